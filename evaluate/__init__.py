@@ -1,0 +1,1 @@
+"""Dense prediction, metrics, plots."""

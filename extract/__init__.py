@@ -1,0 +1,1 @@
+"""Features of frames and sound: backbones, and the runner that fills the store."""

@@ -1,0 +1,1 @@
+"""Temporal heads on stored features: windows, losses, the training loop, checkpoints."""
