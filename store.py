@@ -79,7 +79,8 @@ class FeatureStore:
             root = zarr.open_group(str(path), mode="r", use_consolidated=False)
         except (FileNotFoundError, ValueError) as error:
             raise StoreError(
-                f"No feature store at {path}. Make one with `abaw extract --store {path}`, or name another with --store."
+                f"No feature store at {path}. Make one with `abaw extract --store {path}`, or name another "
+                "with --store."
             ) from error
         return cls(root, str(path))._checked()
 
@@ -88,7 +89,9 @@ class FeatureStore:
         """Open a store for writing; make it if nothing is there."""
         place = Path(path)
         if place.is_dir() and any(place.iterdir()) and not (place / "zarr.json").exists():
-            raise StoreError(f"{path} is a folder with other things in it, not a feature store. Name another with --store.")
+            raise StoreError(
+                f"{path} is a folder with other things in it, not a feature store. Name another with --store."
+            )
         root = zarr.open_group(str(path), mode="a", use_consolidated=False)
         if "format" not in root.attrs:
             root.require_group("features")
@@ -136,7 +139,12 @@ class FeatureStore:
         found = group.attrs.get("fingerprint")
         if found is None:
             group.update_attributes(
-                {"spec": spec, "weights_sha256": weights_sha256, "fingerprint": fingerprint, "abaw": __version__}
+                {
+                    "spec": spec,
+                    "weights_sha256": weights_sha256,
+                    "fingerprint": fingerprint,
+                    "abaw": __version__,
+                }
             )
         elif found != fingerprint:
             raise StoreError(
@@ -168,7 +176,9 @@ class FeatureStore:
         except KeyError:
             raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.") from None
         if not group.attrs.get("complete"):
-            raise StoreError(f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again.")
+            raise StoreError(
+                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+            )
         try:
             values = _as_numpy(group["values"])
             present = _as_numpy(group["present"])

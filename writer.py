@@ -37,7 +37,7 @@ class VideoWriter:
         self._written: set[int] = set()
         self._array: zarr.Array | None = None
         self._shape: tuple[int, ...] = ()
-        self._dtype = np.dtype(np.float16)
+        self._dtype: np.dtype = np.dtype(np.float16)
 
     @property
     def ready(self) -> bool:
@@ -110,7 +110,7 @@ class VideoWriter:
         self._written.add(shard)
 
     def _widen(self) -> None:
-        """Go over to float32: a value does not fit into float16. Shards already written are taken back to be rewritten."""
+        """Go over to float32, as a value does not fit into float16; shards already written are written again."""
         if self._dtype == np.float32:
             return
         self._dtype = np.dtype(np.float32)

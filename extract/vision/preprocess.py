@@ -1,0 +1,40 @@
+"""Images on the device: uint8 crops become normalised model input in one step."""
+
+import torch
+import torch.nn.functional as F
+
+from abaw.extract.backbone import ImageInput
+
+
+def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Resize (antialiased) and normalise a batch on the device that it lies on.
+
+    Args:
+        images: (n, height, width, 3) uint8 RGB.
+        image: what the network expects.
+        dtype: of the result.
+
+    Returns:
+        (n, 3, size, size), in channels-last memory.
+    """
+    # the permuted view is channels-last already, so nothing is copied here
+    pixels = images.permute(0, 3, 1, 2)
+    if pixels.shape[-2:] != (image.size, image.size):
+        pixels = _resize(pixels, image)
+    mean = torch.tensor(image.mean, device=images.device) * 255
+    std = torch.tensor(image.std, device=images.device) * 255
+    scaled = torch.addcmul((-mean / std)[:, None, None], pixels.float(), (1 / std)[:, None, None])
+    return scaled.to(dtype)
+
+
+def _resize(pixels: torch.Tensor, image: ImageInput) -> torch.Tensor:
+    # Of 8-bit images torch has a fast path on the CPU alone; it rounds to whole grey levels as Pillow does.
+    pixels = pixels if pixels.device.type == "cpu" else pixels.float()
+    size = (image.size, image.size)
+    resized = F.interpolate(pixels, size, mode=image.interpolation, antialias=True, align_corners=False)
+    return resized if pixels.dtype == torch.uint8 else resized.clamp(0, 255)
+
+
+def apply_view(images: torch.Tensor, view: str) -> torch.Tensor:
+    """Images (n, height, width, 3) as a view wants them: `hflip` mirrors left and right, "" changes nothing."""
+    return images.flip(2) if view == "hflip" else images
