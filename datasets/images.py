@@ -1,0 +1,82 @@
+"""Face crops: finding them by frame number, and decoding them."""
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from abaw.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The face crops of one video.
+
+    Attributes:
+        folder: where they lie.
+        numbers: (crops,) int64 frame numbers from 1, ascending.
+        names: file name of each.
+        digest: sha256 over numbers and file sizes; another digest means other crops.
+        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0, or a number seen before.
+    """
+
+    folder: Path
+    numbers: NDArray[np.int64]
+    names: tuple[str, ...]
+    digest: str
+    ignored: tuple[str, ...]
+
+
+def list_crops(folder: Path) -> Crops:
+    """List `<frame number>.jpg|.jpeg|.png` of a folder; any number of digits."""
+    found: dict[int, tuple[str, int]] = {}
+    ignored = []
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            stem, suffix = os.path.splitext(entry.name)
+            is_number = stem.isascii() and stem.isdigit() and suffix.lower() in SUFFIXES
+            number = int(stem) if is_number else 0
+            if number == 0 or number in found:
+                ignored.append(entry.name)
+            else:
+                found[number] = (entry.name, entry.stat().st_size)
+    numbers = np.array(sorted(found), dtype=np.int64)
+    sizes = np.array([found[number][1] for number in numbers.tolist()], dtype=np.int64)
+    names = tuple(found[number][0] for number in numbers.tolist())
+    digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
+    return Crops(folder, numbers, names, digest, tuple(ignored))
+
+
+def read_image(file: Path | str) -> NDArray[np.uint8]:
+    """Decode an image file to (height, width, 3) uint8 RGB.
+
+    Raises:
+        DataError: it cannot be read, is cut off, or is no image.
+    """
+    try:
+        with open(file, "rb") as stream:
+            content = stream.read()
+    except OSError as error:
+        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+    try:
+        return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
+    except ValueError:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
+        return _decode_with_pillow(content, file)
+
+
+def _decode_with_pillow(content: bytes, file: Path | str) -> NDArray[np.uint8]:
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{file} is not an image. Replace or delete it.") from error
+    except Exception as error:  # damaged files raise many types in Pillow
+        raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error

@@ -1,0 +1,67 @@
+"""Video files beside the crops: where they are, their frame rate and number of frames."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+
+from abaw.errors import DataError
+
+FOLDERS = ("videos", "batch1", "batch2")
+SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
+SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
+DEFAULT_FPS = 30.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Frame rate (frames a second, mean over the file) and number of frames of a video file."""
+
+    fps: float
+    n_frames: int
+
+
+def find_video_files(root: Path) -> dict[str, Path]:
+    """Video files of a dataset by base name."""
+    found = {}
+    for folder in FOLDERS:
+        if (root / folder).is_dir():
+            for file in sorted((root / folder).iterdir()):
+                if file.suffix.lower() in SUFFIXES:
+                    found.setdefault(file.stem, file)
+    return found
+
+
+def video_file_of(name: str, files: dict[str, Path]) -> Path | None:
+    """The file of a video name: its own, or that of its base name without `_left` or `_right`."""
+    if name in files:
+        return files[name]
+    for side in SIDES:
+        if name.endswith(side):
+            return files.get(name.removesuffix(side))
+    return None
+
+
+def probe_timing(file: Path) -> Timing:
+    """Read frame rate and number of frames from a video file.
+
+    Raises:
+        DataError: the file cannot be read or has no pictures.
+    """
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                raise DataError(f"{file} has no pictures, only sound. Replace it, or give the frame rate with --fps.")
+            stream = container.streams.video[0]
+            rate = stream.average_rate or stream.guessed_rate
+            # some containers do not say how many frames they have: then their packets are counted
+            n_frames = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(
+            f"{file} cannot be read as a video ({error}). Replace it, or delete it and use --fps."
+        ) from error
+    if not rate or not n_frames:
+        raise DataError(
+            f"{file} does not tell its frame rate or has no frames. Replace it, or delete it and use --fps."
+        )
+    return Timing(float(rate), int(n_frames))
