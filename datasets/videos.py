@@ -23,7 +23,7 @@ class Timing:
 
 def find_video_files(root: Path) -> dict[str, Path]:
     """Video files of a dataset by base name."""
-    found = {}
+    found: dict[str, Path] = {}
     for folder in FOLDERS:
         if (root / folder).is_dir():
             for file in sorted((root / folder).iterdir()):

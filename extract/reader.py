@@ -1,0 +1,115 @@
+"""Frames ahead of the model: crops of many videos, decoded in threads, in batches that videos share."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.images import Crops, read_image
+from abaw.errors import DataError
+
+FRAMES_PER_TASK = 32  # decoded by one thread in one go
+BATCHES_AHEAD = 3
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video to be read: its crops and its clock."""
+
+    video: Video
+    crops: Crops
+    clock: Clock
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(crops,) frame number - 1."""
+        return self.crops.numbers - 1
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Some frames of one video: `images` of `rows`, and sentences for the `broken` rows."""
+
+    source: Source
+    rows: NDArray[np.int64]
+    images: list[NDArray[np.uint8]]
+    broken: list[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Frames of equal size, of one or more videos.
+
+    Attributes:
+        images: (n, height, width, 3) uint8 RGB.
+        parts: the videos in the batch in order, each with its rows; together n.
+    """
+
+    images: NDArray[np.uint8]
+    parts: list[tuple[Source, NDArray[np.int64]]]
+
+
+def read_frames(sources: Iterable[Source], pool: ThreadPoolExecutor, n_ahead: int) -> Iterator[Frames]:
+    """Decode the frames of all sources in order, about `n_ahead` frames before they are asked for."""
+    waiting: deque[Future[Frames]] = deque()
+    for source in sources:
+        for start in range(0, len(source.crops.names), FRAMES_PER_TASK):
+            waiting.append(pool.submit(_decode, source, start))
+            if len(waiting) * FRAMES_PER_TASK > n_ahead:
+                yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _decode(source: Source, start: int) -> Frames:
+    part = slice(start, start + FRAMES_PER_TASK)
+    rows, images, broken = [], [], []
+    folder = str(source.crops.folder)
+    for row, name in zip(source.rows[part].tolist(), source.crops.names[part], strict=True):
+        try:
+            images.append(read_image(f"{folder}/{name}"))
+            rows.append(row)
+        except DataError as error:
+            broken.append((row, str(error)))
+    return Frames(source, np.array(rows, dtype=np.int64), images, broken)
+
+
+class Batcher:
+    """Gathers frames into batches of one image size. Frames of unusual size wait for others of their size."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._waiting: dict[tuple[int, ...], deque[tuple[Source, int, NDArray[np.uint8]]]] = {}
+        self._n_waiting = 0
+
+    def add(self, frames: Frames) -> Iterator[Batch]:
+        """Take frames; give the batches that are full now."""
+        for row, image in zip(frames.rows.tolist(), frames.images, strict=True):
+            queue = self._waiting.setdefault(image.shape, deque())
+            queue.append((frames.source, row, image))
+            self._n_waiting += 1
+            if len(queue) >= self._batch_size:
+                yield self._take(queue)
+            elif self._n_waiting >= BATCHES_AHEAD * self._batch_size:  # many sizes: do not hoard
+                yield self._take(max(self._waiting.values(), key=len))
+
+    def rest(self) -> Iterator[Batch]:
+        """The last batches, not full."""
+        for queue in self._waiting.values():
+            if queue:
+                yield self._take(queue)
+
+    def _take(self, queue: deque[tuple[Source, int, NDArray[np.uint8]]]) -> Batch:
+        taken = [queue.popleft() for _ in range(min(self._batch_size, len(queue)))]
+        self._n_waiting -= len(taken)
+        parts: list[tuple[Source, list[int]]] = []
+        for source, row, _ in taken:
+            if not parts or parts[-1][0] is not source:
+                parts.append((source, []))
+            parts[-1][1].append(row)
+        images = np.stack([image for _, _, image in taken])
+        return Batch(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])

@@ -1,0 +1,129 @@
+"""The GPU stage: reader -> networks -> store. Videos share full batches; a video is written whole.
+
+Decoding runs in threads ahead of the model, results leave the device while the next batch runs, and one thread
+writes. What is in memory is bounded by the batch size and by a shard of each video in work, whatever their length.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from abaw.extract.backbone import ImageInput
+from abaw.extract.reader import BATCHES_AHEAD, Batch, Batcher, Source, read_frames
+from abaw.extract.sink import Feature, Sink, Stopped, Summary
+from abaw.extract.vision.preprocess import apply_view
+from abaw.store import FeatureStore
+
+
+class Runner:
+    """Runs the networks over videos and writes what they give.
+
+    Args:
+        store: where to.
+        features: what to make; those of one backbone share its forward pass.
+        batch_size: frames in a batch. Every batch is filled up to it, so that a frame's feature does not depend on
+            the frames beside it and a run that was cut off continues to the very same numbers.
+        on_frames: called with the number of frames finished, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        features: Sequence[Feature],
+        batch_size: int,
+        on_frames: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        self._store, self._features = store, features
+        self._batch_size = batch_size
+        self._on_frames = on_frames
+        self._summary = Summary()
+        self._sink = Sink(store, features, self._summary)
+
+    def run(self, sources: Iterable[Source]) -> Summary:
+        """Extract all features of all sources. Errors of a video end that video only; see `Summary`."""
+        decoders = ThreadPoolExecutor(max(2, min(16, cpu_count() or 2)))
+        try:
+            self._run(sources, decoders)
+        except Stopped:
+            pass  # the sink says why
+        except KeyboardInterrupt:
+            self._summary.stopped = "interrupted; run the same command again to go on"
+        except torch.OutOfMemoryError as error:
+            self._summary.stopped = f"no memory left on the device at {self._batch_size} frames a batch; use a smaller --batch-size ({error})"
+        finally:
+            decoders.shutdown(wait=True, cancel_futures=True)
+            self._sink.close()
+        return self._summary
+
+    def _run(self, sources: Iterable[Source], decoders: ThreadPoolExecutor) -> None:
+        batcher = Batcher(self._batch_size)
+        in_flight: list[tuple[Batch, list[HostCopy]]] = []
+        for frames in read_frames(self._sink.opened(sources), decoders, BATCHES_AHEAD * self._batch_size):
+            self._sink.skip(frames.source, frames.broken)
+            for batch in batcher.add(frames):
+                self._step(batch, in_flight)
+        for batch in batcher.rest():
+            self._step(batch, in_flight)
+        for batch, copies in in_flight:
+            self._hand_over(batch, copies)
+
+    def _step(self, batch: Batch, in_flight: list[tuple[Batch, list["HostCopy"]]]) -> None:
+        """Start a batch, then take the results of the one before: the device never waits for them."""
+        in_flight.append((batch, self._forward(batch)))
+        if len(in_flight) > 1:
+            self._hand_over(*in_flight.pop(0))
+
+    def _forward(self, batch: Batch) -> list["HostCopy"]:
+        images = self._padded(batch.images)
+        inputs: dict[tuple[str, ImageInput | None, str], torch.Tensor] = {}
+        outputs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
+        copies = []
+        for feature in self._features:
+            backbone, spec = feature.backbone, feature.spec
+            shared = (feature.view, spec.image, backbone.precision)  # what backbones of equal input share
+            if shared not in inputs:
+                inputs[shared] = backbone.preprocess(apply_view(images.to(backbone.device), feature.view))
+            passed = (id(backbone), feature.view)
+            if passed not in outputs:
+                result = backbone(inputs[shared])
+                outputs[passed] = result if isinstance(result, dict) else {backbone.spec.name: result}
+            copies.append(HostCopy(outputs[passed][spec.name][: len(batch.images)]))
+        return copies
+
+    def _padded(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        n_short = self._batch_size - len(images)
+        if n_short > 0:
+            images = np.concatenate([images, np.repeat(images[-1:], n_short, axis=0)])
+        tensor = torch.from_numpy(images)
+        on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
+        return tensor.pin_memory() if on_gpu else tensor
+
+    def _hand_over(self, batch: Batch, copies: list["HostCopy"]) -> None:
+        self._sink.write(batch, [copy.numpy() for copy in copies])
+        self._summary.n_frames += len(batch.images)
+        self._on_frames(len(batch.images))
+
+
+class HostCopy:
+    """A device tensor on its way to the host, without waiting for it."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        tensor = tensor.detach().float()
+        self._event: torch.cuda.Event | None = None
+        if tensor.device.type == "cuda":
+            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+            self._host.copy_(tensor, non_blocking=True)
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._host = tensor.cpu()
+
+    def numpy(self) -> NDArray[np.float32]:
+        """The values, as soon as they are there."""
+        if self._event is not None:
+            self._event.synchronize()
+        return self._host.numpy()

@@ -1,0 +1,155 @@
+"""Where features go: the writing thread, and the writers of the videos in work."""
+
+import errno
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.extract.backbone import Backbone, BackboneSpec
+from abaw.extract.reader import Batch, Source
+from abaw.store import FeatureStore
+from abaw.writer import VideoWriter
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+WRITES_AHEAD = 64  # results that may wait for the writing thread
+
+
+class Stopped(Exception):
+    """The sink takes nothing more; `Summary.stopped` says why once it is closed."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One feature to make: its name in the store, and the output and view of a backbone that it holds."""
+
+    name: str
+    backbone: Backbone
+    spec: BackboneSpec
+    view: str = ""
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        done, skipped: videos written now, videos that were complete before.
+        failed: video -> sentence; nothing of it was written by this run.
+        broken_frames: a sentence for each image that could not be read; its frame is absent.
+        n_frames: frames that went through the networks.
+        warnings: sentences about videos that were assumed something of.
+        stopped: why the run ended early; empty if it did not.
+    """
+
+    done: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    broken_frames: list[str] = field(default_factory=list)
+    n_frames: int = 0
+    warnings: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True if nothing failed, broke or was cut short."""
+        return not (self.failed or self.broken_frames or self.stopped)
+
+
+class Sink:
+    """The writing thread, and the writers of the videos in work. Calls return at once; errors go into the summary."""
+
+    def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
+        self._store, self._features, self._summary = store, features, summary
+        self._writers: dict[str, list[VideoWriter]] = {}
+        self._thread = ThreadPoolExecutor(1)
+        self._room = threading.BoundedSemaphore(WRITES_AHEAD)
+        self._broken = ""
+
+    def opened(self, sources: Iterable[Source]) -> Iterable[Source]:
+        """The sources, with writers made for each as it is reached."""
+        for source in sources:
+            self._do(source, self._open)
+            yield source
+
+    def write(self, batch: Batch, results: list[NDArray[np.float32]]) -> None:
+        """Take the results of a batch, one array per feature."""
+        start = 0
+        for source, rows in batch.parts:
+            part = slice(start, start + len(rows))
+            self._do(source, self._write, rows, [values[part] for values in results])
+            start += len(rows)
+
+    def skip(self, source: Source, broken: list[tuple[int, str]]) -> None:
+        """Say that some frames could not be read."""
+        if broken:
+            self._summary.broken_frames += [message for _, message in broken]
+            self._do(source, self._skip, [row for row, _ in broken])
+
+    def close(self) -> None:
+        """Wait for the thread. Videos that are not whole by now are left out of the store."""
+        self._thread.shutdown(wait=True)
+        if self._broken:
+            self._summary.stopped = self._broken
+
+    def _do(self, source: Source, action: Callable, *arguments: object) -> None:
+        if self._broken:
+            raise Stopped
+        self._room.acquire()
+        self._thread.submit(self._guarded, source, action, *arguments)
+
+    def _guarded(self, source: Source, action: Callable, *arguments: object) -> None:
+        name = source.video.name
+        try:
+            if name not in self._summary.failed and not self._broken:
+                action(source, *arguments)
+                self._finish_if_ready(source)
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                self._broken = (
+                    f"no space to write {name} into {self._store.path} ({error.strerror}); "
+                    "make room and run the same command again"
+                )
+            else:
+                self._fail(name, f"could not be written: {error}")
+        except Exception as error:  # one video's trouble must not cost the others
+            self._fail(name, str(error) or type(error).__name__)
+        finally:
+            self._room.release()
+
+    def _fail(self, name: str, reason: str) -> None:
+        self._summary.failed[name] = reason
+        self._writers.pop(name, None)
+
+    def _open(self, source: Source) -> None:
+        attrs = {"fps": source.clock.fps, "source": source.crops.digest}
+        self._writers[source.video.name] = [
+            self._store.writer(
+                feature.name,
+                source.video.name,
+                source.clock.n_frames,
+                source.rows,
+                {**attrs, "precision": feature.backbone.precision},
+            )
+            for feature in self._features
+        ]
+
+    def _write(self, source: Source, rows: NDArray, values: list[NDArray]) -> None:
+        for writer, mine in zip(self._writers[source.video.name], values, strict=True):
+            writer.write(rows, mine)
+
+    def _skip(self, source: Source, rows: list[int]) -> None:
+        for writer in self._writers[source.video.name]:
+            for row in rows:
+                writer.skip(row)
+
+    def _finish_if_ready(self, source: Source) -> None:
+        writers = self._writers.get(source.video.name, [])
+        if writers and writers[0].ready:
+            for writer in writers:
+                writer.finish()
+            del self._writers[source.video.name]
+            self._summary.done.append(source.video.name)
