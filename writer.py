@@ -87,8 +87,13 @@ class VideoWriter:
         self._create_present()[:] = self._present
         group = self._feature[self._video]
         assert isinstance(group, zarr.Group)
-        n_present = int(self._present.sum())
-        group.update_attributes({**self._attrs, "n_present": n_present, "abaw": __version__, "complete": True})
+        made = {
+            "n_frames": self._n_frames,
+            "n_present": int(self._present.sum()),
+            "dtype": self._dtype.name,
+            "abaw": __version__,
+        }
+        group.update_attributes({**self._attrs, **made, "complete": True})
 
     def _arrived(self, shard: int, n_rows: int) -> None:
         self._awaited[shard] -= n_rows

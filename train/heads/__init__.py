@@ -1,0 +1,28 @@
+"""Temporal heads: features of a window in, outputs of each frame out.
+
+A head is an `nn.Module`: `forward(features, mask)` takes `{name: (batch, time, *shape)}` float and a mask
+(batch, time) bool of the frames that are there, and gives (batch, time, outputs). What stands at masked frames
+changes nothing.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from abaw.train.heads.linear import LinearConfig, LinearHead
+from abaw.train.heads.transformer import TransformerConfig, TransformerHead
+
+HeadConfig = Annotated[TransformerConfig | LinearConfig, Field(discriminator="name")]
+HEADS: dict[str, tuple[type[TransformerConfig] | type[LinearConfig], type[nn.Module]]] = {
+    "transformer": (TransformerConfig, TransformerHead),
+    "linear": (LinearConfig, LinearHead),
+}
+
+
+def create_head(
+    config: TransformerConfig | LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int
+) -> nn.Module:
+    """Build a head for features of the given shapes."""
+    return HEADS[config.name][1](config, shapes, n_outputs)

@@ -1,0 +1,36 @@
+"""The simplest head: one linear map of each frame by itself."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.train.heads.inputs import JoinFeatures
+
+
+class LinearConfig(BaseModel):
+    """Options of the linear head.
+
+    Attributes:
+        dropout: of the input values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["linear"] = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class LinearHead(nn.Module):
+    """Dropout and a linear map, frame by frame."""
+
+    def __init__(self, config: LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int) -> None:
+        super().__init__()
+        self.inputs = JoinFeatures(shapes)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(self.inputs.width, n_outputs)
+
+    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        """(batch, time, outputs)."""
+        return self.output(self.dropout(self.inputs(features, mask)))

@@ -1,0 +1,79 @@
+"""Temporal transformer with random frame masking (Min, Yang and Lim, CVPR workshops 2024)."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.train.heads.inputs import JoinFeatures
+
+
+class TransformerConfig(BaseModel):
+    """Options of the transformer head.
+
+    Attributes:
+        dim, layers, heads, feedforward: sizes of the encoder.
+        dropout: inside the encoder and on its input.
+        mask_ratio: share of the frames that are hidden in training, drawn anew for every window.
+        mask_token: what stands for a hidden or missing frame: one learned vector, or zeros.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["transformer"] = "transformer"
+    dim: int = Field(128, ge=2, multiple_of=2)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(256, ge=1)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    mask_ratio: float = Field(0.3, ge=0, lt=1)
+    mask_token: Literal["learned", "zero"] = "learned"
+
+
+class TransformerHead(nn.Module):
+    """Projection, positions, pre-norm transformer encoder, linear output.
+
+    No frame attends to a missing or hidden one; these still get an output, from their neighbours. In a window
+    without a single frame all of them attend to the mask token.
+    """
+
+    def __init__(self, config: TransformerConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int) -> None:
+        super().__init__()
+        self.mask_ratio = config.mask_ratio
+        self.inputs = JoinFeatures(shapes)
+        self.project = nn.Linear(self.inputs.width, config.dim)
+        token = torch.zeros(config.dim)
+        if config.mask_token == "learned":
+            self.mask_token = nn.Parameter(nn.init.normal_(token, std=0.02))
+        else:
+            self.register_buffer("mask_token", token)
+        layer = nn.TransformerEncoderLayer(
+            config.dim, config.heads, config.feedforward, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, config.layers, norm=nn.LayerNorm(config.dim), enable_nested_tensor=False
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.dim, n_outputs)
+
+    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        """(batch, time, outputs)."""
+        shown = mask
+        if self.training and self.mask_ratio > 0:
+            shown = mask & (torch.rand(mask.shape, device=mask.device) >= self.mask_ratio)
+        tokens = self.project(self.inputs(features, shown))
+        tokens = torch.where(shown[..., None], tokens, self.mask_token.to(tokens.dtype))
+        tokens = self.dropout(tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device))
+        # softmax over no key at all would be NaN
+        hidden_keys = ~shown & shown.any(dim=1, keepdim=True)
+        return self.output(self.encoder(tokens, src_key_padding_mask=hidden_keys))
+
+
+def positions(length: int, dim: int, device: torch.device) -> Tensor:
+    """(length, dim) sine and cosine positions (Vaswani et al., 2017)."""
+    time = torch.arange(length, device=device)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10_000.0) / dim))
+    return torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1).flatten(1)
