@@ -15,6 +15,7 @@ from abaw.errors import UsageError
 from abaw.store import FeatureStore, VideoFeature
 from abaw.tasks import Task
 
+STATISTICS_ROWS = 16_384  # summed at a time
 Missing = Literal["mask", "nearest"]
 
 
@@ -228,3 +229,20 @@ class WindowSampler:
         labels = self._labels.index_select(0, flat).unflatten(0, shape)
         valid = self._valid.index_select(0, flat).unflatten(0, shape) & mask[..., None]
         return Batch(features, mask, labels, valid)
+
+
+def statistics(table: Table) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Mean and standard deviation (population) over the present rows of each feature, each (*shape) float64."""
+    means, stds = {}, {}
+    n_present = max(1, int(table.present.sum()))
+    for name, values in table.values.items():
+        total = torch.zeros(values.shape[1:], dtype=torch.float64)
+        squares = torch.zeros_like(total)
+        for start in range(0, len(values), STATISTICS_ROWS):
+            rows = slice(start, start + STATISTICS_ROWS)
+            part = torch.from_numpy(values[rows][table.present[rows]].astype(np.float64))
+            total += part.sum(0)
+            squares += part.square().sum(0)
+        means[name] = total / n_present
+        stds[name] = (squares / n_present - means[name].square()).clamp(min=0).sqrt()
+    return means, stds

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from abaw.train.heads.inputs import JoinFeatures
@@ -31,6 +31,12 @@ class TransformerConfig(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1)
     mask_ratio: float = Field(0.3, ge=0, lt=1)
     mask_token: Literal["learned", "zero"] = "learned"
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "TransformerConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"head.dim ({self.dim}) must be a multiple of head.heads ({self.heads})")
+        return self
 
 
 class TransformerHead(nn.Module):

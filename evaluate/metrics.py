@@ -1,0 +1,85 @@
+"""The official measures, pooled over all valid frames of a split, in float64.
+
+A class or action unit that never occurs, in labels or predictions, counts as F1 0. A constant has CCC 0.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.tasks import Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """A task's measure and what it is made of.
+
+    Attributes:
+        score: the measure to maximise.
+        parts: the measure of each output: CCC of valence and arousal, or F1 of each class or action unit.
+        support: by output, how many labels count: valid values, or valid values of that class.
+        n_frames: frames with at least one valid label.
+    """
+
+    score: float
+    parts: dict[str, float]
+    support: dict[str, int]
+    n_frames: int
+
+
+def ccc(predictions: NDArray, labels: NDArray) -> float:
+    """Lin's concordance correlation coefficient, 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), population moments.
+
+    Args:
+        predictions, labels: (n,) float. Fewer than two values, or two equal constants, give 0.
+    """
+    if len(labels) < 2:
+        return 0.0
+    x, y = predictions.astype(np.float64), labels.astype(np.float64)
+    covariance = ((x - x.mean()) * (y - y.mean())).mean()
+    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
+    return float(2 * covariance / spread) if spread > 0 else 0.0
+
+
+def f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
+    """F1 of the positive class, 2 TP / (2 TP + FP + FN); 0 if it never occurs."""
+    hits = int((predicted & actual).sum())
+    total = int(predicted.sum()) + int(actual.sum())
+    return 2 * hits / total if total else 0.0
+
+
+def decide(task: Task, outputs: NDArray) -> NDArray:
+    """What outputs say in the form of labels: (n, columns).
+
+    Valence and arousal are clipped to [-1, 1]; the class is the largest logit; an action unit is on where its logit
+    is above 0, a probability of one half.
+    """
+    if task.kind == "regression":
+        return np.clip(outputs, task.low, task.high)
+    if task.kind == "classes":
+        return outputs.argmax(axis=1)[:, None]
+    return outputs > 0
+
+
+def score(task: Task, outputs: NDArray, labels: NDArray) -> Score:
+    """Score outputs against labels.
+
+    Args:
+        outputs: (n, outputs) as a head gives them.
+        labels: (n, columns) as published; invalid values are left out one by one.
+    """
+    valid = task.valid(labels)
+    answers = decide(task, outputs)
+    n_frames = int(valid.any(axis=1).sum())
+    parts, support = {}, {}
+    for index, name in enumerate(task.outputs):
+        column = 0 if task.kind == "classes" else index
+        counted = valid[:, column]
+        given, actual = answers[counted, column], labels[counted, column]
+        if task.kind == "regression":
+            parts[name], support[name] = ccc(given, actual), len(actual)
+        else:
+            wanted = index if task.kind == "classes" else 1
+            parts[name], support[name] = f1(given == wanted, actual == wanted), int((actual == wanted).sum())
+    return Score(float(np.mean(list(parts.values()))), parts, support, n_frames)

@@ -1,0 +1,114 @@
+"""Runs on disk: config, weights and the state to resume from, each file replaced whole."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from abaw.errors import CheckpointError
+
+BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
+MODEL, OPTIMIZER = "model.", "optimizer."  # prefixes in the last checkpoint, which holds both
+SHOWN_KEYS = 3
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is: epochs finished, the best score so far and its epoch (from 1; 0 is none yet)."""
+
+    epoch: int = 0
+    best_score: float = float("-inf")
+    best_epoch: int = 0
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is either the old or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file so that the file is either the old or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    save_file(whole, partial, dict(metadata))
+    partial.replace(path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file.
+
+    Raises:
+        CheckpointError: no such file, or it is something else or damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise CheckpointError(f"No checkpoint {path}. Train the run first with `abaw train`.") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file ({error}). Train again, or copy it again from where it came."
+        ) from error
+
+
+def load_head(head: nn.Module, path: Path) -> None:
+    """Load a head's weights; every key must be there and fit.
+
+    Raises:
+        CheckpointError: keys are missing, unexpected or of another shape; the first few are listed.
+    """
+    state, _ = load_tensors(path)
+    load_state(head, state, path)
+
+
+def load_state(head: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict into a head; see `load_head`."""
+    wanted = head.state_dict()
+    problems = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "misshapen": [key for key in wanted if key in state and state[key].shape != wanted[key].shape],
+    }
+    found = [
+        f"{len(keys)} {kind} ({', '.join(keys[:SHOWN_KEYS])}{', ...' if len(keys) > SHOWN_KEYS else ''})"
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if found:
+        raise CheckpointError(
+            f"{path} does not fit the head that config.json beside it describes: {'; '.join(found)}. "
+            "Use the two files of one run."
+        )
+    head.load_state_dict(dict(state))
+
+
+def save_last(folder: Path, head: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write head, optimizer state and progress: all that `load_last` needs to go on as if never stopped."""
+    tensors = {MODEL + key: value for key, value in head.state_dict().items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+    save_tensors(folder / LAST, tensors, {"progress": json.dumps(vars(progress))})
+
+
+def load_last(folder: Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+    """Take up a run where `save_last` left it; a run that has not finished an epoch starts at the beginning."""
+    if not (folder / LAST).exists():
+        return Progress()
+    tensors, metadata = load_tensors(folder / LAST)
+    model = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
+    load_state(head, model, folder / LAST)
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(OPTIMIZER):
+            index, name = key.removeprefix(OPTIMIZER).split(".", 1)
+            state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return Progress(**json.loads(metadata["progress"]))
