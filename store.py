@@ -12,6 +12,7 @@ shards, and counts only once `complete` stands in its attributes, so that a writ
 nothing that is ever read. Values are not compressed: features do not compress.
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -214,9 +215,10 @@ class FeatureStore:
         """Tasks that have labels, sorted."""
         return sorted(self._group("labels").group_keys())
 
-    def write_labels(self, task: str, video: str, split: str, rows: NDArray, source: str) -> bool:
+    def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
         group = self._group("labels").require_group(task)
+        source = hashlib.sha256(rows.tobytes()).hexdigest()
         if check_name(video, "video") in group:
             attrs = group[video].attrs
             if attrs.get("complete") and attrs.get("source") == source and attrs.get("split") == split:

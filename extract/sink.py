@@ -41,6 +41,7 @@ class Summary:
         failed: video -> sentence; nothing of it was written by this run.
         broken_frames: a sentence for each image that could not be read; its frame is absent.
         n_frames: frames that went through the networks.
+        label_errors: sentences about label files that are not in the store.
         warnings: sentences about videos that were assumed something of.
         stopped: why the run ended early; empty if it did not.
     """
@@ -50,13 +51,22 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     broken_frames: list[str] = field(default_factory=list)
     n_frames: int = 0
+    label_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stopped: str = ""
 
     @property
     def ok(self) -> bool:
         """True if nothing failed, broke or was cut short."""
-        return not (self.failed or self.broken_frames or self.stopped)
+        return not (self.failed or self.broken_frames or self.label_errors or self.stopped)
+
+    def add(self, other: "Summary") -> None:
+        """Take over what another part of the same run did."""
+        self.done += other.done
+        self.failed |= other.failed
+        self.broken_frames += other.broken_frames
+        self.n_frames += other.n_frames
+        self.stopped = other.stopped
 
 
 class Sink:

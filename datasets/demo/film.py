@@ -1,0 +1,154 @@
+"""Write one video of the demo dataset: its crops, its labels with their quirks, and the film file."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from abaw.datasets.demo.latents import Latents, draw_staging
+from abaw.datasets.demo.plan import Film, latents_of, person_of
+from abaw.datasets.demo.scene import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, SceneRenderer
+from abaw.datasets.demo.voice import FilmWriter, speak
+from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
+
+SPLIT_FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
+LABEL_FOLDERS = {
+    "va": "VA_Estimation_Challenge",
+    "expr": "EXPR_Recognition_Challenge",
+    "au": "AU_Detection_Challenge",
+}
+LABEL_HEADERS = {"va": "valence,arousal", "expr": ",".join(EXPRESSIONS), "au": ",".join(ACTION_UNITS)}
+PARTIAL = ".partial"  # where files wait under the root until they are whole
+JPEG_QUALITY = 92
+PROGRESS_FRAMES = 50  # frames between two reports of progress
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One face of a film, ready to be drawn and heard."""
+
+    name: str
+    latents: Latents
+    renderer: SceneRenderer
+    present: NDArray[np.bool_]
+    voice: NDArray
+
+
+def write_film(root: Path, film: Film) -> Iterator[int]:
+    """Write crops, labels and video of one film; nothing appears at its final place before it is whole.
+
+    Args:
+        root: root of the dataset.
+        film: what to write.
+
+    Yields:
+        The number of faces drawn since the last time.
+    """
+    actors = [_cast(film, face) for face in range(len(film.seeds))]
+    partial = root / PARTIAL
+    for actor in actors:
+        (partial / actor.name).mkdir()
+    picture = partial / f"{film.base}.mp4"
+    width = SCENE_WIDTH_PX * len(actors)
+    sound = [actor.voice for actor in actors]
+    with FilmWriter(picture, width, SCENE_HEIGHT_PX, film.rate_hz, sound) as writer:
+        for frame in range(film.n_frames):
+            writer.write(np.hstack([_draw(actor, frame, partial) for actor in actors]))
+            if (frame + 1) % PROGRESS_FRAMES == 0:
+                yield PROGRESS_FRAMES * len(actors)
+    for face, actor in enumerate(actors):
+        _write_labels(root, film, face, actor)
+        (partial / actor.name).replace(root / "cropped_aligned" / actor.name)
+    picture.replace(root / "videos" / picture.name)
+    yield film.n_frames % PROGRESS_FRAMES * len(actors)
+
+
+def _cast(film: Film, face: int) -> Actor:
+    """Prepare one face of a film."""
+    rngs = [np.random.default_rng([*film.seeds[face], stream]) for stream in (3, 4, 5, 6)]
+    latents = latents_of(film, face)
+    staging = draw_staging(rngs[0], film.n_frames, film.rate_hz)
+    return Actor(
+        name=film.names[face],
+        latents=latents,
+        renderer=SceneRenderer(person_of(film.seeds[face]), latents, staging, rngs[1]),
+        present=_draw_present(rngs[2], film.n_frames, film.missing_at),
+        voice=speak(rngs[3], latents.arousal, film.rate_hz),
+    )
+
+
+def _draw(actor: Actor, frame: int, partial: Path) -> NDArray:
+    """Draw one frame of a face and save its crop if it has one; returns the scene."""
+    scene = actor.renderer.scene(frame)
+    if actor.present[frame]:
+        crop = Image.fromarray(actor.renderer.crop(frame, scene))
+        crop.save(partial / actor.name / f"{frame + 1:05d}.jpg", quality=JPEG_QUALITY)
+    return scene
+
+
+def _draw_present(rng: np.random.Generator, n_frames: int, missing_at: str) -> NDArray[np.bool_]:
+    """(frames,) False in one to three runs, 5 to 8 % of the frames in all."""
+    n_runs = int(rng.integers(1, 4))
+    length = max(1, round(n_frames * rng.uniform(0.05, 0.08) / n_runs))
+    # One run in each equal part of the video, so that runs neither overlap nor touch.
+    starts = [int(rng.integers(1, n_frames // n_runs - length)) + run * n_frames // n_runs for run in range(n_runs)]
+    if missing_at == "start":
+        starts[0] = 0
+    elif missing_at == "end":
+        starts[-1] = n_frames - length
+    present = np.ones(n_frames, bool)
+    for start in starts:
+        present[start : start + length] = False
+    return present
+
+
+def _write_labels(root: Path, film: Film, face: int, actor: Actor) -> None:
+    """Write the label files of one face."""
+    rng = np.random.default_rng([*film.seeds[face], 7])
+    tables = {
+        "va": np.column_stack([actor.latents.valence, actor.latents.arousal]).round(3),
+        "expr": actor.latents.expression_labels()[:, None],
+        "au": actor.latents.unit_labels(),
+    }
+    for task, table in tables.items():
+        # Drawn for every task, so that leaving one out changes no other.
+        table = _invalidate(rng, table, TASKS[task].invalid)
+        if task not in film.tasks:
+            continue
+        if film.n_spare_rows < 0:
+            table = table[: film.n_spare_rows]
+        else:
+            table = np.concatenate([table, table[-1:].repeat(film.n_spare_rows, 0)])
+        rows = (",".join(f"{value:g}" for value in row) for row in table.tolist())
+        text = "\n".join([LABEL_HEADERS[task], *rows]) + "\n"
+        waiting = root / PARTIAL / f"{actor.name}.{task}.txt"
+        waiting.write_text(text, encoding="utf-8", newline="\n")
+        waiting.replace(root / "labels" / LABEL_FOLDERS[task] / SPLIT_FOLDERS[film.split] / f"{actor.name}.txt")
+
+
+def _invalidate(rng: np.random.Generator, table: NDArray, invalid: float) -> NDArray:
+    """Mark some labels as not annotated: a run of whole rows and runs of single values.
+
+    Args:
+        rng: source of randomness.
+        table: (frames, columns) labels.
+        invalid: the value that marks them.
+
+    Returns:
+        A copy with about 2 % of the rows and 2 % of the values of two columns marked.
+    """
+    table = table.copy()
+    n_frames, n_columns = table.shape
+    length = max(2, n_frames // 50)
+    # Each run lies in a part of the video of its own, so that all of them show.
+    start = int(rng.integers(n_frames // 2 - length))
+    table[start : start + length] = invalid
+    if n_columns > 1:
+        quarter = n_frames // 4
+        for place, column in enumerate(rng.choice(n_columns, size=2, replace=False)):
+            start = (2 + place) * quarter + int(rng.integers(quarter - length))
+            table[start : start + length, column] = invalid
+    return table

@@ -1,0 +1,118 @@
+"""Run folders: one per training, named after its task, features and head."""
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from abaw import __version__
+from abaw.errors import CheckpointError, StoreError, UsageError
+from abaw.store import FeatureStore
+from abaw.train.checkpoint import CONFIG, save_json
+from abaw.train.config import TrainConfig, make_config
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and what its `config.json` says.
+
+    Attributes:
+        folder: where checkpoints, metrics, predictions and scores lie.
+        config: how the head is trained.
+        features: by name, `fingerprint` and `shape` of the features it was trained on.
+        created: UTC time, ISO 8601.
+    """
+
+    folder: Path
+    config: TrainConfig
+    features: dict[str, dict[str, Any]]
+    created: str
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one frame of each feature."""
+        return {name: tuple(made["shape"]) for name, made in self.features.items()}
+
+    def check_store(self, store: FeatureStore) -> None:
+        """Raise a StoreError if the store's features were made otherwise than those the run was trained on."""
+        for name, made in self.features.items():
+            found = str(store.feature_attrs(name)["fingerprint"])
+            if found != made["fingerprint"]:
+                raise StoreError(
+                    f"Run {self.name} was trained on feature {name!r} with fingerprint {made['fingerprint'][:12]}; the one "
+                    f"in {store.path} has {found[:12]}: other weights or settings. Use the store it was trained on, or "
+                    "train again."
+                )
+
+
+def create_run(runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None) -> Run:
+    """Make a run folder. Without a name it is `<task>-<features>-<head>-<number>`.
+
+    Raises:
+        UsageError: a run of this name is there already.
+    """
+    runs.mkdir(parents=True, exist_ok=True)
+    stem = f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
+    number = 1
+    while True:
+        folder = runs / (name or f"{stem}-{number}")
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            if name:
+                raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.") from None
+            number += 1
+    run = Run(folder, config, features, datetime.now(UTC).isoformat())
+    content = {
+        "abaw": __version__,
+        "created": run.created,
+        "config": config.model_dump(mode="json"),
+        "features": features,
+    }
+    save_json(folder / CONFIG, content)
+    return run
+
+
+def open_run(folder: Path) -> Run:
+    """Read a run folder.
+
+    Raises:
+        UsageError: no run is there.
+        CheckpointError: its config is damaged.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise UsageError(f"No run at {folder}: it has no {CONFIG}. Name a run folder, or train one with `abaw train`.")
+    try:
+        content = json.loads(path.read_text())
+        config = make_config(content["config"])
+        return Run(folder, config, dict(content["features"]), str(content["created"]))
+    except (ValueError, KeyError, TypeError, UsageError) as error:
+        raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
+
+
+def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:
+    """The run called `name` (under `runs`, or a path), or else the newest one (of a task).
+
+    Raises:
+        UsageError: there is none; the message lists those that are there.
+    """
+    folders = sorted(path.parent for path in runs.glob(f"*/{CONFIG}"))
+    if name is not None:
+        named = [folder for folder in (runs / name, Path(name)) if (folder / CONFIG).is_file()]
+        if not named:
+            known = ", ".join(folder.name for folder in folders) or "none"
+            raise UsageError(f"No run {name!r} in {runs}; there are: {known}.")
+        return open_run(named[0])
+    found = [run for run in map(open_run, folders) if task in (None, run.config.task)]
+    if not found:
+        of_task = f" of task {task}" if task else ""
+        raise UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or name another folder with --runs.")
+    return max(found, key=lambda run: run.created)
