@@ -7,124 +7,35 @@
 They tell of their progress through a `Reporter` and print nothing.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import nn
 
 from abaw.datasets.affwild2 import Dataset, Video, open_dataset
+from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.doctor import VideoReport, conflicts, examine
 from abaw.datasets.labels import LabelFile
+from abaw.devices import pick_device
 from abaw.errors import AbawError, UsageError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.extract.backbone import BackboneSpec, create_backbone, describe, get_spec
+from abaw.extract.backbone import describe
 from abaw.extract.reader import Source
+from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
 from abaw.train.checkpoint import BEST, load_head
-from abaw.train.config import TrainConfig
-from abaw.train.heads import create_head
+from abaw.train.config import TrainConfig, make_config
+from abaw.train.heads import Head, create_head
 from abaw.train.loop import Epoch, Result, fit
-from abaw.train.runs import Run, create_run
+from abaw.train.runs import Run, all_runs, create_run
 from abaw.train.windows import Table, load_table, statistics
-
-BATCH_SIZES = {"cuda": 256, "cpu": 32}
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What to extract, from where to where.
-
-    Attributes:
-        data: folder in the official layout.
-        store: the store to fill.
-        backbones: `[NAME=]BACKBONE[:WEIGHTS]` each.
-        views: of the frames, beside the plain one: "hflip".
-        device: "auto" takes a GPU if there is one.
-        precision: "auto" is bf16 on a GPU and fp32 elsewhere.
-        batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
-        fps: frame rate of videos without a video file.
-        untrained: random weights.
-    """
-
-    data: Path
-    store: Path
-    backbones: tuple[str, ...]
-    views: tuple[str, ...] = ()
-    device: str = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    batch_size: int = 0
-    fps: float | None = None
-    untrained: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """A backbone that was asked for: the feature's name, the backbone's, and a weights file."""
-
-    feature: str
-    spec: BackboneSpec
-    weights: Path | None
-
-    @classmethod
-    def parse(cls, text: str) -> "Request":
-        """Read `[NAME=]BACKBONE[:WEIGHTS]`; the feature is named after the backbone, with - for /."""
-        name, equals, rest = text.partition("=")
-        backbone, colon, weights = (rest if equals else name).partition(":")
-        if (equals and not name) or (colon and not weights):
-            raise UsageError(f"--backbone wants [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
-        feature = name if equals else backbone.replace("/", "-")
-        return cls(feature, get_spec(backbone), Path(weights).expanduser() if weights else None)
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" is a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"Device {name!r} cannot be used ({reason}). Choose cpu, cuda or cuda:N.") from error
-    return device
-
-
-def create_features(options: ExtractOptions) -> list[Feature]:
-    """Load the networks that the options ask for, one per family and weights file."""
-    device = pick_device(options.device)
-    on_gpu = device.type == "cuda"
-    precision = (
-        PRECISIONS["bf16" if on_gpu else "fp32"] if options.precision == "auto" else PRECISIONS[options.precision]
-    )
-    requests = [Request.parse(text) for text in options.backbones]
-    names = [request.feature for request in requests]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
-    groups: dict[tuple[str, Path | None], list[Request]] = {}
-    for request in requests:
-        groups.setdefault((request.spec.family, request.weights), []).append(request)
-    features = []
-    for (_, weights), group in groups.items():
-        wanted = list(dict.fromkeys(request.spec.name for request in group))
-        backbone = create_backbone(wanted, weights, str(device), precision=precision, untrained=options.untrained)
-        made = {spec.name: spec for spec in backbone.specs}
-        for request in group:
-            spec = made[request.spec.name]
-            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in ("", *options.views)]
-    return features
-
-
-def _named(feature: str, view: str) -> str:
-    return f"{feature}@{view}" if view else feature
 
 
 def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summary:
@@ -152,6 +63,7 @@ def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summar
         summary.add(part)
         if part.stopped:
             break
+    reporter.finish()
     return summary
 
 
@@ -204,7 +116,9 @@ def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = Non
     reporter = reporter or Silent()
     dataset = open_dataset(data, fps)
     reporter.start("doctor", len(dataset.videos), "videos")
-    return examine(dataset, reporter.advance)
+    reports = examine(dataset, reporter.advance)
+    reporter.finish()
+    return reports
 
 
 def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ...]:
@@ -228,9 +142,16 @@ def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ..
     return tuple(known)
 
 
+def make_train_config(
+    store: FeatureStore, task: str, features: Sequence[str], values: Mapping[str, Any], settings: Sequence[str]
+) -> TrainConfig:
+    """A config for a task on features of a store; `settings` are `key=value` texts."""
+    get_task(task)
+    return make_config({"task": task, "features": pick_features(store, features), **values}, settings)
+
+
 def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run:
     """Make the folder of a new run on the store's features."""
-    get_task(config.task)
     made = {}
     for feature in config.features:
         attrs = store.feature_attrs(feature)
@@ -238,7 +159,7 @@ def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
     return create_run(runs, config, made, name)
 
 
-def _build_head(run: Run, table: Table | None) -> nn.Module:
+def _build_head(run: Run, table: Table | None) -> Head:
     """The run's head; with a training table its first weights are drawn and its statistics counted."""
     torch.manual_seed(run.config.seed)
     head = create_head(run.config.head, run.shapes, len(get_task(run.config.task).outputs))
@@ -269,7 +190,9 @@ def train(run: Run, tables: tuple[Table, Table], device: str = "auto", reporter:
     def on_epoch(epoch: Epoch) -> None:
         reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
 
-    return fit(config, task, head, table, validate, run.folder, place, on_epoch)
+    result = fit(config, task, head, table, validate, run.folder, place, on_epoch)
+    reporter.finish()
+    return result
 
 
 def evaluate(run: Run, store: FeatureStore, split: str = "val", device: str = "auto") -> Evaluation:
@@ -283,3 +206,39 @@ def evaluate(run: Run, store: FeatureStore, split: str = "val", device: str = "a
     found = evaluate_head(head.to(place), table, task, run.config.window, place)
     found.save(run.folder, split, task)
     return found
+
+
+def resume_or_start(
+    config: TrainConfig, store: FeatureStore, runs: Path, device: str = "auto", reporter: Reporter | None = None
+) -> Run:
+    """Finish the newest run of exactly this config, or train a new one."""
+    tables = load_tables(config, store)
+    found = [run for run in all_runs(runs) if run.config == config]
+    run = found[-1] if found else start_run(config, store, runs)
+    train(run, tables, device, reporter)
+    return run
+
+
+def demo(
+    out: Path, size: str = "small", seed: int = 0, device: str = "auto", reporter: Reporter | None = None
+) -> Iterator[tuple[Run, Evaluation]]:
+    """Make the demo dataset and take it through all stages; what an earlier call finished is kept.
+
+    Yields:
+        The run and the validation scores of each task.
+    """
+    reporter = reporter or Silent()
+    data, partial = out / "data", out / "data.partial"
+    if not data.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        reporter.start("draw faces", n_frames_of(size, seed), "frames")
+        write_demo(partial, size, seed, on_frames=reporter.advance)
+        reporter.finish()
+        partial.rename(data)
+    summary = extract(ExtractOptions(data, out / "store.zarr", ("hog",), device=device), reporter)
+    if not summary.ok:
+        raise AbawError(f"The demo's extraction did not finish: {summary.stopped or summary.failed}. Run it again.")
+    store = FeatureStore.open(out / "store.zarr")
+    for task in ("va", "expr", "au"):
+        run = resume_or_start(make_config({"task": task, "features": ("hog",)}), store, out / "runs", device, reporter)
+        yield run, evaluate(run, store, "val", device)

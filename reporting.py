@@ -12,8 +12,8 @@ class Reporter(Protocol):
     def advance(self, n: int = 1, note: str = "") -> None:
         """`n` units are done; `note` is a short line about them."""
 
-    def say(self, sentence: str) -> None:
-        """Something the user should know."""
+    def finish(self) -> None:
+        """The piece of work is over, whether all units were done or not."""
 
 
 class Silent:
@@ -25,5 +25,5 @@ class Silent:
     def advance(self, n: int = 1, note: str = "") -> None:
         """Nothing."""
 
-    def say(self, sentence: str) -> None:
+    def finish(self) -> None:
         """Nothing."""

@@ -24,6 +24,7 @@ from zarr.codecs import Crc32cCodec
 
 from abaw import __version__
 from abaw.errors import StoreError, UsageError
+from abaw.reporting import Reporter
 from abaw.writer import VideoWriter
 
 FORMAT = 1
@@ -42,6 +43,21 @@ class VideoFeature:
     values: NDArray
     present: NDArray[np.bool_]
     fps: float
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """Sums over the complete videos of a feature; `n_missing` frames have no value, `n_incomplete` videos are cut off."""
+
+    feature: str
+    weights: str
+    shape: tuple[int, ...]
+    n_videos: int
+    n_frames: int
+    n_missing: int
+    n_bytes: int
+    fingerprint: str
+    n_incomplete: int
 
 
 @dataclass(frozen=True)
@@ -254,6 +270,56 @@ class FeatureStore:
                     ) from error
                 found[video] = VideoLabels(str(array.attrs["split"]), rows)
         return dict(sorted(found.items()))
+
+    # the whole
+
+    def info(self) -> list[FeatureInfo]:
+        """What is there of each feature."""
+        found = []
+        for feature in self.features():
+            attrs, videos = self.feature_attrs(feature), self.videos(feature)
+            frames = sum(int(video["n_frames"]) for video in videos.values())
+            shape = tuple(attrs["spec"]["shape"])
+            n_bytes = sum(
+                int(video["n_frames"]) * int(np.prod(shape)) * np.dtype(video["dtype"]).itemsize
+                for video in videos.values()
+            )
+            n_missing = frames - sum(int(video["n_present"]) for video in videos.values())
+            weights = str(attrs["spec"]["weights"])
+            n_incomplete = len(self.incomplete(feature))
+            found.append(
+                FeatureInfo(
+                    feature, weights, shape, len(videos), frames, n_missing, n_bytes, attrs["fingerprint"], n_incomplete
+                )
+            )
+        return found
+
+    def verify(self, reporter: Reporter) -> list[str]:
+        """Read everything. A sentence for each damaged or incomplete video and each disagreement over frames."""
+        problems = []
+        lengths: dict[str, dict[str, int]] = {}
+        reporter.start("verify", sum(len(self.videos(feature)) for feature in self.features()), "videos")
+        for feature in self.features():
+            problems += [
+                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+                for video in self.incomplete(feature)
+            ]
+            for video in self.videos(feature):
+                try:
+                    lengths.setdefault(video, {})[feature] = len(self.read(feature, video).values)
+                except StoreError as error:
+                    problems.append(str(error))
+                reporter.advance()
+        for video, by_feature in lengths.items():
+            if len(set(by_feature.values())) > 1:
+                counts = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
+                problems.append(f"The features of video {video!r} disagree on its number of frames: {counts}.")
+        for task in self.tasks():
+            try:
+                self.labels(task)
+            except StoreError as error:
+                problems.append(str(error))
+        return problems
 
     def _group(self, path: str) -> zarr.Group:
         node = self._root[path]

@@ -98,21 +98,25 @@ def open_run(folder: Path) -> Run:
         raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
 
 
+def all_runs(runs: Path) -> list[Run]:
+    """The runs in a folder, the newest last."""
+    return sorted((open_run(path.parent) for path in runs.glob(f"*/{CONFIG}")), key=lambda run: run.created)
+
+
 def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:
     """The run called `name` (under `runs`, or a path), or else the newest one (of a task).
 
     Raises:
         UsageError: there is none; the message lists those that are there.
     """
-    folders = sorted(path.parent for path in runs.glob(f"*/{CONFIG}"))
     if name is not None:
         named = [folder for folder in (runs / name, Path(name)) if (folder / CONFIG).is_file()]
         if not named:
-            known = ", ".join(folder.name for folder in folders) or "none"
+            known = ", ".join(sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))) or "none"
             raise UsageError(f"No run {name!r} in {runs}; there are: {known}.")
         return open_run(named[0])
-    found = [run for run in map(open_run, folders) if task in (None, run.config.task)]
+    found = [run for run in all_runs(runs) if task in (None, run.config.task)]
     if not found:
         of_task = f" of task {task}" if task else ""
         raise UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or name another folder with --runs.")
-    return max(found, key=lambda run: run.created)
+    return found[-1]

@@ -5,17 +5,19 @@ A head is an `nn.Module`: `forward(features, mask)` takes `{name: (batch, time, 
 changes nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated
 
-from pydantic import Field
-from torch import nn
+from pydantic import BaseModel, Field
 
+from abaw.train.heads.inputs import Head
 from abaw.train.heads.linear import LinearConfig, LinearHead
 from abaw.train.heads.transformer import TransformerConfig, TransformerHead
 
+__all__ = ["HEADS", "Head", "HeadConfig", "LinearConfig", "TransformerConfig", "create_head"]
+
 HeadConfig = Annotated[TransformerConfig | LinearConfig, Field(discriminator="name")]
-HEADS: dict[str, tuple[type[TransformerConfig] | type[LinearConfig], type[nn.Module]]] = {
+HEADS: dict[str, tuple[type[BaseModel], Callable[..., Head]]] = {
     "transformer": (TransformerConfig, TransformerHead),
     "linear": (LinearConfig, LinearHead),
 }
@@ -23,6 +25,6 @@ HEADS: dict[str, tuple[type[TransformerConfig] | type[LinearConfig], type[nn.Mod
 
 def create_head(
     config: TransformerConfig | LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int
-) -> nn.Module:
+) -> Head:
     """Build a head for features of the given shapes."""
     return HEADS[config.name][1](config, shapes, n_outputs)

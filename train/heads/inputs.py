@@ -31,3 +31,9 @@ class JoinFeatures(nn.Module):
         """Join the features of a batch."""
         joined = torch.cat([features[name].flatten(2) for name in self.shapes], dim=-1)
         return torch.where(mask[..., None], (joined - self.mean) * self.scale, 0.0)
+
+
+class Head(nn.Module):
+    """Base of the heads; all that they share is how they begin."""
+
+    inputs: JoinFeatures

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.train.heads.inputs import JoinFeatures
+from abaw.train.heads.inputs import Head, JoinFeatures
 
 
 class LinearConfig(BaseModel):
@@ -22,7 +22,7 @@ class LinearConfig(BaseModel):
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class LinearHead(nn.Module):
+class LinearHead(Head):
     """Dropout and a linear map, frame by frame."""
 
     def __init__(self, config: LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int) -> None:

@@ -8,7 +8,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from abaw.train.heads.inputs import JoinFeatures
+from abaw.train.heads.inputs import Head, JoinFeatures
 
 
 class TransformerConfig(BaseModel):
@@ -39,7 +39,7 @@ class TransformerConfig(BaseModel):
         return self
 
 
-class TransformerHead(nn.Module):
+class TransformerHead(Head):
     """Projection, positions, pre-norm transformer encoder, linear output.
 
     No frame attends to a missing or hidden one; these still get an output, from their neighbours. In a window

@@ -1,0 +1,105 @@
+"""What the command line shows: progress bars, or plain lines where there is no terminal, sentences and tables."""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+SECONDS_BETWEEN_LINES = 5.0
+
+out = Console()
+err = Console(stderr=True)
+
+
+class ConsoleReporter:
+    """Draws progress on standard error: a bar with rate and remaining time, or a line every five seconds."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task = TaskID(0)
+        self._label, self._unit = "", ""
+        self._total = self._done = 0
+        self._begin = self._spoke = 0.0
+
+    def __enter__(self) -> "ConsoleReporter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.finish()
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """A piece of work begins."""
+        self.finish()
+        self._label, self._total, self._unit, self._done = label, total, unit, 0
+        self._begin = self._spoke = time.monotonic()
+        if err.is_terminal and total:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+            )
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
+            self._task = self._bar.add_task(label, total=total, note="")
+            self._bar.start()
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """`n` units are done."""
+        self._done += n
+        now = time.monotonic()
+        rate = self._done / max(now - self._begin, 1e-9)
+        text = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" + (f", {note}" if note else "")
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self._done, note=text)
+        elif now - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = now
+            left_s = (self._total - self._done) / rate
+            err.print(
+                f"{self._label}: {self._done}/{self._total} {self._unit}, {text}, {left_s:.0f} s left", highlight=False
+            )
+
+    def finish(self) -> None:
+        """Take the bar away and say what was done."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        if self._label and self._done:
+            seconds = time.monotonic() - self._begin
+            rate = self._done / max(seconds, 1e-9)
+            text = f"{self._label}: {self._done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)"
+            warn(text)
+        self._label = ""
+
+
+def say(sentence: str) -> None:
+    """Print a sentence to standard output."""
+    out.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(sentence: str) -> None:
+    """Print a sentence to standard error."""
+    err.print(sentence, highlight=False, markup=False, soft_wrap=True)
+
+
+def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table; columns of numbers are right-aligned, as `>name`."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(
+            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    out.print(table)
+
+
+def show_some(heading: str, lines: Sequence[str], most: int = 10) -> None:
+    """Print a heading and the first lines of many."""
+    if lines:
+        warn(heading)
+        for line in lines[:most]:
+            warn(f"  {line}")
+        if len(lines) > most:
+            warn(f"  ... and {len(lines) - most} more")

@@ -1,0 +1,73 @@
+"""What fixes a feature: the spec of a backbone, which is data alone and loads no torch."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """How a uint8 RGB face crop becomes a network's input: resized to a square, scaled to [0, 1], normalised.
+
+    Attributes:
+        size: side in pixels.
+        mean, std: per channel R, G, B, on the [0, 1] scale.
+        interpolation: how it is resized, always antialiased.
+    """
+
+    size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    channels: ClassVar[str] = "RGB"
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """The least and the greatest value of the model input, over all channels."""
+        low = min(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
+        high = max((1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        return low, high
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """Everything that fixes a feature, apart from the values of the weights.
+
+    Attributes:
+        name: `family-output`, or the family alone for its main output.
+        family: what shares one network and one forward pass.
+        output: which of the network's outputs this is.
+        modality: frames ("vision") or sound ("audio").
+        shape: shape of the feature of one frame.
+        architecture: the published network, as its authors or timm call it.
+        weights: where the weights come from: "none" (it has none), "timm" (downloaded by timm), "file" (only from a
+            file), "untrained".
+        image: preprocessing of a frame; None for sound.
+        classes: names of the outputs in order, where the feature is made of class scores.
+        parameters: number of weights.
+        licence: what to know before using the public weights.
+        variant: form of the architecture that the weights file asked for, such as "7-class"; "" is the usual one.
+    """
+
+    name: str
+    family: str
+    output: str
+    modality: Literal["vision", "audio"]
+    shape: tuple[int, ...]
+    architecture: str
+    weights: str
+    image: ImageInput | None = None
+    classes: tuple[str, ...] = ()
+    parameters: int = 0
+    licence: str = ""
+    variant: str = ""
+
+    def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
+        """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""
+        fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence")}
+        text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,190 @@
+"""The results of the stages as tables for the console."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from abaw.console import say, show_some, show_table, warn
+
+if TYPE_CHECKING:
+    from abaw.datasets.doctor import VideoReport
+    from abaw.evaluate.evaluation import Evaluation
+    from abaw.extract.sink import Summary
+    from abaw.store import FeatureStore
+    from abaw.tasks import Task
+
+
+def show_summary(summary: "Summary", store: Path) -> None:
+    """What an extraction did."""
+    say(
+        f"done {len(summary.done)}, skipped {len(summary.skipped)}, failed {len(summary.failed)} "
+        f"({summary.n_frames} frames into {store})"
+    )
+    show_some(f"{len(summary.failed)} failed videos:", [f"{video}: {why}" for video, why in summary.failed.items()])
+    show_some(f"{len(summary.broken_frames)} frames left out:", summary.broken_frames)
+    show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
+    show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
+    if summary.stopped:
+        warn(f"Stopped early: {summary.stopped}.")
+
+
+def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]]) -> None:
+    """One row per video, totals, and what needs mending."""
+    tasks = sorted({task for report in reports for task in report.extra_rows})
+    columns = ["video", "split", ">fps", ">frames", ">crops", ">missing (runs)"]
+    columns += [f">{task} rows, no crop" for task in tasks] + ["notes"]
+    rows = [
+        (
+            report.video,
+            report.split or "-",
+            f"{report.fps:.2f}",
+            report.n_frames,
+            report.n_crops,
+            f"{report.n_missing} ({report.n_runs})",
+            *(_label_cell(report, task) for task in tasks),
+            f"{len(report.errors)} errors" if report.errors else "; ".join(report.warnings) or "ok",
+        )
+        for report in reports
+    ]
+    show_table(f"{data}", columns, rows)
+    total = doctor_totals(reports)
+    say(
+        f"{total['videos']} videos, {total['frames']} frames, {total['crops']} crops, {total['missing']} missing, "
+        f"{len(pairs)} left/right pairs."
+    )
+    for task, counts in total["labels"].items():
+        say(
+            f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
+            f"than frames (normal); {counts['labels_without_crop']} labels without a crop, "
+            f"{counts['crops_without_label']} crops without a label."
+        )
+    if not total["labels"]:
+        say("No labels: `abaw extract` works, `abaw train` does not.")
+    show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
+
+
+def _label_cell(report: "VideoReport", task: str) -> str:
+    if task not in report.extra_rows:
+        return "-"
+    return f"{report.extra_rows[task]:+d}, {report.n_labels_without_crop.get(task, 0)}"
+
+
+def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
+    """Sums over videos, as `abaw doctor --json` prints them."""
+    tasks = sorted({task for report in reports for task in report.extra_rows})
+    labelled = {task: [report for report in reports if task in report.extra_rows] for task in tasks}
+    return {
+        "videos": len(reports),
+        "frames": sum(report.n_frames for report in reports),
+        "crops": sum(report.n_crops for report in reports),
+        "missing": sum(report.n_missing for report in reports),
+        "errors": sum(len(report.errors) for report in reports),
+        "labels": {
+            task: {
+                "videos": len(found),
+                "extra_rows": sum(max(0, report.extra_rows[task]) for report in found),
+                "missing_rows": sum(max(0, -report.extra_rows[task]) for report in found),
+                "labels_without_crop": sum(report.n_labels_without_crop[task] for report in found),
+                "crops_without_label": sum(report.n_crops_without_label[task] for report in found),
+            }
+            for task, found in labelled.items()
+        },
+    }
+
+
+def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
+    """Both scores, and each output's part in them."""
+    measure = "CCC" if task.kind == "regression" else "F1"
+    official, crops = found.official, found.crop_only
+    rows: list[tuple[object, ...]] = [
+        (name, f"{official.parts[name]:.3f}", f"{crops.parts[name]:.3f}", official.support[name])
+        for name in task.outputs
+    ]
+    rows.append(("score", f"{official.score:.3f}", f"{crops.score:.3f}", ""))
+    rows.append(("frames", official.n_frames, crops.n_frames, ""))
+    columns = ["", f">{measure}, all labelled frames (official)", f">{measure}, frames with a crop", ">labels"]
+    show_table(f"{run} on {split}; the score is the {task.measure}", columns, rows)
+    if found.without_feature:
+        warn(
+            f"{len(found.without_feature)} labelled videos have no feature and got the mean output of the others: "
+            f"{', '.join(found.without_feature[:3])}."
+        )
+
+
+def show_store(store: "FeatureStore") -> None:
+    """Features with their videos, frames and sizes, and the labels."""
+    rows = []
+    for info in store.info():
+        share = f"{info.n_missing} ({info.n_missing / max(1, info.n_frames):.1%})"
+        shape = "x".join(map(str, info.shape))
+        size = f"{info.n_bytes / 1e6:.1f} MB"
+        cells = (info.feature, info.weights, shape, info.n_videos, info.n_frames, share, size, info.fingerprint[:12])
+        rows.append((*cells, info.n_incomplete))
+    columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">incomplete"]
+    show_table(f"Features in {store.path}", columns, rows)
+    labels = []
+    for task in store.tasks():
+        found = store.labels(task)
+        for split in sorted({video.split for video in found.values()}):
+            videos = [video for video in found.values() if video.split == split]
+            labels.append((task, split, len(videos), sum(len(video.rows) for video in videos)))
+    show_table("Labels", ["task", "split", ">videos", ">rows"], labels)
+
+
+def show_backbones() -> None:
+    """Every registered backbone with its preprocessing."""
+    from abaw.extract.backbone import list_specs
+
+    rows = []
+    for spec in list_specs():
+        image = spec.image
+        size = f"{image.size} {image.interpolation}" if image else "-"
+        norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
+        shape = "x".join(map(str, spec.shape))
+        parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
+        cells = (spec.name, shape, size, norm, parameters, spec.weights, spec.architecture)
+        rows.append((*cells, spec.licence or "-", ", ".join(spec.classes) or "-"))
+    columns = ["backbone", ">shape", "RGB input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
+    show_table("Backbones", [*columns, "licence", "classes"], rows)
+    say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
+
+
+def _triple(values: Sequence[float]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else " ".join(f"{value:.4g}" for value in values)
+
+
+def show_heads() -> None:
+    """Every head with its options and their defaults."""
+    from abaw.train.heads import HEADS
+
+    rows = [
+        (name, ", ".join(f"{key}={field.default}" for key, field in config.model_fields.items() if key != "name"))
+        for name, (config, _) in HEADS.items()
+    ]
+    show_table("Heads", ["head", "options (--set head.KEY=VALUE)"], rows)
+
+
+def show_losses() -> None:
+    """Every loss and the tasks it fits."""
+    from abaw.tasks import TASKS
+    from abaw.train.losses import LOSS_KINDS, LOSSES
+
+    rows = [
+        (
+            name,
+            ", ".join(task.name for task in TASKS.values() if task.kind == LOSS_KINDS[name]),
+            (loss.__doc__ or "").split(".")[0],
+        )
+        for name, loss in LOSSES.items()
+    ]
+    show_table("Losses", ["loss", "tasks", "what it is"], rows)
+
+
+def show_tasks() -> None:
+    """Every task with its outputs and measure."""
+    from abaw.tasks import TASKS
+
+    rows = [
+        (task.name, task.measure, task.loss, f"{task.invalid:g}", ", ".join(task.outputs)) for task in TASKS.values()
+    ]
+    show_table("Tasks", ["task", "score", "default loss", ">invalid", "outputs"], rows)
