@@ -203,16 +203,20 @@ def train(
 @click.option("--split", default="val", show_default=True, help="train or val.")
 @STORE
 @RUNS
+@DATA
 @DEVICE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def eval_(run: str | None, split: str, store: Path, runs: Path, device: str, as_json: bool) -> None:
-    """Score a run (default: the newest) on a split and keep its predictions in the run."""
+def eval_(run: str | None, split: str, store: Path, runs: Path, data: Path, device: str, as_json: bool) -> None:
+    """Score a run (default: the newest) on a split; keep predictions and a picture in the run.
+
+    Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
+    """
     from abaw import pipeline
     from abaw.tasks import get_task
     from abaw.train.runs import find_run
 
     found = find_run(runs, run)
-    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device)
+    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data)
     if as_json:
         _print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
     else:

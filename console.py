@@ -3,14 +3,18 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 SECONDS_BETWEEN_LINES = 5.0
 
+WIDTH_WITHOUT_TERMINAL = 140  # of tables in files and pipes
+
 out = Console()
 err = Console(stderr=True)
+if not out.is_terminal:
+    out.width = WIDTH_WITHOUT_TERMINAL
 
 
 class ConsoleReporter:
@@ -86,10 +90,9 @@ def warn(sentence: str) -> None:
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns of numbers are right-aligned, as `>name`."""
     table = Table(title=title, title_justify="left")
-    for column in columns:
-        table.add_column(
-            column.removeprefix(">"), justify="right" if column.startswith(">") else "left", overflow="fold"
-        )
+    for number, column in enumerate(columns):
+        justify: JustifyMethod = "right" if column.startswith(">") else "left"
+        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
     out.print(table)

@@ -12,16 +12,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from abaw.datasets.affwild2 import Dataset, Video, open_dataset
 from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.doctor import VideoReport, conflicts, examine
+from abaw.datasets.images import read_image
 from abaw.datasets.labels import LabelFile
 from abaw.devices import pick_device
-from abaw.errors import AbawError, UsageError
+from abaw.errors import AbawError, DataError, UsageError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
+from abaw.evaluate.plots import FaceOf, save_traces
 from abaw.extract.backbone import describe
 from abaw.extract.reader import Source
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
@@ -195,17 +199,43 @@ def train(run: Run, tables: tuple[Table, Table], device: str = "auto", reporter:
     return result
 
 
-def evaluate(run: Run, store: FeatureStore, split: str = "val", device: str = "auto") -> Evaluation:
-    """Score a run's best checkpoint on a split and save scores and predictions in the run."""
+def evaluate(
+    run: Run, store: FeatureStore, split: str = "val", device: str = "auto", data: Path | None = None
+) -> Evaluation:
+    """Score a run's best checkpoint on a split; save scores, predictions and a picture in the run.
+
+    Args:
+        data: the data folder, if it is at hand: its faces go into the picture.
+    """
     run.check_store(store)
-    task = get_task(run.config.task)
+    config, task = run.config, get_task(run.config.task)
     place = pick_device(device)
     head = _build_head(run, None)
     load_head(head, run.folder / BEST)
-    table = load_table(store, task, split, run.config.features, run.config.missing)
-    found = evaluate_head(head.to(place), table, task, run.config.window, place)
+    table = load_table(store, task, split, config.features, config.missing)
+    found = evaluate_head(head.to(place), table, task, config.window, place)
     found.save(run.folder, split, task)
+    title = f"{run.name} on {split}: {found.official.score:.3f} ({task.measure})"
+    save_traces(run.folder / f"traces-{split}.png", task, found.predictions, title, _faces(data))
     return found
+
+
+def _faces(data: Path | None) -> FaceOf | None:
+    """Looks up face crops in a data folder, if there is one."""
+    if data is None or not data.is_dir():
+        return None
+    videos = {video.name: video for video in open_dataset(data).videos}
+
+    def face_of(video: str, row: int) -> NDArray[np.uint8] | None:
+        crops = videos[video].crops() if video in videos else None
+        if crops is None or row + 1 not in crops.numbers:
+            return None
+        try:
+            return read_image(crops.folder / crops.names[int(np.searchsorted(crops.numbers, row + 1))])
+        except DataError:
+            return None
+
+    return face_of
 
 
 def resume_or_start(
@@ -241,4 +271,4 @@ def demo(
     store = FeatureStore.open(out / "store.zarr")
     for task in ("va", "expr", "au"):
         run = resume_or_start(make_config({"task": task, "features": ("hog",)}), store, out / "runs", device, reporter)
-        yield run, evaluate(run, store, "val", device)
+        yield run, evaluate(run, store, "val", device, data)

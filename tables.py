@@ -31,17 +31,14 @@ def show_summary(summary: "Summary", store: Path) -> None:
 def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]]) -> None:
     """One row per video, totals, and what needs mending."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
-    columns = ["video", "split", ">fps", ">frames", ">crops", ">missing (runs)"]
-    columns += [f">{task} rows, no crop" for task in tasks] + ["notes"]
+    names = "/".join(tasks)
+    labelled = [f">extra rows {names}", f">no crop {names}"] if tasks else []
+    columns = ["video", "split", ">fps", ">frames", ">crops", ">missing", ">runs", *labelled, "notes"]
     rows = [
         (
-            report.video,
-            report.split or "-",
-            f"{report.fps:.2f}",
-            report.n_frames,
-            report.n_crops,
-            f"{report.n_missing} ({report.n_runs})",
-            *(_label_cell(report, task) for task in tasks),
+            *(report.video, report.split or "-", f"{report.fps:.2f}", report.n_frames, report.n_crops),
+            *(report.n_missing, report.n_runs),
+            *(_by_task(counts, tasks) for counts in (report.extra_rows, report.n_labels_without_crop) if tasks),
             f"{len(report.errors)} errors" if report.errors else "; ".join(report.warnings) or "ok",
         )
         for report in reports
@@ -63,10 +60,8 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
     show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
 
 
-def _label_cell(report: "VideoReport", task: str) -> str:
-    if task not in report.extra_rows:
-        return "-"
-    return f"{report.extra_rows[task]:+d}, {report.n_labels_without_crop.get(task, 0)}"
+def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
+    return "/".join(str(counts.get(task, "-")) for task in tasks)
 
 
 def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
@@ -113,14 +108,15 @@ def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> 
 
 def show_store(store: "FeatureStore") -> None:
     """Features with their videos, frames and sizes, and the labels."""
-    rows = []
-    for info in store.info():
-        share = f"{info.n_missing} ({info.n_missing / max(1, info.n_frames):.1%})"
-        shape = "x".join(map(str, info.shape))
-        size = f"{info.n_bytes / 1e6:.1f} MB"
-        cells = (info.feature, info.weights, shape, info.n_videos, info.n_frames, share, size, info.fingerprint[:12])
-        rows.append((*cells, info.n_incomplete))
-    columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">incomplete"]
+    rows = [
+        (
+            *(info.feature, info.weights, "x".join(map(str, info.shape)), info.n_videos, info.n_frames),
+            f"{info.n_missing} ({info.n_missing / max(1, info.n_frames):.1%})",
+            *(f"{info.n_bytes / 1e6:.1f} MB", info.fingerprint[:8], info.n_incomplete),
+        )
+        for info in store.info()
+    ]
+    columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">cut off"]
     show_table(f"Features in {store.path}", columns, rows)
     labels = []
     for task in store.tasks():
