@@ -18,7 +18,7 @@ N_VIDEOS = 3
 N_FACES = 12
 LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", "#0072b2", "#dddddd"
 # Okabe and Ito (2008), told apart by colour-blind readers too
-CLASS_COLOURS = ("#999999", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
+CLASS_COLOURS = ("#555555", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
 
 FaceOf = Callable[[str, int], NDArray[np.uint8] | None]
 
@@ -33,7 +33,7 @@ def save_traces(
     """
     chosen = sorted(predictions, key=lambda video: -len(predictions[video].outputs))[:N_VIDEOS]
     kinds = ["faces"] * (face_of is not None) + list(_panels(task))
-    heights = [_height(kind) for kind in kinds] * len(chosen)
+    heights = [_height("faces" if kind == "faces" else task.kind) for kind in kinds] * len(chosen)
     figure = Figure(figsize=(11, 0.9 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for number, video in enumerate(chosen):
@@ -44,6 +44,8 @@ def save_traces(
                 _draw_faces(axis, video, len(found.outputs), face_of)
             else:
                 _PAINTERS[task.kind](axis, kind, task, found)
+        for axis in panels[:-1]:
+            axis.tick_params(labelbottom=False)
         panels[0].set_title(video, loc="left", fontsize=10)
         panels[-1].set_xlabel("time in s" if found.fps else "frame")
     figure.suptitle(title, fontsize=12)
@@ -57,7 +59,8 @@ def _panels(task: Task) -> tuple[str, ...]:
 
 
 def _height(kind: str) -> float:
-    return {"faces": 0.95, "label": 0.75, "predicted": 0.75}.get(kind, 1.3)
+    """Height of a panel in inches."""
+    return {"faces": 0.95, "classes": 0.45, "binary": 1.5, "regression": 1.2}[kind]
 
 
 def _seconds(found: VideoPrediction) -> NDArray[np.float64]:
@@ -66,7 +69,7 @@ def _seconds(found: VideoPrediction) -> NDArray[np.float64]:
 
 def _draw_faces(axis: Axes, video: str, n_rows: int, face_of: FaceOf) -> None:
     places = np.linspace(0, n_rows - 1, N_FACES + 2)[1:-1].astype(int)
-    blank = np.full((112, 112, 3), 255, dtype=np.uint8)
+    blank = np.full((112, 112, 3), 221, dtype=np.uint8)  # as missing spans are shaded
     faces = [face if (face := face_of(video, int(row))) is not None else blank for row in places]
     shape = faces[0].shape
     strip = np.concatenate([face if face.shape == shape else blank for face in faces], axis=1)
@@ -93,10 +96,12 @@ def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) ->
     classes = (found.labels if kind == "label" else decide(task, found.outputs))[:, 0].astype(float)
     shown = np.where(classes == task.invalid, np.nan, classes)
     colours = ListedColormap(CLASS_COLOURS[: len(task.outputs)])
-    _shade_missing(axis, found)
     extent = (0, _seconds(found)[-1], 0, 1)
     axis.imshow(shown[None], aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5)
-    axis.set(yticks=[], ylabel=kind)
+    if kind == "predicted":
+        _shade_missing(axis, found)
+    axis.set(yticks=[], xlim=extent[:2])
+    axis.set_ylabel(kind, rotation="horizontal", ha="right", va="center")
 
 
 def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
@@ -104,7 +109,7 @@ def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> N
     shown = np.where(values == task.invalid, np.nan, values)
     extent = (0, _seconds(found)[-1], len(task.outputs), 0)
     axis.imshow(shown.T, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=5)
+    axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=6)
     axis.set_ylabel(kind)
 
 
@@ -120,7 +125,8 @@ def _legend(figure: Figure, task: Task) -> None:
         label = Line2D([], [], color=LABEL_COLOUR, label="label")
         entries = [label, Line2D([], [], color=PREDICTED_COLOUR, label="predicted"), missing]
     elif task.kind == "classes":
-        entries = [Patch(color=colour, label=name) for colour, name in zip(CLASS_COLOURS, task.outputs, strict=False)]
+        named = zip(CLASS_COLOURS, task.outputs, strict=False)
+        entries = [*(Patch(color=colour, label=name) for colour, name in named), missing]
     else:
         entries = [Patch(color="#08306b", label="active, or probability 1")]
     figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=8, frameon=False)
