@@ -95,9 +95,8 @@ def _plan(
     n_frames = 0
     for video in dataset.videos:
         crops = video.crops()
-        pending = tuple(
-            name for name, videos in complete.items() if videos.get(video.name, {}).get("source") != crops.digest
-        )
+        digest = dataset.digest(video, crops)
+        pending = tuple(name for name, videos in complete.items() if videos.get(video.name, {}).get("source") != digest)
         if pending:
             groups.setdefault(pending, []).append(video)
             n_frames += len(crops.numbers)
@@ -112,7 +111,7 @@ def _sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Ite
         clock = dataset.clock(video, crops)
         if clock.warning:
             summary.warnings.append(f"{video.name}: {clock.warning}")
-        yield Source(video, crops, clock)
+        yield Source(video, crops, clock, dataset.digest(video, crops))
 
 
 def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:

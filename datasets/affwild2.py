@@ -5,6 +5,7 @@ cropped_aligned/<video>/00001.jpg      or raw/images/<video>/00001.jpg
 videos/<base>.mp4                      or batch1/, batch2/; `<base>_left` and `<base>_right` share a file
 """
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,6 +53,11 @@ class Dataset:
     videos: tuple[Video, ...]
     labels: tuple[LabelFile, ...]
     fps: float | None
+
+    def digest(self, video: Video, crops: Crops) -> str:
+        """sha256 over what a video's features come from: its crops, and the file (or --fps) that its clock is from."""
+        clock_from = video.file.stat().st_size if video.file is not None else self.fps
+        return hashlib.sha256(f"{crops.digest} {clock_from}".encode()).hexdigest()
 
     def clock(self, video: Video, crops: Crops) -> Clock:
         """Frame rate and number of frames of a video."""

@@ -18,11 +18,12 @@ BATCHES_AHEAD = 3
 
 @dataclass(frozen=True)
 class Source:
-    """A video to be read: its crops and its clock."""
+    """A video to be read: its crops, its clock, and the digest of both (`Dataset.digest`)."""
 
     video: Video
     crops: Crops
     clock: Clock
+    digest: str
 
     @property
     def rows(self) -> NDArray[np.int64]:
