@@ -116,7 +116,15 @@ def doctor(data: Path, fps: float | None, as_json: bool) -> None:
               help="What to run; repeatable, frames are decoded once. `abaw list backbones` shows them.")  # fmt: skip
 @DATA
 @STORE
-@click.option("--view", "views", multiple=True, metavar="VIEW", help="hflip adds the mirrored frames as a feature.")
+@click.option(
+    "--view",
+    "views",
+    multiple=True,
+    metavar="VIEW",
+    help="hflip adds the mirrored frames as a feature, mask0.75 frames with 75 % of the patches hidden.",
+)
+@click.option("--views", "n_views", type=click.IntRange(min=1), default=1, show_default=True,
+              help="How many differently masked views.")  # fmt: skip
 @DEVICE
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="auto is bf16 on a GPU, fp32 elsewhere.")  # fmt: skip
@@ -128,6 +136,7 @@ def extract(
     data: Path,
     store: Path,
     views: tuple[str, ...],
+    n_views: int,
     device: str,
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int | None,
@@ -137,7 +146,9 @@ def extract(
     """Run backbones over all face crops into the store. Run it again to go on."""
     from abaw import console, pipeline, tables
 
-    options = pipeline.ExtractOptions(data, store, backbones, views, device, precision, batch_size or 0, fps, untrained)
+    options = pipeline.ExtractOptions(
+        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained
+    )
     if untrained:
         console.warn("Untrained weights: the features are random projections, good for trying things out only.")
     with console.ConsoleReporter() as reporter:

@@ -7,7 +7,7 @@ from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-SECONDS_BETWEEN_LINES = 5.0
+FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, lines come ever more seldom
 
 WIDTH_WITHOUT_TERMINAL = 140  # of tables in files and pipes
 
@@ -18,7 +18,7 @@ if not out.is_terminal:
 
 
 class ConsoleReporter:
-    """Draws progress on standard error: a bar with rate and remaining time, or a line every five seconds."""
+    """Draws progress on standard error: a bar with rate and remaining time, or now and then a line."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
@@ -26,6 +26,7 @@ class ConsoleReporter:
         self._label, self._unit = "", ""
         self._total = self._done = 0
         self._begin = self._spoke = 0.0
+        self._silence_s = FIRST_LINE_S
 
     def __enter__(self) -> "ConsoleReporter":
         return self
@@ -38,6 +39,7 @@ class ConsoleReporter:
         self.finish()
         self._label, self._total, self._unit, self._done = label, total, unit, 0
         self._begin = self._spoke = time.monotonic()
+        self._silence_s = FIRST_LINE_S
         if err.is_terminal and total:
             columns = (
                 TextColumn("{task.description}"),
@@ -57,8 +59,8 @@ class ConsoleReporter:
         text = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" + (f", {note}" if note else "")
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=text)
-        elif now - self._spoke > SECONDS_BETWEEN_LINES:
-            self._spoke = now
+        elif now - self._spoke > self._silence_s:
+            self._spoke, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
             left_s = (self._total - self._done) / rate
             err.print(
                 f"{self._label}: {self._done}/{self._total} {self._unit}, {text}, {left_s:.0f} s left", highlight=False

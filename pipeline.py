@@ -56,7 +56,7 @@ def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summar
     store = FeatureStore.create(options.store)
     for feature in features:
         store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
-    summary = Summary()
+    summary = Summary(warnings=list(dict.fromkeys(note for feature in features for note in feature.backbone.notes)))
     write_labels(dataset, store, summary)
     groups, n_frames = _plan(dataset, store, features, summary)
     reporter.start("extract", n_frames, "frames")

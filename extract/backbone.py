@@ -1,113 +1,86 @@
-"""What a backbone is: its spec (data), its network (callable), and the registry of names.
+"""What a backbone is: its network (callable) behind its spec (data), and the registry of names.
 
 A spec is data alone and loads no torch. Names are `family-output`; one pass of a family's network gives all of its
 outputs, so that several features of one family cost one forward pass.
 """
 
 import difflib
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from abaw import __version__
 from abaw.errors import UsageError
+from abaw.extract.spec import BackboneSpec, ImageInput  # noqa: F401  both are of this seam
 
 if TYPE_CHECKING:
     import torch
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
+    from abaw.extract.vision.views import Mask
+
 UNTRAINED = "untrained"  # the weights of a network that was asked for with --untrained
 
 
 @dataclass(frozen=True)
-class ImageInput:
-    """How a uint8 RGB face crop becomes a network's input: resized to a square, scaled to [0, 1], normalised.
+class Built:
+    """A network with its weights, and what there is to tell about them.
 
     Attributes:
-        size: side in pixels.
-        mean, std: per channel R, G, B, on the [0, 1] scale.
-        interpolation: how it is resized, always antialiased.
+        network: gives a dict of outputs by their name.
+        specs: as they are with these weights; None where they are the ones asked for.
+        notes: one sentence for each thing done to the weights to make them fit.
+        weights_sha256: of weights that are not in a file of the user's.
     """
 
-    size: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """Everything that fixes a feature, apart from the values of the weights.
-
-    Attributes:
-        name: `family-output`, or the family alone for its main output.
-        family: what shares one network and one forward pass.
-        output: which of the network's outputs this is.
-        modality: frames ("vision") or sound ("audio").
-        shape: shape of the feature of one frame.
-        architecture: the published network, as its authors or timm call it.
-        weights: where the weights come from: "none" (it has none), "timm" (downloaded by timm), "file" (only from a
-            file), "untrained".
-        image: preprocessing of a frame; None for sound.
-        classes: names of the outputs in order, where the feature is made of class scores.
-        parameters: number of weights.
-        licence: what to know before using the public weights.
-    """
-
-    name: str
-    family: str
-    output: str
-    modality: Literal["vision", "audio"]
-    shape: tuple[int, ...]
-    architecture: str
-    weights: str
-    image: ImageInput | None = None
-    classes: tuple[str, ...] = ()
-    parameters: int = 0
-    licence: str = ""
-
-    def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
-        """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""
-        fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence")}
-        text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    network: "torch.nn.Module"
+    specs: Sequence[BackboneSpec] | None = None
+    notes: tuple[str, ...] = ()
+    weights_sha256: str | None = None
 
 
 # A builder gets the specs that are wanted of its family and the weights file (None: the default ones), and gives the
-# network with its weights loaded. It imports torch itself.
-Builder = Callable[[Sequence[BackboneSpec], Path | None], "torch.nn.Module"]
+# network with its weights loaded, bare or with what there is to tell. It imports torch itself.
+Builder = Callable[[Sequence[BackboneSpec], Path | None], "torch.nn.Module | Built"]
+# Where checkpoints of one family differ in form: the specs as a state dict wants them, and the state dict with its
+# keys as the network calls them.
+Fit = Callable[
+    [Sequence[BackboneSpec], "dict[str, torch.Tensor]"], tuple[Sequence[BackboneSpec], "dict[str, torch.Tensor]"]
+]
 
 
 @dataclass(frozen=True)
 class Family:
-    """Backbones that share a network: their specs by name, and the builder."""
+    """Backbones that share a network: their specs by name, the builder, and how checkpoints of other forms fit."""
 
     specs: dict[str, BackboneSpec]
     build: Builder
+    fit: Fit | None = None
 
 
 _FAMILIES: dict[str, Family] = {}
 
 
-def register(*specs: BackboneSpec) -> Callable[[Builder], Builder]:
+def register(*specs: BackboneSpec, fit: Fit | None = None) -> Callable[[Builder], Builder]:
     """Decorator of a builder: makes the specs of its family known by name."""
 
     def add(build: Builder) -> Builder:
         assert len({spec.family for spec in specs}) == 1, "one builder serves one family"
-        _FAMILIES[specs[0].family] = Family({spec.name: spec for spec in specs}, build)
+        _FAMILIES[specs[0].family] = Family({spec.name: spec for spec in specs}, build, fit)
         return build
 
     return add
 
 
+def list_families() -> list[Family]:
+    """All registered families."""
+    _load_catalog()
+    return list(_FAMILIES.values())
+
+
 def list_specs() -> list[BackboneSpec]:
     """Specs of all registered backbones; `timm/<model>` names come on top of these."""
-    _load_catalog()
-    return [spec for family in _FAMILIES.values() for spec in family.specs.values()]
+    return [spec for family in list_families() for spec in family.specs.values()]
 
 
 def get_spec(name: str) -> BackboneSpec:
@@ -145,6 +118,7 @@ class Backbone:
         specs: the outputs that are wanted, all of one family.
         weights_sha256: of the weights file; None for a backbone without weights.
         precision: "float32" or "bfloat16".
+        notes: one sentence for each thing that was done to the weights to make them fit.
     """
 
     def __init__(
@@ -154,6 +128,7 @@ class Backbone:
         weights_sha256: str | None,
         device: "torch.device",
         precision: str,
+        notes: tuple[str, ...] = (),
     ) -> None:
         import torch
 
@@ -161,6 +136,7 @@ class Backbone:
         self.weights_sha256 = weights_sha256
         self.device = device
         self.precision = precision
+        self.notes = notes
         # A network that only computes in float32 (histograms, say) says so itself.
         self._dtype = torch.float32 if getattr(network, "float32_only", False) else getattr(torch, precision)
         self._network = network.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
@@ -181,15 +157,48 @@ class Backbone:
         assert self.spec.image is not None, "sound has its own preprocessing"
         return prepare_images(images.to(self.device, non_blocking=True), self.spec.image, self._dtype)
 
-    def __call__(self, inputs: "torch.Tensor") -> "torch.Tensor | dict[str, torch.Tensor]":
-        """Features from model input: (n, *shape) float, or a dict of them by backbone name where several are wanted."""
+    def __call__(
+        self, inputs: "torch.Tensor", view: str = "", keys: Sequence[tuple[str, int]] | None = None
+    ) -> "torch.Tensor | dict[str, torch.Tensor]":
+        """Features from model input: (n, *shape) float, or a dict of them by backbone name where several are wanted.
+
+        Args:
+            inputs: what `preprocess` gave; of `hflip`, `apply_view` has mirrored the images before.
+            view: name of the view.
+            keys: video and frame number of each row; needed for a masked view, whose choice depends on them.
+
+        Raises:
+            UsageError: no such view, or a masked view of a network that is not made of patches.
+        """
         import torch
 
+        from abaw.extract.vision.views import parse_mask
+
+        mask = parse_mask(view)
         with torch.inference_mode():
-            outputs = self._network(inputs)
+            if mask is None:
+                outputs = self._network(inputs)
+            else:
+                outputs = self._network(inputs, kept=self._kept_patches(mask, keys, len(inputs)))
         if len(self.specs) == 1:
             return outputs[self.spec.output]
         return {spec.name: outputs[spec.output] for spec in self.specs}
+
+    def _kept_patches(self, mask: "Mask", keys: Sequence[tuple[str, int]] | None, n_rows: int) -> "torch.Tensor":
+        """Patches that each row keeps, (n, kept) int64 on the device."""
+        import torch
+
+        from abaw.extract.vision.views import kept_patches
+
+        n_patches = getattr(self._network, "n_patches", None)
+        if n_patches is None:
+            raise UsageError(
+                f"Backbone {self.spec.name} has no patches to mask. Take mae-mean or mae-cls for {mask.view}."
+            )
+        if keys is None or len(keys) != n_rows:
+            found = "none" if keys is None else len(keys)
+            raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {found}.")
+        return torch.from_numpy(kept_patches(mask, keys, n_patches)).to(self.device, non_blocking=True)
 
 
 def create_backbone(
@@ -224,18 +233,23 @@ def create_backbone(
         raise UsageError(f"{', '.join(names)} are not outputs of one network. Create one backbone for each.")
     if untrained and weights is not None:
         raise UsageError(f"{names[0]} was given a weights file and --untrained. Choose one.")
+    file = None
     if specs[0].weights == "none":
         if weights is not None:
             raise UsageError(f"Backbone {names[0]} has no weights. Leave out {weights}.")
-        return Backbone(specs, build(specs, None), None, torch.device(device), precision)
-    if untrained:
+    elif untrained:
         specs = [replace(spec, weights=UNTRAINED) for spec in specs]
         torch.manual_seed(0)
-        return Backbone(specs, build(specs, None), None, torch.device(device), precision)
-    file = Path(weights) if weights is not None else default_weights(specs[0])
-    network = build(specs, file)
-    sha256 = file_sha256(file) if file is not None else getattr(network, "weights_sha256", None)
-    return Backbone(specs, network, sha256, torch.device(device), precision)
+    else:
+        file = Path(weights) if weights is not None else default_weights(specs[0])
+    built = build(specs, file)
+    if not isinstance(built, Built):
+        built = Built(built)
+    specs = list(built.specs or specs)
+    if file is None:
+        return Backbone(specs, built.network, built.weights_sha256, torch.device(device), precision, built.notes)
+    specs = [replace(spec, weights="file") for spec in specs]
+    return Backbone(specs, built.network, file_sha256(file), torch.device(device), precision, built.notes)
 
 
 def describe(backbone: Backbone, spec: BackboneSpec, view: str) -> dict[str, Any]:

@@ -160,7 +160,7 @@ def describe_likeness(state: Mapping[str, Tensor], name: str) -> str:
         return "It looks like no backbone known here."
     if name in best.names:
         return f"It looks like weights of {name} that are incomplete or changed."
-    return f"It looks like weights of {' or '.join(best.names)}."
+    return f"It looks like weights of {' or '.join(best.names[:2])}."
 
 
 def _shown(keys: Sequence[str]) -> str:

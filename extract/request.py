@@ -8,8 +8,8 @@ from abaw.devices import pick_device
 from abaw.errors import UsageError
 from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
 from abaw.extract.sink import Feature
+from abaw.extract.vision.views import HFLIP, parse_view
 
-VIEWS = ("hflip",)
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
@@ -22,7 +22,8 @@ class ExtractOptions:
         data: folder in the official layout.
         store: the store to fill.
         backbones: `[NAME=]BACKBONE[:WEIGHTS]` each.
-        views: of the frames, beside the plain one: "hflip".
+        views: of the frames, beside the plain one: "hflip", "mask0.75".
+        n_views: how many differently masked views of each frame.
         device: "auto" takes a GPU if there is one.
         precision: "auto" is bf16 on a GPU and fp32 elsewhere.
         batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
@@ -34,6 +35,7 @@ class ExtractOptions:
     store: Path
     backbones: tuple[str, ...]
     views: tuple[str, ...] = ()
+    n_views: int = 1
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     batch_size: int = 0
@@ -67,9 +69,7 @@ def create_features(options: ExtractOptions) -> list[Feature]:
     precision = (
         PRECISIONS["bf16" if on_gpu else "fp32"] if options.precision == "auto" else PRECISIONS[options.precision]
     )
-    unknown = [view for view in options.views if view not in VIEWS]
-    if unknown:
-        raise UsageError(f"Unknown view {unknown[0]!r}. Choose one of: {', '.join(VIEWS)}.")
+    views = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
     requests = [Request.parse(text) for text in options.backbones]
     names = [request.feature for request in requests]
     doubled = next((name for name in names if names.count(name) > 1), None)
@@ -85,8 +85,13 @@ def create_features(options: ExtractOptions) -> list[Feature]:
         made = {spec.name: spec for spec in backbone.specs}
         for request in group:
             spec = made[request.spec.name]
-            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in ("", *options.views)]
+            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in ("", *views)]
     return features
+
+
+def _several(view: str, n_views: int) -> int:
+    """There is one mirror image, however many masked views are wanted beside it."""
+    return 1 if view == HFLIP else n_views
 
 
 def _named(feature: str, view: str) -> str:

@@ -16,6 +16,7 @@ from abaw.extract.backbone import ImageInput
 from abaw.extract.reader import BATCHES_AHEAD, Batch, Batcher, Source, read_frames
 from abaw.extract.sink import Feature, Sink, Stopped, Summary
 from abaw.extract.vision.preprocess import apply_view
+from abaw.extract.vision.views import HFLIP
 from abaw.store import FeatureStore
 
 
@@ -78,29 +79,33 @@ class Runner:
             self._hand_over(*in_flight.pop(0))
 
     def _forward(self, batch: Batch) -> list["HostCopy"]:
-        images = self._padded(batch.images)
-        inputs: dict[tuple[str, ImageInput | None, str], torch.Tensor] = {}
+        images, keys = self._padded(batch)
+        inputs: dict[tuple[bool, ImageInput | None, str], torch.Tensor] = {}
         outputs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         copies = []
         for feature in self._features:
             backbone, spec = feature.backbone, feature.spec
-            shared = (feature.view, spec.image, backbone.precision)  # what backbones of equal input share
+            # masked views take the plain images: their patches are hidden inside the network
+            shared = (feature.view == HFLIP, spec.image, backbone.precision)
             if shared not in inputs:
                 inputs[shared] = backbone.preprocess(apply_view(images.to(backbone.device), feature.view))
             passed = (id(backbone), feature.view)
             if passed not in outputs:
-                result = backbone(inputs[shared])
+                result = backbone(inputs[shared], feature.view, keys)
                 outputs[passed] = result if isinstance(result, dict) else {backbone.spec.name: result}
             copies.append(HostCopy(outputs[passed][spec.name][: len(batch.images)]))
         return copies
 
-    def _padded(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        n_short = self._batch_size - len(images)
+    def _padded(self, batch: Batch) -> tuple[torch.Tensor, list[tuple[str, int]]]:
+        """Images filled up to the batch size with the last one, and video and frame number of each."""
+        keys = [(source.video.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
+        images, n_short = batch.images, self._batch_size - len(batch.images)
         if n_short > 0:
             images = np.concatenate([images, np.repeat(images[-1:], n_short, axis=0)])
+            keys += keys[-1:] * n_short
         tensor = torch.from_numpy(images)
         on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
-        return tensor.pin_memory() if on_gpu else tensor
+        return tensor.pin_memory() if on_gpu else tensor, keys
 
     def _hand_over(self, batch: Batch, copies: list["HostCopy"]) -> None:
         self._sink.write(batch, [copy.numpy() for copy in copies])

@@ -1,22 +1,42 @@
 """Weights files: found, opened without running code, and matched to a network key by key."""
 
+import argparse
 import hashlib
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError
-from abaw.extract.backbone import BackboneSpec
+from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
+from abaw.extract.layouts import (
+    PREFIXES,
+    SHOWN_KEYS,
+    checkpoint_network,
+    describe_likeness,
+    find_matches,
+    find_problems,
+    fit_state,
+    show_problems,
+)
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")  # where training scripts put the state dict
-PREFIXES = ("module.", "backbone.", "encoder.")  # what wrappers put before every key
-SHOWN_KEYS = 3
+# What training scripts save beside the weights: their options, and scores as numpy scalars, whose module has had two
+# names. Making these objects runs nothing.
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 
 
 def file_sha256(file: Path) -> str:
@@ -62,7 +82,16 @@ def how_to_pass(spec: BackboneSpec) -> str:
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, out of its container and without wrapper prefixes. Runs no code of the file.
+    """The state dict in a checkpoint, out of its container and without the prefixes that all keys share.
+
+    Raises:
+        CheckpointError: as `read_tensors`.
+    """
+    return _strip_shared_prefixes(read_tensors(file))
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, out of its container, its keys as they stand. Runs no code of the file.
 
     Raises:
         CheckpointError: no file, not a checkpoint, or a pickle that would need code to be run.
@@ -73,15 +102,17 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         content = _read(file)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{file} holds more than tensors ({_first_line(error)}), and opening it could run code, so it was not "
-            "opened. Where it was made, save its state dict alone: torch.save(model.state_dict(), FILE)."
+            f"{file} holds more than tensors, or is a pickle that torch did not write ({_reason(error)}); opening it "
+            "could run code, so it was not opened. Where it was made, or where you trust it, open it with "
+            "torch.load(FILE, weights_only=False) or pickle.load, and save its state dict alone: "
+            "torch.save(model.state_dict(), NEW_FILE)."
         ) from error
     except Exception as error:  # each format has errors of its own for damaged bytes
         raise CheckpointError(
-            f"{file} cannot be read as weights ({_first_line(error)}). It should be a .safetensors file or a state "
+            f"{file} cannot be read as weights ({_reason(error)}). It should be a .safetensors file or a state "
             "dict saved by torch; download it again if it was cut off."
         ) from error
-    return _strip_prefixes(_unwrap(content, file))
+    return _unwrap(content, file)
 
 
 def _read(file: Path) -> Any:
@@ -89,7 +120,8 @@ def _read(file: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with torch.serialization.safe_globals(HARMLESS):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
@@ -110,39 +142,64 @@ def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
     )
 
 
-def _strip_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _strip_shared_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for prefix in PREFIXES:
-        if all(key.startswith(prefix) for key in state):
-            return _strip_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
+        if state and all(key.startswith(prefix) for key in state):
+            return _strip_shared_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
     return state
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    """Load a state dict whose keys and shapes must all be the network's.
+def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit: Fit | None = None) -> Built:
+    """The network of some specs with the weights of a file, brought into the network's layout where that can be done.
+
+    Args:
+        build: of the family; given no file, it makes the network with random weights.
+        specs: what is wanted.
+        file: a checkpoint.
+        fit: of the family.
 
     Raises:
-        CheckpointError: they are not; the message shows the first missing, unexpected and misshapen keys.
+        CheckpointError: the file cannot be read, or does not fit; the message says what it looks like.
     """
-    wanted = network.state_dict()
-    misshapen = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "misshapen": misshapen,
-    }
-    found = [f"{len(keys)} {kind} ({_shown(keys)})" for kind, keys in problems.items() if keys]
-    if found:
-        raise CheckpointError(f"{file} does not fit {name}: {'; '.join(found)}. Pass the weights of this very network.")
+    state = read_tensors(file)
+    fitted = fit_state(state, build, specs, fit, str(file))
+    built = build([replace(spec, weights=UNTRAINED) for spec in fitted.specs], None)
+    load_strictly(checkpoint_network(built), fitted.state, file, specs[0].name)
+    network = built.network if isinstance(built, Built) else built
+    return Built(network, fitted.specs, fitted.notes)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
+    """Load a state dict whose keys and shapes must all be the network's; values become of its dtype.
+
+    Raises:
+        CheckpointError: they are not; the message shows the first missing, unexpected and misshapen keys, and which
+            backbone the state dict looks like.
+    """
+    problems = find_problems(state, {key: value.shape for key, value in network.state_dict().items()})
+    if problems:
+        likeness = describe_likeness(state, name)
+        raise CheckpointError(
+            f"{file} does not fit {name}: {show_problems(problems)}. {likeness} Pass the weights of this very network."
+        )
     network.load_state_dict(dict(state))
 
 
-def _shown(keys: list[str]) -> str:
-    return ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+def identify(file: Path) -> list[str]:
+    """Names of the backbones that a file fits, best first; empty if it fits none.
+
+    Networks of one layout cannot be told apart by it: an MAE encoder and timm's ViT-B/16 both fit `mae-mean` and
+    `vit-mean`, and MAE's comes first.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    matches = find_matches(read_tensors(file))
+    return [name for match in matches if match.fits for name in match.names]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's refusals the first error below them, which names what was met."""
+    cause = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
+    line = (str(cause) or type(cause).__name__).splitlines()[0]
+    return line.split(". ")[0].rstrip(".")

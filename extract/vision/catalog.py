@@ -1,13 +1,24 @@
-"""The visual backbones by name: specs, and builders that load torch only when they are called."""
+"""The visual backbones by name: specs, and builders that load torch only when they are called.
+
+Those that read affect in faces (MAE, DAN, EMMA) are in `catalog_affect`.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from abaw.extract.backbone import BackboneSpec, ImageInput, register
+# those of affect come first, and so does `mae` before `vit` where a checkpoint fits both
+from abaw.extract.backbone import Built, Fit, register
+from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.extract.vision.catalog_affect import IMAGENET_INPUT, fit_pooling
 
 if TYPE_CHECKING:
     import torch
+
+HALF = (0.5, 0.5, 0.5)
+HALF_INPUT = ImageInput(224, HALF, HALF)
+FACE_INPUT = ImageInput(112, HALF, HALF, "bilinear")
+CLIP_INPUT = ImageInput(224, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @register(
@@ -28,29 +39,126 @@ def _build_hog(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     return Hog()
 
 
-def _vit_specs(family: str, model: str, width: int, parameters: int) -> list[BackboneSpec]:
-    return [
+def _register_timm(
+    family: str,
+    model: str,
+    width: int,
+    parameters: int,
+    licence: str,
+    image: ImageInput = IMAGENET_INPUT,
+    outputs: tuple[str, ...] = ("pooled",),
+    fit: Fit | None = None,
+) -> None:
+    """A model with weights of timm's: `family-output` for each of several outputs, `family` for a single one."""
+    specs = [
         BackboneSpec(
-            name=f"{family}-{output}",
+            name=family if len(outputs) == 1 else f"{family}-{output}",
             family=family,
             output=output,
             modality="vision",
             shape=(width,),
             architecture=f"timm {model}",
             weights="timm",
-            image=ImageInput(224, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), interpolation="bicubic"),
+            image=image,
             parameters=parameters,
-            licence="Apache-2.0 (timm); trained on ImageNet",
+            licence=licence,
         )
-        for output in ("mean", "cls")
+        for output in outputs
     ]
 
+    def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+        from abaw.extract.vision.timm_models import make_timm
+        from abaw.extract.weights import load_network
 
-def _build_vit(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module":
-    from abaw.extract.vision.timm_models import build_timm
+        return make_timm(specs) if file is None else load_network(build, specs, file, fit)
 
-    return build_timm(specs, file)
+    register(*specs, fit=fit)(build)
 
 
-register(*_vit_specs("vit", "vit_base_patch16_224.augreg2_in21k_ft_in1k", 768, 85_798_656))(_build_vit)
-register(*_vit_specs("vit-tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", 192, 5_524_416))(_build_vit)
+def fit_swin(
+    specs: Sequence[BackboneSpec], state: "dict[str, torch.Tensor]"
+) -> "tuple[Sequence[BackboneSpec], dict[str, torch.Tensor]]":
+    """The authors' Swin checkpoints shrink the image at the end of a stage, timm's at the start of the next one.
+
+    They also hold tables that follow from the window's size and are made anew.
+    """
+    made_anew = ("relative_position_index", "attn_mask")
+    state = {key: value for key, value in state.items() if not key.endswith(made_anew)}
+    if "layers.0.downsample.reduction.weight" not in state:
+        return specs, state
+    return specs, {_next_stage(key): value for key, value in state.items()}
+
+
+def _next_stage(key: str) -> str:
+    """`layers.0.downsample.norm.bias` -> `layers.1.downsample.norm.bias`; other keys as they are."""
+    parts = key.split(".")
+    if len(parts) > 2 and parts[2] == "downsample":
+        parts[1] = str(int(parts[1]) + 1)
+    return ".".join(parts)
+
+
+VIT_LICENCE = "Apache-2.0 (timm); trained on ImageNet"
+VIT_OUTPUTS = ("mean", "cls")
+_register_timm(
+    "vit",
+    "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    768,
+    85_798_656,
+    VIT_LICENCE,
+    HALF_INPUT,
+    VIT_OUTPUTS,
+    fit_pooling,
+)
+_register_timm(
+    "vit-tiny",
+    "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+    192,
+    5_524_416,
+    VIT_LICENCE,
+    HALF_INPUT,
+    VIT_OUTPUTS,
+    fit_pooling,
+)
+_register_timm("resnet50", "resnet50.a1_in1k", 2048, 23_508_032, VIT_LICENCE)
+_register_timm(
+    "swin-t",
+    "swin_tiny_patch4_window7_224.ms_in1k",
+    768,
+    27_519_354,
+    "MIT (Microsoft); trained on ImageNet",
+    fit=fit_swin,
+)
+_register_timm(
+    "clip-l14",
+    "vit_large_patch14_clip_224.openai",
+    1024,
+    303_179_776,
+    "MIT (OpenAI); its model card advises against use without tests in its place",
+    CLIP_INPUT,
+)
+
+
+def _register_iresnet(name: str, depth: Literal[50, 100], parameters: int) -> None:
+    spec = BackboneSpec(
+        name=name,
+        family=name,
+        output="embedding",
+        modality="vision",
+        shape=(512,),
+        architecture=f"IResNet-{depth} of insightface arcface_torch",
+        weights="file",
+        image=FACE_INPUT,
+        parameters=parameters,
+        licence="code MIT (insightface); its own weights are for non-commercial research",
+    )
+
+    @register(spec)
+    def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+        from abaw.extract.vision.iresnet import IResNet
+        from abaw.extract.weights import load_network
+
+        return IResNet(depth) if file is None else load_network(build, specs, file)
+
+
+_register_iresnet("iresnet50", 50, 43_590_848)
+_register_iresnet("iresnet100", 100, 65_156_160)

@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from abaw.extract.backbone import ImageInput
+from abaw.extract.spec import ImageInput
+from abaw.extract.vision.views import HFLIP
 
 
 def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -36,5 +37,5 @@ def _resize(pixels: torch.Tensor, image: ImageInput) -> torch.Tensor:
 
 
 def apply_view(images: torch.Tensor, view: str) -> torch.Tensor:
-    """Images (n, height, width, 3) as a view wants them: `hflip` mirrors left and right, "" changes nothing."""
-    return images.flip(2) if view == "hflip" else images
+    """Images (n, height, width, 3) as a view wants them: `hflip` mirrors left and right, others change nothing here."""
+    return images.flip(2) if view == HFLIP else images

@@ -16,8 +16,10 @@ from huggingface_hub import try_to_load_from_cache
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError, UsageError
-from abaw.extract.backbone import BackboneSpec, ImageInput
-from abaw.extract.weights import how_to_pass, load_strictly, read_state_dict, state_sha256
+from abaw.extract.backbone import Built
+from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.extract.vision.catalog_affect import GLOBAL_POOL, fit_pooling
+from abaw.extract.weights import how_to_pass, load_network, state_sha256
 
 POOLINGS = ("mean", "cls")
 
@@ -89,28 +91,20 @@ def timm_spec(name: str) -> BackboneSpec:
     )
 
 
-def build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module:
-    """Network of a `timm <model>` spec: from a file, from timm's own download, or untrained."""
+def build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module | Built:
+    """Network of `timm/<model>` specs: from a file, from timm's own download, or untrained."""
+    return make_timm(specs) if file is None else load_network(build_timm, specs, file, fit_pooling)
+
+
+def make_timm(specs: Sequence[BackboneSpec]) -> nn.Module | Built:
+    """Network of specs whose architecture is `timm <model>`, with timm's weights or untrained."""
     spec = specs[0]
     model_name = spec.architecture.removeprefix("timm ")
-    if file is not None:
-        return TimmNetwork(_from_file(model_name, file, spec))
-    if spec.weights != "timm":
-        return TimmNetwork(timm.create_model(model_name, num_classes=0))
-    network = TimmNetwork(_download(model_name, spec))
-    network.weights_sha256 = state_sha256(network.state_dict())  # type: ignore[assignment]
-    return network
-
-
-def _from_file(model_name: str, file: Path, spec: BackboneSpec) -> nn.Module:
-    state = read_state_dict(file)
-    # a ViT that was trained on the mean of its tokens has fc_norm instead of norm
-    options: dict[str, Any] = {"global_pool": "avg"} if "fc_norm.weight" in state else {}
-    model: Any = timm.create_model(model_name, num_classes=0, **options)
-    classifier = model.pretrained_cfg.get("classifier") or "head"
-    state = {key: value for key, value in state.items() if not key.startswith(f"{classifier}.")}
-    load_strictly(model, state, file, spec.name)
-    return model
+    if spec.weights == "timm":
+        network = TimmNetwork(_download(model_name, spec))
+        return Built(network, weights_sha256=state_sha256(network.state_dict()))
+    options: dict[str, Any] = {"global_pool": "avg"} if spec.variant == GLOBAL_POOL else {}
+    return TimmNetwork(timm.create_model(model_name, num_classes=0, **options))
 
 
 def _download(model_name: str, spec: BackboneSpec) -> nn.Module:
