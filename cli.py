@@ -234,6 +234,27 @@ def eval_(run: str | None, split: str, store: Path, runs: Path, data: Path, devi
         _finish_evaluation(found, evaluation, split)
 
 
+@main.group(invoke_without_command=True)
+@click.pass_context
+def weights(context: click.Context) -> None:
+    """Show where the weights of the backbones are published, and which are found under $ABAW_WEIGHTS."""
+    from abaw import tables
+
+    if context.invoked_subcommand is None:
+        tables.show_weights()
+
+
+@weights.command()
+@click.argument("file", type=click.Path(path_type=Path))
+def check(file: Path) -> None:
+    """Tell which backbones a weights file fits, and the fingerprints of their features."""
+    from abaw import console, pipeline
+
+    fits = pipeline.check_weights(file)
+    console.show_table(str(file), ["backbone", "fingerprint", "notes"], fits)
+    console.say(f"Use it as `--backbone {fits[0][0]}:{file}`.")
+
+
 @main.group()
 def store() -> None:
     """Look into the feature store."""

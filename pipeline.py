@@ -23,14 +23,15 @@ from abaw.datasets.doctor import VideoReport, conflicts, examine
 from abaw.datasets.images import read_image
 from abaw.datasets.labels import LabelFile
 from abaw.devices import pick_device
-from abaw.errors import AbawError, DataError, UsageError
+from abaw.errors import AbawError, CheckpointError, DataError, UsageError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.plots import FaceOf, save_traces
-from abaw.extract.backbone import describe
+from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.reader import Source
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
+from abaw.extract.weights import identify
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
@@ -112,6 +113,25 @@ def _sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Ite
         if clock.warning:
             summary.warnings.append(f"{video.name}: {clock.warning}")
         yield Source(video, crops, clock, dataset.digest(video, crops))
+
+
+def check_weights(file: Path) -> list[tuple[str, str, str]]:
+    """Backbones that a weights file fits, best first: name, fingerprint of its feature, notes on how it was made to fit.
+
+    Raises:
+        CheckpointError: the file cannot be read, or fits none.
+    """
+    names = identify(file)
+    if not names:
+        raise CheckpointError(
+            f"{file} fits no backbone of `abaw list backbones`. For a model of timm, extract with "
+            f"`--backbone timm/<model>:{file}`."
+        )
+    found = []
+    for name in names:
+        backbone = create_backbone(name, file)
+        found.append((name, backbone.fingerprint(backbone.spec), "; ".join(backbone.notes) or "-"))
+    return found
 
 
 def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:

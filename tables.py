@@ -149,6 +149,21 @@ def _triple(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else " ".join(f"{value:.4g}" for value in values)
 
 
+def show_weights() -> None:
+    """Where the weights of each family are published, and what is found in the weights folder."""
+    from abaw.extract.known_weights import weights_at_hand
+
+    rows = []
+    for family in weights_at_hand():
+        agreement = {True: "as published", False: "not the published file", None: ""}[family.md5_agrees]
+        found = f"{family.found} {agreement}".strip() if family.found else "-"
+        for known in family.sources:
+            source = known.source + (f" (md5 {known.md5}...)" if known.md5 else "")
+            rows.append((family.backbones[0], known.name, source, found))
+    show_table("Weights", ["backbone", "file", "published at", "in $ABAW_WEIGHTS"], rows)
+    say("A file is taken by default if it lies in $ABAW_WEIGHTS under the family's name, such as mae.pth or dan.pth.")
+
+
 def show_heads() -> None:
     """Every head with its options and their defaults."""
     from abaw.train.heads import HEADS

@@ -61,15 +61,19 @@ def default_weights(spec: BackboneSpec) -> Path | None:
     Raises:
         CheckpointError: there is no such file, and no public place to take the weights from.
     """
-    stem = spec.family.replace("/", "-")
-    folder = os.environ.get("ABAW_WEIGHTS")
-    for suffix in SUFFIXES if folder else ():
-        file = Path(folder or "") / f"{stem}{suffix}"
-        if file.is_file():
-            return file
+    file = file_in_weights_folder(spec)
+    if file is not None:
+        return file
     if spec.weights == "timm":
         return None
     raise CheckpointError(f"Backbone {spec.name} needs a weights file of its authors. {how_to_pass(spec)}")
+
+
+def file_in_weights_folder(spec: BackboneSpec) -> Path | None:
+    """The file of a family in the folder that $ABAW_WEIGHTS names, if there is one."""
+    stem, folder = spec.family.replace("/", "-"), os.environ.get("ABAW_WEIGHTS")
+    files = [Path(folder) / f"{stem}{suffix}" for suffix in SUFFIXES] if folder else []
+    return next((file for file in files if file.is_file()), None)
 
 
 def how_to_pass(spec: BackboneSpec) -> str:
