@@ -123,7 +123,10 @@ def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
         there = f"has labels of {', '.join(have)} only" if have else "has no labels at all"
         return f"{store.path} {there}; {task.name} needs them. Put the label folders beside the crops and run `abaw extract` again."
     splits = sorted({found.split for found in store.labels(task.name).values()})
-    return f"{store.path} has {task.name} labels of {', '.join(splits)}, none of {split!r}. Choose one with --split."
+    return (
+        f"{store.path} has {task.name} labels of {', '.join(splits)} but none of {split!r}. Put the label files of that split "
+        "beside the crops and run `abaw extract` again, or choose another --split."
+    )
 
 
 def _empty_table(
