@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from abaw import __version__
-from abaw.errors import AbawError, UsageError
+from abaw.errors import DISK_FULL, AbawError, UsageError
 
 if TYPE_CHECKING:
     from abaw.evaluate.evaluation import Evaluation
@@ -37,6 +37,15 @@ class Group(click.Group):
         except AbawError as error:
             click.echo(f"Error: {error}", err=True)
             sys.exit(error.exit_code)
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            place = error.filename or "the store or run"
+            click.echo(
+                f"Error: No space to write {place} ({error.strerror}). Make room and run the same command again.",
+                err=True,
+            )
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("Error: Interrupted. What was finished is kept; run the same command again to go on.", err=True)
             sys.exit(1)
@@ -275,11 +284,12 @@ def info(path: Path) -> None:
 def verify(path: Path) -> None:
     """Read everything; report damage, incomplete videos and features whose frames disagree."""
     from abaw import console
+    from abaw.audit import verify_store
     from abaw.store import FeatureStore
 
     opened = FeatureStore.open(path)
     with console.ConsoleReporter() as reporter:
-        problems = opened.verify(reporter)
+        problems = verify_store(opened, reporter)
     console.show_some(f"{len(problems)} problems in {path}:", problems, most=50)
     if not problems:
         console.say(f"{path} is whole.")

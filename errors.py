@@ -1,5 +1,9 @@
 """The errors a user can meet. Each message says what was wrong, what was found and what to do."""
 
+import errno
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 class AbawError(Exception):
     """Base of all errors that `abaw` raises on purpose; the command line prints one as a sentence.

@@ -5,7 +5,7 @@
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
                 attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last)
-      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, source, complete
+      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
 shards, and counts only once `complete` stands in its attributes, so that a writer killed at any moment leaves
@@ -13,6 +13,7 @@ nothing that is ever read. Values are not compressed: features do not compress.
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec
+from zarr.core.sync import sync
 
 from abaw import __version__
 from abaw.errors import StoreError, UsageError
-from abaw.reporting import Reporter
 from abaw.writer import VideoWriter
 
 FORMAT = 1
@@ -46,21 +47,6 @@ class VideoFeature:
 
 
 @dataclass(frozen=True)
-class FeatureInfo:
-    """Sums over the complete videos of a feature; `n_missing` frames have no value, `n_incomplete` videos are cut off."""
-
-    feature: str
-    weights: str
-    shape: tuple[int, ...]
-    n_videos: int
-    n_frames: int
-    n_missing: int
-    n_bytes: int
-    fingerprint: str
-    n_incomplete: int
-
-
-@dataclass(frozen=True)
 class VideoLabels:
     """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1."""
 
@@ -70,7 +56,7 @@ class VideoLabels:
 
 def check_name(name: str, what: str) -> str:
     """Return `name` if it is safe as one path component of the store, else raise a StoreError."""
-    if not name or name[0] in "._" or any(c in "/\\\0" for c in name) or name != name.strip():
+    if not name or name[0] in "._" or any(c in "/\\\0" for c in name) or name != name.strip() or name == "zarr.json":
         raise StoreError(
             f"{name!r} cannot be the name of a {what}: a name must not be empty, start with '.' or '_', "
             "or contain a slash. Rename it."
@@ -105,11 +91,15 @@ class FeatureStore:
     def create(cls, path: Path | str) -> "FeatureStore":
         """Open a store for writing; make it if nothing is there."""
         place = Path(path)
-        if place.is_dir() and any(place.iterdir()) and not (place / "zarr.json").exists():
-            raise StoreError(
-                f"{path} is a folder with other things in it, not a feature store. Name another with --store."
-            )
-        root = zarr.open_group(str(path), mode="a", use_consolidated=False)
+        is_new = not place.exists() or (place.is_dir() and all(child.suffix == ".partial" for child in place.iterdir()))
+        if not is_new and not (place / "zarr.json").is_file():
+            raise StoreError(f"{path} is not a feature store but something else. Name another with --store.")
+        try:
+            root = zarr.open_group(str(path), mode="a", use_consolidated=False)
+        except (OSError, ValueError) as error:
+            raise StoreError(f"No feature store can be made at {path} ({_first_line(error)}).") from error
+        if not is_new and "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
+            raise StoreError(f"{path} is a Zarr group of something else. Name another with --store.")
         if "format" not in root.attrs:
             root.require_group("features")
             root.require_group("labels")
@@ -172,14 +162,21 @@ class FeatureStore:
 
     def videos(self, feature: str) -> dict[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
-        members = self._group(f"features/{feature}").groups()
-        found = {name: dict(group.attrs) for name, group in members if group.attrs.get("complete")}
-        return dict(sorted(found.items()))
+        return {name: attrs for name, attrs in self._video_attrs(feature) if attrs.get("complete")}
 
     def incomplete(self, feature: str) -> list[str]:
-        """Videos of a feature whose writing was cut off. They are never read; the next extract writes them again."""
-        members = self._group(f"features/{feature}").groups()
-        return sorted(name for name, group in members if not group.attrs.get("complete"))
+        """Videos of a feature whose writing was cut off, or whose attributes are damaged.
+
+        They are never read; the next extract writes them again.
+        """
+        return [name for name, attrs in self._video_attrs(feature) if not attrs.get("complete")]
+
+    def _video_attrs(self, feature: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for name in self._names(f"features/{feature}"):
+            try:
+                yield name, dict(self._group(f"features/{feature}/{name}").attrs)
+            except Exception:  # zarr raises many types for damaged metadata
+                yield name, {}
 
     def read(self, feature: str, video: str) -> VideoFeature:
         """Read one feature of one video, checksums verified.
@@ -190,26 +187,29 @@ class FeatureStore:
         place = f"features/{feature}/{video}"
         try:
             group = self._group(place)
-        except KeyError:
-            raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.") from None
-        if not group.attrs.get("complete"):
-            raise StoreError(
-                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
-            )
-        try:
+            if not group.attrs.get("complete"):
+                raise StoreError(
+                    f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+                )
             values = _as_numpy(group["values"])
             present = _as_numpy(group["present"])
-            self._check_whole(values, present, group.attrs)
+            self._check_whole(values, present, group.attrs, tuple(self.feature_attrs(feature)["spec"]["shape"]))
+            return VideoFeature(values, present, float(str(group.attrs["fps"])))
+        except StoreError:
+            raise
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+            if isinstance(error, KeyError) and not (Path(self.path) / place).is_dir():
+                raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.") from None
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is damaged ({_first_line(error)}). "
                 f"Delete {self.path}/{place} and run the same `abaw extract` again."
             ) from error
-        return VideoFeature(values, present, float(str(group.attrs["fps"])))
 
     @staticmethod
-    def _check_whole(values: NDArray, present: NDArray, attrs: Any) -> None:
+    def _check_whole(values: NDArray, present: NDArray, attrs: Any, shape: tuple[int, ...]) -> None:
         # A missing shard reads as the fill value, NaN, which is never stored.
+        if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
+            raise ValueError("its values are not of the shape they had")
         if len(values) != len(present) or present.sum() != attrs["n_present"]:
             raise ValueError("its arrays disagree")
         if np.isnan(values.reshape(len(values), -1)[:, :1]).any():
@@ -233,13 +233,14 @@ class FeatureStore:
 
     def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
+        check_name(video, "video")
         group = self._group("labels").require_group(task)
-        source = hashlib.sha256(rows.tobytes()).hexdigest()
-        if check_name(video, "video") in group:
-            attrs = group[video].attrs
-            if attrs.get("complete") and attrs.get("source") == source and attrs.get("split") == split:
+        try:
+            found = self.read_labels(task, video)
+            if found.split == split and found.rows.dtype == rows.dtype and np.array_equal(found.rows, rows):
                 return False
-            del group[video]
+        except StoreError:
+            pass  # not there, cut off, or damaged: written anew
         array = group.create_array(
             video,
             shape=rows.shape,
@@ -247,79 +248,57 @@ class FeatureStore:
             chunks=rows.shape,
             compressors=[Crc32cCodec()],
             filters=None,
-            attributes={"split": split, "source": source},
+            attributes={"split": split, "sha256": hashlib.sha256(rows.tobytes()).hexdigest()},
             config={"write_empty_chunks": True},
+            overwrite=True,
         )
         array[:] = rows
         array.update_attributes({"complete": True})
         return True
 
+    def label_names(self, task: str) -> list[str]:
+        """Videos that have labels of a task, whole or not, sorted."""
+        return self._names(f"labels/{task}") if task in self.tasks() else []
+
+    def read_labels(self, task: str, video: str) -> VideoLabels:
+        """Read the labels of one video.
+
+        Raises:
+            StoreError: they are not there, cut off, or damaged.
+        """
+        place = f"labels/{task}/{video}"
+        try:
+            array = self._root[place]
+            split, rows = str(array.attrs["split"]), _as_numpy(array)
+            if not array.attrs.get("complete"):
+                raise ValueError("writing them was cut off")
+            # a chunk that is gone reads as zeros
+            if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs["sha256"]:
+                raise ValueError("they are not what was written")
+        except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+            raise StoreError(
+                f"The {task} labels of video {video!r} are damaged ({_first_line(error)}). "
+                f"Delete {self.path}/{place} and run `abaw extract` again."
+            ) from error
+        return VideoLabels(split, rows)
+
     def labels(self, task: str, split: str | None = None) -> dict[str, VideoLabels]:
-        """Labels of a task by video in sorted order, of one split or of all."""
-        if task not in self.tasks():
-            return {}
-        found = {}
-        for video, array in self._group(f"labels/{task}").arrays():
-            if array.attrs.get("complete") and split in (None, array.attrs["split"]):
-                try:
-                    rows = _as_numpy(array)
-                except Exception as error:
-                    raise StoreError(
-                        f"The {task} labels of video {video!r} are damaged ({_first_line(error)}). "
-                        f"Delete {self.path}/labels/{task}/{video} and run `abaw extract` again."
-                    ) from error
-                found[video] = VideoLabels(str(array.attrs["split"]), rows)
-        return dict(sorted(found.items()))
+        """Labels of a task by video in sorted order, of one split or of all.
 
-    # the whole
+        Raises:
+            StoreError: those of a video are damaged.
+        """
+        found = {video: self.read_labels(task, video) for video in self.label_names(task)}
+        return {video: labels for video, labels in found.items() if split in (None, labels.split)}
 
-    def info(self) -> list[FeatureInfo]:
-        """What is there of each feature."""
-        found = []
-        for feature in self.features():
-            attrs, videos = self.feature_attrs(feature), self.videos(feature)
-            frames = sum(int(video["n_frames"]) for video in videos.values())
-            shape = tuple(attrs["spec"]["shape"])
-            n_bytes = sum(
-                int(video["n_frames"]) * int(np.prod(shape)) * np.dtype(video["dtype"]).itemsize
-                for video in videos.values()
-            )
-            n_missing = frames - sum(int(video["n_present"]) for video in videos.values())
-            weights = str(attrs["spec"]["weights"])
-            n_incomplete = len(self.incomplete(feature))
-            found.append(
-                FeatureInfo(
-                    feature, weights, shape, len(videos), frames, n_missing, n_bytes, attrs["fingerprint"], n_incomplete
-                )
-            )
-        return found
+    def _names(self, path: str) -> list[str]:
+        """Names of the groups and arrays in a group, sorted; nothing in them is opened."""
 
-    def verify(self, reporter: Reporter) -> list[str]:
-        """Read everything. A sentence for each damaged or incomplete video and each disagreement over frames."""
-        problems = []
-        lengths: dict[str, dict[str, int]] = {}
-        reporter.start("verify", sum(len(self.videos(feature)) for feature in self.features()), "videos")
-        for feature in self.features():
-            problems += [
-                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
-                for video in self.incomplete(feature)
-            ]
-            for video in self.videos(feature):
-                try:
-                    lengths.setdefault(video, {})[feature] = len(self.read(feature, video).values)
-                except StoreError as error:
-                    problems.append(str(error))
-                reporter.advance()
-        for video, by_feature in lengths.items():
-            if len(set(by_feature.values())) > 1:
-                counts = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
-                problems.append(f"The features of video {video!r} disagree on its number of frames: {counts}.")
-        for task in self.tasks():
-            try:
-                self.labels(task)
-            except StoreError as error:
-                problems.append(str(error))
-        return problems
+        async def collect() -> list[str]:
+            store = self._root.store
+            return sorted([name async for name in store.list_dir(path) if not name.startswith("zarr.json")])
+
+        return sync(collect())
 
     def _group(self, path: str) -> zarr.Group:
         node = self._root[path]

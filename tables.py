@@ -55,7 +55,7 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
             f"than frames (normal); {counts['labels_without_crop']} labels without a crop, "
             f"{counts['crops_without_label']} crops without a label."
         )
-    if not total["labels"]:
+    if not total["labels"] and not total["errors"]:
         say("No labels: `abaw extract` works, `abaw train` does not.")
     show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
 
@@ -108,13 +108,15 @@ def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> 
 
 def show_store(store: "FeatureStore") -> None:
     """Features with their videos, frames and sizes, and the labels."""
+    from abaw.audit import describe_store
+
     rows = [
         (
             *(info.feature, info.weights, "x".join(map(str, info.shape)), info.n_videos, info.n_frames),
             f"{info.n_missing} ({info.n_missing / max(1, info.n_frames):.1%})",
             *(f"{info.n_bytes / 1e6:.1f} MB", info.fingerprint[:8], info.n_incomplete),
         )
-        for info in store.info()
+        for info in describe_store(store)
     ]
     columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">cut off"]
     show_table(f"Features in {store.path}", columns, rows)

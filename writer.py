@@ -36,8 +36,10 @@ class VideoWriter:
         self._buffers: dict[int, NDArray] = {}
         self._written: set[int] = set()
         self._array: zarr.Array | None = None
-        self._shape: tuple[int, ...] = ()
-        self._dtype: np.dtype = np.dtype(np.float16)
+        spec = feature.attrs.get("spec")
+        made = spec if isinstance(spec, dict) else {}
+        self._shape: tuple[int, ...] = tuple(made.get("shape", ()))  # for a video of which no frame comes
+        self._dtype: np.dtype = np.dtype(made.get("dtype", "float16"))
 
     @property
     def ready(self) -> bool:
@@ -72,14 +74,17 @@ class VideoWriter:
         """Say that an awaited frame will not come: it could not be read."""
         self._arrived(row // SHARD_ROWS, 1)
 
-    def finish(self) -> None:
+    def finish(self, allow_empty: bool = False) -> None:
         """Write what is left and mark the video complete.
+
+        Args:
+            allow_empty: also a video of which no frame came, as one without sound.
 
         Raises:
             ValueError: not one frame came.
         """
         assert self.ready, "every awaited row has to come or be skipped before finish()"
-        if not self._present.any():
+        if not (self._present.any() or allow_empty):
             raise ValueError("none of its frames could be read")
         for shard in range(len(self._awaited)):
             if shard not in self._written:  # no frame of it has a crop
@@ -127,12 +132,12 @@ class VideoWriter:
         self._array = None
 
     def _create_values(self) -> zarr.Array:
-        if self._video in self._feature:
-            del self._feature[self._video]
+        # the group first: it clears what a killed process left, which may be arrays whose group is not there
+        group = self._feature.create_group(self._video, overwrite=True)
         chunk_rows = min(CHUNK_ROWS, self._n_frames)
         shard_rows = min(SHARD_ROWS, -(-self._n_frames // chunk_rows) * chunk_rows)
-        return self._feature.create_array(
-            f"{self._video}/values",
+        return group.create_array(
+            "values",
             shape=(self._n_frames, *self._shape),
             dtype=self._dtype,
             chunks=(chunk_rows, *self._shape),

@@ -84,16 +84,21 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
     """
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
-    folder = next((root / name for name in CROP_FOLDERS if (root / name).is_dir()), None)
+    folders = [root / name for name in CROP_FOLDERS if (root / name).is_dir()]
+    # an empty cropped_aligned/ must not hide raw/images/
+    folder = next((folder for folder in folders if _video_folders(folder)), next(iter(folders), None))
     expected = f"Crops belong into {root}/{CROP_FOLDERS[0]}/<video>/00001.jpg."
     if folder is None:
         names = sorted(path.name for path in root.iterdir())[:5]
         found = f"it holds {', '.join(names)}" if names else "it is empty"
         raise DataError(f"{root} has no {CROP_FOLDERS[0]}/ or {CROP_FOLDERS[1]}/ folder; {found}. {expected}")
     files = find_video_files(root)
-    videos = tuple(
-        Video(path.name, path, video_file_of(path.name, files)) for path in sorted(folder.iterdir()) if path.is_dir()
-    )
+    videos = tuple(Video(path.name, path, video_file_of(path.name, files)) for path in _video_folders(folder))
     if not videos:
         raise DataError(f"{folder} has no video folders. {expected}")
     return Dataset(root, videos, tuple(find_labels(root)), fps)
+
+
+def _video_folders(folder: Path) -> list[Path]:
+    """Folders of crops; hidden ones are of other programs."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))

@@ -47,12 +47,19 @@ def list_crops(folder: Path) -> Crops:
             if number == 0 or number in found:
                 ignored.append(entry.name)
             else:
-                found[number] = (entry.name, entry.stat().st_size)
+                found[number] = (entry.name, _size_of(entry))
     numbers = np.array(sorted(found), dtype=np.int64)
     sizes = np.array([found[number][1] for number in numbers.tolist()], dtype=np.int64)
     names = tuple(found[number][0] for number in numbers.tolist())
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
     return Crops(folder, numbers, names, digest, tuple(ignored))
+
+
+def _size_of(entry: os.DirEntry) -> int:
+    try:
+        return entry.stat().st_size
+    except OSError:  # a link to nowhere: reading it will cost this one frame
+        return 0
 
 
 def read_image(file: Path | str) -> NDArray[np.uint8]:
@@ -68,7 +75,9 @@ def read_image(file: Path | str) -> NDArray[np.uint8]:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
     try:
         return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
-    except ValueError:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
+    except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
+        if "orrupt" in str(error) or "remature" in str(error):  # Pillow would fill what is missing with grey
+            raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
         return _decode_with_pillow(content, file)
 
 

@@ -45,7 +45,7 @@ def find_labels(root: Path) -> Iterator[LabelFile]:
         for folder in folders:
             for split, split_folder in SPLITS.items():
                 for place in (root / folder, root / "labels" / folder):
-                    for path in sorted((place / split_folder).glob("*.txt")):
+                    for path in sorted((place / split_folder).glob("[!.]*.txt")):
                         yield LabelFile(task, split, path.stem, path)
 
 

@@ -5,6 +5,7 @@ outputs, so that several features of one family cost one forward pass.
 """
 
 import difflib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from abaw.extract.spec import BackboneSpec, ImageInput  # noqa: F401  both are o
 if TYPE_CHECKING:
     import torch
 
+    from abaw.extract.audio.encoder import AudioEncoder
     from abaw.extract.vision.views import Mask
 
 UNTRAINED = "untrained"  # the weights of a network that was asked for with --untrained
@@ -98,6 +100,11 @@ def _find(name: str) -> tuple[BackboneSpec, Builder]:
         from abaw.extract.vision.timm_models import build_timm, timm_spec
 
         return timm_spec(name), build_timm
+    from abaw.extract.audio.catalog import spec_with_options
+
+    spec = spec_with_options(name)
+    if spec is not None:
+        return spec, _FAMILIES[spec.family].build
     for family in _FAMILIES.values():
         if name in family.specs:
             return family.specs[name], family.build
@@ -108,11 +115,12 @@ def _find(name: str) -> tuple[BackboneSpec, Builder]:
 
 
 def _load_catalog() -> None:
-    import abaw.extract.vision.catalog  # noqa: F401  registers the specs
+    import abaw.extract.vision.catalog  # noqa: F401, I001  registers the specs
+    import abaw.extract.audio.catalog  # noqa: F401
 
 
 class Backbone:
-    """One network, ready on a device: uint8 images in, features out.
+    """One network, ready on a device: uint8 images or a float waveform in, features out.
 
     Attributes:
         specs: the outputs that are wanted, all of one family.
@@ -150,11 +158,23 @@ class Backbone:
         """Fingerprint of one output of this backbone."""
         return spec.fingerprint(self.weights_sha256, view)
 
+    @property
+    def encoder(self) -> "AudioEncoder":
+        """The network of an audio backbone, which takes sounds of any length."""
+        from abaw.extract.audio.encoder import AudioEncoder
+
+        assert isinstance(self._network, AudioEncoder), "images go through preprocess"
+        return self._network
+
     def preprocess(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Model input from (n, height, width, 3) uint8 RGB images on any device: (n, 3, size, size), normalised."""
+        """Model input from (n, height, width, 3) uint8 RGB images on any device: (n, 3, size, size), normalised.
+
+        Of sound: from a short waveform, (samples,) float32, 16 kHz, mono.
+        """
         from abaw.extract.vision.preprocess import prepare_images
 
-        assert self.spec.image is not None, "sound has its own preprocessing"
+        if self.spec.image is None:
+            return self.encoder.prepare(images)
         return prepare_images(images.to(self.device, non_blocking=True), self.spec.image, self._dtype)
 
     def __call__(
@@ -241,7 +261,7 @@ def create_backbone(
         specs = [replace(spec, weights=UNTRAINED) for spec in specs]
         torch.manual_seed(0)
     else:
-        file = Path(weights) if weights is not None else default_weights(specs[0])
+        file = Path(weights) if weights is not None else _weights_folder(specs[0]) or default_weights(specs[0])
     built = build(specs, file)
     if not isinstance(built, Built):
         built = Built(built)
@@ -249,7 +269,14 @@ def create_backbone(
     if file is None:
         return Backbone(specs, built.network, built.weights_sha256, torch.device(device), precision, built.notes)
     specs = [replace(spec, weights="file") for spec in specs]
-    return Backbone(specs, built.network, file_sha256(file), torch.device(device), precision, built.notes)
+    sha256 = built.weights_sha256 or file_sha256(file)
+    return Backbone(specs, built.network, sha256, torch.device(device), precision, built.notes)
+
+
+def _weights_folder(spec: BackboneSpec) -> Path | None:
+    """The folder of Hugging Face's under $ABAW_WEIGHTS that has an audio family's name, such as `wav2vec2/`."""
+    folder = Path(os.environ.get("ABAW_WEIGHTS", "")) / spec.family
+    return folder if spec.modality == "audio" and (folder / "config.json").is_file() else None
 
 
 def describe(backbone: Backbone, spec: BackboneSpec, view: str) -> dict[str, Any]:

@@ -54,8 +54,9 @@ class Request:
     @classmethod
     def parse(cls, text: str) -> "Request":
         """Read `[NAME=]BACKBONE[:WEIGHTS]`; the feature is named after the backbone, with - for /."""
-        name, equals, rest = text.partition("=")
-        backbone, colon, weights = (rest if equals else name).partition(":")
+        backbone, colon, weights = text.partition(":")  # a file's name may have any = after that
+        name, equals, rest = backbone.partition("=")
+        backbone = rest if equals else name
         if (equals and not name) or (colon and not weights):
             raise UsageError(f"--backbone wants [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
         feature = name if equals else backbone.replace("/", "-")
@@ -69,12 +70,9 @@ def create_features(options: ExtractOptions) -> list[Feature]:
     precision = (
         PRECISIONS["bf16" if on_gpu else "fp32"] if options.precision == "auto" else PRECISIONS[options.precision]
     )
-    views = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
+    asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
+    views = list(dict.fromkeys(asked))
     requests = [Request.parse(text) for text in options.backbones]
-    names = [request.feature for request in requests]
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
     groups: dict[tuple[str, Path | None], list[Request]] = {}
     for request in requests:
         groups.setdefault((request.spec.family, request.weights), []).append(request)
@@ -86,6 +84,10 @@ def create_features(options: ExtractOptions) -> list[Feature]:
         for request in group:
             spec = made[request.spec.name]
             features += [Feature(_named(request.feature, view), backbone, spec, view) for view in ("", *views)]
+    names = [feature.name for feature in features]
+    doubled = next((name for name in names if names.count(name) > 1), None)
+    if doubled:
+        raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
     return features
 
 

@@ -1,6 +1,5 @@
 """Where features go: the writing thread, and the writers of the videos in work."""
 
-import errno
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.errors import DISK_FULL
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 WRITES_AHEAD = 64  # results that may wait for the writing thread
 
 

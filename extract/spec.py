@@ -51,6 +51,8 @@ class BackboneSpec:
         parameters: number of weights.
         licence: what to know before using the public weights.
         variant: form of the architecture that the weights file asked for, such as "7-class"; "" is the usual one.
+        rate_hz: native frames a second of an encoder of sound; 0 where one is made for each frame of the video.
+        dtype: how values are stored; a video whose values exceed float16 is float32 in any case.
     """
 
     name: str
@@ -65,9 +67,13 @@ class BackboneSpec:
     parameters: int = 0
     licence: str = ""
     variant: str = ""
+    rate_hz: float = 0.0
+    dtype: Literal["float16", "float32"] = "float16"
 
     def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
         """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""
-        fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence")}
+        fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence", "dtype")}
+        if not self.rate_hz:  # features of before it was there keep their fingerprint
+            del fixed["rate_hz"]
         text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError
@@ -38,7 +38,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write a safetensors file so that the file is either the old or the new one."""
     partial = path.with_name(path.name + ".partial")
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    save_file(whole, partial, dict(metadata))
+    partial.write_bytes(save(whole, dict(metadata)))
     partial.replace(path)
 
 

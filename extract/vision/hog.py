@@ -11,7 +11,7 @@ ORIENTATIONS = 9
 CELL_PIXELS = 8
 EPSILON = 1e-5
 CLIP = 0.2  # of L2-Hys: normalise, clip, normalise again
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as in Pillow's mode "L"
+GREY = (299, 587, 114)  # ITU-R 601, in thousandths: grey levels are whole numbers, exact in float32
 
 
 class Hog(nn.Module):
@@ -21,17 +21,17 @@ class Hog(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Histograms of a batch."""
-        weights = torch.tensor(GREY, device=images.device)
-        grey = torch.einsum("nchw,c->nhw", images, weights)
+        pixels = (images * 255).round()
+        grey = GREY[0] * pixels[:, 0] + GREY[1] * pixels[:, 1] + GREY[2] * pixels[:, 2]
         return {"hog": histograms(grey)}
 
 
 def histograms(grey: Tensor) -> Tensor:
-    """HOG of grey images (n, height, width), sides multiples of 8: (n, height/8 * width/8 * 9)."""
+    """HOG of grey images (n, height, width) in steps of 1/255000, sides multiples of 8: (n, height/8 * width/8 * 9)."""
     vertical, horizontal = torch.zeros_like(grey), torch.zeros_like(grey)
     vertical[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
     horizontal[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
-    magnitude = torch.hypot(horizontal, vertical)
+    magnitude = torch.hypot(horizontal, vertical) / (255 * sum(GREY))
     # angle in [0, 180) degrees, in units of one histogram bin
     angle = torch.rad2deg(torch.atan2(vertical, horizontal)) % 180
     bins = (angle / (180 / ORIENTATIONS)).long().clamp(max=ORIENTATIONS - 1)

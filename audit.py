@@ -1,0 +1,82 @@
+"""What is in a store, and whether it is whole."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from abaw.errors import StoreError
+from abaw.reporting import Reporter
+from abaw.store import FeatureStore
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """Sums over the complete videos of a feature; `n_missing` frames have no value, `n_incomplete` videos are cut off."""
+
+    feature: str
+    weights: str
+    shape: tuple[int, ...]
+    n_videos: int
+    n_frames: int
+    n_missing: int
+    n_bytes: int
+    fingerprint: str
+    n_incomplete: int
+
+
+def describe_store(store: FeatureStore) -> list[FeatureInfo]:
+    """What is there of each feature."""
+    return [_describe_feature(store, feature) for feature in store.features()]
+
+
+def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
+    attrs, videos = store.feature_attrs(feature), store.videos(feature).values()
+    shape = tuple(attrs["spec"]["shape"])
+    n_frames = sum(video["n_frames"] for video in videos)
+    itemsizes = (video["n_frames"] * np.dtype(video["dtype"]).itemsize for video in videos)
+    return FeatureInfo(
+        feature=feature,
+        weights=str(attrs["spec"]["weights"]),
+        shape=shape,
+        n_videos=len(videos),
+        n_frames=n_frames,
+        n_missing=n_frames - sum(video["n_present"] for video in videos),
+        n_bytes=sum(itemsizes) * int(np.prod(shape)),
+        fingerprint=str(attrs["fingerprint"]),
+        n_incomplete=len(store.incomplete(feature)),
+    )
+
+
+def verify_store(store: FeatureStore, reporter: Reporter) -> list[str]:
+    """Read everything. A sentence for each damaged or incomplete video and each disagreement over frames."""
+    problems = []
+    lengths: dict[str, dict[str, int]] = {}
+    reporter.start("verify", sum(len(store.videos(feature)) for feature in store.features()), "videos")
+    for feature in store.features():
+        problems += [
+            f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+            for video in store.incomplete(feature)
+        ]
+        for video in store.videos(feature):
+            try:
+                lengths.setdefault(video, {})[feature] = len(store.read(feature, video).values)
+            except StoreError as error:
+                problems.append(str(error))
+            reporter.advance()
+    for video, by_feature in lengths.items():
+        if len(set(by_feature.values())) > 1:
+            counts = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
+            problems.append(f"The features of video {video!r} disagree on its number of frames: {counts}.")
+    reporter.finish()
+    return problems + _label_problems(store)
+
+
+def _label_problems(store: FeatureStore) -> list[str]:
+    problems = []
+    for task in store.tasks():
+        for video in store.label_names(task):
+            try:
+                store.read_labels(task, video)
+            except StoreError as error:
+                problems.append(str(error))
+    return problems

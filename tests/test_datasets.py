@@ -1,0 +1,309 @@
+"""Reading the official layout: crops, label files, splits, video files, frame rates."""
+
+import shutil
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.images import list_crops, read_image
+from abaw.datasets.labels import HEADERS
+from abaw.errors import DataError
+
+VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"
+OLD_EXPR, NEW_EXPR = "EXPR_Classification_Challenge", "EXPR_Recognition_Challenge"
+VA_HEADER = "valence,arousal"
+EXPR_HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
+AU_HEADER = "AU1,AU2,AU4,AU6,AU7,AU10,AU12,AU15,AU23,AU24,AU25,AU26"
+
+
+def write_film(file: Path, n_frames: int = 10, rate: Fraction = Fraction(25)) -> Path:
+    """A real video file of grey pictures."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.width = stream.height = 32
+        for level in range(n_frames):
+            picture = np.full((32, 32, 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file
+
+
+def clock_of(root, name, fps=None):
+    dataset = open_dataset(root, fps)
+    video = next(video for video in dataset.videos if video.name == name)
+    return dataset.clock(video, video.crops())
+
+
+# crops
+
+
+@pytest.mark.parametrize("folder", ["cropped_aligned", "raw/images"])
+def test_both_crop_folders(tmp_path, make_crops, folder):
+    make_crops(tmp_path / folder / "b", 2)
+    make_crops(tmp_path / folder / "a", 3)
+    dataset = open_dataset(tmp_path)
+    assert [video.name for video in dataset.videos] == ["a", "b"]
+    assert [len(video.crops().numbers) for video in dataset.videos] == [3, 2]
+
+
+def test_frames_are_ordered_by_number_whatever_their_digits(tmp_path, make_crops):
+    make_crops(tmp_path, [99998, 99999, 100000, 100001, 2])
+    (tmp_path / "00002.jpg").rename(tmp_path / "2.jpg")
+    crops = list_crops(tmp_path)
+    assert crops.numbers.tolist() == [2, 99998, 99999, 100000, 100001]
+    assert crops.names == ("2.jpg", "99998.jpg", "99999.jpg", "100000.jpg", "100001.jpg")
+
+
+def test_png_and_jpeg_suffixes_in_either_case(tmp_path, make_crops):
+    make_crops(tmp_path, [1, 4])
+    make_crops(tmp_path, [2], suffix=".png")
+    make_crops(tmp_path, [3], suffix=".jpeg")
+    (tmp_path / "00004.jpg").rename(tmp_path / "00004.JPG")
+    crops = list_crops(tmp_path)
+    assert crops.numbers.tolist() == [1, 2, 3, 4]
+    assert crops.ignored == ()
+    assert [read_image(tmp_path / name).shape for name in crops.names] == [(112, 112, 3)] * 4
+
+
+def test_what_is_no_crop_is_ignored_and_told(tmp_path, make_crops):
+    make_crops(tmp_path, [1, 2])
+    make_crops(tmp_path, [2], suffix=".png")
+    make_crops(tmp_path, [0])
+    for name in (".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part"):
+        (tmp_path / name).write_bytes(b"x")
+    crops = list_crops(tmp_path)
+    assert crops.names == ("00001.jpg", "00002.jpg")
+    assert set(crops.ignored) == {
+        "00002.png", "00000.jpg", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part"
+    }  # fmt: skip
+
+
+def test_png_values_are_read_as_rgb(tmp_path, make_crops):
+    from PIL import Image
+
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "1.png")
+    np.testing.assert_array_equal(read_image(tmp_path / "1.png"), picture)
+
+
+def test_other_crops_have_another_digest(tmp_path, make_crops):
+    digests = {list_crops(make_crops(tmp_path / "a", 3)).digest}
+    assert list_crops(make_crops(tmp_path / "again", 3)).digest in digests
+    digests.add(list_crops(make_crops(tmp_path / "a", 4)).digest)
+    digests.add(list_crops(make_crops(tmp_path / "other", 3, seed=1)).digest)
+    digests.add(list_crops(make_crops(tmp_path / "moved", [1, 2, 4])).digest)
+    assert len(digests) == 4
+
+
+def test_a_dangling_link_costs_one_frame_not_the_listing(tmp_path, make_crops):
+    make_crops(tmp_path, 2)
+    (tmp_path / "00003.jpg").symlink_to(tmp_path / "gone.jpg")
+    crops = list_crops(tmp_path)
+    assert set(crops.numbers.tolist()) >= {1, 2}
+
+
+def test_a_picture_that_breaks_off_is_an_error_though_its_end_mark_is_there(tmp_path, sample):
+    content = (sample / "cropped_aligned/single_face/00001.jpg").read_bytes()
+    (tmp_path / "1.jpg").write_bytes(content[: len(content) // 2] + b"\xff\xd9")
+    with pytest.raises(DataError, match=r"1\.jpg is damaged"):
+        read_image(tmp_path / "1.jpg")
+
+
+# video files and frame rates
+
+
+@pytest.mark.parametrize("folder", ["videos", "batch1", "batch2"])
+def test_frame_rate_and_length_come_from_the_video_file(tmp_path, make_data, folder):
+    root = make_data({"a": 4})
+    write_film(root / folder / "a.mp4", 12, Fraction(30000, 1001))
+    clock = clock_of(root, "a", fps=15)
+    assert clock.fps == pytest.approx(30000 / 1001)
+    assert (clock.n_frames, clock.warning) == (12, "")
+
+
+def test_left_and_right_share_the_file_of_the_base_name(tmp_path, make_data):
+    root = make_data({"x_left": 2, "x_right": 2, "y": 2, "y_right": 2, "z_right": 2})
+    write_film(root / "batch1/x.mp4")
+    write_film(root / "batch2/y.avi")
+    write_film(root / "videos/z_right.mp4")  # a name may also end so by itself
+    files = {video.name: video.file for video in open_dataset(root).videos}
+    assert {name: file.name for name, file in files.items()} == {
+        "x_left": "x.mp4", "x_right": "x.mp4", "y": "y.avi", "y_right": "y.avi", "z_right": "z_right.mp4"
+    }  # fmt: skip
+
+
+def test_frames_are_counted_where_the_container_does_not_say(tmp_path, make_data):
+    root = make_data({"a": 2})
+    write_film(root / "videos/a.mkv", 9)
+    with av.open(str(root / "videos/a.mkv")) as container:
+        assert container.streams.video[0].frames == 0
+    assert clock_of(root, "a").n_frames == 9
+
+
+def test_without_a_video_file_the_rate_is_given_or_assumed_with_a_warning(make_data):
+    root = make_data({"a": [3, 8]})
+    given, assumed = clock_of(root, "a", fps=17.5), clock_of(root, "a")
+    assert (given.fps, given.n_frames, assumed.fps, assumed.n_frames) == (17.5, 8, 30, 8)
+    assert "no video file" in given.warning and "17.5 fps" in given.warning
+    assert "30 fps assumed" in assumed.warning and "--fps" in assumed.warning
+
+
+@pytest.mark.parametrize("content", [b"", b"not a film" * 100])
+def test_a_broken_video_file_falls_back_with_a_warning_that_names_it(make_data, content):
+    root = make_data({"a": 3})
+    (root / "videos").mkdir()
+    (root / "videos/a.mp4").write_bytes(content)
+    clock = clock_of(root, "a", fps=24)
+    assert (clock.fps, clock.n_frames) == (24, 3)
+    assert "a.mp4 cannot be read as a video" in clock.warning and "24 fps" in clock.warning
+
+
+def test_crops_after_the_end_of_the_video_file_make_it_longer(make_data):
+    root = make_data({"a": [1, 15]})
+    write_film(root / "videos/a.mp4", 10)
+    assert clock_of(root, "a").n_frames == 15
+
+
+def test_sample_has_its_frames_and_rates(sample):
+    dataset = open_dataset(sample)
+    found = {}
+    for video in dataset.videos:
+        crops = video.crops()
+        found[video.name] = (len(crops.numbers), dataset.clock(video, crops))
+        with av.open(str(video.file)) as container:
+            stream = container.streams.video[0]
+            times = [float(frame.pts * stream.time_base) for frame in container.decode(video=0)]
+        clock = found[video.name][1]
+        assert clock.n_frames == len(times)
+        # mean over the whole file, the last frame's own duration included
+        assert clock.fps == pytest.approx((len(times) - 1) / (times[-1] - times[0]), rel=0.02)
+    assert {name: (n, clock.n_frames) for name, (n, clock) in found.items()} == {
+        "face_noface": (72, 169), "single_face": (72, 72)
+    }  # fmt: skip
+    assert all(not clock.warning for _, clock in found.values())
+
+
+# labels
+
+
+@pytest.mark.parametrize("place", ["", "labels"])
+@pytest.mark.parametrize(
+    ("folder", "task", "header", "rows", "expected"),
+    [
+        (VA, "va", VA_HEADER, ("0.5,-1", "-5,0.25", "1,-5"), [[0.5, -1], [-5, 0.25], [1, -5]]),
+        (OLD_EXPR, "expr", EXPR_HEADER, ("0", "-1", "7"), [[0], [-1], [7]]),
+        (NEW_EXPR, "expr", EXPR_HEADER, ("3", "3", "4"), [[3], [3], [4]]),
+        (AU, "au", AU_HEADER, ("0,1" * 1 + ",0" * 10, ",".join(["-1"] * 12)), [[0, 1] + [0] * 10, [-1] * 12]),
+    ],
+)
+def test_labels_of_each_task_in_each_place(
+    tmp_path, make_data, make_labels, place, folder, task, header, rows, expected
+):
+    root = make_data({"v": 3})
+    make_labels(root / place, f"{folder}/Train_Set", "v", header, *rows)
+    make_labels(root / place, f"{folder}/Validation_Set", "w", header, *rows)
+    files = open_dataset(root).labels
+    assert [(file.task, file.split, file.video) for file in files] == [(task, "train", "v"), (task, "val", "w")]
+    read = files[0].read()
+    np.testing.assert_array_equal(read, np.array(expected, dtype=read.dtype))
+    assert read.dtype == (np.float32 if task == "va" else np.int8)
+
+
+def test_a_header_with_spaces_a_byte_order_mark_or_windows_line_ends_is_read(tmp_path, make_labels):
+    make_labels(tmp_path, f"{VA}/Train_Set", "a").write_bytes(
+        b"\xef\xbb\xbfvalence, arousal\r\n0.5,-0.5\r\n1,-1\r\n\r\n"
+    )
+    (tmp_path / "cropped_aligned/a").mkdir(parents=True)
+    read = open_dataset(tmp_path).labels[0].read()
+    np.testing.assert_array_equal(read, np.array([[0.5, -0.5], [1, -1]], dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    ("task", "lines", "line", "words"),
+    [
+        ("va", ["0.1,0.2", "0.1,0.2"], 1, "header should be 'valence,arousal', found '0.1,0.2'"),
+        ("va", [""], 1, "header"),
+        ("va", [AU_HEADER, "0.1,0.2"], 1, "header should be 'valence,arousal'"),
+        ("va", [VA_HEADER, "0.1,0.2", "0.1"], 3, "2 values are wanted .* found 1: '0.1'"),
+        ("va", [VA_HEADER, "0.1,0.2,0.3"], 2, "2 values are wanted .* found 3"),
+        ("va", [VA_HEADER, "0.1,0.2", "0.1,happy"], 3, "arousal should be -1 to 1, or -5 .* found 'happy'"),
+        ("va", [VA_HEADER, "0.1,0.2", "0.1,0.2", "1.01,0"], 4, "valence should be -1 to 1, or -5 .* found '1.01'"),
+        ("va", [VA_HEADER, "0.1,-4"], 2, "arousal should be -1 to 1.* found '-4'"),
+        ("va", [VA_HEADER, "0.1,0.2", "", "0.3,0.4"], 3, "2 values are wanted .* found 0"),
+        ("va", [VA_HEADER, "", "0.3,0.4"], 2, "2 values are wanted .* found 0"),
+        ("va", [VA_HEADER, "0.1,0.2", "   ", "0.3,0.4"], 3, "2 values are wanted .* found 0"),
+        ("va", [VA_HEADER, "0.1,nan"], 2, "arousal should be .* found 'nan'"),
+        ("va", [VA_HEADER, "inf,0"], 2, "valence should be .* found 'inf'"),
+        ("expr", [EXPR_HEADER, "3", "8"], 3, "expression should be 0 to 7, or -1 .* found '8'"),
+        ("expr", [EXPR_HEADER, "3", "2.5"], 3, "expression should be 0 to 7, or -1 .* found '2.5'"),
+        ("expr", [EXPR_HEADER, "3,4"], 2, "1 values are wanted .* found 2"),
+        ("au", [AU_HEADER, ",".join(["0"] * 11 + ["2"])], 2, "AU26 should be 0 to 1, or -1 .* found '2'"),
+        ("au", [AU_HEADER, ",".join(["0"] * 11)], 2, "12 values are wanted .* found 11"),
+        ("au", [AU_HEADER, "0,-2" + ",0" * 10], 2, "AU2 should be 0 to 1, or -1 .* found '-2'"),
+    ],
+)  # fmt: skip
+def test_label_errors_name_file_line_and_remedy(tmp_path, make_labels, task, lines, line, words):
+    folder = {"va": VA, "expr": OLD_EXPR, "au": AU}[task]
+    make_labels(tmp_path, f"{folder}/Train_Set", "clip", *lines)
+    (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
+    with pytest.raises(DataError, match=rf"clip\.txt line {line}: .*{words}.*(Correct the line|Put the header back)"):
+        open_dataset(tmp_path).labels[0].read()
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 4, b"\x00\xff\xfe" * 50])
+def test_binary_junk_for_labels_is_an_error(tmp_path, make_labels, content):
+    make_labels(tmp_path, f"{VA}/Train_Set", "clip").write_bytes(content)
+    (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"clip\.txt cannot be read as text .*Copy it again"):
+        open_dataset(tmp_path).labels[0].read()
+
+
+def test_a_header_alone_is_an_error(tmp_path, make_labels):
+    make_labels(tmp_path, f"{VA}/Train_Set", "clip", VA_HEADER)
+    (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"clip\.txt has a header and no rows"):
+        open_dataset(tmp_path).labels[0].read()
+
+
+def test_headers_are_those_of_the_organisers():
+    assert {task: ",".join(names) for task, names in HEADERS.items()} == {
+        "va": VA_HEADER, "expr": EXPR_HEADER, "au": AU_HEADER
+    }  # fmt: skip
+
+
+# the whole
+
+
+def test_no_folder_an_empty_one_and_one_without_videos(tmp_path):
+    with pytest.raises(DataError, match=r"No data folder .*nowhere.*--data.*abaw demo"):
+        open_dataset(tmp_path / "nowhere")
+    (tmp_path / "data").mkdir()
+    with pytest.raises(DataError, match=r"no cropped_aligned/ or raw/images/ folder; it is empty.*Crops belong into"):
+        open_dataset(tmp_path / "data")
+    (tmp_path / "data/pictures").mkdir()
+    with pytest.raises(DataError, match=r"it holds pictures\."):
+        open_dataset(tmp_path / "data")
+    (tmp_path / "data/cropped_aligned").mkdir()
+    with pytest.raises(DataError, match=r"cropped_aligned has no video folders\. Crops belong into"):
+        open_dataset(tmp_path / "data")
+
+
+def test_an_empty_crop_folder_does_not_hide_the_other(tmp_path, make_crops):
+    (tmp_path / "cropped_aligned").mkdir()
+    make_crops(tmp_path / "raw/images/a", 2)
+    assert [video.name for video in open_dataset(tmp_path).videos] == ["a"]
+
+
+def test_hidden_folders_and_files_are_no_videos_and_no_labels(tmp_path, make_data, make_labels):
+    root = make_data({"a": 1})
+    (root / "cropped_aligned/.ipynb_checkpoints").mkdir()
+    make_labels(root, f"{VA}/Train_Set", "a", VA_HEADER, "0,0")
+    shutil.copy(root / f"{VA}/Train_Set/a.txt", root / f"{VA}/Train_Set/._a.txt")
+    dataset = open_dataset(root)
+    assert [video.name for video in dataset.videos] == ["a"]
+    assert [file.video for file in dataset.labels] == ["a"]

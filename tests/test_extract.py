@@ -1,0 +1,260 @@
+"""Extraction: rows match frames, batches are shared, broken input costs what it has to, finished work is kept."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from abaw.datasets.images import read_image
+from abaw.extract import backbone as registry
+from abaw.extract import reader
+from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.pipeline import ExtractOptions, extract
+from abaw.store import FeatureStore
+
+VA = "VA_Estimation_Challenge/Train_Set"
+
+
+class Means(nn.Module):
+    """The mean of each colour; remembers the batches that it saw. Makes nothing finite out of white images."""
+
+    def __init__(self, batches: list[Tensor]) -> None:
+        super().__init__()
+        self.batches = batches
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        self.batches.append(images.clone())
+        means = images.float().mean((2, 3))
+        means[means.min(1).values > 0.99] = float("nan")
+        return {"mean": means, "twice": 2 * means}
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """Registers `colour-mean` and `colour-twice`, outputs of one network; what went into it."""
+    registry.list_specs()  # the catalog is loaded before the registry is copied
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+    seen: list[Tensor] = []
+    image = ImageInput(16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
+    specs = [
+        BackboneSpec(f"colour-{output}", "colour", output, "vision", (3,), "mean colour", "none", image)
+        for output in ("mean", "twice")
+    ]
+    registry.register(*specs)(lambda specs, file: Means(seen))
+    return seen
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Extracts on the CPU into `tmp_path/store.zarr`; gives the summary and the store."""
+
+    def run(root, *backbones, **options):
+        place = tmp_path / "store.zarr"
+        summary = extract(ExtractOptions(root, place, backbones, device="cpu", **options))
+        return summary, FeatureStore.open(place)
+
+    return run
+
+
+def colours(file: Path) -> np.ndarray:
+    return read_image(file).mean((0, 1)) / 255
+
+
+def spoil(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    file.write_bytes({"truncated": content[:700], "text": b"I am a text file.\n", "empty": b""}[how])
+
+
+# values
+
+
+def test_rows_match_the_frames_and_rates_of_the_sample(sample, run):
+    summary, store = run(sample, "hog")
+    assert summary.ok and sorted(summary.done) == ["face_noface", "single_face"]
+    found = {video: store.read("hog", video) for video in summary.done}
+    assert {video: one.values.shape for video, one in found.items()} == {
+        "face_noface": (169, 1764), "single_face": (72, 1764)
+    }  # fmt: skip
+    assert np.flatnonzero(~found["face_noface"].present).tolist() == list(range(72, 169))  # 97 absent rows
+    assert found["single_face"].present.all()
+    assert (found["face_noface"].fps, found["single_face"].fps) == (pytest.approx(26.398, abs=1e-3), 30.0)
+    np.testing.assert_array_equal(found["face_noface"].values[72:], 0)
+    hog = registry.create_backbone("hog")
+    for video, one in found.items():
+        for frame in (1, 37, 72):
+            image = read_image(sample / f"cropped_aligned/{video}/{frame:05}.jpg")
+            alone = hog(hog.preprocess(torch.from_numpy(image[None]))).numpy()[0]
+            np.testing.assert_array_equal(one.values[frame - 1], alone.astype(np.float16))
+
+
+def test_frames_are_joined_by_their_number(make_data, run, batches):
+    root = make_data({"a": [2, 3, 7, 100001]})
+    _, store = run(root, "colour-mean")
+    found = store.read("colour-mean", "a")
+    assert np.flatnonzero(found.present).tolist() == [1, 2, 6, 100000]
+    for frame in (2, 3, 7, 100001):
+        expected = colours(root / f"cropped_aligned/a/{frame:05}.jpg")
+        np.testing.assert_allclose(found.values[frame - 1], expected, atol=0.01)
+
+
+def test_the_mirrored_view_is_the_feature_of_mirrored_images(sample, run, tmp_path):
+    _, store = run(sample, "hog", views=("hflip",))
+    assert store.features() == ["hog", "hog@hflip"]
+    hog = registry.create_backbone("hog")
+    images = np.stack([read_image(sample / f"cropped_aligned/single_face/{n:05}.jpg")[:, ::-1] for n in (1, 50)])
+    expected = hog(hog.preprocess(torch.from_numpy(images))).numpy().astype(np.float16)
+    np.testing.assert_array_equal(store.read("hog@hflip", "single_face").values[[0, 49]], expected)
+    plain = store.read("hog", "single_face")
+    assert not np.array_equal(plain.values, store.read("hog@hflip", "single_face").values)
+    assert store.feature_attrs("hog")["fingerprint"] != store.feature_attrs("hog@hflip")["fingerprint"]
+
+
+def test_images_of_mixed_sizes_each_give_their_own_feature(make_data, make_crops, run, batches):
+    root = make_data({"a": 6})
+    for number, size in ((2, 48), (4, 300), (5, 48)):
+        make_crops(root / "cropped_aligned/a", [number], seed=9, size=size)
+    summary, store = run(root, "colour-mean", batch_size=4)
+    assert summary.ok
+    expected = [colours(root / f"cropped_aligned/a/{n:05}.jpg") for n in range(1, 7)]
+    np.testing.assert_allclose(store.read("colour-mean", "a").values, expected, atol=0.02)
+
+
+def test_the_features_do_not_depend_on_batch_size_and_company(make_data, tmp_path):
+    root = make_data({"a": 11, "b": 3, "c": 20})
+    stores = []
+    for batch_size in (1, 7, 64):
+        place = tmp_path / f"{batch_size}.zarr"
+        extract(ExtractOptions(root, place, ("hog",), device="cpu", batch_size=batch_size))
+        stores.append(FeatureStore.open(place))
+    for video in "abc":
+        first, *others = (store.read("hog", video).values for store in stores)
+        for other in others:
+            np.testing.assert_array_equal(first, other)
+
+
+# sharing
+
+
+def test_several_backbones_and_views_decode_each_frame_once(make_data, run, batches, monkeypatch):
+    root = make_data({"a": 5, "b": 40})
+    calls: Counter[str] = Counter()
+    real = reader.read_image
+
+    def counting(file):
+        calls[str(file)] += 1
+        return real(file)
+
+    monkeypatch.setattr(reader, "read_image", counting)
+    _, store = run(root, "hog", "colour-mean", "colour-twice", views=("hflip",))
+    assert len(store.features()) == 6
+    assert len(calls) == 45 and set(calls.values()) == {1}
+
+
+def test_outputs_of_one_family_share_one_pass(make_data, run, batches):
+    _, store = run(make_data({"a": 4}), "colour-mean", "other=colour-twice", batch_size=4)
+    assert len(batches) == 1
+    np.testing.assert_allclose(2 * store.read("colour-mean", "a").values, store.read("other", "a").values, rtol=1e-3)
+
+
+def test_frames_of_many_videos_share_full_batches(make_data, run, batches):
+    root = make_data(dict.fromkeys("abcdefg", 3))
+    summary, store = run(root, "colour-mean", batch_size=8)
+    assert [len(batch) for batch in batches] == [8, 8, 8]  # 21 frames; the last batch is filled up
+    assert summary.n_frames == 21 and len(summary.done) == 7
+    for name in "abcdefg":
+        expected = [colours(root / f"cropped_aligned/{name}/{n:05}.jpg") for n in (1, 2, 3)]
+        np.testing.assert_allclose(store.read("colour-mean", name).values, expected, atol=0.01)
+
+
+# broken input
+
+
+@pytest.mark.parametrize("how", ["truncated", "text", "empty"])
+def test_a_broken_image_costs_its_frame(make_data, run, how):
+    root = make_data({"a": 6, "b": 2})
+    spoil(root / "cropped_aligned/a/00004.jpg", how)
+    summary, store = run(root, "hog")
+    assert not summary.ok and sorted(summary.done) == ["a", "b"] and not summary.failed
+    (sentence,) = summary.broken_frames
+    assert "a/00004.jpg" in sentence and "Replace or delete it" in sentence
+    assert store.read("hog", "a").present.tolist() == [True] * 3 + [False] + [True] * 2
+    np.testing.assert_array_equal(store.read("hog", "a").values[3], 0)
+
+
+def test_a_video_of_broken_images_or_none_fails_alone(make_data, run, run_cli, tmp_path):
+    root = make_data({"a": 2, "b": 3, "c": 3})
+    for file in (root / "cropped_aligned/b").iterdir():
+        spoil(file, "text")
+    (root / "cropped_aligned/empty").mkdir()
+    result = run_cli("extract", "--backbone", "hog", "--data", root, "--store", tmp_path / "store.zarr")
+    assert result.exit_code == 1
+    assert "done 2, skipped 0, failed 2" in result.stdout
+    assert "2 failed videos:" in result.stderr and "b: none of its frames could be read" in result.stderr
+    assert "empty: " in result.stderr and "3 frames left out" in result.stderr
+    store = FeatureStore.open(tmp_path / "store.zarr")
+    assert list(store.videos("hog")) == ["a", "c"] and store.incomplete("hog") == []
+
+
+def test_output_that_is_not_finite_fails_its_video_alone(make_data, run, batches):
+    from PIL import Image
+
+    root = make_data({"a": 3, "b": 3, "c": 3})
+    Image.new("RGB", (112, 112), "white").save(root / "cropped_aligned/b/00002.jpg", quality=95)
+    summary, store = run(root, "colour-mean", batch_size=16)
+    assert list(summary.failed) == ["b"] and "frame 2 is not finite" in summary.failed["b"]
+    assert list(store.videos("colour-mean")) == ["a", "c"]
+    assert np.isfinite(store.read("colour-mean", "c").values).all()
+
+
+def test_broken_labels_and_names_are_told_and_cost_nothing_else(make_data, make_labels, run):
+    root = make_data({"a": 2, "b": 2})
+    make_labels(root, VA, "a", "valence,arousal", "0.5,-5", "-1,1", "0,0")
+    make_labels(root, VA, "b", "valence,arousal", "0.5,7")
+    summary, store = run(root, "hog")
+    assert sorted(summary.done) == ["a", "b"] and not summary.ok
+    assert len(summary.label_errors) == 1 and "b.txt line 2" in summary.label_errors[0]
+    found = store.labels("va")
+    assert list(found) == ["a"] and found["a"].split == "train"
+    np.testing.assert_array_equal(found["a"].rows, np.array([[0.5, -5], [-1, 1], [0, 0]], np.float32))
+
+
+# again
+
+
+def test_what_is_complete_is_skipped_and_what_changed_is_made_again(make_data, make_crops, run, batches):
+    root = make_data({"a": 3, "b": 3})
+    run(root, "colour-mean")
+    del batches[:]
+    summary, _ = run(root, "colour-mean")
+    assert summary.ok and sorted(summary.skipped) == ["a", "b"] and batches == []
+    make_crops(root / "cropped_aligned/b", 5, seed=77)
+    summary, store = run(root, "colour-mean")
+    assert (summary.done, summary.skipped, summary.n_frames) == (["b"], ["a"], 5)
+    assert store.read("colour-mean", "b").values.shape == (5, 3)
+    expected = colours(root / "cropped_aligned/b/00001.jpg")
+    np.testing.assert_allclose(store.read("colour-mean", "b").values[0], expected, atol=0.01)
+
+
+def test_a_video_and_a_feature_are_added_later(make_data, run, batches):
+    root = make_data({"a": 3, "b": 3})
+    run(root, "colour-mean")
+    make_data({"a": 3, "b": 3, "c": 4}, root)
+    summary, _ = run(root, "colour-mean")
+    assert (summary.done, sorted(summary.skipped)) == (["c"], ["a", "b"])
+    summary, store = run(root, "colour-mean", "hog")
+    assert sorted(summary.done) == ["a", "b", "c"] and store.features() == ["colour-mean", "hog"]
+    make_data({"a": 3, "b": 3, "c": 4, "d": 2}, root)
+    del batches[:]
+    summary, store = run(root, "colour-mean", "hog", batch_size=2)
+    assert summary.done == ["d"] and len(batches) == 1
+    assert list(store.videos("hog")) == list(store.videos("colour-mean")) == ["a", "b", "c", "d"]
+
+
+def test_a_frame_rate_that_is_said_later_reaches_the_store(make_data, run):
+    root = make_data({"a": 3})
+    run(root, "hog")
+    _, store = run(root, "hog", fps=25.0)
+    assert store.read("hog", "a").fps == 25.0

@@ -1,0 +1,340 @@
+"""The feature store: its layout on disk, what is written and read, names, fingerprints, labels."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from abaw import writer as writer_module
+from abaw.audit import describe_store, verify_store
+from abaw.errors import StoreError, UsageError
+from abaw.reporting import Silent
+from abaw.store import FeatureStore
+
+SPEC = {"shape": [3], "weights": "none"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    """An empty store with one feature of three values, `f`."""
+    made = FeatureStore.create(tmp_path / "store.zarr")
+    made.add_feature("f", SPEC, None, "fingerprint-of-f")
+    return made
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards of 8 rows, chunks of 4."""
+    monkeypatch.setattr(writer_module, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(writer_module, "SHARD_ROWS", 8)
+
+
+def draw(n: int, seed: int = 0, width: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
+
+
+def put(store, video, values, rows=None, n_frames=None, feature="f", source="digest"):
+    """Write a video in one go."""
+    rows = np.arange(len(values)) if rows is None else np.asarray(rows)
+    n_frames = len(values) if n_frames is None else n_frames
+    writer = store.writer(feature, video, n_frames, rows, {"fps": 25.0, "source": source})
+    if len(rows):
+        writer.write(rows, values)
+    writer.finish()
+
+
+# layout
+
+
+def test_layout_on_disk_read_with_plain_zarr(store, monkeypatch):
+    values = draw(600)
+    put(store, "v", values[:590], rows=np.arange(10, 600), n_frames=600)
+    store.write_labels("va", "v", "train", np.full((601, 2), -5, np.float32))
+    root = zarr.open_group(store.path, mode="r")
+    assert root.metadata.zarr_format == 3
+    assert root.attrs["format"] == 1
+    feature, video = root["features/f"], root["features/f/v"]
+    assert feature.attrs["spec"] == SPEC and feature.attrs["fingerprint"] == "fingerprint-of-f"
+    assert {"weights_sha256", "abaw"} <= set(feature.attrs)
+    assert {"fps": 25.0, "source": "digest", "n_frames": 600, "n_present": 590, "complete": True}.items() <= dict(
+        video.attrs
+    ).items()
+    array = video["values"]
+    assert (array.shape, array.dtype, array.chunks) == ((600, 3), np.float16, (256, 3))
+    names = [codec["name"] for codec in json.loads((Path(store.path) / "features/f/v/values/zarr.json").read_text())[
+        "codecs"][0]["configuration"]["codecs"]]  # fmt: skip
+    assert names == ["bytes", "crc32c"]  # checked, not compressed
+    assert len([file for file in (Path(store.path) / "features/f/v/values/c").rglob("*") if file.is_file()]) == 1
+    np.testing.assert_array_equal(array[10:], values[:590].astype(np.float16))
+    np.testing.assert_array_equal(array[:10], 0)
+    np.testing.assert_array_equal(video["present"][:], np.arange(600) >= 10)
+    labels = root["labels/va/v"]
+    assert (labels.shape, labels.dtype, labels.attrs["split"]) == ((601, 2), np.float32, "train")
+
+
+def test_row_i_is_frame_i_plus_1_whatever_the_order_of_writing(store, small_shards):
+    values, rows = draw(15), np.array([14, 2, 3, 20, 0, 5, 6, 7, 8, 9, 10, 11, 12, 13, 19])
+    writer = store.writer("f", "v", 23, rows, {"fps": 25.0, "source": "d"})
+    for part in (slice(0, 2), slice(2, 9), slice(9, 15)):
+        writer.write(rows[part], values[part])
+    assert writer.ready
+    writer.finish()
+    found = store.read("f", "v")
+    expected = np.zeros((23, 3), np.float16)
+    expected[rows] = values
+    np.testing.assert_array_equal(found.values, expected)
+    assert np.flatnonzero(found.present).tolist() == sorted(rows.tolist())
+    assert found.fps == 25.0
+
+
+def test_float16_by_default_and_several_shards_where_a_video_is_long(store, small_shards):
+    values = draw(21)
+    put(store, "v", values)
+    array = zarr.open_array(f"{store.path}/features/f/v/values", mode="r")
+    assert (array.shards, array.chunks, array.dtype) == ((8, 3), (4, 3), np.float16)
+    assert len([f for f in (Path(store.path) / "features/f/v/values/c").rglob("*") if f.is_file()]) == 3
+    np.testing.assert_array_equal(store.read("f", "v").values, values.astype(np.float16))
+
+
+def test_features_of_any_shape(store):
+    for feature, shape in (("scalar", ()), ("map", (2, 3, 4))):
+        store.add_feature(feature, {"shape": list(shape), "weights": "none"}, None, feature)
+        values = np.random.default_rng(0).normal(size=(7, *shape)).astype(np.float32)
+        put(store, "v", values, feature=feature)
+        np.testing.assert_array_equal(store.read(feature, "v").values, values.astype(np.float16))
+
+
+@pytest.mark.parametrize("at", [0, 9, 20])
+def test_a_value_too_large_for_float16_makes_the_video_float32(store, small_shards, at):
+    values = draw(21)
+    values[at, 1] = 70_000
+    writer = store.writer("f", "v", 21, np.arange(21), {"fps": 25.0, "source": "d"})
+    for row in range(21):  # shards before `at` are on disk by then, as float16
+        writer.write(np.array([row]), values[row : row + 1])
+    writer.finish()
+    found = store.read("f", "v").values
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found[at], values[at])
+    np.testing.assert_allclose(found, values, rtol=1e-3, atol=1e-6)
+    assert store.videos("f")["v"]["dtype"] == "float32"
+
+
+def test_the_largest_float16_stays_float16(store):
+    put(store, "v", np.full((2, 3), -65504, np.float32))
+    assert store.read("f", "v").values.dtype == np.float16
+    assert np.isfinite(store.read("f", "v").values).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_is_refused_by_its_frame(store, bad):
+    values = draw(6)
+    values[4, 2] = bad
+    writer = store.writer("f", "v", 9, np.arange(2, 8), {"fps": 25.0, "source": "d"})
+    with pytest.raises(ValueError, match="frame 7 is not finite"):
+        writer.write(np.arange(2, 8), values)
+    assert store.videos("f") == {}
+
+
+def test_skipped_frames_are_absent_and_a_video_of_skipped_frames_is_refused(store, small_shards):
+    values = draw(10)
+    writer = store.writer("f", "v", 10, np.arange(10), {"fps": 25.0, "source": "d"})
+    writer.write(np.arange(8), values[:8])
+    writer.skip(8)
+    assert not writer.ready
+    writer.skip(9)
+    assert writer.ready
+    writer.finish()
+    assert store.read("f", "v").present.tolist() == [True] * 8 + [False] * 2
+    writer = store.writer("f", "w", 2, np.arange(2), {"fps": 25.0, "source": "d"})
+    writer.skip(0)
+    writer.skip(1)
+    with pytest.raises(ValueError, match="none of its frames"):
+        writer.finish()
+    assert list(store.videos("f")) == ["v"]
+
+
+# reading
+
+
+def test_a_video_that_was_cut_off_is_never_read(store, small_shards):
+    writer = store.writer("f", "v", 21, np.arange(21), {"fps": 25.0, "source": "d"})
+    writer.write(np.arange(16), draw(16))  # two of three shards are on disk
+    assert store.videos("f") == {}
+    assert store.incomplete("f") == ["v"]
+    with pytest.raises(StoreError, match=r"'f' of video 'v' is incomplete\. Run the same `abaw extract` again"):
+        store.read("f", "v")
+    put(store, "v", draw(21, seed=1))
+    assert store.incomplete("f") == []
+    np.testing.assert_array_equal(store.read("f", "v").values, draw(21, seed=1).astype(np.float16))
+
+
+@pytest.mark.parametrize("left", ["values", "present", "both"])
+def test_a_video_whose_own_attributes_are_gone_is_written_anew(store, left):
+    """The state that a process killed while it makes or deletes a video leaves."""
+    put(store, "v", draw(21))
+    place = Path(store.path) / "features/f/v"
+    (place / "zarr.json").unlink()
+    if left != "both":
+        shutil.rmtree(place / {"values": "present", "present": "values"}[left])
+    store = FeatureStore.create(store.path)
+    assert store.videos("f") == {}
+    put(store, "v", draw(12, seed=1))
+    np.testing.assert_array_equal(store.read("f", "v").values, draw(12, seed=1).astype(np.float16))
+
+
+def test_a_store_that_was_killed_at_its_birth_is_taken_up(tmp_path):
+    (tmp_path / "store.zarr").mkdir()
+    (tmp_path / "store.zarr/zarr.0123456789abcdef0123456789abcdef.partial").write_bytes(b"{")
+    store = FeatureStore.create(tmp_path / "store.zarr")
+    assert store.features() == []
+
+
+def test_a_video_that_is_written_again_is_replaced_whole(store, small_shards):
+    put(store, "v", draw(21))
+    put(store, "v", draw(5, seed=1) * 1e5, source="other")
+    found = store.read("f", "v")
+    np.testing.assert_array_equal(found.values, draw(5, seed=1) * np.float32(1e5))
+    assert store.videos("f")["v"]["source"] == "other"
+    assert verify_store(FeatureStore.open(store.path), Silent()) == []
+
+
+def test_an_unknown_video_and_an_unknown_feature(store):
+    put(store, "v", draw(2))
+    with pytest.raises(StoreError, match=r"'f' has no video 'w'"):
+        store.read("f", "w")
+    store.add_feature("g", SPEC, None, "fingerprint-of-g")
+    with pytest.raises(UsageError, match=r"No feature 'h' .*it has: f, g\. .*abaw extract --backbone h"):
+        store.feature_attrs("h")
+
+
+def test_another_fingerprint_is_an_error_that_names_both_and_the_way_out(store):
+    store.add_feature("f", SPEC, None, "fingerprint-of-f")  # the same again
+    with pytest.raises(StoreError, match=r"'f' .*fingerprint fingerprint-.*has another-fing.*NEWNAME=.*delete"):
+        store.add_feature("f", SPEC, "0" * 64, "another-fingerprint")
+    assert store.feature_attrs("f")["weights_sha256"] is None
+
+
+# names
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "..", ".", "", "/etc/x", "_x", " x", "x\n", "a\0b"])
+def test_names_that_would_leave_their_place_are_refused(store, tmp_path, name):
+    before = sorted(path for path in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match=r"cannot be the name of a feature.*Rename"):
+        store.add_feature(name, SPEC, None, "x")
+    with pytest.raises(StoreError, match=r"cannot be the name of a video.*Rename"):
+        store.writer("f", name, 1, np.arange(1), {})
+    store.write_labels("va", "ok", "train", np.zeros((1, 2), np.float32))
+    with pytest.raises(StoreError, match="cannot be the name of a video"):
+        store.write_labels("va", name, "train", np.zeros((1, 2), np.float32))
+    after = [path for path in tmp_path.rglob("*") if "labels" not in path.parts]
+    assert sorted(after) == [path for path in before if "labels" not in path.parts]
+
+
+@pytest.mark.parametrize(
+    "name", ["a.b", "video 1", "ünï-çødé", "視頻", "10-60-1280x720_right", "x=y", "timm-vit@hflip", "c"]
+)
+def test_usual_and_unusual_names_work(store, name):
+    put(store, name, draw(3))
+    store.add_feature(name, SPEC, None, "x")
+    put(store, "v", draw(3), feature=name)
+    store.write_labels("va", name, "val", np.zeros((1, 2), np.float32))
+    opened = FeatureStore.open(store.path)
+    np.testing.assert_array_equal(opened.read("f", name).values, opened.read(name, "v").values)
+    assert list(opened.labels("va")) == [name]
+
+
+# labels
+
+
+@pytest.mark.parametrize(
+    ("task", "rows"),
+    [
+        ("va", np.array([[-5, 0.3], [-1, 1], [0.123456, -5], [0, 0]], np.float32)),
+        ("expr", np.array([[-1], [0], [7]], np.int8)),
+        ("au", np.array([[0, 1, -1] * 4, [-1] * 12], np.int8)),
+    ],
+)
+def test_labels_come_back_as_published(store, task, rows):
+    assert store.write_labels(task, "v", "val", rows)
+    found = FeatureStore.open(store.path).labels(task)["v"]
+    np.testing.assert_array_equal(found.rows, rows)
+    assert (found.rows.dtype, found.split) == (rows.dtype, "val")
+    assert store.tasks() == [task]
+
+
+def test_labels_are_written_again_only_when_they_or_their_split_changed(store):
+    rows = np.array([[0.5, 0.5]], np.float32)
+    assert store.write_labels("va", "v", "train", rows)
+    assert not store.write_labels("va", "v", "train", rows)
+    assert store.write_labels("va", "v", "val", rows)
+    assert store.write_labels("va", "v", "val", np.repeat(rows, 3, 0))
+    assert {video: (found.split, len(found.rows)) for video, found in store.labels("va").items()} == {"v": ("val", 3)}
+
+
+def test_labels_by_split_and_of_a_task_that_has_none(store):
+    for video, split in (("b", "train"), ("a", "train"), ("c", "val")):
+        store.write_labels("va", video, split, np.zeros((2, 2), np.float32))
+    assert list(store.labels("va", "train")) == ["a", "b"]
+    assert list(store.labels("va", "val")) == ["c"]
+    assert list(store.labels("va")) == ["a", "b", "c"]
+    assert store.labels("expr") == {}
+
+
+# the whole
+
+
+def test_info_counts(store, small_shards):
+    put(store, "v", draw(8), rows=np.arange(8), n_frames=10)
+    put(store, "w", draw(5) * 1e5)
+    store.writer("f", "x", 21, np.arange(21), {"fps": 25.0, "source": "d"}).write(np.arange(16), draw(16))
+    (info,) = describe_store(store)
+    assert (info.feature, info.n_videos, info.n_frames, info.n_missing, info.n_incomplete) == ("f", 2, 15, 2, 1)
+    assert info.n_bytes == 10 * 3 * 2 + 5 * 3 * 4
+    assert (info.shape, info.fingerprint) == ((3,), "fingerprint-of-f")
+
+
+@pytest.mark.parametrize("what", ["nothing", "file", "empty", "other", "array", "group"])
+def test_what_is_no_store_is_refused(tmp_path, what):
+    place = tmp_path / "place"
+    if what == "file":
+        place.write_text("x")
+    elif what != "nothing":
+        place.mkdir()
+    if what == "other":
+        (place / "thesis.txt").write_text("x")
+    if what == "array":
+        zarr.create_array(str(place), shape=(3,), dtype="f4", overwrite=True)
+    if what == "group":
+        zarr.create_group(str(place), attributes={"mine": 1}, overwrite=True)
+    before = sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match="place"):
+        FeatureStore.open(place)
+    assert sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("what", ["other", "file", "inside a file", "array", "group"])
+def test_nothing_of_others_is_taken_for_a_new_store(tmp_path, what):
+    place = tmp_path / "place"
+    if what == "other":
+        place.mkdir()
+        (place / "thesis.txt").write_text("x")
+    elif what in ("file", "inside a file"):
+        place.write_text("x")
+    elif what == "array":
+        zarr.create_array(str(place), shape=(3,), dtype="f4")
+    else:
+        zarr.create_group(str(place), attributes={"mine": 1})
+    before = sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*"))
+    with pytest.raises(StoreError, match="place"):
+        FeatureStore.create(place / "store.zarr" if what == "inside a file" else place)
+    assert sorted((path, path.is_file() and path.read_bytes()) for path in tmp_path.rglob("*")) == before
+
+
+def test_another_format_is_refused_with_both_numbers(store):
+    zarr.open_group(store.path, mode="a").update_attributes({"format": 7})
+    with pytest.raises(StoreError, match="store format 7; this version of abaw reads format 1"):
+        FeatureStore.open(store.path)

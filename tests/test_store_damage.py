@@ -1,0 +1,222 @@
+"""Damage to a store: every flipped bit, cut or lost file is an error that names it, never other data."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from abaw import writer as writer_module
+from abaw.audit import describe_store, verify_store
+from abaw.errors import StoreError
+from abaw.reporting import Silent
+from abaw.store import FeatureStore, VideoFeature
+
+N_FRAMES = 21
+CHUNKS = ("values/c/0/0", "values/c/1/0", "values/c/2/0", "present/c/0")
+METADATA = ("zarr.json", "values/zarr.json", "present/zarr.json")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
+    """Feature `f` of the videos `v` and `w`, in three shards each, and their labels."""
+    monkeypatch.setattr(writer_module, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(writer_module, "SHARD_ROWS", 8)
+    made = FeatureStore.create(tmp_path / "store.zarr")
+    made.add_feature("f", {"shape": [3], "weights": "none"}, None, "fingerprint")
+    for video, labels in (("v", np.full((22, 2), 0.5, np.float32)), ("w", np.full((20, 2), -5, np.float32))):
+        put(made, video)
+        made.write_labels("va", video, "train", labels)
+    return made
+
+
+def put(store: FeatureStore, video: str, feature: str = "f", n_frames: int = N_FRAMES) -> None:
+    rows = np.delete(np.arange(n_frames), 2)
+    values = np.random.default_rng(0).normal(size=(len(rows), 3)).astype(np.float32)
+    writer = store.writer(feature, video, n_frames, rows, {"fps": 25.0, "source": "digest"})
+    writer.write(rows, values)
+    writer.finish()
+
+
+def place_of(store: FeatureStore, file: str) -> Path:
+    return Path(store.path) / "features/f/v" / file
+
+
+def flips(content: bytes, n: int) -> list[bytes]:
+    """Copies with one random bit turned."""
+    rng = np.random.default_rng(len(content))
+    copies = []
+    for position in rng.choice(len(content) * 8, min(n, len(content) * 8), replace=False).tolist():
+        copy = bytearray(content)
+        copy[position // 8] ^= 1 << position % 8
+        copies.append(bytes(copy))
+    return copies
+
+
+def assert_error_or_same(store: FeatureStore, expected: VideoFeature) -> bool:
+    """True if reading was an error; it has to name the feature and the video."""
+    try:
+        found = FeatureStore.open(store.path).read("f", "v")
+    except StoreError as error:
+        assert "'f'" in str(error) and "'v'" in str(error)
+        return True
+    assert found.values.dtype == expected.values.dtype
+    np.testing.assert_array_equal(found.values, expected.values)
+    np.testing.assert_array_equal(found.present, expected.present)
+    return False
+
+
+@pytest.mark.parametrize("file", [*CHUNKS, *METADATA])
+def test_a_flipped_bit_is_an_error_or_changes_nothing(store, file):
+    expected, place = store.read("f", "v"), place_of(store, file)
+    content = place.read_bytes()
+    errors = []
+    for damaged in flips(content, 120):
+        place.write_bytes(damaged)
+        errors.append(assert_error_or_same(store, expected))
+    assert any(errors)
+    if file in CHUNKS:
+        assert all(errors)
+    place.write_bytes(content)
+    assert not assert_error_or_same(store, expected)
+
+
+@pytest.mark.parametrize("file", [*CHUNKS, *METADATA])
+@pytest.mark.parametrize("left", [0, 1, 0.5, -1])
+def test_a_cut_off_file_is_an_error(store, file, left):
+    place = place_of(store, file)
+    content = place.read_bytes()
+    place.write_bytes(content[: int(len(content) * left) if left == 0.5 else left])
+    with pytest.raises(StoreError, match=r"'f' of video 'v' is damaged .*Delete .*features/f/v and run"):
+        FeatureStore.open(store.path).read("f", "v")
+
+
+@pytest.mark.parametrize("width", [2, 7])
+def test_values_of_another_width_than_the_feature_s_are_an_error(store, width):
+    place = place_of(store, "values/zarr.json")
+    content = place.read_text()
+    place.write_text(content.replace("21,\n    3", f"21,\n    {width}", 1))  # one bit
+    assert place.read_text() != content
+    with pytest.raises(StoreError, match=r"'f' of video 'v' is damaged"):
+        FeatureStore.open(store.path).read("f", "v")
+
+
+@pytest.mark.parametrize("file", [*CHUNKS, "values/zarr.json", "present/zarr.json", "values", "present"])
+def test_a_lost_file_is_an_error(store, file):
+    place = place_of(store, file)
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    with pytest.raises(StoreError, match=r"'f' of video 'v' is damaged .*Delete .*features/f/v and run"):
+        FeatureStore.open(store.path).read("f", "v")
+    np.testing.assert_array_equal(FeatureStore.open(store.path).read("f", "w").values, store.read("f", "w").values)
+
+
+@pytest.mark.parametrize(
+    "action", [describe_store, lambda store: verify_store(store, Silent()), lambda s: s.videos("f")]
+)
+def test_broken_metadata_of_one_video_leaves_the_others(store, action: Callable):
+    place_of(store, "zarr.json").write_bytes(b"")
+    action(FeatureStore.open(store.path))
+    assert list(FeatureStore.open(store.path).videos("f")) == ["w"]
+
+
+def test_a_damaged_video_can_be_deleted_and_written_again_as_the_message_says(store):
+    place_of(store, CHUNKS[0]).unlink()
+    shutil.rmtree(place_of(store, ""))
+    opened = FeatureStore.create(store.path)
+    assert list(opened.videos("f")) == ["w"]
+    put(opened, "v")
+    np.testing.assert_array_equal(opened.read("f", "v").values, opened.read("f", "w").values)
+
+
+# labels
+
+
+def test_a_flipped_bit_of_labels_is_an_error(store):
+    place = Path(store.path) / "labels/va/v/c/0/0"
+    for damaged in flips(place.read_bytes(), 60):
+        place.write_bytes(damaged)
+        with pytest.raises(StoreError, match=r"va labels of video 'v' are damaged .*Delete .*labels/va/v"):
+            FeatureStore.open(store.path).labels("va")
+
+
+def test_lost_labels_are_an_error(store):
+    (Path(store.path) / "labels/va/v/c/0/0").unlink()
+    with pytest.raises(StoreError, match="va labels of video 'v' are damaged"):
+        FeatureStore.open(store.path).labels("va")
+
+
+def test_a_flipped_bit_of_the_labels_metadata_is_an_error_or_changes_nothing(store):
+    place = Path(store.path) / "labels/va/v/zarr.json"
+    expected = store.labels("va")["v"].rows
+    for damaged in flips(place.read_bytes(), 120):
+        place.write_bytes(damaged)
+        try:
+            found = FeatureStore.open(store.path).labels("va")
+        except StoreError as error:
+            assert "'v'" in str(error)
+            continue
+        if "v" in found:
+            assert found["v"].rows.dtype == expected.dtype
+            np.testing.assert_array_equal(found["v"].rows, expected)
+
+
+# verify
+
+
+def test_verify_finds_nothing_in_a_whole_store(store):
+    assert verify_store(FeatureStore.open(store.path), Silent()) == []
+
+
+def test_verify_finds_all_kinds_of_damage_at_once(store):
+    store.add_feature("g", {"shape": [3], "weights": "none"}, None, "other")
+    put(store, "v", "g")
+    put(store, "w", "g", n_frames=N_FRAMES + 1)
+    store.writer("g", "x", 30, np.arange(30), {}).write(np.arange(16), np.ones((16, 3), np.float32))
+    chunk = place_of(store, "values/c/1/0")
+    chunk.write_bytes(flips(chunk.read_bytes(), 1)[0])
+    labels = Path(store.path) / "labels/va/w/c/0/0"
+    labels.write_bytes(flips(labels.read_bytes(), 1)[0])
+    problems = verify_store(FeatureStore.open(store.path), Silent())
+    assert len(problems) == 4
+    for words in (
+        ("'f'", "'v'", "damaged"),
+        ("'g'", "'x'", "incomplete"),
+        ("'w'", "disagree", "f 21", "g 22"),
+        ("va", "'w'", "damaged"),
+    ):
+        assert any(all(word in problem for word in words) for problem in problems), words
+
+
+def test_verify_finds_every_damaged_label_array(store):
+    for video in "vw":
+        (Path(store.path) / f"labels/va/{video}/c/0/0").write_bytes(b"junk")
+    problems = verify_store(FeatureStore.open(store.path), Silent())
+    assert len(problems) == 2
+
+
+def test_verify_tells_its_progress(store):
+    class Counting(Silent):
+        total = done = 0
+
+        def start(self, label: str, total: int, unit: str) -> None:
+            self.total = total
+
+        def advance(self, n: int = 1, note: str = "") -> None:
+            self.done += n
+
+    counting = Counting()
+    verify_store(store, counting)
+    assert counting.total == counting.done == 2
+
+
+def test_the_commands_exit_with_1_and_name_what_is_damaged(store, run_cli):
+    assert run_cli("store", "verify", store.path).exit_code == 0
+    place_of(store, "present/c/0").unlink()
+    result = run_cli("store", "verify", store.path)
+    assert result.exit_code == 1
+    assert "1 problems in" in result.stderr and "'f' of video 'v' is damaged" in result.stderr
+    assert run_cli("store", "info", store.path).exit_code == 0
