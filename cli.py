@@ -152,7 +152,7 @@ def extract(
     fps: float | None,
     untrained: bool,
 ) -> None:
-    """Run backbones over all face crops into the store. Run it again to go on."""
+    """Run backbones over all face crops, or the sound of the videos, into the store. Run it again to go on."""
     from abaw import console, pipeline, tables
 
     options = pipeline.ExtractOptions(
@@ -193,6 +193,7 @@ def train(
     from abaw import console, pipeline
     from abaw.train.runs import find_run
 
+    pipeline.pick_device(device)  # before a run folder is made
     opened = pipeline.FeatureStore.open(store)
     if resume:
         if features or head or loss or settings:

@@ -9,6 +9,7 @@ They tell of their progress through a `Reporter` and print nothing.
 
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.doctor import VideoReport, conflicts, examine
 from abaw.datasets.images import read_image
 from abaw.datasets.labels import LabelFile
+from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.devices import pick_device
-from abaw.errors import AbawError, CheckpointError, DataError, UsageError
+from abaw.errors import DISK_FULL, AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.plots import FaceOf, save_traces
+from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.reader import Source
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
@@ -39,12 +42,13 @@ from abaw.train.checkpoint import BEST, load_head
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.heads import Head, create_head
 from abaw.train.loop import Epoch, Result, fit
+from abaw.train.losses import get_loss
 from abaw.train.runs import Run, all_runs, create_run
 from abaw.train.windows import Table, load_table, statistics
 
 
 def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summary:
-    """Run backbones over all crops of a dataset and put their features, and the labels of every task, into the store.
+    """Run backbones over all crops and sounds of a dataset; put their features, and all labels, into the store.
 
     What is complete is skipped; what was cut off is made again. Errors of one video or frame end up in the summary.
 
@@ -54,22 +58,40 @@ def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summar
     reporter = reporter or Silent()
     dataset = open_dataset(options.data, options.fps)
     features = create_features(options)
-    store = FeatureStore.create(options.store)
-    for feature in features:
-        store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
+    with room_for(options.store):
+        store = FeatureStore.create(options.store)
+        for feature in features:
+            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
     summary = Summary(warnings=list(dict.fromkeys(note for feature in features for note in feature.backbone.notes)))
-    write_labels(dataset, store, summary)
+    with room_for(options.store):
+        write_labels(dataset, store, summary)
     groups, n_frames = _plan(dataset, store, features, summary)
     reporter.start("extract", n_frames, "frames")
     batch_size = options.batch_size or BATCH_SIZES.get(features[0].backbone.device.type, BATCH_SIZES["cpu"])
     for pending, videos in groups.items():
         wanted = [feature for feature in features if feature.name in pending]
-        part = Runner(store, wanted, batch_size, reporter.advance).run(_sources(dataset, videos, summary))
-        summary.add(part)
-        if part.stopped:
+        vision, audio = ([f for f in wanted if f.spec.modality == kind] for kind in ("vision", "audio"))
+        if vision:
+            summary.add(Runner(store, vision, batch_size, reporter.advance).run(_sources(dataset, videos, summary)))
+        if audio and not summary.stopped:
+            summary.add(AudioRunner(store, audio, reporter.advance).run(_audio_sources(dataset, videos, summary)))
+        if summary.stopped:
             break
     reporter.finish()
     return summary
+
+
+@contextmanager
+def room_for(store: Path) -> Iterator[None]:
+    """Turns the system's word for a full disk into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise StoreError(
+            f"No space to write into {store} ({error.strerror}). Make room and run the same command again."
+        ) from error
 
 
 def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
@@ -92,15 +114,20 @@ def _plan(
 ) -> tuple[dict[tuple[str, ...], list[Video]], int]:
     """Videos by the features that they still lack, and the number of frames to read."""
     complete = {feature.name: store.videos(feature.name) for feature in features}
+    kinds = {feature.name: feature.spec.modality for feature in features}
+    sounds = find_sound_files(dataset.root)
     groups: dict[tuple[str, ...], list[Video]] = {}
     n_frames = 0
     for video in dataset.videos:
         crops = video.crops()
         digest = dataset.digest(video, crops)
-        pending = tuple(name for name, videos in complete.items() if videos.get(video.name, {}).get("source") != digest)
+        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
+        pending = tuple(
+            name for name, videos in complete.items() if videos.get(video.name, {}).get("source") != digests[kinds[name]]
+        )
         if pending:
             groups.setdefault(pending, []).append(video)
-            n_frames += len(crops.numbers)
+            n_frames += len(crops.numbers) * len({kinds[name] for name in pending})
         else:
             summary.skipped.append(video.name)
     return groups, n_frames
@@ -113,6 +140,14 @@ def _sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Ite
         if clock.warning:
             summary.warnings.append(f"{video.name}: {clock.warning}")
         yield Source(video, crops, clock, dataset.digest(video, crops))
+
+
+def _audio_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[AudioSource]:
+    sounds = find_sound_files(dataset.root)
+    for source in _sources(dataset, videos, summary):
+        sound = sound_file_of(source.video, sounds)
+        digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
+        yield AudioSource(source.video, sound, source.clock, digest, n_crops)
 
 
 def check_weights(file: Path) -> list[tuple[str, str, str]]:
@@ -169,8 +204,10 @@ def make_train_config(
     store: FeatureStore, task: str, features: Sequence[str], values: Mapping[str, Any], settings: Sequence[str]
 ) -> TrainConfig:
     """A config for a task on features of a store; `settings` are `key=value` texts."""
-    get_task(task)
-    return make_config({"task": task, "features": pick_features(store, features), **values}, settings)
+    kind = get_task(task).kind
+    config = make_config({"task": task, "features": pick_features(store, features), **values}, settings)
+    get_loss(config.loss or get_task(task).loss, kind)
+    return config
 
 
 def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run:
@@ -243,7 +280,10 @@ def _faces(data: Path | None) -> FaceOf | None:
     """Looks up face crops in a data folder, if there is one."""
     if data is None or not data.is_dir():
         return None
-    videos = {video.name: video for video in open_dataset(data).videos}
+    try:
+        videos = {video.name: video for video in open_dataset(data).videos}
+    except DataError:  # the folder is somebody else's: scores do not need it
+        return None
 
     def face_of(video: str, row: int) -> NDArray[np.uint8] | None:
         crops = videos[video].crops() if video in videos else None

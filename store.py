@@ -271,7 +271,7 @@ class FeatureStore:
             array = self._root[place]
             split, rows = str(array.attrs["split"]), _as_numpy(array)
             if not array.attrs.get("complete"):
-                raise ValueError("writing them was cut off")
+                raise ValueError("they are incomplete")
             # a chunk that is gone reads as zeros
             if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs["sha256"]:
                 raise ValueError("they are not what was written")
@@ -286,10 +286,20 @@ class FeatureStore:
         """Labels of a task by video in sorted order, of one split or of all.
 
         Raises:
-            StoreError: those of a video are damaged.
+            StoreError: those of a video are damaged. Labels that a killed process left unfinished are passed over.
         """
-        found = {video: self.read_labels(task, video) for video in self.label_names(task)}
+        names = [video for video in self.label_names(task) if not self._is_cut_off(f"labels/{task}/{video}")]
+        found = {video: self.read_labels(task, video) for video in names}
         return {video: labels for video, labels in found.items() if split in (None, labels.split)}
+
+    def _is_cut_off(self, path: str) -> bool:
+        """True if writing at a path was begun and not finished; False if it was, or if what is there is damaged."""
+        try:
+            return "complete" not in self._root[path].attrs
+        except KeyError:
+            return True
+        except Exception:  # zarr raises many types for damaged metadata
+            return False
 
     def _names(self, path: str) -> list[str]:
         """Names of the groups and arrays in a group, sorted; nothing in them is opened."""

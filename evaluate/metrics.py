@@ -34,9 +34,10 @@ def ccc(predictions: NDArray, labels: NDArray) -> float:
     Args:
         predictions, labels: (n,) float. Fewer than two values, or two equal constants, give 0.
     """
-    if len(labels) < 2:
-        return 0.0
     x, y = predictions.astype(np.float64), labels.astype(np.float64)
+    # asked of the values themselves: the rounded mean of equal values may differ from them
+    if len(y) < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
+        return 0.0
     covariance = ((x - x.mean()) * (y - y.mean())).mean()
     spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
     return float(2 * covariance / spread) if spread > 0 else 0.0

@@ -67,6 +67,11 @@ def _seconds(found: VideoPrediction) -> NDArray[np.float64]:
     return np.arange(len(found.outputs)) / (found.fps or 1.0)
 
 
+def _end(found: VideoPrediction) -> float:
+    """Time at which a video ends."""
+    return len(found.outputs) / (found.fps or 1.0)
+
+
 def _draw_faces(axis: Axes, video: str, n_rows: int, face_of: FaceOf) -> None:
     places = np.linspace(0, n_rows - 1, N_FACES + 2)[1:-1].astype(int)
     blank = np.full((112, 112, 3), 221, dtype=np.uint8)  # as missing spans are shaded
@@ -89,14 +94,14 @@ def _paint_values(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> 
     _shade_missing(axis, found)
     axis.plot(seconds, np.where(task.valid(labels), labels, np.nan), color=LABEL_COLOUR, lw=1.6)
     axis.plot(seconds, decide(task, found.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
-    axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, seconds[-1]), ylabel=kind)
+    axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(found)), ylabel=kind)
 
 
 def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
     classes = (found.labels if kind == "label" else decide(task, found.outputs))[:, 0].astype(float)
     shown = np.where(classes == task.invalid, np.nan, classes)
     colours = ListedColormap(CLASS_COLOURS[: len(task.outputs)])
-    extent = (0, _seconds(found)[-1], 0, 1)
+    extent = (0, _end(found), 0, 1)
     axis.imshow(shown[None], aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5)
     if kind == "predicted":
         _shade_missing(axis, found)
@@ -107,7 +112,7 @@ def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) ->
 def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
     values = found.labels if kind == "label" else 1 / (1 + np.exp(-found.outputs))
     shown = np.where(values == task.invalid, np.nan, values)
-    extent = (0, _seconds(found)[-1], len(task.outputs), 0)
+    extent = (0, _end(found), len(task.outputs), 0)
     axis.imshow(shown.T, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=6)
     axis.set_ylabel(kind)

@@ -40,7 +40,7 @@ def predict(head: nn.Module, table: Table, window: int, device: torch.device) ->
     output of all others.
     """
     outputs = _window_outputs(head, table, window, device)
-    seen_mean = outputs[table.seen].mean(axis=0)
+    seen_mean = outputs[table.seen if table.seen.any() else slice(None)].mean(axis=0)
     predictions = {}
     for i, video in enumerate(table.videos):
         rows = table.rows(i)

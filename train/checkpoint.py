@@ -38,8 +38,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """Write a safetensors file so that the file is either the old or the new one."""
     partial = path.with_name(path.name + ".partial")
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
-    partial.write_bytes(save(whole, dict(metadata)))
-    partial.replace(path)
+    try:
+        partial.write_bytes(save(whole, dict(metadata)))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(
+            f"{path} cannot be written ({error.strerror}). Make room, then go on with `abaw train --resume`."
+        ) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -110,5 +116,11 @@ def load_last(folder: Path, head: nn.Module, optimizer: torch.optim.Optimizer) -
         if key.startswith(OPTIMIZER):
             index, name = key.removeprefix(OPTIMIZER).split(".", 1)
             state.setdefault(int(index), {})[name] = value
+    n_parameters = sum(1 for _ in head.parameters())
+    if "progress" not in metadata or len(state) != n_parameters:
+        raise CheckpointError(
+            f"{folder / LAST} has optimizer state of {len(state)} of {n_parameters} parameters"
+            f"{'' if 'progress' in metadata else ' and no progress'}: the run cannot be resumed. Train it again."
+        )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     return Progress(**json.loads(metadata["progress"]))

@@ -1,5 +1,6 @@
 """Options of a training run: one frozen, validated record that is saved with the run."""
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal
@@ -41,12 +42,12 @@ class TrainConfig(BaseModel):
     stride: int = Field(0, ge=0)
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(16, ge=1)
-    lr: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.05, ge=0)
+    lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False)
     warmup: float = Field(0.1, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
     patience: int = Field(10, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
 
     @property
     def step(self) -> int:
@@ -60,7 +61,7 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
     Raises:
         UsageError: an unknown key (the message names near ones) or a value that does not fit.
     """
-    merged: dict[str, Any] = {**values}
+    merged: dict[str, Any] = copy.deepcopy(dict(values))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
@@ -88,20 +89,21 @@ def _explain(error: ValidationError) -> str:
     """The first problem as a sentence."""
     first = error.errors()[0]
     # pydantic puts the tag of the chosen head into the location; users write head.dim
-    keys = [str(key) for key in first["loc"] if key not in HEADS]
-    place = ".".join(keys)
+    loc = [str(key) for key in first["loc"]]
+    keys = [key for place, key in enumerate(loc) if not (place == 1 and loc[0] == "head" and key in HEADS)]
+    place, head = ".".join(keys), loc[1] if loc[0] == "head" and len(loc) > 1 else ""
     if first["type"] == "extra_forbidden":
-        return f"Unknown option {place!r}. {_near(keys[-1], place)}"
+        return f"Unknown option {place!r}. {_near(place, head)}"
     if first["type"] == "union_tag_invalid":
         return f"Unknown head {first['ctx']['tag']!r}. Choose one of: {', '.join(HEADS)}."
+    if place == "head" and not isinstance(first["input"], dict):
+        return f"head: say which with head.name=..., one of: {', '.join(HEADS)}; found {first['input']!r}."
     message = first["msg"].removeprefix("Value error, ")
     return f"{place + ': ' if place else ''}{message}, found {first['input']!r}." if place != "head" else f"{message}."
 
 
-def _near(key: str, place: str) -> str:
-    if place.startswith("head."):
-        known = sorted({f"head.{field}" for config, _ in HEADS.values() for field in config.model_fields})
-    else:
-        known = sorted(TrainConfig.model_fields)
-    near = difflib.get_close_matches(place if place.startswith("head.") else key, known, n=3)
-    return f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(known)}."
+def _near(place: str, head: str) -> str:
+    """The known options most like an unknown one, of the chosen head if it is one of `head.`."""
+    known = [f"head.{field}" for field in HEADS[head][0].model_fields] if head else list(TrainConfig.model_fields)
+    near = difflib.get_close_matches(place, known, n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(sorted(known))}."

@@ -88,9 +88,10 @@ def fit(
             progress = Progress(number, max(score, progress.best_score), number if better else progress.best_epoch)
             if better:
                 save_tensors(folder / BEST, head.state_dict(), {"epoch": str(number), "score": repr(score)})
-            save_last(folder, head, trainer.optimizer, progress)
             epoch = Epoch(number, loss, score, trainer.lr, seconds, waiting_s / seconds)
+            # before the checkpoint: a line too many is dropped on the way back, one too few would stay lost
             _record(folder / METRICS, writer, epoch)
+            save_last(folder, head, trainer.optimizer, progress)
             on_epoch(epoch)
     finally:
         writer.close()
@@ -173,8 +174,8 @@ def _record(path: Path, writer: SummaryWriter, epoch: Epoch) -> None:
 
 
 def _forget_after(path: Path, epoch: int) -> None:
-    """Drop the lines of epochs that a resumed run goes through again."""
+    """Drop the lines of epochs that a resumed run goes through again, and one that was cut off while written."""
     lines = path.read_text().splitlines() if path.exists() else []
-    kept = [line for line in lines if json.loads(line)["epoch"] <= epoch]
+    kept = lines[:epoch]
     if len(kept) < len(lines):
         path.write_text("".join(f"{line}\n" for line in kept))

@@ -57,6 +57,10 @@ def create_run(runs: Path, config: TrainConfig, features: dict[str, dict[str, An
     Raises:
         UsageError: a run of this name is there already.
     """
+    if name is not None and (name != Path(name).name or name.startswith(".")):
+        raise UsageError(
+            f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
+        )
     runs.mkdir(parents=True, exist_ok=True)
     stem = f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
     number = 1
@@ -99,8 +103,20 @@ def open_run(folder: Path) -> Run:
 
 
 def all_runs(runs: Path) -> list[Run]:
-    """The runs in a folder, the newest last."""
-    return sorted((open_run(path.parent) for path in runs.glob(f"*/{CONFIG}")), key=lambda run: run.created)
+    """The runs in a folder, the newest last; those with a damaged config are passed over.
+
+    Raises:
+        CheckpointError: all of them are damaged.
+    """
+    found, damage = [], []
+    for path in sorted(runs.glob(f"*/{CONFIG}")):
+        try:
+            found.append(open_run(path.parent))
+        except CheckpointError as error:
+            damage.append(error)
+    if damage and not found:
+        raise damage[0]
+    return sorted(found, key=lambda run: run.created)
 
 
 def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:

@@ -216,7 +216,7 @@ class WindowSampler:
         for first, end in zip(self.table.starts[:-1], self.table.starts[1:], strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
-            begins = np.append(np.arange(first - phase, last, stride), last).clip(first, last)
+            begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
             found.append(np.stack([begins, np.full_like(begins, end)], axis=1))
         return np.concatenate(found)
 

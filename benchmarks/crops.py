@@ -1,0 +1,32 @@
+"""Face crops to measure with: drawn by the demo dataset, laid out as videos of any length."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.demo import write_demo
+from abaw.datasets.images import list_crops
+from abaw.extract.reader import Source
+
+FPS = 30.0
+
+
+def draw_crops(folder: Path) -> list[Path]:
+    """Draw some hundred faces of several persons (112x112 JPEG); the files in a fixed order."""
+    write_demo(folder / "drawn", "tiny", workers=1)
+    return sorted((folder / "drawn" / "cropped_aligned").glob("*/*.jpg"))
+
+
+def make_video(root: Path, name: str, crops: list[Path], n_frames: int, link: bool = False) -> Source:
+    """A video of `n_frames` crops taken from `crops` in turn, as copies or as hard links."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    place = os.link if link else shutil.copyfile
+    for frame in range(n_frames):
+        place(crops[frame % len(crops)], folder / f"{frame + 1:06d}.jpg")
+    found = list_crops(folder)
+    assert np.array_equal(found.numbers, np.arange(1, n_frames + 1))
+    return Source(Video(name, folder, None), found, Clock(FPS, n_frames), found.digest)

@@ -1,0 +1,34 @@
+"""Tables of random features and labels, as large as wanted."""
+
+import numpy as np
+
+from abaw.tasks import Task
+from abaw.train.windows import Table
+
+FEATURE = "random"
+
+
+def random_table(task: Task, n_videos: int, n_frames: int, width: int) -> Table:
+    """A table as `load_table` makes it: float16 features, all frames present, valence and arousal."""
+    rng = np.random.default_rng(0)
+    n_rows = n_videos * n_frames
+    labels = rng.uniform(-1, 1, (n_rows, len(task.columns))).astype(np.float32)
+    return Table(
+        videos=tuple(f"video-{number}" for number in range(n_videos)),
+        starts=np.arange(n_videos + 1, dtype=np.int64) * n_frames,
+        values={FEATURE: random_values(n_rows, width)},
+        present=np.ones(n_rows, dtype=np.bool_),
+        seen=np.ones(n_rows, dtype=np.bool_),
+        labels=labels,
+        valid=task.valid(labels),
+        fps=np.full(n_videos, 30.0),
+    )
+
+
+def random_values(n_rows: int, width: int) -> np.ndarray:
+    """(rows, width) float16 of a normal distribution."""
+    rng = np.random.default_rng(1)
+    values = np.empty((n_rows, width), dtype=np.float16)
+    for start in range(0, n_rows, 4096):  # float64 of all of them would need much memory
+        values[start : start + 4096] = rng.standard_normal(values[start : start + 4096].shape, dtype=np.float32)
+    return values

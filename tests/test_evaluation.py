@@ -1,0 +1,399 @@
+"""Dense prediction, filled gaps, both scores, and what `abaw eval` prints and keeps."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from PIL import Image
+from sklearn.metrics import f1_score
+from torch import Tensor, nn
+
+from abaw import pipeline
+from abaw.cli import main
+from abaw.evaluate.evaluation import evaluate_head
+from abaw.evaluate.predict import fill_gaps, load_predictions, predict, save_predictions
+from abaw.store import FeatureStore
+from abaw.tasks import EXPRESSIONS, TASKS
+from abaw.train.config import make_config
+from abaw.train.runs import find_run
+from abaw.train.windows import Missing, Table, load_table
+
+VA, CPU = TASKS["va"], torch.device("cpu")
+MISSING_ROWS = [0, 7, 8, 9, 39]
+
+
+class WindowPosition(nn.Module):
+    """Gives each frame its place in the window, twice: once as it is, once below zero."""
+
+    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        places = torch.arange(mask.shape[1], dtype=torch.float32).expand(mask.shape)
+        return torch.stack([places, -places], dim=-1)
+
+
+class Copy(nn.Module):
+    """Gives back the feature, a large number where the mask hides it, and NaN in training mode."""
+
+    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+        values = torch.where(mask[..., None], features["f"], 1e6)
+        return values * float("nan") if self.training else values
+
+
+def make_table(lengths: list[int], values: np.ndarray | None = None, present: np.ndarray | None = None) -> Table:
+    """Videos without labels, all frames there unless said otherwise."""
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n = int(starts[-1])
+    values = np.zeros((n, 2), dtype=np.float32) if values is None else values.astype(np.float32)
+    present = np.ones(n, dtype=bool) if present is None else present
+    labels = np.full((n, 2), -5, dtype=np.float32)
+    names = tuple(f"v{i}" for i in range(len(lengths)))
+    return Table(names, starts, {"f": values}, present, present, labels, labels != -5, np.full(len(lengths), 25.0))
+
+
+def add_video(
+    store: FeatureStore, feature: str, video: str, values: np.ndarray, present: np.ndarray | None = None
+) -> None:
+    rows = np.arange(len(values)) if present is None else np.flatnonzero(present)
+    writer = store.writer(feature, video, len(values), rows, {"fps": 25.0, "source": "test"})
+    writer.write(rows, values[rows].astype(np.float32))
+    writer.finish()
+
+
+def new_store(path: Path, *features: str, width: int = 2) -> FeatureStore:
+    store = FeatureStore.create(path)
+    for feature in features:
+        store.add_feature(feature, {"shape": [width], "weights": "none"}, None, "c" * 64)
+    return store
+
+
+# overlapping windows
+
+
+def test_overlapping_windows_are_averaged_by_hand() -> None:
+    """Windows of 4 begin at 0, 2 and 3 (moved back from 4) in a video of 7; one of 3 is a single padded window."""
+    found = predict(WindowPosition(), make_table([7, 3]), 4, CPU)
+    wanted = [0, 1, (2 + 0) / 2, (3 + 1 + 0) / 3, (2 + 1) / 2, (3 + 2) / 2, 3]
+    np.testing.assert_allclose(found["v0"].outputs[:, 0], wanted, rtol=1e-6)
+    np.testing.assert_allclose(found["v0"].outputs[:, 1], -np.array(wanted), rtol=1e-6)
+    assert found["v1"].outputs[:, 0].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 64, 1000])
+def test_every_row_of_every_video_gets_its_own_output(window: int) -> None:
+    """Enough windows for several batches; the output is the row's own number wherever it stands in a window."""
+    lengths = [1, 400, 2, 37, 250]
+    rows = np.stack([np.arange(sum(lengths)), -np.arange(sum(lengths))], axis=1)
+    found = predict(Copy(), make_table(lengths, rows), window, CPU)
+    assert [len(video.outputs) for video in found.values()] == lengths
+    np.testing.assert_allclose(np.concatenate([video.outputs for video in found.values()]), rows, rtol=1e-6)
+
+
+# gaps
+
+
+def test_gaps_are_filled_by_hand() -> None:
+    values = np.array([[9, 9], [1, 10], [9, 9], [9, 9], [4, 4], [9, 9]], dtype=np.float32)
+    found = fill_gaps(values, np.array([False, True, False, False, True, False]))
+    assert found[:, 0].tolist() == pytest.approx([1, 1, 2, 3, 4, 4])
+    assert found[:, 1].tolist() == pytest.approx([10, 10, 8, 6, 4, 4])
+
+
+def test_gap_leans_to_the_nearer_neighbour() -> None:
+    """Reversed weights would give 3, 2, 1."""
+    values = np.array([[0], [9], [9], [9], [4]], dtype=np.float32)
+    assert fill_gaps(values, np.array([True, False, False, False, True]))[:, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("missing", ["mask", "nearest"])
+def test_predictions_of_missing_frames_are_interpolated(tmp_path: Path, missing: Missing) -> None:
+    """Whatever the head was shown there; two labelled rows after the last frame take the last output."""
+    store = new_store(tmp_path / "s.zarr", "f")
+    values = np.array([[1, -1], [0, 0], [0, 0], [4, -4], [8, -8], [0, 0]])
+    add_video(store, "f", "a", values, np.array([True, False, False, True, True, False]))
+    store.write_labels("va", "a", "val", np.zeros((8, 2), dtype=np.float32))
+    found = predict(Copy(), load_table(store, VA, "val", ["f"], missing), 4, CPU)["a"]
+    assert found.outputs[:, 0].tolist() == pytest.approx([1, 2, 3, 4, 8, 8, 8, 8])
+    assert found.outputs[:, 1].tolist() == pytest.approx([-1, -2, -3, -4, -8, -8, -8, -8])
+    assert found.present.tolist() == [True, False, False, True, True, False, False, False]
+    assert (found.fps, len(found.labels)) == (25, 8)
+
+
+def test_gaps_are_not_filled_across_videos() -> None:
+    present = np.array([True, False, False, False, False, True])
+    values = np.array([[1, 1], [0, 0], [0, 0], [0, 0], [0, 0], [9, 9]])
+    found = predict(Copy(), make_table([3, 3], values, present), 2, CPU)
+    assert found["v0"].outputs[:, 0].tolist() == [1, 1, 1]
+    assert found["v1"].outputs[:, 0].tolist() == [9, 9, 9]
+
+
+def test_video_without_a_feature_gets_the_mean_output_of_the_others(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", "f")
+    add_video(store, "f", "a", np.array([[0.1, 0.2], [0.3, 0.4], [0, 0]]), np.array([True, True, False]))
+    for video, n in (("a", 3), ("lost", 2)):
+        store.write_labels("va", video, "val", np.zeros((n, 2), dtype=np.float32))
+    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    np.testing.assert_allclose(found.predictions["lost"].outputs, [[0.2, 0.3]] * 2, atol=1e-3)
+    assert found.without_feature == ("lost",)
+    assert found.official.n_frames == 5
+    assert found.crop_only.n_frames == 2
+
+
+# two scores
+
+
+def test_official_and_crop_only_by_hand(tmp_path: Path) -> None:
+    """Right where there is a crop; the missing frame is interpolated to .4 while its label is -.4.
+
+    Over all five: means .4 and .24, variances .08 and .1824, covariance .08: .16 / (.08 + .1824 + .0256) = 5/9.
+    """
+    store = new_store(tmp_path / "s.zarr", "f")
+    truth = np.array([0, 0.2, -0.4, 0.6, 0.8])
+    add_video(store, "f", "a", np.stack([truth, truth], axis=1), np.array([True, True, False, True, True]))
+    store.write_labels("va", "a", "val", np.stack([truth, truth], axis=1).astype(np.float32))
+    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 3, CPU)
+    assert found.crop_only.score == pytest.approx(1, abs=1e-3)
+    assert found.official.score == pytest.approx(5 / 9, abs=1e-3)
+    assert (found.official.n_frames, found.crop_only.n_frames) == (5, 4)
+
+
+def test_labelled_rows_beyond_the_last_frame_count_officially(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", "f")
+    add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5]]))
+    store.write_labels("va", "a", "val", np.array([[0.5, 0.5], [-0.5, -0.5], [-0.5, -0.5]], dtype=np.float32))
+    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    assert found.official.support == {"valence": 3, "arousal": 3}
+    assert found.crop_only.support == {"valence": 2, "arousal": 2}
+    assert found.official.score == pytest.approx(1)
+
+
+def test_invalid_labels_count_in_neither_score(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", "f")
+    add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5], [0.25, 0.25]]))
+    labels = np.array([[0.5, 0.5], [-0.5, -0.5], [-5, -5]], dtype=np.float32)
+    store.write_labels("va", "a", "val", labels)
+    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    for score in (found.official, found.crop_only):
+        assert score.n_frames == 2
+        assert score.score == pytest.approx(1)
+
+
+def test_scores_are_pooled_over_videos(tmp_path: Path) -> None:
+    """Each video is constant, CCC 0 by itself; both together are right."""
+    store = new_store(tmp_path / "s.zarr", "f")
+    for video, level in (("a", 0.5), ("b", -0.5)):
+        add_video(store, "f", video, np.full((4, 2), level))
+        store.write_labels("va", video, "val", np.full((4, 2), level, dtype=np.float32))
+    assert evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU).official.score == pytest.approx(1)
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -> None:
+    """Two joined features of the same video have no frame in common."""
+    store = new_store(tmp_path / "s.zarr", "f", "g")
+    add_video(store, "f", "a", np.ones((2, 2)), np.array([True, False]))
+    add_video(store, "g", "a", np.ones((2, 2)), np.array([False, True]))
+    store.write_labels("va", "a", "val", np.zeros((2, 2), dtype=np.float32))
+    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f", "g"]), VA, 4, CPU)
+    assert np.isfinite(found.predictions["a"].outputs).all()
+
+
+# the predictions file
+
+
+def test_predictions_file_reads_back_equal(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    given = predict(Copy(), make_table([5, 1, 30], rng.normal(size=(36, 2)), rng.random(36) > 0.1), 4, CPU)
+    save_predictions(tmp_path / "p.h5", given, VA.outputs)
+    found = load_predictions(tmp_path / "p.h5")
+    assert found.keys() == given.keys()
+    for video, wanted in given.items():
+        for name in ("outputs", "labels", "present"):
+            np.testing.assert_array_equal(getattr(found[video], name), getattr(wanted, name))
+            assert getattr(found[video], name).dtype == getattr(wanted, name).dtype
+        assert found[video].fps == wanted.fps
+    assert [path.name for path in tmp_path.iterdir()] == ["p.h5"]
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
+    """A store with missing frames and a labelled video without feature, and one trained run per task."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    root = tmp_path_factory.mktemp("evaluation")
+    store = new_store(root / "store.zarr", "f", width=16)
+    rng = np.random.default_rng(0)
+    to_va, to_expr, to_au = (rng.normal(size=(16, n)) for n in (2, 8, 12))
+    present = np.ones(120, dtype=bool)
+    present[MISSING_ROWS] = False
+    for i in range(7):
+        x = rng.normal(size=(121, 16))
+        split = "train" if i < 4 else "val"
+        if i < 6:
+            add_video(store, "f", f"v{i}", x[:120], present)
+        store.write_labels("va", f"v{i}", split, np.clip(x @ to_va / 8, -1, 1).astype(np.float32))
+        store.write_labels("expr", f"v{i}", split, (x @ to_expr).argmax(1)[:, None].astype(np.int8))
+        store.write_labels("au", f"v{i}", split, (x @ to_au > 0).astype(np.int8))
+    settings = ["epochs=3", "lr=0.03", "batch_size=8", "window=30", "warmup=0"]
+    for task in ("va", "expr", "au"):
+        config = make_config({"task": task, "features": ("f",), "head": {"name": "linear"}}, settings)
+        run = pipeline.start_run(config, store, root / "runs")
+        pipeline.train(run, pipeline.load_tables(config, store), "cpu")
+    yield Path(store.path), root / "runs"
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def evaluate(trained: tuple[Path, Path], tmp_path: Path) -> Callable[..., Result]:
+    """`abaw eval` without a data folder."""
+
+    def call(*arguments: object) -> Result:
+        common = ("--store", trained[0], "--runs", trained[1], "--data", tmp_path / "none", "--device", "cpu")
+        return CliRunner().invoke(main, [str(argument) for argument in ("eval", *common, *arguments)])
+
+    return call
+
+
+def refused(result: Result, exit_code: int, *words: str) -> None:
+    assert isinstance(result.exception, SystemExit), repr(result.exception)
+    assert result.exit_code == exit_code
+    assert [word for word in words if word not in result.output] == [], result.output
+
+
+@pytest.mark.parametrize("split", ["val", "train"])
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_json_holds_both_scores_and_their_parts(
+    evaluate: Callable[..., Result], trained: tuple[Path, Path], task: str, split: str
+) -> None:
+    run = f"{task}-f-linear-1"
+    result = evaluate(run, "--split", split, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["task"], found["split"], found["run"]) == (task, split, run)
+    for name in ("official", "crop_only"):
+        parts = found[name]["parts"]
+        assert tuple(parts) == TASKS[task].outputs
+        assert found[name]["score"] == pytest.approx(np.mean(list(parts.values())))
+    n_videos, n_lost = (4, 0) if split == "train" else (3, 1)
+    assert found["official"]["n_frames"] == 121 * n_videos
+    assert found["crop_only"]["n_frames"] == (120 - len(MISSING_ROWS)) * (n_videos - n_lost)
+    assert found["without_feature"] == ([] if split == "train" else ["v6"])
+    assert found["crop_only"]["score"] > found["official"]["score"]
+    assert json.loads((trained[1] / run / f"scores-{split}.json").read_text()) == found
+
+
+def test_scores_follow_from_the_saved_predictions(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
+    found = json.loads(evaluate("expr-f-linear-1", "--json").stdout)
+    videos = load_predictions(trained[1] / "expr-f-linear-1" / "predictions-val.h5").values()
+    answers, labels, present = (
+        np.concatenate(parts)
+        for parts in zip(*((v.outputs.argmax(1), v.labels[:, 0], v.present) for v in videos), strict=True)
+    )
+    for name, kept in (("official", np.ones_like(present)), ("crop_only", present)):
+        wanted = f1_score(labels[kept], answers[kept], labels=range(8), average="macro", zero_division=0)
+        assert found[name]["score"] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_saved_predictions_cover_every_label(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
+    assert evaluate("va-f-linear-1").exit_code == 0
+    labels = FeatureStore.open(trained[0]).labels("va", "val")
+    found = load_predictions(trained[1] / "va-f-linear-1" / "predictions-val.h5")
+    assert found.keys() == labels.keys()
+    for video, wanted in labels.items():
+        np.testing.assert_array_equal(found[video].labels, wanted.rows)
+        assert found[video].outputs.shape == (121, 2)
+        assert np.isfinite(found[video].outputs).all()
+
+
+def test_table_shows_every_class_and_both_scores(evaluate: Callable[..., Result]) -> None:
+    found = json.loads(evaluate("expr-f-linear-1", "--json").stdout)
+    result = evaluate("expr-f-linear-1")
+    assert result.exit_code == 0
+    lines = {line.strip("│┃ ").split()[0]: line for line in result.output.splitlines() if line.strip("│┃ ")}
+    assert all(f"{found['official']['parts'][name]:.3f}" in lines[name] for name in EXPRESSIONS)
+    assert f"{found['official']['score']:.3f}" in lines["score"]
+    assert f"{found['crop_only']['score']:.3f}" in lines["score"]
+    assert "1 labelled videos have no feature" in result.output
+
+
+def test_evaluation_draws_a_picture(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
+    for task in TASKS:
+        assert evaluate(f"{task}-f-linear-1").exit_code == 0
+        with Image.open(trained[1] / f"{task}-f-linear-1" / "traces-val.png") as picture:
+            assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+def test_evaluation_is_repeatable(evaluate: Callable[..., Result]) -> None:
+    assert evaluate("au-f-linear-1", "--json").stdout == evaluate("au-f-linear-1", "--json").stdout
+
+
+def test_the_newest_run_is_taken(evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path) -> None:
+    assert json.loads(evaluate("--json").stdout)["run"] == "au-f-linear-1"
+    runs = shutil.copytree(trained[1], tmp_path / "runs")
+    config = runs / "va-f-linear-1" / "config.json"
+    content = json.loads(config.read_text())
+    config.write_text(json.dumps({**content, "created": "2999-01-01T00:00:00+00:00"}))
+    assert json.loads(evaluate("--runs", runs, "--json").stdout)["run"] == "va-f-linear-1"
+
+
+def test_run_may_be_given_as_a_path(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
+    result = evaluate(trained[1] / "va-f-linear-1", "--json")
+    assert json.loads(result.stdout)["run"] == "va-f-linear-1"
+
+
+def test_unknown_names_list_the_known_ones(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    refused(evaluate("va"), 2, "No run 'va'", "au-f-linear-1, expr-f-linear-1, va-f-linear-1")
+    refused(evaluate("--split", "test"), 2, "labels of train, val", "none of 'test'")
+    refused(evaluate("--runs", tmp_path / "empty"), 2, "No run in", "abaw train")
+    refused(evaluate("--store", tmp_path / "none.zarr"), 1, "No feature store")
+
+
+def test_feature_that_left_the_store_is_named(
+    evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = new_store(tmp_path / "other.zarr", "g")
+    refused(evaluate("--store", store.path), 2, "No feature 'f'", "it has: g")
+
+
+def test_damaged_feature_is_named_and_not_scored(
+    evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    store = shutil.copytree(trained[0], tmp_path / "damaged.zarr")
+    shard = next(path for path in (store / "features/f/v4/values/c").rglob("*") if path.is_file())
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 1
+    shard.write_bytes(content)
+    refused(evaluate("--store", store), 1, "Feature 'f' of video 'v4' is damaged", "abaw extract")
+
+
+def test_data_folder_without_crops_does_not_matter(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    result = evaluate("--data", tmp_path / "data", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["task"] == "au"
+
+
+def test_damaged_run_does_not_hide_the_others(
+    evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    runs = shutil.copytree(trained[1], tmp_path / "runs")
+    (runs / "va-f-linear-1" / "config.json").write_text("{")
+    assert json.loads(evaluate("--runs", runs, "--json").stdout)["run"] == "au-f-linear-1"
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_split_of_a_single_frame_is_scored(trained: tuple[Path, Path], tmp_path: Path, task: str) -> None:
+    runs = shutil.copytree(trained[1], tmp_path / "runs")
+    store = new_store(tmp_path / "one.zarr", "f", width=16)
+    add_video(store, "f", "a", np.ones((1, 16)))
+    columns = len(TASKS[task].columns)
+    store.write_labels(task, "a", "val", np.ones((1, columns), dtype=np.int8 if task != "va" else np.float32))
+    found = pipeline.evaluate(find_run(runs, f"{task}-f-linear-1"), store, "val", "cpu")
+    assert found.official.n_frames == 1
