@@ -119,7 +119,7 @@ class FeatureStore:
 
     def features(self) -> list[str]:
         """Names of the features, sorted."""
-        return sorted(self._group("features").group_keys())
+        return [name for name, attrs in self._attrs_in("features") if "fingerprint" in attrs]
 
     def feature_attrs(self, feature: str) -> dict[str, Any]:
         """`spec`, `weights_sha256`, `fingerprint` and the writing version of a feature.
@@ -162,19 +162,20 @@ class FeatureStore:
 
     def videos(self, feature: str) -> dict[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
-        return {name: attrs for name, attrs in self._video_attrs(feature) if attrs.get("complete")}
+        return {name: attrs for name, attrs in self._attrs_in(f"features/{feature}") if attrs.get("complete")}
 
     def incomplete(self, feature: str) -> list[str]:
         """Videos of a feature whose writing was cut off, or whose attributes are damaged.
 
         They are never read; the next extract writes them again.
         """
-        return [name for name, attrs in self._video_attrs(feature) if not attrs.get("complete")]
+        return [name for name, attrs in self._attrs_in(f"features/{feature}") if not attrs.get("complete")]
 
-    def _video_attrs(self, feature: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        for name in self._names(f"features/{feature}"):
+    def _attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Attributes of the groups in a group; none where they are not there or damaged."""
+        for name in self._names(path):
             try:
-                yield name, dict(self._group(f"features/{feature}/{name}").attrs)
+                yield name, dict(self._group(f"{path}/{name}").attrs)
             except Exception:  # zarr raises many types for damaged metadata
                 yield name, {}
 
@@ -185,21 +186,19 @@ class FeatureStore:
             StoreError: the video is not there, or damaged.
         """
         place = f"features/{feature}/{video}"
+        if video not in self._names(f"features/{feature}"):
+            raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.")
+        if self._is_cut_off(place):
+            raise StoreError(
+                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+            )
         try:
             group = self._group(place)
-            if not group.attrs.get("complete"):
-                raise StoreError(
-                    f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
-                )
             values = _as_numpy(group["values"])
             present = _as_numpy(group["present"])
             self._check_whole(values, present, group.attrs, tuple(self.feature_attrs(feature)["spec"]["shape"]))
             return VideoFeature(values, present, float(str(group.attrs["fps"])))
-        except StoreError:
-            raise
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
-            if isinstance(error, KeyError) and not (Path(self.path) / place).is_dir():
-                raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.") from None
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is damaged ({_first_line(error)}). "
                 f"Delete {self.path}/{place} and run the same `abaw extract` again."
@@ -229,7 +228,7 @@ class FeatureStore:
 
     def tasks(self) -> list[str]:
         """Tasks that have labels, sorted."""
-        return sorted(self._group("labels").group_keys())
+        return self._names("labels")
 
     def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
