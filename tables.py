@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from abaw.store import FeatureStore
     from abaw.tasks import Task
 
+SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 def show_summary(summary: "Summary", store: Path) -> None:
     """What an extraction did."""
@@ -23,6 +24,7 @@ def show_summary(summary: "Summary", store: Path) -> None:
     show_some(f"{len(summary.failed)} failed videos:", [f"{video}: {why}" for video, why in summary.failed.items()])
     show_some(f"{len(summary.broken_frames)} frames left out:", summary.broken_frames)
     show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
+    show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
     if summary.stopped:
         warn(f"Stopped early: {summary.stopped}.")
@@ -136,13 +138,15 @@ def show_backbones() -> None:
     rows = []
     for spec in list_specs():
         image = spec.image
-        size = f"{image.size} {image.interpolation}" if image else "-"
+        size = f"{image.size} {image.interpolation}" if image else "16 kHz mono"
         norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
         shape = "x".join(map(str, spec.shape))
         parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
         cells = (spec.name, shape, size, norm, parameters, spec.weights, spec.architecture)
-        rows.append((*cells, spec.licence or "-", ", ".join(spec.classes) or "-"))
-    columns = ["backbone", ">shape", "RGB input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
+        shown = spec.classes[:SHOWN_CLASSES]
+        more = f", and {len(spec.classes) - len(shown)} more" if len(spec.classes) > len(shown) else ""
+        rows.append((*cells, spec.licence or "-", ", ".join(shown) + more or "-"))
+    columns = ["backbone", ">shape", "input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
     show_table("Backbones", [*columns, "licence", "classes"], rows)
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
 

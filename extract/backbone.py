@@ -115,7 +115,7 @@ def _find(name: str) -> tuple[BackboneSpec, Builder]:
 
 
 def _load_catalog() -> None:
-    import abaw.extract.vision.catalog  # noqa: F401, I001  registers the specs
+    import abaw.extract.vision.catalog  # noqa: I001  registers the specs
     import abaw.extract.audio.catalog  # noqa: F401
 
 

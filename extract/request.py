@@ -73,17 +73,18 @@ def create_features(options: ExtractOptions) -> list[Feature]:
     asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
     views = list(dict.fromkeys(asked))
     requests = [Request.parse(text) for text in options.backbones]
-    groups: dict[tuple[str, Path | None], list[Request]] = {}
+    groups: dict[tuple[str, str, Path | None], list[Request]] = {}
     for request in requests:
-        groups.setdefault((request.spec.family, request.weights), []).append(request)
+        groups.setdefault((request.spec.family, request.spec.variant, request.weights), []).append(request)
     features = []
-    for (_, weights), group in groups.items():
+    for (_, _, weights), group in groups.items():
         wanted = list(dict.fromkeys(request.spec.name for request in group))
         backbone = create_backbone(wanted, weights, str(device), precision=precision, untrained=options.untrained)
         made = {spec.name: spec for spec in backbone.specs}
         for request in group:
             spec = made[request.spec.name]
-            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in ("", *views)]
+            mine = ("", *views) if spec.modality == "vision" else ("",)  # sound has no mirror image
+            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in mine]
     names = [feature.name for feature in features]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:

@@ -42,6 +42,7 @@ class Summary:
         n_frames: frames that went through the networks.
         label_errors: sentences about label files that are not in the store.
         warnings: sentences about videos that were assumed something of.
+        without_sound: videos that were written by an audio backbone with no row present.
         stopped: why the run ended early; empty if it did not.
     """
 
@@ -52,6 +53,7 @@ class Summary:
     n_frames: int = 0
     label_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    without_sound: list[str] = field(default_factory=list)
     stopped: str = ""
 
     @property
@@ -61,10 +63,12 @@ class Summary:
 
     def add(self, other: "Summary") -> None:
         """Take over what another part of the same run did."""
-        self.done += other.done
         self.failed |= other.failed
+        self.done = [name for name in dict.fromkeys(self.done + other.done) if name not in self.failed]
         self.broken_frames += other.broken_frames
         self.n_frames += other.n_frames
+        self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
+        self.without_sound += other.without_sound
         self.stopped = other.stopped
 
 

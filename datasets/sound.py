@@ -1,0 +1,43 @@
+"""Sound files of a dataset: `audio/<video>.wav|flac|mp3`, or the video file itself."""
+
+import hashlib
+from pathlib import Path
+
+from abaw.datasets.affwild2 import Video
+from abaw.datasets.videos import video_file_of
+
+FOLDER = "audio"
+SUFFIXES = (".wav", ".flac", ".mp3")
+
+
+def find_sound_files(root: Path) -> dict[str, Path]:
+    """Sound files of a dataset by the name of their video; a wav goes before a flac, a flac before an mp3."""
+    folder = root / FOLDER
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    found: dict[str, Path] = {}
+    for suffix in SUFFIXES:
+        for file in files:
+            if file.suffix.lower() == suffix:
+                found.setdefault(file.stem, file)
+    return found
+
+
+def sound_file_of(video: Video, files: dict[str, Path]) -> Path | None:
+    """Where a video's sound is: its own sound file, that of its base name, or the video file; None if there is none.
+
+    Args:
+        files: what `find_sound_files` gave.
+    """
+    return video_file_of(video.name, files) or video.file
+
+
+def sound_digest(frames_digest: str, file: Path | None) -> str:
+    """sha256 over what a video's audio features come from.
+
+    Args:
+        frames_digest: `Dataset.digest` of the video, which fixes its clock and its number of frames.
+        file: what `sound_file_of` gave.
+    """
+    size_bytes = file.stat().st_size if file is not None else None
+    name = file.name if file is not None else None
+    return hashlib.sha256(f"{frames_digest} sound {name} {size_bytes}".encode()).hexdigest()

@@ -1,0 +1,199 @@
+"""The audio stage: sounds -> encoders -> store, on the rows of the video's frames. A video is written whole.
+
+Several videos are in work at once: decoding and openSMILE leave Python's lock for most of their time, and scale over
+threads; encoders of torch, which use all cores or the GPU by themselves, take turns. Sounds are read, encoded and
+written piece by piece, so that memory does not grow with their length.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
+from dataclasses import dataclass
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from abaw.datasets.affwild2 import Clock, Video
+from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
+from abaw.extract.audio.sound import Sound, load_sound
+from abaw.extract.audio.waveform import RATE_HZ
+from abaw.extract.backbone import Backbone
+from abaw.extract.sink import DISK_FULL, Feature, Summary
+from abaw.store import FeatureStore
+from abaw.writer import VideoWriter
+
+MOST_WORKERS = 16
+
+
+@dataclass(frozen=True)
+class AudioSource:
+    """A video whose sound is to be encoded.
+
+    Attributes:
+        video: its name, and the file that its frame times are from.
+        sound: where its sound is; None if nowhere.
+        clock: frame rate and number of rows.
+        digest: `sound_digest` of the video.
+        n_crops: what it counts for in a progress bar.
+    """
+
+    video: Video
+    sound: Path | None
+    clock: Clock
+    digest: str
+    n_crops: int = 0
+
+    def times(self) -> FrameTimes:
+        """When its frames are shown; where the video file does not tell, at a constant rate."""
+        if self.video.file is None or self.clock.warning:
+            return regular_times(self.clock.n_frames, self.clock.fps)
+        return read_times(self.video.file, self.clock.n_frames)
+
+
+class _Cancelled(Exception):
+    """The run stops: a video in work is given up."""
+
+
+class AudioRunner:
+    """Runs audio encoders over videos and writes what they give.
+
+    Args:
+        store: where to.
+        features: what to make; those of one backbone share its pass.
+        on_frames: called with the number of crops of each video that is through, for a progress bar.
+        n_workers: videos in work at once; 0 takes the number of processors.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        features: Sequence[Feature],
+        on_frames: Callable[[int], None] = lambda n: None,
+        n_workers: int = 0,
+    ) -> None:
+        self._store, self._on_frames = store, on_frames
+        self._groups: dict[int, tuple[Backbone, list[Feature]]] = {}
+        for feature in features:
+            self._groups.setdefault(id(feature.backbone), (feature.backbone, []))[1].append(feature)
+        self._n_workers = n_workers or min(MOST_WORKERS, cpu_count() or 2)
+        self._device = threading.Lock()
+        self._cancelled = threading.Event()
+        self._summary = Summary()
+
+    def run(self, sources: Iterable[AudioSource]) -> Summary:
+        """Encode the sounds of all sources. Errors of a video end that video only; see `Summary`."""
+        workers = ThreadPoolExecutor(self._n_workers)
+        try:
+            self._run(sources, workers)
+        except KeyboardInterrupt:
+            self._cancelled.set()
+            self._summary.stopped = "interrupted; run the same command again to go on"
+        finally:
+            workers.shutdown(wait=True, cancel_futures=True)
+        return self._summary
+
+    def _run(self, sources: Iterable[AudioSource], workers: ThreadPoolExecutor) -> None:
+        running: dict[Future[tuple[int, list[str]]], AudioSource] = {}
+        for source in sources:
+            running[workers.submit(self._encode_video, source)] = source
+            if len(running) > 2 * self._n_workers:
+                self._collect(running)
+            if self._cancelled.is_set():
+                break
+        while running:
+            self._collect(running)
+
+    def _collect(self, running: dict[Future[tuple[int, list[str]]], AudioSource]) -> None:
+        """Take down what came of the videos that are through by now, one at least."""
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            source = running.pop(future)
+            name = source.video.name
+            try:
+                n_rows, notes = future.result()
+            except _Cancelled:
+                continue
+            except OSError as error:
+                if error.errno in DISK_FULL:
+                    self._cancelled.set()
+                    self._summary.stopped = (
+                        f"no space to write {name} into {self._store.path} ({error.strerror}); "
+                        "make room and run the same command again"
+                    )
+                else:
+                    self._summary.failed[name] = f"could not be written: {error}"
+            except Exception as error:  # one video's trouble must not cost the others
+                self._summary.failed[name] = str(error) or type(error).__name__
+            else:
+                self._summary.done.append(name)
+                self._summary.n_frames += n_rows
+                self._summary.warnings += [f"{name}: {note}" for note in notes]
+                if n_rows == 0:
+                    self._summary.without_sound.append(name)
+            self._on_frames(source.n_crops)
+
+    def _encode_video(self, source: AudioSource) -> tuple[int, list[str]]:
+        """Write all features of a video; gives the number of its rows that have sound, and notes on its sound."""
+        self._check()
+        times = source.times()
+        sound = load_sound(source.sound) if source.sound is not None else None
+        start_ns = 0
+        first = last = 0
+        if sound is not None:
+            if source.sound == source.video.file:  # a file of sound alone begins with the first picture
+                start_ns = round((sound.start_s - times.start_s) * NS)
+            end_ns = start_ns + round(len(sound.waveform) * (NS / RATE_HZ))
+            first, last = rows_with_sound(times.edges_ns, start_ns, end_ns)
+        rows = np.arange(first, last)
+        writers = {feature.name: self._writer(feature, source, rows) for feature in self._features()}
+        if sound is not None and len(rows):
+            edges = times.edges_ns[first : last + 1] - start_ns
+            for backbone, features in self._groups.values():
+                self._encode(backbone, [(feature, writers[feature.name]) for feature in features], sound, edges, first)
+        for writer in writers.values():
+            writer.finish(allow_empty=True)
+        return len(rows), sound.notes if sound is not None else []
+
+    def _features(self) -> Iterator[Feature]:
+        for _, features in self._groups.values():
+            yield from features
+
+    def _writer(self, feature: Feature, source: AudioSource, rows: NDArray) -> VideoWriter:
+        attrs = {"fps": source.clock.fps, "source": source.digest, "precision": "float32"}
+        return self._store.writer(feature.name, source.video.name, source.clock.n_frames, rows, attrs)
+
+    def _encode(
+        self,
+        backbone: Backbone,
+        outlets: list[tuple[Feature, VideoWriter]],
+        sound: Sound,
+        edges_ns: Nanoseconds,
+        first: int,
+    ) -> None:
+        """One pass of an encoder over a sound; `edges_ns` count from its first sample, and begin with row `first`."""
+        means = {spec.output: RowMeans(edges_ns) for spec in backbone.specs}
+
+        def write(output: str, start: int, values: NDArray) -> None:
+            for feature, writer in outlets:
+                if feature.spec.output == output and len(values):
+                    writer.write(first + start + np.arange(len(values)), values)
+
+        def take(centres_ns: Nanoseconds, outputs: dict[str, NDArray]) -> None:
+            self._check()
+            for output, values in outputs.items():
+                start = means[output].n_done
+                write(output, start, means[output].add(centres_ns, values))
+
+        encoder = backbone.encoder
+        with self._device if encoder.on_device else nullcontext(), torch.inference_mode():
+            encoder.encode(sound.waveform, edges_ns[:-1] + np.diff(edges_ns) // 2, take)
+        for output, rows in means.items():
+            start = rows.n_done
+            write(output, start, rows.rest())
+
+    def _check(self) -> None:
+        if self._cancelled.is_set():
+            raise _Cancelled
