@@ -123,7 +123,9 @@ def _plan(
         digest = dataset.digest(video, crops)
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
         pending = tuple(
-            name for name, videos in complete.items() if videos.get(video.name, {}).get("source") != digests[kinds[name]]
+            name
+            for name, videos in complete.items()
+            if videos.get(video.name, {}).get("source") != digests[kinds[name]]
         )
         if pending:
             groups.setdefault(pending, []).append(video)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
+
 def show_summary(summary: "Summary", store: Path) -> None:
     """What an extraction did."""
     say(

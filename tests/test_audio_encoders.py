@@ -174,6 +174,14 @@ def test_descriptors_are_those_of_opensmile(name, feature_set):
     assert tuple(names) == get_spec(name).classes
 
 
+@pytest.mark.parametrize("name", ["compare", "egemaps"])
+def test_the_ring_buffers_of_long_sounds_change_nothing(name, monkeypatch):
+    samples, backbone = make_voice(45), create_backbone(name)
+    wanted = encode(backbone, samples)[1]["lld"]
+    monkeypatch.setattr("abaw.extract.audio.smile.MEMORY_SAMPLES", 0)
+    assert np.array_equal(encode(backbone, samples)[1]["lld"], wanted)
+
+
 @pytest.mark.parametrize(("name", "feature_set"), [("compare", "ComParE_2016"), ("egemaps", "eGeMAPSv02")])
 def test_functionals_are_those_of_opensmile(name, feature_set):
     samples = make_voice(3.5)

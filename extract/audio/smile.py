@@ -16,7 +16,7 @@ from torch import Tensor
 
 from abaw.extract.audio.clock import NS, Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 
 SETS = {"compare": opensmile.FeatureSet.ComParE_2016, "egemaps": opensmile.FeatureSet.eGeMAPSv02}
 # Both levels in one pass; openSMILE joins their frames of one start, and leaves out deltas after the last of the others
@@ -26,7 +26,7 @@ RING_BUFFERS = "shared/BufferModeRbMulti.conf.inc"  # of 15 s, which do not wait
 # Energy and spectrum are of frames of 20 ms; those of pitch are of 60 ms and begin at the same time.
 HALF_FRAME_NS = NS // 100
 FRAME_HOP_NS = NS // 100
-WAVE_INPUT = Path(__file__).with_name("wave_input.conf")
+RING_INPUT = Path(__file__).with_name("wave_input.conf")
 LEAST_SAMPLES = RATE_HZ // 10  # openSMILE gives nothing for less than 60 ms
 FED_AHEAD_S = 20.0
 FEED_SAMPLES = 10 * RATE_HZ
@@ -40,7 +40,9 @@ class Feeder(opensmile.Smile):
         """Run over a sound; `take` gets each frame."""
         n_samples = max(len(waveform), LEAST_SAMPLES)
         options = {**self._options(), "sampleRate": RATE_HZ, "nBits": 16}
-        options["source"] = str(WAVE_INPUT)
+        # its own input keeps the whole sound, which is a quarter faster than a ring buffer
+        own_input = f"{self.default_config_root}/{config.EXTERNAL_INPUT_CONFIG}"
+        options["source"] = own_input if n_samples <= MEMORY_SAMPLES else str(RING_INPUT)
         if self.feature_level != FUNCTIONALS:  # else it keeps all frames, for functionals that nobody asked for
             options["bufferModeConf"] = f"{self.default_config_root}/{RING_BUFFERS}"
         machine = self._smile(options=options)
