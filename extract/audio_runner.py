@@ -18,11 +18,12 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.datasets.affwild2 import Clock, Video
+from abaw.errors import DISK_FULL
 from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone
-from abaw.extract.sink import DISK_FULL, Feature, Summary
+from abaw.extract.sink import Feature, Summary
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 

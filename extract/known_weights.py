@@ -35,6 +35,8 @@ KNOWN = (
     KnownWeights("affecnet8_*.pth", "dan", "https://github.com/yaoing/DAN"),
     KnownWeights("backbone.pth (glint360k r100)", "iresnet100", INSIGHTFACE),
     KnownWeights("backbone.pth (glint360k r50)", "iresnet50", INSIGHTFACE),
+    KnownWeights("vggish-10086976.pth", "vggish", "https://github.com/harritaylor/torchvggish/releases/tag/v0.1"),
+    KnownWeights("the folder of the model", "wav2vec2", "https://huggingface.co/facebook/wav2vec2-base-960h"),
     KnownWeights("EMMA checkpoint", "emma", "https://github.com/JackYFL/EMMA_CoTEX_ABAW4"),
 )
 
