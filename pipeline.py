@@ -18,22 +18,20 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from abaw.datasets.affwild2 import Dataset, Video, open_dataset
+from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.demo import n_frames_of, write_demo
-from abaw.datasets.doctor import VideoReport, conflicts, examine
+from abaw.datasets.doctor import VideoReport, examine
 from abaw.datasets.images import read_image
-from abaw.datasets.labels import LabelFile
-from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.devices import pick_device
 from abaw.errors import DISK_FULL, AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.plots import FaceOf, save_traces
-from abaw.extract.audio_runner import AudioRunner, AudioSource
+from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import create_backbone, describe
-from abaw.extract.reader import Source
+from abaw.extract.plan import frame_sources, plan_extraction, sound_sources, write_labels
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
-from abaw.extract.sink import Feature, Summary
+from abaw.extract.sink import Summary
 from abaw.extract.weights import identify
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
@@ -65,16 +63,18 @@ def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summar
     summary = Summary(warnings=list(dict.fromkeys(note for feature in features for note in feature.backbone.notes)))
     with room_for(options.store):
         write_labels(dataset, store, summary)
-    groups, n_frames = _plan(dataset, store, features, summary)
+    groups, n_frames = plan_extraction(dataset, store, features, summary)
     reporter.start("extract", n_frames, "frames")
     batch_size = options.batch_size or BATCH_SIZES.get(features[0].backbone.device.type, BATCH_SIZES["cpu"])
     for pending, videos in groups.items():
         wanted = [feature for feature in features if feature.name in pending]
         vision, audio = ([f for f in wanted if f.spec.modality == kind] for kind in ("vision", "audio"))
         if vision:
-            summary.add(Runner(store, vision, batch_size, reporter.advance).run(_sources(dataset, videos, summary)))
+            summary.add(
+                Runner(store, vision, batch_size, reporter.advance).run(frame_sources(dataset, videos, summary))
+            )
         if audio and not summary.stopped:
-            summary.add(AudioRunner(store, audio, reporter.advance).run(_audio_sources(dataset, videos, summary)))
+            summary.add(AudioRunner(store, audio, reporter.advance).run(sound_sources(dataset, videos, summary)))
         if summary.stopped:
             break
     reporter.finish()
@@ -92,64 +92,6 @@ def room_for(store: Path) -> Iterator[None]:
         raise StoreError(
             f"No space to write into {store} ({error.strerror}). Make room and run the same command again."
         ) from error
-
-
-def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
-    """Put every label file that can be read into the store; the others go into the summary."""
-    by_video: dict[str, list[LabelFile]] = {}
-    for file in dataset.labels:
-        by_video.setdefault(file.video, []).append(file)
-    for video, files in by_video.items():
-        summary.label_errors += conflicts(files)
-        for file in files:
-            try:
-                rows = file.read()
-                store.write_labels(file.task, video, file.split, rows)
-            except AbawError as error:
-                summary.label_errors.append(str(error))
-
-
-def _plan(
-    dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary
-) -> tuple[dict[tuple[str, ...], list[Video]], int]:
-    """Videos by the features that they still lack, and the number of frames to read."""
-    complete = {feature.name: store.videos(feature.name) for feature in features}
-    kinds = {feature.name: feature.spec.modality for feature in features}
-    sounds = find_sound_files(dataset.root)
-    groups: dict[tuple[str, ...], list[Video]] = {}
-    n_frames = 0
-    for video in dataset.videos:
-        crops = video.crops()
-        digest = dataset.digest(video, crops)
-        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
-        pending = tuple(
-            name
-            for name, videos in complete.items()
-            if videos.get(video.name, {}).get("source") != digests[kinds[name]]
-        )
-        if pending:
-            groups.setdefault(pending, []).append(video)
-            n_frames += len(crops.numbers) * len({kinds[name] for name in pending})
-        else:
-            summary.skipped.append(video.name)
-    return groups, n_frames
-
-
-def _sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[Source]:
-    for video in videos:
-        crops = video.crops()
-        clock = dataset.clock(video, crops)
-        if clock.warning:
-            summary.warnings.append(f"{video.name}: {clock.warning}")
-        yield Source(video, crops, clock, dataset.digest(video, crops))
-
-
-def _audio_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[AudioSource]:
-    sounds = find_sound_files(dataset.root)
-    for source in _sources(dataset, videos, summary):
-        sound = sound_file_of(source.video, sounds)
-        digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
-        yield AudioSource(source.video, sound, source.clock, digest, n_crops)
 
 
 def check_weights(file: Path) -> list[tuple[str, str, str]]:

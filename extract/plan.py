@@ -1,0 +1,73 @@
+"""What an extraction has to do: labels first, then the videos by the features that they still lack."""
+
+from collections.abc import Iterator, Sequence
+
+from abaw.datasets.affwild2 import Dataset, Video
+from abaw.datasets.doctor import conflicts
+from abaw.datasets.labels import LabelFile
+from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
+from abaw.errors import AbawError
+from abaw.extract.audio_runner import AudioSource
+from abaw.extract.reader import Source
+from abaw.extract.sink import Feature, Summary
+from abaw.store import FeatureStore
+
+
+def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
+    """Put every label file that can be read into the store; the others go into the summary."""
+    by_video: dict[str, list[LabelFile]] = {}
+    for file in dataset.labels:
+        by_video.setdefault(file.video, []).append(file)
+    for video, files in by_video.items():
+        summary.label_errors += conflicts(files)
+        for file in files:
+            try:
+                rows = file.read()
+                store.write_labels(file.task, video, file.split, rows)
+            except AbawError as error:
+                summary.label_errors.append(str(error))
+
+
+def plan_extraction(
+    dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary
+) -> tuple[dict[tuple[str, ...], list[Video]], int]:
+    """Videos by the features that they still lack, and the number of frames to read."""
+    complete = {feature.name: store.videos(feature.name) for feature in features}
+    kinds = {feature.name: feature.spec.modality for feature in features}
+    sounds = find_sound_files(dataset.root)
+    groups: dict[tuple[str, ...], list[Video]] = {}
+    n_frames = 0
+    for video in dataset.videos:
+        crops = video.crops()
+        digest = dataset.digest(video, crops)
+        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
+        pending = tuple(
+            name
+            for name, videos in complete.items()
+            if videos.get(video.name, {}).get("source") != digests[kinds[name]]
+        )
+        if pending:
+            groups.setdefault(pending, []).append(video)
+            n_frames += len(crops.numbers) * len({kinds[name] for name in pending})
+        else:
+            summary.skipped.append(video.name)
+    return groups, n_frames
+
+
+def frame_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[Source]:
+    """Videos to be read, listed as they are reached; what had to be assumed of a clock goes into the summary."""
+    for video in videos:
+        crops = video.crops()
+        clock = dataset.clock(video, crops)
+        if clock.warning:
+            summary.warnings.append(f"{video.name}: {clock.warning}")
+        yield Source(video, crops, clock, dataset.digest(video, crops))
+
+
+def sound_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[AudioSource]:
+    """Videos whose sound is to be read; see `frame_sources`."""
+    sounds = find_sound_files(dataset.root)
+    for source in frame_sources(dataset, videos, summary):
+        sound = sound_file_of(source.video, sounds)
+        digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
+        yield AudioSource(source.video, sound, source.clock, digest, n_crops)
