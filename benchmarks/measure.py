@@ -193,7 +193,9 @@ def say(line: str) -> None:
 
 
 def show(value: float) -> str:
-    """A figure with three digits or so."""
+    """A figure with three digits or so; more of them where it is almost one."""
+    if 0.99 < value < 1:
+        return f"{value:.5f}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4g}" if abs(value) >= 100 else f"{value:.3g}"
