@@ -30,6 +30,11 @@ backbone.list_specs()
 seconds = float(sys.argv.pop(1))
 image = ImageInput(16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
 
+def hear_interrupts() -> None:
+    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Slow(torch.nn.Module):
     def forward(self, images):
         print("forward", flush=True)
@@ -86,7 +91,9 @@ class Extraction:
         command = [sys.executable, "driver.py", str(frame_seconds), "extract", "--backbone", "slow", "--data"]
         command += [str(self.data), "--batch-size", "8", "--device", "cpu", "--store", store]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes)
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, preexec_fn=hear_interrupts, **pipes
+        )
 
     def run(self, store: str) -> tuple[int, str]:
         process = self.start(store)

@@ -328,10 +328,16 @@ def test_cut_line_in_the_metrics_does_not_stop_a_resumed_run(store: FeatureStore
     assert_same_run(run.folder, whole)
 
 
+def hear_interrupts() -> None:
+    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def in_a_process(*arguments: object) -> subprocess.Popen[str]:
     """`abaw` in a process of its own, from this checkout."""
     command = [sys.executable, "-m", "abaw", *map(str, arguments)]
-    return subprocess.Popen(command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen(command, env=ENVIRONMENT, text=True, preexec_fn=hear_interrupts, **pipes)
 
 
 @pytest.fixture(scope="module")
