@@ -30,11 +30,6 @@ backbone.list_specs()
 seconds = float(sys.argv.pop(1))
 image = ImageInput(16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
 
-def hear_interrupts() -> None:
-    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 class Slow(torch.nn.Module):
     def forward(self, images):
         print("forward", flush=True)
@@ -80,6 +75,11 @@ VIDEOS = {"a": 20, "b": [1, 2, 30], "c": 11, "d": 17}
 VA = "VA_Estimation_Challenge/Train_Set"
 
 
+def hear_interrupts() -> None:
+    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Extraction:
     """Runs the driver on one dataset."""
 
@@ -91,9 +91,7 @@ class Extraction:
         command = [sys.executable, "driver.py", str(frame_seconds), "extract", "--backbone", "slow", "--data"]
         command += [str(self.data), "--batch-size", "8", "--device", "cpu", "--store", store]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self.environment, preexec_fn=hear_interrupts, **pipes
-        )
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, preexec_fn=hear_interrupts, **pipes)
 
     def run(self, store: str) -> tuple[int, str]:
         process = self.start(store)
