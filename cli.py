@@ -1,30 +1,18 @@
 """The command line: parse, call the pipeline, print. The only module that exits; loads torch only inside commands."""
 
-import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from abaw import __version__
+from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, print_json, store, weights
 from abaw.errors import DISK_FULL, AbawError, UsageError
 
 if TYPE_CHECKING:
     from abaw.evaluate.evaluation import Evaluation
     from abaw.train.runs import Run
-
-DATA = click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
-                    show_envvar=True, help="Folder with cropped_aligned/ and the label folders.")  # fmt: skip
-STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path),
-                     show_default=True, show_envvar=True, help="Feature store.")  # fmt: skip
-RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Path(path_type=Path), show_default=True,
-                    show_envvar=True, help="Folder of the runs.")  # fmt: skip
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
-FPS = click.option(
-    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate of videos without a video file."
-)
 
 
 class Group(click.Group):
@@ -85,6 +73,10 @@ def demo(out: Path, size: str, seed: int, device: str) -> None:
     console.say(f"To go on: cd {out} && abaw train --task va && abaw eval --split val")
 
 
+for command in (doctor, weights, store):
+    main.add_command(command)
+
+
 @main.command("list")
 @click.argument("what", type=click.Choice(["backbones", "heads", "losses", "tasks"]))
 def list_(what: str) -> None:
@@ -98,26 +90,6 @@ def list_(what: str) -> None:
         "tasks": tables.show_tasks,
     }
     shown[what]()
-
-
-@main.command()
-@DATA
-@FPS
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def doctor(data: Path, fps: float | None, as_json: bool) -> None:
-    """Check data against labels: missing crops, extra rows, left/right, frame rates, unreadable files."""
-    from abaw import console, pipeline, tables
-    from abaw.datasets.doctor import left_right_pairs
-
-    with console.ConsoleReporter() as reporter:
-        reports = pipeline.doctor(data, fps, reporter)
-    pairs = left_right_pairs(reports)
-    if as_json:
-        totals = {**tables.doctor_totals(reports), "left_right_pairs": pairs}
-        _print_json({"data": str(data), "total": totals, "per_video": [asdict(report) for report in reports]})
-    else:
-        tables.show_doctor(data, reports, pairs)
-    sys.exit(1 if any(report.errors for report in reports) else 0)
 
 
 @main.command()
@@ -239,62 +211,9 @@ def eval_(run: str | None, split: str, store: Path, runs: Path, data: Path, devi
     found = find_run(runs, run)
     evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data)
     if as_json:
-        _print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
+        print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
     else:
         _finish_evaluation(found, evaluation, split)
-
-
-@main.group(invoke_without_command=True)
-@click.pass_context
-def weights(context: click.Context) -> None:
-    """Show where the weights of the backbones are published, and which are found under $ABAW_WEIGHTS."""
-    from abaw import tables
-
-    if context.invoked_subcommand is None:
-        tables.show_weights()
-
-
-@weights.command()
-@click.argument("file", type=click.Path(path_type=Path))
-def check(file: Path) -> None:
-    """Tell which backbones a weights file fits, and the fingerprints of their features."""
-    from abaw import console, pipeline
-
-    fits = pipeline.check_weights(file)
-    console.show_table(str(file), ["backbone", "fingerprint", "notes"], fits)
-    console.say(f"Use it as `--backbone {fits[0][0]}:{file}`.")
-
-
-@main.group()
-def store() -> None:
-    """Look into the feature store."""
-
-
-@store.command()
-@click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path))
-def info(path: Path) -> None:
-    """Features, videos, frames, missing frames, sizes and fingerprints."""
-    from abaw import tables
-    from abaw.store import FeatureStore
-
-    tables.show_store(FeatureStore.open(path))
-
-
-@store.command()
-@click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
-    """Read everything; report damage, incomplete videos and features whose frames disagree."""
-    from abaw import console
-    from abaw.audit import verify_store
-    from abaw.store import FeatureStore
-
-    opened = FeatureStore.open(path)
-    with console.ConsoleReporter() as reporter:
-        problems = verify_store(opened, reporter)
-    console.show_some(f"{len(problems)} problems in {path}:", problems, most=50)
-    if not problems:
-        console.say(f"{path} is whole.")
-    sys.exit(1 if problems else 0)
 
 
 def _finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
@@ -303,7 +222,3 @@ def _finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
 
     tables.show_evaluation(run.name, get_task(run.config.task), split, found)
     console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
-
-
-def _print_json(content: dict[str, Any]) -> None:
-    click.echo(json.dumps(content, indent=2))
