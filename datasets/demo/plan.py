@@ -8,7 +8,8 @@ import numpy as np
 from abaw.datasets.demo.identity import Identity, draw_identity
 from abaw.datasets.demo.latents import Latents, draw_latents
 from abaw.errors import UsageError
-from abaw.tasks import TASKS
+
+LABELLED_TASKS = ("va", "expr", "au")
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def plan_films(size: str, seed: int = 0) -> tuple[Film, ...]:
                 n_frames=round(numbers.n_frames * length),
                 n_segments=numbers.n_segments,
                 rate_hz=25 if place % 2 else 30,
-                tasks=tuple(task for task in TASKS if not (task == "au" and index == 3)),
+                tasks=tuple(task for task in LABELLED_TASKS if not (task == "au" and index == 3)),
                 n_spare_rows=-1 if index == 2 else 1,
                 missing_at="start" if place == 1 else "end" if index == 2 else "anywhere",
             )
