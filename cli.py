@@ -1,17 +1,24 @@
 """The command line: parse, call the pipeline, print. The only module that exits; loads torch only inside commands."""
 
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from abaw import __version__
-from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, print_json, store, weights
+from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, store, synth, weights
+from abaw.cli_scores import eval_, finish_evaluation
 from abaw.errors import DISK_FULL, AbawError, UsageError
 
 if TYPE_CHECKING:
-    from abaw.evaluate.evaluation import Evaluation
+    from collections.abc import Iterator
+
+    from abaw.reporting import Reporter
+    from abaw.store import FeatureStore
+    from abaw.train.config import TrainConfig
+    from abaw.train.loop import Result
     from abaw.train.runs import Run
 
 
@@ -69,24 +76,25 @@ def demo(out: Path, size: str, seed: int, device: str) -> None:
 
     with console.ConsoleReporter() as reporter:
         for run, found in pipeline.demo(out, size, seed, device, reporter):
-            _finish_evaluation(run, found, "val")
+            finish_evaluation(run, found, "val")
     console.say(f"To go on: cd {out} && abaw train --task va && abaw eval --split val")
 
 
-for command in (doctor, weights, store):
+for command in (doctor, weights, store, synth, eval_):
     main.add_command(command)
 
 
 @main.command("list")
-@click.argument("what", type=click.Choice(["backbones", "heads", "losses", "tasks"]))
+@click.argument("what", type=click.Choice(["backbones", "heads", "losses", "recipes", "tasks"]))
 def list_(what: str) -> None:
-    """Show the backbones, heads, losses or tasks there are."""
+    """Show the backbones, heads, losses, recipes or tasks there are."""
     from abaw import tables
 
     shown = {
         "backbones": tables.show_backbones,
         "heads": tables.show_heads,
         "losses": tables.show_losses,
+        "recipes": tables.show_recipes,
         "tasks": tables.show_tasks,
     }
     shown[what]()
@@ -139,86 +147,107 @@ def extract(
 
 
 @main.command()
-@click.option("--task", help="va, expr or au.")
+@click.option("--task", help="What to predict; `abaw list tasks` shows the tasks.")
+@click.option("--recipe", help="A published system, or a .toml file; `abaw list recipes` shows them.")
 @click.option("--feature", "features", multiple=True, help="Feature to train on; repeatable.  [default: the only one]")
 @click.option("--head", help="Head; `abaw list heads` shows them.  [default: transformer]")
 @click.option("--loss", help="Loss; `abaw list losses` shows them.  [default: the task's]")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as epochs=50.")
+@click.option("--fold", metavar="K/N", help="Deal all labelled videos into N folds and validate on number K.")
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Train as many runs that differ in their seed.")  # fmt: skip
 @STORE
 @RUNS
-@click.option("--run", "name", help="Name of the run.  [default: task-features-head-number]")
+@click.option("--run", "name", help="Name of the run.  [default: task-features-head-number, or recipe-number]")
 @click.option("--resume", is_flag=True, help="Go on with --run, or the newest run (of --task).")
 @DEVICE
 def train(
     task: str | None,
+    recipe: str | None,
     features: tuple[str, ...],
     head: str | None,
     loss: str | None,
     settings: tuple[str, ...],
+    fold: str | None,
+    n_seeds: int,
     store: Path,
     runs: Path,
     name: str | None,
     resume: bool,
     device: str,
 ) -> None:
-    """Train a temporal head for a task on stored features."""
-    from abaw import console, pipeline
-    from abaw.train.runs import find_run
+    """Train a temporal head for a task on stored features.
 
-    pipeline.pick_device(device)  # before a run folder is made
-    opened = pipeline.FeatureStore.open(store)
-    if resume:
-        if features or head or loss or settings:
-            raise UsageError(
-                "--resume goes on with the run's own options. Leave out --feature, --head, --loss and --set."
-            )
-        run = find_run(runs, name, task)
-        run.check_store(opened)
-        tables = pipeline.load_tables(run.config, opened)
-    elif task is None:
-        raise UsageError("Say what to train with --task va, --task expr or --task au.")
-    else:
-        given = {"head": {"name": head} if head else None, "loss": loss}
-        values = {key: value for key, value in given.items() if value}
-        config = pipeline.make_train_config(opened, task, features, values, settings)
-        tables = pipeline.load_tables(config, opened)
-        run = pipeline.start_run(config, opened, runs, name)
-    with console.ConsoleReporter() as reporter:
-        result = pipeline.train(run, tables, device, reporter)
-    console.say(
-        f"{run.folder}: best {run.config.task} score {result.best_score:.3f} at epoch {result.best_epoch} "
-        f"of {result.n_epochs}. Next: abaw eval {run.name}"
-    )
-
-
-@main.command("eval")
-@click.argument("run", required=False)
-@click.option("--split", default="val", show_default=True, help="train or val.")
-@STORE
-@RUNS
-@DATA
-@DEVICE
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def eval_(run: str | None, split: str, store: Path, runs: Path, data: Path, device: str, as_json: bool) -> None:
-    """Score a run (default: the newest) on a split; keep predictions and a picture in the run.
-
-    Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
+    On several GPUs: torchrun --nproc-per-node N -m abaw train ...
     """
     from abaw import pipeline
-    from abaw.tasks import get_task
+    from abaw.devices import pick_device
+    from abaw.train import distributed
+    from abaw.train.prepare import make_train_config
+    from abaw.train.recipes import load_recipe
     from abaw.train.runs import find_run
 
-    found = find_run(runs, run)
-    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data)
-    if as_json:
-        print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
-    else:
-        _finish_evaluation(found, evaluation, split)
+    place = pick_device(device)  # before a run folder is made
+    opened = pipeline.FeatureStore.open(store)
+    if resume:
+        if recipe or features or head or loss or settings or fold or n_seeds > 1:
+            raise UsageError("--resume goes on with the run's own options. Leave out all but --task and --run.")
+        with distributed.processes(place):
+            _resume(find_run(runs, name, task), opened, device)
+        return
+    named = load_recipe(recipe) if recipe else None
+    given = {"head": {"name": head} if head else None, "loss": {"name": loss} if loss else None, "fold": fold}
+    values = {key: value for key, value in given.items() if value}
+    config = make_train_config(opened, task, features, values, settings, named)
+    seeded = [config.model_copy(update={"seed": config.seed + number}) for number in range(n_seeds)]
+    with distributed.processes(place):
+        _train_all(seeded, opened, runs, name, named.name if named else "", device)
 
 
-def _finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
-    from abaw import console, tables
-    from abaw.tasks import get_task
+@contextmanager
+def _first_process_reports() -> "Iterator[Reporter]":
+    """A reporter on the console; a silent one in all but the first of several processes."""
+    from abaw import console
+    from abaw.reporting import Silent
+    from abaw.train import distributed
 
-    tables.show_evaluation(run.name, get_task(run.config.task), split, found)
-    console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
+    with console.ConsoleReporter() as reporter:
+        yield Silent() if distributed.rank() else reporter
+
+
+def _resume(run: "Run", store: "FeatureStore", device: str) -> None:
+    from abaw import pipeline
+
+    run.check_store(store, training=True)
+    with _first_process_reports() as reporter:
+        result = pipeline.train(run, store, pipeline.load_tables(run.config, store), device, reporter)
+    _say_trained(run, result)
+
+
+def _train_all(
+    configs: "list[TrainConfig]", store: "FeatureStore", runs: Path, name: str | None, stem: str, device: str
+) -> None:
+    from statistics import mean, stdev
+
+    from abaw import console, pipeline
+    from abaw.train import distributed
+
+    scores = []
+    with _first_process_reports() as reporter:
+        for run, result in pipeline.train_seeds(configs, store, runs, name, stem, device, reporter):
+            reporter.finish()
+            _say_trained(run, result)
+            scores.append(result.best_score)
+    if len(scores) > 1 and distributed.rank() == 0:
+        console.say(f"{len(scores)} seeds: {configs[0].task} score {mean(scores):.3f} ± {stdev(scores):.3f}.")
+
+
+def _say_trained(run: "Run", result: "Result") -> None:
+    from abaw import console
+    from abaw.train import distributed
+
+    if distributed.rank() == 0:
+        console.say(
+            f"{run.folder}: best {run.config.task} score {result.best_score:.3f} at epoch {result.best_epoch} "
+            f"of {result.n_epochs}. Next: abaw eval {run.name}"
+        )

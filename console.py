@@ -78,6 +78,10 @@ class ConsoleReporter:
             warn(text)
         self._label = ""
 
+    def warn(self, sentence: str) -> None:
+        """Print a sentence to standard error."""
+        warn(sentence)
+
 
 def say(sentence: str) -> None:
     """Print a sentence to standard output."""

@@ -1,17 +1,16 @@
 """The stages as plain functions: what the command line calls, and notebooks can.
 
-    extract(ExtractOptions(...))    crops and labels -> store
-    train(config, store, runs)      store -> run
-    evaluate(run, store, split)     run and store -> scores, predictions
+    extract(ExtractOptions(...))        crops and labels -> store
+    train_seeds(configs, store, runs)   store -> runs
+    evaluate(run, store, split)         run and store -> scores, predictions
 
 They tell of their progress through a `Reporter` and print nothing.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +22,9 @@ from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.doctor import VideoReport, examine
 from abaw.datasets.images import read_image
 from abaw.devices import pick_device
-from abaw.errors import DISK_FULL, AbawError, CheckpointError, DataError, StoreError, UsageError
+from abaw.errors import DISK_FULL, AbawError, CheckpointError, DataError, StoreError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.plots import FaceOf, save_traces
+from abaw.evaluate.plots import FaceOf, save_picture
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.plan import frame_sources, plan_extraction, sound_sources, write_labels
@@ -36,13 +35,17 @@ from abaw.extract.weights import identify
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
-from abaw.train.checkpoint import BEST, load_head
+from abaw.train import distributed
+from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.heads import Head, create_head
+from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, Result, fit
-from abaw.train.losses import get_loss
-from abaw.train.runs import Run, all_runs, create_run
-from abaw.train.windows import Table, load_table, statistics
+from abaw.train.model import Model
+from abaw.train.prepare import load_split, load_tables, notes_on, start_run
+from abaw.train.probes import fit_probe
+from abaw.train.runs import Run, all_runs, open_run
+from abaw.train.statistics import feature_statistics
+from abaw.train.table import Table
 
 
 def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summary:
@@ -123,80 +126,76 @@ def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = Non
     return reports
 
 
-def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ...]:
-    """The features asked for, or the only one of the store.
-
-    Raises:
-        UsageError: one is not there, or none was named and the store has none or several.
-    """
-    for feature in features:
-        store.feature_attrs(feature)
-    if features:
-        return tuple(features)
-    known = store.features()
-    if len(known) != 1:
-        have = (
-            f"has {len(known)} features: {', '.join(known)}. Choose with --feature"
-            if known
-            else "has no features yet. Run `abaw extract`"
-        )
-        raise UsageError(f"{store.path} {have}.")
-    return tuple(known)
-
-
-def make_train_config(
-    store: FeatureStore, task: str, features: Sequence[str], values: Mapping[str, Any], settings: Sequence[str]
-) -> TrainConfig:
-    """A config for a task on features of a store; `settings` are `key=value` texts."""
-    kind = get_task(task).kind
-    config = make_config({"task": task, "features": pick_features(store, features), **values}, settings)
-    get_loss(config.loss or get_task(task).loss, kind)
-    return config
-
-
-def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run:
-    """Make the folder of a new run on the store's features."""
-    made = {}
-    for feature in config.features:
-        attrs = store.feature_attrs(feature)
-        made[feature] = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
-    return create_run(runs, config, made, name)
-
-
-def _build_head(run: Run, table: Table | None) -> Head:
-    """The run's head; with a training table its first weights are drawn and its statistics counted."""
+def _build_model(run: Run) -> Model:
     torch.manual_seed(run.config.seed)
-    head = create_head(run.config.head, run.shapes, len(get_task(run.config.task).outputs))
-    if table is not None:
-        head.inputs.set_statistics(*statistics(table))
-    return head
+    return Model(run.config, get_task(run.config.task), run.shapes)
 
 
-def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]:
-    """Training and validation videos of a config."""
-    task = get_task(config.task)
-    table = load_table(store, task, "train", config.features, config.missing)
-    return table, load_table(store, task, "val", config.features, config.missing)
+def train(
+    run: Run, store: FeatureStore, tables: tuple[Table, Table], device: str = "auto", reporter: Reporter | None = None
+) -> Result:
+    """Train a run's head from where its folder stands; see `abaw.train.loop.fit`.
 
-
-def train(run: Run, tables: tuple[Table, Table], device: str = "auto", reporter: Reporter | None = None) -> Result:
-    """Train a run's head from where its folder stands; see `abaw.train.loop.fit`."""
+    Under torchrun every process calls this; all of them go through the same epochs, and the first one writes.
+    """
     reporter = reporter or Silent()
     config, task = run.config, get_task(run.config.task)
-    place = pick_device(device)
     table, validation = tables
-    head = _build_head(run, table).to(place)
+    for note in notes_on(table):
+        reporter.warn(note)
+    model = _build_model(run)
+    real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
+    model.set_statistics(*feature_statistics(store, config.features, real))
+    if isinstance(config.head, RidgeConfig | LogisticConfig):
+        return _fit_probe(run, model, table, validation, reporter)
+    place = distributed.own_device(pick_device(device))
+    model.to(place)
     reporter.start(f"train {run.name}", config.epochs, "epochs")
 
     def validate(trained: nn.Module) -> float:
-        return evaluate_head(trained, validation, task, config.window, place).official.score
+        return evaluate_head(trained, validation, task, config.length, place).official.score
 
     def on_epoch(epoch: Epoch) -> None:
         reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
 
-    result = fit(config, task, head, table, validate, run.folder, place, on_epoch)
+    result = fit(config, task, model, table, validate, run.folder, place, on_epoch)
     reporter.finish()
     return result
+
+
+def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter: Reporter) -> Result:
+    config, task = run.config, get_task(run.config.task)
+    assert isinstance(config.head, RidgeConfig | LogisticConfig)
+    reporter.start(f"fit {run.name}", 1, "probe")
+    fit_probe(config.head, task, model, table, config.seed)
+    found = evaluate_head(model, validation, task, config.length, torch.device("cpu")).official.score
+    save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
+    reporter.advance(1, f"{task.name} {found:.3f}")
+    reporter.finish()
+    return Result(found, 1, 1)
+
+
+def train_seeds(
+    configs: Sequence[TrainConfig],
+    store: FeatureStore,
+    runs: Path,
+    name: str | None = None,
+    stem: str = "",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Iterator[tuple[Run, Result]]:
+    """Train one new run for each config; the tables are loaded once for configs that differ in their seed only.
+
+    Args:
+        name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` follows on the name.
+    """
+    reporter = reporter or Silent()
+    tables = load_tables(configs[0], store)
+    for config in configs:
+        named = f"{name}-seed{config.seed}" if name and len(configs) > 1 else name
+        folder = str(start_run(config, store, runs, named, stem).folder) if distributed.rank() == 0 else ""
+        run = open_run(Path(distributed.same_text(folder)))
+        yield run, train(run, store, tables, device, reporter)
 
 
 def evaluate(
@@ -210,13 +209,12 @@ def evaluate(
     run.check_store(store)
     config, task = run.config, get_task(run.config.task)
     place = pick_device(device)
-    head = _build_head(run, None)
-    load_head(head, run.folder / BEST)
-    table = load_table(store, task, split, config.features, config.missing)
-    found = evaluate_head(head.to(place), table, task, config.window, place)
+    model = _build_model(run)
+    load_weights(model, run.folder / BEST)
+    found = evaluate_head(model.to(place), load_split(config, store, split), task, config.length, place)
     found.save(run.folder, split, task)
     title = f"{run.name} on {split}: {found.official.score:.3f} ({task.measure})"
-    save_traces(run.folder / f"traces-{split}.png", task, found.predictions, title, _faces(data))
+    save_picture(run.folder, split, task, found.predictions, title, _faces(data))
     return found
 
 
@@ -245,10 +243,9 @@ def resume_or_start(
     config: TrainConfig, store: FeatureStore, runs: Path, device: str = "auto", reporter: Reporter | None = None
 ) -> Run:
     """Finish the newest run of exactly this config, or train a new one."""
-    tables = load_tables(config, store)
     found = [run for run in all_runs(runs) if run.config == config]
     run = found[-1] if found else start_run(config, store, runs)
-    train(run, tables, device, reporter)
+    train(run, store, load_tables(config, store), device, reporter)
     return run
 
 

@@ -15,6 +15,9 @@ class Reporter(Protocol):
     def finish(self) -> None:
         """The piece of work is over, whether all units were done or not."""
 
+    def warn(self, sentence: str) -> None:
+        """Something that the user should know before the work goes on."""
+
 
 class Silent:
     """A Reporter that drops everything."""
@@ -26,4 +29,7 @@ class Silent:
         """Nothing."""
 
     def finish(self) -> None:
+        """Nothing."""
+
+    def warn(self, sentence: str) -> None:
         """Nothing."""

@@ -131,7 +131,7 @@ class FeatureStore:
             known = ", ".join(self.features()) or "none yet"
             raise UsageError(
                 f"No feature {feature!r} in {self.path}; it has: {known}. "
-                f"Make it with `abaw extract --backbone {feature}`, or choose one with --feature."
+                f"Make it with `{_how_to_make(feature)}`, or choose one with --feature."
             )
         return dict(self._group(f"features/{feature}").attrs)
 
@@ -314,6 +314,16 @@ class FeatureStore:
         if not isinstance(node, zarr.Group):
             raise KeyError(path)
         return node
+
+
+def _how_to_make(feature: str) -> str:
+    """The command that would make a feature of this name, `vit-mean` or `mae-cls@mask0.75.1`."""
+    backbone, _, view = feature.partition("@")
+    command = f"abaw extract --backbone {backbone}"
+    if view.startswith("mask"):
+        view, _, number = view.rpartition(".")
+        return f"{command} --view {view} --views {int(number) + 1 if number.isdigit() else 1}"
+    return f"{command} --view {view}" if view else command
 
 
 def _as_numpy(array: Any) -> NDArray:

@@ -1,6 +1,6 @@
 """The results of the stages as tables for the console."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,21 +90,38 @@ def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
     }
 
 
+# of a task's level: what its rows are, which of them the second score is over, and what lacks features as a whole
+EVALUATED = {
+    "frame": ("frames", "frames with a crop", "videos"),
+    "image": ("images", "images with a feature", "folders of images"),
+    "video": ("videos", "videos with a feature", "videos"),
+}
+
+
 def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
-    """Both scores, and each output's part in them."""
-    measure = "CCC" if task.kind == "regression" else "F1"
-    official, crops = found.official, found.crop_only
-    rows: list[tuple[object, ...]] = [
-        (name, f"{official.parts[name]:.3f}", f"{crops.parts[name]:.3f}", official.support[name])
-        for name in task.outputs
-    ]
-    rows.append(("score", f"{official.score:.3f}", f"{crops.score:.3f}", ""))
-    rows.append(("frames", official.n_frames, crops.n_frames, ""))
-    columns = ["", f">{measure}, all labelled frames (official)", f">{measure}, frames with a crop", ">labels"]
-    show_table(f"{run} on {split}; the score is the {task.measure}", columns, rows)
+    """Each output's measure and the scores that come of them, over all labels and, if these are fewer, those with crops."""
+    what, seen, holders = EVALUATED[task.level]
+    scores = {f"all labelled {what} (official)": found.official}
+    if task.level == "frame" or found.crop_only.n_frames < found.official.n_frames:
+        scores[seen] = found.crop_only
+
+    def row(name: str, measure: str, values: Iterable[float], n_labels: int | str = "") -> tuple[object, ...]:
+        return (name, measure, *(f"{value:.3f}" for value in values), n_labels)
+
+    rows = []
+    for part, _, _ in task.each():
+        measure = "CCC" if part.kind == "regression" else "F1"
+        for name in part.outputs:
+            values = [score.parts[name] for score in scores.values()]
+            rows.append(row(name, measure, values, found.official.support[name]))
+        if task.parts:
+            rows.append(row(part.name, part.measure, [score.by_task[part.name] for score in scores.values()]))
+    rows.append(row("score", task.measure, [score.score for score in scores.values()]))
+    rows.append((what, "", *(score.n_frames for score in scores.values()), ""))
+    show_table(f"{run} on {split}", ["", "measure", *(f">{name}" for name in scores), ">labels"], rows)
     if found.without_feature:
         warn(
-            f"{len(found.without_feature)} labelled videos have no feature and got the mean output of the others: "
+            f"{len(found.without_feature)} labelled {holders} have no feature and got the mean output of the others: "
             f"{', '.join(found.without_feature[:3])}."
         )
 
@@ -176,26 +193,47 @@ def show_heads() -> None:
     from abaw.train.heads import HEADS
 
     rows = [
-        (name, ", ".join(f"{key}={field.default}" for key, field in config.model_fields.items() if key != "name"))
+        (
+            name,
+            ", ".join(
+                f"{key}={_setting(field.default)}" for key, field in config.model_fields.items() if key != "name"
+            ),
+        )
         for name, (config, _) in HEADS.items()
     ]
     show_table("Heads", ["head", "options (--set head.KEY=VALUE)"], rows)
 
 
+def _setting(value: object) -> str:
+    """A value as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def show_losses() -> None:
-    """Every loss and the tasks it fits."""
+    """Every loss with the tasks it fits and its options and their defaults."""
     from abaw.tasks import TASKS
-    from abaw.train.losses import LOSS_KINDS, LOSSES
+    from abaw.train.losses import LOSSES
 
     rows = [
         (
             name,
-            ", ".join(task.name for task in TASKS.values() if task.kind == LOSS_KINDS[name]),
-            (loss.__doc__ or "").split(".")[0],
+            ", ".join(task.name for task in TASKS.values() if task.kind in entry.kinds),
+            entry.min_views,
+            ", ".join(f"{key}={field.default}" for key, field in entry.config.model_fields.items() if key != "name"),
+            (entry.build.__doc__ or "").splitlines()[0].rstrip("."),
         )
-        for name, loss in LOSSES.items()
+        for name, entry in LOSSES.items()
     ]
-    show_table("Losses", ["loss", "tasks", "what it is"], rows)
+    show_table("Losses", ["loss", "tasks", ">views", "options (--set loss.KEY=VALUE)", "what it is"], rows)
+
+
+def show_recipes() -> None:
+    """Every recipe that comes along, with the features it wants."""
+    from abaw.train.recipes import load_recipe, recipe_names
+
+    recipes = [load_recipe(name) for name in recipe_names()]
+    rows = [(r.name, r.values["task"], ", ".join(r.values["features"]), r.summary) for r in recipes]
+    show_table("Recipes", ["recipe", "task", "features", "what it is"], rows)
 
 
 def show_tasks() -> None:
@@ -203,6 +241,15 @@ def show_tasks() -> None:
     from abaw.tasks import TASKS
 
     rows = [
-        (task.name, task.measure, task.loss, f"{task.invalid:g}", ", ".join(task.outputs)) for task in TASKS.values()
+        (task.name, task.level, task.measure, task.loss, task.window, _invalid_values(task), ", ".join(task.outputs))
+        for task in TASKS.values()
     ]
-    show_table("Tasks", ["task", "score", "default loss", ">invalid", "outputs"], rows)
+    columns = ["task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs"]
+    show_table("Tasks", columns, rows)
+
+
+def _invalid_values(task: "Task") -> str:
+    """The value that marks a label as not annotated; of a task of several, each one's."""
+    if task.parts:
+        return ", ".join(f"{part.name} {part.invalid:g}" for part in task.parts)
+    return f"{task.invalid:g}"

@@ -1,104 +1,83 @@
-"""The official layout of Aff-Wild2: crops by video, label files by challenge, video files.
+"""The official layout of Aff-Wild2: crops by video, label files by challenge, video files; and which layouts there are.
 
 cropped_aligned/<video>/00001.jpg      or raw/images/<video>/00001.jpg
 <challenge>/Train_Set/<video>.txt      or labels/<challenge>/...; also Validation_Set
+training_set_annotations.txt           multi-task labels of all videos, see `abaw.datasets.mtl`
 videos/<base>.mp4                      or batch1/, batch2/; `<base>_left` and `<base>_right` share a file
 """
 
-import hashlib
-from dataclasses import dataclass
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
-from abaw.datasets.images import Crops, list_crops
-from abaw.datasets.labels import LabelFile, find_labels
-from abaw.datasets.videos import DEFAULT_FPS, Timing, find_video_files, probe_timing, video_file_of
+from abaw.datasets.dataset import Dataset, Labels, Video
+from abaw.datasets.labels import find_labels
+from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER, open_lsd
+from abaw.datasets.mtl import find_mtl_labels
+from abaw.datasets.vgaf import LABEL_FILES, open_vgaf
+from abaw.datasets.videos import find_video_files, video_file_of
 from abaw.errors import DataError
 
 CROP_FOLDERS = ("cropped_aligned", "raw/images")
 
 
-@dataclass(frozen=True)
-class Video:
-    """One person in one video: the folder of crops, and the video file if it is there."""
-
-    name: str
-    folder: Path
-    file: Path | None
-
-    def crops(self) -> Crops:
-        """List the crops; nothing is decoded."""
-        return list_crops(self.folder)
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Frame rate and number of frames of a video, and where they come from.
-
-    Attributes:
-        fps: frames a second.
-        n_frames: of the video file, or the last crop's number where there is no file (or crops go on after its end).
-        warning: why the frame rate is assumed; empty where it was read from the file.
-    """
-
-    fps: float
-    n_frames: int
-    warning: str = ""
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """Videos and label files found under a root. `fps` stands in for videos without a file."""
-
-    root: Path
-    videos: tuple[Video, ...]
-    labels: tuple[LabelFile, ...]
-    fps: float | None
-
-    def digest(self, video: Video, crops: Crops) -> str:
-        """sha256 over what a video's features come from: its crops, and the file (or --fps) that its clock is from."""
-        clock_from = video.file.stat().st_size if video.file is not None else self.fps
-        return hashlib.sha256(f"{crops.digest} {clock_from}".encode()).hexdigest()
-
-    def clock(self, video: Video, crops: Crops) -> Clock:
-        """Frame rate and number of frames of a video."""
-        timing, reason = Timing(self.fps or DEFAULT_FPS, 0), "no video file"
-        if video.file is not None:
-            try:
-                timing, reason = probe_timing(video.file), ""
-            except DataError as error:
-                reason = str(error)
-        last_crop = int(crops.numbers[-1]) if len(crops.numbers) else 0
-        assumed = f"{timing.fps:g} fps " + ("given with --fps" if self.fps else "assumed; say it with --fps")
-        return Clock(timing.fps, max(timing.n_frames, last_crop), f"{reason}: {assumed}" if reason else "")
-
-
 def open_dataset(root: Path, fps: float | None = None) -> Dataset:
-    """Find videos and label files; reads folder listings only.
+    """Find the videos and labels of every layout that lies under a root; no image is opened.
 
     Args:
-        root: the folder that holds `cropped_aligned/` and the challenge folders.
+        root: the folder that holds `cropped_aligned/` and the challenge folders, or the folders of another layout.
         fps: frame rate for videos without a file.
 
     Raises:
-        DataError: no such folder, or no crops in it.
+        DataError: no such folder, no layout that is known, nothing in it, or two videos of one name.
     """
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
+    found = (open_affwild2(root, fps), open_lsd(root, fps), open_vgaf(root, fps))
+    layouts = [dataset for dataset in found if dataset is not None]
+    videos: list[Video] = []
+    for dataset in layouts:
+        files = {video.file for video in videos if video.file is not None}  # of which there are crops: no clips
+        videos += [video for video in dataset.videos if video.file not in files]
+    remarks = tuple(chain.from_iterable(dataset.remarks for dataset in layouts))
+    if not videos:
+        raise DataError(_nothing_in(root, [remark.sentence for remark in remarks if remark.is_error]))
+    twice = [name for name, n in Counter(video.name for video in videos).items() if n > 1]
+    if twice:
+        raise DataError(f"{root} has two videos of the name {twice[0]!r}. Rename one, or keep the two layouts apart.")
+    labels = tuple(chain.from_iterable(dataset.labels for dataset in layouts))
+    return Dataset(root, tuple(videos), labels, fps, remarks)
+
+
+def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
+    """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there."""
     folders = [root / name for name in CROP_FOLDERS if (root / name).is_dir()]
     # an empty cropped_aligned/ must not hide raw/images/
-    folder = next((folder for folder in folders if _video_folders(folder)), next(iter(folders), None))
-    expected = f"Crops belong into {root}/{CROP_FOLDERS[0]}/<video>/00001.jpg."
-    if folder is None:
-        names = sorted(path.name for path in root.iterdir())[:5]
-        found = f"it holds {', '.join(names)}" if names else "it is empty"
-        raise DataError(f"{root} has no {CROP_FOLDERS[0]}/ or {CROP_FOLDERS[1]}/ folder; {found}. {expected}")
+    paths = next(filter(None, map(_video_folders, folders)), [])
     files = find_video_files(root)
-    videos = tuple(Video(path.name, path, video_file_of(path.name, files)) for path in _video_folders(folder))
-    if not videos:
-        raise DataError(f"{folder} has no video folders. {expected}")
-    return Dataset(root, videos, tuple(find_labels(root)), fps)
+    videos = tuple(Video(path.name, path, video_file_of(path.name, files)) for path in paths)
+    mtl_labels, remarks = find_mtl_labels(root)
+    labels: tuple[Labels, ...] = (*find_labels(root), *mtl_labels)
+    return Dataset(root, videos, labels, fps, remarks) if videos or labels or remarks else None
 
 
 def _video_folders(folder: Path) -> list[Path]:
     """Folders of crops; hidden ones are of other programs."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _nothing_in(root: Path, errors: list[str]) -> str:
+    """A sentence for a root without videos."""
+    names = sorted(path.name for path in root.iterdir())[:5]
+    empty = [name for name in CROP_FOLDERS if (root / name).is_dir()]
+    if errors:
+        found = errors[0].removesuffix(".")
+    elif empty:
+        found = f"{root / empty[0]} has no video folders"
+    else:
+        found = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
+    return (
+        f"{found}. The layouts known are Aff-Wild2, with crops in {root}/{CROP_FOLDERS[0]}/<video>/00001.jpg or "
+        f"{CROP_FOLDERS[1]}/; LSD, with images in {TRAINING_FOLDER}/<CLASS>/ and {VALIDATION_FOLDER}/<CLASS>/; VGAF, with "
+        f"{' and '.join(LABEL_FILES.values())} beside its clips."
+    )

@@ -1,24 +1,26 @@
 """Data against labels: what is missing, what is broken, what is normal for this dataset."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from abaw.datasets.affwild2 import Dataset, Video
+from abaw.datasets.clips import Clip
+from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.images import Crops, read_image
-from abaw.datasets.labels import LabelFile
 from abaw.datasets.videos import SIDES
 from abaw.errors import DataError
+from abaw.tasks import TASKS, Task
 
 DECODE_THREADS = 8
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What was found of one video.
+    """What was found of one video, or of a file or folder that is none.
 
     Attributes:
         video: its name.
@@ -26,9 +28,10 @@ class VideoReport:
         fps, n_frames: of the video file, or assumed.
         n_crops: frames with a crop; `n_missing` are the other frames.
         n_runs: runs of neighbouring missing frames.
-        extra_rows: by task, label rows minus frames; one more or less is normal.
-        n_labels_without_crop: by task, label rows from 1 to the last one for which there is no crop.
-        n_crops_without_label: by task, crops after the last label row.
+        extra_rows: by task, label rows minus frames; one more or less is normal. Where a file lists only some frames
+            (`mtl`), those after the last frame; 0 where a label is of the whole video.
+        n_labels_without_crop: by task, labelled frames (all up to the last row, or those listed) without a crop.
+        n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
         warnings, errors: sentences; only errors need mending.
     """
 
@@ -51,32 +54,50 @@ class VideoReport:
 
 
 def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> list[VideoReport]:
-    """Read every crop and label file and report each video, those that are only in the labels included.
+    """Read every crop, the timing of every clip and every label, and report each video, those that are only in the labels included.
+
+    What the dataset remarks on files and folders that are no video are reports too, under their names.
 
     Args:
         on_video: called after each video, for a progress bar.
     """
-    labels: dict[str, list[LabelFile]] = {}
-    for file in dataset.labels:
-        labels.setdefault(file.video, []).append(file)
+    labels: dict[str, list[Labels]] = {}
+    for label in dataset.labels:
+        labels.setdefault(label.video, []).append(label)
     reports = []
     with ThreadPoolExecutor(DECODE_THREADS) as pool:
         for video in dataset.videos:
             reports.append(_examine_video(dataset, video, labels.pop(video.name, []), pool))
             on_video()
-    for name, files in labels.items():
-        sentence = f"{files[0].path} labels a video without crops."
-        reports.append(VideoReport(name, _split(files), errors=(*_label_errors(files), sentence)))
+    reports += [_report_absent(name, left) for name, left in labels.items()]
+    for remark in dataset.remarks:
+        errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
+        reports.append(VideoReport(remark.about, warnings=warnings, errors=errors))
     return reports
 
 
-def _examine_video(dataset: Dataset, video: Video, files: list[LabelFile], pool: ThreadPoolExecutor) -> VideoReport:
+def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
+    """What to say of a video that is only in the labels; some clips of VGAF can no longer be had."""
+    errors = _read(labels)[1]
+    if all(TASKS[label.task].level == "video" for label in labels):
+        none, one = ({label.task: number for label in labels} for number in (0, 1))
+        warnings = (f"{labels[0].path.name} labels it, but there is no such clip",)
+        return VideoReport(name, _split(labels), 0.0, 0, 0, 0, none, one, none, warnings, tuple(errors))
+    sentence = f"{labels[0].path} labels a video without crops: {name}."
+    return VideoReport(name, _split(labels), errors=(*errors, sentence))
+
+
+def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: ThreadPoolExecutor) -> VideoReport:
     crops = video.crops()
-    clock = dataset.clock(video, crops)
+    try:
+        clock = dataset.clock(video, crops)
+    except DataError as error:  # a clip's file
+        return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
     present = np.zeros(clock.n_frames + 1, dtype=np.bool_)
     present[crops.numbers] = True
     present = present[1:]
-    rows = dict(_row_counts(files))
+    rows, label_errors = _read(labels)
+    counts = {task: _against_frames(TASKS[task], found, present) for task, found in rows.items()}
     warnings = [clock.warning] if clock.warning else []
     if crops.ignored:
         warnings.append(f"{len(crops.ignored)} files are no crops, such as {crops.ignored[0]}")
@@ -84,17 +105,35 @@ def _examine_video(dataset: Dataset, video: Video, files: list[LabelFile], pool:
         warnings.append("no crop at all")
     return VideoReport(
         video=video.name,
-        split=_split(files),
+        split=_split(labels),
         fps=clock.fps,
         n_frames=clock.n_frames,
         n_crops=len(crops.numbers),
         n_runs=int(np.sum(~present & np.append(True, present[:-1]))),
-        extra_rows={task: n - clock.n_frames for task, n in rows.items()},
-        n_labels_without_crop={task: n - int(present[:n].sum()) for task, n in rows.items()},
-        n_crops_without_label={task: int(present[n:].sum()) for task, n in rows.items()},
+        extra_rows={task: extra for task, (extra, _, _) in counts.items()},
+        n_labels_without_crop={task: no_crop for task, (_, no_crop, _) in counts.items()},
+        n_crops_without_label={task: no_label for task, (_, _, no_label) in counts.items()},
         warnings=tuple(warnings),
-        errors=(*_label_errors(files), *_unreadable(crops, pool)),
+        errors=(*label_errors, *(() if isinstance(video, Clip) else _unreadable(crops, pool))),
     )
+
+
+def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tuple[int, int, int]:
+    """Extra label rows, labels without a crop and crops without a label.
+
+    Args:
+        task: what the labels are of.
+        rows: (rows, columns) its labels.
+        present: (frames,) bool, the frame has a crop.
+    """
+    if task.level == "video":  # one row for all frames
+        return 0, int(not present.any()), 0
+    n_extra = len(rows) - len(present)
+    labelled: NDArray[np.bool_] = np.ones(len(rows), dtype=np.bool_)
+    if task.parts:  # only some frames are listed: the others are rows of the store, but no labels
+        labelled, n_extra = np.any(task.valid(rows), axis=1), max(0, n_extra)
+    n_both = int(np.sum(labelled[: len(present)] & present[: len(rows)]))
+    return n_extra, int(labelled.sum()) - n_both, int(present.sum()) - n_both
 
 
 def _unreadable(crops: Crops, pool: ThreadPoolExecutor) -> Iterator[str]:
@@ -108,34 +147,31 @@ def _unreadable(crops: Crops, pool: ThreadPoolExecutor) -> Iterator[str]:
     return (message for message in pool.map(problem, crops.names) if message)
 
 
-def _split(files: list[LabelFile]) -> str:
-    return "+".join(sorted({file.split for file in files}))
+def _split(labels: Sequence[Labels]) -> str:
+    return "+".join(sorted({label.split for label in labels}))
 
 
-def _row_counts(files: list[LabelFile]) -> Iterator[tuple[str, int]]:
-    for file in files:
+def _read(labels: Sequence[Labels]) -> tuple[dict[str, NDArray], list[str]]:
+    """Label rows by task, and what is wrong with the labels."""
+    rows, errors = {}, []
+    for label in labels:
         try:
-            yield file.task, len(file.read())
-        except DataError:
-            continue  # reported by _label_errors
-
-
-def _label_errors(files: list[LabelFile]) -> Iterator[str]:
-    for file in files:
-        try:
-            file.read()
+            rows[label.task] = label.read()
         except DataError as error:
-            yield str(error)
-    yield from conflicts(files)
+            errors.append(str(error))
+    return rows, [*errors, *conflicts(labels)]
 
 
-def conflicts(files: list[LabelFile]) -> Iterator[str]:
+def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
     """Sentences for a video that is labelled twice for one task."""
     seen: dict[str, Path] = {}
-    for file in files:
-        if file.task in seen:
-            yield f"{file.path} labels a video that {seen[file.task]} labels too. Delete one of the two."
-        seen[file.task] = file.path
+    for label in labels:
+        if label.task in seen:
+            yield (
+                f"{label.path} labels a video that {seen[label.task]} labels too: {label.video}. "
+                "Delete its labels in one of the two."
+            )
+        seen[label.task] = label.path
 
 
 def left_right_pairs(reports: list[VideoReport]) -> list[tuple[str, str]]:

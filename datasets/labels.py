@@ -1,7 +1,7 @@
 """Label files of the challenges: one text file per video, a header, then one row per frame."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,12 +51,8 @@ def find_labels(root: Path) -> Iterator[LabelFile]:
 
 def read_labels(path: Path, task: Task) -> NDArray:
     """Parse and check one label file; see `LabelFile.read`."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
-    header, _, body = text.partition("\n")
-    _check_header(path, header, task)
+    header, _, body = read_text(path).partition("\n")
+    check_header(path, header, ",".join(HEADERS[task.name]))
     lines = body.rstrip().splitlines()
     if not lines:
         raise DataError(f"{path} has a header and no rows. Copy it again.")
@@ -65,27 +61,68 @@ def read_labels(path: Path, task: Task) -> NDArray:
     except ValueError:
         raise _first_bad_line(path, lines, task) from None
     # an empty line in the middle would shift all that follows
-    if rows.shape != (len(lines), len(task.columns)) or not _in_range(rows, task).all():
+    if rows.shape != (len(lines), len(task.columns)) or not fits(rows, task).all():
         raise _first_bad_line(path, lines, task)
     return rows.astype(np.float32 if task.kind == "regression" else np.int8)
 
 
-def _check_header(path: Path, header: str, task: Task) -> None:
-    wanted = ",".join(HEADERS[task.name])
+def read_text(path: Path) -> str:
+    """The text of a label file, without a byte order mark.
+
+    Raises:
+        DataError: it cannot be read as text.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
+
+
+def check_header(path: Path, header: str, wanted: str) -> None:
+    """Raises a DataError if the first line of a label file is another one; case and spaces do not matter."""
     if header.strip().replace(" ", "").lower() != wanted.lower():
         shown = header.strip()[:60]
         raise DataError(f"{path} line 1: the header should be {wanted!r}, found {shown!r}. Put the header back.")
 
 
-def _in_range(rows: NDArray, task: Task) -> NDArray[np.bool_]:
-    fits = (rows >= task.low) & (rows <= task.high)
-    if task.kind != "regression":
-        fits &= rows == np.floor(rows)
-    return fits | (rows == task.invalid)
+def fits(rows: NDArray, task: Task) -> NDArray[np.bool_]:
+    """True where a value is one that a task has, its invalid value included.
+
+    Args:
+        rows: (..., columns) float64.
+    """
+    found = np.empty(rows.shape, dtype=np.bool_)
+    for part, _, columns in task.each():
+        values = rows[..., columns]
+        inside = (values >= part.low) & (values <= part.high)
+        if part.kind != "regression":
+            inside &= values == np.floor(values)
+        found[..., columns] = inside | (values == part.invalid)
+    return found
+
+
+def check_values(texts: Sequence[str], task: Task) -> str:
+    """What is wrong with the first value of a row that a task does not have; empty if nothing is.
+
+    Args:
+        texts: one for each column of the task.
+    """
+    for part, _, columns in task.each():
+        allowed = f"{part.low:g} to {part.high:g}, or {part.invalid:g} where there is none"
+        for column, text in zip(task.columns[columns], texts[columns], strict=True):
+            if not _is_value(text, part):
+                return f"{column} should be {allowed}, found {text.strip()[:30]!r}"
+    return ""
+
+
+def _is_value(text: str, task: Task) -> bool:
+    try:
+        return bool(fits(np.full(len(task.columns), float(text)), task)[0])
+    except ValueError:
+        return False
 
 
 def _first_bad_line(path: Path, lines: list[str], task: Task) -> DataError:
-    allowed = f"{task.low:g} to {task.high:g}, or {task.invalid:g} where there is none"
     for number, line in enumerate(lines, start=2):
         values = line.split(",") if line.strip() else []
         if len(values) != len(task.columns):
@@ -93,13 +130,6 @@ def _first_bad_line(path: Path, lines: list[str], task: Task) -> DataError:
                 f"{path} line {number}: {len(task.columns)} values are wanted ({','.join(task.columns)}), found "
                 f"{len(values)}: {line.strip()[:60]!r}. Correct the line."
             )
-        for column, text in zip(task.columns, values, strict=True):
-            try:
-                fits = bool(_in_range(np.array(float(text)), task))
-            except ValueError:
-                fits = False
-            if not fits:
-                return DataError(
-                    f"{path} line {number}: {column} should be {allowed}, found {text.strip()[:30]!r}. Correct the line."
-                )
+        if wrong := check_values(values, task):
+            return DataError(f"{path} line {number}: {wrong}. Correct the line.")
     return DataError(f"{path} cannot be read as rows of {','.join(task.columns)}. Copy it again.")

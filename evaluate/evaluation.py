@@ -1,4 +1,7 @@
-"""An evaluation: predictions of a split, scored over all labelled frames and over those with a crop."""
+"""An evaluation: predictions of a split, scored over all labelled frames and over those with a crop.
+
+Where a task is about images or whole videos, read these for frames, and for a video any feature for a crop.
+"""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +15,7 @@ from abaw.evaluate.metrics import Score, score
 from abaw.evaluate.predict import VideoPrediction, predict, save_predictions
 from abaw.tasks import Task
 from abaw.train.checkpoint import save_json
-from abaw.train.windows import Table
+from abaw.train.table import Table
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Evaluation:
     without_feature: tuple[str, ...]
 
     def as_json(self, task: Task, split: str, run: str) -> dict[str, Any]:
-        """`task`, `split`, `run`, and under `official` and `crop_only` each `score` and its parts."""
+        """`task`, `split`, `run`, and under `official` and `crop_only` the fields of `Score`."""
         return {
             "task": task.name,
             "split": split,

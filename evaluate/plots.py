@@ -1,14 +1,18 @@
-"""Pictures of predictions: what was predicted and what was annotated, over time in seconds."""
+"""Pictures of predictions: beside what was annotated, over time in seconds; or counted class by class."""
 
+import textwrap
 from collections.abc import Callable, Mapping
+from itertools import zip_longest
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
@@ -17,10 +21,75 @@ from abaw.tasks import Task
 N_VIDEOS = 3
 N_FACES = 12
 LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", "#0072b2", "#dddddd"
+ACTIVE_COLOUR = "#08306b"  # the dark end of the map "Blues"
 # Okabe and Ito (2008), told apart by colour-blind readers too
 CLASS_COLOURS = ("#555555", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
 
 FaceOf = Callable[[str, int], NDArray[np.uint8] | None]
+
+
+def save_picture(
+    folder: Path,
+    split: str,
+    task: Task,
+    predictions: Mapping[str, VideoPrediction],
+    title: str,
+    face_of: FaceOf | None = None,
+) -> Path:
+    """Draw what suits a task: `traces-<split>.png` over time, or `confusion-<split>.png` for images and whole videos.
+
+    Args:
+        face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; used in traces.
+
+    Returns:
+        The picture.
+    """
+    if task.level == "frame":
+        path = folder / f"traces-{split}.png"
+        save_traces(path, task, predictions, title, face_of)
+    else:
+        path = folder / f"confusion-{split}.png"
+        save_confusion(path, task, predictions, title)
+    return path
+
+
+def save_confusion(path: Path, task: Task, predictions: Mapping[str, VideoPrediction], title: str) -> None:
+    """Draw as PNG how often each class of a task of classes was taken for which, over all labels of a split."""
+    counts = confusion(task, predictions)
+    n_classes, totals = len(counts), counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(totals, 1)
+    side = 1.6 + 0.85 * n_classes
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for actual, predicted in np.ndindex(counts.shape):
+        share, count = shares[actual, predicted], counts[actual, predicted]
+        text = f"{share:.0%}\n{count:,}" if totals[actual] else ""
+        weight = "bold" if actual == predicted else "normal"
+        colour = "white" if share > 0.5 else LABEL_COLOUR
+        axis.text(predicted, actual, text, ha="center", va="center", fontsize=10, color=colour, weight=weight)
+    axis.set_xticks(range(n_classes), task.outputs)
+    rows = [f"{name}\n{int(total):,} labels" for name, total in zip(task.outputs, totals[:, 0], strict=True)]
+    axis.set_yticks(range(n_classes), rows)
+    axis.set(xlabel="predicted", ylabel="label")
+    axis.set_xticks(np.arange(1, n_classes) - 0.5, minor=True)
+    axis.set_yticks(np.arange(1, n_classes) - 0.5, minor=True)
+    axis.grid(which="minor", color="white", lw=2)
+    axis.tick_params(which="both", length=0)
+    axis.spines[:].set_visible(False)
+    figure.suptitle(textwrap.fill(title, int(13 * side)), fontsize=11)
+    _save(figure, path)
+
+
+def confusion(task: Task, predictions: Mapping[str, VideoPrediction]) -> NDArray[np.int64]:
+    """(classes, classes) counts of valid labels: row the label's class, column the predicted one."""
+    n_classes = len(task.outputs)
+    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
+    for found in predictions.values():
+        valid = task.valid(found.labels)[:, 0]
+        actual = found.labels[valid, 0].astype(np.int64)
+        np.add.at(counts, (actual, decide(task, found.outputs)[valid, 0]), 1)
+    return counts
 
 
 def save_traces(
@@ -32,35 +101,36 @@ def save_traces(
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; faces are drawn above the traces.
     """
     chosen = sorted(predictions, key=lambda video: -len(predictions[video].outputs))[:N_VIDEOS]
-    kinds = ["faces"] * (face_of is not None) + list(_panels(task))
-    heights = [_height("faces" if kind == "faces" else task.kind) for kind in kinds] * len(chosen)
+    panels = [(part, kind, given, wanted) for part, given, wanted in task.each() for kind in _panels(part)]
+    n_faces = int(face_of is not None)
+    heights = ([_FACES_HEIGHT] * n_faces + [_HEIGHTS[part.kind] for part, *_ in panels]) * len(chosen)
     figure = Figure(figsize=(11, 0.9 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for number, video in enumerate(chosen):
+    for video, own in zip(chosen, axes.reshape(len(chosen), -1), strict=True):
         found = predictions[video]
-        panels = axes[number * len(kinds) : (number + 1) * len(kinds)]
-        for axis, kind in zip(panels, kinds, strict=True):
-            if kind == "faces" and face_of is not None:
-                _draw_faces(axis, video, len(found.outputs), face_of)
-            else:
-                _PAINTERS[task.kind](axis, kind, task, found)
-        for axis in panels[:-1]:
+        if face_of is not None:
+            _draw_faces(own[0], video, len(found.outputs), face_of)
+        for axis, (part, kind, given, wanted) in zip(own[n_faces:], panels, strict=True):
+            alone = VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps)
+            _PAINTERS[part.kind](axis, kind, part, alone)
+        for axis in own[:-1]:
             axis.tick_params(labelbottom=False)
-        panels[0].set_title(video, loc="left", fontsize=10)
-        panels[-1].set_xlabel("time in s" if found.fps else "frame")
+        own[0].set_title(video, loc="left", fontsize=10)
+        own[-1].set_xlabel("time in s" if found.fps else "frame")
     figure.suptitle(title, fontsize=12)
-    _legend(figure, task)
+    _draw_legend(figure, task)
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    partial = path.with_name(path.name + ".partial")
     with matplotlib.rc_context({"savefig.dpi": 110}):
-        figure.savefig(path, format="png")
+        figure.savefig(partial, format="png")
+    partial.replace(path)
 
 
 def _panels(task: Task) -> tuple[str, ...]:
     return task.outputs if task.kind == "regression" else ("label", "predicted")
-
-
-def _height(kind: str) -> float:
-    """Height of a panel in inches."""
-    return {"faces": 0.95, "classes": 0.45, "binary": 1.5, "regression": 1.2}[kind]
 
 
 def _seconds(found: VideoPrediction) -> NDArray[np.float64]:
@@ -90,9 +160,9 @@ def _shade_missing(axis: Axes, found: VideoPrediction) -> None:
 
 def _paint_values(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
     column = task.outputs.index(kind)
-    seconds, labels = _seconds(found), found.labels[:, column]
+    seconds, valid = _seconds(found), task.valid(found.labels)[:, column]
     _shade_missing(axis, found)
-    axis.plot(seconds, np.where(task.valid(labels), labels, np.nan), color=LABEL_COLOUR, lw=1.6)
+    axis.plot(seconds, np.where(valid, found.labels[:, column], np.nan), color=LABEL_COLOUR, lw=1.6)
     axis.plot(seconds, decide(task, found.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
     axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(found)), ylabel=kind)
 
@@ -110,7 +180,7 @@ def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) ->
 
 
 def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
-    values = found.labels if kind == "label" else 1 / (1 + np.exp(-found.outputs))
+    values = found.labels if kind == "label" else expit(found.outputs)
     shown = np.where(values == task.invalid, np.nan, values)
     extent = (0, _end(found), len(task.outputs), 0)
     axis.imshow(shown.T, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
@@ -119,19 +189,32 @@ def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> N
 
 
 _PAINTERS = {"regression": _paint_values, "classes": _paint_classes, "binary": _paint_units}
+_HEIGHTS = {"classes": 0.45, "binary": 1.5, "regression": 1.2}  # of a panel in inches
+_FACES_HEIGHT = 0.95
 
 
-def _legend(figure: Figure, task: Task) -> None:
+def _draw_legend(figure: Figure, task: Task) -> None:
+    """Below the panels a line of entries for each plain task, the first one with the shade of missing spans."""
+    from matplotlib.patches import Patch
+
+    lines = [_entries(part) for part, _, _ in task.each()]
+    if any(part.kind != "binary" for part, _, _ in task.each()):
+        lines[0].append(Patch(color=MISSING_COLOUR, label="no crop"))
+    # matplotlib fills columns from top to bottom
+    columns = zip_longest(*lines, fillvalue=Patch(alpha=0, label=" "))
+    n_columns = max(map(len, lines))
+    entries = [entry for column in columns for entry in column]
+    figure.legend(handles=entries, loc="outside lower center", ncols=n_columns, fontsize=8, frameon=False)
+
+
+def _entries(task: Task) -> list[Artist]:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
-    missing = Patch(color=MISSING_COLOUR, label="no crop")
     if task.kind == "regression":
         label = Line2D([], [], color=LABEL_COLOUR, label="label")
-        entries = [label, Line2D([], [], color=PREDICTED_COLOUR, label="predicted"), missing]
-    elif task.kind == "classes":
+        return [label, Line2D([], [], color=PREDICTED_COLOUR, label="predicted")]
+    if task.kind == "classes":
         named = zip(CLASS_COLOURS, task.outputs, strict=False)
-        entries = [*(Patch(color=colour, label=name) for colour, name in named), missing]
-    else:
-        entries = [Patch(color="#08306b", label="active, or probability 1")]
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries), fontsize=8, frameon=False)
+        return [Patch(color=colour, label=name) for colour, name in named]
+    return [Patch(color=ACTIVE_COLOUR, label="active, or probability 1")]

@@ -10,19 +10,21 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from abaw.train.windows import Table, WindowSampler
+from abaw.train import distributed
+from abaw.train.table import Table
+from abaw.train.windows import WindowSampler, batches
 
 WINDOWS_PER_BATCH = 64
 
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """Outputs for a video beside its labels.
+    """Outputs for a video beside its labels; one row each where a task is about whole videos.
 
     Attributes:
         outputs: (rows, outputs) float32, without gaps.
         labels: (rows, columns) float32 as published.
-        present: (rows,) bool, the frame has a crop (all features); the outputs of the others are filled in.
+        present: (rows,) bool, the frame has a crop (every visual feature).
         fps: frames a second; 0 where the video has no feature at all.
     """
 
@@ -32,44 +34,63 @@ class VideoPrediction:
     fps: float
 
 
-def predict(head: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
-    """Predict every row of a table.
+def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
+    """Predict every row of a table, or every video of a task of whole videos.
 
-    Windows overlap by half and the outputs of a row are averaged. Rows without a crop are filled by linear
-    interpolation over time, with the nearest output at the ends of a video; a video without any crop gets the mean
-    output of all others.
+    Windows overlap by half and the outputs of a row (or video) are averaged; with several processes each takes a share
+    of the windows, and all get the whole. Rows without any feature are filled by linear interpolation over time, with
+    the nearest output at the ends of a video; a video, or an image, without any gets the mean output of all others.
     """
-    outputs = _window_outputs(head, table, window, device)
-    seen_mean = outputs[table.seen if table.seen.any() else slice(None)].mean(axis=0)
+    outputs = _window_outputs(model, table, window, device)
+    if table.task.level == "video":
+        return _video_predictions(outputs, table)
+    mean = outputs[table.has_any if table.has_any.any() else slice(None)].mean(axis=0)
     predictions = {}
     for i, video in enumerate(table.videos):
         rows = table.rows(i)
-        seen = table.seen[rows]
-        filled = fill_gaps(outputs[rows], seen) if seen.any() else np.broadcast_to(seen_mean, outputs[rows].shape)
-        predictions[video] = VideoPrediction(filled, table.labels[rows], seen, float(table.fps[i]))
+        has, found = table.has_any[rows], outputs[rows]
+        if table.task.level == "image" or not has.any():
+            found = np.where(has[:, None], found, mean)
+        else:
+            found = fill_gaps(found, has)
+        predictions[video] = VideoPrediction(found, table.labels[rows], table.has_crop[rows], float(table.fps[i]))
     return predictions
 
 
-def _window_outputs(head: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
-    """(rows, outputs) averaged over the windows that hold a row."""
-    sampler = WindowSampler(table, window)
-    windows = sampler.windows(max(1, window // 2))
-    total: torch.Tensor | None = None
-    counts = torch.zeros(len(table.present) + 1)
-    head.eval()
+def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, VideoPrediction]:
+    has_any = np.array([table.has_any[table.rows(i)].any() for i in range(len(table.videos))])
+    outputs = np.where(has_any[:, None], outputs, outputs[has_any if has_any.any() else slice(None)].mean(axis=0))
+    labels = table.labels[table.starts[:-1]]
+    return {
+        video: VideoPrediction(outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]))
+        for i, video in enumerate(table.videos)
+    }
+
+
+def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
+    """(rows, outputs), or (videos, outputs) for a task of whole videos: averaged over the windows that hold one."""
+    sampler, width = WindowSampler(table, window), len(table.task.outputs)
+    is_whole = table.task.level == "video"
+    n_places = len(table.videos) if is_whole else len(table.labels)
+    # steps after the end of a video go to one extra place that is dropped
+    total, counts = torch.zeros(n_places + 1, width), torch.zeros(n_places + 1)
+    model.eval()
     with torch.inference_mode():
-        for start in range(0, len(windows), WINDOWS_PER_BATCH):
-            part = windows[start : start + WINDOWS_PER_BATCH]
+        for part in batches(sampler.windows(max(1, window // 2)), WINDOWS_PER_BATCH):
+            part = distributed.own_share(part)
             batch = sampler.batch(part).to(device)
-            given = head(batch.features, batch.mask).float().cpu()
-            rows = torch.from_numpy(part[:, :1]) + torch.arange(window)
-            # steps after the end of a video go to one extra row that is dropped
-            rows = torch.where(rows < torch.from_numpy(part[:, 1:]), rows, len(counts) - 1).flatten()
-            if total is None:
-                total = torch.zeros(len(counts), given.shape[-1])
-            total.index_add_(0, rows, given.flatten(0, 1))
-            counts.index_add_(0, rows, torch.ones(len(rows)))
-    assert total is not None, "a table has at least one video"
+            # a model may give more than the task's outputs: what follows is for its loss
+            given = model(batch.features, batch.masks)[..., :width].float().cpu()
+            if is_whole:
+                places = np.where(part[:, 1] > 0, sampler.videos_of(part), n_places)
+            else:
+                rows, inside = sampler.rows_of(part)
+                places = np.where(inside, rows, n_places).ravel()
+            index = torch.from_numpy(places)
+            total.index_add_(0, index, given.reshape(-1, width))
+            counts.index_add_(0, index, torch.ones(len(index)))
+        distributed.add_up(total, device)
+        distributed.add_up(counts, device)
     return (total[:-1] / counts[:-1, None]).numpy()
 
 

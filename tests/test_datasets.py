@@ -283,13 +283,17 @@ def test_no_folder_an_empty_one_and_one_without_videos(tmp_path):
     with pytest.raises(DataError, match=r"No data folder .*nowhere.*--data.*abaw demo"):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "data").mkdir()
-    with pytest.raises(DataError, match=r"no cropped_aligned/ or raw/images/ folder; it is empty.*Crops belong into"):
+    with pytest.raises(
+        DataError, match=r"has no videos or images; it is empty\. The layouts known are Aff-Wild2"
+    ) as error:
         open_dataset(tmp_path / "data")
+    for place in ("cropped_aligned/<video>/00001.jpg", "training_set_synthetic_images/<CLASS>", "Train_labels.txt"):
+        assert place in str(error.value)
     (tmp_path / "data/pictures").mkdir()
     with pytest.raises(DataError, match=r"it holds pictures\."):
         open_dataset(tmp_path / "data")
     (tmp_path / "data/cropped_aligned").mkdir()
-    with pytest.raises(DataError, match=r"cropped_aligned has no video folders\. Crops belong into"):
+    with pytest.raises(DataError, match=r"cropped_aligned has no video folders\. The layouts known are"):
         open_dataset(tmp_path / "data")
 
 

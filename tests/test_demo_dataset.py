@@ -80,7 +80,7 @@ def hear(file: Path) -> tuple[np.ndarray, int]:
 
 def test_layout(root: Path) -> None:
     assert sorted(path.name for path in root.iterdir()) == ["cropped_aligned", "labels", "videos"]
-    assert sorted(path.name for path in (root / "labels").iterdir()) == sorted(HEADERS)
+    assert {path.name for path in (root / "labels").iterdir()} == {*HEADERS, "MTL_Challenge"}
     for challenge, header in HEADERS.items():
         for split in SPLITS:
             files = list((root / "labels" / challenge / split).iterdir())
@@ -124,6 +124,22 @@ def test_most_label_files_have_a_row_too_many_and_one_has_a_row_too_few(root: Pa
         )
         assert set(spare) == {1, -1}
         assert spare[-1] == 1
+
+
+@pytest.mark.parametrize(("split", "file"), [(SPLITS[0], "training_set"), (SPLITS[1], "validation_set")])
+def test_multi_task_rows_are_the_labels_of_the_frames_with_a_crop(root: Path, split: str, file: str) -> None:
+    header, *lines = (root / f"labels/MTL_Challenge/{file}_annotations.txt").read_text().splitlines()
+    assert header == "image,valence,arousal,expression,aus"
+    rows = {line.partition(",")[0]: np.array(line.split(",")[1:], float) for line in lines}
+    tables = [read_labels(root, challenge, split) for challenge in (VA, EXPR, AU)]
+    assert len(rows) == len(lines)
+    assert set(rows) == {
+        f"{face}/{file.name}" for face in tables[0] for file in (root / "cropped_aligned" / face).iterdir()
+    }
+    for image, row in rows.items():
+        face, frame = image.split("/")
+        parts = [table[face][int(frame.removesuffix(".jpg")) - 1] if face in table else [-1] * 12 for table in tables]
+        np.testing.assert_array_equal(row, np.concatenate(parts))
 
 
 @pytest.mark.parametrize("split", SPLITS)

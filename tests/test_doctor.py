@@ -131,7 +131,7 @@ def test_a_video_labelled_twice_for_one_task(make_data, va_labels, make_labels):
     make_labels(root, EXPR_OLD, "b", EXPR_HEADER, "1")
     for video in "ab":
         (error,) = report_on(root, video).errors
-        assert "labels a video that" in error and "Delete one of the two" in error
+        assert f"too: {video}." in error and "Delete its labels in one of the two" in error
     assert report_on(root, "a").split == "train+val"
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,29 +18,42 @@ from abaw.cli import main
 from abaw.evaluate.evaluation import evaluate_head
 from abaw.evaluate.predict import fill_gaps, load_predictions, predict, save_predictions
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS, TASKS
+from abaw.tasks import EXPRESSIONS, TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.runs import find_run
-from abaw.train.windows import Missing, Table, load_table
+from abaw.train.table import Missing, Table, load_table, select_labels
 
 VA, CPU = TASKS["va"], torch.device("cpu")
 MISSING_ROWS = [0, 7, 8, 9, 39]
+WINDOWS = {"lsd": 1, "vgaf": 8}  # frames; the others' are 30
+
+
+Tensors = Mapping[str, Tensor]
 
 
 class WindowPosition(nn.Module):
     """Gives each frame its place in the window, twice: once as it is, once below zero."""
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        places = torch.arange(mask.shape[1], dtype=torch.float32).expand(mask.shape)
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        shape = masks["f"].shape
+        places = torch.arange(shape[1], dtype=torch.float32).expand(shape)
         return torch.stack([places, -places], dim=-1)
 
 
 class Copy(nn.Module):
     """Gives back the feature, a large number where the mask hides it, and NaN in training mode."""
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
-        values = torch.where(mask[..., None], features["f"], 1e6)
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        values = torch.where(masks["f"][..., None], features["f"], 1e6)
         return values * float("nan") if self.training else values
+
+
+class WindowMean(nn.Module):
+    """One output row for the whole window: the mean of the feature over what the mask shows."""
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        shown = masks["f"][..., None]
+        return (features["f"] * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
 
 
 def make_table(lengths: list[int], values: np.ndarray | None = None, present: np.ndarray | None = None) -> Table:
@@ -51,7 +64,24 @@ def make_table(lengths: list[int], values: np.ndarray | None = None, present: np
     present = np.ones(n, dtype=bool) if present is None else present
     labels = np.full((n, 2), -5, dtype=np.float32)
     names = tuple(f"v{i}" for i in range(len(lengths)))
-    return Table(names, starts, {"f": values}, present, present, labels, labels != -5, np.full(len(lengths), 25.0))
+    return Table(
+        task=VA,
+        videos=names,
+        starts=starts,
+        values={"f": values},
+        masks={"f": present},
+        has_any=present,
+        has_crop=present,
+        labels=labels,
+        valid=labels != -5,
+        fps=np.full(len(lengths), 25.0),
+        synthetic=np.zeros(len(lengths), dtype=bool),
+    )
+
+
+def load(store: FeatureStore, task: Task, features: Sequence[str] = ("f",), missing: Missing = "mask") -> Table:
+    """The validation videos of a store."""
+    return load_table(store, task, select_labels(store, task, "val"), features, missing)
 
 
 def add_video(
@@ -115,7 +145,7 @@ def test_predictions_of_missing_frames_are_interpolated(tmp_path: Path, missing:
     values = np.array([[1, -1], [0, 0], [0, 0], [4, -4], [8, -8], [0, 0]])
     add_video(store, "f", "a", values, np.array([True, False, False, True, True, False]))
     store.write_labels("va", "a", "val", np.zeros((8, 2), dtype=np.float32))
-    found = predict(Copy(), load_table(store, VA, "val", ["f"], missing), 4, CPU)["a"]
+    found = predict(Copy(), load(store, VA, missing=missing), 4, CPU)["a"]
     assert found.outputs[:, 0].tolist() == pytest.approx([1, 2, 3, 4, 8, 8, 8, 8])
     assert found.outputs[:, 1].tolist() == pytest.approx([-1, -2, -3, -4, -8, -8, -8, -8])
     assert found.present.tolist() == [True, False, False, True, True, False, False, False]
@@ -135,7 +165,7 @@ def test_video_without_a_feature_gets_the_mean_output_of_the_others(tmp_path: Pa
     add_video(store, "f", "a", np.array([[0.1, 0.2], [0.3, 0.4], [0, 0]]), np.array([True, True, False]))
     for video, n in (("a", 3), ("lost", 2)):
         store.write_labels("va", video, "val", np.zeros((n, 2), dtype=np.float32))
-    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
     np.testing.assert_allclose(found.predictions["lost"].outputs, [[0.2, 0.3]] * 2, atol=1e-3)
     assert found.without_feature == ("lost",)
     assert found.official.n_frames == 5
@@ -154,7 +184,7 @@ def test_official_and_crop_only_by_hand(tmp_path: Path) -> None:
     truth = np.array([0, 0.2, -0.4, 0.6, 0.8])
     add_video(store, "f", "a", np.stack([truth, truth], axis=1), np.array([True, True, False, True, True]))
     store.write_labels("va", "a", "val", np.stack([truth, truth], axis=1).astype(np.float32))
-    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 3, CPU)
+    found = evaluate_head(Copy(), load(store, VA), VA, 3, CPU)
     assert found.crop_only.score == pytest.approx(1, abs=1e-3)
     assert found.official.score == pytest.approx(5 / 9, abs=1e-3)
     assert (found.official.n_frames, found.crop_only.n_frames) == (5, 4)
@@ -164,7 +194,7 @@ def test_labelled_rows_beyond_the_last_frame_count_officially(tmp_path: Path) ->
     store = new_store(tmp_path / "s.zarr", "f")
     add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5]]))
     store.write_labels("va", "a", "val", np.array([[0.5, 0.5], [-0.5, -0.5], [-0.5, -0.5]], dtype=np.float32))
-    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
     assert found.official.support == {"valence": 3, "arousal": 3}
     assert found.crop_only.support == {"valence": 2, "arousal": 2}
     assert found.official.score == pytest.approx(1)
@@ -175,7 +205,7 @@ def test_invalid_labels_count_in_neither_score(tmp_path: Path) -> None:
     add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5], [0.25, 0.25]]))
     labels = np.array([[0.5, 0.5], [-0.5, -0.5], [-5, -5]], dtype=np.float32)
     store.write_labels("va", "a", "val", labels)
-    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
     for score in (found.official, found.crop_only):
         assert score.n_frames == 2
         assert score.score == pytest.approx(1)
@@ -187,7 +217,39 @@ def test_scores_are_pooled_over_videos(tmp_path: Path) -> None:
     for video, level in (("a", 0.5), ("b", -0.5)):
         add_video(store, "f", video, np.full((4, 2), level))
         store.write_labels("va", video, "val", np.full((4, 2), level, dtype=np.float32))
-    assert evaluate_head(Copy(), load_table(store, VA, "val", ["f"]), VA, 4, CPU).official.score == pytest.approx(1)
+    assert evaluate_head(Copy(), load(store, VA), VA, 4, CPU).official.score == pytest.approx(1)
+
+
+def test_task_of_whole_videos_has_one_row_each_by_hand(tmp_path: Path) -> None:
+    """Outputs (2, 1, 1), (1, 0, 2) and, for the lost video, their mean (1.5, .5, 1.5): Positive, Negative, Positive."""
+    store = new_store(tmp_path / "s.zarr", "f", width=3)
+    add_video(store, "f", "a", np.array([[1, 1, 2], [9, 9, 9], [3, 1, 0]]), np.array([True, False, True]))
+    add_video(store, "f", "b", np.array([[1, 0, 2]]))
+    for video, label in (("a", 0), ("b", 1), ("lost", 2)):
+        store.write_labels("vgaf", video, "val", np.array([[label]], dtype=np.int8))
+    task = TASKS["vgaf"]
+    found = evaluate_head(WindowMean(), load(store, task), task, 3, CPU)
+    outputs = {video: one.outputs.tolist() for video, one in found.predictions.items()}
+    assert outputs == {"a": [[2, 1, 1]], "b": [[1, 0, 2]], "lost": [[1.5, 0.5, 1.5]]}
+    assert (found.official.score, found.official.n_frames) == (pytest.approx(1 / 3), 3)
+    assert (found.crop_only.score, found.crop_only.n_frames) == (pytest.approx(1 / 2), 2)
+    assert found.without_feature == ("lost",)
+
+
+def test_images_without_a_feature_are_not_interpolated(tmp_path: Path) -> None:
+    """The missing image gets the mean output of all others, whatever stands beside it."""
+    store = new_store(tmp_path / "s.zarr", "f", width=6)
+    add_video(store, "f", "val-anger", 6 * np.eye(6)[[0, 0, 0]], np.array([True, False, True]))
+    add_video(store, "f", "val-fear", 6 * np.eye(6)[[2, 2, 2, 2]])
+    for video, label, n in (("val-anger", 0, 3), ("val-fear", 2, 4)):
+        store.write_labels("lsd", video, "val", np.full((n, 1), label, dtype=np.int8))
+    task = TASKS["lsd"]
+    found = evaluate_head(Copy(), load(store, task), task, 1, CPU)
+    np.testing.assert_allclose(found.predictions["val-anger"].outputs[1], [2, 0, 4, 0, 0, 0], rtol=1e-6)
+    # Anger: 2 of 3 found, nothing else taken for it; Fear: all 4 found, and one that is none
+    assert found.official.score == pytest.approx((4 / 5 + 8 / 9) / 6)
+    assert found.crop_only.score == pytest.approx(2 / 6)
+    assert (found.official.n_frames, found.crop_only.n_frames) == (7, 6)
 
 
 @pytest.mark.filterwarnings("error")
@@ -197,7 +259,7 @@ def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -
     add_video(store, "f", "a", np.ones((2, 2)), np.array([True, False]))
     add_video(store, "g", "a", np.ones((2, 2)), np.array([False, True]))
     store.write_labels("va", "a", "val", np.zeros((2, 2), dtype=np.float32))
-    found = evaluate_head(Copy(), load_table(store, VA, "val", ["f", "g"]), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA, ["f", "g"]), VA, 4, CPU)
     assert np.isfinite(found.predictions["a"].outputs).all()
 
 
@@ -221,6 +283,14 @@ def test_predictions_file_reads_back_equal(tmp_path: Path) -> None:
 # the command
 
 
+def label_rows(x: np.ndarray, rules: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Labels of every row for the tasks that label rows, by linear rules that a head can learn."""
+    va = np.clip(x @ rules["va"] / 8, -1, 1).astype(np.float32)
+    expr, lsd = ((x @ rules[task]).argmax(1)[:, None].astype(np.int8) for task in ("expr", "lsd"))
+    au = (x @ rules["au"] > 0).astype(np.int8)
+    return {"va": va, "expr": expr, "au": au, "lsd": lsd, "mtl": np.concatenate([va, expr, au], axis=1)}
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A store with missing frames and a labelled video without feature, and one trained run per task."""
@@ -229,7 +299,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     root = tmp_path_factory.mktemp("evaluation")
     store = new_store(root / "store.zarr", "f", width=16)
     rng = np.random.default_rng(0)
-    to_va, to_expr, to_au = (rng.normal(size=(16, n)) for n in (2, 8, 12))
+    rules = {
+        name: rng.normal(size=(16, n)) for name, n in (("va", 2), ("expr", 8), ("au", 12), ("lsd", 6), ("vgaf", 3))
+    }
     present = np.ones(120, dtype=bool)
     present[MISSING_ROWS] = False
     for i in range(7):
@@ -237,14 +309,20 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
         split = "train" if i < 4 else "val"
         if i < 6:
             add_video(store, "f", f"v{i}", x[:120], present)
-        store.write_labels("va", f"v{i}", split, np.clip(x @ to_va / 8, -1, 1).astype(np.float32))
-        store.write_labels("expr", f"v{i}", split, (x @ to_expr).argmax(1)[:, None].astype(np.int8))
-        store.write_labels("au", f"v{i}", split, (x @ to_au > 0).astype(np.int8))
-    settings = ["epochs=3", "lr=0.03", "batch_size=8", "window=30", "warmup=0"]
-    for task in ("va", "expr", "au"):
-        config = make_config({"task": task, "features": ("f",), "head": {"name": "linear"}}, settings)
+        for task, rows in label_rows(x, rules).items():
+            store.write_labels(task, f"v{i}", split, rows)
+    for i in range(30):
+        x = rng.normal(size=(8, 16)) + 2 * rng.normal(size=16)
+        if i < 29:
+            add_video(store, "f", f"clip{i}", x)
+        label = (x.mean(axis=0, keepdims=True) @ rules["vgaf"]).argmax(1)[:, None].astype(np.int8)
+        store.write_labels("vgaf", f"clip{i}", "train" if i < 15 else "val", label)
+    settings = ["epochs=3", "lr=0.03", "batch_size=8", "warmup=0"]
+    for task in TASKS:
+        values = {"task": task, "features": ("f",), "head": {"name": "linear"}}
+        config = make_config(values, [*settings, f"window={WINDOWS.get(task, 30)}"])
         run = pipeline.start_run(config, store, root / "runs")
-        pipeline.train(run, pipeline.load_tables(config, store), "cpu")
+        pipeline.train(run, store, pipeline.load_tables(config, store), "cpu")
     yield Path(store.path), root / "runs"
     torch.set_num_threads(before)
 
@@ -277,14 +355,21 @@ def test_json_holds_both_scores_and_their_parts(
     found = json.loads(result.stdout)
     assert (found["task"], found["split"], found["run"]) == (task, split, run)
     for name in ("official", "crop_only"):
-        parts = found[name]["parts"]
-        assert tuple(parts) == TASKS[task].outputs
-        assert found[name]["score"] == pytest.approx(np.mean(list(parts.values())))
+        assert tuple(found[name]["parts"]) == TASKS[task].outputs
+        assert set(found[name]["by_task"]) == {part.name for part, _, _ in TASKS[task].each()}
+        assert found[name]["score"] == pytest.approx(sum(found[name]["by_task"].values()))
+        if not TASKS[task].parts and task != "vgaf":
+            assert found[name]["score"] == pytest.approx(np.mean(list(found[name]["parts"].values())))
     n_videos, n_lost = (4, 0) if split == "train" else (3, 1)
-    assert found["official"]["n_frames"] == 121 * n_videos
-    assert found["crop_only"]["n_frames"] == (120 - len(MISSING_ROWS)) * (n_videos - n_lost)
-    assert found["without_feature"] == ([] if split == "train" else ["v6"])
-    assert found["crop_only"]["score"] > found["official"]["score"]
+    n_rows, n_seen = 121 * n_videos, (120 - len(MISSING_ROWS)) * (n_videos - n_lost)
+    if task == "vgaf":
+        n_rows, n_seen = 15, 15 - n_lost
+    assert found["official"]["n_frames"] == n_rows
+    assert found["crop_only"]["n_frames"] == n_seen
+    lost = "clip29" if task == "vgaf" else "v6"
+    assert found["without_feature"] == ([] if split == "train" else [lost])
+    if task != "vgaf":
+        assert found["crop_only"]["score"] > found["official"]["score"]
     assert json.loads((trained[1] / run / f"scores-{split}.json").read_text()) == found
 
 
@@ -319,13 +404,53 @@ def test_table_shows_every_class_and_both_scores(evaluate: Callable[..., Result]
     assert all(f"{found['official']['parts'][name]:.3f}" in lines[name] for name in EXPRESSIONS)
     assert f"{found['official']['score']:.3f}" in lines["score"]
     assert f"{found['crop_only']['score']:.3f}" in lines["score"]
+    assert "macro F1 over 8 expressions" in lines["score"]
+    assert "all labelled frames (official)" in result.output
+    assert "frames with a crop" in result.output
+    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "230", "│", "│"]
     assert "1 labelled videos have no feature" in result.output
 
 
+def test_table_of_mtl_shows_the_three_scores_that_are_summed(evaluate: Callable[..., Result]) -> None:
+    found = json.loads(evaluate("mtl-f-linear-1", "--json").stdout)["official"]
+    lines = evaluate("mtl-f-linear-1").output.splitlines()
+    cells = {row[0]: row[1:] for line in lines if len(row := [cell.strip() for cell in line.strip("│").split("│")]) > 2}
+    assert [name for name in cells if name in found["parts"]] == list(TASKS["mtl"].outputs)
+    assert [cells[name][0] for name in ("arousal", "Other", "AU26")] == ["CCC", "F1", "F1"]
+    for name, value in found["by_task"].items():
+        assert cells[name][:2] == [TASKS[name].measure, f"{value:.3f}"]
+    assert cells["score"][1] == f"{sum(found['by_task'].values()):.3f}"
+
+
+def test_table_of_whole_videos_counts_videos(evaluate: Callable[..., Result]) -> None:
+    """The second column is there only if videos have no feature; nothing speaks of frames or crops."""
+    for split, n_columns in (("val", 5), ("train", 4)):
+        output = evaluate("vgaf-f-linear-1", "--split", split).stdout
+        assert "all labelled videos (official)" in output
+        assert ("videos with a feature" in output) == (split == "val")
+        assert "frame" not in output.split("Predictions")[0]
+        score = next(line for line in output.splitlines() if line.startswith("│ score"))
+        assert "accuracy over 3 group emotions" in score
+        assert score.count("│") == n_columns + 1
+
+
+def test_tasks_are_listed_with_what_their_labels_belong_to() -> None:
+    lines = CliRunner().invoke(main, ["list", "tasks"]).output.splitlines()
+    cells = {row[0]: row[1:] for line in lines if len(row := [cell.strip() for cell in line.strip("│").split("│")]) > 2}
+    assert {name: cells[name][0] for name in TASKS} == {
+        **dict.fromkeys(("va", "expr", "au", "mtl"), "frame"),
+        "lsd": "image",
+        "vgaf": "video",
+    }
+    assert cells["mtl"][4] == "va -5, expr -1, au -1"
+    assert (cells["va"][4], cells["vgaf"][4]) == ("-5", "-1")
+
+
 def test_evaluation_draws_a_picture(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
-    for task in TASKS:
-        assert evaluate(f"{task}-f-linear-1").exit_code == 0
-        with Image.open(trained[1] / f"{task}-f-linear-1" / "traces-val.png") as picture:
+    for name, task in TASKS.items():
+        assert evaluate(f"{name}-f-linear-1").exit_code == 0
+        kind = "traces" if task.level == "frame" else "confusion"
+        with Image.open(trained[1] / f"{name}-f-linear-1" / f"{kind}-val.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
 
 
@@ -334,7 +459,7 @@ def test_evaluation_is_repeatable(evaluate: Callable[..., Result]) -> None:
 
 
 def test_the_newest_run_is_taken(evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path) -> None:
-    assert json.loads(evaluate("--json").stdout)["run"] == "au-f-linear-1"
+    assert json.loads(evaluate("--json").stdout)["run"] == "vgaf-f-linear-1"
     runs = shutil.copytree(trained[1], tmp_path / "runs")
     config = runs / "va-f-linear-1" / "config.json"
     content = json.loads(config.read_text())
@@ -348,7 +473,12 @@ def test_run_may_be_given_as_a_path(evaluate: Callable[..., Result], trained: tu
 
 
 def test_unknown_names_list_the_known_ones(evaluate: Callable[..., Result], tmp_path: Path) -> None:
-    refused(evaluate("va"), 2, "No run 'va'", "au-f-linear-1, expr-f-linear-1, va-f-linear-1")
+    refused(
+        evaluate("va"),
+        2,
+        "No run 'va'",
+        "au-f-linear-1, expr-f-linear-1, lsd-f-linear-1, mtl-f-linear-1, va-f-linear-1, vgaf-f-linear-1",
+    )
     refused(evaluate("--split", "test"), 2, "labels of train, val", "none of 'test'")
     refused(evaluate("--runs", tmp_path / "empty"), 2, "No run in", "abaw train")
     refused(evaluate("--store", tmp_path / "none.zarr"), 1, "No feature store")
@@ -369,14 +499,14 @@ def test_damaged_feature_is_named_and_not_scored(
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    refused(evaluate("--store", store), 1, "Feature 'f' of video 'v4' is damaged", "abaw extract")
+    refused(evaluate("va-f-linear-1", "--store", store), 1, "Feature 'f' of video 'v4' is damaged", "abaw extract")
 
 
 def test_data_folder_without_crops_does_not_matter(evaluate: Callable[..., Result], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     result = evaluate("--data", tmp_path / "data", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["task"] == "au"
+    assert json.loads(result.stdout)["task"] == "vgaf"
 
 
 def test_damaged_run_does_not_hide_the_others(
@@ -384,7 +514,7 @@ def test_damaged_run_does_not_hide_the_others(
 ) -> None:
     runs = shutil.copytree(trained[1], tmp_path / "runs")
     (runs / "va-f-linear-1" / "config.json").write_text("{")
-    assert json.loads(evaluate("--runs", runs, "--json").stdout)["run"] == "au-f-linear-1"
+    assert json.loads(evaluate("--runs", runs, "--json").stdout)["run"] == "vgaf-f-linear-1"
 
 
 @pytest.mark.filterwarnings("error")

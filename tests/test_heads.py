@@ -1,147 +1,269 @@
-"""The contract of every head, the frame masking of the transformer, and the standardisation of the inputs."""
+"""The contract of every head, and what is particular to each."""
 
+import copy
+from functools import cache
+
+import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
-from abaw.train.heads import HEADS, Head, create_head
-from abaw.train.heads.inputs import JoinFeatures
+from abaw.train.heads import HEADS, Head, HeadConfig, create_head
+from abaw.train.heads.inputs import any_mask
 
 SHAPES = {"flat": (6,), "grid": (3, 4)}
-N_OUTPUTS = 5
-SMALL = {
-    "transformer": {"dim": 16, "layers": 2, "heads": 2, "feedforward": 32, "dropout": 0.2, "mask_ratio": 0.3},
-    "linear": {"dropout": 0.2},
+GROUPS = (1, 1, 8, 12)
+N_OUTPUTS = 22
+ENCODER = {"name": "encoder", "convs": (24, 16), "layers": 2, "heads": 2, "feedforward": 32}
+FUSION = {"name": "cross-attention", "segments": 3}
+CASES: dict[str, dict[str, object]] = {
+    "transformer": {"name": "transformer", "dim": 16, "heads": 2, "feedforward": 32},
+    "linear": {"name": "linear", "dropout": 0.2},
+    "mlp": {"name": "mlp", "hidden": (16, 8)},
+    "gru": {"name": "gru", "dim": 8},
+    "tcn": {"name": "tcn", "dim": 8, "layers": 3},
+    "encoder": ENCODER,
+    "encoder-hidden": {**ENCODER, "output_hidden": 8},
+    "emma": {"name": "emma", "vit": "grid", "dan": "flat", "vit_hidden": 16, "va_hidden": 16},
+    "fusion": {**FUSION, "audio": "flat"},
+    "fusion-flatten": {
+        **FUSION,
+        "audio": "flat",
+        "pool": "flatten",
+        "audio_frames": "all",
+        "video_frames": "middle",
+    },
+    "video-only": {**FUSION, "audio": ""},
 }
-CONTRACT = pytest.mark.parametrize("name", sorted(HEADS))
+CONTRACT = pytest.mark.parametrize("case", CASES)
+FRAME_LEVEL = pytest.mark.parametrize(
+    "case", [case for case, options in CASES.items() if options["name"] != "cross-attention"]
+)
+TRAINING = pytest.mark.parametrize("training", [True, False])
 
 
-def make(name: str, **options: object) -> Head:
+def make(case: str, **options: object) -> Head:
     """A small head with weights of its own and statistics that are not trivial."""
+    return copy.deepcopy(build(case, **options))
+
+
+@cache  # copies are quicker than random weights
+def build(case: str, **options: object) -> Head:
     torch.manual_seed(0)
-    head = create_head(HEADS[name][0](**{**SMALL.get(name, {}), **options}), SHAPES, N_OUTPUTS)
-    means = {feature: torch.randn(shape, dtype=torch.float64) for feature, shape in SHAPES.items()}
-    stds = {feature: torch.rand(shape, dtype=torch.float64) + 0.5 for feature, shape in SHAPES.items()}
-    head.inputs.set_statistics(means, stds)
+    head = create_head(TypeAdapter(HeadConfig).validate_python({**CASES[case], **options}), SHAPES, GROUPS)
+    if head.inputs is not None:
+        means = {feature: torch.randn(shape, dtype=torch.float64) for feature, shape in SHAPES.items()}
+        stds = {feature: torch.rand(shape, dtype=torch.float64) + 0.5 for feature, shape in SHAPES.items()}
+        head.inputs.set_statistics(means, stds)
     return head
 
 
-def batch(n: int = 3, length: int = 9, seed: int = 0) -> tuple[dict[str, Tensor], Tensor]:
-    """Features, and a mask with a few missing frames in every window of more than one frame."""
+def batch(n: int = 3, length: int = 9, seed: int = 0) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Features and their masks: frame 0 has both, 1 none, 2 only `flat` and 3 only `grid`, the others by chance."""
     draw = torch.Generator().manual_seed(seed)
     features = {name: torch.randn(n, length, *shape, generator=draw) for name, shape in SHAPES.items()}
-    mask = torch.rand(n, length, generator=draw) > 0.3
-    mask[:, 0] = True
-    if length > 1:
-        mask[:, 1] = False
-    return features, mask
+    masks = {name: torch.rand(n, length, generator=draw) > 0.3 for name in SHAPES}
+    for i, name in enumerate(SHAPES):
+        masks[name][:, 0] = True
+        masks[name][:, 1:2] = False
+        masks[name][:, 2:3] = i == 0
+        masks[name][:, 3:4] = i == 1
+    return features, masks
 
 
-def with_values_at_masked(features: dict[str, Tensor], mask: Tensor, value: float) -> dict[str, Tensor]:
+def all_shown(n: int, length: int) -> dict[str, Tensor]:
+    return {name: torch.ones(n, length).bool() for name in SHAPES}
+
+
+def filled(features: dict[str, Tensor], masks: dict[str, Tensor], value: float) -> dict[str, Tensor]:
+    """The features with another value where they are masked."""
     return {
-        name: torch.where(mask.view(*mask.shape, *[1] * (values.ndim - 2)), values, value)
+        name: torch.where(masks[name].view(*masks[name].shape, *[1] * (values.ndim - 2)), values, value)
         for name, values in features.items()
     }
 
 
+def part(values: dict[str, Tensor], *index: slice) -> dict[str, Tensor]:
+    return {name: value[index] for name, value in values.items()}
+
+
+def test_every_head_is_under_contract() -> None:
+    assert {options["name"] for options in CASES.values()} == set(HEADS)
+
+
 @CONTRACT
-@pytest.mark.parametrize("length", [1, 2, 7, 32, 101])
-@pytest.mark.parametrize("training", [True, False])
-def test_one_output_for_every_frame(name: str, length: int, training: bool) -> None:
-    found = make(name).train(training)(*batch(2, length))
-    assert found.shape == (2, length, N_OUTPUTS)
+@pytest.mark.parametrize("length", [1, 2, 7, 101])
+@TRAINING
+def test_one_output_for_every_frame_or_window(case: str, length: int, training: bool) -> None:
+    head = make(case).train(training)
+    found = head(*batch(2, length))
+    assert found.shape == ((2, length, N_OUTPUTS) if head.level == "frame" else (2, N_OUTPUTS))
     assert found.isfinite().all()
 
 
 @CONTRACT
-def test_gradients_reach_every_parameter(name: str) -> None:
-    head = make(name).train()
+def test_gradients_reach_every_parameter(case: str) -> None:
+    head = make(case).train()
     head(*batch()).square().sum().backward()
     untouched = [key for key, value in head.named_parameters() if value.grad is None or not value.grad.any()]
     assert untouched == []
 
 
 @CONTRACT
-@pytest.mark.parametrize("junk", [0.0, 1e4, float("nan"), float("inf")])
-@pytest.mark.parametrize("training", [True, False])
-def test_values_at_masked_frames_change_nothing(name: str, junk: float, training: bool) -> None:
-    head = make(name).train(training)
-    features, mask = batch()
-    assert not mask.all()
-    torch.manual_seed(1)
-    wanted = head(features, mask)
-    torch.manual_seed(1)
-    found = head(with_values_at_masked(features, mask, junk), mask)
-    assert torch.equal(found, wanted)
+@pytest.mark.parametrize("junk", [1e4, float("nan")])
+@TRAINING
+def test_values_at_masked_frames_change_nothing(case: str, junk: float, training: bool) -> None:
+    features, masks = batch()
+    assert not torch.equal(*masks.values())
+    found = []
+    for given in (features, filled(features, masks, junk)):
+        head = make(case).train(training)
+        torch.manual_seed(1)
+        found.append((head(given, masks), head.state_dict()))
+    assert torch.equal(found[0][0], found[1][0])
+    assert all(torch.equal(value, found[1][1][key]) for key, value in found[0][1].items())
 
 
 @CONTRACT
-def test_gradients_are_finite_with_nan_at_masked_frames(name: str) -> None:
-    head = make(name).train()
-    features, mask = batch()
-    head(with_values_at_masked(features, mask, float("nan")), mask).square().sum().backward()
+def test_gradients_are_finite_with_nan_at_masked_frames(case: str) -> None:
+    head = make(case).train()
+    features, masks = batch()
+    head(filled(features, masks, float("nan")), masks).square().sum().backward()
     assert all(value.grad is not None and value.grad.isfinite().all() for value in head.parameters())
 
 
 @CONTRACT
-def test_values_at_shown_frames_matter(name: str) -> None:
-    head = make(name).eval()
-    features, mask = batch()
-    for feature in SHAPES:
-        moved = {**features, feature: features[feature] + 1}
-        assert not torch.allclose(head(moved, mask), head(features, mask)), feature
+@pytest.mark.parametrize("feature", SHAPES)
+def test_values_at_shown_frames_matter(case: str, feature: str) -> None:
+    head = make(case).eval()
+    features, masks = batch()
+    moved = {**features, feature: features[feature] + 1}
+    assert not torch.allclose(head(moved, masks), head(features, masks))
 
 
 @CONTRACT
-@pytest.mark.parametrize("training", [True, False])
-def test_window_without_a_frame_is_finite(name: str, training: bool) -> None:
-    head = make(name).train(training)
-    features, mask = batch()
-    mask[1] = False
-    found = head(with_values_at_masked(features, mask, float("nan")), mask)
+@pytest.mark.parametrize(
+    ("lost", "windows"),
+    [
+        (["flat"], slice(1, 2)),
+        (["grid"], slice(None)),
+        (["flat", "grid"], slice(1, 2)),
+        (["flat", "grid"], slice(None)),
+    ],
+)
+@TRAINING
+def test_windows_without_a_feature_are_finite(case: str, lost: list[str], windows: slice, training: bool) -> None:
+    head = make(case).train(training)
+    features, masks = batch()
+    for feature in lost:
+        masks[feature][windows] = False
+    found = head(filled(features, masks, float("nan")), masks)
     assert found.isfinite().all()
     found.sum().backward()
     assert all(value.grad is None or value.grad.isfinite().all() for value in head.parameters())
+    assert all(value.isfinite().all() for value in head.buffers())
 
 
 @CONTRACT
-def test_evaluation_is_deterministic(name: str) -> None:
-    head = make(name).eval()
-    features, mask = batch()
-    assert torch.equal(head(features, mask), head(features, mask))
+def test_evaluation_is_deterministic(case: str) -> None:
+    head = make(case).eval()
+    features, masks = batch()
+    assert torch.equal(head(features, masks), head(features, masks))
 
 
 @CONTRACT
 @pytest.mark.parametrize("grad", [True, False])
-def test_other_windows_of_the_batch_do_not_matter(name: str, grad: bool) -> None:
+def test_other_windows_of_the_batch_do_not_matter(case: str, grad: bool) -> None:
     """Without gradients torch may take another path through the encoder: both must agree with windows one by one."""
-    head = make(name).eval()
-    features, mask = batch(4)
-    mask[2] = False
+    head = make(case).eval()
+    features, masks = batch(4)
+    for mask in masks.values():
+        mask[2] = False
     with torch.set_grad_enabled(grad):
-        together = head(features, mask)
-    alone = [head({key: v[i : i + 1] for key, v in features.items()}, mask[i : i + 1]) for i in range(4)]
+        together = head(features, masks)
+    alone = [head(part(features, slice(i, i + 1)), part(masks, slice(i, i + 1))) for i in range(4)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=1e-5)
 
 
 @CONTRACT
-def test_features_are_found_by_name(name: str) -> None:
-    head = make(name).eval()
-    features, mask = batch()
-    turned = dict(reversed(features.items()))
-    assert torch.equal(head(turned, mask), head(features, mask))
+def test_half_precision_stays_close(case: str) -> None:
+    """As the training loop runs on a GPU."""
+    head = make(case).eval()
+    features, masks = batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        found = head(features, masks).float()
+    wanted = head(features, masks)
+    assert float(((found - wanted).norm() / wanted.norm()).detach()) < 0.03
+    found.sum().backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in head.parameters())
+
+
+@FRAME_LEVEL
+def test_padding_at_the_end_changes_nothing(case: str) -> None:
+    """Cutting missing frames off the end of a window leaves the outputs of the others as they are."""
+    head = make(case).eval()
+    features, masks = batch(2, 10)
+    masks["flat"][:, 5] = True
+    for mask in masks.values():
+        mask[:, 6:] = False
+    cut = (slice(None), slice(6))
+    shorter = head(part(features, *cut), part(masks, *cut))
+    torch.testing.assert_close(head(features, masks)[:, :6], shorter, atol=1e-5, rtol=1e-5)
 
 
 @CONTRACT
-def test_weights_hold_all_that_evaluation_needs(name: str) -> None:
+def test_features_are_found_by_name(case: str) -> None:
+    head = make(case).eval()
+    features, masks = batch()
+    assert torch.equal(head(dict(reversed(features.items())), masks), head(features, masks))
+
+
+@CONTRACT
+def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
     """A head of other weights and statistics gives the same outputs once it has taken the state of the first."""
-    head = make(name).eval()
+    head = make(case).eval()
     torch.manual_seed(5)
-    other = create_head(HEADS[name][0](**SMALL.get(name, {})), SHAPES, N_OUTPUTS).eval()
-    features, mask = batch()
-    assert not torch.allclose(other(features, mask), head(features, mask))
+    other = create_head(TypeAdapter(HeadConfig).validate_python(CASES[case]), SHAPES, GROUPS).eval()
+    features, masks = batch()
+    assert not torch.allclose(other(features, masks), head(features, masks))
     other.load_state_dict(head.state_dict())
-    assert torch.equal(other(features, mask), head(features, mask))
+    assert torch.equal(other(features, masks), head(features, masks))
+
+
+@pytest.mark.parametrize(
+    ("case", "alone"),
+    [(case, case in ("linear", "mlp", "emma")) for case in CASES if CASES[case]["name"] != "cross-attention"],
+)
+def test_frame_sees_its_neighbours_or_itself_alone(case: str, alone: bool) -> None:
+    head = make(case).eval()
+    features, _ = batch(1, 10)
+    masks = all_shown(1, 10)
+    moved = {name: value.clone() for name, value in features.items()}
+    for value in moved.values():
+        value[:, 6] += 3
+    changed = (head(moved, masks) - head(features, masks)).abs().amax(-1)[0] > 1e-6
+    assert changed.nonzero().flatten().tolist() == ([6] if alone else list(range(10)))
+
+
+@pytest.mark.parametrize("case", ["transformer", "gru", "tcn", "encoder"])
+def test_order_of_the_frames_matters(case: str) -> None:
+    head = make(case).eval()
+    features, _ = batch(1, 10)
+    masks = all_shown(1, 10)
+    swapped = {name: value[:, [0, 1, 2, 3, 4, 6, 5, 7, 8, 9]] for name, value in features.items()}
+    assert not torch.allclose(head(swapped, masks)[:, 0], head(features, masks)[:, 0])
+
+
+@pytest.mark.parametrize("case", ["transformer", "gru"])
+def test_learned_mask_token_stands_at_missing_frames(case: str) -> None:
+    head = make(case).eval()
+    features, masks = batch()
+    before, missing = head(features, masks), ~any_mask(masks)
+    with torch.no_grad():
+        dict(head.named_parameters())["mask_token"] += torch.randn_like(dict(head.named_parameters())["mask_token"])
+    changed = (head(features, masks) - before).abs().amax(-1) > 1e-6
+    assert changed[missing].all()
 
 
 # transformer
@@ -149,69 +271,30 @@ def test_weights_hold_all_that_evaluation_needs(name: str) -> None:
 
 def test_mask_ratio_hides_frames_in_training_only() -> None:
     """All else that is random is off: what differs between two passes is the choice of hidden frames."""
-    features, mask = batch(8, 50)
+    features, masks = batch(8, 50)
     hiding, showing = (make("transformer", dropout=0.0, mask_ratio=ratio) for ratio in (0.5, 0.0))
     showing.load_state_dict(hiding.state_dict())
-    assert torch.equal(hiding.eval()(features, mask), showing.eval()(features, mask))
+    assert torch.equal(hiding.eval()(features, masks), showing.eval()(features, masks))
     hiding.train()
     showing.train()
-    assert torch.equal(showing(features, mask), showing(features, mask))
-    assert not torch.allclose(hiding(features, mask), hiding(features, mask))
+    assert torch.equal(showing(features, masks), showing(features, masks))
+    assert not torch.allclose(hiding(features, masks), hiding(features, masks))
 
 
 @pytest.mark.parametrize("ratio", [0.3, 0.8])
 def test_mask_ratio_is_the_share_of_hidden_frames(ratio: float) -> None:
     """A hidden frame's own value has no influence, so the gradient with respect to it is exactly zero."""
-    head = make("transformer", dropout=0.0, mask_ratio=ratio).train()
-    features, _ = batch(16, 100)
-    features = {key: value.requires_grad_() for key, value in features.items()}
-    head(features, torch.ones(16, 100).bool()).square().sum().backward()
-    gradient = features["flat"].grad
-    assert gradient is not None
-    assert float((gradient == 0).all(-1).float().mean()) == pytest.approx(ratio, abs=0.04)
+    hidden = hidden_frames(make("transformer", dropout=0.0, mask_ratio=ratio).train(), 16, 100)
+    assert torch.equal(hidden["flat"], hidden["grid"]), "a hidden frame lacks all features"
+    assert float(hidden["flat"].float().mean()) == pytest.approx(ratio, abs=0.04)
+    assert not torch.equal(hidden["flat"][0], hidden["flat"][1]), "drawn for every window"
 
 
-def test_hidden_frames_are_drawn_for_every_window() -> None:
-    head = make("transformer", dropout=0.0, mask_ratio=0.5).train()
-    features, _ = batch(2, 60)
-    features = {key: value.requires_grad_() for key, value in features.items()}
-    head(features, torch.ones(2, 60).bool()).square().sum().backward()
-    gradient = features["flat"].grad
-    assert gradient is not None
-    hidden = (gradient == 0).all(-1)
-    assert not torch.equal(hidden[0], hidden[1])
-
-
-def test_no_frame_attends_to_a_missing_one() -> None:
-    """Cutting missing frames off the end of a window leaves the outputs of the others as they are."""
-    head = make("transformer", dropout=0.0).eval()
-    features, _ = batch(2, 10)
-    mask = torch.ones(2, 10).bool()
-    mask[:, 6:] = False
-    shorter = head({key: value[:, :6] for key, value in features.items()}, mask[:, :6])
-    torch.testing.assert_close(head(features, mask)[:, :6], shorter, atol=1e-5, rtol=1e-5)
-
-
-def test_transformer_uses_the_neighbours_and_their_order() -> None:
-    head = make("transformer", dropout=0.0).eval()
-    features, _ = batch(1, 10)
-    mask = torch.ones(1, 10).bool()
-    first = head(features, mask)[:, 0]
-    moved = {key: value.clone() for key, value in features.items()}
-    moved["flat"][:, 7] += 3
-    assert not torch.allclose(head(moved, mask)[:, 0], first)
-    swapped = {key: value[:, [0, 1, 2, 3, 4, 5, 6, 7, 9, 8]] for key, value in features.items()}
-    assert not torch.allclose(head(swapped, mask)[:, 0], first)
-
-
-def test_linear_head_looks_at_each_frame_alone() -> None:
-    head = make("linear").eval()
-    features, _ = batch(1, 10)
-    mask = torch.ones(1, 10).bool()
-    moved = {key: value.clone() for key, value in features.items()}
-    moved["flat"][:, 7] += 3
-    changed = (head(moved, mask) != head(features, mask)).any(-1)[0]
-    assert changed.nonzero().flatten().tolist() == [7]
+def hidden_frames(head: Head, n: int, length: int) -> dict[str, Tensor]:
+    features = {name: value.requires_grad_() for name, value in batch(n, length)[0].items()}
+    outputs = head(features, all_shown(n, length)).square().sum()
+    gradients = torch.autograd.grad(outputs, list(features.values()))
+    return {name: (value.flatten(2) == 0).all(-1) for name, value in zip(features, gradients, strict=True)}
 
 
 def test_mask_token_is_learned_or_zero() -> None:
@@ -221,36 +304,61 @@ def test_mask_token_is_learned_or_zero() -> None:
     assert not dict(zero.named_buffers())["mask_token"].any()
 
 
-def test_learned_mask_token_stands_at_missing_frames() -> None:
-    head = make("transformer", dropout=0.0).eval()
-    features, mask = batch()
-    before = head(features, mask)
+# gru
+
+
+def test_frames_after_the_last_one_get_its_outputs() -> None:
+    head = make("gru").eval()
+    features, masks = batch(2, 8)
+    for mask in masks.values():
+        mask[0, 5:] = False
+    masks["flat"][:, 4] = True
+    found = head(features, masks)
+    torch.testing.assert_close(found[0, 5:], found[0, 4:5].expand(3, -1), atol=0, rtol=0)
+    assert not torch.allclose(found[1, 5], found[1, 4])
+
+
+# tcn
+
+
+def test_tcn_sees_as_far_as_it_says() -> None:
+    """Kernel 5, dilations 1, 2 and 4: (5 - 1) / 2 x (1 + 2 + 4) = 14 frames to either side."""
+    head = make("tcn", kernel=5).eval()
+    features = {name: value.requires_grad_() for name, value in batch(1, 41)[0].items()}
+    gradient = torch.autograd.grad(head(features, all_shown(1, 41))[0, 20].sum(), features["flat"])[0]
+    assert gradient[0].any(-1).nonzero().flatten().tolist() == list(range(6, 35))
+
+
+# encoder
+
+
+def test_encoder_has_a_hidden_layer_for_each_group() -> None:
+    """One group's output weights move this group's outputs alone."""
+    head = make("encoder", output_hidden=8).eval()
+    features, masks = batch()
+    before = head(features, masks)
+    hidden = [key for key, value in head.named_parameters() if value.shape == (8, 16)]
+    assert len(hidden) == len(GROUPS)
     with torch.no_grad():
-        dict(head.named_parameters())["mask_token"] += torch.randn(16)
-    changed = (head(features, mask) - before).abs().amax(-1) > 1e-6
-    assert torch.equal(changed, ~mask)
+        dict(head.named_parameters())[hidden[2]].zero_()
+    changed = (head(features, masks) != before).any(0).any(0)
+    assert changed.nonzero().flatten().tolist() == list(range(2, 10))
 
 
-# inputs
+# emma
 
 
-def test_inputs_are_standardised_flattened_and_joined() -> None:
-    join = JoinFeatures(SHAPES)
-    features, _ = batch(4, 50)
-    rows = {name: values.flatten(0, 1).double() for name, values in features.items()}
-    join.set_statistics(
-        {name: values.mean(0) for name, values in rows.items()},
-        {name: values.std(0, correction=0) for name, values in rows.items()},
-    )
-    joined = join(features, torch.ones(4, 50).bool())
-    assert joined.shape == (4, 50, 6 + 3 * 4)
-    torch.testing.assert_close(joined.flatten(0, 1).mean(0), torch.zeros(18), atol=1e-5, rtol=0)
-    torch.testing.assert_close(joined.flatten(0, 1).std(0, correction=0), torch.ones(18), atol=1e-5, rtol=0)
+def test_emma_by_hand() -> None:
+    head = make("emma").eval()
+    assert head.inputs is None
+    features, _ = batch(2, 4)
+    found = head(features, all_shown(2, 4)).detach().numpy()
+    weights = {key: value.detach().numpy() for key, value in head.named_parameters()}
 
+    def layers(name: str, values: np.ndarray) -> np.ndarray:
+        hidden = np.maximum(values @ weights[f"{name}.0.weight"].T + weights[f"{name}.0.bias"], 0)
+        return hidden @ weights[f"{name}.2.weight"].T + weights[f"{name}.2.bias"]
 
-def test_standardised_values_by_hand() -> None:
-    join = JoinFeatures({"f": (2,)})
-    join.set_statistics({"f": torch.tensor([1.0, 10.0])}, {"f": torch.tensor([2.0, 0.0])})
-    found = join({"f": torch.tensor([[[5.0, 10.0], [1.0, 99.0], [3.0, 0.0]]])}, torch.tensor([[True, True, False]]))
-    # (5 - 1) / 2; a value that never varied in training is left out, whatever it is now; a missing frame is zero
-    assert found.tolist() == [[[2.0, 0.0], [0.0, 0.0], [0.0, 0.0]]]
+    scores = layers("head", features["grid"].numpy().reshape(2, 4, 12))
+    va = layers("va_head", np.concatenate([features["flat"].numpy(), scores], axis=-1))
+    np.testing.assert_allclose(found, np.concatenate([va, scores], axis=-1), atol=1e-5)

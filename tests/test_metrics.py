@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import f1_score
+from sklearn.metrics import accuracy_score, f1_score
 
 from abaw.evaluate.metrics import ccc, decide, score
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
+from abaw.tasks import ACTION_UNITS, EXPRESSIONS, GROUP_EMOTIONS, LSD_CLASSES, TASKS
 
 VA, EXPR, AU = TASKS["va"], TASKS["expr"], TASKS["au"]
+MTL, LSD, VGAF = TASKS["mtl"], TASKS["lsd"], TASKS["vgaf"]
 REFERENCE = np.load(Path(__file__).parent / "data" / "reference" / "losses.npz")
 
 pairs = st.lists(
@@ -21,9 +22,9 @@ pairs = st.lists(
 )
 
 
-def one_hot(classes: list[int]) -> np.ndarray:
+def one_hot(classes: list[int], n_classes: int = 8) -> np.ndarray:
     """Logits whose largest is the given class."""
-    return np.eye(8, dtype=np.float32)[classes]
+    return np.eye(n_classes, dtype=np.float32)[classes]
 
 
 def column(values: list[int]) -> np.ndarray:
@@ -88,6 +89,64 @@ def test_au_f1_is_scikit_learns_per_unit() -> None:
     found = score(AU, logits, labels)
     np.testing.assert_allclose([found.parts[name] for name in ACTION_UNITS], wanted, atol=1e-12)
     assert found.score == pytest.approx(np.mean(wanted), abs=1e-12)
+
+
+@pytest.mark.parametrize("n_classes", [6, 4, 1])
+def test_lsd_is_scikit_learns_macro_f1(n_classes: int) -> None:
+    rng = np.random.default_rng(n_classes)
+    labels = rng.integers(-1, n_classes, 300)
+    logits = rng.normal(size=(300, 6)).astype(np.float32)
+    kept = labels >= 0
+    wanted = f1_score(labels[kept], logits[kept].argmax(1), labels=range(6), average=None, zero_division=0)
+    found = score(LSD, logits, labels[:, None].astype(np.int8))
+    np.testing.assert_allclose([found.parts[name] for name in LSD_CLASSES], wanted, atol=1e-12)
+    assert found.score == pytest.approx(wanted.mean(), abs=1e-12)
+    assert found.by_task == {"lsd": found.score}
+
+
+def test_vgaf_is_scikit_learns_accuracy() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(-1, 3, 300)
+    logits = rng.normal(size=(300, 3)).astype(np.float32)
+    kept = labels >= 0
+    answers = logits[kept].argmax(1)
+    found = score(VGAF, logits, labels[:, None].astype(np.float32))
+    assert found.score == pytest.approx(accuracy_score(labels[kept], answers), abs=1e-12)
+    wanted = f1_score(labels[kept], answers, labels=range(3), average=None, zero_division=0)
+    np.testing.assert_allclose([found.parts[name] for name in GROUP_EMOTIONS], wanted, atol=1e-12)
+    assert found.n_frames == kept.sum()
+
+
+def test_mtl_is_the_sum_of_three_measures() -> None:
+    """Each value of a row is annotated or not by itself; no row has an Other, none an AU26."""
+    rng = np.random.default_rng(0)
+    n = 600
+    va, va_labels = rng.normal(0, 0.7, (n, 2)), np.where(rng.random((n, 2)) < 0.2, -5, rng.uniform(-1, 1, (n, 2)))
+    logits, classes = rng.normal(size=(n, 8)), rng.integers(-1, 7, n)
+    unit_logits, units = rng.normal(size=(n, 12)), rng.integers(-1, 2, (n, 12))
+    units[:, 11] = np.minimum(units[:, 11], 0)
+    labels = np.concatenate([va_labels, classes[:, None], units], axis=1)
+    found = score(MTL, np.concatenate([va, logits, unit_logits], axis=1), labels)
+
+    agreement = []
+    for value in range(2):
+        kept = va_labels[:, value] != -5
+        agreement.append(closed_formula(va[kept, value].clip(-1, 1), va_labels[kept, value]))
+    kept = classes != -1
+    expressions = f1_score(classes[kept], logits[kept].argmax(1), labels=range(8), average=None, zero_division=0)
+    kept = units != -1
+    active = [
+        f1_score(units[kept[:, unit], unit], unit_logits[kept[:, unit], unit] > 0, zero_division=0)
+        for unit in range(12)
+    ]
+    wanted = {"va": np.mean(agreement), "expr": np.mean(expressions), "au": np.mean(active)}
+    assert found.by_task == {name: pytest.approx(value, abs=1e-12) for name, value in wanted.items()}
+    assert found.score == pytest.approx(sum(wanted.values()), abs=1e-12)
+    assert tuple(found.parts) == tuple(found.support) == MTL.outputs
+    np.testing.assert_allclose(list(found.parts.values()), [*agreement, *expressions, *active], atol=1e-12)
+    assert found.parts["Other"] == found.parts["AU26"] == 0
+    assert found.support["arousal"] == (va_labels[:, 1] != -5).sum()
+    assert found.support["AU1"] == (units[:, 0] == 1).sum()
 
 
 # CCC by hand
@@ -221,15 +280,54 @@ def test_invalid_au_masks_only_its_own_value() -> None:
     assert found.support["AU1"] == 1
 
 
-@pytest.mark.parametrize("name", ["va", "expr", "au"])
+INVALID = {"va": [-5] * 2, "expr": [-1], "au": [-1] * 12, "mtl": [-5] * 2 + [-1] * 13, "lsd": [-1], "vgaf": [-1]}
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
 def test_no_valid_label_scores_0(name: str) -> None:
     task = TASKS[name]
-    n_columns, n_outputs = len(task.columns), len(task.outputs)
     for n in (0, 3):
-        found = score(task, np.ones((n, n_outputs)), np.full((n, n_columns), task.invalid, dtype=np.float32))
+        labels = np.array([INVALID[name]] * n, dtype=np.float32).reshape(n, len(INVALID[name]))
+        found = score(task, np.ones((n, len(task.outputs))), labels)
         assert found.score == 0
+        assert set(found.by_task.values()) == {0}
         assert found.n_frames == 0
         assert set(found.support.values()) == {0}
+
+
+def test_accuracy_by_hand() -> None:
+    """Of five answers three are right, the sixth is not asked for; F1 of Positive 2*2/(3+2), of Neutral 2*1/(2+2)."""
+    found = score(VGAF, one_hot([0, 0, 0, 1, 1, 2], 3), column([0, 0, 1, 1, 2, -1]))
+    assert found.score == pytest.approx(3 / 5)
+    assert found.parts == {"Positive": pytest.approx(4 / 5), "Neutral": pytest.approx(2 / 4), "Negative": 0}
+    assert found.support == {"Positive": 2, "Neutral": 2, "Negative": 1}
+    assert found.by_task == {"vgaf": found.score}
+    assert found.n_frames == 5
+
+
+def test_all_right_is_3_for_mtl_and_1_for_accuracy() -> None:
+    """All twelve units and all eight classes occur, so that each can have an F1 of 1."""
+    classes = np.arange(8)
+    va = np.linspace(-1, 1, 16).reshape(8, 2)
+    units = np.tile(classes[:, None] % 2, (1, 12))
+    outputs = np.concatenate([va, one_hot(classes.tolist()), np.where(units == 1, 4.0, -4.0)], axis=1)
+    found = score(MTL, outputs, np.concatenate([va, classes[:, None], units], axis=1))
+    assert found.score == pytest.approx(3)
+    assert found.by_task == {"va": pytest.approx(1), "expr": 1, "au": 1}
+    assert score(VGAF, one_hot([1, 1], 3), column([1, 1])).score == 1
+
+
+def test_mtl_row_counts_if_any_of_its_values_does() -> None:
+    labels = np.array([INVALID["mtl"]] * 3, dtype=np.float32)
+    labels[1, 14] = 1  # AU26 alone
+    found = score(MTL, np.ones((3, 22)), labels)
+    assert found.n_frames == 1
+    assert found.by_task == {"va": 0, "expr": 0, "au": pytest.approx(1 / 12)}
+
+
+def test_mtl_answers_stand_in_the_columns_of_labels() -> None:
+    outputs = np.array([[0.25, 2.0, *one_hot([5])[0], *[3.0, -3.0] * 6]])
+    assert decide(MTL, outputs).tolist() == [[0.25, 1.0, 5.0, *[1.0, 0.0] * 6]]
 
 
 def test_score_is_pooled_not_averaged_over_videos() -> None:

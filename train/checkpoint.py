@@ -65,19 +65,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from error
 
 
-def load_head(head: nn.Module, path: Path) -> None:
-    """Load a head's weights; every key must be there and fit.
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Load a model's weights; every key must be there and fit.
 
     Raises:
         CheckpointError: keys are missing, unexpected or of another shape; the first few are listed.
     """
     state, _ = load_tensors(path)
-    load_state(head, state, path)
+    load_state(model, state, path)
 
 
-def load_state(head: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load a state dict into a head; see `load_head`."""
-    wanted = head.state_dict()
+def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load a state dict into a model; see `load_weights`."""
+    wanted = model.state_dict()
     problems = {
         "missing": [key for key in wanted if key not in state],
         "unexpected": [key for key in state if key not in wanted],
@@ -90,33 +90,33 @@ def load_state(head: nn.Module, state: Mapping[str, Tensor], path: Path) -> None
     ]
     if found:
         raise CheckpointError(
-            f"{path} does not fit the head that config.json beside it describes: {'; '.join(found)}. "
+            f"{path} does not fit the model that config.json beside it describes: {'; '.join(found)}. "
             "Use the two files of one run."
         )
-    head.load_state_dict(dict(state))
+    model.load_state_dict(dict(state))
 
 
-def save_last(folder: Path, head: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write head, optimizer state and progress: all that `load_last` needs to go on as if never stopped."""
-    tensors = {MODEL + key: value for key, value in head.state_dict().items()}
+def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    """Write weights, optimizer state and progress: all that `load_last` needs to go on as if never stopped."""
+    tensors = {MODEL + key: value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
     save_tensors(folder / LAST, tensors, {"progress": json.dumps(vars(progress))})
 
 
-def load_last(folder: Path, head: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
     """Take up a run where `save_last` left it; a run that has not finished an epoch starts at the beginning."""
     if not (folder / LAST).exists():
         return Progress()
     tensors, metadata = load_tensors(folder / LAST)
-    model = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
-    load_state(head, model, folder / LAST)
+    weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
+    load_state(model, weights, folder / LAST)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(OPTIMIZER):
             index, name = key.removeprefix(OPTIMIZER).split(".", 1)
             state.setdefault(int(index), {})[name] = value
-    n_parameters = sum(1 for _ in head.parameters())
+    n_parameters = sum(1 for _ in model.parameters())
     if "progress" not in metadata or len(state) != n_parameters:
         raise CheckpointError(
             f"{folder / LAST} has optimizer state of {len(state)} of {n_parameters} parameters"

@@ -3,12 +3,17 @@
 import copy
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abaw.errors import UsageError
+from abaw.tasks import get_task
+from abaw.train.folds import parse_fold
 from abaw.train.heads import HEADS, HeadConfig, TransformerConfig
+from abaw.train.heads.probes import PROBE_KINDS
+from abaw.train.lists import COMMAS
+from abaw.train.losses import LOSSES, LossConfig
 
 
 class TrainConfig(BaseModel):
@@ -16,15 +21,23 @@ class TrainConfig(BaseModel):
 
     Attributes:
         task: what to predict.
-        features: names of the features that are joined.
+        features: names of the features; a frame may lack some of them.
         head: the head's name and options.
-        loss: of `abaw.train.losses`; empty takes the task's default.
-        class_weights: weigh the classes of the cross-entropy by their inverse frequency in the training labels.
+        loss: the loss's name and options; by default the task's.
+        views: the same frames seen differently, as names of views: with `("", "hflip")` a training batch holds each
+            window of feature `F` as it is and as `F@hflip`. Evaluation takes the features as they are.
+        co_train: a head of its own for each view; their outputs are added up at evaluation.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
-        window, stride: length of a window and distance between windows, in frames; stride 0 takes half a window.
+        window, stride: length of a window and distance between windows, in frames; window 0 takes the task's, stride 0
+            half a window.
+        speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
+        balance: draw windows so that every class, or every video, counts alike.
+        synthetic: share of the training windows that are of made clips.
+        fold: empty, or `K/N`: of N folds over all labelled videos, number K is for validation.
         epochs: passes over the training videos.
-        batch_size: windows in a batch.
-        lr, weight_decay: of AdamW; the rate warms up over `warmup` of all steps, then falls to 0 along a cosine.
+        batch_size: windows in a batch, over all processes.
+        optimizer, lr, weight_decay, momentum: the last is SGD's.
+        schedule, warmup: the rate grows over `warmup` of all steps, then falls to 0 along a cosine or stays.
         clip_norm: largest norm of the gradient.
         patience: epochs without a better validation score after which training stops.
         seed: of the initial weights, the windows and the masks.
@@ -35,24 +48,76 @@ class TrainConfig(BaseModel):
     task: str
     features: tuple[str, ...] = Field(min_length=1)
     head: HeadConfig = TransformerConfig()
-    loss: str = ""
-    class_weights: bool = False
+    loss: LossConfig
+    views: Annotated[tuple[str, ...], COMMAS] = ()
+    co_train: bool = False
     missing: Literal["mask", "nearest"] = "mask"
-    window: int = Field(100, ge=1)
+    window: int = Field(0, ge=0)
     stride: int = Field(0, ge=0)
+    speed: Annotated[tuple[float, float], COMMAS] = (1.0, 1.0)
+    balance: Literal["none", "class", "video"] = "none"
+    synthetic: float = Field(0.0, ge=0, lt=1)
+    fold: str = ""
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(16, ge=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
     clip_norm: float = Field(1.0, gt=0)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "TrainConfig":
+        task = get_task(self.task)
+        if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
+            raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
+        if task.level == "image" and self.length != 1:
+            raise ValueError(f"task {task.name} has single images: window must be 1, found {self.window}")
+        if self.co_train and len(self.views) < 2:
+            raise ValueError(f"co_train wants two or more views, found {len(self.views)}: set views too")
+        entry = LOSSES[self.loss.name]
+        fitting = [name for name, known in LOSSES.items() if task.kind in known.kinds]
+        if task.kind not in entry.kinds:
+            raise ValueError(
+                f"loss {self.loss.name} does not fit task {task.name}; choose one of: {', '.join(fitting)}"
+            )
+        n_views = max(1, len(self.views))
+        if n_views < entry.min_views:
+            raise ValueError(
+                f"loss {self.loss.name} wants {entry.min_views} or more views, found {n_views}: set views too"
+            )
+        if task.kind not in PROBE_KINDS.get(self.head.name, (task.kind,)):
+            other = next((name for name, kinds in PROBE_KINDS.items() if task.kind in kinds), "")
+            hint = f"use {other}" if other else "train its parts, va, expr and au, one by one"
+            raise ValueError(f"head {self.head.name} does not fit task {task.name}: {hint}")
+        if self.synthetic and task.level != "video":
+            raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
+        if self.fold:
+            parse_fold(self.fold)
+        return self
+
+    @property
+    def length(self) -> int:
+        """Length of a window in frames."""
+        return self.window or get_task(self.task).window
+
     @property
     def step(self) -> int:
         """Distance between windows in frames."""
-        return self.stride or max(1, self.window // 2)
+        return self.stride or max(1, self.length // 2)
+
+    def training_features(self) -> tuple[str, ...]:
+        """Names of the features that a training batch holds: those of every view."""
+        return tuple(dict.fromkeys(name_of_view(name, view) for view in self.views or ("",) for name in self.features))
+
+
+def name_of_view(feature: str, view: str) -> str:
+    """The name of a feature's view in the store."""
+    return f"{feature}@{view}" if view else feature
 
 
 def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> TrainConfig:
@@ -67,8 +132,10 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
         if not equals:
             raise UsageError(f"--set wants key=value, found {setting!r}.")
         _place(merged, key.strip().split("."), value.strip(), setting)
-    if isinstance(merged.get("head"), dict):
-        merged["head"].setdefault("name", TransformerConfig().name)
+    task = get_task(str(merged.get("task", "")))
+    for choice, default in (("head", TransformerConfig().name), ("loss", task.loss)):
+        if isinstance(merged.setdefault(choice, {}), dict):
+            merged[choice].setdefault("name", default)
     try:
         return TrainConfig.model_validate(merged)
     except ValidationError as error:
@@ -88,22 +155,33 @@ def _place(values: dict[str, Any], keys: list[str], value: str, setting: str) ->
 def _explain(error: ValidationError) -> str:
     """The first problem as a sentence."""
     first = error.errors()[0]
-    # pydantic puts the tag of the chosen head into the location; users write head.dim
+    choices: dict[str, Iterable[str]] = {"head": HEADS, "loss": LOSSES}
     loc = [str(key) for key in first["loc"]]
-    keys = [key for place, key in enumerate(loc) if not (place == 1 and loc[0] == "head" and key in HEADS)]
-    place, head = ".".join(keys), loc[1] if loc[0] == "head" and len(loc) > 1 else ""
+    choice = loc[0] if loc and loc[0] in choices else ""
+    chosen = loc[1] if choice and len(loc) > 1 else ""
+    # pydantic puts the tag of the chosen head into the location; users write head.dim
+    place = ".".join(key for number, key in enumerate(loc) if not (number == 1 and choice and key in choices[choice]))
     if first["type"] == "extra_forbidden":
-        return f"Unknown option {place!r}. {_near(place, head)}"
+        return f"Unknown option {place!r}. {_near(place, choice, chosen)}"
     if first["type"] == "union_tag_invalid":
-        return f"Unknown head {first['ctx']['tag']!r}. Choose one of: {', '.join(HEADS)}."
-    if place == "head" and not isinstance(first["input"], dict):
-        return f"head: say which with head.name=..., one of: {', '.join(HEADS)}; found {first['input']!r}."
+        names = list(choices[choice])
+        near = difflib.get_close_matches(str(first["ctx"]["tag"]), names, n=1)
+        hint = f"Did you mean {near[0]}? " if near else ""
+        return f"Unknown {choice} {first['ctx']['tag']!r}. {hint}Choose one of: {', '.join(names)}."
+    if place == choice and choice and not isinstance(first["input"], dict):
+        known = ", ".join(choices[choice])
+        return f"{choice}: say which with {choice}.name=..., one of: {known}; found {first['input']!r}."
     message = first["msg"].removeprefix("Value error, ")
-    return f"{place + ': ' if place else ''}{message}, found {first['input']!r}." if place != "head" else f"{message}."
+    # a rule about several options says itself what it found
+    return f"{place}: {message}, found {first['input']!r}." if place and place != choice else f"{message}."
 
 
-def _near(place: str, head: str) -> str:
-    """The known options most like an unknown one, of the chosen head if it is one of `head.`."""
-    known = [f"head.{field}" for field in HEADS[head][0].model_fields] if head else list(TrainConfig.model_fields)
+def _near(place: str, choice: str, chosen: str) -> str:
+    """The known options most like an unknown one, of the chosen head or loss if it is one of these."""
+    if choice:
+        config = HEADS[chosen][0] if choice == "head" else LOSSES[chosen].config
+        known = [f"{choice}.{field}" for field in config.model_fields]
+    else:
+        known = list(TrainConfig.model_fields)
     near = difflib.get_close_matches(place, known, n=3)
     return f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(sorted(known))}."

@@ -36,12 +36,17 @@ class Run:
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one frame of each feature."""
-        return {name: tuple(made["shape"]) for name, made in self.features.items()}
+        """Shape of one frame of each feature that evaluation takes."""
+        return {name: tuple(self.features[name]["shape"]) for name in self.config.features}
 
-    def check_store(self, store: FeatureStore) -> None:
-        """Raise a StoreError if the store's features were made otherwise than those the run was trained on."""
-        for name, made in self.features.items():
+    def check_store(self, store: FeatureStore, training: bool = False) -> None:
+        """Raise a StoreError if the store's features were made otherwise than those the run was trained on.
+
+        Args:
+            training: check the views that only training takes, too.
+        """
+        for name in self.features if training else self.config.features:
+            made = self.features[name]
             found = str(store.feature_attrs(name)["fingerprint"])
             if found != made["fingerprint"]:
                 raise StoreError(
@@ -51,8 +56,14 @@ class Run:
                 )
 
 
-def create_run(runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None) -> Run:
-    """Make a run folder. Without a name it is `<task>-<features>-<head>-<number>`.
+def create_run(
+    runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None, stem: str = ""
+) -> Run:
+    """Make a run folder.
+
+    Args:
+        name: of the folder; without one it is `<stem>-<number>`.
+        stem: by default `<task>-<features>-<head>`.
 
     Raises:
         UsageError: a run of this name is there already.
@@ -62,7 +73,7 @@ def create_run(runs: Path, config: TrainConfig, features: dict[str, dict[str, An
             f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
         )
     runs.mkdir(parents=True, exist_ok=True)
-    stem = f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
+    stem = stem or f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
     number = 1
     while True:
         folder = runs / (name or f"{stem}-{number}")

@@ -1,164 +1,19 @@
-"""Features and labels in contiguous arrays, and windows drawn from them by index."""
+"""Windows drawn from a table by index."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.errors import UsageError
-from abaw.store import FeatureStore, VideoFeature
-from abaw.tasks import Task
+from abaw.train.table import Table
 
-STATISTICS_ROWS = 16_384  # summed at a time
-Missing = Literal["mask", "nearest"]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Videos of a split, one after another in every array.
-
-    Attributes:
-        videos: names; video i has the rows `starts[i]` to `starts[i + 1]`.
-        starts: (videos + 1,) int64.
-        values: by feature, (rows, *shape) float16 or float32; zero where a frame is missing.
-        present: (rows,) bool, the frame has all features by itself or, with `missing="nearest"`, from a neighbour.
-        seen: (rows,) bool, the frame has all features by itself.
-        labels: (rows, columns) float32 as published, invalid values kept.
-        valid: (rows, columns) bool, the label is annotated.
-        fps: (videos,) frames a second; 0 where the video has no feature.
-    """
-
-    videos: tuple[str, ...]
-    starts: NDArray[np.int64]
-    values: Mapping[str, NDArray]
-    present: NDArray[np.bool_]
-    seen: NDArray[np.bool_]
-    labels: NDArray[np.float32]
-    valid: NDArray[np.bool_]
-    fps: NDArray[np.float64]
-
-    def rows(self, video: int) -> slice:
-        """Rows of video number `video`."""
-        return slice(int(self.starts[video]), int(self.starts[video + 1]))
-
-
-def load_table(
-    store: FeatureStore, task: Task, split: str, features: Sequence[str], missing: Missing = "mask"
-) -> Table:
-    """Load the labelled videos of a split with their features, each read once, checksums verified.
-
-    A video has as many rows as its labels or its features have, whichever are more; rows without the one are not
-    present, rows without the other not valid. Labelled videos without a feature are kept: none of their rows is
-    present. Arrays larger than half of the free memory are kept in an unnamed temporary file ($TMPDIR).
-
-    Raises:
-        UsageError: no labels of the task and split, a feature that is not there, or no labelled video has them all.
-        StoreError: a video is damaged.
-    """
-    labels = store.labels(task.name, split)
-    if not labels:
-        raise UsageError(_no_labels(store, task, split))
-    shapes = {feature: tuple(store.feature_attrs(feature)["spec"]["shape"]) for feature in features}
-    known = {feature: store.videos(feature) for feature in features}
-    if not any(all(video in known[feature] for feature in features) for video in labels):
-        raise UsageError(
-            f"None of the {len(labels)} videos with {task.name} labels ({split}) has {' and '.join(features)} in "
-            f"{store.path}. Run `abaw extract` on the data folder that has their crops."
-        )
-    lengths = [
-        max([len(labels[video].rows)] + [int(known[f][video]["n_frames"]) for f in features if video in known[f]])
-        for video in labels
-    ]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    wide = any(attrs["dtype"] == "float32" for feature in features for attrs in known[feature].values())
-    table = _empty_table(task, tuple(labels), starts, shapes, np.dtype(np.float32 if wide else np.float16))
-    for i, video in enumerate(labels):
-        rows = table.rows(i)
-        n_labels = len(labels[video].rows)
-        table.labels[rows][:n_labels] = labels[video].rows
-        table.valid[rows][:n_labels] = task.valid(labels[video].rows)
-        if all(video in known[feature] for feature in features):
-            _place(table, i, {feature: store.read(feature, video) for feature in features}, missing)
-    return table
-
-
-def _place(table: Table, video: int, read: Mapping[str, VideoFeature], missing: Missing) -> None:
-    """Put the features of a video into its rows."""
-    rows = table.rows(video)
-    n_rows = rows.stop - rows.start
-    seen, present = np.ones(n_rows, dtype=np.bool_), np.ones(n_rows, dtype=np.bool_)
-    for feature, found in read.items():
-        n_frames = len(found.values)
-        table.values[feature][rows][:n_frames] = found.values
-        has = np.zeros(n_rows, dtype=np.bool_)
-        has[:n_frames] = found.present
-        seen &= has
-        if missing == "nearest" and has.any():
-            table.values[feature][rows] = table.values[feature][rows][nearest_present(has)]
-        else:
-            present &= has
-        table.fps[video] = found.fps
-    table.seen[rows], table.present[rows] = seen, present
-
-
-def nearest_present(present: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """For each row the nearest row that is present, the earlier one of two; (rows,) of which one at least is present."""
-    places = np.flatnonzero(present)
-    rows = np.arange(len(present))
-    after = np.searchsorted(places, rows).clip(max=len(places) - 1)
-    before = (after - 1).clip(min=0)
-    is_before = np.abs(rows - places[before]) <= np.abs(places[after] - rows)
-    return np.where(is_before, places[before], places[after])
-
-
-def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
-    have = store.tasks()
-    if task.name not in have:
-        there = f"has labels of {', '.join(have)} only" if have else "has no labels at all"
-        return f"{store.path} {there}; {task.name} needs them. Put the label folders beside the crops and run `abaw extract` again."
-    splits = sorted({found.split for found in store.labels(task.name).values()})
-    return (
-        f"{store.path} has {task.name} labels of {', '.join(splits)} but none of {split!r}. Put the label files of that split "
-        "beside the crops and run `abaw extract` again, or choose another --split."
-    )
-
-
-def _empty_table(
-    task: Task,
-    videos: tuple[str, ...],
-    starts: NDArray[np.int64],
-    shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype,
-) -> Table:
-    n_rows = int(starts[-1])
-    columns = (n_rows, len(task.columns))
-    return Table(
-        videos=videos,
-        starts=starts,
-        values={feature: allocate((n_rows, *shape), dtype) for feature, shape in shapes.items()},
-        present=np.zeros(n_rows, dtype=np.bool_),
-        seen=np.zeros(n_rows, dtype=np.bool_),
-        labels=np.full(columns, task.invalid, dtype=np.float32),
-        valid=np.zeros(columns, dtype=np.bool_),
-        fps=np.zeros(len(videos)),
-    )
-
-
-def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int | None = None) -> NDArray:
-    """Zeros in memory, or in an unnamed temporary file where they are larger than half of the free memory."""
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    budget_bytes = psutil.virtual_memory().available // 2 if budget_bytes is None else budget_bytes
-    if n_bytes <= budget_bytes:
-        return np.zeros(shape, dtype=dtype)
-    # the file has no name: it goes with the process, however that ends
-    with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+Balance = Literal["none", "class", "video"]
+Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames from the first to the last
 
 
 @dataclass(frozen=True)
@@ -167,20 +22,21 @@ class Batch:
 
     Attributes:
         features: by name, (windows, time, *shape) as stored.
-        mask: (windows, time) bool, the frame is inside the video and present.
-        labels: (windows, time, columns) float32.
-        valid: (windows, time, columns) bool, the label counts: annotated, and the frame is in the mask.
+        masks: by feature, (windows, time) bool, the frame is inside the video and has the feature.
+        labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
+        valid: bool like the labels, the label counts: annotated, and the frame (a frame) has a feature.
     """
 
     features: dict[str, Tensor]
-    mask: Tensor
+    masks: dict[str, Tensor]
     labels: Tensor
     valid: Tensor
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device, features as float32."""
         moved = {name: values.to(device, non_blocking=True).float() for name, values in self.features.items()}
-        return Batch(moved, self.mask.to(device), self.labels.to(device), self.valid.to(device))
+        masks = {name: mask.to(device) for name, mask in self.masks.items()}
+        return Batch(moved, masks, self.labels.to(device), self.valid.to(device))
 
 
 class WindowSampler:
@@ -188,59 +44,151 @@ class WindowSampler:
 
     def __init__(self, table: Table, length: int) -> None:
         self.table, self.length = table, length
-        self._steps = np.arange(length)
+        self._present = table.present()
 
-    def epoch(self, stride: int, batch_size: int, seed: Sequence[int]) -> Iterator[Batch]:
-        """Batches of one pass over all videos, in random order.
+    def epoch(
+        self,
+        stride: int,
+        seed: Sequence[int],
+        balance: Balance = "none",
+        synthetic: float = 0.0,
+        speed: tuple[float, float] = (1.0, 1.0),
+    ) -> Windows:
+        """The windows of one pass over all videos, in random order.
 
         In each video windows start every `stride` frames from a random phase; the last ones are moved back into
         the video, and a video shorter than a window is one window.
+
+        Args:
+            seed: same seed, same windows.
+            balance: draw as many windows with replacement, so that every class, or every video, counts alike.
+            synthetic: share of the epoch's windows that are of synthetic clips, equally many of each class: to n real
+                windows come n * synthetic / (1 - synthetic).
+            speed: each window covers `length` times a factor drawn from this range.
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
-        windows = windows[rng.permutation(len(windows))]
-        for start in range(0, len(windows), batch_size):
-            yield self.batch(windows[start : start + batch_size])
+        is_made = self.table.synthetic[self.videos_of(windows)]
+        windows, made = windows[~is_made], windows[is_made]
+        if balance != "none":
+            weights = self._class_weights(windows) if balance == "class" else self._video_weights(windows)
+            windows = windows[rng.choice(len(windows), len(windows), p=weights / weights.sum())]
+        if synthetic:
+            n_made = round(len(windows) * synthetic / (1 - synthetic))
+            windows = np.concatenate([windows, self._draw_per_class(made, n_made, rng)])
+        if speed != (1.0, 1.0):
+            windows = self._change_speed(windows, rng.uniform(*speed, len(windows)))
+        return windows[rng.permutation(len(windows))]
 
-    def n_windows(self, stride: int) -> int:
+    def n_windows(self, stride: int, synthetic: float = 0.0) -> int:
         """Windows of an epoch."""
-        return len(self.windows(stride))
+        windows = self.windows(stride)
+        n_real = int((~self.table.synthetic[self.videos_of(windows)]).sum())
+        return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
-    def windows(self, stride: int, rng: np.random.Generator | None = None) -> NDArray[np.int64]:
-        """(windows, 2) first row and end of the video, `stride` apart, covering every row; `rng` draws the phases."""
+    def windows(self, stride: int, rng: np.random.Generator | None = None) -> Windows:
+        """Windows `stride` apart, covering every row; `rng` draws the phases."""
         found = []
         for first, end in zip(self.table.starts[:-1], self.table.starts[1:], strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
             begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
-            found.append(np.stack([begins, np.full_like(begins, end)], axis=1))
+            found.append(np.stack([begins, np.full_like(begins, end), np.full_like(begins, self.length)], axis=1))
         return np.concatenate(found)
 
-    def batch(self, windows: NDArray[np.int64]) -> Batch:
-        """The batch of some windows, (windows, 2) as `windows` gives them."""
-        rows = windows[:, :1] + self._steps
-        inside = rows < windows[:, 1:]
-        rows = np.minimum(rows, windows[:, 1:] - 1)
+    def videos_of(self, windows: Windows) -> NDArray[np.int64]:
+        """(windows,) number of the video that each window is of."""
+        return np.searchsorted(self.table.starts, windows[:, 0], side="right") - 1
+
+    def rows_of(self, windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """(windows, time) rows of the table, and whether each is inside its video."""
+        steps = np.linspace(0.0, 1.0, self.length) if self.length > 1 else np.zeros(1)
+        rows = windows[:, :1] + np.rint(steps * (windows[:, 2:] - 1)).astype(np.int64)
+        return np.minimum(rows, windows[:, 1:2] - 1), rows < windows[:, 1:2]
+
+    def batch(self, windows: Windows) -> Batch:
+        """The batch of some windows."""
+        rows, inside = self.rows_of(windows)
         # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.table.values.items()}
-        mask = self.table.present.take(rows) & inside
-        valid = self.table.valid.take(rows, axis=0) & mask[..., None]
-        labels = torch.from_numpy(self.table.labels.take(rows, axis=0))
-        return Batch(features, torch.from_numpy(mask), labels, torch.from_numpy(valid))
+        masks = {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.table.masks.items()}
+        return Batch(features, masks, *self.labels(windows))
+
+    def labels(self, windows: Windows) -> tuple[Tensor, Tensor]:
+        """`labels` and `valid` of the batch of some windows."""
+        rows, inside = self.rows_of(windows)
+        labels = self.table.labels.take(rows, axis=0)
+        valid = self.table.valid.take(rows, axis=0) & (self._present.take(rows) & inside)[..., None]
+        if self.table.task.level == "video":
+            labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
+        return torch.from_numpy(labels), torch.from_numpy(valid)
+
+    def _change_speed(self, windows: Windows, factors: NDArray[np.float64]) -> Windows:
+        spans = np.maximum(1, np.rint(self.length * factors).astype(np.int64))
+        video_starts = self.table.starts[self.videos_of(windows)]
+        first = np.maximum(np.minimum(windows[:, 0], windows[:, 1] - spans), video_starts)
+        return np.stack([first, windows[:, 1], spans], axis=1)
+
+    def _video_weights(self, windows: Windows) -> NDArray[np.float64]:
+        videos = self.videos_of(windows)
+        return 1 / np.bincount(videos)[videos]
+
+    def _class_weights(self, windows: Windows) -> NDArray[np.float64]:
+        """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
+        rarity = np.zeros(len(self.table.labels))
+        for part, _, columns in self.table.task.each():
+            labels, valid = self.table.labels[:, columns], self.table.valid[:, columns] & self._present[:, None]
+            if part.kind == "classes":
+                counts = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
+                rarity[valid[:, 0]] += 1 / counts[labels[valid].astype(np.int64)]
+            elif part.kind == "binary":
+                active = (labels == 1) & valid
+                rarity += (active / np.maximum(1, active.sum(axis=0))).sum(axis=1)
+        if not rarity.any():
+            raise UsageError(
+                f"Task {self.table.task.name} has no classes to balance. Use --set balance=video or balance=none."
+            )
+        total = np.concatenate([[0.0], np.cumsum(rarity)])
+        weights = total[np.minimum(windows[:, 0] + self.length, windows[:, 1])] - total[windows[:, 0]]
+        return np.maximum(weights, 0.0)
+
+    def _draw_per_class(self, made: Windows, n_made: int, rng: np.random.Generator) -> Windows:
+        """Synthetic windows, equally many of each class there is; each once before any comes twice."""
+        classes = self.table.labels[made[:, 0], 0]
+        kinds = np.unique(classes)
+        found = []
+        for number, kind in enumerate(kinds):
+            own = made[classes == kind]
+            n_wanted = (n_made + number) // len(kinds)
+            rounds = [rng.permutation(len(own)) for _ in range(-(-n_wanted // len(own)))]
+            found.append(own[np.concatenate(rounds)[:n_wanted]] if rounds else own[:0])
+        return np.concatenate(found)
 
 
-def statistics(table: Table) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Mean and standard deviation (population) over the present rows of each feature, each (*shape) float64."""
-    means, stds = {}, {}
-    n_present = max(1, int(table.present.sum()))
-    for name, values in table.values.items():
-        total = torch.zeros(values.shape[1:], dtype=torch.float64)
-        squares = torch.zeros_like(total)
-        for start in range(0, len(values), STATISTICS_ROWS):
-            rows = slice(start, start + STATISTICS_ROWS)
-            part = torch.from_numpy(values[rows][table.present[rows]].astype(np.float64))
-            total += part.sum(0)
-            squares += part.square().sum(0)
-        means[name] = total / n_present
-        stds[name] = (squares / n_present - means[name].square()).clamp(min=0).sqrt()
-    return means, stds
+def batches(windows: Windows, batch_size: int) -> Iterator[Windows]:
+    """Windows in batches; the last one may be smaller."""
+    for start in range(0, len(windows), batch_size):
+        yield windows[start : start + batch_size]
+
+
+def share(windows: Windows, rank: int, n_ranks: int) -> Windows:
+    """One process's part of a batch: equally many for each, filled up with empty windows, in which nothing is valid."""
+    n_each = -(-len(windows) // n_ranks)
+    empty = np.tile(np.array([0, 0, 1]), (n_each * n_ranks - len(windows), 1))
+    return np.concatenate([windows, empty])[rank * n_each : (rank + 1) * n_each]
+
+
+def class_counts(table: Table) -> Mapping[str, int]:
+    """How often each class, or each active unit, occurs among the labels that count; empty for other tasks."""
+    counts: dict[str, int] = {}
+    present = table.present()[:, None]
+    for part, _, columns in table.task.each():
+        labels, valid = table.labels[:, columns], table.valid[:, columns] & present
+        if part.kind == "classes":
+            found = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
+        elif part.kind == "binary":
+            found = ((labels == 1) & valid).sum(axis=0)
+        else:
+            continue
+        counts |= {name: int(count) for name, count in zip(part.outputs, found, strict=True)}
+    return counts

@@ -3,7 +3,8 @@
 It needs no licence and no download, so that every command can be tried and tested on it. What a face and a
 voice show follows known smooth courses of valence, arousal, expression and action units; persons of the
 training and the validation split differ. Expect missing crops, invalid labels, label files that do not match
-the number of frames, two frame rates and two people in one video, as in the real data.
+the number of frames, two frame rates and two people in one video, as in the real data. The annotation files of the
+multi-task challenge list the frames that have a crop, with the same labels.
 """
 
 import multiprocessing
@@ -13,9 +14,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from abaw.datasets.demo.film import LABEL_FOLDERS, PARTIAL, SPLIT_FOLDERS, write_film
-from abaw.datasets.demo.plan import SIZES, DemoSize, Film, n_frames_of, plan_films
-from abaw.errors import UsageError
+from abaw.datasets.demo.film import LABEL_FOLDERS, PARTIAL, SPLIT_FOLDERS, write_annotations, write_film
+from abaw.datasets.demo.plan import SIZES, DemoSize, Film, check_place, n_frames_of, plan_films
 
 __all__ = ["SIZES", "DemoSize", "n_frames_of", "write_demo"]
 
@@ -37,12 +37,7 @@ def write_demo(
         on_frames: called now and then with the number of faces drawn since the last call.
     """
     films = plan_films(size, seed)
-    root = Path(root)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UsageError(
-            f"The demo needs a new or empty folder, but {root} already holds something:"
-            " choose another folder or delete this one."
-        )
+    root = check_place(root)
     for split in SPLIT_FOLDERS.values():
         for task in LABEL_FOLDERS.values():
             (root / "labels" / task / split).mkdir(parents=True)
@@ -57,6 +52,7 @@ def write_demo(
                     report(n_drawn)
         else:
             _write_in_parallel(root, films, n_workers, report)
+        write_annotations(root, films)
     finally:
         shutil.rmtree(root / PARTIAL, ignore_errors=True)
 

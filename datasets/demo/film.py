@@ -1,6 +1,6 @@
 """Write one video of the demo dataset: its crops, its labels with their quirks, and the film file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ LABEL_FOLDERS = {
     "expr": "EXPR_Recognition_Challenge",
     "au": "AU_Detection_Challenge",
 }
+MTL_FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt"}
+MTL_FOLDER, MTL_HEADER = "MTL_Challenge", "image,valence,arousal,expression,aus"
 LABEL_HEADERS = {"va": "valence,arousal", "expr": ",".join(EXPRESSIONS), "au": ",".join(ACTION_UNITS)}
 PARTIAL = ".partial"  # where files wait under the root until they are whole
 JPEG_QUALITY = 92
@@ -106,7 +108,7 @@ def _draw_present(rng: np.random.Generator, n_frames: int, missing_at: str) -> N
 
 
 def _write_labels(root: Path, film: Film, face: int, actor: Actor) -> None:
-    """Write the label files of one face."""
+    """Write the label files of one face, and its multi-task rows, which wait for those of the others."""
     rng = np.random.default_rng([*film.seeds[face], 7])
     tables = {
         "va": np.column_stack([actor.latents.valence, actor.latents.arousal]).round(3),
@@ -115,18 +117,48 @@ def _write_labels(root: Path, film: Film, face: int, actor: Actor) -> None:
     }
     for task, table in tables.items():
         # Drawn for every task, so that leaving one out changes no other.
-        table = _invalidate(rng, table, TASKS[task].invalid)
+        tables[task] = table = _invalidate(rng, table, TASKS[task].invalid)
         if task not in film.tasks:
+            tables[task] = np.full_like(table, TASKS[task].invalid)
             continue
         if film.n_spare_rows < 0:
             table = table[: film.n_spare_rows]
         else:
             table = np.concatenate([table, table[-1:].repeat(film.n_spare_rows, 0)])
-        rows = (",".join(f"{value:g}" for value in row) for row in table.tolist())
-        text = "\n".join([LABEL_HEADERS[task], *rows]) + "\n"
         waiting = root / PARTIAL / f"{actor.name}.{task}.txt"
-        waiting.write_text(text, encoding="utf-8", newline="\n")
+        _write_lines(waiting, [LABEL_HEADERS[task], *_as_lines(table)])
         waiting.replace(root / "labels" / LABEL_FOLDERS[task] / SPLIT_FOLDERS[film.split] / f"{actor.name}.txt")
+    listed = zip(
+        np.flatnonzero(actor.present).tolist(), _as_lines(np.hstack(list(tables.values()))[actor.present]), strict=True
+    )
+    rows = [f"{actor.name}/{frame + 1:05d}.jpg,{values}" for frame, values in listed]
+    _write_lines(_mtl_rows(root, actor.name), rows)
+
+
+def write_annotations(root: Path, films: Sequence[Film]) -> None:
+    """Join the multi-task rows of all films into the annotation file of each split: the frames that have a crop."""
+    folder = root / "labels" / MTL_FOLDER
+    folder.mkdir()
+    for split, file in MTL_FILES.items():
+        names = [name for film in films if film.split == split for name in film.names]
+        rows = "".join(_mtl_rows(root, name).read_text(encoding="utf-8") for name in names)
+        waiting = root / PARTIAL / file
+        waiting.write_text(f"{MTL_HEADER}\n{rows}", encoding="utf-8", newline="\n")
+        waiting.replace(folder / file)
+
+
+def _mtl_rows(root: Path, name: str) -> Path:
+    """Where the multi-task rows of a face wait."""
+    return root / PARTIAL / f"{name}.mtl.txt"
+
+
+def _as_lines(table: NDArray) -> Iterator[str]:
+    """The rows of a table, their values separated by commas."""
+    return (",".join(f"{value:g}" for value in row) for row in table.tolist())
+
+
+def _write_lines(file: Path, lines: Sequence[str]) -> None:
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
 
 
 def _invalidate(rng: np.random.Generator, table: NDArray, invalid: float) -> NDArray:

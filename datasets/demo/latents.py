@@ -18,6 +18,8 @@ VARIATION_S = 0.5  # standard deviation of the window that smooths a face's own 
 STAGING_S = 1.2  # the same for head movement and light
 AFFECT_VARIATION = 0.14  # standard deviation of valence and arousal around those of the expression
 UNIT_VARIATION = 0.18  # the same for the intensity of an action unit
+N_VARIATIONS = 3 + len(ACTION_UNITS)  # courses of strength, valence, arousal and the action units
+N_STAGINGS = 11  # courses of place, shift, angle, size, turn and light
 LABEL_THRESHOLD = 0.5  # an action unit is labelled as present above this intensity
 
 # Valence and arousal of each expression at full strength, after the circumplex of affect.
@@ -130,19 +132,42 @@ def draw_latents(rng: np.random.Generator, n_frames: int, n_segments: int, rate_
         n_segments: number of segments of one expression each; every 8 of them hold all 8 expressions.
         rate_hz: frames per second.
     """
-    expression = _expression_weights(rng, n_frames, n_segments, rate_hz)
-    variation = smooth_noise(rng, n_frames, VARIATION_S * rate_hz, 3 + len(ACTION_UNITS))
+    return latents_around(rng, _expression_weights(rng, n_frames, n_segments, rate_hz), rate_hz)
+
+
+def latents_around(rng: np.random.Generator, expression: NDArray, rate_hz: float) -> Latents:
+    """Draw the affect of a face that shows given expressions.
+
+    Args:
+        rng: source of randomness.
+        expression: (frames, 8) weights of `EXPRESSIONS` that sum to 1.
+        rate_hz: frames per second.
+    """
+    n_frames = len(expression)
+    variation = smooth_noise(rng, n_frames, VARIATION_S * rate_hz, N_VARIATIONS)
     strength = np.clip(0.82 + 0.18 * variation[:, 0], 0.5, 1.0)
+    return compose_latents(expression, strength, variation[:, 1:], _blinks(rng, n_frames, rate_hz))
+
+
+def compose_latents(expression: NDArray, strength: NDArray, variation: NDArray, blink: NDArray) -> Latents:
+    """What a face shows that has these expressions.
+
+    Args:
+        expression: (frames, 8) weights of `EXPRESSIONS` that sum to 1.
+        strength: (frames,) in [0, 1].
+        variation: (frames, 14) of standard deviation 1: of valence, arousal and the action units.
+        blink: (frames,) in [0, 1].
+    """
     base = strength[:, None] * (expression @ np.array([CIRCUMPLEX[name] for name in EXPRESSIONS]))
-    affect = np.clip(base + AFFECT_VARIATION * variation[:, 1:3], -1, 1)
-    units = strength[:, None] * (expression @ _prototype_matrix()) + UNIT_VARIATION * variation[:, 3:]
+    affect = np.clip(base + AFFECT_VARIATION * variation[:, :2], -1, 1)
+    units = strength[:, None] * (expression @ _prototype_matrix()) + UNIT_VARIATION * variation[:, 2:]
     return Latents(
         expression=expression,
         strength=strength,
         valence=affect[:, 0],
         arousal=affect[:, 1],
         action_units=np.clip(units, 0, 1),
-        blink=_blinks(rng, n_frames, rate_hz),
+        blink=blink,
     )
 
 
@@ -154,9 +179,20 @@ def draw_staging(rng: np.random.Generator, n_frames: int, rate_hz: float) -> Sta
         n_frames: number of frames.
         rate_hz: frames per second.
     """
-    course = smooth_noise(rng, n_frames, STAGING_S * rate_hz, 11)
+    course = smooth_noise(rng, n_frames, STAGING_S * rate_hz, N_STAGINGS)
+    return compose_staging(course, rng.uniform(-0.16, 0.16))
+
+
+def compose_staging(course: NDArray, lamp: NDArray | float) -> Staging:
+    """How a face is filmed.
+
+    Args:
+        course: (frames, 11) of standard deviation 1: two columns each of place, shift and (after angle and size) turn,
+            then the three of the light.
+        lamp: where the lamp stands, left of the face (below 0) or right of it.
+    """
     light = np.column_stack([0.97 + 0.06 * course[:, 8], 0.07 * course[:, 9], 0.04 * course[:, 10]])
-    light[:, 1] += rng.uniform(-0.16, 0.16)  # where the lamp of this video stands
+    light[:, 1] += lamp
     return Staging(
         wander=np.clip(course[:, :2] * (7, 2.5), (-22, -7), (22, 7)),
         shift=0.015 * course[:, 2:4],

@@ -1,6 +1,7 @@
 """What the demo dataset consists of: its sizes, its videos and who appears in them."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -75,6 +76,17 @@ def get_size(name: str) -> DemoSize:
     if name not in SIZES:
         raise UsageError(f"Unknown demo size {name!r}. Choose one of: {', '.join(SIZES)}.")
     return SIZES[name]
+
+
+def check_place(root: Path) -> Path:
+    """Where a demo dataset is to be written; a UsageError if something is there already."""
+    root = Path(root)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise UsageError(
+            f"The demo needs a new or empty folder, but {root} already holds something:"
+            " choose another folder or delete this one."
+        )
+    return root
 
 
 def plan_films(size: str, seed: int = 0) -> tuple[Film, ...]:

@@ -13,14 +13,16 @@ CROP_PX = 112
 SCENE_WIDTH_PX, SCENE_HEIGHT_PX = 160, 128
 SUPERSAMPLING = 3  # shapes are drawn this many times larger, then averaged down
 TURN = 0.045  # how far a head turn moves a layer of depth 1, in half crop widths
-NOISE = 4.0  # standard deviation of the noise of a crop, in grey levels
+NOISE = 4.0  # standard deviation of the noise of a cheap camera, in grey levels
 MIN_OPACITY = 6  # of 255; fainter shapes are left out
 
 
 class SceneRenderer:
     """Draws the frames of one face in one video."""
 
-    def __init__(self, identity: Identity, latents: Latents, staging: Staging, rng: np.random.Generator) -> None:
+    def __init__(
+        self, identity: Identity, latents: Latents, staging: Staging, rng: np.random.Generator, noise: float = NOISE
+    ) -> None:
         """Prepare all frames.
 
         Args:
@@ -28,13 +30,14 @@ class SceneRenderer:
             latents: what the face shows.
             staging: how it is filmed.
             rng: source of the pixel noise.
+            noise: standard deviation of the noise of a crop, in grey levels.
         """
         self._staging = staging
         self._background = _as_fill((*mix(identity.background, (255, 255, 255), 0.1), 255))
         self._shapes = [self._to_pixels(layer) for layer in FaceShapes(identity, latents).layers]
         n_values = CROP_PX * CROP_PX * 3
         # One long strip of noise, read from a random place for every frame, costs far less than fresh noise.
-        self._noise = np.rint(NOISE * rng.standard_normal(8 * n_values, np.float32)).astype(np.int16)
+        self._noise = np.rint(noise * rng.standard_normal(8 * n_values, np.float32)).astype(np.int16)
         self._offsets = rng.integers(7 * n_values, size=latents.n_frames)
         x = np.linspace(-1, 1, SCENE_WIDTH_PX, dtype=np.float32)[None, :, None]
         y = np.linspace(-1, 1, SCENE_HEIGHT_PX, dtype=np.float32)[:, None, None]
@@ -62,7 +65,7 @@ class SceneRenderer:
             scene: what `scene(frame)` returned.
 
         Returns:
-            (112, 112, 3) uint8 RGB, with the noise of a cheap camera.
+            (112, 112, 3) uint8 RGB, with its noise.
         """
         left, top = np.rint(self._staging.wander[frame]).astype(int)
         left += (SCENE_WIDTH_PX - CROP_PX) // 2

@@ -1,30 +1,83 @@
-"""Temporal heads: features of a window in, outputs of each frame out.
+"""Temporal heads: features of a window in, outputs of each frame or of the window out.
 
-A head is an `nn.Module`: `forward(features, mask)` takes `{name: (batch, time, *shape)}` float and a mask
-(batch, time) bool of the frames that are there, and gives (batch, time, outputs). What stands at masked frames
-changes nothing.
+A head is an `nn.Module`: `forward(features, masks)` takes `{name: (batch, time, *shape)}` float and for each feature
+a mask (batch, time) bool of the frames that have it, and gives (batch, time, outputs), or (batch, outputs) if its
+`level` is `video`. What stands at masked frames changes nothing. Where its `inputs` are not None they are to be given
+the mean and standard deviation of the training rows.
+
+`linear`, `mlp` and `emma` look at each frame alone, `gru`, `tcn`, `encoder` and `transformer` also at its neighbours;
+`cross-attention` looks at the whole window. `ridge` and `logistic` are linear maps that scikit-learn solves.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+from abaw.train.heads.cross_attention import CrossAttentionConfig, CrossAttentionHead
+from abaw.train.heads.emma import EmmaConfig, EmmaHead
+from abaw.train.heads.encoder import EncoderConfig, EncoderHead
+from abaw.train.heads.gru import GruConfig, GruHead
 from abaw.train.heads.inputs import Head
 from abaw.train.heads.linear import LinearConfig, LinearHead
+from abaw.train.heads.mlp import MlpConfig, MlpHead
+from abaw.train.heads.probes import LogisticConfig, ProbeHead, RidgeConfig
+from abaw.train.heads.tcn import TcnConfig, TcnHead
 from abaw.train.heads.transformer import TransformerConfig, TransformerHead
 
-__all__ = ["HEADS", "Head", "HeadConfig", "LinearConfig", "TransformerConfig", "create_head"]
+__all__ = [
+    "HEADS",
+    "CrossAttentionConfig",
+    "EmmaConfig",
+    "EncoderConfig",
+    "GruConfig",
+    "Head",
+    "HeadConfig",
+    "LinearConfig",
+    "LogisticConfig",
+    "MlpConfig",
+    "RidgeConfig",
+    "TcnConfig",
+    "TransformerConfig",
+    "create_head",
+]
 
-HeadConfig = Annotated[TransformerConfig | LinearConfig, Field(discriminator="name")]
+HeadConfig = Annotated[
+    TransformerConfig
+    | LinearConfig
+    | MlpConfig
+    | GruConfig
+    | TcnConfig
+    | EncoderConfig
+    | EmmaConfig
+    | CrossAttentionConfig
+    | RidgeConfig
+    | LogisticConfig,
+    Field(discriminator="name"),
+]
 HEADS: dict[str, tuple[type[BaseModel], Callable[..., Head]]] = {
     "transformer": (TransformerConfig, TransformerHead),
     "linear": (LinearConfig, LinearHead),
+    "mlp": (MlpConfig, MlpHead),
+    "gru": (GruConfig, GruHead),
+    "tcn": (TcnConfig, TcnHead),
+    "encoder": (EncoderConfig, EncoderHead),
+    "emma": (EmmaConfig, EmmaHead),
+    "cross-attention": (CrossAttentionConfig, CrossAttentionHead),
+    "ridge": (RidgeConfig, ProbeHead),
+    "logistic": (LogisticConfig, ProbeHead),
 }
 
 
-def create_head(
-    config: TransformerConfig | LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int
-) -> Head:
-    """Build a head for features of the given shapes."""
-    return HEADS[config.name][1](config, shapes, n_outputs)
+def create_head(config: HeadConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> Head:
+    """Build a head.
+
+    Args:
+        shapes: of one frame of each feature, by name.
+        groups: how many outputs it has, as the sizes of groups that belong together: (1, 1) for valence and arousal,
+            (8,) for the logits of eight classes. A head with hidden layers at its end has them for each group.
+
+    Raises:
+        UsageError: the head does not fit these features or outputs.
+    """
+    return HEADS[config.name][1](config, shapes, groups)

@@ -1,39 +1,66 @@
 """What every head begins with: features flattened, standardised and joined."""
 
 from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+Tensors = Mapping[str, Tensor]
+
+
+def any_mask(masks: Tensors) -> Tensor:
+    """(batch, time) bool, True where a frame has at least one feature."""
+    return torch.stack(list(masks.values())).any(dim=0)
+
+
+def width_of(shape: tuple[int, ...]) -> int:
+    """Values in one frame of a feature."""
+    return int(torch.Size(shape).numel())
+
 
 class JoinFeatures(nn.Module):
-    """(batch, time, *shape) of each feature -> (batch, time, width), zero at masked frames.
+    """(batch, time, *shape) of each feature -> (batch, time, width); a feature that a frame lacks is zero there.
 
     Each value is standardised by the mean and standard deviation of the training rows, which are kept with the
-    head's weights.
+    head's weights: zero is the mean.
     """
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self.shapes = dict(shapes)
-        self.widths = {name: int(torch.Size(shape).numel()) for name, shape in shapes.items()}
+        self.widths = {name: width_of(shape) for name, shape in shapes.items()}
         self.width = sum(self.widths.values())
         self.register_buffer("mean", torch.zeros(self.width))
         self.register_buffer("scale", torch.ones(self.width))
 
-    def set_statistics(self, mean: Mapping[str, Tensor], std: Mapping[str, Tensor]) -> None:
+    def set_statistics(self, mean: Tensors, std: Tensors) -> None:
         """Take mean and standard deviation, (*shape) of each feature. A value that never varies is left out."""
-        self.mean = torch.cat([mean[name].flatten() for name in self.shapes]).float()
-        joined = torch.cat([std[name].flatten() for name in self.shapes]).float()
+        self.mean = torch.cat([mean[name].flatten() for name in self.widths]).float()
+        joined = torch.cat([std[name].flatten() for name in self.widths]).float()
         self.scale = torch.where(joined > 1e-6, 1 / joined.clamp(min=1e-6), 0.0)
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """Join the features of a batch."""
-        joined = torch.cat([features[name].flatten(2) for name in self.shapes], dim=-1)
-        return torch.where(mask[..., None], (joined - self.mean) * self.scale, 0.0)
+        joined = torch.cat([features[name].flatten(2) for name in self.widths], dim=-1)
+        counts = torch.cat([masks[name][..., None].expand(-1, -1, width) for name, width in self.widths.items()], -1)
+        return torch.where(counts, (joined - self.mean) * self.scale, 0.0)
 
 
 class Head(nn.Module):
-    """Base of the heads; all that they share is how they begin."""
+    """Base of the heads.
 
-    inputs: JoinFeatures
+    Attributes:
+        inputs: where the features are standardised; None for a head that takes them as they are.
+        level: `frame`, one output row for every frame, or `video`, one for the whole window.
+    """
+
+    level: ClassVar[Literal["frame", "video"]] = "frame"
+    inputs: JoinFeatures | None
+
+    # no default in the class: it would hide the module, which torch finds only where nothing else has its name
+    def __init__(self, inputs: JoinFeatures | None) -> None:
+        super().__init__()
+        self.inputs = inputs

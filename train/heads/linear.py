@@ -1,12 +1,12 @@
 """The simplest head: one linear map of each frame by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.train.heads.inputs import Head, JoinFeatures
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors
 
 
 class LinearConfig(BaseModel):
@@ -25,12 +25,13 @@ class LinearConfig(BaseModel):
 class LinearHead(Head):
     """Dropout and a linear map, frame by frame."""
 
-    def __init__(self, config: LinearConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int) -> None:
-        super().__init__()
-        self.inputs = JoinFeatures(shapes)
-        self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(self.inputs.width, n_outputs)
+    inputs: JoinFeatures
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    def __init__(self, config: LinearConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+        super().__init__(JoinFeatures(shapes))
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(self.inputs.width, sum(groups))
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
-        return self.output(self.dropout(self.inputs(features, mask)))
+        return self.output(self.dropout(self.inputs(features, masks)))

@@ -1,14 +1,14 @@
 """Temporal transformer with random frame masking (Min, Yang and Lim, CVPR workshops 2024)."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from abaw.train.heads.inputs import Head, JoinFeatures
+from abaw.train.heads.attention import hidden_keys, positions
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
 
 
 class TransformerConfig(BaseModel):
@@ -46,10 +46,12 @@ class TransformerHead(Head):
     without a single frame all of them attend to the mask token.
     """
 
-    def __init__(self, config: TransformerConfig, shapes: Mapping[str, tuple[int, ...]], n_outputs: int) -> None:
-        super().__init__()
+    inputs: JoinFeatures
+    mask_token: Tensor
+
+    def __init__(self, config: TransformerConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+        super().__init__(JoinFeatures(shapes))
         self.mask_ratio = config.mask_ratio
-        self.inputs = JoinFeatures(shapes)
         self.project = nn.Linear(self.inputs.width, config.dim)
         token = torch.zeros(config.dim)
         if config.mask_token == "learned":
@@ -63,23 +65,16 @@ class TransformerHead(Head):
             layer, config.layers, norm=nn.LayerNorm(config.dim), enable_nested_tensor=False
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(config.dim, n_outputs)
+        self.output = nn.Linear(config.dim, sum(groups))
 
-    def forward(self, features: Mapping[str, Tensor], mask: Tensor) -> Tensor:
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
-        shown = mask
         if self.training and self.mask_ratio > 0:
-            shown = mask & (torch.rand(mask.shape, device=mask.device) >= self.mask_ratio)
-        tokens = self.project(self.inputs(features, shown))
+            some = next(iter(masks.values()))
+            kept = torch.rand(some.shape, device=some.device) >= self.mask_ratio
+            masks = {name: mask & kept for name, mask in masks.items()}
+        shown = any_mask(masks)
+        tokens = self.project(self.inputs(features, masks))
         tokens = torch.where(shown[..., None], tokens, self.mask_token.to(tokens.dtype))
         tokens = self.dropout(tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device))
-        # softmax over no key at all would be NaN
-        hidden_keys = ~shown & shown.any(dim=1, keepdim=True)
-        return self.output(self.encoder(tokens, src_key_padding_mask=hidden_keys))
-
-
-def positions(length: int, dim: int, device: torch.device) -> Tensor:
-    """(length, dim) sine and cosine positions (Vaswani et al., 2017)."""
-    time = torch.arange(length, device=device)[:, None]
-    rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10_000.0) / dim))
-    return torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1).flatten(1)
+        return self.output(self.encoder(tokens, src_key_padding_mask=hidden_keys(shown)))

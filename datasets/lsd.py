@@ -1,0 +1,95 @@
+"""The layout of the challenge on learning from synthetic data: images by class, without a time axis.
+
+training_set_synthetic_images/<CLASS>/*.jpg     split train
+validation_set_real_images/<CLASS>/*.jpg        split val
+
+The images of a class in a split are one "video", such as `train-anger`: its rows are they in natural order of their
+names, and all have the class of their folder.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.datasets.dataset import Dataset, Remark, Stills
+from abaw.datasets.images import has_stills, list_stills
+from abaw.tasks import LSD, LSD_CLASSES
+
+TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
+SPLITS = {"train": TRAINING_FOLDER, "val": VALIDATION_FOLDER}
+MISSPELT = {"angrer": "Anger", "angere": "Anger"}  # in the official release
+CLASS_OF = {name.lower(): name for name in LSD_CLASSES} | MISSPELT  # by a folder's name in lower case
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """The labels of the images in one class folder. `path` is the folder."""
+
+    task: str
+    split: str
+    video: str
+    path: Path
+    class_index: int
+
+    def read(self) -> NDArray:
+        """(images, 1) int8, the class in every row."""
+        n_images = len(list_stills(self.path).names)
+        return np.full((n_images, 1), self.class_index, dtype=np.int8)
+
+
+def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
+    """The class folders under a root as videos; None if neither split is there.
+
+    Folders of an unknown class, and several of one class, are left out and told by an error among the remarks;
+    classes without an image by one that is no error.
+
+    Args:
+        root: the folder that holds those of the splits.
+        fps: kept for the other layouts of the root; images without a time axis do not need it.
+    """
+    if not any((root / folder).is_dir() for folder in SPLITS.values()):
+        return None
+    videos, labels, remarks = [], [], []
+    for split, folder in SPLITS.items():
+        by_class, unknown = _class_folders(root / folder)
+        remarks += unknown
+        for index, name in enumerate(LSD_CLASSES):
+            video, paths = f"{split}-{name.lower()}", by_class.get(name, [])
+            if len(paths) == 1 and has_stills(paths[0]):
+                videos.append(Stills(video, paths[0], None))
+                labels.append(ClassLabels(LSD.name, split, video, paths[0], index))
+            else:
+                remarks.append(_why_not(root / folder, video, name, paths))
+    return Dataset(root, tuple(videos), tuple(labels), fps, tuple(remarks))
+
+
+def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Remark]]:
+    """Folders by class, and an error for each of an unknown class; hidden ones are of other programs."""
+    by_class: dict[str, list[Path]] = {}
+    unknown = []
+    for path in _visible_folders(folder):
+        name = CLASS_OF.get(path.name.lower())
+        if name is not None:
+            by_class.setdefault(name, []).append(path)
+            continue
+        known = ", ".join(known.upper() for known in LSD_CLASSES)
+        sentence = f"{path} is no folder of a class. The classes are {known}; rename or remove it."
+        unknown.append(Remark(f"{folder.name}/{path.name}", sentence))
+    return by_class, unknown
+
+
+def _visible_folders(folder: Path) -> Iterator[Path]:
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    return (path for path in paths if path.is_dir() and not path.name.startswith("."))
+
+
+def _why_not(folder: Path, video: str, name: str, paths: list[Path]) -> Remark:
+    """What to say of a class that has no images, or several folders."""
+    if len(paths) < 2:
+        where = paths[0].name if paths else name.upper()
+        return Remark(video, f"no {'images in' if paths else 'folder'} {folder.name}/{where}", is_error=False)
+    names = " and ".join(path.name for path in paths)
+    return Remark(video, f"{folder} has {len(paths)} folders of the class {name}: {names}. Merge them into one.")

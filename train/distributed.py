@@ -1,0 +1,106 @@
+"""Several processes that train one model: started by torchrun, joined by gradients that are averaged.
+
+`torchrun --nproc-per-node N -m abaw train ...` sets RANK, WORLD_SIZE and LOCAL_RANK; without them there is one process
+and every function here does nothing. Each process draws the same windows and takes its share of every batch; a loss is
+computed from the outputs of all of them, so that measures which are no means over examples, such as the CCC, come out
+as in one process.
+"""
+
+import gc
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from abaw.train.windows import Windows, share
+
+
+def n_ranks() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0; process 0 is the one that writes and reports."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def launched() -> bool:
+    """True if torchrun started this process as one of several."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+@contextmanager
+def processes(device: torch.device) -> Iterator[None]:
+    """Join the other processes, if torchrun started this one.
+
+    The process group ends with the block: nothing that holds the model may live on outside of it.
+    """
+    if not launched():
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+        # DDP objects that outlive the group abort the process at its end
+        gc.collect()
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(device: torch.device) -> torch.device:
+    """The GPU of this process, if it is one of several on GPUs; else the device itself."""
+    if n_ranks() == 1 or device.type != "cuda":
+        return device
+    own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    torch.cuda.set_device(own)
+    return own
+
+
+def wrap(model: nn.Module, device: torch.device) -> nn.Module:
+    """The model with gradients that are averaged over the processes."""
+    if n_ranks() == 1:
+        return model
+    return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def own_share(windows: Windows) -> Windows:
+    """This process's part of a batch; the parts are of equal size, see `abaw.train.windows.share`."""
+    return share(windows, rank(), n_ranks())
+
+
+def gather(outputs: Tensor, n_windows: int, axis: int) -> Tensor:
+    """The outputs of all processes for a batch, (..., windows, ...) along `axis`; gradients reach this one's own."""
+    if n_ranks() == 1:
+        return outputs
+    found = [torch.empty_like(outputs) for _ in range(n_ranks())]
+    dist.all_gather(found, outputs.detach().contiguous())
+    found[rank()] = outputs
+    return torch.cat(found, dim=axis).narrow(axis, 0, n_windows)
+
+
+def add_up(values: Tensor, device: torch.device) -> None:
+    """Replace values on the host by their sum over all processes."""
+    if n_ranks() > 1:
+        moved = values.to(device)
+        dist.all_reduce(moved)
+        values.copy_(moved)
+
+
+def same_text(text: str) -> str:
+    """Process 0's text, in every process."""
+    if n_ranks() == 1:
+        return text
+    box = [text]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if n_ranks() > 1:
+        dist.barrier()

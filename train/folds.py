@@ -1,0 +1,101 @@
+"""Folds for cross-validation: videos that share people or surroundings stay together."""
+
+import re
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+
+from abaw.datasets.videos import SIDES
+from abaw.errors import UsageError
+
+_FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
+_NUMBERED = re.compile(r"(.+)_[0-9]+")
+_PIECE = re.compile(r"(.*[0-9]x[0-9]+)-[0-9]+")  # of a recording named after its resolution: 5-60-1920x1080-2
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold, counted from 1, of so many; its videos validate what is trained on the others'."""
+
+    number: int
+    of: int
+
+
+def parse_fold(text: str) -> Fold:
+    """The fold that `text` names, as `2/5` the second of five.
+
+    Raises:
+        UsageError: it is not of that form, there are fewer than two folds, or there is no such one.
+    """
+    match = _FOLD.fullmatch(text)
+    found = Fold(int(match[1]), int(match[2])) if match else Fold(0, 0)
+    if found.of < 2 or not 1 <= found.number <= found.of:
+        raise UsageError(
+            f"A fold is written NUMBER/FOLDS, as 2/5 for the second of five, from 1 on and of at least 2; found {text!r}."
+        )
+    return found
+
+
+def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
+    """Put each video into a fold, 1 to `n_folds`, so that folds have about as many frames.
+
+    The largest group of videos goes first, each into the fold with the fewest frames: no fold then has more frames
+    than another by more than the largest group. The result depends on names and numbers alone, not on their order.
+
+    Args:
+        videos: number of frames by video.
+
+    Raises:
+        UsageError: fewer than two folds, or fewer groups of videos than folds.
+    """
+    if n_folds < 2:
+        raise UsageError(f"Cross-validation needs at least 2 folds, found {n_folds}.")
+    groups = group_videos(videos.keys())
+    if len(groups) < n_folds:
+        raise UsageError(
+            f"{n_folds} folds need as many groups of videos, found {len(groups)} among {len(videos)} videos (those "
+            "of one recording stay together). Choose fewer folds."
+        )
+    n_frames = {name: sum(videos[video] for video in group) for name, group in groups.items()}
+    folds: dict[str, int] = {}
+    # frames, videos, number: a group without frames goes into an empty fold while there is one
+    loads = [(0, 0, number) for number in range(1, n_folds + 1)]
+    for name in sorted(groups, key=lambda name: (-n_frames[name], name)):
+        lightest = min(loads)
+        frames, n_videos, number = lightest
+        loads[loads.index(lightest)] = (frames + n_frames[name], n_videos + len(groups[name]), number)
+        folds |= dict.fromkeys(groups[name], number)
+    return {video: folds[video] for video in videos}
+
+
+def group_videos(videos: Set[str]) -> dict[str, list[str]]:
+    """Videos of one recording, sorted, under the name of the recording.
+
+    Two or more people in a recording are `<recording>_left` and `<recording>_right`, with or without a bare
+    `<recording>` beside them, or `<recording>_1`, `<recording>_2`; so are clips cut from it, as `video86_1` and
+    `video86_3` of Aff-Wild2, and pieces as `5-60-1920x1080-2`. A number after `_` is one within a
+    recording only where the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
+    recordings.
+    """
+    bare = {_without_side(video) for video in videos}
+    groups: dict[str, list[str]] = {}
+    for video in sorted(videos):
+        groups.setdefault(_recording(video, bare), []).append(video)
+    return groups
+
+
+def _recording(video: str, bare: Set[str]) -> str:
+    """The name of a video without the suffixes that tell apart what comes from one recording."""
+    name = _without_side(video)
+    if match := _PIECE.fullmatch(name):
+        return _recording(match[1], bare)
+    match = _NUMBERED.fullmatch(name)
+    if match and (match[1] in bare or any(character.isdigit() for character in match[1])):
+        return _recording(match[1], bare)
+    return name
+
+
+def _without_side(video: str) -> str:
+    for side in SIDES:
+        if video.endswith(side) and video != side:
+            return video.removesuffix(side)
+    return video

@@ -1,0 +1,115 @@
+"""Group emotion from sound and scene, the EmotiW 2023 winner (Augusma et al.)."""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.errors import UsageError
+from abaw.train.heads.attention import hidden_keys
+from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, width_of
+from abaw.train.heads.segments import average, middle
+
+Frames = Literal["middle", "all"]
+Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of those that are there
+
+
+class CrossAttentionConfig(BaseModel):
+    """Options of the fusion of sound and scene.
+
+    The published ones have windows of 75 frames and 5 segments, and so 5 (`middle`) or 75 (`all`) frames of each.
+
+    Attributes:
+        audio: the feature that is the sound; all others are the scene. Empty if there is no sound.
+        segments: steps in time that sound and scene are brought to.
+        audio_frames, video_frames: what the branch of each takes from a segment, its middle frame or all its frames;
+            what it makes of these is averaged over the segment.
+        pool: mean of the segments, or all of them side by side.
+        dropout: in the audio branch and of the attention.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cross-attention"] = "cross-attention"
+    audio: str = "spectrogram"
+    segments: int = Field(5, ge=1)
+    audio_frames: Frames = "middle"
+    video_frames: Frames = "all"
+    pool: Literal["mean", "flatten"] = "mean"
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class CrossAttentionHead(Head):
+    """Sound, scene, and the scene as the sound attends to it, side by side; one linear output for the window.
+
+    With sound or scene alone it is the linear output of that one. All features but spectrograms are standardised. A
+    scene that is not 1024 wide is projected to it. Segments without a frame are left out of the mean, and are zero
+    side by side.
+    """
+
+    level: ClassVar[Literal["frame", "video"]] = "video"
+
+    def __init__(
+        self, config: CrossAttentionConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]
+    ) -> None:
+        if config.audio and config.audio not in shapes:
+            raise UsageError(
+                f"Head 'cross-attention' takes its sound from the feature {config.audio!r} (head.audio), found "
+                f"{', '.join(shapes)}. Add that feature, name another, or none (--set head.audio=)."
+            )
+        joined = {name: shape for name, shape in shapes.items() if name != config.audio or not is_spectrogram(shape)}
+        super().__init__(JoinFeatures(joined) if joined else None)
+        self.config = config
+        self.audio = AudioBranch(shapes[config.audio], config.dropout) if config.audio else None
+        self.video = [name for name in shapes if name != config.audio]
+        width = sum(width_of(shapes[name]) for name in self.video)
+        self.project = nn.Linear(width, WIDTH) if width not in (0, WIDTH) else nn.Identity()
+        self.attention = None
+        if self.audio is not None and self.video:
+            self.attention = nn.MultiheadAttention(WIDTH, num_heads=1, dropout=config.dropout, batch_first=True)
+        n_parts = 1 if self.attention is None else 3
+        n_steps = config.segments if config.pool == "flatten" else 1
+        self.output = nn.Linear(n_parts * n_steps * WIDTH, sum(groups))
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """(batch, outputs)."""
+        if self.inputs is not None:
+            parts = self.inputs(features, masks).split(list(self.inputs.widths.values()), dim=-1)
+            features = {**features, **dict(zip(self.inputs.widths, parts, strict=True))}
+        steps: list[Steps] = []
+        if self.audio is not None:
+            steps.append(self._hear(self.audio, features[self.config.audio], masks[self.config.audio]))
+        if self.video:
+            scene = torch.cat([features[name] for name in self.video], dim=-1)
+            steps.append(self._look(scene, any_mask({name: masks[name] for name in self.video})))
+        if self.attention is not None:
+            steps.insert(1, _attend(self.attention, *steps))
+        return self.output(torch.cat([self._pool(*found) for found in steps], dim=-1).flatten(1))
+
+    def _hear(self, branch: AudioBranch, values: Tensor, mask: Tensor) -> Steps:
+        if self.config.audio_frames == "all":
+            return average(branch(values, mask), mask, self.config.segments)
+        values, mask = middle(values, mask, self.config.segments)
+        return branch(values, mask), mask
+
+    def _look(self, values: Tensor, mask: Tensor) -> Steps:
+        reduce = average if self.config.video_frames == "all" else middle
+        values, mask = reduce(values, mask, self.config.segments)
+        return self.project(values), mask
+
+    def _pool(self, values: Tensor, mask: Tensor) -> Tensor:
+        """(batch, segments, 1024) -> (batch, 1, 1024), or the same shape."""
+        values = values * mask[..., None]
+        if self.config.pool == "flatten":
+            return values
+        return values.sum(dim=1, keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
+
+
+def _attend(attention: nn.MultiheadAttention, audio: Steps, video: Steps) -> Steps:
+    """What each step of the sound finds in the scene; nothing where there is no sound, or no scene at all."""
+    (queries, heard), (keys, seen) = audio, video
+    found, _ = attention(queries, keys, keys, key_padding_mask=hidden_keys(seen), need_weights=False)
+    return found, heard & seen.any(dim=1, keepdim=True)

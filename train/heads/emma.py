@@ -1,0 +1,75 @@
+"""The heads of EMMA, a multi-task network of the 4th ABAW challenge (ICT-VIPL, 2022)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.errors import UsageError
+from abaw.train.heads.inputs import Head, Tensors, width_of
+
+N_VA = 2
+N_EXPRESSIONS = 8
+N_ACTION_UNITS = 12
+N_SCORES = N_EXPRESSIONS + N_ACTION_UNITS
+
+
+class EmmaConfig(BaseModel):
+    """Options of EMMA's heads.
+
+    Attributes:
+        vit: the feature that is the class token of an MAE ViT.
+        dan: the feature that is DAN's logits.
+        vit_hidden: width of the hidden layer between the class token and the expression and action unit logits.
+        va_hidden: width of the hidden layer between all logits and valence and arousal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["emma"] = "emma"
+    vit: str = Field("mae-cls", min_length=1)
+    dan: str = Field("dan", min_length=1)
+    vit_hidden: int = Field(512, ge=1)
+    va_hidden: int = Field(256, ge=1)
+
+
+class EmmaHead(Head):
+    """Expression and action unit logits from the ViT; from these and DAN's logits valence and arousal.
+
+    The outputs are valence, arousal, 8 expression logits and 12 action unit logits, of each frame by itself. The
+    features are taken as they are; one that a frame lacks is zero. Key names are those of EMMA's checkpoint.
+    """
+
+    def __init__(self, config: EmmaConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+        super().__init__(None)
+        if sum(groups) != N_VA + N_SCORES:
+            raise UsageError(
+                f"Head 'emma' is for task mtl, whose outputs are {N_VA + N_SCORES}; this task has {sum(groups)}. "
+                "Choose another head, or --task mtl."
+            )
+        if set(shapes) != {config.vit, config.dan}:
+            raise UsageError(
+                f"Head 'emma' takes the features {config.vit!r} (head.vit) and {config.dan!r} (head.dan), found "
+                f"{', '.join(shapes)}. Name the two that play these roles and no other."
+            )
+        self._vit, self._dan = config.vit, config.dan
+        self.head = nn.Sequential(
+            nn.Linear(width_of(shapes[config.vit]), config.vit_hidden),
+            nn.ReLU(),
+            nn.Linear(config.vit_hidden, N_SCORES),
+        )
+        self.va_head = nn.Sequential(
+            nn.Linear(width_of(shapes[config.dan]) + N_SCORES, config.va_hidden),
+            nn.ReLU(),
+            nn.Linear(config.va_hidden, N_VA),
+        )
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """(batch, time, 22)."""
+        vit, dan = (
+            torch.where(masks[name][..., None], features[name].flatten(2), 0.0) for name in (self._vit, self._dan)
+        )
+        scores = self.head(vit)
+        return torch.cat([self.va_head(torch.cat([dan, scores], dim=-1)), scores], dim=-1)

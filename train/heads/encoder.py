@@ -1,0 +1,118 @@
+"""The post-norm transformer encoder of Situ-RUCAIM3 (CVPR workshops 2022) and V-NAW (ABAW8, 2025)."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from abaw.train.heads.attention import hidden_keys, positions
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.options import Widths
+
+
+class EncoderConfig(BaseModel):
+    """Options of the encoder head; the defaults are those of Situ-RUCAIM3 but for `output_hidden`, there 256.
+
+    V-NAW has convs 512, heads 1 and dropout 0.6.
+
+    Attributes:
+        convs: widths of the 1x1 convolutions; the last one is the encoder's.
+        layers, heads, feedforward: sizes of the encoder.
+        dropout: inside the encoder and on its input.
+        output_hidden: width of the hidden layer, with batch normalisation, that each group of outputs has at the end;
+            0 for a linear output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["encoder"] = "encoder"
+    convs: Widths = Field((1024, 512), min_length=1)
+    layers: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(512, ge=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    output_hidden: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _width_fits(self) -> "EncoderConfig":
+        width = self.convs[-1]
+        if width % 2 or width % self.heads:
+            raise ValueError(
+                f"the last of head.convs ({width}) must be even and a multiple of head.heads ({self.heads})"
+            )
+        return self
+
+
+class EncoderHead(Head):
+    """1x1 convolutions, positions, post-norm transformer encoder, output.
+
+    No frame attends to one without any feature; such a frame still gets an output, from its neighbours.
+    """
+
+    inputs: JoinFeatures
+
+    def __init__(self, config: EncoderConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+        super().__init__(JoinFeatures(shapes))
+        widths = (self.inputs.width, *config.convs)
+        dim = widths[-1]
+        # a 1x1 convolution over time is a linear map of each frame
+        self.convs = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
+        layer = nn.TransformerEncoderLayer(dim, config.heads, config.feedforward, config.dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.outputs = nn.ModuleList(_Output(dim, config.output_hidden, n_outputs) for n_outputs in groups)
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """(batch, time, outputs)."""
+        shown = any_mask(masks)
+        tokens = self.convs(self.inputs(features, masks))
+        tokens = self.dropout(tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device))
+        tokens = self.encoder(tokens, src_key_padding_mask=hidden_keys(shown))
+        return torch.cat([output(tokens, shown) for output in self.outputs], dim=-1)
+
+
+class _Output(nn.Module):
+    """A group of outputs from the encoder's: a linear map, or two with batch normalisation between them."""
+
+    def __init__(self, dim: int, hidden: int, n_outputs: int) -> None:
+        super().__init__()
+        # the normalisation takes any bias away again
+        self.hidden = nn.Linear(dim, hidden, bias=False) if hidden else None
+        self.norm = FrameNorm(hidden) if hidden else None
+        self.last = nn.Linear(hidden or dim, n_outputs)
+
+    def forward(self, tokens: Tensor, shown: Tensor) -> Tensor:
+        """(batch, time, n_outputs)."""
+        if self.hidden is not None and self.norm is not None:
+            tokens = self.norm(self.hidden(tokens), shown)
+        return self.last(tokens)
+
+
+class FrameNorm(nn.BatchNorm1d):
+    """Batch normalisation over the frames of a batch, whose statistics come from the frames with a feature alone.
+
+    All frames are normalised by them. Where fewer than two frames have a feature a batch has no variance: these
+    batches are normalised by the running statistics, which they leave as they are.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def forward(self, values: Tensor, shown: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalise a batch.
+
+        Args:
+            values: (batch, time, width).
+            shown: (batch, time) bool.
+        """
+        rows = values[shown].float()
+        if not self.training or len(rows) < 2:
+            mean, variance = self.running_mean, self.running_var
+        else:
+            variance, mean = torch.var_mean(rows, dim=0, correction=0)
+            with torch.no_grad():
+                super().forward(rows)  # moves the running statistics
+        return (values - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias

@@ -1,0 +1,117 @@
+"""Losses on masked labels. Values that are not valid change nothing, and every loss is finite when none is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from abaw.errors import UsageError
+from abaw.tasks import Kind, Task
+from abaw.train.losses.binary import BceConfig, BceLoss, BinaryFocalLoss
+from abaw.train.losses.classes import CrossEntropyConfig, CrossEntropyLoss, FocalConfig, FocalLoss
+from abaw.train.losses.multi import EmmaConfig, EmmaLoss
+from abaw.train.losses.regression import CccBinsConfig, CccBinsLoss, CccConfig, CccLoss, expectation
+from abaw.train.losses.views import CotexConfig, CotexLoss, VNawConfig, VNawLoss
+
+__all__ = [
+    "LOSSES",
+    "BceConfig",
+    "CccBinsConfig",
+    "CccConfig",
+    "CotexConfig",
+    "CrossEntropyConfig",
+    "EmmaConfig",
+    "FocalConfig",
+    "Loss",
+    "LossConfig",
+    "LossEntry",
+    "VNawConfig",
+    "create_loss",
+    "expectation",
+    "n_bins",
+]
+
+LossConfig = Annotated[
+    CccConfig | CccBinsConfig | CrossEntropyConfig | FocalConfig | BceConfig | VNawConfig | CotexConfig | EmmaConfig,
+    Field(discriminator="name"),
+]
+
+
+class Loss(Protocol):
+    """What a model is trained to lower. It may hold weights, which `to` moves to a device."""
+
+    def __call__(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """A finite scalar, 0 if nothing is valid; the gradient is 0 at outputs whose labels are not valid.
+
+        Args:
+            outputs: (batch, time, outputs) or (batch, outputs) float; with several views of the same windows they
+                have an axis of views in front. Losses that know nothing of views take them as further examples.
+            labels: (batch, time, columns) or (batch, columns), any number where not valid, NaN too.
+            valid: bool, of the labels' shape.
+            progress: epochs finished over epochs, in [0, 1).
+        """
+        ...
+
+    def to(self, device: torch.device) -> "Loss":
+        """The loss on a device."""
+        ...
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """A loss in the table.
+
+    Attributes:
+        config: class of its options.
+        build: makes the loss of its config, the task, and labels and valid (rows, columns) of the training split.
+        kinds: of the tasks that it fits.
+        min_views: of the same windows that it wants at least.
+    """
+
+    config: type[BaseModel]
+    build: Callable[..., Loss]
+    kinds: tuple[Kind, ...]
+    min_views: int = 1
+
+
+def _focal(config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> Loss:
+    """Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017)."""
+    return (BinaryFocalLoss if task.kind == "binary" else FocalLoss)(config, task, labels, valid)
+
+
+LOSSES: dict[str, LossEntry] = {
+    "ccc": LossEntry(CccConfig, CccLoss, ("regression",)),
+    "ccc-bins": LossEntry(CccBinsConfig, CccBinsLoss, ("regression",)),
+    "cross-entropy": LossEntry(CrossEntropyConfig, CrossEntropyLoss, ("classes",)),
+    "focal": LossEntry(FocalConfig, _focal, ("classes", "binary")),
+    "v-naw": LossEntry(VNawConfig, VNawLoss, ("classes",)),
+    "cotex": LossEntry(CotexConfig, CotexLoss, ("classes",), min_views=2),
+    "bce": LossEntry(BceConfig, BceLoss, ("binary",)),
+    "emma": LossEntry(EmmaConfig, EmmaLoss, ("multi",)),
+}
+
+
+def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> Loss:
+    """Build a loss.
+
+    Args:
+        labels, valid: (rows, columns) of the training split, from which weights are taken.
+
+    Raises:
+        UsageError: the loss is for another kind of task, or its weights are for another number of classes.
+    """
+    entry = LOSSES[config.name]
+    if task.kind not in entry.kinds:
+        fitting = ", ".join(name for name, other in LOSSES.items() if task.kind in other.kinds)
+        raise UsageError(f"Loss {config.name!r} does not fit task {task.name!r}. Choose one of: {fitting}.")
+    return entry.build(config, task, labels, valid)
+
+
+def n_bins(config: LossConfig) -> int:
+    """Bin logits that a model gives for each label column beside its expectation; 0 if the loss wants none."""
+    return config.bins if isinstance(config, CccBinsConfig) else 0

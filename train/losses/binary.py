@@ -1,0 +1,70 @@
+"""The loss of tasks with several labels that are there or not, such as action units."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from abaw.tasks import Task
+from abaw.train.losses.classes import FocalConfig
+from abaw.train.losses.rows import as_rows
+from abaw.train.losses.weights import Weights, positive_weights
+
+
+class BceConfig(BaseModel):
+    """Options of `bce`.
+
+    Attributes:
+        weights: of the positive labels: inverse (negatives over positives in the training labels, between 1/50 and
+            50), equal, or one number for each column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["bce"] = "bce"
+    weights: Weights = "inverse"
+
+
+class BceLoss(nn.Module):
+    """Mean over all valid values of the binary cross-entropy, positive labels weighted."""
+
+    weights: Tensor
+
+    def __init__(self, config: BceConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self.register_buffer("weights", positive_weights(config.weights, task, labels, valid))
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        return binary_cross_entropies(outputs, labels, valid, self.weights).sum() / valid.sum().clamp(min=1)
+
+
+class BinaryFocalLoss(nn.Module):
+    """Binary cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017), mean over all valid values."""
+
+    weights: Tensor
+
+    def __init__(self, config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._gamma = config.gamma
+        self.register_buffer("weights", positive_weights(config.weights, task, labels, valid))
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        shown = torch.where(valid, outputs, 0) * torch.where(valid & (labels != 1), -1, 1)
+        # a power below 1 has no slope at 0
+        missed = torch.sigmoid(-shown).clamp(min=torch.finfo(shown.dtype).eps)
+        entropies = binary_cross_entropies(outputs, labels, valid, self.weights)
+        return (missed.pow(self._gamma) * entropies).sum() / valid.sum().clamp(min=1)
+
+
+def binary_cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+    """(rows, columns) cross-entropies of logits, those of positive labels times weights (columns,); 0 if not valid."""
+    outputs, labels = torch.where(valid, outputs, 0), torch.where(valid, labels, 0).to(outputs.dtype)
+    return -(weights * labels * F.logsigmoid(outputs) + (1 - labels) * F.logsigmoid(-outputs)) * valid

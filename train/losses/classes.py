@@ -1,0 +1,97 @@
+"""Losses of tasks with one class for each frame, such as expressions."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.tasks import Task
+from abaw.train.losses.rows import as_rows, weighted_mean
+from abaw.train.losses.weights import Weights, class_weights
+
+
+class CrossEntropyConfig(BaseModel):
+    """Options of `cross-entropy`.
+
+    Attributes:
+        weights: of the classes: equal, inverse to how often they occur in the training labels, or one number each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    weights: Weights = "equal"
+
+
+class FocalConfig(BaseModel):
+    """Options of `focal`.
+
+    Attributes:
+        gamma: how much what is right already is played down; 0 is the cross-entropy.
+        weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["focal"] = "focal"
+    gamma: float = Field(2.0, ge=0, allow_inf_nan=False)
+    weights: Weights = "equal"
+
+
+class CrossEntropyLoss(nn.Module):
+    """Cross-entropy, its mean over the valid frames weighted by their classes' weights."""
+
+    weights: Tensor
+
+    def __init__(
+        self, config: CrossEntropyConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        return weighted_mean(cross_entropies(outputs, labels, valid), row_weights(self.weights, labels, valid))
+
+
+class FocalLoss(nn.Module):
+    """Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017).
+
+    Its mean over the valid frames is weighted by their classes' weights.
+    """
+
+    weights: Tensor
+
+    def __init__(self, config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._gamma = config.gamma
+        self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        entropies = cross_entropies(outputs, labels, valid)
+        # 1 - p without cancellation; a power below 1 has no slope at 0
+        missed = (-torch.expm1(-entropies)).clamp(min=torch.finfo(entropies.dtype).eps)
+        return weighted_mean(missed.pow(self._gamma) * entropies, row_weights(self.weights, labels, valid))
+
+
+def classes_of(labels: Tensor, valid: Tensor) -> Tensor:
+    """(rows,) integer classes of labels (rows, 1); 0 where not valid."""
+    return torch.where(valid, labels, 0)[:, 0].long()
+
+
+def cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """(rows,) cross-entropy of logits (rows, classes) with labels (rows, 1); what it is where not valid is constant."""
+    chances = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
+    return -chances.gather(-1, classes_of(labels, valid)[:, None])[:, 0]
+
+
+def row_weights(weights: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    """(rows,) weight of each row's class; 0 where not valid."""
+    return weights[classes_of(labels, valid)] * valid[:, 0]

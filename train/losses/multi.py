@@ -1,0 +1,68 @@
+"""The loss of tasks that join several others."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.tasks import Task
+from abaw.train.losses.binary import binary_cross_entropies
+from abaw.train.losses.classes import cross_entropies
+from abaw.train.losses.regression import concordance_losses
+from abaw.train.losses.rows import as_rows, weighted_mean
+from abaw.train.losses.weights import Weights, positive_weights
+
+
+class EmmaConfig(BaseModel):
+    """Options of `emma`.
+
+    Attributes:
+        va, expr, au: factors of the parts with real numbers, with classes, and with binary labels.
+        positive_weights: of the positive binary labels, as the weights of `bce`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["emma"] = "emma"
+    va: float = Field(1.0, ge=0, allow_inf_nan=False)
+    expr: float = Field(1.0, ge=0, allow_inf_nan=False)
+    au: float = Field(1.0, ge=0, allow_inf_nan=False)
+    positive_weights: Weights = "inverse"
+
+
+class EmmaLoss(nn.Module):
+    """Sum of 1 - CCC of each real number, the cross-entropy of the classes and that of the binary labels (EMMA, 2022).
+
+    As in the authors' code, the CCC is the `unbiased` one; the cross-entropy is a mean over its valid frames; that of
+    the binary labels is summed over valid values and divided by the frames of the batch, valid or not.
+    """
+
+    def __init__(self, config: EmmaConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._config, self._task = config, task
+        for part, _, columns in task.each():
+            if part.kind == "binary":
+                given, option = config.positive_weights, "loss.positive_weights"
+                weights = positive_weights(given, part, labels[:, columns], valid[:, columns], option)
+                self.register_buffer(f"weights_{part.name}", weights)
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        losses = [
+            self._part(part, outputs[:, own], labels[:, columns], valid[:, columns])
+            for part, own, columns in self._task.each()
+        ]
+        return torch.stack(losses).sum()
+
+    def _part(self, part: Task, outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+        if part.kind == "regression":
+            return self._config.va * concordance_losses(outputs, labels, valid, "unbiased").sum()
+        if part.kind == "classes":
+            entropies = cross_entropies(outputs, labels, valid)
+            return self._config.expr * weighted_mean(entropies, valid[:, 0].to(entropies.dtype))
+        weights = self.get_buffer(f"weights_{part.name}")
+        return self._config.au * binary_cross_entropies(outputs, labels, valid, weights).sum() / len(outputs)

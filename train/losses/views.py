@@ -1,0 +1,141 @@
+"""Losses of tasks with classes that also ask several views of the same windows to agree."""
+
+import math
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from abaw.tasks import Task
+from abaw.train.losses.classes import cross_entropies, row_weights
+from abaw.train.losses.rows import as_rows, as_views, weighted_mean
+from abaw.train.losses.weights import Weights, class_weights
+
+
+class VNawConfig(BaseModel):
+    """Options of `v-naw`.
+
+    Attributes:
+        plain: factor of the cross-entropy.
+        weighted: factor of the cross-entropy weighted by noise.
+        consistency: factor of the divergence of the views.
+        decay: how fast the noise weights take their final form: their term e is 1 - exp(-decay * progress).
+        weights: of the classes, as for `cross-entropy`, in both cross-entropies.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["v-naw"] = "v-naw"
+    plain: float = Field(0.5, ge=0, allow_inf_nan=False)
+    weighted: float = Field(0.5, ge=0, allow_inf_nan=False)
+    consistency: float = Field(0.4, ge=0, allow_inf_nan=False)
+    decay: float = Field(15.0, ge=0, allow_inf_nan=False)
+    weights: Weights = "equal"
+
+
+class CotexConfig(BaseModel):
+    """Options of `cotex`.
+
+    Attributes:
+        consistency: factor of the divergence of the views.
+        unlabelled: ask for agreement on frames without a label too, as the published code does; a window's padding
+            has no label either, so this is for tasks of single images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cotex"] = "cotex"
+    consistency: float = Field(100.0, ge=0, allow_inf_nan=False)
+    unlabelled: bool = False
+
+
+class VNawLoss(nn.Module):
+    """Cross-entropy, once plain and once weighted by how noisy a label looks, and the views' divergence (V-NAW, 2025).
+
+    Both cross-entropies are of the first view alone, the others only have to agree with it. The recorded values fix
+    the weighted cross-entropy of the clip as it is and say nothing of the flipped one, whose labels the authors' code
+    leaves unused too. The noise weights are constants: no gradient goes through them, or a frame could lower its
+    loss by lowering its weight. The divergence is Jensen and Shannon's in nats, a mean over the valid frames.
+    """
+
+    weights: Tensor
+
+    def __init__(self, config: VNawConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._config = config
+        self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        config, views = self._config, as_views(outputs, labels)
+        first, labels, valid = as_rows(views[0], labels.flatten(0, -2), valid.flatten(0, -2))
+        entropies = cross_entropies(first, labels, valid)
+        noise = noise_weights(entropies.detach(), first.detach(), labels, valid, 1 - math.exp(-config.decay * progress))
+        by_class = row_weights(self.weights, labels, valid)
+        loss = weighted_mean((config.plain + config.weighted * noise) * entropies, by_class)
+        if len(views) == 1:
+            return loss
+        apart = divergence(torch.where(valid, views, 0))
+        return loss + config.consistency * weighted_mean(apart, valid[:, 0].to(apart.dtype))
+
+
+class CotexLoss(nn.Module):
+    """Mean cross-entropy of the views, and their generalised Jensen-Shannon divergence (masked CoTEX, 2022).
+
+    The views are the outputs of models that are trained together. The divergence is a mean over frames and, as in
+    the authors' code, over classes: its factor is meant for that.
+    """
+
+    def __init__(self, config: CotexConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+        super().__init__()
+        self._config = config
+
+    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+        """Scalar; see `abaw.train.losses.Loss`."""
+        views = as_views(outputs, labels)
+        rows, row_labels, row_valid = as_rows(outputs, labels, valid)
+        entropy = weighted_mean(cross_entropies(rows, row_labels, row_valid), row_valid[:, 0].to(rows.dtype))
+        flat = valid.flatten(0, -2)
+        counted = torch.ones_like(flat) if self._config.unlabelled else flat
+        apart = divergence(torch.where(counted, views, 0)) / views.shape[-1]
+        return entropy + self._config.consistency * weighted_mean(apart, counted[:, 0].to(apart.dtype))
+
+
+def noise_weights(entropies: Tensor, outputs: Tensor, labels: Tensor, valid: Tensor, e: float) -> Tensor:
+    """(rows,) weights exp(-d' S^-1 d / 2) of V-NAW, in (0, 1]: low where a label looks wrong.
+
+    d is (p_gt, p_nn) - mu, the probabilities of the label and of the most probable other class. Where the label is
+    on top mu = (.50, .50), S = [[.75, -.50 e], [-.50 e, .75]]; otherwise mu = (.30, .15), S = [[.85, .80], [.80, .85]].
+
+    Args:
+        entropies: (rows,) -log(p_gt).
+        outputs: (rows, classes) logits.
+        labels, valid: (rows, 1).
+        e: from 0 at the first epoch towards 1.
+    """
+    chances = torch.where(valid, outputs, 0).softmax(dim=-1)
+    classes = torch.where(valid, labels, 0).long()
+    of_label, of_other = torch.exp(-entropies), chances.scatter(-1, classes, -1).amax(dim=-1)
+    on_top = _closeness(of_label - 0.50, of_other - 0.50, 0.75, -0.50 * e)
+    below = _closeness(of_label - 0.30, of_other - 0.15, 0.85, 0.80)
+    return torch.where(chances.gather(-1, classes)[:, 0] >= of_other, on_top, below)
+
+
+def _closeness(x: Tensor, y: Tensor, variance: float, covariance: float) -> Tensor:
+    """exp(-d' S^-1 d / 2) for d = (x, y) and S with the same variance twice."""
+    squared = variance * (x.square() + y.square()) - 2 * covariance * x * y
+    return torch.exp(-squared / 2 / (variance**2 - covariance**2))
+
+
+def divergence(views: Tensor) -> Tensor:
+    """(rows,) generalised Jensen-Shannon divergence, in nats, of logits (views, rows, classes); at most log(views).
+
+    The mean over views of the Kullback-Leibler divergence from the views' mean distribution (Lin, 1991).
+    """
+    chances = F.log_softmax(views, dim=-1)
+    mean = chances.logsumexp(dim=0) - math.log(len(views))
+    return (chances.exp() * (chances - mean)).sum(dim=-1).mean(dim=0)

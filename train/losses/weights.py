@@ -1,0 +1,88 @@
+"""Weights of classes and of positive labels: given, equal, or from how often each occurs in the training split."""
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BeforeValidator
+from torch import Tensor
+
+from abaw.errors import UsageError
+from abaw.tasks import Task
+
+RULES = ("equal", "inverse")
+HIGHEST = 50.0  # of a positive weight: an action unit that is rarer still would drown the others
+
+
+def _read(value: object) -> object:
+    """One message for all that is wrong, where a union would give one for each of its members."""
+    if isinstance(value, str) and value not in RULES:
+        value = value.split(",")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        try:
+            numbers = tuple(float(number) for number in value)
+        except (TypeError, ValueError):
+            numbers = ()
+        if any(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers):
+            return numbers
+    if value not in RULES:
+        raise ValueError("must be equal, inverse, or numbers of 0 and above with a comma between them")
+    return value
+
+
+Weights = Annotated[Literal["equal", "inverse"] | tuple[float, ...], BeforeValidator(_read)]
+
+
+def class_weights(
+    weights: Weights, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_], option: str = "loss.weights"
+) -> Tensor:
+    """(classes,) float32 weights for a `classes` task.
+
+    Args:
+        weights: `inverse` are the inverse frequencies of the valid labels, scaled to a mean of 1 over the classes
+            that occur; classes that never do get 0.
+        labels, valid: (rows, 1) of the training split.
+        option: what a user calls `weights`.
+
+    Raises:
+        UsageError: not one number for each class.
+    """
+    n_classes = len(task.outputs)
+    if weights == "inverse":
+        counts = np.bincount(labels[valid].astype(np.int64), minlength=n_classes)
+        shares = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
+        return torch.tensor(shares * (counts > 0).sum() / max(shares.sum(), 1e-12), dtype=torch.float32)
+    return _given(weights, n_classes, f"task {task.name} has {n_classes} classes", option)
+
+
+def positive_weights(
+    weights: Weights, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_], option: str = "loss.weights"
+) -> Tensor:
+    """(columns,) float32 weights of the positive labels of a `binary` task.
+
+    Args:
+        weights: `inverse` are the valid negative over the valid positive labels, between 1/50 and 50; a column
+            without a positive one gets 1.
+        labels, valid: (rows, columns) of the training split.
+        option: what a user calls `weights`.
+
+    Raises:
+        UsageError: not one number for each column.
+    """
+    n_columns = len(task.columns)
+    if weights == "inverse":
+        positives, negatives = ((labels == 1) & valid).sum(axis=0), ((labels == 0) & valid).sum(axis=0)
+        ratios = np.clip(negatives / np.maximum(positives, 1), 1 / HIGHEST, HIGHEST)
+        return torch.tensor(np.where(positives > 0, ratios, 1), dtype=torch.float32)
+    return _given(weights, n_columns, f"task {task.name} has {n_columns} columns", option)
+
+
+def _given(weights: Weights, n_wanted: int, why: str, option: str) -> Tensor:
+    if weights == "equal":
+        return torch.ones(n_wanted)
+    if len(weights) != n_wanted:
+        raise UsageError(f"{option} has {len(weights)} numbers, but {why}: give one for each, or say equal or inverse.")
+    return torch.tensor(weights, dtype=torch.float32)

@@ -1,0 +1,75 @@
+"""The model of a run: its head, or one for each view, and what stands between a head and its loss."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from abaw.errors import UsageError
+from abaw.tasks import Task
+from abaw.train.config import TrainConfig, name_of_view
+from abaw.train.heads import Head, create_head
+from abaw.train.heads.inputs import Tensors, any_mask
+from abaw.train.losses import expectation, n_bins
+
+
+class Model(nn.Module):
+    """Heads over one or several views of the same windows.
+
+    In training `forward(features, masks)` takes the features of every view (`F`, `F@hflip`) and gives (batch, time,
+    outputs), or with views (views, batch, time, outputs). In evaluation it takes the features as they are. For tasks
+    of whole videos there is no time axis. Outputs beyond the task's are for the loss.
+    """
+
+    def __init__(self, config: TrainConfig, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        super().__init__()
+        self._names, self._views = tuple(shapes), config.views
+        self._bins = n_bins(config.loss)
+        self._is_whole = task.level == "video"
+        groups = [(self._bins or 1,) * len(part.outputs) if part.kind == "regression" else (len(part.outputs),)
+                  for part, _, _ in task.each()]  # fmt: skip
+        sizes = tuple(size for group in groups for size in group)
+        n_heads = len(config.views) if config.co_train else 1
+        self.heads = nn.ModuleList(create_head(config.head, shapes, sizes) for _ in range(n_heads))
+        if self._head(0).level == "video" and not self._is_whole:
+            raise UsageError(
+                f"Head {config.head.name!r} gives one output for a whole video; task {task.name} wants frames."
+            )
+
+    def set_statistics(self, mean: Tensors, std: Tensors) -> None:
+        """Standardise the heads' inputs by mean and standard deviation of the training rows, (*shape) by feature."""
+        for number in range(len(self.heads)):
+            inputs = self._head(number).inputs
+            if inputs is not None:
+                inputs.set_statistics(mean, std)
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """Outputs of a batch; see the class."""
+        if self.training and self._views:
+            given = []
+            for number, view in enumerate(self._views):
+                names = {name: name_of_view(name, view) for name in self._names}
+                seen = {name: features[stored] for name, stored in names.items()}
+                own_masks = {name: masks[stored] for name, stored in names.items()}
+                given.append(self._outputs(number % len(self.heads), seen, own_masks))
+            return torch.stack(given)
+        total = self._outputs(0, features, masks)
+        for number in range(1, len(self.heads)):
+            total = total + self._outputs(number, features, masks)
+        return total / len(self.heads)
+
+    def _outputs(self, number: int, features: Tensors, masks: Tensors) -> Tensor:
+        head = self._head(number)
+        outputs = head(features, masks)
+        if self._bins:
+            logits = outputs.unflatten(-1, (-1, self._bins))
+            outputs = torch.cat([expectation(logits, self._bins), outputs], dim=-1)
+        if self._is_whole and head.level == "frame":
+            counted = any_mask(masks)[..., None].to(outputs.dtype)
+            outputs = (outputs * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return outputs
+
+    def _head(self, number: int) -> Head:
+        head = self.heads[number]
+        assert isinstance(head, Head)
+        return head

@@ -1,0 +1,124 @@
+"""What comes before training: which features and options, which videos, and a folder for the run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from abaw.errors import UsageError
+from abaw.store import FeatureStore
+from abaw.tasks import get_task
+from abaw.train.config import TrainConfig, make_config
+from abaw.train.losses import create_loss
+from abaw.train.model import Model
+from abaw.train.recipes import Recipe
+from abaw.train.runs import Run, create_run
+from abaw.train.table import Table, load_table, select_labels
+from abaw.train.windows import class_counts
+
+
+def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ...]:
+    """The features asked for, or the only one of the store.
+
+    Raises:
+        UsageError: one is not there, or none was named and the store has none or several.
+    """
+    for feature in features:
+        store.feature_attrs(feature)
+    if features:
+        return tuple(features)
+    known = store.features()
+    if len(known) != 1:
+        have = (
+            f"has {len(known)} features: {', '.join(known)}. Choose with --feature"
+            if known
+            else "has no features yet. Run `abaw extract`"
+        )
+        raise UsageError(f"{store.path} {have}.")
+    return tuple(known)
+
+
+def make_train_config(
+    store: FeatureStore,
+    task: str | None,
+    features: Sequence[str],
+    values: Mapping[str, Any],
+    settings: Sequence[str],
+    recipe: Recipe | None = None,
+) -> TrainConfig:
+    """A config on features of a store: the recipe's options, then `values`, then `key=value` settings.
+
+    Raises:
+        UsageError: options that do not fit, or features that the store does not have.
+    """
+    base = dict(recipe.values) if recipe else {}
+    if recipe and task not in (None, base["task"]):
+        raise UsageError(f"Recipe {recipe.name} is for task {base['task']}, not {task}. Leave out --task.")
+    base["task"] = task or base.get("task")
+    if base["task"] is None:
+        raise UsageError("Say what to train with --task (`abaw list tasks` shows them), or take a --recipe.")
+    get_task(base["task"])
+    if features or not recipe:
+        base["features"] = pick_features(store, features)
+    config = make_config({**base, **values}, settings)
+    missing = [name for name in config.training_features() if name not in store.features()]
+    if missing and recipe and not features:
+        commands = " and ".join(f"`{command}`" for command in recipe.extract)
+        raise UsageError(
+            f"Recipe {recipe.name} wants {', '.join(missing)}, which {store.path} does not have. Make them with "
+            f"{commands}, or name others with --feature."
+        )
+    for name in missing:
+        store.feature_attrs(name)  # its error says what to do
+    _check_fits(config, store)
+    return config
+
+
+def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
+    """Build head and loss once, so that what does not fit is said before anything is loaded or written."""
+    task = get_task(config.task)
+    Model(config, task, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
+    nothing = np.zeros((0, len(task.columns)), dtype=np.float32)
+    create_loss(config.loss, task, nothing, nothing.astype(np.bool_))
+
+
+def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None, stem: str = "") -> Run:
+    """Make the folder of a new run on the store's features; see `create_run`."""
+    made = {}
+    for feature in dict.fromkeys((*config.features, *config.training_features())):
+        attrs = store.feature_attrs(feature)
+        made[feature] = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
+    return create_run(runs, config, made, name, stem)
+
+
+def load_split(config: TrainConfig, store: FeatureStore, split: str) -> Table:
+    """The videos of a split, with the features that evaluation takes."""
+    task = get_task(config.task)
+    return load_table(store, task, select_labels(store, task, split, config.fold), config.features, config.missing)
+
+
+def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]:
+    """Training and validation videos of a config.
+
+    Raises:
+        UsageError: there are none, or a window is longer than every training video.
+    """
+    task = get_task(config.task)
+    labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
+    table = load_table(store, task, labels, config.training_features(), config.missing)
+    longest = int((table.starts[1:] - table.starts[:-1]).max())
+    if config.length > longest:
+        raise UsageError(
+            f"A window of {config.length} frames is longer than every training video; the longest has {longest}. "
+            f"Use --set window={longest} or fewer."
+        )
+    return table, load_split(config, store, "val")
+
+
+def notes_on(table: Table) -> list[str]:
+    """Sentences on what training labels lack: classes or units that never occur."""
+    never = [name for name, count in class_counts(table).items() if count == 0]
+    if not never:
+        return []
+    return [f"No training frame shows {', '.join(never)}: the head cannot learn it, and it counts as F1 0."]

@@ -1,0 +1,97 @@
+"""Scikit-learn probes: a linear map of each frame by itself, the baseline that every temporal head has to beat."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression, Ridge
+
+from abaw.tasks import Task
+from abaw.train.heads.linear import LinearHead
+from abaw.train.heads.probes import LogisticConfig, RidgeConfig
+from abaw.train.model import Model
+from abaw.train.table import Table
+
+NEVER = -30.0  # the logit of a class that the training labels do not have
+Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
+
+
+def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, table: Table, seed: int) -> None:
+    """Fit the linear head of a model in place on the labelled frames (or videos) of a table.
+
+    Its inputs are standardised as the head does it; frames that lack a feature have its mean there.
+    """
+    head = model.heads[0]
+    assert isinstance(head, LinearHead)
+    inputs, labels, valid = _examples(head, table, config.n_rows, seed)
+    solve = _ridge(config) if isinstance(config, RidgeConfig) else _logistic(config)
+    weight, bias = np.zeros(head.output.weight.shape), np.zeros(head.output.bias.shape)
+    if task.kind == "classes":
+        bias[:] = NEVER
+        counted = valid[:, 0]
+        given = labels[counted, 0].astype(np.int64)
+        classes = np.unique(given)
+        if len(classes) == 1:
+            bias[classes] = 0
+        elif len(classes) > 1:
+            found, offset = solve(inputs[counted], given)
+            # of two classes scikit-learn keeps one logit, their difference
+            weight[classes] = found if len(classes) > 2 else np.stack([-found[0] / 2, found[0] / 2])
+            bias[classes] = offset if len(classes) > 2 else np.array([-offset[0] / 2, offset[0] / 2])
+    else:
+        for column in range(labels.shape[1]):
+            counted = valid[:, column]
+            given = labels[counted, column]
+            if task.kind == "binary" and len(np.unique(given)) < 2:
+                bias[column] = -NEVER if given.any() else NEVER
+            elif len(given):
+                found, offset = solve(inputs[counted], given)
+                weight[column], bias[column] = found.ravel(), np.ravel(offset)[0]
+    with torch.no_grad():
+        head.output.weight.copy_(torch.from_numpy(weight))
+        head.output.bias.copy_(torch.from_numpy(bias))
+
+
+def _examples(head: LinearHead, table: Table, n_rows: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Standardised inputs, labels and valid flags of labelled frames; of whole videos, the mean over their frames."""
+    counted = table.valid.any(axis=1) & table.present()
+    if table.task.level == "video":
+        groups = [rows[counted[rows]] for rows in map(np.arange, table.starts[:-1], table.starts[1:])]
+        groups = [rows for rows in groups if len(rows)]
+        rows = np.array([group[0] for group in groups])
+        inputs = np.stack([_inputs(head, table, group).mean(axis=0) for group in groups])
+    else:
+        rows = np.flatnonzero(counted)
+        if len(rows) > n_rows:
+            rows = np.sort(np.random.default_rng(seed).choice(rows, n_rows, replace=False))
+        inputs = _inputs(head, table, rows)
+    return inputs, table.labels[rows], table.valid[rows]
+
+
+def _inputs(head: LinearHead, table: Table, rows: NDArray) -> NDArray[np.float32]:
+    features = {name: torch.from_numpy(values[rows]).float()[None] for name, values in table.values.items()}
+    masks = {name: torch.from_numpy(mask[rows])[None] for name, mask in table.masks.items()}
+    assert head.inputs is not None
+    return head.inputs(features, masks)[0].numpy()
+
+
+def _ridge(config: RidgeConfig) -> Solve:
+    def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
+        found = Ridge(alpha=config.alpha * len(inputs)).fit(inputs, labels)
+        return found.coef_, np.atleast_1d(found.intercept_)
+
+    return solve
+
+
+def _logistic(config: LogisticConfig) -> Solve:
+    def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
+        model = LogisticRegression(
+            C=config.inverse_penalty / len(inputs),
+            class_weight="balanced" if config.balanced else None,
+            max_iter=config.n_iterations,
+        )
+        found = model.fit(inputs, labels)
+        return found.coef_, found.intercept_
+
+    return solve

@@ -1,0 +1,222 @@
+"""Features and labels of a split in contiguous arrays: what training and evaluation index into."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from abaw.errors import StoreError, UsageError
+from abaw.store import FeatureStore, VideoFeature, VideoLabels
+from abaw.tasks import Task
+from abaw.train.folds import assign_folds, parse_fold
+
+SYNTHETIC = "synthetic"  # the split of made clips: mixed into training, never evaluated
+Missing = Literal["mask", "nearest"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Videos of a split, one after another in every array.
+
+    Attributes:
+        task: what the labels are of.
+        videos: names; video i has the rows `starts[i]` to `starts[i + 1]`.
+        starts: (videos + 1,) int64.
+        values: by feature, (rows, *shape) float16 or float32; zero where a frame lacks it.
+        masks: by feature, (rows,) bool, the frame has it by itself or, with `missing="nearest"`, from a neighbour.
+        has_any: (rows,) bool, the frame has at least one feature by itself.
+        has_crop: (rows,) bool, the frame has every visual feature by itself (every feature, if none is visual).
+        labels: (rows, columns) float32 as published, invalid values kept; a video's own label stands in all its rows.
+        valid: (rows, columns) bool, the label is annotated.
+        fps: (videos,) frames a second; 0 where the video has no feature.
+        synthetic: (videos,) bool, a made clip.
+    """
+
+    task: Task
+    videos: tuple[str, ...]
+    starts: NDArray[np.int64]
+    values: Mapping[str, NDArray]
+    masks: Mapping[str, NDArray[np.bool_]]
+    has_any: NDArray[np.bool_]
+    has_crop: NDArray[np.bool_]
+    labels: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    fps: NDArray[np.float64]
+    synthetic: NDArray[np.bool_]
+
+    def rows(self, video: int) -> slice:
+        """Rows of video number `video`."""
+        return slice(int(self.starts[video]), int(self.starts[video + 1]))
+
+    def present(self) -> NDArray[np.bool_]:
+        """(rows,) bool, at least one feature is in its mask."""
+        return np.logical_or.reduce(list(self.masks.values()))
+
+
+def select_labels(
+    store: FeatureStore, task: Task, split: str, fold: str = "", synthetic: bool = False
+) -> dict[str, VideoLabels]:
+    """Labels of the videos of a split.
+
+    Args:
+        fold: empty, or `K/N`: all labelled videos but the synthetic ones are dealt into N folds, of which number K is
+            the split `val`, and all others are `train`.
+        synthetic: add the videos of the synthetic split.
+
+    Raises:
+        UsageError: there are none; the message says what the store has.
+    """
+    labels = store.labels(task.name)
+    made = {video: found for video, found in labels.items() if found.split == SYNTHETIC}
+    if fold and split in ("train", "val"):
+        chosen = parse_fold(fold)
+        real = {video: found for video, found in labels.items() if video not in made}
+        folds = assign_folds({video: len(found.rows) for video, found in real.items()}, chosen.of)
+        found = {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
+    else:
+        found = {video: labels[video] for video in labels if labels[video].split == split}
+    if not found:
+        raise UsageError(_no_labels(store, task, split))
+    if synthetic and not made:
+        raise UsageError(
+            f"{store.path} has no synthetic {task.name} clips to mix in. Make some with `abaw synth` and run "
+            "`abaw extract` again, or leave out --set synthetic=..."
+        )
+    return found | made if synthetic else found
+
+
+def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
+    have = store.tasks()
+    if task.name not in have:
+        there = f"has labels of {', '.join(have)} only" if have else "has no labels at all"
+        return f"{store.path} {there}; {task.name} needs them. Put the label folders beside the crops and run `abaw extract` again."
+    splits = sorted({found.split for found in store.labels(task.name).values()})
+    return (
+        f"{store.path} has {task.name} labels of {', '.join(splits)} but none of {split!r}. Put the label files of that split "
+        "beside the crops and run `abaw extract` again, or choose another --split."
+    )
+
+
+def load_table(
+    store: FeatureStore,
+    task: Task,
+    labels: Mapping[str, VideoLabels],
+    features: Sequence[str],
+    missing: Missing = "mask",
+) -> Table:
+    """Load labelled videos with their features, each read once, checksums verified.
+
+    A video has as many rows as its labels or its features have, whichever are more; rows without the one are in no
+    mask, rows without the other not valid. Labelled videos without any feature are kept, with empty masks. Arrays
+    larger than half of the free memory are kept in an unnamed temporary file ($TMPDIR).
+
+    Raises:
+        UsageError: a feature that is not there, or no labelled video has any of them.
+        StoreError: a video is damaged, or holds a value that is not finite.
+    """
+    specs = {feature: store.feature_attrs(feature)["spec"] for feature in features}
+    known = {feature: store.videos(feature) for feature in features}
+    for feature in features:
+        if not any(video in known[feature] for video in labels):
+            raise UsageError(
+                f"None of the {len(labels)} videos with {task.name} labels has the feature {feature} in {store.path}. "
+                "Run `abaw extract` on the data folder that has their crops."
+            )
+    n_frames = {
+        video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]
+        for video in labels
+    }
+    # a video's one label row stands for as many frames as there are
+    n_labels = {video: 1 if task.level == "video" else len(found.rows) for video, found in labels.items()}
+    lengths = [max([n_labels[video], *n_frames[video]]) for video in labels]
+    wide = any(attrs["dtype"] == "float32" for feature in features for attrs in known[feature].values())
+    shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}
+    table = _empty_table(task, labels, lengths, shapes, np.dtype(np.float32 if wide else np.float16))
+    visual = [feature for feature in features if specs[feature].get("modality") != "audio"] or list(features)
+    for i, (video, found) in enumerate(labels.items()):
+        rows = table.rows(i)
+        count = rows.stop - rows.start if task.level == "video" else len(found.rows)
+        table.labels[rows][:count] = found.rows
+        table.valid[rows][:count] = task.valid(found.rows)
+        read = {feature: store.read(feature, video) for feature in features if video in known[feature]}
+        _place(table, i, read, visual, missing)
+    return table
+
+
+def _place(table: Table, video: int, read: Mapping[str, VideoFeature], visual: Sequence[str], missing: Missing) -> None:
+    """Put the features of a video into its rows."""
+    rows = table.rows(video)
+    table.has_crop[rows] = all(feature in read for feature in visual)
+    for feature, found in read.items():
+        n_frames = len(found.values)
+        _check_finite(found, feature, table.videos[video])
+        table.values[feature][rows][:n_frames] = found.values
+        has = np.zeros(rows.stop - rows.start, dtype=np.bool_)
+        has[:n_frames] = found.present
+        table.has_any[rows] |= has
+        if feature in visual:
+            table.has_crop[rows] &= has
+        if missing == "nearest" and has.any():
+            table.values[feature][rows] = table.values[feature][rows][nearest_present(has)]
+            has[:] = True
+        table.masks[feature][rows] = has
+        table.fps[video] = found.fps
+
+
+def _check_finite(found: VideoFeature, feature: str, video: str) -> None:
+    # numpy has no fast isfinite for float16, but the sum of a row is finite only if its values are
+    if not np.isfinite(found.values.reshape(len(found.values), -1).sum(axis=1, dtype=np.float64)).all():
+        frames = np.flatnonzero(~np.isfinite(found.values.reshape(len(found.values), -1)).all(axis=1)) + 1
+        raise StoreError(
+            f"Feature {feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
+            f"Make it again: delete features/{feature}/{video} in the store and run the same `abaw extract`."
+        )
+
+
+def nearest_present(present: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """For each row the nearest row that is present, the earlier one of two; (rows,) of which one at least is present."""
+    places = np.flatnonzero(present)
+    rows = np.arange(len(present))
+    after = np.searchsorted(places, rows).clip(max=len(places) - 1)
+    before = (after - 1).clip(min=0)
+    is_before = np.abs(rows - places[before]) <= np.abs(places[after] - rows)
+    return np.where(is_before, places[before], places[after])
+
+
+def _empty_table(
+    task: Task,
+    labels: Mapping[str, VideoLabels],
+    lengths: Sequence[int],
+    shapes: Mapping[str, tuple[int, ...]],
+    dtype: np.dtype,
+) -> Table:
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n_rows = int(starts[-1])
+    return Table(
+        task=task,
+        videos=tuple(labels),
+        starts=starts,
+        values={feature: allocate((n_rows, *shape), dtype) for feature, shape in shapes.items()},
+        masks={feature: np.zeros(n_rows, dtype=np.bool_) for feature in shapes},
+        has_any=np.zeros(n_rows, dtype=np.bool_),
+        has_crop=np.zeros(n_rows, dtype=np.bool_),
+        labels=np.tile(np.array(task.invalid_row, dtype=np.float32), (n_rows, 1)),
+        valid=np.zeros((n_rows, len(task.columns)), dtype=np.bool_),
+        fps=np.zeros(len(labels)),
+        synthetic=np.array([found.split == SYNTHETIC for found in labels.values()]),
+    )
+
+
+def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int | None = None) -> NDArray:
+    """Zeros in memory, or in an unnamed temporary file where they are larger than half of the free memory."""
+    n_bytes = int(np.prod(shape)) * dtype.itemsize
+    budget_bytes = psutil.virtual_memory().available // 2 if budget_bytes is None else budget_bytes
+    if n_bytes <= budget_bytes:
+        return np.zeros(shape, dtype=dtype)
+    # the file has no name: it goes with the process, however that ends
+    with tempfile.TemporaryFile() as file:
+        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
