@@ -1,0 +1,1 @@
+"""Features that people already have, into the store and out of it again."""

@@ -1,0 +1,135 @@
+"""Export: a feature of the store as one HDF5 file, or as a folder of NumPy arrays, for other programs."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, Protocol
+
+import h5py
+import numpy as np
+
+from abaw.errors import StoreError, UsageError
+from abaw.exchange.origin import FEATURE_FILE, Origin
+from abaw.exchange.rows import PRESENT, VALUES
+from abaw.reporting import Reporter, Silent
+from abaw.store import FeatureStore, VideoFeature
+
+Format = Literal["h5", "npy"]
+
+
+class Sink(Protocol):
+    """Takes the videos of an export."""
+
+    def put(self, video: str, found: VideoFeature) -> None:
+        """Write one video."""
+
+
+class Hdf5Sink:
+    """One file with a group per video: `values`, `present`, and `fps` as an attribute."""
+
+    def __init__(self, file: h5py.File) -> None:
+        self._file = file
+
+    def put(self, video: str, found: VideoFeature) -> None:
+        """Write one video."""
+        group = self._file.create_group(video)
+        group.create_dataset(VALUES, data=found.values)
+        group.create_dataset(PRESENT, data=found.present)
+        group.attrs["fps"] = found.fps
+
+
+class FolderSink:
+    """A folder with `<video>.npy`, `<video>.present.npy`, and the frame rates for `feature.json`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.fps: dict[str, float] = {}
+
+    def put(self, video: str, found: VideoFeature) -> None:
+        """Write one video."""
+        for file, values in ((f"{video}.npy", found.values), (f"{video}.{PRESENT}.npy", found.present)):
+            if (self._folder / file).exists():
+                raise UsageError(f"Two videos would be written into {file}. Export with --format h5.")
+            np.save(self._folder / file, values)
+        self.fps[video] = found.fps
+
+
+def export_feature(
+    store: FeatureStore, feature: str, out: Path, form: Format = "h5", reporter: Reporter | None = None
+) -> tuple[int, int]:
+    """Write every complete video of a feature to a new place; other videos are left out.
+
+    Args:
+        out: file or folder to make; it must not be there.
+        form: "h5" (one file, a group per video) or "npy" (a folder, two arrays per video).
+
+    Returns:
+        Numbers of videos and of frames.
+
+    Raises:
+        UsageError: something is at `out`, or the store has no such feature.
+        StoreError: the feature has no video, or one is damaged; then nothing is left at `out`.
+    """
+    reporter = reporter or Silent()
+    attrs, videos = store.feature_attrs(feature), store.videos(feature)
+    if not videos:
+        raise StoreError(f"Feature {feature!r} in {store.path} has no complete video. Extract or import it first.")
+    origin = Origin(attrs["spec"], attrs["weights_sha256"], attrs["fingerprint"])
+    sinks = {"h5": _hdf5_sink, "npy": _folder_sink}
+    n_frames = sum(int(video["n_frames"]) for video in videos.values())
+    with _new_place(out) as partial:
+        reporter.start("export", n_frames, "frames")
+        with sinks[form](partial, feature, origin) as sink:
+            for video in videos:
+                found = store.read(feature, video)
+                sink.put(video, found)
+                reporter.advance(len(found.values), video)
+        reporter.finish()
+    return len(videos), n_frames
+
+
+@contextmanager
+def _new_place(out: Path) -> Iterator[Path]:
+    """A partial name beside `out`, renamed to it if all went well and deleted if not."""
+    _check_free(out)
+    if not out.resolve().parent.is_dir():
+        raise UsageError(f"No folder {out.resolve().parent} to write {out.name} into. Make it first.")
+    partial = out.with_name(f"{out.name}.partial")
+    _delete(partial)  # of an export that was killed
+    try:
+        yield partial
+        _check_free(out)
+        partial.rename(out)
+    except BaseException:
+        _delete(partial)
+        raise
+
+
+def _check_free(out: Path) -> None:
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out} is there already and is not overwritten. Name another place with --out, or delete it.")
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _hdf5_sink(file: Path, feature: str, origin: Origin) -> Iterator[Sink]:
+    with h5py.File(file, "x") as opened:
+        opened.attrs.update({"feature": feature, **origin.as_texts()})
+        yield Hdf5Sink(opened)
+
+
+@contextmanager
+def _folder_sink(folder: Path, feature: str, origin: Origin) -> Iterator[Sink]:
+    folder.mkdir()
+    sink = FolderSink(folder)
+    yield sink
+    content = {"feature": feature, **origin.as_texts(), "fps": sink.fps}
+    (folder / FEATURE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,146 @@
+"""One `.npy` per frame, `<video>/00001.npy`, each of shape (D,) or (1, D): read by several threads."""
+
+import hashlib
+import io
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.errors import DataError
+from abaw.exchange.npy import Header, read_header
+from abaw.exchange.rows import MAX_VALUES, Rows, check_array, check_inside, check_numbers, step_of
+
+SUFFIX = ".npy"
+THREADS = 8  # opening a file is what takes long: 1 to 2.4 times as fast as one thread with files in the page cache
+FILES_AT_ONCE = 128  # that a thread takes
+MAX_FILE_BYTES = 8 * MAX_VALUES + 2**16
+MAX_HEADER_BYTES = 128  # of the files that np.save writes for small arrays; longer ones are read another way
+MAGIC_BYTES = 10  # magic string, version and length of the header
+
+
+@dataclass(frozen=True)
+class FrameFiles:
+    """A video as a folder of files named by frame number.
+
+    Attributes:
+        folder: where they lie.
+        root: the source; links inside the folder must not lead out of it.
+    """
+
+    folder: Path
+    root: Path
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.folder.name
+
+    def digest(self) -> str:
+        """A hash over names, sizes and times of the files."""
+        lines = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if _is_frame(entry):
+                    status = entry.stat()
+                    lines.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}")
+        return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+
+    @contextmanager
+    def open(self) -> Iterator[Rows]:
+        """Its rows."""
+        numbers, names = self._list()
+        place = str(self.folder)
+        check_numbers(numbers, int(numbers.max(initial=0)), place)
+        first = read_frame(f"{place}/{names[0]}")
+        check_array(Header((len(names), *first.shape), first.dtype, False), f"{place}/{names[0]}")
+
+        def blocks() -> Iterator[NDArray]:
+            step = step_of(first.shape, np.float32)
+            with ThreadPoolExecutor(THREADS) as pool:
+                for start in range(0, len(names), step):
+                    block = names[start : start + step]
+                    parts = [block[i : i + FILES_AT_ONCE] for i in range(0, len(block), FILES_AT_ONCE)]
+                    yield np.concatenate(list(pool.map(lambda part: self._read(part, first.shape), parts)))
+
+        yield Rows(numbers, int(numbers[-1]), first.shape, first.dtype, blocks)
+
+    def _list(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Frame numbers, ascending, and the file name of each."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if _is_frame(entry):
+                    if entry.is_symlink():
+                        check_inside(self.root, Path(entry.path))
+                    found.append((frame_number(entry.name.removesuffix(SUFFIX), entry.path), entry.name))
+        found.sort()
+        return np.array([number for number, _ in found], dtype=np.int64), tuple(name for _, name in found)
+
+    def _read(self, names: Sequence[str], shape: tuple[int, ...]) -> NDArray:
+        values = []
+        for name in names:
+            frame = read_frame(f"{self.folder}/{name}")
+            if frame.shape != shape or frame.dtype.kind not in "fiu":
+                raise DataError(
+                    f"{self.folder}/{name} has {frame.dtype} values of shape {frame.shape}, others have {shape}. "
+                    "Make them alike."
+                )
+            values.append(frame)
+        return np.stack(values)
+
+
+def frame_number(text: str, place: str) -> int:
+    """The frame number that a name or a cell of a table says.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise DataError(f"{place}: {text[:30]!r} is not a frame number from 1. Correct or delete it.")
+    return int(text)
+
+
+def _is_frame(entry: os.DirEntry) -> bool:
+    return entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
+
+
+def read_frame(file: str) -> NDArray:
+    """The values of one frame, without the leading 1 of (1, D).
+
+    Raises:
+        DataError: the file is no NumPy array, cut off, far too large, or holds pickled objects.
+    """
+    with open(file, "rb") as stream:
+        content = stream.read(MAX_FILE_BYTES)
+    n_header = MAGIC_BYTES + int.from_bytes(content[8:MAGIC_BYTES], "little")
+    if content[6:8] == b"\1\0" and n_header <= MAX_HEADER_BYTES:
+        header = _known_header(content[:n_header], file)
+    else:
+        stream_of_content = io.BytesIO(content)
+        header, n_header = read_header(stream_of_content, file), stream_of_content.tell()
+    n_bytes = int(np.prod(header.shape, dtype=np.float64)) * header.dtype.itemsize
+    if len(content) - n_header != n_bytes:
+        raise DataError(f"{file} is cut off, or has more than {MAX_VALUES:,} values. Copy it again.")
+    flat = np.frombuffer(content, header.dtype, offset=n_header)
+    values = flat.reshape(header.shape[::-1]).T if header.is_column_major else flat.reshape(header.shape)
+    return values[0] if len(header.shape) == 2 and header.shape[0] == 1 else values
+
+
+def _known_header(content: bytes, file: str) -> Header:
+    """Headers are all the same within a video: each is parsed once."""
+    try:
+        return _parse_header(content)
+    except DataError:
+        return read_header(io.BytesIO(content), file)  # to name the file
+
+
+@lru_cache(maxsize=64)
+def _parse_header(content: bytes) -> Header:
+    return read_header(io.BytesIO(content), "a header")

@@ -1,0 +1,121 @@
+"""HDF5: a file per video, or a group per video in one file. Links are not followed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from abaw.errors import DataError
+from abaw.exchange.rows import (
+    FRAMES,
+    PRESENT,
+    Rows,
+    check_array,
+    check_mark,
+    check_numbers,
+    frame_numbers,
+    kept_blocks,
+    pick_values,
+    stamp,
+    step_of,
+)
+
+SUFFIXES = (".h5", ".hdf5")
+CACHE_BYTES = 64 * 2**20  # so that a chunk of many frames is unpacked once, not once for every block
+MAX_FPS = 10_000
+
+
+@dataclass(frozen=True)
+class Hdf5Video:
+    """A video as the datasets `values` (frames, *shape) and, if they are there, `present` or `frames`.
+
+    Attributes:
+        group: that they lie in; empty for the file itself.
+    """
+
+    name: str
+    file: Path
+    group: str = ""
+
+    def digest(self) -> str:
+        """sha256 over its file."""
+        return stamp([self.file])
+
+    @contextmanager
+    def open(self) -> Iterator[Rows]:
+        """Its rows."""
+        with open_file(self.file) as opened:
+            group = opened[self.group] if self.group else opened
+            place = f"{self.file}/{self.group}".removesuffix("/")
+            datasets = own_datasets(group, place)
+            values = datasets[pick_values(datasets, place)]
+            check_array(values, place)
+            marks = {}
+            for what in (PRESENT, FRAMES):
+                if what in datasets:
+                    check_mark(datasets[what], len(values), what, place)
+                    marks[what] = np.asarray(datasets[what][...])
+            kept, numbers, n_frames = frame_numbers(len(values), marks.get(PRESENT), marks.get(FRAMES))
+            check_numbers(numbers, n_frames, place)
+            step = step_of(values.shape[1:], values.dtype)
+            blocks = kept_blocks(lambda start, stop: np.asarray(values[start:stop]), kept, step)
+            yield Rows(numbers, n_frames, values.shape[1:], values.dtype, blocks, _fps_of(group, place))
+
+
+def open_file(file: Path) -> h5py.File:
+    """Open a file for reading.
+
+    Raises:
+        DataError: it is no HDF5 file, or cut off.
+    """
+    try:
+        return h5py.File(file, "r", rdcc_nbytes=CACHE_BYTES)
+    except OSError as error:
+        raise DataError(f"{file} is not an HDF5 file, or cut off ({str(error)[:100]}). Copy it again.") from error
+
+
+def own_datasets(group: h5py.Group, place: str) -> dict[str, h5py.Dataset]:
+    """The datasets of a group.
+
+    Raises:
+        DataError: one of them is a link, or lies in another file.
+    """
+    found = {}
+    for name in group:
+        if not is_own(group, name):
+            raise DataError(f"{place}: {name!r} is a link, and links are not followed. Copy what it leads to.")
+        member = group[name]
+        if isinstance(member, h5py.Dataset):
+            if member.is_virtual or member.external:
+                raise DataError(f"{place}: the values of {name!r} lie in another file. Copy them into this one.")
+            found[name] = member
+    return found
+
+
+def is_own(group: h5py.Group, name: str) -> bool:
+    """True if a member lies in the group itself and is no link to elsewhere."""
+    return isinstance(group.get(name, getlink=True), h5py.HardLink)
+
+
+def _fps_of(group: h5py.Group, place: str) -> float | None:
+    if "fps" not in group.attrs:
+        return None
+    return checked_fps(group.attrs["fps"], place)
+
+
+def checked_fps(value: object, place: str) -> float:
+    """A frame rate that a file tells.
+
+    Raises:
+        DataError: it is none.
+    """
+    try:
+        fps = float(np.asarray(value).item())
+    except (TypeError, ValueError):
+        fps = 0.0
+    if not 0 < fps <= MAX_FPS:
+        raise DataError(f"{place} tells a frame rate of {value!r}. Correct `fps`, or leave it out and use --fps.")
+    return fps

@@ -1,0 +1,259 @@
+"""Import: features that people already have become a feature of the store, video by video.
+
+The fingerprint of an imported feature is over its name and shape: nobody can tell which network made the values, so
+the name is the user's word for it. What is in the files is not part of it, as videos may be added and replaced later;
+each video keeps a digest of its files. An export of `abaw` keeps the spec and the fingerprint that it had.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw import __version__
+from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.labels import find_labels
+from abaw.datasets.videos import find_video_files
+from abaw.errors import DISK_FULL, AbawError, DataError, StoreError
+from abaw.exchange.clocks import Clocks
+from abaw.exchange.layouts import Found, find_videos
+from abaw.exchange.origin import Origin
+from abaw.exchange.rows import Rows, SourceVideo
+from abaw.extract.plan import write_labels
+from abaw.extract.sink import Summary
+from abaw.extract.spec import BackboneSpec
+from abaw.reporting import Reporter, Silent
+from abaw.store import FeatureStore, check_name
+from abaw.writer import FLOAT16_MAX
+
+IMPORTED = "imported"
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What to import.
+
+    Attributes:
+        source: folder, or HDF5 file, in one of the known layouts.
+        store: the feature store; made if it is not there.
+        feature: name that the feature gets.
+        data: data folder, for video files (frame rates, numbers of frames) and labels.
+        fps: frames a second where neither a video file nor the source tells.
+        n_rows: of clips with several numbers of rows, which to take; the largest if it is None.
+    """
+
+    source: Path
+    store: Path
+    feature: str
+    data: Path | None = None
+    fps: float | None = None
+    n_rows: int | None = None
+
+
+def import_features(options: ImportOptions, reporter: Reporter | None = None) -> Summary:
+    """Write the features of a source into the store, and the labels of the data folder.
+
+    Videos that are complete and whose files did not change are skipped. Errors of one video end up in the summary.
+
+    Raises:
+        AbawError: nothing could be begun: no layout that is known, or the feature is another one in the store.
+    """
+    reporter = reporter or Silent()
+    check_name(options.feature, "feature")
+    if options.data is not None and not options.data.is_dir():
+        raise DataError(f"No data folder {options.data}. Name yours with --data, or leave it out.")
+    found = find_videos(options.source, options.n_rows)
+    if not found.videos and not found.failed:
+        raise DataError(f"{options.source} has no videos in it. Name another.")
+    clocks = Clocks(find_video_files(options.data) if options.data else {}, options.fps)
+    summary = Summary(failed=dict(found.failed))
+    shape = first_shape(found, summary)
+    if shape is None:
+        return summary
+    store = FeatureStore.create(options.store)
+    register(store, options.feature, found, shape)
+    if options.data is not None:
+        write_labels(labelled(options.data), store, summary)
+    pending, n_rows = plan(store, options.feature, found, clocks, summary)
+    reporter.start("import", n_rows, "frames")
+    work = Importer(store, options.feature, shape, clocks, summary, reporter, found.origin is not None)
+    for video, digest in pending:
+        work.take(video, digest)
+        if summary.stopped:
+            break
+    reporter.finish()
+    summary.warnings += clocks.warnings()
+    return summary
+
+
+def first_shape(found: Found, summary: Summary) -> tuple[int, ...] | None:
+    """Shape of a frame in the first video that can be opened; those before it have failed."""
+    for name, video in found.videos.items():
+        try:
+            with video.open() as rows:
+                return rows.shape
+        except Exception as error:
+            summary.failed[name] = sentence(error)
+    return None
+
+
+def register(store: FeatureStore, feature: str, found: Found, shape: tuple[int, ...]) -> None:
+    """Make the feature known to the store, or check that it is the one that is there.
+
+    Raises:
+        StoreError: the store has another feature of this name.
+    """
+    origin = found.origin or new_origin(feature, shape, found.modality)
+    if tuple(origin.spec["shape"]) != shape:
+        raise DataError(f"The source says that frames have the shape {origin.spec['shape']}; they have {shape}.")
+    if feature in store.features():
+        there = store.feature_attrs(feature)
+        if there["fingerprint"] != origin.fingerprint:
+            raise StoreError(
+                f"Feature {feature!r} in {store.path} is another one, of shape {there['spec']['shape']} with weights "
+                f"{there['spec']['weights']!r}; these have shape {list(shape)}. Choose another name with --feature, or "
+                f"delete {store.path}/features/{feature} to replace it."
+            )
+    store.add_feature(feature, dict(origin.spec), origin.weights_sha256, origin.fingerprint)
+
+
+def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
+    """Spec and fingerprint of a feature of which only the name and the shape are known."""
+    spec = BackboneSpec(feature, IMPORTED, "", modality, shape, "unknown", IMPORTED)
+    return Origin({**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}, None, spec.fingerprint(None))
+
+
+def labelled(data: Path) -> Dataset:
+    """The dataset with its labels; crops need not be there."""
+    try:
+        return open_dataset(data)
+    except DataError:
+        return Dataset(data, (), tuple(find_labels(data)), None)
+
+
+def plan(
+    store: FeatureStore, feature: str, found: Found, clocks: Clocks, summary: Summary
+) -> tuple[list[tuple[SourceVideo, str]], int]:
+    """The videos to import, each with the digest of what it comes from, and the number of their rows."""
+    complete = store.videos(feature)
+    pending, n_rows = [], 0
+    for name, video in found.videos.items():
+        if name in summary.failed:
+            continue
+        try:
+            digest = hashlib.sha256(f"{video.digest()} {clocks.stamp(name)}".encode()).hexdigest()
+            if complete.get(name, {}).get("source") == digest:
+                summary.skipped.append(name)
+                continue
+            with video.open() as rows:
+                n_rows += len(rows.numbers)
+            pending.append((video, digest))
+        except Exception as error:  # one video's trouble must not cost the others
+            summary.failed[name] = sentence(error)
+    return pending, n_rows
+
+
+@dataclass(frozen=True)
+class Importer:
+    """Writes videos into the store one after another; errors go into the summary."""
+
+    store: FeatureStore
+    feature: str
+    shape: tuple[int, ...]
+    clocks: Clocks
+    summary: Summary
+    reporter: Reporter
+    is_export: bool
+
+    def take(self, video: SourceVideo, digest: str) -> None:
+        """Write one video whole, or nothing of it."""
+        try:
+            with video.open() as rows:
+                if rows.shape != self.shape:
+                    raise DataError(
+                        f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
+                        f"{list(self.shape)}. Import it as a feature of its own"
+                    )
+                n_present = self._write(video.name, rows, digest)
+            self.summary.done.append(video.name)
+            self.summary.n_frames += n_present
+        except OSError as error:
+            self._discard(video.name)
+            if error.errno in DISK_FULL:
+                self.summary.stopped = (
+                    f"no space to write {video.name} into {self.store.path} ({error.strerror}); "
+                    "make room and run the same command again"
+                )
+            else:
+                self.summary.failed[video.name] = sentence(error)
+        except Exception as error:  # one video's trouble must not cost the others
+            self._discard(video.name)
+            self.summary.failed[video.name] = sentence(error)
+
+    def _write(self, name: str, rows: Rows, digest: str) -> int:
+        timing = self.clocks.timing(name, rows)
+        attrs = {"fps": timing.fps, "source": digest, "precision": rows.dtype.name}
+        writer = self.store.writer(self.feature, name, timing.n_frames, rows.numbers - 1, attrs)
+        lost: list[int] = []
+        for numbers, values in in_writing_order(rows, self.is_export):
+            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            writer.write(numbers[finite] - 1, values[finite] if not finite.all() else values)
+            for number in numbers[~finite].tolist():
+                writer.skip(number - 1)
+                lost.append(number)
+            self.reporter.advance(len(numbers), name)
+        if lost:
+            if len(lost) == len(rows.numbers):
+                raise DataError("not one of its frames has finite values")
+            self.summary.warnings.append(
+                f"{name}: {len(lost)} of {len(rows.numbers)} frames are left out, as they are not finite; the first is "
+                f"frame {min(lost)}"
+            )
+        writer.finish(allow_empty=True)
+        return len(rows.numbers) - len(lost)
+
+    def _discard(self, name: str) -> None:
+        """Delete what was written of a video that is not whole: the group's own file is written last."""
+        folder = Path(self.store.path) / "features" / self.feature / name
+        if folder.is_dir() and not (folder / "zarr.json").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def in_writing_order(rows: Rows, is_export: bool) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+    """Blocks of frame numbers and values, float16 or float32.
+
+    In an export a block with values that need float32 comes first, so that all of the video is float32 from the
+    beginning: then the import equals what was exported, bit by bit.
+    """
+    first = _first_wide_block(rows) if is_export and rows.dtype == np.float32 else None
+    if first is not None:
+        yield from (block for number, block in enumerate(_blocks(rows)) if number == first)
+    yield from (block for number, block in enumerate(_blocks(rows)) if number != first)
+
+
+def _first_wide_block(rows: Rows) -> int | None:
+    wide = (number for number, (_, values) in enumerate(_blocks(rows)) if (np.abs(values) > FLOAT16_MAX).any())
+    return next(wide, None)
+
+
+def _blocks(rows: Rows) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
+    start = 0
+    for values in rows.blocks():
+        numbers = rows.numbers[start : start + len(values)]
+        start += len(values)
+        if values.dtype != np.float16:
+            with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and is left out
+                values = values.astype(np.float32)
+        yield numbers, values
+
+
+def sentence(error: Exception) -> str:
+    """What went wrong, in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, AbawError) else f"it cannot be read ({text[:200]}). Copy it again."

@@ -1,0 +1,213 @@
+"""Which of the known layouts lies in a folder, and the videos in it. Only names and headers are read.
+
+a   <video>/00001.npy                      one file per frame
+b   <video>.npz, <video>.h5                one file per video; or one .h5 with a group per video
+c   features.npy and features.csv          one array, and a table with the video and frame of each row
+d   <video>.pt, <video>.mp4.img.<N>.pt     one tensor per video
+e   <video>.npy, <video>.present.npy       one array per video, as `abaw store export --format npy` writes it
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+
+from abaw.errors import AbawError, DataError, UsageError
+from abaw.exchange.frames import FrameFiles
+from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from abaw.exchange.hdf5 import Hdf5Video, checked_fps, is_own, open_file
+from abaw.exchange.index import find_indexed
+from abaw.exchange.npy import ArchiveFile, ArrayFile
+from abaw.exchange.origin import FEATURE_FILE, Origin, read_feature_file, read_origin
+from abaw.exchange.rows import PRESENT, SourceVideo, check_inside
+from abaw.exchange.tensors import SUFFIX as TENSOR_SUFFIX
+from abaw.exchange.tensors import TensorFile, tensor_file
+from abaw.store import check_name
+
+KNOWN = (
+    "<video>/00001.npy, <video>.npz, <video>.h5 (or one .h5 with a group per video), features.npy with features.csv, "
+    "<video>.npy, <video>.pt, or <video>.mp4.img.<N>.pt"
+)
+MASK = f".{PRESENT}"
+
+
+@dataclass
+class Found:
+    """What lies in a source.
+
+    Attributes:
+        videos: by name, in sorted order.
+        failed: video -> sentence, those that cannot be imported.
+        origin: of the feature, where the source is an export of `abaw`.
+        modality: "audio" where names say that these are spectrograms.
+    """
+
+    videos: dict[str, SourceVideo] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    origin: Origin | None = None
+    modality: str = "vision"
+
+    def add(self, video: SourceVideo) -> None:
+        """Take a video, unless its name cannot be one or was there before."""
+        try:
+            check_name(video.name, "video")
+            if video.name in self.videos or video.name in self.failed:
+                raise DataError("there is more than one of this name in the source; keep one")
+            self.videos[video.name] = video
+        except AbawError as error:
+            self.videos.pop(video.name, None)
+            self.failed[video.name] = str(error)
+
+
+def find_videos(source: Path, n_rows: int | None = None) -> Found:
+    """Find the layout of a source and its videos.
+
+    Args:
+        source: a folder, or an HDF5 file.
+        n_rows: of clips with several numbers of rows, which to take; the largest if it is None.
+
+    Raises:
+        DataError: nothing is there, or no layout that is known.
+        UsageError: several layouts, or several kinds of clips, lie in one folder.
+    """
+    if not source.exists():
+        raise DataError(f"No {source}. Name the folder, or the HDF5 file, that holds the features.")
+    root = source if source.is_dir() else source.parent
+    layout, paths = _tell_layout(source)
+    found = Found()
+    inside = [path for path in paths if _stays_inside(found, root, path)]
+    match layout:
+        case "one file per frame":
+            for path in inside:
+                found.add(FrameFiles(path, root))
+        case "one .npz or .h5 per video":
+            for path in inside:
+                if path.suffix in HDF5_SUFFIXES:
+                    _take_hdf5(found, path)
+                else:
+                    found.add(ArchiveFile(path.stem, path))
+        case "an array with a table":
+            for path in inside:
+                for video in find_indexed(path, check_inside(root, _table_of(path))):
+                    found.add(video)
+        case "one .npy per video":
+            _take_arrays(found, root, inside)
+        case "one .pt per video":
+            _take_tensors(found, inside, n_rows)
+    found.videos = dict(sorted(found.videos.items()))
+    return found
+
+
+def _tell_layout(source: Path) -> tuple[str, list[Path]]:
+    """The only layout that lies in a source, and its files or folders."""
+    if source.is_file():
+        paths = [source] if source.suffix in HDF5_SUFFIXES else []
+    else:
+        paths = sorted(path for path in source.iterdir() if not path.name.startswith("."))
+    arrays = [path for path in paths if path.suffix == ".npy" and not path.is_dir()]
+    layouts = {
+        "one file per frame": [path for path in paths if _has_frames(path)],
+        "one .npz or .h5 per video": [path for path in paths if path.suffix in (".npz", *HDF5_SUFFIXES)],
+        "an array with a table": [path for path in arrays if _table_of(path).is_file()],
+        "one .npy per video": [path for path in arrays if not _table_of(path).is_file()],
+        "one .pt per video": [path for path in paths if path.suffix == TENSOR_SUFFIX],
+    }
+    there = [layout for layout, files in layouts.items() if files]
+    if not there:
+        raise DataError(f"{source} has none of the known layouts: {KNOWN}. Bring it into one of them.")
+    if len(there) > 1:
+        raise UsageError(
+            f"{source} holds {' and '.join(there)}, and which is meant cannot be told. Move one into a folder of its own."
+        )
+    if there[0] == "one file per frame":  # folders without a file are videos that lack all frames
+        return there[0], [path for path in paths if path.is_dir()]
+    return there[0], layouts[there[0]]
+
+
+def _has_frames(path: Path) -> bool:
+    return path.is_dir() and any(child.suffix == ".npy" for child in path.iterdir())
+
+
+def _table_of(array: Path) -> Path:
+    return array.with_suffix(".csv")
+
+
+def _stays_inside(found: Found, root: Path, path: Path) -> bool:
+    """True unless a path is a link out of the source; then its video has failed."""
+    try:
+        check_inside(root, path)
+    except DataError as error:
+        found.failed[path.name if path.is_dir() else path.stem] = str(error)
+        return False
+    return True
+
+
+def _take_hdf5(found: Found, file: Path) -> None:
+    """A video of a file with datasets, or one of each group."""
+    try:
+        with open_file(file) as opened:
+            members = {name: is_own(opened, name) and isinstance(opened[name], h5py.Group) for name in opened}
+            if any(members.values()):
+                _take_origin(found, read_origin(dict(opened.attrs), str(file)), file)
+                for name, is_group in members.items():
+                    if is_group:
+                        found.add(Hdf5Video(name, file, name))
+                    else:
+                        found.failed[name] = f"{file}: {name!r} is a link, or lies beside groups. Make it a group."
+            else:
+                found.add(Hdf5Video(file.stem, file))
+    except DataError as error:
+        found.failed[file.stem] = str(error)
+
+
+def _take_origin(found: Found, origin: Origin | None, file: Path) -> None:
+    if origin and found.origin and origin.fingerprint != found.origin.fingerprint:
+        raise UsageError(f"{file.parent} holds exports of several features. Import them one by one.")
+    found.origin = origin or found.origin
+
+
+def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
+    """A video of each array that is not the mask of another."""
+    stems = {file.stem for file in files}
+    rates: dict[str, object] = {}
+    if (root / FEATURE_FILE).is_file():
+        found.origin, rates = read_feature_file(check_inside(root, root / FEATURE_FILE))
+    for file in files:
+        if file.stem.endswith(MASK) and file.stem.removesuffix(MASK) in stems:
+            continue
+        mask = file.with_suffix(f"{MASK}.npy")
+        if mask.stem in found.failed:  # a link out of the source
+            found.failed[file.stem] = found.failed.pop(mask.stem)
+            continue
+        try:
+            fps = checked_fps(rates[file.stem], str(root / FEATURE_FILE)) if file.stem in rates else None
+        except DataError as error:
+            found.failed[file.stem] = str(error)
+            continue
+        found.add(ArrayFile(file.stem, file, mask if mask.stem in stems else None, fps))
+
+
+def _take_tensors(found: Found, files: list[Path], n_rows: int | None) -> None:
+    """A video of each clip, with as many rows as were asked for."""
+    clips: dict[str, dict[int, TensorFile]] = {}
+    twice = []
+    kinds = set()
+    for clip in map(tensor_file, files):
+        kinds.add(clip.kind)
+        numbers = clips.setdefault(clip.name, {})
+        if clip.n_rows in numbers:
+            twice.append(clip)
+        numbers[clip.n_rows] = clip
+    if len(kinds) > 1:
+        shown = " and ".join(sorted(f".{kind}." if kind else "plain" for kind in kinds))
+        raise UsageError(f"{files[0].parent} holds {shown} tensors, which are features of their own. Keep one kind.")
+    found.modality = "audio" if kinds == {"spec"} else "vision"
+    for name, numbers in clips.items():
+        chosen = n_rows if n_rows and kinds != {""} else max(numbers)
+        if chosen in numbers:
+            found.add(numbers[chosen])
+        else:
+            have = ", ".join(map(str, sorted(numbers)))
+            found.failed[name] = f"there is no tensor of {chosen} rows, but of {have}; choose with --n-frames"
+    for clip in twice:
+        found.add(clip)

@@ -1,0 +1,187 @@
+"""NumPy's file format, read without pickle and from front to back; `.npz` and `.npy` with one video each."""
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.errors import DataError
+from abaw.exchange.rows import (
+    FRAMES,
+    PRESENT,
+    Rows,
+    check_array,
+    check_mark,
+    check_numbers,
+    frame_numbers,
+    kept_blocks,
+    pick_values,
+    stamp,
+    step_of,
+)
+
+HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+MAX_COLUMN_MAJOR_BYTES = 4 * 2**30  # in an archive these cannot be read row by row
+
+
+@dataclass(frozen=True)
+class Header:
+    """Shape and dtype of an array, and whether it lies column by column."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    is_column_major: bool
+
+
+def read_header(stream: IO[bytes], place: str) -> Header:
+    """Read what stands before the values of a `.npy` file.
+
+    Raises:
+        DataError: it is no such file, or it holds pickled objects.
+    """
+    try:
+        version = np.lib.format.read_magic(stream)
+        shape, is_column_major, dtype = HEADERS[version](stream)
+    except (ValueError, KeyError, EOFError) as error:
+        raise DataError(f"{place} is not a NumPy array, or cut off. Save it again with np.save.") from error
+    if dtype.hasobject:
+        raise DataError(f"{place} holds pickled objects, which are not read. Save it as float16.")
+    return Header(shape, dtype, is_column_major)
+
+
+def map_array(file: Path, place: str) -> NDArray:
+    """An array that stays on the disk until its values are asked for.
+
+    Raises:
+        DataError: it is no such file, cut off, or it holds pickled objects.
+    """
+    with file.open("rb") as stream:
+        read_header(stream, place)
+    try:
+        return np.lib.format.open_memmap(file, mode="r")
+    except ValueError as error:
+        raise DataError(f"{place} is cut off ({error}). Copy it again.") from error
+
+
+def read_rows(file: Path, rows: slice | NDArray) -> NDArray:
+    """Some rows of an array on the disk; what was mapped of the file does not stay in memory."""
+    return np.array(np.lib.format.open_memmap(file, mode="r")[rows])
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A video as `<video>.npy` (frames, *shape), and `<video>.present.npy` if there is a mask."""
+
+    name: str
+    file: Path
+    mask: Path | None = None
+    fps: float | None = None
+
+    def digest(self) -> str:
+        """sha256 over its files, and the frame rate that is told of it."""
+        return stamp([file for file in (self.file, self.mask) if file]) + f" {self.fps}"
+
+    @contextmanager
+    def open(self) -> Iterator[Rows]:
+        """Its rows."""
+        place = str(self.file)
+        values = map_array(self.file, place)
+        check_array(values, place)
+        present = None
+        if self.mask is not None:
+            present = map_array(self.mask, str(self.mask))
+            check_mark(present, len(values), PRESENT, str(self.mask))
+        kept, numbers, n_frames = frame_numbers(len(values), present, None)
+        shape, dtype = values.shape[1:], values.dtype
+        step = step_of(shape, dtype)
+        blocks = kept_blocks(lambda start, stop: read_rows(self.file, slice(start, stop)), kept, step)
+        check_numbers(numbers, n_frames, place)
+        yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps)
+
+
+@dataclass(frozen=True)
+class ArchiveFile:
+    """A video as `<video>.npz` with `values` (frames, *shape), and `present` or `frames` if they are there."""
+
+    name: str
+    file: Path
+
+    def digest(self) -> str:
+        """sha256 over its file."""
+        return stamp([self.file])
+
+    @contextmanager
+    def open(self) -> Iterator[Rows]:
+        """Its rows. An archive is never unpacked; it is read from front to back, some rows at a time."""
+        place = str(self.file)
+        try:
+            archive = zipfile.ZipFile(self.file)
+        except zipfile.BadZipFile as error:
+            raise DataError(f"{place} is not a .npz archive, or cut off. Save it again with np.savez.") from error
+        with archive:
+            names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
+            chosen = names[pick_values(names, place)]
+            with archive.open(chosen) as stream:
+                header = read_header(stream, place)
+            check_array(header, place)
+            marks = {
+                what: _read_mark(archive, names[what], header.shape[0], what, place)
+                for what in (PRESENT, FRAMES)
+                if what in names
+            }
+            kept, numbers, n_frames = frame_numbers(header.shape[0], marks.get(PRESENT), marks.get(FRAMES))
+            check_numbers(numbers, n_frames, place)
+
+            def blocks() -> Iterator[NDArray]:
+                start = 0
+                for block in _member_blocks(archive, chosen, place):
+                    chosen_rows = kept[start : start + len(block)]
+                    start += len(block)
+                    if chosen_rows.any():
+                        yield block[chosen_rows]
+
+            yield Rows(numbers, n_frames, header.shape[1:], header.dtype, blocks)
+
+
+def _read_mark(archive: zipfile.ZipFile, name: str, n_rows: int, what: str, place: str) -> NDArray:
+    with archive.open(name) as stream:
+        check_mark(read_header(stream, place), n_rows, what, place)
+    parts = list(_member_blocks(archive, name, place))
+    return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+
+def _member_blocks(archive: zipfile.ZipFile, name: str, place: str) -> Iterator[NDArray]:
+    """The rows of an array in an archive, in order."""
+    with archive.open(name) as stream:
+        header = read_header(stream, place)
+        if header.is_column_major and len(header.shape) > 1:
+            yield from _column_major(stream, header, place)
+            return
+        step = step_of(header.shape[1:], header.dtype)
+        for start in range(0, header.shape[0], step):
+            yield _take(stream, (min(step, header.shape[0] - start), *header.shape[1:]), header.dtype, place)
+
+
+def _column_major(stream: IO[bytes], header: Header, place: str) -> Iterator[NDArray]:
+    if int(np.prod(header.shape, dtype=np.float64)) * header.dtype.itemsize > MAX_COLUMN_MAJOR_BYTES:
+        raise DataError(f"{place} lies column by column and is large. Save it again through np.ascontiguousarray.")
+    whole = _take(stream, header.shape[::-1], header.dtype, place).T
+    step = step_of(header.shape[1:], header.dtype)
+    for start in range(0, header.shape[0], step):
+        yield whole[start : start + step]
+
+
+def _take(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, place: str) -> NDArray:
+    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    content = stream.read(wanted)
+    if len(content) < wanted:
+        raise DataError(f"{place} is cut off. Copy it again.")
+    return np.frombuffer(content, dtype=dtype).reshape(shape)

@@ -1,0 +1,78 @@
+"""What an export tells of the feature in it, so that its import is the same feature again."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abaw import __version__
+from abaw.errors import DataError
+
+FEATURE_FILE = "feature.json"  # beside the arrays of an export
+MAX_FILE_BYTES = 64 * 2**20
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a feature was made, as the store that it comes from had it.
+
+    Attributes:
+        spec: of the backbone, with at least `shape`, `dtype` and `weights`.
+        weights_sha256: of its weights.
+        fingerprint: equal if and only if features are comparable.
+    """
+
+    spec: Mapping[str, Any]
+    weights_sha256: str | None
+    fingerprint: str
+
+    def as_texts(self) -> dict[str, str]:
+        """As attributes of a file: `spec` as JSON."""
+        return {
+            "spec": json.dumps(dict(self.spec)),
+            "weights_sha256": self.weights_sha256 or "",
+            "fingerprint": self.fingerprint,
+            "abaw": __version__,
+        }
+
+
+def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
+    """What `Origin.as_texts` wrote; None where there is nothing of it.
+
+    Raises:
+        DataError: it is there and broken.
+    """
+    if not {"spec", "fingerprint"} <= set(texts):
+        return None
+    try:
+        spec, fingerprint = json.loads(texts["spec"]), str(texts["fingerprint"])
+        shape, dtype = spec["shape"], spec.get("dtype", "float16")
+        weights = str(texts.get("weights_sha256", "")) or None
+        sizes = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+        if not sizes or dtype not in DTYPES or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
+            raise ValueError
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise DataError(
+            f"{place} says what its feature is, but not as `abaw store export` writes it. Export it again."
+        ) from error
+    return Origin({"weights": "imported", **spec}, weights, fingerprint)
+
+
+def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any]]:
+    """What stands in an export's `feature.json`: the origin, and frames a second by video.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    try:
+        if file.stat().st_size > MAX_FILE_BYTES:
+            raise ValueError("it is far too large")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not isinstance(content.get("fps", {}), dict):
+            raise ValueError("it is not what an export writes")
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{file} cannot be read ({error}). Delete it, or export again.") from error
+    return read_origin(content, str(file)), content.get("fps", {})

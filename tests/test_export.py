@@ -1,0 +1,213 @@
+"""Export of features, and its import: nothing is lost, nothing is overwritten, nothing is left half written."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from abaw.errors import DataError, StoreError, UsageError
+from abaw.exchange.exporter import export_feature
+from abaw.exchange.importer import ImportOptions, import_features
+from abaw.reporting import Silent
+from abaw.store import FeatureStore
+
+FINGERPRINT = "0123456789abcdef" * 4
+FORMATS = ("h5", "npy")
+
+
+def make_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> FeatureStore:
+    """A store with the feature `f` of a backbone with very many class names."""
+    store = FeatureStore.create(path)
+    spec = {"shape": list(shape), "dtype": dtype, "weights": "file", "classes": [f"class {i}" for i in range(20_000)]}
+    store.add_feature("f", spec, "beef", FINGERPRINT)
+    return store
+
+
+def put(store: FeatureStore, video: str, values: np.ndarray, present: np.ndarray, fps: float, step: int = 7) -> None:
+    """Write a video in batches of `step` frames."""
+    rows = np.flatnonzero(present)
+    writer = store.writer("f", video, len(values), rows, {"fps": fps, "source": "digest"})
+    for start in range(0, len(rows), step):
+        part = rows[start : start + step]
+        writer.write(part, values[part])
+    writer.finish(allow_empty=True)
+
+
+def fill(store: FeatureStore, shape: tuple[int, ...] = (3,)) -> None:
+    """Videos with gaps, with none present, with odd names and rates, and with values beyond float16."""
+    rng = np.random.default_rng(0)
+    for number, (video, n) in enumerate((("a", 50), ("b c.d", 1), ("größe_left", 5000))):
+        values = rng.normal(size=(n, *shape)).astype(np.float32)
+        present = rng.random(n) < 0.8
+        present[-1] = number != 0  # the last frame of one is missing
+        put(store, video, values, present, (30000 / 1001, 17.0, 24.0)[number])
+    put(store, "silent", np.zeros((8, *shape), np.float32), np.zeros(8, bool), 25.0)
+    values = rng.normal(size=(9000, *shape)).astype(np.float32)
+    values[4999] = 1e5  # float32 begins with the batch of this frame, which begins in the middle of a block
+    put(store, "wide", values, np.ones(9000, bool), 60.0, step=4500)
+
+
+def assert_same(one: FeatureStore, other: FeatureStore, feature: str) -> None:
+    """Every video of `f` in the one is bit by bit that of `feature` in the other."""
+    assert list(one.videos("f")) == list(other.videos(feature))
+    for video in one.videos("f"):
+        mine, theirs = one.read("f", video), other.read(feature, video)
+        assert (mine.values.dtype, mine.fps) == (theirs.values.dtype, theirs.fps)
+        assert mine.values.tobytes() == theirs.values.tobytes()
+        assert mine.present.tobytes() == theirs.present.tobytes()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("shape", "dtype"), [((3,), "float16"), ((2, 4), "float16"), ((3,), "float32")])
+def test_import_of_an_export_is_the_same_feature(tmp_path, form, shape, dtype):
+    store = make_store(tmp_path / "one.zarr", shape, dtype)
+    fill(store, shape)
+    assert export_feature(store, "f", tmp_path / "out.h5", form) == (5, 14_059)
+    summary = import_features(ImportOptions(tmp_path / "out.h5", tmp_path / "two.zarr", "again"))
+    assert summary.ok and not summary.warnings
+    other = FeatureStore.open(tmp_path / "two.zarr")
+    assert_same(store, other, "again")
+    mine, theirs = store.feature_attrs("f"), other.feature_attrs("again")
+    assert [mine[key] for key in ("spec", "weights_sha256", "fingerprint")] == [
+        theirs[key] for key in ("spec", "weights_sha256", "fingerprint")
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_round_trip_of_the_demo(run_cli, tiny_store, tmp_path, form):
+    out, other = tmp_path / "hog", tmp_path / "other.zarr"
+    out = out.with_suffix(".h5") if form == "h5" else out
+    words = ("store", "export", "--feature", "hog", "--store", tiny_store, "--out", out, "--format", form)
+    result = run_cli(*words)
+    assert result.exit_code == 0 and "7 videos" in result.stdout
+    assert run_cli("store", "import", out, "--feature", "f", "--store", other).exit_code == 0
+    one, two = FeatureStore.open(tiny_store), FeatureStore.open(other)
+    for video in one.videos("hog"):
+        mine, theirs = one.read("hog", video), two.read("f", video)
+        np.testing.assert_array_equal(mine.values, theirs.values)
+        np.testing.assert_array_equal(mine.present, theirs.present)
+        assert mine.fps == theirs.fps
+    assert one.feature_attrs("hog")["fingerprint"] == two.feature_attrs("f")["fingerprint"]
+    again = run_cli(*words)
+    assert again.exit_code == 2
+    assert again.stderr.startswith("Error: ") and "is there already and is not overwritten" in again.stderr
+
+
+def test_layout_of_the_hdf5_file(tmp_path):
+    store = make_store(tmp_path / "one.zarr")
+    values, present = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([True, False, True, True])
+    put(store, "v", values, present, 25.0)
+    export_feature(store, "f", tmp_path / "out.h5")
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert json.loads(file.attrs["spec"])["shape"] == [3]
+        assert (file.attrs["fingerprint"], file.attrs["feature"]) == (FINGERPRINT, "f")
+        assert file["v"].attrs["fps"] == 25 and file["v/values"].dtype == np.float16
+        np.testing.assert_array_equal(file["v/present"][...], present)
+        np.testing.assert_array_equal(file["v/values"][...], values * present[:, None])
+
+
+def test_layout_of_the_folder(tmp_path):
+    store = make_store(tmp_path / "one.zarr")
+    values, present = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([True, False, True, True])
+    put(store, "v", values, present, 25.0)
+    export_feature(store, "f", tmp_path / "out", "npy")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["feature.json", "v.npy", "v.present.npy"]
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), values * present[:, None])
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.present.npy"), present)
+    assert json.loads((tmp_path / "out" / "feature.json").read_text())["fps"] == {"v": 25.0}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
+def test_nothing_is_overwritten(tmp_path, form, make):
+    store = make_store(tmp_path / "one.zarr")
+    fill(store)
+    make(tmp_path / "out")
+    with pytest.raises(UsageError, match=r"out is there already and is not overwritten. Name another place with --out"):
+        export_feature(store, "f", tmp_path / "out", form)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zarr", "out"]
+
+
+class Interrupting(Silent):
+    """Ctrl-C after the first video."""
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_nothing_is_left_of_an_export_that_did_not_finish(tmp_path, form):
+    store = make_store(tmp_path / "one.zarr")
+    fill(store)
+    (tmp_path / "out.partial").write_text("of an export that was killed")
+    with pytest.raises(KeyboardInterrupt):
+        export_feature(store, "f", tmp_path / "out", form, Interrupting())
+    assert [path.name for path in tmp_path.iterdir()] == ["one.zarr"]
+    shard = next((tmp_path / "one.zarr/features/f/wide/values/c").rglob("0"))
+    shard = shard if shard.is_file() else next(path for path in shard.rglob("*") if path.is_file())
+    shard.write_bytes(b"damaged")
+    with pytest.raises(StoreError, match="of video 'wide' is damaged"):
+        export_feature(store, "f", tmp_path / "out", form)
+    assert [path.name for path in tmp_path.iterdir()] == ["one.zarr"]
+
+
+def test_what_cannot_be_exported(tmp_path):
+    store = make_store(tmp_path / "one.zarr")
+    with pytest.raises(StoreError, match=r"Feature 'f' in .* has no complete video"):
+        export_feature(store, "f", tmp_path / "out")
+    put(store, "v", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
+    with pytest.raises(UsageError, match="No feature 'g' in"):
+        export_feature(store, "g", tmp_path / "out")
+    with pytest.raises(UsageError, match=r"No folder .*nowhere to write out into"):
+        export_feature(store, "f", tmp_path / "nowhere" / "out")
+    put(store, "v.present", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
+    with pytest.raises(UsageError, match=r"Two videos would be written into v\.present\.npy. Export with --format h5"):
+        export_feature(store, "f", tmp_path / "out", "npy")
+    assert export_feature(store, "f", tmp_path / "out", "h5") == (2, 4)
+
+
+def test_videos_that_are_cut_off_are_left_out_and_said(run_cli, tmp_path):
+    store = make_store(tmp_path / "one.zarr")
+    fill(store)
+    (tmp_path / "one.zarr/features/f/a/zarr.json").unlink()
+    result = run_cli("store", "export", "--feature", "f", "--store", store.path, "--out", tmp_path / "out.h5")
+    assert result.exit_code == 1
+    assert "4 videos" in result.stdout and "1 videos are cut off and were left out:\n  a" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "fingerprint"),
+    [
+        ("{", FINGERPRINT),
+        ("[]", FINGERPRINT),
+        ('{"shape": [-3]}', FINGERPRINT),
+        ('{"shape": [3], "dtype": "object"}', FINGERPRINT),
+        ('{"shape": [3]}', "../../x"),
+    ],
+)
+def test_an_export_that_was_tampered_with(tmp_path, spec, fingerprint):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["v/values"] = np.ones((2, 3), np.float16)
+        file.attrs.update({"spec": spec, "fingerprint": fingerprint})
+    summary = import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f"))
+    assert "not as `abaw store export` writes it" in summary.failed["in"] and not summary.done
+
+
+def test_another_shape_than_the_export_says(tmp_path):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["v/values"] = np.ones((2, 3), np.float16)
+        file.attrs.update({"spec": '{"shape": [4]}', "fingerprint": FINGERPRINT})
+    with pytest.raises(DataError, match=r"says that frames have the shape \[4\]; they have \(3,\)"):
+        import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f"))
+
+
+@pytest.mark.parametrize("fps", [0, -1, float("nan"), float("inf"), "fast"])
+def test_an_impossible_frame_rate(tmp_path, fps):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        file["v/values"] = np.ones((2, 3), np.float16)
+        file["v"].attrs["fps"] = fps
+        file["w/values"] = np.ones((2, 3), np.float16)
+    summary = import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f", fps=25))
+    assert summary.done == ["w"] and "tells a frame rate of" in summary.failed["v"]

@@ -1,0 +1,577 @@
+"""Import of features that people already have: every layout, what is refused, and going on after an interruption."""
+
+import json
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from abaw.errors import DataError, StoreError, UsageError
+from abaw.exchange.importer import ImportOptions, import_features
+from abaw.reporting import Silent
+from abaw.store import FeatureStore
+
+VA = "VA_Estimation_Challenge/Train_Set"
+N, WIDTH = 9, 4
+MISSING = (2, 5)  # frame numbers of video `a` that no layout has
+THERE = np.array([number not in MISSING for number in range(1, N + 1)])
+
+
+def draw(seed: int, n: int = N) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, WIDTH)).astype(np.float16)
+
+
+A, B = draw(1), draw(2)
+VIDEOS = {"a": (A, THERE), "b": (B, np.ones(N, dtype=bool))}
+
+
+def write_frames(source: Path) -> None:
+    for video, (values, present) in VIDEOS.items():
+        (source / video).mkdir(parents=True)
+        for row in np.flatnonzero(present):
+            # both forms: (1, D) and (D,)
+            np.save(source / video / f"{row + 1:05}.npy", values[row : row + 1] if row % 2 else values[row])
+
+
+def write_npz(source: Path) -> None:
+    source.mkdir()
+    np.savez(source / "a.npz", values=A, present=THERE)
+    np.savez_compressed(source / "b.npz", anything=np.asfortranarray(B))
+
+
+def write_npz_with_numbers(source: Path) -> None:
+    source.mkdir()
+    order = np.array([6, 0, 2, 8, 7, 3, 5])  # rows that are there, shuffled
+    np.savez(source / "a.npz", values=A[order], frames=order + 1)
+    np.savez(source / "b.npz", values=B)
+
+
+def write_h5(source: Path) -> None:
+    source.mkdir()
+    for video, (values, present) in VIDEOS.items():
+        with h5py.File(source / f"{video}.h5", "w") as file:
+            file["values"], file["present"] = values, present
+
+
+def write_h5_groups(source: Path) -> None:
+    source.mkdir()
+    with h5py.File(source / "all.hdf5", "w") as file:
+        for video, (values, present) in VIDEOS.items():
+            file[f"{video}/values"] = values[present]
+            file[f"{video}/frames"] = np.flatnonzero(present) + 1
+
+
+def write_table(source: Path, line: str = "{video},{frame}", header: str = "video,frame") -> None:
+    source.mkdir()
+    rows = [(video, row) for video, (_, present) in VIDEOS.items() for row in np.flatnonzero(present)]
+    np.random.default_rng(0).shuffle(rows)
+    rows = [(str(video), int(row)) for video, row in rows]
+    np.save(source / "features.npy", np.stack([VIDEOS[video][0][row] for video, row in rows]))
+    lines = [line.format(video=video, frame=row + 1) for video, row in rows]
+    (source / "features.csv").write_text("\n".join([header, *lines]) + "\n")
+
+
+def write_table_of_images(source: Path) -> None:
+    write_table(source, "7,{video}/{frame:05}.jpg", "id,image")
+
+
+def write_arrays(source: Path) -> None:
+    source.mkdir()
+    np.save(source / "a.npy", A)
+    np.save(source / "a.present.npy", THERE)
+    np.save(source / "b.npy", B)
+
+
+LAYOUTS = [
+    *(write_frames, write_npz, write_npz_with_numbers, write_h5, write_h5_groups),
+    *(write_table, write_table_of_images, write_arrays),
+]
+
+
+def run(source: Path, feature: str = "f", reporter: Silent | None = None, **options: object):
+    values = {"store": source.parent / "store.zarr", "fps": 25.0, **options}
+    return import_features(ImportOptions(source, feature=feature, **values), reporter)  # type: ignore[arg-type]
+
+
+def opened(source: Path) -> FeatureStore:
+    return FeatureStore.open(source.parent / "store.zarr")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+# layouts
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_every_layout_gives_the_same_feature(source, write):
+    write(source)
+    summary = run(source)
+    assert summary.ok and summary.done == ["a", "b"] and summary.n_frames == THERE.sum() + N
+    store = opened(source)
+    assert store.feature_attrs("f")["spec"]["shape"] == [WIDTH]
+    for video, (values, present) in VIDEOS.items():
+        found = store.read("f", video)
+        assert found.values.dtype == np.float16 and found.fps == 25
+        np.testing.assert_array_equal(found.present, present)
+        np.testing.assert_array_equal(found.values[present], values[present])
+        assert not found.values[~present].any()
+    assert run(source).skipped == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.from_numpy(A),
+        torch.from_numpy(A).bfloat16(),
+        torch.arange(N * WIDTH).reshape(N, WIDTH),
+        torch.rand(N, 2, 3),
+    ],
+    ids=["half", "bfloat16", "int", "deep"],
+)
+@pytest.mark.parametrize("is_old_form", [False, True])
+def test_tensors(source, tensor, is_old_form):
+    source.mkdir()
+    torch.save(tensor, source / "v.pt", _use_new_zipfile_serialization=not is_old_form)
+    assert run(source).ok
+    found = opened(source).read("f", "v")
+    np.testing.assert_array_equal(found.values, tensor.to(torch.float16).numpy())
+    assert found.present.all() and found.fps == 25
+
+
+def write_clips(source: Path, kind: str = "img") -> None:
+    source.mkdir()
+    for name in ("x.mp4", "y.synt"):
+        for n in (5, 15):
+            torch.save(torch.full((n, WIDTH), float(n)), source / f"{name}.{kind}.{n}.pt")
+
+
+def test_clips_take_the_largest_number_of_rows_or_the_one_asked_for(source):
+    write_clips(source)
+    assert run(source, "most").done == ["x", "y"]
+    assert run(source, "five", n_rows=5).done == ["x", "y"]
+    store = opened(source)
+    assert store.read("most", "x").values.shape == (15, WIDTH) and store.read("five", "y").values.shape == (5, WIDTH)
+    refused = run(source, "seven", n_rows=7)
+    assert refused.failed["x"] == "there is no tensor of 7 rows, but of 5, 15; choose with --n-frames"
+
+
+def test_clips_are_spread_over_their_duration(source):
+    write_clips(source)
+    summary = run(source, fps=None)
+    assert opened(source).read("f", "x").fps == 3  # 15 rows in 5 s
+    assert "2 videos, no video file: clips of 5 s assumed; say it with --fps" in summary.warnings
+
+
+def test_spectrograms_are_sound(source):
+    source.mkdir()
+    torch.save(torch.rand(3, 1, 128, 128), source / "x.mp4.spec.3.pt")
+    assert run(source).ok
+    spec = opened(source).feature_attrs("f")["spec"]
+    assert (spec["modality"], spec["shape"]) == ("audio", [1, 128, 128])
+
+
+def test_one_layout_at_a_time(source):
+    write_arrays(source)
+    np.savez(source / "c.npz", values=A)
+    with pytest.raises(UsageError, match=r"holds one \.npz or \.h5 per video and one \.npy per video, and which"):
+        run(source)
+    clips = source.parent / "clips"
+    write_clips(clips)
+    torch.save(torch.rand(2, 3), clips / "x.mp4.spec.2.pt")
+    with pytest.raises(UsageError, match=r"holds \.img\. and \.spec\. tensors"):
+        run(clips)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.write_text("no"), lambda path: None])
+def test_no_known_layout(source, make):
+    make(source)
+    with pytest.raises(
+        DataError, match=r"none of the known layouts: <video>/00001\.npy, <video>\.npz|No .*source\. Name"
+    ):
+        run(source)
+    assert not (source.parent / "store.zarr").exists()
+
+
+# values
+
+
+def test_values_that_need_float32_get_it(source):
+    source.mkdir()
+    values = np.array([[1.0, 2.0], [1e5, 0.1]], dtype=np.float64)
+    np.save(source / "v.npy", values)
+    assert run(source).ok
+    np.testing.assert_array_equal(opened(source).read("f", "v").values, values.astype(np.float32))
+
+
+def test_frames_that_are_not_finite_are_left_out_and_counted(source):
+    source.mkdir()
+    values = draw(3).astype(np.float64)
+    values[3, 1], values[5, 0], values[8, 3] = np.nan, -np.inf, 1e39  # the last one is beyond float32
+    np.savez(source / "v.npz", values=values)
+    np.savez(source / "w.npz", values=np.full((2, WIDTH), np.nan))
+    summary = run(source)
+    assert summary.failed == {"w": "not one of its frames has finite values"} and summary.n_frames == 6
+    (said,) = summary.warnings
+    assert said == "v: 3 of 9 frames are left out, as they are not finite; the first is frame 4"
+    found = opened(source).read("f", "v")
+    assert np.flatnonzero(~found.present).tolist() == [3, 5, 8]
+    assert opened(source).incomplete("f") == []
+
+
+# what is refused, one video at a time
+
+
+def npy(**arrays: np.ndarray):
+    return lambda source: [np.save(source / f"{name}.npy", array) for name, array in arrays.items()]
+
+
+def npz(**arrays: np.ndarray):
+    return lambda source: np.savez(source / "bad.npz", **arrays)
+
+
+def h5(**arrays: np.ndarray):
+    def write(source: Path) -> None:
+        with h5py.File(source / "bad.h5", "w") as file:
+            for name, array in arrays.items():
+                file[name] = array
+
+    return write
+
+
+def tensor(value: object):
+    return lambda source: torch.save(value, source / "bad.pt")
+
+
+REFUSED = {
+    "pickled array": (npy(bad=np.array([{}, {}])), "holds pickled objects, which are not read"),
+    "pickled archive": (npz(values=np.array([[None]])), "holds pickled objects, which are not read"),
+    "a bare pickle": (lambda s: (s / "bad.npy").write_bytes(pickle.dumps([1])), "is not a NumPy array, or cut off"),
+    "text": (npy(bad=np.array([["x", "y"]])), "holds values of type <U1; features are numbers"),
+    "flat": (npy(bad=np.ones(5)), r"should hold an array \(frames, values\)"),
+    "no width": (npz(values=np.ones((5, 0))), "with 1 to 1,000,000 values of each frame"),
+    "empty": (npz(values=np.ones((0, WIDTH))), "has no frames"),
+    "wide": (npy(bad=np.ones((3, WIDTH + 1))), r"its frames have the shape \[5\], feature 'f' has \[4\]"),
+    "which array": (npz(x=A, y=A), "should have an array `values`, or only one; found x, y"),
+    "twice": (npz(values=A[:3], frames=np.array([1, 7, 7])), "has frame 7 more than once"),
+    "frame 0": (npz(values=A[:2], frames=np.array([0, 1])), "has a frame number 0; frames are numbered from 1"),
+    "negative": (h5(values=A[:2], frames=np.array([-3, 1])), "has a frame number -3"),
+    "absurd": (h5(values=A[:2], frames=np.array([1, 10_000_001])), "has a frame number 10000001; more than 10,000,000"),
+    "numbers for other rows": (npz(values=A, frames=np.arange(3)), "`frames` should be 9 frame numbers"),
+    "fractions": (npz(values=A, frames=np.ones(N)), "`frames` should be 9 frame numbers.*found float64"),
+    "mask of text": (h5(values=A, present=[b"x"] * N), "`present` should be 9 truth values"),
+    "no dataset": (h5(), "should have an array `values`, or only one; found none"),
+    "no HDF5": (
+        lambda s: (s / "bad.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 50),
+        "is not an HDF5 file, or cut off",
+    ),
+    "no archive": (lambda s: (s / "bad.npz").write_bytes(b"PK\3\4 no"), r"is not a \.npz archive, or cut off"),
+    "code": (tensor(np.random.default_rng()), "holds more than a tensor, which is not opened"),
+    "a dict": (tensor({"x": torch.ones(2, 2)}), "holds a dict, not a dense tensor"),
+    "complex": (tensor(torch.ones(2, 2, dtype=torch.complex64)), "holds values of type torch.complex64"),
+    "no tensor": (lambda s: (s / "bad.pt").write_bytes(b"nothing"), "bad.pt"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_bad_video_is_refused_in_a_sentence_and_the_others_go_on(source, case):
+    write, said = REFUSED[case]
+    source.mkdir()
+    write(source)
+    (bad,) = source.iterdir()
+    good = A[:, None].mean(1)
+    if bad.suffix == ".pt":
+        torch.save(torch.from_numpy(good), source / "a.pt")
+    elif bad.suffix == ".npy":
+        np.save(source / "a.npy", good)
+    else:
+        np.savez(source / "a.npz", values=good)
+    summary = run(source)
+    assert summary.done == ["a"] and list(summary.failed) == ["bad"] and not summary.ok
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(summary.failed["bad"])
+    assert "\n" not in summary.failed["bad"]
+    store = opened(source)
+    assert list(store.videos("f")) == ["a"] and store.incomplete("f") == []
+
+
+FRAME_FILES = {
+    "pickled": ("00009.npy", lambda: np.array([{}]), "holds pickled objects"),
+    "other width": ("00009.npy", lambda: np.ones(WIDTH + 1), r"has float64 values of shape \(5,\), others have \(4,\)"),
+    "frame 0": ("0.npy", lambda: A[0], "has a frame number 0"),
+    "twice": ("1.npy", lambda: A[0], "has frame 1 more than once"),
+    "absurd": ("10000001.npy", lambda: A[0], "has a frame number 10000001"),
+    "no number": ("-1.npy", lambda: A[0], "'-1' is not a frame number from 1"),
+}
+
+
+@pytest.mark.parametrize("case", FRAME_FILES)
+def test_a_bad_file_of_one_frame_costs_its_video(source, case):
+    name, make, said = FRAME_FILES[case]
+    write_frames(source)
+    np.save(source / "b" / name, make())
+    summary = run(source)
+    assert summary.done == ["a"] and list(summary.failed) == ["b"]
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(summary.failed["b"])
+    assert opened(source).incomplete("f") == []
+
+
+def test_a_file_that_is_cut_off(source):
+    write_frames(source)
+    file = source / "b" / "00009.npy"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "00009.npy is cut off" in run(source).failed["b"]
+    other = source.parent / "other"
+    write_npz(other)
+    content = bytearray((other / "a.npz").read_bytes())
+    start = content.find(A.tobytes())
+    content[start] ^= 1  # one bit: the archive has checksums
+    (other / "a.npz").write_bytes(content)
+    assert "CRC" in run(other, "g").failed["a"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ".hidden", "_x", "", "a\\b"])
+def test_names_that_would_escape(source, name):
+    write_table(source)
+    with (source / "features.csv").open("a") as stream:
+        stream.write(f'"{name}",1\n')
+    np.save(source / "features.npy", np.concatenate([np.load(source / "features.npy"), A[:1]]))
+    before = sorted(path.name for path in source.parent.iterdir())
+    summary = run(source)
+    assert summary.done == ["a", "b"] and list(summary.failed) == [name]
+    assert "cannot be the name of a video" in summary.failed[name]
+    assert sorted(path.name for path in source.parent.iterdir()) == [*before, "store.zarr"]
+
+
+@pytest.mark.parametrize("frame", ["0", "-1", "1.5", "", "10000001", "9" * 5000, "1"])
+def test_bad_frame_numbers_in_a_table_cost_their_video(source, frame):
+    write_table(source)
+    with (source / "features.csv").open("a") as stream:
+        stream.write(f"b,{frame}\n")
+    np.save(source / "features.npy", np.concatenate([np.load(source / "features.npy"), A[:1]]))
+    summary = run(source)
+    assert summary.done == ["a"] and list(summary.failed) == ["b"]
+    assert "frame" in summary.failed["b"] and len(summary.failed["b"]) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("video,frame\na,1\n", "has 1 rows after its header and features.npy has 16"),
+        ("name,number\na,1\n", "should have the columns `video` and `frame`, or `image`"),
+        ("video,frame\na\n", "line 2: a row of 1 cells"),
+        ("", "should have the columns"),
+    ],
+)
+def test_a_table_that_does_not_fit_costs_everything(source, text, said):
+    write_table(source)
+    (source / "features.csv").write_text(text)
+    with pytest.raises(DataError, match=said):
+        run(source)
+    assert not (source.parent / "store.zarr").exists()
+
+
+def test_links_that_lead_out(source):
+    outside = source.parent / "outside"
+    write_frames(outside)
+    write_frames(source)
+    (source / "folder").symlink_to(outside / "a")
+    (source / "frame").mkdir()
+    (source / "frame" / "00001.npy").symlink_to(outside / "a" / "00001.npy")
+    (source / "inside").symlink_to(source / "a")
+    summary = run(source)
+    assert summary.done == ["a", "b", "inside"] and sorted(summary.failed) == ["folder", "frame"]
+    assert all("is a link that leads out of" in said for said in summary.failed.values())
+
+
+def test_a_mask_that_leads_out_costs_its_video(source):
+    write_arrays(source)
+    (source / "a.present.npy").rename(source.parent / "mask.npy")
+    (source / "a.present.npy").symlink_to(source.parent / "mask.npy")
+    summary = run(source)
+    assert summary.done == ["b"] and "a.present.npy is a link that leads out of" in summary.failed["a"]
+
+
+def test_links_inside_hdf5_are_not_followed(source):
+    write_h5(source)
+    with h5py.File(source / "a.h5", "a") as file:
+        del file["present"]
+        file["present"] = h5py.ExternalLink("b.h5", "present")
+    with h5py.File(source / "c.h5", "w") as file:
+        file.create_dataset("values", (3, WIDTH), "f2", external=[(str(source / "b.h5"), 0, 3 * WIDTH * 2)])
+    with h5py.File(source / "d.h5", "w") as file:
+        layout = h5py.VirtualLayout((N, WIDTH), "f2")
+        layout[:] = h5py.VirtualSource(str(source / "b.h5"), "values", (N, WIDTH))
+        file.create_virtual_dataset("values", layout)
+    summary = run(source)
+    assert summary.done == ["b"] and sorted(summary.failed) == ["a", "c", "d"]
+    assert "'present' is a link, and links are not followed" in summary.failed["a"]
+    assert "lie in another file" in summary.failed["c"] and "lie in another file" in summary.failed["d"]
+
+
+def test_two_files_of_one_video(source):
+    write_npz(source)
+    with h5py.File(source / "a.h5", "w") as file:
+        file["values"] = A
+    summary = run(source)
+    assert summary.done == ["b"] and "more than one of this name" in summary.failed["a"]
+
+
+# the store
+
+
+def test_another_feature_of_the_name_is_kept(source, tiny_store):
+    write_arrays(source)
+    copy = source.parent / "store.zarr"
+    shutil.copytree(tiny_store, copy)
+    with pytest.raises(StoreError, match=r"Feature 'hog' in .* is another one, of shape \[1764\].*Choose another name"):
+        run(source, "hog")
+    assert run(source, "mine").ok
+    assert FeatureStore.open(copy).features() == ["hog", "mine"]
+
+
+def test_new_and_changed_videos_are_taken_and_the_others_skipped(source):
+    write_arrays(source)
+    run(source)
+    np.save(source / "b.npy", 2 * B)
+    np.save(source / "c.npy", A)
+    summary = run(source)
+    assert (summary.done, summary.skipped) == (["b", "c"], ["a"])
+    np.testing.assert_array_equal(opened(source).read("f", "b").values, 2 * B)
+
+
+class Interrupting(Silent):
+    """Ctrl-C when the second video has been written."""
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        if note == "b":
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_goes_on_after_ctrl_c(source, write):
+    write(source)
+    with pytest.raises(KeyboardInterrupt):
+        run(source, reporter=Interrupting())
+    assert list(opened(source).videos("f")) == ["a"]
+    summary = run(source)
+    assert (summary.done, summary.skipped) == (["b"], ["a"])
+
+
+def test_goes_on_after_a_kill(source, process_env):
+    source.mkdir()
+    values = np.random.default_rng(0).normal(size=(40_000, 16)).astype(np.float16)
+    for number in range(30):
+        np.save(source / f"v{number:02}.npy", values + np.float16(number))
+    store = source.parent / "store.zarr"
+    command = [sys.executable, "-m", "abaw", "store", "import", str(source), "--feature", "f", "--store", str(store)]
+    process = subprocess.Popen(command, env=process_env, cwd=source.parent, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (store / "features/f/v02/values").exists():
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    n_done = len(opened(source).videos("f"))
+    summary = run(source, fps=None)
+    assert 2 <= n_done < 30 and len(summary.skipped) == n_done and len(summary.done) == 30 - n_done
+    for number in range(30):
+        np.testing.assert_array_equal(opened(source).read("f", f"v{number:02}").values, values + np.float16(number))
+
+
+def test_a_video_longer_than_a_block(source):
+    source.mkdir()
+    values = draw(4, 10_000)
+    present = np.random.default_rng(5).random(10_000) < 0.7
+    np.savez(source / "v.npz", values=values, present=present)
+    np.savez(source / "w.npz", values=np.asfortranarray(values), present=present)
+    np.savez(source / "x.npz", values=values[present][::-1], frames=(np.flatnonzero(present) + 1)[::-1])
+    assert run(source).ok
+    for video in "vwx":
+        found = opened(source).read("f", video)
+        n_frames = 10_000 if video != "x" else int(np.flatnonzero(present)[-1]) + 1
+        np.testing.assert_array_equal(found.present, present[:n_frames])
+        np.testing.assert_array_equal(found.values[found.present], values[present])
+
+
+# data, labels, training
+
+
+def test_frame_rate_and_length_come_from_the_video_file(source, sample, tmp_path):
+    videos = next(sample.glob("**/single_face.*[!t]")).parent
+    file = next(path for path in videos.iterdir() if path.stem == "single_face")
+    (tmp_path / "data" / "videos").mkdir(parents=True)
+    shutil.copy(file, tmp_path / "data" / "videos" / file.name)
+    source.mkdir()
+    np.save(source / "single_face_left.npy", A)
+    np.save(source / "other.npy", A)
+    summary = run(source, data=tmp_path / "data", fps=None)
+    found = opened(source).read("f", "single_face_left")
+    import av
+
+    with av.open(str(file)) as container:
+        assert found.fps == float(container.streams.video[0].average_rate)
+        n_frames = sum(1 for _ in container.decode(video=0))
+    assert len(found.values) == n_frames and found.present.sum() == N
+    assert opened(source).read("f", "other").fps == 30
+    assert summary.warnings == ["1 videos, no video file: 30 fps assumed; say it with --fps"]
+
+
+def test_abaw_train_on_an_imported_feature(run_cli, source, make_labels, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(6)
+    source.mkdir()
+    for split, folder in (("train", VA), ("val", VA.replace("Train", "Validation"))):
+        for number in range(3):
+            values = rng.uniform(-1, 1, size=(60, 8)).astype(np.float32)
+            np.save(source / f"{split}{number}.npy", values)
+            lines = [f"{row[0]:.3f},{row[1]:.3f}" for row in values]
+            make_labels(tmp_path / "data", folder, f"{split}{number}", "valence,arousal", *lines)
+    result = run_cli("store", "import", source, "--feature", "mine", "--fps", "30")
+    assert result.exit_code == 0, result.stderr
+    assert "done 6, skipped 0, failed 0 (360 frames into store.zarr)" in result.stdout
+    words = [
+        "--task",
+        "va",
+        "--feature",
+        "mine",
+        "--head",
+        "linear",
+        "--set",
+        "epochs=1",
+        "--set",
+        "window=20",
+        "--device",
+        "cpu",
+    ]
+    trained = run_cli("train", *words)
+    assert trained.exit_code == 0, trained.stderr
+    config = json.loads(next(Path("runs").glob("*/config.json")).read_text())
+    assert FeatureStore.open("store.zarr").feature_attrs("mine")["fingerprint"] in json.dumps(config)
+
+
+def test_the_command_exits_with_1_if_a_video_failed(run_cli, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_arrays(source)
+    np.save(source / "bad.npy", np.array([{}]))
+    result = run_cli("store", "import", source, "--feature", "mine")
+    assert result.exit_code == 1
+    assert "done 2, skipped 0, failed 1" in result.stdout
+    assert "bad: " in result.stderr and "30 fps assumed" in result.stderr
+    for words, code, said in (
+        (["--feature", "../x"], 1, "cannot be the name of a feature"),
+        (["--feature", "x", "--data", "nowhere"], 1, "No data folder nowhere"),
+        (["--feature", "x", "--fps", "0"], 2, "--fps"),
+    ):
+        result = run_cli("store", "import", source, *words)
+        assert result.exit_code == code and said in result.stderr
+    assert not Path("x").exists()
