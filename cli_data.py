@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -66,9 +66,30 @@ def check(file: Path) -> None:
     console.say(f"Use it as `--backbone {fits[0][0]}:{file}`.")
 
 
+@click.command()
+@click.option("--faces", required=True, type=click.Path(path_type=Path),
+              help="Folder of face cut-outs: Positive/*.png, Neutral/*.png and Negative/*.png.")  # fmt: skip
+@click.option("--backgrounds", type=click.Path(path_type=Path),
+              help="Folder of background images.  [default: gradients are drawn]")  # fmt: skip
+@click.option("--out", default="data/synthetic", type=click.Path(path_type=Path), show_default=True,
+              help="Folder to make.")  # fmt: skip
+@click.option("--clips", "n_clips", required=True, type=click.IntRange(min=1), help="Clips of all classes together.")
+@click.option("--to", "kind", type=click.Choice(["mp4", "frames", "pt"]), default="mp4", show_default=True,
+              help="Video files, folders of JPEGs or tensors (frames, 3, 326, 326).")  # fmt: skip
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other clips.")
+def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: str, seed: int) -> None:
+    """Make synthetic group-emotion clips: faces of one class on a background. Run it again to go on."""
+    from abaw import console
+    from abaw.datasets.synth import SynthOptions, write_clips
+
+    with console.ConsoleReporter() as reporter:
+        made = write_clips(faces, backgrounds, out, n_clips, kind, SynthOptions(seed), reporter=reporter)
+    console.say(f"{out}: made {made.n_made} clips, {made.n_kept} were there.")
+
+
 @click.group()
 def store() -> None:
-    """Look into the feature store."""
+    """Look into the feature store, and bring features in and out."""
 
 
 @store.command()
@@ -96,3 +117,53 @@ def verify(path: Path) -> None:
     if not problems:
         console.say(f"{path} is whole.")
     sys.exit(1 if problems else 0)
+
+
+@store.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--feature", required=True, help="Name that the feature gets in the store.")
+@STORE
+@click.option("--data", envvar="ABAW_DATA", type=click.Path(path_type=Path), show_envvar=True,
+              help="Folder with video files (frame rates) and labels.  [default: data, if it is there]")  # fmt: skip
+@FPS
+@click.option("--n-frames", type=click.IntRange(min=1), metavar="N",
+              help="Of clips as <video>.mp4.img.<N>.pt, which N.  [default: the largest]")  # fmt: skip
+def import_(
+    source: Path, feature: str, store: Path, data: Path | None, fps: float | None, n_frames: int | None
+) -> None:
+    """Take features that you already have into the store. Run it again to go on.
+
+    SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv, <video>.npy,
+    or <video>.pt, or one HDF5 file with a group per video.
+    """
+    from abaw import console, tables
+    from abaw.exchange.importer import ImportOptions, import_features
+
+    if data is None and Path("data").is_dir():
+        data = Path("data")
+    options = ImportOptions(source, store, feature, data, fps, n_frames)
+    with console.ConsoleReporter() as reporter:
+        summary = import_features(options, reporter)
+    tables.show_summary(summary, store)
+    sys.exit(0 if summary.ok else 1)
+
+
+@store.command("export")
+@click.option("--feature", required=True, help="Feature to write.")
+@STORE
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to make.")
+@click.option("--format", "form", type=click.Choice(["h5", "npy"]), default="h5", show_default=True,
+              help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
+def export(feature: str, store: Path, out: Path, form: Literal["h5", "npy"]) -> None:
+    """Write a feature for other programs; `abaw store import` takes it back."""
+    from abaw import console
+    from abaw.exchange.exporter import export_feature
+    from abaw.store import FeatureStore
+
+    opened = FeatureStore.open(store)
+    with console.ConsoleReporter() as reporter:
+        n_videos, n_frames = export_feature(opened, feature, out, form, reporter)
+    console.say(f"{out}: {n_videos} videos, {n_frames} frames of {feature}.")
+    left_out = opened.incomplete(feature)
+    console.show_some(f"{len(left_out)} videos are cut off and were left out:", left_out)
+    sys.exit(1 if left_out else 0)

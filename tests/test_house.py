@@ -75,6 +75,7 @@ def test_tests_import_this_checkout():
             ("extract", "train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores"),
         ),
         (("datasets",), ("extract", "train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores")),
+        (("exchange",), ("train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores", "console", "tables")),
         (("extract",), ("train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores", "console", "tables")),
         (("pipeline",), ("cli", "cli_data", "cli_scores", "console", "tables")),
     ],

@@ -122,9 +122,10 @@ def load_table(
     known = {feature: store.videos(feature) for feature in features}
     for feature in features:
         if not any(video in known[feature] for video in labels):
+            splits = "/".join(sorted({found.split for found in labels.values()}))
             raise UsageError(
-                f"None of the {len(labels)} videos with {task.name} labels has the feature {feature} in {store.path}. "
-                "Run `abaw extract` on the data folder that has their crops."
+                f"None of the {len(labels)} {splits} videos with {task.name} labels has the feature {feature} in "
+                f"{store.path}. Run `abaw extract` on the data folder that has their crops."
             )
     n_frames = {
         video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]

@@ -1,0 +1,174 @@
+"""Draw a clip: each cut-out is decoded once and turned once a clip; a frame costs a copy and a few small patches."""
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from abaw.datasets.synth.cutouts import (
+    LABELS,
+    VISIBLE_ALPHA,
+    Material,
+    draw_background,
+    read_background,
+    read_cutout,
+    size_within,
+)
+from abaw.datasets.synth.plan import Paths, SynthOptions, plan_paths
+from abaw.errors import DataError
+
+N_PLANS = 50  # sets of scales and angles that are tried before a clip is given up
+N_CUTOUTS_KEPT, N_BACKGROUNDS_KEPT = 2048, 64  # decoded images in memory: 44 kB and 319 kB each
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A face, scaled and rotated, ready to be drawn.
+
+    Attributes:
+        colour: (height, width, 3) uint16 in 0..255, multiplied by alpha.
+        behind: (height, width, 3) uint16, 255 - alpha: what is left of the background.
+        area: visible pixels.
+    """
+
+    colour: NDArray[np.uint16]
+    behind: NDArray[np.uint16]
+    area: int
+
+
+@dataclass(frozen=True)
+class Face:
+    """What is drawn of one face.
+
+    Attributes:
+        file: the cut-out.
+        longest_px: its longer side before it is rotated.
+        angle_deg: counter-clockwise.
+        patch: the face itself.
+    """
+
+    file: Path
+    longest_px: int
+    angle_deg: float
+    patch: Patch
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A planned clip: background (side, side, 3) uint8 RGB, the faces in drawing order, and their paths."""
+
+    label: str
+    background: NDArray[np.uint8]
+    faces: tuple[Face, ...]
+    paths: Paths
+
+
+class ClipMaker:
+    """Plans and draws clips; keeps decoded images for the next one.
+
+    Args:
+        material: files to make them of.
+        options: the rules.
+    """
+
+    def __init__(self, material: Material, options: SynthOptions) -> None:
+        self._material, self._options = material, options
+        # twice the largest size shown: as sharp as from the file, and a tenth of its memory
+        self._cutout = lru_cache(N_CUTOUTS_KEPT)(partial(read_cutout, longest_px=2 * options.longest_px))
+        self._background = lru_cache(N_BACKGROUNDS_KEPT)(partial(read_background, side_px=options.side_px))
+
+    def plan(self, number: int) -> Clip:
+        """Decide everything about clip `number` (from 0); the classes take turns. No other clip matters for it.
+
+        Raises:
+            DataError: an image cannot be read, or the faces are so large that the fewest allowed find no room.
+        """
+        label = list(LABELS)[number % len(LABELS)]
+        rng = np.random.default_rng([self._options.seed, number])
+        background = self._draw_background(rng)
+        files = self._choose_faces(rng, self._material.faces[label])
+        for _ in range(N_PLANS):
+            faces = [self._turn(rng, file) for file in files]
+            boxes = np.array([face.patch.colour.shape[1::-1] for face in faces], np.int64)
+            areas = np.array([face.patch.area for face in faces], np.int64)
+            paths = plan_paths(rng, boxes, areas, self._options)
+            if paths is not None:
+                return Clip(label, background, tuple(faces[face] for face in paths.faces.tolist()), paths)
+        raise DataError(
+            f"Clip {number + 1} ({label}) has no room for {self._options.min_faces} faces in its last frame: none of "
+            f"{N_PLANS} plans did. Ask for smaller or fewer faces, or fewer frames."
+        )
+
+    def draw(self, number: int) -> NDArray[np.uint8]:
+        """Plan and draw clip `number`: (frames, side, side, 3) uint8 RGB."""
+        return render(self.plan(number), self._options.n_frames)
+
+    def _draw_background(self, rng: np.random.Generator) -> NDArray[np.uint8]:
+        files = self._material.backgrounds
+        if files:
+            return self._background(files[int(rng.integers(len(files)))])
+        return draw_background(rng, self._options.side_px)
+
+    def _choose_faces(self, rng: np.random.Generator, files: tuple[Path, ...]) -> list[Path]:
+        """Some of the cut-outs, none twice unless there are too few."""
+        n_faces = int(rng.integers(self._options.min_faces, self._options.max_faces + 1))
+        chosen: list[int] = []
+        while len(chosen) < n_faces:
+            chosen += rng.choice(len(files), min(len(files), n_faces - len(chosen)), replace=False).tolist()
+        return [files[face] for face in chosen]
+
+    def _turn(self, rng: np.random.Generator, file: Path) -> Face:
+        """Scale and perhaps rotate a cut-out."""
+        options = self._options
+        longest_px = int(options.base_px * rng.uniform(options.min_scale, options.max_scale))
+        rotates = rng.random() < options.rotate_probability
+        angle_deg = float(rng.uniform(-options.max_angle_deg, options.max_angle_deg)) if rotates else 0.0
+        return Face(file, longest_px, angle_deg, make_patch(self._cutout(file), longest_px, angle_deg))
+
+
+def make_patch(cutout: Image.Image, longest_px: int, angle_deg: float) -> Patch:
+    """Scale a cut-out to a longer side, rotate it counter-clockwise and cut away what shows nothing.
+
+    Args:
+        cutout: mode RGBa, as `read_cutout` gives it.
+        longest_px: longer side before rotation.
+        angle_deg: degrees.
+    """
+    image = cutout.resize(size_within(cutout.size, longest_px), Image.Resampling.BILINEAR)
+    if angle_deg:
+        image = image.rotate(angle_deg, Image.Resampling.BILINEAR, expand=True)
+    pixels = np.asarray(image)
+    rows, columns = (np.flatnonzero(pixels[:, :, 3].any(axis)) for axis in (1, 0))
+    pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    alpha = pixels[:, :, 3]
+    behind = np.repeat((255 - alpha.astype(np.uint16))[:, :, None], 3, axis=2)  # of one layout with the colours
+    return Patch(pixels[:, :, :3].astype(np.uint16), behind, int((alpha >= VISIBLE_ALPHA).sum()))
+
+
+def render(clip: Clip, n_frames: int) -> NDArray[np.uint8]:
+    """Draw all frames of a clip: (frames, side, side, 3) uint8 RGB."""
+    frames = np.empty((n_frames, *clip.background.shape), np.uint8)
+    frames[:] = clip.background
+    for face, corners, n_shown in zip(clip.faces, clip.paths.corners, clip.paths.n_shown.tolist(), strict=True):
+        height, width = face.patch.colour.shape[:2]
+        for frame, (left, top) in zip(frames, corners[:n_shown].tolist(), strict=False):
+            blend(frame[top : top + height, left : left + width], face.patch)
+    return frames
+
+
+def blend(place: NDArray[np.uint8], patch: Patch) -> None:
+    """Draw a patch over a part of a frame, in place: colour + background x (255 - alpha) / 255.
+
+    Args:
+        place: (height, width, 3) uint8, the pixels that the patch covers.
+        patch: what to draw.
+    """
+    mixed = place * patch.behind
+    mixed += 128
+    mixed += mixed >> 8
+    mixed >>= 8  # with the two lines above: division by 255, rounded, exact up to 255 x 255
+    mixed += patch.colour
+    place[:] = mixed
