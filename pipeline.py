@@ -145,7 +145,7 @@ def train(
         reporter.warn(note)
     model = _build_model(run)
     real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
-    model.set_statistics(*feature_statistics(store, config.features, real))
+    model.set_statistics(*feature_statistics(store, model.standardised(), real))
     if isinstance(config.head, RidgeConfig | LogisticConfig):
         return _fit_probe(run, model, table, validation, reporter)
     place = distributed.own_device(pick_device(device))

@@ -20,6 +20,8 @@ FUSION = {"name": "cross-attention", "segments": 3}
 CASES: dict[str, dict[str, object]] = {
     "transformer": {"name": "transformer", "dim": 16, "heads": 2, "feedforward": 32},
     "linear": {"name": "linear", "dropout": 0.2},
+    "ridge": {"name": "ridge"},
+    "logistic": {"name": "logistic"},
     "mlp": {"name": "mlp", "hidden": (16, 8)},
     "gru": {"name": "gru", "dim": 8},
     "tcn": {"name": "tcn", "dim": 8, "layers": 3},
@@ -233,7 +235,11 @@ def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "alone"),
-    [(case, case in ("linear", "mlp", "emma")) for case in CASES if CASES[case]["name"] != "cross-attention"],
+    [
+        (case, case in ("linear", "ridge", "logistic", "mlp", "emma"))
+        for case in CASES
+        if CASES[case]["name"] != "cross-attention"
+    ],
 )
 def test_frame_sees_its_neighbours_or_itself_alone(case: str, alone: bool) -> None:
     head = make(case).eval()

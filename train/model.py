@@ -36,6 +36,11 @@ class Model(nn.Module):
                 f"Head {config.head.name!r} gives one output for a whole video; task {task.name} wants frames."
             )
 
+    def standardised(self) -> tuple[str, ...]:
+        """Names of the features that the heads standardise: those that they want statistics of."""
+        inputs = self._head(0).inputs
+        return tuple(inputs.widths) if inputs is not None else ()
+
     def set_statistics(self, mean: Tensors, std: Tensors) -> None:
         """Standardise the heads' inputs by mean and standard deviation of the training rows, (*shape) by feature."""
         for number in range(len(self.heads)):
