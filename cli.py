@@ -66,18 +66,19 @@ def main() -> None:
 @click.option("--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder to make.")
 @click.option("--size", default="small", show_default=True, help="tiny, small or large.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other faces.")
+@click.option("--dataset", "kind", default="aff-wild2", show_default=True, help="aff-wild2, lsd or vgaf.")
 @DEVICE
-def demo(out: Path, size: str, seed: int, device: str) -> None:
-    """Make a small dataset, extract its features, train and evaluate all three tasks.
+def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
+    """Make a small dataset, extract its features, train and evaluate its tasks.
 
     Leaves OUT/data, OUT/store.zarr and OUT/runs, so that all other commands go on working inside OUT.
     """
     from abaw import console, pipeline
 
     with console.ConsoleReporter() as reporter:
-        for run, found in pipeline.demo(out, size, seed, device, reporter):
+        for run, found in pipeline.demo(out, size, seed, device, reporter, kind):
             finish_evaluation(run, found, "val")
-    console.say(f"To go on: cd {out} && abaw train --task va && abaw eval --split val")
+    console.say(f"To go on: cd {out} && abaw train --task {run.config.task} && abaw eval --split val")
 
 
 for command in (doctor, weights, store, synth, eval_):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.demo import n_frames_of, write_demo
+from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine
 from abaw.datasets.images import read_image
 from abaw.devices import pick_device
@@ -250,25 +250,35 @@ def resume_or_start(
 
 
 def demo(
-    out: Path, size: str = "small", seed: int = 0, device: str = "auto", reporter: Reporter | None = None
+    out: Path,
+    size: str = "small",
+    seed: int = 0,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    kind: str = "aff-wild2",
 ) -> Iterator[tuple[Run, Evaluation]]:
-    """Make the demo dataset and take it through all stages; what an earlier call finished is kept.
+    """Make a demo dataset and take it through all stages; what an earlier call finished is kept.
+
+    Args:
+        kind: the layout of the dataset, a name of `DEMO_KINDS`.
 
     Yields:
         The run and the validation scores of each task.
     """
     reporter = reporter or Silent()
+    made = get_demo_kind(kind)
     data, partial = out / "data", out / "data.partial"
     if not data.exists():
         shutil.rmtree(partial, ignore_errors=True)
-        reporter.start("draw faces", n_frames_of(size, seed), "frames")
-        write_demo(partial, size, seed, on_frames=reporter.advance)
+        reporter.start("draw faces", made.n_frames(size, seed), "frames")
+        made.write(partial, size, seed, reporter.advance)
         reporter.finish()
         partial.rename(data)
     summary = extract(ExtractOptions(data, out / "store.zarr", ("hog",), device=device), reporter)
     if not summary.ok:
         raise AbawError(f"The demo's extraction did not finish: {summary.stopped or summary.failed}. Run it again.")
     store = FeatureStore.open(out / "store.zarr")
-    for task in ("va", "expr", "au"):
-        run = resume_or_start(make_config({"task": task, "features": ("hog",)}), store, out / "runs", device, reporter)
+    for task, head in made.heads.items():
+        config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})
+        run = resume_or_start(config, store, out / "runs", device, reporter)
         yield run, evaluate(run, store, "val", device, data)

@@ -14,7 +14,7 @@ import opensmile
 import torch
 from scipy.io import wavfile
 
-from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.dataset import Clock, Video
 from abaw.extract.audio.smile import SETS
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource

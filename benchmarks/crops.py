@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.dataset import Clock, Video
 from abaw.datasets.demo import write_demo
 from abaw.datasets.images import list_crops
 from abaw.extract.reader import Source

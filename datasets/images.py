@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +25,7 @@ class Crops:
         folder: where they lie.
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
-        digest: sha256 over numbers and file sizes; another digest means other crops.
+        digest: sha256 over numbers (or names, where they give none) and file sizes; another digest means other crops.
         ignored: names in the folder that are no crop: not `<number>.jpg`, number 0, or a number seen before.
     """
 
@@ -53,6 +54,36 @@ def list_crops(folder: Path) -> Crops:
     names = tuple(found[number][0] for number in numbers.tolist())
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
     return Crops(folder, numbers, names, digest, tuple(ignored))
+
+
+def list_stills(folder: Path) -> Crops:
+    """List the images of a folder that have no time axis: any names, numbered from 1 in natural order (2 before 10)."""
+    with os.scandir(folder) as entries:
+        found = sorted(entries, key=lambda entry: natural_order(entry.name))
+    images = [entry for entry in found if _is_still(entry)]
+    numbers = np.arange(1, len(images) + 1, dtype=np.int64)
+    listing = "".join(f"{entry.name}\0{_size_of(entry)}\0" for entry in images)
+    digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
+    ignored = tuple(entry.name for entry in found if not _is_still(entry))
+    return Crops(folder, numbers, tuple(entry.name for entry in images), digest, ignored)
+
+
+def has_stills(folder: Path) -> bool:
+    """True if `list_stills` finds an image; stops at the first."""
+    with os.scandir(folder) as entries:
+        return any(map(_is_still, entries))
+
+
+def _is_still(entry: os.DirEntry) -> bool:
+    is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
+    return is_image and not entry.name.startswith(".") and not entry.is_dir()
+
+
+def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
+    """A key to sort names by, in which digits count as numbers; the name itself decides between equals."""
+    parts = re.split("([0-9]+)", name.casefold())
+    # text and digits alternate, so that a number is never compared with text
+    return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name
 
 
 def _size_of(entry: os.DirEntry) -> int:

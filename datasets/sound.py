@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from abaw.datasets.affwild2 import Video
+from abaw.datasets.dataset import Video
 from abaw.datasets.videos import video_file_of
 
 FOLDER = "audio"

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.clips import Clip, probe_span
+from abaw.datasets.dataset import Clock, Video
 from abaw.errors import DISK_FULL
 from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.extract.audio.sound import Sound, load_sound
@@ -49,7 +50,13 @@ class AudioSource:
     n_crops: int = 0
 
     def times(self) -> FrameTimes:
-        """When its frames are shown; where the video file does not tell, at a constant rate."""
+        """When its frames are shown; where the video file does not tell, at a constant rate.
+
+        The rows of a clip are equal parts of its duration, from the first picture on.
+        """
+        if isinstance(self.video, Clip) and self.video.file is not None:
+            edges_ns = regular_times(self.clock.n_frames, self.clock.fps).edges_ns
+            return FrameTimes(edges_ns, probe_span(self.video.file).start_s)
         if self.video.file is None or self.clock.warning:
             return regular_times(self.clock.n_frames, self.clock.fps)
         return read_times(self.video.file, self.clock.n_frames)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from abaw.datasets.affwild2 import Dataset, Video
+from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
-from abaw.datasets.labels import LabelFile
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import AbawError
+from abaw.errors import AbawError, DataError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source
 from abaw.extract.sink import Feature, Summary
@@ -14,16 +13,16 @@ from abaw.store import FeatureStore
 
 
 def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
-    """Put every label file that can be read into the store; the others go into the summary."""
-    by_video: dict[str, list[LabelFile]] = {}
-    for file in dataset.labels:
-        by_video.setdefault(file.video, []).append(file)
-    for video, files in by_video.items():
-        summary.label_errors += conflicts(files)
-        for file in files:
+    """Put all labels that can be read into the store; what is wrong with the others goes into the summary."""
+    summary.label_errors += [remark.sentence for remark in dataset.remarks if remark.is_error]
+    by_video: dict[str, list[Labels]] = {}
+    for label in dataset.labels:
+        by_video.setdefault(label.video, []).append(label)
+    for video, labels in by_video.items():
+        summary.label_errors += conflicts(labels)
+        for label in labels:
             try:
-                rows = file.read()
-                store.write_labels(file.task, video, file.split, rows)
+                store.write_labels(label.task, video, label.split, label.read())
             except AbawError as error:
                 summary.label_errors.append(str(error))
 
@@ -55,10 +54,14 @@ def plan_extraction(
 
 
 def frame_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[Source]:
-    """Videos to be read, listed as they are reached; what had to be assumed of a clock goes into the summary."""
+    """Videos to be read, listed as they are reached; what was assumed of a clock or failed goes into the summary."""
     for video in videos:
         crops = video.crops()
-        clock = dataset.clock(video, crops)
+        try:
+            clock = dataset.clock(video, crops)
+        except DataError as error:  # a clip's file
+            summary.failed[video.name] = str(error)
+            continue
         if clock.warning:
             summary.warnings.append(f"{video.name}: {clock.warning}")
         yield Source(video, crops, clock, dataset.digest(video, crops))

@@ -1,4 +1,8 @@
-"""Frames ahead of the model: crops of many videos, decoded in threads, in batches that videos share."""
+"""Frames ahead of the model: crops and clips of many videos, decoded in threads, in batches that videos share.
+
+Crops are decoded some at a time; the frames of a clip all at once, in one pass over its file, and shrunk at once: those
+of a clip in full HD take 45 MB together.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -8,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.clips import Clip, probe_span
+from abaw.datasets.dataset import Clock, Video
 from abaw.datasets.images import Crops, read_image
+from abaw.datasets.tensors import read_image_tensor
 from abaw.errors import DataError
+from abaw.extract.media import SHORTER_SIDE_PX, read_pictures_at, shrink
 
 FRAMES_PER_TASK = 32  # decoded by one thread in one go
 BATCHES_AHEAD = 3
@@ -56,14 +63,21 @@ class Batch:
 
 def read_frames(sources: Iterable[Source], pool: ThreadPoolExecutor, n_ahead: int) -> Iterator[Frames]:
     """Decode the frames of all sources in order, about `n_ahead` frames before they are asked for."""
-    waiting: deque[Future[Frames]] = deque()
+    waiting: deque[tuple[Future[Frames], int]] = deque()
+    n_waiting = 0
     for source in sources:
-        for start in range(0, len(source.crops.names), FRAMES_PER_TASK):
-            waiting.append(pool.submit(_decode, source, start))
-            if len(waiting) * FRAMES_PER_TASK > n_ahead:
-                yield waiting.popleft().result()
+        is_clip, n_frames = isinstance(source.video, Clip), len(source.crops.names)
+        step = n_frames if is_clip else FRAMES_PER_TASK
+        for start in range(0, n_frames, step):
+            work = pool.submit(_decode_clip, source) if is_clip else pool.submit(_decode, source, start)
+            waiting.append((work, step))
+            n_waiting += step
+            if n_waiting > n_ahead:
+                done, n_done = waiting.popleft()
+                n_waiting -= n_done
+                yield done.result()
     while waiting:
-        yield waiting.popleft().result()
+        yield waiting.popleft()[0].result()
 
 
 def _decode(source: Source, start: int) -> Frames:
@@ -77,6 +91,35 @@ def _decode(source: Source, start: int) -> Frames:
         except DataError as error:
             broken.append((row, str(error)))
     return Frames(source, np.array(rows, dtype=np.int64), images, broken)
+
+
+def _decode_clip(source: Source) -> Frames:
+    """All frames of a clip; rows after the last picture of a damaged file are broken."""
+    assert isinstance(source.video, Clip)
+    reason = f"{source.video.pictures} is cut off or damaged: there are no pictures in its last part."
+    images: list[NDArray[np.uint8]] = []
+    try:
+        images = _clip_images(source.video)
+    except DataError as error:
+        reason = str(error)
+    except Exception as error:  # FFmpeg and torch raise many types; one clip must not cost the others
+        reason = f"{source.video.pictures} cannot be read ({error or type(error).__name__}). Replace it."
+    rows = source.rows
+    return Frames(source, rows[: len(images)], images, [(row, reason) for row in rows[len(images) :].tolist()])
+
+
+def _clip_images(clip: Clip) -> list[NDArray[np.uint8]]:
+    """A clip's frames, in the order of its rows; fewer if its file ends early."""
+    if clip.file is None:
+        images = read_image_tensor(clip.pictures)
+        if len(images) != clip.n_frames:
+            raise DataError(
+                f"{clip.pictures} holds {len(images)} frames, and its name says {clip.n_frames}. Correct the name."
+            )
+        return [shrink(image, SHORTER_SIDE_PX) for image in images]
+    span = probe_span(clip.file)
+    times_s = [time_s for time_s in span.middles(clip.n_frames).tolist() if time_s < span.start_s + span.found_s]
+    return [picture.image for picture in read_pictures_at(clip.file, times_s, SHORTER_SIDE_PX)]
 
 
 class Batcher:

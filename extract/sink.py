@@ -99,7 +99,8 @@ class Sink:
     def skip(self, source: Source, broken: list[tuple[int, str]]) -> None:
         """Say that some frames could not be read."""
         if broken:
-            self._summary.broken_frames += [message for _, message in broken]
+            # the rows of a clip that is cut off share one sentence
+            self._summary.broken_frames += dict.fromkeys(message for _, message in broken)
             self._do(source, self._skip, [row for row, _ in broken])
 
     def close(self) -> None:

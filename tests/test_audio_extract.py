@@ -12,7 +12,7 @@ import torch
 from scipy.io import wavfile
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw.datasets.affwild2 import Clock, Video
+from abaw.datasets.dataset import Clock, Video
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.backbone import create_backbone, describe, get_spec
@@ -20,7 +20,7 @@ from abaw.extract.sink import Feature
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
-from abaw.train.windows import load_table
+from abaw.train.table import load_table
 
 FILM_S, CLICK_S, SOUND_S = 3.6, 1.834, (0.3, 3.4)
 MS = 1000
@@ -208,8 +208,10 @@ def test_command_line(tiny_demo, tmp_path, run_cli):
     assert all(face[video]["n_frames"] == voice[video]["n_frames"] for video in face)
     assert voice[films[0].stem]["n_present"] == 0
     assert all(attrs["dtype"] == "float32" for attrs in voice.values())
-    table = load_table(opened, get_task("va"), "train", ("hog", "egemaps"))
-    assert table.present.any() and not table.present.all()
+    table = load_table(opened, get_task("va"), opened.labels("va", "train"), ("hog", "egemaps"))
+    rows = table.rows(table.videos.index(films[0].stem))
+    assert table.masks["hog"][rows].any() and not table.masks["egemaps"][rows].any()
+    assert table.masks["egemaps"].any() and np.array_equal(table.has_crop, table.masks["hog"]), "sound is no crop"
 
     again = run_cli(*arguments, "egemaps")
     assert again.exit_code == 0 and f"done 0, skipped {len(face)}" in again.output

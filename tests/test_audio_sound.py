@@ -9,7 +9,7 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
-from abaw.datasets.affwild2 import Video
+from abaw.datasets.dataset import Video
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound, load_sound

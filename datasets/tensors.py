@@ -1,0 +1,90 @@
+"""The tensors in which clips of VGAF are passed on: `<video>.mp4.img.<N>.pt` and `<video>.mp4.spec.<N>.pt`.
+
+Nothing is published about what is in them but their names and numbers of frames. What is accepted here is every plain
+layout of images; pixels that were normalised for some network are not, as nothing tells for which.
+"""
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SPECTROGRAM_SHAPE = (1, 128, 128)
+ROUNDING = 1e-3  # how far values may be out of [0, 1]
+
+
+def read_image_tensor(file: Path) -> NDArray[np.uint8]:
+    """Images of a tensor file: (N, height, width, 3) uint8 RGB.
+
+    Taken are (N, 3, height, width) and (N, height, width, 3); whole numbers from 0 to 255, or real ones from 0 to 1 or
+    from 0 to 255.
+
+    Raises:
+        DataError: it cannot be read, holds something else than one tensor, or values out of these ranges.
+    """
+    tensor = _load(file)
+    if tensor.ndim != 4 or 3 not in (tensor.shape[1], tensor.shape[3]):
+        raise DataError(
+            f"{file} holds a tensor of shape {tuple(tensor.shape)}; images are (N, 3, height, width) or "
+            "(N, height, width, 3). Save them so."
+        )
+    if not tensor.numel():
+        raise DataError(f"{file} holds no pixels: its shape is {tuple(tensor.shape)}. Make it again.")
+    if tensor.shape[1] == 3:
+        tensor = tensor.permute(0, 2, 3, 1)
+    if str(tensor.dtype) == "torch.uint8":
+        return np.ascontiguousarray(tensor.numpy())
+    low, high = float(tensor.min()), float(tensor.max())
+    is_unit = tensor.is_floating_point() and high <= 1 + ROUNDING
+    if not (low >= -ROUNDING and high <= 255 + ROUNDING):  # also if there is a NaN
+        raise DataError(
+            f"{file} has pixels from {low:.3g} to {high:.3g}; images from 0 to 1 or from 0 to 255 are wanted. If they "
+            "were normalised for a network, undo that: multiply with its standard deviation and add its mean."
+        )
+    scaled = tensor.float() * (255 if is_unit else 1)
+    return np.ascontiguousarray(scaled.round().clamp(0, 255).byte().numpy())
+
+
+def read_spec(file: Path) -> NDArray[np.float32]:
+    """Spectrograms of a tensor file, as they are: (N, 1, 128, 128) float32. The axis of 1 may be missing in the file.
+
+    Raises:
+        DataError: it cannot be read, has another shape, or a value that is not finite.
+    """
+    tensor = _load(file)
+    if tensor.ndim == 3:
+        tensor = tensor[:, None]
+    if tensor.shape[1:] != SPECTROGRAM_SHAPE:
+        raise DataError(
+            f"{file} holds a tensor of shape {tuple(tensor.shape)}; spectrograms are (N, 1, 128, 128). Save them so."
+        )
+    values = tensor.float().numpy()
+    if not np.isfinite(values).all():
+        raise DataError(f"{file} has values that are no finite numbers. Make it again.")
+    return values
+
+
+def _load(file: Path) -> "Tensor":
+    """The tensor in a file; nothing in it is run."""
+    import torch
+
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(
+            f"{file} holds more than tensors, or is a pickle that torch did not write; opening it could run code, so "
+            "it was not opened. Save the tensor alone: torch.save(tensor, NEW_FILE)."
+        ) from error
+    except Exception as error:  # damaged bytes raise many types
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        raise DataError(f"{file} cannot be read as a tensor ({reason}). Replace it, or delete it.") from error
+    if not isinstance(content, torch.Tensor):
+        raise DataError(f"{file} holds a {type(content).__name__}, not one tensor. Save the tensor alone.")
+    return content.detach()

@@ -1,0 +1,212 @@
+"""The layout of VGAF, the group emotions of EmotiW: short clips of whole scenes, one label for each.
+
+Train_labels.txt, Val_labels.txt       `Vid_name Label` in line 1, then `1_1 3`; also in labels/
+Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, where there is no video file, the tensor
+Train/1_1.mp4.img.75.pt                of its frames (see `abaw.datasets.tensors`); the one with the most frames counts
+synthetic/<name>.mp4                   also synthetic/<Label>/<name>.mp4, a folder <name>/00001.jpg, or a tensor
+synthetic/Positive_labels.txt          names of synthetic clips (with or without their label), also at the root; split
+                                       `synthetic`
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.datasets.clips import CLIP_S, Clip
+from abaw.datasets.dataset import Clock, Dataset, Remark, Video
+from abaw.datasets.images import natural_order
+from abaw.datasets.labels import read_text
+from abaw.datasets.videos import SUFFIXES
+from abaw.errors import DataError
+from abaw.tasks import GROUP_EMOTIONS, VGAF
+
+LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}
+LABEL_FOLDERS = ("", "labels")
+CLIP_FOLDERS = ("Train", "Val", "Test", "videos/Train", "videos/Val", "videos/Test", "videos", "")
+SYNTHETIC = "synthetic"  # the split, and the folder
+SYNTHETIC_FOLDERS = (SYNTHETIC, *(f"{SYNTHETIC}/{emotion}" for emotion in GROUP_EMOTIONS))
+SYNTHETIC_LABEL_FOLDERS = ("", SYNTHETIC, "labels")
+HEADER = ("vid_name", "label")
+CLASSES = {str(number): number - 1 for number in (1, 2, 3)} | {name.lower(): i for i, name in enumerate(GROUP_EMOTIONS)}
+TENSOR = re.compile(r"(?P<name>.+?)(?P<synthetic>\.synt)?\.img\.(?P<n_frames>[1-9][0-9]{0,3})\.pt")
+
+
+@dataclass(frozen=True)
+class ClipLabel:
+    """The label of a clip: 0 Positive, 1 Neutral, 2 Negative. `path` is the file, or the class folder, that says so."""
+
+    split: str
+    video: str
+    path: Path
+    emotion: int
+    task: str = VGAF.name
+
+    def read(self) -> NDArray:
+        """(1, 1) int8."""
+        return np.array([[self.emotion]], dtype=np.int8)
+
+
+@dataclass(frozen=True)
+class PictureFolder(Video):
+    """A synthetic clip as a folder of frames `00001.jpg`; as long as a clip of VGAF."""
+
+    def own_clock(self, fps: float | None) -> Clock:
+        """The frame rate that was given, or the one at which the clip lasts 5 s."""
+        numbers = self.crops().numbers
+        n_frames = int(numbers[-1]) if len(numbers) else 0
+        return Clock(fps or max(n_frames, 1) / CLIP_S, n_frames)
+
+
+def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
+    """The clips and labels of VGAF under a root; None if no label file of VGAF or of synthetic clips is there.
+
+    A label file with a mistake is left out and told by an error among the remarks; so is a clip that is there twice.
+    Clips without a label are told by a remark that is no error.
+
+    Args:
+        root: the folder that holds the label files.
+        fps: rows a second of clips that are there as tensors or folders of frames only.
+    """
+    real = [(split, root / folder / name) for split, name in LABEL_FILES.items() for folder in LABEL_FOLDERS]
+    real = [(split, path) for split, path in real if path.is_file()]
+    made = [(emotion, root / folder / f"{emotion}_labels.txt") for emotion in GROUP_EMOTIONS
+            for folder in SYNTHETIC_LABEL_FOLDERS]  # fmt: skip
+    made = [(emotion, path) for emotion, path in made if path.is_file()]
+    if not real and not made:
+        return None
+    clips = _Clips(root)
+    labels, remarks = _read_all(real, made)
+    _label_by_folder(clips, labels)
+    remarks += clips.remarks
+    unlabelled = sorted(clips.videos.keys() - labels.keys(), key=natural_order)
+    if unlabelled:
+        remarks.append(Remark(root.name, f"{len(unlabelled)} clips have no label, such as {unlabelled[0]}", False))
+    videos = tuple(clips.videos[name] for name in sorted(clips.videos, key=natural_order))
+    return Dataset(root, videos, tuple(labels.values()), fps, tuple(remarks))
+
+
+def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLabel]:
+    """Parse and check a label file: `<name> <label>` in each line, a header first or not; labels by number or name.
+
+    Args:
+        split: what its clips belong to.
+        only: the one label that its clips have; then a line may be the name alone.
+
+    Raises:
+        DataError: a line of another form, an unknown or wrong label, a name that is no file name, or a name that is
+            there twice; names file and line.
+    """
+    lines_of: dict[str, int] = {}
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        words = line.split()
+        if not words or (number == 1 and tuple(word.lower() for word in words) == HEADER):
+            continue
+        where, shown = f"{path} line {number}", line.strip()[:60]
+        if len(words) != 2 and not (only and len(words) == 1):
+            raise DataError(f"{where}: a name and a label are wanted ('1_1 3'), found {shown!r}. Correct the line.")
+        name, label = clip_name(words[0]), words[-1].lower() if len(words) == 2 else only.lower()
+        if not name or name != Path(name).name or "\\" in name or name.startswith("."):
+            raise DataError(f"{where}: {words[0][:60]!r} is no name of a clip. Correct the line.")
+        if only and label in (only.lower(), str(CLASSES[only.lower()]), str(CLASSES[only.lower()] + 1)):
+            label = only.lower()  # synthetic clips are numbered from 0 by their authors, from 1 like the others here
+        if label not in CLASSES:
+            raise DataError(
+                f"{where}: a label is 1 (Positive), 2 (Neutral) or 3 (Negative), found {words[1][:30]!r}. Correct it."
+            )
+        if only and CLASSES[label] != CLASSES[only.lower()]:
+            raise DataError(f"{where}: the clips of this file are {only}, found {words[1]!r}. Correct the line.")
+        if name in lines_of:
+            raise DataError(f"{where}: clip {name} is in line {lines_of[name]} already. Delete one of the two lines.")
+        lines_of[name] = number
+        yield ClipLabel(split, name, path, CLASSES[label])
+
+
+def clip_name(text: str) -> str:
+    """The name of a clip without the suffixes of its files: `1_1` of `1_1.mp4` and of `1_1.mp4.img.75.pt`."""
+    tensor = TENSOR.fullmatch(text)
+    name = tensor["name"] if tensor else text.removesuffix(".synt")
+    return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
+
+
+def _read_all(
+    real: Iterable[tuple[str, Path]], made: Iterable[tuple[str, Path]]
+) -> tuple[dict[str, ClipLabel], list[Remark]]:
+    """Labels by clip, and an error for each file that is not as it should be."""
+    labels: dict[str, ClipLabel] = {}
+    remarks = []
+    files = [(path, split, "") for split, path in real] + [(path, SYNTHETIC, emotion) for emotion, path in made]
+    for path, split, only in files:
+        try:
+            found = {label.video: label for label in read_clip_labels(path, split, only)}
+            twice = next(iter(labels.keys() & found.keys()), None)
+            if twice is not None:
+                raise DataError(f"{path} labels clip {twice}, and so does {labels[twice].path}. Correct one of them.")
+            labels |= found
+        except DataError as error:
+            remarks.append(Remark(path.name, str(error)))
+    return labels, remarks
+
+
+def _label_by_folder(clips: "_Clips", labels: dict[str, ClipLabel]) -> None:
+    """Add the labels of synthetic clips that no file lists, but that lie in a folder of their class."""
+    for name, folder in clips.class_folders.items():
+        if name not in labels:
+            labels[name] = ClipLabel(SYNTHETIC, name, folder, CLASSES[folder.name.lower()])
+
+
+class _Clips:
+    """The clips under a root.
+
+    Attributes:
+        videos: by name.
+        class_folders: of synthetic clips that lie in the folder of a class.
+        remarks: an error for each clip that is there twice.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.videos: dict[str, Video] = {}
+        self.class_folders: dict[str, Path] = {}
+        self.remarks: list[Remark] = []
+        tensors: dict[str, tuple[int, Path]] = {}
+        for folder in CLIP_FOLDERS:
+            self._take_folder(root / folder, False, tensors)
+        for folder in SYNTHETIC_FOLDERS:
+            self._take_folder(root / folder, True, tensors)
+        for name, (n_frames, path) in tensors.items():  # a tensor stands in where there is nothing else
+            self.videos.setdefault(name, Clip(name, path.parent, None, pictures=path, n_frames=n_frames))
+            self._note_class(name, path.parent)
+
+    def _take_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
+        """Video files, synthetic clips as folders, and tensors; the tensors are noted for later."""
+        paths = sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+        for path in paths:
+            tensor = TENSOR.fullmatch(path.name)
+            name = clip_name(path.name)
+            if tensor and path.is_file():
+                tensors[name] = max(tensors.get(name, (0, path)), (int(tensor["n_frames"]), path), key=lambda t: t[0])
+            elif path.suffix.lower() in SUFFIXES and path.is_file():
+                self._take(name, Clip(name, folder, path, pictures=path), path)
+            elif is_synthetic and path.is_dir() and path.name not in GROUP_EMOTIONS and name not in self.videos:
+                self._take(name, PictureFolder(name, path, None), path)
+
+    def _take(self, name: str, video: Video, path: Path) -> None:
+        other = self.videos.get(name)
+        if other is not None and other.file is not None and video.file is not None:
+            self._refuse_another(name, other.file, video.file)
+            return
+        self.videos[name] = video
+        self._note_class(name, path.parent)
+
+    def _refuse_another(self, name: str, first: Path, second: Path) -> None:
+        """Two files of one name are two clips, unless they are of one size: then one is a copy."""
+        if first.stat().st_size != second.stat().st_size:
+            sentence = f"{second} is not used: {first} has the same name. Rename or delete one of the two."
+            self.remarks.append(Remark(name, sentence))
+
+    def _note_class(self, name: str, folder: Path) -> None:
+        if folder.name in GROUP_EMOTIONS and folder.parent.name == SYNTHETIC:
+            self.class_folders.setdefault(name, folder)

@@ -1,0 +1,369 @@
+"""The clips of VGAF: labels, frames straight from video files and tensors, sound on the same rows, and the demo."""
+
+import json
+import pickle
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.demo.vgaf import PARTIAL, n_frames_of, plan_clips, write_clip, write_vgaf_demo
+from abaw.datasets.doctor import examine
+from abaw.datasets.tensors import read_image_tensor, read_spec
+from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
+from abaw.errors import DataError, UsageError
+from abaw.extract.backbone import create_backbone
+from abaw.pipeline import ExtractOptions, extract
+from abaw.store import FeatureStore
+
+
+@pytest.fixture
+def make_clips(tmp_path, numbered):
+    """Makes a data folder, `make_clips({"1_1": 3}, {"7_1": 1})`: training and validation clips of 2 s with labels."""
+
+    def make(train: dict[str, int], val: dict[str, int] | None = None, **video: object) -> Path:
+        root = tmp_path / "data"
+        for folder, labels in (("Train", train), ("Val", val or {})):
+            lines = [f"{name} {label}" for name, label in labels.items()]
+            root.mkdir(exist_ok=True)
+            (root / f"{folder}_labels.txt").write_text("\n".join(["Vid_name Label", *lines]) + "\n")
+            for name in labels:
+                numbered.write(root / folder / f"{clip_name(name)}.mp4", **{"n_frames": 60, **video})
+        return root
+
+    return make
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Extracts on the CPU; gives the summary and the store."""
+
+    def run(root: Path, *backbones: str, store: str = "store.zarr", **options: object):
+        summary = extract(ExtractOptions(root, tmp_path / store, backbones, device="cpu", **options))
+        return summary, FeatureStore.open(tmp_path / store)
+
+    return run
+
+
+def decoded(file: Path) -> list[np.ndarray]:
+    with av.open(str(file)) as container:
+        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def hog_of(images: list[np.ndarray]) -> np.ndarray:
+    hog = create_backbone("hog")
+    return hog(hog.preprocess(torch.from_numpy(np.stack(images)))).numpy().astype(np.float16)
+
+
+# labels
+
+
+def test_labels_and_splits(make_clips, run):
+    root = make_clips({"1_1": 1, "1_2.mp4": 2}, {"10_1": 3})
+    summary, store = run(root, "hog")
+    assert summary.ok and sorted(summary.done) == ["10_1", "1_1", "1_2"]
+    labels = store.labels("vgaf")
+    assert {name: (one.split, one.rows.tolist(), one.rows.dtype.name) for name, one in labels.items()} == {
+        "1_1": ("train", [[0]], "int8"), "1_2": ("train", [[1]], "int8"), "10_1": ("val", [[2]], "int8")
+    }  # fmt: skip
+    assert run(root, "hog")[0].skipped == ["1_1", "1_2", "10_1"]
+
+
+@pytest.mark.parametrize("places", [("", "Train"), ("labels", "videos"), ("", ""), ("labels", "videos/Train")])
+def test_where_labels_and_clips_may_lie(tmp_path, numbered, places):
+    labels, clips = (tmp_path / place for place in places)
+    labels.mkdir(exist_ok=True)
+    (labels / "Train_labels.txt").write_text("Vid_name Label\n1_1 1\n")
+    file = numbered.write(clips / "1_1.mp4", 3)
+    dataset = open_dataset(tmp_path)
+    assert [(video.name, video.file) for video in dataset.videos] == [("1_1", file)]
+    assert [(label.video, label.split, label.read().item()) for label in dataset.labels] == [("1_1", "train", 0)]
+
+
+@pytest.mark.parametrize(
+    ("lines", "number", "sentence"),
+    [
+        (["1_1"], 2, "a name and a label are wanted"),
+        (["1_1 1", "1_2 1 2"], 3, "a name and a label are wanted"),
+        (["1_1 4"], 2, "a label is 1 .Positive., 2 .Neutral. or 3 .Negative., found '4'"),
+        (["1_1 0"], 2, "found '0'"),
+        (["1_1 1", "", "../1_2 1"], 4, "'../1_2' is no name of a clip"),
+        (["a/b 1"], 2, "is no name of a clip"),
+        (["a\\b 1"], 2, "is no name of a clip"),
+        (["..  1"], 2, "is no name of a clip"),
+        ([".mp4 1"], 2, "is no name of a clip"),
+        (["1_1 1", "1_2 1", "1_1.mp4 2"], 4, "clip 1_1 is in line 2 already"),
+    ],
+)
+def test_a_line_that_is_wrong_is_named_and_costs_its_file(make_clips, run, lines, number, sentence):
+    root = make_clips({"1_1": 1}, {"10_1": 3}, n_frames=4)
+    path = root / "Train_labels.txt"
+    path.write_text("\n".join(["Vid_name Label", *lines]) + "\n")
+    with pytest.raises(DataError, match=f"Train_labels.txt line {number}: .*{sentence}"):
+        list(read_clip_labels(path, "train"))
+    summary, store = run(root, "hog")
+    assert len(summary.label_errors) == 1 and f"line {number}: " in summary.label_errors[0] and not summary.ok
+    assert list(store.labels("vgaf")) == ["10_1"] and sorted(summary.done) == ["10_1", "1_1"]
+
+
+def test_a_clip_in_both_splits_is_an_error(make_clips):
+    root = make_clips({"1_1": 1}, {"1_1": 2}, n_frames=4)
+    found = [remark.sentence for remark in open_vgaf(root, None).remarks if remark.is_error]
+    assert len(found) == 1 and "Val_labels.txt labels clip 1_1, and so does" in found[0]
+
+
+def test_two_clips_of_one_name_are_an_error_and_a_copy_is_not(make_clips, numbered):
+    root = make_clips({"1_1": 1}, n_frames=4)
+    (root / "videos").mkdir()
+    (root / "videos/1_1.mp4").write_bytes((root / "Train/1_1.mp4").read_bytes())
+    assert not any(remark.is_error for remark in open_vgaf(root, None).remarks)
+    numbered.write(root / "videos/1_1.mp4", 30)
+    (remark,) = [remark for remark in open_vgaf(root, None).remarks if remark.is_error]
+    assert "videos/1_1.mp4 is not used" in remark.sentence and "Train/1_1.mp4 has the same name" in remark.sentence
+
+
+def test_other_folders_are_not_of_this_layout(make_data, tmp_path):
+    assert open_vgaf(make_data({"a": 2}), None) is None
+
+
+# frames
+
+
+def test_rows_are_the_middles_of_equal_parts(make_clips, run, numbered):
+    """5 s at 30 fps: the middle of part i of 75 is where frame 2 i + 1 begins."""
+    root = make_clips({"1_1": 1}, n_frames=150)
+    summary, store = run(root, "hog")
+    found = store.read("hog", "1_1")
+    assert summary.ok and found.present.all() and found.fps == pytest.approx(15)
+    frames = decoded(root / "Train/1_1.mp4")[1::2]
+    assert [numbered.number(frame) for frame in frames] == list(range(1, 150, 2))
+    np.testing.assert_array_equal(found.values, hog_of(frames))
+
+
+def test_rows_of_a_variable_rate_and_of_few_frames(make_clips, run):
+    times_ms = [0, 100, 150, 900, 1000, 1850]
+    root = make_clips({"1_1": 1}, times_ms=times_ms)
+    found = run(root, "hog")[1].read("hog", "1_1")
+    duration_ms = 1850 * 6 / 5  # the last frame is shown for the mean time of the others
+    middles = (np.arange(75) + 0.5) * duration_ms / 75
+    shown = [max(n for n, time in enumerate(times_ms) if time <= middle) for middle in middles]
+    assert found.fps == pytest.approx(75 / duration_ms * 1000)
+    np.testing.assert_array_equal(found.values, hog_of(decoded(root / "Train/1_1.mp4"))[shown])
+
+
+def test_clips_of_several_sizes_do_not_change_one_another(make_clips, run, numbered):
+    root = make_clips({"1_1": 1, "1_2": 2})
+    numbered.write(root / "Train/1_3.mp4", 30, size=(640, 400))  # shrunk to a shorter side of 336
+    numbered.write(root / "Train/1_4.mp4", 60, size=(64, 96))
+    summary, store = run(root, "hog", batch_size=32)
+    other = run(root, "hog", store="other.zarr", batch_size=50)[1]
+    assert summary.ok and summary.n_frames == 4 * 75
+    for name in ("1_1", "1_2", "1_3", "1_4"):
+        np.testing.assert_array_equal(store.read("hog", name).values, other.read("hog", name).values)
+    np.testing.assert_array_equal(store.read("hog", "1_1").values, store.read("hog", "1_2").values)
+
+
+def test_damaged_clips_cost_only_themselves(make_clips, run):
+    root = make_clips({"1_1": 1, "1_2": 1, "1_3": 1}, n_frames=150)
+    (root / "Train/1_1.mp4").write_text("I am a text file.\n")
+    content = (root / "Train/1_2.mp4").read_bytes()
+    start = content.index(b"mdat")
+    (root / "Train/1_2.mp4").write_bytes(content[: start + (len(content) - start) // 2])
+    summary, store = run(root, "hog", "spectrogram")
+    assert list(summary.failed) == ["1_1"] and "1_1.mp4 cannot be read as a video" in summary.failed["1_1"]
+    assert len(summary.broken_frames) == 1 and "1_2.mp4 is cut off or damaged" in summary.broken_frames[0]
+    assert sorted(summary.done) == ["1_2", "1_3"] and not summary.ok
+    found, whole = store.read("hog", "1_2"), store.read("hog", "1_3")
+    n_there = int(found.present.sum())
+    assert 10 < n_there < 65 and found.present[:n_there].all() and found.fps == pytest.approx(15, abs=0.1)
+    np.testing.assert_array_equal(found.values[: n_there - 1], whole.values[: n_there - 1])
+    reports = {report.video: report for report in examine(open_dataset(root))}
+    assert "1_1.mp4 cannot be read" in reports["1_1"].errors[0]
+    assert "cut off" in reports["1_2"].warnings[0] and reports["1_3"].warnings == reports["1_3"].errors == ()
+
+
+# sound
+
+
+@pytest.mark.parametrize("number", ["0", "1", "Positive"])
+def test_synthetic_clips_may_be_numbered_from_0_or_from_1(tmp_path, number):
+    path = tmp_path / "Positive_labels.txt"
+    path.write_text(f"made-1 {number}\n")
+    assert [(label.video, label.read().tolist()) for label in read_clip_labels(path, "synthetic", "Positive")] == [
+        ("made-1", [[0]])
+    ]
+
+
+@pytest.mark.parametrize("first_ms", [0, 400])
+def test_sound_is_on_the_rows_of_the_pictures(make_clips, run, first_ms):
+    """A beep from 2.0 to 2.5 s of the file; rows are 1/15 s long and begin with the first picture."""
+    times = np.arange(16000 * 6) / 16000
+    beep = np.where((times >= 2) & (times < 2.5), 0.5 * np.sin(2 * np.pi * 1000 * times), 0)
+    root = make_clips({"1_1": 1}, times_ms=first_ms + np.arange(125) * 40, sound=beep)
+    summary, store = run(root, "spectrogram", "hog")
+    found = store.read("spectrogram", "1_1")
+    assert summary.ok and found.values.shape == (75, 1, 128, 128) and found.fps == pytest.approx(15)
+    now = found.values[:, 0, :, 63:65].max((1, 2)).astype(float)  # the steps in the middle of each row
+    first, last = (2.0 - first_ms / 1000) * 15, (2.5 - first_ms / 1000) * 15
+    loud = [row for row in range(75) if now[row] > (now.max() + now.min()) / 2]
+    inside = [row for row in range(75) if first <= row and row + 1 <= last]
+    assert set(inside) <= set(loud) <= {row for row in range(75) if row + 1 > first and row < last}
+
+
+# tensors
+
+
+def images(n: int = 5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 20, 24, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["channels first", "channels last"])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.uint8, 1), (torch.int64, 1), (torch.float32, 1), (torch.float32, 255), (torch.float64, 255)],
+)
+def test_layouts_and_ranges_of_image_tensors(tmp_path, is_first, dtype, scale):
+    tensor = (torch.from_numpy(images()).double() / scale).to(dtype)
+    torch.save(tensor.permute(0, 3, 1, 2) if is_first else tensor, tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_image_tensor(tmp_path / "a.pt"), images())
+
+
+@pytest.mark.parametrize(
+    ("tensor", "sentence"),
+    [
+        (
+            torch.linspace(-2, 2, 5 * 3 * 4).reshape(5, 3, 2, 2),
+            "pixels from -2 to 2; images from 0 to 1 or from 0 to 255",
+        ),
+        (torch.full((5, 3, 2, 2), 300.0), "pixels from 300 to 300"),
+        (torch.full((5, 3, 2, 2), float("nan")), "pixels from nan to nan"),
+        (torch.zeros(5, 4, 2, 2), r"shape \(5, 4, 2, 2\); images are"),
+        (torch.zeros(0, 3, 2, 2), "no pixels"),
+        ({"frames": torch.zeros(5, 3, 2, 2)}, "holds a dict, not one tensor"),
+    ],
+)
+def test_other_tensors_are_refused(tmp_path, tensor, sentence):
+    torch.save(tensor, tmp_path / "a.pt")
+    with pytest.raises(DataError, match=sentence):
+        read_image_tensor(tmp_path / "a.pt")
+
+
+class Trap:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("write", [torch.save, lambda trap, file: file.write_bytes(pickle.dumps(trap))])
+def test_a_tensor_file_runs_nothing(tmp_path, write):
+    write(Trap(tmp_path / "sprung"), tmp_path / "a.pt")
+    for read in (read_image_tensor, read_spec):
+        with pytest.raises(DataError, match="was not opened"):
+            read(tmp_path / "a.pt")
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_spectrogram_tensors(tmp_path):
+    values = torch.randn(5, 1, 128, 128)
+    torch.save(values, tmp_path / "a.pt")
+    torch.save(values[:, 0].double(), tmp_path / "b.pt")
+    torch.save(values[..., 1:], tmp_path / "c.pt")
+    for name in ("a.pt", "b.pt"):
+        found = read_spec(tmp_path / name)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values.numpy())
+    with pytest.raises(DataError, match=r"\(5, 1, 128, 127\); spectrograms are \(N, 1, 128, 128\)"):
+        read_spec(tmp_path / "c.pt")
+
+
+def test_tensors_stand_in_for_video_files(make_clips, run, tmp_path):
+    root = make_clips({"1_1": 1, "1_2": 2, "1_3": 3})
+    for name in ("1_1", "1_2", "1_3"):
+        for n in (5, 75):
+            torch.save(torch.from_numpy(images(n)).permute(0, 3, 1, 2), root / f"Train/{name}.mp4.img.{n}.pt")
+    (root / "Train/1_1.mp4").unlink()
+    (root / "Train/1_2.mp4").unlink()
+    torch.save(torch.from_numpy(images(74)), root / "Train/1_2.mp4.img.75.pt")
+    summary, store = run(root, "hog")
+    assert summary.done == ["1_1", "1_3"] and list(summary.failed) == ["1_2"]
+    assert "1_2.mp4.img.75.pt holds 74 frames, and its name says 75" in summary.broken_frames[0]
+    found = store.read("hog", "1_1")
+    assert found.fps == 15  # 75 rows in the 5 s of a clip
+    np.testing.assert_array_equal(found.values, hog_of(list(images(75))))
+    assert store.read("hog", "1_3").fps == pytest.approx(37.5)  # the video file goes before the tensor
+
+
+# synthetic clips
+
+
+def test_synthetic_clips(make_clips, run, numbered, make_crops):
+    root = make_clips({"1_1": 1})
+    place = root / "synthetic"
+    numbered.write(place / "synt-positive-0001.mp4", 30)
+    numbered.write(place / "Negative/grim.mp4", 30)
+    make_crops(place / "synt-neutral-0001", 75)
+    torch.save(torch.from_numpy(images(5)), place / "synt-negative-0001.synt.img.5.pt")
+    (place / "Positive_labels.txt").write_text("Vid_name Label\nsynt-positive-0001 1\n")
+    (place / "Neutral_labels.txt").write_text("synt-neutral-0001\n")
+    (root / "Negative_labels.txt").write_text("synt-negative-0001.synt Negative\n")
+    summary, store = run(root, "hog")
+    assert summary.ok and store.labels("vgaf", "train").keys() == {"1_1"}
+    assert {name: one.rows.item() for name, one in store.labels("vgaf", "synthetic").items()} == {
+        "synt-positive-0001": 0, "synt-neutral-0001": 1, "synt-negative-0001": 2, "grim": 2
+    }  # fmt: skip
+    videos = store.videos("hog")
+    assert {name: (attrs["n_frames"], attrs["fps"]) for name, attrs in videos.items() if name != "1_1"} == {
+        "synt-positive-0001": (75, 75.0), "synt-neutral-0001": (75, 15.0), "synt-negative-0001": (5, 1.0),
+        "grim": (75, 75.0),
+    }  # fmt: skip
+    (place / "Neutral_labels.txt").write_text("synt-neutral-0001 3\n")
+    assert any("line 1: the clips of this file are Neutral, found '3'" in remark.sentence
+               for remark in open_vgaf(root, None).remarks)  # fmt: skip
+
+
+# doctor and demo
+
+
+def test_doctor_counts_what_has_no_partner(make_clips, run_cli):
+    root = make_clips({"1_1": 1, "1_2": 2, "1_3": 3}, n_frames=4)
+    (root / "Train/1_2.mp4").unlink()
+    (root / "Train/1_3.mp4").rename(root / "Train/1_4.mp4")
+    result = run_cli("doctor", "--data", root, "--json")
+    found = json.loads(result.output[result.output.index("{") :])
+    assert result.exit_code == 0 and found["total"]["labels"]["vgaf"]["labels_without_crop"] == 2
+    notes = {report["video"]: report["warnings"] for report in found["per_video"]}
+    assert notes["1_2"] == ["Train_labels.txt labels it, but there is no such clip"]
+    assert ["1 clips have no label, such as 1_4"] in notes.values()
+
+
+def test_the_demo(tmp_path, run):
+    root = tmp_path / "demo"
+    write_vgaf_demo(root, "tiny", seed=3, workers=1)
+    assert len([path for path in root.rglob("*") if path.is_file()]) == 14
+    for name in ("Train_labels.txt", "Val_labels.txt"):
+        header, *lines = (root / name).read_text().splitlines()
+        assert header == "Vid_name Label"
+        assert sorted(line.split()[1] for line in lines) == ["1", "1", "2", "2", "3", "3"]
+    summary, store = run(root, "hog", "spectrogram")
+    assert summary.ok and not summary.without_sound and len(summary.done) == 12
+    assert store.read("spectrogram", "1_1").present.all()
+    frames = decoded(root / "Train/1_1.mp4")
+    assert np.shape(frames) == (50, 180, 320, 3)
+    (root / "Train/1_1.mp4").rename(root / "before.mp4")
+    (root / PARTIAL).mkdir()
+    write_clip(root, plan_clips("tiny", seed=3)[0])  # the same seed gives the same frames and sound
+    assert (root / "Train/1_1.mp4").read_bytes() == (root / "before.mp4").read_bytes()
+
+
+def test_the_plan_of_the_demo():
+    assert n_frames_of("tiny") == 12 * 50 and len(plan_clips("small")) == 45
+    assert [clip.split for clip in plan_clips("small")].count("val") == 15
+    with pytest.raises(UsageError, match=r"Unknown demo size 'huge'\. Choose one of: tiny, small"):
+        plan_clips("huge")
