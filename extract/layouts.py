@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Family, Fit, list_families
+from abaw.state_dicts import SHOWN_KEYS, find_problems
 
 PREFIXES = ("module.", "backbone.", "encoder.")  # what wrappers put before every key
 # First words of keys that belong to what was trained on top of a backbone, or to MAE's decoder.
 HEADS = ("head", "heads", "head_dist", "fc", "classifier", "cls_head", "last_linear", "logits", "mask_token")
 DECODER = "decoder_"
-SHOWN_KEYS = 3
 LIKE = 0.5  # share of keys that a layout must have in common with another to be named in an error
 
 Layout = Mapping[str, torch.Size]
@@ -114,28 +114,6 @@ def _resized(embeddings: Tensor, wanted: torch.Size) -> tuple[Tensor, str]:
     grid = F.interpolate(grid, (side, side), mode="bicubic", align_corners=False)
     note = f"Position embeddings of {side_found}x{side_found} patches were interpolated to {side}x{side}"
     return torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1), note
-
-
-def find_problems(state: Mapping[str, Tensor], wanted: Layout) -> dict[str, list[str]]:
-    """Keys that are missing, unexpected or misshapen, by these words; empty when the state dict fits."""
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "misshapen": [
-            f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
-            for key, shape in wanted.items()
-            if key in state and state[key].shape != shape
-        ],
-    }
-    return {kind: keys for kind, keys in problems.items() if keys}
-
-
-def show_problems(problems: Mapping[str, Sequence[str]]) -> str:
-    """The first few of each kind: `2 missing (fc.weight, fc.bias); 1 unexpected (...)`."""
-    return "; ".join(
-        f"{len(keys)} {kind} ({', '.join(keys[:SHOWN_KEYS])}{', ...' if len(keys) > SHOWN_KEYS else ''})"
-        for kind, keys in problems.items()
-    )
 
 
 def find_matches(state: Mapping[str, Tensor]) -> list[Match]:

@@ -17,14 +17,12 @@ from abaw.errors import CheckpointError
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
 from abaw.extract.layouts import (
     PREFIXES,
-    SHOWN_KEYS,
     checkpoint_network,
     describe_likeness,
     find_matches,
-    find_problems,
     fit_state,
-    show_problems,
 )
+from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 CONTAINERS = ("state_dict", "model", "model_state_dict", "net")  # where training scripts put the state dict

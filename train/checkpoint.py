@@ -12,10 +12,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError
+from abaw.state_dicts import find_problems, show_problems
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 MODEL, OPTIMIZER = "model.", "optimizer."  # prefixes in the last checkpoint, which holds both
-SHOWN_KEYS = 3
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,10 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except FileNotFoundError as error:
-        raise CheckpointError(f"No checkpoint {path}. Train the run first with `abaw train`.") from error
+        raise CheckpointError(
+            f"No checkpoint {path}: the run has not finished an epoch. Go on with it by `abaw train --resume --run "
+            f"{path.parent.name}`, or name another run."
+        ) from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({error}). Train again, or copy it again from where it came."
@@ -77,20 +80,10 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
     """Load a state dict into a model; see `load_weights`."""
-    wanted = model.state_dict()
-    problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
-        "misshapen": [key for key in wanted if key in state and state[key].shape != wanted[key].shape],
-    }
-    found = [
-        f"{len(keys)} {kind} ({', '.join(keys[:SHOWN_KEYS])}{', ...' if len(keys) > SHOWN_KEYS else ''})"
-        for kind, keys in problems.items()
-        if keys
-    ]
-    if found:
+    problems = find_problems(state, {key: value.shape for key, value in model.state_dict().items()})
+    if problems:
         raise CheckpointError(
-            f"{path} does not fit the model that config.json beside it describes: {'; '.join(found)}. "
+            f"{path} does not fit the model that config.json beside it describes: {show_problems(problems)}. "
             "Use the two files of one run."
         )
     model.load_state_dict(dict(state))
@@ -116,10 +109,11 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
         if key.startswith(OPTIMIZER):
             index, name = key.removeprefix(OPTIMIZER).split(".", 1)
             state.setdefault(int(index), {})[name] = value
-    n_parameters = sum(1 for _ in model.parameters())
-    if "progress" not in metadata or len(state) != n_parameters:
+    keeps_state = optimizer.param_groups[0].get("momentum", 1) > 0  # SGD without momentum remembers nothing
+    n_wanted = sum(1 for _ in model.parameters()) if keeps_state else 0
+    if "progress" not in metadata or len(state) != n_wanted:
         raise CheckpointError(
-            f"{folder / LAST} has optimizer state of {len(state)} of {n_parameters} parameters"
+            f"{folder / LAST} has optimizer state of {len(state)} of {n_wanted} parameters"
             f"{'' if 'progress' in metadata else ' and no progress'}: the run cannot be resumed. Train it again."
         )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -11,8 +11,8 @@ from transformers.utils import logging
 from abaw.errors import CheckpointError
 from abaw.extract.audio.keys import MASK, clean_keys
 from abaw.extract.audio.wav2vec2 import LAST, Wav2Vec2
-from abaw.extract.layouts import SHOWN_KEYS, find_problems, show_problems
 from abaw.extract.weights import file_sha256, read_tensors
+from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"

@@ -1,0 +1,29 @@
+"""What a state dict lacks, or has too much, against the one that is wanted."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Size, Tensor
+
+SHOWN_KEYS = 3
+
+
+def find_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Size]) -> dict[str, list[str]]:
+    """Keys that are missing, unexpected or misshapen, by these words; empty when the state dict fits."""
+    problems = {
+        "missing": [key for key in wanted if key not in state],
+        "unexpected": [key for key in state if key not in wanted],
+        "misshapen": [
+            f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
+            for key, shape in wanted.items()
+            if key in state and state[key].shape != shape
+        ],
+    }
+    return {kind: keys for kind, keys in problems.items() if keys}
+
+
+def show_problems(problems: Mapping[str, Sequence[str]]) -> str:
+    """The first few of each kind: `2 missing (fc.weight, fc.bias); 1 unexpected (...)`."""
+    return "; ".join(
+        f"{len(keys)} {kind} ({', '.join(keys[:SHOWN_KEYS])}{', ...' if len(keys) > SHOWN_KEYS else ''})"
+        for kind, keys in problems.items()
+    )
