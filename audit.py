@@ -47,36 +47,68 @@ def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
     )
 
 
-def verify_store(store: FeatureStore, reporter: Reporter) -> list[str]:
-    """Read everything. A sentence for each damaged or incomplete video and each disagreement over frames."""
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong in a store.
+
+    Attributes:
+        sentence: about it.
+        path: what to drop so that the next extract makes it again; empty if nothing is damaged.
+    """
+
+    sentence: str
+    path: str = ""
+
+
+def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
+    """Read everything: damaged and incomplete videos and labels, and features that disagree on frames."""
     problems = []
     lengths: dict[str, dict[str, int]] = {}
     reporter.start("verify", sum(len(store.videos(feature)) for feature in store.features()), "videos")
     for feature in store.features():
         problems += [
-            f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+            Problem(
+                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again.",
+                f"features/{feature}/{video}",
+            )
             for video in store.incomplete(feature)
         ]
         for video in store.videos(feature):
             try:
-                lengths.setdefault(video, {})[feature] = len(store.read(feature, video).values)
+                found = store.read(feature, video)
+                lengths.setdefault(video, {})[feature] = len(found.values)
+                if not np.isfinite(found.values[found.present]).all():
+                    raise StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
             except StoreError as error:
-                problems.append(str(error))
+                problems.append(Problem(str(error), f"features/{feature}/{video}"))
             reporter.advance()
     for video, by_feature in lengths.items():
         if len(set(by_feature.values())) > 1:
             counts = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
-            problems.append(f"The features of video {video!r} disagree on its number of frames: {counts}.")
+            problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {counts}."))
     reporter.finish()
     return problems + _label_problems(store)
 
 
-def _label_problems(store: FeatureStore) -> list[str]:
+def _label_problems(store: FeatureStore) -> list[Problem]:
     problems = []
     for task in store.tasks():
         for video in store.label_names(task):
             try:
                 store.read_labels(task, video)
             except StoreError as error:
-                problems.append(str(error))
+                problems.append(Problem(str(error), f"labels/{task}/{video}"))
     return problems
+
+
+def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:
+    """Drop every damaged or incomplete video and label, so that the next extract makes it again.
+
+    Returns:
+        The problems that were dropped, and those that are left.
+    """
+    problems = verify_store(store, reporter)
+    for problem in problems:
+        if problem.path:
+            store.drop(problem.path)
+    return [problem for problem in problems if problem.path], [problem for problem in problems if not problem.path]

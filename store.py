@@ -15,7 +15,6 @@ nothing that is ever read. Values are not compressed: features do not compress.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ from zarr.core.sync import sync
 
 from abaw import __version__
 from abaw.errors import StoreError, UsageError
+from abaw.notes import Notes
+from abaw.places import Place, first_line, open_existing, open_or_make
 from abaw.writer import VideoWriter
 
 FORMAT = 1
@@ -72,33 +73,19 @@ class FeatureStore:
         self._root = root
 
     @classmethod
-    def open(cls, path: Path | str) -> "FeatureStore":
+    def open(cls, path: Place) -> "FeatureStore":
         """Open an existing store for reading.
 
         Raises:
             StoreError: nothing is there, or it is no store of this format.
         """
-        try:
-            root = zarr.open_group(str(path), mode="r", use_consolidated=False)
-        except (FileNotFoundError, ValueError) as error:
-            raise StoreError(
-                f"No feature store at {path}. Make one with `abaw extract --store {path}`, or name another "
-                "with --store."
-            ) from error
-        return cls(root, str(path))._checked()
+        return cls(open_existing(path), str(path))._checked()
 
     @classmethod
-    def create(cls, path: Path | str) -> "FeatureStore":
+    def create(cls, path: Place) -> "FeatureStore":
         """Open a store for writing; make it if nothing is there."""
-        place = Path(path)
-        is_new = not place.exists() or (place.is_dir() and all(child.suffix == ".partial" for child in place.iterdir()))
-        if not is_new and not (place / "zarr.json").is_file():
-            raise StoreError(f"{path} is not a feature store but something else. Name another with --store.")
-        try:
-            root = zarr.open_group(str(path), mode="a", use_consolidated=False)
-        except (OSError, ValueError) as error:
-            raise StoreError(f"No feature store can be made at {path} ({_first_line(error)}).") from error
-        if not is_new and "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
+        root = open_or_make(path)
+        if "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
             raise StoreError(f"{path} is a Zarr group of something else. Name another with --store.")
         if "format" not in root.attrs:
             root.require_group("features")
@@ -200,7 +187,7 @@ class FeatureStore:
             return VideoFeature(values, present, float(str(group.attrs["fps"])))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
             raise StoreError(
-                f"Feature {feature!r} of video {video!r} is damaged ({_first_line(error)}). "
+                f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
                 f"Delete {self.path}/{place} and run the same `abaw extract` again."
             ) from error
 
@@ -213,6 +200,17 @@ class FeatureStore:
             raise ValueError("its arrays disagree")
         if np.isnan(values.reshape(len(values), -1)[:, :1]).any():
             raise ValueError("a shard is missing")
+
+    def drop(self, path: str) -> None:
+        """Delete what is at a path in the store, such as `features/hog/video-1`; the next extract makes it again."""
+
+        async def delete() -> None:
+            store = self._root.store
+            # first what makes it count: nothing half deleted is ever read
+            await store.delete(f"{path}/zarr.json")
+            await store.delete_dir(path)
+
+        sync(delete())
 
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:
         """A writer for one video; whatever was there is replaced once the first shard is ready.
@@ -276,7 +274,7 @@ class FeatureStore:
                 raise ValueError("they are not what was written")
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
             raise StoreError(
-                f"The {task} labels of video {video!r} are damaged ({_first_line(error)}). "
+                f"The {task} labels of video {video!r} are damaged ({first_line(error)}). "
                 f"Delete {self.path}/{place} and run `abaw extract` again."
             ) from error
         return VideoLabels(split, rows)
@@ -290,6 +288,11 @@ class FeatureStore:
         names = [video for video in self.label_names(task) if not self._is_cut_off(f"labels/{task}/{video}")]
         found = {video: self.read_labels(task, video) for video in names}
         return {video: labels for video, labels in found.items() if split in (None, labels.split)}
+
+    @property
+    def notes(self) -> Notes:
+        """Small texts beside the data."""
+        return Notes(self._root.store)
 
     def _is_cut_off(self, path: str) -> bool:
         """True if writing at a path was begun and not finished; False if it was, or if what is there is damaged."""
@@ -328,7 +331,3 @@ def _how_to_make(feature: str) -> str:
 
 def _as_numpy(array: Any) -> NDArray:
     return np.asarray(array[...])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

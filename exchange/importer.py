@@ -6,7 +6,6 @@ each video keeps a digest of its files. An export of `abaw` keeps the spec and t
 """
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from abaw.exchange.rows import Rows, SourceVideo
 from abaw.extract.plan import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
+from abaw.places import Place
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, check_name
 from abaw.writer import FLOAT16_MAX
@@ -49,7 +49,7 @@ class ImportOptions:
     """
 
     source: Path
-    store: Path
+    store: Place
     feature: str
     data: Path | None = None
     fps: float | None = None
@@ -220,9 +220,8 @@ class Importer:
 
     def _discard(self, name: str) -> None:
         """Delete what was written of a video that is not whole: the group's own file is written last."""
-        folder = Path(self.store.path) / "features" / self.feature / name
-        if folder.is_dir() and not (folder / "zarr.json").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+        if name in self.store.incomplete(self.feature):
+            self.store.drop(f"features/{self.feature}/{name}")
 
 
 def in_writing_order(rows: Rows, is_export: bool) -> Iterator[tuple[NDArray[np.int64], NDArray]]:

@@ -1,11 +1,13 @@
 """What an extraction has to do: labels first, then the videos by the features that they still lack."""
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import AbawError, DataError
+from abaw.errors import AbawError, DataError, UsageError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source
 from abaw.extract.sink import Feature, Summary
@@ -25,6 +27,41 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
                 store.write_labels(label.task, video, label.split, label.read())
             except AbawError as error:
                 summary.label_errors.append(str(error))
+
+
+def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
+    """Deal names into parts of about equal sums: the largest first, each to the part that has least. Deterministic."""
+    parts: list[list[str]] = [[] for _ in range(n_parts)]
+    heap = [(0, number) for number in range(n_parts)]
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        total, number = heapq.heappop(heap)
+        parts[number].append(name)
+        heapq.heappush(heap, (total + sizes[name], number))
+    return parts
+
+
+def parse_part(text: str) -> tuple[int, int]:
+    """Number and total of `I/N`.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    number, _, total = text.partition("/")
+    if not (
+        number.isascii() and number.isdigit() and total.isascii() and total.isdigit() and 1 <= int(number) <= int(total)
+    ):
+        raise UsageError(f"A part is I/N, such as 2/8, with I from 1 to N; found {text!r}.")
+    return int(number), int(total)
+
+
+def own_part(dataset: Dataset, part: str) -> Dataset:
+    """The dataset with only the videos of a part, see `ExtractOptions.part`; the labels stay with the first part."""
+    if not part:
+        return dataset
+    number, total = parse_part(part)
+    mine = set(split_evenly({video.name: len(video.crops().numbers) for video in dataset.videos}, total)[number - 1])
+    labels = dataset.labels if number == 1 else ()
+    return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in mine), labels=labels)
 
 
 def plan_extraction(

@@ -9,6 +9,7 @@ from abaw.errors import UsageError
 from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
 from abaw.extract.sink import Feature
 from abaw.extract.vision.views import HFLIP, parse_view
+from abaw.places import Place
 
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -29,10 +30,11 @@ class ExtractOptions:
         batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
         fps: frame rate of videos without a video file.
         untrained: random weights.
+        part: empty, or `I/N`: of N parts with about equally many frames, only number I.
     """
 
     data: Path
-    store: Path
+    store: Place
     backbones: tuple[str, ...]
     views: tuple[str, ...] = ()
     n_views: int = 1
@@ -41,6 +43,7 @@ class ExtractOptions:
     batch_size: int = 0
     fps: float | None = None
     untrained: bool = False
+    part: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,99 @@
+"""Claims: notes in a store that say who is filling it, so that two drivers do not do the same work at the same time."""
+
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+from abaw.errors import StoreError
+from abaw.extract.plan import parse_part
+from abaw.store import FeatureStore
+
+BEAT_S = 20.0
+DEAD_S = 120.0  # a claim from another machine that was not renewed for so long is of a driver that died
+
+
+@contextmanager
+def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator[None]:
+    """Claim features of a store (or a part of their videos) for as long as the block runs.
+
+    Raises:
+        StoreError: another driver that is alive has claimed some of them.
+    """
+    name = f"claim-{uuid.uuid4().hex}.json"
+    own = {
+        "features": list(features),
+        "part": part,
+        "host": socket.gethostname(),
+        "process": os.getpid(),
+        "began": psutil.Process().create_time(),
+        "claimed": time.time(),
+    }
+    store.notes.write(name, json.dumps({**own, "beat": time.time()}))
+    stop = threading.Event()
+    beating = threading.Thread(target=_beat, args=(store, name, own, stop), daemon=True)
+    try:
+        _check_others(store, name, own)
+        beating.start()
+        yield
+    finally:
+        stop.set()
+        if beating.ident is not None:
+            beating.join()
+        store.notes.drop(name)
+
+
+def _beat(store: FeatureStore, name: str, own: dict[str, Any], stop: threading.Event) -> None:
+    while not stop.wait(BEAT_S):
+        try:
+            store.notes.write(name, json.dumps({**own, "beat": time.time()}))
+        except Exception:
+            continue
+
+
+def _check_others(store: FeatureStore, name: str, own: dict[str, Any]) -> None:
+    """The earlier of two claims stands; those of dead drivers are taken away."""
+    for other_name, text in store.notes.read().items():
+        if other_name == name or not other_name.startswith("claim-"):
+            continue
+        try:
+            other = json.loads(text)
+            is_dead = not _is_alive(other)
+            shared = [feature for feature in other["features"] if feature in own["features"]]
+            collides = bool(shared) and _overlap(other["part"], own["part"])
+            is_earlier = (other["claimed"], other_name) < (own["claimed"], name)
+        except (ValueError, KeyError, TypeError):
+            is_dead, collides = True, False  # no claim of ours
+        if is_dead:
+            store.notes.drop(other_name)
+        elif collides and is_earlier:
+            part = f" part {other['part']}" if other["part"] else ""
+            raise StoreError(
+                f"Another extraction is filling {', '.join(shared)}{part} in {store.path}: process {other['process']} on "
+                f"{other['host']}. Wait for it, or stop it and run this again."
+            )
+
+
+def _is_alive(claim: dict[str, Any]) -> bool:
+    if claim["host"] != socket.gethostname():
+        return time.time() - float(claim["beat"]) < DEAD_S
+    try:
+        # another process may have the number of a dead one by now
+        return abs(psutil.Process(int(claim["process"])).create_time() - float(claim["began"])) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Parts overlap unless they are different ones of the same division."""
+    if not one or not other:
+        return True
+    (number, total), (other_number, other_total) = parse_part(one), parse_part(other)
+    return total != other_total or number == other_number

@@ -1,0 +1,84 @@
+"""The first stage in steps: open everything, plan, run groups of videos. One process takes all steps; on a cluster the
+driver plans and the workers run."""
+
+import errno
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.dataset import Dataset, Video
+from abaw.errors import DISK_FULL, StoreError
+from abaw.extract.audio_runner import AudioRunner
+from abaw.extract.backbone import describe
+from abaw.extract.plan import frame_sources, own_part, plan_extraction, sound_sources, write_labels
+from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
+from abaw.extract.runner import Runner
+from abaw.extract.sink import Feature, Summary
+from abaw.places import Place
+from abaw.store import FeatureStore
+
+Groups = Mapping[tuple[str, ...], Sequence[Video]]  # videos by the names of the features that they lack
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An extraction, opened: its networks are loaded, and its features are known to the store."""
+
+    options: ExtractOptions
+    dataset: Dataset
+    store: FeatureStore
+    features: tuple[Feature, ...]
+
+    @classmethod
+    def open(cls, options: ExtractOptions) -> "Stage":
+        """Load networks, find videos, register features.
+
+        Raises:
+            AbawError: no data, unknown backbones, no weights, another fingerprint, no space.
+        """
+        dataset = own_part(open_dataset(options.data, options.fps), options.part)
+        features = create_features(options)
+        with room_for(options.store):
+            store = FeatureStore.create(options.store)
+            for feature in features:
+                store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
+        return cls(options, dataset, store, tuple(features))
+
+    def plan(self, summary: Summary) -> tuple[Groups, int]:
+        """Write the labels; give the videos by the features that they lack, and the number of frames to read."""
+        summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
+        with room_for(self.options.store):
+            write_labels(self.dataset, self.store, summary)
+        return plan_extraction(self.dataset, self.store, self.features, summary)
+
+    def run(self, groups: Groups, summary: Summary, on_frames: Callable[[int], None]) -> None:
+        """Extract; what was done, and what failed, goes into the summary."""
+        device = self.features[0].backbone.device.type
+        batch_size = self.options.batch_size or BATCH_SIZES.get(device, BATCH_SIZES["cpu"])
+        for pending, videos in groups.items():
+            wanted = [feature for feature in self.features if feature.name in pending]
+            vision, audio = ([f for f in wanted if f.spec.modality == kind] for kind in ("vision", "audio"))
+            if vision:
+                sources = frame_sources(self.dataset, videos, summary)
+                summary.add(Runner(self.store, vision, batch_size, on_frames).run(sources))
+            if audio and not summary.stopped:
+                sounds = sound_sources(self.dataset, videos, summary)
+                summary.add(AudioRunner(self.store, audio, on_frames).run(sounds))
+            if summary.stopped:
+                break
+
+
+@contextmanager
+def room_for(store: Place) -> Iterator[None]:
+    """Turns the system's word for a full disk, or for one that must not be written, into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StoreError(
+                f"No space to write into {store} ({error.strerror}). Make room and run the same command again."
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise StoreError(f"{store} must not be written ({error.strerror}). Choose another --store.") from error
+        raise

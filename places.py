@@ -1,0 +1,70 @@
+"""Where a store lies: a folder, or a URL such as `s3://bucket/store.zarr`, which fsspec opens."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw.errors import StoreError
+
+if TYPE_CHECKING:
+    import zarr
+
+Place = Path | str
+
+
+def is_url(place: Place) -> bool:
+    """True for `s3://...` and the like."""
+    return "://" in str(place)
+
+
+def open_existing(place: Place) -> "zarr.Group":
+    """Open the Zarr group at a place for reading.
+
+    Raises:
+        StoreError: nothing is there, or it cannot be reached.
+    """
+    import zarr  # the command line knows places too, and must start at once
+
+    try:
+        return zarr.open_group(str(place), mode="r", use_consolidated=False)
+    except (FileNotFoundError, ValueError) as error:
+        raise StoreError(
+            f"No feature store at {place}. Make one with `abaw extract --store {place}`, or name another with --store."
+        ) from error
+    except Exception as error:  # what fsspec's file systems raise has no common type
+        raise _unreachable(place, error) from error
+
+
+def open_or_make(place: Place) -> "zarr.Group":
+    """Open the Zarr group at a place for writing; make it if nothing is there.
+
+    Raises:
+        StoreError: something else is there, or nothing can be made.
+    """
+    import zarr  # as above
+
+    is_new = is_url(place) or _is_free(Path(place))
+    if not is_new and not (Path(place) / "zarr.json").is_file():
+        raise StoreError(f"{place} is not a feature store but something else. Name another with --store.")
+    try:
+        return zarr.open_group(str(place), mode="a", use_consolidated=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
+    except Exception as error:  # fsspec again
+        raise _unreachable(place, error) from error
+
+
+def _is_free(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and all(child.suffix == ".partial" for child in folder.iterdir()))
+
+
+def _unreachable(place: Place, error: Exception) -> StoreError:
+    if isinstance(error, ImportError):
+        return StoreError(f"{place} needs a package that is not there ({first_line(error)}): pip install 'abaw[s3]'.")
+    return StoreError(
+        f"The store at {place} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
+    )
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, without its details."""
+    return (str(error) or type(error).__name__).splitlines()[0]
