@@ -14,7 +14,7 @@ from abaw.train import distributed
 from abaw.train.table import Table
 from abaw.train.windows import WindowSampler, batches
 
-WINDOWS_PER_BATCH = 64
+FRAMES_PER_BATCH = 8_192
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
     total, counts = torch.zeros(n_places + 1, width), torch.zeros(n_places + 1)
     model.eval()
     with torch.inference_mode():
-        for part in batches(sampler.windows(max(1, window // 2)), WINDOWS_PER_BATCH):
+        for part in batches(sampler.windows(max(1, window // 2)), max(1, FRAMES_PER_BATCH // window)):
             part = distributed.own_share(part)
             batch = sampler.batch(part).to(device)
             # a model may give more than the task's outputs: what follows is for its loss

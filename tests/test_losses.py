@@ -32,7 +32,7 @@ from abaw.train.losses import (
     expectation,
     n_bins,
 )
-from abaw.train.losses.weights import class_weights, positive_weights
+from abaw.train.losses.weights import Weights, class_weights, positive_weights
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 OF_KIND = {"regression": VA, "classes": EXPR, "binary": AU, "multi": MTL}
@@ -44,14 +44,20 @@ EMMA_WEIGHTS = (
 )
 CONFIGS: TypeAdapter[LossConfig] = TypeAdapter(LossConfig)
 SHAPE = (3, 20)  # windows, frames
-ALL = pytest.mark.parametrize("name", sorted(LOSSES))
+ALL = pytest.mark.parametrize("name", sorted({*LOSSES, "focal of au"}))  # focal has a form of its own for binary labels
 VIEWS = pytest.mark.parametrize("n_views", [0, 1, 2, 3], ids=lambda n: f"{n} views" if n else "no axis of views")
 Case = tuple[Tensor, Tensor, Tensor]
 
 
 def options(name: str) -> LossConfig:
     """A loss's options as they are by default."""
-    return CONFIGS.validate_python({"name": name})
+    return CONFIGS.validate_python({"name": name.partition(" of ")[0]})
+
+
+def task_for(name: str) -> Task:
+    """The task that a loss is tried on: the one named, or the first kind that it fits."""
+    loss, _, task = name.partition(" of ")
+    return TASKS[task] if task else OF_KIND[LOSSES[loss].kinds[0]]
 
 
 def reference(name: str) -> Tensor:
@@ -72,7 +78,7 @@ def draw_labels(task: Task, shape: tuple[int, ...], draw: torch.Generator) -> Te
 
 def case(name: str, n_views: int = 0, shape: tuple[int, ...] = SHAPE) -> Case:
     """Outputs, labels and validity of a batch, about a third of the labels not valid."""
-    draw, task = torch.Generator().manual_seed(0), OF_KIND[LOSSES[name].kinds[0]]
+    draw, task = torch.Generator().manual_seed(0), task_for(name)
     labels = draw_labels(task, shape, draw)
     n_outputs = len(task.outputs) + len(task.columns) * n_bins(options(name))
     outputs = torch.randn(*(n_views,) * (n_views > 0), *shape, n_outputs, generator=draw)
@@ -81,13 +87,13 @@ def case(name: str, n_views: int = 0, shape: tuple[int, ...] = SHAPE) -> Case:
 
 def build(config: LossConfig, task: Task | None = None) -> Loss:
     """A loss whose weights come from 200 labels of the task."""
-    task = task or OF_KIND[LOSSES[config.name].kinds[0]]
+    task = task or task_for(config.name)
     labels = draw_labels(task, (200,), torch.Generator().manual_seed(1)).numpy()
     return create_loss(config, task, labels, np.ones(labels.shape, dtype=bool))
 
 
 def default(name: str) -> Loss:
-    return build(options(name))
+    return build(options(name), task_for(name))
 
 
 def value(loss: Loss, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float = 0.5) -> float:
@@ -105,8 +111,8 @@ def loss_and_gradient(name: str, outputs: Tensor, labels: Tensor, valid: Tensor)
 
 def hidden_outputs(name: str, outputs: Tensor, valid: Tensor) -> Tensor:
     """True at the outputs that belong to a label that is not valid."""
-    hidden = [~valid[..., columns] for _, _, columns in OF_KIND[LOSSES[name].kinds[0]].each()]
-    widths = [own.stop - own.start for _, own, _ in OF_KIND[LOSSES[name].kinds[0]].each()]
+    hidden = [~valid[..., columns] for _, _, columns in task_for(name).each()]
+    widths = [own.stop - own.start for _, own, _ in task_for(name).each()]
     each = torch.cat([mask.expand(*mask.shape[:-1], width) for mask, width in zip(hidden, widths, strict=True)], dim=-1)
     bins = n_bins(options(name))
     each = torch.cat([each, each.repeat_interleave(bins, dim=-1)], dim=-1)
@@ -299,6 +305,38 @@ def test_binary_cross_entropy_is_torchs_on_the_valid_values(weighted: bool) -> N
     assert value(build(config), outputs, labels, valid) == pytest.approx(float(each[valid].mean()), abs=1e-6)
 
 
+def test_binary_focal_by_hand() -> None:
+    """Logits log 3, log 3 and 0: p of the labels 1, 0 and 1 is 3/4, 1/4 and 1/2; the fourth value is not valid."""
+    outputs = torch.tensor([[math.log(3), math.log(3)], [0.0, 7.0]])
+    labels, valid = torch.tensor([[1.0, 0.0], [1.0, -1.0]]), torch.tensor([[True, True], [True, False]])
+    first, second, third = (1 / 16 * math.log(4 / 3), 9 / 16 * math.log(4), 1 / 4 * math.log(2))
+    found = value(build(FocalConfig(), task_of(2)), outputs, labels, valid)
+    assert found == pytest.approx((first + second + third) / 3)
+    # weights are of the positive labels alone
+    weighted = value(build(FocalConfig(weights=(2, 5)), task_of(2)), outputs, labels, valid)
+    assert weighted == pytest.approx((2 * first + second + 2 * third) / 3)
+    cubed = value(build(FocalConfig(gamma=3), task_of(2)), outputs, labels, valid)
+    assert cubed == pytest.approx((first / 4 + second * 3 / 4 + third / 2) / 3)
+
+
+@pytest.mark.parametrize("weights", ["equal", "inverse", tuple(range(1, 13))])
+def test_binary_focal_without_gamma_is_the_binary_cross_entropy(weights: Weights) -> None:
+    outputs, labels, valid = case("focal of au", n_views=2)
+    found = value(build(FocalConfig(gamma=0, weights=weights), AU), outputs, labels, valid)
+    wanted = value(build(BceConfig(weights=weights)), outputs, labels, valid)
+    assert found == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+@pytest.mark.parametrize("label", [0.0, 1.0])
+def test_binary_focal_of_a_certain_value_has_a_finite_gradient(gamma: float, label: float) -> None:
+    outputs = torch.tensor([[200.0, -200.0, 0.0, 30.0]], requires_grad=True)
+    labels = torch.full((1, 4), label)
+    build(FocalConfig(gamma=gamma), task_of(4))(outputs, labels, torch.ones(1, 4).bool(), 0).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+
+
 # values: views
 
 
@@ -360,7 +398,7 @@ def test_views_that_agree_cost_their_cross_entropy_alone() -> None:
     assert value(default("cotex"), outputs.expand(3, *outputs.shape), labels, valid) == pytest.approx(wanted, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted({"ccc", "ccc-bins", "cross-entropy", "focal", "bce", "emma"}))
+@pytest.mark.parametrize("name", sorted({"ccc", "ccc-bins", "cross-entropy", "focal", "focal of au", "bce", "emma"}))
 def test_losses_without_a_notion_of_views_take_them_as_further_windows(name: str) -> None:
     outputs, labels, valid = case(name, n_views=2)
     found = value(default(name), outputs, labels, valid)
@@ -476,13 +514,24 @@ def test_a_step_against_the_gradient_lowers_the_loss(name: str, n_views: int) ->
     assert value(default(name), outputs - 0.01 * gradient, labels, valid) < before
 
 
-@pytest.mark.parametrize("config", [*map(options, LOSSES), CccConfig(moments="unbiased")])
+@ALL
 @pytest.mark.parametrize("n_views", [0, 2])
-def test_gradients_are_right_in_float64(config: LossConfig, n_views: int) -> None:
+def test_gradients_are_right_in_float64(name: str, n_views: int) -> None:
     """But for v-naw's noise weights, which are constants on purpose."""
-    config = VNawConfig(weighted=0) if isinstance(config, VNawConfig) else config
-    outputs, labels, valid = case(config.name, n_views, (2, 3))
-    loss, leaf = build(config), outputs.double().requires_grad_()
+    config = VNawConfig(weighted=0) if name == "v-naw" else options(name)
+    check_gradient(build(config, task_for(name)), *case(name, n_views, (2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("config", "task"),
+    [(CccConfig(moments="unbiased"), VA), (FocalConfig(gamma=0.5), EXPR), (FocalConfig(gamma=0.5), AU)],
+)
+def test_gradients_of_other_options_are_right_in_float64(config: LossConfig, task: Task) -> None:
+    check_gradient(build(config, task), *case(f"{config.name} of {task.name}", shape=(2, 3)))
+
+
+def check_gradient(loss: Loss, outputs: Tensor, labels: Tensor, valid: Tensor) -> None:
+    leaf = outputs.double().requires_grad_()
     assert loss(leaf, labels, valid, 0.5).dtype == torch.float64
     assert torch.autograd.gradcheck(lambda given: loss(given, labels, valid, 0.5), [leaf])
 
@@ -596,7 +645,7 @@ def test_weights_that_are_none_are_refused_in_one_sentence(weights: object) -> N
     assert [error["loc"] for error in caught.value.errors()] == [("weights",)]
 
 
-@ALL
+@pytest.mark.parametrize("name", sorted(LOSSES))
 def test_config_is_told_by_its_name_and_survives_json(name: str) -> None:
     config = CONFIGS.validate_python({"name": name})
     assert type(config) is LOSSES[name].config

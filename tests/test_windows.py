@@ -1,7 +1,8 @@
-"""Tables and windows: feature and label of a frame stay together from the store to the batch, and no frame is lost."""
+"""Windows and batches: no frame is lost, frames stay in order and beside their labels, draws are as fair as they say."""
 
 from collections import Counter
-from functools import partial
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,226 +12,45 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from abaw.errors import UsageError
-from abaw.store import FeatureStore
-from abaw.tasks import TASKS
-from abaw.train import windows as windows_module
-from abaw.train.windows import Batch, Table, WindowSampler, allocate, load_table, nearest_present, statistics
+from abaw.tasks import TASKS, Task
+from abaw.train.table import Table, load_table, select_labels
+from abaw.train.windows import Batch, WindowSampler, batches, class_counts, share
 
-VA = TASKS["va"]
-# name: (frames, label rows, rows without a crop)
-VIDEOS = {
-    "long": (230, 231, [0, 1, 2, *range(50, 95), 120, 229]),
-    "fewer_labels": (60, 59, [30]),
-    "short": (37, 38, [0, 36]),
-    "single": (1, 1, []),
-    "no_feature": (0, 45, []),
-    "more_frames": (80, 50, [10, 60]),
-}
-CODE = {video: i for i, video in enumerate(sorted(VIDEOS))}
+VA, EXPR, AU, MTL, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "lsd", "vgaf"))
 
 
-def new_store(path: Path, shapes: dict[str, tuple[int, ...]]) -> FeatureStore:
-    store = FeatureStore.create(path)
-    for feature, shape in shapes.items():
-        store.add_feature(feature, {"shape": shape, "weights": "none"}, None, f"fingerprint of {feature}")
-    return store
+def make_table(lengths: list[int], task: Task = VA, labels: np.ndarray | None = None, made: int = 0) -> Table:
+    """Videos of these lengths, all there; the feature `row` is the row number, labels are 0 unless given.
 
-
-def put(store: FeatureStore, feature: str, video: str, values: np.ndarray, present: np.ndarray) -> None:
-    rows = np.flatnonzero(present)
-    writer = store.writer(feature, video, len(values), rows, {"fps": 25.0, "source": "test"})
-    writer.write(rows, values[rows].astype(np.float32))
-    writer.finish()
-
-
-def coded(video: str, n: int) -> np.ndarray:
-    """(n, 2): frame number and number of the video, which float16 holds exactly."""
-    return np.stack([np.arange(1, n + 1), np.full(n, CODE[video])], axis=1).astype(np.float32)
-
-
-def present_rows(video: str) -> np.ndarray:
-    n_frames, _, absent = VIDEOS[video]
-    present = np.ones(n_frames, dtype=bool)
-    present[absent] = False
-    return present
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
-    """Features and labels that both say which frame of which video they belong to."""
-    store = new_store(tmp_path_factory.mktemp("windows") / "store.zarr", {"code": (2,), "half": (1, 2)})
-    for video, (n_frames, n_labels, _) in VIDEOS.items():
-        if n_frames:
-            put(store, "code", video, coded(video, n_frames), present_rows(video))
-            if video != "short":  # the second feature lacks a whole video, and every third frame of the others
-                there = present_rows(video) & (np.arange(n_frames) % 3 != 2)
-                put(store, "half", video, coded(video, n_frames)[:, None], there)
-        store.write_labels("va", video, "train", coded(video, n_labels))
-    put(store, "code", "of_val", np.full((40, 2), 999), np.ones(40, bool))
-    store.write_labels("va", "of_val", "val", np.full((40, 2), 999, dtype=np.float32))
-    return store
-
-
-@pytest.fixture(scope="module")
-def table(store: FeatureStore) -> Table:
-    return load_table(store, VA, "train", ["code"])
-
-
-def frames_in(batch: Batch, feature: str = "code") -> Counter[tuple[int, int]]:
-    """How often each (video, frame) counts in a batch, by its feature."""
-    values = batch.features[feature].flatten(2)[batch.valid.all(-1)]
-    return Counter((int(video), int(frame)) for frame, video in values.tolist())
-
-
-def wanted_frames(n_labels_of: dict[str, int]) -> set[tuple[int, int]]:
-    return {
-        (CODE[video], row + 1)
-        for video, n_labels in n_labels_of.items()
-        for row in np.flatnonzero(present_rows(video)[:n_labels]).tolist()
-    }
-
-
-LABELLED = {video: n_labels for video, (n_frames, n_labels, _) in VIDEOS.items() if n_frames}
-
-
-# the table
-
-
-def test_table_holds_the_videos_of_the_split_in_order(table: Table) -> None:
-    assert table.videos == tuple(sorted(VIDEOS))
-    wanted = [max(VIDEOS[video][:2]) for video in table.videos]
-    assert np.diff(table.starts).tolist() == wanted
-    assert not (table.values["code"] == 999).any()
-
-
-def test_rows_say_what_is_there(table: Table) -> None:
-    for i, video in enumerate(table.videos):
-        rows, (n_frames, n_labels, _) = table.rows(i), VIDEOS[video]
-        padded = np.zeros(rows.stop - rows.start, dtype=bool)
-        padded[:n_frames] = present_rows(video)
-        np.testing.assert_array_equal(table.present[rows], padded)
-        np.testing.assert_array_equal(table.seen[rows], padded)
-        labelled = np.arange(len(padded)) < n_labels
-        np.testing.assert_array_equal(table.valid[rows].all(1), labelled)
-        np.testing.assert_array_equal(table.labels[rows][labelled], coded(video, n_labels))
-
-
-def test_labelled_video_without_feature_is_kept_as_not_present(table: Table) -> None:
-    number = table.videos.index("no_feature")
-    rows = table.rows(number)
-    assert rows.stop - rows.start == 45
-    assert table.valid[rows].all()
-    assert not table.present[rows].any()
-    assert not table.seen[rows].any()
-    assert table.fps[number] == 0
-    assert table.fps[table.videos.index("long")] == 25
-
-
-def test_joined_features_must_all_be_there(store: FeatureStore) -> None:
-    joined = load_table(store, VA, "train", ["code", "half"])
-    assert joined.values["half"].shape[1:] == (1, 2)
-    for i, video in enumerate(joined.videos):
-        n_frames = VIDEOS[video][0]
-        wanted = np.zeros(joined.rows(i).stop - joined.rows(i).start, dtype=bool)
-        if video != "short":
-            wanted[:n_frames] = present_rows(video) & (np.arange(n_frames) % 3 != 2)
-        np.testing.assert_array_equal(joined.present[joined.rows(i)], wanted)
-    assert joined.fps[joined.videos.index("short")] == 0
-
-
-def test_invalid_labels_are_masked_value_by_value(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", {"f": (1,)})
-    put(store, "f", "a", np.ones((3, 1)), np.ones(3, bool))
-    store.write_labels("va", "a", "train", np.array([[-5, 0.1], [-1, -1], [0.2, -5]], dtype=np.float32))
-    table = load_table(store, VA, "train", ["f"])
-    assert table.valid.tolist() == [[False, True], [True, True], [True, False]]
-    assert table.labels[0, 0] == -5
-
-
-def test_one_wide_video_makes_the_table_float32(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
-    narrow, wide = np.array([[0.1, 2.0], [3.0, 4.0]]), np.array([[1e5, -123456.0]])
-    put(store, "f", "narrow", narrow, np.ones(2, bool))
-    put(store, "f", "wide", wide, np.ones(1, bool))
-    for video, n in (("narrow", 2), ("wide", 1)):
-        store.write_labels("va", video, "train", np.zeros((n, 2), dtype=np.float32))
-    values = load_table(store, VA, "train", ["f"]).values["f"]
-    assert values.dtype == np.float32
-    np.testing.assert_array_equal(values, np.concatenate([narrow.astype(np.float16), wide]).astype(np.float32))
-
-
-def test_features_keep_float16_where_it_is_enough(table: Table) -> None:
-    assert table.values["code"].dtype == np.float16
-
-
-def test_labelled_videos_that_all_lack_the_feature_are_an_error(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", {"f": (1,)})
-    put(store, "f", "other", np.ones((3, 1)), np.ones(3, bool))
-    store.write_labels("va", "a", "train", np.zeros((3, 2), dtype=np.float32))
-    with pytest.raises(UsageError, match=r"None of the 1 videos with va labels \(train\) has f.*abaw extract"):
-        load_table(store, VA, "train", ["f"])
-
-
-# missing frames
-
-
-def test_nearest_by_hand() -> None:
-    present = np.array([False, False, True, False, False, False, True, False, False])
-    # row 4 is two away from both 2 and 6: the earlier one
-    assert nearest_present(present).tolist() == [2, 2, 2, 2, 2, 6, 6, 6, 6]
-    assert nearest_present(np.array([False, True])).tolist() == [1, 1]
-    assert nearest_present(np.array([True, True])).tolist() == [0, 1]
-
-
-@given(st.lists(st.booleans(), min_size=1, max_size=40).filter(any))
-@settings(deadline=None)
-def test_nearest_is_the_closest_by_brute_force(values: list[bool]) -> None:
-    places = [i for i, there in enumerate(values) if there]
-    wanted = [min(places, key=lambda place: (abs(place - row), place)) for row in range(len(values))]
-    assert nearest_present(np.array(values)).tolist() == wanted
-
-
-def test_missing_frames_are_masked_or_taken_from_the_nearest(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", {"f": (1,)})
-    present = np.array([False, True, False, False, True])
-    put(store, "f", "a", np.arange(5.0)[:, None] + 10, present)
-    store.write_labels("va", "a", "train", np.zeros((7, 2), dtype=np.float32))
-    masked = load_table(store, VA, "train", ["f"], "mask")
-    assert masked.values["f"][:, 0].tolist() == [0, 11, 0, 0, 14, 0, 0]
-    assert masked.present.tolist() == [*present.tolist(), False, False]
-    filled = load_table(store, VA, "train", ["f"], "nearest")
-    assert filled.values["f"][:, 0].tolist() == [11, 11, 11, 14, 14, 14, 14]
-    assert filled.present.all()
-    assert filled.seen.tolist() == [*present.tolist(), False, False]
-
-
-def test_nearest_fills_each_joined_feature_by_itself(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", {"f": (1,), "g": (1,)})
-    put(store, "f", "a", np.array([[1.0], [2.0], [3.0]]), np.array([True, False, False]))
-    put(store, "g", "a", np.array([[1.0], [2.0], [3.0]]), np.array([False, False, True]))
-    store.write_labels("va", "a", "train", np.zeros((3, 2), dtype=np.float32))
-    table = load_table(store, VA, "train", ["f", "g"], "nearest")
-    assert table.values["f"][:, 0].tolist() == [1, 1, 1]
-    assert table.values["g"][:, 0].tolist() == [3, 3, 3]
-    assert table.present.all()
-    assert not table.seen.any()
-
-
-# windows
-
-
-def bare_table(lengths: list[int]) -> Table:
-    """Videos of these lengths, all there; the feature is the row number, the first label the number of the video."""
+    Args:
+        labels: (videos, columns) or (rows, columns).
+        made: how many of the last videos are synthetic.
+    """
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    n = int(starts[-1])
-    there = np.ones(n, dtype=bool)
-    labels = np.repeat(np.arange(len(lengths), dtype=np.float32), lengths)[:, None].repeat(2, axis=1)
-    values = {"row": np.arange(n, dtype=np.float32)[:, None]}
-    names = tuple(f"v{i:02}" for i in range(len(lengths)))
-    return Table(names, starts, values, there, there, labels, labels >= 0, np.ones(len(lengths)))
+    n_rows, n_videos = int(starts[-1]), len(lengths)
+    labels = np.zeros((n_rows, len(task.columns))) if labels is None else labels
+    if len(labels) != n_rows:
+        labels = np.repeat(labels, lengths, axis=0)
+    there = np.ones(n_rows, dtype=bool)
+    return Table(
+        task=task,
+        videos=tuple(f"v{i:03}" for i in range(n_videos)),
+        starts=starts,
+        values={"row": np.arange(n_rows, dtype=np.float32)[:, None]},
+        masks={"row": there},
+        has_any=there,
+        has_crop=there,
+        labels=labels.astype(np.float32),
+        valid=task.valid(labels.astype(np.float32)),
+        fps=np.ones(n_videos),
+        synthetic=np.arange(n_videos) >= n_videos - made,
+    )
 
 
 layouts = st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 25), st.integers(1, 25))
+
+
+# where windows are
 
 
 @given(layouts, st.one_of(st.none(), st.integers(0, 99)))
@@ -238,13 +58,13 @@ layouts = st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.int
 def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: int | None) -> None:
     lengths, length, stride = layout
     stride = min(stride, length)
-    table = bare_table(lengths)
-    rng = None if seed is None else np.random.default_rng(seed)
-    found = WindowSampler(table, length).windows(stride, rng)
-    covered = np.zeros(len(table.present), dtype=int)
-    for first, end in found.tolist():
-        video = int(np.searchsorted(table.starts, first, side="right")) - 1
-        assert end == table.starts[video + 1]
+    table = make_table(lengths)
+    sampler = WindowSampler(table, length)
+    found = sampler.windows(stride, None if seed is None else np.random.default_rng(seed))
+    covered = np.zeros(len(table.labels), dtype=int)
+    for (first, end, span), video in zip(found.tolist(), sampler.videos_of(found).tolist(), strict=True):
+        assert table.starts[video] <= first < end == table.starts[video + 1]
+        assert span == length
         assert first + length <= end or first == table.starts[video], "a window that is too long begins the video"
         covered[first : min(first + length, end)] += 1
     assert covered.min() >= 1
@@ -254,155 +74,361 @@ def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: in
 @settings(deadline=None)
 def test_windows_are_stride_apart_and_the_last_is_moved_back(layout: tuple) -> None:
     lengths, length, stride = layout
-    table = bare_table(lengths)
+    table = make_table(lengths)
     found = WindowSampler(table, length).windows(stride)
     for start, n in zip(table.starts.tolist(), lengths, strict=False):
-        mine = [first - start for first, end in found.tolist() if end == start + n]
+        mine = [first - start for first, end, _ in found.tolist() if end == start + n]
         last = max(0, n - length)
         assert mine == [*range(0, last, stride), last]
 
 
 def test_windows_by_hand() -> None:
-    sampler = WindowSampler(bare_table([7, 3]), 4)
-    assert sampler.windows(2).tolist() == [[0, 7], [2, 7], [3, 7], [7, 10]]
+    sampler = WindowSampler(make_table([7, 3]), 4)
+    assert sampler.windows(2).tolist() == [[0, 7, 4], [2, 7, 4], [3, 7, 4], [7, 10, 4]]
     assert sampler.n_windows(2) == 4
     batch = sampler.batch(sampler.windows(2))
-    assert batch.features["row"][batch.mask][:, 0].tolist() == [0, 1, 2, 3, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9]
-    assert batch.mask[3].tolist() == [True, True, True, False]
+    assert batch.features["row"][batch.masks["row"]][:, 0].tolist() == [0, 1, 2, 3, 2, 3, 4, 5, 3, 4, 5, 6, 7, 8, 9]
+    assert batch.masks["row"][3].tolist() == [True, True, True, False]
     assert batch.valid[3, :, 0].tolist() == [True, True, True, False]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_window_is_drawn_twice_in_an_epoch(seed: int) -> None:
-    found = WindowSampler(bare_table([7, 3, 12, 30]), 12).windows(6, np.random.default_rng(seed))
+    found = WindowSampler(make_table([7, 3, 12, 30]), 12).windows(6, np.random.default_rng(seed))
     assert len(np.unique(found, axis=0)) == len(found)
 
 
 def test_phases_are_random_so_that_windows_begin_anywhere() -> None:
-    sampler = WindowSampler(bare_table([200]), 20)
+    sampler = WindowSampler(make_table([200]), 20)
     begins = {int(first) for seed in range(60) for first in sampler.windows(10, np.random.default_rng(seed))[:, 0]}
     assert len(begins) > 100
+
+
+# epochs
+
+
+def test_epoch_is_every_window_in_another_order() -> None:
+    sampler = WindowSampler(make_table([30, 40, 50]), 10)
+    assert sampler.n_windows(10) == 3 + 4 + 5
+    found = sampler.epoch(1, (0, 1))
+    assert len(found) == sampler.n_windows(1) == 21 + 31 + 41
+    assert found.tolist() != sampler.windows(1).tolist()
+    assert sorted(found.tolist()) == sampler.windows(1).tolist()
+
+
+def test_batches_are_all_windows_the_last_one_smaller() -> None:
+    windows = WindowSampler(make_table([30]), 10).windows(1)
+    parts = list(batches(windows, 8))
+    assert [len(part) for part in parts] == [8, 8, 5]
+    assert np.concatenate(parts).tolist() == windows.tolist()
+
+
+def test_epoch_is_seeded_and_every_epoch_differs() -> None:
+    sampler = WindowSampler(make_table([80, 90, 100]), 10)
+    for options in ({}, {"speed": (0.6, 1.4)}, {"balance": "video"}):
+        first = sampler.epoch(5, (3, 1), **options).tolist()
+        assert sampler.epoch(5, (3, 1), **options).tolist() == first
+        others = [sampler.epoch(5, seed, **options).tolist() for seed in ((3, 2), (4, 1))]
+        assert all(sorted(other) != sorted(first) for other in others), "not only the order, the windows differ too"
+
+
+# speed
+
+
+@pytest.mark.parametrize("length", [1, 2, 10, 100])
+def test_window_of_another_speed_takes_the_nearest_frames(length: int) -> None:
+    """Against a loop: step t of L lies at t (span - 1) / (L - 1) frames from the first one."""
+    table = make_table([400, 3, 130, 60, 1])
+    sampler = WindowSampler(table, length)
+    found = np.concatenate([sampler.epoch(max(1, length // 2), (0, n), speed=(0.6, 1.4)) for n in range(3)])
+    rows, inside = sampler.rows_of(found)
+    spans = set()
+    for window, (first, end, span) in enumerate(found.tolist()):
+        video = int(sampler.videos_of(found[[window]])[0])
+        start = int(table.starts[video])
+        assert start <= first < end == table.starts[video + 1]
+        assert first + span <= end or first == start, "only a window longer than its video is filled up"
+        assert round(0.6 * length) <= span <= round(1.4 * length)
+        for step in range(length):
+            place = step * (span - 1) / max(1, length - 1)
+            assert inside[window, step] == (first + round(place) < end)
+            if inside[window, step]:
+                assert start <= rows[window, step] < end
+                assert abs(rows[window, step] - first - place) <= 0.5 + 1e-9
+        spans.add(span)
+    assert len(spans) == len(set(range(round(0.6 * length), round(1.4 * length) + 1))) or length == 100
+    batch = sampler.batch(found[:50])
+    shown = batch.masks["row"]
+    assert torch.equal(batch.features["row"][:, :, 0][shown], torch.from_numpy(rows[:50]).float()[shown])
+
+
+def test_speed_one_leaves_the_frames_as_they_are() -> None:
+    sampler = WindowSampler(make_table([137]), 50)
+    rows, inside = sampler.rows_of(sampler.windows(7))
+    assert inside.all()
+    assert (np.diff(rows, axis=1) == 1).all()
+
+
+def test_speeds_are_even_over_their_range() -> None:
+    sampler = WindowSampler(make_table([2000] * 5), 100)
+    spans = np.concatenate([sampler.epoch(20, (0, n), speed=(0.6, 1.4))[:, 2] for n in range(5)])
+    counts, _ = np.histogram(spans, bins=[60, 80, 100, 120, 141])
+    assert len(spans) > 2000
+    assert (np.abs(counts / len(spans) - 0.25) < 0.03).all()
+
+
+@pytest.mark.parametrize("n_frames", [100, 130])
+def test_short_windows_reach_both_ends_of_a_video(n_frames: int) -> None:
+    """They are drawn evenly from a video that is hardly longer than a window: as often from its end as from its beginning."""
+    sampler = WindowSampler(make_table([n_frames]), 100)
+    counts = np.zeros(n_frames)
+    for epoch in range(600):
+        found = sampler.epoch(50, (0, epoch), speed=(0.5, 0.9))
+        for first, _, span in found.tolist():
+            counts[first : first + span] += 1
+    assert counts.min() >= 10
+    for n in (10, n_frames // 2):
+        assert counts[:n].sum() == pytest.approx(counts[-n:].sum(), rel=0.15)
+
+
+# balance
+
+
+def labels_of(sampler: WindowSampler, windows: np.ndarray) -> np.ndarray:
+    return sampler.table.labels[windows[:, 0], 0].astype(int)
+
+
+def test_balance_by_class_draws_windows_of_each_class_alike() -> None:
+    """Clips of one class each, 40, 8 and 2 of them: a third of the windows each, within five deviations."""
+    labels = np.array([[0]] * 40 + [[1]] * 8 + [[2]] * 2)
+    sampler = WindowSampler(make_table([20] * 50, VGAF, labels), 20)
+    drawn = np.concatenate([labels_of(sampler, sampler.epoch(10, (0, n), "class")) for n in range(120)])
+    assert len(drawn) == 120 * 50
+    counts = np.bincount(drawn, minlength=3)
+    assert (np.abs(counts - len(drawn) / 3) < 5 * np.sqrt(len(drawn) * 2 / 9)).all()
+    plain = np.concatenate([labels_of(sampler, sampler.epoch(10, (0, n))) for n in range(2)])
+    assert np.bincount(plain).tolist() == [80, 16, 4]
+
+
+def test_balance_by_class_leaves_out_what_is_not_valid() -> None:
+    """Frames without label or feature have no weight: windows of such alone are never drawn."""
+    labels = np.array([[0]] * 30 + [[-1]] * 30 + [[3]] * 30)
+    table = make_table([30, 30, 30], EXPR, labels)
+    masks = {"row": np.arange(90) < 80}
+    sampler = WindowSampler(replace(table, masks=masks, has_any=masks["row"]), 10)
+    drawn = np.concatenate([sampler.epoch(10, (0, n), "class") for n in range(400)])
+    assert not ((drawn[:, 0] >= 30) & (drawn[:, 0] + 10 <= 60)).any()
+    # 30 frames of the first class weigh as much as the 20 of the other that have a feature
+    assert np.mean(drawn[:, 0] < 30) == pytest.approx(0.5, abs=0.04)
+
+
+def test_balance_by_class_counts_active_units() -> None:
+    labels = np.zeros((100, 12))
+    labels[:50, 0] = 1  # one video of two shows AU1 throughout, the other AU26 in ten frames
+    labels[50:60, 11] = 1
+    sampler = WindowSampler(make_table([50, 50], AU, labels), 10)
+    drawn = np.concatenate([sampler.epoch(10, (0, n), "class")[:, 0] for n in range(300)])
+    assert np.mean(drawn < 50) == pytest.approx(0.5, abs=0.06)
+    assert (drawn[drawn >= 50] < 60).all()
+
+
+def test_balance_by_class_is_that_of_the_real_windows() -> None:
+    """Synthetic clips, as many of each class, do not stand in for the rare class among the real ones."""
+    labels = np.array([[0]] * 45 + [[1]] * 5 + [[0]] * 100 + [[1]] * 100)
+    sampler = WindowSampler(make_table([4] * 250, VGAF, labels, made=200), 4)
+    drawn = np.concatenate([sampler.epoch(4, (0, n), "class", synthetic=0.5) for n in range(60)])
+    real = labels_of(sampler, drawn[~sampler.table.synthetic[sampler.videos_of(drawn)]])
+    assert len(real) == 60 * 50
+    assert np.mean(real == 0) == pytest.approx(0.5, abs=0.05)
+
+
+def test_balance_by_video_draws_each_video_alike() -> None:
+    sampler = WindowSampler(make_table([1000, 100, 20]), 20)
+    drawn = np.concatenate([sampler.videos_of(sampler.epoch(10, (0, n), "video")) for n in range(40)])
+    counts = np.bincount(drawn, minlength=3)
+    assert counts.sum() >= 40 * sampler.n_windows(10)
+    assert (np.abs(counts - len(drawn) / 3) < 5 * np.sqrt(len(drawn) * 2 / 9)).all()
+
+
+def test_balance_without_classes_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"Task va has no classes to balance\. Use --set balance=video"):
+        WindowSampler(make_table([20]), 10).epoch(5, (0, 1), "class")
+
+
+# synthetic clips
+
+
+@pytest.mark.parametrize(("rate", "n_made"), [(0.1, 2), (0.3, 9), (0.5, 20), (0.75, 60)])
+def test_synthetic_share_is_exact_and_its_classes_equal(rate: float, n_made: int) -> None:
+    """To 20 real windows come round(20 r / (1 - r)); no clip comes twice before all of its class came once."""
+    labels = np.array([[0]] * 20 + [[0]] * 10 + [[1]] * 5 + [[2]] * 8)
+    table = make_table([6] * 43, VGAF, labels, made=23)
+    sampler = WindowSampler(table, 6)
+    assert sampler.n_windows(3, rate) == 20 + n_made
+    for epoch in range(5):
+        found = sampler.epoch(3, (0, epoch), synthetic=rate)
+        videos = sampler.videos_of(found)
+        is_made = table.synthetic[videos]
+        assert sorted(videos[~is_made].tolist()) == list(range(20))
+        assert is_made.sum() == n_made
+        counts = np.bincount(labels_of(sampler, found[is_made]), minlength=3)
+        assert counts.max() - counts.min() <= 1
+        assert is_made[:20].any() or n_made < 5, "mixed with the real ones"
+        for kind in range(3):
+            clips = [video for video in range(20, 43) if labels[video, 0] == kind]
+            often = [int((videos == clip).sum()) for clip in clips]
+            assert max(often) - min(often) <= 1
+
+
+def test_synthetic_clips_differ_from_epoch_to_epoch() -> None:
+    labels = np.array([[0]] * 10 + [[0], [1], [2]] * 20)
+    sampler = WindowSampler(make_table([6] * 70, VGAF, labels, made=60), 6)
+    drawn = [
+        frozenset(videos[videos >= 10].tolist())
+        for videos in (sampler.videos_of(sampler.epoch(3, (0, n), synthetic=0.3)) for n in range(10))
+    ]
+    assert all(len(clips) == 4 for clips in drawn)
+    assert len(set(drawn)) > 5
+
+
+def test_synthetic_clips_stay_out_unless_asked_for() -> None:
+    sampler = WindowSampler(make_table([6] * 5, VGAF, made=2), 6)
+    assert sampler.n_windows(3) == 3
+    found = sampler.epoch(3, (0, 1))
+    assert sorted(sampler.videos_of(found).tolist()) == [0, 1, 2]
+
+
+# shares of several processes
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("n_windows", [1, 4, 7, 8])
+def test_shares_are_of_equal_size_and_cover_each_window_once(n_windows: int, n_ranks: int) -> None:
+    sampler = WindowSampler(make_table([5, 30]), 10)
+    windows = sampler.windows(3)[1 : 1 + n_windows]
+    parts = [share(windows, rank, n_ranks) for rank in range(n_ranks)]
+    assert len({len(part) for part in parts}) == 1
+    joined = np.concatenate(parts)
+    assert joined[: len(windows)].tolist() == windows.tolist()
+    assert len(joined) - len(windows) < n_ranks
+    for part in parts:
+        batch = sampler.batch(part)
+        filled = torch.from_numpy(part[:, 1] > 0)
+        assert batch.valid.any(dim=(1, 2)).equal(filled)
+        assert batch.masks["row"].any(dim=1).equal(filled)
+
+
+def test_empty_windows_are_not_valid_for_whole_videos_either() -> None:
+    sampler = WindowSampler(make_table([5, 5], VGAF), 5)
+    last = share(sampler.windows(5)[:1], 1, 2)
+    batch = sampler.batch(last)
+    assert batch.valid.tolist() == [[False]]
+    assert not batch.masks["row"].any()
 
 
 # batches
 
 
-@pytest.mark.parametrize(("length", "stride", "batch_size"), [(50, 25, 4), (100, 100, 3), (7, 3, 64), (1, 1, 32)])
-def test_feature_and_label_are_of_the_same_frame(table: Table, length: int, stride: int, batch_size: int) -> None:
+Loaded = tuple[Table, set[tuple[int, int]]]
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, make_store: Callable, put_feature: Callable) -> Loaded:
+    """A table of a real store whose features and labels both say frame and video; and what can be valid in it."""
+    store = make_store(tmp_path_factory.mktemp("windows") / "s.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
+    rng, wanted = np.random.default_rng(0), set()
+    for number, (n_frames, n_labels) in enumerate([(230, 231), (60, 50), (37, 60), (1, 1), (0, 20)]):
+        coded = np.stack([np.arange(1, 232), np.full(231, number)], axis=1)
+        faces, sounds = rng.random((2, n_frames)) < [[0.7], [0.5]]
+        if n_frames > 1:
+            put_feature(store, "face", f"v{number}", coded[:n_frames], faces)
+            put_feature(store, "sound", f"v{number}", coded[:n_frames], sounds)
+        elif n_frames:
+            put_feature(store, "sound", f"v{number}", coded[:1])
+            faces, sounds = np.zeros(1, dtype=bool), np.ones(1, dtype=bool)
+        store.write_labels("va", f"v{number}", "train", coded[:n_labels].astype(np.float32))
+        wanted |= {(number, row + 1) for row in np.flatnonzero((faces | sounds)[:n_labels]).tolist()}
+    return load_table(store, VA, select_labels(store, VA, "train"), ["face", "sound"]), wanted
+
+
+@pytest.mark.parametrize(("length", "stride"), [(50, 25), (100, 100), (7, 3), (1, 1)])
+@pytest.mark.parametrize("speed", [(1.0, 1.0), (0.6, 1.4)])
+def test_features_and_labels_are_of_the_same_frame(
+    loaded: Loaded, length: int, stride: int, speed: tuple[float, float]
+) -> None:
+    table, wanted = loaded
     sampler = WindowSampler(table, length)
-    counted: Counter[tuple[int, int]] = Counter()
-    for batch in sampler.epoch(stride, batch_size, (0, 1)):
-        assert torch.equal(batch.features["code"][batch.valid].float(), batch.labels[batch.valid])
-        assert not batch.valid[~batch.mask].any()
-        counted += frames_in(batch)
-        for codes, mask in zip(batch.features["code"], batch.mask, strict=True):
-            frames, videos = codes[mask].unbind(1)
-            places = mask.nonzero()[:, 0]
-            assert len(videos.unique()) <= 1, "one video in a window"
-            assert len((frames - places).unique()) <= 1, "one frame after another"
-    assert set(counted) == wanted_frames(LABELLED)
+    found: set[tuple[int, int]] = set()
+    for part in batches(sampler.epoch(stride, (0, 1), speed=speed), 5):
+        batch = sampler.batch(part)
+        assert not batch.valid[~(batch.masks["face"] | batch.masks["sound"])].any()
+        for name, mask in batch.masks.items():
+            counted = mask & batch.valid.all(-1)
+            assert torch.equal(batch.features[name][counted].float(), batch.labels[counted])
+            assert not batch.features[name][~table_mask(table, name, batch, mask)].any()
+        frames = batch.labels[batch.valid.all(-1)].tolist()
+        found |= {(int(video), int(frame)) for frame, video in frames}
+        for codes, valid in zip(batch.labels, batch.valid.all(-1), strict=True):
+            assert len(codes[valid][:, 1].unique()) <= 1, "one video in a window"
+            assert (codes[valid][:, 0].diff() >= 0).all(), "one frame after another"
+    assert found <= wanted
+    if speed == (1.0, 1.0):
+        assert found == wanted
 
 
-def test_joined_features_are_of_the_same_frame(store: FeatureStore) -> None:
-    joined = load_table(store, VA, "train", ["code", "half"])
-    n_frames = 0
-    for batch in WindowSampler(joined, 20).epoch(20, 8, (0, 1)):
-        assert torch.equal(batch.features["half"][:, :, 0][batch.mask], batch.features["code"][batch.mask])
-        n_frames += int(batch.mask.sum())
-    assert n_frames >= joined.present.sum() > 0
+def table_mask(table: Table, name: str, batch: Batch, mask: torch.Tensor) -> torch.Tensor:
+    """Steps whose row has the feature; those after the end of a video repeat its last row."""
+    return mask | (batch.features[name] != 0).any(-1)
 
 
-def test_epoch_is_every_window_in_batches_the_last_one_smaller() -> None:
-    sampler = WindowSampler(bare_table([30, 40, 50]), 10)
-    n_windows = sampler.n_windows(10)
-    assert n_windows == 3 + 4 + 5
-    sizes = [len(batch.mask) for batch in sampler.epoch(1, 7, (0, 1))]
-    assert sum(sizes) == sampler.n_windows(1) == 21 + 31 + 41
-    assert sizes == [7] * 13 + [2]
+def test_label_of_a_whole_video_is_one_row_and_valid_where_a_frame_counts() -> None:
+    table = make_table([5, 3, 4, 2], VGAF, np.array([[2], [1], [0], [-1]]))
+    masks = {"row": np.array([False, True, *[False] * 3, *[True] * 3, *[False] * 4, True, True])}
+    sampler = WindowSampler(replace(table, masks=masks), 5)
+    batch = sampler.batch(sampler.windows(2))
+    assert batch.labels.tolist() == [[2], [1], [0], [-1]]
+    assert batch.valid.tolist() == [[True], [True], [False], [False]]
 
 
-def rows_of_epoch(sampler: WindowSampler, seed: tuple[int, int]) -> list[list[int]]:
-    return [row for batch in sampler.epoch(5, 4, seed) for row in batch.features["row"][:, :, 0].int().tolist()]
+def test_image_is_a_window_of_its_own() -> None:
+    table = make_table([3, 2], LSD, np.array([[0], [4]]))
+    sampler = WindowSampler(table, 1)
+    found = sampler.epoch(1, (0, 1))
+    assert Counter(found[:, 0].tolist()) == Counter(range(5))
+    assert sampler.batch(found).labels.shape == (5, 1, 1)
 
 
-def test_epoch_is_seeded_and_every_epoch_differs() -> None:
-    sampler = WindowSampler(bare_table([80, 90, 100]), 10)
-    first = rows_of_epoch(sampler, (3, 1))
-    assert rows_of_epoch(sampler, (3, 1)) == first
-    others = [rows_of_epoch(sampler, seed) for seed in ((3, 2), (4, 1))]
-    assert all(other != first for other in others)
-    assert all(sorted(other) != sorted(first) for other in others), "not only the order, the windows differ too"
-    assert [row[0] for row in first] != sorted(row[0] for row in first), "videos are mixed"
-
-
-def test_batch_goes_to_the_device_as_float32(table: Table) -> None:
-    sampler = WindowSampler(table, 10)
+def test_batch_goes_to_the_device_as_float32(loaded: Loaded) -> None:
+    sampler = WindowSampler(loaded[0], 10)
     batch = sampler.batch(sampler.windows(10))
     moved = batch.to(torch.device("cpu"))
-    assert batch.features["code"].dtype == torch.float16
-    assert moved.features["code"].dtype == torch.float32
-    assert torch.equal(moved.features["code"], batch.features["code"].float())
+    assert batch.features["face"].dtype == torch.float16
+    assert moved.features["face"].dtype == torch.float32
+    assert torch.equal(moved.features["face"], batch.features["face"].float())
+    assert torch.equal(moved.masks["sound"], batch.masks["sound"])
 
 
-# memory
+def test_table_in_a_file_gives_the_same_batches(loaded: Loaded, tmp_path: Path) -> None:
+    table, _ = loaded
+    for name, values in table.values.items():
+        np.save(tmp_path / f"{name}.npy", values)
+    mapped = {name: np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in table.values}
+    samplers = [WindowSampler(one, 30) for one in (table, replace(table, values=mapped))]
+    ours, theirs = (sampler.batch(sampler.epoch(10, (0, 1))) for sampler in samplers)
+    for name in table.values:
+        assert torch.equal(ours.features[name], theirs.features[name])
+        assert torch.equal(ours.masks[name], theirs.masks[name])
 
 
-def test_allocate_gives_zeros_in_memory_or_in_a_file() -> None:
-    dtype = np.dtype(np.float16)
-    small, large = allocate((10, 3), dtype, 60), allocate((10, 3), dtype, 59)
-    assert not isinstance(small, np.memmap)
-    assert isinstance(large, np.memmap)
-    for found in (small, large):
-        assert found.shape == (10, 3)
-        assert found.dtype == dtype
-        assert not found.any()
-        found[4] = 1.5
-        assert found[4].tolist() == [1.5] * 3
+# counts
 
 
-def test_file_beyond_the_budget_has_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    found = allocate((100, 100), np.dtype(np.float32), 0)
-    found[:] = 7
-    assert list(tmp_path.iterdir()) == []
-    assert (found == 7).all()
-
-
-def test_table_in_a_file_gives_the_same_batches(
-    store: FeatureStore, table: Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(windows_module, "allocate", partial(allocate, budget_bytes=0))
-    mapped = load_table(store, VA, "train", ["code"])
-    assert isinstance(mapped.values["code"], np.memmap)
-    np.testing.assert_array_equal(mapped.values["code"], table.values["code"])
-    pairs = zip(*(WindowSampler(t, 30).epoch(10, 8, (0, 1)) for t in (mapped, table)), strict=True)
-    for ours, theirs in pairs:
-        assert torch.equal(ours.features["code"], theirs.features["code"])
-        assert torch.equal(ours.mask, theirs.mask)
-        assert torch.equal(ours.labels, theirs.labels)
-        assert torch.equal(ours.valid, theirs.valid)
-
-
-# statistics
-
-
-@pytest.mark.parametrize("n_rows", [50, 16_384, 40_000])
-def test_statistics_are_numpys_over_the_present_rows(n_rows: int) -> None:
-    rng = np.random.default_rng(0)
-    values = (rng.normal(size=(n_rows, 2, 3)) * [0.01, 1, 50] + [100, 0, -300]).astype(np.float16)
-    present = rng.random(n_rows) > 0.4
-    values[~present] = 60_000
-    table = bare_table([n_rows])
-    table = Table(**{**vars(table), "values": {"f": values}, "present": present})
-    means, stds = statistics(table)
-    assert means["f"].shape == stds["f"].shape == (2, 3)
-    kept = values[present].astype(np.float64)
-    np.testing.assert_allclose(means["f"], kept.mean(0), rtol=1e-12)
-    np.testing.assert_allclose(stds["f"], kept.std(0), rtol=1e-6)
-
-
-def test_statistics_without_a_present_row_are_finite() -> None:
-    table = bare_table([5])
-    means, stds = statistics(Table(**{**vars(table), "present": np.zeros(5, dtype=bool)}))
-    assert means["row"].tolist() == [0]
-    assert stds["row"].tolist() == [0]
+def test_class_counts_by_hand() -> None:
+    labels = np.full((6, 15), -1.0)
+    labels[:, 2] = [0, 0, 5, -1, 5, 7]
+    labels[:, 3] = [1, 0, 1, 1, -1, 1]
+    table = make_table([6], MTL, labels)
+    found = class_counts(replace(table, masks={"row": np.arange(6) < 5}))
+    assert {name: n for name, n in found.items() if n} == {"Neutral": 2, "Sadness": 2, "AU1": 3}
+    assert len(found) == 20
+    assert class_counts(make_table([6])) == {}

@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abaw.errors import UsageError
-from abaw.tasks import get_task
+from abaw.tasks import TASKS, get_task
 from abaw.train.folds import parse_fold
 from abaw.train.heads import HEADS, HeadConfig, TransformerConfig
 from abaw.train.heads.probes import PROBE_KINDS
 from abaw.train.lists import COMMAS
 from abaw.train.losses import LOSSES, LossConfig
+
+NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
 
 
 class TrainConfig(BaseModel):
@@ -26,14 +28,15 @@ class TrainConfig(BaseModel):
         loss: the loss's name and options; by default the task's.
         views: the same frames seen differently, as names of views: with `("", "hflip")` a training batch holds each
             window of feature `F` as it is and as `F@hflip`. Evaluation takes the features as they are.
-        co_train: a head of its own for each view; their outputs are added up at evaluation.
+        co_train: a head of its own for each view; their outputs are averaged at evaluation.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
         window, stride: length of a window and distance between windows, in frames; window 0 takes the task's, stride 0
             half a window.
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
         synthetic: share of the training windows that are of made clips.
-        fold: empty, or `K/N`: of N folds over all labelled videos, number K is for validation.
+        fold: empty, or `K/N`: of N folds over all labelled videos, number K is for validation. Not for tasks of images,
+            whose videos are whole classes.
         epochs: passes over the training videos.
         batch_size: windows in a batch, over all processes.
         optimizer, lr, weight_decay, momentum: the last is SGD's.
@@ -75,8 +78,6 @@ class TrainConfig(BaseModel):
         task = get_task(self.task)
         if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
-        if task.level == "image" and self.length != 1:
-            raise ValueError(f"task {task.name} has single images: window must be 1, found {self.window}")
         if self.co_train and len(self.views) < 2:
             raise ValueError(f"co_train wants two or more views, found {len(self.views)}: set views too")
         entry = LOSSES[self.loss.name]
@@ -96,8 +97,37 @@ class TrainConfig(BaseModel):
             raise ValueError(f"head {self.head.name} does not fit task {task.name}: {hint}")
         if self.synthetic and task.level != "video":
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
+        if self.balance == "class" and task.kind == "regression":
+            raise ValueError(f"task {task.name} has no classes to balance: use balance=video or balance=none")
         if self.fold:
             parse_fold(self.fold)
+        return self
+
+    @model_validator(mode="after")
+    def _suits_images(self) -> "TrainConfig":
+        task = get_task(self.task)
+        if task.level != "image":
+            return self
+        if self.length != 1:
+            raise ValueError(f"task {task.name} has single images: window must be 1, found {self.window}")
+        if self.missing == "nearest":
+            raise ValueError(f"task {task.name} has single images, which have no nearest frame: use missing=mask")
+        if self.fold:
+            raise ValueError(
+                f"task {task.name} cannot be dealt into folds, for its videos are whole classes: leave out fold, found "
+                f"{self.fold}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _suits_probe(self) -> "TrainConfig":
+        if self.head.name not in PROBE_KINDS:
+            return self
+        for option in NOT_FOR_PROBES:
+            if getattr(self, option) != type(self).model_fields[option].default:
+                raise ValueError(f"head {self.head.name} is solved, not trained in windows: leave out {option}")
+        if self.loss.name != get_task(self.task).loss:
+            raise ValueError(f"head {self.head.name} has a loss of its own: leave out loss, found {self.loss.name}")
         return self
 
     @property
@@ -132,7 +162,9 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
         if not equals:
             raise UsageError(f"--set wants key=value, found {setting!r}.")
         _place(merged, key.strip().split("."), value.strip(), setting)
-    task = get_task(str(merged.get("task", "")))
+    if "task" not in merged:
+        raise UsageError(f"Option 'task' is missing. Choose one of: {', '.join(TASKS)}.")
+    task = get_task(str(merged["task"]))
     for choice, default in (("head", TransformerConfig().name), ("loss", task.loss)):
         if isinstance(merged.setdefault(choice, {}), dict):
             merged[choice].setdefault("name", default)
@@ -171,6 +203,10 @@ def _explain(error: ValidationError) -> str:
     if place == choice and choice and not isinstance(first["input"], dict):
         known = ", ".join(choices[choice])
         return f"{choice}: say which with {choice}.name=..., one of: {known}; found {first['input']!r}."
+    if first["type"] == "missing" and isinstance(first["loc"][-1], int):
+        return f"{'.'.join(loc[:-1])}: too few values, found {first['input']!r}."
+    if first["type"] == "missing":
+        return f"Option {place!r} is missing."
     message = first["msg"].removeprefix("Value error, ")
     # a rule about several options says itself what it found
     return f"{place}: {message}, found {first['input']!r}." if place and place != choice else f"{message}."

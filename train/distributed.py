@@ -1,21 +1,25 @@
 """Several processes that train one model: started by torchrun, joined by gradients that are averaged.
 
-`torchrun --nproc-per-node N -m abaw train ...` sets RANK, WORLD_SIZE and LOCAL_RANK; without them there is one process
-and every function here does nothing. Each process draws the same windows and takes its share of every batch; a loss is
-computed from the outputs of all of them, so that measures which are no means over examples, such as the CCC, come out
-as in one process.
+`torchrun --nproc-per-node N -m -- abaw train ...` sets RANK, WORLD_SIZE and LOCAL_RANK; without them there is one
+process and every function here does nothing. Each process draws the same windows and takes its share of every batch; a
+loss is computed from the outputs of all of them, so that measures which are no means over examples, such as the CCC,
+come out as in one process. Batch normalisation alone takes its statistics from a process's own share.
 """
 
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from abaw.errors import AbawError, UsageError
 from abaw.train.windows import Windows, share
+
+T = TypeVar("T")
 
 
 def n_ranks() -> int:
@@ -38,10 +42,16 @@ def processes(device: torch.device) -> Iterator[None]:
     """Join the other processes, if torchrun started this one.
 
     The process group ends with the block: nothing that holds the model may live on outside of it.
+
+    Raises:
+        UsageError: more processes than GPUs.
     """
     if not launched():
         yield
         return
+    if device.type == "cuda":
+        # before anything is sent: else all processes would send from the first GPU
+        torch.cuda.set_device(_own_gpu())
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -56,9 +66,14 @@ def own_device(device: torch.device) -> torch.device:
     """The GPU of this process, if it is one of several on GPUs; else the device itself."""
     if n_ranks() == 1 or device.type != "cuda":
         return device
-    own = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    torch.cuda.set_device(own)
-    return own
+    return _own_gpu()
+
+
+def _own_gpu() -> torch.device:
+    n_gpus, n_processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if n_processes > n_gpus:
+        raise UsageError(f"{n_processes} processes want a GPU each, found {n_gpus}. Use --nproc-per-node {n_gpus}.")
+    return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
@@ -91,13 +106,27 @@ def add_up(values: Tensor, device: torch.device) -> None:
         values.copy_(moved)
 
 
-def same_text(text: str) -> str:
-    """Process 0's text, in every process."""
+def same_buffers(model: nn.Module) -> None:
+    """Give all processes process 0's buffers, such as running statistics, which each moves by its own share."""
+    if n_ranks() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What process 0 makes, in every process; an AbawError that it raises is raised in all of them."""
     if n_ranks() == 1:
-        return text
-    box = [text]
+        return make()
+    box: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            box[0] = make()
+        except AbawError as error:
+            box[1] = error
     dist.broadcast_object_list(box, src=0)
-    return box[0]
+    if box[1] is not None:
+        raise box[1]
+    return cast(T, box[0])
 
 
 def wait() -> None:

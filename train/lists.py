@@ -4,7 +4,9 @@ from pydantic import BeforeValidator
 
 
 def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) and value else value
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")] if value else []
+    return value
 
 
 COMMAS = BeforeValidator(_split)

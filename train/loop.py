@@ -73,11 +73,12 @@ def fit(
 
     Args:
         table: the training videos.
-        validate: gives the score to maximise; called with the model in eval mode after each epoch.
+        validate: gives the score to maximise, NaN if an output is not finite; called with the model in eval mode after
+            each epoch.
         folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files.
 
     Raises:
-        AbawError: the loss is not finite; the checkpoints of the last good epoch stay.
+        AbawError: the loss, or an output, is not finite; the checkpoints of the last good epoch stay.
     """
     trainer = Trainer(config, task, model, table, device)
     progress = load_last(folder, model, trainer.optimizer)
@@ -88,7 +89,10 @@ def fit(
             number = progress.epoch + 1
             loss, seconds, waiting_s = trainer.run_epoch(number)
             model.eval()
+            distributed.same_buffers(model)
             score = validate(model)
+            if not math.isfinite(score):
+                raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
             better = score > progress.best_score
             progress = Progress(number, max(score, progress.best_score), number if better else progress.best_epoch)
             epoch = Epoch(number, loss, score, trainer.lr, seconds, waiting_s / seconds)
@@ -169,9 +173,13 @@ class Trainer:
             f" and {len(names) - SHOWN_VIDEOS} more" * (len(names) > SHOWN_VIDEOS)
         )
         raise AbawError(
-            f"The loss is not finite at step {step + 1} of epoch {number}, with windows of {shown}. Lower lr "
-            f"(--set lr={self._config.lr / 10:g}); the last good checkpoint is kept."
+            f"The loss is not finite at step {step + 1} of epoch {number}, with windows of {shown}. "
+            + _remedy(self._config)
         )
+
+
+def _remedy(config: TrainConfig) -> str:
+    return f"Train a new run with a lower lr (--set lr={config.lr / 10:g}); the last good checkpoint is kept."
 
 
 class Log:
@@ -184,7 +192,9 @@ class Log:
         self._path = folder / METRICS
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         if len(lines) > n_epochs:
-            self._path.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
+            partial = folder / (METRICS + ".partial")
+            partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
+            partial.replace(self._path)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=n_epochs + 1)
 
     def add(self, epoch: Epoch) -> None:

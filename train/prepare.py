@@ -62,8 +62,8 @@ def make_train_config(
     if features or not recipe:
         base["features"] = pick_features(store, features)
     config = make_config({**base, **values}, settings)
-    missing = [name for name in config.training_features() if name not in store.features()]
-    if missing and recipe and not features:
+    missing = [name for name in _all_features(config) if name not in store.features()]
+    if missing and recipe and recipe.extract and not features:
         commands = " and ".join(f"`{command}`" for command in recipe.extract)
         raise UsageError(
             f"Recipe {recipe.name} wants {', '.join(missing)}, which {store.path} does not have. Make them with "
@@ -73,6 +73,11 @@ def make_train_config(
         store.feature_attrs(name)  # its error says what to do
     _check_fits(config, store)
     return config
+
+
+def _all_features(config: TrainConfig) -> tuple[str, ...]:
+    """Those that evaluation takes, and the views that training takes."""
+    return tuple(dict.fromkeys((*config.features, *config.training_features())))
 
 
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
@@ -86,7 +91,7 @@ def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
 def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None, stem: str = "") -> Run:
     """Make the folder of a new run on the store's features; see `create_run`."""
     made = {}
-    for feature in dict.fromkeys((*config.features, *config.training_features())):
+    for feature in _all_features(config):
         attrs = store.feature_attrs(feature)
         made[feature] = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
     return create_run(runs, config, made, name, stem)
@@ -102,11 +107,16 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
     """Training and validation videos of a config.
 
     Raises:
-        UsageError: there are none, or a window is longer than every training video.
+        UsageError: there are none, none of them has both labels and features, or a window is longer than each of them.
     """
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
     table = load_table(store, task, labels, config.training_features(), config.missing)
+    if not (table.valid & table.present()[:, None]).any():
+        raise UsageError(
+            f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. See "
+            "with `abaw doctor` what is missing, and with `abaw store info` what was extracted."
+        )
     longest = int((table.starts[1:] - table.starts[:-1]).max())
     if config.length > longest:
         raise UsageError(

@@ -1,6 +1,7 @@
 """Run folders: one per training, named after its task, features and head."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -56,6 +57,13 @@ class Run:
                 )
 
 
+def check_free(folders: Iterable[Path]) -> None:
+    """Raise a UsageError if a run, or anything else, is at one of these places."""
+    for folder in folders:
+        if folder.exists():
+            raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.")
+
+
 def create_run(
     runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None, stem: str = ""
 ) -> Run:
@@ -82,7 +90,7 @@ def create_run(
             break
         except FileExistsError:
             if name:
-                raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.") from None
+                check_free([folder])
             number += 1
     run = Run(folder, config, features, datetime.now(UTC).isoformat())
     content = {
@@ -108,7 +116,11 @@ def open_run(folder: Path) -> Run:
     try:
         content = json.loads(path.read_text())
         config = make_config(content["config"])
-        return Run(folder, config, dict(content["features"]), str(content["created"]))
+        features = {str(name): dict(made) for name, made in dict(content["features"]).items()}
+        for name in (*config.features, *config.training_features()):
+            features[name]["shape"] = [int(size) for size in features[name]["shape"]]
+            features[name]["fingerprint"] = str(features[name]["fingerprint"])
+        return Run(folder, config, features, str(content["created"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
 
@@ -134,14 +146,17 @@ def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:
     """The run called `name` (under `runs`, or a path), or else the newest one (of a task).
 
     Raises:
-        UsageError: there is none; the message lists those that are there.
+        UsageError: there is none, and the message lists those that are there; or it is of another task.
     """
     if name is not None:
         named = [folder for folder in (runs / name, Path(name)) if (folder / CONFIG).is_file()]
         if not named:
             known = ", ".join(sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))) or "none"
             raise UsageError(f"No run {name!r} in {runs}; there are: {known}.")
-        return open_run(named[0])
+        run = open_run(named[0])
+        if task not in (None, run.config.task):
+            raise UsageError(f"Run {run.name} is of task {run.config.task}, not {task}. Leave out --task.")
+        return run
     found = [run for run in all_runs(runs) if task in (None, run.config.task)]
     if not found:
         of_task = f" of task {task}" if task else ""

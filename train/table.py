@@ -1,5 +1,6 @@
 """Features and labels of a split in contiguous arrays: what training and evaluation index into."""
 
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,9 +73,9 @@ def select_labels(
     """
     labels = store.labels(task.name)
     made = {video: found for video, found in labels.items() if found.split == SYNTHETIC}
-    if fold and split in ("train", "val"):
+    real = {video: found for video, found in labels.items() if video not in made}
+    if fold and real and split in ("train", "val"):
         chosen = parse_fold(fold)
-        real = {video: found for video, found in labels.items() if video not in made}
         folds = assign_folds({video: len(found.rows) for video, found in real.items()}, chosen.of)
         found = {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
     else:
@@ -111,8 +112,8 @@ def load_table(
     """Load labelled videos with their features, each read once, checksums verified.
 
     A video has as many rows as its labels or its features have, whichever are more; rows without the one are in no
-    mask, rows without the other not valid. Labelled videos without any feature are kept, with empty masks. Arrays
-    larger than half of the free memory are kept in an unnamed temporary file ($TMPDIR).
+    mask, rows without the other not valid. Labelled videos without any feature are kept, with empty masks. What
+    would fill more than half of the free memory is kept in unnamed temporary files ($TMPDIR).
 
     Raises:
         UsageError: a feature that is not there, or no labelled video has any of them.
@@ -134,9 +135,10 @@ def load_table(
     # a video's one label row stands for as many frames as there are
     n_labels = {video: 1 if task.level == "video" else len(found.rows) for video, found in labels.items()}
     lengths = [max([n_labels[video], *n_frames[video]]) for video in labels]
-    wide = any(attrs["dtype"] == "float32" for feature in features for attrs in known[feature].values())
     shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}
-    table = _empty_table(task, labels, lengths, shapes, np.dtype(np.float32 if wide else np.float16))
+    wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
+    dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
+    table = _empty_table(task, labels, lengths, shapes, dtypes)
     visual = [feature for feature in features if specs[feature].get("modality") != "audio"] or list(features)
     for i, (video, found) in enumerate(labels.items()):
         rows = table.rows(i)
@@ -170,8 +172,10 @@ def _place(table: Table, video: int, read: Mapping[str, VideoFeature], visual: S
 
 def _check_finite(found: VideoFeature, feature: str, video: str) -> None:
     # numpy has no fast isfinite for float16, but the sum of a row is finite only if its values are
-    if not np.isfinite(found.values.reshape(len(found.values), -1).sum(axis=1, dtype=np.float64)).all():
-        frames = np.flatnonzero(~np.isfinite(found.values.reshape(len(found.values), -1)).all(axis=1)) + 1
+    with np.errstate(invalid="ignore"):  # of infinities that cancel
+        sums = found.values.reshape(len(found.values), -1).sum(axis=1, dtype=np.float64)
+    frames = np.flatnonzero(found.present & ~np.isfinite(sums)) + 1
+    if len(frames):
         raise StoreError(
             f"Feature {feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
             f"Make it again: delete features/{feature}/{video} in the store and run the same `abaw extract`."
@@ -193,15 +197,22 @@ def _empty_table(
     labels: Mapping[str, VideoLabels],
     lengths: Sequence[int],
     shapes: Mapping[str, tuple[int, ...]],
-    dtype: np.dtype,
+    dtypes: Mapping[str, np.dtype],
 ) -> Table:
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     n_rows = int(starts[-1])
+    values: dict[str, NDArray] = {}
+    # counted down here: zeros take no memory before they are written over
+    budget_bytes = psutil.virtual_memory().available // 2
+    for feature, shape in shapes.items():
+        values[feature] = allocate((n_rows, *shape), dtypes[feature], budget_bytes)
+        if not isinstance(values[feature], np.memmap):
+            budget_bytes -= values[feature].nbytes
     return Table(
         task=task,
         videos=tuple(labels),
         starts=starts,
-        values={feature: allocate((n_rows, *shape), dtype) for feature, shape in shapes.items()},
+        values=values,
         masks={feature: np.zeros(n_rows, dtype=np.bool_) for feature in shapes},
         has_any=np.zeros(n_rows, dtype=np.bool_),
         has_crop=np.zeros(n_rows, dtype=np.bool_),
@@ -212,11 +223,9 @@ def _empty_table(
     )
 
 
-def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int | None = None) -> NDArray:
-    """Zeros in memory, or in an unnamed temporary file where they are larger than half of the free memory."""
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    budget_bytes = psutil.virtual_memory().available // 2 if budget_bytes is None else budget_bytes
-    if n_bytes <= budget_bytes:
+def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int) -> NDArray:
+    """Zeros in memory, or in an unnamed temporary file where they are larger than the budget."""
+    if math.prod(shape) * dtype.itemsize <= budget_bytes:
         return np.zeros(shape, dtype=dtype)
     # the file has no name: it goes with the process, however that ends
     with tempfile.TemporaryFile() as file:

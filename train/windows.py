@@ -64,7 +64,8 @@ class WindowSampler:
             balance: draw as many windows with replacement, so that every class, or every video, counts alike.
             synthetic: share of the epoch's windows that are of synthetic clips, equally many of each class: to n real
                 windows come n * synthetic / (1 - synthetic).
-            speed: each window covers `length` times a factor drawn from this range.
+            speed: each window covers `length` times a factor drawn from this range; a shorter one lies anywhere inside
+                the one that it comes from, a longer one anywhere around it.
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
@@ -77,7 +78,7 @@ class WindowSampler:
             n_made = round(len(windows) * synthetic / (1 - synthetic))
             windows = np.concatenate([windows, self._draw_per_class(made, n_made, rng)])
         if speed != (1.0, 1.0):
-            windows = self._change_speed(windows, rng.uniform(*speed, len(windows)))
+            windows = self._change_speed(windows, rng.uniform(*speed, len(windows)), rng.random(len(windows)))
         return windows[rng.permutation(len(windows))]
 
     def n_windows(self, stride: int, synthetic: float = 0.0) -> int:
@@ -123,10 +124,13 @@ class WindowSampler:
             labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
         return torch.from_numpy(labels), torch.from_numpy(valid)
 
-    def _change_speed(self, windows: Windows, factors: NDArray[np.float64]) -> Windows:
+    def _change_speed(self, windows: Windows, factors: NDArray[np.float64], places: NDArray[np.float64]) -> Windows:
         spans = np.maximum(1, np.rint(self.length * factors).astype(np.int64))
+        # always from its first frame on, a shorter window would hardly ever reach the end of its video
+        room = np.minimum(self.length, windows[:, 1] - windows[:, 0]) - spans
+        first = windows[:, 0] + np.floor(places * (room + 1)).astype(np.int64)
         video_starts = self.table.starts[self.videos_of(windows)]
-        first = np.maximum(np.minimum(windows[:, 0], windows[:, 1] - spans), video_starts)
+        first = np.maximum(np.minimum(first, windows[:, 1] - spans), video_starts)
         return np.stack([first, windows[:, 1], spans], axis=1)
 
     def _video_weights(self, windows: Windows) -> NDArray[np.float64]:
@@ -136,8 +140,10 @@ class WindowSampler:
     def _class_weights(self, windows: Windows) -> NDArray[np.float64]:
         """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
         rarity = np.zeros(len(self.table.labels))
+        is_real = np.repeat(~self.table.synthetic, np.diff(self.table.starts))  # the windows are: only these count
+        counted = (self._present & is_real)[:, None]
         for part, _, columns in self.table.task.each():
-            labels, valid = self.table.labels[:, columns], self.table.valid[:, columns] & self._present[:, None]
+            labels, valid = self.table.labels[:, columns], self.table.valid[:, columns] & counted
             if part.kind == "classes":
                 counts = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
                 rarity[valid[:, 0]] += 1 / counts[labels[valid].astype(np.int64)]

@@ -1,0 +1,239 @@
+"""Predictions of trained models against loops over single windows: overlaps, gaps, and outputs that are for the loss."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from abaw.evaluate.evaluation import evaluate_head
+from abaw.evaluate.predict import predict
+from abaw.tasks import TASKS, Task
+from abaw.train.config import make_config
+from abaw.train.model import Model
+from abaw.train.table import Table
+
+CPU = torch.device("cpu")
+LENGTHS = [57, 3, 130, 1, 20]
+Tensors = Mapping[str, Tensor]
+
+
+def make_table(task: Task, lengths: list[int], seed: int = 0, masks: Mapping[str, np.ndarray] | None = None) -> Table:
+    """Videos with a feature `face` (3,) and a feature `sound` (2, 2) of random values."""
+    rng = np.random.default_rng(seed)
+    n_rows, starts = sum(lengths), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    masks = masks or {"face": rng.random(n_rows) < 0.6, "sound": rng.random(n_rows) < 0.4}
+    values = {"face": rng.normal(size=(n_rows, 3)), "sound": rng.normal(size=(n_rows, 2, 2))}
+    labels = np.tile(np.array(task.invalid_row, dtype=np.float32), (n_rows, 1))
+    return Table(
+        task=task,
+        videos=tuple(f"v{i}" for i in range(len(lengths))),
+        starts=starts,
+        values={name: array.astype(np.float32) for name, array in values.items()},
+        masks=masks,
+        has_any=masks["face"] | masks["sound"],
+        has_crop=masks["face"],
+        labels=labels,
+        valid=task.valid(labels),
+        fps=np.full(len(lengths), 25.0),
+        synthetic=np.zeros(len(lengths), dtype=bool),
+    )
+
+
+class Recurrence(nn.Module):
+    """Each output depends on all frames before it in the window, on both masks and on the place in the window."""
+
+    def __init__(self, n_outputs: int, n_more: int = 0) -> None:
+        super().__init__()
+        self.width = n_outputs + n_more
+        self.weight = torch.linspace(-1, 1, 7 * self.width).view(7, self.width)
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        joined = torch.cat([(features[name].flatten(2) * masks[name][..., None]) for name in ("face", "sound")], dim=-1)
+        decay = 0.9 ** torch.arange(joined.shape[1])
+        return (joined @ self.weight).cumsum(1) * decay[:, None] + masks["face"][..., None].float()
+
+
+def padded_window(table: Table, first: int, end: int, length: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A single window, cut out of the table and filled up with masked zeros."""
+    last = min(first + length, end)
+    missing = length - (last - first)
+    features, masks = {}, {}
+    for name, values in table.values.items():
+        zeros = np.zeros((missing, *values.shape[1:]), dtype=np.float32)
+        features[name] = torch.from_numpy(np.concatenate([values[first:last], zeros]))[None]
+        masks[name] = torch.from_numpy(np.concatenate([table.masks[name][first:last], np.zeros(missing, bool)]))[None]
+    return features, masks
+
+
+def outputs_by_hand(model: nn.Module, table: Table, length: int) -> list[list[list[np.ndarray]]]:
+    """For each row of each video the outputs of all windows that hold it, windows half a length apart."""
+    found = []
+    for start, end in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
+        last = max(start, end - length)
+        begins = sorted({*range(start, last, max(1, length // 2)), last})
+        rows: list[list[np.ndarray]] = [[] for _ in range(end - start)]
+        for first in begins:
+            with torch.no_grad():
+                outputs = model(*padded_window(table, first, end, length))[0].numpy()
+            for step in range(min(length, end - first)):
+                rows[first + step - start].append(outputs[step])
+        found.append(rows)
+    return found
+
+
+def fill_by_hand(values: np.ndarray, has: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
+    """Row by row: between the two rows that are there, in proportion; beyond them the nearest; without any, otherwise."""
+    there = np.flatnonzero(has)
+    filled = []
+    for row in range(len(values)):
+        before, after = there[there <= row], there[there >= row]
+        if not len(there):
+            filled.append(otherwise)
+        elif not len(before) or not len(after):
+            filled.append(values[(before if len(before) else after)[-1 if len(before) else 0]])
+        else:
+            a, b = before[-1], after[0]
+            share = (row - a) / (b - a) if b > a else 0.0
+            filled.append((1 - share) * values[a] + share * values[b])
+    return np.array(filled)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 20, 64, 200])
+@pytest.mark.parametrize("lost", [[], [1], [0, 3]], ids=lambda lost: f"lost {lost}")
+def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost: list[int]) -> None:
+    table = make_table(TASKS["va"], LENGTHS)
+    for video in lost:
+        for mask in (*table.masks.values(), table.has_any, table.has_crop):
+            mask[table.rows(video)] = False
+    model = Recurrence(2)
+    averaged = [np.array([np.mean(row, axis=0) for row in video]) for video in outputs_by_hand(model, table, length)]
+    mean = np.concatenate(averaged)[table.has_any].mean(axis=0)
+    found = predict(model, table, length, CPU)
+    assert list(found) == list(table.videos)
+    for i, video in enumerate(table.videos):
+        has = table.has_any[table.rows(i)]
+        assert not has.all() or len(has) < 4, "else nothing is interpolated"
+        np.testing.assert_allclose(found[video].outputs, fill_by_hand(averaged[i], has, mean), rtol=1e-4, atol=1e-5)
+        assert found[video].outputs.dtype == np.float32
+        np.testing.assert_array_equal(found[video].present, table.has_crop[table.rows(i)])
+
+
+def test_images_without_a_feature_get_the_mean_of_all_others() -> None:
+    table = make_table(TASKS["lsd"], LENGTHS)
+    model = Recurrence(6)
+    rows = np.concatenate([[row[0] for row in video] for video in outputs_by_hand(model, table, 1)])
+    rows[~table.has_any] = rows[table.has_any].mean(axis=0)
+    found = np.concatenate([video.outputs for video in predict(model, table, 1, CPU).values()])
+    np.testing.assert_allclose(found, rows, rtol=1e-4, atol=1e-5)
+
+
+class WholeWindow(nn.Module):
+    """One output row for a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames = Recurrence(3)
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        return self.frames(features, masks).mean(dim=1)
+
+
+@pytest.mark.parametrize("length", [7, 20, 200])
+def test_video_is_the_mean_of_its_windows(length: int) -> None:
+    table = make_table(TASKS["vgaf"], LENGTHS)
+    for mask in (*table.masks.values(), table.has_any):
+        mask[table.rows(4)] = False
+    model, wanted = WholeWindow(), []
+    for start, end in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
+        last = max(start, end - length)
+        windows = [
+            padded_window(table, first, end, length) for first in sorted({*range(start, last, length // 2), last})
+        ]
+        wanted.append(np.mean([model(*window)[0].numpy() for window in windows], axis=0))
+    has = np.array([table.has_any[table.rows(i)].any() for i in range(5)])
+    assert not has.all()
+    wanted = [row if there else np.array(wanted)[has].mean(axis=0) for row, there in zip(wanted, has, strict=True)]
+    found = predict(model, table, length, CPU)
+    np.testing.assert_allclose(np.concatenate([one.outputs for one in found.values()]), wanted, rtol=1e-4, atol=1e-5)
+    assert [one.present.tolist() for one in found.values()] == [[there] for there in has.tolist()]
+    assert all(one.labels.shape == (1, 1) for one in found.values())
+
+
+@pytest.mark.parametrize(("task", "n_more"), [("va", 40), ("expr", 3), ("au", 1)])
+def test_outputs_beyond_the_tasks_are_dropped(task: str, n_more: int) -> None:
+    class Widened(nn.Module):
+        def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+            own = Recurrence(len(TASKS[task].outputs))(features, masks)
+            return torch.cat([own, torch.full((*own.shape[:-1], n_more), torch.nan)], dim=-1)
+
+    table = make_table(TASKS[task], LENGTHS)
+    wanted = predict(Recurrence(len(TASKS[task].outputs)), table, 20, CPU)
+    for video, found in predict(Widened(), table, 20, CPU).items():
+        np.testing.assert_array_equal(found.outputs, wanted[video].outputs)
+
+
+# trained models
+
+SHAPES = {"face": (3,), "sound": (2, 2)}
+
+
+def model_of(*settings: str, task: str = "va", **values: object) -> Model:
+    torch.manual_seed(0)
+    config = make_config({"task": task, "features": tuple(SHAPES), **values}, settings)
+    return Model(config, TASKS[task], SHAPES)
+
+
+def test_bins_are_scored_by_their_expectation() -> None:
+    """Against softmax and bin centres by hand, of the logits of the head inside the model."""
+    model, table = model_of("loss.name=ccc-bins", "loss.bins=5", "head.name=linear"), make_table(TASKS["va"], LENGTHS)
+    everything = {name: np.ones(len(mask), dtype=bool) for name, mask in table.masks.items()}
+    table = make_table(TASKS["va"], LENGTHS, masks=everything)
+    features = {name: torch.from_numpy(values)[None] for name, values in table.values.items()}
+    masks = {name: torch.from_numpy(mask)[None] for name, mask in everything.items()}
+    logits = model.eval().heads[0](features, masks)[0].detach().numpy().reshape(-1, 2, 5)
+    chances = np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+    wanted = chances @ np.array([-1, -0.5, 0, 0.5, 1])
+    found = np.concatenate([video.outputs for video in predict(model, table, 20, CPU).values()])
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+
+
+def test_co_trained_heads_are_averaged() -> None:
+    settings = ("views=a,b,c", "co_train=true", "head.name=mlp", "head.hidden=8")
+    model, table = model_of(*settings, task="expr"), make_table(TASKS["expr"], LENGTHS)
+    found = predict(model, table, 20, CPU)
+    each = [predict(head, table, 20, CPU) for head in model.heads]
+    for video in table.videos:
+        wanted = np.mean([one[video].outputs for one in each], axis=0)
+        np.testing.assert_allclose(found[video].outputs, wanted, atol=1e-5)
+        assert not np.allclose(each[0][video].outputs, each[1][video].outputs)
+
+
+@pytest.mark.parametrize("co_train", ["true", "false"])
+def test_evaluation_wants_no_views(co_train: str) -> None:
+    """The table has the features as they are, and nothing of how training saw them."""
+    model = model_of("views=a,b", f"co_train={co_train}", "head.name=linear", task="expr")
+    found = evaluate_head(model, make_table(TASKS["expr"], LENGTHS), TASKS["expr"], 20, CPU)
+    assert all(np.isfinite(one.outputs).all() for one in found.predictions.values())
+
+
+def test_head_of_frames_gives_a_video_the_mean_of_the_frames_that_are_there() -> None:
+    model, table = model_of("head.name=linear", task="vgaf"), make_table(TASKS["vgaf"], [9, 4])
+    found = predict(model, table, 9, CPU)
+    head = model.heads[0]
+    for i, video in enumerate(table.videos):
+        rows = table.rows(i)
+        features = {name: torch.from_numpy(values[rows])[None] for name, values in table.values.items()}
+        masks = {name: torch.from_numpy(mask[rows])[None] for name, mask in table.masks.items()}
+        each = head(features, masks)[0].detach().numpy()[table.has_any[rows]]
+        np.testing.assert_allclose(found[video].outputs[0], each.mean(axis=0), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_table_without_any_feature_is_predicted_all_the_same(task: str) -> None:
+    nothing = {name: np.zeros(sum(LENGTHS), dtype=bool) for name in SHAPES}
+    table = make_table(TASKS[task], LENGTHS, masks=nothing)
+    found = predict(model_of(task=task), table, TASKS[task].window, CPU)
+    assert all(np.isfinite(one.outputs).all() for one in found.values())
