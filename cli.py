@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from abaw import __version__
-from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, store, synth, weights
-from abaw.cli_scores import eval_, finish_evaluation
+from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
+from abaw.cli_scores import check_submission, compare, ensemble, eval_, finish_evaluation, report, submit, tune
 from abaw.errors import DISK_FULL, AbawError, UsageError
+from abaw.places import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +82,20 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
     console.say(f"To go on: cd {out} && abaw train --task {run.config.task} && abaw eval --split val")
 
 
-for command in (doctor, weights, store, synth, eval_):
+for command in (
+    doctor,
+    prepare,
+    weights,
+    store,
+    synth,
+    eval_,
+    tune,
+    submit,
+    check_submission,
+    compare,
+    ensemble,
+    report,
+):
     main.add_command(command)
 
 
@@ -121,10 +135,13 @@ def list_(what: str) -> None:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
 @FPS
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")
+@click.option("--part", default="", metavar="I/N", help="Only part I of N, for job arrays.")
+@click.option("--scheduler", default="", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
+@click.option("--cluster", type=click.Path(path_type=Path), metavar="FILE.toml", help="Start a cluster and run on it.")
 def extract(
     backbones: tuple[str, ...],
     data: Path,
-    store: Path,
+    store: Place,
     views: tuple[str, ...],
     n_views: int,
     device: str,
@@ -132,17 +149,23 @@ def extract(
     batch_size: int | None,
     fps: float | None,
     untrained: bool,
+    part: str,
+    scheduler: str,
+    cluster: Path | None,
 ) -> None:
     """Run backbones over all face crops, or the sound of the videos, into the store. Run it again to go on."""
     from abaw import console, pipeline, tables
 
     options = pipeline.ExtractOptions(
-        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained
+        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part
     )
+    if scheduler and cluster:
+        raise UsageError("--scheduler and --cluster exclude each other: give the one or the other.")
+    on = pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
     if untrained:
         console.warn("Untrained weights: the features are random projections, good for trying things out only.")
     with console.ConsoleReporter() as reporter:
-        summary = pipeline.extract(options, reporter)
+        summary = pipeline.extract(options, reporter, on)
     tables.show_summary(summary, store)
     sys.exit(0 if summary.ok else 1)
 
@@ -171,7 +194,7 @@ def train(
     settings: tuple[str, ...],
     fold: str | None,
     n_seeds: int,
-    store: Path,
+    store: Place,
     runs: Path,
     name: str | None,
     resume: bool,
@@ -179,11 +202,12 @@ def train(
 ) -> None:
     """Train a temporal head for a task on stored features.
 
-    On several GPUs: torchrun --nproc-per-node N -m abaw train ...
+    On several GPUs: torchrun --nproc-per-node N -m -- abaw train ...
     """
     from abaw import pipeline
     from abaw.devices import pick_device
     from abaw.train import distributed
+    from abaw.train.config import make_config
     from abaw.train.prepare import make_train_config
     from abaw.train.recipes import load_recipe
     from abaw.train.runs import find_run
@@ -200,7 +224,7 @@ def train(
     given = {"head": {"name": head} if head else None, "loss": {"name": loss} if loss else None, "fold": fold}
     values = {key: value for key, value in given.items() if value}
     config = make_train_config(opened, task, features, values, settings, named)
-    seeded = [config.model_copy(update={"seed": config.seed + number}) for number in range(n_seeds)]
+    seeded = [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
     with distributed.processes(place):
         _train_all(seeded, opened, runs, name, named.name if named else "", device)
 

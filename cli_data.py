@@ -8,12 +8,26 @@ from typing import Any, Literal
 
 import click
 
+from abaw.places import Place, is_url
+
+
+class StorePlace(click.ParamType):
+    """A folder, or a URL such as s3://bucket/store.zarr."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """A URL stays a text: a path would swallow one of its slashes."""
+        return value if is_url(value) else Path(value)
+
+
 DATA = click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
                     show_envvar=True, help="Folder with cropped_aligned/ and the label folders.")  # fmt: skip
-STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path),
+STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=StorePlace(),
                      show_default=True, show_envvar=True, help="Feature store.")  # fmt: skip
 RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Path(path_type=Path), show_default=True,
                     show_envvar=True, help="Folder of the runs.")  # fmt: skip
+STORE_ARGUMENT = click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=StorePlace())
 DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 FPS = click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate of videos without a video file."
@@ -43,6 +57,29 @@ def doctor(data: Path, fps: float | None, as_json: bool) -> None:
     else:
         tables.show_doctor(data, reports, pairs)
     sys.exit(1 if any(report.errors for report in reports) else 0)
+
+
+@click.command()
+@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
+@click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
+              show_envvar=True, help="Folder to fill with cropped_aligned/, audio/, videos/ and faces/.")  # fmt: skip
+@click.option("--faces", type=click.IntRange(min=1), metavar="N",
+              help="Keep N people of each video, the largest and longest seen.  [default: all]")  # fmt: skip
+@click.option("--detector", default="mtcnn", show_default=True, metavar="NAME",
+              help="mtcnn, or MODULE:CLASS of your own; runs that module's code.")  # fmt: skip
+@click.option("--every", type=click.IntRange(min=1), metavar="N",
+              help="Detect in full in every N-th frame only, and follow in between.  [default: 4]")  # fmt: skip
+@DEVICE
+def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: str, every: int | None,
+            device: str) -> None:  # fmt: skip
+    """Find, follow and align the faces of video files, or of folders of them. Run it again to go on."""
+    from abaw import console, pipeline, tables
+
+    options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
+    with console.ConsoleReporter() as reporter:
+        summary = pipeline.prepare(options, reporter)
+    tables.show_summary(summary, data)
+    sys.exit(0 if summary.ok else 1)
 
 
 @click.group(invoke_without_command=True)
@@ -93,8 +130,8 @@ def store() -> None:
 
 
 @store.command()
-@click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path))
-def info(path: Path) -> None:
+@STORE_ARGUMENT
+def info(path: Place) -> None:
     """Features, videos, frames, missing frames, sizes and fingerprints."""
     from abaw import tables
     from abaw.store import FeatureStore
@@ -103,8 +140,8 @@ def info(path: Path) -> None:
 
 
 @store.command()
-@click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=click.Path(path_type=Path))
-def verify(path: Path) -> None:
+@STORE_ARGUMENT
+def verify(path: Place) -> None:
     """Read everything; report damage, incomplete videos and features whose frames disagree."""
     from abaw import console
     from abaw.audit import verify_store
@@ -113,10 +150,29 @@ def verify(path: Path) -> None:
     opened = FeatureStore.open(path)
     with console.ConsoleReporter() as reporter:
         problems = verify_store(opened, reporter)
-    console.show_some(f"{len(problems)} problems in {path}:", problems, most=50)
+    console.show_some(f"{len(problems)} problems in {path}:", [problem.sentence for problem in problems], most=50)
+    if any(problem.path for problem in problems):
+        console.say(f"`abaw store repair {path}` drops what is damaged; the same `abaw extract` then makes it again.")
     if not problems:
         console.say(f"{path} is whole.")
     sys.exit(1 if problems else 0)
+
+
+@store.command()
+@STORE_ARGUMENT
+def repair(path: Place) -> None:
+    """Drop damaged and incomplete videos and labels: the next extract makes just those again."""
+    from abaw import console
+    from abaw.audit import repair_store
+    from abaw.store import FeatureStore
+
+    opened = FeatureStore.create(path)
+    with console.ConsoleReporter() as reporter:
+        dropped, left = repair_store(opened, reporter)
+    console.show_some(f"{len(dropped)} dropped from {path}:", [problem.path for problem in dropped], most=50)
+    console.show_some(f"{len(left)} left:", [problem.sentence for problem in left], most=50)
+    console.say("Run the same `abaw extract` again." if dropped else f"Nothing in {path} is damaged.")
+    sys.exit(1 if left else 0)
 
 
 @store.command("import")
@@ -129,7 +185,7 @@ def verify(path: Path) -> None:
 @click.option("--n-frames", type=click.IntRange(min=1), metavar="N",
               help="Of clips as <video>.mp4.img.<N>.pt, which N.  [default: the largest]")  # fmt: skip
 def import_(
-    source: Path, feature: str, store: Path, data: Path | None, fps: float | None, n_frames: int | None
+    source: Path, feature: str, store: Place, data: Path | None, fps: float | None, n_frames: int | None
 ) -> None:
     """Take features that you already have into the store. Run it again to go on.
 
@@ -154,7 +210,7 @@ def import_(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to make.")
 @click.option("--format", "form", type=click.Choice(["h5", "npy"]), default="h5", show_default=True,
               help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
-def export(feature: str, store: Path, out: Path, form: Literal["h5", "npy"]) -> None:
+def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) -> None:
     """Write a feature for other programs; `abaw store import` takes it back."""
     from abaw import console
     from abaw.exchange.exporter import export_feature

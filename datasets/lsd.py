@@ -2,9 +2,10 @@
 
 training_set_synthetic_images/<CLASS>/*.jpg     split train
 validation_set_real_images/<CLASS>/*.jpg        split val
+test_set_real_images/*.jpg                      to be predicted
 
 The images of a class in a split are one "video", such as `train-anger`: its rows are they in natural order of their
-names, and all have the class of their folder.
+names, and all have the class of their folder. Those of the test set are one without labels.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from abaw.tasks import LSD, LSD_CLASSES
 
 TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
 SPLITS = {"train": TRAINING_FOLDER, "val": VALIDATION_FOLDER}
+TEST_FOLDER, TEST_VIDEO = "test_set_real_images", "test"
 MISSPELT = {"angrer": "Anger", "angere": "Anger"}  # in the official release
 CLASS_OF = {name.lower(): name for name in LSD_CLASSES} | MISSPELT  # by a folder's name in lower case
 
@@ -41,7 +43,7 @@ class ClassLabels:
 
 
 def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
-    """The class folders under a root as videos; None if neither split is there.
+    """The class folders under a root, and the test images, as videos; None if neither is there.
 
     Folders of an unknown class, and several of one class, are left out and told by an error among the remarks;
     classes without an image by one that is no error.
@@ -50,7 +52,8 @@ def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
         root: the folder that holds those of the splits.
         fps: kept for the other layouts of the root; images without a time axis do not need it.
     """
-    if not any((root / folder).is_dir() for folder in SPLITS.values()):
+    test = root / TEST_FOLDER
+    if not any(folder.is_dir() for folder in (*(root / name for name in SPLITS.values()), test)):
         return None
     videos, labels, remarks = [], [], []
     for split, folder in SPLITS.items():
@@ -63,6 +66,8 @@ def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
                 labels.append(ClassLabels(LSD.name, split, video, paths[0], index))
             else:
                 remarks.append(_why_not(root / folder, video, name, paths))
+    if test.is_dir() and has_stills(test):
+        videos.append(Stills(TEST_VIDEO, test, None))
     return Dataset(root, tuple(videos), tuple(labels), fps, tuple(remarks))
 
 

@@ -170,9 +170,10 @@ def test_store_verify_says_that_a_store_is_whole(run_cli, tiny_store):
     ("what", "words"),
     [
         ("backbones", ["hog", "vit-mean", "vit-tiny-cls", "timm/<model>", "1764"]),
-        ("heads", ["transformer", "linear"]),
-        ("losses", ["ccc", "cross-entropy", "bce"]),
-        ("tasks", ["va", "expr", "au", "valence", "AU26", "macro F1"]),
+        ("heads", ["transformer", "linear", "gru", "encoder", "cross-attention", "emma", "ridge", "logistic"]),
+        ("losses", ["ccc", "ccc-bins", "cross-entropy", "focal", "bce", "v-naw", "cotex", "emma"]),
+        ("recipes", ["random-masking-va", "emma", "masked-cotex", "situ-va", "emotiw-fusion", "v-naw"]),
+        ("tasks", ["va", "expr", "au", "mtl", "lsd", "vgaf", "valence", "AU26", "macro F1"]),
     ],
 )
 def test_lists(run_cli, what, words):

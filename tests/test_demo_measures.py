@@ -9,17 +9,19 @@ import torch
 
 from abaw import pipeline
 from abaw.evaluate.metrics import score
+from abaw.reporting import Silent
 from abaw.store import FeatureStore
 from abaw.tasks import EXPRESSIONS, TASKS
 from abaw.train.config import make_config
 from abaw.train.runs import Run
 
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1)
 SETTINGS = ["epochs=12", "patience=12", "window=64", "batch_size=8", "head.dim=64", "head.layers=1"]
 # task: least of a trained model (.60, .37 and .48 at worst when this was written), most of one without knowledge
 LEAST = {"va": 0.5, "expr": 0.3, "au": 0.42}
 MOST = {"va": 0.2, "expr": 0.16, "au": 0.35}
-TASK = pytest.mark.parametrize("task", sorted(TASKS))
+# the demo has labels of mtl too, but they are these three once more
+TASK = pytest.mark.parametrize("task", sorted(LEAST))
 
 
 def rewritten(source: Path, target: Path, shuffle: str) -> FeatureStore:
@@ -37,7 +39,7 @@ def rewritten(source: Path, target: Path, shuffle: str) -> FeatureStore:
         mine, values = np.split(values, [len(rows)])
         writer.write(rows, mine)
         writer.finish()
-    for task in TASKS:
+    for task in LEAST:
         for split in ("train", "val"):
             labels = old.labels(task, split)
             pooled = np.concatenate([found.rows for found in labels.values()])
@@ -64,31 +66,25 @@ def train(store: FeatureStore, task: str, folder: Path) -> tuple[list[Run], floa
     for seed in SEEDS:
         config = make_config({"task": task, "features": ("hog",)}, [*SETTINGS, f"seed={seed}"])
         run = pipeline.start_run(config, store, folder)
-        pipeline.train(run, pipeline.load_tables(config, store), "cpu", last := LastScore())
+        pipeline.train(run, store, pipeline.load_tables(config, store), "cpu", last := LastScore())
         runs.append(run)
         scores.append(last.score)
     return runs, float(np.mean(scores))
 
 
-class LastScore:
+class LastScore(Silent):
     """A reporter that remembers the score of the last epoch."""
 
     score = float("nan")
 
-    def start(self, label: str, total: int, unit: str) -> None:
-        pass
-
     def advance(self, n: int = 1, note: str = "") -> None:
         self.score = float(note.split()[-1])
-
-    def finish(self) -> None:
-        pass
 
 
 @pytest.fixture(scope="module")
 def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[list[Run], float]]:
     folder = tmp_path_factory.mktemp("measures")
-    return {task: train(FeatureStore.open(tiny_store), task, folder) for task in TASKS}
+    return {task: train(FeatureStore.open(tiny_store), task, folder) for task in LEAST}
 
 
 @TASK

@@ -1,0 +1,247 @@
+"""Submission files of the challenges: their headers, the text of their rows, and the official samples.
+
+image_location,valence,arousal             va:   video/00001.jpg,0.123456,-0.100000
+image_location,Neutral,...,Other           expr: video/00001.jpg,3          eight names, but one class in the rows
+image_location,AU1,...,AU26                au:   video/00001.jpg,0,1,...    twelve 0/1
+image,valence,arousal,expression,aus       mtl:  five names, but sixteen columns in the rows
+image,expression                           lsd:  0.jpg,3                    the name of an image
+
+Before the fifth challenge there was one file for each video, with the header and the rows of a label file.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.datasets.labels import HEADERS, read_text
+from abaw.datasets.mtl import HEADER as MTL_HEADER
+from abaw.datasets.mtl import IMAGE, LAST_FRAME
+from abaw.errors import DataError, UsageError
+from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
+
+IMAGE_HEADERS = {
+    "va": "image_location,valence,arousal",
+    "expr": ",".join(("image_location", *EXPRESSIONS)),
+    "au": ",".join(("image_location", *ACTION_UNITS)),
+    "mtl": MTL_HEADER,
+    "lsd": "image,expression",
+}
+VIDEO_HEADERS = {name: ",".join(columns) for name, columns in HEADERS.items()}
+DIGITS = 6  # of valence and arousal, after the point
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An official sample file: the rows that are wanted.
+
+    Attributes:
+        path: the file.
+        task: as its header says.
+        header: its first line.
+        images: name of each row's image, as it stands there.
+    """
+
+    path: Path
+    task: Task
+    header: str
+    images: list[str]
+
+
+@dataclass(frozen=True)
+class VideoList:
+    """A list of videos, one a line, of which each wants a file of its own."""
+
+    path: Path
+    videos: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows of a file stand in a store.
+
+    Attributes:
+        videos: their names, by first appearance.
+        index: (rows,) int64, number of the row's video.
+        rows: (rows,) int64, row in the video: frame number - 1.
+    """
+
+    videos: tuple[str, ...]
+    index: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, int]]) -> "Places":
+        """Places from a video and a row in it, each."""
+        number_of: dict[str, int] = {}
+        index, rows = array("q"), array("q")  # a list of a million pairs would need twenty times the memory
+        for video, row in pairs:
+            index.append(number_of.setdefault(video, len(number_of)))
+            rows.append(row)
+        return cls(tuple(number_of), np.array(index, dtype=np.int64), np.array(rows, dtype=np.int64))
+
+    @property
+    def n_rows(self) -> dict[str, int]:
+        """For each video the last row that is named, plus one."""
+        last = np.zeros(len(self.videos), dtype=np.int64)
+        np.maximum.at(last, self.index, self.rows + 1)
+        return dict(zip(self.videos, last.tolist(), strict=True))
+
+
+def task_of_header(header: str, headers: dict[str, str]) -> Task | None:
+    """The task whose header this is; case and spaces do not matter."""
+    given = header.replace(" ", "").strip().lower()
+    return next((TASKS[name] for name, wanted in headers.items() if wanted.lower() == given), None)
+
+
+def read_sample(path: Path) -> Sample | VideoList:
+    """Read an official sample: rows that end in a bare comma or hold dummy values, or a mere list of videos.
+
+    Raises:
+        DataError: the header is of no challenge, an image is not `<video>/<frame number>.jpg`, or stands there twice;
+            names file and line.
+    """
+    header, _, body = read_text(path).partition("\n")
+    header, lines = header.strip(), body.rstrip().split("\n")
+    task = task_of_header(header, IMAGE_HEADERS)
+    if task is None and "," not in header + body:
+        return VideoList(path, _names(path, [header, *lines]))
+    if task is None:
+        known = "; ".join(f"{name} {wanted}" for name, wanted in IMAGE_HEADERS.items())
+        raise DataError(f"{path} line 1: {header[:60]!r} is the header of no challenge. They are: {known}.")
+    images = [line.partition(",")[0].strip() for line in lines]
+    if images == [""]:
+        raise DataError(f"{path} has a header and no rows. Get the sample file again.")
+    check_once(path, images)
+    if task.level == "frame":
+        locate_frames(path, images)
+    return Sample(path, task, header, images)
+
+
+def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError(f"{path} is empty. Name the official sample file with --sample.")
+    for number, name in enumerate(names, start=1):
+        if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable():
+            raise DataError(
+                f"{path} line {number}: {name[:60]!r} is no name of a video. Name the official sample file."
+            )
+    check_once(path, names, first_line=1)
+    return tuple(names)
+
+
+def check_once(path: Path, images: Sequence[str], first_line: int = 2) -> None:
+    """Raises a DataError if an image (or a video of a list) is there twice."""
+    if len(set(images)) == len(images):
+        return
+    line_of: dict[str, int] = {}
+    for line, image in enumerate(images, start=first_line):
+        if image in line_of:
+            raise DataError(f"{path} line {line}: {image} is on line {line_of[image]} already. Delete one of the two.")
+        line_of[image] = line
+
+
+def locate_frames(path: Path, images: Sequence[str]) -> Places:
+    """Video and row of images called `<video>/<frame number>.jpg`.
+
+    Raises:
+        DataError: an image has another name; names file and line.
+    """
+
+    def pairs() -> Iterable[tuple[str, int]]:
+        for line, image in enumerate(images, start=2):
+            match = IMAGE.fullmatch(image)
+            number = int(match[2]) if match else 0
+            if match is None or not 1 <= number <= LAST_FRAME:
+                raise DataError(
+                    f"{path} line {line}: the image should be <video>/<frame number>.jpg with a number from 1 to "
+                    f"{LAST_FRAME}, found {image[:60]!r}. Correct the line."
+                )
+            yield match[1], number - 1
+
+    return Places.of(pairs())
+
+
+def format_values(task: Task, answers: NDArray) -> list[str]:
+    """The text of each row after the image: valence and arousal with six digits in [-1, 1], all else as integers.
+
+    Args:
+        answers: (rows, columns) in the form of labels, see `abaw.evaluate.metrics.decide`.
+    """
+    values = answers.astype(np.float64)
+    cells = []
+    for part, _, columns in task.each():
+        cells += [f"{{:.{DIGITS}f}}" if part.kind == "regression" else "{:.0f}"] * len(part.columns)
+        # rounded here, and nothing added, so that there is no "-0.000000"
+        values[:, columns] = np.clip(values[:, columns], part.low, part.high).round(DIGITS) + 0.0
+    template = ",".join(cells)
+    return [template.format(*row) for row in values.tolist()]
+
+
+def parse_values(texts: Sequence[str], task: Task) -> NDArray[np.float32]:
+    """(rows, columns) of texts in which `wrong_with` finds nothing."""
+    distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
+    values = np.array([text.split(",") for text in distinct], dtype=np.float64).astype(np.float32)
+    return values.reshape(-1, len(task.columns))[[distinct[text] for text in texts]]
+
+
+def wrong_with(text: str, task: Task) -> str:
+    """What is wrong with the text of a row's values: their number or the first bad one; empty if nothing is."""
+    if _usual_values(task).fullmatch(text):
+        return ""
+    values = text.split(",")
+    if len(values) != len(task.columns):
+        return wrong_columns(task)
+    for part, _, columns in task.each():
+        for column, value in zip(part.columns, values[columns], strict=True):
+            if not _is_value(value, part):
+                return f"{column} should be {_allowed(part)}, found {value[:30]!r}"
+    return ""
+
+
+def wrong_columns(task: Task) -> str:
+    """What `wrong_with` says where there are too few or too many values."""
+    if len(task.columns) == 1:
+        return f"one value is wanted ({task.columns[0]})"
+    return f"{len(task.columns)} values separated by commas are wanted ({', '.join(task.columns)})"
+
+
+@cache
+def _usual_values(task: Task) -> re.Pattern[str]:
+    """Matches rows that are surely right, so that a million of them take no time."""
+    cells = (
+        cell
+        for part, _, _ in task.each()
+        for cell in [r"-?0\.[0-9]+" if part.kind == "regression" else f"[{part.low:.0f}-{part.high:.0f}]"]
+        * len(part.columns)
+    )
+    return re.compile(",".join(cells))
+
+
+def _is_value(text: str, part: Task) -> bool:
+    if part.kind == "regression":
+        return bool(NUMBER.fullmatch(text)) and part.low <= float(text) <= part.high
+    return text in {str(value) for value in range(int(part.low), int(part.high) + 1)}
+
+
+def _allowed(part: Task) -> str:
+    if part.kind == "regression":
+        return f"a number from {part.low:g} to {part.high:g}"
+    return (
+        f"{part.low:g} or {part.high:g}" if part.kind == "binary" else f"an integer from {part.low:g} to {part.high:g}"
+    )
+
+
+def check_has_file(task: Task, headers: dict[str, str] = IMAGE_HEADERS) -> None:
+    """Raises a UsageError if there is no submission file for a task."""
+    if task.name not in headers:
+        known = ", ".join(headers)
+        kind = "a submission file" if headers is IMAGE_HEADERS else "one submission file per video"
+        raise UsageError(f"Task {task.name} has no format of {kind}; those that have: {known}.")

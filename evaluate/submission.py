@@ -1,0 +1,234 @@
+"""Writes submission files: exactly the rows of an official sample in its order, each of them answered."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.dataset import Stills
+from abaw.datasets.lsd import TEST_VIDEO
+from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError
+from abaw.evaluate.formats import (
+    IMAGE_HEADERS,
+    VIDEO_HEADERS,
+    Places,
+    Sample,
+    VideoList,
+    check_has_file,
+    format_values,
+    locate_frames,
+)
+from abaw.evaluate.metrics import decide
+from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.submission_check import check_submission
+from abaw.store import FeatureStore, VideoLabels
+from abaw.tasks import Task
+from abaw.train.config import TrainConfig
+from abaw.train.table import Table, load_table
+
+SHOWN_NAMES = 5
+ROWS_AT_ONCE = 100_000  # rows that are text at a time
+TEST_SPLIT = "test"  # of videos without labels
+
+Predict = Callable[[Table], Mapping[str, VideoPrediction]]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What was written.
+
+    Attributes:
+        path: the file, or the folder with a file for each video.
+        n_rows, n_videos: in it.
+        without_feature: videos of which no row has a feature; they got the mean output of all others.
+    """
+
+    path: Path
+    n_rows: int
+    n_videos: int
+    without_feature: tuple[str, ...]
+
+
+def default_out(wanted: Sample | VideoList) -> Path:
+    """Where predictions go: a file, or for a list of videos a folder."""
+    return Path("predictions" if isinstance(wanted, VideoList) else "predictions.txt")
+
+
+def check_fits(task: Task, wanted: Sample | VideoList, out: Path) -> None:
+    """Raises a UsageError if a run of a task cannot answer a sample, or if the output is there already."""
+    check_has_file(task, VIDEO_HEADERS if isinstance(wanted, VideoList) else IMAGE_HEADERS)
+    if isinstance(wanted, Sample) and wanted.task != task:
+        raise UsageError(
+            f"{wanted.path} is a sample of task {wanted.task.name}, but the run was trained for {task.name}. Name a run "
+            f"of {wanted.task.name}, or the sample of {task.name}."
+        )
+    if out.exists():
+        raise UsageError(f"{out} exists. Delete it, or name another with --out.")
+
+
+def write_submission(
+    config: TrainConfig,
+    task: Task,
+    store: FeatureStore,
+    wanted: Sample | VideoList,
+    out: Path,
+    predict: Predict,
+    data: Path | None = None,
+    allow_missing: bool = False,
+) -> Submission:
+    """Predict what a sample wants, write it, and check it before it gets its name.
+
+    Args:
+        config: says which features of the store to take.
+        out: a file for a sample, a folder for a list of videos; it must not exist, see `check_fits`.
+        predict: gives (rows, outputs) for each video of a table.
+        data: folder of the images, where the sample names files of images without a time axis.
+        allow_missing: videos that are not in the store are answered with the mean output of all others.
+
+    Raises:
+        StoreError: videos are not in the store; names them.
+    """
+    if isinstance(wanted, VideoList):
+        n_rows = _rows_in_store(store, config, wanted)
+    else:
+        places = locate(wanted, store, config, data)
+        n_rows = places.n_rows
+    _check_in_store(store, config, wanted, tuple(n_rows), allow_missing)
+    table = _load(store, config, task, n_rows)
+    found = predict(table)
+    answers = {video: decide(task, found[video].outputs) for video in table.videos}
+    partial = out.with_name(out.name + ".partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(wanted, VideoList):
+            _write_folder(partial, task, answers)
+        else:
+            _write_file(partial, wanted, places, answers)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UsageError(f"{out} cannot be written ({error.strerror}). Name another with --out.") from error
+    check = check_submission(partial, wanted, task)
+    if check.first:
+        raise AbawError(f"What was predicted makes no submission file: {check.first} Nothing was written to {out}.")
+    partial.rename(out)
+    without = tuple(video for i, video in enumerate(table.videos) if not table.has_any[table.rows(i)].any())
+    return Submission(out, check.n_rows, check.n_videos, without)
+
+
+def locate(sample: Sample, store: FeatureStore, config: TrainConfig, data: Path | None) -> Places:
+    """Where the rows of a sample stand in the store.
+
+    Images without a time axis are found by their file names in the data folder, since the store keeps their order alone.
+    """
+    if sample.task.level == "frame":
+        return locate_frames(sample.path, sample.images)
+    stills = locate_stills(data, store, config.features, (TEST_VIDEO,))
+    absent = [image for image in sample.images if image not in stills]
+    if absent:
+        raise DataError(
+            f"{len(absent)} of {len(sample.images)} images of {sample.path} are not among the test images of {data}: "
+            f"{_shown(absent)}. Name the folder that has them with --data and run `abaw extract` on it."
+        )
+    return Places.of(stills[image] for image in sample.images)
+
+
+def locate_stills(
+    data: Path | None, store: FeatureStore, features: tuple[str, ...], videos: tuple[str, ...]
+) -> dict[str, tuple[str, int]]:
+    """Video and row of images without a time axis, by file name.
+
+    Args:
+        data: the folder that features were extracted from.
+        videos: those of the dataset to look into.
+
+    Raises:
+        DataError: the folder has no such images, two of one name, or others than the store.
+    """
+    if data is None:
+        raise DataError("Images are found by their names in the data folder. Name it with --data.")
+    dataset = open_dataset(data)
+    found: dict[str, tuple[str, int]] = {}
+    for video in (video for video in dataset.videos if isinstance(video, Stills) and video.name in videos):
+        crops = video.crops()
+        source = dataset.digest(video, crops)
+        for feature in features:
+            stored = store.videos(feature).get(video.name)
+            if stored is not None and stored.get("source") != source:
+                raise DataError(
+                    f"The images in {video.folder} are not those that feature {feature!r} of {store.path} was made of. "
+                    "Run the same `abaw extract` again."
+                )
+        for row, name in enumerate(crops.names):
+            if name in found:
+                raise DataError(
+                    f"{data} has two images {name} ({found[name][0]} and {video.name}), which a file cannot tell apart."
+                )
+            found[name] = (video.name, row)
+    return found
+
+
+def _rows_in_store(store: FeatureStore, config: TrainConfig, wanted: VideoList) -> dict[str, int]:
+    """Frames of each video of a list as the store has them; 0 of those that it does not have."""
+    known = [store.videos(feature) for feature in config.features]
+    return {video: max(int(videos[video]["n_frames"]) if video in videos else 0 for videos in known)
+            for video in wanted.videos}  # fmt: skip
+
+
+def _check_in_store(
+    store: FeatureStore, config: TrainConfig, wanted: Sample | VideoList, videos: tuple[str, ...], allow_missing: bool
+) -> None:
+    """Videos without a face in any frame are not in the data folder, but neither are those that were forgotten."""
+    known = [store.videos(feature) for feature in config.features]
+    absent = [video for video in videos if not all(video in found for found in known)]
+    nowhere = [video for video in videos if not any(video in found for found in known)]
+    # a list of videos does not say how many frames they have
+    can_allow = len(nowhere) < len(videos) and not (nowhere and isinstance(wanted, VideoList))
+    if absent and not (allow_missing and can_allow):
+        remedy = ", or let them get the mean output of the others with --allow-missing" if can_allow else ""
+        raise StoreError(
+            f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(config.features)} in {store.path}: "
+            f"{_shown(absent)}. Run `abaw extract` on the data folder that has their crops{remedy}."
+        )
+
+
+def _load(store: FeatureStore, config: TrainConfig, task: Task, n_rows: Mapping[str, int]) -> Table:
+    """A table with the rows that are wanted, or as many as the features have, without labels."""
+    row = np.array(task.invalid_row, dtype=np.float32)
+    labels = {video: VideoLabels(TEST_SPLIT, np.tile(row, (n, 1))) for video, n in n_rows.items()}
+    return load_table(store, task, labels, config.features, config.missing)
+
+
+def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str, NDArray]) -> None:
+    starts = np.cumsum([0, *(len(answers[video]) for video in places.videos)])
+    stacked = np.concatenate([answers[video] for video in places.videos])[starts[places.index] + places.rows]
+    images = iter(sample.images)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(sample.header + "\n")
+        for texts in _texts(sample.task, stacked):
+            file.writelines(f"{image},{text}\n" for image, text in zip(islice(images, len(texts)), texts, strict=True))
+
+
+def _write_folder(path: Path, task: Task, answers: Mapping[str, NDArray]) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir(parents=True)
+    for video, rows in answers.items():
+        with (path / f"{video}.txt").open("w", encoding="utf-8", newline="\n") as file:
+            file.write(VIDEO_HEADERS[task.name] + "\n")
+            for texts in _texts(task, rows):
+                file.writelines(f"{text}\n" for text in texts)
+
+
+def _texts(task: Task, answers: NDArray) -> Iterator[list[str]]:
+    for start in range(0, len(answers), ROWS_AT_ONCE):
+        yield format_values(task, answers[start : start + ROWS_AT_ONCE])
+
+
+def _shown(names: list[str]) -> str:
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,249 @@
+"""Two real processes, started by torchrun and joined by gloo, train what one process trains."""
+
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from abaw import pipeline
+from abaw.errors import UsageError
+from abaw.reporting import Silent
+from abaw.train import distributed
+from abaw.train.config import make_config
+from abaw.train.runs import open_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+# every window of 4 videos: eleven batches of 33, and one window that is left for two processes
+COMMON = ("window=30", "stride=1", "batch_size=33", "lr=0.01", "epochs=3")
+N_WINDOWS = 4 * (120 - 30 + 1)
+SMALL = ("head.dim=16", "head.layers=1", "head.heads=2", "head.feedforward=32", "head.dropout=0", "head.mask_ratio=0")
+
+
+def config(task, *settings):
+    """Options on the feature `f`, without dropout, whose masks would differ between processes."""
+    return make_config({"task": task, "features": ["f"]}, [*COMMON, *settings])
+
+
+CASES = {
+    "va": config("va", *SMALL, "speed=0.8,1.2"),
+    "v-naw": config("expr", "head.name=linear", "loss.name=v-naw", "views=,hflip"),
+    "cotex": config(
+        *("expr", "head.name=linear", "loss.name=cotex", "views=,hflip", "co_train=true"),
+        *("missing=nearest", "optimizer=sgd"),
+    ),
+    "ridge": make_config({"task": "va", "features": ["f"], "head": {"name": "ridge"}}),
+}
+NORMALISED = config(
+    *("va", "head.name=encoder", "head.convs=16", "head.layers=1", "head.heads=1", "head.feedforward=16"),
+    *("head.output_hidden=16", "head.dropout=0", "epochs=1"),
+)
+# several trainings one after another, for processes take longer to start than to train
+SCRIPT = """
+import json, os, sys
+from pathlib import Path
+import torch
+from abaw import pipeline
+from abaw.errors import AbawError
+from abaw.train import distributed
+from abaw.train.config import make_config
+from abaw.train.config import make_config
+from abaw.train.runs import open_run
+
+folder = Path(sys.argv[1])
+store, runs = pipeline.FeatureStore.open(Path(sys.argv[2])), folder / "together"
+said = {}
+with distributed.processes(torch.device("cpu")):
+    for step in json.loads((folder / "steps.json").read_text()):
+        try:
+            if "resume" in step:
+                run = open_run(runs / step["resume"])
+                results = [pipeline.train(run, store, pipeline.load_tables(run.config, store), "cpu")]
+            else:
+                configs = [make_config(config) for config in step["configs"]]
+                results = [found for _, found in pipeline.train_seeds(configs, store, runs, step["name"], device="cpu")]
+            said[step["name"]] = [found.best_score for found in results]
+        except AbawError as error:
+            said[step["name"]] = str(error)
+(folder / f"said-{os.environ['RANK']}.json").write_text(json.dumps(said))
+"""
+
+
+class StopAfter(Silent):
+    """A reporter that breaks a training off once some epochs are done."""
+
+    def __init__(self, n_epochs):
+        self.n_left = n_epochs
+
+    def advance(self, n=1, note=""):
+        self.n_left -= n
+        if self.n_left == 0:
+            raise KeyboardInterrupt
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What one process (`alone`) and two (`together`) left behind.
+
+    Attributes:
+        first: the process that trained `va` by the command line.
+        second: the one that went through the other steps.
+        said: by each process of these, the scores or the error of every step.
+    """
+
+    alone: Path
+    together: Path
+    first: subprocess.CompletedProcess[str]
+    second: subprocess.CompletedProcess[str]
+    said: list[dict[str, list[float] | str]]
+
+
+@pytest.fixture(scope="module")
+def pair(lab, linear_store, tmp_path_factory, process_env):
+    folder = tmp_path_factory.mktemp("pair")
+    alone, together = folder / "alone", folder / "together"
+    for name, case in CASES.items():
+        assert [*pipeline.train_seeds([case], linear_store, alone, name, device="cpu")]
+    make_stopped(lab, linear_store, alone / "va", together / "stopped")
+    settings = [f"--set={setting}" for setting in (*COMMON, *SMALL, "speed=0.8,1.2")]
+    places = ("--store", str(linear_store.path), "--runs", str(together), "--device", "cpu")
+    command = ("train", "--task", "va", "--feature", "f", "--run", "va", *settings, *places)
+    first = torchrun("-m", "--", "abaw", *command, env=process_env)
+    others = {name: [case] for name, case in CASES.items() if name != "va"} | {"normalised": [NORMALISED]}
+    others["many"] = [CASES["ridge"], CASES["ridge"].model_copy(update={"seed": 1})]
+    others["wrong"] = [config("va", *SMALL, "lr=1e37", "warmup=0")]
+    steps = [{"name": name, "configs": [one.model_dump() for one in cases]} for name, cases in others.items()]
+    steps += [{"name": f"resumed {name}", "resume": name} for name in ("stopped", "va")]
+    steps.append({"name": "va", "configs": [CASES["va"].model_dump()]})
+    (folder / "steps.json").write_text(json.dumps(steps))
+    (folder / "script.py").write_text(SCRIPT)
+    second = torchrun(str(folder / "script.py"), str(folder), str(linear_store.path), env=process_env)
+    assert second.returncode == 0, second.stderr
+    said = [json.loads((folder / f"said-{rank}.json").read_text()) for rank in range(2)]
+    return Pair(alone, together, first, second, said)
+
+
+def make_stopped(lab, store, source, folder):
+    """The run `source`, stopped by one process after its first epoch."""
+    folder.mkdir(parents=True)
+    shutil.copy(source / "config.json", folder)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(open_run(folder), store, StopAfter(1))
+
+
+def torchrun(*arguments, env):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *arguments]
+    return subprocess.run(
+        command, env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+def assert_alike(lab, folder, wanted):
+    """The same but for the order in which numbers were added up."""
+    rows, expected = lab.metrics(folder), lab.metrics(wanted)
+    assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected] == [1, 2, 3]
+    for key in ("loss", "score", "lr"):
+        assert [row[key] for row in rows] == pytest.approx([row[key] for row in expected], abs=1e-5), key
+    for name in ("best.safetensors", "last.safetensors"):
+        # no closer look: Adam makes much of the noise in a bias that changes nothing
+        assert lab.tensors(folder / name)[0].keys() == lab.tensors(wanted / name)[0].keys()
+
+
+# training
+
+
+def test_the_last_batch_is_smaller_than_the_number_of_processes():
+    assert N_WINDOWS % 33 == 1
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "ridge"])
+def test_two_processes_train_what_one_does(lab, pair, name):
+    assert_alike(lab, pair.together / name, pair.alone / name)
+
+
+def test_training_learned_something(lab, pair):
+    """Else curves could agree for want of any steps."""
+    for name in ("va", "v-naw", "cotex"):
+        losses = [row["loss"] for row in lab.metrics(pair.together / name)]
+        assert losses[2] < 0.9 * losses[0], name
+
+
+def test_probe_is_fitted_once(pair):
+    """The bytes are equal: nothing about a probe depends on the number of processes."""
+    found, wanted = (load_file(place / "ridge" / "best.safetensors") for place in (pair.together, pair.alone))
+    assert found.keys() == wanted.keys()
+    assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_run_stopped_by_one_process_is_finished_by_two(lab, pair):
+    assert_alike(lab, pair.together / "stopped", pair.alone / "va")
+
+
+def test_score_is_that_of_the_checkpoint(lab, linear_store, pair):
+    """Running statistics of batch normalisation differ between processes: only the first one's are kept."""
+    rows = lab.metrics(pair.together / "normalised")
+    found = pipeline.evaluate(open_run(pair.together / "normalised"), linear_store, "val", "cpu").official.score
+    assert found == pytest.approx(max(row["score"] for row in rows), abs=1e-5)
+
+
+# what is written and said
+
+
+def test_one_process_writes_and_speaks(pair):
+    assert pair.first.returncode == 0, pair.first.stderr
+    folder = pair.together / "va"
+    assert len(pair.first.stdout.splitlines()) == 1
+    assert f"{folder}: best va score" in pair.first.stdout
+    assert pair.first.stderr.count("train va: 3 epochs") == 1
+    assert "Traceback" not in pair.first.stderr
+    assert sorted(path.name for path in folder.iterdir()) == sorted(path.name for path in (pair.alone / "va").iterdir())
+    assert len(list((folder / "tensorboard").iterdir())) == 2, "one of each time that it was trained or resumed"
+
+
+def test_every_run_has_one_folder(pair):
+    names = ["cotex", "many-seed0", "many-seed1", "normalised", "ridge", "stopped", "v-naw", "va", "wrong"]
+    assert sorted(path.name for path in pair.together.iterdir()) == names
+
+
+def test_processes_agree_on_scores_and_errors(pair):
+    """Errors of the first process alone, too: a run's folder is there already."""
+    first, second = pair.said
+    assert first == second
+    assert first["va"] == f"Run {pair.together}/va exists. Go on with it by --resume, or choose another --run."
+    assert first["wrong"].startswith("The loss is not finite at step 2 of epoch 1, with windows of v")
+    assert all(isinstance(found, list) for name, found in first.items() if name not in ("va", "wrong"))
+    assert "Traceback" not in pair.second.stderr
+    assert pair.second.stdout == ""
+
+
+def test_resuming_a_finished_run_adds_nothing(lab, pair):
+    rows = lab.metrics(pair.together / "va")
+    assert len(rows) == 3
+    assert pair.said[0]["resumed va"] == [max(row["score"] for row in rows)]
+
+
+# without torchrun
+
+
+def test_one_process_joins_nobody(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with distributed.processes(torch.device("cpu")):
+        assert (distributed.n_ranks(), distributed.rank()) == (1, 0)
+        assert distributed.from_first(lambda: "mine") == "mine"
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 63, reason="as many GPUs as the test asks for in vain")
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    for name, value in (("WORLD_SIZE", "64"), ("LOCAL_WORLD_SIZE", "64"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with (
+        pytest.raises(UsageError, match=r"64 processes want a GPU each, found \d+\. Use --nproc-per-node"),
+        distributed.processes(torch.device("cuda")),
+    ):
+        pass

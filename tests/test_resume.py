@@ -1,0 +1,272 @@
+"""Runs that go on: after a stop as if nothing had happened, wherever it came, and never from what is damaged."""
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from abaw import pipeline
+from abaw.errors import AbawError
+from abaw.reporting import Silent
+from abaw.train import loop
+from abaw.train.config import make_config
+from abaw.train.runs import open_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LONG = ("epochs=150", "patience=1000")
+
+
+class StopAfter(Silent):
+    """A reporter that breaks a training off once some epochs are done."""
+
+    def __init__(self, n_epochs):
+        self.n_left = n_epochs
+
+    def advance(self, n=1, note=""):
+        self.n_left -= n
+        if self.n_left == 0:
+            raise KeyboardInterrupt
+
+
+def scalars_of(folder, name):
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    return [(event.step, event.value) for event in events.Scalars(name)]
+
+
+# going on
+
+
+@pytest.mark.parametrize("n_epochs", [1, 3])
+def test_resumed_run_equals_an_uninterrupted_one(lab, linear_store, tmp_path, whole_run, n_epochs):
+    run = lab.start(linear_store, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(run, linear_store, StopAfter(n_epochs))
+    assert len(lab.metrics(run.folder)) == n_epochs
+    torch.manual_seed(123)  # whatever was drawn in between must not matter
+    result = lab.train(open_run(run.folder), linear_store)
+    assert result.n_epochs == 5
+    lab.assert_same(run.folder, whole_run)
+    assert [step for step, _ in scalars_of(run.folder, "loss")] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("momentum", ["0.9", "0"])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_resumed_gradient_descent_equals_an_uninterrupted_one(lab, linear_store, tmp_path, momentum, schedule):
+    settings = ("optimizer=sgd", f"momentum={momentum}", f"schedule={schedule}", "epochs=3")
+    whole, stopped = (lab.start(linear_store, tmp_path, lab.config("va", *settings)) for _ in range(2))
+    lab.train(whole, linear_store)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(stopped, linear_store, StopAfter(2))
+    state = [key for key in load_file(stopped.folder / "last.safetensors") if key.startswith("optimizer.")]
+    assert all(key.endswith(".momentum_buffer") for key in state)
+    assert bool(state) == (momentum != "0")
+    lab.train(open_run(stopped.folder), linear_store)
+    lab.assert_same(stopped.folder, whole.folder)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"views": ("", "hflip"), "loss": {"name": "v-naw"}, "speed": (0.6, 1.4), "balance": "class"},
+        {"views": ("", "hflip"), "loss": {"name": "cotex"}, "co_train": True, "missing": "nearest", "fold": "2/3"},
+    ],
+    ids=["v-naw", "cotex"],
+)
+def test_resumed_run_of_several_views_equals_an_uninterrupted_one(lab, linear_store, tmp_path, options):
+    config = make_config({"task": "expr", "features": ("f",), **options}, [*lab.settings, "epochs=3"])
+    whole, stopped = (lab.start(linear_store, tmp_path, config) for _ in range(2))
+    lab.train(whole, linear_store)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(stopped, linear_store, StopAfter(1))
+    assert open_run(stopped.folder).config == config
+    lab.train(open_run(stopped.folder), linear_store)
+    lab.assert_same(stopped.folder, whole.folder)
+
+
+def failing_on_call(function, number):
+    calls = []
+
+    def wrapped(*arguments):
+        calls.append(arguments)
+        if len(calls) == number:
+            raise OSError(28, "No space left on device")
+        function(*arguments)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(("place", "step"), [(loop, "save_tensors"), (loop, "save_last"), (loop.Log, "add")])
+def test_stop_between_the_files_of_an_epoch_loses_nothing(
+    lab, linear_store, tmp_path, whole_run, monkeypatch, place, step
+):
+    run = lab.start(linear_store, tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(place, step, failing_on_call(getattr(place, step), 2))
+        with pytest.raises((OSError, AbawError)):
+            lab.train(run, linear_store)
+    lab.train(open_run(run.folder), linear_store)
+    lab.assert_same(run.folder, whole_run)
+
+
+def test_cut_line_in_the_metrics_does_not_stop_a_resumed_run(lab, linear_store, tmp_path, whole_run):
+    run = lab.start(linear_store, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(run, linear_store, StopAfter(2))
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 3, "los')
+    lab.train(open_run(run.folder), linear_store)
+    lab.assert_same(run.folder, whole_run)
+
+
+# stopped processes
+
+
+@pytest.fixture(scope="module")
+def long_run(lab, linear_store, tmp_path_factory):
+    """A run long enough to be shot while it goes on, uninterrupted."""
+    run = lab.start(linear_store, tmp_path_factory.mktemp("long"), lab.config("va", *LONG))
+    lab.train(run, linear_store)
+    return run.folder
+
+
+def hear_interrupts():
+    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 1)])
+def test_stopped_process_is_resumed_to_the_same_result(
+    lab, linear_store, tmp_path, long_run, run_cli, process_env, stop, exit_code
+):
+    common = ["--task", "va", "--store", linear_store.path, "--runs", str(tmp_path), "--device", "cpu"]
+    settings = [part for setting in (*lab.settings, *LONG) for part in ("--set", setting)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "abaw", "train", "--feature", "f", *common, *settings],
+        env={**process_env, "OMP_NUM_THREADS": "1"},
+        text=True,
+        preexec_fn=hear_interrupts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    folder = tmp_path / "va-f-transformer-1"
+    until = time.monotonic() + 100
+    while n_lines(folder) < 3:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(stop)
+    output = process.communicate(timeout=100)[0]
+    assert process.returncode == exit_code, output
+    if stop == signal.SIGINT:
+        assert "Interrupted. What was finished is kept" in output
+        assert "Traceback" not in output
+    assert n_lines(folder) < 150
+    result = run_cli("train", "--resume", *common)
+    assert result.exit_code == 0, result.output
+    lab.assert_same(folder, long_run)
+
+
+def n_lines(folder):
+    file = folder / "metrics.jsonl"
+    return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# the command
+
+
+def test_resume_takes_the_named_run_or_the_newest_of_the_task(lab, linear_store, tmp_path, run_cli):
+    for task in ("va", "au"):
+        for _ in range(2):
+            lab.start(linear_store, tmp_path, lab.config(task, "epochs=1"))
+    common = ("train", "--resume", "--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
+    assert run_cli(*common, "--task", "va").exit_code == 0
+    assert run_cli(*common, "--run", "va-f-transformer-1").exit_code == 0
+    trained = sorted(path.parent.name for path in tmp_path.glob("*/best.safetensors"))
+    assert trained == ["va-f-transformer-1", "va-f-transformer-2"]
+    assert run_cli(*common).exit_code == 0
+    assert (tmp_path / "au-f-transformer-2" / "best.safetensors").exists()
+    lab.refused(run_cli(*common, "--run", "va-f-transformer-1", "--task", "au"), 2, "is of task va, not au")
+
+
+def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, whole_run, run_cli):
+    folder = shutil.copytree(whole_run, tmp_path / "copy")
+    result = run_cli("train", "--resume", "--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
+    assert result.exit_code == 0
+    assert "of 5" in result.output
+    lab.assert_same(folder, whole_run)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("--set", "epochs=9"), ("--head", "linear"), ("--loss", "ccc"), ("--feature", "f")),
+        *(("--fold", "1/2"), ("--seeds", "2"), ("--recipe", "v-naw")),
+    ],
+    ids=" ".join,
+)
+def test_resume_takes_no_options_of_its_own(lab, linear_store, whole_run, run_cli, option):
+    result = run_cli("train", "--resume", *option, "--store", linear_store.path, "--runs", whole_run.parent)
+    lab.refused(result, 2, "--resume goes on with the run's own options", "Leave out")
+
+
+def test_probe_is_fitted_again_to_the_same_run(lab, linear_store, tmp_path, run_cli):
+    """A probe has no epochs to go on with; its folder serves `eval` and `--resume` all the same."""
+    places = ("--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
+    assert run_cli("train", "--task", "va", "--feature", "f", "--head", "ridge", *places).exit_code == 0
+    folder = tmp_path / "va-f-ridge-1"
+    first = lab.tensors(folder / "best.safetensors")
+    result = run_cli("train", "--resume", *places)
+    assert result.exit_code == 0
+    assert "at epoch 1 of 1. Next: abaw eval va-f-ridge-1" in result.output
+    again = lab.tensors(folder / "best.safetensors")
+    assert again[1] == first[1]
+    assert all(torch.equal(again[0][key], first[0][key]) for key in first[0])
+    scored = run_cli("eval", "--data", tmp_path / "none", *places)
+    assert scored.exit_code == 0 and "va-f-ridge-1" in scored.output
+    found = pipeline.evaluate(open_run(folder), linear_store, "val", "cpu").official.score
+    assert float(first[1]["score"]) == pytest.approx(found, rel=1e-9)
+
+
+# damaged checkpoints
+
+
+@pytest.fixture
+def copied(whole_run, tmp_path):
+    """A copy of a good run that a test may damage."""
+    return shutil.copytree(whole_run, tmp_path / "runs" / "good")
+
+
+@pytest.fixture
+def resumed(linear_store, copied, run_cli):
+    """Goes on with the copied run."""
+    places = ("--store", linear_store.path, "--runs", copied.parent, "--device", "cpu")
+    return lambda: run_cli("train", "--resume", *places)
+
+
+def test_missing_keys_of_the_last_checkpoint_are_listed(lab, copied, resumed):
+    path = copied / "last.safetensors"
+    tensors, metadata = lab.tensors(path)
+    del tensors["model.heads.0.output.bias"]
+    save_file(tensors, path, metadata)
+    lab.refused(resumed(), 1, str(path), "1 missing (heads.0.output.bias)")
+
+
+def test_missing_optimizer_state_is_refused(lab, copied, resumed):
+    path = copied / "last.safetensors"
+    tensors, metadata = lab.tensors(path)
+    save_file({key: value for key, value in tensors.items() if key.startswith("model.")}, path, metadata)
+    lab.refused(resumed(), 1, str(path), "optimizer state of 0 of 19 parameters")
+
+
+def test_last_checkpoint_without_progress_is_refused(lab, copied, resumed):
+    path = copied / "last.safetensors"
+    save_file(load_file(path), path)
+    lab.refused(resumed(), 1, str(path), "no progress")

@@ -1,0 +1,333 @@
+"""Run folders: what they are called and hold, what is refused before one is made, and what damage is told."""
+
+import json
+import pickle
+import resource
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from abaw.store import FeatureStore
+from abaw.train.config import make_config
+from abaw.train.runs import find_run
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture
+def in_store(linear_store, tmp_path, run_cli):
+    """`abaw train` on the store with runs in a fresh folder."""
+
+    def call(*arguments):
+        places = ("--store", linear_store.path, "--runs", tmp_path / "runs", "--device", "cpu")
+        return run_cli("train", *places, *arguments)
+
+    return call
+
+
+# what a run leaves behind
+
+
+def test_run_holds_safetensors_and_its_config(lab, whole_run):
+    content = json.loads((whole_run / "config.json").read_text())
+    assert make_config(content["config"]) == lab.config()
+    assert content["features"] == {"f": {"fingerprint": "a" * 64, "shape": [lab.width]}}
+    assert load_file(whole_run / "best.safetensors").keys() == {
+        key.removeprefix("model.") for key in load_file(whole_run / "last.safetensors") if key.startswith("model.")
+    }
+    assert sorted(path.name for path in whole_run.iterdir()) == [
+        "best.safetensors",
+        "config.json",
+        "last.safetensors",
+        "metrics.jsonl",
+        "tensorboard",
+    ]
+
+
+@pytest.mark.parametrize("name", ["loss", "score", "lr"])
+def test_tensorboard_agrees_with_the_metrics_file(lab, whole_run, name):
+    events = EventAccumulator(str(whole_run / "tensorboard"))
+    events.Reload()
+    rows = lab.metrics(whole_run)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    found = [(event.step, event.value) for event in events.Scalars(name)]
+    assert found == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in rows]
+
+
+def test_metrics_time_the_waiting_for_data(lab, whole_run):
+    assert all(row["seconds"] > 0 and 0 < row["waiting_share"] < 1 for row in lab.metrics(whole_run))
+
+
+def test_runs_are_named_by_task_features_and_head_and_counted(lab, linear_store, tmp_path):
+    both = make_config({"task": "expr", "features": ("f", "g"), "head": {"name": "linear"}})
+    configs = (lab.config(), lab.config(), lab.config("au"), both)
+    names = [lab.start(linear_store, tmp_path, config).name for config in configs]
+    assert names == ["va-f-transformer-1", "va-f-transformer-2", "au-f-transformer-1", "expr-f+g-linear-1"]
+
+
+def test_run_of_a_recipe_is_named_after_it_and_counted(in_store, tmp_path):
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text('task = "va"\nfeatures = ["f"]\nepochs = 1\nwindow = 30\n[head]\nname = "linear"\n')
+    for _ in range(2):
+        assert in_store("--recipe", recipe).exit_code == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["mine-1", "mine-2"]
+
+
+def test_joined_features_train(lab, linear_store, tmp_path):
+    run = lab.start(
+        linear_store, tmp_path, make_config({"task": "va", "features": ("f", "g")}, [*lab.settings, "epochs=1"])
+    )
+    lab.train(run, linear_store)
+    assert load_file(run.folder / "best.safetensors")["heads.0.inputs.mean"].shape == (2 * lab.width,)
+
+
+def test_views_of_training_are_kept_with_the_run(lab, linear_store, tmp_path):
+    run = lab.start(linear_store, tmp_path, lab.config("va", "views=hflip,"))
+    assert run.features.keys() == {"f", "f@hflip"}
+    assert run.shapes == {"f": (lab.width,)}
+
+
+# refused before a folder is made
+
+
+def test_existing_run_is_refused_and_left_alone(lab, in_store, tmp_path, whole_run):
+    folder = shutil.copytree(whole_run, tmp_path / "runs" / "mine")
+    result = in_store("--task", "va", "--feature", "f", "--run", "mine")
+    lab.refused(result, 2, "mine exists", "--resume", "another --run")
+    lab.assert_same(folder, whole_run)
+
+
+def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
+    for words, said in (
+        (("--task", "va+expr", "--feature", "f"), ("Unknown task 'va+expr'", "va, expr, au, mtl, lsd, vgaf")),
+        (("--task", "va", "--feature", "vit-mean"), ("No feature 'vit-mean'", str(linear_store.path), "extract")),
+        (("--task", "va"), ("has 3 features: f, f@hflip, g", "--feature")),
+        (("--task", "va", "--feature", "f", "--head", "lstm"), ("Unknown head 'lstm'", "linear")),
+        (("--task", "va", "--feature", "f", "--set", "epoch=3"), ("'epoch'", "epochs")),
+        (("--feature", "f"), ("--task", "abaw list tasks", "--recipe")),
+        (("--recipe", "vnaw"), ("No recipe 'vnaw'", "Did you mean v-naw")),
+    ):
+        lab.refused(in_store(*words), 2, *said)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("va", "--loss", "bce"), ("bce", "does not fit", "ccc")),
+        (("va", "--device", "abacus"), ("'abacus'", "cpu, cuda")),
+        (("va", "--set", "seed=99999999999999999999"), ("seed",)),
+        (("va", "--run", "a/b"), ("'a/b'", "cannot be the name of a run")),
+        (("va", "--run", ".a"), ("'.a'", "cannot be the name of a run")),
+        (("expr", "--set", "loss.weights=1,2"), ("loss.weights has 2 numbers", "8 classes")),
+        (("au", "--set", "loss.weights=1,2,3"), ("loss.weights has 3 numbers", "12")),
+        (("va", "--set", "head.dim=15"), ("head.dim", "15")),
+        (("va", "--head", "cross-attention"), ("cross-attention",)),
+        (("mtl", "--head", "ridge"), ("ridge", "mtl")),
+        (("va", "--set", "views=,mask0.75.0"), ("'f@mask0.75.0'", "abaw extract", "--view mask0.75")),
+        (("expr", "--loss", "cotex"), ("cotex wants 2 or more views", "set views")),
+        (("va", "--set", "window=121"), ("window of 121 frames", "longest has 120", "--set window=120")),
+        (("va", "--set", "balance=class"), ("va", "balance=video")),
+        (("va", "--set", "synthetic=0.3"), ("synthetic", "va")),
+        (("va", "--fold", "3/2"), ("NUMBER/FOLDS", "'3/2'")),
+        (("va", "--fold", "1/7"), ("7 folds", "6")),
+        (("mtl",), ("au, expr, va", "mtl needs them", "abaw extract")),
+        (("va", "--recipe", "v-naw"), ("Recipe v-naw is for task expr, not va",)),
+        (("expr", "--recipe", "v-naw"), ("swin-t", "abaw extract --backbone swin-t --view hflip")),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_what_does_not_fit_is_said_before_a_run_is_made(lab, in_store, tmp_path, options, said):
+    task, *rest = options
+    feature = () if "--recipe" in rest else ("--feature", "f")
+    lab.refused(in_store("--task", task, *feature, *rest), 2, *said)
+    assert list((tmp_path / "runs").glob("*")) == []
+
+
+def test_synthetic_share_without_synthetic_clips(lab, tmp_path, run_cli):
+    store = lab.make_store(tmp_path / "s.zarr", tasks=())
+    for i in range(6):
+        label = np.array([[i % 3]], dtype=np.int8)
+        store.write_labels("vgaf", f"v{i}", "train" if i < 3 else "val", label)
+    common = ("train", "--task", "vgaf", "--feature", "f", "--store", store.path, "--runs", tmp_path / "runs")
+    result = run_cli(*common, "--set", "synthetic=0.3", "--device", "cpu")
+    lab.refused(result, 2, "no synthetic vgaf clips", "abaw synth", "leave out --set synthetic")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_store_without_labels_says_so(lab, tmp_path, run_cli):
+    store = lab.make_store(tmp_path / "s.zarr", tasks=())
+    common = ("train", "--feature", "f", "--store", store.path, "--runs", tmp_path / "runs")
+    lab.refused(run_cli(*common, "--task", "va"), 2, "has no labels at all", "va needs them", "abaw extract")
+    store.write_labels("va", "v0", "train", np.zeros((lab.n_frames, 2), dtype=np.float32))
+    lab.refused(run_cli(*common, "--task", "va"), 2, "va labels of train", "none of 'val'")
+    lab.refused(run_cli(*common, "--task", "au"), 2, "has labels of va only", "au needs them")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_store_that_is_not_there_says_how_to_make_one(lab, tmp_path, run_cli):
+    missing = run_cli("train", "--task", "va", "--store", tmp_path / "none.zarr")
+    lab.refused(missing, 1, "No feature store", "abaw extract")
+    empty = FeatureStore.create(tmp_path / "empty.zarr")
+    lab.refused(run_cli("train", "--task", "va", "--store", empty.path), 2, "has no features yet", "abaw extract")
+
+
+# looking runs up
+
+
+def test_newest_run_is_found_by_the_time_it_was_made(lab, linear_store, tmp_path):
+    for name in ("z", "a", "m"):
+        lab.start(linear_store, tmp_path, name=name)
+    (tmp_path / "not-a-run").mkdir()
+    assert find_run(tmp_path, None).name == "m"
+    assert find_run(tmp_path, "z").name == "z"
+    assert find_run(tmp_path / "elsewhere", str(tmp_path / "z")).name == "z"
+
+
+def test_evaluation_takes_the_newest_run(lab, linear_store, tmp_path, whole_run, run_cli):
+    for name, created in (("b", "2026-01-02"), ("c", "2026-01-03"), ("a", "2026-01-01")):
+        folder = shutil.copytree(whole_run, tmp_path / name)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "created": f"{created}T00:00:00+00:00"}))
+    result = evaluated(tmp_path / "c", linear_store, run_cli)
+    assert result.exit_code == 0
+    assert [path.parent.name for path in tmp_path.glob("*/scores-val.json")] == ["c"]
+
+
+def test_unknown_run_to_resume_lists_the_known_ones(lab, in_store, whole_run):
+    lab.refused(in_store("--resume"), 2, "No run in", "abaw train")
+    lab.refused(in_store("--resume", "--runs", whole_run.parent, "--run", "x"), 2, "No run 'x'", whole_run.name)
+    lab.refused(in_store("--resume", "--runs", whole_run.parent, "--task", "au"), 2, "No run of task au")
+
+
+@pytest.mark.parametrize("command", [("eval",), ("train", "--resume")], ids=" ".join)
+def test_store_of_another_fingerprint_is_refused(lab, tmp_path, whole_run, run_cli, command):
+    other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
+    result = run_cli(*command, "--store", other.path, "--runs", whole_run.parent)
+    lab.refused(result, 1, whole_run.name, "'f'", "a" * 12, "b" * 12, "Use the store it was trained on")
+
+
+# damaged runs
+
+
+@pytest.fixture
+def copied(whole_run, tmp_path):
+    """A copy of a good run that a test may damage."""
+    return shutil.copytree(whole_run, tmp_path / "runs" / "good")
+
+
+def evaluated(folder, store, run_cli):
+    places = ("--store", store.path, "--runs", folder.parent, "--data", folder / "none", "--device", "cpu")
+    return run_cli("eval", *places)
+
+
+def resumed(folder, store, run_cli):
+    return run_cli("train", "--resume", "--store", store.path, "--runs", folder.parent, "--device", "cpu")
+
+
+def test_missing_and_unexpected_keys_are_listed(lab, copied, linear_store, run_cli):
+    path = copied / "best.safetensors"
+    tensors = load_file(path)
+    del tensors["heads.0.output.bias"]
+    tensors |= {f"extra.{i}": torch.zeros(1) for i in range(5)}
+    tensors["heads.0.output.weight"] = torch.zeros(3, 16)
+    save_file(tensors, path)
+    result = evaluated(copied, linear_store, run_cli)
+    lab.refused(result, 1, str(path), "missing", "heads.0.output.bias", "unexpected", "extra.0", "extra.1")
+    lab.refused(result, 1, "heads.0.output.weight", "Use the two files of one run")
+
+
+class LeavesTrace:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+@pytest.mark.parametrize("writer", ["pickle", "torch"])
+def test_pickle_in_place_of_a_checkpoint_is_refused_and_never_run(
+    lab, copied, linear_store, tmp_path, run_cli, name, writer
+):
+    trace = tmp_path / "was-run"
+    if writer == "pickle":
+        (copied / name).write_bytes(pickle.dumps(LeavesTrace(trace)))
+        pickle.loads((copied / name).read_bytes())
+    else:
+        torch.save(LeavesTrace(trace), copied / "weights.pt")
+        torch.load(copied / "weights.pt", weights_only=False)
+        (copied / "weights.pt").replace(copied / name)
+    assert trace.exists(), "else this test could not notice"
+    trace.unlink()
+    result = (evaluated if name.startswith("best") else resumed)(copied, linear_store, run_cli)
+    lab.refused(result, 1, str(copied / name), "not a whole safetensors file")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 100, 3000])
+def test_cut_checkpoint_is_refused(lab, copied, linear_store, run_cli, n_bytes):
+    path = copied / "best.safetensors"
+    path.write_bytes(path.read_bytes()[:n_bytes])
+    lab.refused(evaluated(copied, linear_store, run_cli), 1, str(path), "not a whole safetensors file")
+
+
+def test_run_that_never_finished_an_epoch_says_how_to_go_on(lab, linear_store, tmp_path, run_cli):
+    run = lab.start(linear_store, tmp_path / "runs", name="mine")
+    result = evaluated(run.folder, linear_store, run_cli)
+    lab.refused(result, 1, f"No checkpoint {run.folder}/best.safetensors", "has not finished an epoch")
+    lab.refused(result, 1, "`abaw train --resume --run mine`", "name another run")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text[: len(text) // 2],
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: text.replace('"config"', '"confit"'),
+        lambda text: text.replace('"epochs"', '"epoch"'),
+        lambda text: text.replace('"transformer"', '"lstm"'),
+        lambda text: text.replace('"f": {', '"other": {'),
+        lambda text: text.replace('"shape"', '"shapes"'),
+        lambda text: text.replace('"fingerprint"', '"finger"'),
+    ],
+    ids=["half", "empty", "list", "no config", "option", "head", "feature", "shape", "fingerprint"],
+)
+def test_damaged_config_is_named(lab, copied, linear_store, run_cli, damage):
+    path = copied / "config.json"
+    text = path.read_text()
+    path.write_text(damage(text))
+    assert path.read_text() != text
+    for call in (evaluated, resumed):
+        lab.refused(call(copied, linear_store, run_cli), 1, str(path), "is not the config of a run")
+
+
+def test_damaged_run_is_passed_over_where_a_good_one_is(linear_store, copied, whole_run, run_cli):
+    damaged = shutil.copytree(whole_run, copied.parent / "damaged")
+    (damaged / "config.json").write_text("{}")
+    assert evaluated(copied, linear_store, run_cli).exit_code == 0
+    assert (copied / "scores-val.json").exists()
+
+
+# a full disk
+
+
+def test_file_that_cannot_be_written_is_one_sentence(lab, in_store, tmp_path):
+    """A limit on the size of files stands for a full disk: the checkpoint does not fit, the config does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (16 * 1024, before[1]))
+    try:
+        result = in_store("--task", "va", "--feature", "f", "--set", "epochs=1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    lab.refused(result, 1, "best.safetensors cannot be written", "Make room", "abaw train --resume")
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tensorboard"]
+    assert in_store("--resume").exit_code == 0
