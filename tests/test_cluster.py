@@ -1,0 +1,124 @@
+"""Extraction on dask clusters: the same arrays as in one process, whatever happens to workers."""
+
+import os
+import re
+import signal
+
+import numpy as np
+import pytest
+from distributed import Client
+
+from abaw.datasets.affwild2 import open_dataset
+from abaw.errors import UsageError
+from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, make_tasks, read_cluster_file
+from abaw.pipeline import ExtractOptions, extract
+from abaw.reporting import Silent
+from abaw.store import FeatureStore
+
+
+@pytest.fixture(scope="module")
+def scheduler(process_env):
+    """Address of a cluster of two processes on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+        with _start(LocalCluster(workers=2)) as cluster:
+            yield cluster.scheduler_address
+
+
+def assert_equal_stores(found, wanted):
+    found, wanted = FeatureStore.open(found), FeatureStore.open(wanted)
+    assert found.features() == wanted.features() and found.tasks() == wanted.tasks()
+    for feature in wanted.features():
+        assert list(found.videos(feature)) == list(wanted.videos(feature)) and found.incomplete(feature) == []
+        for video in wanted.videos(feature):
+            one, other = found.read(feature, video), wanted.read(feature, video)
+            assert np.array_equal(one.values, other.values) and np.array_equal(one.present, other.present)
+
+
+class Watcher(Silent):
+    """Counts frames, and calls `first` when the first of them are through."""
+
+    def __init__(self, first=lambda: None):
+        self.first, self.n_frames, self.notes = first, 0, []
+
+    def advance(self, n=1, note=""):
+        self.n_frames, was = self.n_frames + n, self.n_frames
+        self.notes.append(note)
+        if was == 0:
+            self.first()
+
+
+def test_a_cluster_gives_what_one_process_gives(tiny_demo, tiny_store, scheduler, tmp_path):
+    store, watcher = tmp_path / "store.zarr", Watcher()
+    options = ExtractOptions(tiny_demo, store, ("hog",), device="cpu")
+    summary = extract(options, watcher, ClusterOptions(scheduler))
+    assert summary.ok and len(summary.done) == 7 and not summary.skipped
+    assert_equal_stores(store, tiny_store)
+    assert watcher.n_frames == summary.n_frames
+    assert re.fullmatch(r"\d workers: [\d ]+ frames/s", watcher.notes[-1])
+    again = extract(options, Watcher(), ClusterOptions(scheduler))
+    assert len(again.skipped) == 7 and not again.done and again.ok
+    assert FeatureStore.open(store).notes.read() == {}, "no claim is left"
+
+
+def test_a_killed_worker_loses_only_what_it_had_not_finished(tiny_demo, tiny_store, scheduler, tmp_path):
+    store = tmp_path / "store.zarr"
+
+    def kill_one():
+        with Client(scheduler) as client:
+            processes = client.run(os.getpid)
+            busy = [worker for worker, keys in client.processing().items() if keys] or list(processes)
+            os.kill(processes[busy[0]], signal.SIGKILL)
+
+    summary = extract(
+        ExtractOptions(tiny_demo, store, ("hog",), device="cpu"), Watcher(kill_one), ClusterOptions(scheduler)
+    )
+    assert summary.ok, summary
+    assert_equal_stores(store, tiny_store)
+
+
+def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
+    store = tmp_path / "store.zarr"
+    done = [
+        extract(ExtractOptions(tiny_demo, store, ("hog",), device="cpu", part=f"{number}/3")).done
+        for number in (3, 1, 2)
+    ]
+    assert sorted(video for part in done for video in part) == list(FeatureStore.open(tiny_store).videos("hog"))
+    assert all(done)
+    assert_equal_stores(store, tiny_store)
+
+
+def test_tasks_are_many_of_about_equal_size_and_hold_each_video_once(tiny_demo):
+    videos = open_dataset(tiny_demo).videos
+    tasks = make_tasks({("hog",): videos, ("dan", "hog"): videos[:2]}, n_workers=1)
+    for wanted, names in ((("hog",), videos), (("dan", "hog"), videos[:2])):
+        dealt = [name for pending, part in tasks if pending == wanted for name in part]
+        assert sorted(dealt) == sorted(video.name for video in names)
+    assert len(tasks) >= 6
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workers = 2", "cluster: Field required"),
+        ('[cluster]\nkind = "local"\nworker = 2', "cluster.worker: Extra inputs are not permitted"),
+        ('[cluster]\nkind = "local"\nworkers = 0', "cluster.workers: Input should be greater than or equal to 1"),
+        ('[cluster]\nkind = "pbs"', "cluster: Input tag 'pbs'"),
+        ("[cluster", "cannot be read"),
+    ],
+)
+def test_bad_cluster_files(tmp_path, text, words):
+    path = tmp_path / "cluster.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_cluster_file(path)
+
+
+def test_command_line_errors(tiny_demo, tmp_path, run_cli):
+    arguments = ("extract", "--data", tiny_demo, "--store", tmp_path / "s.zarr", "--backbone", "hog", "--device", "cpu")
+    both = run_cli(*arguments, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "x.toml")
+    assert both.exit_code == 2 and "--scheduler and --cluster exclude each other" in both.output
+    missing = run_cli(*arguments, "--cluster", tmp_path / "none.toml")
+    assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
+    part = run_cli(*arguments, "--part", "5/4")
+    assert part.exit_code == 2 and "A part is I/N" in part.output

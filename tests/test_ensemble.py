@@ -1,0 +1,290 @@
+"""Ensembles: means by hand, pooling of folds, what is refused, and `abaw ensemble` on runs of the tiny demo."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.special import expit, softmax
+
+from abaw.cli import main
+from abaw.errors import CheckpointError, UsageError
+from abaw.evaluate.ensemble import combine, find_results, open_ensemble, runs_per_video, select_runs
+from abaw.evaluate.metrics import decide, score
+from abaw.evaluate.predict import VideoPrediction, load_predictions
+from abaw.tasks import TASKS
+
+VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
+
+
+def video(outputs, labels, present=None, fps: float = 25.0) -> VideoPrediction:
+    present = np.ones(len(labels), bool) if present is None else np.array(present)
+    return VideoPrediction(np.array(outputs, np.float32), np.array(labels, np.float32), present, fps)
+
+
+# means
+
+
+def test_valence_and_arousal_are_averaged_by_hand() -> None:
+    labels = [[0, 0], [-5, 0.5]]
+    runs = [{"a": video([[0.2, -0.4], [1, 0]], labels)}, {"a": video([[0.5, 0.2], [0.4, 0.6]], labels)}]
+    np.testing.assert_allclose(combine(VA, runs)["a"].outputs, [[0.35, -0.1], [0.7, 0.3]], rtol=1e-6)
+    np.testing.assert_allclose(combine(VA, runs, [2, 1])["a"].outputs, [[0.3, -0.2], [0.8, 0.2]], rtol=1e-6, atol=1e-7)
+    np.testing.assert_array_equal(combine(VA, runs, [20, 10])["a"].outputs, combine(VA, runs, [2, 1])["a"].outputs)
+    np.testing.assert_array_equal(combine(VA, runs)["a"].labels, np.array(labels, np.float32))
+
+
+def test_classes_are_averaged_as_probabilities() -> None:
+    """One sure run outweighs two that lean the other way a little; the mean of the answers would not see that."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((50, 1))
+    outputs = rng.normal(0, 3, (3, 50, 8))
+    found = combine(EXPR, [{"a": video(one, labels)} for one in outputs], [3, 1, 1])["a"].outputs
+    wanted = (softmax(outputs.astype(np.float32), axis=2) * np.array([0.6, 0.2, 0.2])[:, None, None]).sum(axis=0)
+    np.testing.assert_allclose(np.exp(found), wanted, atol=1e-6)
+    np.testing.assert_array_equal(decide(EXPR, found)[:, 0], wanted.argmax(axis=1))
+
+
+def test_action_units_are_averaged_as_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    labels, outputs = np.zeros((50, 12)), rng.normal(0, 3, (2, 50, 12))
+    found = combine(AU, [{"a": video(one, labels)} for one in outputs], [1, 3])["a"].outputs
+    wanted = 0.25 * expit(outputs[0]) + 0.75 * expit(outputs[1])
+    np.testing.assert_allclose(expit(found), wanted, atol=1e-6)
+    np.testing.assert_array_equal(decide(AU, found), wanted > 0.5)
+
+
+def test_parts_of_mtl_are_averaged_each_in_its_way() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((5, 15))
+    runs = [rng.normal(size=(5, 22)) for _ in range(2)]
+    found = combine(MTL, [{"a": video(one, labels)} for one in runs])["a"].outputs
+    for part, given, wanted in MTL.each():
+        alone = combine(part, [{"a": video(one[:, given], labels[:, wanted])} for one in runs])["a"].outputs
+        np.testing.assert_array_equal(found[:, given], alone)
+
+
+@pytest.mark.filterwarnings("error")
+def test_sure_answers_stay_finite() -> None:
+    for task, width in ((EXPR, 1), (AU, 12)):
+        sure = np.full((3, len(task.outputs)), -1000.0)
+        sure[:, 0] = 1000
+        runs = [{"a": video(sure, np.zeros((3, width)))}, {"a": video(2 * sure, np.zeros((3, width)))}]
+        found = combine(task, runs)["a"].outputs
+        assert np.isfinite(found).all()
+        np.testing.assert_array_equal(decide(task, found), decide(task, sure))
+
+
+def test_a_row_is_present_where_all_runs_have_it() -> None:
+    runs = [
+        {"a": video([[0, 0]] * 3, [[0, 0]] * 3, [True, True, False])},
+        {"a": video([[0, 0]] * 3, [[0, 0]] * 3, [True, False, True], fps=0)},
+    ]
+    found = combine(VA, runs)["a"]
+    assert (found.present.tolist(), found.fps) == ([True, False, False], 25.0)
+
+
+def test_rows_after_the_end_of_one_run_take_its_last_output() -> None:
+    """Features differ in length; rows beyond the last label are not labelled in either."""
+    short, long = video([[0.2, 0.2]], [[0, 0]]), video([[0.4, 0.4], [0.6, 0.8]], [[0, 0], [-5, -5]])
+    for runs in ([{"a": short}, {"a": long}], [{"a": long}, {"a": short}]):
+        found = combine(VA, runs)["a"]
+        np.testing.assert_allclose(found.outputs, [[0.3, 0.3], [0.4, 0.5]], rtol=1e-6)
+        assert found.labels.tolist() == [[0, 0], [-5, -5]]
+        assert found.present.tolist() == [True, False]
+
+
+def test_videos_of_one_run_only_are_pooled() -> None:
+    def runs_of(*groups: str) -> list[dict[str, VideoPrediction]]:
+        return [
+            {name: video([[0.1 * (i + 1)] * 2] * 2, [[0, 0]] * 2) for name in group} for i, group in enumerate(groups)
+        ]
+
+    runs = runs_of("ab", "bc")
+    found = combine(VA, runs, [1, 3])
+    assert list(found) == ["a", "b", "c"]
+    assert [float(found[name].outputs[0, 0]) for name in "abc"] == pytest.approx([0.1, 0.25 * 0.1 + 0.75 * 0.2, 0.2])
+    assert runs_per_video(runs) == {2: 1, 1: 2}
+    assert runs_per_video(runs_of("ab", "cd")) == {1: 4}
+
+
+def test_other_labels_are_refused() -> None:
+    runs = [{"a": video([[0, 0]], [[0, 0.5]])}, {"a": video([[0, 0]], [[0, 0.25]])}]
+    with pytest.raises(UsageError, match="different labels of a"):
+        combine(VA, runs)
+
+
+# the command
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of the tiny demo with predictions: two of va, one of each of two folds, and one of au."""
+    from click.testing import CliRunner
+
+    runs = tmp_path_factory.mktemp("ensemble") / "runs"
+    places = ("--store", tiny_store, "--runs", runs, "--device", "cpu")
+    for name, options in (
+        ("va-one", ()),
+        ("va-two", ("--set", "head.alpha=10")),
+        ("fold-1", ("--fold", "1/2")),
+        ("fold-2", ("--fold", "2/2")),
+        ("au-one", ("--task", "au", "--head", "logistic")),
+    ):
+        train = ("train", "--task", "va", "--head", "ridge", "--run", name, *options, *places)
+        for command in (train, ("eval", name, "--data", runs / "none", *places)):
+            result = CliRunner().invoke(main, [str(word) for word in command], catch_exceptions=False)
+            assert result.exit_code == 0, result.output
+    return runs
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+def refused(result, exit_code: int, *words: str) -> None:
+    assert result.exit_code == exit_code
+    assert [word for word in words if word not in result.output] == [], result.output
+
+
+def test_mean_of_two_runs_is_kept_and_scored(run_cli, runs: Path) -> None:
+    result = run_cli("ensemble", "va-one", "va-two", "--weights", "1,3", "--runs", runs, "--json")
+    assert result.exit_code == 0, result.output
+    one, two, both = (
+        load_predictions(runs / name / "predictions-val.h5") for name in ("va-one", "va-two", "va-ensemble-1")
+    )
+    for name, found in both.items():
+        np.testing.assert_allclose(found.outputs, 0.25 * one[name].outputs + 0.75 * two[name].outputs, atol=1e-6)
+        np.testing.assert_array_equal(found.labels, one[name].labels)
+    outputs, labels = (np.concatenate([getattr(v, name) for v in both.values()]) for name in ("outputs", "labels"))
+    printed = json.loads(result.stdout)
+    assert printed["official"]["score"] == pytest.approx(score(VA, outputs, labels).score)
+    assert printed["members"] == ["va-one", "va-two"]
+    assert json.loads((runs / "va-ensemble-1" / "scores-val.json").read_text())["official"] == printed["official"]
+    with Image.open(runs / "va-ensemble-1" / "traces-val.png") as picture:
+        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    files = {path.name for path in (runs / "va-ensemble-1").iterdir()}
+    assert files == {"ensemble.json", "predictions-val.h5", "scores-val.json", "traces-val.png"}
+
+
+def test_folds_are_pooled(run_cli, runs: Path) -> None:
+    """Every video of the dataset, each as the fold that did not train on it has it."""
+    result = run_cli("ensemble", "fold-*", "--run", "pooled", "--runs", runs)
+    assert result.exit_code == 0, result.output
+    first, second, pooled = (
+        load_predictions(runs / name / "predictions-val.h5") for name in ("fold-1", "fold-2", "pooled")
+    )
+    assert not first.keys() & second.keys()
+    assert pooled.keys() == first.keys() | second.keys()
+    for name, found in pooled.items():
+        np.testing.assert_array_equal(found.outputs, (first | second)[name].outputs)
+    assert f"Averaged: {len(pooled)} videos over 1 run. The runs have different videos" in result.stdout
+    assert "fold-1 (0.5), fold-2 (0.5)" in result.stdout
+
+
+def test_output_says_how_many_runs_answer_a_video(run_cli, runs: Path) -> None:
+    result = run_cli("ensemble", "va-one", "va-two", "--runs", runs)
+    n = len(load_predictions(runs / "va-one" / "predictions-val.h5"))
+    assert f"Averaged: {n} videos over 2 runs.\n" in result.stdout
+    mixed = run_cli("ensemble", "va-one", "fold-1", "fold-2", "--runs", runs).stdout
+    assert f"{n} videos over 2 runs, " in mixed
+
+
+def test_ensemble_can_be_opened_and_its_members_found(run_cli, runs: Path) -> None:
+    run_cli("ensemble", "va-one", "va-two", "--weights", "1,3", "--run", "both", "--runs", runs)
+    found = open_ensemble(runs / "both")
+    assert (found.task, found.weights, found.raw) == (VA, (0.25, 0.75), False)
+    assert [run.name for run in found.runs()] == ["va-one", "va-two"]
+    results = find_results(runs, "both", "val")
+    wanted = combine(VA, [find_results(runs, name, "val").predictions for name in found.members], found.weights)
+    assert results.predictions.keys() == wanted.keys()
+    for name, one in results.predictions.items():
+        np.testing.assert_array_equal(one.outputs, wanted[name].outputs)
+    with pytest.raises(UsageError, match=r"abaw ensemble va-one va-two --weights 0\.25,0\.75 --run both --split train"):
+        find_results(runs, "both", "train")
+
+
+def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_store: Path) -> None:
+    words = ("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
+    assert run_cli(*words).exit_code == 0
+    refused(run_cli(*words, "--split", "train"), 2, "va-one has no predictions-train.h5", "abaw eval va-one --split")
+    for name in ("va-one", "va-two"):
+        run_cli("eval", name, "--split", "train", "--store", tiny_store, "--runs", runs, "--data", runs / "none")
+    assert run_cli(*words, "--split", "train").exit_code == 0
+    assert (runs / "both" / "predictions-train.h5").is_file()
+    refused(run_cli(*words, "--weights", "1,2"), 2, "exists and is not this ensemble", "--run")
+    refused(run_cli("ensemble", "va-*", "--run", "au-one", "--runs", runs), 2, "exists and is not this ensemble")
+
+
+def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store: Path) -> None:
+    result = run_cli("tune", "va-one", "--fit-on", "val", "--store", tiny_store, "--runs", runs, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    applied = run_cli("ensemble", "va-one", "va-two", "--run", "applied", "--runs", runs)
+    assert "va-one is post-processed (fitted on val; post-processing fitted on val: optimistic)" in applied.output
+    raw = run_cli("ensemble", "va-one", "va-two", "--run", "raw", "--raw", "--runs", runs)
+    assert "post-processed" not in raw.output
+    found, plain = (find_results(runs, name, "val").predictions for name in ("applied", "raw"))
+    halves = [find_results(runs, name, "val").predictions for name in ("va-one", "va-two")]
+    for name, one in found.items():
+        np.testing.assert_allclose(one.outputs, (halves[0][name].outputs + halves[1][name].outputs) / 2, atol=1e-6)
+    assert any(not np.array_equal(found[name].outputs, plain[name].outputs) for name in found)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("va-one", "au-one"), "The runs are of tasks au, va. An ensemble is of one task."),
+        (("va-one",), "at least 2 runs, found 1"),
+        (("va-one", "va-o*"), "at least 2 runs, found 1"),
+        (("x-*",), "No run in"),
+        (("va-one", "none"), "No run 'none'"),
+        (("va-one", "va-two", "--weights", "1,2,3"), "3 weights do not fit 2 runs: va-one, va-two"),
+        (("va-one", "va-two", "--weights", "1,0"), "Weights must be above 0, found 1.0, 0.0"),
+        (("va-one", "va-two", "--weights", "1,nan"), "Weights must be above 0"),
+        (("va-one", "va-two", "--weights", "1;2"), "--weights wants numbers between commas"),
+        (("va-one", "va-two", "--run", "../out"), "cannot be the name of a run"),
+    ],
+)
+def test_wrong_use_is_refused(run_cli, runs: Path, words: tuple[str, ...], message: str) -> None:
+    before = sorted(path.name for path in runs.iterdir())
+    refused(run_cli("ensemble", *words, "--runs", runs), 2, message)
+    assert sorted(path.name for path in runs.iterdir()) == before
+
+
+def test_ensembles_and_runs_elsewhere_are_no_members(run_cli, runs: Path, tmp_path: Path) -> None:
+    run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
+    refused(run_cli("ensemble", "both", "va-one", "--runs", runs), 2, "both is an ensemble itself")
+    assert [run.name for run in select_runs(runs, ["*-one", "va-two"])] == ["au-one", "va-one", "va-two"]
+    elsewhere = shutil.copytree(runs / "va-two", tmp_path / "elsewhere")
+    refused(run_cli("ensemble", "va-one", elsewhere, "--runs", runs), 2, "is not in", "--runs")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"members": ["../va-one", "va-two"]},
+        {"members": ["/etc", "va-two"]},
+        {"members": [".", "va-two"]},
+        {"weights": [1.0]},
+        {"weights": [float("nan"), 1.0]},
+        {"task": "va2"},
+        {"more": 1},
+    ],
+)
+def test_damaged_ensemble_is_refused(run_cli, runs: Path, change: dict) -> None:
+    run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
+    path = runs / "both" / "ensemble.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        open_ensemble(runs / "both")
+
+
+def test_damaged_predictions_are_named(run_cli, runs: Path) -> None:
+    path = runs / "va-two" / "predictions-val.h5"
+    path.write_bytes(path.read_bytes()[:1000])
+    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
+    shutil.copy(runs / "au-one" / "predictions-val.h5", path)
+    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "not of task va", "abaw eval va-two")
