@@ -3,7 +3,7 @@
 import numpy as np
 
 from abaw.tasks import Task
-from abaw.train.windows import Table
+from abaw.train.table import Table
 
 FEATURE = "random"
 
@@ -13,15 +13,19 @@ def random_table(task: Task, n_videos: int, n_frames: int, width: int) -> Table:
     rng = np.random.default_rng(0)
     n_rows = n_videos * n_frames
     labels = rng.uniform(-1, 1, (n_rows, len(task.columns))).astype(np.float32)
+    everywhere = np.ones(n_rows, dtype=np.bool_)
     return Table(
+        task=task,
         videos=tuple(f"video-{number}" for number in range(n_videos)),
         starts=np.arange(n_videos + 1, dtype=np.int64) * n_frames,
         values={FEATURE: random_values(n_rows, width)},
-        present=np.ones(n_rows, dtype=np.bool_),
-        seen=np.ones(n_rows, dtype=np.bool_),
+        masks={FEATURE: everywhere},
+        has_any=everywhere,
+        has_crop=everywhere,
         labels=labels,
         valid=task.valid(labels),
         fps=np.full(n_videos, 30.0),
+        synthetic=np.zeros(n_videos, dtype=np.bool_),
     )
 
 

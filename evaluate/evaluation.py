@@ -3,7 +3,8 @@
 Where a task is about images or whole videos, read these for frames, and for a video any feature for a crop.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,39 @@ import torch
 from torch import nn
 
 from abaw.evaluate.metrics import Score, score
+from abaw.evaluate.postprocess import Postprocess
 from abaw.evaluate.predict import VideoPrediction, predict, save_predictions
 from abaw.tasks import Task
 from abaw.train.checkpoint import save_json
 from abaw.train.table import Table
+
+
+@dataclass(frozen=True)
+class Postprocessed:
+    """Scores of the same predictions after a post-processing.
+
+    Attributes:
+        official, crop_only: as those of `Evaluation`.
+        origin: where the post-processing comes from, as `fitted on folds` or `box:51`.
+        note: what must be said of these scores: empty, or a sentence that they are optimistic.
+        postprocess: what was done.
+    """
+
+    official: Score
+    crop_only: Score
+    origin: str
+    note: str
+    postprocess: Postprocess
+
+    def as_json(self) -> dict[str, Any]:
+        """All attributes."""
+        return {
+            "origin": self.origin,
+            "note": self.note,
+            "official": asdict(self.official),
+            "crop_only": asdict(self.crop_only),
+            "postprocess": self.postprocess.model_dump(mode="json"),
+        }
 
 
 @dataclass(frozen=True)
@@ -25,17 +55,24 @@ class Evaluation:
     Attributes:
         official: over all labelled frames, as the challenges score.
         crop_only: over the labelled frames that have a crop.
-        predictions: by video.
+        predictions: by video, as the head gives them.
         without_feature: labelled videos that have no feature at all.
+        postprocessed: scores after post-processing, if there was any.
     """
 
     official: Score
     crop_only: Score
     predictions: dict[str, VideoPrediction]
     without_feature: tuple[str, ...]
+    postprocessed: Postprocessed | None = None
+
+    def with_postprocess(self, task: Task, postprocess: Postprocess, origin: str, note: str = "") -> "Evaluation":
+        """The same, with the scores after a post-processing; see `Postprocessed`."""
+        scores = score_both(task, postprocess.apply_to(task, self.predictions))
+        return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
 
     def as_json(self, task: Task, split: str, run: str) -> dict[str, Any]:
-        """`task`, `split`, `run`, and under `official` and `crop_only` the fields of `Score`."""
+        """`task`, `split`, `run`, under `official` and `crop_only` the fields of `Score`; `postprocessed` may be null."""
         return {
             "task": task.name,
             "split": split,
@@ -43,6 +80,7 @@ class Evaluation:
             "official": asdict(self.official),
             "crop_only": asdict(self.crop_only),
             "without_feature": list(self.without_feature),
+            "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
 
     def save(self, folder: Path, split: str, task: Task) -> None:
@@ -53,11 +91,18 @@ class Evaluation:
 
 def evaluate_head(head: nn.Module, table: Table, task: Task, window: int, device: torch.device) -> Evaluation:
     """Predict every row of a table and score it both ways."""
-    predictions = predict(head, table, window, device)
+    return evaluate_predictions(task, predict(head, table, window, device))
+
+
+def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:
+    """Score predictions both ways."""
+    without = tuple(video for video, found in predictions.items() if found.fps == 0)
+    return Evaluation(*score_both(task, predictions), predictions, without)
+
+
+def score_both(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[Score, Score]:
+    """Scores over all labelled rows, and over those of them with a crop."""
     outputs = np.concatenate([found.outputs for found in predictions.values()])
     labels = np.concatenate([found.labels for found in predictions.values()])
     present = np.concatenate([found.present for found in predictions.values()])
-    without = tuple(video for video, found in predictions.items() if found.fps == 0)
-    return Evaluation(
-        score(task, outputs, labels), score(task, outputs[present], labels[present]), predictions, without
-    )
+    return score(task, outputs, labels), score(task, outputs[present], labels[present])

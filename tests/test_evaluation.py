@@ -407,7 +407,7 @@ def test_table_shows_every_class_and_both_scores(evaluate: Callable[..., Result]
     assert "macro F1 over 8 expressions" in lines["score"]
     assert "all labelled frames (official)" in result.output
     assert "frames with a crop" in result.output
-    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "230", "│", "│"]
+    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "230", "│", "│", "│"]
     assert "1 labelled videos have no feature" in result.output
 
 
@@ -424,7 +424,7 @@ def test_table_of_mtl_shows_the_three_scores_that_are_summed(evaluate: Callable[
 
 def test_table_of_whole_videos_counts_videos(evaluate: Callable[..., Result]) -> None:
     """The second column is there only if videos have no feature; nothing speaks of frames or crops."""
-    for split, n_columns in (("val", 5), ("train", 4)):
+    for split, n_columns in (("val", 6), ("train", 5)):
         output = evaluate("vgaf-f-linear-1", "--split", split).stdout
         assert "all labelled videos (official)" in output
         assert ("videos with a feature" in output) == (split == "val")

@@ -1,0 +1,223 @@
+"""The post-processing of a run: what it was fitted on, the file that keeps it, and predictions that are out of fold."""
+
+import hashlib
+import shlex
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from abaw import __version__
+from abaw.errors import CheckpointError, UsageError
+from abaw.evaluate.metrics import score
+from abaw.evaluate.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.predict import VideoPrediction
+from abaw.store import FeatureStore
+from abaw.tasks import Task, get_task
+from abaw.train.checkpoint import BEST, save_json
+from abaw.train.config import TrainConfig, make_config
+from abaw.train.folds import parse_fold
+from abaw.train.runs import Run, all_runs
+from abaw.train.table import select_labels
+
+POSTPROCESS = "postprocess.json"
+N_FOLDS = 3  # what is advised where there are none yet
+
+FitOn = Literal["train", "folds", "val"]
+PredictRun = Callable[[Run, str], Mapping[str, VideoPrediction]]
+
+
+class FittedRun(BaseModel):
+    """A run whose predictions were fitted: its name, its fold, and the fingerprints of its features by name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    fold: str
+    features: dict[str, str]
+
+
+class Tuning(BaseModel):
+    """A post-processing and what it was fitted on.
+
+    Attributes:
+        abaw: version that fitted it.
+        task: its name.
+        weights: sha256 of the checkpoint that it is for.
+        postprocess: what was fitted.
+        fit_on: `train` (the run's own training videos, which its head knows), `folds` (other runs' predictions of
+            videos that these did not train on) or `val`.
+        runs: whose predictions these were.
+        videos, n_frames: what was fitted on, frames without a label included.
+        score_before, score_after: on just these videos, all labelled frames: flattering, the second above all.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    abaw: str
+    task: str
+    weights: str
+    postprocess: Postprocess
+    fit_on: FitOn
+    runs: tuple[FittedRun, ...]
+    videos: tuple[str, ...]
+    n_frames: int
+    score_before: float
+    score_after: float
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        return f"fitted on {self.fit_on}"
+
+    def note(self, videos: Collection[str]) -> str:
+        """What must be said of a score on videos that it was fitted on, or on any if that was `val`; else nothing."""
+        if self.fit_on == "val":
+            return "post-processing fitted on val: optimistic"
+        n_known = len(set(videos) & set(self.videos))
+        return f"post-processing fitted on {n_known} of these {len(videos)} videos: optimistic" if n_known else ""
+
+
+def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_run: PredictRun) -> Tuning:
+    """Fit the post-processing of a run and keep it in its folder, as `postprocess.json`.
+
+    With `folds` the fitted videos are those that the run does not validate on. (The heads of other folds have trained
+    on these, so their labels have a share in the predictions that are fitted, though none in the fit itself.)
+
+    Args:
+        runs: folder with the runs of the folds.
+        predict_run: predictions of a run's best checkpoint on a split, with labels.
+
+    Raises:
+        UsageError: folds are missing; the message has the commands that train them.
+    """
+    task = get_task(run.config.task)
+    sources = fold_runs(run, store, runs) if fit_on == "folds" else [run]
+    predictions: dict[str, VideoPrediction] = {}
+    for source in sources:
+        predictions |= predict_run(source, "train" if fit_on == "train" else "val")
+    if fit_on == "folds":
+        own = select_labels(store, task, "val", run.config.fold)
+        predictions = {video: found for video, found in predictions.items() if video not in own}
+        if not predictions:
+            raise UsageError(
+                f"All videos of the folds are among the {len(own)} that {run.name} validates on: nothing is left to fit "
+                "on. Use --fit-on train."
+            )
+    postprocess = fit_postprocess(task, predictions)
+    tuning = Tuning(
+        abaw=__version__,
+        task=task.name,
+        weights=_digest(run),
+        postprocess=postprocess,
+        fit_on=fit_on,
+        runs=tuple(_describe(source) for source in sources),
+        videos=tuple(sorted(predictions)),
+        n_frames=sum(len(found.outputs) for found in predictions.values()),
+        score_before=_score_of(task, predictions),
+        score_after=_score_of(task, postprocess.apply_to(task, predictions)),
+    )
+    save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
+    return tuning
+
+
+def load_tuning(run: Run) -> Tuning | None:
+    """The post-processing that a run's folder has, or None.
+
+    Raises:
+        CheckpointError: the file is damaged, of another task, or was fitted to another checkpoint.
+    """
+    path = run.folder / POSTPROCESS
+    way_out = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
+    try:
+        found = Tuning.model_validate_json(path.read_bytes())
+        found.postprocess.check_fits(get_task(run.config.task))
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"{path} is damaged ({place[:80]!r}: {first['msg'][:80]}). {way_out}") from None
+    except (OSError, UsageError) as error:
+        raise CheckpointError(f"{path} cannot be used ({error}). {way_out}") from None
+    if found.task != run.config.task:
+        raise CheckpointError(f"{path} is for task {found.task!r}, the run for {run.config.task}. {way_out}")
+    if found.weights != _digest(run):
+        raise CheckpointError(f"{path} was fitted to another {BEST} than the one beside it. {way_out}")
+    return found
+
+
+def _digest(run: Run) -> str:
+    with (run.folder / BEST).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _describe(run: Run) -> FittedRun:
+    features = {name: str(run.features[name]["fingerprint"]) for name in run.config.features}
+    return FittedRun(name=run.name, fold=run.config.fold, features=features)
+
+
+def _score_of(task: Task, predictions: Mapping[str, VideoPrediction]) -> float:
+    outputs = np.concatenate([found.outputs for found in predictions.values()])
+    return score(task, outputs, np.concatenate([found.labels for found in predictions.values()])).score
+
+
+# runs of the folds
+
+
+def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
+    """The newest trained run of every fold K/N with the options of `run` (but for fold and seed); of the largest such N.
+
+    Raises:
+        UsageError: for no N there is one of every fold, or the task has no folds.
+    """
+    if get_task(run.config.task).level == "image":
+        raise UsageError(f"Task {run.config.task} has no folds: its videos are whole classes. Use --fit-on train.")
+    found: dict[int, dict[int, Run]] = {}
+    for other in all_runs(runs):
+        is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
+        if other.config.fold and is_like and (other.folder / BEST).is_file():
+            fold = parse_fold(other.config.fold)
+            found.setdefault(fold.of, {})[fold.number] = other
+    if complete := [of for of, by_number in found.items() if len(by_number) == of]:
+        return [other for _, other in sorted(found[max(complete)].items())]
+    of = max(found, key=lambda of: len(found[of]), default=N_FOLDS)
+    there = found.get(of, {})
+    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in there]
+    commands = "; ".join(train_command(run.config, fold, store.path, str(runs)) for fold in missing)
+    have = f"folds {', '.join(f'{number}/{of}' for number in sorted(there))}" if there else "no fold"
+    raise UsageError(
+        f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {have}. Train "
+        f"the others, then tune again: {commands}"
+    )
+
+
+def _without_fold(config: TrainConfig) -> TrainConfig:
+    return config.model_copy(update={"fold": "", "seed": 0})
+
+
+def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:
+    """The command that trains a config (but for its seed) on a fold, with the store and the runs at these places."""
+    chosen = {"task": config.task, "features": config.features}
+    usual = make_config({**chosen, "head": {"name": config.head.name}, "loss": {"name": config.loss.name}})
+    words = ["abaw", "train", "--task", config.task]
+    for feature in config.features:
+        words += ["--feature", feature]
+    words += ["--head", config.head.name, "--loss", config.loss.name, "--fold", fold]
+    before = _flatten(usual.model_dump(mode="json"))
+    for key, value in _flatten(_without_fold(config).model_dump(mode="json")).items():
+        if value != before[key]:
+            words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+    for option, path, default in (("--store", store, "store.zarr"), ("--runs", runs, "runs")):
+        words += [option, path] if path != default else []
+    return shlex.join(words)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options under the keys that `--set` takes."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
