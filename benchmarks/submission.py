@@ -14,7 +14,7 @@ import numpy as np
 
 from abaw.evaluate.formats import IMAGE_HEADERS, Sample, read_sample
 from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.submission import write_submission
+from abaw.evaluate.submission import Answerer, write_submission
 from abaw.evaluate.submission_check import check_submission
 from abaw.store import FeatureStore
 from abaw.tasks import TASKS, Task
@@ -73,7 +73,7 @@ def _measure(task: Task) -> None:
         config = make_config({"task": task.name, "features": ("small",), "head": {"name": "linear"}})
         begin = time.process_time()
         wanted = read_sample(sample)
-        write_submission(config, task, store, wanted, out, predict)
+        write_submission([Answerer(config, predict)], task, store, wanted, out)
         written = time.process_time()
         again = read_sample(sample)
         assert isinstance(again, Sample) and not check_submission(out, again, task).first

@@ -285,11 +285,16 @@ def open_ensemble(folder: Path) -> Ensemble:
     return Ensemble(folder, task, found.weights, found.members, found.raw)
 
 
+def find_ensemble(runs: Path, name: str) -> Ensemble | None:
+    """The ensemble called `name` (under `runs`, or a path), if it is one."""
+    folder = next((folder for folder in (runs / name, Path(name)) if (folder / ENSEMBLE).is_file()), None)
+    return open_ensemble(folder) if folder is not None else None
+
+
 def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Results:
     """Saved predictions of the run or ensemble called `name` (under `runs`, or a path); see `run_results`."""
-    for folder in (runs / name, Path(name)):
-        if (folder / ENSEMBLE).is_file():
-            ensemble = open_ensemble(folder)
-            found = read_predictions(folder, split, ensemble.task, ensemble.command)
-            return Results(ensemble.name, folder, ensemble.task, found)
+    ensemble = find_ensemble(runs, name)
+    if ensemble is not None:
+        found = read_predictions(ensemble.folder, split, ensemble.task, ensemble.command)
+        return Results(ensemble.name, ensemble.folder, ensemble.task, found)
     return run_results(find_run(runs, name), split, raw)

@@ -1,7 +1,7 @@
 """Writes submission files: exactly the rows of an official sample in its order, each of them answered."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Stills
 from abaw.datasets.lsd import TEST_VIDEO
 from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError
+from abaw.evaluate.ensemble import combine
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
@@ -54,6 +55,14 @@ class Submission:
     without_feature: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Answerer:
+    """One run that answers: how it was trained, and what predicts a table of its features."""
+
+    config: TrainConfig
+    predict: Predict
+
+
 def default_out(wanted: Sample | VideoList) -> Path:
     """Where predictions go: a file, or for a list of videos a folder."""
     return Path("predictions" if isinstance(wanted, VideoList) else "predictions.txt")
@@ -72,36 +81,43 @@ def check_fits(task: Task, wanted: Sample | VideoList, out: Path) -> None:
 
 
 def write_submission(
-    config: TrainConfig,
+    answerers: Sequence[Answerer],
     task: Task,
     store: FeatureStore,
     wanted: Sample | VideoList,
     out: Path,
-    predict: Predict,
     data: Path | None = None,
     allow_missing: bool = False,
+    weights: Sequence[float] | None = None,
 ) -> Submission:
     """Predict what a sample wants, write it, and check it before it gets its name.
 
     Args:
-        config: says which features of the store to take.
+        answerers: the run, or the members of an ensemble, whose answers are combined.
         out: a file for a sample, a folder for a list of videos; it must not exist, see `check_fits`.
-        predict: gives (rows, outputs) for each video of a table.
         data: folder of the images, where the sample names files of images without a time axis.
         allow_missing: videos that are not in the store are answered with the mean output of all others.
+        weights: of the answerers; equal by default.
 
     Raises:
         StoreError: videos are not in the store; names them.
     """
+    features = tuple(dict.fromkeys(name for answerer in answerers for name in answerer.config.features))
     if isinstance(wanted, VideoList):
-        n_rows = _rows_in_store(store, config, wanted)
+        n_rows = _rows_in_store(store, features, wanted)
     else:
-        places = locate(wanted, store, config, data)
+        places = locate(wanted, store, features, data)
         n_rows = places.n_rows
-    _check_in_store(store, config, wanted, tuple(n_rows), allow_missing)
-    table = _load(store, config, task, n_rows)
-    found = predict(table)
-    answers = {video: decide(task, found[video].outputs) for video in table.videos}
+    _check_in_store(store, features, wanted, tuple(n_rows), allow_missing)
+    predicted, has_any = [], dict.fromkeys(n_rows, False)
+    for answerer in answerers:
+        table = _load(store, answerer.config, task, n_rows)
+        predicted.append(answerer.predict(table))
+        has_any |= {
+            name: has_any[name] or bool(table.has_any[table.rows(i)].any()) for i, name in enumerate(table.videos)
+        }
+    found = combine(task, predicted, weights) if len(predicted) > 1 else predicted[0]
+    answers = {video: decide(task, found[video].outputs) for video in n_rows}
     partial = out.with_name(out.name + ".partial")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -117,18 +133,18 @@ def write_submission(
     if check.first:
         raise AbawError(f"What was predicted makes no submission file: {check.first} Nothing was written to {out}.")
     partial.rename(out)
-    without = tuple(video for i, video in enumerate(table.videos) if not table.has_any[table.rows(i)].any())
+    without = tuple(video for video, has in has_any.items() if not has)
     return Submission(out, check.n_rows, check.n_videos, without)
 
 
-def locate(sample: Sample, store: FeatureStore, config: TrainConfig, data: Path | None) -> Places:
+def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data: Path | None) -> Places:
     """Where the rows of a sample stand in the store.
 
     Images without a time axis are found by their file names in the data folder, since the store keeps their order alone.
     """
     if sample.task.level == "frame":
         return locate_frames(sample.path, sample.images)
-    stills = locate_stills(data, store, config.features, (TEST_VIDEO,))
+    stills = locate_stills(data, store, features, (TEST_VIDEO,))
     absent = [image for image in sample.images if image not in stills]
     if absent:
         raise DataError(
@@ -173,18 +189,22 @@ def locate_stills(
     return found
 
 
-def _rows_in_store(store: FeatureStore, config: TrainConfig, wanted: VideoList) -> dict[str, int]:
+def _rows_in_store(store: FeatureStore, features: Sequence[str], wanted: VideoList) -> dict[str, int]:
     """Frames of each video of a list as the store has them; 0 of those that it does not have."""
-    known = [store.videos(feature) for feature in config.features]
+    known = [store.videos(feature) for feature in features]
     return {video: max(int(videos[video]["n_frames"]) if video in videos else 0 for videos in known)
             for video in wanted.videos}  # fmt: skip
 
 
 def _check_in_store(
-    store: FeatureStore, config: TrainConfig, wanted: Sample | VideoList, videos: tuple[str, ...], allow_missing: bool
+    store: FeatureStore,
+    features: Sequence[str],
+    wanted: Sample | VideoList,
+    videos: tuple[str, ...],
+    allow_missing: bool,
 ) -> None:
     """Videos without a face in any frame are not in the data folder, but neither are those that were forgotten."""
-    known = [store.videos(feature) for feature in config.features]
+    known = [store.videos(feature) for feature in features]
     absent = [video for video in videos if not all(video in found for found in known)]
     nowhere = [video for video in videos if not any(video in found for found in known)]
     # a list of videos does not say how many frames they have
@@ -192,7 +212,7 @@ def _check_in_store(
     if absent and not (allow_missing and can_allow):
         remedy = ", or let them get the mean output of the others with --allow-missing" if can_allow else ""
         raise StoreError(
-            f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(config.features)} in {store.path}: "
+            f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(features)} in {store.path}: "
             f"{_shown(absent)}. Run `abaw extract` on the data folder that has their crops{remedy}."
         )
 

@@ -288,3 +288,19 @@ def test_damaged_predictions_are_named(run_cli, runs: Path) -> None:
     refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
     shutil.copy(runs / "au-one" / "predictions-val.h5", path)
     refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "not of task va", "abaw eval va-two")
+
+
+def test_an_ensemble_is_submitted_by_all_of_its_members(run_cli, runs: Path, tiny_store: Path, tmp_path: Path) -> None:
+    assert run_cli("ensemble", "va-one", "va-two", "--weights", "1,3", "--run", "both", "--runs", runs).exit_code == 0
+    found = load_predictions(runs / "both" / "predictions-val.h5")
+    images = [f"{name}/{row + 1:05}.jpg" for name, one in found.items() for row in range(len(one.outputs))]
+    sample, out = tmp_path / "sample.txt", tmp_path / "predictions.txt"
+    sample.write_text("\n".join(["image_location,valence,arousal", *(f"{image}," for image in images)]) + "\n")
+    result = run_cli(
+        *("submit", "both", "--sample", sample, "--out", out, "--store", tiny_store, "--runs", runs, "--device", "cpu")
+    )
+    assert result.exit_code == 0, result.output
+    assert "by both." in result.output
+    written = np.loadtxt(out, delimiter=",", skiprows=1, usecols=(1, 2))
+    wanted = np.concatenate([decide(VA, one.outputs) for one in found.values()])
+    np.testing.assert_allclose(written, wanted, atol=2e-6)

@@ -18,7 +18,7 @@ from abaw.errors import AbawError, DataError, StoreError, UsageError
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction, predict
-from abaw.evaluate.submission import Submission, check_fits, write_submission
+from abaw.evaluate.submission import Answerer, Submission, check_fits, write_submission
 from abaw.evaluate.submission_score import outputs_of, score_predictions
 from abaw.store import FeatureStore
 from abaw.tasks import TASKS, Task
@@ -95,7 +95,7 @@ def copy_outputs(table: Table) -> dict[str, VideoPrediction]:
 
 def write(store: FeatureStore, task: str, sample: Path, out: Path, **options: object) -> Submission:
     config = make_config({"task": task, "features": ("f",), "head": {"name": "linear"}, "window": 1})
-    return write_submission(config, TASKS[task], store, read_sample(sample), out, copy_outputs, **options)
+    return write_submission([Answerer(config, copy_outputs)], TASKS[task], store, read_sample(sample), out, **options)
 
 
 @pytest.fixture
@@ -323,7 +323,7 @@ def test_outputs_that_are_no_numbers_are_not_submitted(tmp_path: Path, va_store:
     config = make_config({"task": "va", "features": ("f",), "head": {"name": "linear"}, "window": 4})
     sample = read_sample(GOLDEN / "sample_va.txt")
     with pytest.raises(AbawError, match=r"line 4: valence should be a number from -1 to 1, found 'nan'\. Nothing was"):
-        write_submission(config, TASKS["va"], va_store, sample, tmp_path / "p.txt", predict_nan)
+        write_submission([Answerer(config, predict_nan)], TASKS["va"], va_store, sample, tmp_path / "p.txt")
     assert not (tmp_path / "p.txt").exists()
 
 
