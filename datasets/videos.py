@@ -9,7 +9,7 @@ from abaw.errors import DataError
 
 FOLDERS = ("videos", "batch1", "batch2")
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
-SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
+SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name; more people have numbers
 DEFAULT_FPS = 30.0
 
 
@@ -33,13 +33,14 @@ def find_video_files(root: Path) -> dict[str, Path]:
 
 
 def video_file_of(name: str, files: dict[str, Path]) -> Path | None:
-    """The file of a video name: its own, or that of its base name without `_left` or `_right`."""
+    """The file of a video name: its own, or that of its base name without `_left`, `_right` or a number as `_3`."""
     if name in files:
         return files[name]
     for side in SIDES:
         if name.endswith(side):
             return files.get(name.removesuffix(side))
-    return None
+    base, _, number = name.rpartition("_")
+    return files.get(base) if number.isascii() and number.isdigit() else None
 
 
 def probe_timing(file: Path) -> Timing:

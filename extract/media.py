@@ -33,7 +33,11 @@ class Picture(NamedTuple):
 
 
 def read_pictures(
-    file: Path, indices: Container[int] | None = None, shorter_side: int = 0, n_threads: int = 1
+    file: Path,
+    indices: Container[int] | None = None,
+    shorter_side: int = 0,
+    n_threads: int = 1,
+    notes: list[str] | None = None,
 ) -> Iterator[Picture]:
     """All frames of a video file in the order they are shown, or those whose number is in `indices`.
 
@@ -43,11 +47,12 @@ def read_pictures(
         indices: numbers of frames, from 0.
         shorter_side: shrink larger pictures to so many pixels; 0 leaves them as they are.
         n_threads: of the decoder; 0 takes one per processor.
+        notes: gets, at the end, a sentence for each thing that was wrong with the file.
 
     Raises:
         DataError: not one frame can be decoded.
     """
-    for index, time_s, frame in _decoded(file, n_threads):
+    for index, time_s, frame in _decoded(file, n_threads, notes):
         if indices is None or index in indices:
             yield Picture(index, time_s, as_rgb(frame, shorter_side))
 
@@ -88,8 +93,8 @@ def _repeated(shown: tuple[int, float, av.VideoFrame], n_times: int, shorter_sid
         yield from [Picture(index, time_s, as_rgb(frame, shorter_side))] * n_times
 
 
-def _decoded(file: Path, n_threads: int) -> Iterator[tuple[int, float, av.VideoFrame]]:
-    """Number, time and frame of all that can be decoded."""
+def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iterator[tuple[int, float, av.VideoFrame]]:
+    """Number, time and frame of all that can be decoded; notes on what cannot."""
     index, last_s, n_broken = 0, 0.0, 0
     try:
         with av.open(str(file)) as container:
@@ -115,10 +120,28 @@ def _decoded(file: Path, n_threads: int) -> Iterator[tuple[int, float, av.VideoF
                     last_s = max(frame.time, last_s) if frame.time is not None and index else frame.time or last_s
                     yield index, last_s, frame
                     index += 1
+            if notes is not None:
+                notes += _what_is_missing(file, container, n_broken, index, last_s)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
     if not index:
         raise DataError(f"{file} has no picture that can be decoded. Replace it, or delete it.")
+
+
+def _what_is_missing(
+    file: Path, container: av.container.InputContainer, n_broken: int, n_frames: int, last_s: float
+) -> list[str]:
+    """Sentences about damaged packets, and about an end before the one that the file states."""
+    notes = [f"{n_broken} packets of the pictures in {file.name} could not be decoded"] if n_broken else []
+    stream = container.streams.video[0]
+    n_stated, rate = stream.frames, float(stream.average_rate or stream.guessed_rate or 0)
+    if n_stated and n_frames < n_stated - CUT_S * rate:
+        notes.append(f"{file.name} is cut off or damaged: {n_frames} of {n_stated} frames could be decoded")
+    elif not n_stated and not container.streams.audio and container.duration is not None:  # sound may go on for longer
+        stated_s = ((container.start_time or 0) + container.duration) / av.time_base
+        if last_s < stated_s - CUT_S - 1 / max(rate, 1):
+            notes.append(f"{file.name} is cut off: its pictures end at {last_s:.1f} of {stated_s:.1f} s")
+    return notes
 
 
 def as_rgb(frame: av.VideoFrame, shorter_side: int = 0) -> NDArray[np.uint8]:

@@ -1,0 +1,93 @@
+"""Faces followed through a video file: detected, tracked and aligned, frame by frame."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.extract.faces.alignment import align
+from abaw.extract.faces.detector import FaceDetector
+from abaw.extract.faces.keyframes import detect_pictures
+from abaw.extract.faces.tracking import Tracker, name_people
+from abaw.extract.media import read_pictures
+
+
+class Face(NamedTuple):
+    """A face in a frame.
+
+    Attributes:
+        box: (4,) float32 left, top, right and bottom in pixels of the frame.
+        score: in [0, 1].
+        landmarks: (5, 2) float32 x and y, see `Detections`.
+        crop: (112, 112, 3) uint8 RGB, aligned.
+    """
+
+    box: NDArray[np.float32]
+    score: float
+    landmarks: NDArray[np.float32]
+    crop: NDArray[np.uint8]
+
+
+class FacesOfFrame(NamedTuple):
+    """A frame: its number in the file from 0, when it is shown, (height, width, 3) RGB, and its faces by track."""
+
+    number: int
+    time_s: float
+    image: NDArray[np.uint8]
+    faces: dict[int, Face]
+
+
+class FaceFollower:
+    """Goes once through a video file.
+
+        follower = FaceFollower(file, create_detector())
+        for frame in follower:
+            ...  # frame.faces: {track: Face}
+        names = follower.names("video")  # {track: "video_left"}
+
+    Numbers of tracks are known at once. Who is left and right, which tracks are one person, and which are too short to
+    be a face, is known at the end only. At most some 25 MB of pictures are held.
+
+    Args:
+        every: detect in full in every so many frames, see `detect_pictures`.
+        n_threads: of the decoder; 0 takes one per processor.
+
+    Attributes:
+        notes: a sentence for each thing that was wrong with the file.
+        n_frames: frames given so far.
+    """
+
+    def __init__(self, file: Path, detector: FaceDetector, every: int = 0, n_threads: int = 0) -> None:
+        self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
+        self._tracker = Tracker()
+        self.notes: list[str] = []
+        self.n_frames = 0
+
+    def __iter__(self) -> Iterator[FacesOfFrame]:
+        """The frames in order.
+
+        Raises:
+            DataError: not one frame can be decoded.
+        """
+        self._tracker, self.notes, self.n_frames = Tracker(), [], 0
+        pictures = read_pictures(self._file, n_threads=self._n_threads, notes=self.notes)
+        for picture, found in detect_pictures(pictures, self._detector, self._every):
+            tracks = self._tracker.add(picture.time_s, found.boxes)
+            faces = {
+                track: Face(box, float(score), landmarks, align(picture.image, landmarks))
+                for track, box, score, landmarks in zip(tracks, found.boxes, found.scores, found.landmarks, strict=True)
+            }
+            self.n_frames += 1
+            yield FacesOfFrame(picture.number, picture.time_s, picture.image, faces)
+
+    def names(self, video: str, most: int = 0) -> dict[int, str]:
+        """The person of each track that was seen for long enough, by the frames given so far; see `name_people`.
+
+        Args:
+            video: name of the video.
+            most: keep so many people, the largest and longest seen; 0 keeps all.
+        """
+        people = name_people(self._tracker.people(), video, most)
+        return {track.number: name for name, person in people.items() for track in person.tracks}

@@ -1,0 +1,253 @@
+"""The files that `abaw prepare` leaves of one video, all of them or none.
+
+cropped_aligned/<person>/00001.jpg   numbered by frame from 1
+audio/<video>.wav                    16 kHz mono, 16 bits, from the first picture on
+videos/<video>.<suffix>              the video: a hard link, or a copy where that cannot be
+faces/<video>.csv                    where the faces are, see `COLUMNS`
+faces/<video>.json                   what they were made of; written last
+faces/<video>.partial/               while they are being made
+"""
+
+import csv
+import json
+import os
+import shutil
+import wave
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import simplejpeg
+
+from abaw.datasets.sound import FOLDER as AUDIO
+from abaw.datasets.sound import find_sound_files
+from abaw.datasets.videos import FOLDERS, find_video_files
+from abaw.errors import DataError
+from abaw.extract.audio.sound import Sound
+from abaw.extract.audio.waveform import RATE_HZ
+from abaw.extract.faces.following import Face, FacesOfFrame
+
+CROPS, FACES, VIDEOS = "cropped_aligned", "faces", FOLDERS[0]
+JPEG_QUALITY = 95
+WAV_SAMPLES = 60 * RATE_HZ  # written at once
+POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
+COLUMNS = (
+    *("frame", "time_s", "person", "score", "left", "top", "right", "bottom"),
+    *(f"{point}_{axis}" for point in POINTS for axis in "xy"),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a video was made of, and what it gave: `faces/<video>.json`.
+
+    Attributes:
+        source, size_bytes: name and size of the video file.
+        faces, detector, every: the options.
+        people: names, from left to right.
+        n_frames, n_crops: frames of the video, crops of all people.
+        notes: sentences on what was wrong with the file.
+    """
+
+    source: str
+    size_bytes: int
+    faces: int
+    detector: str
+    every: int
+    people: tuple[str, ...] = ()
+    n_frames: int = 0
+    n_crops: int = 0
+    notes: tuple[str, ...] = ()
+
+    def asks_for(self) -> tuple[object, ...]:
+        """What decides whether it has to be made again."""
+        return self.source, self.size_bytes, self.faces, self.detector, self.every
+
+    @classmethod
+    def read(cls, file: Path) -> "Record | None":
+        """The record in a file; None if there is none, or something else."""
+        try:
+            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            record = cls(**{**content, "people": tuple(content["people"]), "notes": tuple(content["notes"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        # names become folders that are replaced: they must not lead elsewhere
+        return record if all(isinstance(name, str) and is_plain(name) for name in record.people) else None
+
+
+def is_plain(name: str) -> bool:
+    """True if a name can be that of a file or folder of its own."""
+    return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
+
+
+class Files:
+    """The files of one video under a data folder.
+
+    Args:
+        data: root of the dataset.
+        source: the video file; its name without suffix names the video.
+    """
+
+    def __init__(self, data: Path, source: Path) -> None:
+        self.source, self.video = source, source.stem
+        self._data = data
+        self._partial = data / FACES / f"{self.video}.partial"
+        self._record = data / FACES / f"{self.video}.json"
+
+    def is_done(self, wanted: Record) -> bool:
+        """True if all files are there, made of the same file with the same options. Ends a move that was cut off."""
+        waiting = Record.read(self._partial / "record.json")
+        if waiting is not None:
+            self._move(waiting)
+        found = Record.read(self._record)
+        return found is not None and found.asks_for() == wanted.asks_for()
+
+    def begin(self) -> None:
+        """Make room for a new beginning.
+
+        Raises:
+            DataError: something that is not of `abaw prepare` is in the way.
+        """
+        self._check_free((self.video,))
+        shutil.rmtree(self._partial, ignore_errors=True)
+        (self._partial / "tracks").mkdir(parents=True)
+
+    def discard(self) -> None:
+        """Delete what was begun."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def write_faces(self, frames: Iterator[FacesOfFrame]) -> Iterator[FacesOfFrame]:
+        """Write crops and a table by track, frame by frame."""
+        with (self._partial / "tracks.csv").open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream)
+            for frame in frames:
+                for track, face in frame.faces.items():
+                    folder = self._partial / "tracks" / str(track)
+                    folder.mkdir(exist_ok=True)
+                    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(face.crop), quality=JPEG_QUALITY)
+                    (folder / f"{frame.number + 1:05}.jpg").write_bytes(jpeg)
+                    table.writerow(_row(frame, track, face))
+                yield frame
+
+    def write_sound(self, sound: Sound, first_picture_s: float) -> None:
+        """Write the sound from the first picture on; silence where it begins later."""
+        start = round((first_picture_s - sound.start_s) * RATE_HZ)
+        stop = max(len(sound.waveform), start)
+        with wave.open(str(self._partial / "sound.wav"), "wb") as stream:
+            stream.setnchannels(1)
+            stream.setsampwidth(2)
+            stream.setframerate(RATE_HZ)
+            for position in range(start, stop, WAV_SAMPLES):
+                samples = sound.waveform.read(position, min(position + WAV_SAMPLES, stop))
+                stream.writeframes(np.rint(samples * 32767).clip(-32768, 32767).astype("<i2").tobytes())
+
+    def finish(self, names: Mapping[int, str], record: Record) -> Record:
+        """Give tracks the names of people, and move everything to its place.
+
+        Args:
+            names: person of each track that is kept, see `FaceFollower.names`.
+            record: without the people and the number of crops.
+
+        Raises:
+            DataError: something that is not of `abaw prepare` is in the way.
+        """
+        self._name_crops(names)
+        n_crops = self._name_table(names)
+        people = tuple(dict.fromkeys(names.values()))
+        made = Record(**{**asdict(record), "people": people, "n_crops": n_crops})
+        self._check_free(people)
+        content = json.dumps(asdict(made), indent=2)
+        temporary = self._partial / "record.json.partial"
+        temporary.write_text(content + "\n", encoding="utf-8")
+        temporary.replace(self._partial / "record.json")
+        self._move(made)
+        return made
+
+    def _name_crops(self, names: Mapping[int, str]) -> None:
+        for track in sorted((self._partial / "tracks").iterdir()):
+            name = names.get(int(track.name))
+            if name is None:
+                shutil.rmtree(track)
+                continue
+            folder = self._partial / "crops" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for crop in track.iterdir():
+                crop.replace(folder / crop.name)
+
+    def _name_table(self, names: Mapping[int, str]) -> int:
+        n_faces = 0
+        with (
+            (self._partial / "tracks.csv").open(newline="", encoding="utf-8") as tracks,
+            (self._partial / "faces.csv").open("w", newline="", encoding="utf-8") as faces,
+        ):
+            table = csv.writer(faces)
+            table.writerow(COLUMNS)
+            for row in csv.reader(tracks):
+                name = names.get(int(row[2]))
+                if name is not None:
+                    table.writerow([*row[:2], name, *row[3:]])
+                    n_faces += 1
+        return n_faces
+
+    def _check_free(self, people: tuple[str, ...]) -> None:
+        """Nothing that came from elsewhere is replaced."""
+        before = Record.read(self._record)
+        own = before.people if before is not None else ()
+        taken = [self._data / CROPS / name for name in people if name not in own]
+        taken = [folder for folder in taken if folder.exists()]
+        sound = find_sound_files(self._data).get(self.video)
+        if before is None and sound is not None:
+            taken.append(sound)
+        video = find_video_files(self._data).get(self.video)
+        if video is not None and not self._is_source(video):
+            taken.append(video)
+        if taken:
+            raise DataError(f"{taken[0]} is there already, and not from `abaw prepare` of {self.source}. Move it away.")
+
+    def _is_source(self, video: Path) -> bool:
+        """True for the video itself, a link to it, or a copy."""
+        return video.samefile(self.source) or video.stat().st_size == self.source.stat().st_size
+
+    def _move(self, made: Record) -> None:
+        """Put everything into its place; goes on where an earlier call was cut off."""
+        before = Record.read(self._record)
+        for name in before.people if before is not None else ():
+            if name not in made.people:
+                shutil.rmtree(self._data / CROPS / name, ignore_errors=True)
+        for name in made.people:
+            crops = self._partial / "crops" / name
+            if crops.exists():
+                shutil.rmtree(self._data / CROPS / name, ignore_errors=True)
+                (self._data / CROPS).mkdir(exist_ok=True)
+                crops.replace(self._data / CROPS / name)
+        self._move_file("sound.wav", self._data / AUDIO / f"{self.video}.wav")
+        self._place_video()
+        self._move_file("faces.csv", self._data / FACES / f"{self.video}.csv")
+        self._move_file("record.json", self._record)
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def _move_file(self, name: str, place: Path) -> None:
+        if (self._partial / name).exists():
+            place.parent.mkdir(exist_ok=True)
+            (self._partial / name).replace(place)
+
+    def _place_video(self) -> None:
+        if self.video in find_video_files(self._data):
+            return
+        place = self._data / VIDEOS / f"{self.video}{self.source.suffix}"
+        place.parent.mkdir(exist_ok=True)
+        partial = self._partial / f"video{self.source.suffix}"
+        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # another file system, or one without links
+            os.link(self.source.resolve(), partial)
+        if not partial.exists():
+            shutil.copyfile(self.source, partial)
+        partial.replace(place)
+
+
+def _row(frame: FacesOfFrame, track: int, face: Face) -> list[object]:
+    places = [f"{value:.2f}" for value in (*face.box.tolist(), *face.landmarks.ravel().tolist())]
+    return [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}", *places]

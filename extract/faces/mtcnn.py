@@ -1,0 +1,210 @@
+"""MTCNN: an image pyramid through P-Net, what it proposes through R-Net, what is left through O-Net.
+
+Its parameters, and the roundings of coordinates between the stages, are those of facenet-pytorch, with which the
+outputs agree.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchvision.ops import batched_nms
+
+from abaw.extract.faces.detector import N_LANDMARKS, Detections
+from abaw.extract.faces.networks import (
+    CELL_PX,
+    OUTPUT_PX,
+    REFINE_PX,
+    STRIDE_PX,
+    output_network,
+    proposal_network,
+    refine_network,
+    run,
+)
+from abaw.extract.faces.weights import read_weights, weights_folder
+
+THRESHOLDS = (0.6, 0.7, 0.7)  # probabilities that a face needs in the three networks
+PYRAMID_FACTOR = 0.709  # the area halves from one scale to the next
+MIN_FACE_PX = 40
+MIN_FACE_PART = 18  # the smallest face is at least this part of a picture's shorter side: 60 pixels in 1080
+BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**25}  # of pictures that go through P-Net together
+N_REFINED = 1024  # boxes that go through R-Net or O-Net together
+
+
+class Mtcnn:
+    """The detector. Deterministic; pictures of one size share forward passes.
+
+    Args:
+        device: where it runs.
+        min_face_px: side of the smallest face to find; 0 takes 40, or 1/18 of the shorter side where that is more.
+
+    Raises:
+        CheckpointError: the weights are not there.
+    """
+
+    def __init__(self, device: torch.device | str = "cpu", min_face_px: float = 0) -> None:
+        self._device, self._min_face_px = torch.device(device), min_face_px
+        self._proposal, self._refine, self._output = proposal_network(), refine_network(), output_network()
+        folder = weights_folder()
+        for name, network in (("pnet", self._proposal), ("rnet", self._refine), ("onet", self._output)):
+            network.load(read_weights(name, folder))
+            network.eval().requires_grad_(False).to(self._device)
+
+    def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
+        """The faces of each picture (n, height, width, 3) uint8 RGB, the largest first."""
+        n_together = max(
+            1, BATCH_PIXELS.get(self._device.type, BATCH_PIXELS["cpu"]) // (images.shape[1] * images.shape[2])
+        )
+        found: list[Detections] = []
+        for start in range(0, len(images), n_together):
+            with _exact():
+                found += self._detect(images[start : start + n_together])
+        return found
+
+    def refine(self, images: NDArray[np.uint8], places: list[NDArray[np.float32]]) -> list[Detections]:
+        """The faces near given places, see `RefiningDetector`: R-Net and O-Net on squares around the places."""
+        counts = [len(boxes) for boxes in places]
+        if not sum(counts):
+            return [Detections.none() for _ in places]
+        with _exact():
+            owners = torch.repeat_interleave(torch.arange(len(places)), torch.tensor(counts)).to(self._device)
+            boxes = torch.from_numpy(np.concatenate(places).astype(np.float32)).to(self._device)
+            pixels = self._pixels(images)
+            boxes = _squares(boxes)
+            boxes = _moved(boxes, self._refined(pixels, owners, boxes)[0])
+            boxes, landmarks, found = self._finished(pixels, owners, _squares(boxes))
+            scores = torch.where(found > THRESHOLDS[2], found, 0)
+        return _by_picture(len(places), owners, boxes, scores, landmarks)
+
+    def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
+        """(n, 3, height, width) uint8 on the device."""
+        return torch.tensor(images).to(self._device).permute(0, 3, 1, 2)
+
+    def _detect(self, images: NDArray[np.uint8]) -> list[Detections]:
+        pixels = self._pixels(images)
+        owners, boxes = self._proposed(pixels)
+        offsets, scores = self._refined(pixels, owners, boxes)
+        kept = torch.nonzero(scores > THRESHOLDS[1])[:, 0]
+        kept = kept[batched_nms(boxes[kept], scores[kept], owners[kept], 0.7)]
+        return self._last_stage(pixels, owners[kept], _moved(boxes[kept], offsets[kept]))
+
+    def _proposed(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Picture and square of all that may be faces: (k,) and (k, 4)."""
+        height, width = pixels.shape[2:]
+        grey = pixels.float()
+        parts = []
+        for scale in _scales(height, width, self._min_face_px or max(MIN_FACE_PX, min(height, width) / MIN_FACE_PART)):
+            size = int(height * scale + 1), int(width * scale + 1)
+            offsets, probabilities = run(self._proposal, functional.interpolate(grey, size, mode="area"))
+            owners, cells, scores, boxes = _cells(offsets, probabilities, scale)
+            kept = batched_nms(cells, scores, owners, 0.5)
+            parts.append((owners[kept], cells[kept], scores[kept], boxes[kept]))
+        if not parts:  # the pictures are smaller than the smallest face
+            return torch.zeros(0, dtype=torch.int64, device=self._device), torch.zeros(0, 4, device=self._device)
+        owners, cells, scores, offsets = (torch.cat([part[number] for part in parts]) for number in range(4))
+        kept = batched_nms(cells, scores, owners, 0.7)
+        sides = (cells[kept, 2:] - cells[kept, :2]).repeat(1, 2)
+        return owners[kept], _squares(cells[kept] + offsets[kept] * sides)
+
+    def _refined(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        """Offsets (k, 4) and probabilities (k,) by R-Net."""
+        if not len(boxes):
+            return boxes, boxes.new_zeros(0)
+        crops = [run(self._refine, part) for part in _crops(pixels, owners, boxes, REFINE_PX)]
+        offsets, scores = (torch.cat(part) for part in zip(*crops, strict=True))
+        return offsets, scores
+
+    def _finished(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Boxes (k, 4), landmarks (k, 5, 2) and probabilities (k,) by O-Net."""
+        if not len(boxes):
+            return boxes, boxes.new_zeros(0, N_LANDMARKS, 2), boxes.new_zeros(0)
+        crops = [run(self._output, part) for part in _crops(pixels, owners, boxes, OUTPUT_PX)]
+        offsets, points, scores = (torch.cat(part) for part in zip(*crops, strict=True))
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        places = points.reshape(-1, 2, N_LANDMARKS).transpose(1, 2)  # five x, then five y
+        landmarks = places * sides[:, None] + boxes[:, None, :2] - 1
+        return _moved(boxes, offsets), landmarks, scores
+
+    def _last_stage(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> list[Detections]:
+        boxes, landmarks, scores = self._finished(pixels, owners, _squares(boxes))
+        kept = torch.nonzero(scores > THRESHOLDS[2])[:, 0]
+        found = _by_picture(len(pixels), owners[kept], boxes[kept], scores[kept], landmarks[kept])
+        return [one.chosen(_not_inside_better(one)) for one in found]
+
+
+@contextmanager
+def _exact() -> Iterator[None]:
+    """The same numbers on every call, and on a GPU in full precision: probabilities are compared with thresholds."""
+    with (
+        torch.inference_mode(),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+def _scales(height: int, width: int, min_face_px: float) -> list[float]:
+    """From that at which the smallest face fills a cell, down to that at which the picture does."""
+    scale, scales = CELL_PX / min_face_px, []
+    while min(height, width) * scale >= CELL_PX:
+        scales.append(scale)
+        scale *= PYRAMID_FACTOR
+    return scales
+
+
+def _cells(offsets: Tensor, probabilities: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """P-Net's cells with a face: picture (k,), cell (k, 4) in pixels of the picture, probability (k,), offsets (k, 4)."""
+    owners, rows, columns = torch.nonzero(probabilities >= THRESHOLDS[0], as_tuple=True)
+    corners = torch.stack([columns, rows], dim=1) * STRIDE_PX
+    cells = torch.cat([((corners + 1) / scale).floor(), ((corners + CELL_PX) / scale).floor()], dim=1)
+    return owners, cells, probabilities[owners, rows, columns], offsets[owners, :, rows, columns]
+
+
+def _squares(boxes: Tensor) -> Tensor:
+    """The squares around the centres of boxes (k, 4) that are as long as their longer sides."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longer = sides.max(dim=1, keepdim=True).values
+    low = boxes[:, :2] + (sides - longer) / 2
+    return torch.cat([low, low + longer], dim=1)
+
+
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    """Boxes (k, 4) moved by offsets in parts of their sides; the sides count both border pixels, as in training."""
+    return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
+
+
+def _crops(pixels: Tensor, owners: Tensor, boxes: Tensor, size_px: int) -> "list[Tensor]":
+    """What is inside boxes, as far as it lies in the picture, as float (k, 3, size_px, size_px) by areas; in batches."""
+    height, width = pixels.shape[2:]
+    left, top, right, bottom = boxes.trunc().to(torch.int64).T.cpu()  # pixels count from 1 here
+    left, top = left.clamp(1, width) - 1, top.clamp(1, height) - 1
+    right, bottom = torch.maximum(right.clamp(max=width), left + 1), torch.maximum(bottom.clamp(max=height), top + 1)
+    corners = torch.stack([owners.cpu(), left, top, right, bottom], dim=1).tolist()
+    crops = [
+        functional.interpolate(pixels[owner, None, :, y0:y1, x0:x1].float(), (size_px, size_px), mode="area")
+        for owner, x0, y0, x1, y1 in corners
+    ]
+    return [torch.cat(crops[start : start + N_REFINED]) for start in range(0, len(crops), N_REFINED)]
+
+
+def _by_picture(n: int, owners: Tensor, boxes: Tensor, scores: Tensor, landmarks: Tensor) -> list[Detections]:
+    arrays = [tensor.float().cpu().numpy() for tensor in (boxes, scores, landmarks)]
+    rows = owners.cpu().numpy()
+    return [Detections(*(array[rows == number] for array in arrays)) for number in range(n)]
+
+
+def _not_inside_better(found: Detections) -> NDArray[np.int64]:
+    """Indices of the faces, the largest first, without those that cover 70 % of a better one or are covered by it."""
+    boxes = found.boxes
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    kept: list[int] = []
+    for row in np.argsort(-found.scores, kind="stable").tolist():
+        low, high = np.maximum(boxes[row, :2], boxes[kept, :2]), np.minimum(boxes[row, 2:], boxes[kept, 2:])
+        shared = (high - low + 1).clip(min=0).prod(axis=1)
+        if (shared <= 0.7 * np.minimum(sides[row].prod(), sides[kept].prod(axis=1))).all():
+            kept.append(row)
+    kept.sort(key=lambda row: -float(sides[row].prod()))
+    return np.array(kept, dtype=np.int64)

@@ -1,0 +1,100 @@
+"""The three networks of MTCNN (Zhang et al. 2016, "Joint Face Detection and Alignment using Multitask Cascaded CNNs").
+
+Each takes RGB as (x - 127.5) / 128, (n, 3, height, width) float32.
+"""
+
+from collections.abc import Iterator
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from abaw.errors import CheckpointError
+
+CELL_PX, STRIDE_PX = 12, 2  # of the proposal network: what one of its outputs sees, and how far apart they are
+REFINE_PX, OUTPUT_PX = 24, 48  # inputs of the second and the third network
+
+
+class Network(nn.Module):
+    """A trunk, and heads on what it gives: box, landmarks in the last network only, face or not."""
+
+    def __init__(self, trunk: list[nn.Module], heads: list[nn.Module]) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(*trunk)
+        self.heads = nn.ModuleList(heads)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Outputs of the heads; the last one as the probability of a face, without the axis of classes."""
+        hidden = self.trunk(images)
+        *others, face = [head(hidden) for head in self.heads]
+        return [*others, face.softmax(dim=1)[:, 1]]
+
+    def load(self, arrays: list[NDArray[np.float32]]) -> None:
+        """Take weights in the order of the layers, as TensorFlow lays them out.
+
+        Raises:
+            CheckpointError: they do not fit.
+        """
+        wanted = list(self._tensors())
+        found = [_as_torch(array) for array in arrays]
+        if [tuple(tensor.shape) for tensor in wanted] != [tuple(tensor.shape) for tensor in found]:
+            raise CheckpointError("The weights of mtcnn do not have the layout of its networks. Install mtcnn again.")
+        with torch.no_grad():
+            for tensor, values in zip(wanted, found, strict=True):
+                tensor.copy_(values)
+
+    def _tensors(self) -> Iterator[Tensor]:
+        for layer in (*self.trunk, *self.heads):
+            yield from layer.parameters()  # weight, then bias
+
+
+def _as_torch(array: NDArray[np.float32]) -> Tensor:
+    if array.ndim == 4:  # convolution: height, width, in, out
+        array = array.transpose(3, 2, 0, 1)
+    elif array.ndim == 2:  # dense: in, out
+        array = array.T
+    else:  # bias, or the slopes of a PReLU (1, 1, channels)
+        array = array.ravel()
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+
+
+class _Flatten(nn.Module):
+    """(n, channels, height, width) to vectors in the order that the dense layers were trained in: columns first."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden.transpose(2, 3).permute(0, 2, 3, 1).flatten(1)
+
+
+def _convolution(n_in: int, n_out: int, size: int) -> list[nn.Module]:
+    return [nn.Conv2d(n_in, n_out, size), nn.PReLU(n_out)]
+
+
+def _pool(size: int) -> nn.Module:
+    return nn.MaxPool2d(size, 2, ceil_mode=True)
+
+
+def proposal_network() -> Network:
+    """P-Net: for each cell of 12x12 pixels a box (n, 4, rows, columns) and a probability (n, rows, columns)."""
+    trunk = [*_convolution(3, 10, 3), _pool(2), *_convolution(10, 16, 3), *_convolution(16, 32, 3)]
+    return Network(trunk, [nn.Conv2d(32, 4, 1), nn.Conv2d(32, 2, 1)])
+
+
+def refine_network() -> Network:
+    """R-Net: of (n, 3, 24, 24) boxes (n, 4) and probabilities (n,)."""
+    trunk = [*_convolution(3, 28, 3), _pool(3), *_convolution(28, 48, 3), _pool(3), *_convolution(48, 64, 2)]
+    trunk += [_Flatten(), nn.Linear(576, 128), nn.PReLU(128)]
+    return Network(trunk, [nn.Linear(128, 4), nn.Linear(128, 2)])
+
+
+def output_network() -> Network:
+    """O-Net: of (n, 3, 48, 48) boxes (n, 4), landmarks (n, 10: five x, five y) and probabilities (n,)."""
+    trunk = [*_convolution(3, 32, 3), _pool(3), *_convolution(32, 64, 3), _pool(3), *_convolution(64, 64, 3), _pool(2)]
+    trunk += [*_convolution(64, 128, 2), _Flatten(), nn.Linear(1152, 256), nn.PReLU(256)]
+    return Network(trunk, [nn.Linear(256, 4), nn.Linear(256, 10), nn.Linear(256, 2)])
+
+
+def run(network: nn.Module, images: Tensor) -> list[Tensor]:
+    """Normalise images of grey levels 0 to 255 and run a network on them."""
+    return cast("list[Tensor]", network((images - 127.5) * (1 / 128)))

@@ -1,0 +1,155 @@
+"""From videos to a dataset in the layout of Aff-Wild2: face crops, sound, and a table of the faces."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from abaw.datasets.videos import SUFFIXES, probe_timing
+from abaw.errors import DISK_FULL, DataError, UsageError
+from abaw.extract.audio.sound import load_sound
+from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
+from abaw.extract.faces.following import FaceFollower
+from abaw.extract.faces.layout import FACES, Files, Record
+from abaw.extract.sink import Summary
+from abaw.reporting import Reporter
+
+
+@dataclass(frozen=True)
+class PrepareOptions:
+    """What to prepare, and where to.
+
+    Attributes:
+        videos: video files, and folders of such.
+        data: root of the dataset to fill.
+        faces: keep so many people of each video, the largest and longest seen; 0 keeps all.
+        detector: see `create_detector`.
+        every: detect in full in every so many frames, see `detect_pictures`; 0 takes what suits the detector.
+        device: "auto" takes a GPU if there is one.
+    """
+
+    videos: tuple[Path, ...]
+    data: Path
+    faces: int = 0
+    detector: str = DEFAULT_DETECTOR
+    every: int = 0
+    device: str = "auto"
+
+
+def list_videos(places: Sequence[Path]) -> list[Path]:
+    """The video files of some files and folders.
+
+    Raises:
+        UsageError: one is not there, is of a kind that later stages do not find, or two have the same name.
+    """
+    kinds = ", ".join(SUFFIXES)
+    files: list[Path] = []
+    for place in places:
+        if place.is_dir():
+            found = sorted(file for file in place.iterdir() if _is_video(file))
+            if not found:
+                raise UsageError(f"{place} has no video files ({kinds}). Name another folder, or the files.")
+            files += found
+        elif not place.exists():
+            raise UsageError(f"No video {place}. Give video files, or folders of them.")
+        elif not _is_video(place):
+            raise UsageError(f"{place} does not end in one of {kinds}. Convert or rename it.")
+        else:
+            files.append(place)
+    files = list({file.resolve(): file for file in files}.values())
+    twice = [name for name, n in Counter(file.stem for file in files).items() if n > 1]
+    if twice:
+        first, second, *_ = [file for file in files if file.stem == twice[0]]
+        raise UsageError(f"Two videos have the name {twice[0]!r}: {first} and {second}. Rename one of them.")
+    return files
+
+
+def _is_video(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
+
+
+def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
+    """Prepare each video that is not complete, whole or not at all. Errors of one video end up in the summary.
+
+    Raises:
+        AbawError: nothing could be begun: no videos, no detector, or the folder cannot be written to.
+    """
+    files = list_videos(options.videos)
+    try:
+        (options.data / FACES).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{options.data} cannot be written to ({error.strerror}). Name another with --data.") from error
+    summary, detector = Summary(), create_detector(options.detector, options.device)
+    pending = _pending(files, options, summary)
+    reporter.start("prepare", sum(n_frames for _, _, n_frames in pending), "frames")
+    for video, wanted, _ in pending:
+        try:
+            made = _prepare(video, wanted, detector, reporter)
+        except KeyboardInterrupt:
+            summary.stopped = "interrupted; run the same command again to go on"
+            break
+        except OSError as error:
+            if error.errno in DISK_FULL:
+                summary.stopped = (
+                    f"no space to write {video.video} into {options.data} ({error.strerror}); "
+                    "make room and run the same command again"
+                )
+                break
+            _fail(summary, video, f"could not be read or written: {error}")
+        except UsageError:
+            raise
+        except Exception as error:  # one video's trouble must not cost the others
+            _fail(summary, video, str(error) or type(error).__name__)
+        else:
+            summary.done.append(video.video)
+            summary.n_frames += made.n_frames
+            summary.warnings += [f"{video.video}: {note}" for note in made.notes]
+    reporter.finish()
+    return summary
+
+
+def _fail(summary: Summary, video: Files, reason: str) -> None:
+    summary.failed[video.video] = reason
+    video.discard()
+
+
+def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> list[tuple[Files, Record, int]]:
+    """What is not complete: the files of a video, what is to be made, and its number of frames as far as it is told."""
+    pending = []
+    for file in files:
+        video = Files(options.data, file)
+        wanted = Record(file.name, file.stat().st_size, options.faces, options.detector, options.every)
+        try:
+            if video.is_done(wanted):
+                summary.skipped.append(video.video)
+            else:
+                pending.append((video, wanted, _count_frames(file)))
+        except OSError as error:
+            summary.failed[video.video] = f"could not be read or written: {error}"
+    return pending
+
+
+def _count_frames(file: Path) -> int:
+    """As far as the file tells, for the progress bar; what is wrong with it will be said when it is read."""
+    try:
+        return probe_timing(file).n_frames
+    except DataError:
+        return 0
+
+
+def _prepare(video: Files, wanted: Record, detector: FaceDetector, reporter: Reporter) -> Record:
+    video.begin()
+    follower = FaceFollower(video.source, detector, wanted.every)
+    first_s: float | None = None
+    for frame in video.write_faces(iter(follower)):
+        first_s = frame.time_s if first_s is None else first_s
+        reporter.advance(1, video.video)
+    notes = list(follower.notes)
+    sound = load_sound(video.source)
+    if sound is not None:
+        video.write_sound(sound, first_s or 0.0)
+        notes += sound.notes
+    names = follower.names(video.video, wanted.faces)
+    if not names:
+        notes.append("no face was found in it")
+    return video.finish(names, replace(wanted, n_frames=follower.n_frames, notes=tuple(notes)))
