@@ -1,14 +1,21 @@
 """The commands about predictions and their scores."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from abaw.cli_data import DATA, DEVICE, RUNS, STORE, print_json
+from abaw.errors import UsageError
+from abaw.places import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from abaw.evaluate.evaluation import Evaluation
+    from abaw.evaluate.results import Results
+    from abaw.store import FeatureStore
     from abaw.train.runs import Run
 
 
@@ -19,22 +26,71 @@ if TYPE_CHECKING:
 @RUNS
 @DATA
 @DEVICE
+@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+@click.option("--smooth", metavar="KIND:WIDTH",
+              help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-def eval_(run: str | None, split: str, store: Path, runs: Path, data: Path, device: str, as_json: bool) -> None:
+@click.option("--predictions", type=click.Path(path_type=Path),
+              help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
+@click.option("--task", help="What --predictions are of.  [default: what their header says]")
+@click.option("--feature", help="Feature that tells which frames of --predictions have a crop.  [default: the first]")
+def eval_(
+    run: str | None,
+    split: str,
+    store: Place,
+    runs: Path,
+    data: Path,
+    device: str,
+    raw: bool,
+    smooth: str | None,
+    as_json: bool,
+    predictions: Path | None,
+    task: str | None,
+    feature: str | None,
+) -> None:
     """Score a run (default: the newest) on a split; keep predictions and a picture in the run.
 
     Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
     """
     from abaw import pipeline
+    from abaw.evaluate.smoothing import parse_smoothing
     from abaw.tasks import get_task
     from abaw.train.runs import find_run
 
+    if raw and smooth:
+        raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
+    if predictions is not None:
+        if run is not None:
+            raise UsageError("Score either a run or --predictions. Leave out one of them.")
+        if raw or smooth:
+            raise UsageError("--raw and --smooth are about runs: --predictions are scored as they are. Leave them out.")
+        _score_predictions(predictions, pipeline.FeatureStore.open(store), task, split, feature, data, as_json)
+        return
+    if task is not None or feature is not None:
+        raise UsageError("--task and --feature are about --predictions. Leave them out.")
+    smoothing = parse_smoothing(smooth) if smooth else None
     found = find_run(runs, run)
-    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data)
+    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data, raw, smoothing)
     if as_json:
         print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
     else:
         finish_evaluation(found, evaluation, split)
+
+
+def _score_predictions(
+    path: Path, store: "FeatureStore", task: str | None, split: str, feature: str | None, data: Path, as_json: bool
+) -> None:
+    from abaw import tables
+    from abaw.evaluate.submission_check import identify
+    from abaw.evaluate.submission_score import score_predictions
+    from abaw.tasks import get_task
+
+    of = get_task(task) if task else identify(path)
+    found = score_predictions(store, of, split, path, feature or "", data)
+    if as_json:
+        print_json(found.as_json(of, split, path.name))
+    else:
+        tables.show_evaluation(path.name, of, split, found)
 
 
 def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
@@ -44,3 +100,219 @@ def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
 
     tables.show_evaluation(run.name, get_task(run.config.task), split, found)
     console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--fit-on", type=click.Choice(["train", "folds", "val"]), default="train", show_default=True,
+              help="Predictions to fit: the run's on train or val, or out of fold, those of runs on other folds.")  # fmt: skip
+@STORE
+@RUNS
+@DEVICE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def tune(
+    run: str | None, fit_on: Literal["train", "folds", "val"], store: Place, runs: Path, device: str, as_json: bool
+) -> None:
+    """Fit the post-processing of a run (default: the newest); `abaw eval` then applies it.
+
+    Smoothing over time, a threshold for each action unit, offsets of classes: kept as postprocess.json in the run.
+    """
+    from abaw import console, pipeline, tables
+    from abaw.tasks import get_task
+    from abaw.train.runs import find_run
+
+    found = find_run(runs, run)
+    tuning = pipeline.tune(found, pipeline.FeatureStore.open(store), fit_on, runs, device)
+    if as_json:
+        print_json(tuning.model_dump(mode="json"))
+        return
+    tables.show_tuning(found.name, get_task(found.config.task), tuning)
+    console.say(f"{found.folder / 'postprocess.json'}: `abaw eval {found.name}` applies it, unless with --raw.")
+
+
+SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
+                      help="Official sample file, or a list of videos for one file each.")  # fmt: skip
+
+
+@click.command()
+@click.argument("run", required=False)
+@SAMPLE
+@click.option("--out", type=click.Path(path_type=Path),
+              help="File to write, or folder for a list of videos.  [default: predictions.txt, or predictions]")  # fmt: skip
+@STORE
+@RUNS
+@DATA
+@DEVICE
+@click.option(
+    "--allow-missing", is_flag=True, help="Videos that are not in the store get the mean output of the others."
+)
+@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+def submit(
+    run: str | None,
+    sample: Path,
+    out: Path | None,
+    store: Place,
+    runs: Path,
+    data: Path,
+    device: str,
+    allow_missing: bool,
+    raw: bool,
+) -> None:
+    """Answer every row of an official sample by a run or ensemble (default: the newest run of its task); check the file.
+
+    Features of the test videos come from the store; `abaw extract` puts them there like any others.
+    """
+    from abaw import console, pipeline
+    from abaw.evaluate.ensemble import find_ensemble
+    from abaw.evaluate.formats import Sample, read_sample
+    from abaw.train.runs import find_run
+
+    wanted = read_sample(sample)
+    ensemble = find_ensemble(runs, run) if run is not None else None
+    found = ensemble or find_run(runs, run, wanted.task.name if isinstance(wanted, Sample) and run is None else None)
+    written = pipeline.submit(found, pipeline.FeatureStore.open(store), wanted, out, device, data, allow_missing, raw)
+    heading = "Videos without any feature got the mean output of the others:"
+    console.show_some(heading, written.without_feature)
+    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {found.name}.")
+
+
+@click.command("check-submission")
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@SAMPLE
+@click.option("--task", help="What is predicted.  [default: what the headers say]")
+def check_submission(path: Path, sample: Path, task: str | None) -> None:
+    """Check a submission file, or a folder with a file for each video, against the official sample."""
+    from abaw import console
+    from abaw.evaluate.formats import read_sample
+    from abaw.evaluate.submission_check import check_submission as check
+    from abaw.tasks import get_task
+
+    found = check(path, read_sample(sample), get_task(task) if task else None)
+    if found.first:
+        counts = (f"{kind}: {n:,}" for kind, n in found.counts.items())
+        console.warn(f"Error: {found.first} In all: {', '.join(counts)}.")
+        sys.exit(1)
+    console.say(f"{path}: {_amount(found.n_rows, found.n_videos)}, as wanted.")
+
+
+def _amount(n_rows: int, n_videos: int) -> str:
+    """How much is in a submission file; images without a time axis are of no videos."""
+    rows = f"{n_rows:,} row{'s' * (n_rows != 1)}"
+    return f"{rows}, {n_videos:,} video{'s' * (n_videos != 1)}" if n_videos else rows
+
+
+@click.command()
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="RUN")
+@click.option("--split", default="val", show_default=True, help="train or val.")
+@RUNS
+@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json: bool) -> None:
+    """Say whether the second run is better than the first: scores, difference, 95 % intervals and p-values.
+
+    Takes what `abaw eval` or `abaw ensemble` left in the two folders.
+    """
+    from abaw import console, tables
+    from abaw.evaluate.bootstrap import FEW_UNITS, N_DRAWS, n_units
+    from abaw.evaluate.compare import as_json as comparison_json
+    from abaw.evaluate.compare import compare as compare_results
+    from abaw.evaluate.ensemble import find_results
+
+    results = find_results(runs, first, split, raw), find_results(runs, second, split, raw)
+    found = compare_results(*results)
+    if as_json:
+        print_json(comparison_json(*results, split, found))
+        return
+    task = results[0].task
+    tables.show_comparison((results[0].name, results[1].name), task, split, found)
+    drawn = "images" if task.level == "image" else "videos"
+    console.say(
+        f"The difference is {results[1].name} less {results[0].name}. Intervals and p by drawing the {drawn} again "
+        f"{N_DRAWS:,} times, the same for both; p is not corrected for how many rows there are."
+    )
+    if (n_drawn := n_units(task, results[0].predictions)) < FEW_UNITS:
+        console.warn(f"With {n_drawn} labelled {drawn} the intervals are rough and too narrow.")
+    _say_processed(results)
+
+
+def _say_processed(results: "Sequence[Results]") -> None:
+    """Which predictions are post-processed, and what is to be said of their scores."""
+    from abaw import console
+
+    for one in {found.name: found for found in results if found.origin}.values():
+        note = f"; {one.note}" if one.note else ""
+        console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with --raw.")
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.option("--weights", metavar="W,W,...", help="Of the runs, in their order.  [default: equal]")
+@click.option("--split", default="val", show_default=True, help="train or val.")
+@RUNS
+@click.option("--run", "name", help="Name of the ensemble.  [default: task-ensemble-number]")
+@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+def ensemble(
+    names: tuple[str, ...], weights: str | None, split: str, runs: Path, name: str | None, raw: bool, as_json: bool
+) -> None:
+    """Average what runs predict, or pool it where they are of different folds, and score that.
+
+    RUN may be a pattern, such as 'va-*'. Takes what `abaw eval` left in the runs; the result lies among them.
+    """
+    from abaw import console, tables
+    from abaw.evaluate.ensemble import create_ensemble, runs_per_video, select_runs
+
+    given = _parse_weights(weights) if weights else None
+    made, found, results = create_ensemble(runs, select_runs(runs, names), given, split, name, raw)
+    if as_json:
+        print_json({**found.as_json(made.task, split, made.name), "members": made.members, "weights": made.weights})
+        return
+    tables.show_evaluation(made.name, made.task, split, found)
+    shares = runs_per_video([one.predictions for one in results])
+    counts = ", ".join(
+        f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in shares.items()
+    )
+    is_pooled = list(shares) != [len(made.members)]
+    why = " The runs have different videos: each is answered by those that have it." if is_pooled else ""
+    console.say(f"Averaged: {counts}.{why}")
+    members = (f"{member} ({weight:.3g})" for member, weight in zip(made.members, made.weights, strict=True))
+    console.say(f"Members and weights: {', '.join(members)}.")
+    _say_processed(results)
+    console.say(f"Predictions, scores and a picture: {made.folder}/*-{split}.*")
+
+
+def _parse_weights(text: str) -> list[float]:
+    try:
+        return [float(weight) for weight in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--weights wants numbers between commas, such as 1,2,1; found {text!r}.") from None
+
+
+@click.command()
+@click.argument("names", metavar="RUN...", nargs=-1)
+@click.option("--split", default="val", show_default=True, help="train or val.")
+@click.option("--out", default="report.html", type=click.Path(path_type=Path), show_default=True, help="File to write.")
+@RUNS
+@DATA
+@click.option("--plots", type=click.Path(path_type=Path), help="Folder for the figures as PNG and PDF, too.")
+def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path, plots: Path | None) -> None:
+    """Explain runs (default: the newest) in one HTML file: scores, errors, and the traces of every video.
+
+    Several runs of one task are compared side by side. Takes what `abaw eval` left in the runs; where the data folder is
+    at hand, its faces are shown where the runs are worst.
+    """
+    from abaw import console
+    from abaw.evaluate.faces import open_faces
+    from abaw.evaluate.figures import save_figures
+    from abaw.evaluate.report import write_report
+    from abaw.evaluate.report.content import load_runs
+    from abaw.train.runs import find_run
+
+    task, found = load_runs(runs, names or [find_run(runs, None).name], split)
+    faces = open_faces(data)
+    write_report(out, task, found, split, faces)
+    console.say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser.")
+    if plots is not None:
+        paths = save_figures(plots, task, found, split, faces)
+        console.say(f"{len(paths)} figures: {plots}/*-{split}.*")

@@ -1,7 +1,9 @@
 """The stages as plain functions: what the command line calls, and notebooks can.
 
+    prepare(PrepareOptions(...))        videos -> crops and sound
     extract(ExtractOptions(...))        crops and labels -> store
     train_seeds(configs, store, runs)   store -> runs
+    tune(run, store, fit_on)            run and store -> post-processing
     evaluate(run, store, split)         run and store -> scores, predictions
 
 They tell of their progress through a `Reporter` and print nothing.
@@ -9,28 +11,34 @@ They tell of their progress through a `Reporter` and print nothing.
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine
-from abaw.datasets.images import read_image
 from abaw.devices import pick_device
-from abaw.errors import DISK_FULL, AbawError, CheckpointError, DataError, StoreError
+from abaw.errors import AbawError, CheckpointError
+from abaw.evaluate.ensemble import Ensemble
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.plots import FaceOf, save_picture
-from abaw.extract.audio_runner import AudioRunner
-from abaw.extract.backbone import create_backbone, describe
-from abaw.extract.plan import frame_sources, plan_extraction, sound_sources, write_labels
-from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
-from abaw.extract.runner import Runner
+from abaw.evaluate.faces import open_faces
+from abaw.evaluate.formats import Sample, VideoList
+from abaw.evaluate.plots import save_picture
+from abaw.evaluate.postprocess import Postprocess
+from abaw.evaluate.predict import VideoPrediction, predict
+from abaw.evaluate.smoothing import Smoothing
+from abaw.evaluate.submission import Answerer, Submission, check_fits, default_out, write_submission
+from abaw.evaluate.tuning import FitOn, Tuning, fit_run, load_tuning
+from abaw.extract.backbone import create_backbone
+from abaw.extract.claims import claimed
+from abaw.extract.cluster import ClusterOptions, run_on_cluster
+from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
+from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary
+from abaw.extract.stage import Stage
 from abaw.extract.weights import identify
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
@@ -43,58 +51,42 @@ from abaw.train.loop import Epoch, Result, fit
 from abaw.train.model import Model
 from abaw.train.prepare import load_split, load_tables, notes_on, start_run
 from abaw.train.probes import fit_probe
-from abaw.train.runs import Run, all_runs, open_run
+from abaw.train.runs import Run, all_runs, check_free, open_run
 from abaw.train.statistics import feature_statistics
 from abaw.train.table import Table
 
 
-def extract(options: ExtractOptions, reporter: Reporter | None = None) -> Summary:
+def extract(
+    options: ExtractOptions, reporter: Reporter | None = None, cluster: ClusterOptions | None = None
+) -> Summary:
     """Run backbones over all crops and sounds of a dataset; put their features, and all labels, into the store.
 
     What is complete is skipped; what was cut off is made again. Errors of one video or frame end up in the summary.
 
+    Args:
+        cluster: run on the workers of a dask cluster; this process plans, and follows them.
+
     Raises:
-        AbawError: nothing could be begun: no data, unknown backbones, no weights, another fingerprint.
+        AbawError: nothing could be begun: no data, unknown backbones, no weights, another fingerprint, another
+            extraction of the same features at work.
     """
     reporter = reporter or Silent()
-    dataset = open_dataset(options.data, options.fps)
-    features = create_features(options)
-    with room_for(options.store):
-        store = FeatureStore.create(options.store)
-        for feature in features:
-            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
-    summary = Summary(warnings=list(dict.fromkeys(note for feature in features for note in feature.backbone.notes)))
-    with room_for(options.store):
-        write_labels(dataset, store, summary)
-    groups, n_frames = plan_extraction(dataset, store, features, summary)
-    reporter.start("extract", n_frames, "frames")
-    batch_size = options.batch_size or BATCH_SIZES.get(features[0].backbone.device.type, BATCH_SIZES["cpu"])
-    for pending, videos in groups.items():
-        wanted = [feature for feature in features if feature.name in pending]
-        vision, audio = ([f for f in wanted if f.spec.modality == kind] for kind in ("vision", "audio"))
-        if vision:
-            summary.add(
-                Runner(store, vision, batch_size, reporter.advance).run(frame_sources(dataset, videos, summary))
-            )
-        if audio and not summary.stopped:
-            summary.add(AudioRunner(store, audio, reporter.advance).run(sound_sources(dataset, videos, summary)))
-        if summary.stopped:
-            break
+    stage = Stage.open(options)
+    summary = Summary()
+    with claimed(stage.store, [feature.name for feature in stage.features], options.part):
+        groups, n_frames = stage.plan(summary)
+        reporter.start("extract", n_frames, "frames")
+        if cluster is None:
+            stage.run(groups, summary, reporter.advance)
+        else:
+            run_on_cluster(stage, groups, cluster, summary, reporter)
     reporter.finish()
     return summary
 
 
-@contextmanager
-def room_for(store: Path) -> Iterator[None]:
-    """Turns the system's word for a full disk into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in DISK_FULL:
-            raise
-        raise StoreError(
-            f"No space to write into {store} ({error.strerror}). Make room and run the same command again."
-        ) from error
+def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> Summary:
+    """Write crops, sound and tables of the faces of videos into a dataset; see `prepare_videos`."""
+    return prepare_videos(options, reporter or Silent())
 
 
 def check_weights(file: Path) -> list[tuple[str, str, str]]:
@@ -141,8 +133,6 @@ def train(
     reporter = reporter or Silent()
     config, task = run.config, get_task(run.config.task)
     table, validation = tables
-    for note in notes_on(table):
-        reporter.warn(note)
     model = _build_model(run)
     real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
     model.set_statistics(*feature_statistics(store, model.standardised(), real))
@@ -153,7 +143,9 @@ def train(
     reporter.start(f"train {run.name}", config.epochs, "epochs")
 
     def validate(trained: nn.Module) -> float:
-        return evaluate_head(trained, validation, task, config.length, place).official.score
+        found = evaluate_head(trained, validation, task, config.length, place)
+        is_finite = all(np.isfinite(video.outputs).all() for video in found.predictions.values())
+        return found.official.score if is_finite else float("nan")
 
     def on_epoch(epoch: Epoch) -> None:
         reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
@@ -169,7 +161,8 @@ def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter
     reporter.start(f"fit {run.name}", 1, "probe")
     fit_probe(config.head, task, model, table, config.seed)
     found = evaluate_head(model, validation, task, config.length, torch.device("cpu")).official.score
-    save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
+    if distributed.rank() == 0:
+        save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
     reporter.advance(1, f"{task.name} {found:.3f}")
     reporter.finish()
     return Result(found, 1, 1)
@@ -190,62 +183,125 @@ def train_seeds(
         name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` follows on the name.
     """
     reporter = reporter or Silent()
+    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
+    # rather now than after hours of the first seeds
+    distributed.from_first(lambda: check_free([runs / named for named in names if named]))
     tables = load_tables(configs[0], store)
-    for config in configs:
-        named = f"{name}-seed{config.seed}" if name and len(configs) > 1 else name
-        folder = str(start_run(config, store, runs, named, stem).folder) if distributed.rank() == 0 else ""
-        run = open_run(Path(distributed.same_text(folder)))
+    for note in notes_on(tables[0]):
+        reporter.warn(note)
+    for config, named in zip(configs, names, strict=True):
+        run = _new_run(config, store, runs, named, stem)
         yield run, train(run, store, tables, device, reporter)
 
 
+def _new_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str) -> Run:
+    return open_run(distributed.from_first(lambda: start_run(config, store, runs, name, stem).folder))
+
+
+def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:
+    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `fit_run`.
+
+    Args:
+        runs: folder with the runs of the folds, which `folds` takes.
+    """
+
+    def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
+        return _evaluate_best(source, store, split, device).predictions
+
+    return fit_run(run, store, fit_on, runs, predict_run)
+
+
 def evaluate(
-    run: Run, store: FeatureStore, split: str = "val", device: str = "auto", data: Path | None = None
+    run: Run,
+    store: FeatureStore,
+    split: str = "val",
+    device: str = "auto",
+    data: Path | None = None,
+    raw: bool = False,
+    smoothing: Smoothing | None = None,
 ) -> Evaluation:
-    """Score a run's best checkpoint on a split; save scores, predictions and a picture in the run.
+    """Score a run's best checkpoint on a split; save scores, predictions (as they are) and a picture in the run.
 
     Args:
         data: the data folder, if it is at hand: its faces go into the picture.
+        raw: leave out the post-processing that the run has.
+        smoothing: of all outputs, instead of that post-processing.
     """
+    task = get_task(run.config.task)
+    chosen = Postprocess.uniform(task, smoothing) if smoothing else None
+    tuning = None if raw or chosen else load_tuning(run)
+    found = _evaluate_best(run, store, split, device)
+    if smoothing and chosen:
+        found = found.with_postprocess(task, chosen, f"{smoothing.kind}:{smoothing.width}")
+    elif tuning:
+        found = found.with_postprocess(task, tuning.postprocess, tuning.origin, tuning.note(found.predictions))
+    found.save(run.folder, split, task)
+    title = f"{run.name} on {split}: {found.official.score:.3f} ({task.measure})"
+    faces = open_faces(data)
+    save_picture(run.folder, split, task, found.predictions, title, faces.read if faces else None)
+    return found
+
+
+def submit(
+    answering: Run | Ensemble,
+    store: FeatureStore,
+    wanted: Sample | VideoList,
+    out: Path | None = None,
+    device: str = "auto",
+    data: Path | None = None,
+    allow_missing: bool = False,
+    raw: bool = False,
+) -> Submission:
+    """Predict every row of an official sample file by a run, or an ensemble; see `write_submission`.
+
+    Args:
+        wanted: what `abaw.evaluate.formats.read_sample` gives.
+        out: by default `predictions.txt`, or the folder `predictions` where the sample is a list of videos.
+        raw: leave out the post-processing that the runs have.
+    """
+    runs = answering.runs() if isinstance(answering, Ensemble) else [answering]
+    weights = answering.weights if isinstance(answering, Ensemble) else None
+    raw = raw or (isinstance(answering, Ensemble) and answering.raw)
+    task = get_task(runs[0].config.task)
+    out = out or default_out(wanted)
+    check_fits(task, wanted, out)
+    answerers = [_answerer(run, store, device, raw) for run in runs]
+    return write_submission(answerers, task, store, wanted, out, data, allow_missing, weights)
+
+
+def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer:
+    """A run's best checkpoint, and what comes after it."""
+    run.check_store(store)
+    config, place = run.config, pick_device(device)
+    tuning = None if raw else load_tuning(run)
+    model = _build_model(run)
+    load_weights(model, run.folder / BEST)
+    model.to(place)
+
+    def predict_table(table: Table) -> dict[str, VideoPrediction]:
+        found = predict(model, table, config.length, place)
+        return tuning.postprocess.apply_to(table.task, found) if tuning else found
+
+    return Answerer(config, predict_table)
+
+
+def _evaluate_best(run: Run, store: FeatureStore, split: str, device: str) -> Evaluation:
     run.check_store(store)
     config, task = run.config, get_task(run.config.task)
     place = pick_device(device)
     model = _build_model(run)
     load_weights(model, run.folder / BEST)
-    found = evaluate_head(model.to(place), load_split(config, store, split), task, config.length, place)
-    found.save(run.folder, split, task)
-    title = f"{run.name} on {split}: {found.official.score:.3f} ({task.measure})"
-    save_picture(run.folder, split, task, found.predictions, title, _faces(data))
-    return found
-
-
-def _faces(data: Path | None) -> FaceOf | None:
-    """Looks up face crops in a data folder, if there is one."""
-    if data is None or not data.is_dir():
-        return None
-    try:
-        videos = {video.name: video for video in open_dataset(data).videos}
-    except DataError:  # the folder is somebody else's: scores do not need it
-        return None
-
-    def face_of(video: str, row: int) -> NDArray[np.uint8] | None:
-        crops = videos[video].crops() if video in videos else None
-        if crops is None or row + 1 not in crops.numbers:
-            return None
-        try:
-            return read_image(crops.folder / crops.names[int(np.searchsorted(crops.numbers, row + 1))])
-        except DataError:
-            return None
-
-    return face_of
+    return evaluate_head(model.to(place), load_split(config, store, split), task, config.length, place)
 
 
 def resume_or_start(
     config: TrainConfig, store: FeatureStore, runs: Path, device: str = "auto", reporter: Reporter | None = None
 ) -> Run:
     """Finish the newest run of exactly this config, or train a new one."""
+    tables = load_tables(config, store)
     found = [run for run in all_runs(runs) if run.config == config]
     run = found[-1] if found else start_run(config, store, runs)
-    train(run, store, load_tables(config, store), device, reporter)
+    train(run, store, tables, device, reporter)
     return run
 
 

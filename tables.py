@@ -1,6 +1,6 @@
 """The results of the stages as tables for the console."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,15 +8,18 @@ from abaw.console import say, show_some, show_table, warn
 
 if TYPE_CHECKING:
     from abaw.datasets.doctor import VideoReport
+    from abaw.evaluate.compare import Compared
     from abaw.evaluate.evaluation import Evaluation
+    from abaw.evaluate.tuning import Tuning
     from abaw.extract.sink import Summary
+    from abaw.places import Place
     from abaw.store import FeatureStore
     from abaw.tasks import Task
 
 SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 
-def show_summary(summary: "Summary", store: Path) -> None:
+def show_summary(summary: "Summary", store: "Place") -> None:
     """What an extraction did."""
     say(
         f"done {len(summary.done)}, skipped {len(summary.skipped)}, failed {len(summary.failed)} "
@@ -100,30 +103,85 @@ EVALUATED = {
 
 def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
     """Each output's measure and the scores that come of them, over all labels and, if these are fewer, those with crops."""
+    from abaw.evaluate.bootstrap import interval
+
     what, seen, holders = EVALUATED[task.level]
     scores = {f"all labelled {what} (official)": found.official}
     if task.level == "frame" or found.crop_only.n_frames < found.official.n_frames:
         scores[seen] = found.crop_only
+    post = found.postprocessed
+    if post:
+        scores[f"all, post-processed ({post.origin}{': optimistic' if post.note else ''})"] = post.official
 
-    def row(name: str, measure: str, values: Iterable[float], n_labels: int | str = "") -> tuple[object, ...]:
-        return (name, measure, *(f"{value:.3f}" for value in values), n_labels)
-
-    rows = []
-    for part, _, _ in task.each():
-        measure = "CCC" if part.kind == "regression" else "F1"
-        for name in part.outputs:
-            values = [score.parts[name] for score in scores.values()]
-            rows.append(row(name, measure, values, found.official.support[name]))
-        if task.parts:
-            rows.append(row(part.name, part.measure, [score.by_task[part.name] for score in scores.values()]))
-    rows.append(row("score", task.measure, [score.score for score in scores.values()]))
-    rows.append((what, "", *(score.n_frames for score in scores.values()), ""))
-    show_table(f"{run} on {split}", ["", "measure", *(f">{name}" for name in scores), ">labels"], rows)
+    ends = interval(task, found.predictions)
+    rows: list[tuple[object, ...]] = []
+    for name, measure in measured(task):
+        values = [one.parts.get(name, one.by_task.get(name, one.score)) for one in scores.values()]
+        low, high = ends[name]
+        sure = f"{low:.3f} to {high:.3f}" if low == low else "-"
+        rows.append((name, measure, *(f"{value:.3f}" for value in values), sure, found.official.support.get(name, "")))
+    rows.append((what, "", *(score.n_frames for score in scores.values()), "", ""))
+    columns = ["", "measure", *(f">{name}" for name in scores), ">official, 95 %", ">labels"]
+    show_table(f"{run} on {split}", columns, rows)
     if found.without_feature:
         warn(
             f"{len(found.without_feature)} labelled {holders} have no feature and got the mean output of the others: "
             f"{', '.join(found.without_feature[:3])}."
         )
+    if post and post.note:
+        warn(f"{post.note[0].upper()}{post.note[1:]}.")
+
+
+def show_comparison(names: tuple[str, str], task: "Task", split: str, found: "Mapping[str, Compared]") -> None:
+    """Each measure of two runs with its 95 % interval, their difference and how likely chance makes such a one."""
+    rows = []
+    for name, measure in measured(task):
+        one = found[name]
+        cells = (with_interval(value, ends) for value, ends in zip(one.values, one.intervals, strict=True))
+        gain = one.difference
+        p = f"{gain.p_value:.4f}" if gain.p_value == gain.p_value else "-"
+        rows.append((name, measure, *cells, with_interval(gain.estimate, (gain.low, gain.high), "+"), p))
+    columns = ["", "measure", *(f">{name}, 95 %" for name in names), ">difference, 95 %", ">p"]
+    show_table(f"{names[0]} and {names[1]} on {split}", columns, rows)
+
+
+def measured(task: "Task") -> list[tuple[str, str]]:
+    """What is scored, outputs first, each with its measure."""
+    rows = []
+    for part, _, _ in task.each():
+        rows += [(name, "CCC" if part.kind == "regression" else "F1") for name in part.outputs]
+        rows += [(part.name, part.measure)] if task.parts else []
+    return [*rows, ("score", task.measure)]
+
+
+def with_interval(value: float, ends: tuple[float, float], sign: str = "") -> str:
+    """`0.512 [0.498, 0.530]`; the value alone where there is no interval."""
+    low, high = ends
+    return f"{value:{sign}.3f}" + (f" [{low:{sign}.3f}, {high:{sign}.3f}]" if low == low else "")
+
+
+def show_tuning(run: str, task: "Task", found: "Tuning") -> None:
+    """What was fitted, by output, and what it gives on the rows that it was fitted on."""
+    steps = found.postprocess
+    rows = [
+        (
+            name,
+            f"{s.kind} {s.width}" if (s := steps.smoothing.get(name)) and s.width > 1 else "-",
+            f"{steps.thresholds[name]:.3f}" if name in steps.thresholds else "-",
+            f"{steps.offsets[name]:+.3f}" if steps.offsets.get(name) else "-",
+        )
+        for name in task.outputs
+    ]
+    show_table(f"{run}: {found.origin}", ["", "smoothing", ">threshold", ">offset of the logit"], rows)
+    names = ", ".join(one.name for one in found.runs)
+    say(
+        f"Score on what it was fitted on ({len(found.videos)} videos, {found.n_frames} frames; predictions of {names}): "
+        f"{found.score_before:.3f}, post-processed {found.score_after:.3f}."
+    )
+    if found.fit_on == "val":
+        warn("Post-processing fitted on val: scores on val are optimistic.")
+    if found.fit_on == "train":
+        warn("The head was trained on these videos and may do worse on others: --fit-on folds is more like those.")
 
 
 def show_store(store: "FeatureStore") -> None:

@@ -14,7 +14,19 @@ from typing import Any
 from benchmarks.markdown import as_markdown
 from benchmarks.measure import say
 
-NAMES = ("startup", "demo_render", "store_io", "training", "memory", "scoring", "extraction", "backbones", "audio", "demo")
+NAMES = (
+    "startup",
+    "demo_render",
+    "store_io",
+    "training",
+    "memory",
+    "scoring",
+    "extraction",
+    "backbones",
+    "audio",
+    "faces",
+    "demo",
+)
 
 
 def run_all(names: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from abaw.tasks import Task
 
 N_VIDEOS = 3
 N_FACES = 12
+NARROW_IN = 9  # narrower pictures have a denser legend
 LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", "#0072b2", "#dddddd"
 ACTIVE_COLOUR = "#08306b"  # the dark end of the map "Blues"
 # Okabe and Ito (2008), told apart by colour-blind readers too
@@ -55,6 +56,11 @@ def save_picture(
 
 def save_confusion(path: Path, task: Task, predictions: Mapping[str, VideoPrediction], title: str) -> None:
     """Draw as PNG how often each class of a task of classes was taken for which, over all labels of a split."""
+    _save(draw_confusion(task, predictions, title), path)
+
+
+def draw_confusion(task: Task, predictions: Mapping[str, VideoPrediction], title: str) -> Figure:
+    """The picture of `save_confusion`."""
     counts = confusion(task, predictions)
     n_classes, totals = len(counts), counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
@@ -78,7 +84,7 @@ def save_confusion(path: Path, task: Task, predictions: Mapping[str, VideoPredic
     axis.tick_params(which="both", length=0)
     axis.spines[:].set_visible(False)
     figure.suptitle(textwrap.fill(title, int(13 * side)), fontsize=11)
-    _save(figure, path)
+    return figure
 
 
 def confusion(task: Task, predictions: Mapping[str, VideoPrediction]) -> NDArray[np.int64]:
@@ -101,13 +107,27 @@ def save_traces(
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; faces are drawn above the traces.
     """
     chosen = sorted(predictions, key=lambda video: -len(predictions[video].outputs))[:N_VIDEOS]
+    _save(draw_traces(task, {video: predictions[video] for video in chosen}, title, face_of), path)
+
+
+def draw_traces(
+    task: Task,
+    predictions: Mapping[str, VideoPrediction],
+    title: str,
+    face_of: FaceOf | None = None,
+    width: float = 11.0,
+) -> Figure:
+    """Videos below each other, as in `save_traces`.
+
+    Args:
+        width: of the picture in inches.
+    """
     panels = [(part, kind, given, wanted) for part, given, wanted in task.each() for kind in _panels(part)]
     n_faces = int(face_of is not None)
-    heights = ([_FACES_HEIGHT] * n_faces + [_HEIGHTS[part.kind] for part, *_ in panels]) * len(chosen)
-    figure = Figure(figsize=(11, 0.9 + sum(heights)), layout="constrained")
+    heights = ([_FACES_HEIGHT] * n_faces + [_HEIGHTS[part.kind] for part, *_ in panels]) * len(predictions)
+    figure = Figure(figsize=(width, 0.9 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for video, own in zip(chosen, axes.reshape(len(chosen), -1), strict=True):
-        found = predictions[video]
+    for (video, found), own in zip(predictions.items(), axes.reshape(len(predictions), -1), strict=True):
         if face_of is not None:
             _draw_faces(own[0], video, len(found.outputs), face_of)
         for axis, (part, kind, given, wanted) in zip(own[n_faces:], panels, strict=True):
@@ -119,7 +139,7 @@ def save_traces(
         own[-1].set_xlabel("time in s" if found.fps else "frame")
     figure.suptitle(title, fontsize=12)
     _draw_legend(figure, task)
-    _save(figure, path)
+    return figure
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -204,7 +224,9 @@ def _draw_legend(figure: Figure, task: Task) -> None:
     columns = zip_longest(*lines, fillvalue=Patch(alpha=0, label=" "))
     n_columns = max(map(len, lines))
     entries = [entry for column in columns for entry in column]
-    figure.legend(handles=entries, loc="outside lower center", ncols=n_columns, fontsize=8, frameon=False)
+    narrow = {"fontsize": 7, "columnspacing": 0.9, "handlelength": 1.2, "handletextpad": 0.4}
+    look = narrow if figure.get_figwidth() < NARROW_IN else {"fontsize": 8}
+    figure.legend(handles=entries, loc="outside lower center", ncols=n_columns, frameon=False, **look)
 
 
 def _entries(task: Task) -> list[Artist]:

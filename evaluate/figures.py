@@ -1,0 +1,163 @@
+"""The figures of a report for print: each as PNG and as PDF, at the width of a column or of a page."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from abaw.evaluate.calibration import calibration, part_of
+from abaw.evaluate.faces import Faces
+from abaw.evaluate.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
+from abaw.evaluate.report.content import Reported, videos_by_error
+from abaw.tasks import Task
+
+PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
+N_VIDEOS = 3
+RUN_COLOURS = (PREDICTED_COLOUR, *(CLASS_COLOURS[i] for i in (1, 2, 6, 7)))
+DASHES = ("-", "--", ":", "-.")
+# PDF with fonts that can be searched and edited, as publishers ask for
+PRINT: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "legend.fontsize": 7,
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+}
+
+Draw = Callable[[], Figure]
+
+
+def save_figures(
+    folder: Path, task: Task, runs: Sequence[Reported], split: str, faces: Faces | None = None
+) -> list[Path]:
+    """Draw scores by output, learning curves, calibration, confusion, and traces of the worst and best videos.
+
+    Args:
+        folder: is made where it is not there.
+        faces: pictures of the data folder; they go above the traces.
+
+    Returns:
+        The files, two of each figure.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, draw in _figures(task, runs, split, faces):
+        with matplotlib.rc_context(PRINT):
+            figure = draw()
+            for kind in ("png", "pdf"):
+                path = folder / f"{name}-{split}.{kind}"
+                unfinished = path.with_name(path.name + ".partial")
+                figure.savefig(unfinished, format=kind)
+                unfinished.replace(path)
+                paths.append(path)
+    return paths
+
+
+def _figures(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None) -> Iterator[tuple[str, Draw]]:
+    """Names and how they are drawn."""
+    yield "outputs", partial(draw_outputs, task, runs)
+    yield "calibration", partial(draw_calibration, task, runs)
+    if any(run.epochs for run in runs):
+        yield "learning", partial(draw_learning, runs)
+    for part, given, wanted in task.each():
+        for run in runs if part.kind == "classes" else ():
+            videos = {video: part_of(found, given, wanted) for video, found in run.predictions.items()}
+            draw = partial(draw_confusion, part, videos, f"{run.name} on {split}")
+            yield f"confusion-{part.name}-{run.name}", draw
+    if task.level == "frame":
+        yield from _traces(task, runs[0], faces)
+
+
+def _traces(task: Task, run: Reported, faces: Faces | None) -> Iterator[tuple[str, Draw]]:
+    ordered = [one.video for one in videos_by_error(task, [run]) if one.total >= 0]
+    face_of = faces.read if faces is not None else None
+    for name, chosen in (("worst", ordered[:N_VIDEOS]), ("best", ordered[: -N_VIDEOS - 1 : -1])):
+        shown = {video: run.predictions[video] for video in chosen}
+        if shown:
+            title = f"{run.name}: the {name} videos"
+            yield f"traces-{name}", partial(draw_traces, task, shown, title, face_of, PAGE_IN)
+
+
+def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
+    """Bars of CCC or F1 of every output with 95 % intervals, a panel for each plain task."""
+    parts = [part for part, _, _ in task.each()]
+    figure = Figure(figsize=(PAGE_IN, 0.4 + 2.0 * len(parts)), layout="constrained")
+    for axis, part in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts, strict=True):
+        width = 0.8 / len(runs)
+        for i, run in enumerate(runs):
+            places = np.arange(len(part.outputs)) + (i - (len(runs) - 1) / 2) * width
+            values = np.array([run.official.parts[name] for name in part.outputs])
+            ends = np.array([run.intervals[name] for name in part.outputs])
+            # what rounding or a skewed interval leaves on the wrong side is no length
+            lengths = np.nan_to_num(np.maximum([values - ends[:, 0], ends[:, 1] - values], 0))
+            look = {"color": _colour(i), "label": run.name, "hatch": "" if i % 2 == 0 else "///", "edgecolor": "white"}
+            axis.bar(places, values, width, yerr=lengths, error_kw={"lw": 0.8, "ecolor": LABEL_COLOUR}, **look)
+        axis.set_xticks(range(len(part.outputs)), part.outputs)
+        axis.set_ylabel("CCC" if part.kind == "regression" else "F1")
+        axis.grid(axis="y", lw=0.4)
+        axis.set_axisbelow(True)
+    _legend(figure, runs)
+    return figure
+
+
+def draw_learning(runs: Sequence[Reported]) -> Figure:
+    """Loss, score and learning rate over epochs, side by side."""
+    figure = Figure(figsize=(PAGE_IN, 2.2), layout="constrained")
+    titles = {"loss": "training loss", "score": "validation score", "lr": "learning rate"}
+    for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
+        for i, run in enumerate(runs):
+            x, y = ([epoch.get(key, np.nan) for epoch in run.epochs] for key in ("epoch", name))
+            axis.plot(x, y, **_look(i), label=run.name)
+        axis.set(xlabel="epoch", ylabel=title)
+        axis.grid(lw=0.4)
+    _legend(figure, runs)
+    return figure
+
+
+def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
+    """Predicted against found, a panel for each plain task, or for valence and for arousal."""
+    panels = []
+    for part, given, wanted in task.each():
+        curves = []
+        for run in runs:
+            own = [part_of(video, given, wanted) for video in run.raw.values()]
+            outputs, labels = (
+                np.concatenate([getattr(video, name) for video in own]) for name in ("outputs", "labels")
+            )
+            curves.append(calibration(part, outputs, labels))
+        panels += [(part, together) for together in zip(*curves, strict=True)]
+    figure = Figure(figsize=(max(COLUMN_IN, min(PAGE_IN, 2.6 * len(panels))), 2.8), layout="constrained")
+    for axis, (part, together) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for i, curve in enumerate(together):
+            axis.plot(curve.predicted, curve.found, **_look(i), marker="os"[i % 2], ms=3, label=runs[i].name)
+        _square(axis, part, together[0].name)
+    _legend(figure, runs)
+    return figure
+
+
+def _square(axis: Axes, part: Task, name: str) -> None:
+    low = part.low if part.kind == "regression" else 0
+    axis.plot([low, 1], [low, 1], color="#888888", lw=0.8, ls=":")
+    axis.set(xlim=(low, 1), ylim=(low, 1), aspect="equal", title=f"{part.name}: {name}")
+    axis.set(xlabel="predicted", ylabel="label" if part.kind == "regression" else "found")
+
+
+def _colour(run: int) -> str:
+    return RUN_COLOURS[run % len(RUN_COLOURS)]
+
+
+def _look(run: int) -> dict[str, Any]:
+    return {"color": _colour(run), "ls": DASHES[run % len(DASHES)], "lw": 1.2}
+
+
+def _legend(figure: Figure, runs: Sequence[Reported]) -> None:
+    """Names of the runs below all panels, where there are several."""
+    if len(runs) > 1:
+        handles, _ = figure.axes[0].get_legend_handles_labels()
+        names = [run.name for run in runs]
+        figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)

@@ -1,0 +1,207 @@
+"""What goes into a report: runs with their predictions, scores, curves and settings."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.errors import UsageError
+from abaw.evaluate.bootstrap import interval
+from abaw.evaluate.calibration import row_errors
+from abaw.evaluate.ensemble import ENSEMBLE, find_results
+from abaw.evaluate.metrics import Score, score
+from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.results import Results
+from abaw.evaluate.tuning import load_tuning
+from abaw.tasks import Task
+from abaw.train.checkpoint import CONFIG
+from abaw.train.loop import METRICS
+from abaw.train.runs import open_run
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A run in a report.
+
+    Attributes:
+        name: of the run.
+        predictions: by video, post-processed where the evaluation was.
+        raw: by video, as the head gives them.
+        official, crop_only: scores of `predictions` over all labelled frames, and over those with a crop.
+        raw_score: official score of `raw`.
+        intervals: 95 % interval of the official score and its parts, by the names of `measure_names`.
+        thresholds: by action unit, the probability above which it is on; else one half.
+        origin: of the post-processing, and what must be said of it; empty where there was none.
+        epochs: lines of `metrics.jsonl`; none of a run that is fitted in one step.
+        settings: its config, flat.
+    """
+
+    name: str
+    predictions: Mapping[str, VideoPrediction]
+    raw: Mapping[str, VideoPrediction]
+    official: Score
+    crop_only: Score
+    raw_score: float
+    intervals: Mapping[str, tuple[float, float]]
+    thresholds: Mapping[str, float]
+    origin: str
+    epochs: Sequence[Mapping[str, float]]
+    settings: Mapping[str, str]
+
+
+def load_runs(runs: Path, names: Sequence[str], split: str) -> tuple[Task, list[Reported]]:
+    """Read what was predicted for a split.
+
+    Args:
+        runs: folder of the runs.
+        names: of runs or ensembles in it, or their folders.
+
+    Raises:
+        UsageError: they are of different tasks, or one has not been evaluated on the split.
+        CheckpointError: files of one are damaged.
+    """
+    found = [find_results(runs, name, split) for name in names]
+    if len({results.task for results in found}) > 1:
+        listed = ", ".join(f"{results.name} ({results.task.name})" for results in found)
+        raise UsageError(f"A report compares runs of one task, found {listed}. Make a report for each task.")
+    return found[0].task, [_load(runs, results, split) for results in found]
+
+
+def _load(runs: Path, results: Results, split: str) -> Reported:
+    is_run = (results.folder / CONFIG).is_file()
+    tuning = load_tuning(open_run(results.folder)) if is_run and results.origin else None
+    raw = find_results(runs, str(results.folder), split, raw=True).predictions if results.origin else None
+    return report_on(
+        results.name,
+        results.task,
+        results.predictions,
+        raw,
+        tuning.postprocess.thresholds if tuning else {},
+        f"{results.origin}. {results.note}".strip() if results.origin else "",
+        _epochs(results.folder / METRICS),
+        _settings(results.folder, is_run),
+    )
+
+
+def report_on(
+    name: str,
+    task: Task,
+    predictions: Mapping[str, VideoPrediction],
+    raw: Mapping[str, VideoPrediction] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    origin: str = "",
+    epochs: Sequence[Mapping[str, float]] = (),
+    settings: Mapping[str, str] | None = None,
+) -> Reported:
+    """Score predictions for a report; see `Reported`. Without `raw` they are as the head gives them."""
+    outputs, labels, present = (_stacked(predictions, name) for name in ("outputs", "labels", "present"))
+    official = score(task, outputs, labels)
+    before = score(task, _stacked(raw, "outputs"), labels).score if raw is not None else official.score
+    return Reported(
+        name,
+        predictions,
+        predictions if raw is None else raw,
+        official,
+        score(task, outputs[present], labels[present]),
+        before,
+        interval(task, predictions),
+        thresholds or {},
+        origin,
+        epochs,
+        settings or {},
+    )
+
+
+def _stacked(predictions: Mapping[str, VideoPrediction], name: str) -> NDArray:
+    """An attribute of all videos, one after another."""
+    return np.concatenate([getattr(found, name) for found in predictions.values()])
+
+
+def _settings(folder: Path, is_run: bool) -> dict[str, str]:
+    """How it was trained, or what an ensemble is made of."""
+    if is_run:
+        return _flat(open_run(folder).config.model_dump(mode="json"))
+    return _flat(json.loads((folder / ENSEMBLE).read_text()))
+
+
+def _epochs(path: Path) -> list[dict[str, float]]:
+    """Lines of `metrics.jsonl`; those after one that was cut off while written are not read."""
+    epochs: list[dict[str, float]] = []
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        try:
+            epochs.append({name: float(value) for name, value in json.loads(line).items()})
+        except (ValueError, TypeError, AttributeError):
+            break
+    return epochs
+
+
+def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{before}{name}.")
+        else:
+            flat[before + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return flat
+
+
+@dataclass(frozen=True)
+class VideoErrors:
+    """How wrong each run is on a video.
+
+    Attributes:
+        video: its name.
+        given: what each run predicts; None where a run does not have it, or has it with other frames than the first.
+        by_part: for each plain task the error of each run; NaN without a valid label. See `row_errors`.
+        rows: (rows,) error of the first run that has the video, summed over the plain tasks; NaN without a label.
+    """
+
+    video: str
+    given: Sequence[VideoPrediction | None]
+    by_part: Sequence[Sequence[float]]
+    rows: NDArray[np.float64]
+
+    @property
+    def first(self) -> VideoPrediction:
+        """What the first run that has the video predicts."""
+        return next(found for found in self.given if found is not None)
+
+    @property
+    def total(self) -> float:
+        """Error of the first run that has the video, summed over the plain tasks; -1 without a label."""
+        sums = [sum(value for value in values if not math.isnan(value)) for values in zip(*self.by_part, strict=True)]
+        known = [not all(map(math.isnan, values)) for values in zip(*self.by_part, strict=True)]
+        return next((one for one, is_known in zip(sums, known, strict=True) if is_known), -1.0)
+
+
+def videos_by_error(task: Task, runs: Sequence[Reported]) -> list[VideoErrors]:
+    """All videos of all runs, those on which the first run is most wrong first."""
+    names = dict.fromkeys(video for run in runs for video in run.predictions)
+    found = [_video_errors(task, video, [run.predictions.get(video) for run in runs]) for video in names]
+    return sorted(found, key=lambda one: -one.total)
+
+
+def _video_errors(task: Task, video: str, given: Sequence[VideoPrediction | None]) -> VideoErrors:
+    n_rows = next(len(found.outputs) for found in given if found is not None)
+    same = [found if found is not None and len(found.outputs) == n_rows else None for found in given]
+    by_run = [[] if found is None else list(_part_errors(task, found)) for found in same]
+    n_parts = len(list(task.each()))
+    by_part = [[_mean(errors[part]) if errors else math.nan for errors in by_run] for part in range(n_parts)]
+    first = np.stack(next(errors for errors in by_run if errors))
+    rows = np.where(np.isnan(first).all(axis=0), np.nan, np.nansum(first, axis=0))
+    return VideoErrors(video, same, by_part, rows)
+
+
+def _part_errors(task: Task, found: VideoPrediction) -> Iterator[NDArray[np.float64]]:
+    for part, given, wanted in task.each():
+        yield row_errors(part, found.outputs[:, given], found.labels[:, wanted])
+
+
+def _mean(errors: NDArray[np.float64]) -> float:
+    known = errors[~np.isnan(errors)]
+    return float(known.mean()) if len(known) else math.nan
