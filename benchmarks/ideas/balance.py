@@ -1,0 +1,47 @@
+"""Balanced classes: drawing windows by their classes, or weighing the loss, where some expressions are rare.
+
+Built in: a segment is neutral in 44 % of the cases, happy or sad in 16 % each, and each of the other five in under 5 %, in
+training and test alike.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from abaw.tasks import EXPRESSIONS
+from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
+from benchmarks.ideas.world import Backbone, draw_people, label, new_store, noisy, put
+
+COMMON = {"Neutral": 0.44, "Happiness": 0.16, "Sadness": 0.16}
+VARIANTS: Variants = {
+    "as drawn": {},
+    "windows drawn by class": {"balance": "class"},
+    "loss weighted by class": {"loss": {"name": "cross-entropy", "weights": "inverse"}},
+    "linear probe (logistic), weighted": {"head": {"name": "logistic"}},
+}
+
+
+def measure(seed: int, folder: Path) -> Scores:
+    """Scores of every variant on people drawn with a seed."""
+    rng = np.random.default_rng([seed, 7])
+    rare = (1 - sum(COMMON.values())) / (len(EXPRESSIONS) - len(COMMON))
+    store = new_store(folder / "store.zarr", {"face": "vision"})
+    people = draw_people(rng, np.array([COMMON.get(name, rare) for name in EXPRESSIONS]))
+    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
+    for video, person in people.items():
+        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
+        label(store, "expr", video, person.split, person.expressions())
+    scores = {}
+    for variant, options in VARIANTS.items():
+        values = {"task": "expr", "features": ["face"], "head": TRANSFORMER, **options}
+        scores[variant] = train_and_evaluate(store, folder, values, seed)["test"].official.score
+    return {"five rare expressions": scores}
+
+
+IDEA = Idea(
+    name="balance",
+    title="Balanced classes: expressions, macro F1",
+    built_in=__doc__ or "",
+    measure=measure,
+    against=dict.fromkeys(list(VARIANTS)[1:-1], "as drawn"),
+)
