@@ -10,6 +10,7 @@ import click
 from abaw import __version__
 from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
 from abaw.cli_scores import check_submission, compare, ensemble, eval_, finish_evaluation, report, submit, tune
+from abaw.cli_video import predict
 from abaw.errors import DISK_FULL, AbawError, UsageError
 from abaw.places import Place
 
@@ -92,6 +93,7 @@ for command in (
     tune,
     submit,
     check_submission,
+    predict,
     compare,
     ensemble,
     report,

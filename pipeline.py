@@ -54,6 +54,7 @@ from abaw.train.probes import fit_probe
 from abaw.train.runs import Run, all_runs, check_free, open_run
 from abaw.train.statistics import feature_statistics
 from abaw.train.table import Table
+from abaw.video_pipeline import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
 
 
 def extract(
@@ -276,10 +277,9 @@ def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer
     tuning = None if raw else load_tuning(run)
     model = _build_model(run)
     load_weights(model, run.folder / BEST)
-    model.to(place)
 
     def predict_table(table: Table) -> dict[str, VideoPrediction]:
-        found = predict(model, table, config.length, place)
+        found = predict(model.to(place), table, config.length, place)
         return tuning.postprocess.apply_to(table.task, found) if tuning else found
 
     return Answerer(config, predict_table)

@@ -12,6 +12,8 @@ import abaw
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "recipes"}  # no part of the package
 MAX_LINES = 340
+COMMANDS = ("cli", "cli_data", "cli_scores", "cli_video")
+JOINING = ("pipeline", "video_pipeline", "video_features")  # the only ones that know both stages
 
 
 def is_outside(path: Path) -> bool:
@@ -69,15 +71,12 @@ def test_tests_import_this_checkout():
 @pytest.mark.parametrize(
     ("places", "forbidden"),
     [
-        (("train", "evaluate"), ("extract", "pipeline", "cli", "cli_data", "cli_scores", "console", "tables")),
-        (
-            ("tasks", "store", "writer", "errors", "reporting"),
-            ("extract", "train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores"),
-        ),
-        (("datasets",), ("extract", "train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores")),
-        (("exchange",), ("train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores", "console", "tables")),
-        (("extract",), ("train", "evaluate", "pipeline", "cli", "cli_data", "cli_scores", "console", "tables")),
-        (("pipeline",), ("cli", "cli_data", "cli_scores", "console", "tables")),
+        (("train", "evaluate"), ("extract", *JOINING, *COMMANDS, "console", "tables")),
+        (("tasks", "store", "writer", "errors", "reporting"), ("extract", "train", "evaluate", *JOINING, *COMMANDS)),
+        (("datasets",), ("extract", "train", "evaluate", *JOINING, *COMMANDS)),
+        (("exchange",), ("train", "evaluate", *JOINING, *COMMANDS, "console", "tables")),
+        (("extract",), ("train", "evaluate", *JOINING, *COMMANDS, "console", "tables")),
+        (JOINING, (*COMMANDS, "console", "tables")),
     ],
     ids=lambda names: "+".join(names),
 )
@@ -115,9 +114,9 @@ def calls(tree: ast.Module) -> Iterator[str]:
     [
         (
             ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"),
-            ("cli", "cli_data", "cli_scores", "console", "tables"),
+            (*COMMANDS, "console", "tables"),
         ),
-        (("sys.exit", "exit", "quit", "os._exit"), ("cli", "cli_data", "cli_scores")),
+        (("sys.exit", "exit", "quit", "os._exit"), COMMANDS),
     ],
     ids=["print", "exit"],
 )
@@ -136,8 +135,7 @@ def test_only_the_command_line_imports_click_and_rich():
         f"{name} imports {imported}"
         for name, tree in TREES.items()
         for imported in imports(tree)
-        if imported.split(".")[0] in ("click", "rich")
-        and name not in modules_in("cli", "cli_data", "cli_scores", "console", "tables")
+        if imported.split(".")[0] in ("click", "rich") and name not in modules_in(*COMMANDS, "console", "tables")
     ]
     assert wrong == []
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from abaw import writer as writer_module
-from abaw.audit import describe_store, verify_store
+from abaw.audit import describe_store, repair_store, verify_store
 from abaw.errors import StoreError
 from abaw.reporting import Silent
 from abaw.store import FeatureStore, VideoFeature
@@ -188,7 +188,24 @@ def test_verify_finds_all_kinds_of_damage_at_once(store):
         ("'w'", "disagree", "f 21", "g 22"),
         ("va", "'w'", "damaged"),
     ):
-        assert any(all(word in problem for word in words) for problem in problems), words
+        assert any(all(word in problem.sentence for word in words) for problem in problems), words
+
+
+def test_repair_drops_what_is_damaged_and_nothing_else(store):
+    store.add_feature("g", {"shape": [3], "weights": "none"}, None, "other")
+    put(store, "v", "g")
+    store.writer("g", "x", 30, np.arange(30), {}).write(np.arange(16), np.ones((16, 3), np.float32))
+    (Path(store.path) / "labels/va/w/c/0/0").write_bytes(b"junk")
+    chunk = place_of(store, "values/c/1/0")
+    chunk.write_bytes(flips(chunk.read_bytes(), 1)[0])
+    opened = FeatureStore.create(store.path)
+    kept = opened.read("g", "v").values
+    dropped, left = repair_store(opened, Silent())
+    assert sorted(problem.path for problem in dropped) == ["features/f/v", "features/g/x", "labels/va/w"] and left == []
+    again = FeatureStore.open(store.path)
+    assert verify_store(again, Silent()) == []
+    assert "v" not in again.videos("f") and "w" not in again.labels("va") and "v" in again.labels("va")
+    assert np.array_equal(again.read("g", "v").values, kept)
 
 
 def test_verify_finds_every_damaged_label_array(store):

@@ -1,0 +1,219 @@
+"""Predictions drawn into the pictures of a video: a box for each person, and below the picture what is said of them.
+
+What is said stands on a panel of its own, so that no face is covered. Sizes go with the shorter side of the picture.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from abaw.evaluate.plots import CLASS_COLOURS
+from abaw.evaluate.video.rows import SUFFIX, Row
+from abaw.tasks import Task
+
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+LINES_PER_SIDE = 24  # lines of text that the shorter side of a picture could hold
+LEAST_TEXT_PX = 10
+CELL_WIDTH = 20  # heights of a line that a person takes at least
+LINE = 1.35  # from line to line, in heights of the text
+BACKGROUND, TEXT, FAINT = (24, 24, 24), (255, 255, 255), (165, 165, 165)
+# Okabe and Ito (2008) without black; people are told apart by a letter or number, too
+PERSON_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
+Colour = tuple[int, int, int]
+
+
+class Overlay:
+    """Draws the rows of a frame into its picture.
+
+    Args:
+        task: whose outputs the rows hold.
+        people: names of all people of the video, from left to right; they keep their places on the panel.
+    """
+
+    def __init__(self, task: Task, people: Sequence[str]) -> None:
+        order = ("classes", "regression", "binary")
+        self._parts = sorted((part for part, _, _ in task.each()), key=lambda part: order.index(part.kind))
+        self._people = list(people)
+
+    def draw(self, image: NDArray[np.uint8], rows: Mapping[str, Row]) -> NDArray[np.uint8]:
+        """A picture (height, width, 3) uint8 RGB with boxes, and a panel below it: (height + more, width, 3).
+
+        Args:
+            rows: of this frame, by person.
+        """
+        sheet = _Sheet(image.shape[1], image.shape[0])
+        n_columns = max(1, min(len(self._people), image.shape[1] // (CELL_WIDTH * sheet.text)))
+        n_lines = -(-len(self._people) // n_columns) if self._people else 1
+        height = self._cell_height(sheet)
+        panel = Image.new("RGB", (image.shape[1], height * n_lines), BACKGROUND)
+        pen = ImageDraw.Draw(panel)
+        if not self._people:
+            pen.text((sheet.pad, sheet.pad), "no face", FAINT, sheet.font())
+        width = image.shape[1] // n_columns
+        shown = image.copy()
+        for number, name in enumerate(self._people):
+            corner = (number % n_columns * width, number // n_columns * height)
+            self._draw_cell(pen, sheet, corner, width, number, rows.get(name))
+            if name in rows:
+                _draw_box(shown, sheet, rows[name].box, self._tag(number), person_colour(number))
+        return np.concatenate([shown, np.asarray(panel)])
+
+    def _tag(self, number: int) -> str:
+        """L, R or the number that ends a person's name; nothing for somebody who is alone."""
+        end = self._people[number].rpartition("_")[2] if len(self._people) > 1 else ""
+        return end if end.isdigit() else end[:1].upper()
+
+    def _n_lines(self) -> int:
+        """One of the expression, one of valence and arousal, two of action units."""
+        return sum(2 if part.kind == "binary" else 1 for part in self._parts)
+
+    def _cell_height(self, sheet: "_Sheet") -> int:
+        has_dial = any(part.kind == "regression" for part in self._parts)
+        n_lines = max(self._n_lines(), 3 if has_dial else 1)
+        return 2 * sheet.pad + round(n_lines * LINE * sheet.text)
+
+    def _draw_cell(
+        self, pen: ImageDraw.ImageDraw, sheet: "_Sheet", corner: tuple[int, int], width: int, number: int, row: Row | None
+    ) -> None:  # fmt: skip
+        left, top = corner[0] + sheet.pad, corner[1] + sheet.pad
+        right = corner[0] + width - sheet.pad
+        tag = self._tag(number)
+        if tag:
+            _draw_tag(pen, sheet, (left, top), tag, person_colour(number))
+            left += round(1.6 * sheet.text)
+        if row is None:
+            pen.text((left, top), "not seen", FAINT, sheet.font())
+            return
+        if any(part.kind == "regression" for part in self._parts):
+            side = self._cell_height(sheet) - 2 * sheet.pad
+            valence, arousal = (float(row.outputs[name]) for name in ("valence", "arousal"))
+            _draw_dial(pen, (left, top, side), valence, arousal, person_colour(number))
+            left += side + sheet.pad
+        for part in self._parts:
+            for text, colour in _lines(part, row, sheet, right - left):
+                if colour is not None:
+                    swatch = round(0.9 * sheet.text)
+                    pen.rectangle(
+                        (left, top + sheet.text // 8, left + swatch, top + sheet.text // 8 + swatch), colour, FAINT
+                    )
+                shift = round(1.3 * sheet.text) if colour is not None else 0
+                pen.text((left + shift, top), text, TEXT, sheet.font_for(text, right - left - shift))
+                top += round(LINE * sheet.text)
+
+
+class _Sheet:
+    """Sizes that go with a picture: `text` is the height of a line of text, `pad` an edge, `line` of a box; in pixels."""
+
+    def __init__(self, width: int, height: int) -> None:
+        side = min(width, height)
+        self.text = max(LEAST_TEXT_PX, round(side / LINES_PER_SIDE))
+        self.pad = max(3, self.text // 2)
+        self.line = max(2, round(side / 240))
+
+    def font(self) -> ImageFont.FreeTypeFont:
+        return _font(self.text)
+
+    def font_for(self, text: str, width: float) -> ImageFont.FreeTypeFont:
+        """The usual font, or a smaller one if the text is too wide for it."""
+        wide = self.font().getlength(text)
+        return self.font() if wide <= width else _font(max(6, int(self.text * max(width, 1) / wide)))
+
+
+_FONTS: dict[int, ImageFont.FreeTypeFont] = {}
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    if size not in _FONTS:
+        _FONTS[size] = ImageFont.truetype(str(FONT), size)
+    return _FONTS[size]
+
+
+def person_colour(number: int) -> Colour:
+    """The colour of person `number` from 0."""
+    return _rgb(PERSON_COLOURS[number % len(PERSON_COLOURS)])
+
+
+def _rgb(text: str) -> Colour:
+    return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
+
+
+def _lines(task: Task, row: Row, sheet: _Sheet, width: float) -> list[tuple[str, Colour | None]]:
+    """Lines of text about one plain task, each with the colour of a swatch before it or None."""
+    if task.kind == "regression":
+        return [("  ".join(f"{name} {float(row.outputs[name]):+.2f}" for name in task.outputs), None)]
+    if task.kind == "classes":
+        name = str(row.outputs[task.columns[0]])
+        share = float(row.outputs[f"{name}{SUFFIX}"])
+        return [(f"{name} {share:.0%}", _rgb(CLASS_COLOURS[task.outputs.index(name)]))]
+    active = [name for name in task.outputs if row.outputs[name]]
+    if not active:
+        return [("no action unit", None)]
+    half = len(active)
+    if sheet.font().getlength("  ".join(active)) > width:
+        half = -(-len(active) // 2)
+    return [(text, None) for text in ("  ".join(active[:half]), "  ".join(active[half:])) if text]
+
+
+def _draw_dial(
+    pen: ImageDraw.ImageDraw, place: tuple[int, int, int], valence: float, arousal: float, colour: Colour
+) -> None:
+    """A circle with valence from left to right and arousal upwards, and a dot. `place` is left, top and side."""
+    left, top, side = place
+    radius = side / 2
+    middle = (left + radius, top + radius)
+    line = max(1, side // 48)
+    pen.ellipse((left, top, left + side, top + side), outline=FAINT, width=line)
+    pen.line((left, middle[1], left + side, middle[1]), FAINT, line)
+    pen.line((middle[0], top, middle[0], top + side), FAINT, line)
+    size = max(8, side // 6)
+    pen.text((left + side - 2 * line, middle[1] - line), "V", TEXT, _font(size), anchor="rs")
+    pen.text((middle[0] + 3 * line, top + 2 * line), "A", TEXT, _font(size), anchor="lt")
+    dot = max(3, side / 11)
+    # the square of valence and arousal is brought into the circle: corners are at its edge
+    reach = (radius - dot) / max(1.0, float(np.hypot(valence, arousal)))
+    x, y = middle[0] + valence * reach, middle[1] - arousal * reach
+    pen.line((*middle, x, y), colour, 2 * line)
+    pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=colour, outline=BACKGROUND, width=line)
+
+
+def _draw_tag(pen: ImageDraw.ImageDraw, sheet: _Sheet, corner: tuple[int, int], tag: str, colour: Colour) -> None:
+    side = round(1.25 * sheet.text)
+    pen.rectangle((*corner, corner[0] + side, corner[1] + side), colour)
+    middle = (corner[0] + side / 2, corner[1] + side / 2)
+    pen.text(middle, tag, (0, 0, 0), sheet.font_for(tag, side), anchor="mm")
+
+
+def _draw_box(
+    image: NDArray[np.uint8], sheet: _Sheet, box: tuple[float, float, float, float], tag: str, colour: Colour
+) -> None:
+    """Draw a frame around a face, dark beside bright so that it shows on any ground, and the tag above it."""
+    left, top, right, bottom = (round(value) for value in box)
+    for wide, paint in ((sheet.line + max(1, sheet.line // 2), (0, 0, 0)), (sheet.line, colour)):
+        _draw_frame(image, (left, top, right, bottom), wide, paint)
+    if tag:
+        side = round(1.25 * sheet.text)
+        # above the box, or beside it where there is no room: never over the face
+        corner = (
+            (left, top - sheet.line - side - 1) if top - sheet.line - side > 0 else (left - side - sheet.line - 1, top)
+        )
+        if corner[0] >= 0:
+            stamp = Image.new("RGB", (side + 1, side + 1))
+            _draw_tag(ImageDraw.Draw(stamp), sheet, (0, 0), tag, colour)
+            room = image[corner[1] : corner[1] + side + 1, corner[0] : corner[0] + side + 1]
+            room[:] = np.asarray(stamp)[: room.shape[0], : room.shape[1]]
+
+
+def _draw_frame(image: NDArray[np.uint8], box: tuple[int, int, int, int], wide: int, colour: Colour) -> None:
+    """Paint what lies less than `wide` pixels outside a box."""
+    height, width = image.shape[:2]
+    left, top, right, bottom = box
+    rows = slice(max(0, top - wide), max(0, min(height, bottom + wide)))
+    columns = slice(max(0, left - wide), max(0, min(width, right + wide)))
+    image[max(0, top - wide) : max(0, top), columns] = colour
+    image[max(0, bottom) : max(0, bottom + wide), columns] = colour
+    image[rows, max(0, left - wide) : max(0, left)] = colour
+    image[rows, max(0, right) : max(0, right + wide)] = colour

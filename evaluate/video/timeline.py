@@ -1,0 +1,185 @@
+"""A picture of a video's predictions over time: a panel for each person and kind of output."""
+
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from abaw.evaluate.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
+from abaw.evaluate.video.rows import SUFFIX, Row
+from abaw.tasks import Task
+
+TIMELINE = "timeline.png"
+MOST_PEOPLE = 6  # the others are in the table
+N_COLUMNS = 1800  # of strips: about as many as the picture has pixels
+GAP_S = 0.25  # a face that is missing for longer is shown to be missing
+DPI = 130
+LINES = {"valence": (PREDICTED_COLOUR, "-"), "arousal": ("#d55e00", (0, (5, 1.5)))}
+HEIGHTS = {"regression": 1.6, "classes": 0.5, "binary": 1.9}  # inches
+
+
+@dataclass
+class Seen:
+    """What is kept of a person's rows: times, and (values) numbers of each."""
+
+    times_s: list[float] = field(default_factory=list)
+    values: list[NDArray[np.float32]] = field(default_factory=list)
+
+
+class Timeline:
+    """Gathers rows as they pass, then draws them.
+
+    Args:
+        task: whose outputs the rows hold.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._people: dict[str, Seen] = {}
+
+    def watched(self, rows: Iterable[Row]) -> Iterable[Row]:
+        """The rows, as they pass."""
+        for row in rows:
+            seen = self._people.setdefault(row.person, Seen())
+            seen.times_s.append(row.time_s)
+            seen.values.append(self._numbers(row))
+            yield row
+
+    def _numbers(self, row: Row) -> NDArray[np.float32]:
+        """(values,) of the parts one after another: valence and arousal, number of the class, probabilities."""
+        numbers: list[float] = []
+        for part, _, _ in self._task.each():
+            if part.kind == "regression":
+                numbers += [float(row.outputs[name]) for name in part.outputs]
+            elif part.kind == "classes":
+                numbers.append(part.outputs.index(str(row.outputs[part.columns[0]])))
+            else:
+                numbers += [float(row.outputs[f"{name}{SUFFIX}"]) for name in part.outputs]
+        return np.array(numbers, dtype=np.float32)
+
+    def save(self, path: Path, title: str, start_s: float, end_s: float, names: Sequence[str] = ()) -> None:
+        """Draw as PNG.
+
+        Args:
+            start_s, end_s: of the video.
+            names: of people, in the order in which they are drawn.
+        """
+        people = [name for name in names if name in self._people]
+        longest = set(sorted(people, key=lambda name: -len(self._people[name].times_s))[:MOST_PEOPLE])
+        shown = {name: self._people[name] for name in people if name in longest}
+        if len(shown) < len(people):
+            title += f" ({len(shown)} of {len(people)} people, those who are seen longest)"
+        figure = draw_timeline(self._task, shown, title, start_s, end_s)
+        partial = path.with_name(path.name + ".partial")
+        figure.savefig(partial, format="png", dpi=DPI)
+        partial.replace(path)
+
+
+def draw_timeline(task: Task, people: Mapping[str, Seen], title: str, start_s: float, end_s: float) -> Figure:
+    """The picture: panels by person, from top to bottom, on one axis of time."""
+    parts = [part for part, _, _ in task.each()]
+    heights = [HEIGHTS[part.kind] for part in parts] * max(1, len(people))
+    figure = Figure(figsize=(11, 1.2 + sum(heights) + 0.25 * max(1, len(people))), layout="constrained")
+    axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights, sharex=True)[:, 0]
+    end_s = max(end_s, start_s + 1e-3)
+    for axis in axes:
+        axis.set_xlim(start_s, end_s)
+    for (name, seen), own in zip(people.items(), axes.reshape(-1, len(parts)), strict=False):
+        times_s, values = np.array(seen.times_s), np.stack(seen.values)
+        start = 0
+        for part, axis in zip(parts, own, strict=True):
+            width = 1 if part.kind == "classes" else len(part.outputs)
+            _PAINTERS[part.kind](axis, part, times_s, values[:, start : start + width])
+            start += width
+        if len(people) > 1:
+            own[0].set_title(name, loc="left", fontsize=10)
+    if not people:
+        for axis in axes:
+            axis.set(yticks=[], facecolor=MISSING_COLOUR)
+        axes[0].text(0.5, 0.5, "no face", transform=axes[0].transAxes, ha="center", va="center", fontsize=11)
+    axes[-1].set_xlabel("time in s")
+    figure.suptitle(textwrap.fill(title, 110), fontsize=12)
+    entries = [entry for part in parts for entry in _entries(part)]
+    entries.append(Patch(color=MISSING_COLOUR, label="not seen"))
+    figure.legend(handles=entries, loc="outside lower center", ncols=min(9, len(entries)), frameon=False, fontsize=8)
+    return figure
+
+
+def _gaps(axis: Axes, times_s: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Spans in which there is no row, within the axis' range."""
+    start_s, end_s = axis.get_xlim()
+    edges = np.concatenate([[start_s], times_s, [end_s]])
+    return [(edges[i], edges[i + 1]) for i in np.flatnonzero(np.diff(edges) > GAP_S)]
+
+
+def _shade(axis: Axes, times_s: NDArray[np.float64]) -> None:
+    for start_s, end_s in _gaps(axis, times_s):
+        axis.axvspan(start_s, end_s, color=MISSING_COLOUR, lw=0)
+
+
+def _on_grid(axis: Axes, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(columns, values) at even times: those of the last row before each, NaN where there is none."""
+    start_s, end_s = axis.get_xlim()
+    middles = start_s + (np.arange(N_COLUMNS) + 0.5) * (end_s - start_s) / N_COLUMNS
+    rows = np.searchsorted(times_s, middles, side="right") - 1
+    shown = values[rows.clip(min=0)].copy()
+    shown[rows < 0] = values[0]  # up to a gap, which comes next
+    for gap_start_s, gap_end_s in _gaps(axis, times_s):
+        shown[(middles > gap_start_s) & (middles < gap_end_s)] = np.nan
+    return shown
+
+
+def _paint_values(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+    _shade(axis, times_s)
+    axis.axhline(0, color="#999999", lw=0.6)
+    breaks = np.flatnonzero(np.diff(times_s) > GAP_S) + 1
+    for name, column in zip(task.outputs, values.T, strict=True):
+        colour, style = LINES[name]
+        broken = np.insert(column, breaks, np.nan)
+        axis.plot(np.insert(times_s, breaks, times_s[breaks]), broken, color=colour, ls=style, lw=1.3)
+    axis.set(ylim=(task.low - 0.05, task.high + 0.05), yticks=(-1, -0.5, 0, 0.5, 1))
+    axis.set_ylabel("value")
+
+
+def _paint_classes(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+    shown = _on_grid(axis, times_s, values).T
+    colours = ListedColormap(CLASS_COLOURS[: len(task.outputs)])
+    extent = (*axis.get_xlim(), 0, 1)
+    axis.imshow(
+        shown, aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5,
+        interpolation="nearest",
+    )  # fmt: skip
+    _shade(axis, times_s)
+    axis.set(yticks=[])
+    axis.set_ylabel(task.columns[0], rotation="horizontal", ha="right", va="center")
+
+
+def _paint_units(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
+    shown = _on_grid(axis, times_s, values).T
+    extent = (*axis.get_xlim(), len(task.outputs), 0)
+    axis.imshow(shown, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    _shade(axis, times_s)
+    axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=7)
+
+
+_PAINTERS: dict[str, Callable[[Axes, Task, NDArray[np.float64], NDArray[np.float32]], None]] = {
+    "regression": _paint_values,
+    "classes": _paint_classes,
+    "binary": _paint_units,
+}
+
+
+def _entries(task: Task) -> list[Line2D | Patch]:
+    if task.kind == "regression":
+        return [Line2D([], [], color=LINES[name][0], ls=LINES[name][1], label=name) for name in task.outputs]
+    if task.kind == "classes":
+        return [Patch(color=colour, label=name) for colour, name in zip(CLASS_COLOURS, task.outputs, strict=False)]
+    return [Patch(color=ACTIVE_COLOUR, label="probability 1")]
