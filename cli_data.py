@@ -66,7 +66,7 @@ def doctor(data: Path, fps: float | None, as_json: bool) -> None:
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
               help="Keep N people of each video, the largest and longest seen.  [default: all]")  # fmt: skip
 @click.option("--detector", default="mtcnn", show_default=True, metavar="NAME",
-              help="mtcnn, or MODULE:CLASS of your own; runs that module's code.")  # fmt: skip
+              help="mtcnn, FILE.onnx of YuNet or SCRFD, or MODULE:CLASS of your own; runs that module's code.")  # fmt: skip
 @click.option("--every", type=click.IntRange(min=1), metavar="N",
               help="Detect in full in every N-th frame only, and follow in between.  [default: 4]")  # fmt: skip
 @DEVICE

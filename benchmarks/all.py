@@ -15,17 +15,8 @@ from benchmarks.markdown import as_markdown
 from benchmarks.measure import say
 
 NAMES = (
-    "startup",
-    "demo_render",
-    "store_io",
-    "training",
-    "memory",
-    "scoring",
-    "extraction",
-    "backbones",
-    "audio",
-    "faces",
-    "demo",
+    *("startup", "demo_render", "synth", "store_io", "importing", "training", "memory", "scoring", "submission"),
+    *("extraction", "backbones", "audio", "faces", "predict", "demo"),
 )
 
 

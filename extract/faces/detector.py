@@ -2,6 +2,7 @@
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -70,21 +71,27 @@ def create_detector(name: str = DEFAULT_DETECTOR, device: str = "auto") -> FaceD
 
     Args:
         name: "mtcnn", or `module:Class` of any module that can be imported; importing it runs its code. The class is
-            called with the name of the torch device.
+            called with the name of the torch device. Or an ONNX file of YuNet or SCRFD that ends in ".onnx".
         device: "auto" takes a GPU if there is one.
 
     Raises:
         UsageError: no such detector, or one that is no FaceDetector.
-        CheckpointError: its weights are not there.
+        CheckpointError: its weights are not there, or are not what they should be.
     """
     place = pick_device(device)
     if name == DEFAULT_DETECTOR:
         from abaw.extract.faces.mtcnn import Mtcnn
 
         return Mtcnn(device=place)
+    if Path(name).suffix.lower() == ".onnx":
+        from abaw.extract.faces.onnx import OnnxDetector
+
+        return OnnxDetector(Path(name), place)
     module, colon, kind = name.partition(":")
     if not colon or not module or not kind:
-        raise UsageError(f"No detector {name!r}. Choose {DEFAULT_DETECTOR}, or give MODULE:CLASS of your own.")
+        raise UsageError(
+            f"No detector {name!r}. Choose {DEFAULT_DETECTOR}, or give MODULE:CLASS of your own or a FILE.onnx."
+        )
     try:
         made = getattr(importlib.import_module(module), kind)(str(place))
     except ImportError as error:
