@@ -113,11 +113,13 @@ class WindowSampler:
         # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.table.values.items()}
         masks = {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.table.masks.items()}
-        return Batch(features, masks, *self.labels(windows))
+        return Batch(features, masks, *self._labels_at(rows, inside))
 
     def labels(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """`labels` and `valid` of the batch of some windows."""
-        rows, inside = self.rows_of(windows)
+        return self._labels_at(*self.rows_of(windows))
+
+    def _labels_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
         labels = self.table.labels.take(rows, axis=0)
         valid = self.table.valid.take(rows, axis=0) & (self._present.take(rows) & inside)[..., None]
         if self.table.task.level == "video":
