@@ -44,11 +44,11 @@ from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
 from abaw.train import distributed
-from abaw.train.checkpoint import BEST, load_weights, save_tensors
+from abaw.train.checkpoint import BEST, save_tensors
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, Result, fit
-from abaw.train.model import Model
+from abaw.train.model import Model, best_model, build_model
 from abaw.train.prepare import load_split, load_tables, notes_on, start_run
 from abaw.train.probes import fit_probe
 from abaw.train.runs import Run, all_runs, check_free, open_run
@@ -119,11 +119,6 @@ def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = Non
     return reports
 
 
-def _build_model(run: Run) -> Model:
-    torch.manual_seed(run.config.seed)
-    return Model(run.config, get_task(run.config.task), run.shapes)
-
-
 def train(
     run: Run, store: FeatureStore, tables: tuple[Table, Table], device: str = "auto", reporter: Reporter | None = None
 ) -> Result:
@@ -134,7 +129,7 @@ def train(
     reporter = reporter or Silent()
     config, task = run.config, get_task(run.config.task)
     table, validation = tables
-    model = _build_model(run)
+    model = build_model(run)
     real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
     model.set_statistics(*feature_statistics(store, model.standardised(), real))
     if isinstance(config.head, RidgeConfig | LogisticConfig):
@@ -275,11 +270,10 @@ def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer
     run.check_store(store)
     config, place = run.config, pick_device(device)
     tuning = None if raw else load_tuning(run)
-    model = _build_model(run)
-    load_weights(model, run.folder / BEST)
+    model = best_model(run, place)
 
     def predict_table(table: Table) -> dict[str, VideoPrediction]:
-        found = predict(model.to(place), table, config.length, place)
+        found = predict(model, table, config.length, place)
         return tuning.postprocess.apply_to(table.task, found) if tuning else found
 
     return Answerer(config, predict_table)
@@ -289,9 +283,8 @@ def _evaluate_best(run: Run, store: FeatureStore, split: str, device: str) -> Ev
     run.check_store(store)
     config, task = run.config, get_task(run.config.task)
     place = pick_device(device)
-    model = _build_model(run)
-    load_weights(model, run.folder / BEST)
-    return evaluate_head(model.to(place), load_split(config, store, split), task, config.length, place)
+    model = best_model(run, place)
+    return evaluate_head(model, load_split(config, store, split), task, config.length, place)
 
 
 def resume_or_start(

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from abaw import __version__
@@ -42,8 +41,8 @@ from abaw.extract.weights import file_sha256
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import get_task
-from abaw.train.checkpoint import BEST, load_weights
-from abaw.train.model import Model
+from abaw.train.checkpoint import BEST
+from abaw.train.model import best_model
 from abaw.train.runs import Run
 from abaw.train.table import load_table
 from abaw.video_features import load_features
@@ -109,10 +108,7 @@ class Predictor:
             )
         self.tuning = None if options.raw else load_tuning(run)
         self._place = pick_device(options.device)
-        torch.manual_seed(run.config.seed)
-        self._model = Model(run.config, self.task, run.shapes)
-        load_weights(self._model, run.folder / BEST)
-        self._model.to(self._place)
+        self._model = best_model(run, self._place)
         self._features = load_features(run, options.backbones, options.device, options.untrained)
 
     def predict(self, file: Path, data: Path, reporter: Reporter) -> Found:

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from abaw.errors import UsageError
-from abaw.tasks import Task
+from abaw.tasks import Task, get_task
+from abaw.train.checkpoint import BEST, load_weights
 from abaw.train.config import TrainConfig, name_of_view
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import Tensors, any_mask
 from abaw.train.losses import expectation, n_bins
+from abaw.train.runs import Run
 
 
 class Model(nn.Module):
@@ -78,3 +80,20 @@ class Model(nn.Module):
         head = self.heads[number]
         assert isinstance(head, Head)
         return head
+
+
+def build_model(run: Run) -> Model:
+    """The model of a run with its first weights, which its seed draws."""
+    torch.manual_seed(run.config.seed)
+    return Model(run.config, get_task(run.config.task), run.shapes)
+
+
+def best_model(run: Run, device: torch.device) -> Model:
+    """The model of a run's best checkpoint, on a device.
+
+    Raises:
+        CheckpointError: there is none, or it does not fit the run's config.
+    """
+    model = build_model(run)
+    load_weights(model, run.folder / BEST)
+    return model.to(device)
