@@ -7,14 +7,13 @@ the number of frames, two frame rates and two people in one video, as in the rea
 multi-task challenge list the frames that have a crop, with the same labels.
 """
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from abaw.datasets.demo.film import LABEL_FOLDERS, PARTIAL, SPLIT_FOLDERS, write_annotations, write_film
+from abaw.datasets.demo.parallel import write_in_parallel
 from abaw.datasets.demo.plan import SIZES, DemoSize, Film, check_place, n_frames_of, plan_films
 
 __all__ = ["SIZES", "DemoSize", "n_frames_of", "write_demo"]
@@ -51,25 +50,11 @@ def write_demo(
                 for n_drawn in write_film(root, film):
                     report(n_drawn)
         else:
-            _write_in_parallel(root, films, n_workers, report)
+            longest_first = sorted(films, key=lambda film: -film.n_frames * len(film.seeds))
+            write_in_parallel(_write_whole_film, root, longest_first, n_workers, report)
         write_annotations(root, films)
     finally:
         shutil.rmtree(root / PARTIAL, ignore_errors=True)
-
-
-def _write_in_parallel(root: Path, films: tuple[Film, ...], n_workers: int, report: Callable[[int], None]) -> None:
-    """Write films in processes of their own, the longest first."""
-    # Forking a process that already runs threads (PyTorch, BLAS) can hang it; a spawned one starts clean.
-    context = multiprocessing.get_context("spawn")
-    longest_first = sorted(films, key=lambda film: -film.n_frames * len(film.seeds))
-    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
-        futures = [pool.submit(_write_whole_film, root, film) for film in longest_first]
-        try:
-            for future in as_completed(futures):
-                report(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write_whole_film(root: Path, film: Film) -> int:

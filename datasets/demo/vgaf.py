@@ -4,11 +4,9 @@ Most of a group feels alike, some of it does not; who is there, where they stand
 the label.
 """
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from PIL import Image, ImageDraw
 from abaw.datasets.demo.face import FaceShapes
 from abaw.datasets.demo.identity import BACKGROUNDS, draw_identity, mix
 from abaw.datasets.demo.latents import Latents, Staging, draw_staging, latents_around
+from abaw.datasets.demo.parallel import write_in_parallel
 from abaw.datasets.demo.plan import check_place
 from abaw.datasets.demo.scene import MIN_OPACITY, TURN
 from abaw.datasets.demo.shapes import Layer
@@ -109,23 +108,11 @@ def write_vgaf_demo(
             for clip in clips:
                 report(write_clip(root, clip))
         else:
-            _write_in_parallel(root, clips, n_workers, report)
+            write_in_parallel(write_clip, root, clips, n_workers, report)
         for split in FOLDERS:
             _write_labels(root, split, clips)
     finally:
         shutil.rmtree(root / PARTIAL, ignore_errors=True)
-
-
-def _write_in_parallel(root: Path, clips: tuple[GroupClip, ...], n_workers: int, report: Callable[[int], None]) -> None:
-    # Forking a process that already runs threads (PyTorch, BLAS) can hang it; a spawned one starts clean.
-    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(write_clip, root, clip) for clip in clips]
-        try:
-            for future in as_completed(futures):
-                report(future.result())
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _write_labels(root: Path, split: str, clips: tuple[GroupClip, ...]) -> None:

@@ -1,0 +1,30 @@
+"""Drawing in several processes."""
+
+import multiprocessing
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+
+def write_in_parallel(
+    write: Callable[[Path, Item], int], root: Path, items: Iterable[Item], n_workers: int, report: Callable[[int], None]
+) -> None:
+    """Call `write(root, item)` for each item in processes of their own, in this order.
+
+    Args:
+        write: gives the number of frames that it drew; a function of a module.
+        report: called with that number as each item is done.
+    """
+    # Forking a process that already runs threads (PyTorch, BLAS) can hang it; a spawned one starts clean.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
+        futures = [pool.submit(write, root, item) for item in items]
+        try:
+            for future in as_completed(futures):
+                report(future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
