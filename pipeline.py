@@ -34,7 +34,8 @@ from abaw.evaluate.submission import Answerer, Submission, check_fits, default_o
 from abaw.evaluate.tuning import FitOn, Tuning, fit_run, load_tuning
 from abaw.extract.backbone import create_backbone
 from abaw.extract.claims import claimed
-from abaw.extract.cluster import ClusterOptions, run_on_cluster
+from abaw.extract.cluster import ClusterOptions
+from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary

@@ -10,7 +10,8 @@ from distributed import Client
 
 from abaw.datasets.affwild2 import open_dataset
 from abaw.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, make_tasks, read_cluster_file
+from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, read_cluster_file
+from abaw.extract.driver import make_tasks
 from abaw.pipeline import ExtractOptions, extract
 from abaw.reporting import Silent
 from abaw.store import FeatureStore
