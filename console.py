@@ -52,19 +52,20 @@ class ConsoleReporter:
             self._bar.start()
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` units are done."""
+        """`n` units are done; 0 before the first says that they are waited for."""
         self._done += n
         now = time.monotonic()
+        if not self._done:
+            self._begin = now
         rate = self._done / max(now - self._begin, 1e-9)
-        text = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" + (f", {note}" if note else "")
+        speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if self._done else ""
+        text = ", ".join(filter(None, (speed, note)))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=text)
         elif now - self._spoke > self._silence_s:
             self._spoke, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
-            left_s = (self._total - self._done) / rate
-            err.print(
-                f"{self._label}: {self._done}/{self._total} {self._unit}, {text}, {left_s:.0f} s left", highlight=False
-            )
+            left = f", {(self._total - self._done) / rate:.0f} s left" if self._done else ""
+            err.print(f"{self._label}: {self._done}/{self._total} {self._unit}, {text}{left}", highlight=False)
 
     def finish(self) -> None:
         """Take the bar away and say what was done."""

@@ -76,12 +76,12 @@ def extract(
     stage = Stage.open(options)
     summary = Summary()
     with claimed(stage.store, [feature.name for feature in stage.features], options.part):
-        groups, n_frames = stage.plan(summary)
-        reporter.start("extract", n_frames, "frames")
+        plan = stage.plan(summary)
+        reporter.start("extract", plan.n_frames, "frames")
         if cluster is None:
-            stage.run(groups, summary, reporter.advance)
+            stage.run(plan.groups, summary, reporter.advance)
         else:
-            run_on_cluster(stage, groups, cluster, summary, reporter)
+            run_on_cluster(stage, plan, cluster, summary, reporter)
     reporter.finish()
     return summary
 

@@ -25,6 +25,7 @@ from zarr.core.sync import sync
 
 from abaw import __version__
 from abaw.errors import StoreError, UsageError
+from abaw.groups import attrs_at, names_in
 from abaw.notes import Notes
 from abaw.places import Place, first_line, open_existing, open_or_make
 from abaw.writer import VideoWriter
@@ -151,6 +152,11 @@ class FeatureStore:
         """Attributes of each complete video of a feature, by name in sorted order."""
         return {name: attrs for name, attrs in self._attrs_in(f"features/{feature}") if attrs.get("complete")}
 
+    def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
+        """Attributes of a video of a feature; empty where it is not complete."""
+        attrs = attrs_at(self._root.store, [f"features/{feature}/{video}"])[0]
+        return attrs if attrs.get("complete") else {}
+
     def incomplete(self, feature: str) -> list[str]:
         """Videos of a feature whose writing was cut off, or whose attributes are damaged.
 
@@ -159,12 +165,9 @@ class FeatureStore:
         return [name for name, attrs in self._attrs_in(f"features/{feature}") if not attrs.get("complete")]
 
     def _attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Attributes of the groups in a group; none where they are not there or damaged."""
-        for name in self._names(path):
-            try:
-                yield name, dict(self._group(f"{path}/{name}").attrs)
-            except Exception:  # zarr raises many types for damaged metadata
-                yield name, {}
+        """Attributes of the groups in a group, by name."""
+        names = self._names(path)
+        yield from zip(names, attrs_at(self._root.store, [f"{path}/{name}" for name in names]), strict=True)
 
     def read(self, feature: str, video: str) -> VideoFeature:
         """Read one feature of one video, checksums verified.
@@ -304,13 +307,7 @@ class FeatureStore:
             return False
 
     def _names(self, path: str) -> list[str]:
-        """Names of the groups and arrays in a group, sorted; nothing in them is opened."""
-
-        async def collect() -> list[str]:
-            store = self._root.store
-            return sorted([name async for name in store.list_dir(path) if not name.startswith("zarr.json")])
-
-        return sync(collect())
+        return names_in(self._root.store, path)
 
     def _group(self, path: str) -> zarr.Group:
         node = self._root[path]

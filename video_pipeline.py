@@ -143,9 +143,9 @@ class Predictor:
             store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
         options = ExtractOptions(found.data, place, (), device=self.options.device)
         stage, summary = Stage(options, open_dataset(found.data), store, tuple(self._features)), Summary()
-        groups, n_frames = stage.plan(summary)
-        reporter.start("extract", n_frames, "frames")
-        stage.run(groups, summary, reporter.advance)
+        plan = stage.plan(summary)
+        reporter.start("extract", plan.n_frames, "frames")
+        stage.run(plan.groups, summary, reporter.advance)
         reporter.finish()
         _check(summary, Path(found.video))
         found.notes += [*summary.warnings, *summary.broken_frames]

@@ -95,6 +95,10 @@ class Clip(Video):
         digest = hashlib.sha256(text.encode()).hexdigest()
         return Crops(self.pictures.parent, numbers, (self.pictures.name,) * self.n_frames, digest, ())
 
+    def size(self) -> int:
+        """The number of its rows."""
+        return self.n_frames
+
     def own_clock(self, fps: float | None) -> Clock:
         """Rows a second: their number over the clip's duration, or `fps` (else that of a clip of 5 s) of a tensor.
 

@@ -1,6 +1,7 @@
 """What every layout is read into: videos, their labels, and remarks about what is neither."""
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -46,6 +47,11 @@ class Video:
     def crops(self) -> Crops:
         """List the crops; nothing is decoded."""
         return list_crops(self.folder)
+
+    def size(self) -> int:
+        """About the number of its crops: the files in its folder, none of them looked at."""
+        with os.scandir(self.folder) as entries:
+            return sum(1 for _ in entries)
 
     def own_clock(self, fps: float | None) -> Clock | None:
         """The clock of a video whose rows are not the frames of a file (see `Clip`); None for those whose rows are.

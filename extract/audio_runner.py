@@ -72,7 +72,8 @@ class AudioRunner:
     Args:
         store: where to.
         features: what to make; those of one backbone share its pass.
-        on_frames: called with the number of crops of each video that is through, for a progress bar.
+        on_frames: called with the number of crops of each video that is through, for a progress bar; with 0 meanwhile,
+            as a sign of life.
         n_workers: videos in work at once; 0 takes the number of processors.
     """
 
@@ -191,6 +192,7 @@ class AudioRunner:
 
         def take(centres_ns: Nanoseconds, outputs: dict[str, NDArray]) -> None:
             self._check()
+            self._on_frames(0)
             for output, values in outputs.items():
                 start = means[output].n_done
                 write(output, start, means[output].add(centres_ns, values))

@@ -4,13 +4,18 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from distributed import Client, Nanny, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
+
+STALL_S = 600.0
+PATIENCE_S = 600.0
+CONNECT_S = 30.0
 
 
 class LocalCluster(BaseModel):
@@ -29,7 +34,7 @@ class LocalCluster(BaseModel):
     workers: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
     gpus: tuple[int, ...] = ()
-    stall_s: float = Field(600.0, gt=0)
+    stall_s: float = Field(STALL_S, gt=0)
 
 
 class SlurmCluster(BaseModel):
@@ -56,7 +61,7 @@ class SlurmCluster(BaseModel):
     gpus: int = Field(1, ge=0)
     prologue: tuple[str, ...] = ()
     directives: tuple[str, ...] = ()
-    stall_s: float = Field(600.0, gt=0)
+    stall_s: float = Field(STALL_S, gt=0)
 
 
 class ClusterFile(BaseModel):
@@ -91,29 +96,54 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
         raise UsageError(f"Cluster file {path}: {place or 'cluster'}: {first['msg']}. Correct it there.") from None
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that is there.
+
+    Attributes:
+        client: of its scheduler.
+        n_workers: how many workers it will have; 0 where nobody knows.
+        stall_s: a worker that has work and reports nothing for so long is started anew.
+        patience_s: how long it may be without any worker.
+    """
+
+    client: Client
+    n_workers: int = 0
+    stall_s: float = STALL_S
+    patience_s: float = PATIENCE_S
+
+
 @contextmanager
-def connected(options: ClusterOptions) -> Iterator[tuple[Client, float]]:
-    """A client of the cluster, and the time in s after which a silent worker counts as hanging.
+def connected(options: ClusterOptions) -> Iterator[Cluster]:
+    """The cluster that the options name, started if it is to be, for as long as the block runs.
 
     Raises:
-        UsageError: no scheduler answers, or a package is missing.
+        UsageError: no scheduler answers, the file is wrong, or a package is missing.
     """
     if options.file is None:
-        try:
-            with Client(options.address, timeout=30) as client:
-                yield client, SlurmCluster(kind="slurm").stall_s
-        except (OSError, ValueError) as error:
-            raise UsageError(f"No dask scheduler answers at {options.address} ({error}). Check --scheduler.") from error
+        with _reach(options.address) as client:
+            yield Cluster(client)
         return
     found = read_cluster_file(options.file)
-    with _start(found) as cluster, Client(cluster) as client:
-        yield client, found.stall_s
+    with _start(found) as started, Client(started) as client:
+        if isinstance(found, LocalCluster):
+            yield Cluster(client, found.workers, found.stall_s)
+        else:
+            yield Cluster(client, found.jobs, found.stall_s, inf)  # jobs may wait in the queue for days
+
+
+def _reach(address: str) -> Client:
+    try:
+        return Client(address, timeout=CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"No dask scheduler answers at {address} ({error}). Check --scheduler.") from error
 
 
 def _start(options: LocalCluster | SlurmCluster) -> Any:
     if isinstance(options, LocalCluster):
         workers = {number: _local_worker(options, number) for number in range(options.workers)}
-        return SpecCluster(workers, silence_logs="error")
+        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
+        return SpecCluster(workers, scheduler, silence_logs="error")
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:

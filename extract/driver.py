@@ -1,172 +1,264 @@
 """Extraction on the workers of a dask cluster.
 
-The driver plans and follows; a worker opens the stage once (its networks stay loaded), takes groups of videos of about
-equal numbers of frames, and writes them whole. What a worker that dies had not finished goes to another one.
+The driver plans, deals out groups of videos of about equal numbers of frames, and follows. A worker opens the stage once
+(its networks stay loaded) and writes its videos whole. What a worker that dies, hangs or is unfit had not finished goes to
+another one; a group that costs worker after worker is tried video by video, so that only the culprit fails.
 """
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
-from distributed import Client, get_worker, wait
+from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from abaw.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, connected
-from abaw.extract.plan import split_evenly
-from abaw.extract.request import ExtractOptions
+from abaw.extract.cluster import Cluster, ClusterOptions, connected
+from abaw.extract.plan import Plan, split_evenly
 from abaw.extract.sink import Summary
-from abaw.extract.stage import Groups, Stage
+from abaw.extract.stage import Stage
+from abaw.extract.worker import Order, extract_videos
 from abaw.reporting import Reporter
 
-TOPIC = "abaw-extract"
-TASKS_PER_WORKER = 8  # more even out the end, fewer fill batches better
-FRAMES_PER_TASK = 20_000  # at most, but for a longer video: what is lost when a worker dies
-EVENT_S = 0.5  # between two reports of a worker
-LOOK_S = 2.0  # between two looks of the driver
-RETRIES = 2  # of a task that raised
-WAIT_FOR_WORKERS_S = 600.0
+ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
+FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when a worker dies
+ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
+LOOK_S = 2.0  # between two looks of the driver at the workers
+RESTART_S = 30.0
+TRIES = 3  # of an order that raised, or that hung
+
+
+def run_on_cluster(stage: Stage, plan: Plan, options: ClusterOptions, summary: Summary, reporter: Reporter) -> None:
+    """Extract what is planned on a cluster; what was done, and what failed, goes into the summary.
+
+    Raises:
+        UsageError: there is no such cluster, or none of its workers can do the work.
+    """
+    with connected(options) as cluster:
+        Driver(stage, cluster, summary, reporter).run(plan)
+
+
+def make_orders(plan: Plan, n_workers: int) -> list[Order]:
+    """The work in pieces of about equal numbers of frames, the largest videos first."""
+    frames_per_order = max(1, min(FRAMES_PER_ORDER, plan.n_crops // (n_workers * ORDERS_PER_WORKER)))
+    orders: list[Order] = []
+    for pending, sizes in plan.groups.items():
+        n_orders = min(len(sizes), max(1, -(-sum(sizes.values()) // frames_per_order)))
+        dealt = [tuple(names) for names in split_evenly(sizes, n_orders) if names]
+        orders += [Order(f"{len(orders) + number}", pending, names) for number, names in enumerate(dealt)]
+    return orders
 
 
 @dataclass
 class Follower:
-    """What the workers have reported: frames of the latest try of each task, and of each worker."""
+    """What the workers have reported: frames of the latest try of each order, and of each worker."""
 
     reporter: Reporter
+    n_frames: int = 0
     n_shown: int = 0
-    tasks: dict[int, tuple[str, int]] = field(default_factory=dict)
+    orders: dict[str, int] = field(default_factory=dict)
     workers: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    at_work: dict[str, str] = field(default_factory=dict)
 
     def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take one report of a worker."""
+        """Take one report of a worker: its address, the order, frames of the order, frames since the last report."""
         _, said = event
         now = time.monotonic()
-        attempt, before = self.tasks.get(said["task"], ("", 0))
-        self.tasks[said["task"]] = said["attempt"], said["frames"]
-        n_new = said["frames"] - (before if attempt == said["attempt"] else 0)
+        self.n_frames += said["frames"] - self.orders.get(said["order"], 0)
+        self.orders[said["order"]] = said["frames"]
         frames, first, _ = self.workers.get(said["worker"], (0, now, now))
-        self.workers[said["worker"]] = frames + n_new, first, now
-        total = sum(frames for _, frames in self.tasks.values())
-        # a task that began anew counts from 0: the bar waits for it
-        if total > self.n_shown:
-            self.reporter.advance(total - self.n_shown, self.rates())
-            self.n_shown = total
+        self.workers[said["worker"]] = frames + said["new"], first, now
+        self.at_work[said["worker"]] = said["order"]
+        # an order that began anew counts from 0: the bar waits for it
+        if self.n_frames > self.n_shown:
+            self.reporter.advance(self.n_frames - self.n_shown, self.rates())
+            self.n_shown = self.n_frames
+
+    def forget(self, order: str) -> None:
+        """The frames of an order will be counted under others."""
+        self.n_frames -= self.orders.pop(order, 0)
 
     def rates(self) -> str:
         """Frames a second of each worker since its first report."""
-        each = [f"{frames / max(last - first, 1.0):.0f}" for frames, first, last in self.workers.values()]
+        each = [f"{frames / max(last - first, 1.0):.0f}" for frames, first, last in list(self.workers.values())]
         return f"{len(each)} workers: {' '.join(each[:8])}{' ...' if len(each) > 8 else ''} frames/s"
 
-    def silent(self, worker: str, since: float, stall_s: float) -> bool:
-        """True if a worker has said nothing for `stall_s`, counted from `since` where it never said anything."""
-        last = self.workers.get(worker, (0, since, since))[2]
-        return time.monotonic() - max(last, since) > stall_s
+    def heard_s(self, worker: str) -> float:
+        """When a worker said something last, on the clock of `time.monotonic`; 0 if it never did."""
+        return self.workers[worker][2] if worker in self.workers else 0.0
 
 
-def run_on_cluster(stage: Stage, groups: Groups, options: ClusterOptions, summary: Summary, reporter: Reporter) -> None:
-    """Extract groups of videos on a cluster; what was done, and what failed, goes into the summary.
+class Driver:
+    """Deals orders out to the workers of a cluster, and follows them."""
 
-    Raises:
-        UsageError: there is no such cluster, or no worker came.
-    """
-    with connected(options) as (client, stall_s):
+    def __init__(self, stage: Stage, cluster: Cluster, summary: Summary, reporter: Reporter) -> None:
+        self._options, self._cluster, self._summary, self._reporter = stage.options, cluster, summary, reporter
+        self._client: Client = cluster.client
+        self._topic = f"abaw-extract-{uuid.uuid4().hex}"  # tasks of a driver that died may still be talking
+        self._follower = Follower(reporter)
+        self._waiting: deque[Order] = deque()
+        self._running: dict[Future, Order] = {}
+        self._workers: dict[str, bool] = {}  # address -> has a GPU to give
+        self._bound: dict[Future, list[str]] = {}  # workers that could take it
+        self._unfit: dict[str, str] = {}  # address -> why
+        self._busy_since: dict[str, float] = {}
+        self._looked = 0.0
+        self._deserted_since = time.monotonic()
+
+    def run(self, plan: Plan) -> None:
+        """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
+        self._client.subscribe_topic(self._topic, self._follower.hear)
         try:
-            client.wait_for_workers(1, timeout=WAIT_FOR_WORKERS_S)
-        except TimeoutError as error:
-            raise UsageError(
-                f"No worker came within {WAIT_FOR_WORKERS_S:.0f} s. Look into the cluster's queue."
-            ) from error
-        follower = Follower(reporter)
-        client.subscribe_topic(TOPIC, follower.hear)
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
-        # a task that asks for what no worker has would wait forever
-        resources = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
-        futures = {
-            client.submit(
-                extract_videos, stage.options, number, pending, names, retries=RETRIES, resources=resources, pure=False
-            ): names
-            for number, (pending, names) in enumerate(make_tasks(groups, len(workers)))
-        }
-        try:
-            _follow(client, futures, follower, summary, stall_s)
+            self._look()
+            self._waiting.extend(make_orders(plan, max(len(self._workers), self._cluster.n_workers)))
+            while (self._waiting or self._running) and not self._summary.stopped:
+                self._submit()
+                self._collect()
+                if time.monotonic() - self._looked > LOOK_S:
+                    self._look()
+                    self._look_after_orders()
         except KeyboardInterrupt:
-            client.cancel(list(futures))
-            summary.stopped = "interrupted; run the same command again to go on"
+            self._summary.stopped = "interrupted; run the same command again to go on"
+        finally:
+            if self._client.status == "running":
+                self._client.cancel(list(self._running))
+                self._client.unsubscribe_topic(self._topic)
 
+    # workers
 
-def make_tasks(groups: Groups, n_workers: int) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """The work in tasks of about equal numbers of frames, the largest videos first: features wanted, names of videos."""
-    sizes = {
-        pending: {video.name: len(video.crops().numbers) for video in videos} for pending, videos in groups.items()
-    }
-    total = sum(sum(by_name.values()) for by_name in sizes.values())
-    frames_per_task = max(1, min(FRAMES_PER_TASK, total // (n_workers * TASKS_PER_WORKER)))
-    tasks = []
-    for pending, by_name in sizes.items():
-        n_tasks = min(len(by_name), max(1, -(-sum(by_name.values()) // frames_per_task)))
-        tasks += [(pending, tuple(names)) for names in split_evenly(by_name, n_tasks) if names]
-    return tasks
-
-
-def _follow(
-    client: Client, futures: Mapping[Any, Sequence[str]], follower: Follower, summary: Summary, stall_s: float
-) -> None:
-    running, since = set(futures), time.monotonic()
-    while running:
+    def _look(self) -> None:
+        """See which workers there are; stop where the scheduler is gone, or no worker came for long."""
+        now = self._looked = time.monotonic()
         try:
-            finished = wait(running, timeout=LOOK_S, return_when="FIRST_COMPLETED").done
-        except TimeoutError:
-            finished = set()
-        for future in finished:
-            running.discard(future)
-            if future.status == "finished":
-                summary.add(future.result())
-            else:
-                error = future.exception()
-                summary.failed |= {name: f"{type(error).__name__}: {error}" for name in futures[future]}
-        if finished:
-            continue
-        busy = [worker for worker, keys in client.processing().items() if keys]
-        hanging = [worker for worker in busy if follower.silent(worker, since, stall_s)]
+            found = self._client.scheduler_info(n_workers=-1)["workers"]
+        except (OSError, ValueError):
+            found = {}
+        if self._client.status in ("closing", "closed"):
+            self._summary.stopped = "the connection to the scheduler was lost; run the same command again to go on"
+            return
+        self._workers = {address: "GPU" in worker["resources"] for address, worker in found.items()}
+        if self._workers:
+            self._deserted_since = now
+        elif now - self._deserted_since > self._cluster.patience_s:
+            self._summary.stopped = f"no worker was there for {self._cluster.patience_s:.0f} s; see to the cluster, and run the same command again"
+        else:
+            self._reporter.advance(0, "waiting for a worker")
+
+    def _fit(self) -> list[str]:
+        """Addresses of the workers that can do the work; where some have a GPU to give, only they do."""
+        fit = [address for address in self._workers if address not in self._unfit]
+        return [address for address in fit if self._workers[address]] or fit
+
+    def _look_after_orders(self) -> None:
+        """Take back orders that no worker can take any more, and those of workers that hang."""
+        keys_of = {address: keys for address, keys in self._client.processing().items() if keys}
+        taken = {key for keys in keys_of.values() for key in keys}
+        for future, fit in list(self._bound.items()):
+            if future.status == "pending" and future.key not in taken and not self._workers.keys() & fit:
+                self._waiting.appendleft(self._withdraw(future))
+        self._restart_hanging(keys_of)
+
+    def _restart_hanging(self, keys_of: Mapping[str, Collection[str]]) -> None:
+        """Start workers anew that have work and say nothing; what they were at is tried again, or split."""
+        now = time.monotonic()
+        self._busy_since = {address: self._busy_since.get(address, now) for address in keys_of}
+        hanging = [
+            address
+            for address, since in self._busy_since.items()
+            if now - max(since, self._follower.heard_s(address)) > self._cluster.stall_s
+        ]
+        for address in hanging:
+            held = {future: order for future, order in self._running.items() if future.key in keys_of[address]}
+            at_work = self._follower.at_work.get(address)
+            blamed = {future: order for future, order in held.items() if order.name == at_work} or held
+            for future, order in blamed.items():
+                self._withdraw(future)
+                self._try_again(order, f"its worker hung: it said nothing for {self._cluster.stall_s:.0f} s")
+            self._busy_since.pop(address)
         if hanging:
-            client.restart_workers(hanging, raise_for_error=False)
-            since = time.monotonic()
+            scheduler = self._client.scheduler
+            assert scheduler is not None
+            self._client.sync(  # `Client.restart_workers` refuses workers without a nanny, the scheduler lets them go
+                scheduler.restart_workers,
+                workers=hanging,
+                timeout=RESTART_S,
+                wait_for_workers=False,
+                on_error="return",
+                stimulus_id=self._topic,
+            )
 
+    # orders
 
-@lru_cache(maxsize=1)
-def opened_stage(options: ExtractOptions) -> Stage:
-    """The stage of this process, opened once for all tasks."""
-    return Stage.open(options)
+    def _submit(self) -> None:
+        fit = self._fit()
+        while self._waiting and len(self._running) < ORDERS_AHEAD * len(fit):
+            order = self._waiting.popleft()
+            future = self._client.submit(
+                extract_videos,
+                self._options,
+                order,
+                self._topic,
+                key=f"abaw-extract-{uuid.uuid4().hex}",
+                resources={"GPU": 1} if self._workers[fit[0]] else None,
+                workers=fit if self._unfit else None,
+            )
+            self._running[future] = order
+            self._bound[future] = fit
 
+    def _collect(self) -> None:
+        """Wait for a moment, and take down what has ended."""
+        if not self._running:
+            time.sleep(LOOK_S / 4)
+            return
+        with suppress(TimeoutError, CancelledError):
+            wait(list(self._running), timeout=LOOK_S, return_when="FIRST_COMPLETED")
+        for future in [future for future in self._running if future.status != "pending"]:
+            self._take(future, self._withdraw(future))
 
-def extract_videos(options: ExtractOptions, task: int, pending: tuple[str, ...], names: tuple[str, ...]) -> Summary:
-    """Extract some videos on a worker, which tells the driver how far it is.
+    def _withdraw(self, future: Future) -> Order:
+        """Take an order out of those that run."""
+        del self._bound[future]
+        if future.status == "pending":
+            future.cancel()
+        return self._running.pop(future)
 
-    Args:
-        task: number of the task.
-        pending: the features that the videos lack.
-    """
-    stage, summary = opened_stage(options), Summary()
-    videos = {video.name: video for video in stage.dataset.videos}
-    worker, attempt = get_worker(), uuid.uuid4().hex
-    n_frames, said = 0, time.monotonic()
+    def _take(self, future: Future, order: Order) -> None:
+        if future.status == "finished":
+            result = future.result()
+            if result.unfit:
+                self._unfit[result.worker] = result.unfit
+                self._waiting.appendleft(order)
+                self._check_any_fit()
+            else:
+                self._summary.add(result.summary)
+        elif future.status == "error":
+            error = future.exception()
+            if isinstance(error, KilledWorker):
+                self._give_up(order, "each worker that had it died, perhaps for want of memory; see the workers' logs")
+            else:
+                self._try_again(order, f"{type(error).__name__}: {error}")
+        else:  # cancelled or lost with the scheduler; `_look` stops if it does not come back
+            self._waiting.appendleft(order)
 
-    def tell(n: int) -> None:
-        nonlocal n_frames, said
-        n_frames += n
-        if time.monotonic() - said > EVENT_S:
-            say()
+    def _check_any_fit(self) -> None:
+        if all(address in self._unfit for address in self._workers):
+            address, why = next(iter(self._unfit.items()))
+            raise UsageError(f"No worker of the cluster can do this; {address} says: {why}")
 
-    def say() -> None:
-        nonlocal said
-        said = time.monotonic()
-        worker.log_event(TOPIC, {"task": task, "attempt": attempt, "frames": n_frames, "worker": worker.address})
+    def _try_again(self, order: Order, why: str) -> None:
+        order = order.after_failure()
+        if order.n_failures < TRIES:
+            self._waiting.append(order)
+        else:
+            self._give_up(order, why)
 
-    say()
-    stage.run({pending: [videos[name] for name in names]}, summary, tell)
-    say()
-    if summary.stopped:
-        raise RuntimeError(summary.stopped)
-    return summary
+    def _give_up(self, order: Order, why: str) -> None:
+        """Try the videos of an order one by one; a video that was tried alone fails."""
+        if len(order.videos) > 1:
+            self._follower.forget(order.name)
+            self._waiting.extend(order.split())
+        else:
+            self._summary.failed[order.videos[0]] = why

@@ -1,8 +1,8 @@
 """What an extraction has to do: labels first, then the videos by the features that they still lack."""
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
@@ -59,23 +59,43 @@ def own_part(dataset: Dataset, part: str) -> Dataset:
     if not part:
         return dataset
     number, total = parse_part(part)
-    mine = set(split_evenly({video.name: len(video.crops().numbers) for video in dataset.videos}, total)[number - 1])
+    mine = set(split_evenly({video.name: video.size() for video in dataset.videos}, total)[number - 1])
     labels = dataset.labels if number == 1 else ()
     return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in mine), labels=labels)
 
 
-def plan_extraction(
-    dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary
-) -> tuple[dict[tuple[str, ...], list[Video]], int]:
-    """Videos by the features that they still lack, and the number of frames to read."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be extracted.
+
+    Attributes:
+        groups: names of videos and numbers of their crops, by the names of the features that they lack.
+        n_frames: to be read; a crop counts once for pictures and once for sound.
+    """
+
+    groups: Mapping[tuple[str, ...], Mapping[str, int]]
+    n_frames: int
+
+    @property
+    def n_crops(self) -> int:
+        """Crops of all videos."""
+        return sum(sum(sizes.values()) for sizes in self.groups.values())
+
+
+def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> Plan:
+    """Find what the videos still lack; those that are complete go into the summary."""
     complete = {feature.name: store.videos(feature.name) for feature in features}
     kinds = {feature.name: feature.spec.modality for feature in features}
     sounds = find_sound_files(dataset.root)
-    groups: dict[tuple[str, ...], list[Video]] = {}
+    groups: dict[tuple[str, ...], dict[str, int]] = {}
     n_frames = 0
     for video in dataset.videos:
-        crops = video.crops()
-        digest = dataset.digest(video, crops)
+        try:
+            crops = video.crops()
+            digest = dataset.digest(video, crops)
+        except OSError as error:
+            summary.failed[video.name] = f"{video.folder} cannot be read ({error.strerror})"
+            continue
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
         pending = tuple(
             name
@@ -83,31 +103,61 @@ def plan_extraction(
             if videos.get(video.name, {}).get("source") != digests[kinds[name]]
         )
         if pending:
-            groups.setdefault(pending, []).append(video)
+            groups.setdefault(pending, {})[video.name] = len(crops.numbers)
             n_frames += len(crops.numbers) * len({kinds[name] for name in pending})
         else:
             summary.skipped.append(video.name)
-    return groups, n_frames
+    return Plan(groups, n_frames)
 
 
-def frame_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[Source]:
-    """Videos to be read, listed as they are reached; what was assumed of a clock or failed goes into the summary."""
-    for video in videos:
-        crops = video.crops()
-        try:
-            clock = dataset.clock(video, crops)
-        except DataError as error:  # a clip's file
-            summary.failed[video.name] = str(error)
-            continue
-        if clock.warning:
-            summary.warnings.append(f"{video.name}: {clock.warning}")
-        yield Source(video, crops, clock, dataset.digest(video, crops))
+@dataclass(frozen=True)
+class Reading:
+    """Videos to be read, listed as they are reached, for features of one kind.
 
+    What was assumed of a clock or failed goes into the summary. A video that was finished meanwhile, as by a worker that
+    died after it, goes there as skipped.
+    """
 
-def sound_sources(dataset: Dataset, videos: Sequence[Video], summary: Summary) -> Iterator[AudioSource]:
-    """Videos whose sound is to be read; see `frame_sources`."""
-    sounds = find_sound_files(dataset.root)
-    for source in frame_sources(dataset, videos, summary):
-        sound = sound_file_of(source.video, sounds)
-        digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
-        yield AudioSource(source.video, sound, source.clock, digest, n_crops)
+    dataset: Dataset
+    store: FeatureStore
+    features: Sequence[str]
+    summary: Summary
+    on_frames: Callable[[int], None]
+
+    def frame_sources(self, videos: Iterable[Video]) -> Iterator[Source]:
+        """Videos whose crops are to be read."""
+        for source in self._sources(videos):
+            if not self._is_finished(source.video, source.digest, len(source.crops.numbers)):
+                yield source
+
+    def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
+        """Videos whose sound is to be read."""
+        sounds = find_sound_files(self.dataset.root)
+        for source in self._sources(videos):
+            sound = sound_file_of(source.video, sounds)
+            digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
+            if not self._is_finished(source.video, digest, n_crops):
+                yield AudioSource(source.video, sound, source.clock, digest, n_crops)
+
+    def _sources(self, videos: Iterable[Video]) -> Iterator[Source]:
+        for video in videos:
+            try:
+                crops = video.crops()
+                clock = self.dataset.clock(video, crops)
+                digest = self.dataset.digest(video, crops)
+            except DataError as error:  # a clip's file
+                self.summary.failed[video.name] = str(error)
+                continue
+            except OSError as error:
+                self.summary.failed[video.name] = f"{video.folder} cannot be read ({error.strerror})"
+                continue
+            if clock.warning:
+                self.summary.warnings.append(f"{video.name}: {clock.warning}")
+            yield Source(video, crops, clock, digest)
+
+    def _is_finished(self, video: Video, digest: str, n_crops: int) -> bool:
+        if any(self.store.video_attrs(name, video.name).get("source") != digest for name in self.features):
+            return False
+        self.summary.skipped.append(video.name)
+        self.on_frames(n_crops)
+        return True

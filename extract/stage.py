@@ -2,23 +2,21 @@
 driver plans and the workers run."""
 
 import errno
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.dataset import Dataset, Video
+from abaw.datasets.dataset import Dataset
 from abaw.errors import DISK_FULL, StoreError
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import describe
-from abaw.extract.plan import frame_sources, own_part, plan_extraction, sound_sources, write_labels
+from abaw.extract.plan import Plan, Reading, own_part, plan_extraction, write_labels
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
 from abaw.places import Place
 from abaw.store import FeatureStore
-
-Groups = Mapping[tuple[str, ...], Sequence[Video]]  # videos by the names of the features that they lack
 
 
 @dataclass(frozen=True)
@@ -45,26 +43,39 @@ class Stage:
                 store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
         return cls(options, dataset, store, tuple(features))
 
-    def plan(self, summary: Summary) -> tuple[Groups, int]:
-        """Write the labels; give the videos by the features that they lack, and the number of frames to read."""
+    def plan(self, summary: Summary) -> Plan:
+        """Write the labels, and find what the videos still lack."""
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)
         return plan_extraction(self.dataset, self.store, self.features, summary)
 
-    def run(self, groups: Groups, summary: Summary, on_frames: Callable[[int], None]) -> None:
-        """Extract; what was done, and what failed, goes into the summary."""
+    def run(
+        self,
+        groups: Mapping[tuple[str, ...], Iterable[str]],
+        summary: Summary,
+        on_frames: Callable[[int], None],
+    ) -> None:
+        """Extract; what was done, and what failed, goes into the summary.
+
+        Args:
+            groups: names of videos by the names of the features that they lack.
+            on_frames: called with numbers of frames that are through.
+        """
         device = self.features[0].backbone.device.type
         batch_size = self.options.batch_size or BATCH_SIZES.get(device, BATCH_SIZES["cpu"])
-        for pending, videos in groups.items():
+        by_name = {video.name: video for video in self.dataset.videos}
+        for pending, names in groups.items():
+            videos = [by_name[name] for name in names]
             wanted = [feature for feature in self.features if feature.name in pending]
             vision, audio = ([f for f in wanted if f.spec.modality == kind] for kind in ("vision", "audio"))
             if vision:
-                sources = frame_sources(self.dataset, videos, summary)
-                summary.add(Runner(self.store, vision, batch_size, on_frames).run(sources))
+                reading = Reading(self.dataset, self.store, [f.name for f in vision], summary, on_frames)
+                runner = Runner(self.store, vision, batch_size, on_frames)
+                summary.add(runner.run(reading.frame_sources(videos)))
             if audio and not summary.stopped:
-                sounds = sound_sources(self.dataset, videos, summary)
-                summary.add(AudioRunner(self.store, audio, on_frames).run(sounds))
+                reading = Reading(self.dataset, self.store, [f.name for f in audio], summary, on_frames)
+                summary.add(AudioRunner(self.store, audio, on_frames).run(reading.sound_sources(videos)))
             if summary.stopped:
                 break
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from abaw.datasets.affwild2 import open_dataset
 from abaw.errors import UsageError
 from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, read_cluster_file
-from abaw.extract.driver import make_tasks
+from abaw.extract.driver import make_orders
+from abaw.extract.plan import Plan
 from abaw.pipeline import ExtractOptions, extract
 from abaw.reporting import Silent
 from abaw.store import FeatureStore
@@ -89,13 +89,16 @@ def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
     assert_equal_stores(store, tiny_store)
 
 
-def test_tasks_are_many_of_about_equal_size_and_hold_each_video_once(tiny_demo):
-    videos = open_dataset(tiny_demo).videos
-    tasks = make_tasks({("hog",): videos, ("dan", "hog"): videos[:2]}, n_workers=1)
-    for wanted, names in ((("hog",), videos), (("dan", "hog"), videos[:2])):
-        dealt = [name for pending, part in tasks if pending == wanted for name in part]
-        assert sorted(dealt) == sorted(video.name for video in names)
-    assert len(tasks) >= 6
+def test_orders_are_many_of_about_equal_size_and_hold_each_video_once():
+    sizes = {f"video-{number}": number * 37 % 101 + 1 for number in range(40)}
+    few = {"video-0": 5, "video-1": 7}
+    orders = make_orders(Plan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
+    for wanted, names in ((("hog",), sizes), (("dan", "hog"), few)):
+        dealt = [name for order in orders if order.pending == wanted for name in order.videos]
+        assert sorted(dealt) == sorted(names)
+    assert 16 <= len(orders) <= 20 and len({order.name for order in orders}) == len(orders)
+    frames = [sum(sizes[name] for name in order.videos) for order in orders if order.pending == ("hog",)]
+    assert max(frames) - min(frames) <= max(sizes.values())
 
 
 @pytest.mark.parametrize(
