@@ -25,7 +25,7 @@ def open_existing(place: Place) -> "zarr.Group":
     import zarr  # the command line knows places too, and must start at once
 
     try:
-        return zarr.open_group(str(place), mode="r", use_consolidated=False)
+        return zarr.open_group(str(place), mode="r", use_consolidated=False, storage_options=_options(place))
     except (FileNotFoundError, ValueError) as error:
         raise StoreError(
             f"No feature store at {place}. Make one with `abaw extract --store {place}`, or name another with --store."
@@ -46,11 +46,16 @@ def open_or_make(place: Place) -> "zarr.Group":
     if not is_new and not (Path(place) / "zarr.json").is_file():
         raise StoreError(f"{place} is not a feature store but something else. Name another with --store.")
     try:
-        return zarr.open_group(str(place), mode="a", use_consolidated=False)
+        return zarr.open_group(str(place), mode="a", use_consolidated=False, storage_options=_options(place))
     except (OSError, ValueError) as error:
         raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
     except Exception as error:  # fsspec again
         raise _unreachable(place, error) from error
+
+
+def _options(place: Place) -> dict[str, bool] | None:
+    """Options of fsspec: listings are not kept, as other processes write into the store, too."""
+    return {"use_listings_cache": False} if is_url(place) else None
 
 
 def _is_free(folder: Path) -> bool:

@@ -4,6 +4,8 @@ import hashlib
 import io
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from abaw.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+MOST_FRAMES = 10_000_000  # of a video (92 hours at 30 fps); the arrays go with the highest number
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Crops:
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
         digest: sha256 over numbers (or names, where they give none) and file sizes; another digest means other crops.
-        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0, or a number seen before.
+        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0 or above `MOST_FRAMES`, or a number
+            seen before.
     """
 
     folder: Path
@@ -40,20 +44,33 @@ def list_crops(folder: Path) -> Crops:
     """List `<frame number>.jpg|.jpeg|.png` of a folder; any number of digits."""
     found: dict[int, tuple[str, int]] = {}
     ignored = []
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda entry: entry.name):
-            stem, suffix = os.path.splitext(entry.name)
-            is_number = stem.isascii() and stem.isdigit() and suffix.lower() in SUFFIXES
+    with _sizes_in(folder) as size_of:
+        for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path for each of millions takes as long as all the rest
+            stem, _, suffix = name.rpartition(".")
+            is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
             number = int(stem) if is_number else 0
-            if number == 0 or number in found:
-                ignored.append(entry.name)
+            if number in found or not 0 < number <= MOST_FRAMES:
+                ignored.append(name)
             else:
-                found[number] = (entry.name, _size_of(entry))
+                found[number] = (name, size_of(name))
     numbers = np.array(sorted(found), dtype=np.int64)
     sizes = np.array([found[number][1] for number in numbers.tolist()], dtype=np.int64)
     names = tuple(found[number][0] for number in numbers.tolist())
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
     return Crops(folder, numbers, names, digest, tuple(ignored))
+
+
+@contextmanager
+def _sizes_in(folder: Path) -> Iterator[Callable[[str], int]]:
+    """A function that gives the sizes in bytes of the files in a folder, by name."""
+    if os.stat in os.supports_dir_fd:  # the system need not walk the folder's path for each file
+        place = os.open(folder, os.O_RDONLY)
+        try:
+            yield lambda name: _size_of(lambda: os.stat(name, dir_fd=place))
+        finally:
+            os.close(place)
+    else:
+        yield lambda name: _size_of((folder / name).stat)
 
 
 def list_stills(folder: Path) -> Crops:
@@ -62,7 +79,7 @@ def list_stills(folder: Path) -> Crops:
         found = sorted(entries, key=lambda entry: natural_order(entry.name))
     images = [entry for entry in found if _is_still(entry)]
     numbers = np.arange(1, len(images) + 1, dtype=np.int64)
-    listing = "".join(f"{entry.name}\0{_size_of(entry)}\0" for entry in images)
+    listing = "".join(f"{entry.name}\0{_size_of(entry.stat)}\0" for entry in images)
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
     ignored = tuple(entry.name for entry in found if not _is_still(entry))
     return Crops(folder, numbers, tuple(entry.name for entry in images), digest, ignored)
@@ -86,9 +103,9 @@ def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name
 
 
-def _size_of(entry: os.DirEntry) -> int:
+def _size_of(stat: Callable[[], os.stat_result]) -> int:
     try:
-        return entry.stat().st_size
+        return stat().st_size
     except OSError:  # a link to nowhere: reading it will cost this one frame
         return 0
 

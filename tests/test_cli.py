@@ -1,5 +1,6 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import click
 import pytest
 
 import abaw
+from abaw import console
 from abaw.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +47,7 @@ def test_help_of_every_command(run_cli, words, flag):
 
 HELP_OF_ALL = """
 import sys
+from abaw import console
 from abaw.cli import main
 for words in {commands}:
     try:
@@ -190,3 +193,16 @@ def test_extract_tells_what_it_did(run_cli, make_data, tmp_path):
     assert "done 2, skipped 0, failed 0 (5 frames into" in first.stdout
     assert "done 0, skipped 2, failed 0 (0 frames into" in second.stdout
     assert "30 fps assumed; say it with --fps" in first.stderr
+
+
+def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):
+    monkeypatch.setattr(console, "FIRST_LINE_S", -1.0)  # at once
+    reporter = console.ConsoleReporter()
+    reporter.start("extract", 10, "frames")
+    reporter.advance(0, "waiting for a worker")
+    reporter.advance(4, "2 workers")
+    reporter.finish()
+    waiting, working, end = capsys.readouterr().err.splitlines()
+    assert waiting == "extract: 0/10 frames, waiting for a worker"
+    assert re.fullmatch(r"extract: 4/10 frames, [\d.]+ frames/s, 2 workers, \d+ s left", working)
+    assert end.startswith("extract: 4 frames in ")

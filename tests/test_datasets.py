@@ -70,16 +70,20 @@ def test_png_and_jpeg_suffixes_in_either_case(tmp_path, make_crops):
     assert [read_image(tmp_path / name).shape for name in crops.names] == [(112, 112, 3)] * 4
 
 
+HUGE = "20231107123000.jpg"  # a date: arrays of so many frames fit nowhere
+
+
 def test_what_is_no_crop_is_ignored_and_told(tmp_path, make_crops):
     make_crops(tmp_path, [1, 2])
     make_crops(tmp_path, [2], suffix=".png")
     make_crops(tmp_path, [0])
-    for name in (".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part"):
+    for name in (".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part", HUGE):
         (tmp_path / name).write_bytes(b"x")
     crops = list_crops(tmp_path)
     assert crops.names == ("00001.jpg", "00002.jpg")
     assert set(crops.ignored) == {
-        "00002.png", "00000.jpg", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part"
+        "00002.png", "00000.jpg", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part",
+        HUGE,
     }  # fmt: skip
 
 

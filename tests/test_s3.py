@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from abaw.extract.cluster import ClusterOptions
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 
@@ -51,6 +52,19 @@ def test_the_same_arrays_and_the_same_guarantees(tiny_demo, tiny_store, client, 
     assert sorted(again.done) == ["demo-02", "demo-03"] and again.ok
     assert np.array_equal(FeatureStore.open(STORE).read("hog", "demo-02").values, local.read("hog", "demo-02").values)
     assert run_cli("store", "verify", STORE).exit_code == 0
+
+
+def test_many_workers_write_one_store(tiny_demo, tiny_store, client, process_env, monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+    file = tmp_path / "cluster.toml"
+    file.write_text('[cluster]\nkind = "local"\nworkers = 2\n')
+    place = f"s3://{BUCKET}/together.zarr"
+    summary = extract(ExtractOptions(tiny_demo, place, ("hog",), device="cpu"), cluster=ClusterOptions(file=file))
+    remote, local = FeatureStore.open(place), FeatureStore.open(tiny_store)
+    assert summary.ok and sorted(summary.done) == list(local.videos("hog")) and remote.incomplete("hog") == []
+    for video in local.videos("hog"):
+        assert np.array_equal(remote.read("hog", video).values, local.read("hog", video).values)
+    assert remote.notes.read() == {}, "no claim is left"
 
 
 def flip_a_bit(client, key):
