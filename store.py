@@ -176,23 +176,28 @@ class FeatureStore:
             StoreError: the video is not there, or damaged.
         """
         place = f"features/{feature}/{video}"
-        if video not in self._names(f"features/{feature}"):
-            raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.")
-        if self._is_cut_off(place):
-            raise StoreError(
-                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
-            )
+        attrs, made = attrs_at(self._root.store, [place, f"features/{feature}"])
+        if not attrs.get("complete"):
+            self._check_there(feature, video)
         try:
-            group = self._group(place)
-            values = _as_numpy(group["values"])
-            present = _as_numpy(group["present"])
-            self._check_whole(values, present, group.attrs, tuple(self.feature_attrs(feature)["spec"]["shape"]))
-            return VideoFeature(values, present, float(str(group.attrs["fps"])))
+            if not attrs:
+                raise ValueError("its attributes cannot be read")
+            values, present = (_as_numpy(self._root[f"{place}/{name}"]) for name in ("values", "present"))
+            self._check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
+            return VideoFeature(values, present, float(attrs["fps"]))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
                 f"Delete {self.path}/{place} and run the same `abaw extract` again."
             ) from error
+
+    def _check_there(self, feature: str, video: str) -> None:
+        if video not in self._names(f"features/{feature}"):
+            raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.")
+        if self._is_cut_off(f"features/{feature}/{video}"):
+            raise StoreError(
+                f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
+            )
 
     @staticmethod
     def _check_whole(values: NDArray, present: NDArray, attrs: Any, shape: tuple[int, ...]) -> None:
