@@ -8,13 +8,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.dataset import Clock, Video
 from abaw.datasets.images import Crops
-from abaw.errors import DataError
+from abaw.datasets.videos import read_stamps
 
 N_FRAMES = 75  # of a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)
 CLIP_S = 5.0  # length of a clip of VGAF, where there is no video file to tell it
@@ -42,34 +41,12 @@ class Span:
 
 
 def probe_span(file: Path) -> Span:
-    """Read when the pictures of a video file are shown; its packets are read, no picture is decoded.
-
-    Raises:
-        DataError: the file cannot be read, has no pictures, or no timestamps.
-    """
-    try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise DataError(f"{file} has no pictures. Replace it, or delete it.")
-            stream = container.streams.video[0]
-            # a container like AVI has no presentation times, but shows its frames in decoding order
-            stamped = [
-                (packet.pts if packet.pts is not None else packet.dts, packet.duration or 0)
-                for packet in container.demux(stream)
-                if packet.size and not packet.is_discard
-            ]
-            base, stated = stream.time_base, stream.duration
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
-    shown = sorted((stamp, duration) for stamp, duration in stamped if stamp is not None)
-    if not shown or base is None:
-        raise DataError(f"{file} has no pictures with a time. Replace it, or delete it.")
-    first, (last, last_duration) = shown[0][0], shown[-1]
-    # the last picture is shown for the mean time of the others
-    step = (last - first) / (len(shown) - 1) if last > first else last_duration or 1
-    found_s = float((last - first + step) * base)
-    stated_s = float(stated * base) if stated else 0.0
-    return Span(float(first * base), stated_s if stated_s > found_s + CUT_S else found_s, found_s)
+    """Read when the pictures of a video file are shown; see `read_stamps`."""
+    stamps = read_stamps(file)
+    found_s = float((stamps.shown[-1] - stamps.shown[0] + stamps.step) * stamps.base)
+    stated_s = float(stamps.stated * stamps.base)
+    duration_s = stated_s if stated_s > found_s + CUT_S else found_s
+    return Span(float(int(stamps.shown[0]) * stamps.base), duration_s, found_s)
 
 
 @dataclass(frozen=True, kw_only=True)

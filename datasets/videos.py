@@ -1,9 +1,12 @@
 """Video files beside the crops: where they are, their frame rate and number of frames."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from abaw.errors import DataError
 
@@ -19,6 +22,23 @@ class Timing:
 
     fps: float
     n_frames: int
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """When the pictures of a video file are shown, on the clock of the file.
+
+    Attributes:
+        shown: (pictures,) int64 ascending, in units of `base`.
+        step: how long the last picture is shown: the mean time of the others, in units of `base`.
+        base: seconds of a unit.
+        stated: duration that the file states, in units of `base`; 0 where it states none.
+    """
+
+    shown: NDArray[np.int64]
+    step: float
+    base: Fraction
+    stated: int
 
 
 def find_video_files(root: Path) -> dict[str, Path]:
@@ -66,3 +86,31 @@ def probe_timing(file: Path) -> Timing:
             f"{file} does not tell its frame rate or has no frames. Replace it, or delete it and use --fps."
         )
     return Timing(float(rate), int(n_frames))
+
+
+def read_stamps(file: Path) -> Stamps:
+    """Read when the pictures of a video file are shown; its packets are read, no picture is decoded.
+
+    Raises:
+        DataError: the file cannot be read, has no pictures, or no timestamps.
+    """
+    try:
+        with av.open(str(file)) as container:
+            if not container.streams.video:
+                raise DataError(f"{file} has no pictures. Replace it, or delete it.")
+            stream = container.streams.video[0]
+            # a container like AVI has no presentation times, but shows its frames in decoding order
+            stamped = [
+                (packet.pts if packet.pts is not None else packet.dts, packet.duration or 0)
+                for packet in container.demux(stream)
+                if packet.size and not packet.is_discard
+            ]
+            base, stated = stream.time_base, stream.duration
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
+    pictures = sorted((stamp, duration) for stamp, duration in stamped if stamp is not None)
+    if not pictures or base is None:
+        raise DataError(f"{file} has no pictures with a time. Replace it, or delete it.")
+    shown = np.array([stamp for stamp, _ in pictures], dtype=np.int64)
+    step = float(shown[-1] - shown[0]) / (len(shown) - 1) if len(shown) > 1 else 0.0
+    return Stamps(shown, step or float(pictures[-1][1] or 1), base, stated or 0)

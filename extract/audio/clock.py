@@ -7,11 +7,10 @@ begins there, on every machine.
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import DataError
+from abaw.datasets.videos import read_stamps
 from abaw.extract.audio.waveform import RATE_HZ
 
 NS = 1_000_000_000
@@ -45,30 +44,11 @@ def read_times(file: Path, n_frames: int) -> FrameTimes:
     Raises:
         DataError: the file cannot be read or has no timestamps.
     """
-    try:
-        with av.open(str(file)) as container:
-            if not container.streams.video:
-                raise DataError(f"{file} has no pictures whose times could be read.")
-            stream = container.streams.video[0]
-            # a container like AVI has no presentation times, but shows its frames in decoding order
-            stamped = [
-                (packet.pts if packet.pts is not None else packet.dts, packet.duration or 0)
-                for packet in container.demux(stream)
-                if packet.size and not packet.is_discard
-            ]
-            base = stream.time_base
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{file} cannot be read as a video ({error}).") from error
-    shown = sorted((stamp, duration) for stamp, duration in stamped if stamp is not None)
-    if not shown or base is None:
-        raise DataError(f"{file} has no timestamps of its frames.")
-    stamps = np.array([stamp for stamp, _ in shown], dtype=np.int64)
-    elapsed = stamps - stamps[0]
-    step = elapsed[-1] / (len(stamps) - 1) if len(stamps) > 1 else 0.0
-    step = step or float(shown[-1][1] or 1)  # a single picture; else the last one is shown for the mean time
-    edges = _extended(np.append(elapsed, elapsed[-1] + step), step, n_frames)
-    ns = np.rint(edges * (base.numerator * NS / base.denominator)).astype(np.int64)
-    return FrameTimes(ns, float(stamps[0] * base))
+    stamps = read_stamps(file)
+    elapsed = stamps.shown - stamps.shown[0]
+    edges = _extended(np.append(elapsed, elapsed[-1] + stamps.step), stamps.step, n_frames)
+    ns = np.rint(edges * (stamps.base.numerator * NS / stamps.base.denominator)).astype(np.int64)
+    return FrameTimes(ns, float(int(stamps.shown[0]) * stamps.base))
 
 
 def _extended(edges: NDArray[np.float64], step: float, n_frames: int) -> NDArray[np.float64]:
