@@ -1,5 +1,6 @@
 """The command line: parse, call the pipeline, print. The only module that exits; loads torch only inside commands."""
 
+import signal
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,8 @@ import click
 
 from abaw import __version__
 from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
-from abaw.cli_scores import check_submission, compare, ensemble, eval_, finish_evaluation, report, submit, tune
+from abaw.cli_scores import compare, ensemble, eval_, finish_evaluation, report, tune
+from abaw.cli_submit import check_submission, submit
 from abaw.cli_video import predict
 from abaw.errors import DISK_FULL, AbawError, UsageError
 from abaw.places import Place
@@ -44,7 +46,8 @@ class Group(click.Group):
             )
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo("Error: Interrupted. What was finished is kept; run the same command again to go on.", err=True)
+            said = "What was finished is kept; run the same command again to go on (`abaw train` with --resume)."
+            click.echo(f"Error: Interrupted. {said}", err=True)
             sys.exit(1)
 
 
@@ -166,8 +169,13 @@ def extract(
     on = pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
     if untrained:
         console.warn("Untrained weights: the features are random projections, good for trying things out only.")
-    with console.ConsoleReporter() as reporter:
-        summary = pipeline.extract(options, reporter, on)
+    # slurm ends a job by SIGTERM; taken as an interruption, workers and claims do not outlive it
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with console.ConsoleReporter() as reporter:
+            summary = pipeline.extract(options, reporter, on)
+    finally:
+        signal.signal(signal.SIGTERM, before)
     tables.show_summary(summary, store)
     sys.exit(0 if summary.ok else 1)
 
@@ -185,7 +193,8 @@ def extract(
 @STORE
 @RUNS
 @click.option("--run", "name", help="Name of the run.  [default: task-features-head-number, or recipe-number]")
-@click.option("--resume", is_flag=True, help="Go on with --run, or the newest run (of --task).")
+@click.option("--resume", is_flag=True,
+              help="Go on with --run, or the newest run (of --task); with --seeds, with all runs of the same command.")  # fmt: skip
 @DEVICE
 def train(
     task: str | None,
@@ -216,9 +225,12 @@ def train(
 
     place = pick_device(device)  # before a run folder is made
     opened = pipeline.FeatureStore.open(store)
-    if resume:
-        if recipe or features or head or loss or settings or fold or n_seeds > 1:
-            raise UsageError("--resume goes on with the run's own options. Leave out all but --task and --run.")
+    if resume and n_seeds == 1:
+        if recipe or features or head or loss or settings or fold:
+            raise UsageError(
+                "--resume goes on with the run's own options. Leave out all but --task and --run; only with --seeds give "
+                "the whole command again."
+            )
         with distributed.processes(place):
             _resume(find_run(runs, name, task), opened, device)
         return
@@ -228,7 +240,7 @@ def train(
     config = make_train_config(opened, task, features, values, settings, named)
     seeded = [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
     with distributed.processes(place):
-        _train_all(seeded, opened, runs, name, named.name if named else "", device)
+        _train_all(seeded, opened, runs, name, named.name if named else "", device, resume)
 
 
 @contextmanager
@@ -252,7 +264,13 @@ def _resume(run: "Run", store: "FeatureStore", device: str) -> None:
 
 
 def _train_all(
-    configs: "list[TrainConfig]", store: "FeatureStore", runs: Path, name: str | None, stem: str, device: str
+    configs: "list[TrainConfig]",
+    store: "FeatureStore",
+    runs: Path,
+    name: str | None,
+    stem: str,
+    device: str,
+    resume: bool,
 ) -> None:
     from statistics import mean, stdev
 
@@ -261,7 +279,7 @@ def _train_all(
 
     scores = []
     with _first_process_reports() as reporter:
-        for run, result in pipeline.train_seeds(configs, store, runs, name, stem, device, reporter):
+        for run, result in pipeline.train_seeds(configs, store, runs, name, stem, device, reporter, resume):
             reporter.finish()
             _say_trained(run, result)
             scores.append(result.best_score)

@@ -1,6 +1,5 @@
 """The commands about predictions and their scores."""
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +12,7 @@ from abaw.places import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.results import Results
     from abaw.store import FeatureStore
@@ -48,14 +48,14 @@ def eval_(
     task: str | None,
     feature: str | None,
 ) -> None:
-    """Score a run (default: the newest) on a split; keep predictions and a picture in the run.
+    """Score a run or ensemble (default: the newest run) on a split; keep predictions and a picture in its folder.
 
     Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
     """
     from abaw import pipeline
+    from abaw.evaluate.ensemble import Ensemble, find_answering
     from abaw.evaluate.smoothing import parse_smoothing
     from abaw.tasks import get_task
-    from abaw.train.runs import find_run
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
@@ -69,8 +69,17 @@ def eval_(
     if task is not None or feature is not None:
         raise UsageError("--task and --feature are about --predictions. Leave them out.")
     smoothing = parse_smoothing(smooth) if smooth else None
-    found = find_run(runs, run)
-    evaluation = pipeline.evaluate(found, pipeline.FeatureStore.open(store), split, device, data, raw, smoothing)
+    found = find_answering(runs, run)
+    opened = pipeline.FeatureStore.open(store)
+    if isinstance(found, Ensemble):
+        if raw or smoothing:
+            raise UsageError(
+                f"--raw and --smooth are about single runs: ensemble {found.name} takes its runs as it was made. Leave them "
+                "out, or make another by `abaw ensemble`, which has --raw."
+            )
+        _finish_ensemble(found, *pipeline.evaluate_ensemble(found, opened, split, device, data), split, as_json)
+        return
+    evaluation = pipeline.evaluate(found, opened, split, device, data, raw, smoothing)
     if as_json:
         print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
     else:
@@ -102,6 +111,23 @@ def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
     console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
 
 
+def _finish_ensemble(
+    made: "Ensemble", found: "Evaluation", results: "Sequence[Results]", split: str, as_json: bool
+) -> None:
+    """Show the scores of an ensemble, what it is made of, and where the rest is."""
+    from abaw import console, tables
+    from abaw.evaluate.ensemble import describe
+
+    if as_json:
+        print_json({**found.as_json(made.task, split, made.name), "members": made.members, "weights": made.weights})
+        return
+    tables.show_evaluation(made.name, made.task, split, found)
+    for sentence in describe(made, results):
+        console.say(sentence)
+    _say_processed(results)
+    console.say(f"Predictions, scores and a picture: {made.folder}/*-{split}.*")
+
+
 @click.command()
 @click.argument("run", required=False)
 @click.option("--fit-on", type=click.Choice(["train", "folds", "val"]), default="train", show_default=True,
@@ -128,77 +154,6 @@ def tune(
         return
     tables.show_tuning(found.name, get_task(found.config.task), tuning)
     console.say(f"{found.folder / 'postprocess.json'}: `abaw eval {found.name}` applies it, unless with --raw.")
-
-
-SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
-                      help="Official sample file, or a list of videos for one file each.")  # fmt: skip
-
-
-@click.command()
-@click.argument("run", required=False)
-@SAMPLE
-@click.option("--out", type=click.Path(path_type=Path),
-              help="File to write, or folder for a list of videos.  [default: predictions.txt, or predictions]")  # fmt: skip
-@STORE
-@RUNS
-@DATA
-@DEVICE
-@click.option(
-    "--allow-missing", is_flag=True, help="Videos that are not in the store get the mean output of the others."
-)
-@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
-def submit(
-    run: str | None,
-    sample: Path,
-    out: Path | None,
-    store: Place,
-    runs: Path,
-    data: Path,
-    device: str,
-    allow_missing: bool,
-    raw: bool,
-) -> None:
-    """Answer every row of an official sample by a run or ensemble (default: the newest run of its task); check the file.
-
-    Features of the test videos come from the store; `abaw extract` puts them there like any others.
-    """
-    from abaw import console, pipeline
-    from abaw.evaluate.ensemble import find_ensemble
-    from abaw.evaluate.formats import Sample, read_sample
-    from abaw.train.runs import find_run
-
-    wanted = read_sample(sample)
-    ensemble = find_ensemble(runs, run) if run is not None else None
-    found = ensemble or find_run(runs, run, wanted.task.name if isinstance(wanted, Sample) and run is None else None)
-    written = pipeline.submit(found, pipeline.FeatureStore.open(store), wanted, out, device, data, allow_missing, raw)
-    heading = "Videos without any feature got the mean output of the others:"
-    console.show_some(heading, written.without_feature)
-    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {found.name}.")
-
-
-@click.command("check-submission")
-@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-@SAMPLE
-@click.option("--task", help="What is predicted.  [default: what the headers say]")
-def check_submission(path: Path, sample: Path, task: str | None) -> None:
-    """Check a submission file, or a folder with a file for each video, against the official sample."""
-    from abaw import console
-    from abaw.evaluate.formats import read_sample
-    from abaw.evaluate.submission_check import check_submission as check
-    from abaw.tasks import get_task
-
-    found = check(path, read_sample(sample), get_task(task) if task else None)
-    if found.first:
-        counts = (f"{kind}: {n:,}" for kind, n in found.counts.items())
-        console.warn(f"Error: {found.first} In all: {', '.join(counts)}.")
-        sys.exit(1)
-    console.say(f"{path}: {_amount(found.n_rows, found.n_videos)}, as wanted.")
-
-
-def _amount(n_rows: int, n_videos: int) -> str:
-    """How much is in a submission file; images without a time axis are of no videos."""
-    rows = f"{n_rows:,} row{'s' * (n_rows != 1)}"
-    return f"{rows}, {n_videos:,} video{'s' * (n_videos != 1)}" if n_videos else rows
 
 
 @click.command()
@@ -260,33 +215,11 @@ def ensemble(
 
     RUN may be a pattern, such as 'va-*'. Takes what `abaw eval` left in the runs; the result lies among them.
     """
-    from abaw import console, tables
-    from abaw.evaluate.ensemble import create_ensemble, runs_per_video, select_runs
+    from abaw.evaluate.ensemble import create_ensemble, parse_weights, select_runs
 
-    given = _parse_weights(weights) if weights else None
+    given = parse_weights(weights) if weights else None
     made, found, results = create_ensemble(runs, select_runs(runs, names), given, split, name, raw)
-    if as_json:
-        print_json({**found.as_json(made.task, split, made.name), "members": made.members, "weights": made.weights})
-        return
-    tables.show_evaluation(made.name, made.task, split, found)
-    shares = runs_per_video([one.predictions for one in results])
-    counts = ", ".join(
-        f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in shares.items()
-    )
-    is_pooled = list(shares) != [len(made.members)]
-    why = " The runs have different videos: each is answered by those that have it." if is_pooled else ""
-    console.say(f"Averaged: {counts}.{why}")
-    members = (f"{member} ({weight:.3g})" for member, weight in zip(made.members, made.weights, strict=True))
-    console.say(f"Members and weights: {', '.join(members)}.")
-    _say_processed(results)
-    console.say(f"Predictions, scores and a picture: {made.folder}/*-{split}.*")
-
-
-def _parse_weights(text: str) -> list[float]:
-    try:
-        return [float(weight) for weight in text.split(",")]
-    except ValueError:
-        raise UsageError(f"--weights wants numbers between commas, such as 1,2,1; found {text!r}.") from None
+    _finish_ensemble(made, found, results, split, as_json)
 
 
 @click.command()

@@ -4,7 +4,8 @@
     extract(ExtractOptions(...))        crops and labels -> store
     train_seeds(configs, store, runs)   store -> runs
     tune(run, store, fit_on)            run and store -> post-processing
-    evaluate(run, store, split)         run and store -> scores, predictions
+    evaluate(run, store, split)         run and store -> scores, predictions; evaluate_ensemble likewise
+    submit(run, store, sample)          run and store -> submission file
 
 They tell of their progress through a `Reporter` and print nothing.
 """
@@ -22,16 +23,8 @@ from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine
 from abaw.devices import pick_device
 from abaw.errors import AbawError, CheckpointError
-from abaw.evaluate.ensemble import Ensemble
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.faces import open_faces
-from abaw.evaluate.formats import Sample, VideoList
-from abaw.evaluate.plots import save_picture
-from abaw.evaluate.postprocess import Postprocess
-from abaw.evaluate.predict import VideoPrediction, predict
-from abaw.evaluate.smoothing import Smoothing
-from abaw.evaluate.submission import Answerer, Submission, check_fits, default_out, write_submission
-from abaw.evaluate.tuning import FitOn, Tuning, fit_run, load_tuning
+from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.backbone import create_backbone
 from abaw.extract.claims import claimed
 from abaw.extract.cluster import ClusterOptions
@@ -45,14 +38,14 @@ from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
 from abaw.train import distributed
-from abaw.train.checkpoint import BEST, save_tensors
+from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, Result, fit
-from abaw.train.model import Model, best_model, build_model
-from abaw.train.prepare import load_split, load_tables, notes_on, start_run
+from abaw.train.model import Model, build_model
+from abaw.train.prepare import begun_run, load_tables, notes_on, start_run
 from abaw.train.probes import fit_probe
-from abaw.train.runs import Run, all_runs, check_free, open_run
+from abaw.train.runs import Run, check_free, open_run
 from abaw.train.statistics import feature_statistics
 from abaw.train.table import Table
 from abaw.video_pipeline import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
@@ -80,7 +73,7 @@ def extract(
         reporter.start("extract", plan.n_frames, "frames")
         if cluster is None:
             stage.run(plan.groups, summary, reporter.advance)
-        else:
+        elif plan.groups:
             run_on_cluster(stage, plan, cluster, summary, reporter)
     reporter.finish()
     return summary
@@ -156,9 +149,13 @@ def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter
     config, task = run.config, get_task(run.config.task)
     assert isinstance(config.head, RidgeConfig | LogisticConfig)
     reporter.start(f"fit {run.name}", 1, "probe")
-    fit_probe(config.head, task, model, table, config.seed)
+    is_new = not (run.folder / BEST).exists()
+    if is_new:
+        fit_probe(config.head, task, model, table, config.seed)
+    else:
+        load_weights(model, run.folder / BEST)
     found = evaluate_head(model, validation, task, config.length, torch.device("cpu")).official.score
-    if distributed.rank() == 0:
+    if is_new and distributed.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
     reporter.advance(1, f"{task.name} {found:.3f}")
     reporter.finish()
@@ -173,130 +170,41 @@ def train_seeds(
     stem: str = "",
     device: str = "auto",
     reporter: Reporter | None = None,
+    resume: bool = False,
 ) -> Iterator[tuple[Run, Result]]:
-    """Train one new run for each config; the tables are loaded once for configs that differ in their seed only.
+    """Train one run for each config; the tables are loaded once for configs that differ in their seed only.
 
     Args:
         name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` follows on the name.
+        resume: go on with the runs that were begun, see `begun_run`; those that are finished stay as they are.
     """
     reporter = reporter or Silent()
     names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
-    # rather now than after hours of the first seeds
-    distributed.from_first(lambda: check_free([runs / named for named in names if named]))
+
+    def check() -> None:
+        if resume:
+            for config, named in zip(configs, names, strict=True):
+                begun_run(config, store, runs, named)
+        else:
+            check_free([runs / named for named in names if named])
+
+    distributed.from_first(check)  # rather now than after hours of the first seeds
     tables = load_tables(configs[0], store)
     for note in notes_on(tables[0]):
         reporter.warn(note)
     for config, named in zip(configs, names, strict=True):
-        run = _new_run(config, store, runs, named, stem)
+        run = _open(config, store, runs, named, stem, resume)
         yield run, train(run, store, tables, device, reporter)
 
 
-def _new_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str) -> Run:
-    return open_run(distributed.from_first(lambda: start_run(config, store, runs, name, stem).folder))
+def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str, resume: bool) -> Run:
+    """The run that was begun, if that is to be resumed, or a new one; the same in all processes."""
 
+    def find_or_make() -> Path:
+        begun = begun_run(config, store, runs, name) if resume else None
+        return (begun or start_run(config, store, runs, name, stem)).folder
 
-def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:
-    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `fit_run`.
-
-    Args:
-        runs: folder with the runs of the folds, which `folds` takes.
-    """
-
-    def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
-        return _evaluate_best(source, store, split, device).predictions
-
-    return fit_run(run, store, fit_on, runs, predict_run)
-
-
-def evaluate(
-    run: Run,
-    store: FeatureStore,
-    split: str = "val",
-    device: str = "auto",
-    data: Path | None = None,
-    raw: bool = False,
-    smoothing: Smoothing | None = None,
-) -> Evaluation:
-    """Score a run's best checkpoint on a split; save scores, predictions (as they are) and a picture in the run.
-
-    Args:
-        data: the data folder, if it is at hand: its faces go into the picture.
-        raw: leave out the post-processing that the run has.
-        smoothing: of all outputs, instead of that post-processing.
-    """
-    task = get_task(run.config.task)
-    chosen = Postprocess.uniform(task, smoothing) if smoothing else None
-    tuning = None if raw or chosen else load_tuning(run)
-    found = _evaluate_best(run, store, split, device)
-    if smoothing and chosen:
-        found = found.with_postprocess(task, chosen, f"{smoothing.kind}:{smoothing.width}")
-    elif tuning:
-        found = found.with_postprocess(task, tuning.postprocess, tuning.origin, tuning.note(found.predictions))
-    found.save(run.folder, split, task)
-    title = f"{run.name} on {split}: {found.official.score:.3f} ({task.measure})"
-    faces = open_faces(data)
-    save_picture(run.folder, split, task, found.predictions, title, faces.read if faces else None)
-    return found
-
-
-def submit(
-    answering: Run | Ensemble,
-    store: FeatureStore,
-    wanted: Sample | VideoList,
-    out: Path | None = None,
-    device: str = "auto",
-    data: Path | None = None,
-    allow_missing: bool = False,
-    raw: bool = False,
-) -> Submission:
-    """Predict every row of an official sample file by a run, or an ensemble; see `write_submission`.
-
-    Args:
-        wanted: what `abaw.evaluate.formats.read_sample` gives.
-        out: by default `predictions.txt`, or the folder `predictions` where the sample is a list of videos.
-        raw: leave out the post-processing that the runs have.
-    """
-    runs = answering.runs() if isinstance(answering, Ensemble) else [answering]
-    weights = answering.weights if isinstance(answering, Ensemble) else None
-    raw = raw or (isinstance(answering, Ensemble) and answering.raw)
-    task = get_task(runs[0].config.task)
-    out = out or default_out(wanted)
-    check_fits(task, wanted, out)
-    answerers = [_answerer(run, store, device, raw) for run in runs]
-    return write_submission(answerers, task, store, wanted, out, data, allow_missing, weights)
-
-
-def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer:
-    """A run's best checkpoint, and what comes after it."""
-    run.check_store(store)
-    config, place = run.config, pick_device(device)
-    tuning = None if raw else load_tuning(run)
-    model = best_model(run, place)
-
-    def predict_table(table: Table) -> dict[str, VideoPrediction]:
-        found = predict(model, table, config.length, place)
-        return tuning.postprocess.apply_to(table.task, found) if tuning else found
-
-    return Answerer(config, predict_table)
-
-
-def _evaluate_best(run: Run, store: FeatureStore, split: str, device: str) -> Evaluation:
-    run.check_store(store)
-    config, task = run.config, get_task(run.config.task)
-    place = pick_device(device)
-    model = best_model(run, place)
-    return evaluate_head(model, load_split(config, store, split), task, config.length, place)
-
-
-def resume_or_start(
-    config: TrainConfig, store: FeatureStore, runs: Path, device: str = "auto", reporter: Reporter | None = None
-) -> Run:
-    """Finish the newest run of exactly this config, or train a new one."""
-    tables = load_tables(config, store)
-    found = [run for run in all_runs(runs) if run.config == config]
-    run = found[-1] if found else start_run(config, store, runs)
-    train(run, store, tables, device, reporter)
-    return run
+    return open_run(distributed.from_first(find_or_make))
 
 
 def demo(
@@ -330,5 +238,5 @@ def demo(
     store = FeatureStore.open(out / "store.zarr")
     for task, head in made.heads.items():
         config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})
-        run = resume_or_start(config, store, out / "runs", device, reporter)
-        yield run, evaluate(run, store, "val", device, data)
+        for run, _ in train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True):
+            yield run, evaluate(run, store, "val", device, data)

@@ -38,6 +38,7 @@ from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.extract.weights import file_sha256
+from abaw.outputs import clear
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import get_task
@@ -250,8 +251,7 @@ def _predict_into(predictor: Predictor, file: Path, options: PredictOptions, rep
         return None
     if folder.exists():
         raise UsageError(f"{folder} exists. Delete it, or name another folder with --out.")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    clear(partial).mkdir()
     try:
         found = predictor.predict(file, partial / "data", reporter)
         _write(predictor, found, file, partial)

@@ -5,27 +5,23 @@ the runs that have it among their own, which on the split `val` are those that d
 """
 
 import fnmatch
+import hashlib
 import json
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.special import log_expit, log_softmax, logsumexp
 
 from abaw import __version__
 from abaw.errors import CheckpointError, UsageError
-from abaw.evaluate.bootstrap import same_labels
+from abaw.evaluate.averaging import combine, runs_per_video
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
-from abaw.evaluate.plots import save_picture
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.results import Results, read_predictions, run_results
+from abaw.evaluate.results import Results, read_current, run_results
+from abaw.evaluate.tuning import load_tuning
 from abaw.tasks import Task, get_task
 from abaw.train.checkpoint import CONFIG, save_json
 from abaw.train.runs import Run, find_run, open_run
@@ -78,85 +74,21 @@ class Ensemble:
         """Name of the folder."""
         return self.folder.name
 
-    @property
-    def command(self) -> str:
-        """The `abaw` command that makes it, up to the name."""
-        weights = f" --weights {','.join(map(repr, self.weights))}" if len(set(self.weights)) > 1 else ""
-        return f"ensemble {' '.join(self.members)}{weights}{' --raw' * self.raw} --run"
-
     def runs(self) -> list[Run]:
-        """The members, in the order of the weights."""
-        return [open_run(self.folder.parent / member) for member in self.members]
+        """The members, in the order of the weights.
 
-
-def combine(
-    task: Task, predictions_by_run: Sequence[Mapping[str, VideoPrediction]], weights: Sequence[float] | None = None
-) -> dict[str, VideoPrediction]:
-    """The weighted mean of what runs answer, of each video over the runs that have it.
-
-    Of valence and arousal it is the mean of the outputs; of classes that of the probabilities, given as their
-    logarithms; of action units that of the probabilities, given as logits. `decide` takes the answers from these.
-    A row is present where it is for all of the runs.
-
-    Args:
-        predictions_by_run: by video, for each run.
-        weights: of the runs, above 0; equal by default. Only their ratios count.
-
-    Raises:
-        UsageError: runs have different labels of a video.
-    """
-    given = np.ones(len(predictions_by_run)) if weights is None else np.array(weights, dtype=np.float64)
-    combined = {}
-    for video in dict.fromkeys(video for predictions in predictions_by_run for video in predictions):
-        chosen = [i for i, predictions in enumerate(predictions_by_run) if video in predictions]
-        found = [predictions_by_run[i][video] for i in chosen]
-        longest = max(found, key=lambda one: len(one.outputs))
-        if not all(same_labels(task, one.labels, longest.labels) for one in found):
-            raise UsageError(
-                f"The runs have different labels of {video}: they come from different stores. Run `abaw eval` for all "
-                "of them on one store."
-            )
-        own = given[chosen] / given[chosen].sum()
-        alike = [_lengthen(one, len(longest.outputs)) for one in found]
-        combined[video] = VideoPrediction(
-            _mean(task, np.stack([one.outputs for one in alike]), own),
-            longest.labels,
-            np.logical_and.reduce([one.present for one in alike]),
-            max(one.fps for one in found),
-        )
-    return combined
-
-
-def _lengthen(found: VideoPrediction, n_rows: int) -> VideoPrediction:
-    """More rows at the end, answered as the last one: as rows without a feature are."""
-    missing = n_rows - len(found.outputs)
-    if not missing:
+        Raises:
+            UsageError: one is not there any more.
+            CheckpointError: one is of another task.
+        """
+        found = [open_run(self.folder.parent / member) for member in self.members]
+        for run in found:
+            if run.config.task != self.task.name:
+                raise CheckpointError(
+                    f"{self.folder / ENSEMBLE} is of task {self.task.name}, its run {run.name} of {run.config.task}. "
+                    "Make it again with `abaw ensemble`."
+                )
         return found
-    outputs = np.pad(found.outputs, ((0, missing), (0, 0)), mode="edge")
-    return replace(found, outputs=outputs, present=np.pad(found.present, (0, missing)))
-
-
-def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(rows, outputs) of (runs, rows, outputs) and (runs,) weights that add up to 1."""
-    scale = weights[:, None, None]
-    means = []
-    for part, given, _ in task.each():
-        values = outputs[..., given].astype(np.float64)
-        if part.kind == "regression":
-            mean = (scale * values).sum(axis=0)
-        elif part.kind == "classes":
-            mean = logsumexp(log_softmax(values, axis=2), axis=0, b=scale)
-        else:  # by logarithms of both probabilities, so that sure answers stay finite
-            yes, no = (logsumexp(log_expit(sign * values), axis=0, b=scale) for sign in (1, -1))
-            mean = yes - no
-        means.append(mean)
-    return np.concatenate(means, axis=1).astype(np.float32)
-
-
-def runs_per_video(predictions_by_run: Sequence[Mapping[str, VideoPrediction]]) -> dict[int, int]:
-    """How many videos are answered by how many runs, most runs first."""
-    n_runs = Counter(video for predictions in predictions_by_run for video in predictions)
-    return dict(sorted(Counter(n_runs.values()).items(), reverse=True))
 
 
 def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
@@ -213,11 +145,12 @@ def create_ensemble(
         UsageError: the runs are of several tasks or have not been evaluated; weights or name do not fit.
     """
     shares = _shares(members, weights)
+    made_from = digest_of(members, shares, raw)
     if len(tasks := {run.config.task for run in members}) > 1:
         raise UsageError(f"The runs are of tasks {', '.join(sorted(tasks))}. An ensemble is of one task.")
     results = [run_results(run, split, raw) for run in members]
     task = results[0].task
-    found = evaluate_predictions(task, combine(task, [one.predictions for one in results], shares))
+    found = combine_results(results, shares)
     content = Members(
         abaw=__version__,
         created=datetime.now(UTC).isoformat(),
@@ -227,10 +160,45 @@ def create_ensemble(
         raw=raw,
     )
     ensemble = _make_folder(runs, name, content)
-    found.save(ensemble.folder, split, task)
-    title = f"{ensemble.name} on {split}: {found.official.score:.3f} ({task.measure})"
-    save_picture(ensemble.folder, split, task, found.predictions, title)
+    found.save(ensemble.folder, split, task, made_from)
     return ensemble, found, results
+
+
+def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Evaluation:
+    """Scores of the weighted mean of what runs of one task predict; see `combine`."""
+    task = results[0].task
+    return evaluate_predictions(task, combine(task, [one.predictions for one in results], weights))
+
+
+def digest_of(runs: Sequence[Run], weights: Sequence[float], raw: bool) -> str:
+    """The sha256 of all that an ensemble's predictions follow from: weights, checkpoints, and post-processing unless `raw`."""
+    found = []
+    for run, weight in zip(runs, weights, strict=True):
+        tuning = None if raw else load_tuning(run)
+        found.append([weight, run.digest(), tuning.postprocess.model_dump_json() if tuning else ""])
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+def describe(ensemble: Ensemble, results: Sequence[Results]) -> list[str]:
+    """Sentences on how many runs answer how many videos, and on the weights of the runs."""
+    shares = runs_per_video([one.predictions for one in results])
+    counts = (f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in shares.items())
+    is_pooled = list(shares) != [len(results)]
+    why = " The runs have different videos: each is answered by those that have it." if is_pooled else ""
+    members = (f"{member} ({weight:.3g})" for member, weight in zip(ensemble.members, ensemble.weights, strict=True))
+    return [f"Averaged: {', '.join(counts)}.{why}", f"Members and weights: {', '.join(members)}."]
+
+
+def parse_weights(text: str) -> list[float]:
+    """Numbers between commas.
+
+    Raises:
+        UsageError: they are something else.
+    """
+    try:
+        return [float(weight) for weight in text.split(",")]
+    except ValueError:
+        raise UsageError(f"--weights wants numbers between commas, such as 1,2,1; found {text!r}.") from None
 
 
 def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[float]:
@@ -291,10 +259,17 @@ def find_ensemble(runs: Path, name: str) -> Ensemble | None:
     return open_ensemble(folder) if folder is not None else None
 
 
+def find_answering(runs: Path, name: str | None, task: str | None = None) -> Run | Ensemble:
+    """The run or ensemble called `name`, or else the newest run (of a task); see `find_run`."""
+    ensemble = find_ensemble(runs, name) if name is not None else None
+    return ensemble or find_run(runs, name, task)
+
+
 def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Results:
     """Saved predictions of the run or ensemble called `name` (under `runs`, or a path); see `run_results`."""
     ensemble = find_ensemble(runs, name)
     if ensemble is not None:
-        found = read_predictions(ensemble.folder, split, ensemble.task, ensemble.command)
+        made_from = digest_of(ensemble.runs(), ensemble.weights, ensemble.raw)
+        found = read_current(ensemble.folder, split, ensemble.task, made_from)
         return Results(ensemble.name, ensemble.folder, ensemble.task, found)
     return run_results(find_run(runs, name), split, raw)

@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from abaw.evaluate.faces import Faces
 from abaw.evaluate.metrics import Score, score
+from abaw.evaluate.plots import save_picture
 from abaw.evaluate.postprocess import Postprocess
 from abaw.evaluate.predict import VideoPrediction, predict, save_predictions
 from abaw.tasks import Task
@@ -83,10 +85,17 @@ class Evaluation:
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
 
-    def save(self, folder: Path, split: str, task: Task) -> None:
-        """Write `predictions-<split>.h5` and `scores-<split>.json`."""
-        save_predictions(folder / f"predictions-{split}.h5", self.predictions, task.outputs)
+    def save(self, folder: Path, split: str, task: Task, made_from: str, faces: Faces | None = None) -> None:
+        """Write `predictions-<split>.h5`, `scores-<split>.json` and a picture into the folder of a run or ensemble.
+
+        Args:
+            made_from: see `save_predictions`.
+            faces: go into the picture.
+        """
+        save_predictions(folder / f"predictions-{split}.h5", self.predictions, task.outputs, made_from)
         save_json(folder / f"scores-{split}.json", self.as_json(task, split, folder.name))
+        title = f"{folder.name} on {split}: {self.official.score:.3f} ({task.measure})"
+        save_picture(folder, split, task, self.predictions, title, faces.read if faces else None)
 
 
 def evaluate_head(head: nn.Module, table: Table, task: Task, window: int, device: torch.device) -> Evaluation:

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from abaw.outputs import new_partial
 from abaw.train import distributed
 from abaw.train.table import Table
 from abaw.train.windows import WindowSampler, batches
@@ -106,11 +107,18 @@ def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArra
     return np.stack(columns, axis=1).astype(np.float32)
 
 
-def save_predictions(path: Path, predictions: Mapping[str, VideoPrediction], output_names: tuple[str, ...]) -> None:
-    """Write predictions as HDF5: `/<video>/outputs`, `labels`, `present`; attributes `fps` and `outputs` (names)."""
-    partial = path.with_name(path.name + ".partial")
+def save_predictions(
+    path: Path, predictions: Mapping[str, VideoPrediction], output_names: tuple[str, ...], made_from: str = ""
+) -> None:
+    """Write predictions as HDF5: `/<video>/outputs`, `labels`, `present`; attributes `fps`, `outputs` (names), `made_from`.
+
+    Args:
+        made_from: digest of the checkpoints that predicted; empty if nobody can tell.
+    """
+    partial = new_partial(path)
     with h5py.File(partial, "w") as file:
         file.attrs["outputs"] = list(output_names)
+        file.attrs["made_from"] = made_from
         for video, found in predictions.items():
             group = file.create_group(video)
             group.attrs["fps"] = found.fps
@@ -120,11 +128,37 @@ def save_predictions(path: Path, predictions: Mapping[str, VideoPrediction], out
 
 
 def load_predictions(path: Path) -> dict[str, VideoPrediction]:
-    """Read what `save_predictions` wrote."""
+    """Read what `save_predictions` wrote. Links are not followed, and values are not taken from other files.
+
+    Raises:
+        Exception: the file is damaged, or of something else; HDF5 raises many types.
+    """
     with h5py.File(path, "r") as file:
         return {
             video: VideoPrediction(
-                group["outputs"][...], group["labels"][...], group["present"][...], float(group.attrs["fps"])
+                _values(file, f"{video}/outputs", np.dtype(np.float32)),
+                _values(file, f"{video}/labels", np.dtype(np.float32)),
+                _values(file, f"{video}/present", np.dtype(np.bool_)),
+                float(file[video].attrs["fps"]),
             )
-            for video, group in file.items()
+            for video in file
         }
+
+
+def _values(file: h5py.File, name: str, dtype: np.dtype) -> NDArray:
+    video, _, own = name.rpartition("/")
+    for group, member in ((file, video), (file[video], own)):
+        if not isinstance(group.get(member, getlink=True), h5py.HardLink):
+            raise ValueError(f"{member} is missing or a link")
+    found = file[name]
+    if found.is_virtual or found.external or found.dtype != dtype:
+        raise ValueError(f"{name} holds no {dtype.name} values of its own")
+    if found.size * dtype.itemsize > Path(file.filename).stat().st_size:  # nothing in it is compressed
+        raise ValueError(f"{name} claims more values than the file has")
+    return np.asarray(found[...])
+
+
+def read_made_from(path: Path) -> str:
+    """The digest that `save_predictions` wrote; empty in files of versions that wrote none."""
+    with h5py.File(path, "r") as file:
+        return str(file.attrs.get("made_from", ""))

@@ -1,11 +1,12 @@
 """What `abaw eval` left in a run's folder: predictions of a split, with the run's post-processing applied."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from abaw.errors import CheckpointError, UsageError
-from abaw.evaluate.predict import VideoPrediction, load_predictions
+from abaw.evaluate.predict import VideoPrediction, load_predictions, read_made_from
 from abaw.evaluate.tuning import load_tuning
 from abaw.tasks import Task, get_task
 from abaw.train.runs import Run
@@ -39,11 +40,16 @@ def run_results(run: Run, split: str, raw: bool = False) -> Results:
         raw: leave out the post-processing that `abaw tune` fitted.
 
     Raises:
-        UsageError: there are none; says which command makes them.
+        UsageError: there are none, or they are of another checkpoint; says which command makes them.
         CheckpointError: the file is damaged.
     """
     task = get_task(run.config.task)
-    predictions = read_predictions(run.folder, split, task)
+    return results_of(run, read_current(run.folder, split, task, run.digest()), raw)
+
+
+def results_of(run: Run, predictions: Mapping[str, VideoPrediction], raw: bool = False) -> Results:
+    """Predictions of a run with its post-processing, unless `raw`."""
+    task = get_task(run.config.task)
     tuning = None if raw else load_tuning(run)
     if tuning is None:
         return Results(run.name, run.folder, task, predictions)
@@ -51,20 +57,30 @@ def run_results(run: Run, split: str, raw: bool = False) -> Results:
     return Results(run.name, run.folder, task, processed, tuning.origin, tuning.note(predictions))
 
 
-def read_predictions(folder: Path, split: str, task: Task, command: str = "eval") -> dict[str, VideoPrediction]:
-    """Predictions of a split in a folder; errors as those of `run_results`.
+def read_current(folder: Path, split: str, task: Task, made_from: str) -> dict[str, VideoPrediction]:
+    """Predictions of a split in a folder, if they are of the checkpoints that are there now; errors as `run_results`.
 
     Args:
-        command: of `abaw`, that makes them.
+        made_from: digest of these checkpoints.
     """
-    path = folder / f"predictions-{split}.h5"
-    remedy = f"Make it with `abaw {command} {folder.name} --split {split}`."
+    found = read_predictions(folder, split, task)
+    path, remedy = _place(folder, split)
+    with _damage_named(path, remedy):
+        written = read_made_from(path)
+    if not written:
+        raise UsageError(f"{folder.name} has a {path.name} that does not say of which checkpoint it is. {remedy}")
+    if written != made_from:
+        raise UsageError(f"{folder.name} has changed since its {path.name} was made. {remedy}")
+    return found
+
+
+def read_predictions(folder: Path, split: str, task: Task) -> dict[str, VideoPrediction]:
+    """Predictions of a split in a folder, whatever they are of; errors as those of `run_results`."""
+    path, remedy = _place(folder, split)
     if not path.is_file():
         raise UsageError(f"{folder.name} has no {path.name}. {remedy}")
-    try:
+    with _damage_named(path, remedy):
         found = load_predictions(path)
-    except (OSError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}). {remedy}") from error
     for video, one in found.items():
         shapes = (one.outputs.shape, one.labels.shape, one.present.shape)
         n_rows = len(one.outputs)
@@ -73,3 +89,16 @@ def read_predictions(folder: Path, split: str, task: Task, command: str = "eval"
     if not found:
         raise CheckpointError(f"{path} has no videos. {remedy}")
     return found
+
+
+def _place(folder: Path, split: str) -> tuple[Path, str]:
+    """The file of predictions, and how to make it."""
+    return folder / f"predictions-{split}.h5", f"Make it with `abaw eval {folder.name} --split {split}`."
+
+
+@contextmanager
+def _damage_named(path: Path, remedy: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # HDF5 raises many types, and finds damage only where it reads
+        raise CheckpointError(f"{path} is damaged ({str(error)[:200]}). {remedy}") from error

@@ -1,6 +1,5 @@
 """Writes submission files: exactly the rows of an official sample in its order, each of them answered."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -27,6 +26,7 @@ from abaw.evaluate.formats import (
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission_check import check_submission
+from abaw.outputs import new_partial
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import Task
 from abaw.train.config import TrainConfig
@@ -118,8 +118,8 @@ def write_submission(
         }
     found = combine(task, predicted, weights) if len(predicted) > 1 else predicted[0]
     answers = {video: decide(task, found[video].outputs) for video in n_rows}
-    partial = out.with_name(out.name + ".partial")
     try:
+        partial = new_partial(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(wanted, VideoList):
             _write_folder(partial, task, answers)
@@ -235,7 +235,6 @@ def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str
 
 
 def _write_folder(path: Path, task: Task, answers: Mapping[str, NDArray]) -> None:
-    shutil.rmtree(path, ignore_errors=True)
     path.mkdir(parents=True)
     for video, rows in answers.items():
         with (path / f"{video}.txt").open("w", encoding="utf-8", newline="\n") as file:

@@ -40,7 +40,8 @@ def make_predictions(task_name: str, noise: float, seed: int, n_videos: int = 30
 def add_run(runs: Path, name: str, task: str, predictions: dict[str, VideoPrediction]) -> None:
     config = make_config({"task": task, "features": ("f",)})
     run = create_run(runs, config, {"f": {"fingerprint": "c" * 64, "shape": [2]}}, name)
-    save_predictions(run.folder / "predictions-val.h5", predictions, TASKS[task].outputs)
+    (run.folder / "best.safetensors").write_bytes(b"weights of " + name.encode())
+    save_predictions(run.folder / "predictions-val.h5", predictions, TASKS[task].outputs, run.digest())
 
 
 @pytest.fixture

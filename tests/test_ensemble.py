@@ -11,7 +11,8 @@ from scipy.special import expit, softmax
 
 from abaw.cli import main
 from abaw.errors import CheckpointError, UsageError
-from abaw.evaluate.ensemble import combine, find_results, open_ensemble, runs_per_video, select_runs
+from abaw.evaluate.averaging import combine, runs_per_video
+from abaw.evaluate.ensemble import find_results, open_ensemble, select_runs
 from abaw.evaluate.metrics import decide, score
 from abaw.evaluate.predict import VideoPrediction, load_predictions
 from abaw.tasks import TASKS
@@ -203,7 +204,9 @@ def test_ensemble_can_be_opened_and_its_members_found(run_cli, runs: Path) -> No
     assert results.predictions.keys() == wanted.keys()
     for name, one in results.predictions.items():
         np.testing.assert_array_equal(one.outputs, wanted[name].outputs)
-    with pytest.raises(UsageError, match=r"abaw ensemble va-one va-two --weights 0\.25,0\.75 --run both --split train"):
+    with pytest.raises(
+        UsageError, match=r"both has no predictions-train\.h5\. Make it with `abaw eval both --split train`"
+    ):
         find_results(runs, "both", "train")
 
 
@@ -288,6 +291,61 @@ def test_damaged_predictions_are_named(run_cli, runs: Path) -> None:
     refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
     shutil.copy(runs / "au-one" / "predictions-val.h5", path)
     refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "not of task va", "abaw eval va-two")
+
+
+def test_ensemble_is_evaluated_from_the_store(run_cli, runs: Path, tiny_store: Path) -> None:
+    """To the same scores and files as by `abaw ensemble`, whatever predictions the runs have, and on any split."""
+    places = ("--store", tiny_store, "--runs", runs, "--data", runs / "none", "--device", "cpu")
+    words = ("ensemble", "va-one", "va-two", "--weights", "1,3", "--run", "both", "--runs", runs)
+    made = run_cli(*words)
+    wanted = {path.name: path.read_bytes() for path in (runs / "both").iterdir()}
+    for name in wanted.keys() - {"ensemble.json"}:
+        (runs / "both" / name).unlink()
+    for name in ("va-one", "va-two"):
+        (runs / name / "predictions-val.h5").unlink()
+    result = run_cli("eval", "both", *places)
+    assert (result.exit_code, result.output) == (0, made.output)
+    assert {path.name: path.read_bytes() for path in (runs / "both").iterdir()} == wanted
+    assert not (runs / "va-one" / "predictions-val.h5").exists()
+    found = json.loads(run_cli("eval", runs / "both", *places, "--split", "train", "--json").stdout)
+    for name in ("va-one", "va-two"):
+        assert run_cli("eval", name, *places, "--split", "train").exit_code == 0
+    assert found == json.loads(run_cli(*words, "--split", "train", "--json").stdout)
+    assert (found["run"], found["split"], found["members"]) == ("both", "train", ["va-one", "va-two"])
+
+
+def test_ensemble_of_folds_is_evaluated_by_pooling(run_cli, runs: Path, tiny_store: Path) -> None:
+    made = run_cli("ensemble", "fold-*", "--run", "pooled", "--runs", runs)
+    result = run_cli(
+        "eval", "pooled", "--store", tiny_store, "--runs", runs, "--data", runs / "none", "--device", "cpu"
+    )
+    assert (result.exit_code, result.output) == (0, made.output)
+    assert "over 1 run. The runs have different videos" in result.stdout
+
+
+def test_ensemble_is_evaluated_with_the_post_processing_that_it_was_made_with(
+    run_cli, runs: Path, tiny_store: Path
+) -> None:
+    places = ("--store", tiny_store, "--runs", runs, "--device", "cpu")
+    assert run_cli("tune", "va-one", "--fit-on", "val", *places).exit_code == 0
+    for name, raw in (("applied", ()), ("plain", ("--raw",))):
+        made = run_cli("ensemble", "va-one", "va-two", "--run", name, "--runs", runs, *raw)
+        result = run_cli("eval", name, *places, "--data", runs / "none")
+        assert (result.exit_code, result.output) == (0, made.output)
+        assert ("va-one is post-processed (fitted on val" in result.output) == (name == "applied")
+    for option in (("--raw",), ("--smooth", "box:5")):
+        result = run_cli("eval", "applied", *option, *places)
+        refused(result, 2, "ensemble applied takes its runs as it was made", "abaw ensemble")
+
+
+def test_member_of_another_task_is_refused(run_cli, runs: Path, tiny_store: Path) -> None:
+    run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
+    shutil.rmtree(runs / "va-two")
+    shutil.copytree(runs / "au-one", runs / "va-two")
+    for command in (("eval", "both", "--store", tiny_store), ("report", "both")):
+        refused(run_cli(*command, "--runs", runs), 1, "is of task va, its run va-two of au", "abaw ensemble")
+    shutil.rmtree(runs / "va-two")
+    refused(run_cli("eval", "both", "--store", tiny_store, "--runs", runs), 2, f"No run at {runs / 'va-two'}")
 
 
 def test_an_ensemble_is_submitted_by_all_of_its_members(run_cli, runs: Path, tiny_store: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import abaw
 ROOT = Path(__file__).resolve().parent.parent
 OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "recipes"}  # no part of the package
 MAX_LINES = 340
-COMMANDS = ("cli", "cli_data", "cli_scores", "cli_video")
+COMMANDS = ("cli", "cli_data", "cli_scores", "cli_submit", "cli_video")
 JOINING = ("pipeline", "video_pipeline", "video_features")  # the only ones that know both stages
 
 

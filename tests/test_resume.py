@@ -8,14 +8,17 @@ import time
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from abaw import pipeline
-from abaw.errors import AbawError
+from abaw.cli import main
+from abaw.errors import AbawError, UsageError
 from abaw.reporting import Silent
 from abaw.train import loop
 from abaw.train.config import make_config
+from abaw.train.prepare import begun_run
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -148,25 +151,13 @@ def test_stopped_process_is_resumed_to_the_same_result(
 ):
     common = ["--task", "va", "--store", linear_store.path, "--runs", str(tmp_path), "--device", "cpu"]
     settings = [part for setting in (*lab.settings, *LONG) for part in ("--set", setting)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "abaw", "train", "--feature", "f", *common, *settings],
-        env={**process_env, "OMP_NUM_THREADS": "1"},
-        text=True,
-        preexec_fn=hear_interrupts,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+    process = begin(["train", "--feature", "f", *common, *settings], process_env)
     folder = tmp_path / "va-f-transformer-1"
-    until = time.monotonic() + 100
-    while n_lines(folder) < 3:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(stop)
-    output = process.communicate(timeout=100)[0]
+    output = stop_in(process, folder, stop)
     assert process.returncode == exit_code, output
     if stop == signal.SIGINT:
         assert "Interrupted. What was finished is kept" in output
+        assert "(`abaw train` with --resume)" in output
         assert "Traceback" not in output
     assert n_lines(folder) < 150
     result = run_cli("train", "--resume", *common)
@@ -174,9 +165,130 @@ def test_stopped_process_is_resumed_to_the_same_result(
     lab.assert_same(folder, long_run)
 
 
+def begin(arguments, process_env):
+    return subprocess.Popen(
+        [sys.executable, "-m", "abaw", *arguments],
+        env={**process_env, "OMP_NUM_THREADS": "1"},
+        text=True,
+        preexec_fn=hear_interrupts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def stop_in(process, folder, stop):
+    """Stop a process in the midst of a run, after three epochs; its output."""
+    until = time.monotonic() + 100
+    while n_lines(folder) < 3:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.send_signal(stop)
+    return process.communicate(timeout=100)[0]
+
+
 def n_lines(folder):
     file = folder / "metrics.jsonl"
     return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+# several seeds
+
+
+SEEDS_EPOCHS = 60
+
+
+@pytest.fixture(scope="module")
+def three_seeds(lab, linear_store):
+    """The command that trains three seeds into a folder of runs."""
+    settings = [
+        part for setting in (*lab.settings, f"epochs={SEEDS_EPOCHS}", "patience=1000") for part in ("--set", setting)
+    ]
+    common = [
+        "--task",
+        "va",
+        "--feature",
+        "f",
+        "--seeds",
+        "3",
+        "--store",
+        linear_store.path,
+        "--device",
+        "cpu",
+        *settings,
+    ]
+    return lambda runs, *more: ["train", *common, "--runs", str(runs), *more]
+
+
+@pytest.fixture(scope="module")
+def whole_seeds(three_seeds, tmp_path_factory):
+    """The folder of three runs that nothing interrupted, and the last line of the output."""
+    runs = tmp_path_factory.mktemp("seeds")
+    result = CliRunner().invoke(main, three_seeds(runs, "--run", "some"), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    summary = result.stdout.splitlines()[-1]
+    assert summary.startswith("3 seeds: va score ")
+    return runs, summary
+
+
+@pytest.mark.parametrize(
+    ("stop", "name", "stem"),
+    [(signal.SIGKILL, ("--run", "some"), "some-seed{}"), (signal.SIGINT, (), "va-f-transformer-{}")],
+)
+def test_stopped_seeds_go_on_to_the_same_result(
+    lab, tmp_path, three_seeds, whole_seeds, run_cli, process_env, stop, name, stem
+):
+    """The first seed is kept, the second one resumed and the third one trained; and once more, all are kept."""
+    runs, summary = whole_seeds
+    first, second, third = (tmp_path / stem.format(number + (not name)) for number in range(3))
+    stop_in(process := begin(three_seeds(tmp_path, *name), process_env), second, stop)
+    assert process.returncode != 0
+    assert n_lines(first) == SEEDS_EPOCHS and 3 <= n_lines(second) < SEEDS_EPOCHS and not third.exists()
+    kept = (first / "last.safetensors").stat().st_mtime_ns
+    for _ in range(2):
+        result = run_cli(*three_seeds(tmp_path, *name, "--resume"))
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines()[-1] == summary
+        assert sorted(tmp_path.iterdir()) == [first, second, third]
+        for number, folder in enumerate((first, second, third)):
+            lab.assert_same(folder, runs / f"some-seed{number}")
+    assert (first / "last.safetensors").stat().st_mtime_ns == kept
+
+
+def test_seeds_are_resumed_with_the_same_options_only(lab, tmp_path, three_seeds, whole_seeds, run_cli):
+    shutil.copytree(whole_seeds[0] / "some-seed1", tmp_path / "some-seed1")
+    named = ("--run", "some", "--resume")
+    result = run_cli(*three_seeds(tmp_path, *named, "--set", "lr=0.02", "--loss", "ccc-bins"))
+    lab.refused(result, 2, f"Run {tmp_path / 'some-seed1'} was begun with other options: loss, lr.", "another --run")
+    other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
+    result = run_cli(*three_seeds(tmp_path, *named, "--store", other.path))
+    lab.refused(result, 1, "some-seed1", "Use the store it was trained on")
+    result = run_cli(*three_seeds(tmp_path, "--run", "some"))
+    lab.refused(result, 2, "some-seed1 exists. Go on with it by --resume")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["other.zarr", "some-seed1"]
+
+
+def test_runs_of_other_features_are_not_taken_for_seeds(lab, linear_store, tmp_path):
+    """Unnamed runs are known by their config; the same on features of other weights is another run."""
+    begun = lab.start(linear_store, tmp_path)
+    other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
+    assert begun_run(lab.config(), other, tmp_path) is None
+    assert begun_run(lab.config("va", "lr=0.02"), linear_store, tmp_path) is None
+    assert begun_run(lab.config(), linear_store, tmp_path) == begun
+
+
+def test_run_that_was_stopped_before_its_config_was_written_starts_anew(lab, linear_store, tmp_path, whole_run):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json.partial").write_text('{"abaw"')
+    [(run, result)] = pipeline.train_seeds([lab.config()], linear_store, tmp_path, "mine", device="cpu", resume=True)
+    assert result.n_epochs == 5
+    lab.assert_same(run.folder, whole_run)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("keep")
+    with pytest.raises(UsageError, match="full exists"):
+        list(pipeline.train_seeds([lab.config()], linear_store, tmp_path, "full", device="cpu", resume=True))
+    assert (tmp_path / "full" / "notes.txt").read_text() == "keep"
 
 
 # the command
@@ -208,31 +320,30 @@ def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, w
     "option",
     [
         *(("--set", "epochs=9"), ("--head", "linear"), ("--loss", "ccc"), ("--feature", "f")),
-        *(("--fold", "1/2"), ("--seeds", "2"), ("--recipe", "v-naw")),
+        *(("--fold", "1/2"), ("--recipe", "v-naw")),
     ],
     ids=" ".join,
 )
 def test_resume_takes_no_options_of_its_own(lab, linear_store, whole_run, run_cli, option):
     result = run_cli("train", "--resume", *option, "--store", linear_store.path, "--runs", whole_run.parent)
-    lab.refused(result, 2, "--resume goes on with the run's own options", "Leave out")
+    lab.refused(result, 2, "--resume goes on with the run's own options", "Leave out", "only with --seeds")
 
 
-def test_probe_is_fitted_again_to_the_same_run(lab, linear_store, tmp_path, run_cli):
+def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     """A probe has no epochs to go on with; its folder serves `eval` and `--resume` all the same."""
     places = ("--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
     assert run_cli("train", "--task", "va", "--feature", "f", "--head", "ridge", *places).exit_code == 0
     folder = tmp_path / "va-f-ridge-1"
-    first = lab.tensors(folder / "best.safetensors")
+    _, metadata = lab.tensors(folder / "best.safetensors")
+    written = (folder / "best.safetensors").stat().st_mtime_ns
     result = run_cli("train", "--resume", *places)
     assert result.exit_code == 0
     assert "at epoch 1 of 1. Next: abaw eval va-f-ridge-1" in result.output
-    again = lab.tensors(folder / "best.safetensors")
-    assert again[1] == first[1]
-    assert all(torch.equal(again[0][key], first[0][key]) for key in first[0])
+    assert (folder / "best.safetensors").stat().st_mtime_ns == written
     scored = run_cli("eval", "--data", tmp_path / "none", *places)
     assert scored.exit_code == 0 and "va-f-ridge-1" in scored.output
     found = pipeline.evaluate(open_run(folder), linear_store, "val", "cpu").official.score
-    assert float(first[1]["score"]) == pytest.approx(found, rel=1e-9)
+    assert float(metadata["score"]) == pytest.approx(found, rel=1e-9)
 
 
 # damaged checkpoints

@@ -1,6 +1,7 @@
 """What comes before training: which features and options, which videos, and a folder for the run."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 from abaw.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
+from abaw.train.checkpoint import CONFIG
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.losses import create_loss
-from abaw.train.model import Model
+from abaw.train.model import check_size
 from abaw.train.recipes import Recipe
-from abaw.train.runs import Run, create_run
+from abaw.train.runs import Run, all_runs, create_run, open_run
 from abaw.train.table import Table, load_table, select_labels
 from abaw.train.windows import class_counts
 
@@ -83,18 +85,51 @@ def _all_features(config: TrainConfig) -> tuple[str, ...]:
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
     """Build head and loss once, so that what does not fit is said before anything is loaded or written."""
     task = get_task(config.task)
-    Model(config, task, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
+    check_size(config, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
     nothing = np.zeros((0, len(task.columns)), dtype=np.float32)
     create_loss(config.loss, task, nothing, nothing.astype(np.bool_))
 
 
 def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None, stem: str = "") -> Run:
     """Make the folder of a new run on the store's features; see `create_run`."""
+    return create_run(runs, config, _describe_features(config, store), name, stem)
+
+
+def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:
+    """The run of a name, or without one the newest run of exactly this config and these features, to go on with.
+
+    Raises:
+        UsageError: the run of this name has other options.
+        StoreError: it was trained on other features than those of the store.
+    """
+    if name is None:
+        made = _describe_features(config, store)
+        found = [run for run in all_runs(runs) if run.config == config and run.features == made]
+        return found[-1] if found else None
+    folder = runs / name
+    if not (folder / CONFIG).is_file():
+        with suppress(OSError):  # something else is in the folder: it is refused when the run is made
+            (folder / f"{CONFIG}.partial").unlink(missing_ok=True)  # of a run that was stopped just here
+            folder.rmdir()
+        return None
+    run = open_run(folder)
+    if run.config != config:
+        given, kept = config.model_dump(), run.config.model_dump()
+        other = ", ".join(key for key in given if given[key] != kept[key])
+        raise UsageError(
+            f"Run {folder} was begun with other options: {other}. Give those that are in its {CONFIG}, or choose another --run."
+        )
+    run.check_store(store, training=True)
+    return run
+
+
+def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, dict[str, Any]]:
+    """Fingerprint and shape of the features that a config takes."""
     made = {}
     for feature in _all_features(config):
         attrs = store.feature_attrs(feature)
         made[feature] = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
-    return create_run(runs, config, made, name, stem)
+    return made
 
 
 def load_split(config: TrainConfig, store: FeatureStore, split: str) -> Table:

@@ -1,5 +1,6 @@
 """Run folders: one per training, named after its task, features and head."""
 
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from abaw import __version__
 from abaw.errors import CheckpointError, StoreError, UsageError
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import CONFIG, save_json
+from abaw.train.checkpoint import BEST, CONFIG, save_json
 from abaw.train.config import TrainConfig, make_config
 
 
@@ -39,6 +40,14 @@ class Run:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one frame of each feature that evaluation takes."""
         return {name: tuple(self.features[name]["shape"]) for name in self.config.features}
+
+    def digest(self) -> str:
+        """The sha256 of its best checkpoint, which tells whether predictions are of it; empty if there is none."""
+        try:
+            with (self.folder / BEST).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            return ""
 
     def check_store(self, store: FeatureStore, training: bool = False) -> None:
         """Raise a StoreError if the store's features were made otherwise than those the run was trained on.
