@@ -16,7 +16,7 @@ from benchmarks.measure import say
 
 NAMES = (
     *("startup", "demo_render", "synth", "store_io", "importing", "training", "memory", "scoring", "submission"),
-    *("extraction", "backbones", "audio", "faces", "predict", "demo"),
+    *("extraction", "cluster", "backbones", "audio", "faces", "predict", "demo"),
 )
 
 
