@@ -1,21 +1,26 @@
 """Clusters of dask for extraction: one that runs already, or one that is started from a file."""
 
+import logging
+import shutil
+import signal
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
-CONNECT_S = 30.0
+CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
 
 
 class LocalCluster(BaseModel):
@@ -38,13 +43,14 @@ class LocalCluster(BaseModel):
 
 
 class SlurmCluster(BaseModel):
-    """Jobs of slurm, one worker each; started through dask-jobqueue.
+    """Jobs of slurm with one worker each; started through dask-jobqueue, and replaced when they end.
 
     Attributes:
-        jobs: how many.
+        jobs: how many. A worker drives one GPU: for more GPUs ask for more jobs.
         queue, account, walltime, cores, memory: of each job, as slurm takes them.
-        gpus: of each job, as `--gres=gpu:N`.
-        prologue: lines of the shell before the worker starts, such as `module load` or a container's command.
+        gpus: of each job, 0 or 1.
+        logs: folder that gets a file for each job, abaw-worker-<number>.log; made if it is not there.
+        prologue: lines of the shell before the worker starts, such as `module load`.
         directives: further `#SBATCH` options.
         stall_s: as for a local cluster.
     """
@@ -58,7 +64,8 @@ class SlurmCluster(BaseModel):
     walltime: str = "04:00:00"
     cores: int = Field(8, ge=1)
     memory: str = "32GB"
-    gpus: int = Field(1, ge=0)
+    gpus: int = Field(1, ge=0, le=1)
+    logs: Path = Path("slurm-logs")
     prologue: tuple[str, ...] = ()
     directives: tuple[str, ...] = ()
     stall_s: float = Field(STALL_S, gt=0)
@@ -105,12 +112,14 @@ class Cluster:
         n_workers: how many workers it will have; 0 where nobody knows.
         stall_s: a worker that has work and reports nothing for so long is started anew.
         patience_s: how long it may be without any worker.
+        trouble: says why no further worker will come; empty while one may.
     """
 
     client: Client
     n_workers: int = 0
     stall_s: float = STALL_S
     patience_s: float = PATIENCE_S
+    trouble: Callable[[], str] = str
 
 
 @contextmanager
@@ -118,7 +127,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     """The cluster that the options name, started if it is to be, for as long as the block runs.
 
     Raises:
-        UsageError: no scheduler answers, the file is wrong, or a package is missing.
+        UsageError: no scheduler answers, the file is wrong, a package is missing, or slurm refuses.
     """
     if options.file is None:
         with _reach(options.address) as client:
@@ -129,7 +138,8 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
         if isinstance(found, LocalCluster):
             yield Cluster(client, found.workers, found.stall_s)
         else:
-            yield Cluster(client, found.jobs, found.stall_s, inf)  # jobs may wait in the queue for days
+            # jobs may wait in the queue for days
+            yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)
 
 
 def _reach(address: str) -> Client:
@@ -142,33 +152,70 @@ def _reach(address: str) -> Client:
 def _start(options: LocalCluster | SlurmCluster) -> Any:
     if isinstance(options, LocalCluster):
         workers = {number: _local_worker(options, number) for number in range(options.workers)}
-        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
-        return SpecCluster(workers, scheduler, silence_logs="error")
+        # processes of one machine are not taken away: work that has cost two of them is to blame
+        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "allowed_failures": 1}}
+        return SpecCluster(workers, scheduler, silence_logs="critical")
+    return _start_slurm(options)
+
+
+def _start_slurm(options: SlurmCluster) -> Any:
+    if shutil.which("sbatch") is None:
+        raise UsageError("A slurm cluster needs the command sbatch, and there is none here. Call abaw where slurm is.")
     try:
-        from dask_jobqueue import SLURMCluster
+        from abaw.extract.slurm import SlurmWorkers
     except ImportError as error:
         raise UsageError("A slurm cluster needs a package that is not there: pip install 'abaw[slurm]'.") from error
-    cluster = SLURMCluster(
+    try:
+        options.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"The folder of the jobs' logs cannot be made ({error}). Choose another one.") from error
+    directives = [
+        f"--output={options.logs}/%x-%j.log",
+        *(["--gres=gpu:1"] if options.gpus else []),
+        *options.directives,
+    ]
+    threads = [f"export {name}={options.cores}" for name in THREADS]
+    return SlurmWorkers(
+        options.jobs,
+        options.logs,
+        job_name="abaw-worker",
         queue=options.queue,
         account=options.account,
         walltime=options.walltime,
-        cores=options.cores,
-        processes=1,
-        memory=options.memory,
-        job_script_prologue=list(options.prologue),
-        job_extra_directives=[*([f"--gres=gpu:{options.gpus}"] if options.gpus else []), *options.directives],
+        job_cpu=options.cores,
+        job_mem=options.memory,
         # one task at a time: a network fills a GPU, and the cores decode for it
-        worker_extra_args=["--nthreads", "1", *(["--resources", "GPU=1"] if options.gpus else [])],
+        cores=1,
+        processes=1,
+        memory=0,  # dask pauses workers long before their memory is full; slurm keeps its limit itself
+        job_extra_directives=directives,
+        job_script_prologue=[*threads, *options.prologue],
+        worker_extra_args=["--resources", "GPU=1"] if options.gpus else [],
     )
-    cluster.scale(jobs=options.jobs)
-    return cluster
 
 
 def _local_worker(options: LocalCluster, number: int) -> dict[str, Any]:
-    environment = {"OMP_NUM_THREADS": str(options.threads)}
+    environment = dict.fromkeys(THREADS, str(options.threads))
     resources = {}
     if options.gpus:
         environment["CUDA_VISIBLE_DEVICES"] = str(options.gpus[number % len(options.gpus)])
         resources = {"GPU": 1}
-    settings = {"nthreads": 1, "env": environment, "resources": resources, "memory_limit": 0}
-    return {"cls": Nanny, "options": settings}
+    settings = {
+        "nthreads": 1,
+        "env": environment,
+        "resources": resources,
+        "memory_limit": 0,
+        "preload": ["abaw.extract.worker"],  # a worker comes when it can begin, and does not hang while it imports
+        "silence_logs": logging.CRITICAL,  # what matters of dask's logs, the driver says in a sentence
+    }
+    return {"cls": LocalNanny, "options": settings}
+
+
+class LocalNanny(Nanny):
+    """Starts a worker that does not hear Ctrl-C: the driver does, and ends it."""
+
+    async def instantiate(self) -> Status:
+        """Start the worker; processes inherit what their thread is deaf to."""
+        resource_tracker.ensure_running()  # would turn it back, were it started with the worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        return await super().instantiate()
