@@ -7,13 +7,14 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
 
 from abaw.errors import StoreError
 from abaw.extract.plan import parse_part
+from abaw.extract.stage import room_for
 from abaw.store import FeatureStore
 
 BEAT_S = 20.0
@@ -25,7 +26,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
     """Claim features of a store (or a part of their videos) for as long as the block runs.
 
     Raises:
-        StoreError: another driver that is alive has claimed some of them.
+        StoreError: another driver that is alive has claimed some of them, or the store must not be written.
     """
     name = f"claim-{uuid.uuid4().hex}.json"
     own = {
@@ -36,7 +37,8 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
         "began": psutil.Process().create_time(),
         "claimed": time.time(),
     }
-    store.notes.write(name, json.dumps({**own, "beat": time.time()}))
+    with room_for(store.path):
+        store.notes.write(name, json.dumps({**own, "beat": time.time()}))
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(store, name, own, stop), daemon=True)
     try:
@@ -47,7 +49,8 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
         stop.set()
         if beating.ident is not None:
             beating.join()
-        store.notes.drop(name)
+        with suppress(OSError):  # the store may be gone by now, or not be written any more; this process ends anyway
+            store.notes.drop(name)
 
 
 def _beat(store: FeatureStore, name: str, own: dict[str, Any], stop: threading.Event) -> None:
@@ -61,7 +64,7 @@ def _beat(store: FeatureStore, name: str, own: dict[str, Any], stop: threading.E
 def _check_others(store: FeatureStore, name: str, own: dict[str, Any]) -> None:
     """The earlier of two claims stands; those of dead drivers are taken away."""
     for other_name, text in store.notes.read().items():
-        if other_name == name or not other_name.startswith("claim-"):
+        if other_name == name or not (other_name.startswith("claim-") and other_name.endswith(".json")):
             continue
         try:
             other = json.loads(text)
@@ -69,7 +72,7 @@ def _check_others(store: FeatureStore, name: str, own: dict[str, Any]) -> None:
             shared = [feature for feature in other["features"] if feature in own["features"]]
             collides = bool(shared) and _overlap(other["part"], own["part"])
             is_earlier = (other["claimed"], other_name) < (own["claimed"], name)
-        except (ValueError, KeyError, TypeError):
+        except Exception:  # whatever it is
             is_dead, collides = True, False  # no claim of ours
         if is_dead:
             store.notes.drop(other_name)
@@ -85,8 +88,10 @@ def _is_alive(claim: dict[str, Any]) -> bool:
     if claim["host"] != socket.gethostname():
         return time.time() - float(claim["beat"]) < DEAD_S
     try:
-        # another process may have the number of a dead one by now
-        return abs(psutil.Process(int(claim["process"])).create_time() - float(claim["began"])) < 1
+        process = psutil.Process(int(claim["process"]))
+        # another process may have the number of a dead one by now, and a dead one that nobody asked after is a zombie
+        is_same = abs(process.create_time() - float(claim["began"])) < 1
+        return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 

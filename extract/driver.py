@@ -10,13 +10,12 @@ import uuid
 from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from abaw.errors import UsageError
 from abaw.extract.cluster import Cluster, ClusterOptions, connected
+from abaw.extract.follower import Follower
 from abaw.extract.plan import Plan, split_evenly
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
@@ -28,7 +27,9 @@ FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
 RESTART_S = 30.0
-TRIES = 3  # of an order that raised, or that hung
+TRIES = 2  # of a video alone, on different workers if it can be
+GONE = ("closing", "closed")  # states of a client that gave its scheduler up
+LOST = "the connection to the scheduler was lost; run the same command again to go on"
 
 
 def run_on_cluster(stage: Stage, plan: Plan, options: ClusterOptions, summary: Summary, reporter: Reporter) -> None:
@@ -52,50 +53,12 @@ def make_orders(plan: Plan, n_workers: int) -> list[Order]:
     return orders
 
 
-@dataclass
-class Follower:
-    """What the workers have reported: frames of the latest try of each order, and of each worker."""
-
-    reporter: Reporter
-    n_frames: int = 0
-    n_shown: int = 0
-    orders: dict[str, int] = field(default_factory=dict)
-    workers: dict[str, tuple[int, float, float]] = field(default_factory=dict)
-    at_work: dict[str, str] = field(default_factory=dict)
-
-    def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take one report of a worker: its address, the order, frames of the order, frames since the last report."""
-        _, said = event
-        now = time.monotonic()
-        self.n_frames += said["frames"] - self.orders.get(said["order"], 0)
-        self.orders[said["order"]] = said["frames"]
-        frames, first, _ = self.workers.get(said["worker"], (0, now, now))
-        self.workers[said["worker"]] = frames + said["new"], first, now
-        self.at_work[said["worker"]] = said["order"]
-        # an order that began anew counts from 0: the bar waits for it
-        if self.n_frames > self.n_shown:
-            self.reporter.advance(self.n_frames - self.n_shown, self.rates())
-            self.n_shown = self.n_frames
-
-    def forget(self, order: str) -> None:
-        """The frames of an order will be counted under others."""
-        self.n_frames -= self.orders.pop(order, 0)
-
-    def rates(self) -> str:
-        """Frames a second of each worker since its first report."""
-        each = [f"{frames / max(last - first, 1.0):.0f}" for frames, first, last in list(self.workers.values())]
-        return f"{len(each)} workers: {' '.join(each[:8])}{' ...' if len(each) > 8 else ''} frames/s"
-
-    def heard_s(self, worker: str) -> float:
-        """When a worker said something last, on the clock of `time.monotonic`; 0 if it never did."""
-        return self.workers[worker][2] if worker in self.workers else 0.0
-
-
 class Driver:
     """Deals orders out to the workers of a cluster, and follows them."""
 
     def __init__(self, stage: Stage, cluster: Cluster, summary: Summary, reporter: Reporter) -> None:
-        self._options, self._cluster, self._summary, self._reporter = stage.options, cluster, summary, reporter
+        self._options = stage.options.absolute()  # a worker may have another working directory
+        self._cluster, self._summary, self._reporter = cluster, summary, reporter
         self._client: Client = cluster.client
         self._topic = f"abaw-extract-{uuid.uuid4().hex}"  # tasks of a driver that died may still be talking
         self._follower = Follower(reporter)
@@ -112,8 +75,7 @@ class Driver:
         """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
         self._client.subscribe_topic(self._topic, self._follower.hear)
         try:
-            self._look()
-            self._waiting.extend(make_orders(plan, max(len(self._workers), self._cluster.n_workers)))
+            self._waiting.extend(make_orders(plan, self._wait_for_workers()))
             while (self._waiting or self._running) and not self._summary.stopped:
                 self._submit()
                 self._collect()
@@ -122,6 +84,10 @@ class Driver:
                     self._look_after_orders()
         except KeyboardInterrupt:
             self._summary.stopped = "interrupted; run the same command again to go on"
+        except Exception:
+            if self._client.status not in GONE:
+                raise
+            self._summary.stopped = LOST
         finally:
             if self._client.status == "running":
                 self._client.cancel(list(self._running))
@@ -129,21 +95,34 @@ class Driver:
 
     # workers
 
+    def _wait_for_workers(self) -> int:
+        """How many workers there will be, or are there; waits for the first where nobody knows."""
+        self._look()
+        while not (self._workers or self._cluster.n_workers or self._summary.stopped):
+            time.sleep(LOOK_S / 4)
+            self._look()
+        return max(1, len(self._workers), self._cluster.n_workers)
+
     def _look(self) -> None:
         """See which workers there are; stop where the scheduler is gone, or no worker came for long."""
         now = self._looked = time.monotonic()
-        try:
-            found = self._client.scheduler_info(n_workers=-1)["workers"]
-        except (OSError, ValueError):
-            found = {}
-        if self._client.status in ("closing", "closed"):
-            self._summary.stopped = "the connection to the scheduler was lost; run the same command again to go on"
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
+        if self._client.status in GONE:
+            self._summary.stopped = LOST
             return
-        self._workers = {address: "GPU" in worker["resources"] for address, worker in found.items()}
-        if self._workers:
+        for address in self._workers.keys() - found.keys():
+            self._follower.leave(address)
+        self._workers = {address: bool(worker["resources"].get("GPU")) for address, worker in found.items()}
+        if self._fit():
             self._deserted_since = now
+        elif trouble := self._cluster.trouble():
+            self._summary.stopped = f"{trouble}; see to it, and run the same command again"
         elif now - self._deserted_since > self._cluster.patience_s:
-            self._summary.stopped = f"no worker was there for {self._cluster.patience_s:.0f} s; see to the cluster, and run the same command again"
+            self._check_any_fit()
+            self._summary.stopped = (
+                f"no worker was there for {self._cluster.patience_s:.0f} s (one that cannot import abaw leaves at once); "
+                "see to the cluster, and run the same command again"
+            )
         else:
             self._reporter.advance(0, "waiting for a worker")
 
@@ -154,7 +133,10 @@ class Driver:
 
     def _look_after_orders(self) -> None:
         """Take back orders that no worker can take any more, and those of workers that hang."""
-        keys_of = {address: keys for address, keys in self._client.processing().items() if keys}
+        try:
+            keys_of = {address: keys for address, keys in self._client.processing().items() if keys}
+        except OSError:  # the scheduler is away: `_look` waits for it
+            return
         taken = {key for keys in keys_of.values() for key in keys}
         for future, fit in list(self._bound.items()):
             if future.status == "pending" and future.key not in taken and not self._workers.keys() & fit:
@@ -176,14 +158,18 @@ class Driver:
             blamed = {future: order for future, order in held.items() if order.name == at_work} or held
             for future, order in blamed.items():
                 self._withdraw(future)
-                self._try_again(order, f"its worker hung: it said nothing for {self._cluster.stall_s:.0f} s")
+                self._try_again(order, address, f"its worker hung: it said nothing for {self._cluster.stall_s:.0f} s")
             self._busy_since.pop(address)
         if hanging:
-            scheduler = self._client.scheduler
-            assert scheduler is not None
+            self._restart(hanging)
+
+    def _restart(self, workers: list[str]) -> None:
+        scheduler = self._client.scheduler
+        assert scheduler is not None
+        with suppress(OSError):
             self._client.sync(  # `Client.restart_workers` refuses workers without a nanny, the scheduler lets them go
                 scheduler.restart_workers,
-                workers=hanging,
+                workers=workers,
                 timeout=RESTART_S,
                 wait_for_workers=False,
                 on_error="return",
@@ -196,6 +182,7 @@ class Driver:
         fit = self._fit()
         while self._waiting and len(self._running) < ORDERS_AHEAD * len(fit):
             order = self._waiting.popleft()
+            chosen = [address for address in fit if address not in order.failed_on] or fit
             future = self._client.submit(
                 extract_videos,
                 self._options,
@@ -203,10 +190,10 @@ class Driver:
                 self._topic,
                 key=f"abaw-extract-{uuid.uuid4().hex}",
                 resources={"GPU": 1} if self._workers[fit[0]] else None,
-                workers=fit if self._unfit else None,
+                workers=chosen if self._unfit or chosen != fit else None,
             )
             self._running[future] = order
-            self._bound[future] = fit
+            self._bound[future] = chosen
 
     def _collect(self) -> None:
         """Wait for a moment, and take down what has ended."""
@@ -229,28 +216,44 @@ class Driver:
         if future.status == "finished":
             result = future.result()
             if result.unfit:
+                if result.worker not in self._unfit:
+                    self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")
                 self._unfit[result.worker] = result.unfit
                 self._waiting.appendleft(order)
-                self._check_any_fit()
+                if len(self._unfit) >= self._cluster.n_workers:
+                    self._check_any_fit()
+            elif result.error:
+                self._try_again(order, result.worker, result.error)
             else:
                 self._summary.add(result.summary)
         elif future.status == "error":
             error = future.exception()
             if isinstance(error, KilledWorker):
-                self._give_up(order, "each worker that had it died, perhaps for want of memory; see the workers' logs")
+                self._after_deaths(order, error.last_worker.address)
             else:
-                self._try_again(order, f"{type(error).__name__}: {error}")
-        else:  # cancelled or lost with the scheduler; `_look` stops if it does not come back
+                self._try_again(order, "", f"{type(error).__name__}: {error}")
+        else:  # lost with the connection to the scheduler; `_look` stops if that does not come back
+            self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
 
     def _check_any_fit(self) -> None:
-        if all(address in self._unfit for address in self._workers):
-            address, why = next(iter(self._unfit.items()))
-            raise UsageError(f"No worker of the cluster can do this; {address} says: {why}")
+        """Raise where each worker that is there has said that it cannot do this."""
+        unfit = [address for address in self._workers if address in self._unfit]
+        if unfit and len(unfit) == len(self._workers):
+            raise UsageError(f"No worker of the cluster can do this; {unfit[0]} says: {self._unfit[unfit[0]]}")
 
-    def _try_again(self, order: Order, why: str) -> None:
-        order = order.after_failure()
-        if order.n_failures < TRIES:
+    def _after_deaths(self, order: Order, worker: str) -> None:
+        """Several workers died that had an order; it may have been another one that killed them."""
+        why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
+        if self._follower.at_work.get(worker) == order.name:
+            self._give_up(order, why)
+        else:
+            self._try_again(order, worker, why)
+
+    def _try_again(self, order: Order, worker: str, why: str) -> None:
+        """Let other workers try an order that failed on one; its videos alone where it has several."""
+        order = order.after_failure(worker)
+        if len(order.videos) == 1 and len(order.failed_on) < TRIES:
             self._waiting.append(order)
         else:
             self._give_up(order, why)

@@ -1,6 +1,6 @@
 """What to extract: the options of a run, and the networks and features that they ask for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +9,7 @@ from abaw.errors import UsageError
 from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
 from abaw.extract.sink import Feature
 from abaw.extract.vision.views import HFLIP, parse_view
-from abaw.places import Place
+from abaw.places import Place, is_url
 
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
@@ -44,6 +44,15 @@ class ExtractOptions:
     fps: float | None = None
     untrained: bool = False
     part: str = ""
+
+    def absolute(self) -> "ExtractOptions":
+        """The same, with paths that do not depend on the working directory."""
+        store = self.store if is_url(self.store) else Path(self.store).absolute()
+        parts = [text.partition(":") for text in self.backbones]
+        backbones = tuple(
+            f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, _, weights in parts
+        )
+        return replace(self, data=Path(self.data).absolute(), store=store, backbones=backbones)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class Summary:
         self.n_frames += other.n_frames
         self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
         self.without_sound += other.without_sound
-        self.stopped = other.stopped
+        self.stopped = self.stopped or other.stopped
 
 
 class Sink:

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
-from distributed import get_worker
+from distributed import Status, get_worker
 
 from abaw.errors import AbawError
 from abaw.extract.request import ExtractOptions
@@ -24,17 +24,17 @@ class Order:
         name: unique among the orders of a driver.
         pending: the features that the videos lack.
         videos: their names.
-        n_failures: how often it was tried in vain.
+        failed_on: workers that tried it in vain.
     """
 
     name: str
     pending: tuple[str, ...]
     videos: tuple[str, ...]
-    n_failures: int = 0
+    failed_on: tuple[str, ...] = ()
 
-    def after_failure(self) -> "Order":
+    def after_failure(self, worker: str) -> "Order":
         """The same, tried once more in vain."""
-        return replace(self, n_failures=self.n_failures + 1)
+        return replace(self, failed_on=(*self.failed_on, worker))
 
     def split(self) -> list["Order"]:
         """An order for each of the videos."""
@@ -49,17 +49,55 @@ class Result:
         worker: address of the worker.
         summary: what was done.
         unfit: why this worker cannot do such work at all, as one that does not see the data; empty if it can.
+        error: what went wrong with the order as a whole; empty if nothing did.
     """
 
     worker: str
     summary: Summary = field(default_factory=Summary)
     unfit: str = ""
+    error: str = ""
 
 
-@lru_cache(maxsize=1)
-def opened_stage(options: ExtractOptions) -> Stage:
-    """The stage of this process, opened once for all orders."""
+class Withdrawn(Exception):
+    """The driver does not want the order any more: it died, was interrupted, or gave it to another worker."""
+
+
+@lru_cache(maxsize=2)
+def opened_stage(options: ExtractOptions, topic: str) -> Stage:
+    """The stage of this process, opened once for all orders of a driver.
+
+    Another driver with the same options has it opened again: the data, the weights or the store may have changed.
+    """
     return Stage.open(options)
+
+
+class Teller:
+    """Tells the driver how far an order is, and notices that it is not wanted any more."""
+
+    def __init__(self, order: str, topic: str) -> None:
+        self._worker, self._order, self._topic = get_worker(), order, topic
+        self._key = self._worker.get_current_task()
+        self._n_frames = self._n_said = 0
+        self._said = 0.0
+
+    def advance(self, n: int) -> None:
+        """Some more frames are through.
+
+        Raises:
+            Withdrawn: nobody waits for the order.
+        """
+        self._n_frames += n
+        task = self._worker.state.tasks.get(self._key)
+        if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
+            raise Withdrawn
+        if time.monotonic() - self._said > EVENT_S:
+            self.say()
+
+    def say(self) -> None:
+        """Say it now."""
+        report = {"worker": self._worker.address, "order": self._order, "frames": self._n_frames}
+        self._worker.log_event(self._topic, {**report, "new": self._n_frames - self._n_said})
+        self._n_said, self._said = self._n_frames, time.monotonic()
 
 
 def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
@@ -68,31 +106,29 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
     Args:
         topic: where the driver listens.
     """
-    worker = get_worker()
-    address = worker.address
-    n_frames, n_said, said = 0, 0, 0.0
-
-    def tell(n: int) -> None:
-        nonlocal n_frames
-        n_frames += n
-        if time.monotonic() - said > EVENT_S:
-            say()
-
-    def say() -> None:
-        nonlocal n_said, said
-        report = {"worker": address, "order": order.name, "frames": n_frames, "new": n_frames - n_said}
-        n_said, said = n_frames, time.monotonic()
-        worker.log_event(topic, report)
-
+    address = get_worker().address
     with _AT_WORK:
-        say()
+        teller = Teller(order.name, topic)
+        teller.advance(0)
         try:
-            stage = opened_stage(options)
-        except AbawError as error:
-            return Result(address, unfit=str(error))
+            stage = opened_stage(options, topic)
+        except Exception as error:  # as of CUDA, or of a disk: others may be better off
+            return Result(address, unfit=_sentence(error))
+        lost = set(order.videos).difference(video.name for video in stage.dataset.videos)
+        if lost:
+            return Result(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
         summary = Summary()
-        stage.run({order.pending: order.videos}, summary, tell)
-        say()
+        try:
+            stage.run({order.pending: order.videos}, summary, teller.advance)
+        except Withdrawn:
+            raise
+        except Exception as error:
+            return Result(address, error=_sentence(error))
+        teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []
     return Result(address, summary)
+
+
+def _sentence(error: Exception) -> str:
+    return str(error) if isinstance(error, AbawError) else f"{type(error).__name__}: {error}"

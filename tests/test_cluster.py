@@ -4,7 +4,6 @@ import os
 import re
 import signal
 
-import numpy as np
 import pytest
 from distributed import Client
 
@@ -13,8 +12,8 @@ from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, read_clus
 from abaw.extract.driver import make_orders
 from abaw.extract.plan import Plan
 from abaw.pipeline import ExtractOptions, extract
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
+from abaw.tests.processes import Watcher, assert_equal_stores
 
 
 @pytest.fixture(scope="module")
@@ -26,36 +25,14 @@ def scheduler(process_env):
             yield cluster.scheduler_address
 
 
-def assert_equal_stores(found, wanted):
-    found, wanted = FeatureStore.open(found), FeatureStore.open(wanted)
-    assert found.features() == wanted.features() and found.tasks() == wanted.tasks()
-    for feature in wanted.features():
-        assert list(found.videos(feature)) == list(wanted.videos(feature)) and found.incomplete(feature) == []
-        for video in wanted.videos(feature):
-            one, other = found.read(feature, video), wanted.read(feature, video)
-            assert np.array_equal(one.values, other.values) and np.array_equal(one.present, other.present)
-
-
-class Watcher(Silent):
-    """Counts frames, and calls `first` when the first of them are through."""
-
-    def __init__(self, first=lambda: None):
-        self.first, self.n_frames, self.notes = first, 0, []
-
-    def advance(self, n=1, note=""):
-        self.n_frames, was = self.n_frames + n, self.n_frames
-        self.notes.append(note)
-        if was == 0:
-            self.first()
-
-
 def test_a_cluster_gives_what_one_process_gives(tiny_demo, tiny_store, scheduler, tmp_path):
     store, watcher = tmp_path / "store.zarr", Watcher()
     options = ExtractOptions(tiny_demo, store, ("hog",), device="cpu")
     summary = extract(options, watcher, ClusterOptions(scheduler))
     assert summary.ok and len(summary.done) == 7 and not summary.skipped
     assert_equal_stores(store, tiny_store)
-    assert watcher.n_frames == summary.n_frames
+    watcher.assert_whole()
+    assert watcher.total == summary.n_frames
     assert re.fullmatch(r"\d workers: [\d ]+ frames/s", watcher.notes[-1])
     again = extract(options, Watcher(), ClusterOptions(scheduler))
     assert len(again.skipped) == 7 and not again.done and again.ok
@@ -71,10 +48,10 @@ def test_a_killed_worker_loses_only_what_it_had_not_finished(tiny_demo, tiny_sto
             busy = [worker for worker, keys in client.processing().items() if keys] or list(processes)
             os.kill(processes[busy[0]], signal.SIGKILL)
 
-    summary = extract(
-        ExtractOptions(tiny_demo, store, ("hog",), device="cpu"), Watcher(kill_one), ClusterOptions(scheduler)
-    )
+    watcher = Watcher(kill_one)
+    summary = extract(ExtractOptions(tiny_demo, store, ("hog",), device="cpu"), watcher, ClusterOptions(scheduler))
     assert summary.ok, summary
+    watcher.assert_whole()
     assert_equal_stores(store, tiny_store)
 
 

@@ -1,0 +1,170 @@
+"""What tests of faults share: programs in the background, a watched progress, and the comparison of two stores."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from abaw.places import Place
+from abaw.reporting import Silent
+from abaw.store import FeatureStore
+
+DEADLINE_S = 180.0  # for whatever takes ten seconds on an idle machine
+
+
+def until(is_so: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> None:
+    """Wait until something is so.
+
+    Raises:
+        AssertionError: it is not in time.
+    """
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end, f"after {seconds:.0f} s still not: {what}"
+        time.sleep(0.02)
+
+
+def assert_equal_stores(found: Place, wanted: Place) -> None:
+    """Two stores have the same features, videos and arrays, and nothing half written."""
+    one, other = FeatureStore.open(found), FeatureStore.open(wanted)
+    assert one.features() == other.features() and one.tasks() == other.tasks()
+    for feature in other.features():
+        assert list(one.videos(feature)) == list(other.videos(feature)) and one.incomplete(feature) == []
+        for video in other.videos(feature):
+            mine, theirs = one.read(feature, video), other.read(feature, video)
+            assert np.array_equal(mine.values, theirs.values) and np.array_equal(mine.present, theirs.present)
+
+
+def n_finished(store: Path, feature: str = "hog") -> int:
+    """How many videos of a feature are complete, also while the store is being made."""
+    return sum(1 for _ in store.glob(f"features/{feature}/*/zarr.json"))
+
+
+class Watcher(Silent):
+    """A reporter that keeps what it hears, and calls `first` when the first frames are through."""
+
+    def __init__(self, first: Callable[[], object] = lambda: None) -> None:
+        self.first = first
+        self.total = self.n_frames = 0
+        self.steps: list[int] = []
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        """Keep the total."""
+        self.total = total
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        """Count."""
+        self.n_frames, was = self.n_frames + n, self.n_frames
+        self.steps.append(n)
+        self.notes.append(note)
+        if was == 0 and n:
+            self.first()
+
+    def warn(self, sentence: str) -> None:
+        """Keep it."""
+        self.warnings.append(sentence)
+
+    def assert_whole(self) -> None:
+        """The bar reached its end, and never went back."""
+        assert self.n_frames == self.total > 0 and min(self.steps) >= 0
+
+
+class Started:
+    """A program in a session of its own; it and all that it has started are killed when the block ends."""
+
+    def __init__(self, command: list[object], environment: Mapping[str, str], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._command, self._environment, self._folder = [str(part) for part in command], environment, folder
+        self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
+
+    @classmethod
+    def abaw(cls, *args: object, environment: Mapping[str, str], folder: Path) -> "Started":
+        """`abaw ARGS`, called in a folder."""
+        return cls([sys.executable, "-m", "abaw", *args], environment, folder)
+
+    @classmethod
+    def dask(cls, *args: object, environment: Mapping[str, str], folder: Path) -> "Started":
+        """`dask ARGS`, called in a folder."""
+        return cls([sys.executable, "-m", "dask", *args], environment, folder)
+
+    def __enter__(self) -> "Started":
+        with self._log.open("w") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=dict(self._environment),
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # Ctrl-C counts, also where the tests themselves run in the background and never hear of it
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+            )
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.kill()
+        for process in self.others():
+            process.kill()
+        psutil.wait_procs(self.others(), timeout=DEADLINE_S)
+
+    @property
+    def output(self) -> str:
+        """What it has printed."""
+        return self._log.read_text()
+
+    @property
+    def pid(self) -> int:
+        """Number of its process."""
+        return self._process.pid
+
+    def others(self) -> list[psutil.Process]:
+        """The processes that it has started, and they, as far as they live; also after its own end."""
+        return [process for process in psutil.process_iter() if process.pid != self.pid and self._is_ours(process)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The workers of a driver."""
+        return [process for process in self.others() if "spawn_main" in " ".join(_command_of(process))]
+
+    def kill(self) -> None:
+        """`kill -9` of its own process."""
+        self._process.kill()
+        self._process.wait()
+
+    def interrupt(self) -> None:
+        """Ctrl-C: every process of the session hears it."""
+        os.killpg(self.pid, signal.SIGINT)
+
+    def end(self, seconds: float = DEADLINE_S) -> int:
+        """Wait for its end; the exit code."""
+        return self._process.wait(seconds)
+
+    def until(self, is_so: Callable[[], Any], what: str) -> None:
+        """Wait until something is so, while the program runs."""
+
+        def is_so_or_over() -> bool:
+            assert self._process.poll() is None, f"it ended before this was so: {what}\n{self.output}"
+            return bool(is_so())
+
+        until(is_so_or_over, what)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            return os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE
+        except (ProcessLookupError, psutil.NoSuchProcess):
+            return False
+
+
+def _command_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -1,0 +1,278 @@
+"""Faults of extraction on clusters: whatever dies or hangs, the rest is done, and the same command again completes it."""
+
+import os
+import re
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from distributed import Client, Scheduler, SpecCluster
+
+from abaw.errors import UsageError
+from abaw.extract.cluster import Cluster, ClusterOptions
+from abaw.extract.driver import Driver
+from abaw.extract.sink import Summary
+from abaw.extract.stage import Stage
+from abaw.extract.worker import opened_stage
+from abaw.pipeline import ExtractOptions, extract
+from abaw.tests.processes import DEADLINE_S, Started, Watcher, assert_equal_stores, n_finished, until
+
+SETTINGS = ("--backbone", "hog", "--device", "cpu", "--batch-size", "8")
+N_VIDEOS = 20
+# Put into the Python of each process: whoever opens the image dies of it, and leaves a letter.
+SITE = """
+import os, sys
+
+def die(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(os.environ["DEADLY"]):
+        os.write(os.open(os.environ["LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), b"x")
+        os._exit(1)
+
+sys.addaudithook(die)
+"""
+
+
+@pytest.fixture
+def start(process_env, tmp_path):
+    """Starts `abaw extract` on a cluster of its own, `start(data, store, workers=2, stall_s=600, **environment)`."""
+
+    def start(data, store, workers=2, stall_s=600, **environment):
+        file = tmp_path / "cluster.toml"
+        file.write_text(f'[cluster]\nkind = "local"\nworkers = {workers}\nstall_s = {stall_s}\n')
+        paths = ("--data", data, "--store", store, "--cluster", file)
+        folder = tmp_path / "driver"
+        return Started.abaw("extract", *SETTINGS, *paths, environment=process_env | environment, folder=folder)
+
+    return start
+
+
+@pytest.fixture
+def own_data(slow_data, tmp_path):
+    """A copy of the slow data that may be changed."""
+    return shutil.copytree(slow_data, tmp_path / "data", copy_function=os.link)
+
+
+def complete(data, store, wanted, run_cli):
+    """Run again in one process: afterwards the store is whole, and equal to that of an undisturbed run."""
+    found = run_cli("extract", *SETTINGS, "--data", data, "--store", store)
+    assert found.exit_code == 0, found.output
+    assert_equal_stores(store, wanted)
+    verified = run_cli("store", "verify", store)
+    assert verified.exit_code == 0, verified.output
+
+
+# a cluster of its own
+
+
+def test_an_interrupted_and_a_killed_driver_take_their_workers_along(slow_data, slow_store, start, run_cli, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.interrupt()
+        assert driver.end() == 1
+        assert "Stopped early: interrupted; run the same command again to go on." in driver.output
+        assert "Traceback" not in driver.output
+        until(lambda: not driver.others(), "all processes have ended", 20)
+    n_first = n_finished(store)
+    with start(slow_data, store) as driver:
+        driver.until(lambda: n_finished(store) > n_first, "another video is finished")
+        driver.kill()
+        until(lambda: not driver.others(), "all processes have ended", 20)
+    assert 0 < n_first < n_finished(store) < N_VIDEOS
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_half_of_the_workers_are_killed(slow_data, slow_store, start, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, workers=4) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        for worker in driver.workers()[:2]:
+            worker.kill()
+        assert n_finished(store) < N_VIDEOS
+        assert driver.end() == 0, driver.output
+        assert f"done {N_VIDEOS}, skipped 0, failed 0" in driver.output and "Traceback" not in driver.output
+        assert not driver.others()
+    assert_equal_stores(store, slow_store)
+
+
+def test_a_worker_that_is_stopped_and_a_video_that_hangs(own_data, slow_store, start, run_cli, tmp_path):
+    store, crop = tmp_path / "store.zarr", own_data / "cropped_aligned" / "video-05" / "00002.jpg"
+    image = crop.rename(tmp_path / "image.jpg")
+    os.mkfifo(crop)  # whoever opens it waits for ever
+    with start(own_data, store, stall_s=8) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.workers()[0].suspend()
+        assert driver.end() == 1
+        assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
+        assert "video-05: its worker hung: it said nothing for 8 s" in driver.output
+        assert "Traceback" not in driver.output
+        assert not driver.others()
+    crop.unlink()
+    image.rename(crop)
+    complete(own_data, store, slow_store, run_cli)
+
+
+def test_a_video_that_kills_its_workers(slow_data, slow_store, start, run_cli, process_env, tmp_path):
+    store, letters = tmp_path / "store.zarr", tmp_path / "letters"
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
+    deadly = {"PYTHONPATH": python, "DEADLY": "video-00/00005.jpg", "LETTERS": str(letters)}
+    with start(slow_data, store, **deadly) as driver:
+        assert driver.end() == 1
+        assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
+        assert "video-00: each worker that had it died, perhaps for want of memory" in driver.output
+        assert "Traceback" not in driver.output
+    assert letters.stat().st_size <= 6, "two together with another video, two alone, and no more than two by chance"
+    complete(slow_data, store, slow_store, run_cli)
+
+
+# a cluster that somebody else has started
+
+
+def part_of_cluster(file, part, *options, folder, environment):
+    """Starts `dask scheduler` or `dask worker` in a folder."""
+    port = ("--port", 0) if part == "scheduler" else ()
+    call = (part, "--scheduler-file", file, *port, "--dashboard-address", ":0", *options)
+    return Started.dask(*call, environment=environment, folder=folder)
+
+
+def address_of(file, n_workers):
+    """Address of a scheduler that has so many workers."""
+    until(file.exists, "the scheduler is there")
+    with Client(scheduler_file=str(file)) as client:
+        client.wait_for_workers(n_workers, timeout=DEADLINE_S)
+        return client.scheduler.address
+
+
+@pytest.fixture(scope="module")
+def address(process_env, slow_data, tmp_path_factory):
+    """A scheduler with two workers; one of them finds the slow data under `HERE`."""
+    place = tmp_path_factory.mktemp("cluster")
+    file = place / "scheduler.json"
+    (place / "sees").mkdir()
+    (place / "sees" / "data").symlink_to(slow_data)
+    with ExitStack() as stack:
+        for part, folder in (("scheduler", "scheduler"), ("worker", "sees"), ("worker", "blind")):
+            stack.enter_context(part_of_cluster(file, part, folder=place / folder, environment=process_env))
+        yield address_of(file, 2)
+
+
+HERE = Path("/proc/self/cwd/data")  # another folder for each process
+
+
+@pytest.fixture
+def here(slow_data, monkeypatch, tmp_path):
+    """This process finds the slow data under `HERE`, and under `elsewhere` beside it."""
+    for name in ("data", "elsewhere"):
+        (tmp_path / name).symlink_to(slow_data)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_worker_that_does_not_see_the_data_is_left_out(slow_store, address, here, tmp_path):
+    store, watcher = tmp_path / "store.zarr", Watcher()
+    summary = extract(ExtractOptions(HERE, store, ("hog",), device="cpu"), watcher, ClusterOptions(address))
+    assert summary.ok and len(summary.done) == N_VIDEOS
+    assert_equal_stores(store, slow_store)
+    assert len(watcher.warnings) == 1
+    assert re.fullmatch(rf"Worker tcp://\S+ cannot do this: No data folder {HERE}\. .*", watcher.warnings[0])
+    watcher.assert_whole()
+    elsewhere = HERE.with_name("elsewhere")
+    words = rf"No worker of the cluster can do this; tcp://\S+ says: No data folder {elsewhere}\."
+    with pytest.raises(UsageError, match=words):
+        extract(ExtractOptions(elsewhere, tmp_path / "other.zarr", ("hog",)), cluster=ClusterOptions(address))
+
+
+def test_a_killed_driver_leaves_its_workers_to_the_next(slow_data, slow_store, address, process_env, run_cli, tmp_path):
+    """Its tasks may still be writing when the next one begins; the paths are relative, the workers' folders others."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    (folder / "data").symlink_to(slow_data)
+    call = ("extract", *SETTINGS, "--data", "data", "--store", "store.zarr", "--scheduler", address)
+    store = folder / "store.zarr"
+    with Started.abaw(*call, environment=process_env, folder=folder) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.kill()
+    n_first = n_finished(store)
+    with Started.abaw(*call, environment=process_env, folder=folder) as driver:
+        assert driver.end() == 0, driver.output
+        assert "failed 0" in driver.output and "Traceback" not in driver.output
+    assert 0 < n_first < N_VIDEOS
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_a_disk_that_fills_up_stops_the_cluster(slow_data, slow_store, address, small_disk):
+    store = small_disk.path / "store.zarr"
+    options = ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8)
+    full = extract(options, cluster=ClusterOptions(address))
+    assert re.fullmatch(r"no space to write video-\d\d into .*; make room and run the same command again", full.stopped)
+    assert not full.ok and not full.failed and n_finished(store) < N_VIDEOS
+    small_disk.remount("size=20m")
+    again = extract(options, cluster=ClusterOptions(address))
+    assert again.ok, again
+    assert_equal_stores(store, slow_store)
+
+
+def test_corrupt_videos_are_told_of_as_by_one_process(tiny_demo, address, numbered, tmp_path):
+    data = shutil.copytree(tiny_demo, tmp_path / "data")
+    videos = sorted((data / "cropped_aligned").iterdir())
+    for crop in videos[0].iterdir():
+        crop.write_bytes(b"no image at all")
+    cut = sorted(videos[1].iterdir())[3]
+    cut.write_bytes(cut.read_bytes()[:700])
+    numbered.write(data / "videos" / f"{videos[2].name}.mp4").write_bytes(b"no video at all")
+    one, many = (
+        extract(ExtractOptions(data, tmp_path / f"{name}.zarr", ("hog",), device="cpu"), cluster=cluster)
+        for name, cluster in (("one", None), ("many", ClusterOptions(address)))
+    )
+    assert list(one.failed) == [videos[0].name] and any(cut.name in sentence for sentence in one.broken_frames)
+    assert any("cannot be read as a video" in warning for warning in one.warnings)
+    assert many.failed == one.failed and many.n_frames == one.n_frames and not one.ok and not many.ok
+    for kind in ("done", "broken_frames", "warnings", "label_errors"):
+        assert sorted(getattr(many, kind)) == sorted(getattr(one, kind))
+    assert_equal_stores(tmp_path / "many.zarr", tmp_path / "one.zarr")
+
+
+def test_no_worker_comes(slow_data, tmp_path):
+    stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
+    with SpecCluster(scheduler=scheduler) as cluster, Client(cluster) as client:
+        Driver(stage, Cluster(client, patience_s=1), summary, Watcher()).run(stage.plan(summary))
+    assert summary.stopped.startswith("no worker was there for 1 s (one that cannot import abaw leaves at once); see")
+
+
+def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
+    tiny_demo, tiny_store, slow_data, slow_store, process_env, run_cli, tmp_path
+):
+    """One worker has a GPU to give, several threads and no nanny: it does all, and once it is dead the other one does."""
+    file, store = tmp_path / "scheduler.json", tmp_path / "store.zarr"
+
+    def part(kind, *options):
+        return part_of_cluster(file, kind, *options, folder=tmp_path / kind, environment=process_env)
+
+    with part("scheduler") as scheduler, part("worker", "--no-nanny", "--name", "plain") as plain:
+        with part("worker", "--no-nanny", "--name", "gpu", "--nthreads", 4, "--resources", "GPU=1") as gpu:
+            address = address_of(file, 2)
+            few = extract(ExtractOptions(tiny_demo, tmp_path / "few.zarr", ("hog",)), cluster=ClusterOptions(address))
+            assert few.ok
+            assert_equal_stores(tmp_path / "few.zarr", tiny_store)
+            with Client(address) as client:
+                found = client.run(lambda dask_worker: (dask_worker.name, opened_stage.cache_info().misses))
+            assert sorted(found.values()) == [("gpu", 1), ("plain", 0)], (
+                "all went to one, which loaded its network once"
+            )
+            watcher = Watcher(gpu.kill)
+            many = extract(ExtractOptions(slow_data, store, ("hog",)), watcher, ClusterOptions(address))
+        assert many.ok and len(many.done) == N_VIDEOS
+        assert_equal_stores(store, slow_store)
+        watcher.assert_whole()
+        shutil.rmtree(store)
+        paths = ("--data", slow_data, "--store", store, "--scheduler", address)
+        with Started.abaw("extract", *SETTINGS, *paths, environment=process_env, folder=tmp_path) as driver:
+            driver.until(lambda: n_finished(store), "a video is finished")
+            scheduler.kill()
+            assert driver.end() == 1
+            assert "Stopped early: the connection to the scheduler was lost; run the same" in driver.output
+            assert "Traceback" not in driver.output
+        plain.end()
+    complete(slow_data, store, slow_store, run_cli)
