@@ -1,9 +1,11 @@
 """What is in a store, and whether it is whole."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from abaw.ahead import map_ahead
 from abaw.errors import StoreError
 from abaw.reporting import Reporter
 from abaw.store import FeatureStore
@@ -62,7 +64,12 @@ class Problem:
 
 def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
     """Read everything: damaged and incomplete videos and labels, and features that disagree on frames."""
-    problems = []
+    problems = [
+        Problem(
+            f"Feature {name!r} has damaged attributes and is not read. Delete {store.path}/features/{name}, and make it again."
+        )
+        for name in store.damaged_features()
+    ]
     lengths: dict[str, dict[str, int]] = {}
     reporter.start("verify", sum(len(store.videos(feature)) for feature in store.features()), "videos")
     for feature in store.features():
@@ -73,14 +80,13 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             )
             for video in store.incomplete(feature)
         ]
-        for video in store.videos(feature):
-            try:
-                found = store.read(feature, video)
-                lengths.setdefault(video, {})[feature] = len(found.values)
-                if not np.isfinite(found.values[found.present]).all():
-                    raise StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
-            except StoreError as error:
-                problems.append(Problem(str(error), f"features/{feature}/{video}"))
+        videos = list(store.videos(feature))
+        found = map_ahead(partial(_length, store, feature), videos, store.n_readers)
+        for video, length in zip(videos, found, strict=True):
+            if isinstance(length, StoreError):
+                problems.append(Problem(str(length), f"features/{feature}/{video}"))
+            else:
+                lengths.setdefault(video, {})[feature] = length
             reporter.advance()
     for video, by_feature in lengths.items():
         if len(set(by_feature.values())) > 1:
@@ -90,15 +96,28 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
     return problems + _label_problems(store)
 
 
+def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
+    """Number of frames of a video, or what is wrong with it."""
+    try:
+        found = store.read(feature, video)
+    except StoreError as error:
+        return error
+    if not np.isfinite(found.values[found.present]).all():
+        return StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
+    return len(found.values)
+
+
 def _label_problems(store: FeatureStore) -> list[Problem]:
-    problems = []
-    for task in store.tasks():
-        for video in store.label_names(task):
-            try:
-                store.read_labels(task, video)
-            except StoreError as error:
-                problems.append(Problem(str(error), f"labels/{task}/{video}"))
-    return problems
+    def find(place: tuple[str, str]) -> list[Problem]:
+        task, video = place
+        try:
+            store.read_labels(task, video)
+        except StoreError as error:
+            return [Problem(str(error), f"labels/{task}/{video}")]
+        return []
+
+    places = [(task, video) for task in store.tasks() for video in store.label_names(task)]
+    return [problem for found in map_ahead(find, places, store.n_readers) for problem in found]
 
 
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:

@@ -15,22 +15,26 @@ nothing that is ever read. Values are not compressed: features do not compress.
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
 from zarr.core.sync import sync
 
 from abaw import __version__
+from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
-from abaw.groups import attrs_at, names_in
+from abaw.groups import attrs_at, names_in, put_whole
+from abaw.metadata import as_numpy, damage_told, is_feature, is_video
+from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
-from abaw.places import Place, first_line, open_existing, open_or_make
-from abaw.writer import VideoWriter
+from abaw.places import Place, first_line, is_url, open_existing, open_or_make
+from abaw.writer import VideoWriter, encode_labels
 
 FORMAT = 1
+READERS_FAR_AWAY = 8  # each holds a video: more would fill the memory
 
 
 @dataclass(frozen=True)
@@ -56,22 +60,13 @@ class VideoLabels:
     rows: NDArray
 
 
-def check_name(name: str, what: str) -> str:
-    """Return `name` if it is safe as one path component of the store, else raise a StoreError."""
-    if not name or name[0] in "._" or any(c in "/\\\0" for c in name) or name != name.strip() or name == "zarr.json":
-        raise StoreError(
-            f"{name!r} cannot be the name of a {what}: a name must not be empty, start with '.' or '_', "
-            "or contain a slash. Rename it."
-        )
-    return name
-
-
 class FeatureStore:
     """Features and labels by video. Open with `FeatureStore.open` (read) or `FeatureStore.create` (read and write)."""
 
     def __init__(self, root: zarr.Group, path: str) -> None:
         self.path = path
         self._root = root
+        self._label_groups: set[str] = set()  # those that are there for sure
 
     @classmethod
     def open(cls, path: Place) -> "FeatureStore":
@@ -107,7 +102,11 @@ class FeatureStore:
 
     def features(self) -> list[str]:
         """Names of the features, sorted."""
-        return [name for name, attrs in self._attrs_in("features") if "fingerprint" in attrs]
+        return [name for name, attrs in self._attrs_in("features") if is_feature(attrs)]
+
+    def damaged_features(self) -> list[str]:
+        """Names of the features whose attributes are not as they should be; they are never read."""
+        return [name for name, attrs in self._attrs_in("features") if not is_feature(attrs)]
 
     def feature_attrs(self, feature: str) -> dict[str, Any]:
         """`spec`, `weights_sha256`, `fingerprint` and the writing version of a feature.
@@ -119,7 +118,7 @@ class FeatureStore:
             known = ", ".join(self.features()) or "none yet"
             raise UsageError(
                 f"No feature {feature!r} in {self.path}; it has: {known}. "
-                f"Make it with `{_how_to_make(feature)}`, or choose one with --feature."
+                f"Make it with `{how_to_make(feature)}`, or choose one with --feature."
             )
         return dict(self._group(f"features/{feature}").attrs)
 
@@ -130,7 +129,7 @@ class FeatureStore:
             StoreError: the feature exists with another fingerprint.
         """
         check_name(feature, "feature")
-        group = self._group("features").require_group(feature)
+        group = self._require("features", feature)
         found = group.attrs.get("fingerprint")
         if found is None:
             group.update_attributes(
@@ -150,19 +149,19 @@ class FeatureStore:
 
     def videos(self, feature: str) -> dict[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
-        return {name: attrs for name, attrs in self._attrs_in(f"features/{feature}") if attrs.get("complete")}
+        return {name: attrs for name, attrs in self._attrs_in(f"features/{feature}") if is_video(attrs)}
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
         """Attributes of a video of a feature; empty where it is not complete."""
         attrs = attrs_at(self._root.store, [f"features/{feature}/{video}"])[0]
-        return attrs if attrs.get("complete") else {}
+        return attrs if is_video(attrs) else {}
 
     def incomplete(self, feature: str) -> list[str]:
         """Videos of a feature whose writing was cut off, or whose attributes are damaged.
 
         They are never read; the next extract writes them again.
         """
-        return [name for name, attrs in self._attrs_in(f"features/{feature}") if not attrs.get("complete")]
+        return [name for name, attrs in self._attrs_in(f"features/{feature}") if not is_video(attrs)]
 
     def _attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Attributes of the groups in a group, by name."""
@@ -180,9 +179,9 @@ class FeatureStore:
         if not attrs.get("complete"):
             self._check_there(feature, video)
         try:
-            if not attrs:
-                raise ValueError("its attributes cannot be read")
-            values, present = (_as_numpy(self._root[f"{place}/{name}"]) for name in ("values", "present"))
+            if not is_video(attrs):
+                raise ValueError("its attributes are not as they should be")
+            values, present = (as_numpy(self._root[f"{place}/{name}"]) for name in ("values", "present"))
             self._check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
             return VideoFeature(values, present, float(attrs["fps"]))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
@@ -239,27 +238,10 @@ class FeatureStore:
     def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
         check_name(video, "video")
-        group = self._group("labels").require_group(task)
-        try:
-            found = self.read_labels(task, video)
-            if found.split == split and found.rows.dtype == rows.dtype and np.array_equal(found.rows, rows):
-                return False
-        except StoreError:
-            pass  # not there, cut off, or damaged: written anew
-        array = group.create_array(
-            video,
-            shape=rows.shape,
-            dtype=rows.dtype,
-            chunks=rows.shape,
-            compressors=[Crc32cCodec()],
-            filters=None,
-            attributes={"split": split, "sha256": hashlib.sha256(rows.tobytes()).hexdigest()},
-            config={"write_empty_chunks": True},
-            overwrite=True,
-        )
-        array[:] = rows
-        array.update_attributes({"complete": True})
-        return True
+        if task not in self._label_groups:
+            self._require("labels", task)
+            self._label_groups.add(task)
+        return put_whole(self._root.store, f"labels/{task}/{video}", *encode_labels(split, rows))
 
     def label_names(self, task: str) -> list[str]:
         """Videos that have labels of a task, whole or not, sorted."""
@@ -271,21 +253,35 @@ class FeatureStore:
         Raises:
             StoreError: they are not there, cut off, or damaged.
         """
-        place = f"labels/{task}/{video}"
+        found = self._find_labels(task, video)
+        if found is None:
+            raise self._damaged_labels(task, video, "they are incomplete")
+        return found
+
+    def _find_labels(self, task: str, video: str) -> VideoLabels | None:
+        """The labels of one video; None if they are not there, or cut off."""
         try:
-            array = self._root[place]
-            split, rows = str(array.attrs["split"]), _as_numpy(array)
-            if not array.attrs.get("complete"):
-                raise ValueError("they are incomplete")
+            array = self._root[f"labels/{task}/{video}"]
+        except KeyError:
+            return None
+        except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+            raise self._damaged_labels(task, video, first_line(error)) from error
+        if "complete" not in array.attrs:
+            return None
+        try:
+            split, rows = str(array.attrs["split"]), as_numpy(array)
             # a chunk that is gone reads as zeros
             if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs["sha256"]:
                 raise ValueError("they are not what was written")
-        except Exception as error:  # zarr and its codecs raise many types for damaged bytes
-            raise StoreError(
-                f"The {task} labels of video {video!r} are damaged ({first_line(error)}). "
-                f"Delete {self.path}/{place} and run `abaw extract` again."
-            ) from error
+        except Exception as error:  # as above
+            raise self._damaged_labels(task, video, first_line(error)) from error
         return VideoLabels(split, rows)
+
+    def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
+        return StoreError(
+            f"The {task} labels of video {video!r} are damaged ({why}). "
+            f"Delete {self.path}/labels/{task}/{video} and run `abaw extract` again."
+        )
 
     def labels(self, task: str, split: str | None = None) -> dict[str, VideoLabels]:
         """Labels of a task by video in sorted order, of one split or of all.
@@ -293,9 +289,14 @@ class FeatureStore:
         Raises:
             StoreError: those of a video are damaged. Labels that a killed process left unfinished are passed over.
         """
-        names = [video for video in self.label_names(task) if not self._is_cut_off(f"labels/{task}/{video}")]
-        found = {video: self.read_labels(task, video) for video in names}
-        return {video: labels for video, labels in found.items() if split in (None, labels.split)}
+        names = self.label_names(task)
+        found = zip(names, map_ahead(partial(self._find_labels, task), names, self.n_readers), strict=True)
+        return {video: labels for video, labels in found if labels is not None and split in (None, labels.split)}
+
+    @property
+    def n_readers(self) -> int:
+        """How many reads at once pay: many where each waits for the network, one where the disk is here."""
+        return READERS_FAR_AWAY if is_url(self.path) else 1
 
     @property
     def notes(self) -> Notes:
@@ -314,22 +315,14 @@ class FeatureStore:
     def _names(self, path: str) -> list[str]:
         return names_in(self._root.store, path)
 
+    def _require(self, parent: str, name: str) -> zarr.Group:
+        """The group of a name in a group; made if it is not there."""
+        with damage_told(f"{self.path}/{parent} or {name} in it"):
+            return self._group(parent).require_group(name)
+
     def _group(self, path: str) -> zarr.Group:
-        node = self._root[path]
-        if not isinstance(node, zarr.Group):
-            raise KeyError(path)
-        return node
-
-
-def _how_to_make(feature: str) -> str:
-    """The command that would make a feature of this name, `vit-mean` or `mae-cls@mask0.75.1`."""
-    backbone, _, view = feature.partition("@")
-    command = f"abaw extract --backbone {backbone}"
-    if view.startswith("mask"):
-        view, _, number = view.rpartition(".")
-        return f"{command} --view {view} --views {int(number) + 1 if number.isdigit() else 1}"
-    return f"{command} --view {view}" if view else command
-
-
-def _as_numpy(array: Any) -> NDArray:
-    return np.asarray(array[...])
+        with damage_told(f"{self.path}/{path}"):
+            node = self._root[path]
+            if not isinstance(node, zarr.Group):
+                raise ValueError("an array stands where a group should be")
+            return node

@@ -72,7 +72,7 @@ class Clip(Video):
         digest = hashlib.sha256(text.encode()).hexdigest()
         return Crops(self.pictures.parent, numbers, (self.pictures.name,) * self.n_frames, digest, ())
 
-    def size(self) -> int:
+    def n_crops(self) -> int:
         """The number of its rows."""
         return self.n_frames
 

@@ -1,14 +1,13 @@
 """What every layout is read into: videos, their labels, and remarks about what is neither."""
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from numpy.typing import NDArray
 
-from abaw.datasets.images import Crops, list_crops, list_stills
+from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
 from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing
 from abaw.errors import DataError
 
@@ -48,10 +47,9 @@ class Video:
         """List the crops; nothing is decoded."""
         return list_crops(self.folder)
 
-    def size(self) -> int:
-        """About the number of its crops: the files in its folder, none of them looked at."""
-        with os.scandir(self.folder) as entries:
-            return sum(1 for _ in entries)
+    def n_crops(self) -> int:
+        """The number of its crops, for less than it takes to list them."""
+        return count_crops(self.folder)
 
     def own_clock(self, fps: float | None) -> Clock | None:
         """The clock of a video whose rows are not the frames of a file (see `Clip`); None for those whose rows are.
@@ -77,9 +75,13 @@ class Stills(Video):
         """List the images; nothing is decoded."""
         return list_stills(self.folder)
 
+    def n_crops(self) -> int:
+        """The number of its images."""
+        return count_stills(self.folder)
+
     def own_clock(self, fps: float | None) -> Clock | None:
         """`STILLS_FPS`, and as many frames as images."""
-        return Clock(STILLS_FPS, len(self.crops().numbers))
+        return Clock(STILLS_FPS, self.n_crops())
 
     def clock_source(self, fps: float | None) -> float | None:
         """Always `STILLS_FPS`."""

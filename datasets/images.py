@@ -17,6 +17,10 @@ from PIL import Image, UnidentifiedImageError
 from abaw.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
+# What Pillow may decode, whatever a file is called: of its other formats one runs a program, Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+MAX_PIXELS = 50_000_000  # a frame of 8K video has 33 million; a small file may claim to hold any number
+SCAN, MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten; each one more is another pass over all pixels
 MOST_FRAMES = 10_000_000  # of a video (92 hours at 30 fps); the arrays go with the highest number
 
 
@@ -42,22 +46,33 @@ class Crops:
 
 def list_crops(folder: Path) -> Crops:
     """List `<frame number>.jpg|.jpeg|.png` of a folder; any number of digits."""
-    found: dict[int, tuple[str, int]] = {}
-    ignored = []
-    with _sizes_in(folder) as size_of:
-        for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path for each of millions takes as long as all the rest
-            stem, _, suffix = name.rpartition(".")
-            is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
-            number = int(stem) if is_number else 0
-            if number in found or not 0 < number <= MOST_FRAMES:
-                ignored.append(name)
-            else:
-                found[number] = (name, size_of(name))
+    found, ignored = _find_crops(folder)
     numbers = np.array(sorted(found), dtype=np.int64)
-    sizes = np.array([found[number][1] for number in numbers.tolist()], dtype=np.int64)
-    names = tuple(found[number][0] for number in numbers.tolist())
+    names = tuple(found[number] for number in numbers.tolist())
+    with _sizes_in(folder) as size_of:
+        sizes = np.array([size_of(name) for name in names], dtype=np.int64)
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
     return Crops(folder, numbers, names, digest, tuple(ignored))
+
+
+def count_crops(folder: Path) -> int:
+    """How many crops `list_crops` finds; takes a third of the time, and over a network far less."""
+    return len(_find_crops(folder)[0])
+
+
+def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
+    """Names of crops by frame number, and those that are ignored; the files are not looked at."""
+    found: dict[int, str] = {}
+    ignored = []
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path for each of millions takes as long as all the rest
+        stem, _, suffix = name.rpartition(".")
+        is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
+        number = int(stem) if is_number else 0
+        if number in found or not 0 < number <= MOST_FRAMES:
+            ignored.append(name)
+        else:
+            found[number] = name
+    return found, ignored
 
 
 @contextmanager
@@ -83,6 +98,12 @@ def list_stills(folder: Path) -> Crops:
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
     ignored = tuple(entry.name for entry in found if not _is_still(entry))
     return Crops(folder, numbers, tuple(entry.name for entry in images), digest, ignored)
+
+
+def count_stills(folder: Path) -> int:
+    """How many images `list_stills` finds."""
+    with os.scandir(folder) as entries:
+        return sum(map(_is_still, entries))
 
 
 def has_stills(folder: Path) -> bool:
@@ -122,6 +143,12 @@ def read_image(file: Path | str) -> NDArray[np.uint8]:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
     try:
+        if content.count(SCAN) > MAX_SCANS:
+            raise DataError(
+                f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
+            )
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        check_size(width, height, file)
         return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
     except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
         if "orrupt" in str(error) or "remature" in str(error):  # Pillow would fill what is missing with grey
@@ -131,9 +158,21 @@ def read_image(file: Path | str) -> NDArray[np.uint8]:
 
 def _decode_with_pillow(content: bytes, file: Path | str) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            check_size(*image.size, file)
             return np.asarray(image.convert("RGB"))
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except Exception as error:  # damaged files raise many types in Pillow
         raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
+
+
+def check_size(width: int, height: int, file: Path | str) -> None:
+    """Raises a DataError if an image says that it has more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{file} has {width} x {height} pixels, which is no picture of a face: more than {MAX_PIXELS:,} are not "
+            "decoded. Shrink or delete it."
+        )

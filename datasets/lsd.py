@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.dataset import Dataset, Remark, Stills
-from abaw.datasets.images import has_stills, list_stills
+from abaw.datasets.images import count_stills, has_stills
 from abaw.tasks import LSD, LSD_CLASSES
 
 TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
@@ -38,7 +38,7 @@ class ClassLabels:
 
     def read(self) -> NDArray:
         """(images, 1) int8, the class in every row."""
-        n_images = len(list_stills(self.path).names)
+        n_images = count_stills(self.path)
         return np.full((n_images, 1), self.class_index, dtype=np.int8)
 
 

@@ -1,7 +1,6 @@
 """Export: a feature of the store as one HDF5 file, or as a folder of NumPy arrays, for other programs."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from abaw.errors import StoreError, UsageError
 from abaw.exchange.origin import FEATURE_FILE, Origin
 from abaw.exchange.rows import PRESENT, VALUES
+from abaw.outputs import clear, new_partial
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoFeature
 
@@ -96,27 +96,19 @@ def _new_place(out: Path) -> Iterator[Path]:
     _check_free(out)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"No folder {out.resolve().parent} to write {out.name} into. Make it first.")
-    partial = out.with_name(f"{out.name}.partial")
-    _delete(partial)  # of an export that was killed
+    partial = new_partial(out)
     try:
         yield partial
         _check_free(out)
         partial.rename(out)
     except BaseException:
-        _delete(partial)
+        clear(partial)
         raise
 
 
 def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out} is there already and is not overwritten. Name another place with --out, or delete it.")
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -27,9 +27,10 @@ from abaw.exchange.rows import Rows, SourceVideo
 from abaw.extract.plan import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
+from abaw.names import check_name
 from abaw.places import Place
 from abaw.reporting import Reporter, Silent
-from abaw.store import FeatureStore, check_name
+from abaw.store import FeatureStore
 from abaw.writer import FLOAT16_MAX
 
 IMPORTED = "imported"

@@ -94,7 +94,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
                     raise DataError(f"{table} line {row + 2}: a row of {len(cells)} cells. Correct the line.")
                 video, text = parse(cells)
                 _add(videos.setdefault(video, RowIndex()), row, text, f"{table} line {row + 2}")
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as a table ({error}). Save it as CSV in UTF-8.") from error
     return videos, row + 1
 

@@ -22,7 +22,7 @@ from abaw.exchange.origin import FEATURE_FILE, Origin, read_feature_file, read_o
 from abaw.exchange.rows import PRESENT, SourceVideo, check_inside
 from abaw.exchange.tensors import SUFFIX as TENSOR_SUFFIX
 from abaw.exchange.tensors import TensorFile, tensor_file
-from abaw.store import check_name
+from abaw.names import check_name
 
 KNOWN = (
     "<video>/00001.npy, <video>.npz, <video>.h5 (or one .h5 with a group per video), features.npy with features.csv, "
@@ -158,6 +158,10 @@ def _take_hdf5(found: Found, file: Path) -> None:
                 found.add(Hdf5Video(file.stem, file))
     except DataError as error:
         found.failed[file.stem] = str(error)
+    except UsageError:
+        raise
+    except Exception as error:  # HDF5 finds damage only where it reads
+        found.failed[file.stem] = str(DataError(f"{file} is damaged ({str(error)[:100]}). Copy it again."))
 
 
 def _take_origin(found: Found, origin: Origin | None, file: Path) -> None:

@@ -50,7 +50,11 @@ def read_header(stream: IO[bytes], place: str) -> Header:
     try:
         version = np.lib.format.read_magic(stream)
         shape, is_column_major, dtype = HEADERS[version](stream)
-    except (ValueError, KeyError, EOFError) as error:
+        if not all(0 <= size < 2**63 for size in shape) or int(np.prod(shape, dtype=np.float64)) >= 2**63:
+            raise ValueError("an impossible shape")
+    except (zipfile.BadZipFile, OSError):  # of the archive, which says what it is
+        raise
+    except Exception as error:  # the header is an expression, which may be anything
         raise DataError(f"{place} is not a NumPy array, or cut off. Save it again with np.save.") from error
     if dtype.hasobject:
         raise DataError(f"{place} holds pickled objects, which are not read. Save it as float16.")
@@ -63,8 +67,11 @@ def map_array(file: Path, place: str) -> NDArray:
     Raises:
         DataError: it is no such file, cut off, or it holds pickled objects.
     """
-    with file.open("rb") as stream:
-        read_header(stream, place)
+    try:
+        with file.open("rb") as stream:
+            read_header(stream, place)
+    except OSError as error:
+        raise DataError(f"{place} cannot be read ({error.strerror}). Replace or delete it.") from error
     try:
         return np.lib.format.open_memmap(file, mode="r")
     except ValueError as error:

@@ -1,6 +1,7 @@
 """What every layout is read into: the rows of one video, a block of them in memory at a time."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,9 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from abaw.errors import DataError
+from abaw.metadata import MAX_FRAMES, MAX_VALUES
 
-MAX_FRAMES = 10_000_000  # 92 hours at 30 frames a second: a number beyond is a mistake
-MAX_VALUES = 1_000_000  # of one frame: likewise
 BLOCK_ROWS = 4096  # a shard of the store
 BLOCK_BYTES = 32 * 2**20
 VALUES, PRESENT, FRAMES = "values", "present", "frames"
@@ -87,7 +87,8 @@ def check_inside(root: Path, file: Path) -> Path:
     Raises:
         DataError: it does.
     """
-    if not file.resolve().is_relative_to(root.resolve()):
+    # Path.resolve does not end where a link leads to itself
+    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
         raise DataError(f"{file} is a link that leads out of {root}. Copy what it leads to.")
     return file
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abaw.datasets.tensors import is_plain
 from abaw.datasets.videos import SUFFIXES as VIDEO_SUFFIXES
 from abaw.errors import DataError
 from abaw.exchange.npy import Header
@@ -87,9 +88,9 @@ def load_tensor(file: Path) -> "torch.Tensor":
             found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{file} holds more than a tensor, which is not opened. Save the tensor alone.") from error
-    except (RuntimeError, ValueError, EOFError, OSError, KeyError) as error:
+    except Exception as error:  # damaged bytes raise many types
         raise DataError(f"{file} is not a file of torch.save, or cut off. Copy it again.") from error
-    if not isinstance(found, torch.Tensor) or found.layout != torch.strided:
+    if not isinstance(found, torch.Tensor) or not is_plain(found):
         raise DataError(f"{file} holds a {type(found).__name__}, not a dense tensor. Save the tensor alone.")
     if found.is_complex() or found.dtype == torch.bool:
         raise DataError(f"{file} holds values of type {found.dtype}; features are numbers. Save them as float16.")

@@ -3,7 +3,9 @@
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
+from abaw.ahead import map_ahead
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
@@ -20,13 +22,17 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
     by_video: dict[str, list[Labels]] = {}
     for label in dataset.labels:
         by_video.setdefault(label.video, []).append(label)
-    for video, labels in by_video.items():
-        summary.label_errors += conflicts(labels)
+
+    def write(labels: list[Labels]) -> list[str]:
+        errors = list(conflicts(labels))
         for label in labels:
             try:
-                store.write_labels(label.task, video, label.split, label.read())
+                store.write_labels(label.task, label.video, label.split, label.read())
             except AbawError as error:
-                summary.label_errors.append(str(error))
+                errors.append(str(error))
+        return errors
+
+    summary.label_errors += chain.from_iterable(map_ahead(write, by_video.values(), store.n_readers))
 
 
 def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
@@ -59,7 +65,13 @@ def own_part(dataset: Dataset, part: str) -> Dataset:
     if not part:
         return dataset
     number, total = parse_part(part)
-    mine = set(split_evenly({video.name: video.size() for video in dataset.videos}, total)[number - 1])
+    sizes = {}
+    for video in dataset.videos:
+        try:
+            sizes[video.name] = video.n_crops()
+        except OSError:  # whoever has this part will say so
+            sizes[video.name] = 0
+    mine = set(split_evenly(sizes, total)[number - 1])
     labels = dataset.labels if number == 1 else ()
     return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in mine), labels=labels)
 
@@ -87,26 +99,33 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
     complete = {feature.name: store.videos(feature.name) for feature in features}
     kinds = {feature.name: feature.spec.modality for feature in features}
     sounds = find_sound_files(dataset.root)
-    groups: dict[tuple[str, ...], dict[str, int]] = {}
-    n_frames = 0
-    for video in dataset.videos:
-        try:
-            crops = video.crops()
-            digest = dataset.digest(video, crops)
-        except OSError as error:
-            summary.failed[video.name] = f"{video.folder} cannot be read ({error.strerror})"
-            continue
+
+    def lacks(video: Video) -> tuple[tuple[str, ...], int]:
+        """Features that a video lacks, and the number of its crops."""
+        if not any(video.name in videos for videos in complete.values()):
+            return tuple(complete), video.n_crops()
+        crops = video.crops()
+        digest = dataset.digest(video, crops)
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
-        pending = tuple(
+        pending = [
             name
             for name, videos in complete.items()
             if videos.get(video.name, {}).get("source") != digests[kinds[name]]
-        )
+        ]
+        return tuple(pending), len(crops.numbers)
+
+    groups: dict[tuple[str, ...], dict[str, int]] = {}
+    for video in dataset.videos:
+        try:
+            pending, n_crops = lacks(video)
+        except OSError as error:
+            summary.failed[video.name] = f"{error.filename or video.folder} cannot be read ({error.strerror})"
+            continue
         if pending:
-            groups.setdefault(pending, {})[video.name] = len(crops.numbers)
-            n_frames += len(crops.numbers) * len({kinds[name] for name in pending})
+            groups.setdefault(pending, {})[video.name] = n_crops
         else:
             summary.skipped.append(video.name)
+    n_frames = sum(sum(sizes.values()) * len({kinds[name] for name in pending}) for pending, sizes in groups.items())
     return Plan(groups, n_frames)
 
 
@@ -149,7 +168,7 @@ class Reading:
                 self.summary.failed[video.name] = str(error)
                 continue
             except OSError as error:
-                self.summary.failed[video.name] = f"{video.folder} cannot be read ({error.strerror})"
+                self.summary.failed[video.name] = f"{error.filename or video.folder} cannot be read ({error.strerror})"
                 continue
             if clock.warning:
                 self.summary.warnings.append(f"{video.name}: {clock.warning}")

@@ -10,7 +10,9 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
+from abaw.places import first_line
 from abaw.store import FeatureStore, VideoFeature, VideoLabels
 from abaw.tasks import Task
 from abaw.train.folds import assign_folds, parse_fold
@@ -72,6 +74,8 @@ def select_labels(
         UsageError: there are none; the message says what the store has.
     """
     labels = store.labels(task.name)
+    for video, own in labels.items():
+        _check_rows(store, task, video, own.rows)
     made = {video: found for video, found in labels.items() if found.split == SYNTHETIC}
     real = {video: found for video, found in labels.items() if video not in made}
     if fold and real and split in ("train", "val"):
@@ -88,6 +92,15 @@ def select_labels(
             "`abaw extract` again, or leave out --set synthetic=..."
         )
     return found | made if synthetic else found
+
+
+def _check_rows(store: FeatureStore, task: Task, video: str, rows: NDArray) -> None:
+    is_numeric = rows.dtype.kind in "fi"
+    if rows.ndim != 2 or rows.shape[1] != len(task.columns) or not is_numeric or not np.isfinite(rows).all():
+        raise StoreError(
+            f"The {task.name} labels of video {video!r} are no finite numbers in {len(task.columns)} columns. Delete "
+            f"{store.path}/labels/{task.name}/{video} and run `abaw extract` again."
+        )
 
 
 def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
@@ -138,15 +151,25 @@ def load_table(
     shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}
     wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
     dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
-    table = _empty_table(task, labels, lengths, shapes, dtypes)
+    try:
+        table = _empty_table(task, labels, lengths, shapes, dtypes)
+    except (MemoryError, OSError, ValueError) as error:
+        raise StoreError(
+            f"There is no room for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Make room in "
+            "$TMPDIR, take fewer features, or look with `abaw store verify` for a video that claims too many frames."
+        ) from error
     visual = [feature for feature in features if specs[feature].get("modality") != "audio"] or list(features)
-    for i, (video, found) in enumerate(labels.items()):
+
+    def read(video: str) -> dict[str, VideoFeature]:
+        return {feature: store.read(feature, video) for feature in features if video in known[feature]}
+
+    videos = zip(labels.values(), map_ahead(read, labels, store.n_readers), strict=True)
+    for i, (found, by_feature) in enumerate(videos):
         rows = table.rows(i)
         count = rows.stop - rows.start if task.level == "video" else len(found.rows)
         table.labels[rows][:count] = found.rows
         table.valid[rows][:count] = task.valid(found.rows)
-        read = {feature: store.read(feature, video) for feature in features if video in known[feature]}
-        _place(table, i, read, visual, missing)
+        _place(table, i, by_feature, visual, missing)
     return table
 
 

@@ -1,0 +1,75 @@
+"""What the attributes and arrays of a store may say: anything may stand in the files of one that others made."""
+
+import errno
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from abaw.errors import StoreError
+from abaw.places import first_line
+
+DTYPES = ("float16", "float32")
+MAX_FRAMES = 10_000_000  # 92 hours at 30 frames a second: a number beyond is a mistake
+MAX_VALUES = 1_000_000  # of one frame: likewise
+MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
+CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
+
+
+def is_feature(attrs: Mapping[str, Any]) -> bool:
+    """True if a group has the attributes of a feature, see `abaw.store`."""
+    spec = attrs.get("spec")
+    if not isinstance(spec, dict) or not isinstance(attrs.get("fingerprint"), str) or "weights_sha256" not in attrs:
+        return False
+    shape = spec.get("shape")
+    if not isinstance(shape, list) or not all(_is_count(size, MAX_VALUES) and size for size in shape):
+        return False
+    is_known = spec.get("dtype", DTYPES[0]) in DTYPES and spec.get("modality", "vision") in ("vision", "audio")
+    return math.prod(shape) <= MAX_VALUES and len(shape) < 8 and is_known and "weights" in spec
+
+
+def is_video(attrs: Mapping[str, Any]) -> bool:
+    """True if a group has the attributes of a video that was written whole."""
+    n_frames, fps = attrs.get("n_frames"), attrs.get("fps")
+    is_counted = _is_count(n_frames, MAX_FRAMES) and _is_count(attrs.get("n_present"), int(n_frames or 0))
+    is_rate = isinstance(fps, int | float) and 0 <= fps < math.inf
+    return attrs.get("complete") is True and is_counted and is_rate and attrs.get("dtype") in DTYPES
+
+
+def _is_count(value: object, most: int) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+@contextmanager
+def damage_told(what: str) -> Iterator[None]:
+    """Turns what zarr raises where metadata is missing or damaged, which is of many types, into a StoreError."""
+    try:
+        yield
+    except Exception as error:
+        is_of_system = isinstance(error, OSError) and error.errno not in (None, errno.ELOOP)  # a full disk, no network
+        if isinstance(error, StoreError) or is_of_system:
+            raise
+        raise StoreError(
+            f"{what} is damaged ({first_line(error)}). Put its zarr.json back, or extract again into another store."
+        ) from error
+
+
+def as_numpy(array: Any) -> NDArray:
+    """The values of an array.
+
+    Raises:
+        ValueError: it is none, or claims to have so many values or chunks that it cannot be true.
+    """
+    if not isinstance(array, zarr.Array):
+        raise ValueError("a group stands where an array should be")
+    n_chunks = math.prod(-(-size // max(1, chunk)) for size, chunk in zip(array.shape, array.chunks, strict=True))
+    if n_chunks > MAX_CHUNKS:
+        raise ValueError(f"an array claims to have {n_chunks} chunks")
+    # nothing in a store is compressed
+    if array.nbytes > CHECKED_BYTES and array.nbytes_stored() < array.nbytes:
+        raise ValueError(f"an array claims to have {array.nbytes} bytes, which are not in its files")
+    return np.asarray(array[...])
