@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 from rich.console import Console, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
+
+from abaw.errors import printable
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, lines come ever more seldom
 
@@ -42,10 +45,10 @@ class ConsoleReporter:
         self._silence_s = FIRST_LINE_S
         if err.is_terminal and total:
             columns = (
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
             )
             self._bar = Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
             self._task = self._bar.add_task(label, total=total, note="")
@@ -59,13 +62,13 @@ class ConsoleReporter:
             self._begin = now
         rate = self._done / max(now - self._begin, 1e-9)
         speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if self._done else ""
-        text = ", ".join(filter(None, (speed, note)))
+        text = printable(", ".join(filter(None, (speed, note))))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=text)
         elif now - self._spoke > self._silence_s:
             self._spoke, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
             left = f", {(self._total - self._done) / rate:.0f} s left" if self._done else ""
-            err.print(f"{self._label}: {self._done}/{self._total} {self._unit}, {text}{left}", highlight=False)
+            warn(f"{self._label}: {self._done}/{self._total} {self._unit}, {text}{left}")
 
     def finish(self) -> None:
         """Take the bar away and say what was done."""
@@ -75,8 +78,7 @@ class ConsoleReporter:
         if self._label and self._done:
             seconds = time.monotonic() - self._begin
             rate = self._done / max(seconds, 1e-9)
-            text = f"{self._label}: {self._done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)"
-            warn(text)
+            warn(f"{self._label}: {self._done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)")
         self._label = ""
 
     def warn(self, sentence: str) -> None:
@@ -86,22 +88,24 @@ class ConsoleReporter:
 
 def say(sentence: str) -> None:
     """Print a sentence to standard output."""
-    out.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    out.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
 def warn(sentence: str) -> None:
     """Print a sentence to standard error."""
-    err.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    err.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print a table; columns of numbers are right-aligned, as `>name`."""
-    table = Table(title=title, title_justify="left")
+    # a name in brackets is no markup
+    table = Table(title=Text(printable(title), style="table.title"), title_justify="left")
     for number, column in enumerate(columns):
         justify: JustifyMethod = "right" if column.startswith(">") else "left"
-        table.add_column(column.removeprefix(">"), justify=justify, overflow="fold", no_wrap=number == 0)
+        header = Text(printable(column.removeprefix(">")))
+        table.add_column(header, justify=justify, overflow="fold", no_wrap=number == 0)
     for row in rows:
-        table.add_row(*(str(cell) for cell in row))
+        table.add_row(*(Text(printable(str(cell))) for cell in row))
     out.print(table)
 
 

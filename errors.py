@@ -3,6 +3,17 @@
 import errno
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LONGEST = 10_000  # characters of a sentence
+
+
+def printable(text: str) -> str:
+    """A text in one line whose characters can all be shown: names in files may have others, which steer a terminal."""
+    if len(text) > LONGEST:  # what was found stands in the middle, what to do at the end
+        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+    if text.isprintable():
+        return text
+    shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(text.splitlines()))
+    return "".join(shown)
 
 
 class AbawError(Exception):
@@ -12,6 +23,9 @@ class AbawError(Exception):
     """
 
     exit_code = 1
+
+    def __init__(self, sentence: str = "") -> None:
+        super().__init__(printable(sentence))
 
 
 class UsageError(AbawError):

@@ -27,6 +27,11 @@ def open_existing(place: Place) -> "zarr.Group":
     try:
         return zarr.open_group(str(place), mode="r", use_consolidated=False, storage_options=_options(place))
     except (FileNotFoundError, ValueError) as error:
+        if not is_url(place) and (Path(place) / "zarr.json").exists():
+            raise StoreError(
+                f"{place} is damaged, or no feature store: its zarr.json cannot be read ({first_line(error)}). Put the file "
+                "back, or name another with --store."
+            ) from error
         raise StoreError(
             f"No feature store at {place}. Make one with `abaw extract --store {place}`, or name another with --store."
         ) from error
@@ -42,11 +47,14 @@ def open_or_make(place: Place) -> "zarr.Group":
     """
     import zarr  # as above
 
+    from abaw.folder_store import FolderStore
+
     is_new = is_url(place) or _is_free(Path(place))
     if not is_new and not (Path(place) / "zarr.json").is_file():
         raise StoreError(f"{place} is not a feature store but something else. Name another with --store.")
     try:
-        return zarr.open_group(str(place), mode="a", use_consolidated=False, storage_options=_options(place))
+        store = str(place) if is_url(place) else FolderStore(Path(place))
+        return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(place))
     except (OSError, ValueError) as error:
         raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
     except Exception as error:  # fsspec again
@@ -72,4 +80,4 @@ def _unreachable(place: Place, error: Exception) -> StoreError:
 
 def first_line(error: Exception) -> str:
     """What an error says, without its details."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

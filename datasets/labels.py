@@ -1,6 +1,7 @@
 """Label files of the challenges: one text file per video, a header, then one row per frame."""
 
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,7 @@ def find_labels(root: Path) -> Iterator[LabelFile]:
 
 def read_labels(path: Path, task: Task) -> NDArray:
     """Parse and check one label file; see `LabelFile.read`."""
+    check_own(path)
     header, _, body = read_text(path).partition("\n")
     check_header(path, header, ",".join(HEADERS[task.name]))
     lines = body.rstrip().splitlines()
@@ -64,6 +66,13 @@ def read_labels(path: Path, task: Task) -> NDArray:
     if rows.shape != (len(lines), len(task.columns)) or not fits(rows, task).all():
         raise _first_bad_line(path, lines, task)
     return rows.astype(np.float32 if task.kind == "regression" else np.int8)
+
+
+def check_own(path: Path) -> None:
+    """Raises a DataError if a label file is a link that leads out of its folder; the folder may be one."""
+    folder = os.path.realpath(path.parent)
+    if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != folder:  # noqa: PTH120
+        raise DataError(f"{path} is a link that leads out of its folder, and is not read. Copy what it leads to.")
 
 
 def read_text(path: Path) -> str:

@@ -87,4 +87,21 @@ def _load(file: Path) -> "Tensor":
         raise DataError(f"{file} cannot be read as a tensor ({reason}). Replace it, or delete it.") from error
     if not isinstance(content, torch.Tensor):
         raise DataError(f"{file} holds a {type(content).__name__}, not one tensor. Save the tensor alone.")
+    if not is_plain(content) or content.is_complex():
+        raise DataError(
+            f"{file} holds a {content.layout} tensor of {content.dtype}, not plain numbers. Save them as float16."
+        )
     return content.detach()
+
+
+def is_plain(tensor: "Tensor") -> bool:
+    """True if the values of a tensor are there, one after another: it is not sparse, quantized, without data, or one
+    value that claims to be many."""
+    import torch
+
+    return (
+        tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+    )

@@ -14,6 +14,7 @@ from abaw.evaluate.calibration import calibration, part_of
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
 from abaw.evaluate.report.content import Reported, videos_by_error
+from abaw.outputs import new_partial
 from abaw.tasks import Task
 
 PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
@@ -51,7 +52,7 @@ def save_figures(
             figure = draw()
             for kind in ("png", "pdf"):
                 path = folder / f"{name}-{split}.{kind}"
-                unfinished = path.with_name(path.name + ".partial")
+                unfinished = new_partial(path)
                 figure.savefig(unfinished, format=kind)
                 unfinished.replace(path)
                 paths.append(path)

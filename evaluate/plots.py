@@ -16,6 +16,7 @@ from scipy.special import expit
 
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
+from abaw.outputs import new_partial
 from abaw.tasks import Task
 
 N_VIDEOS = 3
@@ -143,7 +144,7 @@ def draw_traces(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    partial = path.with_name(path.name + ".partial")
+    partial = new_partial(path)
     with matplotlib.rc_context({"savefig.dpi": 110}):
         figure.savefig(partial, format="png")
     partial.replace(path)

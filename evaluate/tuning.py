@@ -144,7 +144,7 @@ def load_tuning(run: Run) -> Tuning | None:
         raise CheckpointError(f"{path} cannot be used ({error}). {way_out}") from None
     if found.task != run.config.task:
         raise CheckpointError(f"{path} is for task {found.task!r}, the run for {run.config.task}. {way_out}")
-    if found.weights != _digest(run):
+    if found.weights != run.digest():
         raise CheckpointError(f"{path} was fitted to another {BEST} than the one beside it. {way_out}")
     return found
 

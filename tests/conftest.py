@@ -60,6 +60,64 @@ def tiny_store(tiny_demo: Path) -> Path:
     return store
 
 
+@pytest.fixture(scope="session")
+def slow_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data folder of 20 videos whose images are so large that one process needs seconds for them; to be read only."""
+    root = tmp_path_factory.mktemp("slow") / "data"
+    rng = np.random.default_rng(0)
+    images = []
+    for number in range(10):
+        coarse = Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8))
+        picture = np.asarray(coarse.resize((1200, 1200), Image.Resampling.BICUBIC))
+        images.append(root.parent / f"{number}.jpg")
+        images[-1].write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=90))
+    for video in range(20):
+        folder = root / "cropped_aligned" / f"video-{video:02}"
+        folder.mkdir(parents=True)
+        for frame in set(range(1, 22)) - {1 + video}:
+            (folder / f"{frame:05}.jpg").hardlink_to(images[(frame + 3 * video) % 10])
+    return root
+
+
+@pytest.fixture(scope="session")
+def slow_store(slow_data: Path) -> Path:
+    """Store with `hog` of the slow data, from an undisturbed run of one process; to be read only."""
+    store = slow_data.parent / "store.zarr"
+    assert extract(ExtractOptions(slow_data, store, ("hog",), device="cpu")).ok
+    return store
+
+
+class SmallDisk:
+    """A file system in memory of its own, `path`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir()
+        self._mount("-t", "tmpfs", "-o", "size=1m", "tmpfs")
+
+    def remount(self, options: str) -> None:
+        """Change it, as to `size=20m` or to `ro`."""
+        self._mount("-o", f"remount,{options}")
+
+    def _mount(self, *options: str) -> None:
+        subprocess.run(["mount", *options, str(self.path)], check=True, capture_output=True)
+
+    def unmount(self) -> None:
+        """Take it away, whoever still uses it."""
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk of 1 MB: some of the slow data's videos, but not all."""
+    try:
+        disk = SmallDisk(tmp_path / "disk")
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"a disk cannot be mounted here ({error})")
+    yield disk
+    disk.unmount()
+
+
 @pytest.fixture
 def sample() -> Path:
     """Real faces with their videos: `single_face` (72 of 72 frames) and `face_noface` (72 of 169)."""
@@ -353,3 +411,8 @@ def one_thread() -> Iterator[None]:
     """The test computes in one thread."""
     with single_thread():
         yield
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--hostile-cases N` runs so many new cases of hostile input instead of the usual 1,000 that are always the same."""
+    parser.addoption("--hostile-cases", type=int, default=0, metavar="N", help="cases of hostile input")

@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError
+from abaw.outputs import new_partial
 from abaw.state_dicts import find_problems, show_problems
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
@@ -29,14 +30,14 @@ class Progress:
 
 def save_json(path: Path, content: Any) -> None:
     """Write JSON so that the file is either the old or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = new_partial(path)
     partial.write_text(json.dumps(content, indent=2) + "\n")
     partial.replace(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file so that the file is either the old or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = new_partial(path)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
         partial.write_bytes(save(whole, dict(metadata)))

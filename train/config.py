@@ -15,6 +15,7 @@ from abaw.train.heads.probes import PROBE_KINDS
 from abaw.train.lists import COMMAS
 from abaw.train.losses import LOSSES, LossConfig
 
+MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
 
 
@@ -55,14 +56,14 @@ class TrainConfig(BaseModel):
     views: Annotated[tuple[str, ...], COMMAS] = ()
     co_train: bool = False
     missing: Literal["mask", "nearest"] = "mask"
-    window: int = Field(0, ge=0)
-    stride: int = Field(0, ge=0)
+    window: int = Field(0, ge=0, le=MAX_WINDOW)
+    stride: int = Field(0, ge=0, le=MAX_WINDOW)
     speed: Annotated[tuple[float, float], COMMAS] = (1.0, 1.0)
     balance: Literal["none", "class", "video"] = "none"
     synthetic: float = Field(0.0, ge=0, lt=1)
     fold: str = ""
     epochs: int = Field(30, ge=1)
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, le=MAX_WINDOW)
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False)

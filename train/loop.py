@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from abaw.errors import AbawError
+from abaw.errors import AbawError, CheckpointError
+from abaw.outputs import new_partial
 from abaw.tasks import Task
 from abaw.train import distributed
 from abaw.train.checkpoint import BEST, Progress, load_last, save_last, save_tensors
@@ -190,9 +191,15 @@ class Log:
 
     def __init__(self, folder: Path, n_epochs: int) -> None:
         self._path = folder / METRICS
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        for path in (self._path, folder / "tensorboard"):
+            if path.is_symlink():
+                raise CheckpointError(f"{path} is a link, and a run writes only into its own folder. Delete it.")
+        try:
+            lines = self._path.read_text().splitlines() if self._path.exists() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise CheckpointError(f"{self._path} cannot be read ({error}). Delete it, or train again.") from error
         if len(lines) > n_epochs:
-            partial = folder / (METRICS + ".partial")
+            partial = new_partial(self._path)
             partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
             partial.replace(self._path)
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=n_epochs + 1)

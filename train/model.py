@@ -14,6 +14,8 @@ from abaw.train.heads.inputs import Tensors, any_mask
 from abaw.train.losses import expectation, n_bins
 from abaw.train.runs import Run
 
+MAX_PARAMETERS = 300_000_000  # 1.2 GB, and 4.8 GB while it is trained; published heads have a tenth of it
+
 
 class Model(nn.Module):
     """Heads over one or several views of the same windows.
@@ -82,8 +84,21 @@ class Model(nn.Module):
         return head
 
 
+def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise a UsageError if a model would have more than `MAX_PARAMETERS`; no memory is taken to find out."""
+    with torch.device("meta"):
+        model = Model(config, get_task(config.task), shapes)
+    n_parameters = sum(value.numel() for value in model.parameters())
+    if n_parameters > MAX_PARAMETERS:
+        raise UsageError(
+            f"Head {config.head.name!r} would have {n_parameters:,} parameters with these options; more than "
+            f"{MAX_PARAMETERS:,} are a mistake. Make it smaller."
+        )
+
+
 def build_model(run: Run) -> Model:
     """The model of a run with its first weights, which its seed draws."""
+    check_size(run.config, run.shapes)
     torch.manual_seed(run.config.seed)
     return Model(run.config, get_task(run.config.task), run.shapes)
 

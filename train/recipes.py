@@ -50,8 +50,8 @@ def load_recipe(name: str) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"Recipe {path} cannot be read ({error.strerror}).") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"Recipe {path} is not TOML ({error}). Correct it there.") from error
+    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of numbers too long, of tables too deep
+        raise UsageError(f"Recipe {path} is not TOML ({str(error)[:300]}). Correct it there.") from error
     summary, extract = values.pop("summary", ""), values.pop("extract", [])
     if not isinstance(summary, str) or not isinstance(extract, list) or not all(isinstance(e, str) for e in extract):
         raise UsageError(f"Recipe {path}: summary must be a text and extract a list of commands.")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from abaw.datasets.images import SUFFIXES
+from abaw.datasets.images import FORMATS, SUFFIXES, check_size
 from abaw.errors import DataError
 from abaw.tasks import GROUP_EMOTIONS
 
@@ -73,9 +73,12 @@ def _images(folder: Path, pattern: str) -> list[Path]:
 def _open(file: Path) -> Image.Image:
     """Decode an image, turned upright where the file says how it was held."""
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            check_size(*image.size, file)
             image.load()
             return ImageOps.exif_transpose(image)
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except OSError as error:

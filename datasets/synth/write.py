@@ -25,6 +25,7 @@ from abaw.datasets.synth.cutouts import LABELS, Material, find_material
 from abaw.datasets.synth.plan import SynthOptions
 from abaw.datasets.synth.render import ClipMaker
 from abaw.errors import DataError, UsageError
+from abaw.outputs import clear
 from abaw.reporting import Reporter, Silent
 
 RATE_HZ = 15  # 75 frames are the 5 s of a real clip
@@ -115,8 +116,7 @@ def _claim(out: Path, material: Material, options: SynthOptions) -> None:
         foreign = sorted(path.name for path in out.iterdir() if path.name != PARTIAL)
         if foreign:
             raise UsageError(f"{out} holds something else, such as {foreign[0]}. Choose a new or empty folder.")
-    shutil.rmtree(out / PARTIAL, ignore_errors=True)  # of a process that was killed
-    (out / PARTIAL).mkdir()
+    clear(out / PARTIAL).mkdir()  # of a process that was killed
     if not record.exists():
         _replace(out, RECORD, partial(Path.write_text, data=json.dumps(mine, indent=2) + "\n", encoding="utf-8"))
 

@@ -7,6 +7,7 @@ from abaw.errors import UsageError
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.report.content import Reported
 from abaw.evaluate.report.page import render
+from abaw.outputs import new_partial
 from abaw.tasks import Task
 
 
@@ -24,7 +25,7 @@ def write_report(path: Path, task: Task, runs: Sequence[Reported], split: str, f
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / 'report.html'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    partial = new_partial(path)
     # names of videos may hold what is no character; it must not keep the rest from being read
     partial.write_text(render(task, runs, split, faces), encoding="utf-8", errors="replace")
     partial.replace(path)

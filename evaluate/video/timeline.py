@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from abaw.evaluate.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
 from abaw.evaluate.video.rows import SUFFIX, Row
+from abaw.outputs import new_partial
 from abaw.tasks import Task
 
 TIMELINE = "timeline.png"
@@ -78,7 +79,7 @@ class Timeline:
         if len(shown) < len(people):
             title += f" ({len(shown)} of {len(people)} people, those who are seen longest)"
         figure = draw_timeline(self._task, shown, title, start_s, end_s)
-        partial = path.with_name(path.name + ".partial")
+        partial = new_partial(path)
         figure.savefig(partial, format="png", dpi=DPI)
         partial.replace(path)
 

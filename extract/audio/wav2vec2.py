@@ -62,7 +62,7 @@ class Wav2Vec2(AudioEncoder):
         config = config or Wav2Vec2Config()
         config.apply_spec_augment, config.layerdrop = False, 0.0  # these are for training
         self.outputs, self.normalise = tuple(outputs), normalise
-        self.model: Any = AutoModel.from_config(config)
+        self.model: Any = AutoModel.from_config(config, trust_remote_code=False)
         kernels, strides = config.conv_kernel, config.conv_stride
         self.stride = int(np.prod(strides))
         self.field = 1 + sum((kernel - 1) * int(np.prod(strides[:i])) for i, kernel in enumerate(kernels))

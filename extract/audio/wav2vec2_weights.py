@@ -12,6 +12,7 @@ from abaw.errors import CheckpointError
 from abaw.extract.audio.keys import MASK, clean_keys
 from abaw.extract.audio.wav2vec2 import LAST, Wav2Vec2
 from abaw.extract.weights import file_sha256, read_tensors
+from abaw.places import first_line
 from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 FILES = ("model.safetensors", "pytorch_model.bin")
@@ -26,7 +27,7 @@ def load_wav2vec2(outputs: Sequence[str], path: Path) -> tuple[Wav2Vec2, str, tu
     Raises:
         CheckpointError: nothing is there, or it does not fit.
     """
-    network = Wav2Vec2(outputs, *_read_config(path)) if path.is_dir() else Wav2Vec2(outputs)
+    network = _network(outputs, path) if path.is_dir() else Wav2Vec2(outputs)
     file = _weights_file(path) if path.is_dir() else path
     wanted_layers = [int(name.removeprefix("layer")) for name in outputs if name != LAST]
     if max(wanted_layers, default=0) > network.n_layers:
@@ -56,6 +57,17 @@ def _weights_file(folder: Path) -> Path:
     return file
 
 
+def _network(outputs: Sequence[str], folder: Path) -> Wav2Vec2:
+    """The network that a folder's config describes, with random weights."""
+    config, normalise = _read_config(folder)
+    try:
+        return Wav2Vec2(outputs, config, normalise)
+    except Exception as error:  # sizes that do not fit each other, or are no sizes
+        raise CheckpointError(
+            f"{folder / CONFIG} describes no network ({first_line(error)}). Download it again."
+        ) from error
+
+
 def _read_config(folder: Path) -> tuple[PretrainedConfig, bool]:
     """The network's config, and whether its sounds are normalised."""
     if not (folder / CONFIG).is_file():
@@ -63,11 +75,11 @@ def _read_config(folder: Path) -> tuple[PretrainedConfig, bool]:
             f"{folder} has no {CONFIG}. Pass a folder as Hugging Face publishes it, or a single file."
         )
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         extractor = folder / PREPROCESSOR
         normalise = json.loads(extractor.read_text()).get("do_normalize", True) if extractor.is_file() else True
-    except (ValueError, OSError, KeyError) as error:
-        raise CheckpointError(f"The config in {folder} cannot be used ({str(error).splitlines()[0]}).") from error
+    except Exception as error:  # transformers checks little of it, and raises many types
+        raise CheckpointError(f"The config in {folder} cannot be used ({first_line(error)}).") from error
     if not hasattr(config, "conv_kernel"):
         kind = getattr(config, "model_type", "?")
         raise CheckpointError(f"{folder} holds a {kind}, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms.")

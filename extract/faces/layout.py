@@ -29,6 +29,7 @@ from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.faces.following import Face, FacesOfFrame
+from abaw.outputs import clear
 
 CROPS, FACES, VIDEOS = "cropped_aligned", "faces", FOLDERS[0]
 JPEG_QUALITY = 95
@@ -99,7 +100,7 @@ class Files:
 
     def is_done(self, wanted: Record) -> bool:
         """True if all files are there, made of the same file with the same options. Ends a move that was cut off."""
-        waiting = Record.read(self._partial / "record.json")
+        waiting = None if self._partial.is_symlink() else Record.read(self._partial / "record.json")
         if waiting is not None:
             self._move(waiting)
         found = Record.read(self._record)
@@ -112,7 +113,7 @@ class Files:
             DataError: something that is not of `abaw prepare` is in the way.
         """
         self._check_free((self.video,))
-        shutil.rmtree(self._partial, ignore_errors=True)
+        clear(self._partial)
         (self._partial / "tracks").mkdir(parents=True)
 
     def discard(self) -> None:
@@ -216,11 +217,11 @@ class Files:
         before = Record.read(self._record)
         for name in before.people if before is not None else ():
             if name not in made.people:
-                shutil.rmtree(self._data / CROPS / name, ignore_errors=True)
+                clear(self._data / CROPS / name)
         for name in made.people:
             crops = self._partial / "crops" / name
             if crops.exists():
-                shutil.rmtree(self._data / CROPS / name, ignore_errors=True)
+                clear(self._data / CROPS / name)
                 (self._data / CROPS).mkdir(exist_ok=True)
                 crops.replace(self._data / CROPS / name)
         self._move_file("sound.wav", self._data / AUDIO / f"{self.video}.wav")

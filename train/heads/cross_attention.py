@@ -11,6 +11,7 @@ from abaw.errors import UsageError
 from abaw.train.heads.attention import hidden_keys
 from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, width_of
+from abaw.train.heads.options import MAX_WIDTH
 from abaw.train.heads.segments import average, middle
 
 Frames = Literal["middle", "all"]
@@ -35,7 +36,7 @@ class CrossAttentionConfig(BaseModel):
 
     name: Literal["cross-attention"] = "cross-attention"
     audio: str = "spectrogram"
-    segments: int = Field(5, ge=1)
+    segments: int = Field(5, ge=1, le=MAX_WIDTH)
     audio_frames: Frames = "middle"
     video_frames: Frames = "all"
     pool: Literal["mean", "flatten"] = "mean"

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from abaw.errors import UsageError
 from abaw.train.heads.inputs import Head, Tensors, width_of
+from abaw.train.heads.options import MAX_WIDTH
 
 N_VA = 2
 N_EXPRESSIONS = 8
@@ -31,8 +32,8 @@ class EmmaConfig(BaseModel):
     name: Literal["emma"] = "emma"
     vit: str = Field("mae-cls", min_length=1)
     dan: str = Field("dan", min_length=1)
-    vit_hidden: int = Field(512, ge=1)
-    va_hidden: int = Field(256, ge=1)
+    vit_hidden: int = Field(512, ge=1, le=MAX_WIDTH)
+    va_hidden: int = Field(256, ge=1, le=MAX_WIDTH)
 
 
 class EmmaHead(Head):

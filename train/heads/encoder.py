@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from abaw.train.heads.attention import hidden_keys, positions
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
-from abaw.train.heads.options import Widths
+from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH, Widths
 
 
 class EncoderConfig(BaseModel):
@@ -30,11 +30,11 @@ class EncoderConfig(BaseModel):
 
     name: Literal["encoder"] = "encoder"
     convs: Widths = Field((1024, 512), min_length=1)
-    layers: int = Field(4, ge=1)
+    layers: int = Field(4, ge=1, le=MAX_LAYERS)
     heads: int = Field(4, ge=1)
-    feedforward: int = Field(512, ge=1)
+    feedforward: int = Field(512, ge=1, le=MAX_WIDTH)
     dropout: float = Field(0.3, ge=0, lt=1)
-    output_hidden: int = Field(0, ge=0)
+    output_hidden: int = Field(0, ge=0, le=MAX_WIDTH)
 
     @model_validator(mode="after")
     def _width_fits(self) -> "EncoderConfig":

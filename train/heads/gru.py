@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH
 
 
 class GruConfig(BaseModel):
@@ -23,8 +24,8 @@ class GruConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["gru"] = "gru"
-    dim: int = Field(128, ge=1)
-    layers: int = Field(2, ge=1)
+    dim: int = Field(128, ge=1, le=MAX_WIDTH)
+    layers: int = Field(2, ge=1, le=MAX_LAYERS)
     dropout: float = Field(0.3, ge=0, lt=1)
 
 

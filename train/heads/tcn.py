@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.options import MAX_WIDTH
 
 
 class TcnConfig(BaseModel):
@@ -24,9 +25,9 @@ class TcnConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["tcn"] = "tcn"
-    kernel: int = Field(3, ge=3)
+    kernel: int = Field(3, ge=3, le=MAX_WIDTH)
     layers: int = Field(5, ge=1, le=16)
-    dim: int = Field(128, ge=1)
+    dim: int = Field(128, ge=1, le=MAX_WIDTH)
     dropout: float = Field(0.3, ge=0, lt=1)
 
     @field_validator("kernel")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from abaw.train.heads.attention import hidden_keys, positions
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH
 
 
 class TransformerConfig(BaseModel):
@@ -24,10 +25,10 @@ class TransformerConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["transformer"] = "transformer"
-    dim: int = Field(128, ge=2, multiple_of=2)
-    layers: int = Field(2, ge=1)
+    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
+    layers: int = Field(2, ge=1, le=MAX_LAYERS)
     heads: int = Field(4, ge=1)
-    feedforward: int = Field(256, ge=1)
+    feedforward: int = Field(256, ge=1, le=MAX_WIDTH)
     dropout: float = Field(0.2, ge=0, lt=1)
     mask_ratio: float = Field(0.3, ge=0, lt=1)
     mask_token: Literal["learned", "zero"] = "learned"

@@ -44,7 +44,7 @@ class CccBinsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: Literal["ccc-bins"] = "ccc-bins"
-    bins: int = Field(20, ge=2)
+    bins: int = Field(20, ge=2, le=10_000)
     ccc: float = Field(0.5, ge=0, allow_inf_nan=False)
     ce: float = Field(0.5, ge=0, allow_inf_nan=False)
 

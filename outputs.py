@@ -1,0 +1,26 @@
+"""Places where files are made before they get their names. What lies there is deleted, and links are never followed."""
+
+import shutil
+from pathlib import Path
+
+from abaw.errors import UsageError
+
+
+def clear(path: Path) -> Path:
+    """Delete what is at a path, a folder with all that is in it; of a link only the link. Returns the path."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+    return path
+
+
+def new_partial(path: Path) -> Path:
+    """The name beside a file under which it is written, until it replaces the old one; nothing is there.
+
+    Raises:
+        UsageError: a folder has the name of the file.
+    """
+    if path.is_dir() and not path.is_symlink():
+        raise UsageError(f"{path} is a folder where a file is to be written. Move it away.")
+    return clear(path.with_name(path.name + ".partial"))
