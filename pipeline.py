@@ -10,7 +10,6 @@
 They tell of their progress through a `Reporter` and print nothing.
 """
 
-import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -34,6 +33,7 @@ from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.extract.weights import identify
+from abaw.outputs import clear
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tasks import get_task
@@ -227,7 +227,7 @@ def demo(
     made = get_demo_kind(kind)
     data, partial = out / "data", out / "data.partial"
     if not data.exists():
-        shutil.rmtree(partial, ignore_errors=True)
+        clear(partial)
         reporter.start("draw faces", made.n_frames(size, seed), "frames")
         made.write(partial, size, seed, reporter.advance)
         reporter.finish()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
 from numpy.typing import NDArray
 
 from abaw.errors import DataError
@@ -14,6 +15,8 @@ FOLDERS = ("videos", "batch1", "batch2")
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name; more people have numbers
 DEFAULT_FPS = 30.0
+# A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
+CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,15 @@ class Stamps:
     step: float
     base: Fraction
     stated: int
+
+
+def open_media(file: Path) -> InputContainer:
+    """Open a file of pictures or sound for reading.
+
+    Raises:
+        av.FFmpegError, OSError: it cannot be read, or is of none of `CONTAINERS`.
+    """
+    return av.open(str(file), options={"format_whitelist": CONTAINERS})
 
 
 def find_video_files(root: Path) -> dict[str, Path]:
@@ -70,7 +82,7 @@ def probe_timing(file: Path) -> Timing:
         DataError: the file cannot be read or has no pictures.
     """
     try:
-        with av.open(str(file)) as container:
+        with open_media(file) as container:
             if not container.streams.video:
                 raise DataError(f"{file} has no pictures, only sound. Replace it, or give the frame rate with --fps.")
             stream = container.streams.video[0]
@@ -95,7 +107,7 @@ def read_stamps(file: Path) -> Stamps:
         DataError: the file cannot be read, has no pictures, or no timestamps.
     """
     try:
-        with av.open(str(file)) as container:
+        with open_media(file) as container:
             if not container.streams.video:
                 raise DataError(f"{file} has no pictures. Replace it, or delete it.")
             stream = container.streams.video[0]

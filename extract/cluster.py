@@ -16,6 +16,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, Status
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
+from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
@@ -94,9 +95,11 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
         UsageError: it cannot be read, is no TOML, or has an option that is unknown or does not fit.
     """
     try:
-        return ClusterFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8"))).cluster
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"Cluster file {path} cannot be read ({error}).") from error
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"Cluster file {path} cannot be read ({first_line(error)}).") from error
+    try:
+        return ClusterFile.model_validate(content).cluster
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(key) for key in first["loc"] if key not in ("local", "slurm"))

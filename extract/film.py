@@ -10,6 +10,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.videos import open_media
 from abaw.errors import DISK_FULL, DataError
 from abaw.extract.media import MOST_BROKEN_PACKETS, as_rgb
 
@@ -39,7 +40,7 @@ def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[in
         DataError: the file cannot be read, or none of its frames.
     """
     try:
-        with av.open(str(file)) as source, av.open(str(out), "w", format="mp4") as target:
+        with open_media(file) as source, av.open(str(out), "w", format="mp4") as target:
             if not source.streams.video:
                 raise DataError(f"{file} has no pictures.")
             source.streams.video[0].codec_context.thread_count = n_threads
@@ -58,7 +59,7 @@ def read_span(file: Path) -> tuple[float, float]:
     """
     first_s, end_s = math.inf, -math.inf
     try:
-        with av.open(str(file)) as source, suppress(av.FFmpegError):  # a file that is cut off: up to there
+        with open_media(file) as source, suppress(av.FFmpegError):  # a file that is cut off: up to there
             for packet in source.demux(source.streams.video[:1]):
                 if packet.pts is not None:
                     time_s = float(packet.pts * packet.time_base)

@@ -14,6 +14,7 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from abaw.datasets.clips import CUT_S
+from abaw.datasets.videos import open_media
 from abaw.errors import DataError
 
 # Networks take squares of 112 to 224 pixels, a few 336: what is finer than that would only fill memory. Frames of 512
@@ -97,7 +98,7 @@ def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iter
     """Number, time and frame of all that can be decoded; notes on what cannot."""
     index, last_s, n_broken = 0, 0.0, 0
     try:
-        with av.open(str(file)) as container:
+        with open_media(file) as container:
             if not container.streams.video:
                 raise DataError(f"{file} has no pictures. Replace it, or delete it.")
             stream = container.streams.video[0]

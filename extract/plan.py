@@ -1,6 +1,7 @@
 """What an extraction has to do: labels first, then the videos by the features that they still lack."""
 
 import heapq
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -52,12 +53,11 @@ def parse_part(text: str) -> tuple[int, int]:
     Raises:
         UsageError: it is something else.
     """
-    number, _, total = text.partition("/")
-    if not (
-        number.isascii() and number.isdigit() and total.isascii() and total.isdigit() and 1 <= int(number) <= int(total)
-    ):
+    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    number, total = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= total:
         raise UsageError(f"A part is I/N, such as 2/8, with I from 1 to N; found {text!r}.")
-    return int(number), int(total)
+    return number, total
 
 
 def own_part(dataset: Dataset, part: str) -> Dataset:

@@ -11,6 +11,7 @@ import pytest
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import list_crops, read_image
 from abaw.datasets.labels import HEADERS
+from abaw.datasets.videos import probe_timing
 from abaw.errors import DataError
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"
@@ -315,3 +316,11 @@ def test_hidden_folders_and_files_are_no_videos_and_no_labels(tmp_path, make_dat
     dataset = open_dataset(root)
     assert [video.name for video in dataset.videos] == ["a"]
     assert [file.video for file in dataset.labels] == ["a"]
+
+
+def test_a_playlist_called_mp4_opens_no_other_file(tmp_path, numbered):
+    numbered.write(tmp_path / "real.mp4")
+    assert probe_timing(tmp_path / "real.mp4").n_frames == 10
+    (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile real.mp4\n")
+    with pytest.raises(DataError, match="list.mp4 cannot be read as a video"):
+        probe_timing(tmp_path / "list.mp4")

@@ -14,6 +14,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.videos import open_media
 from abaw.errors import DataError
 from abaw.extract.audio.waveform import RATE_HZ, Waveform
 
@@ -49,7 +50,7 @@ def load_sound(file: Path) -> Sound | None:
         DataError: the file cannot be opened at all.
     """
     try:
-        with av.open(str(file)) as container:
+        with open_media(file) as container:
             if not container.streams.audio:
                 return None
             return _Decoder(file, container).decode()
