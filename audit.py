@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 
 from abaw.ahead import map_ahead
-from abaw.errors import StoreError
+from abaw.errors import StoreError, UnreachableError
 from abaw.reporting import Reporter
 from abaw.store import FeatureStore
 
@@ -84,7 +84,7 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
         found = map_ahead(partial(_length, store, feature), videos, store.n_readers)
         for video, length in zip(videos, found, strict=True):
             if isinstance(length, StoreError):
-                problems.append(Problem(str(length), f"features/{feature}/{video}"))
+                problems.append(_problem(length, f"features/{feature}/{video}"))
             else:
                 lengths.setdefault(video, {})[feature] = length
             reporter.advance()
@@ -94,6 +94,10 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {counts}."))
     reporter.finish()
     return problems + _label_problems(store)
+
+
+def _problem(error: StoreError, path: str) -> Problem:
+    return Problem(str(error), "" if isinstance(error, UnreachableError) else path)
 
 
 def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
@@ -113,7 +117,7 @@ def _label_problems(store: FeatureStore) -> list[Problem]:
         try:
             store.read_labels(task, video)
         except StoreError as error:
-            return [Problem(str(error), f"labels/{task}/{video}")]
+            return [_problem(error, f"labels/{task}/{video}")]
         return []
 
     places = [(task, video) for task in store.tasks() for video in store.label_names(task)]

@@ -42,5 +42,9 @@ class StoreError(AbawError):
     """The feature store is missing, damaged, or holds something else than was asked for."""
 
 
+class UnreachableError(StoreError):
+    """A part of the store cannot be read just now, which says nothing of what is stored there."""
+
+
 class CheckpointError(AbawError):
     """A weights file or a run cannot be loaded."""

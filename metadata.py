@@ -10,13 +10,17 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from abaw.errors import StoreError
+from abaw.errors import StoreError, UnreachableError
 from abaw.places import first_line
 
 DTYPES = ("float16", "float32")
 MAX_FRAMES = 10_000_000  # 92 hours at 30 frames a second: a number beyond is a mistake
 MAX_VALUES = 1_000_000  # of one frame: likewise
 MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
+OUTSIDE = (
+    *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
+    *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+)
 CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
 
 
@@ -44,14 +48,38 @@ def _is_count(value: object, most: int) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
+def is_outside(error: Exception) -> bool:
+    """True for trouble of the system or the network, which says nothing of what is stored."""
+    is_of_system = isinstance(error, OSError) and error.errno in OUTSIDE
+    is_of_network = type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp")
+    return (
+        is_of_system
+        or is_of_network
+        or isinstance(error, PermissionError | TimeoutError | ConnectionError | MemoryError)
+    )
+
+
+@contextmanager
+def trouble_told(what: str) -> Iterator[None]:
+    """Turns trouble of the system or the network at reading into an UnreachableError."""
+    try:
+        yield
+    except Exception as error:
+        if not is_outside(error):
+            raise
+        raise UnreachableError(
+            f"{what} cannot be read just now ({first_line(error)}). See to the disk, the network or your rights, and run this again."
+        ) from error
+
+
 @contextmanager
 def damage_told(what: str) -> Iterator[None]:
     """Turns what zarr raises where metadata is missing or damaged, which is of many types, into a StoreError."""
     try:
         yield
     except Exception as error:
-        is_of_system = isinstance(error, OSError) and error.errno not in (None, errno.ELOOP)  # a full disk, no network
-        if isinstance(error, StoreError) or is_of_system:
+        is_of_system = isinstance(error, OSError) and error.errno not in (None, errno.ELOOP)  # such as a full disk
+        if isinstance(error, StoreError) or is_of_system or is_outside(error):
             raise
         raise StoreError(
             f"{what} is damaged ({first_line(error)}). Put its zarr.json back, or extract again into another store."
@@ -73,3 +101,14 @@ def as_numpy(array: Any) -> NDArray:
     if array.nbytes > CHECKED_BYTES and array.nbytes_stored() < array.nbytes:
         raise ValueError(f"an array claims to have {array.nbytes} bytes, which are not in its files")
     return np.asarray(array[...])
+
+
+def check_whole(values: NDArray, present: NDArray, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Raises a ValueError where the arrays of a video are not as its attributes say."""
+    if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
+        raise ValueError("its values are not of the shape they had")
+    if len(values) != len(present) or present.sum() != attrs["n_present"]:
+        raise ValueError("its arrays disagree")
+    # a missing shard reads as the fill value, NaN, which is never stored
+    if np.isnan(values.reshape(len(values), -1)[:, :1]).any():
+        raise ValueError("a shard is missing")

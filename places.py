@@ -46,15 +46,19 @@ def open_or_make(place: Place) -> "zarr.Group":
         StoreError: something else is there, or nothing can be made.
     """
     import zarr  # as above
+    from zarr.errors import ContainsGroupError
 
     from abaw.folder_store import FolderStore
 
     is_new = is_url(place) or _is_free(Path(place))
     if not is_new and not (Path(place) / "zarr.json").is_file():
         raise StoreError(f"{place} is not a feature store but something else. Name another with --store.")
+    store = str(place) if is_url(place) else FolderStore(Path(place))
     try:
-        store = str(place) if is_url(place) else FolderStore(Path(place))
-        return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(place))
+        try:
+            return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(place))
+        except ContainsGroupError:  # another one has made it meanwhile
+            return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(place))
     except (OSError, ValueError) as error:
         raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
     except Exception as error:  # fsspec again

@@ -14,6 +14,7 @@ nothing that is ever read. Values are not compressed: features do not compress.
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,12 +23,13 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.core.sync import sync
+from zarr.errors import ContainsGroupError
 
 from abaw import __version__
 from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
 from abaw.groups import attrs_at, names_in, put_whole
-from abaw.metadata import as_numpy, damage_told, is_feature, is_video
+from abaw.metadata import as_numpy, check_whole, damage_told, is_feature, is_outside, is_video, trouble_told
 from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
 from abaw.places import Place, first_line, is_url, open_existing, open_or_make
@@ -84,8 +86,9 @@ class FeatureStore:
         if "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
             raise StoreError(f"{path} is a Zarr group of something else. Name another with --store.")
         if "format" not in root.attrs:
-            root.require_group("features")
-            root.require_group("labels")
+            for name in ("features", "labels"):
+                with suppress(ContainsGroupError):  # another one has made it meanwhile
+                    root.require_group(name)
             root.update_attributes({"format": FORMAT})
         return cls(root, str(path))._checked()
 
@@ -153,7 +156,8 @@ class FeatureStore:
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
         """Attributes of a video of a feature; empty where it is not complete."""
-        attrs = attrs_at(self._root.store, [f"features/{feature}/{video}"])[0]
+        with trouble_told(f"{self.path}/features/{feature}/{video}"):
+            attrs = attrs_at(self._root.store, [f"features/{feature}/{video}"])[0]
         return attrs if is_video(attrs) else {}
 
     def incomplete(self, feature: str) -> list[str]:
@@ -166,15 +170,21 @@ class FeatureStore:
     def _attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Attributes of the groups in a group, by name."""
         names = self._names(path)
-        yield from zip(names, attrs_at(self._root.store, [f"{path}/{name}" for name in names]), strict=True)
+        with trouble_told(f"{self.path}/{path}"):
+            attrs = attrs_at(self._root.store, [f"{path}/{name}" for name in names])
+        yield from zip(names, attrs, strict=True)
 
     def read(self, feature: str, video: str) -> VideoFeature:
         """Read one feature of one video, checksums verified.
 
         Raises:
-            StoreError: the video is not there, or damaged.
+            StoreError: the video is not there, or damaged; an UnreachableError where the disk or the network is at fault.
         """
         place = f"features/{feature}/{video}"
+        with trouble_told(f"{self.path}/{place}"):
+            return self._read(feature, video, place)
+
+    def _read(self, feature: str, video: str, place: str) -> VideoFeature:
         attrs, made = attrs_at(self._root.store, [place, f"features/{feature}"])
         if not attrs.get("complete"):
             self._check_there(feature, video)
@@ -182,9 +192,11 @@ class FeatureStore:
             if not is_video(attrs):
                 raise ValueError("its attributes are not as they should be")
             values, present = (as_numpy(self._root[f"{place}/{name}"]) for name in ("values", "present"))
-            self._check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
+            check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
             return VideoFeature(values, present, float(attrs["fps"]))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+            if is_outside(error):
+                raise
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
                 f"Delete {self.path}/{place} and run the same `abaw extract` again."
@@ -197,16 +209,6 @@ class FeatureStore:
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
             )
-
-    @staticmethod
-    def _check_whole(values: NDArray, present: NDArray, attrs: Any, shape: tuple[int, ...]) -> None:
-        # A missing shard reads as the fill value, NaN, which is never stored.
-        if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
-            raise ValueError("its values are not of the shape they had")
-        if len(values) != len(present) or present.sum() != attrs["n_present"]:
-            raise ValueError("its arrays disagree")
-        if np.isnan(values.reshape(len(values), -1)[:, :1]).any():
-            raise ValueError("a shard is missing")
 
     def drop(self, path: str) -> None:
         """Delete what is at a path in the store, such as `features/hog/video-1`; the next extract makes it again."""
@@ -260,21 +262,21 @@ class FeatureStore:
 
     def _find_labels(self, task: str, video: str) -> VideoLabels | None:
         """The labels of one video; None if they are not there, or cut off."""
-        try:
-            array = self._root[f"labels/{task}/{video}"]
-        except KeyError:
-            return None
-        except Exception as error:  # zarr and its codecs raise many types for damaged bytes
-            raise self._damaged_labels(task, video, first_line(error)) from error
-        if "complete" not in array.attrs:
-            return None
-        try:
-            split, rows = str(array.attrs["split"]), as_numpy(array)
-            # a chunk that is gone reads as zeros
-            if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs["sha256"]:
-                raise ValueError("they are not what was written")
-        except Exception as error:  # as above
-            raise self._damaged_labels(task, video, first_line(error)) from error
+        with trouble_told(f"{self.path}/labels/{task}/{video}"):
+            try:
+                array = self._root[f"labels/{task}/{video}"]
+                if "complete" not in array.attrs:
+                    return None
+                split, rows = str(array.attrs.get("split")), as_numpy(array)
+                # a chunk that is gone reads as zeros
+                if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs.get("sha256"):
+                    raise ValueError("they are not what was written")
+            except KeyError:
+                return None
+            except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+                if is_outside(error):
+                    raise
+                raise self._damaged_labels(task, video, first_line(error)) from error
         return VideoLabels(split, rows)
 
     def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
@@ -313,12 +315,16 @@ class FeatureStore:
             return False
 
     def _names(self, path: str) -> list[str]:
-        return names_in(self._root.store, path)
+        with trouble_told(f"{self.path}/{path}"):
+            return names_in(self._root.store, path)
 
     def _require(self, parent: str, name: str) -> zarr.Group:
         """The group of a name in a group; made if it is not there."""
         with damage_told(f"{self.path}/{parent} or {name} in it"):
-            return self._group(parent).require_group(name)
+            try:
+                return self._group(parent).require_group(name)
+            except ContainsGroupError:  # another one has made it meanwhile
+                return self._group(f"{parent}/{name}")
 
     def _group(self, path: str) -> zarr.Group:
         with damage_told(f"{self.path}/{path}"):

@@ -73,12 +73,12 @@ def test_an_interrupted_and_a_killed_driver_take_their_workers_along(slow_data, 
         assert driver.end() == 1
         assert "Stopped early: interrupted; run the same command again to go on." in driver.output
         assert "Traceback" not in driver.output
-        until(lambda: not driver.others(), "all processes have ended", 20)
+        until(lambda: not driver.others(), "all processes have ended")
     n_first = n_finished(store)
     with start(slow_data, store) as driver:
         driver.until(lambda: n_finished(store) > n_first, "another video is finished")
         driver.kill()
-        until(lambda: not driver.others(), "all processes have ended", 20)
+        until(lambda: not driver.others(), "all processes have ended")
     assert 0 < n_first < n_finished(store) < N_VIDEOS
     complete(slow_data, store, slow_store, run_cli)
 
@@ -92,7 +92,7 @@ def test_half_of_the_workers_are_killed(slow_data, slow_store, start, tmp_path):
         assert n_finished(store) < N_VIDEOS
         assert driver.end() == 0, driver.output
         assert f"done {N_VIDEOS}, skipped 0, failed 0" in driver.output and "Traceback" not in driver.output
-        assert not driver.others()
+        until(lambda: not driver.others(), "all processes have ended")
     assert_equal_stores(store, slow_store)
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_is_stopped_and_a_video_that_hangs(own_data, slow_store, s
         assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
         assert "video-05: its worker hung: it said nothing for 8 s" in driver.output
         assert "Traceback" not in driver.output
-        assert not driver.others()
+        until(lambda: not driver.others(), "all processes have ended")
     crop.unlink()
     image.rename(crop)
     complete(own_data, store, slow_store, run_cli)

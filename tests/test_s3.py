@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from abaw.ahead import map_ahead
 from abaw.extract.cluster import ClusterOptions
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -65,6 +66,15 @@ def test_many_workers_write_one_store(tiny_demo, tiny_store, client, process_env
     for video in local.videos("hog"):
         assert np.array_equal(remote.read("hog", video).values, local.read("hog", video).values)
     assert remote.notes.read() == {}, "no claim is left"
+
+
+def test_writers_that_make_the_same_groups_at_once(client):
+    def write(number):
+        store = FeatureStore.create(f"s3://{BUCKET}/race.zarr")
+        return store.write_labels("va", f"video-{number}", "train", np.zeros((3, 2), np.float32))
+
+    assert all(map_ahead(write, range(16), 8))
+    assert len(FeatureStore.open(f"s3://{BUCKET}/race.zarr").labels("va")) == 16
 
 
 def flip_a_bit(client, key):

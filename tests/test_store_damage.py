@@ -1,15 +1,17 @@
 """Damage to a store: every flipped bit, cut or lost file is an error that names it, never other data."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from zarr.storage import LocalStore
 
 from abaw import writer as writer_module
 from abaw.audit import describe_store, repair_store, verify_store
-from abaw.errors import StoreError
+from abaw.errors import StoreError, UnreachableError
 from abaw.reporting import Silent
 from abaw.store import FeatureStore, VideoFeature
 
@@ -206,6 +208,24 @@ def test_repair_drops_what_is_damaged_and_nothing_else(store):
     assert verify_store(again, Silent()) == []
     assert "v" not in again.videos("f") and "w" not in again.labels("va") and "v" in again.labels("va")
     assert np.array_equal(again.read("g", "v").values, kept)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), PermissionError("Access Denied"), TimeoutError()])
+def test_trouble_of_the_network_is_no_damage_and_repair_drops_nothing(store, monkeypatch, error):
+    get = LocalStore.get
+
+    async def failing(self, key, prototype, byte_range=None):
+        if key.endswith(("f/v/values/c/1/0", "labels/va/w/c/0/0")):
+            raise error
+        return await get(self, key, prototype, byte_range)
+
+    monkeypatch.setattr(LocalStore, "get", failing)
+    with pytest.raises(UnreachableError, match=r"features/f/v cannot be read just now .* run this again"):
+        FeatureStore.open(store.path).read("f", "v")
+    dropped, left = repair_store(FeatureStore.create(store.path), Silent())
+    assert dropped == [] and len(left) == 2 and all("cannot be read just now" in problem.sentence for problem in left)
+    monkeypatch.undo()
+    assert verify_store(FeatureStore.open(store.path), Silent()) == []
 
 
 def test_verify_finds_every_damaged_label_array(store):
