@@ -55,10 +55,11 @@ class ConsoleReporter:
             self._bar.start()
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` units are done; 0 before the first says that they are waited for."""
-        self._done += n
+        """`n` units are done; 0 with a note before the first says that they are waited for."""
+        if n:  # several threads say 0, one counts
+            self._done += n
         now = time.monotonic()
-        if not self._done:
+        if note and not self._done:
             self._begin = now
         rate = self._done / max(now - self._begin, 1e-9)
         speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if self._done else ""
@@ -67,8 +68,8 @@ class ConsoleReporter:
             self._bar.update(self._task, completed=self._done, note=text)
         elif now - self._spoke > self._silence_s:
             self._spoke, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
-            left = f", {(self._total - self._done) / rate:.0f} s left" if self._done else ""
-            warn(f"{self._label}: {self._done}/{self._total} {self._unit}, {text}{left}")
+            left = f"{(self._total - self._done) / rate:.0f} s left" if self._done else ""
+            warn(", ".join(filter(None, (f"{self._label}: {self._done}/{self._total} {self._unit}", text, left))))
 
     def finish(self) -> None:
         """Take the bar away and say what was done."""

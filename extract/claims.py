@@ -94,6 +94,8 @@ def _is_alive(claim: dict[str, Any]) -> bool:
         return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+    except psutil.Error:  # it is there, and of somebody else
+        return True
 
 
 def _overlap(one: str, other: str) -> bool:

@@ -137,7 +137,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
             yield Cluster(client)
         return
     found = read_cluster_file(options.file)
-    with _start(found) as started, Client(started) as client:
+    with _started(found) as started, Client(started) as client:
         if isinstance(found, LocalCluster):
             yield Cluster(client, found.workers, found.stall_s)
         else:
@@ -148,8 +148,17 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
 def _reach(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECT_S)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:  # TypeError: tls without certificates
         raise UsageError(f"No dask scheduler answers at {address} ({error}). Check --scheduler.") from error
+
+
+def _started(options: LocalCluster | SlurmCluster) -> Any:
+    try:
+        return _start(options)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"The cluster cannot be started ({first_line(error)}). Correct the cluster file, or the network interface."
+        ) from error
 
 
 def _start(options: LocalCluster | SlurmCluster) -> Any:

@@ -10,6 +10,7 @@ import uuid
 from collections import deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from typing import Any
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
@@ -19,7 +20,7 @@ from abaw.extract.follower import Follower
 from abaw.extract.plan import Plan, split_evenly
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
-from abaw.extract.worker import Order, extract_videos
+from abaw.extract.worker import Order, Withdrawn, extract_videos
 from abaw.reporting import Reporter
 
 ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
@@ -27,6 +28,8 @@ FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
 RESTART_S = 30.0
+PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
+EARLY_DEATHS = 3  # orders that cost their workers before any frame was through: not the videos are to blame
 TRIES = 2  # of a video alone, on different workers if it can be
 GONE = ("closing", "closed")  # states of a client that gave its scheduler up
 LOST = "the connection to the scheduler was lost; run the same command again to go on"
@@ -68,7 +71,8 @@ class Driver:
         self._bound: dict[Future, list[str]] = {}  # workers that could take it
         self._unfit: dict[str, str] = {}  # address -> why
         self._busy_since: dict[str, float] = {}
-        self._looked = 0.0
+        self._looked = self._looked_after = 0.0
+        self._n_early_deaths = 0
         self._deserted_since = time.monotonic()
 
     def run(self, plan: Plan) -> None:
@@ -115,16 +119,21 @@ class Driver:
         self._workers = {address: bool(worker["resources"].get("GPU")) for address, worker in found.items()}
         if self._fit():
             self._deserted_since = now
+        elif self._workers and (len(self._unfit) >= self._cluster.n_workers or self._is_out_of_patience(now)):
+            address = next(iter(self._workers))
+            raise UsageError(f"No worker of the cluster can do this; {address} says: {self._unfit[address]}")
         elif trouble := self._cluster.trouble():
             self._summary.stopped = f"{trouble}; see to it, and run the same command again"
-        elif now - self._deserted_since > self._cluster.patience_s:
-            self._check_any_fit()
+        elif self._is_out_of_patience(now):
             self._summary.stopped = (
                 f"no worker was there for {self._cluster.patience_s:.0f} s (one that cannot import abaw leaves at once); "
                 "see to the cluster, and run the same command again"
             )
         else:
             self._reporter.advance(0, "waiting for a worker")
+
+    def _is_out_of_patience(self, now: float) -> bool:
+        return now - self._deserted_since > self._cluster.patience_s
 
     def _fit(self) -> list[str]:
         """Addresses of the workers that can do the work; where some have a GPU to give, only they do."""
@@ -134,23 +143,27 @@ class Driver:
     def _look_after_orders(self) -> None:
         """Take back orders that no worker can take any more, and those of workers that hang."""
         try:
-            keys_of = {address: keys for address, keys in self._client.processing().items() if keys}
+            processing = self._client.processing().items()
         except OSError:  # the scheduler is away: `_look` waits for it
             return
+        own = {future.key for future in self._running}  # workers may have work of others, too
+        keys_of = {address: mine for address, keys in processing if (mine := own.intersection(keys))}
         taken = {key for keys in keys_of.values() for key in keys}
         for future, fit in list(self._bound.items()):
             if future.status == "pending" and future.key not in taken and not self._workers.keys() & fit:
                 self._waiting.appendleft(self._withdraw(future))
         self._restart_hanging(keys_of)
 
-    def _restart_hanging(self, keys_of: Mapping[str, Collection[str]]) -> None:
+    def _restart_hanging(self, keys_of: Mapping[str, Collection[Any]]) -> None:
         """Start workers anew that have work and say nothing; what they were at is tried again, or split."""
         now = time.monotonic()
-        self._busy_since = {address: self._busy_since.get(address, now) for address in keys_of}
+        since = {} if now - self._looked_after > PAUSE_S else self._busy_since  # after Ctrl-Z nobody has heard anything
+        self._looked_after = now
+        self._busy_since = {address: since.get(address, now) for address in keys_of}
         hanging = [
             address
-            for address, since in self._busy_since.items()
-            if now - max(since, self._follower.heard_s(address)) > self._cluster.stall_s
+            for address, busy in self._busy_since.items()
+            if now - max(busy, self._follower.heard_s(address)) > self._cluster.stall_s
         ]
         for address in hanging:
             held = {future: order for future, order in self._running.items() if future.key in keys_of[address]}
@@ -220,8 +233,6 @@ class Driver:
                     self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")
                 self._unfit[result.worker] = result.unfit
                 self._waiting.appendleft(order)
-                if len(self._unfit) >= self._cluster.n_workers:
-                    self._check_any_fit()
             elif result.error:
                 self._try_again(order, result.worker, result.error)
             else:
@@ -230,20 +241,21 @@ class Driver:
             error = future.exception()
             if isinstance(error, KilledWorker):
                 self._after_deaths(order, error.last_worker.address)
+            elif isinstance(error, Withdrawn):  # by a worker that was about to leave
+                self._waiting.appendleft(order)
             else:
                 self._try_again(order, "", f"{type(error).__name__}: {error}")
         else:  # lost with the connection to the scheduler; `_look` stops if that does not come back
             self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
 
-    def _check_any_fit(self) -> None:
-        """Raise where each worker that is there has said that it cannot do this."""
-        unfit = [address for address in self._workers if address in self._unfit]
-        if unfit and len(unfit) == len(self._workers):
-            raise UsageError(f"No worker of the cluster can do this; {unfit[0]} says: {self._unfit[unfit[0]]}")
-
     def _after_deaths(self, order: Order, worker: str) -> None:
         """Several workers died that had an order; it may have been another one that killed them."""
+        if not self._follower.n_shown:
+            self._n_early_deaths += 1
+        if self._n_early_deaths >= EARLY_DEATHS:
+            self._summary.stopped = "workers die before they finish a frame, perhaps for want of memory; see their logs, and run the same command again"
+            return
         why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
         if self._follower.at_work.get(worker) == order.name:
             self._give_up(order, why)

@@ -10,7 +10,7 @@ from abaw.ahead import map_ahead
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import AbawError, DataError, UsageError
+from abaw.errors import AbawError, DataError, StoreError, UsageError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source
 from abaw.extract.sink import Feature, Summary
@@ -119,7 +119,7 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
         try:
             pending, n_crops = lacks(video)
         except OSError as error:
-            summary.failed[video.name] = f"{error.filename or video.folder} cannot be read ({error.strerror})"
+            summary.failed[video.name] = _unreadable(video, error)
             continue
         if pending:
             groups.setdefault(pending, {})[video.name] = n_crops
@@ -127,6 +127,10 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
             summary.skipped.append(video.name)
     n_frames = sum(sum(sizes.values()) * len({kinds[name] for name in pending}) for pending, sizes in groups.items())
     return Plan(groups, n_frames)
+
+
+def _unreadable(video: Video, error: OSError) -> str:
+    return f"{error.filename or video.folder} cannot be read ({error.strerror})"
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,8 @@ class Reading:
     def frame_sources(self, videos: Iterable[Video]) -> Iterator[Source]:
         """Videos whose crops are to be read."""
         for source in self._sources(videos):
-            if not self._is_finished(source.video, source.digest, len(source.crops.numbers)):
+            n_crops = len(source.crops.numbers)
+            if not self._is_finished(source.video, source.digest, n_crops, n_wanted=n_crops):
                 yield source
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
@@ -168,15 +173,27 @@ class Reading:
                 self.summary.failed[video.name] = str(error)
                 continue
             except OSError as error:
-                self.summary.failed[video.name] = f"{error.filename or video.folder} cannot be read ({error.strerror})"
+                self.summary.failed[video.name] = _unreadable(video, error)
                 continue
             if clock.warning:
                 self.summary.warnings.append(f"{video.name}: {clock.warning}")
             yield Source(video, crops, clock, digest)
 
-    def _is_finished(self, video: Video, digest: str, n_crops: int) -> bool:
-        if any(self.store.video_attrs(name, video.name).get("source") != digest for name in self.features):
+    def _is_finished(self, video: Video, digest: str, n_crops: int, n_wanted: int = 0) -> bool:
+        """True if all features of a video are there by now.
+
+        Args:
+            n_wanted: of its frames should be present.
+        """
+        try:
+            found = [self.store.video_attrs(name, video.name) for name in self.features]
+        except StoreError:  # writing will say it, if it does not come back
             return False
+        if any(attrs.get("source") != digest for attrs in found):
+            return False
+        n_absent = n_wanted - min(attrs["n_present"] for attrs in found)
+        if n_absent > 0:  # whoever finished it cannot say any more which these are
+            self.summary.broken_frames.append(f"{video.name}: {n_absent} of its images are broken; see `abaw doctor`.")
         self.summary.skipped.append(video.name)
         self.on_frames(n_crops)
         return True

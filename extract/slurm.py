@@ -61,7 +61,7 @@ class SlurmWorkers(SLURMCluster):
 
     def trouble(self) -> str:
         """Why no worker will come; empty while one may."""
-        if any(job.job_id for job in self.workers.values()):
+        if any(job.job_id for job in list(self.workers.values())):
             return ""
         if self._n_failed >= FAILED_JOBS:
             return f"{self._n_failed} jobs in a row ended before their worker came; their logs in {self._logs} say why"
@@ -96,8 +96,8 @@ class SlurmWorkers(SLURMCluster):
         over = [name for name in self.worker_spec if name not in there and not self._is_queued(name, queue)]
         for name in over:
             job = self.workers.pop(name, None)
-            if job is not None and job.job_id is not None:
-                self._n_failed += name not in self._came
+            if job is not None:  # without a number it was refused
+                self._n_failed += job.job_id is not None and name not in self._came
                 await ProcessInterface.close(job)
         if not over or self._n_failed >= FAILED_JOBS:
             return

@@ -15,7 +15,7 @@ from abaw.extract.plan import Plan, Reading, own_part, plan_extraction, write_la
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
-from abaw.places import Place
+from abaw.places import Place, first_line
 from abaw.store import FeatureStore
 
 
@@ -88,8 +88,10 @@ def room_for(store: Place) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise StoreError(
-                f"No space to write into {store} ({error.strerror}). Make room and run the same command again."
+                f"No space to write into {store} ({error.strerror or first_line(error)}). Make room and run the same command again."
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StoreError(f"{store} must not be written ({error.strerror}). Choose another --store.") from error
+            raise StoreError(
+                f"{store} must not be written ({error.strerror or first_line(error)}). Choose another --store."
+            ) from error
         raise

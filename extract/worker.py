@@ -62,7 +62,7 @@ class Withdrawn(Exception):
     """The driver does not want the order any more: it died, was interrupted, or gave it to another worker."""
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=1)
 def opened_stage(options: ExtractOptions, topic: str) -> Stage:
     """The stage of this process, opened once for all orders of a driver.
 
@@ -86,7 +86,8 @@ class Teller:
         Raises:
             Withdrawn: nobody waits for the order.
         """
-        self._n_frames += n
+        if n:  # several threads say 0, one counts
+            self._n_frames += n
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
             raise Withdrawn

@@ -8,7 +8,7 @@ import pytest
 from distributed import Client
 
 from abaw.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, LocalCluster, _start, read_cluster_file
+from abaw.extract.cluster import ClusterOptions, LocalCluster, _started, read_cluster_file
 from abaw.extract.driver import make_orders
 from abaw.extract.plan import Plan
 from abaw.pipeline import ExtractOptions, extract
@@ -21,7 +21,7 @@ def scheduler(process_env):
     """Address of a cluster of two processes on this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
-        with _start(LocalCluster(workers=2)) as cluster:
+        with _started(LocalCluster(workers=2)) as cluster:
             yield cluster.scheduler_address
 
 
@@ -97,6 +97,8 @@ def test_bad_cluster_files(tmp_path, text, words):
 
 def test_command_line_errors(tiny_demo, tmp_path, run_cli):
     arguments = ("extract", "--data", tiny_demo, "--store", tmp_path / "s.zarr", "--backbone", "hog", "--device", "cpu")
+    tls = run_cli(*arguments, "--scheduler", "tls://127.0.0.1:1")
+    assert tls.exit_code == 2 and "No dask scheduler answers at tls://127.0.0.1:1" in tls.output
     both = run_cli(*arguments, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "x.toml")
     assert both.exit_code == 2 and "--scheduler and --cluster exclude each other" in both.output
     missing = run_cli(*arguments, "--cluster", tmp_path / "none.toml")

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from abaw.datasets.images import read_image
 from abaw.extract import backbone as registry
 from abaw.extract import reader
+from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.extract.stage import Stage
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 
@@ -182,6 +184,18 @@ def test_a_broken_image_costs_its_frame(make_data, run, how):
     assert "a/00004.jpg" in sentence and "Replace or delete it" in sentence
     assert store.read("hog", "a").present.tolist() == [True] * 3 + [False] + [True] * 2
     np.testing.assert_array_equal(store.read("hog", "a").values[3], 0)
+
+
+def test_what_another_one_finished_meanwhile_is_left_and_its_broken_images_are_told(make_data, run, tmp_path):
+    data = make_data({"a": 4, "b": 3})
+    (data / "cropped_aligned" / "a" / "00002.jpg").write_bytes(b"no image")
+    options = ExtractOptions(data, tmp_path / "store.zarr", ("hog",), device="cpu")
+    stage, summary, steps = Stage.open(options), Summary(), []
+    plan = stage.plan(summary)
+    assert extract(options).done == ["a", "b"]
+    stage.run(plan.groups, summary, steps.append)
+    assert summary.skipped == ["a", "b"] and not summary.done and sum(steps) == plan.n_frames
+    assert summary.broken_frames == ["a: 1 of its images are broken; see `abaw doctor`."]
 
 
 def test_a_video_of_broken_images_or_none_fails_alone(make_data, run, run_cli, tmp_path):

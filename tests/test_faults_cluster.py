@@ -127,6 +127,17 @@ def test_a_video_that_kills_its_workers(slow_data, slow_store, start, run_cli, p
     complete(slow_data, store, slow_store, run_cli)
 
 
+def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, process_env, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(SITE)
+    python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
+    letters = tmp_path / "letters"
+    with start(slow_data, tmp_path / "store.zarr", PYTHONPATH=python, DEADLY=".jpg", LETTERS=str(letters)) as driver:
+        assert driver.end() == 1
+        assert "Stopped early: workers die before they finish a frame" in driver.output
+        assert "Traceback" not in driver.output
+    assert letters.stat().st_size < N_VIDEOS
+
+
 # a cluster that somebody else has started
 
 

@@ -1,7 +1,10 @@
 """A store on object storage: the same arrays and the same guarantees as in a folder, against a local S3 server."""
 
+import asyncio
+
 import numpy as np
 import pytest
+from zarr.storage import FsspecStore
 
 from abaw.ahead import map_ahead
 from abaw.extract.cluster import ClusterOptions
@@ -9,6 +12,7 @@ from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 
 boto3 = pytest.importorskip("boto3", reason="needs the packages of the extra `dev`")
+pytest.importorskip("s3fs", reason="needs the packages of the extra `dev`")
 moto_server = pytest.importorskip("moto.server", reason="needs the packages of the extra `dev`")
 
 BUCKET, STORE = "affect", "s3://affect/store.zarr"
@@ -68,7 +72,15 @@ def test_many_workers_write_one_store(tiny_demo, tiny_store, client, process_env
     assert remote.notes.read() == {}, "no claim is left"
 
 
-def test_writers_that_make_the_same_groups_at_once(client):
+def test_writers_that_make_the_same_groups_at_once(client, monkeypatch):
+    put = FsspecStore.set
+
+    async def late(self, *arguments):
+        await asyncio.sleep(0.05)  # as far away as object storage is
+        await put(self, *arguments)
+
+    monkeypatch.setattr(FsspecStore, "set", late)
+
     def write(number):
         store = FeatureStore.create(f"s3://{BUCKET}/race.zarr")
         return store.write_labels("va", f"video-{number}", "train", np.zeros((3, 2), np.float32))
