@@ -1,4 +1,4 @@
-"""The command line: parse, call the pipeline, print. The only module that exits; loads torch only inside commands."""
+"""The command line: parse, call the pipeline, print. Loads torch only inside commands."""
 
 import signal
 import sys
@@ -46,8 +46,8 @@ class Group(click.Group):
             )
             sys.exit(1)
         except KeyboardInterrupt:
-            said = "What was finished is kept; run the same command again to go on (`abaw train` with --resume)."
-            click.echo(f"Error: Interrupted. {said}", err=True)
+            said = "run the same command again to go on; a training by `abaw train --resume`, several seeds by the"
+            click.echo(f"Error: Interrupted. What was finished is kept; {said} whole command with --resume.", err=True)
             sys.exit(1)
 
 
@@ -175,7 +175,7 @@ def extract(
         with console.ConsoleReporter() as reporter:
             summary = pipeline.extract(options, reporter, on)
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Python does not know a handler of C code
     tables.show_summary(summary, store)
     sys.exit(0 if summary.ok else 1)
 

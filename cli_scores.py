@@ -124,7 +124,7 @@ def _finish_ensemble(
     tables.show_evaluation(made.name, made.task, split, found)
     for sentence in describe(made, results):
         console.say(sentence)
-    _say_processed(results)
+    _say_processed(results, "`abaw ensemble --raw`")
     console.say(f"Predictions, scores and a picture: {made.folder}/*-{split}.*")
 
 
@@ -188,16 +188,16 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     )
     if (n_drawn := n_units(task, results[0].predictions)) < FEW_UNITS:
         console.warn(f"With {n_drawn} labelled {drawn} the intervals are rough and too narrow.")
-    _say_processed(results)
+    _say_processed(results, "--raw")
 
 
-def _say_processed(results: "Sequence[Results]") -> None:
-    """Which predictions are post-processed, and what is to be said of their scores."""
+def _say_processed(results: "Sequence[Results]", way_out: str) -> None:
+    """Which predictions are post-processed, what is to be said of their scores, and what leaves it out."""
     from abaw import console
 
     for one in {found.name: found for found in results if found.origin}.values():
         note = f"; {one.note}" if one.note else ""
-        console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with --raw.")
+        console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with {way_out}.")
 
 
 @click.command()

@@ -11,10 +11,10 @@ import zarr
 from numpy.typing import NDArray
 
 from abaw.errors import StoreError, UnreachableError
+from abaw.names import MAX_FRAMES
 from abaw.places import first_line
 
 DTYPES = ("float16", "float32")
-MAX_FRAMES = 10_000_000  # 92 hours at 30 frames a second: a number beyond is a mistake
 MAX_VALUES = 1_000_000  # of one frame: likewise
 MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
 OUTSIDE = (

@@ -1,17 +1,27 @@
 """Names of features and videos: which are safe, and what the name of a feature tells."""
 
+import unicodedata
+
 from abaw.errors import StoreError
 
-MAX_NAME_BYTES = 200  # file systems take 255, of which some are needed while a file is written
+MAX_NAME_BYTES = 240  # file systems take 255, of which some are needed for the endings of what is exported
+MAX_FRAMES = 10_000_000  # of a video, 92 hours at 30 frames a second: a number beyond is a mistake
+UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of control characters, halves of others, and ends of lines
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # show text in another order
+
+
+def misleads(name: str) -> bool:
+    """True if a name has characters that control a terminal, or show it otherwise than it is."""
+    return any(c in TURNING or unicodedata.category(c) in UNSEEN for c in name)
 
 
 def check_name(name: str, what: str) -> str:
     """Return `name` if it is safe as one path component of the store, else raise a StoreError."""
-    is_bad = not name.isprintable() or any(c in "/\\" for c in name) or name != name.strip() or name == "zarr.json"
+    is_bad = any(c in "/\\" for c in name) or misleads(name) or name != name.strip() or name == "zarr.json"
     if not name or name[0] in "._" or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
             f"{name[:60]!r} cannot be the name of a {what}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
-            "start with '.' or '_', or contain a slash or unprintable characters. Rename it."
+            "start with '.' or '_', or contain a slash or control characters. Rename it."
         )
     return name
 

@@ -74,7 +74,7 @@ class Task:
         Args:
             labels: (..., columns) as published, invalid values kept.
         """
-        return labels != np.array(self.invalid_row, dtype=labels.dtype)
+        return labels != np.array(self.invalid_row, dtype=np.float32)  # unsigned labels hold no -1
 
 
 VA = Task(

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from abaw.errors import DataError
+from abaw.names import MAX_FRAMES
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 # What Pillow may decode, whatever a file is called: of its other formats one runs a program, Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 50_000_000  # a frame of 8K video has 33 million; a small file may claim to hold any number
-SCAN, MAX_SCANS = b"\xff\xda", 100  # a progressive JPEG has about ten; each one more is another pass over all pixels
-MOST_FRAMES = 10_000_000  # of a video (92 hours at 30 fps); the arrays go with the highest number
+MAX_PIXELS = 250_000_000  # the largest cameras have 200 million; a small file may claim to hold any number
+JPEG, SCAN = b"\xff\xd8", b"\xff\xda"  # the first bytes of a JPEG, and of each scan in it
+MAX_SCANS = 100  # a progressive JPEG has about ten; each one more is another pass over all pixels
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit warns from 89 million on and refuses 179 million
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Crops:
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
         digest: sha256 over numbers (or names, where they give none) and file sizes; another digest means other crops.
-        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0 or above `MOST_FRAMES`, or a number
+        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0 or above `MAX_FRAMES`, or a number
             seen before.
     """
 
@@ -68,7 +71,7 @@ def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
         stem, _, suffix = name.rpartition(".")
         is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
         number = int(stem) if is_number else 0
-        if number in found or not 0 < number <= MOST_FRAMES:
+        if number in found or not 0 < number <= MAX_FRAMES:
             ignored.append(name)
         else:
             found[number] = name
@@ -143,7 +146,7 @@ def read_image(file: Path | str) -> NDArray[np.uint8]:
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
     try:
-        if content.count(SCAN) > MAX_SCANS:
+        if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
             raise DataError(
                 f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
             )
@@ -163,6 +166,8 @@ def _decode_with_pillow(content: bytes, file: Path | str) -> NDArray[np.uint8]:
             return np.asarray(image.convert("RGB"))
     except DataError:
         raise
+    except Image.DecompressionBombError as error:  # twice the limit, which Pillow refuses before it tells the size
+        raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except Exception as error:  # damaged files raise many types in Pillow
@@ -173,6 +178,5 @@ def check_size(width: int, height: int, file: Path | str) -> None:
     """Raises a DataError if an image says that it has more than `MAX_PIXELS`."""
     if width * height > MAX_PIXELS:
         raise DataError(
-            f"{file} has {width} x {height} pixels, which is no picture of a face: more than {MAX_PIXELS:,} are not "
-            "decoded. Shrink or delete it."
+            f"{file} has {width} x {height} pixels: more than {MAX_PIXELS:,} are not decoded. Shrink or delete it."
         )

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SPECTROGRAM_SHAPE = (1, 128, 128)
 ROUNDING = 1e-3  # how far values may be out of [0, 1]
+MAX_REPEATS, MAX_REPEATED_BYTES = (
+    64,
+    10**9,
+)  # a grey image as three channels is 3, windows with a step of 1 their length
 
 
 def read_image_tensor(file: Path) -> NDArray[np.uint8]:
@@ -91,17 +95,28 @@ def _load(file: Path) -> "Tensor":
         raise DataError(
             f"{file} holds a {content.layout} tensor of {content.dtype}, not plain numbers. Save them as float16."
         )
-    return content.detach()
+    return written_out(content.detach(), file)
 
 
 def is_plain(tensor: "Tensor") -> bool:
-    """True if the values of a tensor are there, one after another: it is not sparse, quantized, without data, or one
-    value that claims to be many."""
+    """True if the values of a tensor are there: it is not sparse, quantized or without data."""
     import torch
 
-    return (
-        tensor.layout == torch.strided
-        and tensor.device.type == "cpu"
-        and not tensor.is_quantized
-        and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
-    )
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+
+
+def written_out(tensor: "Tensor", file: Path) -> "Tensor":
+    """A tensor with all of its values; those of one that was saved after `expand` or `unfold` stand in the file once.
+
+    Raises:
+        DataError: a few values claim to be many.
+    """
+    n_bytes, n_stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if n_bytes <= n_stored:
+        return tensor
+    if n_bytes > min(MAX_REPEATS * n_stored, MAX_REPEATED_BYTES):
+        raise DataError(
+            f"{file} holds {n_stored:,} bytes that stand for {n_bytes:,}, which are not written out. Save "
+            "tensor.contiguous() instead."
+        )
+    return tensor.contiguous()

@@ -16,7 +16,10 @@ SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm")
 SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name; more people have numbers
 DEFAULT_FPS = 30.0
 # A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
-CONTAINERS = "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac"
+CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac,"
+    "h264,hevc,m4v,mpegvideo,mjpeg,dv,mxf,w64,aiff,caf"
+)
 
 
 @dataclass(frozen=True)

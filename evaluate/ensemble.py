@@ -24,7 +24,7 @@ from abaw.evaluate.results import Results, read_current, run_results
 from abaw.evaluate.tuning import load_tuning
 from abaw.tasks import Task, get_task
 from abaw.train.checkpoint import CONFIG, save_json
-from abaw.train.runs import Run, find_run, open_run
+from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 ENSEMBLE = "ensemble.json"
 PATTERN = frozenset("*?[")
@@ -218,8 +218,7 @@ def _make_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
         while (runs / f"{content.task}-ensemble-{number}").exists():
             number += 1
         name = f"{content.task}-ensemble-{number}"
-    if name != Path(name).name or name.startswith("."):
-        raise UsageError(f"{name!r} cannot be the name of a run: no slash, no dot at its beginning.")
+    check_run_name(name)
     folder = runs / name
     if folder.exists():
         ensemble = open_ensemble(folder) if (folder / ENSEMBLE).is_file() else None

@@ -23,6 +23,7 @@ from abaw.datasets.labels import HEADERS, read_text
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
 from abaw.errors import DataError, UsageError
+from abaw.names import misleads
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
 IMAGE_HEADERS = {
@@ -129,7 +130,7 @@ def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
     if not names:
         raise DataError(f"{path} is empty. Name the official sample file with --sample.")
     for number, name in enumerate(names, start=1):
-        if "/" in name or "\\" in name or name.startswith(".") or not name.isprintable():
+        if "/" in name or "\\" in name or name.startswith(".") or misleads(name):
             raise DataError(
                 f"{path} line {number}: {name[:60]!r} is no name of a video. Name the official sample file."
             )

@@ -104,7 +104,7 @@ def write_submission(
     """
     features = tuple(dict.fromkeys(name for answerer in answerers for name in answerer.config.features))
     if isinstance(wanted, VideoList):
-        n_rows = _rows_in_store(store, features, wanted)
+        places, n_rows = None, _rows_in_store(store, features, wanted)
     else:
         places = locate(wanted, store, features, data)
         n_rows = places.n_rows
@@ -118,17 +118,7 @@ def write_submission(
         }
     found = combine(task, predicted, weights) if len(predicted) > 1 else predicted[0]
     answers = {video: decide(task, found[video].outputs) for video in n_rows}
-    try:
-        partial = new_partial(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(wanted, VideoList):
-            _write_folder(partial, task, answers)
-        else:
-            _write_file(partial, wanted, places, answers)
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise
-        raise UsageError(f"{out} cannot be written ({error.strerror}). Name another with --out.") from error
+    partial = _write_partial(out, task, wanted, places, answers)
     check = check_submission(partial, wanted, task)
     if check.first:
         raise AbawError(f"What was predicted makes no submission file: {check.first} Nothing was written to {out}.")
@@ -222,6 +212,25 @@ def _load(store: FeatureStore, config: TrainConfig, task: Task, n_rows: Mapping[
     row = np.array(task.invalid_row, dtype=np.float32)
     labels = {video: VideoLabels(TEST_SPLIT, np.tile(row, (n, 1))) for video, n in n_rows.items()}
     return load_table(store, task, labels, config.features, config.missing)
+
+
+def _write_partial(
+    out: Path, task: Task, wanted: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
+) -> Path:
+    """Write the answers beside `out`; where they are."""
+    try:
+        partial = new_partial(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(wanted, VideoList):
+            _write_folder(partial, task, answers)
+        else:
+            assert places is not None
+            _write_file(partial, wanted, places, answers)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        raise UsageError(f"{out} cannot be written ({error.strerror}). Name another with --out.") from error
+    return partial
 
 
 def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str, NDArray]) -> None:

@@ -1,6 +1,5 @@
 """The post-processing of a run: what it was fitted on, the file that keeps it, and predictions that are out of fold."""
 
-import hashlib
 import shlex
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
@@ -110,7 +109,7 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
     tuning = Tuning(
         abaw=__version__,
         task=task.name,
-        weights=_digest(run),
+        weights=run.digest(),
         postprocess=postprocess,
         fit_on=fit_on,
         runs=tuple(_describe(source) for source in sources),
@@ -147,11 +146,6 @@ def load_tuning(run: Run) -> Tuning | None:
     if found.weights != run.digest():
         raise CheckpointError(f"{path} was fitted to another {BEST} than the one beside it. {way_out}")
     return found
-
-
-def _digest(run: Run) -> str:
-    with (run.folder / BEST).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _describe(run: Run) -> FittedRun:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from abaw.errors import DataError
 from abaw.exchange.frames import frame_number
 from abaw.exchange.npy import map_array, read_rows
-from abaw.exchange.rows import MAX_FRAMES, Rows, check_array, check_numbers, stamp, step_of
+from abaw.exchange.rows import Rows, check_array, check_numbers, stamp, step_of
+from abaw.names import MAX_FRAMES
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"
 MAX_ROWS = 2**31 - 1
@@ -94,7 +95,11 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
                     raise DataError(f"{table} line {row + 2}: a row of {len(cells)} cells. Correct the line.")
                 video, text = parse(cells)
                 _add(videos.setdefault(video, RowIndex()), row, text, f"{table} line {row + 2}")
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise DataError(
+            f"{table} cannot be read ({error.strerror}). Copy it again, or see that you may read it."
+        ) from error
+    except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as a table ({error}). Save it as CSV in UTF-8.") from error
     return videos, row + 1
 

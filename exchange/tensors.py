@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from abaw.datasets.tensors import is_plain
+from abaw.datasets.tensors import is_plain, written_out
 from abaw.datasets.videos import SUFFIXES as VIDEO_SUFFIXES
 from abaw.errors import DataError
 from abaw.exchange.npy import Header
@@ -94,4 +94,4 @@ def load_tensor(file: Path) -> "torch.Tensor":
         raise DataError(f"{file} holds a {type(found).__name__}, not a dense tensor. Save the tensor alone.")
     if found.is_complex() or found.dtype == torch.bool:
         raise DataError(f"{file} holds values of type {found.dtype}; features are numbers. Save them as float16.")
-    return found.detach()
+    return written_out(found.detach(), file)

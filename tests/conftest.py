@@ -30,6 +30,10 @@ from abaw.train.loop import Result as TrainResult
 from abaw.train.prepare import start_run
 from abaw.train.runs import Run
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = ("ABAW_DATA", "ABAW_STORE", "ABAW_RUNS", "ABAW_WEIGHTS")
 

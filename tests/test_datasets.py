@@ -11,7 +11,8 @@ import pytest
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import list_crops, read_image
 from abaw.datasets.labels import HEADERS
-from abaw.datasets.videos import probe_timing
+from abaw.datasets.synth.cutouts import open_upright
+from abaw.datasets.videos import open_media, probe_timing
 from abaw.errors import DataError
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"
@@ -94,6 +95,26 @@ def test_png_values_are_read_as_rgb(tmp_path, make_crops):
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "1.png")
     np.testing.assert_array_equal(read_image(tmp_path / "1.png"), picture)
+
+
+def test_a_large_png_may_hold_the_bytes_that_begin_a_scan_of_a_jpeg(tmp_path):
+    from PIL import Image
+
+    picture = np.random.default_rng(0).integers(0, 256, (100, 4000, 3), dtype=np.uint8)
+    picture[::2, ::20, 0], picture[::2, ::20, 1] = 0xFF, 0xDA
+    Image.fromarray(picture).save(tmp_path / "1.png", compress_level=0)
+    assert (tmp_path / "1.png").read_bytes().count(b"\xff\xda") > 1000
+    np.testing.assert_array_equal(read_image(tmp_path / "1.png"), picture)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_a_picture_of_a_large_camera_is_read(tmp_path, suffix, recwarn):
+    """Of 192 million pixels: Pillow warns from 89 million on, and refuses twice as many."""
+    from PIL import Image
+
+    Image.new("L", (16_000, 12_000), 7).save(tmp_path / f"1.{suffix}")
+    assert open_upright(tmp_path / f"1.{suffix}").size == (16_000, 12_000)
+    assert [str(one.message) for one in recwarn] == []
 
 
 def test_other_crops_have_another_digest(tmp_path, make_crops):
@@ -316,6 +337,39 @@ def test_hidden_folders_and_files_are_no_videos_and_no_labels(tmp_path, make_dat
     dataset = open_dataset(root)
     assert [video.name for video in dataset.videos] == ["a"]
     assert [file.video for file in dataset.labels] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("form", "codec"),
+    [
+        *(("h264", "libx264"), ("hevc", "libx265"), ("m4v", "mpeg4"), ("mpeg2video", "mpeg2video")),
+        *(("mjpeg", "mjpeg"), ("mxf", "mpeg2video"), ("dv", "dvvideo")),
+    ],
+)
+def test_video_files_of_other_kinds_are_read(tmp_path, form, codec):
+    size, pixels = (
+        ((720, 576), "yuv420p") if form == "dv" else ((64, 32), "yuvj420p" if codec == "mjpeg" else "yuv420p")
+    )
+    with av.open(str(tmp_path / "a.mp4"), "w", format=form) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height, stream.pix_fmt = *size, pixels
+        for level in range(10):
+            picture = np.full((size[1], size[0], 3), level, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    assert probe_timing(tmp_path / "a.mp4").n_frames == 10
+
+
+@pytest.mark.parametrize("form", ["w64", "aiff", "caf"])
+def test_sound_files_of_other_kinds_are_opened(tmp_path, form):
+    with av.open(str(tmp_path / "a.wav"), "w", format=form) as container:
+        stream = container.add_stream("pcm_s16be" if form == "aiff" else "pcm_s16le", rate=16000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
+        frame.sample_rate = 16000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with open_media(tmp_path / "a.wav") as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) == 1600
 
 
 def test_a_playlist_called_mp4_opens_no_other_file(tmp_path, numbered):

@@ -227,6 +227,7 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
     assert result.exit_code == 0, result.output
     applied = run_cli("ensemble", "va-one", "va-two", "--run", "applied", "--runs", runs)
     assert "va-one is post-processed (fitted on val; post-processing fitted on val: optimistic)" in applied.output
+    assert "Leave that out with `abaw ensemble --raw`." in applied.output
     raw = run_cli("ensemble", "va-one", "va-two", "--run", "raw", "--raw", "--runs", runs)
     assert "post-processed" not in raw.output
     found, plain = (find_results(runs, name, "val").predictions for name in ("applied", "raw"))
@@ -249,6 +250,7 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
         (("va-one", "va-two", "--weights", "1,nan"), "Weights must be above 0"),
         (("va-one", "va-two", "--weights", "1;2"), "--weights wants numbers between commas"),
         (("va-one", "va-two", "--run", "../out"), "cannot be the name of a run"),
+        (("va-one", "va-two", "--run", ""), "cannot be the name of a run"),
     ],
 )
 def test_wrong_use_is_refused(run_cli, runs: Path, words: tuple[str, ...], message: str) -> None:

@@ -1,5 +1,6 @@
 """What extraction is asked for: names, weights, views, precision; wrong requests leave no trace."""
 
+import signal
 import socket
 from pathlib import Path
 
@@ -134,6 +135,26 @@ def test_requests_are_read(text, feature, weights):
     request = Request.parse(text)
     assert request.feature == feature
     assert request.weights == (Path(weights) if weights else None)
+
+
+def test_a_handler_of_sigterm_that_python_does_not_know_is_no_matter(run_cli, tmp_path, monkeypatch):
+    """A handler that C code has set is None to Python, which does not take None back."""
+    real, before = signal.signal, signal.getsignal(signal.SIGTERM)
+    given = []
+
+    def set_handler(number, handler):
+        given.append(handler)
+        real(number, handler)
+
+    monkeypatch.setattr(signal, "signal", set_handler)
+    try:
+        result = run_cli(
+            "extract", "--backbone", "hog", "--data", tmp_path / "none", "--store", tmp_path / "store.zarr"
+        )
+    finally:
+        real(signal.SIGTERM, before)
+    assert result.exit_code == 1 and "Error: " in result.output
+    assert given == [signal.default_int_handler, signal.SIG_DFL]
 
 
 def test_a_feature_name_that_is_no_name_is_refused(options, tmp_path):

@@ -49,7 +49,7 @@ def test_head_that_does_not_fit_says_so(
         ({"name": "tcn", "kernel": 4}, "must be odd"),
         ({"name": "encoder", "convs": (512,), "heads": 3}, r"\(512\) must be even and a multiple of head.heads \(3\)"),
         ({"name": "encoder", "convs": ()}, "at least 1 item"),
-        ({"name": "mlp", "hidden": "64,0"}, "greater than 0"),
+        ({"name": "mlp", "hidden": "64,0"}, "greater than or equal to 1"),
         ({"name": "gru", "depth": 2}, "Extra inputs are not permitted"),
         ({"name": "cross-attention", "pool": "max"}, "'mean' or 'flatten'"),
         ({"name": "lstm"}, "'transformer', 'linear'"),

@@ -1,10 +1,11 @@
 """Hostile input: random bytes and mutated valid files end in a result or in one of our errors.
 
-By default 1,000 cases, always the same; `--hostile-cases 20000` runs so many others. A case that fails is printed as a
-literal: `WorkerProcess.run(Case(...))` runs it again.
+By default 1,000 cases, the same ones each time as long as the version of hypothesis is; `--hostile-cases 20000` runs so
+many others. A case that fails is printed as a literal: `WorkerProcess.run(Case(...))` runs it again.
 """
 
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,14 @@ from abaw import pipeline
 from abaw.store import FeatureStore
 from abaw.tests.hostile import seeds
 from abaw.tests.hostile.cases import cases
-from abaw.tests.hostile.mutation import Case
+from abaw.tests.hostile.kinds import ROUTES
+from abaw.tests.hostile.mutation import Case, Change
 from abaw.tests.hostile.process import WorkerProcess
 from abaw.train.runs import open_run
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the process that runs the cases reads /proc and limits its memory by RLIMIT_AS"
+)
 
 DEFAULT_CASES = 1000
 # of each kind its share in percent; of each route how often it is taken, and the files that are changed for it
@@ -174,3 +180,24 @@ def test_what_must_not_happen_is_noticed(worker: WorkerProcess, route: str, noti
     case = Case("trial", route, "file.pkl", ())
     found = worker.run(case, limit_s=2.0, tries=1) if route == "hang" else worker.run(case)
     assert found.startswith(noticed), found
+
+
+@pytest.mark.parametrize(
+    ("route", "changes", "noticed"),
+    [("load", (), "result"), ("hang changed", (("replace_all", (b"",)),), "hang: more than 2 s")],
+)
+def test_a_second_try_leaves_out_the_loading_of_modules_and_nothing_else(
+    base: Path, route: str, changes: tuple[Change, ...], noticed: str
+) -> None:
+    worker = WorkerProcess(base)
+    try:
+        assert worker.run(Case("trial", route, "file.pkl", changes), limit_s=2.0).startswith(noticed)
+    finally:
+        worker.close()
+
+
+def test_the_run_and_the_ensemble_as_they_are_make_a_report(base: Path, worker: WorkerProcess, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(base / "seeds" / "run", tmp_path / "case", symlinks=True))
+    ROUTES["run"]["report"](root, root)
+    assert (root / "x.html").is_file()
+    assert worker.run(Case("run", "report", "runs/e/ensemble.json", ())) == "result"

@@ -16,6 +16,7 @@ import torch
 
 from abaw.errors import DataError, StoreError, UsageError
 from abaw.exchange.importer import ImportOptions, import_features
+from abaw.exchange.index import read_table
 from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
@@ -352,6 +353,31 @@ def test_names_that_would_escape(source, name):
     assert summary.done == ["a", "b"] and list(summary.failed) == [name]
     assert "cannot be the name of a video" in summary.failed[name]
     assert sorted(path.name for path in source.parent.iterdir()) == [*before, "store.zarr"]
+
+
+def test_a_table_that_cannot_be_opened_is_not_said_to_be_of_another_form(tmp_path):
+    with pytest.raises(
+        DataError, match=r"cannot be read \(Is a directory\)\. Copy it again, or see that you may read it"
+    ):
+        read_table(tmp_path)
+    (tmp_path / "a.csv").write_bytes("vidéo,frame\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"cannot be read as a table \(.*\)\. Save it as CSV in UTF-8"):
+        read_table(tmp_path / "a.csv")
+
+
+def test_tensors_that_repeat_their_values(tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, is_old_form in (("new", False), ("old", True)):
+        tensor = torch.arange(4.0)[:, None].expand(4, 3)
+        torch.save(tensor, source / f"{name}.pt", _use_new_zipfile_serialization=not is_old_form)
+    torch.save(torch.ones(1).expand(10**12, 3), source / "bad.pt")
+    summary = run(source)
+    assert summary.done == ["new", "old"]
+    for name in summary.done:
+        values = FeatureStore.open(tmp_path / "store.zarr").read("f", name).values
+        np.testing.assert_array_equal(values, np.arange(4.0)[:, None].repeat(3, axis=1))
+    assert summary.failed["bad"].endswith("are not written out. Save tensor.contiguous() instead.")
 
 
 @pytest.mark.parametrize("frame", ["0", "-1", "1.5", "", "10000001", "9" * 5000, "1"])

@@ -1,6 +1,10 @@
 """The model of a run: views in training, none in evaluation; what stands between its heads and the loss."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +13,8 @@ from abaw.errors import UsageError
 from abaw.tasks import TASKS
 from abaw.train.config import make_config
 from abaw.train.losses import create_loss, expectation
-from abaw.train.model import Model
+from abaw.train.model import Model, build_model, check_size
+from abaw.train.runs import Run
 
 SHAPES = {"face": (5,), "sound": (2, 3)}
 N, TIME = 3, 12
@@ -161,6 +166,39 @@ def test_head_of_whole_videos_is_for_tasks_of_whole_videos() -> None:
     assert build("head.name=cross-attention", "head.audio=", task="vgaf").eval()(*batch()).shape == (N, 3)
     with pytest.raises(UsageError, match=r"Head 'cross-attention' gives one output for a whole video; task va wants"):
         build("head.name=cross-attention", "head.audio=", task="va")
+
+
+# sizes
+
+
+def sized(dim: int, **head: object) -> Run:
+    config = make_config({"task": "va", "features": ("f",), "head": {"name": "transformer", "dim": dim, **head}})
+    return Run(Path("large"), config, {"f": {"shape": [197, 1024], "fingerprint": ""}}, "")
+
+
+def test_large_models_are_allowed_and_those_beyond_all_memory_are_not() -> None:
+    large = sized(2048, heads=8)
+    check_size(large.config, large.shapes)
+    two = {"task": "va", "features": ("f", "g"), "head": {"name": "encoder"}}
+    check_size(make_config(two), {"f": (197, 768), "g": (197, 768)})
+    beyond = sized(8192, heads=8)
+    with pytest.raises(UsageError, match=r"would have .* more than 2,000,000,000 are a"):
+        check_size(beyond.config, beyond.shapes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited by RLIMIT_AS")
+def test_a_model_without_room_in_memory_is_told() -> None:
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**29, before[1]))
+    try:
+        with pytest.raises(
+            UsageError, match=r"There is no room for the head of run large\. Make room, or train a smaller"
+        ):
+            build_model(sized(2048, heads=8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 # a batch of one row

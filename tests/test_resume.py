@@ -157,7 +157,7 @@ def test_stopped_process_is_resumed_to_the_same_result(
     assert process.returncode == exit_code, output
     if stop == signal.SIGINT:
         assert "Interrupted. What was finished is kept" in output
-        assert "(`abaw train` with --resume)" in output
+        assert "a training by `abaw train --resume`, several seeds by the whole command with --resume." in output
         assert "Traceback" not in output
     assert n_lines(folder) < 150
     result = run_cli("train", "--resume", *common)
@@ -195,7 +195,7 @@ def n_lines(folder):
 # several seeds
 
 
-SEEDS_EPOCHS = 60
+SEEDS_EPOCHS = 120
 
 
 @pytest.fixture(scope="module")
@@ -289,6 +289,22 @@ def test_run_that_was_stopped_before_its_config_was_written_starts_anew(lab, lin
     with pytest.raises(UsageError, match="full exists"):
         list(pipeline.train_seeds([lab.config()], linear_store, tmp_path, "full", device="cpu", resume=True))
     assert (tmp_path / "full" / "notes.txt").read_text() == "keep"
+
+
+def test_nothing_is_deleted_where_a_name_leads_out_of_the_runs(lab, linear_store, tmp_path, run_cli):
+    runs, outside = tmp_path / "runs", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "config.json.partial").write_text("keep")
+    for name in ("../outside", str(outside)):
+        with pytest.raises(UsageError, match="outside' cannot be the name of a run: no slash, no dot at its beginning"):
+            begun_run(lab.config(), linear_store, runs, name)
+        assert (outside / "config.json.partial").read_text() == "keep"
+    (tmp_path / "outside-seed0").mkdir()
+    (tmp_path / "outside-seed0" / "config.json.partial").write_text("keep")
+    common = ("--task", "va", "--feature", "f", "--seeds", "2", "--store", linear_store.path, "--device", "cpu")
+    result = run_cli("train", *common, "--runs", runs, "--run", "../outside", "--resume")
+    lab.refused(result, 2, "outside-seed0' cannot be the name of a run")
+    assert (tmp_path / "outside-seed0" / "config.json.partial").read_text() == "keep"
 
 
 # the command

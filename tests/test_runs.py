@@ -123,6 +123,7 @@ def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
         (("va", "--set", "seed=99999999999999999999"), ("seed",)),
         (("va", "--run", "a/b"), ("'a/b'", "cannot be the name of a run")),
         (("va", "--run", ".a"), ("'.a'", "cannot be the name of a run")),
+        (("va", "--run", ""), ("''", "cannot be the name of a run")),
         (("expr", "--set", "loss.weights=1,2"), ("loss.weights has 2 numbers", "8 classes")),
         (("au", "--set", "loss.weights=1,2,3"), ("loss.weights has 3 numbers", "12")),
         (("va", "--set", "head.dim=15"), ("head.dim", "15")),

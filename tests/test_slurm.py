@@ -91,18 +91,18 @@ def test_an_array_gives_what_one_process_gives(slurm, submit, tiny_demo, tiny_st
     assert re.search(r"done \d, skipped 0, failed 0", log)
 
 
-def test_a_driver_goes_on_with_another_job_when_one_is_cancelled(slurm, submit, tiny_demo, tiny_store, tmp_path):
+def test_a_driver_goes_on_with_another_job_when_one_is_cancelled(slurm, submit, slow_data, slow_store, tmp_path):
     pytest.importorskip("abaw.extract.slurm", reason="needs the packages of the extra `slurm`")
     store = tmp_path / "store.zarr"
     cluster = write_cluster_file(tmp_path, "jobs = 1", 'prologue = ["echo $CUDA_VISIBLE_DEVICES >> gpus-of-workers"]')
-    job = submit("dask.sbatch", "--backbone", "hog", ABAW_CLUSTER=cluster, ABAW_DATA=tiny_demo, ABAW_STORE=store)
-    until(lambda: any(store.glob("features/hog/demo-*")) or job not in slurm.jobs(), "a video is begun", JOB_S)
+    job = submit("dask.sbatch", "--backbone", "hog", ABAW_CLUSTER=cluster, ABAW_DATA=slow_data, ABAW_STORE=store)
+    until(lambda: any(store.glob("features/hog/video-*")) or job not in slurm.jobs(), "a video is begun", JOB_S)
     workers = slurm.jobs("--name=abaw-worker")
     slurm.call("scancel", *workers)
     _, log = assert_completed(slurm, job, tmp_path)
     assert len(workers) == 1
-    assert "done 7, skipped 0, failed 0" in log
-    assert_equal_stores(store, tiny_store)
+    assert "done 20, skipped 0, failed 0" in log
+    assert_equal_stores(store, slow_store)
     assert (tmp_path / "gpus-of-workers").read_text().split() == ["0", "0"]
     assert len(list((tmp_path / "slurm-logs").glob("abaw-worker-*.log"))) == 2
     until(lambda: not slurm.jobs(), "the driver takes its workers away")

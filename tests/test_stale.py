@@ -5,7 +5,9 @@ from pathlib import Path
 
 import h5py
 import pytest
+from click.testing import CliRunner
 
+from abaw.cli import main
 from abaw.reporting import Silent
 from abaw.train.runs import open_run
 
@@ -24,10 +26,6 @@ class StopAfter(Silent):
 @pytest.fixture(scope="module")
 def made(lab, linear_store, tmp_path_factory):
     """Two evaluated runs, of which `a` was stopped after an epoch, and their ensembles `both` and `plain`."""
-    from click.testing import CliRunner
-
-    from abaw.cli import main
-
     runs = tmp_path_factory.mktemp("stale") / "runs"
     for name, seed in (("a", 0), ("b", 1)):
         run = lab.start(linear_store, runs, lab.config("va", f"seed={seed}"), name)

@@ -220,7 +220,8 @@ def test_another_fingerprint_is_an_error_that_names_both_and_the_way_out(store):
 # names
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "..", ".", "", "/etc/x", "_x", " x", "x\n", "a\0b"])
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "..", ".", "", "/etc/x", "_x", " x", "x\n", "a\0b",
+                                  "a\u2028b", "a\u202eb", "a\u2067b", "a\x9bb", "a\udcffb", "x" * 241])  # fmt: skip
 def test_names_that_would_leave_their_place_are_refused(store, tmp_path, name):
     before = sorted(path for path in tmp_path.rglob("*"))
     with pytest.raises(StoreError, match=r"cannot be the name of a feature.*Rename"):
@@ -235,7 +236,11 @@ def test_names_that_would_leave_their_place_are_refused(store, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["a.b", "video 1", "ünï-çødé", "視頻", "10-60-1280x720_right", "x=y", "timm-vit@hflip", "c"]
+    "name",
+    [
+        *("a.b", "video 1", "ünï-çødé", "視頻", "10-60-1280x720_right", "x=y", "timm-vit@hflip", "c", "x" * 240),
+        *("9.41.00\u202fAM", "a\u00a0b", "a\u3000b", "می\u200cخواهم", "👨\u200d👩"),
+    ],
 )
 def test_usual_and_unusual_names_work(store, name):
     put(store, name, draw(3))

@@ -267,6 +267,15 @@ def test_sample_of_another_task_and_output_that_is_there(tmp_path: Path) -> None
         check_fits(TASKS["va"], sample, out)
 
 
+def test_names_of_videos_may_have_any_space_and_no_control_characters(tmp_path: Path) -> None:
+    file = tmp_path / "sample.txt"
+    file.write_text("9.41.00\u202fAM\na\u3000b\n", encoding="utf-8")
+    assert read_sample(file).videos == ("9.41.00\u202fAM", "a\u3000b")
+    file.write_text("a\u202eb\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 1: .* is no name of a video"):
+        read_sample(file)
+
+
 # missing videos
 
 

@@ -165,6 +165,15 @@ def test_invalid_labels_are_masked_value_by_value(tmp_path: Path, make_store: Ma
     assert valid[2].all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int16])
+def test_labels_of_any_numeric_type_are_taken(tmp_path: Path, make_store: Make, put_feature: Put, dtype: type) -> None:
+    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+    put_feature(store, "face", "a", np.ones((3, 1)))
+    store.write_labels("au", "a", "train", np.eye(3, 12, dtype=dtype))
+    table = load(store, task="au")
+    assert np.array_equal(table.labels, np.eye(3, 12)) and table.valid.all()
+
+
 # tasks of images and of whole videos
 
 

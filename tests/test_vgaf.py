@@ -251,6 +251,25 @@ def test_other_tensors_are_refused(tmp_path, tensor, sentence):
         read_image_tensor(tmp_path / "a.pt")
 
 
+def test_a_tensor_that_repeats_its_values_is_written_out(tmp_path):
+    grey = torch.from_numpy(images()[..., :1]).permute(0, 3, 1, 2)
+    torch.save(grey.expand(-1, 3, -1, -1), tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_image_tensor(tmp_path / "a.pt"), np.repeat(images()[..., :1], 3, axis=3))
+    sound = torch.arange(128.0 * 138).reshape(138, 128)
+    torch.save(sound.unfold(0, 128, 1), tmp_path / "b.pt")  # 11 windows, of which each begins a row later
+    np.testing.assert_array_equal(read_spec(tmp_path / "b.pt")[3, 0], sound[3 : 3 + 128].T.numpy())
+
+
+@pytest.mark.parametrize(("n_stored", "times"), [(3, 65), (8_000_000, 32)], ids=["too often", "too large"])
+def test_a_tensor_that_repeats_its_values_too_much_is_refused(tmp_path, n_stored, times):
+    torch.save(torch.zeros(1, 1, 1, n_stored).expand(times, -1, -1, -1), tmp_path / "a.pt")
+    sentence = (
+        f"{4 * n_stored:,} bytes that stand for {4 * n_stored * times:,}, which .* Save tensor\\.contiguous\\(\\)"
+    )
+    with pytest.raises(DataError, match=sentence):
+        read_image_tensor(tmp_path / "a.pt")
+
+
 class Trap:
     """Makes a file when it is unpickled."""
 

@@ -89,11 +89,7 @@ def fit(
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
             number = progress.epoch + 1
             loss, seconds, waiting_s = trainer.run_epoch(number)
-            model.eval()
-            distributed.same_buffers(model)
-            score = validate(model)
-            if not math.isfinite(score):
-                raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
+            score = _validated(model, validate, config, number)
             better = score > progress.best_score
             progress = Progress(number, max(score, progress.best_score), number if better else progress.best_epoch)
             epoch = Epoch(number, loss, score, trainer.lr, seconds, waiting_s / seconds)
@@ -108,6 +104,16 @@ def fit(
         if log is not None:
             log.close()
     return Result(progress.best_score, progress.best_epoch, progress.epoch)
+
+
+def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config: TrainConfig, number: int) -> float:
+    """The score after epoch `number`; errors as those of `fit`."""
+    model.eval()
+    distributed.same_buffers(model)
+    score = validate(model)
+    if not math.isfinite(score):
+        raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
+    return score
 
 
 class Trainer:

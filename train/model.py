@@ -14,7 +14,7 @@ from abaw.train.heads.inputs import Tensors, any_mask
 from abaw.train.losses import expectation, n_bins
 from abaw.train.runs import Run
 
-MAX_PARAMETERS = 300_000_000  # 1.2 GB, and 4.8 GB while it is trained; published heads have a tenth of it
+MAX_PARAMETERS = 2_000_000_000  # 8 GB, and 32 GB while it is trained; a dim of 2048 on (197, 1024) has 449 million
 
 
 class Model(nn.Module):
@@ -97,10 +97,21 @@ def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> No
 
 
 def build_model(run: Run) -> Model:
-    """The model of a run with its first weights, which its seed draws."""
+    """The model of a run with its first weights, which its seed draws.
+
+    Raises:
+        UsageError: it is too large, at all or for the memory there is.
+    """
     check_size(run.config, run.shapes)
     torch.manual_seed(run.config.seed)
-    return Model(run.config, get_task(run.config.task), run.shapes)
+    try:
+        return Model(run.config, get_task(run.config.task), run.shapes)
+    except RuntimeError as error:
+        if "can't allocate memory" not in str(error):
+            raise
+        raise UsageError(
+            f"There is no room for the head of run {run.name}. Make room, or train a smaller one."
+        ) from error
 
 
 def best_model(run: Run, device: torch.device) -> Model:

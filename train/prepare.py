@@ -15,7 +15,7 @@ from abaw.train.config import TrainConfig, make_config
 from abaw.train.losses import create_loss
 from abaw.train.model import check_size
 from abaw.train.recipes import Recipe
-from abaw.train.runs import Run, all_runs, create_run, open_run
+from abaw.train.runs import Run, all_runs, check_run_name, create_run, open_run
 from abaw.train.table import Table, load_table, select_labels
 from abaw.train.windows import class_counts
 
@@ -99,13 +99,14 @@ def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
     """The run of a name, or without one the newest run of exactly this config and these features, to go on with.
 
     Raises:
-        UsageError: the run of this name has other options.
+        UsageError: the run of this name has other options, or the name is none.
         StoreError: it was trained on other features than those of the store.
     """
     if name is None:
         made = _describe_features(config, store)
         found = [run for run in all_runs(runs) if run.config == config and run.features == made]
         return found[-1] if found else None
+    check_run_name(name)  # before anything is deleted in its folder
     folder = runs / name
     if not (folder / CONFIG).is_file():
         with suppress(OSError):  # something else is in the folder: it is refused when the run is made

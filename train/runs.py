@@ -73,6 +73,14 @@ def check_free(folders: Iterable[Path]) -> None:
             raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.")
 
 
+def check_run_name(name: str) -> None:
+    """Raise a UsageError if a name is none of a folder among the runs."""
+    if not name or name != Path(name).name or name.startswith("."):
+        raise UsageError(
+            f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
+        )
+
+
 def create_run(
     runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None, stem: str = ""
 ) -> Run:
@@ -83,12 +91,10 @@ def create_run(
         stem: by default `<task>-<features>-<head>`.
 
     Raises:
-        UsageError: a run of this name is there already.
+        UsageError: a run of this name is there already, or the name is none.
     """
-    if name is not None and (name != Path(name).name or name.startswith(".")):
-        raise UsageError(
-            f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
-        )
+    if name is not None:
+        check_run_name(name)
     runs.mkdir(parents=True, exist_ok=True)
     stem = stem or f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
     number = 1

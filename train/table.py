@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import psutil
@@ -95,7 +95,7 @@ def select_labels(
 
 
 def _check_rows(store: FeatureStore, task: Task, video: str, rows: NDArray) -> None:
-    is_numeric = rows.dtype.kind in "fi"
+    is_numeric = rows.dtype.kind in "fiub"
     if rows.ndim != 2 or rows.shape[1] != len(task.columns) or not is_numeric or not np.isfinite(rows).all():
         raise StoreError(
             f"The {task.name} labels of video {video!r} are no finite numbers in {len(task.columns)} columns. Delete "
@@ -158,19 +158,31 @@ def load_table(
             f"There is no room for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Make room in "
             "$TMPDIR, take fewer features, or look with `abaw store verify` for a video that claims too many frames."
         ) from error
-    visual = [feature for feature in features if specs[feature].get("modality") != "audio"] or list(features)
+    _fill(table, store, labels, specs, known, missing)
+    return table
+
+
+def _fill(
+    table: Table,
+    store: FeatureStore,
+    labels: Mapping[str, VideoLabels],
+    specs: Mapping[str, Mapping[str, Any]],
+    known: Mapping[str, Mapping[str, Any]],
+    missing: Missing,
+) -> None:
+    """Read labels and features of every video into its rows; `specs` and `known` videos are those of each feature."""
+    visual = [feature for feature, spec in specs.items() if spec.get("modality") != "audio"] or list(specs)
 
     def read(video: str) -> dict[str, VideoFeature]:
-        return {feature: store.read(feature, video) for feature in features if video in known[feature]}
+        return {feature: store.read(feature, video) for feature in specs if video in known[feature]}
 
     videos = zip(labels.values(), map_ahead(read, labels, store.n_readers), strict=True)
     for i, (found, by_feature) in enumerate(videos):
         rows = table.rows(i)
-        count = rows.stop - rows.start if task.level == "video" else len(found.rows)
+        count = rows.stop - rows.start if table.task.level == "video" else len(found.rows)
         table.labels[rows][:count] = found.rows
-        table.valid[rows][:count] = task.valid(found.rows)
+        table.valid[rows][:count] = table.task.valid(found.rows)
         _place(table, i, by_feature, visual, missing)
-    return table
 
 
 def _place(table: Table, video: int, read: Mapping[str, VideoFeature], visual: Sequence[str], missing: Missing) -> None:

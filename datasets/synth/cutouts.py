@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 
-from abaw.datasets.images import FORMATS, SUFFIXES, check_size
+from abaw.datasets.images import FORMATS, MAX_PIXELS, SUFFIXES, check_size
 from abaw.errors import DataError
 from abaw.tasks import GROUP_EMOTIONS
 
@@ -70,7 +70,7 @@ def _images(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _open(file: Path) -> Image.Image:
+def open_upright(file: Path) -> Image.Image:
     """Decode an image, turned upright where the file says how it was held."""
     try:
         with Image.open(file, formats=FORMATS) as image:
@@ -79,6 +79,8 @@ def _open(file: Path) -> Image.Image:
             return ImageOps.exif_transpose(image)
     except DataError:
         raise
+    except Image.DecompressionBombError as error:  # twice the limit, which Pillow refuses before it tells the size
+        raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
     except UnidentifiedImageError as error:
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except OSError as error:
@@ -103,7 +105,7 @@ def read_cutout(file: Path, longest_px: int) -> Image.Image:
     Raises:
         DataError: it cannot be read, or nothing of it is visible.
     """
-    image = _open(file)
+    image = open_upright(file)
     has_outline = image.has_transparency_data
     image = image.convert("RGBA" if has_outline else "RGB")
     box = image.getchannel("A").getbbox() if has_outline else (0, 0, *image.size)
@@ -138,7 +140,7 @@ def read_background(file: Path, side_px: int) -> NDArray[np.uint8]:
     Raises:
         DataError: it cannot be read.
     """
-    image = _open(file).convert("RGB")
+    image = open_upright(file).convert("RGB")
     return np.asarray(ImageOps.fit(image, (side_px, side_px), Image.Resampling.BILINEAR))
 
 

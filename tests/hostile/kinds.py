@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from click.testing import CliRunner
 
-from abaw import pipeline
+from abaw import pipeline  # noqa: F401  the commands load it when they run: no case has time for it
 from abaw.audit import repair_store, verify_store
 from abaw.cli import main
 from abaw.datasets.affwild2 import open_dataset
@@ -229,6 +229,13 @@ def silent(_root: Path, _file: Path) -> None:
     raise DataError("")
 
 
+def load_slowly(_root: Path, _file: Path) -> None:
+    """Take 3 s, once in a process."""
+    time.sleep(0 if LOADED else 3)
+    LOADED.append(True)
+
+
+LOADED: list[bool] = []
 TRIAL: dict[str, Route] = {  # what must be noticed
     "write": lambda root, _: (root.parent / "outside" / "new.txt").write_text("x"),
     "delete": lambda root, _: (root.parent / "outside" / "kept.txt").unlink(),
@@ -243,6 +250,8 @@ TRIAL: dict[str, Route] = {  # what must be noticed
     "silent": silent,
     "memory": lambda root, _: np.ones(2**33, dtype=np.uint8),
     "hang": lambda root, _: time.sleep(60),
+    "hang changed": lambda _, file: time.sleep(0 if file.read_bytes() else 60),
+    "load": load_slowly,
     "crash": lambda root, _: os.abort(),
     "nothing": lambda root, _: (root / "inside.txt").write_text("x"),
 }
@@ -276,7 +285,7 @@ ROUTES: dict[str, dict[str, Route]] = {
         "submit": submit,
         "ensemble": of_run("ensemble", "r", "s"),
         "compare": of_run("compare", "r", "s"),
-        "report": of_run("report", "r", "e"),
+        "report": lambda root, _: command("report", "r", "e", "--runs", root / "runs", "--out", root / "x.html"),
         "tune": of_run_and_store("tune", "r", "--fit-on", "val", "--device", "cpu"),
     },
     "store": {
@@ -301,4 +310,3 @@ ROUTES: dict[str, dict[str, Route]] = {
     "tensor": {"images": of_file(read_image_tensor), "spectrograms": of_file(read_spec)},
     "record": {"record": of_file(Record.read), "encoder": read_encoder},
 }
-assert pipeline  # the routes run through it

@@ -1,6 +1,6 @@
 """A case of hostile input as plain data, and how it changes a file: bytes, text, the values of a document, an archive.
 
-A case is a literal: what is printed of one that fails can be pasted into a test, or run by `worker.run_alone`.
+A case is a literal: what is printed of one that fails can be pasted into a test, or run by `WorkerProcess.run`.
 """
 
 import ast

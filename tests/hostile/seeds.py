@@ -21,13 +21,13 @@ from safetensors.torch import save_file
 
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
+from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.formats import IMAGE_HEADERS
 from abaw.evaluate.predict import load_predictions, read_made_from, save_predictions
 from abaw.store import FeatureStore
 from abaw.tasks import TASKS
 
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder
-BOMB_PNG = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
 
 
 def picture(size: int = 24) -> Image.Image:
@@ -198,9 +198,11 @@ def make_run(root: Path, run: Path, store: Path) -> None:
         (folder / "config.json").write_text(json.dumps({**config, "created": f"2026-01-0{1 + (name == 's')}T00:00:00"}))
     ensemble = root / "runs" / "e"
     ensemble.mkdir()
-    shutil.copy(run / "predictions-val.h5", ensemble / "predictions-val.h5")
     members = {"abaw": "1", "created": "2026-01-01", "task": "va", "members": ["r", "s"], "weights": [0.5, 0.5]}
     (ensemble / "ensemble.json").write_text(json.dumps({**members, "raw": False}))
+    made_from = digest_of(open_ensemble(ensemble).runs(), (0.5, 0.5), False)
+    found = load_predictions(run / "predictions-val.h5")
+    save_predictions(ensemble / "predictions-val.h5", found, TASKS["va"].outputs, made_from)
     (root / "store.zarr").symlink_to(store)
     (root / "sample.txt").write_text(f"{IMAGE_HEADERS['va']}\nv4/00001.jpg,\nv4/00002.jpg,\n")
 
