@@ -21,6 +21,8 @@ from abaw.places import first_line
 STALL_S = 600.0
 PATIENCE_S = 600.0
 CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
+# dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
+MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
 
 
@@ -186,7 +188,7 @@ def _start_slurm(options: SlurmCluster) -> Any:
         *(["--gres=gpu:1"] if options.gpus else []),
         *options.directives,
     ]
-    threads = [f"export {name}={options.cores}" for name in THREADS]
+    environment = MEMORY | dict.fromkeys(THREADS, str(options.cores))
     return SlurmWorkers(
         options.jobs,
         options.logs,
@@ -201,7 +203,7 @@ def _start_slurm(options: SlurmCluster) -> Any:
         processes=1,
         memory=0,  # dask pauses workers long before their memory is full; slurm keeps its limit itself
         job_extra_directives=directives,
-        job_script_prologue=[*threads, *options.prologue],
+        job_script_prologue=[*(f"export {name}={value}" for name, value in environment.items()), *options.prologue],
         worker_extra_args=["--resources", "GPU=1"] if options.gpus else [],
     )
 
@@ -224,10 +226,11 @@ def _local_worker(options: LocalCluster, number: int) -> dict[str, Any]:
 
 
 class LocalNanny(Nanny):
-    """Starts a worker that does not hear Ctrl-C: the driver does, and ends it."""
+    """Starts a worker that keeps its memory, and does not hear Ctrl-C: the driver does, and ends it."""
 
     async def instantiate(self) -> Status:
         """Start the worker; processes inherit what their thread is deaf to."""
+        self.pre_spawn_env.update(MEMORY)
         resource_tracker.ensure_running()  # would turn it back, were it started with the worker
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         return await super().instantiate()

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+from pathlib import Path
 
 import pytest
 from distributed import Client
@@ -105,3 +106,17 @@ def test_command_line_errors(tiny_demo, tmp_path, run_cli):
     assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
     part = run_cli(*arguments, "--part", "5/4")
     assert part.exit_code == 2 and "A part is I/N" in part.output
+
+
+def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
+    with Client(scheduler) as client:
+        for found in client.run(environment_of_a_worker).values():
+            assert found == (1, str(2**30), str(2**30))
+
+
+def environment_of_a_worker():
+    import torch
+
+    # as the process was started: what is set later changes nothing
+    started = dict(line.split("=", 1) for line in Path("/proc/self/environ").read_text().split("\0") if "=" in line)
+    return torch.get_num_threads(), started.get("MALLOC_TRIM_THRESHOLD_"), started.get("MALLOC_MMAP_THRESHOLD_")
