@@ -50,21 +50,21 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
     n_frames = hours * HOUR_FRAMES
     n_videos = n_frames / VIDEO_FRAMES
     per_crop_s = figures.seconds_of("listing all crops once") / figures.get("crops of a video of the start") / N_START
-    store_bytes = figures.get(f"an hour in short videos of {VIDEO_FRAMES} frames, MB") * 1e6 * hours
+    store_bytes = figures.get(f"an hour in short videos of {VIDEO_FRAMES:,} frames, MB") * 1e6 * hours
     written = figures.sum("S3, extract, without labels", "by video") - figures.get(
         "S3, extract, without labels, ms by video"
     )
     table_bytes = n_frames * (WIDTH * 2 + LABEL_BYTES + MASK_BYTES)
     found = [
         ("frames, at 30 a second", _number(n_frames)),
-        (f"videos of {VIDEO_FRAMES} frames", _number(n_videos)),
+        (f"videos of {VIDEO_FRAMES:,} frames", _number(n_videos)),
     ]
     found += [(f"GPU hours at {rate:g} frames/s", _number(n_frames / rate / 3600)) for rate in rates]
     found += [
         ("crops, as JPEG files", _number(n_frames)),
         ("listing all crops once from a cache", _time(n_frames * per_crop_s)),
         (f"store of one feature, {WIDTH} x float16", _bytes(store_bytes)),
-        ("files of one feature", _number(n_videos * figures.get(f"a video of {VIDEO_FRAMES} frames, files"))),
+        ("files of one feature", _number(n_videos * figures.get(f"a video of {VIDEO_FRAMES:,} frames, files"))),
         ("requests to write them to S3", _number(n_videos * written)),
         (
             "cost of all videos beside their frames",
@@ -78,7 +78,7 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
             "looking through the complete ones, S3",
             _time(n_videos * figures.get("S3, list of complete videos, ms by video") / 1000),
         ),
-        (f"orders of {FRAMES_PER_ORDER} frames", _number(n_frames / FRAMES_PER_ORDER)),
+        (f"orders of {FRAMES_PER_ORDER:,} frames", _number(n_frames / FRAMES_PER_ORDER)),
         ("table of one feature for training", _bytes(table_bytes)),
     ]
     return found
