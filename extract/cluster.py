@@ -20,6 +20,7 @@ from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
+LOCAL_PATIENCE_S = 60.0  # they were there at the start; one that dies while it begins anew is not started again
 CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
@@ -141,7 +142,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     found = read_cluster_file(options.file)
     with _started(found) as started, Client(started) as client:
         if isinstance(found, LocalCluster):
-            yield Cluster(client, found.workers, found.stall_s)
+            yield Cluster(client, found.workers, found.stall_s, LOCAL_PATIENCE_S)
         else:
             # jobs may wait in the queue for days
             yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)

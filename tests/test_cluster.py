@@ -109,14 +109,13 @@ def test_command_line_errors(tiny_demo, tmp_path, run_cli):
 
 
 def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
+    def look():  # in here, as workers cannot import this file
+        import torch
+
+        # as the process was started: what is set later changes nothing
+        lines = Path("/proc/self/environ").read_text().split("\0")
+        started = dict(line.split("=", 1) for line in lines if "=" in line)
+        return torch.get_num_threads(), started.get("MALLOC_TRIM_THRESHOLD_"), started.get("MALLOC_MMAP_THRESHOLD_")
+
     with Client(scheduler) as client:
-        for found in client.run(environment_of_a_worker).values():
-            assert found == (1, str(2**30), str(2**30))
-
-
-def environment_of_a_worker():
-    import torch
-
-    # as the process was started: what is set later changes nothing
-    started = dict(line.split("=", 1) for line in Path("/proc/self/environ").read_text().split("\0") if "=" in line)
-    return torch.get_num_threads(), started.get("MALLOC_TRIM_THRESHOLD_"), started.get("MALLOC_MMAP_THRESHOLD_")
+        assert set(client.run(look).values()) == {(1, str(2**30), str(2**30))}

@@ -133,7 +133,8 @@ def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, proc
     letters = tmp_path / "letters"
     with start(slow_data, tmp_path / "store.zarr", PYTHONPATH=python, DEADLY=".jpg", LETTERS=str(letters)) as driver:
         assert driver.end() == 1
-        assert "Stopped early: workers die before they finish a frame" in driver.output
+        # which of the two it is depends on how soon a worker that begins anew is given an order
+        assert re.search("Stopped early: (workers die before they|no worker was there for 60 s)", driver.output)
         assert "Traceback" not in driver.output
     assert letters.stat().st_size < N_VIDEOS
 
