@@ -10,7 +10,7 @@ import numpy as np
 
 from abaw.tasks import EXPRESSIONS
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
-from benchmarks.ideas.world import Backbone, draw_people, label, new_store, noisy, put
+from benchmarks.ideas.world import draw_people, store_faces
 
 COMMON = {"Neutral": 0.44, "Happiness": 0.16, "Sadness": 0.16}
 VARIANTS: Variants = {
@@ -25,12 +25,8 @@ def measure(seed: int, folder: Path) -> Scores:
     """Scores of every variant on people drawn with a seed."""
     rng = np.random.default_rng([seed, 7])
     rare = (1 - sum(COMMON.values())) / (len(EXPRESSIONS) - len(COMMON))
-    store = new_store(folder / "store.zarr", {"face": "vision"})
     people = draw_people(rng, np.array([COMMON.get(name, rare) for name in EXPRESSIONS]))
-    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
-    for video, person in people.items():
-        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
-        label(store, "expr", video, person.split, person.expressions())
+    store = store_faces(rng, folder / "store.zarr", people, "expr")
     scores = {}
     for variant, options in VARIANTS.items():
         values = {"task": "expr", "features": ["face"], "head": TRANSFORMER, **options}

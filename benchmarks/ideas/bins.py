@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
-from benchmarks.ideas.world import Backbone, draw_people, label, new_store, noisy, put
+from benchmarks.ideas.world import draw_people, store_faces
 
 VARIANTS: Variants = {
     "CCC": {"head": TRANSFORMER},
@@ -20,12 +20,8 @@ VARIANTS: Variants = {
 def measure(seed: int, folder: Path) -> Scores:
     """Scores of every variant on people drawn with a seed."""
     rng = np.random.default_rng([seed, 8])
-    store = new_store(folder / "store.zarr", {"face": "vision"})
     people = draw_people(rng)
-    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
-    for video, person in people.items():
-        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
-        label(store, "va", video, person.split, person.affect())
+    store = store_faces(rng, folder / "store.zarr", people, "va")
     scores = {}
     for variant, options in VARIANTS.items():
         values = {"task": "va", "features": ["face"], **options}

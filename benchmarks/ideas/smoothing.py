@@ -14,7 +14,7 @@ from abaw.evaluate.metrics import score
 from abaw.evaluate.smoothing import Kind, smooth
 from abaw.tasks import VA
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, train_and_evaluate
-from benchmarks.ideas.world import Backbone, draw_people, label, new_store, noisy, put
+from benchmarks.ideas.world import draw_people, store_faces
 
 HEADS = {
     "linear probe (ridge)": {"name": "ridge"},
@@ -32,12 +32,8 @@ FILTERS: dict[str, tuple[Kind, int]] = {
 def measure(seed: int, folder: Path) -> Scores:
     """Scores of every filter behind every head on people drawn with a seed."""
     rng = np.random.default_rng([seed, 5])
-    store = new_store(folder / "store.zarr", {"face": "vision"})
     people = draw_people(rng)
-    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
-    for video, person in people.items():
-        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
-        label(store, "va", video, person.split, person.affect())
+    store = store_faces(rng, folder / "store.zarr", people, "va")
     scores: Scores = {}
     for setting, head in HEADS.items():
         values = {"task": "va", "features": ["face"], "head": head}

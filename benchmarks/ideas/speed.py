@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
-from benchmarks.ideas.world import PEOPLE, RATE_HZ, Backbone, draw_people, draw_person, label, new_store, noisy, put
+from benchmarks.ideas.world import PEOPLE, RATE_HZ, draw_people, draw_person, store_faces
 
 RATES_HZ = (18, 50)
 SETTINGS = {"test": "30 frames a second", "rates": "18 to 50 frames a second"}
@@ -23,15 +23,11 @@ VARIANTS: Variants = {
 def measure(seed: int, folder: Path) -> Scores:
     """Scores of every variant on people drawn with a seed."""
     rng = np.random.default_rng([seed, 6])
-    store = new_store(folder / "store.zarr", {"face": "vision"})
     people = draw_people(rng)
     for number in range(PEOPLE["test"]):
         tempo = RATE_HZ / np.exp(rng.uniform(*np.log(RATES_HZ)))
         people[f"rates-{number:02d}"] = draw_person(rng, "rates", tempo=tempo)
-    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
-    for video, person in people.items():
-        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
-        label(store, "expr", video, person.split, person.expressions())
+    store = store_faces(rng, folder / "store.zarr", people, "expr")
     scores: Scores = {setting: {} for setting in SETTINGS.values()}
     for variant, options in VARIANTS.items():
         values = {"task": "expr", "features": ["face"], "head": TRANSFORMER, **options}

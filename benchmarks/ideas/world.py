@@ -171,3 +171,13 @@ def put(
 def label(store: FeatureStore, task: str, video: str, split: str, rows: NDArray) -> None:
     """Store the labels (rows, columns) of one video."""
     store.write_labels(task, video, split, rows.astype(np.float32))
+
+
+def store_faces(rng: np.random.Generator, path: Path, people: Mapping[str, Person], task: str) -> FeatureStore:
+    """A new store with the feature `face`, what one network sees of people, and their labels of a task, va or expr."""
+    store = new_store(path, {"face": "vision"})
+    backbone = Backbone(rng, next(iter(people.values())).courses.shape[1])
+    for video, person in people.items():
+        put(store, "face", video, noisy(rng, backbone.see(person.courses, person.offset)))
+        label(store, task, video, person.split, person.affect() if task == "va" else person.expressions())
+    return store
