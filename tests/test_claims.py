@@ -7,12 +7,23 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from abaw.errors import StoreError, UsageError
 from abaw.extract.claims import DEAD_S, claimed
 from abaw.extract.plan import parse_part, split_evenly
 from abaw.store import FeatureStore
+from abaw.tests.processes import until
+
+# A driver that is killed while its claim stands.
+KILLED = (
+    "import os, signal, sys\n"
+    "from abaw.extract.claims import claimed\n"
+    "from abaw.store import FeatureStore\n"
+    "with claimed(FeatureStore.create(sys.argv[1]), ['hog'], ''):\n"
+    "    os.kill(os.getpid(), signal.SIGKILL)\n"
+)
 
 
 @pytest.fixture
@@ -59,17 +70,21 @@ def test_a_driver_on_another_machine_counts_while_its_claim_is_fresh(store):
 
 
 def test_a_driver_of_this_machine_that_was_killed_does_not_count(store, process_env):
-    code = (
-        "import os, signal, sys\n"
-        "from abaw.extract.claims import claimed\n"
-        "from abaw.store import FeatureStore\n"
-        "with claimed(FeatureStore.create(sys.argv[1]), ['hog'], ''):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    subprocess.run([sys.executable, "-c", code, store.path], check=False, env=process_env)
+    subprocess.run([sys.executable, "-c", KILLED, store.path], check=False, env=process_env)
     assert len(store.notes.read()) == 1
     with claimed(store, ["hog"], ""):
         assert len(store.notes.read()) == 1, "only its own is left"
+
+
+def test_a_dead_driver_that_nobody_asked_after_does_not_count(store, process_env):
+    """As in a container whose first process does not reap: its number is still there."""
+    driver = subprocess.Popen([sys.executable, "-c", KILLED, store.path], env=process_env)
+    zombie = psutil.Process(driver.pid)
+    until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, "it is a zombie")
+    assert len(store.notes.read()) == 1
+    with claimed(store, ["hog"], ""):
+        assert len(store.notes.read()) == 1, "only its own is left"
+    driver.wait()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"features": 3}', "\x00"])

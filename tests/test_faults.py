@@ -2,16 +2,12 @@
 
 import re
 import shutil
-import subprocess
-import sys
 
-import psutil
 import pytest
 
 from abaw.errors import StoreError
-from abaw.extract.claims import claimed
 from abaw.store import FeatureStore
-from abaw.tests.processes import Started, assert_equal_stores, n_finished, until
+from abaw.tests.processes import Started, assert_equal_stores, n_finished
 
 SETTINGS = ("--backbone", "hog", "--device", "cpu", "--batch-size", "8")
 
@@ -116,22 +112,3 @@ def test_two_drivers_at_the_same_moment(slow_data, slow_store, process_env, run_
         assert "Traceback" not in one.output + other.output
     assert_equal_stores(store, slow_store)
     assert run_cli("store", "verify", store).exit_code == 0
-
-
-def test_a_dead_driver_that_nobody_asked_after_does_not_count(process_env, tmp_path):
-    """As in a container whose first process does not reap: its number is still there."""
-    store = FeatureStore.create(tmp_path / "store.zarr")
-    code = (
-        "import os, signal, sys\n"
-        "from abaw.extract.claims import claimed\n"
-        "from abaw.store import FeatureStore\n"
-        "with claimed(FeatureStore.create(sys.argv[1]), ['hog'], ''):\n"
-        "    os.kill(os.getpid(), signal.SIGKILL)\n"
-    )
-    driver = subprocess.Popen([sys.executable, "-c", code, store.path], env=process_env)
-    zombie = psutil.Process(driver.pid)
-    until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, "it is a zombie")
-    assert len(store.notes.read()) == 1
-    with claimed(store, ["hog"], ""):
-        assert len(store.notes.read()) == 1, "only its own is left"
-    driver.wait()
