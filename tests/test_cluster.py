@@ -5,13 +5,15 @@ import re
 import signal
 from pathlib import Path
 
+import dask
 import pytest
 from distributed import Client
 
 from abaw.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, LocalCluster, _started, read_cluster_file
+from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, read_cluster_file
 from abaw.extract.driver import make_orders
 from abaw.extract.plan import Plan
+from abaw.extract.worker import Order, extract_videos
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.tests.processes import Watcher, assert_equal_stores
@@ -119,3 +121,36 @@ def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
 
     with Client(scheduler) as client:
         assert set(client.run(look).values()) == {(1, str(2**30), str(2**30))}
+
+
+@pytest.fixture
+def sbatch(monkeypatch, tmp_path):
+    """A command of that name, which is never called."""
+    command = tmp_path / "bin" / "sbatch"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
+    (tmp_path / "file").touch()
+    options = SlurmCluster(kind="slurm", logs=tmp_path / "file" / "logs")
+    with pytest.raises(UsageError, match=r"folder of the jobs' logs cannot be made \(.*\)\. Choose another one\."):
+        _started(options)
+
+
+def test_a_cluster_that_cannot_start_is_one_sentence(sbatch, tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="needs the packages of the extra `slurm`")
+    options = SlurmCluster(kind="slurm", logs=tmp_path / "logs")
+    words = r"The cluster cannot be started \(.*nowhere0.*\)\. Correct the cluster file, or the network interface\."
+    with dask.config.set({"jobqueue.slurm.interface": "nowhere0"}), pytest.raises(UsageError, match=words):
+        _started(options)
+
+
+def test_a_worker_that_sees_other_data_says_so(tiny_demo, scheduler, tmp_path):
+    options = ExtractOptions(tiny_demo, tmp_path / "store.zarr", ("hog",), device="cpu")
+    with Client(scheduler) as client:
+        order = Order("0", ("hog",), ("demo-99",))
+        found = client.submit(extract_videos, options, order, "nobody listens", pure=False).result()
+    assert found.unfit == f"there is no video 'demo-99' in {tiny_demo}." and not found.summary.done
