@@ -82,6 +82,6 @@ def _unreachable(place: Place, error: Exception) -> StoreError:
     )
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What an error says, without its details."""
     return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

@@ -1,30 +1,24 @@
 """Clusters of dask for extraction: one that runs already, or one that is started from a file."""
 
-import logging
 import shutil
-import signal
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from distributed import Client, Nanny, Scheduler, SpecCluster, Status
+from distributed import Client
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
+from abaw.extract.local import MEMORY, THREADS, LocalWorkers
 from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
-LOCAL_PATIENCE_S = 60.0  # they were there at the start; one that dies while it begins anew is not started again
 CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
-# dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
-MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
 
 
 class LocalCluster(BaseModel):
@@ -142,7 +136,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     found = read_cluster_file(options.file)
     with _started(found) as started, Client(started) as client:
         if isinstance(found, LocalCluster):
-            yield Cluster(client, found.workers, found.stall_s, LOCAL_PATIENCE_S)
+            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble)
         else:
             # jobs may wait in the queue for days
             yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)
@@ -166,10 +160,7 @@ def _started(options: LocalCluster | SlurmCluster) -> Any:
 
 def _start(options: LocalCluster | SlurmCluster) -> Any:
     if isinstance(options, LocalCluster):
-        workers = {number: _local_worker(options, number) for number in range(options.workers)}
-        # processes of one machine are not taken away: work that has cost two of them is to blame
-        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "allowed_failures": 1}}
-        return SpecCluster(workers, scheduler, silence_logs="critical")
+        return LocalWorkers(options.workers, options.threads, options.gpus)
     return _start_slurm(options)
 
 
@@ -207,31 +198,3 @@ def _start_slurm(options: SlurmCluster) -> Any:
         job_script_prologue=[*(f"export {name}={value}" for name, value in environment.items()), *options.prologue],
         worker_extra_args=["--resources", "GPU=1"] if options.gpus else [],
     )
-
-
-def _local_worker(options: LocalCluster, number: int) -> dict[str, Any]:
-    environment = dict.fromkeys(THREADS, str(options.threads))
-    resources = {}
-    if options.gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = str(options.gpus[number % len(options.gpus)])
-        resources = {"GPU": 1}
-    settings = {
-        "nthreads": 1,
-        "env": environment,
-        "resources": resources,
-        "memory_limit": 0,
-        "preload": ["abaw.extract.worker"],  # a worker comes when it can begin, and does not hang while it imports
-        "silence_logs": logging.CRITICAL,  # what matters of dask's logs, the driver says in a sentence
-    }
-    return {"cls": LocalNanny, "options": settings}
-
-
-class LocalNanny(Nanny):
-    """Starts a worker that keeps its memory, and does not hear Ctrl-C: the driver does, and ends it."""
-
-    async def instantiate(self) -> Status:
-        """Start the worker; processes inherit what their thread is deaf to."""
-        self.pre_spawn_env.update(MEMORY)
-        resource_tracker.ensure_running()  # would turn it back, were it started with the worker
-        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        return await super().instantiate()

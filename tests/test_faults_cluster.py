@@ -20,10 +20,6 @@ from abaw.tests.processes import DEADLINE_S, Started, Watcher, assert_equal_stor
 
 SETTINGS = ("--backbone", "hog", "--device", "cpu", "--batch-size", "8")
 N_VIDEOS = 20
-# The driver has been seen to wait for ever, about once in five runs; why is not known.
-STOPPED = pytest.mark.skipif(
-    not os.environ.get("ABAW_TEST_STOPPED"), reason="unreliable: set ABAW_TEST_STOPPED to run it"
-)
 # Put into the Python of each process: whoever opens the image dies of it, and leaves a letter.
 SITE = """
 import os, sys
@@ -100,15 +96,13 @@ def test_half_of_the_workers_are_killed(slow_data, slow_store, start, tmp_path):
     assert_equal_stores(store, slow_store)
 
 
-@pytest.mark.parametrize("stop", [False, pytest.param(True, marks=STOPPED)], ids=["pipe", "pipe-and-stopped-worker"])
-def test_a_video_that_hangs_and_a_worker_that_is_stopped(own_data, slow_store, start, run_cli, tmp_path, stop):
+def test_a_video_that_hangs_and_a_worker_that_is_stopped(own_data, slow_store, start, run_cli, tmp_path):
     store, crop = tmp_path / "store.zarr", own_data / "cropped_aligned" / "video-05" / "00002.jpg"
     image = crop.rename(tmp_path / "image.jpg")
     os.mkfifo(crop)  # whoever opens it waits for ever
     with start(own_data, store, stall_s=8) as driver:
         driver.until(lambda: n_finished(store), "a video is finished")
-        if stop:
-            driver.workers()[0].suspend()
+        driver.workers()[0].suspend()
         assert driver.end() == 1
         assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
         assert "video-05: its worker hung: it said nothing for 8 s" in driver.output
@@ -139,8 +133,7 @@ def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, proc
     letters = tmp_path / "letters"
     with start(slow_data, tmp_path / "store.zarr", PYTHONPATH=python, DEADLY=".jpg", LETTERS=str(letters)) as driver:
         assert driver.end() == 1
-        # which of the two it is depends on how soon a worker that begins anew is given an order
-        assert re.search("Stopped early: (workers die before they|no worker was there for 60 s)", driver.output)
+        assert "Stopped early: workers die before they finish a frame" in driver.output
         assert "Traceback" not in driver.output
     assert letters.stat().st_size < N_VIDEOS
 
