@@ -27,7 +27,7 @@ ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
 FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when a worker dies
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
-RESTART_S = 30.0
+FETCH_S, RESTART_S = 30.0, 30.0
 PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
 EARLY_DEATHS = 3  # orders that cost their workers before any frame was through: not the videos are to blame
 TRIES = 2  # of a video alone, on different workers if it can be
@@ -227,7 +227,11 @@ class Driver:
 
     def _take(self, future: Future, order: Order) -> None:
         if future.status == "finished":
-            result = future.result()
+            try:
+                result = future.result(timeout=FETCH_S)
+            except TimeoutError:  # the worker that did it hangs; another one finds it done
+                self._waiting.appendleft(order)
+                return
             if result.unfit:
                 if result.worker not in self._unfit:
                     self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")

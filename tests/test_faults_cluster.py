@@ -6,12 +6,14 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
+import psutil
 import pytest
 from distributed import Client, Scheduler, SpecCluster
 
 from abaw.errors import UsageError
 from abaw.extract.cluster import Cluster, ClusterOptions
 from abaw.extract.driver import Driver
+from abaw.extract.local import LocalWorkers
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.extract.worker import opened_stage
@@ -250,6 +252,33 @@ def test_no_worker_comes(slow_data, tmp_path):
     with SpecCluster(scheduler=scheduler) as cluster, Client(cluster) as client:
         Driver(stage, Cluster(client, patience_s=1), summary, Watcher()).run(stage.plan(summary))
     assert summary.stopped.startswith("no worker was there for 1 s (one that cannot import abaw leaves at once); see")
+
+
+def test_a_worker_that_is_stopped_before_its_result_is_fetched(
+    slow_data, slow_store, process_env, monkeypatch, tmp_path
+):
+    class Late(Driver):
+        """Stops the worker that has the first result, and only then asks for it."""
+
+        stopped = 0
+
+        def _take(self, future, order):
+            if future.status == "finished" and not self.stopped:
+                (holders,) = self._client.who_has([future]).values()
+                (self.stopped,) = self._client.run(os.getpid, workers=holders).values()
+                psutil.Process(self.stopped).suspend()
+            super()._take(future, order)
+
+    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+    monkeypatch.setattr("abaw.extract.driver.FETCH_S", 2.0)
+    store, summary = tmp_path / "store.zarr", Summary()
+    stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu"))
+    with LocalWorkers(n_workers=2, threads=1, gpus=()) as cluster, Client(cluster) as client:
+        driver = Late(stage, Cluster(client, 2, stall_s=8), summary, Watcher())
+        driver.run(stage.plan(summary))
+        assert not psutil.pid_exists(driver.stopped), "it was started anew"
+    assert summary.ok and len(summary.done) == N_VIDEOS
+    assert_equal_stores(store, slow_store)
 
 
 def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
