@@ -16,6 +16,19 @@ def printable(text: str) -> str:
     return "".join(shown)
 
 
+def disk_trouble(error: OSError, what: str) -> str:
+    """Why nothing more can be written to a disk, and what to do; empty if the error is about one file alone.
+
+    Args:
+        what: what was to be written, as `video into store.zarr`.
+    """
+    if error.errno in DISK_FULL:
+        return f"no space to write {what} ({error.strerror}); make room and run the same command again"
+    if error.errno == errno.EROFS:
+        return f"{what} must not be written any more ({error.strerror}); see to the disk and run the same command again"
+    return ""
+
+
 class AbawError(Exception):
     """Base of all errors that `abaw` raises on purpose; the command line prints one as a sentence.
 

@@ -19,7 +19,7 @@ from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.labels import find_labels
 from abaw.datasets.videos import find_video_files
-from abaw.errors import DISK_FULL, AbawError, DataError, StoreError
+from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
 from abaw.exchange.layouts import Found, find_videos
 from abaw.exchange.origin import Origin
@@ -186,12 +186,8 @@ class Importer:
             self.summary.n_frames += n_present
         except OSError as error:
             self._discard(video.name)
-            if error.errno in DISK_FULL:
-                self.summary.stopped = (
-                    f"no space to write {video.name} into {self.store.path} ({error.strerror}); "
-                    "make room and run the same command again"
-                )
-            else:
+            self.summary.stopped = disk_trouble(error, f"{video.name} into {self.store.path}")
+            if not self.summary.stopped:
                 self.summary.failed[video.name] = sentence(error)
         except Exception as error:  # one video's trouble must not cost the others
             self._discard(video.name)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from abaw.datasets.clips import Clip, probe_span
 from abaw.datasets.dataset import Clock, Video
-from abaw.errors import DISK_FULL
+from abaw.errors import disk_trouble
 from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import RATE_HZ
@@ -126,12 +126,9 @@ class AudioRunner:
             except _Cancelled:
                 continue
             except OSError as error:
-                if error.errno in DISK_FULL:
+                if trouble := disk_trouble(error, f"{name} into {self._store.path}"):
                     self._cancelled.set()
-                    self._summary.stopped = (
-                        f"no space to write {name} into {self._store.path} ({error.strerror}); "
-                        "make room and run the same command again"
-                    )
+                    self._summary.stopped = trouble
                 else:
                     self._summary.failed[name] = f"could not be written: {error}"
             except Exception as error:  # one video's trouble must not cost the others

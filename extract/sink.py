@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import DISK_FULL
+from abaw.errors import disk_trouble
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
 from abaw.store import FeatureStore
@@ -122,12 +122,8 @@ class Sink:
                 action(source, *arguments)
                 self._finish_if_ready(source)
         except OSError as error:
-            if error.errno in DISK_FULL:
-                self._broken = (
-                    f"no space to write {name} into {self._store.path} ({error.strerror}); "
-                    "make room and run the same command again"
-                )
-            else:
+            self._broken = disk_trouble(error, f"{name} into {self._store.path}")
+            if not self._broken:
                 self._fail(name, f"could not be written: {error}")
         except Exception as error:  # one video's trouble must not cost the others
             self._fail(name, str(error) or type(error).__name__)

@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+from contextlib import suppress
 
 import pytest
 
@@ -55,6 +57,29 @@ def test_a_store_that_must_not_be_written(slow_data, slow_store, fill, run_cli, 
     assert run_cli("store", "info", store).exit_code == 0, "it can still be read"
     small_disk.remount("rw,size=20m")
     assert n_finished(store) == before and fill(store)[0] == 0
+    assert_equal_stores(store, slow_store)
+
+
+def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill, process_env, small_disk, tmp_path):
+    small_disk.remount("size=20m")
+    store = small_disk.path / "store.zarr"
+    call = ("extract", *SETTINGS, "--data", slow_data, "--store", store)
+
+    def is_read_only():
+        with suppress(subprocess.CalledProcessError):  # a file is open for writing just now
+            small_disk.remount("ro")
+            return True
+
+    with Started.abaw(*call, environment=process_env, folder=tmp_path) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.until(is_read_only, "the disk is read-only")
+        assert driver.end() == 1
+    words = r"^Stopped early: video-\d\d into \S+ must not be written any more \(Read-only file system\); see to the disk"
+    assert re.search(words, driver.output, re.M) and "failed 0" in driver.output
+    assert "Traceback" not in driver.output and 0 < n_finished(store) < 20
+    small_disk.remount("rw")
+    code, output = fill(store)
+    assert code == 0, output
     assert_equal_stores(store, slow_store)
 
 

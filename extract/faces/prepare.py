@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw.datasets.videos import SUFFIXES, probe_timing
-from abaw.errors import DISK_FULL, DataError, UsageError
+from abaw.errors import DataError, UsageError, disk_trouble
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
 from abaw.extract.faces.following import FaceFollower
@@ -89,11 +89,8 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
             summary.stopped = "interrupted; run the same command again to go on"
             break
         except OSError as error:
-            if error.errno in DISK_FULL:
-                summary.stopped = (
-                    f"no space to write {video.video} into {options.data} ({error.strerror}); "
-                    "make room and run the same command again"
-                )
+            summary.stopped = disk_trouble(error, f"{video.video} into {options.data}")
+            if summary.stopped:
                 break
             _fail(summary, video, f"could not be read or written: {error}")
         except UsageError:
