@@ -108,14 +108,14 @@ for command in (
 @click.argument("what", type=click.Choice(["backbones", "heads", "losses", "recipes", "tasks"]))
 def list_(what: str) -> None:
     """Show the backbones, heads, losses, recipes or tasks there are."""
-    from abaw import tables
+    from abaw import listings
 
     shown = {
-        "backbones": tables.show_backbones,
-        "heads": tables.show_heads,
-        "losses": tables.show_losses,
-        "recipes": tables.show_recipes,
-        "tasks": tables.show_tasks,
+        "backbones": listings.show_backbones,
+        "heads": listings.show_heads,
+        "losses": listings.show_losses,
+        "recipes": listings.show_recipes,
+        "tasks": listings.show_tasks,
     }
     shown[what]()
 

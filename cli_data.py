@@ -86,10 +86,10 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
 @click.pass_context
 def weights(context: click.Context) -> None:
     """Show where the weights of the backbones are published, and which are found under $ABAW_WEIGHTS."""
-    from abaw import tables
+    from abaw import listings
 
     if context.invoked_subcommand is None:
-        tables.show_weights()
+        listings.show_weights()
 
 
 @weights.command()

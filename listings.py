@@ -1,0 +1,117 @@
+"""What there is to choose from, as tables for the console: backbones, weights, heads, losses, recipes, tasks."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from abaw.console import say, show_table
+
+if TYPE_CHECKING:
+    from abaw.tasks import Task
+
+SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
+
+
+def show_backbones() -> None:
+    """Every registered backbone with its preprocessing."""
+    from abaw.extract.backbone import list_specs
+
+    rows = []
+    for spec in list_specs():
+        image = spec.image
+        size = f"{image.size} {image.interpolation}" if image else "16 kHz mono"
+        norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
+        shape = "x".join(map(str, spec.shape))
+        parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
+        cells = (spec.name, shape, size, norm, parameters, spec.weights, spec.architecture)
+        shown = spec.classes[:SHOWN_CLASSES]
+        more = f", and {len(spec.classes) - len(shown)} more" if len(spec.classes) > len(shown) else ""
+        rows.append((*cells, spec.licence or "-", ", ".join(shown) + more or "-"))
+    columns = ["backbone", ">shape", "input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
+    show_table("Backbones", [*columns, "licence", "classes"], rows)
+    say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
+
+
+def _triple(values: Sequence[float]) -> str:
+    return f"{values[0]:g}" if len(set(values)) == 1 else " ".join(f"{value:.4g}" for value in values)
+
+
+def show_weights() -> None:
+    """Where the weights of each family are published, and what is found in the weights folder."""
+    from abaw.extract.known_weights import weights_at_hand
+
+    rows = []
+    for family in weights_at_hand():
+        agreement = {True: "as published", False: "not the published file", None: ""}[family.md5_agrees]
+        found = f"{family.found} {agreement}".strip() if family.found else "-"
+        for known in family.sources:
+            source = known.source + (f" (md5 {known.md5}...)" if known.md5 else "")
+            rows.append((family.backbones[0], known.name, source, found))
+    show_table("Weights", ["backbone", "file", "published at", "in $ABAW_WEIGHTS"], rows)
+    say("A file is taken by default if it lies in $ABAW_WEIGHTS under the family's name, such as mae.pth or dan.pth.")
+
+
+def show_heads() -> None:
+    """Every head with its options and their defaults."""
+    from abaw.train.heads import HEADS
+
+    rows = [
+        (
+            name,
+            ", ".join(
+                f"{key}={_setting(field.default)}" for key, field in config.model_fields.items() if key != "name"
+            ),
+        )
+        for name, (config, _) in HEADS.items()
+    ]
+    show_table("Heads", ["head", "options (--set head.KEY=VALUE)"], rows)
+
+
+def _setting(value: object) -> str:
+    """A value as --set takes it."""
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def show_losses() -> None:
+    """Every loss with the tasks it fits and its options and their defaults."""
+    from abaw.tasks import TASKS
+    from abaw.train.losses import LOSSES
+
+    rows = [
+        (
+            name,
+            ", ".join(task.name for task in TASKS.values() if task.kind in entry.kinds),
+            entry.min_views,
+            ", ".join(f"{key}={field.default}" for key, field in entry.config.model_fields.items() if key != "name"),
+            (entry.build.__doc__ or "").splitlines()[0].rstrip("."),
+        )
+        for name, entry in LOSSES.items()
+    ]
+    show_table("Losses", ["loss", "tasks", ">views", "options (--set loss.KEY=VALUE)", "what it is"], rows)
+
+
+def show_recipes() -> None:
+    """Every recipe that comes along, with the features it wants."""
+    from abaw.train.recipes import load_recipe, recipe_names
+
+    recipes = [load_recipe(name) for name in recipe_names()]
+    rows = [(r.name, r.values["task"], ", ".join(r.values["features"]), r.summary) for r in recipes]
+    show_table("Recipes", ["recipe", "task", "features", "what it is"], rows)
+
+
+def show_tasks() -> None:
+    """Every task with its outputs and measure."""
+    from abaw.tasks import TASKS
+
+    rows = [
+        (task.name, task.level, task.measure, task.loss, task.window, _invalid_values(task), ", ".join(task.outputs))
+        for task in TASKS.values()
+    ]
+    columns = ["task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs"]
+    show_table("Tasks", columns, rows)
+
+
+def _invalid_values(task: "Task") -> str:
+    """The value that marks a label as not annotated; of a task of several, each one's."""
+    if task.parts:
+        return ", ".join(f"{part.name} {part.invalid:g}" for part in task.parts)
+    return f"{task.invalid:g}"
