@@ -3,14 +3,77 @@
 import asyncio
 import errno
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import zarr
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
+from zarr.errors import ContainsGroupError
+
+from abaw.metadata import damage_told, trouble_told
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
+
+
+class Tree:
+    """What lies in a store, by path; what is damaged or cannot be reached is told in a sentence that names the place.
+
+    Args:
+        root: the store's group.
+        place: where the store is, for the sentences.
+    """
+
+    def __init__(self, root: zarr.Group, place: str) -> None:
+        self.root, self.store, self._place = root, root.store, place
+
+    def names(self, path: str) -> list[str]:
+        """Names of what is in a group, sorted."""
+        with trouble_told(f"{self._place}/{path}"):
+            return names_in(self.store, path)
+
+    def attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Attributes of the groups in a group, by name."""
+        names = self.names(path)
+        with trouble_told(f"{self._place}/{path}"):
+            attrs = attrs_at(self.store, [f"{path}/{name}" for name in names])
+        yield from zip(names, attrs, strict=True)
+
+    def group(self, path: str) -> zarr.Group:
+        """The group at a path."""
+        with damage_told(f"{self._place}/{path}"):
+            node = self.root[path]
+            if not isinstance(node, zarr.Group):
+                raise ValueError("an array stands where a group should be")
+            return node
+
+    def require(self, parent: str, name: str) -> zarr.Group:
+        """The group of a name in a group; made if it is not there."""
+        with damage_told(f"{self._place}/{parent} or {name} in it"):
+            try:
+                return self.group(parent).require_group(name)
+            except ContainsGroupError:  # another one has made it meanwhile
+                return self.group(f"{parent}/{name}")
+
+    def is_cut_off(self, path: str) -> bool:
+        """True if writing at a path was begun and not finished; False if it was, or if what is there is damaged."""
+        try:
+            return "complete" not in self.root[path].attrs
+        except KeyError:
+            return True
+        except Exception:  # zarr raises many types for damaged metadata
+            return False
+
+    def drop(self, path: str) -> None:
+        """Delete what is at a path."""
+
+        async def delete() -> None:
+            # first what makes it count: nothing half deleted is ever read
+            await self.store.delete(f"{path}/zarr.json")
+            await self.store.delete_dir(path)
+
+        sync(delete())
 
 
 def names_in(store: Store, path: str) -> list[str]:

@@ -13,7 +13,6 @@ nothing that is ever read. Values are not compressed: features do not compress.
 """
 
 import hashlib
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,14 +21,13 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
 from abaw import __version__
 from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
-from abaw.groups import attrs_at, names_in, put_whole
-from abaw.metadata import as_numpy, check_whole, damage_told, is_feature, is_outside, is_video, trouble_told
+from abaw.groups import Tree, attrs_at, put_whole
+from abaw.metadata import as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
 from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
 from abaw.places import Place, first_line, is_url, open_existing, open_or_make
@@ -67,7 +65,7 @@ class FeatureStore:
 
     def __init__(self, root: zarr.Group, path: str) -> None:
         self.path = path
-        self._root = root
+        self._tree = Tree(root, path)
         self._label_groups: set[str] = set()  # those that are there for sure
 
     @classmethod
@@ -93,7 +91,7 @@ class FeatureStore:
         return cls(root, str(path))._checked()
 
     def _checked(self) -> "FeatureStore":
-        found = self._root.attrs.get("format")
+        found = self._tree.root.attrs.get("format")
         if found != FORMAT:
             raise StoreError(
                 f"{self.path} has store format {found!r}; this version of abaw reads format {FORMAT}. "
@@ -105,11 +103,11 @@ class FeatureStore:
 
     def features(self) -> list[str]:
         """Names of the features, sorted."""
-        return [name for name, attrs in self._attrs_in("features") if is_feature(attrs)]
+        return [name for name, attrs in self._tree.attrs_in("features") if is_feature(attrs)]
 
     def damaged_features(self) -> list[str]:
         """Names of the features whose attributes are not as they should be; they are never read."""
-        return [name for name, attrs in self._attrs_in("features") if not is_feature(attrs)]
+        return [name for name, attrs in self._tree.attrs_in("features") if not is_feature(attrs)]
 
     def feature_attrs(self, feature: str) -> dict[str, Any]:
         """`spec`, `weights_sha256`, `fingerprint` and the writing version of a feature.
@@ -123,7 +121,7 @@ class FeatureStore:
                 f"No feature {feature!r} in {self.path}; it has: {known}. "
                 f"Make it with `{how_to_make(feature)}`, or choose one with --feature."
             )
-        return dict(self._group(f"features/{feature}").attrs)
+        return dict(self._tree.group(f"features/{feature}").attrs)
 
     def add_feature(self, feature: str, spec: dict[str, Any], weights_sha256: str | None, fingerprint: str) -> None:
         """Register a feature, or check that the one of this name was made the same way.
@@ -132,7 +130,7 @@ class FeatureStore:
             StoreError: the feature exists with another fingerprint.
         """
         check_name(feature, "feature")
-        group = self._require("features", feature)
+        group = self._tree.require("features", feature)
         found = group.attrs.get("fingerprint")
         if found is None:
             group.update_attributes(
@@ -152,12 +150,12 @@ class FeatureStore:
 
     def videos(self, feature: str) -> dict[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
-        return {name: attrs for name, attrs in self._attrs_in(f"features/{feature}") if is_video(attrs)}
+        return {name: attrs for name, attrs in self._tree.attrs_in(f"features/{feature}") if is_video(attrs)}
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
         """Attributes of a video of a feature; empty where it is not complete."""
         with trouble_told(f"{self.path}/features/{feature}/{video}"):
-            attrs = attrs_at(self._root.store, [f"features/{feature}/{video}"])[0]
+            attrs = attrs_at(self._tree.store, [f"features/{feature}/{video}"])[0]
         return attrs if is_video(attrs) else {}
 
     def incomplete(self, feature: str) -> list[str]:
@@ -165,14 +163,7 @@ class FeatureStore:
 
         They are never read; the next extract writes them again.
         """
-        return [name for name, attrs in self._attrs_in(f"features/{feature}") if not is_video(attrs)]
-
-    def _attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Attributes of the groups in a group, by name."""
-        names = self._names(path)
-        with trouble_told(f"{self.path}/{path}"):
-            attrs = attrs_at(self._root.store, [f"{path}/{name}" for name in names])
-        yield from zip(names, attrs, strict=True)
+        return [name for name, attrs in self._tree.attrs_in(f"features/{feature}") if not is_video(attrs)]
 
     def read(self, feature: str, video: str) -> VideoFeature:
         """Read one feature of one video, checksums verified.
@@ -185,13 +176,13 @@ class FeatureStore:
             return self._read(feature, video, place)
 
     def _read(self, feature: str, video: str, place: str) -> VideoFeature:
-        attrs, made = attrs_at(self._root.store, [place, f"features/{feature}"])
+        attrs, made = attrs_at(self._tree.store, [place, f"features/{feature}"])
         if not attrs.get("complete"):
             self._check_there(feature, video)
         try:
             if not is_video(attrs):
                 raise ValueError("its attributes are not as they should be")
-            values, present = (as_numpy(self._root[f"{place}/{name}"]) for name in ("values", "present"))
+            values, present = (as_numpy(self._tree.root[f"{place}/{name}"]) for name in ("values", "present"))
             check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
             return VideoFeature(values, present, float(attrs["fps"]))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
@@ -203,23 +194,16 @@ class FeatureStore:
             ) from error
 
     def _check_there(self, feature: str, video: str) -> None:
-        if video not in self._names(f"features/{feature}"):
+        if video not in self._tree.names(f"features/{feature}"):
             raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.")
-        if self._is_cut_off(f"features/{feature}/{video}"):
+        if self._tree.is_cut_off(f"features/{feature}/{video}"):
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
             )
 
     def drop(self, path: str) -> None:
         """Delete what is at a path in the store, such as `features/hog/video-1`; the next extract makes it again."""
-
-        async def delete() -> None:
-            store = self._root.store
-            # first what makes it count: nothing half deleted is ever read
-            await store.delete(f"{path}/zarr.json")
-            await store.delete_dir(path)
-
-        sync(delete())
+        self._tree.drop(path)
 
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:
         """A writer for one video; whatever was there is replaced once the first shard is ready.
@@ -229,25 +213,25 @@ class FeatureStore:
             rows: (present,) frame number - 1 of each frame that will come, in any order.
             attrs: `fps`, `source` and what else is to be kept with the video.
         """
-        return VideoWriter(self._group(f"features/{feature}"), check_name(video, "video"), n_frames, rows, attrs)
+        return VideoWriter(self._tree.group(f"features/{feature}"), check_name(video, "video"), n_frames, rows, attrs)
 
     # labels
 
     def tasks(self) -> list[str]:
         """Tasks that have labels, sorted."""
-        return self._names("labels")
+        return self._tree.names("labels")
 
     def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
         check_name(video, "video")
         if task not in self._label_groups:
-            self._require("labels", task)
+            self._tree.require("labels", task)
             self._label_groups.add(task)
-        return put_whole(self._root.store, f"labels/{task}/{video}", *encode_labels(split, rows))
+        return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows))
 
     def label_names(self, task: str) -> list[str]:
         """Videos that have labels of a task, whole or not, sorted."""
-        return self._names(f"labels/{task}") if task in self.tasks() else []
+        return self._tree.names(f"labels/{task}") if task in self.tasks() else []
 
     def read_labels(self, task: str, video: str) -> VideoLabels:
         """Read the labels of one video.
@@ -264,7 +248,7 @@ class FeatureStore:
         """The labels of one video; None if they are not there, or cut off."""
         with trouble_told(f"{self.path}/labels/{task}/{video}"):
             try:
-                array = self._root[f"labels/{task}/{video}"]
+                array = self._tree.root[f"labels/{task}/{video}"]
                 if "complete" not in array.attrs:
                     return None
                 split, rows = str(array.attrs.get("split")), as_numpy(array)
@@ -303,32 +287,4 @@ class FeatureStore:
     @property
     def notes(self) -> Notes:
         """Small texts beside the data."""
-        return Notes(self._root.store)
-
-    def _is_cut_off(self, path: str) -> bool:
-        """True if writing at a path was begun and not finished; False if it was, or if what is there is damaged."""
-        try:
-            return "complete" not in self._root[path].attrs
-        except KeyError:
-            return True
-        except Exception:  # zarr raises many types for damaged metadata
-            return False
-
-    def _names(self, path: str) -> list[str]:
-        with trouble_told(f"{self.path}/{path}"):
-            return names_in(self._root.store, path)
-
-    def _require(self, parent: str, name: str) -> zarr.Group:
-        """The group of a name in a group; made if it is not there."""
-        with damage_told(f"{self.path}/{parent} or {name} in it"):
-            try:
-                return self._group(parent).require_group(name)
-            except ContainsGroupError:  # another one has made it meanwhile
-                return self._group(f"{parent}/{name}")
-
-    def _group(self, path: str) -> zarr.Group:
-        with damage_told(f"{self.path}/{path}"):
-            node = self._root[path]
-            if not isinstance(node, zarr.Group):
-                raise ValueError("an array stands where a group should be")
-            return node
+        return Notes(self._tree.store)

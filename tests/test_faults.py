@@ -74,7 +74,9 @@ def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill,
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.until(is_read_only, "the disk is read-only")
         assert driver.end() == 1
-    words = r"^Stopped early: video-\d\d into \S+ must not be written any more \(Read-only file system\); see to the disk"
+    words = (
+        r"^Stopped early: video-\d\d into \S+ must not be written any more \(Read-only file system\); see to the disk"
+    )
     assert re.search(words, driver.output, re.M) and "failed 0" in driver.output
     assert "Traceback" not in driver.output and 0 < n_finished(store) < 20
     small_disk.remount("rw")

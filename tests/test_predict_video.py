@@ -28,8 +28,8 @@ from abaw.tasks import AU, EXPR, MTL, VA
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.model import Model
 from abaw.train.runs import Run, open_run
-from abaw.video_features import load_features
 from abaw.video_pipeline import PredictOptions, predict_video, predict_videos
+from abaw.video_predictor import load_features
 
 VIDEOS = Path(__file__).resolve().parent / "data" / "sample" / "videos"
 FILES = {"overlay.mp4", "predictions.csv", "predictions.json", "timeline.png"}
