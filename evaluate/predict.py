@@ -39,8 +39,9 @@ def predict(model: nn.Module, table: Table, window: int, device: torch.device) -
     """Predict every row of a table, or every video of a task of whole videos.
 
     Windows overlap by half and the outputs of a row (or video) are averaged; with several processes each takes a share
-    of the windows, and all get the whole. Rows without any feature are filled by linear interpolation over time, with
-    the nearest output at the ends of a video; a video, or an image, without any gets the mean output of all others.
+    of the windows, and all get the whole. The windows of a video end with its last row that has a feature, so that its
+    outputs do not depend on how many rows follow. Rows without any feature are filled by linear interpolation over time,
+    with the nearest output at the ends of a video; a video, or an image, without any gets the mean output of all others.
     """
     outputs = _window_outputs(model, table, window, device)
     if table.task.level == "video":
@@ -77,7 +78,8 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
     total, counts = torch.zeros(n_places + 1, width), torch.zeros(n_places + 1)
     model.eval()
     with torch.inference_mode():
-        for part in batches(sampler.windows(max(1, window // 2)), max(1, FRAMES_PER_BATCH // window)):
+        windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
+        for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
             part = distributed.own_share(part)
             batch = sampler.batch(part).to(device)
             # a model may give more than the task's outputs: what follows is for its loss
@@ -92,7 +94,17 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
             counts.index_add_(0, index, torch.ones(len(index)))
         distributed.add_up(total, device)
         distributed.add_up(counts, device)
-    return (total[:-1] / counts[:-1, None]).numpy()
+    return (total[:-1] / counts[:-1, None].clamp(min=1)).numpy()
+
+
+def _ends(table: Table) -> NDArray[np.int64]:
+    """(videos,) the row after the last one of each video that has a feature, or after the video where none has."""
+    ends = table.starts[1:].copy()
+    for i in range(len(ends)):
+        has = np.flatnonzero(table.has_any[table.rows(i)])
+        if len(has):
+            ends[i] = table.starts[i] + has[-1] + 1
+    return ends
 
 
 def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -1,6 +1,7 @@
 """Predictions of trained models against loops over single windows: overlaps, gaps, and outputs that are for the loss."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -68,17 +69,20 @@ def padded_window(table: Table, first: int, end: int, length: int) -> tuple[dict
 
 
 def outputs_by_hand(model: nn.Module, table: Table, length: int) -> list[list[list[np.ndarray]]]:
-    """For each row of each video the outputs of all windows that hold it, windows half a length apart."""
+    """For each row of each video the outputs of all windows that hold it, half a length apart up to the last feature."""
     found = []
-    for start, end in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
+    for start, stop in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
+        has = np.flatnonzero(table.has_any[start:stop])
+        end = start + has[-1] + 1 if len(has) else stop
         last = max(start, end - length)
         begins = sorted({*range(start, last, max(1, length // 2)), last})
-        rows: list[list[np.ndarray]] = [[] for _ in range(end - start)]
+        rows: list[list[np.ndarray]] = [[] for _ in range(stop - start)]
         for first in begins:
             with torch.no_grad():
                 outputs = model(*padded_window(table, first, end, length))[0].numpy()
             for step in range(min(length, end - first)):
                 rows[first + step - start].append(outputs[step])
+        rows[end - start :] = [[np.full(outputs.shape[1], np.nan)]] * (stop - end)
         found.append(rows)
     return found
 
@@ -118,6 +122,30 @@ def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost:
         np.testing.assert_allclose(found[video].outputs, fill_by_hand(averaged[i], has, mean), rtol=1e-4, atol=1e-5)
         assert found[video].outputs.dtype == np.float32
         np.testing.assert_array_equal(found[video].present, table.has_crop[table.rows(i)])
+
+
+@pytest.mark.parametrize("length", [1, 7, 64, 200])
+def test_rows_after_the_last_feature_change_nothing(length: int) -> None:
+    table = make_table(TASKS["va"], [57, 130])
+    more = [
+        np.concatenate([np.arange(57), np.full(90, 186), np.arange(57, 187), [186]]),
+        np.concatenate([np.ones(57), np.zeros(90), np.ones(130), [0]]).astype(bool),
+    ]
+    longer = replace(
+        table,
+        starts=np.array([0, 147, 278]),
+        values={name: values[more[0]] for name, values in table.values.items()},
+        masks={name: mask[more[0]] & more[1] for name, mask in table.masks.items()},
+        has_any=table.has_any[more[0]] & more[1],
+        has_crop=table.has_crop[more[0]] & more[1],
+        labels=table.labels[more[0]],
+        valid=table.valid[more[0]],
+    )
+    wanted, found = (predict(Recurrence(2), one, length, CPU) for one in (table, longer))
+    for video, n_rows in (("v0", 57), ("v1", 130)):
+        np.testing.assert_array_equal(found[video].outputs[:n_rows], wanted[video].outputs)
+        last = np.flatnonzero(found[video].present | longer.has_any[longer.rows(int(video[1]))])[-1]
+        assert (found[video].outputs[last:] == found[video].outputs[last]).all()
 
 
 def test_images_without_a_feature_get_the_mean_of_all_others() -> None:

@@ -87,10 +87,16 @@ class WindowSampler:
         n_real = int((~self.table.synthetic[self.videos_of(windows)]).sum())
         return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
-    def windows(self, stride: int, rng: np.random.Generator | None = None) -> Windows:
-        """Windows `stride` apart, covering every row; `rng` draws the phases."""
+    def windows(
+        self, stride: int, rng: np.random.Generator | None = None, ends: NDArray[np.int64] | None = None
+    ) -> Windows:
+        """Windows `stride` apart, covering every row, or those before `ends`; `rng` draws the phases.
+
+        Args:
+            ends: (videos,) the row of the table after the last one of each video that is wanted.
+        """
         found = []
-        for first, end in zip(self.table.starts[:-1], self.table.starts[1:], strict=True):
+        for first, end in zip(self.table.starts[:-1], self.table.starts[1:] if ends is None else ends, strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
             begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
