@@ -23,11 +23,11 @@ SHAPES = {
     **dict.fromkeys(("vit-mean", "mae-cls", "mae-cls@mask0.75.0", "mae-cls@mask0.75.1"), (768,)),
     **dict.fromkeys(("swin-t", "swin-t@hflip", "wav2vec2"), (768,)),
     **dict.fromkeys(("iresnet100-expr", "iresnet100-au"), (512,)),
-    **{"dan": (8,), "compare": (130,), "egemaps": (25,), "vggish": (128,), "clip-l14": (1024,)},
+    **{"dan": (8,), "compare": (130,), "egemaps": (25,), "vggish": (128,), "clip-l14-laion2b": (1024,)},
     "spectrogram": (1, 128, 128),
 }
 SOUND = ("compare", "egemaps", "vggish", "wav2vec2", "spectrogram")
-OF_CLIPS = ("clip-l14", "spectrogram")
+OF_CLIPS = ("clip-l14-laion2b", "spectrogram")
 Cli = Callable[..., Result]
 
 
@@ -187,7 +187,9 @@ def value_at(config: TrainConfig, place: str) -> Any:
 V_NAW_WEIGHTS = (1, 10.4, 16.2, 19.6, 1.86, 2.23, 5.61, 1.06)
 EMMA_WEIGHTS = (7.10, 15.64, 5.47, 2.80, 1.52, 1.89, 3.05, 34.05, 32.48, 36.77, 0.58, 11.16)
 MASKING = {"features": ("vit-mean",), "head.name": "transformer", "views": ()}
+UNCLIPPED = {"clip_norm": float("inf")}  # of these no clipping is published
 EMOTIW = {
+    **UNCLIPPED,
     **{"task": "vgaf", "optimizer": "sgd", "momentum": 0.9, "lr": 1e-5, "batch_size": 4, "epochs": 100},
     **{"head.name": "cross-attention", "head.segments": 5, "head.dropout": 0.1, "head.pool": "mean", "length": 75},
     **{"schedule": "constant", "warmup": 0, "loss.name": "cross-entropy", "patience": 100},
@@ -201,11 +203,12 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"loss.au": 1, "loss.positive_weights": pytest.approx(EMMA_WEIGHTS, abs=0.006)},
     },
     "emotiw-audio": {**EMOTIW, "features": ("spectrogram",), "head.audio": "spectrogram"},
-    "emotiw-video": {**EMOTIW, "features": ("clip-l14",), "head.audio": ""},
-    "emotiw-fusion": {**EMOTIW, "features": ("clip-l14", "spectrogram"), "head.audio": "spectrogram"},
+    "emotiw-video": {**EMOTIW, "features": ("clip-l14-laion2b",), "head.audio": ""},
+    "emotiw-fusion": {**EMOTIW, "features": ("clip-l14-laion2b", "spectrogram"), "head.audio": "spectrogram"},
     "masked-cotex": {
         **{"task": "lsd", "features": ("mae-cls",), "views": ("mask0.75.0", "mask0.75.1"), "co_train": True},
         **{"epochs": 6, "batch_size": 256 / (1 - 0.75), "loss.name": "cotex", "loss.consistency": 100, "length": 1},
+        **UNCLIPPED,
     },
     "random-masking-va": {**MASKING, "task": "va", "loss.name": "ccc"},
     "random-masking-expr": {**MASKING, "task": "expr", "loss.name": "focal"},
@@ -214,7 +217,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"task": "va", "window": 250, "stride": 100, "epochs": 30, "batch_size": 64, "optimizer": "adam"},
         **{"lr": 3e-5, "weight_decay": 1e-5, "schedule": "constant", "head.name": "encoder"},
         **{"head.convs": (1024, 512), "head.layers": 4, "head.heads": 4, "head.feedforward": 512},
-        **{"head.dropout": 0.3, "head.output_hidden": 256, "loss.name": "ccc"},
+        **{"head.dropout": 0.3, "head.output_hidden": 256, "loss.name": "ccc", **UNCLIPPED},
     },
     "v-naw": {
         **{"task": "expr", "features": ("swin-t",), "views": ("", "hflip"), "co_train": False, "window": 100},
@@ -222,7 +225,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"schedule": "cosine", "warmup": 0, "head.name": "encoder", "head.convs": (512,), "head.layers": 4},
         **{"head.heads": 1, "head.feedforward": 512, "head.dropout": 0.6, "head.output_hidden": 0},
         **{"loss.name": "v-naw", "loss.plain": 0.5, "loss.weighted": 0.5, "loss.consistency": 0.4, "loss.decay": 15},
-        **{"loss.weights": V_NAW_WEIGHTS},
+        **{"loss.weights": V_NAW_WEIGHTS, **UNCLIPPED},
     },
 }
 

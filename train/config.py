@@ -42,7 +42,7 @@ class TrainConfig(BaseModel):
         batch_size: windows in a batch, over all processes.
         optimizer, lr, weight_decay, momentum: the last is SGD's.
         schedule, warmup: the rate grows over `warmup` of all steps, then falls to 0 along a cosine or stays.
-        clip_norm: largest norm of the gradient.
+        clip_norm: largest norm of the gradient; `inf` leaves it as it is.
         patience: epochs without a better validation score after which training stops.
         seed: of the initial weights, the windows and the masks.
     """
