@@ -2,7 +2,7 @@
 
     prepare(PrepareOptions(...))        videos -> crops and sound
     extract(ExtractOptions(...))        crops and labels -> store
-    train_seeds(configs, store, runs)   store -> runs
+    train_seeds(configs, store, runs)   store -> runs, each trained as it is asked for: `for run, result in ...`
     tune(run, store, fit_on)            run and store -> post-processing
     evaluate(run, store, split)         run and store -> scores, predictions; evaluate_ensemble likewise
     submit(run, store, sample)          run and store -> submission file

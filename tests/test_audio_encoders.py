@@ -338,7 +338,7 @@ def test_a_missing_extra_says_how_to_install_it():
     environment = {"PYTHONPATH": str(CHECKOUT / ".dev")}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     lines = result.stdout.splitlines()
-    assert len(lines) == 3 and all("pip install 'abaw[audio]'" in line for line in lines)
+    assert len(lines) == 3 and all("pip install '.[audio]' in abaw's folder" in line for line in lines)
 
 
 def test_audio_families_have_one_builder_each():

@@ -226,7 +226,7 @@ def _import_runtime() -> ModuleType:
     except ImportError as error:
         raise UsageError(
             f"Detectors in ONNX files need the package onnxruntime ({first_line(error)}). "
-            "Install it with: pip install 'abaw[onnx]'."
+            "Install it with: pip install '.[onnx]' in abaw's folder."
         ) from error
 
 
