@@ -31,6 +31,18 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
     Raises:
         DataError: no such folder, no layout that is known, nothing in it, or two videos of one name.
     """
+    dataset = look_through(root, fps)
+    if not dataset.videos:
+        raise DataError(_nothing_in(root, [remark.sentence for remark in dataset.remarks if remark.is_error]))
+    return dataset
+
+
+def look_through(root: Path, fps: float | None = None) -> Dataset:
+    """The same for those who need no videos: there may be labels alone, or nothing.
+
+    Raises:
+        DataError: no such folder, or two videos of one name.
+    """
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
     found = (open_affwild2(root, fps), open_lsd(root, fps), open_vgaf(root, fps))
@@ -40,20 +52,21 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
         files = {video.file for video in videos if video.file is not None}  # of which there are crops: no clips
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in layouts))
-    if not videos:
-        raise DataError(_nothing_in(root, [remark.sentence for remark in remarks if remark.is_error]))
     twice = [name for name, n in Counter(video.name for video in videos).items() if n > 1]
     if twice:
-        raise DataError(f"{root} has two videos of the name {twice[0]!r}. Rename one, or keep the two layouts apart.")
+        places = " and ".join(str(video.folder) for video in videos if video.name == twice[0])
+        raise DataError(
+            f"{root} has two videos of the name {twice[0]!r}: {places}. Rename one, or keep the two layouts apart."
+        )
     labels = tuple(chain.from_iterable(dataset.labels for dataset in layouts))
     return Dataset(root, tuple(videos), labels, fps, remarks)
 
 
 def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there."""
-    folders = [root / name for name in CROP_FOLDERS if (root / name).is_dir()]
-    # an empty cropped_aligned/ must not hide raw/images/
-    paths = next(filter(None, map(_video_folders, folders)), [])
+    # one may be a link to the other
+    folders = {(root / name).resolve(): root / name for name in CROP_FOLDERS if (root / name).is_dir()}
+    paths = sorted(chain.from_iterable(map(_video_folders, folders.values())), key=lambda path: path.name)
     files = find_video_files(root)
     videos = tuple(Video(path.name, path, video_file_of(path.name, files)) for path in paths)
     mtl_labels, remarks = find_mtl_labels(root)
@@ -63,7 +76,7 @@ def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
 
 def _video_folders(folder: Path) -> list[Path]:
     """Folders of crops; hidden ones are of other programs."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def _nothing_in(root: Path, errors: list[str]) -> str:

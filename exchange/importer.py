@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw import __version__
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.affwild2 import look_through
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.labels import find_labels
 from abaw.datasets.videos import find_video_files
 from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
@@ -69,18 +68,19 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     check_name(options.feature, "feature")
     if options.data is not None and not options.data.is_dir():
         raise DataError(f"No data folder {options.data}. Name yours with --data, or leave it out.")
+    dataset = look_through(options.data) if options.data is not None else None
     found = find_videos(options.source, options.n_rows)
     if not found.videos and not found.failed:
         raise DataError(f"{options.source} has no videos in it. Name another.")
-    clocks = Clocks(find_video_files(options.data) if options.data else {}, options.fps)
+    clocks = Clocks(_video_files(dataset) if dataset is not None else {}, options.fps)
     summary = Summary(failed=dict(found.failed))
     shape = first_shape(found, summary)
     if shape is None:
         return summary
     store = FeatureStore.create(options.store)
     register(store, options.feature, found, shape)
-    if options.data is not None:
-        write_labels(labelled(options.data), store, summary)
+    if dataset is not None:
+        write_labels(dataset, store, summary)
     pending, n_rows = plan(store, options.feature, found, clocks, summary)
     reporter.start("import", n_rows, "frames")
     work = Importer(store, options.feature, shape, clocks, summary, reporter, found.origin is not None)
@@ -98,10 +98,25 @@ def first_shape(found: Found, summary: Summary) -> tuple[int, ...] | None:
     for name, video in found.videos.items():
         try:
             with video.open() as rows:
+                if found.origin is None:
+                    check_is_no_batch(rows)
                 return rows.shape
         except Exception as error:
             summary.failed[name] = sentence(error)
     return None
+
+
+def check_is_no_batch(rows: Rows) -> None:
+    """Refuse one frame of a table, as a batch of one video of many frames looks.
+
+    Raises:
+        DataError: it is one.
+    """
+    if rows.n_frames == 1 and len(rows.shape) == 2 and rows.shape[0] > 1 and not rows.is_sampled:
+        raise DataError(
+            f"its shape is {(1, *rows.shape)}: one frame of {rows.shape[0]} x {rows.shape[1]} values. If these are "
+            f"{rows.shape[0]} frames, save them as {rows.shape}"
+        )
 
 
 def register(store: FeatureStore, feature: str, found: Found, shape: tuple[int, ...]) -> None:
@@ -130,12 +145,10 @@ def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
     return Origin({**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}, None, spec.fingerprint(None))
 
 
-def labelled(data: Path) -> Dataset:
-    """The dataset with its labels; crops need not be there."""
-    try:
-        return open_dataset(data)
-    except DataError:
-        return Dataset(data, (), tuple(find_labels(data)), None)
+def _video_files(dataset: Dataset) -> dict[str, Path]:
+    """Video files by name, also of videos without crops."""
+    own = {video.name: video.file for video in dataset.videos if video.file is not None}
+    return {**find_video_files(dataset.root), **own}
 
 
 def plan(
@@ -176,6 +189,8 @@ class Importer:
         """Write one video whole, or nothing of it."""
         try:
             with video.open() as rows:
+                if not self.is_export:
+                    check_is_no_batch(rows)
                 if rows.shape != self.shape:
                     raise DataError(
                         f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
@@ -196,6 +211,8 @@ class Importer:
     def _write(self, name: str, rows: Rows, digest: str) -> int:
         timing = self.clocks.timing(name, rows)
         attrs = {"fps": timing.fps, "source": digest, "precision": rows.dtype.name}
+        if rows.is_sampled:
+            attrs["sampled"] = True
         writer = self.store.writer(self.feature, name, timing.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):

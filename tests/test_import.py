@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.datasets.videos import probe_timing
 from abaw.errors import DataError, StoreError, UsageError
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.exchange.index import read_table
@@ -550,6 +551,46 @@ def test_frame_rate_and_length_come_from_the_video_file(source, sample, tmp_path
     assert len(found.values) == n_frames and found.present.sum() == N
     assert opened(source).read("f", "other").fps == 30
     assert summary.warnings == ["1 videos, no video file: 30 fps assumed; say it with --fps"]
+
+
+def test_labels_of_every_layout_are_stored_where_there_are_no_crops(source, tmp_path):
+    data = tmp_path / "data"
+    (data / "MTL_Challenge").mkdir(parents=True)
+    header = "image,valence,arousal,expression,aus"
+    rows = [f"x/{number:05}.jpg,0.5,-0.25,3{',1' * 12}" for number in (1, 2)]
+    (data / "MTL_Challenge" / "training_set_annotations.txt").write_text("\n".join([header, *rows]))
+    for split, clip in (("Train", "y"), ("Val", "z")):
+        (data / f"{split}_labels.txt").write_text(f"Vid_name Label\n{clip} 2\n")
+    write_arrays(source)
+    assert run(source, data=data).ok
+    store = opened(source)
+    assert {task: store.label_names(task) for task in store.tasks()} == {"mtl": ["x"], "vgaf": ["y", "z"]}
+    np.testing.assert_allclose(store.read_labels("mtl", "x").rows[1, :3], [0.5, -0.25, 3])
+
+
+def test_rows_of_clips_are_on_the_clock_of_their_files(source, numbered, tmp_path):
+    data = tmp_path / "data"
+    numbered.write(data / "Train" / "x.mp4")
+    (data / "Train_labels.txt").write_text("Vid_name Label\nx 2\n")
+    write_clips(source)
+    summary = run(source, data=data, fps=None)
+    timing = probe_timing(data / "Train" / "x.mp4")
+    assert opened(source).read("f", "x").fps == pytest.approx(15 * timing.fps / timing.n_frames)
+    assert "1 videos, no video file: clips of 5 s assumed; say it with --fps" in summary.warnings
+    assert opened(source).video_attrs("f", "x")["sampled"] is True
+
+
+def test_a_batch_of_one_video_is_no_frame(source):
+    source.mkdir()
+    np.savez(source / "a.npz", values=A[None])
+    np.savez(source / "b.npz", values=B)
+    summary = run(source)
+    assert summary.done == ["b"]
+    assert (
+        summary.failed["a"]
+        == f"its shape is (1, {N}, {WIDTH}): one frame of {N} x {WIDTH} values. If these are {N} frames, save them as ({N}, {WIDTH})"
+    )
+    assert opened(source).feature_attrs("f")["spec"]["shape"] == [WIDTH]
 
 
 def test_abaw_train_on_an_imported_feature(run_cli, source, make_labels, tmp_path, monkeypatch):

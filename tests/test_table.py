@@ -465,3 +465,41 @@ def test_features_share_one_budget(store: FeatureStore, monkeypatch: pytest.Monk
     monkeypatch.setattr(table_module.psutil, "virtual_memory", lambda: free)
     values = load(store, "face", "sound").values
     assert [isinstance(array, np.memmap) for array in values.values()] == [False, True]
+
+
+# clocks
+
+
+@pytest.mark.parametrize(
+    ("other", "wrong"),
+    [((5, 1.0), True), ((5, 25.0), False), ((75, 24.0), False), ((72, 24.0), False), ((150, 50.0), True)],
+    ids=lambda given: str(given),
+)
+def test_features_that_count_other_moments_are_refused(
+    tmp_path: Path, make_store: Make, other: tuple[int, float], wrong: bool
+) -> None:
+    store = make_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,)})
+    for feature, (n_rows, fps) in (("scene", (75, 25.0)), ("sound", other)):
+        writer = store.writer(feature, "clip", n_rows, np.arange(n_rows), {"fps": fps, "source": "test"})
+        writer.write(np.arange(n_rows), np.ones((n_rows, 2), dtype=np.float32))
+        writer.finish()
+    store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
+    labels = select_labels(store, VGAF, "train")
+    if not wrong:
+        assert len(load_table(store, VGAF, labels, ("scene", "sound")).labels) == 75
+        return
+    words = rf"Row i of 'scene' and of 'sound' are not the same moment: video 'clip' has 75 rows at 25 .* {other[0]} at"
+    with pytest.raises(UsageError, match=words):
+        load_table(store, VGAF, labels, ("scene", "sound"))
+
+
+def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path, make_store: Make) -> None:
+    store = make_store(tmp_path / "store.zarr", {"scene": (2,)})
+    writer = store.writer("scene", "clip", 5, np.arange(5), {"fps": 1.0, "source": "test", "sampled": True})
+    writer.write(np.arange(5), np.ones((5, 2), dtype=np.float32))
+    writer.finish()
+    store.write_labels("va", "clip", "train", np.zeros((5, 2), dtype=np.float32))
+    store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
+    assert len(load_table(store, VGAF, select_labels(store, VGAF, "train"), ("scene",)).labels) == 5
+    with pytest.raises(UsageError, match=r"'scene' of video 'clip' .* 5 rows spread over the whole clip, and va labels"):
+        load_table(store, VA, select_labels(store, VA, "train"), ("scene",))

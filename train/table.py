@@ -4,6 +4,7 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from abaw.train.folds import assign_folds, parse_fold
 
 SYNTHETIC = "synthetic"  # the split of made clips: mixed into training, never evaluated
 Missing = Literal["mask", "nearest"]
+CLOCK_TOLERANCE = (0.1, 0.01)  # of numbers of rows, as one feature may end early, and of frame rates
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def load_table(
     would fill more than half of the free memory is kept in unnamed temporary files ($TMPDIR).
 
     Raises:
-        UsageError: a feature that is not there, or no labelled video has any of them.
+        UsageError: a feature that is not there, no labelled video has any of them, or rows are not on one clock.
         StoreError: a video is damaged, or holds a value that is not finite.
     """
     specs = {feature: store.feature_attrs(feature)["spec"] for feature in features}
@@ -141,6 +143,8 @@ def load_table(
                 f"None of the {len(labels)} {splits} videos with {task.name} labels has the feature {feature} in "
                 f"{store.path}. Run `abaw extract` on the data folder that has their crops."
             )
+    for video in labels:
+        _check_clocks(store, task, video, {name: videos[video] for name, videos in known.items() if video in videos})
     n_frames = {
         video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]
         for video in labels
@@ -160,6 +164,26 @@ def load_table(
         ) from error
     _fill(table, store, labels, specs, known, missing)
     return table
+
+
+def _check_clocks(store: FeatureStore, task: Task, video: str, found: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse features of a video that count other moments; `found` are its attributes by feature."""
+    for feature, attrs in found.items():
+        if task.level == "frame" and attrs.get("sampled"):
+            raise UsageError(
+                f"Feature {feature!r} of video {video!r} in {store.path} has {attrs['n_frames']} rows spread over the whole "
+                f"clip, and {task.name} labels its frames. Import a row for each frame, or take a task about whole clips."
+            )
+    rates = {feature: (int(attrs["n_frames"]), float(attrs["fps"])) for feature, attrs in found.items()}
+    for one, other in pairwise(rates):
+        (rows, fps), (other_rows, other_fps) = rates[one], rates[other]
+        is_longer = abs(rows - other_rows) > CLOCK_TOLERANCE[0] * max(rows, other_rows)
+        if is_longer and abs(fps - other_fps) > CLOCK_TOLERANCE[1] * max(fps, other_fps):
+            raise UsageError(
+                f"Row i of {one!r} and of {other!r} are not the same moment: video {video!r} has {rows} rows at {fps:g} a "
+                f"second in the one, {other_rows} at {other_fps:g} in the other. Import or extract both with equal numbers "
+                "of rows; where a frame rate is merely assumed, say it with --fps."
+            )
 
 
 def _fill(
