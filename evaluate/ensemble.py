@@ -261,7 +261,7 @@ def find_ensemble(runs: Path, name: str) -> Ensemble | None:
 def find_answering(runs: Path, name: str | None, task: str | None = None) -> Run | Ensemble:
     """The run or ensemble called `name`, or else the newest run (of a task); see `find_run`."""
     ensemble = find_ensemble(runs, name) if name is not None else None
-    return ensemble or find_run(runs, name, task)
+    return ensemble or find_run(runs, name, task, also=ENSEMBLE)
 
 
 def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Results:
@@ -271,4 +271,4 @@ def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Result
         made_from = digest_of(ensemble.runs(), ensemble.weights, ensemble.raw)
         found = read_current(ensemble.folder, split, ensemble.task, made_from)
         return Results(ensemble.name, ensemble.folder, ensemble.task, found)
-    return run_results(find_run(runs, name), split, raw)
+    return run_results(find_run(runs, name, also=ENSEMBLE), split, raw)

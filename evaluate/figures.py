@@ -107,11 +107,13 @@ def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
 
 
 def draw_learning(runs: Sequence[Reported]) -> Figure:
-    """Loss, score and learning rate over epochs, side by side."""
+    """Loss, score and learning rate over epochs, side by side, of the runs that have epochs."""
     figure = Figure(figsize=(PAGE_IN, 2.2), layout="constrained")
     titles = {"loss": "training loss", "score": "validation score", "lr": "learning rate"}
     for axis, (name, title) in zip(figure.subplots(1, 3), titles.items(), strict=True):
         for i, run in enumerate(runs):
+            if not run.epochs:
+                continue
             x, y = ([epoch.get(key, np.nan) for epoch in run.epochs] for key in ("epoch", name))
             axis.plot(x, y, **_look(i), label=run.name)
         axis.set(xlabel="epoch", ylabel=title)
@@ -157,8 +159,7 @@ def _look(run: int) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, runs: Sequence[Reported]) -> None:
-    """Names of the runs below all panels, where there are several."""
+    """Names of the runs that are drawn below all panels, where a report has several."""
     if len(runs) > 1:
-        handles, _ = figure.axes[0].get_legend_handles_labels()
-        names = [run.name for run in runs]
+        handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)

@@ -16,8 +16,6 @@ import simplejpeg
 import torch
 from click.testing import CliRunner, Result
 from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import load_file
 
 from abaw import pipeline
 from abaw.cli import main
@@ -25,6 +23,7 @@ from abaw.datasets.demo import write_demo
 from abaw.pipeline import ExtractOptions, extract
 from abaw.reporting import Reporter
 from abaw.store import FeatureStore
+from abaw.train.checkpoint import load_tensors
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.loop import Result as TrainResult
 from abaw.train.prepare import start_run
@@ -356,8 +355,7 @@ class Lab:
 
     def tensors(self, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         """Tensors and metadata of a checkpoint."""
-        with safe_open(path, "pt") as file:
-            return load_file(path), file.metadata()
+        return load_tensors(path)
 
     def assert_same(self, folder: Path, wanted: Path) -> None:
         """Weights, optimizer, progress and metrics are equal to the last bit; only the clock may differ."""

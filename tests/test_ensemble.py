@@ -12,6 +12,7 @@ from scipy.special import expit, softmax
 from abaw.cli import main
 from abaw.errors import CheckpointError, UsageError
 from abaw.evaluate.averaging import combine, runs_per_video
+from abaw.evaluate.bootstrap import interval, measures
 from abaw.evaluate.ensemble import find_results, open_ensemble, select_runs
 from abaw.evaluate.metrics import decide, score
 from abaw.evaluate.predict import VideoPrediction, load_predictions
@@ -208,6 +209,35 @@ def test_ensemble_can_be_opened_and_its_members_found(run_cli, runs: Path) -> No
         UsageError, match=r"both has no predictions-train\.h5\. Make it with `abaw eval both --split train`"
     ):
         find_results(runs, "both", "train")
+
+
+def test_ensembles_are_listed_where_no_run_is_found_that_would_do(run_cli, runs: Path) -> None:
+    run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
+    members, every = "au-one, fold-1, fold-2, va-one, va-two", "au-one, both, fold-1, fold-2, va-one, va-two"
+    for command in (("eval", "x"), ("compare", "x", "both"), ("report", "x")):
+        refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {every}.")
+    for command in (("ensemble", "x", "va-one"), ("tune", "x")):
+        refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {members}.")
+
+
+def test_table_has_the_interval_beside_the_score_that_it_is_of(run_cli, runs: Path, tiny_store: Path) -> None:
+    """The official score is that of the raw predictions, whatever stands beside it."""
+    places = ("--store", tiny_store, "--runs", runs, "--device", "cpu", "--data", runs / "none")
+    words = ("eval", "va-one", "--split", "train", "--smooth", "box:51", *places)
+    post, shown = json.loads(run_cli(*words, "--json").stdout)["postprocessed"]["official"], run_cli(*words).stdout
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in shown.splitlines() if "│" in line]
+    head = [line.strip("┃").split("┃") for line in shown.splitlines() if "┃" in line]
+    titles = [" ".join(" ".join(words).split()) for words in zip(*head, strict=True)]
+    assert titles == [
+        *("", "measure", "all labelled frames (official)", "official, 95 %", "frames with a crop"),
+        *("all, post-processed (box:51)", "labels"),
+    ]
+    found = find_results(runs, "va-one", "train", raw=True).predictions
+    low, high = interval(VA, found)["score"]
+    score_row = next(row for row in rows if row[0] == "score")
+    assert score_row[2:4] == [f"{measures(VA, found)['score']:.3f}", f"{low:.3f} to {high:.3f}"]
+    assert score_row[5] == f"{post['score']:.3f}" != score_row[2]
+    assert [bool(cell) for cell in rows[-1]] == [True, False, True, False, True, True, False]
 
 
 def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_store: Path) -> None:

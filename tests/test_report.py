@@ -22,12 +22,12 @@ from sklearn.metrics import f1_score
 from abaw.errors import UsageError
 from abaw.evaluate.calibration import calibration, missing_share, row_errors, scores_by_missing
 from abaw.evaluate.faces import open_faces
-from abaw.evaluate.figures import save_figures
+from abaw.evaluate.figures import draw_calibration, draw_learning, save_figures
 from abaw.evaluate.predict import VideoPrediction, save_predictions
 from abaw.evaluate.published import PUBLISHED, published_for
 from abaw.evaluate.report import write_report
 from abaw.evaluate.report.charts import ticks
-from abaw.evaluate.report.content import report_on
+from abaw.evaluate.report.content import load_runs, report_on
 from abaw.evaluate.report.faces import worst_spans
 from abaw.evaluate.report.markup import escape, number, script_json, tag
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
@@ -499,6 +499,18 @@ def test_wrong_use(run_cli: Callable[..., Any], runs: Path, tmp_path: Path, word
     assert result.exit_code == 2
     assert re.search(said, result.stderr)
     assert not (tmp_path / "out.html").exists()
+
+
+def test_only_runs_with_a_curve_are_in_the_legend_of_curves(run_cli: Callable[..., Any], runs: Path) -> None:
+    members = ("va-hog-linear-1", "va-hog-linear-2")
+    assert run_cli("ensemble", *members, "--run", "both", "--runs", runs).exit_code == 0
+    task, found = load_runs(runs, ("both", *members), "val")
+    (legend,) = draw_learning(found).legends
+    assert [text.get_text() for text in legend.get_texts()] == list(members)
+    colours = [handle.get_color() for handle in legend.legend_handles]
+    assert colours == [line.get_color() for line in draw_calibration(task, found).axes[0].lines[1:3]]
+    (legend,) = draw_calibration(task, found).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["both", *members]
 
 
 @pytest.mark.parametrize("name", ["mtl", "lsd", "vgaf"])

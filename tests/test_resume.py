@@ -14,9 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from abaw import pipeline
 from abaw.cli import main
-from abaw.errors import AbawError, UsageError
+from abaw.errors import AbawError, CheckpointError, UsageError
 from abaw.reporting import Silent
 from abaw.train import loop
+from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
 from abaw.train.prepare import begun_run
 from abaw.train.runs import open_run
@@ -350,7 +351,7 @@ def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     places = ("--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
     assert run_cli("train", "--task", "va", "--feature", "f", "--head", "ridge", *places).exit_code == 0
     folder = tmp_path / "va-f-ridge-1"
-    _, metadata = lab.tensors(folder / "best.safetensors")
+    _, metadata = load_tensors(folder / "best.safetensors")
     written = (folder / "best.safetensors").stat().st_mtime_ns
     result = run_cli("train", "--resume", *places)
     assert result.exit_code == 0
@@ -360,6 +361,54 @@ def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     assert scored.exit_code == 0 and "va-f-ridge-1" in scored.output
     found = pipeline.evaluate(open_run(folder), linear_store, "val", "cpu").official.score
     assert float(metadata["score"]) == pytest.approx(found, rel=1e-9)
+
+
+# the same again
+
+
+def test_the_same_training_gives_the_same_bytes(lab, linear_store, tmp_path):
+    """So that what was made from a run stays in force when it is trained anew."""
+    runs = [lab.start(linear_store, tmp_path, lab.config("va", "epochs=1")) for _ in range(2)]
+    for run in runs:
+        lab.train(run, linear_store)
+    assert (runs[0].folder / "best.safetensors").read_bytes() == (runs[1].folder / "best.safetensors").read_bytes()
+    assert runs[0].digest() == runs[1].digest() != ""
+
+
+def test_equal_tensors_and_metadata_are_equal_bytes(tmp_path):
+    """The order of several keys was left to chance, so that ten files were hardly ever alike."""
+    tensors, metadata = {"b": torch.ones(2), "a": torch.zeros(3, 1)}, {"score": "0.5", "epoch": "3", "by": "va"}
+    turned = dict(reversed(tensors.items())), dict(reversed(metadata.items()))
+    for number in range(10):
+        save_tensors(tmp_path / f"{number}", *((tensors, metadata) if number % 2 else turned))
+    assert len({file.read_bytes() for file in tmp_path.iterdir()}) == 1
+    found, read = load_tensors(tmp_path / "0")
+    assert {key: value.tolist() for key, value in found.items()} == {"a": [[0], [0], [0]], "b": [1, 1]}
+    assert read == metadata
+
+
+def test_checkpoints_with_a_key_for_each_of_their_metadata_are_taken(lab, linear_store, tmp_path, whole_run):
+    """As they were written before."""
+    run = lab.start(linear_store, tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(run, linear_store, StopAfter(3))
+    for name, keys in (("best.safetensors", {"epoch", "score"}), ("last.safetensors", {"progress"})):
+        tensors, metadata = load_tensors(run.folder / name)
+        assert metadata.keys() == keys
+        save_file(tensors, run.folder / name, metadata)
+        assert load_tensors(run.folder / name)[1] == metadata
+    scored = pipeline.evaluate(run, linear_store, "val", "cpu").official.score
+    assert scored == float(load_tensors(run.folder / "best.safetensors")[1]["score"])
+    assert lab.train(open_run(run.folder), linear_store).n_epochs == 5
+    assert [row["epoch"] for row in lab.metrics(run.folder)] == [1, 2, 3, 4, 5]
+    last, whole = (load_file(folder / "last.safetensors") for folder in (run.folder, whole_run))
+    assert all(torch.equal(value, whole[key]) for key, value in last.items())
+
+
+def test_metadata_that_is_no_json_is_damage(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "one", {"abaw": "{"})
+    with pytest.raises(CheckpointError, match="one is not a whole safetensors file"):
+        load_tensors(tmp_path / "one")
 
 
 # damaged checkpoints

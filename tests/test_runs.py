@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from abaw.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import find_run
@@ -187,6 +188,19 @@ def test_newest_run_is_found_by_the_time_it_was_made(lab, linear_store, tmp_path
     assert find_run(tmp_path, None).name == "m"
     assert find_run(tmp_path, "z").name == "z"
     assert find_run(tmp_path / "elsewhere", str(tmp_path / "z")).name == "z"
+
+
+def test_unknown_run_lists_the_others_and_ensembles_only_where_these_are_taken(lab, linear_store, tmp_path):
+    with pytest.raises(UsageError, match=r"No run 'x' in .*; there are: none\.$"):
+        find_run(tmp_path, "x", also="ensemble.json")
+    for name in ("z", "b"):
+        lab.start(linear_store, tmp_path, name=name)
+    (tmp_path / "c").mkdir()
+    (tmp_path / "c" / "ensemble.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"there are: b, z\.$"):
+        find_run(tmp_path, "x")
+    with pytest.raises(UsageError, match=r"there are: b, c, z\.$"):
+        find_run(tmp_path, "x", also="ensemble.json")
 
 
 def test_evaluation_takes_the_newest_run(lab, linear_store, tmp_path, whole_run, run_cli):

@@ -17,6 +17,7 @@ from abaw.state_dicts import find_problems, show_problems
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 MODEL, OPTIMIZER = "model.", "optimizer."  # prefixes in the last checkpoint, which holds both
+METADATA = "abaw"  # the only key of a file's metadata: safetensors writes several in a random order
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def save_json(path: Path, content: Any) -> None:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file so that the file is either the old or the new one."""
+    """Write a safetensors file so that the file is either the old or the new one; equal content is equal bytes."""
     partial = new_partial(path)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        partial.write_bytes(save(whole, dict(metadata)))
+        partial.write_bytes(save(whole, {METADATA: json.dumps(dict(metadata), sort_keys=True)}))
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
@@ -50,20 +51,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file.
+    """Tensors and metadata of a safetensors file, also of one that has each of its metadata under a key of its own.
 
     Raises:
         CheckpointError: no such file, or it is something else or damaged.
     """
     try:
         with safe_open(path, "pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            metadata = dict(file.metadata() or {})
+            return tensors, json.loads(metadata[METADATA]) if METADATA in metadata else metadata
     except FileNotFoundError as error:
         raise CheckpointError(
             f"No checkpoint {path}: the run has not finished an epoch. Go on with it by `abaw train --resume --run "
             f"{path.parent.name}`, or name another run."
         ) from error
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is not a whole safetensors file ({error}). Train again, or copy it again from where it came."
         ) from error

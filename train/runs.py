@@ -157,8 +157,11 @@ def all_runs(runs: Path) -> list[Run]:
     return sorted(found, key=lambda run: run.created)
 
 
-def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:
+def find_run(runs: Path, name: str | None, task: str | None = None, also: str = "") -> Run:
     """The run called `name` (under `runs`, or a path), or else the newest one (of a task).
+
+    Args:
+        also: a file whose folders the caller takes in place of runs, such as those of ensembles; they are listed, too.
 
     Raises:
         UsageError: there is none, and the message lists those that are there; or it is of another task.
@@ -166,8 +169,8 @@ def find_run(runs: Path, name: str | None, task: str | None = None) -> Run:
     if name is not None:
         named = [folder for folder in (runs / name, Path(name)) if (folder / CONFIG).is_file()]
         if not named:
-            known = ", ".join(sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))) or "none"
-            raise UsageError(f"No run {name!r} in {runs}; there are: {known}.")
+            names = {path.parent.name for file in (CONFIG, also) if file for path in runs.glob(f"*/{file}")}
+            raise UsageError(f"No run {name!r} in {runs}; there are: {', '.join(sorted(names)) or 'none'}.")
         run = open_run(named[0])
         if task not in (None, run.config.task):
             raise UsageError(f"Run {run.name} is of task {run.config.task}, not {task}. Leave out --task.")

@@ -37,7 +37,7 @@ class Reported:
         intervals: 95 % interval of the official score and its parts, by the names of `measure_names`.
         thresholds: by action unit, the probability above which it is on; else one half.
         origin: of the post-processing, and what must be said of it; empty where there was none.
-        epochs: lines of `metrics.jsonl`; none of a run that is fitted in one step.
+        epochs: lines of `metrics.jsonl`; none of a run that is fitted in one step, or of an ensemble.
         settings: its config, flat.
     """
 

@@ -172,7 +172,9 @@ def learning(runs: Sequence[Reported]) -> Markup:
     """Loss, score and learning rate over epochs."""
     fitted = [run.name for run in runs if not run.epochs]
     note = (
-        tag("p", {"class": "note"}, f"Without a curve, as fitted in one step: {', '.join(fitted)}.") if fitted else ""
+        tag("p", {"class": "note"}, f"Without a curve, as not trained in epochs: {', '.join(fitted)}.")
+        if fitted
+        else ""
     )
     if len(fitted) == len(runs):
         return section("learning", "Learning curves", note)
