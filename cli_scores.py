@@ -1,5 +1,6 @@
 """The commands about predictions and their scores."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -169,7 +170,7 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     Takes what `abaw eval` or `abaw ensemble` left in the two folders.
     """
     from abaw import console, tables
-    from abaw.evaluate.bootstrap import FEW_UNITS, N_DRAWS, n_units
+    from abaw.evaluate.bootstrap import FEW_UNITS, MIN_UNITS, N_DRAWS, n_units
     from abaw.evaluate.compare import as_json as comparison_json
     from abaw.evaluate.compare import compare as compare_results
     from abaw.evaluate.ensemble import find_results
@@ -186,8 +187,13 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
         f"The difference is {results[1].name} less {results[0].name}. Intervals and p by drawing the {drawn} again "
         f"{N_DRAWS:,} times, the same for both; p is not corrected for how many rows there are."
     )
-    if (n_drawn := n_units(task, results[0].predictions)) < FEW_UNITS:
+    n_drawn = n_units(task, results[0].predictions)
+    if n_drawn < MIN_UNITS:
+        console.warn(f"There are no intervals and no p: they need {MIN_UNITS} labelled {drawn}, found {n_drawn}.")
+    elif n_drawn < FEW_UNITS:
         console.warn(f"With {n_drawn} labelled {drawn} the intervals are rough and too narrow.")
+    if n_drawn >= MIN_UNITS and any(math.isnan(one.difference.p_value) for one in found.values()):
+        console.warn(f"A row without p hangs on so few {drawn} that drawing them again cannot tell.")
     _say_processed(results, "--raw")
 
 

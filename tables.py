@@ -56,12 +56,19 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
     for task, counts in total["labels"].items():
         say(
             f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
-            f"than frames (normal); {counts['labels_without_crop']} labels without a crop, "
+            f"than frames ({_how_usual(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
             f"{counts['crops_without_label']} crops without a label."
         )
     if not total["labels"] and not total["errors"]:
         say("No labels: `abaw extract` works, `abaw train` does not.")
     show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
+
+
+def _how_usual(task: str, reports: "Sequence[VideoReport]") -> str:
+    """What to say of the label rows of a task that are more or fewer than frames: one in a video is normal."""
+    worst = max(reports, key=lambda report: abs(report.extra_rows.get(task, 0)))
+    most = abs(worst.extra_rows.get(task, 0))
+    return "normal" if most <= 1 else f"one in a video is normal; {worst.video} has {most}"
 
 
 def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
@@ -115,11 +122,14 @@ def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> 
     rows: list[tuple[object, ...]] = []
     for name, measure in measured(task):
         values = [one.parts.get(name, one.by_task.get(name, one.score)) for one in scores.values()]
+        official, *others = (f"{value:.3f}" for value in values)
         low, high = ends[name]
         sure = f"{low:.3f} to {high:.3f}" if low == low else "-"
-        rows.append((name, measure, *(f"{value:.3f}" for value in values), sure, found.official.support.get(name, "")))
-    rows.append((what, "", *(score.n_frames for score in scores.values()), "", ""))
-    columns = ["", "measure", *(f">{name}" for name in scores), ">official, 95 %", ">labels"]
+        rows.append((name, measure, official, sure, *others, found.official.support.get(name, "")))
+    n_official, *n_others = (score.n_frames for score in scores.values())
+    rows.append((what, "", n_official, "", *n_others, ""))
+    official, *others = (f">{name}" for name in scores)
+    columns = ["", "measure", official, ">official, 95 %", *others, ">labels"]
     show_table(f"{run} on {split}", columns, rows)
     if found.without_feature:
         warn(

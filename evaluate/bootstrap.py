@@ -32,6 +32,7 @@ N_DRAWS = 10_000
 CONFIDENCE = 0.95
 BYTES_AT_ONCE = 2**26  # of the counts of draws that are in memory together
 SHOWN_VIDEOS = 3
+MIN_UNITS = 4  # below, the ends of a 95 % interval lie beyond the outermost of `N_DRAWS` draws
 FEW_UNITS = 20  # below, intervals are too narrow
 
 
@@ -41,9 +42,11 @@ class Difference:
 
     Attributes:
         estimate: second score minus first.
-        low, high: 95 % interval; NaN with fewer than two videos.
+        low, high: 95 % interval; NaN where the draws cannot tell at 95 %: with fewer than `MIN_UNITS` videos, and for a
+            measure that hangs on so few of them that its interval would end beyond the outermost draw.
         p_value: two-sided: twice the share of draws (with one more on each side) in which the difference has the other
-            sign or is 0, corrected as the interval is. It is below .05 where the interval leaves out 0.
+            sign or is 0, corrected as the interval is. NaN where there is no interval; else it is below .05 just where
+            the interval leaves out 0.
     """
 
     estimate: float
@@ -91,7 +94,8 @@ def interval(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of score, sub-scores and parts, under `measure_names`.
 
-    Videos (or images) without any valid label are left out. With fewer than two others an interval is (NaN, NaN).
+    Videos (or images) without any valid label are left out. With fewer than `MIN_UNITS` others an interval is
+    (NaN, NaN).
 
     Args:
         predictions: by video.
@@ -99,7 +103,7 @@ def interval(
         seed: of the draws.
     """
     units = _units(task, sums_of(task, predictions, label_means(task, predictions)))
-    if units.n < 2:
+    if units.n < MIN_UNITS:
         return dict.fromkeys(measure_names(task), (math.nan, math.nan))
     draws = np.concatenate([measures_of(task, totals) for totals in _draw(units, n_draws, seed)])
     stretch = _stretch(draws, measures_of(task, units.total - units.sums), units)
@@ -123,18 +127,12 @@ def difference(
         return measures_of(task, second) - measures_of(task, first)
 
     estimates = gain(units.total)[0].tolist()
-    if units.n < 2:
-        return {
-            name: Difference(value, math.nan, math.nan, math.nan)
-            for name, value in zip(measure_names(task), estimates, strict=True)
-        }
+    if units.n < MIN_UNITS:
+        return {name: _untold(value) for name, value in zip(measure_names(task), estimates, strict=True)}
     draws = np.concatenate([gain(totals) for totals in _draw(units, n_draws, seed)])
     stretch = _stretch(draws, gain(units.total - units.sums), units)
     return {
-        name: Difference(
-            estimates[i], *_interval(draws[:, i], stretch[i], units.n), _p_value(draws[:, i], stretch[i], units.n)
-        )
-        for i, name in enumerate(measure_names(task))
+        name: _difference(estimates[i], draws[:, i], stretch[i], units.n) for i, name in enumerate(measure_names(task))
     }
 
 
@@ -198,15 +196,34 @@ def _stretch(draws: NDArray[np.float64], left_out: NDArray[np.float64], units: _
     return np.maximum(1, ratio(jackknife, draws.std(axis=0)))
 
 
+def _end(stretch: float, n: int) -> float:
+    """Where an interval ends, in standard deviations of a normal distribution of draws."""
+    return float(student.ppf((1 + CONFIDENCE) / 2, n - 1) * stretch)
+
+
 def _interval(draws: NDArray[np.float64], stretch: float, n: int) -> tuple[float, float]:
     """Percentiles of (draws,), farther out the larger `stretch` is and the fewer units there are."""
-    end = student.ppf((1 + CONFIDENCE) / 2, n - 1) * stretch
+    end = _end(stretch, n)
     low, high = np.quantile(draws, norm.cdf([-end, end]))
     return float(low), float(high)
 
 
+def _difference(estimate: float, draws: NDArray[np.float64], stretch: float, n: int) -> Difference:
+    """The interval ends at draws, not between two as `_interval` does, so that it and p are always at one."""
+    n_beyond = int(norm.cdf(-_end(stretch, n)) * (1 + len(draws)))  # draws at an end or farther out
+    if n_beyond == 0:  # p could not be below .05, wherever the draws lie
+        return _untold(estimate)
+    ordered = np.sort(draws)
+    low, high = float(ordered[n_beyond - 1]), float(ordered[-n_beyond])
+    return Difference(estimate, low, high, _p_value(draws, stretch, n))
+
+
+def _untold(estimate: float) -> Difference:
+    return Difference(estimate, math.nan, math.nan, math.nan)
+
+
 def _p_value(draws: NDArray[np.float64], stretch: float, n: int) -> float:
-    """See `Difference.p_value`; the level at which an end of `_interval` comes to lie on 0."""
+    """See `Difference.p_value`; the level at which an end of the interval comes to lie on 0."""
     n_other_side = min((draws <= 0).sum(), (draws >= 0).sum())
     share = min(1.0, (1 + n_other_side) / (1 + len(draws)))
     return float(min(1.0, 2 * student.cdf(norm.ppf(share) / stretch, n - 1)))

@@ -16,7 +16,7 @@ class Compared:
 
     Attributes:
         values: of the first and of the second run.
-        intervals: 95 %, low and high, of each.
+        intervals: 95 %, low and high, of each; NaN as `abaw.evaluate.bootstrap.interval` says.
         difference: second less first.
     """
 

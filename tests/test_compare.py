@@ -102,16 +102,43 @@ def test_ensemble_is_compared_like_a_run(run_cli, runs: Path) -> None:
 
 
 def test_few_videos_are_said(run_cli, tmp_path: Path) -> None:
-    for n, is_said in ((1, True), (19, True), (20, False)):
+    none = "There are no intervals and no p: they need 4 labelled videos, found {}."
+    rough = "With {} labelled videos the intervals are rough and too narrow."
+    for n, said in ((1, none), (2, none), (3, none), (4, rough), (19, rough), (20, "")):
         runs = tmp_path / str(n)
         add_run(runs, "va-1", "va", make_predictions("va", 0.2, 0, n))
         result = run_cli("compare", "va-1", "va-1", "--runs", runs)
         assert result.exit_code == 0, result.output
-        assert ("the intervals are rough" in result.output) == is_said
-    cells = cells_of(run_cli("compare", "va-1", "va-1", "--runs", tmp_path / "1").stdout)
-    assert cells["score"][3:] == ["+0.000", "-"]
-    printed = json.loads(run_cli("compare", "va-1", "va-1", "--runs", tmp_path / "1", "--json").stdout)
-    assert printed["scores"]["score"]["interval"] == [None, None]
+        assert [words for words in (none, rough) if words.format(n) in result.stderr] == ([said] if said else [])
+        assert "hangs on" not in result.stderr
+
+
+def test_two_or_three_videos_have_neither_interval_nor_p(run_cli, tmp_path: Path) -> None:
+    """However different the runs are: p of so few could not be small where an interval leaves out 0."""
+    for n in (2, 3):
+        runs = tmp_path / str(n)
+        for name in ("bad", "good"):
+            add_run(runs, name, "va", make_predictions("va", *SEEDS[name], n))
+        cells = cells_of(run_cli("compare", "bad", "good", "--runs", runs).stdout)
+        assert [" [" in cell for cell in cells["score"]] == [False] * 5
+        assert cells["score"][3].startswith("+0.") and cells["score"][4] == "-"
+        printed = json.loads(run_cli("compare", "bad", "good", "--runs", runs, "--json").stdout)["scores"]["score"]
+        assert (printed["interval"], printed["p_value"]) == ([None, None], None)
+        assert printed["intervals"] == [[None, None]] * 2
+
+
+def test_row_that_hangs_on_one_video_has_no_p(run_cli, tmp_path: Path) -> None:
+    for name in ("bad", "good"):
+        found = make_predictions("au", *SEEDS[name], 8)
+        for video, one in found.items():
+            one.labels[:, 0] = video == "v00"
+            one.outputs[:, 0] = 1 if (video, name) == ("v00", "good") else -1
+        add_run(tmp_path, name, "au", found)
+    result = run_cli("compare", "bad", "good", "--runs", tmp_path)
+    cells = cells_of(result.stdout)
+    assert cells["AU1"][3:] == ["+1.000", "-"]
+    assert cells["AU2"][4] != "-"
+    assert "A row without p hangs on so few videos that drawing them again cannot tell." in result.stderr
 
 
 def test_what_cannot_be_compared_is_named(run_cli, runs: Path) -> None:
@@ -124,7 +151,9 @@ def test_what_cannot_be_compared_is_named(run_cli, runs: Path) -> None:
     assert "va-good has no predictions-train.h5. Make it with `abaw eval va-good --split train`." in refused(
         "va-good", "va-bad", "--split", "train"
     )
-    assert "No run 'none'" in refused("va-good", "none")
+    assert run_cli("ensemble", "va-good", "va-bad", "--run", "together", "--runs", runs).exit_code == 0
+    known = "mtl-bad, mtl-good, mtl-like-good, together, va-bad, va-good, va-like-good"
+    assert f"No run 'none' in {runs}; there are: {known}." in refused("va-good", "none")
     add_run(runs, "va-few", "va", make_predictions("va", 0.2, 0, 24))
     assert "Only va-good has predictions of v24, v25, v26 and 3 more" in refused("va-few", "va-good")
     other = make_predictions("va", 0.2, 0)
