@@ -1,12 +1,20 @@
 """The commands about submission files."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from abaw.cli_data import DATA, DEVICE, RUNS, STORE
 from abaw.places import Place
+
+if TYPE_CHECKING:
+    from abaw.evaluate.submission import Submission
+
+SHOWN_VIDEOS = 3
+LACKING = {"vision": "crop", "audio": "sound"}  # what a row without a feature has not
 
 SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip
@@ -49,7 +57,65 @@ def submit(
     written = pipeline.submit(found, pipeline.FeatureStore.open(store), wanted, out, device, data, allow_missing, raw)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
+    for sentence in _warnings(written, is_list=not isinstance(wanted, Sample)):
+        console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {found.name}.")
+
+
+def _warnings(written: "Submission", is_list: bool) -> Iterator[str]:
+    """What should be known of a submission before it is sent.
+
+    Args:
+        is_list: the sample was a list of videos, so that the store alone told how many rows each has.
+    """
+    if is_list:
+        yield from _short_videos(written)
+    else:
+        yield from _late_frames(written)
+    yield from _filled_rows(written)
+    for run, origin in written.processed.items():
+        yield f"{run} is post-processed ({origin}). Leave that out with --raw."
+
+
+def _short_videos(written: "Submission") -> Iterator[str]:
+    names = [video.name for video in written.videos if video.length_from_crops]
+    if names:
+        more = f" and {len(names) - SHOWN_VIDEOS:,} more" if len(names) > SHOWN_VIDEOS else ""
+        yield (
+            f"{len(names):,} of {_amount_of(len(written.videos), 'video')} may be too short, as there was no video file to "
+            f"tell their length and they end at their last crop: {', '.join(names[:SHOWN_VIDEOS])}{more}. Put the video "
+            "files beside the crops in videos/ and run `abaw extract` again, or take the official sample file."
+        )
+
+
+def _late_frames(written: "Submission") -> Iterator[str]:
+    # one row more than there are frames is normal
+    late = [video for video in written.videos if 0 < video.n_frames < video.last_frame - 1]
+    if late:
+        worst = max(late, key=lambda video: video.last_frame - video.n_frames)
+        yield (
+            f"The sample goes on after the end of {_amount_of(len(late), 'video')}, farthest in {worst.name}: to frame "
+            f"{worst.last_frame:,}, where the store has {_amount_of(worst.n_frames, 'frame')}. Check that the crops are of "
+            "the sample's videos."
+        )
+
+
+def _filled_rows(written: "Submission") -> Iterator[str]:
+    n_filled = sum(video.n_filled for video in written.videos)
+    if not n_filled:
+        return
+    share = f"{n_filled:,} of {_amount_of(written.n_rows, 'row')}"
+    has, was = ("has", "was") if n_filled == 1 else ("have", "were")
+    if not written.n_videos:  # images of no video
+        yield f"{share} {has} no feature and got the mean output of the others."
+        return
+    lacking = " or ".join(LACKING[modality] for modality in written.modalities)
+    worst = max(written.videos, key=lambda video: video.n_filled)
+    part = "all" if worst.n_filled == n_filled else "most"
+    yield (
+        f"{share} {has} no {lacking} and {was} filled from other frames; "
+        f"{part} in {worst.name} ({worst.n_filled:,} of {worst.n_rows:,})."
+    )
 
 
 @click.command("check-submission")
@@ -73,5 +139,9 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
 
 def _amount(n_rows: int, n_videos: int) -> str:
     """How much is in a submission file; images without a time axis are of no videos."""
-    rows = f"{n_rows:,} row{'s' * (n_rows != 1)}"
-    return f"{rows}, {n_videos:,} video{'s' * (n_videos != 1)}" if n_videos else rows
+    rows = _amount_of(n_rows, "row")
+    return f"{rows}, {_amount_of(n_videos, 'video')}" if n_videos else rows
+
+
+def _amount_of(n: int, word: str) -> str:
+    return f"{n:,} {word}{'s' * (n != 1)}"

@@ -4,7 +4,8 @@
       features/<feature>/                     attrs: spec, weights_sha256, fingerprint, abaw
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
-                attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last)
+                attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
+                where true, length_from_crops (no video file told it), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole

@@ -131,4 +131,4 @@ def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer
         found = predict(model, table, config.length, place)
         return tuning.postprocess.apply_to(table.task, found) if tuning else found
 
-    return Answerer(config, predict_table)
+    return Answerer(config, predict_table, run.name, tuning)

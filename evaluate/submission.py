@@ -12,6 +12,7 @@ from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Stills
 from abaw.datasets.lsd import TEST_VIDEO
 from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError
+from abaw.evaluate.answered import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.ensemble import combine
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
@@ -26,6 +27,7 @@ from abaw.evaluate.formats import (
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission_check import check_submission
+from abaw.evaluate.tuning import Tuning
 from abaw.outputs import new_partial
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import Task
@@ -47,20 +49,35 @@ class Submission:
         path: the file, or the folder with a file for each video.
         n_rows, n_videos: in it.
         without_feature: videos of which no row has a feature; they got the mean output of all others.
+        videos: what was answered of each; images without a time axis are one.
+        modalities: of the features, `vision` and `audio`.
+        processed: runs that are post-processed, and where that comes from, as `fitted on val: optimistic`.
     """
 
     path: Path
     n_rows: int
     n_videos: int
     without_feature: tuple[str, ...]
+    videos: tuple[Answered, ...]
+    modalities: tuple[str, ...]
+    processed: Mapping[str, str]
 
 
 @dataclass(frozen=True)
 class Answerer:
-    """One run that answers: how it was trained, and what predicts a table of its features."""
+    """One run that answers.
+
+    Attributes:
+        config: how it was trained.
+        predict: gives the outputs for a table of its features, post-processed where there is a tuning.
+        name: of the run.
+        tuning: where the post-processing comes from.
+    """
 
     config: TrainConfig
     predict: Predict
+    name: str = ""
+    tuning: Tuning | None = None
 
 
 def default_out(wanted: Sample | VideoList) -> Path:
@@ -103,19 +120,14 @@ def write_submission(
         StoreError: videos are not in the store; names them.
     """
     features = tuple(dict.fromkeys(name for answerer in answerers for name in answerer.config.features))
+    known = [store.videos(feature) for feature in features]
     if isinstance(wanted, VideoList):
-        places, n_rows = None, _rows_in_store(store, features, wanted)
+        places, n_rows = None, frames_in_store(known, wanted.videos)
     else:
         places = locate(wanted, store, features, data)
         n_rows = places.n_rows
-    _check_in_store(store, features, wanted, tuple(n_rows), allow_missing)
-    predicted, has_any = [], dict.fromkeys(n_rows, False)
-    for answerer in answerers:
-        table = _load(store, answerer.config, task, n_rows)
-        predicted.append(answerer.predict(table))
-        has_any |= {
-            name: has_any[name] or bool(table.has_any[table.rows(i)].any()) for i, name in enumerate(table.videos)
-        }
+    _check_in_store(store, features, known, wanted, tuple(n_rows), allow_missing)
+    predicted, has_any, without = _predict(answerers, task, store, n_rows)
     found = combine(task, predicted, weights) if len(predicted) > 1 else predicted[0]
     answers = {video: decide(task, found[video].outputs) for video in n_rows}
     partial = _write_partial(out, task, wanted, places, answers)
@@ -123,8 +135,10 @@ def write_submission(
     if check.first:
         raise AbawError(f"What was predicted makes no submission file: {check.first} Nothing was written to {out}.")
     partial.rename(out)
-    without = tuple(video for video, has in has_any.items() if not has)
-    return Submission(out, check.n_rows, check.n_videos, without)
+    modalities = {store.feature_attrs(name)["spec"].get("modality", "vision"): None for name in features}
+    processed = {one.name: _origin(one.tuning, tuple(n_rows)) for one in answerers if one.tuning}
+    answered = count_answered(known, has_any, places)
+    return Submission(out, check.n_rows, check.n_videos, without, answered, tuple(modalities), processed)
 
 
 def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data: Path | None) -> Places:
@@ -179,22 +193,19 @@ def locate_stills(
     return found
 
 
-def _rows_in_store(store: FeatureStore, features: Sequence[str], wanted: VideoList) -> dict[str, int]:
-    """Frames of each video of a list as the store has them; 0 of those that it does not have."""
-    known = [store.videos(feature) for feature in features]
-    return {video: max(int(videos[video]["n_frames"]) if video in videos else 0 for videos in known)
-            for video in wanted.videos}  # fmt: skip
+def _origin(tuning: Tuning, videos: Sequence[str]) -> str:
+    return tuning.origin + (": optimistic" if tuning.note(videos) else "")
 
 
 def _check_in_store(
     store: FeatureStore,
     features: Sequence[str],
+    known: Known,
     wanted: Sample | VideoList,
     videos: tuple[str, ...],
     allow_missing: bool,
 ) -> None:
     """Videos without a face in any frame are not in the data folder, but neither are those that were forgotten."""
-    known = [store.videos(feature) for feature in features]
     absent = [video for video in videos if not all(video in found for found in known)]
     nowhere = [video for video in videos if not any(video in found for found in known)]
     # a list of videos does not say how many frames they have
@@ -205,6 +216,24 @@ def _check_in_store(
             f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(features)} in {store.path}: "
             f"{_shown(absent)}. Run `abaw extract` on the data folder that has their crops{remedy}."
         )
+
+
+def _predict(
+    answerers: Sequence[Answerer], task: Task, store: FeatureStore, n_rows: Mapping[str, int]
+) -> tuple[list[Mapping[str, VideoPrediction]], dict[str, NDArray[np.bool_]], tuple[str, ...]]:
+    """What each run predicts; by video which of its wanted rows have a feature of any run; videos without a feature."""
+    predicted = []
+    has_any = {video: np.zeros(n, dtype=np.bool_) for video, n in n_rows.items()}
+    without = dict.fromkeys(n_rows)
+    for answerer in answerers:
+        table = _load(store, answerer.config, task, n_rows)
+        predicted.append(answerer.predict(table))
+        for i, video in enumerate(table.videos):
+            own = table.has_any[table.rows(i)]
+            has_any[video] |= own[: n_rows[video]]
+            if own.any():  # maybe in rows that are not wanted
+                without.pop(video, None)
+    return predicted, has_any, tuple(without)
 
 
 def _load(store: FeatureStore, config: TrainConfig, task: Task, n_rows: Mapping[str, int]) -> Table:
@@ -234,12 +263,10 @@ def _write_partial(
 
 
 def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str, NDArray]) -> None:
-    starts = np.cumsum([0, *(len(answers[video]) for video in places.videos)])
-    stacked = np.concatenate([answers[video] for video in places.videos])[starts[places.index] + places.rows]
     images = iter(sample.images)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(sample.header + "\n")
-        for texts in _texts(sample.task, stacked):
+        for texts in _texts(sample.task, pick_rows(answers, places)):
             file.writelines(f"{image},{text}\n" for image, text in zip(islice(images, len(texts)), texts, strict=True))
 
 

@@ -57,7 +57,7 @@ class AudioSource:
         if isinstance(self.video, Clip) and self.video.file is not None:
             edges_ns = regular_times(self.clock.n_frames, self.clock.fps).edges_ns
             return FrameTimes(edges_ns, probe_span(self.video.file).start_s)
-        if self.video.file is None or self.clock.warning:
+        if self.video.file is None or self.clock.is_guessed:
             return regular_times(self.clock.n_frames, self.clock.fps)
         return read_times(self.video.file, self.clock.n_frames)
 
@@ -168,7 +168,7 @@ class AudioRunner:
             yield from features
 
     def _writer(self, feature: Feature, source: AudioSource, rows: NDArray) -> VideoWriter:
-        attrs = {"fps": source.clock.fps, "source": source.digest, "precision": "float32"}
+        attrs = {**source.clock.attrs, "source": source.digest, "precision": "float32"}
         return self._store.writer(feature.name, source.video.name, source.clock.n_frames, rows, attrs)
 
     def _encode(

@@ -135,7 +135,7 @@ class Sink:
         self._writers.pop(name, None)
 
     def _open(self, source: Source) -> None:
-        attrs = {"fps": source.clock.fps, "source": source.digest}
+        attrs = {**source.clock.attrs, "source": source.digest}
         self._writers[source.video.name] = [
             self._store.writer(
                 feature.name,

@@ -3,7 +3,9 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from torch import Tensor, nn
 
 from abaw import pipeline
 from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.dataset import Clock
 from abaw.errors import AbawError, DataError, StoreError, UsageError
+from abaw.evaluate.answered import Answered
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction, predict
@@ -42,10 +46,14 @@ MISSING = ("a_left", 2)
 
 
 class Copy(nn.Module):
-    """Gives back the feature."""
+    """Gives back a feature."""
+
+    def __init__(self, feature: str) -> None:
+        super().__init__()
+        self.feature = feature
 
     def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        return features["f"]
+        return features[self.feature]
 
 
 def outputs(task: str, video: str) -> np.ndarray:
@@ -89,8 +97,8 @@ def store_of(task: str, path: Path) -> FeatureStore:
     return store
 
 
-def copy_outputs(table: Table) -> dict[str, VideoPrediction]:
-    return predict(Copy(), table, 4, CPU)
+def copy_outputs(table: Table, feature: str = "f") -> dict[str, VideoPrediction]:
+    return predict(Copy(feature), table, 4, CPU)
 
 
 def write(store: FeatureStore, task: str, sample: Path, out: Path, **options: object) -> Submission:
@@ -112,7 +120,8 @@ def test_every_format_as_written_by_hand(tmp_path: Path, task: str) -> None:
     out = tmp_path / "predictions.txt"
     found = write(store_of(task, tmp_path / "s.zarr"), task, GOLDEN / f"sample_{task}.txt", out)
     assert out.read_bytes() == (GOLDEN / f"predictions_{task}.txt").read_bytes()
-    assert found == Submission(out, 7, 2, ())
+    rows = (Answered("a_right", 2, 0, 2, 2), Answered("a_left", 5, 2, 5, 4))
+    assert found == Submission(out, 7, 2, (), rows, ("vision",), {})
     assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.txt", "s.zarr"]
 
 
@@ -123,7 +132,8 @@ def test_one_file_per_video_for_a_list_of_videos(tmp_path: Path, task: str) -> N
     for video in ("a_left", "a_right"):
         assert (out / f"{video}.txt").read_bytes() == (GOLDEN / f"videos_{task}" / f"{video}.txt").read_bytes()
     assert len(list(out.iterdir())) == 2
-    assert found == Submission(out, 6, 2, ())
+    rows = (Answered("a_right", 2, 0, 2, 2), Answered("a_left", 4, 1, 4, 4))
+    assert found == Submission(out, 6, 2, (), rows, ("vision",), {})
 
 
 def lsd_case(tmp_path: Path) -> tuple[Path, FeatureStore]:
@@ -336,6 +346,45 @@ def test_outputs_that_are_no_numbers_are_not_submitted(tmp_path: Path, va_store:
     assert not (tmp_path / "p.txt").exists()
 
 
+# what was filled
+
+
+def test_rows_that_any_run_has_a_feature_of_are_not_filled(tmp_path: Path) -> None:
+    """Of the wanted rows 1, 3 and 6, `f` has the first alone and `g`, a row longer, the second; the others are not asked."""
+    store = new_store(tmp_path / "s.zarr", 2)
+    store.add_feature("g", {"shape": [2], "weights": "none", "modality": "audio"}, None, "d" * 64)
+    for feature, n_frames, rows in (("f", 4, [0, 1]), ("g", 5, [1, 2])):
+        writer = store.writer(feature, "a", n_frames, np.array(rows), {"fps": 25.0, "source": "s"})
+        writer.write(np.array(rows), np.ones((2, 2), np.float32))
+        writer.finish()
+    sample, out = tmp_path / "sample.txt", tmp_path / "p.txt"
+    sample.write_text("image_location,valence,arousal\na/00006.jpg,\na/00001.jpg,\na/00003.jpg,\n")
+    options = {"task": "va", "head": {"name": "linear"}, "window": 1}
+    answerers = [
+        Answerer(make_config({**options, "features": (feature,)}), partial(copy_outputs, feature=feature))
+        for feature in ("f", "g")
+    ]
+    found = write_submission(answerers, TASKS["va"], store, read_sample(sample), out)
+    assert found.videos == (Answered("a", 3, 1, 6, 5),)
+    assert found.modalities == ("vision", "audio") and not found.without_feature
+
+
+def test_length_is_from_crops_where_no_feature_was_made_with_the_file(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", 2)
+    store.add_feature("g", {"shape": [2], "weights": "none"}, None, "d" * 64)
+    for feature, video, is_guessed in (("f", "a", True), ("g", "a", True), ("f", "b", True), ("g", "b", False)):
+        attrs = {**Clock(25.0, 3, is_guessed=is_guessed).attrs, "source": "s"}
+        writer = store.writer(feature, video, 3, np.arange(3), attrs)
+        writer.write(np.arange(3), np.ones((3, 2), np.float32))
+        writer.finish()
+    sample = tmp_path / "videos.txt"
+    sample.write_text("a\nb\n")
+    config = make_config({"task": "va", "features": ("f", "g"), "head": {"name": "linear"}, "window": 1})
+    answerer = Answerer(config, copy_outputs)
+    found = write_submission([answerer], TASKS["va"], store, read_sample(sample), tmp_path / "out")
+    assert found.videos == (Answered("a", 3, 0, 3, 3, True), Answered("b", 3, 0, 3, 3, False))
+
+
 # scores of files
 
 
@@ -500,14 +549,97 @@ def test_post_processing_of_the_run_is_applied(
     shutil.copytree(trained, runs)
     sample = sample_of(tiny_store, "au", tmp_path / "sample.txt")
     options = ("submit", "au", "--runs", runs, "--sample", sample, "--device", "cpu", "--out")
-    assert call(*options, "before.txt").exit_code == 0
+    assert "post-processed" not in call(*options, "before.txt").stderr
     assert call("tune", "au", "--runs", runs, "--fit-on", "val", "--device", "cpu").exit_code == 0
-    assert call(*options, "tuned.txt").exit_code == 0
-    assert call(*options, "raw.txt", "--raw").exit_code == 0
+    said = "au is post-processed (fitted on val: optimistic). Leave that out with --raw.\n"
+    assert said in call(*options, "tuned.txt").stderr
+    result = call(*options, "raw.txt", "--raw")
+    assert result.exit_code == 0 and "post-processed" not in result.stderr
     tuned = json.loads(call("eval", "au", "--runs", runs, "--device", "cpu", "--json").stdout)["postprocessed"]
     scored = json.loads(call("eval", "--predictions", "tuned.txt", "--json").stdout)
     assert scored["official"]["score"] == pytest.approx(tuned["official"]["score"], abs=1e-6)
     assert Path("raw.txt").read_bytes() == Path("before.txt").read_bytes() != Path("tuned.txt").read_bytes()
+
+
+def test_post_processing_of_other_videos_is_not_called_optimistic(
+    call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(trained, runs)
+    sample = sample_of(tiny_store, "va", tmp_path / "sample.txt")
+    assert call("tune", "va", "--runs", runs, "--fit-on", "train", "--device", "cpu").exit_code == 0
+    result = call("submit", "va", "--runs", runs, "--sample", sample, "--device", "cpu")
+    assert "va is post-processed (fitted on train). Leave that out with --raw.\n" in result.stderr
+
+
+def extracted(call: Callable[..., Result], data: Path, store: Path) -> Path:
+    result = call("extract", "--backbone", "hog", "--data", data, "--store", store, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    return store
+
+
+def test_videos_that_end_at_their_last_crop_are_told(
+    call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path], numbered: Any
+) -> None:
+    data = make_data({"a": [1, 3], "b": 2, "c": 2, "d": 2, "film": 2})
+    numbered.write(data / "videos/film.mp4", n_frames=10)
+    store = extracted(call, data, tmp_path / "own.zarr")
+    (tmp_path / "videos.txt").write_text("a\nb\nc\nd\nfilm\n")
+    options = ("submit", "va", "--runs", trained, "--sample", "videos.txt", "--store", store, "--device", "cpu")
+    result = call(*options)
+    assert (result.exit_code, result.stdout) == (0, "predictions: 19 rows, 5 videos, by va.\n")
+    assert result.stderr.splitlines() == [
+        "4 of 5 videos may be too short, as there was no video file to tell their length and they end at their last crop: "
+        "a, b, c and 1 more. Put the video files beside the crops in videos/ and run `abaw extract` again, or take the "
+        "official sample file.",
+        "9 of 19 rows have no crop and were filled from other frames; most in film (8 of 10).",
+    ]
+    for name in "abcd":
+        numbered.write(data / f"videos/{name}.mp4", n_frames=6)
+    extracted(call, data, store)
+    result = call(*options, "--out", "again")
+    assert result.stdout == "again: 34 rows, 5 videos, by va.\n"
+    assert result.stderr == "24 of 34 rows have no crop and were filled from other frames; most in film (8 of 10).\n"
+
+
+def test_filled_rows_and_frames_after_the_end_are_told(
+    call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path]
+) -> None:
+    """A row after the last frame is normal, but filled."""
+    store = extracted(call, make_data({"a": 3, "b": 2, "c": 2}), tmp_path / "own.zarr")
+    options = (
+        "submit",
+        "va",
+        "--runs",
+        trained,
+        "--sample",
+        "sample.txt",
+        "--store",
+        store,
+        "--device",
+        "cpu",
+        "--out",
+    )
+
+    def said(**last: int) -> list[str]:
+        images = [f"{video}/{number + 1:05}.jpg," for video, n in last.items() for number in range(n)]
+        (tmp_path / "sample.txt").write_text("\n".join(["image_location,valence,arousal", *images]) + "\n")
+        result = call(*options, "-".join(f"{video}{n}" for video, n in last.items()))
+        assert result.exit_code == 0, result.output
+        return result.stderr.splitlines()
+
+    assert said(a=3, b=2) == []
+    assert said(a=4, b=2) == ["1 of 6 rows has no crop and was filled from other frames; all in a (1 of 4)."]
+    assert said(a=5, b=2) == [
+        "The sample goes on after the end of 1 video, farthest in a: to frame 5, where the store has 3 frames. Check that "
+        "the crops are of the sample's videos.",
+        "2 of 7 rows have no crop and were filled from other frames; all in a (2 of 5).",
+    ]
+    assert said(a=5, b=1003, c=3) == [
+        "The sample goes on after the end of 2 videos, farthest in b: to frame 1,003, where the store has 2 frames. Check "
+        "that the crops are of the sample's videos.",
+        "1,004 of 1,011 rows have no crop and were filled from other frames; most in b (1,001 of 1,003).",
+    ]
 
 
 def test_refusals_of_submit(call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path) -> None:
