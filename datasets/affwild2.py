@@ -64,11 +64,11 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
 
 def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there."""
-    # one may be a link to the other
-    folders = {(root / name).resolve(): root / name for name in CROP_FOLDERS if (root / name).is_dir()}
-    paths = sorted(chain.from_iterable(map(_video_folders, folders.values())), key=lambda path: path.name)
+    folders = [root / name for name in reversed(CROP_FOLDERS) if (root / name).is_dir()]
+    # of a video in both folders the aligned crops count
+    paths = {path.name: path for folder in folders for path in _video_folders(folder)}
     files = find_video_files(root)
-    videos = tuple(Video(path.name, path, video_file_of(path.name, files)) for path in paths)
+    videos = tuple(Video(name, paths[name], video_file_of(name, files)) for name in sorted(paths))
     mtl_labels, remarks = find_mtl_labels(root)
     labels: tuple[Labels, ...] = (*find_labels(root), *mtl_labels)
     return Dataset(root, videos, labels, fps, remarks) if videos or labels or remarks else None

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -12,6 +12,7 @@ from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing
 from abaw.errors import DataError
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
+LENGTH_FROM_CROPS = "length_from_crops"  # attribute of a video in the store, see `Clock.is_guessed`
 
 
 @dataclass(frozen=True)
@@ -21,12 +22,19 @@ class Clock:
     Attributes:
         fps: frames a second; `STILLS_FPS` for images without a time axis.
         n_frames: of the video file, or the last crop's number where there is no file (or crops go on after its end).
-        warning: why the frame rate is assumed; empty where it was read from the file.
+        warning: why the frame rate is assumed, or that crops go on after the end of the file; else empty.
+        is_guessed: the number of frames is the last crop's number alone; the video may be longer.
     """
 
     fps: float
     n_frames: int
     warning: str = ""
+    is_guessed: bool = False
+
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What a store keeps of it: `fps`, and `length_from_crops` where that is so."""
+        return {"fps": self.fps, LENGTH_FROM_CROPS: True} if self.is_guessed else {"fps": self.fps}
 
 
 @dataclass(frozen=True)
@@ -148,8 +156,10 @@ class Dataset:
         """Frame rate and number of frames of a video.
 
         Raises:
-            DataError: the file of a video without crops cannot be read.
+            DataError: the file of a video without crops cannot be read, or a crop has the frame number 0.
         """
+        if crops.fault:
+            raise DataError(crops.fault)
         own = video.own_clock(self.fps)
         if own is not None:
             return own
@@ -161,4 +171,8 @@ class Dataset:
                 reason = str(error)
         last_crop = int(crops.numbers[-1]) if len(crops.numbers) else 0
         assumed = f"{timing.fps:g} fps " + ("given with --fps" if self.fps else "assumed; say it with --fps")
-        return Clock(timing.fps, max(timing.n_frames, last_crop), f"{reason}: {assumed}" if reason else "")
+        n_frames = max(timing.n_frames, last_crop)
+        warning, n_after = f"{reason}: {assumed}" if reason else "", n_frames - timing.n_frames
+        if video.file is not None and not reason and n_after > 1:
+            warning = f"crops go on {n_after} frames after the end of {video.file.name}: is it the right video?"
+        return Clock(timing.fps, n_frames, warning, is_guessed=bool(reason))

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Dataset, Labels, Video
-from abaw.datasets.images import Crops, read_image
+from abaw.datasets.dataset import Clock, Dataset, Labels, Video
+from abaw.datasets.images import Crops, describe_no_crops, first_folder, read_image
 from abaw.datasets.videos import SIDES
 from abaw.errors import DataError
 from abaw.tasks import TASKS, Task
 
 DECODE_THREADS = 8
+USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
     crops = video.crops()
     try:
         clock = dataset.clock(video, crops)
-    except DataError as error:  # a clip's file
+    except DataError as error:  # a clip's file, or a crop of number 0
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
     present = np.zeros(clock.n_frames + 1, dtype=np.bool_)
     present[crops.numbers] = True
@@ -103,6 +104,8 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         warnings.append(f"{len(crops.ignored)} files are no crops, such as {crops.ignored[0]}")
     if not len(crops.numbers):
         warnings.append("no crop at all")
+    warnings += _mismatches(video, clock, {task: extra for task, (extra, _, _) in counts.items()})
+    nested = () if len(crops.numbers) or not first_folder(crops) else (describe_no_crops(crops),)
     return VideoReport(
         video=video.name,
         split=_split(labels),
@@ -114,8 +117,19 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         n_labels_without_crop={task: no_crop for task, (_, no_crop, _) in counts.items()},
         n_crops_without_label={task: no_label for task, (_, _, no_label) in counts.items()},
         warnings=tuple(warnings),
-        errors=(*label_errors, *(() if isinstance(video, Clip) else _unreadable(crops, pool))),
+        errors=(*label_errors, *nested, *(() if isinstance(video, Clip) else _unreadable(crops, pool))),
     )
+
+
+def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int]) -> Iterator[str]:
+    """Sentences for labels that are not as long as the video file; without one, the last frames may have no crop."""
+    if video.file is None or clock.is_guessed:
+        return
+    for extra in dict.fromkeys(extra_rows.values()):
+        if abs(extra) > max(USUAL_DIFFERENCE, USUAL_SHARE * clock.n_frames):
+            tasks = ", ".join(sorted(task for task, other in extra_rows.items() if other == extra))
+            compared = f"{abs(extra)} label rows {'more' if extra > 0 else 'fewer'} than frames ({tasks})"
+            yield f"{compared}: is {video.file.name} the right video?"
 
 
 def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tuple[int, int, int]:

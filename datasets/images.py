@@ -36,8 +36,10 @@ class Crops:
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
         digest: sha256 over numbers (or names, where they give none) and file sizes; another digest means other crops.
-        ignored: names in the folder that are no crop: not `<number>.jpg`, number 0 or above `MAX_FRAMES`, or a number
-            seen before.
+        ignored: names in the folder that are no crop: not `<number>.jpg`, a number above `MAX_FRAMES`, or one seen
+            before.
+        fault: a sentence where they cannot be joined with labels and sound: one has the number 0, so that all may be
+            shifted by a frame; `Dataset.clock` raises it.
     """
 
     folder: Path
@@ -45,33 +47,57 @@ class Crops:
     names: tuple[str, ...]
     digest: str
     ignored: tuple[str, ...]
+    fault: str = ""
 
 
 def list_crops(folder: Path) -> Crops:
     """List `<frame number>.jpg|.jpeg|.png` of a folder; any number of digits."""
     found, ignored = _find_crops(folder)
+    fault, zero = "", found.pop(0, "")
+    if zero:
+        fault = (
+            f"{folder / zero} has the frame number 0; frames are numbered from 1. "
+            "Correct the numbers of all images in the folder."
+        )
     numbers = np.array(sorted(found), dtype=np.int64)
     names = tuple(found[number] for number in numbers.tolist())
     with _sizes_in(folder) as size_of:
         sizes = np.array([size_of(name) for name in names], dtype=np.int64)
-    digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes()).hexdigest()
-    return Crops(folder, numbers, names, digest, tuple(ignored))
+    # with the fault, or features made before it came would pass for those of these crops
+    digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes() + os.fsencode(fault)).hexdigest()
+    return Crops(folder, numbers, names, digest, tuple(ignored), fault)
+
+
+def describe_no_crops(crops: Crops) -> str:
+    """What to say of a folder in which `list_crops` found nothing: what is there instead."""
+    others = [name for name in crops.ignored if not name.startswith(".")]  # hidden ones are of other programs
+    if nested := first_folder(crops):
+        return f"{crops.folder} has no crops but folders, such as {nested}. Move them up one level."
+    found = f"it holds {others[0]}, for example" if others else "it is empty"
+    return f"{crops.folder} has no files named <frame number>.jpg, such as 00001.jpg; {found}."
+
+
+def first_folder(crops: Crops) -> str:
+    """Name of the first folder among the crops of a video, as those of other videos; empty if there is none."""
+    visible = (name for name in crops.ignored if not name.startswith("."))
+    return next((name for name in visible if (crops.folder / name).is_dir()), "")
 
 
 def count_crops(folder: Path) -> int:
     """How many crops `list_crops` finds; takes a third of the time, and over a network far less."""
-    return len(_find_crops(folder)[0])
+    found = _find_crops(folder)[0]
+    return len(found) - (0 in found)
 
 
 def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
-    """Names of crops by frame number, and those that are ignored; the files are not looked at."""
+    """Names of crops by frame number, 0 included, and those that are ignored; the files are not looked at."""
     found: dict[int, str] = {}
     ignored = []
     for name in sorted(os.listdir(folder)):  # noqa: PTH208  a Path for each of millions takes as long as all the rest
         stem, _, suffix = name.rpartition(".")
         is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
-        number = int(stem) if is_number else 0
-        if number in found or not 0 < number <= MAX_FRAMES:
+        number = int(stem) if is_number else -1
+        if number in found or not 0 <= number <= MAX_FRAMES:
             ignored.append(name)
         else:
             found[number] = name

@@ -25,9 +25,13 @@ def find_sound_files(root: Path) -> dict[str, Path]:
 def sound_file_of(video: Video, files: dict[str, Path]) -> Path | None:
     """Where a video's sound is: its own sound file, that of its base name, or the video file; None if there is none.
 
+    A video with a file of its own has no base: `talk_2` beside `talk_2.mp4` is no second person in `talk`.
+
     Args:
         files: what `find_sound_files` gave.
     """
+    if video.file is not None and video.file.stem == video.name:
+        return files.get(video.name, video.file)
     return video_file_of(video.name, files) or video.file
 
 

@@ -9,11 +9,15 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
+from abaw.extract.audio_runner import AudioSource
+from abaw.pipeline import ExtractOptions, extract
+from abaw.store import FeatureStore
 
 EDGE = 400  # samples at either end, where filters differ
 
@@ -198,3 +202,35 @@ def test_where_sound_is_looked_for(tmp_path):
     assert sound_file_of(Video("d", tmp_path, None), files) is None
     digests = {sound_digest("x", file) for file in (None, files["a"], files["b"])} | {sound_digest("y", None)}
     assert len(digests) == 4
+
+
+@pytest.mark.parametrize("name", ["talk_2", "talk_left"])
+def test_a_video_with_a_file_of_its_own_has_no_sound_of_another(tmp_path, make_crops, name):
+    voice = (0.3 * np.random.default_rng(0).standard_normal(RATE_HZ)).clip(-1, 1).astype(np.float32)
+    data = tmp_path / "data"
+    for video in ("talk", name, "talk_right"):
+        make_crops(data / "cropped_aligned" / video, 10)
+    (data / "videos").mkdir()
+    write_film(data / "videos/talk.mp4", voice, 0, 1.0)
+    write_film(data / f"videos/{name}.mp4", np.zeros(0, np.float32), 0, 1.0)
+    (data / "audio").mkdir()
+    wavfile.write(data / "audio/talk.wav", RATE_HZ, voice)
+    summary = extract(ExtractOptions(data, tmp_path / "store.zarr", ("spectrogram",), device="cpu"))
+    assert sorted(summary.done) == sorted(["talk", name, "talk_right"]) and summary.without_sound == [name]
+    store = FeatureStore.open(tmp_path / "store.zarr")
+    assert not store.read("spectrogram", name).present.any()
+    assert store.read("spectrogram", "talk_right").present.any()  # the second person in `talk`
+    wavfile.write(data / f"audio/{name}.wav", RATE_HZ, voice)
+    summary = extract(ExtractOptions(data, tmp_path / "store.zarr", ("spectrogram",), device="cpu"))
+    assert summary.done == [name] and store.read("spectrogram", name).present.any()
+
+
+def test_crops_that_go_on_after_the_end_of_the_video_file_leave_sound_its_times(make_data, numbered):
+    data = make_data({"a": 6})
+    numbered.write(data / "videos/a.mkv", times_ms=[0, 40, 200, 240])
+    dataset = open_dataset(data)
+    crops = dataset.videos[0].crops()
+    clock = dataset.clock(dataset.videos[0], crops)
+    edges_ns = AudioSource(dataset.videos[0], None, clock, "").times().edges_ns
+    assert "crops go on 2 frames after the end" in clock.warning
+    assert edges_ns[:4].tolist() == pytest.approx([0, 40e6, 200e6, 240e6], abs=2e6) and len(edges_ns) == 7

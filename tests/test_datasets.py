@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.images import list_crops, read_image
+from abaw.datasets.images import count_crops, list_crops, read_image
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.synth.cutouts import open_upright
 from abaw.datasets.videos import open_media, probe_timing
@@ -78,14 +78,12 @@ HUGE = "20231107123000.jpg"  # a date: arrays of so many frames fit nowhere
 def test_what_is_no_crop_is_ignored_and_told(tmp_path, make_crops):
     make_crops(tmp_path, [1, 2])
     make_crops(tmp_path, [2], suffix=".png")
-    make_crops(tmp_path, [0])
     for name in (".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part", HUGE):
         (tmp_path / name).write_bytes(b"x")
     crops = list_crops(tmp_path)
     assert crops.names == ("00001.jpg", "00002.jpg")
     assert set(crops.ignored) == {
-        "00002.png", "00000.jpg", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part",
-        HUGE,
+        "00002.png", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part", HUGE,
     }  # fmt: skip
 
 
@@ -378,3 +376,43 @@ def test_a_playlist_called_mp4_opens_no_other_file(tmp_path, numbered):
     (tmp_path / "list.mp4").write_text("ffconcat version 1.0\nfile real.mp4\n")
     with pytest.raises(DataError, match=r"list\.mp4 cannot be read as a video"):
         probe_timing(tmp_path / "list.mp4")
+
+
+# folders and numbers that are not as they should be
+
+
+@pytest.mark.parametrize("name", ["00000.jpg", "0.png"])
+def test_crops_numbered_from_0_have_a_fault_and_no_clock(make_data, name):
+    root = make_data({"a": [1, 2, 3]})
+    folder = root / "cropped_aligned/a"
+    before = list_crops(folder)
+    (folder / "00003.jpg").rename(folder / name)
+    crops = list_crops(folder)
+    assert (crops.numbers.tolist(), crops.ignored, count_crops(folder)) == ([1, 2], (), 2)
+    with pytest.raises(DataError, match=rf"a/{name} has the frame number 0; frames are numbered from 1\. Correct the"):
+        clock_of(root, "a")
+    (folder / name).unlink()
+    mended = list_crops(folder)
+    assert (mended.fault, before.fault) == ("", "")
+    assert len({before.digest, crops.digest, mended.digest}) == 3  # what was made of them before is made again
+
+
+def test_both_crop_folders_together(tmp_path, make_crops):
+    make_crops(tmp_path / "raw/images/a", 2)
+    make_crops(tmp_path / "cropped_aligned/b", 1)
+    make_crops(tmp_path / "raw/images/c", 4)
+    make_crops(tmp_path / "cropped_aligned/c", 3)
+    videos = open_dataset(tmp_path).videos
+    assert [(video.name, video.n_crops()) for video in videos] == [("a", 2), ("b", 1), ("c", 3)]
+    assert videos[2].folder == tmp_path / "cropped_aligned/c"
+
+
+@pytest.mark.parametrize(
+    ("last", "words"), [(10, ""), (11, ""), (12, "crops go on 2 frames after the end of a.mp4: is ")]
+)
+def test_crops_that_go_on_long_after_the_end_of_the_video_file_are_told(make_data, last, words):
+    root = make_data({"a": [1, last]})
+    write_film(root / "videos/a.mp4", 10)
+    clock = clock_of(root, "a")
+    assert (clock.n_frames, clock.fps, clock.is_guessed) == (last, 25, False)
+    assert clock.warning.startswith(words) and bool(clock.warning) == bool(words)

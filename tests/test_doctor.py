@@ -208,3 +208,79 @@ def test_label_files_that_are_broken_are_counted_as_label_files(make_data, make_
     assert "No labels" not in result.stdout
     shutil.rmtree(root / "VA_Estimation_Challenge")
     assert "No labels" in run_cli("doctor", "--data", root).stdout
+
+
+def test_a_crop_of_number_0_is_an_error(make_data, make_crops, run_cli):
+    root = make_data({"a": 3, "b": 2})
+    make_crops(root / "cropped_aligned/a", [0])
+    (error,) = report_on(root, "a").errors
+    assert "a/00000.jpg has the frame number 0; frames are numbered from 1" in error and "Correct the numbers" in error
+    assert report_on(root, "b").errors == ()
+    assert run_cli("doctor", "--data", root).exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "n_rows", "found"),
+    [
+        (20, 22, ""),
+        (20, 18, ""),
+        (20, 23, "3 label rows more than frames (va): is a.mp4 the right video?"),
+        (20, 17, "3 label rows fewer than frames (va): is a.mp4 the right video?"),
+        (400, 396, ""),
+        (400, 395, "5 label rows fewer than frames (va): is a.mp4 the right video?"),
+    ],
+)
+def test_labels_of_another_length_than_the_video_file_are_told(
+    make_data, va_labels, numbered, run_cli, n_frames, n_rows, found
+):
+    root = make_data({"a": 4, "b": 4})  # b has no video file: its last frames may have no crop
+    numbered.write(root / "videos/a.mp4", n_frames)
+    va_labels(root, "a", n_rows)
+    va_labels(root, "b", 40)
+    assert report_on(root, "a").warnings == ((found,) if found else ())
+    assert not any("label rows" in warning for warning in report_on(root, "b").warnings)
+    assert run_cli("doctor", "--data", root).exit_code == 0
+
+
+def test_tasks_that_differ_alike_share_a_sentence(make_data, va_labels, make_labels, numbered):
+    root = make_data({"a": 4})
+    numbered.write(root / "videos/a.mp4", 10)
+    va_labels(root, "a", 6)
+    make_labels(root, EXPR_NEW, "a", EXPR_HEADER, *["1"] * 6)
+    assert report_on(root, "a").warnings == ("4 label rows fewer than frames (expr, va): is a.mp4 the right video?",)
+
+
+def test_crops_after_the_end_of_the_video_file_are_told(make_data, numbered):
+    root = make_data({"a": 14})
+    numbered.write(root / "videos/a.mp4", 10)
+    report = report_on(root, "a")
+    assert report.warnings == ("crops go on 4 frames after the end of a.mp4: is it the right video?",)
+    assert (report.n_frames, report.errors) == (14, ())
+
+
+def test_only_differences_of_one_are_called_normal(make_data, va_labels, run_cli):
+    root = make_data({"0": 3, "a": 3, "b": 3})
+    va_labels(root, "a", 3)
+    assert "0 rows more and 0 fewer than frames (normal);" in run_cli("doctor", "--data", root).stdout
+    va_labels(root, "a", 4)
+    va_labels(root, "b", 2)
+    assert "1 rows more and 1 fewer than frames (normal);" in run_cli("doctor", "--data", root).stdout
+    va_labels(root, "b", 1)
+    words = "1 rows more and 2 fewer than frames (one in a video is normal; b has 2);"
+    assert words in run_cli("doctor", "--data", root).stdout
+
+
+def test_a_folder_of_folders_is_no_video(make_data, run_cli):
+    root = make_data({"a": 2, "b": 2})
+    (root / "cropped_aligned/a/.thumbnails").mkdir()
+    (root / "cropped_aligned/a/more").mkdir()
+    assert report_on(root, "a").errors == ()  # it has crops
+    crops = root / "cropped_aligned"
+    crops.rename(root / "inner")
+    crops.mkdir()
+    (root / "inner").rename(crops / "cropped_aligned")
+    (crops / "empty/.thumbnails").mkdir(parents=True)
+    (error,) = report_on(root, "cropped_aligned").errors
+    assert error == f"{crops / 'cropped_aligned'} has no crops but folders, such as a. Move them up one level."
+    assert (report_on(root, "empty").errors, "no crop at all" in report_on(root, "empty").warnings) == ((), True)
+    assert run_cli("doctor", "--data", root).exit_code == 1
