@@ -5,16 +5,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from typing import Any
 
 from abaw.ahead import map_ahead
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
+from abaw.datasets.images import describe_no_crops
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.errors import AbawError, DataError, StoreError, UsageError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source
 from abaw.extract.sink import Feature, Summary
 from abaw.store import FeatureStore
+
+MOST_NAMED = 5  # videos in one warning
 
 
 def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
@@ -34,6 +38,29 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
         return errors
 
     summary.label_errors += chain.from_iterable(map_ahead(write, by_video.values(), store.n_readers))
+
+
+def left_over_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
+    """A warning about labels in the store that the data, which has others of the same task, has not; or nothing.
+
+    Videos that were renamed or taken out of the data leave such labels. Other data may have filled the store, too.
+    """
+    labelled: dict[str, set[str]] = {}
+    for label in dataset.labels:
+        labelled.setdefault(label.task, set()).add(label.video)
+    found = []
+    for task, videos in sorted(labelled.items()):
+        names = [name for name in store.label_names(task) if name not in videos]
+        if names:
+            count = "1 video" if len(names) == 1 else f"{len(names)} videos"
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            found.append(f"{task} of {count} ({', '.join(names[:MOST_NAMED])}{more})")
+    if not found:
+        return []
+    return [
+        f"The store has labels that are not in {dataset.root}: {', '.join(found)}. Training uses them: delete "
+        f"{store.path}/labels/<task>/<video> if they should not count."
+    ]
 
 
 def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
@@ -107,10 +134,11 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
         crops = video.crops()
         digest = dataset.digest(video, crops)
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
+        n_wanted = {"vision": len(crops.numbers), "audio": 0}
         pending = [
             name
             for name, videos in complete.items()
-            if videos.get(video.name, {}).get("source") != digests[kinds[name]]
+            if not _is_whole(videos.get(video.name, {}), digests[kinds[name]], n_wanted[kinds[name]])
         ]
         return tuple(pending), len(crops.numbers)
 
@@ -129,6 +157,20 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
     return Plan(groups, n_frames)
 
 
+def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
+    """True if a video of a feature needs no further work.
+
+    Broken images lack in `n_wanted`: a good one may have taken the place of one of them, with the same size and so with
+    the same digest, and whoever runs this again is told of them again.
+
+    Args:
+        attrs: of the video in the store; empty where it is not complete.
+        digest: of what it is made from.
+        n_wanted: rows that should be present.
+    """
+    return attrs.get("source") == digest and attrs["n_present"] >= n_wanted
+
+
 def _unreadable(video: Video, error: OSError) -> str:
     return f"{error.filename or video.folder} cannot be read ({error.strerror})"
 
@@ -138,7 +180,7 @@ class Reading:
     """Videos to be read, listed as they are reached, for features of one kind.
 
     What was assumed of a clock or failed goes into the summary. A video that was finished meanwhile, as by a worker that
-    died after it, goes there as skipped.
+    died after it, goes there as skipped; one of broken images is read again, for nobody can say any more which these are.
     """
 
     dataset: Dataset
@@ -158,6 +200,9 @@ class Reading:
         """Videos whose sound is to be read."""
         sounds = find_sound_files(self.dataset.root)
         for source in self._sources(videos):
+            if not source.clock.n_frames:
+                self.summary.failed[source.video.name] = describe_no_crops(source.crops)
+                continue
             sound = sound_file_of(source.video, sounds)
             digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
             if not self._is_finished(source.video, digest, n_crops):
@@ -169,7 +214,7 @@ class Reading:
                 crops = video.crops()
                 clock = self.dataset.clock(video, crops)
                 digest = self.dataset.digest(video, crops)
-            except DataError as error:  # a clip's file
+            except DataError as error:  # a clip's file, or a crop of number 0
                 self.summary.failed[video.name] = str(error)
                 continue
             except OSError as error:
@@ -189,11 +234,8 @@ class Reading:
             found = [self.store.video_attrs(name, video.name) for name in self.features]
         except StoreError:  # writing will say it, if it does not come back
             return False
-        if any(attrs.get("source") != digest for attrs in found):
+        if not all(_is_whole(attrs, digest, n_wanted) for attrs in found):
             return False
-        n_absent = n_wanted - min(attrs["n_present"] for attrs in found)
-        if n_absent > 0:  # whoever finished it cannot say any more which these are
-            self.summary.broken_frames.append(f"{video.name}: {n_absent} of its images are broken; see `abaw doctor`.")
         self.summary.skipped.append(video.name)
         self.on_frames(n_crops)
         return True

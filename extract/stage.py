@@ -11,7 +11,7 @@ from abaw.datasets.dataset import Dataset
 from abaw.errors import DISK_FULL, StoreError
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import describe
-from abaw.extract.plan import Plan, Reading, own_part, plan_extraction, write_labels
+from abaw.extract.plan import Plan, Reading, left_over_labels, own_part, plan_extraction, write_labels
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
@@ -48,6 +48,8 @@ class Stage:
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)
+        if not self.options.part:  # all parts would say the same
+            summary.warnings += left_over_labels(self.dataset, self.store)
         return plan_extraction(self.dataset, self.store, self.features, summary)
 
     def run(

@@ -192,6 +192,15 @@ def test_bad_sounds_give_a_feature_or_a_sentence(features, tmp_path):
             assert np.isfinite(found.values).all()
 
 
+def test_a_video_with_neither_crops_nor_a_file_fails_with_a_sentence(tiny_demo, tmp_path):
+    data = shutil.copytree(tiny_demo, tmp_path / "data")
+    (data / "cropped_aligned" / "nobody").mkdir()
+    found = extract(ExtractOptions(data, tmp_path / "store.zarr", ("spectrogram",), device="cpu"))
+    folder = data / "cropped_aligned" / "nobody"
+    assert found.failed == {"nobody": f"{folder} has no files named <frame number>.jpg, such as 00001.jpg; it is empty."}
+    assert len(found.done) == 7
+
+
 def test_command_line(tiny_demo, tmp_path, run_cli):
     data, store = tmp_path / "data", tmp_path / "store.zarr"
     shutil.copytree(tiny_demo, data)

@@ -102,6 +102,23 @@ def test_frames_are_joined_by_their_number(make_data, run, batches):
         np.testing.assert_allclose(found.values[frame - 1], expected, atol=0.01)
 
 
+def test_a_length_that_is_the_last_crops_is_marked_until_the_video_file_is_there(make_data, run, numbered):
+    root = make_data({"a": [1, 4], "film": 2})
+    numbered.write(root / "videos/film.mp4", n_frames=10)
+    _, store = run(root, "hog", "spectrogram")
+    kept = {"fps", "source", "precision", "n_frames", "n_present", "dtype", "abaw", "complete"}
+    for feature in ("hog", "spectrogram"):
+        found = store.videos(feature)
+        assert (found["a"]["n_frames"], found["film"]["n_frames"]) == (4, 10)
+        assert set(found["film"]) == kept  # as it was before there was the mark
+        assert set(found["a"]) == {*kept, "length_from_crops"} and found["a"]["length_from_crops"] is True
+    numbered.write(root / "videos/a.mp4", n_frames=6)
+    summary, store = run(root, "hog", "spectrogram")
+    assert (summary.done, summary.skipped) == (["a"], ["film"])
+    for feature in ("hog", "spectrogram"):
+        assert set(store.videos(feature)["a"]) == kept and store.videos(feature)["a"]["n_frames"] == 6
+
+
 def test_the_mirrored_view_is_the_feature_of_mirrored_images(sample, run, tmp_path):
     _, store = run(sample, "hog", views=("hflip",))
     assert store.features() == ["hog", "hog@hflip"]
@@ -186,7 +203,44 @@ def test_a_broken_image_costs_its_frame(make_data, run, how):
     np.testing.assert_array_equal(store.read("hog", "a").values[3], 0)
 
 
-def test_what_another_one_finished_meanwhile_is_left_and_its_broken_images_are_told(make_data, run, tmp_path):
+def test_a_broken_image_is_told_of_by_each_run_until_it_is_replaced(make_data, run):
+    root = make_data({"a": 5, "b": 2})
+    file = root / "cropped_aligned/a/00003.jpg"
+    image = file.read_bytes()
+    file.write_bytes(bytes(len(image)))
+    for done, skipped in ((["a", "b"], []), (["a"], ["b"]), (["a"], ["b"])):
+        summary, store = run(root, "hog", "spectrogram")
+        assert (sorted(summary.done), summary.skipped) == (done, skipped) and not summary.ok
+        assert len(summary.broken_frames) == 1 and "a/00003.jpg is not an image" in summary.broken_frames[0]
+        assert store.read("hog", "a").present.tolist() == [True, True, False, True, True]
+    file.write_bytes(image)
+    summary, store = run(root, "hog", "spectrogram")
+    assert (summary.done, summary.skipped, summary.n_frames) == (["a"], ["b"], 5) and summary.ok
+    assert store.read("hog", "a").present.all()
+    summary, _ = run(root, "hog", "spectrogram")
+    assert summary.skipped == ["a", "b"] and summary.ok and not summary.n_frames
+
+
+def test_a_clip_that_is_cut_off_is_told_of_by_each_run_until_it_is_replaced(tmp_path, numbered, run):
+    root = tmp_path / "data"
+    root.mkdir()
+    (root / "Train_labels.txt").write_text("Vid_name Label\n1_1 1\n")
+    file = numbered.write(root / "Train" / "1_1.mp4", n_frames=150)
+    content = file.read_bytes()
+    start = content.index(b"mdat")
+    n_kept = start + (len(content) - start) // 2
+    file.write_bytes(content[:n_kept] + bytes(len(content) - n_kept))
+    for _ in range(2):
+        summary, store = run(root, "hog")
+        assert summary.done == ["1_1"] and "1_1.mp4" in summary.broken_frames[0] and not summary.ok
+        assert not store.read("hog", "1_1").present.all()
+    file.write_bytes(content)
+    summary, store = run(root, "hog")
+    assert summary.done == ["1_1"] and summary.ok and store.read("hog", "1_1").present.all()
+    assert run(root, "hog")[0].skipped == ["1_1"]
+
+
+def test_what_another_one_finished_meanwhile_is_left_but_for_broken_images(make_data, run, tmp_path):
     data = make_data({"a": 4, "b": 3})
     (data / "cropped_aligned" / "a" / "00002.jpg").write_bytes(b"no image")
     options = ExtractOptions(data, tmp_path / "store.zarr", ("hog",), device="cpu")
@@ -194,8 +248,8 @@ def test_what_another_one_finished_meanwhile_is_left_and_its_broken_images_are_t
     plan = stage.plan(summary)
     assert extract(options).done == ["a", "b"]
     stage.run(plan.groups, summary, steps.append)
-    assert summary.skipped == ["a", "b"] and not summary.done and sum(steps) == plan.n_frames
-    assert summary.broken_frames == ["a: 1 of its images are broken; see `abaw doctor`."]
+    assert (summary.done, summary.skipped) == (["a"], ["b"]) and sum(steps) == plan.n_frames - 1  # the broken one
+    assert len(summary.broken_frames) == 1 and "a/00002.jpg is not an image" in summary.broken_frames[0]
 
 
 def test_a_video_of_broken_images_or_none_fails_alone(make_data, run, run_cli, tmp_path):
@@ -272,3 +326,81 @@ def test_a_frame_rate_that_is_said_later_reaches_the_store(make_data, run):
     run(root, "hog")
     _, store = run(root, "hog", fps=25.0)
     assert store.read("hog", "a").fps == 25.0
+
+
+def test_crops_numbered_from_0_fail_their_video_also_where_it_was_complete(make_data, make_crops, run):
+    root = make_data({"a": 3, "b": 3})
+    make_crops(root / "cropped_aligned/a", [0])
+    summary, store = run(root, "hog")
+    words = "a/00000.jpg has the frame number 0; frames are numbered from 1. Correct the numbers of all images"
+    assert not summary.ok and words in summary.failed["a"] and list(store.videos("hog")) == ["b"]
+    make_crops(root / "cropped_aligned/b", [0])
+    summary, _ = run(root, "hog")
+    assert (sorted(summary.failed), summary.skipped, summary.done) == (["a", "b"], [], [])
+    (root / "cropped_aligned/a/00000.jpg").unlink()
+    summary, _ = run(root, "hog")
+    assert (list(summary.failed), summary.done) == (["b"], ["a"])
+
+
+def test_a_folder_without_crops_is_told_with_what_it_holds(make_data, make_crops, run):
+    root = make_data({"a": 2})
+    crops = root / "cropped_aligned"
+    make_crops(crops / "doubled/b", 2)
+    (crops / "empty").mkdir()
+    (crops / "named").mkdir()
+    for name in (".DS_Store", "frame_00001.jpg"):
+        (crops / "named" / name).write_bytes(b"x")
+    summary, _ = run(root, "hog")
+    none = "has no files named <frame number>.jpg, such as 00001.jpg"
+    assert summary.done == ["a"] and summary.failed == {
+        "doubled": f"{crops / 'doubled'} has no crops but folders, such as b. Move them up one level.",
+        "empty": f"{crops / 'empty'} {none}; it is empty.",
+        "named": f"{crops / 'named'} {none}; it holds frame_00001.jpg, for example.",
+    }
+
+
+def test_crops_after_the_end_of_the_video_file_are_a_warning(make_data, run, numbered):
+    root = make_data({"a": 14})
+    numbered.write(root / "videos/a.mp4", 10)
+    summary, store = run(root, "hog")
+    assert summary.ok and len(store.read("hog", "a").values) == 14
+    assert summary.warnings == ["a: crops go on 4 frames after the end of a.mp4: is it the right video?"]
+
+
+# labels of videos that are gone
+
+
+def test_labels_that_are_no_longer_in_the_data_are_told_of(make_data, make_labels, run):
+    root = make_data(dict.fromkeys("abc", 2))
+    for video in "abc":
+        make_labels(root, VA, video, "valence,arousal", "0.5,0.5")
+    make_labels(
+        root,
+        "EXPR_Classification_Challenge/Train_Set",
+        "a",
+        "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other",
+        "1",
+    )
+    assert not [warning for warning in run(root, "hog")[0].warnings if "labels" in warning]
+    (root / VA / "b.txt").unlink()
+    (root / VA / "c.txt").rename(root / VA / "d.txt")
+    (root / "EXPR_Classification_Challenge/Train_Set/a.txt").unlink()  # no expr labels at all: other data's, perhaps
+    summary, store = run(root, "hog")
+    assert [warning for warning in summary.warnings if "labels" in warning] == [
+        f"The store has labels that are not in {root}: va of 2 videos (b, c). Training uses them: delete "
+        f"{store.path}/labels/<task>/<video> if they should not count."
+    ]
+    assert summary.ok and sorted(store.labels("va")) == ["a", "b", "c", "d"] and sorted(store.labels("expr")) == ["a"]
+    part, _ = run(root, "hog", part="1/2")
+    assert not [warning for warning in part.warnings if "labels" in warning]
+
+
+def test_many_labels_that_are_no_longer_in_the_data_are_counted(make_data, make_labels, run):
+    root = make_data({"a": 2})
+    for number in range(9):
+        make_labels(root, VA, f"v{number}", "valence,arousal", "0.5,0.5")
+    run(root, "hog")
+    for number in range(8):
+        (root / VA / f"v{number}.txt").unlink()
+    (warning,) = [warning for warning in run(root, "hog")[0].warnings if "labels" in warning]
+    assert "va of 8 videos (v0, v1, v2, v3, v4 and 3 more). Training" in warning
