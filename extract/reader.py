@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.clips import Clip, probe_span
 from abaw.datasets.dataset import Clock, Video
-from abaw.datasets.images import Crops, read_image
+from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.tensors import read_image_tensor
 from abaw.errors import DataError
 from abaw.extract.media import SHORTER_SIDE_PX, read_pictures_at, shrink
@@ -34,7 +35,13 @@ class Source:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """(crops,) frame number - 1."""
+        """(crops,) frame number - 1.
+
+        Raises:
+            DataError: there is no crop.
+        """
+        if not self.crops.names:
+            raise DataError(describe_no_crops(self.crops))
         return self.crops.numbers - 1
 
 
@@ -50,15 +57,20 @@ class Frames:
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames of equal size, of one or more videos.
+    """Frames of one or more videos, those of one image size together.
 
     Attributes:
-        images: (n, height, width, 3) uint8 RGB.
-        parts: the videos in the batch in order, each with its rows; together n.
+        images: of each size, (frames, height, width, 3) uint8 RGB.
+        parts: the videos in the order of the images, each with its rows.
     """
 
-    images: NDArray[np.uint8]
+    images: list[NDArray[np.uint8]]
     parts: list[tuple[Source, NDArray[np.int64]]]
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of all sizes."""
+        return sum(map(len, self.images))
 
 
 def read_frames(sources: Iterable[Source], pool: ThreadPoolExecutor, n_ahead: int) -> Iterator[Frames]:
@@ -123,37 +135,33 @@ def _clip_images(clip: Clip) -> list[NDArray[np.uint8]]:
 
 
 class Batcher:
-    """Gathers frames into batches of one image size. Frames of unusual size wait for others of their size."""
+    """Gathers frames into batches, in the order in which they come."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._waiting: dict[tuple[int, ...], deque[tuple[Source, int, NDArray[np.uint8]]]] = {}
-        self._n_waiting = 0
+        self._waiting: list[tuple[Source, int, NDArray[np.uint8]]] = []
 
     def add(self, frames: Frames) -> Iterator[Batch]:
         """Take frames; give the batches that are full now."""
         for row, image in zip(frames.rows.tolist(), frames.images, strict=True):
-            queue = self._waiting.setdefault(image.shape, deque())
-            queue.append((frames.source, row, image))
-            self._n_waiting += 1
-            if len(queue) >= self._batch_size:
-                yield self._take(queue)
-            elif self._n_waiting >= BATCHES_AHEAD * self._batch_size:  # many sizes: do not hoard
-                yield self._take(max(self._waiting.values(), key=len))
+            self._waiting.append((frames.source, row, image))
+            if len(self._waiting) == self._batch_size:
+                yield self._take()
 
     def rest(self) -> Iterator[Batch]:
-        """The last batches, not full."""
-        for queue in self._waiting.values():
-            if queue:
-                yield self._take(queue)
+        """The last batch, not full."""
+        if self._waiting:
+            yield self._take()
 
-    def _take(self, queue: deque[tuple[Source, int, NDArray[np.uint8]]]) -> Batch:
-        taken = [queue.popleft() for _ in range(min(self._batch_size, len(queue)))]
-        self._n_waiting -= len(taken)
+    def _take(self) -> Batch:
+        by_size: dict[tuple[int, ...], list[tuple[Source, int, NDArray[np.uint8]]]] = {}
+        for frame in self._waiting:
+            by_size.setdefault(frame[2].shape, []).append(frame)
+        self._waiting = []
         parts: list[tuple[Source, list[int]]] = []
-        for source, row, _ in taken:
+        for source, row, _ in chain.from_iterable(by_size.values()):
             if not parts or parts[-1][0] is not source:
                 parts.append((source, []))
             parts[-1][1].append(row)
-        images = np.stack([image for _, _, image in taken])
+        images = [np.stack([image for _, _, image in group]) for group in by_size.values()]
         return Batch(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])

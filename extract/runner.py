@@ -26,8 +26,9 @@ class Runner:
     Args:
         store: where to.
         features: what to make; those of one backbone share its forward pass.
-        batch_size: frames in a batch. Every batch is filled up to it, so that a frame's feature does not depend on
-            the frames beside it and a run that was cut off continues to the very same numbers.
+        batch_size: frames in a batch, of whatever sizes. What goes into a network is always filled up to it, so that a
+            frame's feature does not depend on the frames beside it and a run that was cut off continues to the very
+            same numbers.
         on_frames: called with the number of frames finished, for a progress bar.
     """
 
@@ -79,7 +80,9 @@ class Runner:
             self._hand_over(*in_flight.pop(0))
 
     def _forward(self, batch: Batch) -> list["HostCopy"]:
-        images, keys = self._padded(batch)
+        images = [self._pinned(torch.from_numpy(group)) for group in batch.images]
+        keys = [(source.video.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
+        keys += keys[-1:] * (self._batch_size - len(keys))
         inputs: dict[tuple[bool, ImageInput | None, str], torch.Tensor] = {}
         outputs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
         copies = []
@@ -88,29 +91,39 @@ class Runner:
             # masked views take the plain images: their patches are hidden inside the network
             shared = (feature.view == HFLIP, spec.image, backbone.precision)
             if shared not in inputs:
-                inputs[shared] = backbone.preprocess(apply_view(images.to(backbone.device), feature.view))
+                inputs[shared] = self._model_input(feature, images)
             passed = (id(backbone), feature.view)
             if passed not in outputs:
                 result = backbone(inputs[shared], feature.view, keys)
                 outputs[passed] = result if isinstance(result, dict) else {backbone.spec.name: result}
-            copies.append(HostCopy(outputs[passed][spec.name][: len(batch.images)]))
+            copies.append(HostCopy(outputs[passed][spec.name][: batch.n_frames]))
         return copies
 
-    def _padded(self, batch: Batch) -> tuple[torch.Tensor, list[tuple[str, int]]]:
-        """Images filled up to the batch size with the last one, and video and frame number of each."""
-        keys = [(source.video.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
-        images, n_short = batch.images, self._batch_size - len(batch.images)
-        if n_short > 0:
-            images = np.concatenate([images, np.repeat(images[-1:], n_short, axis=0)])
-            keys += keys[-1:] * n_short
-        tensor = torch.from_numpy(images)
+    def _model_input(self, feature: Feature, images: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Model input of images in groups of equal size, filled up to the batch size with the last one."""
+        backbone, view = feature.backbone, feature.view
+        prepared = [backbone.preprocess(apply_view(group.to(backbone.device), view)) for group in images]
+        if len(prepared[0]) == self._batch_size:
+            return prepared[0]
+        shape = (self._batch_size, *prepared[0].shape[1:])
+        first = prepared[0]
+        filled = torch.empty(shape, dtype=first.dtype, device=first.device, memory_format=torch.channels_last)
+        start = 0
+        for group in prepared:
+            filled[start : start + len(group)] = group
+            start += len(group)
+        filled[start:] = filled[start - 1]
+        return filled
+
+    def _pinned(self, images: torch.Tensor) -> torch.Tensor:
+        """In memory that a GPU fetches from by itself, where there is one."""
         on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
-        return tensor.pin_memory() if on_gpu else tensor, keys
+        return images.pin_memory() if on_gpu else images
 
     def _hand_over(self, batch: Batch, copies: list["HostCopy"]) -> None:
         self._sink.write(batch, [copy.numpy() for copy in copies])
-        self._summary.n_frames += len(batch.images)
-        self._on_frames(len(batch.images))
+        self._summary.n_frames += batch.n_frames
+        self._on_frames(batch.n_frames)
 
 
 class HostCopy:
