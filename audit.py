@@ -129,9 +129,15 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
 
     Returns:
         The problems that were dropped, and those that are left.
+
+    Raises:
+        StoreError: an extraction is filling the store: what it is writing just now is incomplete, too.
     """
-    problems = verify_store(store, reporter)
-    for problem in problems:
-        if problem.path:
-            store.drop(problem.path)
+    from abaw.extract.claims import claimed  # which loads torch: looking into a store must not
+
+    with claimed(store, store.features(), ""):
+        problems = verify_store(store, reporter)
+        for problem in problems:
+            if problem.path:
+                store.drop(problem.path)
     return [problem for problem in problems if problem.path], [problem for problem in problems if not problem.path]

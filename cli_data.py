@@ -166,6 +166,7 @@ def repair(path: Place) -> None:
     from abaw.audit import repair_store
     from abaw.store import FeatureStore
 
+    FeatureStore.open(path)  # or a slip in the path would make an empty store
     opened = FeatureStore.create(path)
     with console.ConsoleReporter() as reporter:
         dropped, left = repair_store(opened, reporter)

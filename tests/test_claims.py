@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -107,3 +108,17 @@ def test_videos_are_dealt_evenly_and_each_once():
     sums = [sum(sizes[name] for name in part) for part in parts]
     assert max(sums) - min(sums) <= max(sizes.values())
     assert split_evenly(dict(reversed(sizes.items())), 6) == parts, "whatever order they are listed in"
+
+
+def test_repair_leaves_a_store_alone_that_is_being_filled(store, run_cli):
+    store.add_feature("dan", {"shape": [3], "weights": "none"}, None, "fingerprint")
+    store.add_feature("hog", {"shape": [3], "weights": "none"}, None, "fingerprint")
+    (Path(store.path) / "features/hog/begun/values").mkdir(parents=True)  # a video in work
+    with claimed(store, ["hog"], "2/3"):
+        result = run_cli("store", "repair", store.path)
+        assert result.exit_code == 1
+        assert f"Another extraction is filling hog part 2/3 in {store.path}: process {os.getpid()} on " in result.stderr
+        assert store.incomplete("hog") == ["begun"]
+    result = run_cli("store", "repair", store.path)
+    assert result.exit_code == 0 and "features/hog/begun" in result.stderr
+    assert store.incomplete("hog") == [] and store.notes.read() == {}

@@ -257,3 +257,9 @@ def test_the_commands_exit_with_1_and_name_what_is_damaged(store, run_cli):
     assert result.exit_code == 1
     assert "1 problems in" in result.stderr and "'f' of video 'v' is damaged" in result.stderr
     assert run_cli("store", "info", store.path).exit_code == 0
+
+
+def test_repair_of_a_path_without_a_store_makes_none(run_cli, tmp_path):
+    result = run_cli("store", "repair", tmp_path / "typo.zarr")
+    assert result.exit_code != 0 and f"No feature store at {tmp_path / 'typo.zarr'}." in result.stderr
+    assert "Nothing" not in result.stdout and list(tmp_path.iterdir()) == []
