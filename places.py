@@ -76,7 +76,9 @@ def _is_free(folder: Path) -> bool:
 
 def _unreachable(place: Place, error: Exception) -> StoreError:
     if isinstance(error, ImportError):
-        return StoreError(f"{place} needs a package that is not there ({first_line(error)}): pip install '.[s3]' in abaw's folder.")
+        return StoreError(
+            f"{place} needs a package that is not there ({first_line(error)}): pip install '.[s3]' in abaw's folder."
+        )
     return StoreError(
         f"The store at {place} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
     )

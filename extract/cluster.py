@@ -170,7 +170,9 @@ def _start_slurm(options: SlurmCluster) -> Any:
     try:
         from abaw.extract.slurm import SlurmWorkers
     except ImportError as error:
-        raise UsageError("A slurm cluster needs a package that is not there: pip install '.[slurm]' in abaw's folder.") from error
+        raise UsageError(
+            "A slurm cluster needs a package that is not there: pip install '.[slurm]' in abaw's folder."
+        ) from error
     try:
         options.logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:

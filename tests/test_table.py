@@ -501,5 +501,7 @@ def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path, make_s
     store.write_labels("va", "clip", "train", np.zeros((5, 2), dtype=np.float32))
     store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
     assert len(load_table(store, VGAF, select_labels(store, VGAF, "train"), ("scene",)).labels) == 5
-    with pytest.raises(UsageError, match=r"'scene' of video 'clip' .* 5 rows spread over the whole clip, and va labels"):
+    with pytest.raises(
+        UsageError, match=r"'scene' of video 'clip' .* 5 rows spread over the whole clip, and va labels"
+    ):
         load_table(store, VA, select_labels(store, VA, "train"), ("scene",))

@@ -179,7 +179,9 @@ def _has(package: str) -> bool:
 
 def _need(package: str, name: str) -> None:
     if not _has(package):
-        raise UsageError(f"Backbone {name} needs the package {package}. Install it with: pip install '.[audio]' in abaw's folder.")
+        raise UsageError(
+            f"Backbone {name} needs the package {package}. Install it with: pip install '.[audio]' in abaw's folder."
+        )
 
 
 def _vggish_hop(name: str, family: str, hop: str) -> BackboneSpec:
