@@ -137,7 +137,7 @@ def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, proc
         assert driver.end() == 1
         assert "Stopped early: workers die before they finish a frame" in driver.output
         assert "Traceback" not in driver.output
-    assert letters.stat().st_size < N_VIDEOS
+    assert letters.stat().st_size < 3 * N_VIDEOS, "it ended early; each death leaves a letter for each thread"
 
 
 # a cluster that somebody else has started
