@@ -8,13 +8,14 @@ from itertools import chain
 from typing import Any
 
 from abaw.ahead import map_ahead
-from abaw.datasets.dataset import Dataset, Labels, Video
+from abaw.datasets.clips import Clip
+from abaw.datasets.dataset import Clock, Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
-from abaw.datasets.images import describe_no_crops
+from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.errors import AbawError, DataError, StoreError, UsageError
 from abaw.extract.audio_runner import AudioSource
-from abaw.extract.reader import Source
+from abaw.extract.reader import Source, decode_clip
 from abaw.extract.sink import Feature, Summary
 from abaw.store import FeatureStore
 
@@ -135,11 +136,15 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
         digest = dataset.digest(video, crops)
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
         n_wanted = {"vision": len(crops.numbers), "audio": 0}
-        pending = [
-            name
-            for name, videos in complete.items()
-            if not _is_whole(videos.get(video.name, {}), digests[kinds[name]], n_wanted[kinds[name]])
-        ]
+        pending = []
+        for name, videos in complete.items():
+            attrs, digest = videos.get(video.name, {}), digests[kinds[name]]
+            if _is_whole(attrs, digest, n_wanted[kinds[name]]):
+                continue
+            broken = _still_broken(store, name, video, crops) if attrs.get("source") == digest else []
+            summary.broken_frames += [sentence for sentence in broken if sentence not in summary.broken_frames]
+            if not broken:
+                pending.append(name)
         return tuple(pending), len(crops.numbers)
 
     groups: dict[tuple[str, ...], dict[str, int]] = {}
@@ -158,10 +163,7 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
 
 
 def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
-    """True if a video of a feature needs no further work.
-
-    Broken images lack in `n_wanted`: a good one may have taken the place of one of them, with the same size and so with
-    the same digest, and whoever runs this again is told of them again.
+    """True if a video of a feature lacks no row.
 
     Args:
         attrs: of the video in the store; empty where it is not complete.
@@ -169,6 +171,30 @@ def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
         n_wanted: rows that should be present.
     """
     return attrs.get("source") == digest and attrs["n_present"] >= n_wanted
+
+
+def _still_broken(store: FeatureStore, feature: str, video: Video, crops: Crops) -> list[str]:
+    """Sentences for the crops that a feature lacks; empty if one of them can be read by now.
+
+    A good image may have taken the place of a broken one, with the same size and so with the same digest. What is there
+    of the video is not given up for images that are as broken as before.
+    """
+    try:
+        present = store.read(feature, video.name).present
+    except StoreError:
+        return []
+    if isinstance(video, Clip):
+        frames = decode_clip(Source(video, crops, Clock(0.0, 0), ""))
+        return list(dict.fromkeys(message for _, message in frames.broken)) if len(frames.rows) <= present.sum() else []
+    sentences = []
+    for number, name in zip(crops.numbers.tolist(), crops.names, strict=True):
+        if number > len(present) or not present[number - 1]:
+            try:
+                read_image(crops.folder / name)
+                return []
+            except DataError as error:
+                sentences.append(str(error))
+    return sentences
 
 
 def _unreadable(video: Video, error: OSError) -> str:

@@ -81,7 +81,7 @@ def read_frames(sources: Iterable[Source], pool: ThreadPoolExecutor, n_ahead: in
         is_clip, n_frames = isinstance(source.video, Clip), len(source.crops.names)
         step = n_frames if is_clip else FRAMES_PER_TASK
         for start in range(0, n_frames, step):
-            work = pool.submit(_decode_clip, source) if is_clip else pool.submit(_decode, source, start)
+            work = pool.submit(decode_clip, source) if is_clip else pool.submit(_decode, source, start)
             waiting.append((work, step))
             n_waiting += step
             if n_waiting > n_ahead:
@@ -105,7 +105,7 @@ def _decode(source: Source, start: int) -> Frames:
     return Frames(source, np.array(rows, dtype=np.int64), images, broken)
 
 
-def _decode_clip(source: Source) -> Frames:
+def decode_clip(source: Source) -> Frames:
     """All frames of a clip; rows after the last picture of a damaged file are broken."""
     assert isinstance(source.video, Clip)
     reason = f"{source.video.pictures} is cut off or damaged: there are no pictures in its last part."

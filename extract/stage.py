@@ -48,7 +48,8 @@ class Stage:
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)
-        if not self.options.part:  # all parts would say the same
+        # all parts would say the same, and a label file with an error is left out as a whole
+        if not (self.options.part or summary.label_errors):
             summary.warnings += left_over_labels(self.dataset, self.store)
         return plan_extraction(self.dataset, self.store, self.features, summary)
 
