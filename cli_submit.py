@@ -90,13 +90,14 @@ def _short_videos(written: "Submission") -> Iterator[str]:
 
 def _late_frames(written: "Submission") -> Iterator[str]:
     # one row more than there are frames is normal
-    late = [video for video in written.videos if 0 < video.n_frames < video.last_frame - 1]
+    ends = [video for video in written.videos if video.n_frames and not video.length_from_crops]
+    late = [video for video in ends if video.n_frames < video.last_frame - 1]
     if late:
         worst = max(late, key=lambda video: video.last_frame - video.n_frames)
         yield (
             f"The sample goes on after the end of {_amount_of(len(late), 'video')}, farthest in {worst.name}: to frame "
             f"{worst.last_frame:,}, where the store has {_amount_of(worst.n_frames, 'frame')}. Check that the crops are of "
-            "the sample's videos."
+            "the sample's videos, unless there was no video file to tell their length."
         )
 
 

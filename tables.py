@@ -66,9 +66,10 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
 
 def _how_usual(task: str, reports: "Sequence[VideoReport]") -> str:
     """What to say of the label rows of a task that are more or fewer than frames: one in a video is normal."""
-    worst = max(reports, key=lambda report: abs(report.extra_rows.get(task, 0)))
-    most = abs(worst.extra_rows.get(task, 0))
-    return "normal" if most <= 1 else f"one in a video is normal; {worst.video} has {most}"
+    known = [report for report in reports if not report.is_guessed]  # of the others the last frames may have no crop
+    worst = max(known, key=lambda report: abs(report.extra_rows.get(task, 0)), default=None)
+    most = abs(worst.extra_rows.get(task, 0)) if worst is not None else 0
+    return "normal" if worst is None or most <= 1 else f"one in a video is normal; {worst.video} has {most}"
 
 
 def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:

@@ -34,6 +34,7 @@ class VideoReport:
         n_labels_without_crop: by task, labelled frames (all up to the last row, or those listed) without a crop.
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
         warnings, errors: sentences; only errors need mending.
+        is_guessed: the number of frames is that of the last crop, as no video file tells it.
     """
 
     video: str
@@ -47,6 +48,7 @@ class VideoReport:
     n_crops_without_label: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    is_guessed: bool = False
 
     @property
     def n_missing(self) -> int:
@@ -111,6 +113,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         split=_split(labels),
         fps=clock.fps,
         n_frames=clock.n_frames,
+        is_guessed=clock.is_guessed,
         n_crops=len(crops.numbers),
         n_runs=int(np.sum(~present & np.append(True, present[:-1]))),
         extra_rows={task: extra for task, (extra, _, _) in counts.items()},

@@ -258,7 +258,7 @@ def test_crops_after_the_end_of_the_video_file_are_told(make_data, numbered):
     assert (report.n_frames, report.errors) == (14, ())
 
 
-def test_only_differences_of_one_are_called_normal(make_data, va_labels, run_cli):
+def test_only_differences_of_one_are_called_normal(make_data, va_labels, run_cli, numbered):
     root = make_data({"0": 3, "a": 3, "b": 3})
     va_labels(root, "a", 3)
     assert "0 rows more and 0 fewer than frames (normal);" in run_cli("doctor", "--data", root).stdout
@@ -266,6 +266,9 @@ def test_only_differences_of_one_are_called_normal(make_data, va_labels, run_cli
     va_labels(root, "b", 2)
     assert "1 rows more and 1 fewer than frames (normal);" in run_cli("doctor", "--data", root).stdout
     va_labels(root, "b", 1)
+    said = run_cli("doctor", "--data", root).stdout
+    assert "1 rows more and 2 fewer than frames (normal);" in said, "without a file nobody knows the number of frames"
+    numbered.write(root / "videos/b.mp4", n_frames=3)
     words = "1 rows more and 2 fewer than frames (one in a video is normal; b has 2);"
     assert words in run_cli("doctor", "--data", root).stdout
 

@@ -603,10 +603,14 @@ def test_videos_that_end_at_their_last_crop_are_told(
 
 
 def test_filled_rows_and_frames_after_the_end_are_told(
-    call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path]
+    call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path], numbered: Any
 ) -> None:
-    """A row after the last frame is normal, but filled."""
-    store = extracted(call, make_data({"a": 3, "b": 2, "c": 2}), tmp_path / "own.zarr")
+    """A row after the last frame is normal, but filled; where no video file tells its length, any number is."""
+    n_frames = {"a": 3, "b": 2, "c": 2}
+    data = make_data({**n_frames, "d": 2})
+    for name, n in n_frames.items():
+        numbered.write(data / f"videos/{name}.mp4", n_frames=n)
+    store = extracted(call, data, tmp_path / "own.zarr")
     options = (
         "submit",
         "va",
@@ -630,14 +634,15 @@ def test_filled_rows_and_frames_after_the_end_are_told(
 
     assert said(a=3, b=2) == []
     assert said(a=4, b=2) == ["1 of 6 rows has no crop and was filled from other frames; all in a (1 of 4)."]
+    assert said(a=3, d=5) == ["3 of 8 rows have no crop and were filled from other frames; all in d (3 of 5)."]
     assert said(a=5, b=2) == [
         "The sample goes on after the end of 1 video, farthest in a: to frame 5, where the store has 3 frames. Check that "
-        "the crops are of the sample's videos.",
+        "the crops are of the sample's videos, unless there was no video file to tell their length.",
         "2 of 7 rows have no crop and were filled from other frames; all in a (2 of 5).",
     ]
     assert said(a=5, b=1003, c=3) == [
         "The sample goes on after the end of 2 videos, farthest in b: to frame 1,003, where the store has 2 frames. Check "
-        "that the crops are of the sample's videos.",
+        "that the crops are of the sample's videos, unless there was no video file to tell their length.",
         "1,004 of 1,011 rows have no crop and were filled from other frames; most in b (1,001 of 1,003).",
     ]
 
