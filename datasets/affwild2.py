@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 
 from abaw.datasets.dataset import Dataset, Labels, Video
+from abaw.datasets.images import count_crops
 from abaw.datasets.labels import find_labels
 from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER, open_lsd
 from abaw.datasets.mtl import find_mtl_labels
@@ -34,14 +35,20 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
     dataset = look_through(root, fps)
     if not dataset.videos:
         raise DataError(_nothing_in(root, [remark.sentence for remark in dataset.remarks if remark.is_error]))
+    twice = [name for name, n in Counter(video.name for video in dataset.videos).items() if n > 1]
+    if twice:
+        places = " and ".join(str(video.folder) for video in dataset.videos if video.name == twice[0])
+        raise DataError(
+            f"{root} has two videos of the name {twice[0]!r}: {places}. Rename one, or keep the two layouts apart."
+        )
     return dataset
 
 
 def look_through(root: Path, fps: float | None = None) -> Dataset:
-    """The same for those who need no videos: there may be labels alone, or nothing.
+    """The same for those who need no videos: there may be labels alone, or nothing, or two videos of one name.
 
     Raises:
-        DataError: no such folder, or two videos of one name.
+        DataError: no such folder.
     """
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
@@ -52,12 +59,6 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
         files = {video.file for video in videos if video.file is not None}  # of which there are crops: no clips
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in layouts))
-    twice = [name for name, n in Counter(video.name for video in videos).items() if n > 1]
-    if twice:
-        places = " and ".join(str(video.folder) for video in videos if video.name == twice[0])
-        raise DataError(
-            f"{root} has two videos of the name {twice[0]!r}: {places}. Rename one, or keep the two layouts apart."
-        )
     labels = tuple(chain.from_iterable(dataset.labels for dataset in layouts))
     return Dataset(root, tuple(videos), labels, fps, remarks)
 
@@ -65,8 +66,10 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
 def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there."""
     folders = [root / name for name in reversed(CROP_FOLDERS) if (root / name).is_dir()]
-    # of a video in both folders the aligned crops count
-    paths = {path.name: path for folder in folders for path in _video_folders(folder)}
+    paths: dict[str, Path] = {}
+    for path in chain.from_iterable(map(_video_folders, folders)):
+        if path.name not in paths or count_crops(path):  # of a video in both folders the aligned crops count
+            paths[path.name] = path
     files = find_video_files(root)
     videos = tuple(Video(name, paths[name], video_file_of(name, files)) for name in sorted(paths))
     mtl_labels, remarks = find_mtl_labels(root)

@@ -405,6 +405,8 @@ def test_both_crop_folders_together(tmp_path, make_crops):
     videos = open_dataset(tmp_path).videos
     assert [(video.name, video.n_crops()) for video in videos] == [("a", 2), ("b", 1), ("c", 3)]
     assert videos[2].folder == tmp_path / "cropped_aligned/c"
+    (tmp_path / "cropped_aligned/a").mkdir()  # an empty one hides nothing
+    assert open_dataset(tmp_path).videos[0].folder == tmp_path / "raw/images/a"
 
 
 @pytest.mark.parametrize(

@@ -505,3 +505,17 @@ def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path, make_s
         UsageError, match=r"'scene' of video 'clip' .* 5 rows spread over the whole clip, and va labels"
     ):
         load_table(store, VA, select_labels(store, VA, "train"), ("scene",))
+
+
+def test_a_feature_that_ends_with_the_last_crop_at_an_assumed_rate_goes_with_one_of_the_whole_video(
+    tmp_path: Path, make_store: Make
+) -> None:
+    store = make_store(tmp_path / "store.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
+    for feature, attrs in (("face", {"fps": 30.0, "length_from_crops": True}), ("sound", {"fps": 25.0})):
+        n_rows = 80 if feature == "face" else 100
+        writer = store.writer(feature, "a", n_rows, np.arange(n_rows), {**attrs, "source": "test"})
+        writer.write(np.arange(n_rows), np.ones((n_rows, 2), dtype=np.float32))
+        writer.finish()
+    store.write_labels("va", "a", "train", np.zeros((100, 2), dtype=np.float32))
+    table = load_table(store, VA, select_labels(store, VA, "train"), ("face", "sound"))
+    assert (table.masks["face"].sum(), table.masks["sound"].sum()) == (80, 100)

@@ -177,12 +177,15 @@ def _check_clocks(store: FeatureStore, task: Task, video: str, found: Mapping[st
     rates = {feature: (int(attrs["n_frames"]), float(attrs["fps"])) for feature, attrs in found.items()}
     for one, other in pairwise(rates):
         (rows, fps), (other_rows, other_fps) = rates[one], rates[other]
+        shorter = one if rows < other_rows else other
+        if found[shorter].get("length_from_crops"):  # and the frame rate is assumed: rows are frames in both
+            continue
         is_longer = abs(rows - other_rows) > CLOCK_TOLERANCE[0] * max(rows, other_rows)
         if is_longer and abs(fps - other_fps) > CLOCK_TOLERANCE[1] * max(fps, other_fps):
             raise UsageError(
                 f"Row i of {one!r} and of {other!r} are not the same moment: video {video!r} has {rows} rows at {fps:g} a "
                 f"second in the one, {other_rows} at {other_fps:g} in the other. Import or extract both with equal numbers "
-                "of rows; where a frame rate is merely assumed, say it with --fps."
+                "of rows; where a frame rate is merely assumed, say it with --fps, or extract again beside the video files."
             )
 
 
