@@ -20,9 +20,11 @@ from abaw.datasets.dataset import Dataset
 from abaw.datasets.videos import find_video_files
 from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
+from abaw.exchange.frames import FrameFiles
 from abaw.exchange.layouts import Found, find_videos
 from abaw.exchange.origin import Origin
 from abaw.exchange.rows import Rows, SourceVideo
+from abaw.extract.claims import claimed
 from abaw.extract.plan import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
@@ -84,10 +86,11 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     pending, n_rows = plan(store, options.feature, found, clocks, summary)
     reporter.start("import", n_rows, "frames")
     work = Importer(store, options.feature, shape, clocks, summary, reporter, found.origin is not None)
-    for video, digest in pending:
-        work.take(video, digest)
-        if summary.stopped:
-            break
+    with claimed(store, [options.feature], ""):
+        for video, digest in pending:
+            work.take(video, digest)
+            if summary.stopped:
+                break
     reporter.finish()
     summary.warnings += clocks.warnings()
     return summary
@@ -98,7 +101,7 @@ def first_shape(found: Found, summary: Summary) -> tuple[int, ...] | None:
     for name, video in found.videos.items():
         try:
             with video.open() as rows:
-                if found.origin is None:
+                if found.origin is None and not isinstance(video, FrameFiles):
                     check_is_no_batch(rows)
                 return rows.shape
         except Exception as error:
@@ -115,7 +118,7 @@ def check_is_no_batch(rows: Rows) -> None:
     if rows.n_frames == 1 and len(rows.shape) == 2 and rows.shape[0] > 1 and not rows.is_sampled:
         raise DataError(
             f"its shape is {(1, *rows.shape)}: one frame of {rows.shape[0]} x {rows.shape[1]} values. If these are "
-            f"{rows.shape[0]} frames, save them as {rows.shape}"
+            f"{rows.shape[0]} frames, save them as {rows.shape}; if it is one frame, as <video>/00001.npy"
         )
 
 
@@ -189,7 +192,7 @@ class Importer:
         """Write one video whole, or nothing of it."""
         try:
             with video.open() as rows:
-                if not self.is_export:
+                if not (self.is_export or isinstance(video, FrameFiles)):
                     check_is_no_batch(rows)
                 if rows.shape != self.shape:
                     raise DataError(

@@ -588,7 +588,7 @@ def test_a_batch_of_one_video_is_no_frame(source):
     assert summary.done == ["b"]
     assert (
         summary.failed["a"]
-        == f"its shape is (1, {N}, {WIDTH}): one frame of {N} x {WIDTH} values. If these are {N} frames, save them as ({N}, {WIDTH})"
+        == f"its shape is (1, {N}, {WIDTH}): one frame of {N} x {WIDTH} values. If these are {N} frames, save them as ({N}, {WIDTH}); if it is one frame, as <video>/00001.npy"
     )
     assert opened(source).feature_attrs("f")["spec"]["shape"] == [WIDTH]
 
