@@ -197,7 +197,9 @@ def test_a_video_with_neither_crops_nor_a_file_fails_with_a_sentence(tiny_demo, 
     (data / "cropped_aligned" / "nobody").mkdir()
     found = extract(ExtractOptions(data, tmp_path / "store.zarr", ("spectrogram",), device="cpu"))
     folder = data / "cropped_aligned" / "nobody"
-    assert found.failed == {"nobody": f"{folder} has no files named <frame number>.jpg, such as 00001.jpg; it is empty."}
+    assert found.failed == {
+        "nobody": f"{folder} has no files named <frame number>.jpg, such as 00001.jpg; it is empty."
+    }
     assert len(found.done) == 7
 
 
