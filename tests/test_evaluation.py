@@ -407,7 +407,7 @@ def test_table_shows_every_class_and_both_scores(evaluate: Callable[..., Result]
     assert "macro F1 over 8 expressions" in lines["score"]
     assert "all labelled frames (official)" in result.output
     assert "frames with a crop" in result.output
-    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "230", "│", "│", "│"]
+    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "│", "230", "│", "│"]
     assert "1 labelled videos have no feature" in result.output
 
 

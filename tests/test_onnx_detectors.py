@@ -374,7 +374,7 @@ def test_onnxruntime_is_missing(yunet_file, monkeypatch):
         return real(name, package)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(UsageError, match=r"need the package onnxruntime .*pip install 'abaw\[onnx\]'"):
+    with pytest.raises(UsageError, match=r"need the package onnxruntime .*pip install '.\[onnx\]' in abaw's folder"):
         create_detector(str(yunet_file), "cpu")
 
 
