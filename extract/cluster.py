@@ -1,5 +1,6 @@
 """Clusters of dask for extraction: one that runs already, or one that is started from a file."""
 
+import gc
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -146,7 +147,9 @@ def _reach(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECT_S)
     except (OSError, ValueError, TypeError) as error:  # TypeError: tls without certificates
-        raise UsageError(f"No dask scheduler answers at {address} ({error}). Check --scheduler.") from error
+        why = str(error)
+    gc.collect()  # ends what is left of the client: found while the next one starts, it would wait for itself
+    raise UsageError(f"No dask scheduler answers at {address} ({why}). Check --scheduler.")
 
 
 def _started(options: LocalCluster | SlurmCluster) -> Any:

@@ -1,5 +1,6 @@
 """Extraction on dask clusters: the same arrays as in one process, whatever happens to workers."""
 
+import gc
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ import pytest
 from distributed import Client
 
 from abaw.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, read_cluster_file
+from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, connected, read_cluster_file
 from abaw.extract.driver import make_orders
 from abaw.extract.plan import Plan
 from abaw.extract.worker import Order, extract_videos
@@ -108,6 +109,15 @@ def test_command_line_errors(tiny_demo, tmp_path, run_cli):
     assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
     part = run_cli(*arguments, "--part", "5/4")
     assert part.exit_code == 2 and "A part is I/N" in part.output
+
+
+def test_a_client_that_cannot_connect_is_closed():
+    with (
+        pytest.raises(UsageError, match=re.escape("No dask scheduler answers at tls://127.0.0.1:1")),
+        connected(ClusterOptions("tls://127.0.0.1:1")),
+    ):
+        pass
+    assert not [found for found in gc.get_objects() if type(found) is Client and found.status != "closed"]
 
 
 def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
