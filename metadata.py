@@ -15,6 +15,8 @@ from abaw.names import MAX_FRAMES
 from abaw.places import first_line
 
 DTYPES = ("float16", "float32")
+# attributes of a video, there where true: no file told its length, and its rows are spread over a clip
+LENGTH_FROM_CROPS, SAMPLED = "length_from_crops", "sampled"
 MAX_VALUES = 1_000_000  # of one frame: likewise
 MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
 OUTSIDE = (

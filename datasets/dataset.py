@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
 from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing
 from abaw.errors import DataError
+from abaw.metadata import LENGTH_FROM_CROPS
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
-LENGTH_FROM_CROPS = "length_from_crops"  # attribute of a video in the store, see `Clock.is_guessed`
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from abaw.extract.claims import claimed
 from abaw.extract.plan import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
+from abaw.metadata import SAMPLED
 from abaw.names import check_name
 from abaw.places import Place
 from abaw.reporting import Reporter, Silent
@@ -101,21 +102,22 @@ def first_shape(found: Found, summary: Summary) -> tuple[int, ...] | None:
     for name, video in found.videos.items():
         try:
             with video.open() as rows:
-                if found.origin is None and not isinstance(video, FrameFiles):
-                    check_is_no_batch(rows)
+                if found.origin is None:
+                    check_is_no_batch(video, rows)
                 return rows.shape
         except Exception as error:
             summary.failed[name] = sentence(error)
     return None
 
 
-def check_is_no_batch(rows: Rows) -> None:
-    """Refuse one frame of a table, as a batch of one video of many frames looks.
+def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
+    """Refuse one frame of a table, as a batch of one video of many frames looks; a file for each frame is none.
 
     Raises:
         DataError: it is one.
     """
-    if rows.n_frames == 1 and len(rows.shape) == 2 and rows.shape[0] > 1 and not rows.is_sampled:
+    is_by_frame = rows.is_sampled or isinstance(video, FrameFiles)
+    if rows.n_frames == 1 and len(rows.shape) == 2 and rows.shape[0] > 1 and not is_by_frame:
         raise DataError(
             f"its shape is {(1, *rows.shape)}: one frame of {rows.shape[0]} x {rows.shape[1]} values. If these are "
             f"{rows.shape[0]} frames, save them as {rows.shape}; if it is one frame, as <video>/00001.npy"
@@ -192,8 +194,8 @@ class Importer:
         """Write one video whole, or nothing of it."""
         try:
             with video.open() as rows:
-                if not (self.is_export or isinstance(video, FrameFiles)):
-                    check_is_no_batch(rows)
+                if not self.is_export:
+                    check_is_no_batch(video, rows)
                 if rows.shape != self.shape:
                     raise DataError(
                         f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
@@ -215,7 +217,7 @@ class Importer:
         timing = self.clocks.timing(name, rows)
         attrs = {"fps": timing.fps, "source": digest, "precision": rows.dtype.name}
         if rows.is_sampled:
-            attrs["sampled"] = True
+            attrs[SAMPLED] = True
         writer = self.store.writer(self.feature, name, timing.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
+from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 from abaw.places import first_line
 from abaw.store import FeatureStore, VideoFeature, VideoLabels
 from abaw.tasks import Task
@@ -169,7 +170,7 @@ def load_table(
 def _check_clocks(store: FeatureStore, task: Task, video: str, found: Mapping[str, Mapping[str, Any]]) -> None:
     """Refuse features of a video that count other moments; `found` are its attributes by feature."""
     for feature, attrs in found.items():
-        if task.level == "frame" and attrs.get("sampled"):
+        if task.level == "frame" and attrs.get(SAMPLED):
             raise UsageError(
                 f"Feature {feature!r} of video {video!r} in {store.path} has {attrs['n_frames']} rows spread over the whole "
                 f"clip, and {task.name} labels its frames. Import a row for each frame, or take a task about whole clips."
@@ -178,7 +179,7 @@ def _check_clocks(store: FeatureStore, task: Task, video: str, found: Mapping[st
     for one, other in pairwise(rates):
         (rows, fps), (other_rows, other_fps) = rates[one], rates[other]
         shorter = one if rows < other_rows else other
-        if found[shorter].get("length_from_crops"):  # and the frame rate is assumed: rows are frames in both
+        if found[shorter].get(LENGTH_FROM_CROPS):  # and the frame rate is assumed: rows are frames in both
             continue
         is_longer = abs(rows - other_rows) > CLOCK_TOLERANCE[0] * max(rows, other_rows)
         if is_longer and abs(fps - other_fps) > CLOCK_TOLERANCE[1] * max(fps, other_fps):
