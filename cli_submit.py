@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from abaw.cli_data import DATA, DEVICE, RUNS, STORE
+from abaw.errors import some_of
 from abaw.places import Place
 
 if TYPE_CHECKING:
@@ -80,10 +81,9 @@ def _warnings(written: "Submission", is_list: bool) -> Iterator[str]:
 def _short_videos(written: "Submission") -> Iterator[str]:
     names = [video.name for video in written.videos if video.length_from_crops]
     if names:
-        more = f" and {len(names) - SHOWN_VIDEOS:,} more" if len(names) > SHOWN_VIDEOS else ""
         yield (
             f"{len(names):,} of {_amount_of(len(written.videos), 'video')} may be too short, as there was no video file to "
-            f"tell their length and they end at their last crop: {', '.join(names[:SHOWN_VIDEOS])}{more}. Put the video "
+            f"tell their length and they end at their last crop: {some_of(names, SHOWN_VIDEOS)}. Put the video "
             "files beside the crops in videos/ and run `abaw extract` again, or take the official sample file."
         )
 

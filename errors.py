@@ -1,6 +1,7 @@
 """The errors a user can meet. Each message says what was wrong, what was found and what to do."""
 
 import errno
+from collections.abc import Sequence
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LONGEST = 10_000  # characters of a sentence
@@ -14,6 +15,11 @@ def printable(text: str) -> str:
         return text
     shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(text.splitlines()))
     return "".join(shown)
+
+
+def some_of(names: Sequence[str], most: int) -> str:
+    """The first of many names for a sentence: `a, b, c and 4 more`."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def disk_trouble(error: OSError, what: str) -> str:

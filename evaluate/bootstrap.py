@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from abaw.errors import UsageError
+from abaw.errors import UsageError, some_of
 from abaw.evaluate.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
 from abaw.tasks import Task
 
@@ -145,9 +145,8 @@ def check_same_labels(
     """
     for one, other, name in ((a, b, names[0]), (b, a, names[1])):
         if only := sorted(one.keys() - other.keys()):
-            more = f" and {len(only) - SHOWN_VIDEOS} more" if len(only) > SHOWN_VIDEOS else ""
             raise UsageError(
-                f"Only {name} has predictions of {', '.join(only[:SHOWN_VIDEOS])}{more}: other stores or folds. Evaluate "
+                f"Only {name} has predictions of {some_of(only, SHOWN_VIDEOS)}: other stores or folds. Evaluate "
                 "both on the same videos."
             )
     for video, found in a.items():

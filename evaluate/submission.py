@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Stills
 from abaw.datasets.lsd import TEST_VIDEO
-from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError
+from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError, some_of
 from abaw.evaluate.answered import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.ensemble import combine
 from abaw.evaluate.formats import (
@@ -153,7 +153,7 @@ def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data:
     if absent:
         raise DataError(
             f"{len(absent)} of {len(sample.images)} images of {sample.path} are not among the test images of {data}: "
-            f"{_shown(absent)}. Name the folder that has them with --data and run `abaw extract` on it."
+            f"{some_of(absent, SHOWN_NAMES)}. Name the folder that has them with --data and run `abaw extract` on it."
         )
     return Places.of(stills[image] for image in sample.images)
 
@@ -214,7 +214,7 @@ def _check_in_store(
         remedy = ", or let them get the mean output of the others with --allow-missing" if can_allow else ""
         raise StoreError(
             f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(features)} in {store.path}: "
-            f"{_shown(absent)}. Run `abaw extract` on the data folder that has their crops{remedy}."
+            f"{some_of(absent, SHOWN_NAMES)}. Run `abaw extract` on the data folder that has their crops{remedy}."
         )
 
 
@@ -282,8 +282,3 @@ def _write_folder(path: Path, task: Task, answers: Mapping[str, NDArray]) -> Non
 def _texts(task: Task, answers: NDArray) -> Iterator[list[str]]:
     for start in range(0, len(answers), ROWS_AT_ONCE):
         yield format_values(task, answers[start : start + ROWS_AT_ONCE])
-
-
-def _shown(names: list[str]) -> str:
-    more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")

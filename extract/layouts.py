@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from abaw.errors import some_of
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Family, Fit, list_families
 from abaw.state_dicts import SHOWN_KEYS, find_problems
 
@@ -64,7 +65,7 @@ def fit_state(
     wanted = layout(build, tuple(specs))
     heads = [key for key in inside if key not in wanted and _is_head(key)]
     inside = {key: value for key, value in inside.items() if key not in heads}
-    notes = [f"Dropped {_shown(dropped + heads)} of {file_name}."] if dropped or heads else []
+    notes = [f"Dropped {some_of(dropped + heads, SHOWN_KEYS)} of {file_name}."] if dropped or heads else []
     for key, value in inside.items():
         if key.endswith("pos_embed") and key in wanted and value.shape != wanted[key]:
             inside[key], note = _resized(value, wanted[key])
@@ -139,8 +140,3 @@ def describe_likeness(state: Mapping[str, Tensor], name: str) -> str:
     if name in best.names:
         return f"It looks like weights of {name} that are incomplete or changed."
     return f"It looks like weights of {' or '.join(best.names[:2])}."
-
-
-def _shown(keys: Sequence[str]) -> str:
-    more = f" and {len(keys) - SHOWN_KEYS} more" if len(keys) > SHOWN_KEYS else ""
-    return ", ".join(keys[:SHOWN_KEYS]) + more

@@ -13,7 +13,7 @@ from abaw.datasets.dataset import Clock, Dataset, Labels, Video
 from abaw.datasets.doctor import conflicts
 from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import AbawError, DataError, StoreError, UsageError
+from abaw.errors import AbawError, DataError, StoreError, UsageError, some_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source, decode_clip
 from abaw.extract.sink import Feature, Summary
@@ -54,8 +54,7 @@ def left_over_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
         names = [name for name in store.label_names(task) if name not in videos]
         if names:
             count = "1 video" if len(names) == 1 else f"{len(names)} videos"
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-            found.append(f"{task} of {count} ({', '.join(names[:MOST_NAMED])}{more})")
+            found.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
     if not found:
         return []
     return [
@@ -136,15 +135,18 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
         digest = dataset.digest(video, crops)
         digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
         n_wanted = {"vision": len(crops.numbers), "audio": 0}
-        pending = []
+        pending: list[str] = []
+        broken: dict[str, None] = {}  # sentences; the features may share them
         for name, videos in complete.items():
-            attrs, digest = videos.get(video.name, {}), digests[kinds[name]]
-            if _is_whole(attrs, digest, n_wanted[kinds[name]]):
+            attrs, wanted = videos.get(video.name, {}), digests[kinds[name]]
+            if _is_whole(attrs, wanted, n_wanted[kinds[name]]):
                 continue
-            broken = _still_broken(store, name, video, crops) if attrs.get("source") == digest else []
-            summary.broken_frames += [sentence for sentence in broken if sentence not in summary.broken_frames]
-            if not broken:
+            found = _still_broken(store, name, video, crops) if attrs.get("source") == wanted else []
+            broken |= dict.fromkeys(found)
+            if not found:
                 pending.append(name)
+        if not any(kinds[name] == "vision" for name in pending):  # else reading the video will say it
+            summary.broken_frames += broken
         return tuple(pending), len(crops.numbers)
 
     groups: dict[tuple[str, ...], dict[str, int]] = {}

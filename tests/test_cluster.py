@@ -4,6 +4,7 @@ import gc
 import os
 import re
 import signal
+import sys
 from pathlib import Path
 
 import dask
@@ -148,6 +149,13 @@ def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
     options = SlurmCluster(kind="slurm", logs=tmp_path / "file" / "logs")
     with pytest.raises(UsageError, match=r"folder of the jobs' logs cannot be made \(.*\)\. Choose another one\."):
         _started(options)
+
+
+def test_slurm_without_its_package_says_how_to_install_it(sbatch, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "abaw.extract.slurm", None)
+    words = r"^A slurm cluster needs a package that is not there: pip install '\.\[slurm\]' in abaw's folder\.$"
+    with pytest.raises(UsageError, match=words):
+        _started(SlurmCluster(kind="slurm", logs=tmp_path / "logs"))
 
 
 def test_a_cluster_that_cannot_start_is_one_sentence(sbatch, tmp_path):

@@ -213,6 +213,8 @@ def test_a_broken_image_is_told_of_by_each_run_until_it_is_replaced(make_data, r
         assert (sorted(summary.done), summary.skipped) == (done, skipped) and not summary.ok
         assert len(summary.broken_frames) == 1 and "a/00003.jpg is not an image" in summary.broken_frames[0]
         assert store.read("hog", "a").present.tolist() == [True, True, False, True, True]
+    summary, _ = run(root, "hog", "other=hog")
+    assert len(summary.broken_frames) == 1, "what one feature has to read anyway is told once"
     file.write_bytes(image)
     summary, store = run(root, "hog", "spectrogram")
     assert (summary.done, summary.skipped, summary.n_frames) == (["a"], ["b"], 5) and summary.ok

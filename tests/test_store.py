@@ -2,11 +2,13 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from fsspec.registry import _registry
 
 from abaw import writer as writer_module
 from abaw.audit import describe_store, verify_store
@@ -343,3 +345,13 @@ def test_another_format_is_refused_with_both_numbers(store):
     zarr.open_group(store.path, mode="a").update_attributes({"format": 7})
     with pytest.raises(StoreError, match="store format 7; this version of abaw reads format 1"):
         FeatureStore.open(store.path)
+
+
+def test_a_store_that_needs_a_package_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(_registry, "s3", raising=False)  # it keeps what it has imported
+    words = (
+        r"^s3://bucket/store\.zarr needs a package that is not there \(.*\): pip install '\.\[s3\]' in abaw's folder\.$"
+    )
+    with pytest.raises(StoreError, match=words):
+        FeatureStore.open("s3://bucket/store.zarr")

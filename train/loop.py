@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from abaw.errors import AbawError, CheckpointError
+from abaw.errors import AbawError, CheckpointError, some_of
 from abaw.outputs import new_partial
 from abaw.tasks import Task
 from abaw.train import distributed
@@ -176,12 +176,9 @@ class Trainer:
         size = self._config.batch_size
         videos = np.unique(self._sampler.videos_of(windows[step * size : (step + 1) * size]))
         names = [self._sampler.table.videos[video] for video in videos]
-        shown = ", ".join(names[:SHOWN_VIDEOS]) + (
-            f" and {len(names) - SHOWN_VIDEOS} more" * (len(names) > SHOWN_VIDEOS)
-        )
         raise AbawError(
-            f"The loss is not finite at step {step + 1} of epoch {number}, with windows of {shown}. "
-            + _remedy(self._config)
+            f"The loss is not finite at step {step + 1} of epoch {number}, with windows of "
+            f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self._config)
         )
 
 

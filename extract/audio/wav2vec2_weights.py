@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
 
-from abaw.errors import CheckpointError
+from abaw.errors import CheckpointError, some_of
 from abaw.extract.audio.keys import MASK, clean_keys
 from abaw.extract.audio.wav2vec2 import LAST, Wav2Vec2
 from abaw.extract.weights import file_sha256, read_tensors
@@ -42,10 +42,7 @@ def load_wav2vec2(outputs: Sequence[str], path: Path) -> tuple[Wav2Vec2, str, tu
         way_out = "Pass its whole folder instead, with config.json." if not path.is_dir() else "Download it again."
         raise CheckpointError(f"{file} does not fit wav2vec2: {show_problems(problems)}. {way_out}")
     network.model.load_state_dict(state, strict=False)
-    shown = ", ".join(dropped[:SHOWN_KEYS]) + (
-        f" and {len(dropped) - SHOWN_KEYS} more" if len(dropped) > SHOWN_KEYS else ""
-    )
-    notes = (f"Dropped {shown} of {file}.",) if dropped else ()
+    notes = (f"Dropped {some_of(dropped, SHOWN_KEYS)} of {file}.",) if dropped else ()
     return network, _sha256(path, file), notes
 
 
