@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from abaw.extract.driver import FRAMES_PER_ORDER
+from abaw.extract.orders import FRAMES_PER_ORDER
 from benchmarks.cluster import HOUR_FRAMES, N_START, VIDEO_FRAMES
 
 WIDTH = 768

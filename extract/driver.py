@@ -17,14 +17,13 @@ from distributed import CancelledError, Client, Future, KilledWorker, wait
 from abaw.errors import UsageError
 from abaw.extract.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.follower import Follower
-from abaw.extract.plan import Plan, split_evenly
+from abaw.extract.orders import Order, make_orders
+from abaw.extract.plan import Plan
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
-from abaw.extract.worker import Order, Withdrawn, extract_videos
+from abaw.extract.worker import Withdrawn, extract_videos
 from abaw.reporting import Reporter
 
-ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
-FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when a worker dies
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
 FETCH_S, RESTART_S = 5.0, 30.0
@@ -45,17 +44,6 @@ def run_on_cluster(stage: Stage, plan: Plan, options: ClusterOptions, summary: S
         Driver(stage, cluster, summary, reporter).run(plan)
 
 
-def make_orders(plan: Plan, n_workers: int) -> list[Order]:
-    """The work in pieces of about equal numbers of frames, the largest videos first."""
-    frames_per_order = max(1, min(FRAMES_PER_ORDER, plan.n_crops // (n_workers * ORDERS_PER_WORKER)))
-    orders: list[Order] = []
-    for pending, sizes in plan.groups.items():
-        n_orders = min(len(sizes), max(1, -(-sum(sizes.values()) // frames_per_order)))
-        dealt = [tuple(names) for names in split_evenly(sizes, n_orders) if names]
-        orders += [Order(f"{len(orders) + number}", pending, names) for number, names in enumerate(dealt)]
-    return orders
-
-
 class Driver:
     """Deals orders out to the workers of a cluster, and follows them."""
 
@@ -68,7 +56,7 @@ class Driver:
         self._waiting: deque[Order] = deque()
         self._running: dict[Future, Order] = {}
         self._workers: dict[str, bool] = {}  # address -> has a GPU to give
-        self._bound: dict[Future, list[str]] = {}  # workers that could take it
+        self._bound: dict[Future, tuple[bool, list[str]]] = {}  # it needs a GPU, the only workers it may go to (or any)
         self._unfit: dict[str, str] = {}  # address -> why
         self._busy_since: dict[str, float] = {}
         self._looked = self._looked_after = 0.0
@@ -119,7 +107,7 @@ class Driver:
         self._workers = {address: bool(worker["resources"].get("GPU")) for address, worker in found.items()}
         if self._fit():
             self._deserted_since = now
-        elif self._workers and (len(self._unfit) >= self._cluster.n_workers or self._is_out_of_patience(now)):
+        elif self._workers and (self._is_hopeless() or self._is_out_of_patience(now)):
             address = next(iter(self._workers))
             raise UsageError(f"No worker of the cluster can do this; {address} says: {self._unfit[address]}")
         elif trouble := self._cluster.trouble():
@@ -131,6 +119,11 @@ class Driver:
             )
         else:
             self._reporter.advance(0, "waiting for a worker")
+
+    def _is_hopeless(self) -> bool:
+        """Whether as many workers as there will be have said that they are unfit; or all that ever had work."""
+        n_workers = self._cluster.n_workers
+        return len(self._unfit) >= n_workers if n_workers else self._follower.at_work.keys() <= self._unfit.keys()
 
     def _is_out_of_patience(self, now: float) -> bool:
         return now - self._deserted_since > self._cluster.patience_s
@@ -149,10 +142,28 @@ class Driver:
         own = {future.key for future in self._running}  # workers may have work of others, too
         keys_of = {address: mine for address, keys in processing if (mine := own.intersection(keys))}
         taken = {key for keys in keys_of.values() for key in keys}
-        for future, fit in list(self._bound.items()):
-            if future.status == "pending" and future.key not in taken and not self._workers.keys() & fit:
-                self._waiting.appendleft(self._withdraw(future))
+        for future in list(self._running):
+            if future.status == "pending" and future.key not in taken and self._is_stranded(future):
+                self._take_back(future)
         self._restart_hanging(keys_of)
+
+    def _is_stranded(self, future: Future) -> bool:
+        """Whether an order waits for workers that are gone, while others are there. New ones may take what is not bound."""
+        gpu, only = self._bound[future]
+        could = [
+            address for address, has_gpu in self._workers.items() if has_gpu >= gpu and address in (only or [address])
+        ]
+        return not could and bool(self._fit())
+
+    def _take_back(self, future: Future) -> None:
+        """Let other workers have an order; its workers may have died of it, of which dask's count ends with it."""
+        _, only = self._bound[future]
+        order = self._withdraw(future)
+        died = [address for address in only if self._follower.at_work.get(address) == order.name]
+        if died:
+            self._after_deaths(order, died[0], several=False)
+        else:
+            self._waiting.appendleft(order)
 
     def _restart_hanging(self, keys_of: Mapping[str, Collection[Any]]) -> None:
         """Start workers anew that have work and say nothing; what they were at is tried again, or split."""
@@ -196,17 +207,18 @@ class Driver:
         while self._waiting and len(self._running) < ORDERS_AHEAD * len(fit):
             order = self._waiting.popleft()
             chosen = [address for address in fit if address not in order.failed_on] or fit
+            only, gpu = chosen if self._unfit or chosen != fit else [], self._workers[fit[0]]
             future = self._client.submit(
                 extract_videos,
                 self._options,
                 order,
                 self._topic,
                 key=f"abaw-extract-{uuid.uuid4().hex}",
-                resources={"GPU": 1} if self._workers[fit[0]] else None,
-                workers=chosen if self._unfit or chosen != fit else None,
+                resources={"GPU": 1} if gpu else None,
+                workers=only or None,
             )
             self._running[future] = order
-            self._bound[future] = chosen
+            self._bound[future] = gpu, only
 
     def _collect(self) -> None:
         """Wait for a moment, and take down what has ended."""
@@ -253,15 +265,15 @@ class Driver:
             self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
 
-    def _after_deaths(self, order: Order, worker: str) -> None:
-        """Several workers died that had an order; it may have been another one that killed them."""
+    def _after_deaths(self, order: Order, worker: str, several: bool = True) -> None:
+        """Workers died that had an order; it may have been another one that killed them."""
         if not self._follower.n_shown:
             self._n_early_deaths += 1
         if self._n_early_deaths >= EARLY_DEATHS:
             self._summary.stopped = "workers die before they finish a frame, perhaps for want of memory; see their logs, and run the same command again"
             return
         why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
-        if self._follower.at_work.get(worker) == order.name:
+        if several and self._follower.at_work.get(worker) == order.name:
             self._give_up(order, why)
         else:
             self._try_again(order, worker, why)

@@ -2,43 +2,19 @@
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 from distributed import Status, get_worker
 
 from abaw.errors import AbawError
+from abaw.extract.orders import Order
 from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 
 EVENT_S = 0.5  # between two reports
 _AT_WORK = threading.Lock()  # a worker may have several threads, but its networks are there once
-
-
-@dataclass(frozen=True)
-class Order:
-    """Work for a worker.
-
-    Attributes:
-        name: unique among the orders of a driver.
-        pending: the features that the videos lack.
-        videos: their names.
-        failed_on: workers that tried it in vain.
-    """
-
-    name: str
-    pending: tuple[str, ...]
-    videos: tuple[str, ...]
-    failed_on: tuple[str, ...] = ()
-
-    def after_failure(self, worker: str) -> "Order":
-        """The same, tried once more in vain."""
-        return replace(self, failed_on=(*self.failed_on, worker))
-
-    def split(self) -> list["Order"]:
-        """An order for each of the videos."""
-        return [Order(f"{self.name}/{video}", self.pending, (video,)) for video in self.videos]
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ class Started:
         with self._log.open("w") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env=dict(self._environment),
+                env={"PYTHONFAULTHANDLER": "1", **self._environment},
                 cwd=self._folder,
                 stdout=log,
                 stderr=log,
@@ -144,8 +144,17 @@ class Started:
         os.killpg(self.pid, signal.SIGINT)
 
     def end(self, seconds: float = DEADLINE_S) -> int:
-        """Wait for its end; the exit code."""
-        return self._process.wait(seconds)
+        """Wait for its end; the exit code.
+
+        Raises:
+            AssertionError: it has not ended in time; says what it printed, and where each of its threads is.
+        """
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.send_signal(signal.SIGABRT)
+            self._process.wait()
+        raise AssertionError(f"it has not ended after {seconds:.0f} s\n{self.output}")
 
     def until(self, is_so: Callable[[], Any], what: str) -> None:
         """Wait until something is so, while the program runs."""

@@ -13,9 +13,9 @@ from distributed import Client
 
 from abaw.errors import UsageError
 from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, connected, read_cluster_file
-from abaw.extract.driver import make_orders
+from abaw.extract.orders import Order, make_orders
 from abaw.extract.plan import Plan
-from abaw.extract.worker import Order, extract_videos
+from abaw.extract.worker import extract_videos
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.tests.processes import Watcher, assert_equal_stores

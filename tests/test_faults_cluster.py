@@ -50,6 +50,18 @@ def start(process_env, tmp_path):
 
 
 @pytest.fixture
+def deadly(process_env, tmp_path):
+    """Makes an environment whose processes die when they open such a file, `deadly(ending)`; each leaves letters."""
+
+    def deadly(ending):
+        (tmp_path / "sitecustomize.py").write_text(SITE)
+        python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
+        return {"PYTHONPATH": python, "DEADLY": ending, "LETTERS": str(tmp_path / "letters")}
+
+    return deadly
+
+
+@pytest.fixture
 def own_data(slow_data, tmp_path):
     """A copy of the slow data that may be changed."""
     return shutil.copytree(slow_data, tmp_path / "data", copy_function=os.link)
@@ -115,29 +127,24 @@ def test_a_video_that_hangs_and_a_worker_that_is_stopped(own_data, slow_store, s
     complete(own_data, store, slow_store, run_cli)
 
 
-def test_a_video_that_kills_its_workers(slow_data, slow_store, start, run_cli, process_env, tmp_path):
-    store, letters = tmp_path / "store.zarr", tmp_path / "letters"
-    (tmp_path / "sitecustomize.py").write_text(SITE)
-    python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
-    deadly = {"PYTHONPATH": python, "DEADLY": "video-00/00005.jpg", "LETTERS": str(letters)}
-    with start(slow_data, store, **deadly) as driver:
+def test_a_video_that_kills_its_workers(slow_data, slow_store, start, run_cli, deadly, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, **deadly("video-00/00005.jpg")) as driver:
         assert driver.end() == 1
         assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
         assert "video-00: each worker that had it died, perhaps for want of memory" in driver.output
         assert "Traceback" not in driver.output
-    assert letters.stat().st_size <= 6, "two together with another video, two alone, and no more than two by chance"
+    n_letters = (tmp_path / "letters").stat().st_size
+    assert n_letters <= 6, "two together with another video, two alone, and no more than two by chance"
     complete(slow_data, store, slow_store, run_cli)
 
 
-def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, process_env, tmp_path):
-    (tmp_path / "sitecustomize.py").write_text(SITE)
-    python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
-    letters = tmp_path / "letters"
-    with start(slow_data, tmp_path / "store.zarr", PYTHONPATH=python, DEADLY=".jpg", LETTERS=str(letters)) as driver:
+def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, deadly, tmp_path):
+    with start(slow_data, tmp_path / "store.zarr", **deadly(".jpg")) as driver:
         assert driver.end() == 1
         assert "Stopped early: workers die before they finish a frame" in driver.output
         assert "Traceback" not in driver.output
-    assert letters.stat().st_size < 3 * N_VIDEOS, "it ended early; each death leaves a letter for each thread"
+    assert (tmp_path / "letters").stat().st_size < 3 * N_VIDEOS, "each death leaves a letter for each thread"
 
 
 # a cluster that somebody else has started
@@ -194,6 +201,26 @@ def test_a_worker_that_does_not_see_the_data_is_left_out(slow_store, address, he
     words = rf"No worker of the cluster can do this; tcp://\S+ says: No data folder {elsewhere}\."
     with pytest.raises(UsageError, match=words):
         extract(ExtractOptions(elsewhere, tmp_path / "other.zarr", ("hog",)), cluster=ClusterOptions(address))
+
+
+def test_a_video_that_kills_the_only_worker_that_sees_it(
+    slow_data, slow_store, deadly, here, process_env, run_cli, tmp_path
+):
+    """Orders are bound to that worker, and to each that takes its place: it is theirs that are counted."""
+    file, store = tmp_path / "scheduler.json", tmp_path / "store.zarr"
+    environment = process_env | deadly("video-00/00005.jpg")
+    with (
+        part_of_cluster(file, "scheduler", folder=tmp_path / "scheduler", environment=process_env),
+        part_of_cluster(file, "worker", folder=tmp_path / "blind", environment=process_env),
+        part_of_cluster(file, "worker", folder=tmp_path, environment=environment),
+    ):
+        options = ExtractOptions(HERE, store, ("hog",), device="cpu", batch_size=8)
+        summary = extract(options, cluster=ClusterOptions(address_of(file, 2)))
+    assert not summary.stopped and len(summary.done) == N_VIDEOS - 1
+    assert summary.failed == {
+        "video-00": "each worker that had it died, perhaps for want of memory; see the workers' logs"
+    }
+    complete(slow_data, store, slow_store, run_cli)
 
 
 def test_a_killed_driver_leaves_its_workers_to_the_next(slow_data, slow_store, address, process_env, run_cli, tmp_path):
