@@ -79,7 +79,7 @@ def _check_others(store: FeatureStore, name: str, own: dict[str, Any]) -> None:
         elif collides and is_earlier:
             part = f" part {other['part']}" if other["part"] else ""
             raise StoreError(
-                f"Another extraction is filling {', '.join(shared)}{part} in {store.path}: process {other['process']} on "
+                f"Another command is writing {', '.join(shared)}{part} in {store.path}: process {other['process']} on "
                 f"{other['host']}. Wait for it, or stop it and run this again."
             )
 

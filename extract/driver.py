@@ -14,14 +14,14 @@ from typing import Any
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
-from abaw.errors import UsageError
 from abaw.extract.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.follower import Follower
 from abaw.extract.orders import Order, make_orders
 from abaw.extract.plan import Plan
+from abaw.extract.roster import GONE, LOST, Bound, Roster
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
-from abaw.extract.worker import Withdrawn, extract_videos
+from abaw.extract.worker import Result, Withdrawn, extract_videos
 from abaw.reporting import Reporter
 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
@@ -30,8 +30,6 @@ FETCH_S, RESTART_S = 5.0, 30.0
 PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
 EARLY_DEATHS = 3  # orders that cost their workers before any frame was through: not the videos are to blame
 TRIES = 2  # of a video alone, on different workers if it can be
-GONE = ("closing", "closed")  # states of a client that gave its scheduler up
-LOST = "the connection to the scheduler was lost; run the same command again to go on"
 
 
 def run_on_cluster(stage: Stage, plan: Plan, options: ClusterOptions, summary: Summary, reporter: Reporter) -> None:
@@ -53,15 +51,13 @@ class Driver:
         self._client: Client = cluster.client
         self._topic = f"abaw-extract-{uuid.uuid4().hex}"  # tasks of a driver that died may still be talking
         self._follower = Follower(reporter)
+        self._roster = Roster(cluster, self._follower)
         self._waiting: deque[Order] = deque()
         self._running: dict[Future, Order] = {}
-        self._workers: dict[str, bool] = {}  # address -> has a GPU to give
-        self._bound: dict[Future, tuple[bool, list[str]]] = {}  # it needs a GPU, the only workers it may go to (or any)
-        self._unfit: dict[str, str] = {}  # address -> why
+        self._bound: dict[Future, Bound] = {}
         self._busy_since: dict[str, float] = {}
-        self._looked = self._looked_after = 0.0
+        self._looked_after = 0.0
         self._n_early_deaths = 0
-        self._deserted_since = time.monotonic()
 
     def run(self, plan: Plan) -> None:
         """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
@@ -71,7 +67,7 @@ class Driver:
             while (self._waiting or self._running) and not self._summary.stopped:
                 self._submit()
                 self._collect()
-                if time.monotonic() - self._looked > LOOK_S:
+                if time.monotonic() - self._roster.looked > LOOK_S:
                     self._look()
                     self._look_after_orders()
         except KeyboardInterrupt:
@@ -90,48 +86,14 @@ class Driver:
     def _wait_for_workers(self) -> int:
         """How many workers there will be, or are there; waits for the first where nobody knows."""
         self._look()
-        while not (self._workers or self._cluster.n_workers or self._summary.stopped):
+        while not (self._roster.n_expected() or self._summary.stopped):
             time.sleep(LOOK_S / 4)
             self._look()
-        return max(1, len(self._workers), self._cluster.n_workers)
+        return max(1, self._roster.n_expected())
 
     def _look(self) -> None:
-        """See which workers there are; stop where the scheduler is gone, or no worker came for long."""
-        now = self._looked = time.monotonic()
-        found = self._client.scheduler_info(n_workers=-1)["workers"]
-        if self._client.status in GONE:
-            self._summary.stopped = LOST
-            return
-        for address in self._workers.keys() - found.keys():
-            self._follower.leave(address)
-        self._workers = {address: bool(worker["resources"].get("GPU")) for address, worker in found.items()}
-        if self._fit():
-            self._deserted_since = now
-        elif self._workers and (self._is_hopeless() or self._is_out_of_patience(now)):
-            address = next(iter(self._workers))
-            raise UsageError(f"No worker of the cluster can do this; {address} says: {self._unfit[address]}")
-        elif trouble := self._cluster.trouble():
-            self._summary.stopped = f"{trouble}; see to it, and run the same command again"
-        elif self._is_out_of_patience(now):
-            self._summary.stopped = (
-                f"no worker was there for {self._cluster.patience_s:.0f} s (one that cannot import abaw leaves at once); "
-                "see to the cluster, and run the same command again"
-            )
-        else:
-            self._reporter.advance(0, "waiting for a worker")
-
-    def _is_hopeless(self) -> bool:
-        """Whether as many workers as there will be have said that they are unfit; or all that ever had work."""
-        n_workers = self._cluster.n_workers
-        return len(self._unfit) >= n_workers if n_workers else self._follower.at_work.keys() <= self._unfit.keys()
-
-    def _is_out_of_patience(self, now: float) -> bool:
-        return now - self._deserted_since > self._cluster.patience_s
-
-    def _fit(self) -> list[str]:
-        """Addresses of the workers that can do the work; where some have a GPU to give, only they do."""
-        fit = [address for address in self._workers if address not in self._unfit]
-        return [address for address in fit if self._workers[address]] or fit
+        trouble = self._roster.look()
+        self._summary.stopped = self._summary.stopped or trouble
 
     def _look_after_orders(self) -> None:
         """Take back orders that no worker can take any more, and those of workers that hang."""
@@ -143,22 +105,13 @@ class Driver:
         keys_of = {address: mine for address, keys in processing if (mine := own.intersection(keys))}
         taken = {key for keys in keys_of.values() for key in keys}
         for future in list(self._running):
-            if future.status == "pending" and future.key not in taken and self._is_stranded(future):
+            if future.status == "pending" and future.key not in taken and self._roster.is_stranded(self._bound[future]):
                 self._take_back(future)
         self._restart_hanging(keys_of)
 
-    def _is_stranded(self, future: Future) -> bool:
-        """Whether an order waits for workers that are gone, while others are there. New ones may take what is not bound."""
-        gpu, only = self._bound[future]
-        could = [
-            address for address, has_gpu in self._workers.items() if has_gpu >= gpu and address in (only or [address])
-        ]
-        return not could and bool(self._fit())
-
     def _take_back(self, future: Future) -> None:
         """Let other workers have an order; its workers may have died of it, of which dask's count ends with it."""
-        _, only = self._bound[future]
-        order = self._withdraw(future)
+        only, order = self._bound[future].only, self._withdraw(future)
         died = [address for address in only if self._follower.at_work.get(address) == order.name]
         if died:
             self._after_deaths(order, died[0], several=False)
@@ -203,22 +156,21 @@ class Driver:
     # orders
 
     def _submit(self) -> None:
-        fit = self._fit()
-        while self._waiting and len(self._running) < ORDERS_AHEAD * len(fit):
+        n_fit = len(self._roster.fit())
+        while self._waiting and len(self._running) < ORDERS_AHEAD * n_fit:
             order = self._waiting.popleft()
-            chosen = [address for address in fit if address not in order.failed_on] or fit
-            only, gpu = chosen if self._unfit or chosen != fit else [], self._workers[fit[0]]
+            bound = self._roster.bind(order)
             future = self._client.submit(
                 extract_videos,
                 self._options,
                 order,
                 self._topic,
                 key=f"abaw-extract-{uuid.uuid4().hex}",
-                resources={"GPU": 1} if gpu else None,
-                workers=only or None,
+                resources={"GPU": 1} if bound.gpu else None,
+                workers=bound.only or None,
             )
             self._running[future] = order
-            self._bound[future] = gpu, only
+            self._bound[future] = bound
 
     def _collect(self) -> None:
         """Wait for a moment, and take down what has ended."""
@@ -228,7 +180,19 @@ class Driver:
         with suppress(TimeoutError, CancelledError):
             wait(list(self._running), timeout=LOOK_S, return_when="FIRST_COMPLETED")
         for future in [future for future in self._running if future.status != "pending"]:
-            self._take(future, self._withdraw(future))
+            result = self._fetch(future)
+            if future.status != "pending":  # else its worker has died since, and dask lets another one do it again
+                self._take(future, result, self._withdraw(future))
+
+    def _fetch(self, future: Future) -> Result | None:
+        """Result of an order that is done; none if it failed, or the worker that has it is gone or hangs."""
+        if future.status == "finished":
+            try:
+                return future.result(timeout=FETCH_S)
+            except Exception as error:
+                if future.status == "finished" and not isinstance(error, OSError):
+                    raise
+        return None
 
     def _withdraw(self, future: Future) -> Order:
         """Take an order out of those that run."""
@@ -237,22 +201,11 @@ class Driver:
             future.cancel()
         return self._running.pop(future)
 
-    def _take(self, future: Future, order: Order) -> None:
-        if future.status == "finished":
-            try:
-                result = future.result(timeout=FETCH_S)
-            except TimeoutError:  # the worker that did it hangs; another one finds it done
-                self._waiting.appendleft(order)
-                return
-            if result.unfit:
-                if result.worker not in self._unfit:
-                    self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")
-                self._unfit[result.worker] = result.unfit
-                self._waiting.appendleft(order)
-            elif result.error:
-                self._try_again(order, result.worker, result.error)
-            else:
-                self._summary.add(result.summary)
+    def _take(self, future: Future, result: Result | None, order: Order) -> None:
+        if result:
+            self._take_result(result, order)
+        elif future.status == "finished":  # the worker that did it hangs; another one finds it done
+            self._waiting.appendleft(order)
         elif future.status == "error":
             error = future.exception()
             if isinstance(error, KilledWorker):
@@ -264,6 +217,17 @@ class Driver:
         else:  # lost with the connection to the scheduler; `_look` stops if that does not come back
             self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
+
+    def _take_result(self, result: Result, order: Order) -> None:
+        if result.unfit:
+            if result.worker not in self._roster.unfit:
+                self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")
+            self._roster.unfit[result.worker] = result.unfit
+            self._waiting.appendleft(order)
+        elif result.error:
+            self._try_again(order, result.worker, result.error)
+        else:
+            self._summary.add(result.summary)
 
     def _after_deaths(self, order: Order, worker: str, several: bool = True) -> None:
         """Workers died that had an order; it may have been another one that killed them."""

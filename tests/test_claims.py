@@ -117,7 +117,7 @@ def test_repair_leaves_a_store_alone_that_is_being_filled(store, run_cli):
     with claimed(store, ["hog"], "2/3"):
         result = run_cli("store", "repair", store.path)
         assert result.exit_code == 1
-        assert f"Another extraction is filling hog part 2/3 in {store.path}: process {os.getpid()} on " in result.stderr
+        assert f"Another command is writing hog part 2/3 in {store.path}: process {os.getpid()} on " in result.stderr
         assert store.incomplete("hog") == ["begun"]
     result = run_cli("store", "repair", store.path)
     assert result.exit_code == 0 and "features/hog/begun" in result.stderr

@@ -114,7 +114,7 @@ def test_two_drivers_on_one_store(slow_data, slow_store, process_env, fill, run_
         first.until(lambda: n_finished(store), "a video is finished")
         code, output = fill(store)
         assert code == 1 and output.count("\n") == 1
-        assert f"Error: Another extraction is filling hog in {store}: process {first.pid} on " in output
+        assert f"Error: Another command is writing hog in {store}: process {first.pid} on " in output
         assert "Wait for it, or stop it and run this again." in output
         # another feature may be filled meanwhile
         other = ("--backbone", "other=hog", "--device", "cpu", "--part", "1/10")

@@ -289,12 +289,12 @@ def test_a_worker_that_is_stopped_before_its_result_is_fetched(
 
         stopped = 0
 
-        def _take(self, future, order):
+        def _fetch(self, future):
             if future.status == "finished" and not self.stopped:
                 (holders,) = self._client.who_has([future]).values()
                 (self.stopped,) = self._client.run(os.getpid, workers=holders).values()
                 psutil.Process(self.stopped).suspend()
-            super()._take(future, order)
+            return super()._fetch(future)
 
     monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
     monkeypatch.setattr("abaw.extract.driver.FETCH_S", 2.0)
