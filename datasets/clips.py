@@ -83,8 +83,8 @@ class Clip(Video):
             DataError: the video file cannot be read.
         """
         if self.file is None:
-            return Clock(fps or self.n_frames / CLIP_S, self.n_frames)
+            return Clock(fps or self.n_frames / CLIP_S, self.n_frames, is_sampled=True)
         span = probe_span(self.file)
         is_cut = span.found_s < span.duration_s
         warning = f"{self.file.name} is cut off: pictures of {span.found_s:.1f} of {span.duration_s:.1f} s are there"
-        return Clock(self.n_frames / span.duration_s, self.n_frames, warning if is_cut else "")
+        return Clock(self.n_frames / span.duration_s, self.n_frames, warning if is_cut else "", is_sampled=True)

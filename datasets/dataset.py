@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
 from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing
 from abaw.errors import DataError
-from abaw.metadata import LENGTH_FROM_CROPS
+from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
 
@@ -24,17 +24,20 @@ class Clock:
         n_frames: of the video file, or the last crop's number where there is no file (or crops go on after its end).
         warning: why the frame rate is assumed, or that crops go on after the end of the file; else empty.
         is_guessed: the number of frames is the last crop's number alone; the video may be longer.
+        is_sampled: the rows are spread over a clip, and are not the frames of its file.
     """
 
     fps: float
     n_frames: int
     warning: str = ""
     is_guessed: bool = False
+    is_sampled: bool = False
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What a store keeps of it: `fps`, and `length_from_crops` where that is so."""
-        return {"fps": self.fps, LENGTH_FROM_CROPS: True} if self.is_guessed else {"fps": self.fps}
+        """What a store keeps of it: `fps`, and each mark of `abaw.metadata` that is true."""
+        marks = {LENGTH_FROM_CROPS: self.is_guessed, SAMPLED: self.is_sampled}
+        return {"fps": self.fps, **{mark: True for mark, is_so in marks.items() if is_so}}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abaw.datasets.clips import CLIP_S
-from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing, video_file_of
+from abaw.datasets.dataset import Clock
+from abaw.datasets.videos import DEFAULT_FPS, probe_timing, video_file_of
 from abaw.errors import DataError
 from abaw.exchange.rows import Rows
 
@@ -23,22 +24,26 @@ class Clocks:
         file = video_file_of(video, self.files)
         return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file else f"{self.fps}"
 
-    def timing(self, video: str, rows: Rows) -> Timing:
-        """Frame rate and number of frames of a video; rows that are spread over a clip are frames of their own."""
+    def clock(self, video: str, rows: Rows) -> Clock:
+        """Frame rate and number of frames of a video; rows that are spread over a clip are frames of their own.
+
+        The number is guessed where the source says so of it and no video file tells another.
+        """
         file, reason = video_file_of(video, self.files), "no video file"
         if file is not None:
             try:
                 timing = probe_timing(file)
                 if rows.is_sampled:
-                    return Timing(timing.fps * rows.n_frames / timing.n_frames, rows.n_frames)
-                return Timing(timing.fps, max(timing.n_frames, rows.n_frames))
+                    return Clock(timing.fps * rows.n_frames / timing.n_frames, rows.n_frames, is_sampled=True)
+                return Clock(timing.fps, max(timing.n_frames, rows.n_frames))
             except DataError as error:
                 reason = str(error)
         told = rows.fps or self.fps
         if told:
-            return Timing(told, rows.n_frames)
+            return Clock(told, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
         self.assumed[f"{reason}: " + (f"clips of {CLIP_S:g} s" if rows.is_sampled else f"{DEFAULT_FPS:g} fps")] += 1
-        return Timing(rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS, rows.n_frames)
+        fps = rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS
+        return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
 
     def warnings(self) -> list[str]:
         """A sentence for each thing that was assumed, with the number of videos."""

@@ -1,7 +1,7 @@
 """Export: a feature of the store as one HDF5 file, or as a folder of NumPy arrays, for other programs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, Protocol
@@ -12,6 +12,7 @@ import numpy as np
 from abaw.errors import StoreError, UsageError
 from abaw.exchange.origin import FEATURE_FILE, Origin
 from abaw.exchange.rows import PRESENT, VALUES
+from abaw.metadata import marks_of
 from abaw.outputs import clear, new_partial
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoFeature
@@ -22,38 +23,41 @@ Format = Literal["h5", "npy"]
 class Sink(Protocol):
     """Takes the videos of an export."""
 
-    def put(self, video: str, found: VideoFeature) -> None:
-        """Write one video."""
+    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
+        """Write one video, and which of `abaw.metadata.MARKS` it has."""
 
 
 class Hdf5Sink:
-    """One file with a group per video: `values`, `present`, and `fps` as an attribute."""
+    """One file with a group per video: `values`, `present`, and `fps` and marks that are true as attributes."""
 
     def __init__(self, file: h5py.File) -> None:
         self._file = file
 
-    def put(self, video: str, found: VideoFeature) -> None:
+    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
         group = self._file.create_group(video)
         group.create_dataset(VALUES, data=found.values)
         group.create_dataset(PRESENT, data=found.present)
-        group.attrs["fps"] = found.fps
+        group.attrs.update({"fps": found.fps, **dict.fromkeys(marks, True)})
 
 
 class FolderSink:
-    """A folder with `<video>.npy`, `<video>.present.npy`, and the frame rates for `feature.json`."""
+    """A folder with `<video>.npy` and `<video>.present.npy`; frame rates and marked videos for `feature.json`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.fps: dict[str, float] = {}
+        self.marked: dict[str, list[str]] = {}
 
-    def put(self, video: str, found: VideoFeature) -> None:
+    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
         for file, values in ((f"{video}.npy", found.values), (f"{video}.{PRESENT}.npy", found.present)):
             if (self._folder / file).exists():
                 raise UsageError(f"Two videos would be written into {file}. Export with --format h5.")
             np.save(self._folder / file, values)
         self.fps[video] = found.fps
+        for mark in marks:
+            self.marked.setdefault(mark, []).append(video)
 
 
 def export_feature(
@@ -82,9 +86,9 @@ def export_feature(
     with _new_place(out) as partial:
         reporter.start("export", n_frames, "frames")
         with sinks[form](partial, feature, origin) as sink:
-            for video in videos:
+            for video, own in videos.items():
                 found = store.read(feature, video)
-                sink.put(video, found)
+                sink.put(video, found, marks_of(own))
                 reporter.advance(len(found.values), video)
         reporter.finish()
     return len(videos), n_frames
@@ -123,5 +127,5 @@ def _folder_sink(folder: Path, feature: str, origin: Origin) -> Iterator[Sink]:
     folder.mkdir()
     sink = FolderSink(folder)
     yield sink
-    content = {"feature": feature, **origin.as_texts(), "fps": sink.fps}
+    content = {"feature": feature, **origin.as_texts(), "fps": sink.fps, **sink.marked}
     (folder / FEATURE_FILE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

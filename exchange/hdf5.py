@@ -22,6 +22,7 @@ from abaw.exchange.rows import (
     stamp,
     step_of,
 )
+from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 
 SUFFIXES = (".h5", ".hdf5")
 CACHE_BYTES = 64 * 2**20  # so that a chunk of many frames is unpacked once, not once for every block
@@ -62,7 +63,9 @@ class Hdf5Video:
             check_numbers(numbers, n_frames, place)
             step = step_of(values.shape[1:], values.dtype)
             blocks = kept_blocks(lambda start, stop: np.asarray(values[start:stop]), kept, step)
-            yield Rows(numbers, n_frames, values.shape[1:], values.dtype, blocks, _fps_of(group, place))
+            fps = _fps_of(group, place)
+            is_sampled, is_guessed = (_is_marked(group, mark, place) for mark in (SAMPLED, LENGTH_FROM_CROPS))
+            yield Rows(numbers, n_frames, values.shape[1:], values.dtype, blocks, fps, is_sampled, is_guessed)
 
 
 def open_file(file: Path) -> h5py.File:
@@ -104,6 +107,18 @@ def _fps_of(group: h5py.Group, place: str) -> float | None:
     if "fps" not in group.attrs:
         return None
     return checked_fps(group.attrs["fps"], place)
+
+
+def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
+    """True if a group has a mark of `abaw.metadata`.
+
+    Raises:
+        DataError: the attribute is no truth value.
+    """
+    value = np.asarray(group.attrs.get(mark, False))
+    if value.size != 1 or value.dtype.kind not in "bui" or value.item() not in (0, 1):
+        raise DataError(f"{place} has an attribute {mark!r} that is neither true nor false. Correct or delete it.")
+    return bool(value.item())
 
 
 def checked_fps(value: object, place: str) -> float:

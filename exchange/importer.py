@@ -2,7 +2,7 @@
 
 The fingerprint of an imported feature is over its name and shape: nobody can tell which network made the values, so
 the name is the user's word for it. What is in the files is not part of it, as videos may be added and replaced later;
-each video keeps a digest of its files. An export of `abaw` keeps the spec and the fingerprint that it had.
+each video keeps a digest of its files. An export of `abaw` keeps the spec, the fingerprint and the marks that it had.
 """
 
 import hashlib
@@ -28,7 +28,6 @@ from abaw.extract.claims import claimed
 from abaw.extract.plan import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
-from abaw.metadata import SAMPLED
 from abaw.names import check_name
 from abaw.places import Place
 from abaw.reporting import Reporter, Silent
@@ -214,11 +213,9 @@ class Importer:
             self.summary.failed[video.name] = sentence(error)
 
     def _write(self, name: str, rows: Rows, digest: str) -> int:
-        timing = self.clocks.timing(name, rows)
-        attrs = {"fps": timing.fps, "source": digest, "precision": rows.dtype.name}
-        if rows.is_sampled:
-            attrs[SAMPLED] = True
-        writer = self.store.writer(self.feature, name, timing.n_frames, rows.numbers - 1, attrs)
+        clock = self.clocks.clock(name, rows)
+        attrs = {**clock.attrs, "source": digest, "precision": rows.dtype.name}
+        writer = self.store.writer(self.feature, name, clock.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):
             finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)

@@ -174,8 +174,9 @@ def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
     """A video of each array that is not the mask of another."""
     stems = {file.stem for file in files}
     rates: dict[str, object] = {}
+    marked: dict[str, set[str]] = {}
     if (root / FEATURE_FILE).is_file():
-        found.origin, rates = read_feature_file(check_inside(root, root / FEATURE_FILE))
+        found.origin, rates, marked = read_feature_file(check_inside(root, root / FEATURE_FILE))
     for file in files:
         if file.stem.endswith(MASK) and file.stem.removesuffix(MASK) in stems:
             continue
@@ -188,7 +189,8 @@ def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
         except DataError as error:
             found.failed[file.stem] = str(error)
             continue
-        found.add(ArrayFile(file.stem, file, mask if mask.stem in stems else None, fps))
+        marks = tuple(what for what, videos in marked.items() if file.stem in videos)
+        found.add(ArrayFile(file.stem, file, mask if mask.stem in stems else None, fps, marks))
 
 
 def _take_tensors(found: Found, files: list[Path], n_rows: int | None) -> None:

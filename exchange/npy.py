@@ -24,6 +24,7 @@ from abaw.exchange.rows import (
     stamp,
     step_of,
 )
+from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 
 HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -85,16 +86,21 @@ def read_rows(file: Path, rows: slice | NDArray) -> NDArray:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A video as `<video>.npy` (frames, *shape), and `<video>.present.npy` if there is a mask."""
+    """A video as `<video>.npy` (frames, *shape), and `<video>.present.npy` if there is a mask.
+
+    Attributes:
+        marks: of `abaw.metadata`, which an export tells.
+    """
 
     name: str
     file: Path
     mask: Path | None = None
     fps: float | None = None
+    marks: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """sha256 over its files, and the frame rate that is told of it."""
-        return stamp([file for file in (self.file, self.mask) if file]) + f" {self.fps}"
+        """sha256 over its files, and the frame rate and the marks that are told of it."""
+        return " ".join((stamp([file for file in (self.file, self.mask) if file]), str(self.fps), *self.marks))
 
     @contextmanager
     def open(self) -> Iterator[Rows]:
@@ -111,7 +117,8 @@ class ArrayFile:
         step = step_of(shape, dtype)
         blocks = kept_blocks(lambda start, stop: read_rows(self.file, slice(start, stop)), kept, step)
         check_numbers(numbers, n_frames, place)
-        yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps)
+        is_sampled, is_guessed = SAMPLED in self.marks, LENGTH_FROM_CROPS in self.marks
+        yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps, is_sampled, is_guessed)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 from abaw import __version__
 from abaw.errors import DataError
+from abaw.metadata import MARKS
 
 FEATURE_FILE = "feature.json"  # beside the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20
@@ -61,8 +62,8 @@ def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
     return Origin({"weights": "imported", **spec}, weights, fingerprint)
 
 
-def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any]]:
-    """What stands in an export's `feature.json`: the origin, and frames a second by video.
+def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[str, set[str]]]:
+    """What stands in an export's `feature.json`: the origin, frames a second by video, and videos by mark.
 
     Raises:
         DataError: it is no such file.
@@ -73,6 +74,10 @@ def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any]]:
         content = json.loads(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not isinstance(content.get("fps", {}), dict):
             raise ValueError("it is not what an export writes")
+        marked = {mark: content.get(mark, []) for mark in MARKS}
+        for mark, videos in marked.items():
+            if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):
+                raise ValueError(f"{mark!r} is no list of videos")
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read ({error}). Delete it, or export again.") from error
-    return read_origin(content, str(file)), content.get("fps", {})
+    return read_origin(content, str(file)), content.get("fps", {}), {mark: set(marked[mark]) for mark in MARKS}

@@ -32,6 +32,7 @@ class Rows:
         blocks: gives the values anew at each call: (some rows, *shape), together as many as `numbers`.
         fps: frames a second, where the source tells.
         is_sampled: the rows are spread over a clip, so that there are `n_frames` in its whole duration.
+        is_guessed: the source says that no video file told `n_frames`; the video may be longer.
     """
 
     numbers: NDArray[np.int64]
@@ -41,6 +42,7 @@ class Rows:
     blocks: Callable[[], Iterator[NDArray]]
     fps: float | None = None
     is_sampled: bool = False
+    is_guessed: bool = False
 
 
 class SourceVideo(Protocol):

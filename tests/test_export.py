@@ -1,7 +1,9 @@
 """Export of features, and its import: nothing is lost, nothing is overwritten, nothing is left half written."""
 
 import json
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import h5py
 import numpy as np
@@ -25,10 +27,19 @@ def make_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16"
     return store
 
 
-def put(store: FeatureStore, video: str, values: np.ndarray, present: np.ndarray, fps: float, step: int = 7) -> None:
+def put(
+    store: FeatureStore,
+    video: str,
+    values: np.ndarray,
+    present: np.ndarray,
+    fps: float,
+    step: int = 7,
+    marks: tuple[str, ...] = (),
+) -> None:
     """Write a video in batches of `step` frames."""
     rows = np.flatnonzero(present)
-    writer = store.writer("f", video, len(values), rows, {"fps": fps, "source": "digest"})
+    attrs = {"fps": fps, "source": "digest", **dict.fromkeys(marks, True)}
+    writer = store.writer("f", video, len(values), rows, attrs)
     for start in range(0, len(rows), step):
         part = rows[start : start + step]
         writer.write(part, values[part])
@@ -117,6 +128,104 @@ def test_layout_of_the_folder(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), values * present[:, None])
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.present.npy"), present)
     assert json.loads((tmp_path / "out" / "feature.json").read_text())["fps"] == {"v": 25.0}
+
+
+MARKED: dict[str, tuple[str, ...]] = {"clip": ("sampled",), "crops": ("length_from_crops",), "told": ()}
+
+
+def export_marked(tmp_path: Path, form: Literal["h5", "npy"]) -> Path:
+    """An export of three videos of 12 rows with the marks of `MARKED`."""
+    store = make_store(tmp_path / "one.zarr")
+    for video, marks in MARKED.items():
+        put(store, video, np.ones((12, 3), np.float32), np.ones(12, bool), 25.0, marks=marks)
+    export_feature(store, "f", tmp_path / "out.h5", form)
+    return tmp_path / "out.h5"
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_marks_of_videos_survive(tmp_path, form):
+    out = export_marked(tmp_path, form)
+    assert import_features(ImportOptions(out, tmp_path / "two.zarr", "f")).ok
+    store = FeatureStore.open(tmp_path / "two.zarr")
+    for video, marks in MARKED.items():
+        attrs = store.video_attrs("f", video)
+        assert {mark: attrs[mark] for mark in ("sampled", "length_from_crops") if mark in attrs} == dict.fromkeys(
+            marks, True
+        )
+    assert import_features(ImportOptions(out, tmp_path / "two.zarr", "f")).skipped == list(MARKED)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_video_file_tells_the_length_that_no_file_had_told(tmp_path, form, numbered):
+    out = export_marked(tmp_path, form)
+    file = tmp_path / "data" / "videos" / "crops.mp4"
+    numbered.write(file, n_frames=30, rate=24)
+    shutil.copy(file, file.with_name("clip.mp4"))
+    assert import_features(ImportOptions(out, tmp_path / "two.zarr", "f", tmp_path / "data")).ok
+    store = FeatureStore.open(tmp_path / "two.zarr")
+    crops, clip = store.video_attrs("f", "crops"), store.video_attrs("f", "clip")
+    assert (crops["n_frames"], crops["fps"]) == (30, 24) and "length_from_crops" not in crops
+    assert (clip["n_frames"], clip["fps"]) == (12, pytest.approx(24 * 12 / 30)) and clip["sampled"] is True
+
+
+def test_a_length_stays_guessed_where_the_video_file_cannot_be_read(tmp_path):
+    out = export_marked(tmp_path, "h5")
+    file = tmp_path / "data" / "videos" / "crops.mp4"
+    file.parent.mkdir(parents=True)
+    file.write_text("no video")
+    assert import_features(ImportOptions(out, tmp_path / "two.zarr", "f", tmp_path / "data")).ok
+    assert FeatureStore.open(tmp_path / "two.zarr").video_attrs("f", "crops")["length_from_crops"] is True
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_marks_are_only_where_they_are_true(tmp_path, form):
+    out = export_marked(tmp_path, form)
+    if form == "h5":
+        with h5py.File(out) as file:
+            assert {video: dict(file[video].attrs) for video in file} == {
+                video: {"fps": 25, **dict.fromkeys(marks, True)} for video, marks in MARKED.items()
+            }
+        return
+    content = json.loads((out / "feature.json").read_text())
+    assert (content["sampled"], content["length_from_crops"]) == (["clip"], ["crops"])
+
+
+def test_a_mark_that_was_changed_in_the_folder_is_taken(tmp_path):
+    out = export_marked(tmp_path, "npy")
+    import_features(ImportOptions(out, tmp_path / "two.zarr", "f"))
+    content = json.loads((out / "feature.json").read_text())
+    del content["sampled"]
+    (out / "feature.json").write_text(json.dumps(content))
+    summary = import_features(ImportOptions(out, tmp_path / "two.zarr", "f"))
+    assert (summary.done, summary.skipped) == (["clip"], ["crops", "told"])
+    assert "sampled" not in FeatureStore.open(tmp_path / "two.zarr").video_attrs("f", "clip")
+
+
+@pytest.mark.parametrize("value", ["yes", 2, [True, False], np.nan, h5py.Empty("f")])
+@pytest.mark.parametrize("mark", ["sampled", "length_from_crops"])
+def test_a_mark_that_is_no_truth_value(tmp_path, mark, value):
+    with h5py.File(tmp_path / "in.h5", "w") as file:
+        for video, own in (("v", value), ("w", 1), ("x", False)):
+            file[f"{video}/values"] = np.ones((2, 3), np.float16)
+            file[video].attrs[mark] = own
+    summary = import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f", fps=25))
+    assert summary.done == ["w", "x"]
+    assert summary.failed["v"] == (
+        f"{tmp_path}/in.h5/v has an attribute {mark!r} that is neither true nor false. Correct or delete it."
+    )
+    videos = FeatureStore.open(tmp_path / "two.zarr").videos("f")
+    assert videos["w"][mark] is True and mark not in videos["x"]
+
+
+@pytest.mark.parametrize("value", [5, "clip", [1], {"clip": True}, None])
+@pytest.mark.parametrize("mark", ["sampled", "length_from_crops"])
+def test_marks_in_a_folder_that_are_no_list_of_videos(tmp_path, mark, value):
+    np.save(tmp_path / "v.npy", np.ones((2, 3), np.float16))
+    (tmp_path / "feature.json").write_text(json.dumps({mark: value}))
+    with pytest.raises(
+        DataError, match=rf"feature.json cannot be read \('{mark}' is no list of videos\). Delete it, or export again."
+    ):
+        import_features(ImportOptions(tmp_path, tmp_path / "two.zarr", "f"))
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -1,5 +1,6 @@
 """Faults of extraction on clusters: whatever dies or hangs, the rest is done, and the same command again completes it."""
 
+import gc
 import os
 import re
 import shutil
@@ -281,19 +282,20 @@ def test_no_worker_comes(slow_data, tmp_path):
     assert summary.stopped.startswith("no worker was there for 1 s (one that cannot import abaw leaves at once); see")
 
 
-def test_a_worker_that_is_stopped_before_its_result_is_fetched(
-    slow_data, slow_store, process_env, monkeypatch, tmp_path
+@pytest.mark.parametrize("strike", ["suspend", "kill"])
+def test_a_worker_that_is_lost_before_its_result_is_fetched(
+    slow_data, slow_store, process_env, monkeypatch, caplog, tmp_path, strike
 ):
     class Late(Driver):
-        """Stops the worker that has the first result, and only then asks for it."""
+        """Stops or kills the worker that has the first result, and only then asks for it."""
 
-        stopped = 0
+        struck = 0
 
         def _fetch(self, future):
-            if future.status == "finished" and not self.stopped:
+            if future.status == "finished" and not self.struck:
                 (holders,) = self._client.who_has([future]).values()
-                (self.stopped,) = self._client.run(os.getpid, workers=holders).values()
-                psutil.Process(self.stopped).suspend()
+                (self.struck,) = self._client.run(os.getpid, workers=holders).values()
+                getattr(psutil.Process(self.struck), strike)()
             return super()._fetch(future)
 
     monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
@@ -303,9 +305,11 @@ def test_a_worker_that_is_stopped_before_its_result_is_fetched(
     with LocalWorkers(n_workers=2, threads=1, gpus=()) as cluster, Client(cluster) as client:
         driver = Late(stage, Cluster(client, 2, stall_s=8), summary, Watcher())
         driver.run(stage.plan(summary))
-        assert not psutil.pid_exists(driver.stopped), "it was started anew"
+        assert not psutil.pid_exists(driver.struck), "it was started anew"
     assert summary.ok and len(summary.done) == N_VIDEOS
     assert_equal_stores(store, slow_store)
+    gc.collect()  # what was left to itself, Python tells of here
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == []
 
 
 def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(

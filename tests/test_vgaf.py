@@ -15,6 +15,8 @@ from abaw.datasets.doctor import examine
 from abaw.datasets.tensors import read_image_tensor, read_spec
 from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
 from abaw.errors import DataError, UsageError
+from abaw.exchange.exporter import export_feature
+from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.backbone import create_backbone
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -141,6 +143,17 @@ def test_rows_are_the_middles_of_equal_parts(make_clips, run, numbered):
     frames = decoded(root / "Train/1_1.mp4")[1::2]
     assert [numbered.number(frame) for frame in frames] == list(range(1, 150, 2))
     np.testing.assert_array_equal(found.values, hog_of(frames))
+
+
+@pytest.mark.parametrize("form", ["h5", "npy"])
+def test_rows_are_as_they_were_after_an_export_and_an_import_beside_the_clips(make_clips, run, tmp_path, form):
+    root = make_clips({"1_1": 1}, n_frames=150)
+    _, store = run(root, "hog")
+    export_feature(store, "hog", tmp_path / f"out.{form}", form)
+    assert import_features(ImportOptions(tmp_path / f"out.{form}", tmp_path / "again.zarr", "hog", root)).ok
+    found, wanted = FeatureStore.open(tmp_path / "again.zarr").read("hog", "1_1"), store.read("hog", "1_1")
+    np.testing.assert_array_equal(found.values, wanted.values)
+    assert found.present.all() and found.fps == pytest.approx(wanted.fps)
 
 
 def test_rows_of_a_variable_rate_and_of_few_frames(make_clips, run):
