@@ -131,6 +131,14 @@ class AudioRunner:
                     self._summary.stopped = trouble
                 else:
                     self._summary.failed[name] = f"could not be written: {error}"
+            except torch.OutOfMemoryError as error:
+                self._cancelled.set()
+                self._summary.stopped = (
+                    f"no memory left on the device at the sound of {name}; free it, or use --device cpu ({error})"
+                )
+            except torch.AcceleratorError:  # the process can do nothing on the device any more
+                self._cancelled.set()
+                raise
             except Exception as error:  # one video's trouble must not cost the others
                 self._summary.failed[name] = str(error) or type(error).__name__
             else:

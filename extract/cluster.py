@@ -19,6 +19,7 @@ from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
+LOCAL_DEATHS = 2  # processes of one machine are not taken away
 CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
 
 
@@ -114,6 +115,7 @@ class Cluster:
         stall_s: a worker that has work and reports nothing for so long is started anew.
         patience_s: how long it may be without any worker.
         trouble: says why no further worker will come; empty while one may.
+        deaths: so many workers that died at it, and an order is to blame.
     """
 
     client: Client
@@ -121,6 +123,7 @@ class Cluster:
     stall_s: float = STALL_S
     patience_s: float = PATIENCE_S
     trouble: Callable[[], str] = str
+    deaths: int = 4  # machines fail, and jobs are taken away
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     found = read_cluster_file(options.file)
     with _started(found) as started, Client(started) as client:
         if isinstance(found, LocalCluster):
-            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble)
+            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble, deaths=LOCAL_DEATHS)
         else:
             # jobs may wait in the queue for days
             yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)

@@ -7,7 +7,7 @@ another one; a group that costs worker after worker is tried video by video, so 
 
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,7 +18,7 @@ from abaw.extract.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.follower import Follower
 from abaw.extract.orders import Order, make_orders
 from abaw.extract.plan import Plan
-from abaw.extract.roster import GONE, LOST, Bound, Roster
+from abaw.extract.roster import AGAIN, GONE, LOST, Bound, Roster
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.extract.worker import Result, Withdrawn, extract_videos
@@ -28,7 +28,8 @@ ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
 FETCH_S, RESTART_S = 5.0, 30.0
 PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
-EARLY_DEATHS = 3  # orders that cost their workers before any frame was through: not the videos are to blame
+EARLY = 3  # orders that were given up before any frame was through: not the videos are to blame
+UNFETCHED = 3  # results one after another, and one for each worker: they do not all hang
 TRIES = 2  # of a video alone, on different workers if it can be
 
 
@@ -57,7 +58,9 @@ class Driver:
         self._bound: dict[Future, Bound] = {}
         self._busy_since: dict[str, float] = {}
         self._looked_after = 0.0
-        self._n_early_deaths = 0
+        self._buried: set[str] = set()  # workers that are gone, and whose end is accounted for
+        self._n_deaths: Counter[str] = Counter()  # of workers at an order, by its name
+        self._n_early = self._n_unfetched = 0
 
     def run(self, plan: Plan) -> None:
         """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
@@ -71,7 +74,7 @@ class Driver:
                     self._look()
                     self._look_after_orders()
         except KeyboardInterrupt:
-            self._summary.stopped = "interrupted; run the same command again to go on"
+            self._summary.stopped = f"interrupted; {AGAIN} to go on"
         except Exception:
             if self._client.status not in GONE:
                 raise
@@ -92,8 +95,12 @@ class Driver:
         return max(1, self._roster.n_expected())
 
     def _look(self) -> None:
+        had_work = list(self._follower.at_work)  # before the look: none of them comes after it
         trouble = self._roster.look()
         self._summary.stopped = self._summary.stopped or trouble
+        for worker in had_work:
+            if worker not in self._roster.workers:
+                self._bury(worker)
 
     def _look_after_orders(self) -> None:
         """Take back orders that no worker can take any more, and those of workers that hang."""
@@ -106,17 +113,8 @@ class Driver:
         taken = {key for keys in keys_of.values() for key in keys}
         for future in list(self._running):
             if future.status == "pending" and future.key not in taken and self._roster.is_stranded(self._bound[future]):
-                self._take_back(future)
+                self._waiting.appendleft(self._withdraw(future))
         self._restart_hanging(keys_of)
-
-    def _take_back(self, future: Future) -> None:
-        """Let other workers have an order; its workers may have died of it, of which dask's count ends with it."""
-        only, order = self._bound[future].only, self._withdraw(future)
-        died = [address for address in only if self._follower.at_work.get(address) == order.name]
-        if died:
-            self._after_deaths(order, died[0], several=False)
-        else:
-            self._waiting.appendleft(order)
 
     def _restart_hanging(self, keys_of: Mapping[str, Collection[Any]]) -> None:
         """Start workers anew that have work and say nothing; what they were at is tried again, or split."""
@@ -129,18 +127,24 @@ class Driver:
             for address, busy in self._busy_since.items()
             if now - max(busy, self._follower.heard_s(address)) > self._cluster.stall_s
         ]
+        why = f"its worker hung: it said nothing for {self._cluster.stall_s:.0f} s"
         for address in hanging:
-            held = {future: order for future, order in self._running.items() if future.key in keys_of[address]}
-            at_work = self._follower.at_work.get(address)
-            blamed = {future: order for future, order in held.items() if order.name == at_work} or held
-            for future, order in blamed.items():
+            for future, order in self._blamed(address, keys_of[address]).items():
                 self._withdraw(future)
-                self._try_again(order, address, f"its worker hung: it said nothing for {self._cluster.stall_s:.0f} s")
+                self._try_again(order, address, why, "hang")
             self._busy_since.pop(address)
         if hanging:
             self._restart(hanging)
 
+    def _blamed(self, address: str, keys: Collection[Any]) -> dict[Future, Order]:
+        """Of the orders that a hanging worker has, the one it is at; all if that is not known, none if it may not begin."""
+        held = {future: order for future, order in self._running.items() if future.key in keys}
+        at_work = self._follower.at_work.get(address)
+        blamed = {future: order for future, order in held.items() if order.name == at_work}
+        return blamed or ({} if self._roster.is_paused(address) else held)
+
     def _restart(self, workers: list[str]) -> None:
+        self._buried.update(workers)
         scheduler = self._client.scheduler
         assert scheduler is not None
         with suppress(OSError):
@@ -182,17 +186,26 @@ class Driver:
         for future in [future for future in self._running if future.status != "pending"]:
             result = self._fetch(future)
             if future.status != "pending":  # else its worker has died since, and dask lets another one do it again
-                self._take(future, result, self._withdraw(future))
+                self._take(future, result)
 
     def _fetch(self, future: Future) -> Result | None:
         """Result of an order that is done; none if it failed, or the worker that has it is gone or hangs."""
-        if future.status == "finished":
-            try:
-                return future.result(timeout=FETCH_S)
-            except Exception as error:
-                if future.status == "finished" and not isinstance(error, OSError):
-                    raise
-        return None
+        if future.status != "finished":
+            return None
+        try:
+            result = future.result(timeout=FETCH_S)
+        except Exception as error:
+            if future.status == "finished" and not isinstance(error, OSError):
+                raise
+            self._n_unfetched += 1
+            if self._n_unfetched > UNFETCHED + len(self._roster.workers):
+                addresses = ", ".join(list(self._roster.workers)[:3])
+                self._summary.stopped = (
+                    f"results cannot be fetched: see that the scheduler reaches its workers ({addresses}), and {AGAIN}"
+                )
+            return None
+        self._n_unfetched = 0
+        return result
 
     def _withdraw(self, future: Future) -> Order:
         """Take an order out of those that run."""
@@ -201,21 +214,23 @@ class Driver:
             future.cancel()
         return self._running.pop(future)
 
-    def _take(self, future: Future, result: Result | None, order: Order) -> None:
+    def _take(self, future: Future, result: Result | None) -> None:
+        error = future.exception() if future.status == "error" else None
+        if isinstance(error, KilledWorker):  # it was there when workers died, perhaps of another one
+            self._bury(error.last_worker.address, future)
+        if future not in self._running:  # it has been given up
+            return
+        order = self._withdraw(future)
         if result:
             self._take_result(result, order)
-        elif future.status == "finished":  # the worker that did it hangs; another one finds it done
+        elif isinstance(error, Withdrawn):  # by a worker that was about to leave
+            self._buried.update(error.args)
             self._waiting.appendleft(order)
-        elif future.status == "error":
-            error = future.exception()
-            if isinstance(error, KilledWorker):
-                self._after_deaths(order, error.last_worker.address)
-            elif isinstance(error, Withdrawn):  # by a worker that was about to leave
-                self._waiting.appendleft(order)
-            else:
-                self._try_again(order, "", f"{type(error).__name__}: {error}")
-        else:  # lost with the connection to the scheduler; `_look` stops if that does not come back
-            self._client.subscribe_topic(self._topic, self._follower.hear)
+        elif error is not None and not isinstance(error, KilledWorker):
+            self._try_again(order, "", f"{type(error).__name__}: {error}")
+        else:  # to be done again, or found done where its worker hangs with the result
+            if future.status in ("cancelled", "lost"):  # with the connection; `_look` stops if that does not come back
+                self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
 
     def _take_result(self, result: Result, order: Order) -> None:
@@ -225,35 +240,49 @@ class Driver:
             self._roster.unfit[result.worker] = result.unfit
             self._waiting.appendleft(order)
         elif result.error:
+            if result.is_broken:
+                self._restart([result.worker])
             self._try_again(order, result.worker, result.error)
         else:
             self._summary.add(result.summary)
 
-    def _after_deaths(self, order: Order, worker: str, several: bool = True) -> None:
-        """Workers died that had an order; it may have been another one that killed them."""
-        if not self._follower.n_shown:
-            self._n_early_deaths += 1
-        if self._n_early_deaths >= EARLY_DEATHS:
-            self._summary.stopped = "workers die before they finish a frame, perhaps for want of memory; see their logs, and run the same command again"
+    def _bury(self, worker: str, otherwise: Future | None = None) -> None:
+        """Blame the death of a worker on the order that it was at, or on another one where it was at none that runs."""
+        if worker in self._buried:
             return
-        why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
-        if several and self._follower.at_work.get(worker) == order.name:
-            self._give_up(order, why)
-        else:
-            self._try_again(order, worker, why)
+        self._buried.add(worker)
+        at_work = self._follower.at_work.get(worker)
+        blamed = next((future for future, order in self._running.items() if order.name == at_work), otherwise)
+        if blamed is None:
+            return
+        name = self._running[blamed].name
+        self._n_deaths[name] += 1
+        if self._n_deaths[name] >= self._cluster.deaths:  # dask has others do it again until then
+            why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
+            self._give_up(self._withdraw(blamed), why, "die")
 
-    def _try_again(self, order: Order, worker: str, why: str) -> None:
+    def _try_again(self, order: Order, worker: str, why: str, early: str = "") -> None:
         """Let other workers try an order that failed on one; its videos alone where it has several."""
         order = order.after_failure(worker)
         if len(order.videos) == 1 and len(order.failed_on) < TRIES:
             self._waiting.append(order)
         else:
-            self._give_up(order, why)
+            self._give_up(order, why, early)
 
-    def _give_up(self, order: Order, why: str) -> None:
-        """Try the videos of an order one by one; a video that was tried alone fails."""
+    def _give_up(self, order: Order, why: str, early: str = "") -> None:
+        """Try the videos of an order one by one; a video that was tried alone fails.
+
+        Args:
+            early: what all workers do that are at fault themselves, where that may be.
+        """
+        if early and not self._follower.n_shown:
+            self._n_early += 1
+            if self._n_early >= EARLY:
+                self._summary.stopped = (
+                    f"workers {early} before they finish a frame; see their logs and their memory, and {AGAIN}"
+                )
         if len(order.videos) > 1:
             self._follower.forget(order.name)
             self._waiting.extend(order.split())
-        else:
+        elif not self._summary.stopped:
             self._summary.failed[order.videos[0]] = why

@@ -10,10 +10,20 @@ from abaw.reporting import Reporter
 
 @dataclass
 class Follower:
-    """What the workers have reported: frames of each order, and of each worker."""
+    """What the workers have reported: frames of each order, and of each worker.
+
+    Attributes:
+        n_shown: frames that the bar shows.
+        heard: when any worker said something last, on the clock of `time.monotonic`.
+        orders: name -> frames of it.
+        workers: address -> frames, and when it was heard first and last; of those that are there.
+        at_work: address -> the order that it told of last; also of those that are gone.
+        split: orders whose frames count under others.
+    """
 
     reporter: Reporter
     n_shown: int = 0
+    heard: float = 0.0
     orders: dict[str, int] = field(default_factory=dict)
     workers: dict[str, tuple[int, float, float]] = field(default_factory=dict)
     at_work: dict[str, str] = field(default_factory=dict)
@@ -23,6 +33,7 @@ class Follower:
         """Take one report of a worker: its address, the order, frames of the order, frames since the last report."""
         _, said = event
         now, order = time.monotonic(), said["order"]
+        self.heard = now
         frames, first, _ = self.workers.get(said["worker"], (0, now, now))
         self.workers[said["worker"]] = frames + said["new"], first, now
         self.at_work[said["worker"]] = order

@@ -14,6 +14,8 @@ from abaw.places import first_line
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
+# the driver starts workers anew that hang; dask would, after Ctrl-Z for five minutes, take all of them for dead
+OWN_CLUSTER = {"distributed.scheduler.worker-ttl": None}
 LOOK_S = 2.0  # between two looks at the workers
 AWAY_S = 600  # dask gives a worker up that needs longer to begin anew; by default 15 s, too short for a busy machine
 FAILED_STARTS = 3  # when so many in a row have failed, no more are tried
@@ -33,9 +35,8 @@ class LocalWorkers(SpecCluster):
 
     def __init__(self, n_workers: int, threads: int, gpus: tuple[int, ...]) -> None:
         self._n_failed, self._why = 0, ""  # of the starts since a worker was there last
-        dask.config.set({"distributed.deploy.lost-worker-timeout": AWAY_S})
-        # processes of one machine are not taken away: work that has cost two of them is to blame
-        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0", "allowed_failures": 1}}
+        dask.config.set(OWN_CLUSTER | {"distributed.deploy.lost-worker-timeout": AWAY_S})
+        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
         workers = {number: _worker(threads, gpus, number) for number in range(n_workers)}
         super().__init__(workers, scheduler, silence_logs="critical")
         self.sync(self._begin)
@@ -74,6 +75,13 @@ class LocalNanny(Nanny):
         resource_tracker.ensure_running()  # would turn it back, were it started with the worker
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         return await super().instantiate()
+
+    async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
+        """End the worker; one that is still starting at once, as dask would wait until it has, which it may never."""
+        worker = self.process
+        if worker is not None and worker.status == Status.starting and worker.is_alive() and worker.process is not None:
+            await worker.process.kill()
+        await super().kill(timeout, reason)
 
 
 def _worker(threads: int, gpus: tuple[int, ...], number: int) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from abaw.extract.follower import Follower
 from abaw.extract.orders import Order
 
 GONE = ("closing", "closed")  # states of a client that gave its scheduler up
-LOST = "the connection to the scheduler was lost; run the same command again to go on"
+AGAIN = "run the same command again"
+LOST = f"the connection to the scheduler was lost; {AGAIN} to go on"
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Roster:
         self.workers: dict[str, bool] = {}
         self.unfit: dict[str, str] = {}
         self.looked = 0.0
+        self._paused: set[str] = set()
         self._cluster, self._follower = cluster, follower
         self._deserted_since = time.monotonic()
 
@@ -53,23 +55,36 @@ class Roster:
             return LOST
         for address in self.workers.keys() - found.keys():
             self._follower.leave(address)
-        self.workers = {address: bool(worker["resources"].get("GPU")) for address, worker in found.items()}
-        if self.fit():
+        # orders ask for a whole one
+        self.workers = {address: worker["resources"].get("GPU", 0) >= 1 for address, worker in found.items()}
+        self._paused = {address for address, worker in found.items() if worker["status"] == "paused"}
+        if not self._paused.issuperset(self.fit()):
             self._deserted_since = now
             return ""
-        is_out_of_patience = now - self._deserted_since > self._cluster.patience_s
-        if self.workers and (self._is_hopeless() or is_out_of_patience):
+        self._deserted_since = max(self._deserted_since, self._follower.heard)  # a paused one ends what it has begun
+        return self._trouble(now - self._deserted_since)
+
+    def _trouble(self, deserted_s: float) -> str:
+        """Why to stop though no fit worker takes orders, or nothing while one may come; raises as `look` does."""
+        is_out_of_patience = deserted_s > self._cluster.patience_s
+        if self.workers and not self.fit() and (self._is_hopeless() or is_out_of_patience):
             address = next(iter(self.workers))
             raise UsageError(f"No worker of the cluster can do this; {address} says: {self.unfit[address]}")
         if trouble := self._cluster.trouble():
-            return f"{trouble}; see to it, and run the same command again"
+            return f"{trouble}; see to it, and {AGAIN}"
+        what = "dask has paused the workers for want of memory" if self.fit() else "no worker was there"
+        remedy = "start them with --memory-limit 0" if self.fit() else "see to the cluster"
         if is_out_of_patience:
-            return (
-                f"no worker was there for {self._cluster.patience_s:.0f} s (one that cannot import abaw leaves at once); "
-                "see to the cluster, and run the same command again"
-            )
-        self._follower.reporter.advance(0, "waiting for a worker")
+            hint = "" if self.fit() else " (one that cannot import abaw leaves at once)"
+            return f"{what} for {self._cluster.patience_s:.0f} s{hint}; {remedy}, and {AGAIN}"
+        self._follower.reporter.advance(
+            0, "workers paused for want of memory" if self.fit() else "waiting for a worker"
+        )
         return ""
+
+    def is_paused(self, address: str) -> bool:
+        """Whether dask lets a worker begin nothing, as its memory is nearly full."""
+        return address in self._paused
 
     def fit(self) -> list[str]:
         """Addresses of the workers that can do the work; where some have a GPU to give, only they do."""
@@ -96,6 +111,7 @@ class Roster:
         return not could and bool(self.fit())
 
     def _is_hopeless(self) -> bool:
-        """Whether as many workers as there will be have said that they are unfit; or all that ever had work."""
-        n_workers = self._cluster.n_workers
-        return len(self.unfit) >= n_workers if n_workers else self._follower.at_work.keys() <= self.unfit.keys()
+        """Whether as many workers as there will be are there, and unfit; or all that ever had work were."""
+        if self._cluster.n_workers:
+            return len(self.workers) >= self._cluster.n_workers
+        return self.unfit.keys() >= set(self._follower.at_work)

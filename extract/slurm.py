@@ -11,6 +11,7 @@ from distributed.deploy.spec import ProcessInterface
 from tornado.ioloop import PeriodicCallback
 
 from abaw.errors import UsageError
+from abaw.extract.local import OWN_CLUSTER
 
 _ON_INTERRUPT = signal.getsignal(signal.SIGINT)
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob  # noqa: E402
@@ -51,7 +52,7 @@ class SlurmWorkers(SLURMCluster):
         self._came: set[str] = set()  # names of workers
         self._n_failed = 0  # jobs that ended before their worker came, since the last one that did come
         self._refusal = ""  # of the latest jobs
-        dask.config.set({"distributed.deploy.lost-worker-timeout": AWAY_S})
+        dask.config.set(OWN_CLUSTER | {"distributed.deploy.lost-worker-timeout": AWAY_S})
         # several drivers on one machine would dispute the usual port of the dashboard
         super().__init__(death_timeout=AWAY_S, scheduler_options={"dashboard_address": ":0"}, **job)
         self.sync(self._begin)
@@ -60,8 +61,10 @@ class SlurmWorkers(SLURMCluster):
             raise UsageError(f"Slurm refuses the jobs: {self._refusal}. Correct the cluster file.")
 
     def trouble(self) -> str:
-        """Why no worker will come; empty while one may."""
-        if any(job.job_id for job in list(self.workers.values())):
+        """Why no further worker will come; empty while one may, as for a job that waits or whose worker begins anew."""
+        scheduler = self.scheduler
+        there = {str(worker.name) for worker in list(scheduler.workers.values())} if scheduler is not None else set()
+        if any(job.job_id and name not in there for name, job in list(self.workers.items())):
             return ""
         if self._n_failed >= FAILED_JOBS:
             return f"{self._n_failed} jobs in a row ended before their worker came; their logs in {self._logs} say why"

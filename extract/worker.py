@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import torch
 from distributed import Status, get_worker
 
 from abaw.errors import AbawError
@@ -26,16 +27,21 @@ class Result:
         summary: what was done.
         unfit: why this worker cannot do such work at all, as one that does not see the data; empty if it can.
         error: what went wrong with the order as a whole; empty if nothing did.
+        is_broken: whatever this process asks of its GPU from now on would go wrong, too.
     """
 
     worker: str
     summary: Summary = field(default_factory=Summary)
     unfit: str = ""
     error: str = ""
+    is_broken: bool = False
 
 
 class Withdrawn(Exception):
-    """The driver does not want the order any more: it died, was interrupted, or gave it to another worker."""
+    """The driver does not want the order any more: it died, was interrupted, or gave it to another worker.
+
+    Its argument is the address of the worker, which may also be about to leave.
+    """
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +72,7 @@ class Teller:
             self._n_frames += n
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
-            raise Withdrawn
+            raise Withdrawn(self._worker.address)
         if time.monotonic() - self._said > EVENT_S:
             self.say()
 
@@ -100,7 +106,7 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
         except Withdrawn:
             raise
         except Exception as error:
-            return Result(address, error=_sentence(error))
+            return Result(address, error=_sentence(error), is_broken=isinstance(error, torch.AcceleratorError))
         teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []

@@ -192,6 +192,30 @@ def test_bad_sounds_give_a_feature_or_a_sentence(features, tmp_path):
             assert np.isfinite(found.values).all()
 
 
+def test_trouble_of_the_device_is_not_blamed_on_videos(features, monkeypatch, tmp_path):
+    wavfile.write(tmp_path / "a.wav", RATE_HZ, click(2.0, 1.2))
+    clock = Clock(30.0, 90)
+    sources = [
+        AudioSource(Video(name, tmp_path, None), tmp_path / "a.wav", clock, "digest") for name in ("a", "b", "c")
+    ]
+    (feature,) = [feature for feature in features if feature.name == "spectrogram"]
+
+    def run_with(error: Exception):
+        def encode(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(feature.backbone.encoder, "encode", encode)
+        return run(tmp_path / f"{type(error).__name__}.zarr", [feature], sources)[1]
+
+    full = run_with(torch.OutOfMemoryError("2 GiB wanted"))
+    assert not full.failed and full.stopped.startswith("no memory left on the device at the sound of ")
+    assert full.stopped.endswith("; free it, or use --device cpu (2 GiB wanted)")
+    with pytest.raises(torch.AcceleratorError, match="illegal memory access"):
+        run_with(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
+    other = run_with(RuntimeError("no such kernel"))
+    assert other.failed == dict.fromkeys("abc", "no such kernel") and not other.stopped
+
+
 def test_a_video_with_neither_crops_nor_a_file_fails_with_a_sentence(tiny_demo, tmp_path):
     data = shutil.copytree(tiny_demo, tmp_path / "data")
     (data / "cropped_aligned" / "nobody").mkdir()

@@ -2,13 +2,14 @@
 
 import os
 import signal
+import threading
 from contextlib import contextmanager
 
 import pytest
 from distributed import Client
 
 from abaw.extract.local import FAILED_STARTS, LocalWorkers
-from abaw.tests.processes import until
+from abaw.tests.processes import DEADLINE_S, until
 
 # Put into the Python of each worker: what the file `orders` says happens to those that start.
 SITE = """
@@ -24,8 +25,8 @@ orders = pathlib.Path(__file__).with_name("orders")
 if "spawn_main" in " ".join(sys.orig_argv) and orders.exists():
     said = orders.read_text()
     orders.with_name("starts").open("a").write("x")
-    if said == "sleep":
-        time.sleep(17)
+    if said in ("sleep", "hang"):
+        time.sleep(17 if said == "sleep" else 3600)
     else:
         sys.addaudithook(fail)
 """
@@ -63,3 +64,18 @@ def test_workers_that_cannot_be_started_again_are_told_of(killed):
         until(cluster.trouble, "the cluster gives up")
         assert cluster.trouble() == f"{FAILED_STARTS} workers in a row could not be started (the disk is away)"
         assert not cluster.scheduler.workers
+
+
+def test_a_worker_that_hangs_while_it_starts_holds_nobody_up_at_the_end(killed, tmp_path):
+    with killed("hang") as cluster:
+        until((tmp_path / "starts").exists, "the next one starts")
+        closing = threading.Thread(target=cluster.close, daemon=True)
+        closing.start()
+        closing.join(DEADLINE_S)
+        assert not closing.is_alive()
+
+
+def test_nobody_but_the_driver_decides_that_a_worker_hangs():
+    """By default dask does, too: after Ctrl-Z for five minutes it takes all workers for dead."""
+    with LocalWorkers(n_workers=1, threads=1, gpus=()) as cluster:
+        assert cluster.scheduler.worker_ttl is None
