@@ -6,8 +6,10 @@ import subprocess
 from contextlib import suppress
 
 import pytest
+import torch
 
 from abaw.errors import StoreError
+from abaw.extract.runner import Runner
 from abaw.store import FeatureStore
 from abaw.tests.processes import Started, assert_equal_stores, n_finished
 
@@ -80,6 +82,28 @@ def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill,
     assert re.search(words, driver.output, re.M) and "failed 0" in driver.output
     assert "Traceback" not in driver.output and 0 < n_finished(store) < 20
     small_disk.remount("rw")
+    code, output = fill(store)
+    assert code == 0, output
+    assert_equal_stores(store, slow_store)
+
+
+def test_a_device_without_memory_stops_the_work(slow_data, slow_store, fill, monkeypatch, tmp_path):
+    plain = Runner._forward
+
+    def forward(self, batch):
+        if any(source.video.name == "video-07" for source, _ in batch.parts):
+            raise torch.OutOfMemoryError("2 GiB wanted")
+        return plain(self, batch)
+
+    store = tmp_path / "store.zarr"
+    with monkeypatch.context() as patched:
+        patched.setattr(Runner, "_forward", forward)
+        code, output = fill(store)
+    assert code == 1 and "failed 0" in output and 0 < n_finished(store) < 20
+    assert (
+        "Stopped early: no memory left on the device at 8 frames a batch; use a smaller --batch-size (2 GiB wanted)"
+        in output
+    )
     code, output = fill(store)
     assert code == 0, output
     assert_equal_stores(store, slow_store)
