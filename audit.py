@@ -131,7 +131,7 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
         The problems that were dropped, and those that are left.
 
     Raises:
-        StoreError: an extraction is filling the store: what it is writing just now is incomplete, too.
+        StoreError: a command is writing the store: what it is writing just now is incomplete, too.
     """
     from abaw.extract.claims import claimed  # which loads torch: looking into a store must not
 

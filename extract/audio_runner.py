@@ -136,9 +136,9 @@ class AudioRunner:
                 self._summary.stopped = (
                     f"no memory left on the device at the sound of {name}; free it, or use --device cpu ({error})"
                 )
-            except torch.AcceleratorError:  # the process can do nothing on the device any more
+            except torch.AcceleratorError as error:
                 self._cancelled.set()
-                raise
+                self._summary.break_off(error)
             except Exception as error:  # one video's trouble must not cost the others
                 self._summary.failed[name] = str(error) or type(error).__name__
             else:

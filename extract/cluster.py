@@ -115,7 +115,7 @@ class Cluster:
         stall_s: a worker that has work and reports nothing for so long is started anew.
         patience_s: how long it may be without any worker.
         trouble: says why no further worker will come; empty while one may.
-        deaths: so many workers that died at it, and an order is to blame.
+        deaths: when so many workers have died that were at an order, it is taken to be the cause.
     """
 
     client: Client

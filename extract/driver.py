@@ -26,10 +26,11 @@ from abaw.reporting import Reporter
 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers
-FETCH_S, RESTART_S = 5.0, 30.0
+FETCH_S = 5.0
 PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
 EARLY = 3  # orders that were given up before any frame was through: not the videos are to blame
-UNFETCHED = 3  # results one after another, and one for each worker: they do not all hang
+UNFETCHED = 3  # results one after another, beyond one for each worker: it is not workers that hang, but the network
+RETURNS = 4  # of an order that dask gave up: it is to blame, whatever the workers were at
 TRIES = 2  # of a video alone, on different workers if it can be
 
 
@@ -58,8 +59,9 @@ class Driver:
         self._bound: dict[Future, Bound] = {}
         self._busy_since: dict[str, float] = {}
         self._looked_after = 0.0
-        self._buried: set[str] = set()  # workers that are gone, and whose end is accounted for
+        self._buried: set[str] = set()  # workers whose end is accounted for
         self._n_deaths: Counter[str] = Counter()  # of workers at an order, by its name
+        self._n_returns: Counter[str] = Counter()
         self._n_early = self._n_unfetched = 0
 
     def run(self, plan: Plan) -> None:
@@ -96,8 +98,10 @@ class Driver:
 
     def _look(self) -> None:
         had_work = list(self._follower.at_work)  # before the look: none of them comes after it
+        there = set(self._roster.workers)
         trouble = self._roster.look()
         self._summary.stopped = self._summary.stopped or trouble
+        self._buried -= self._roster.workers.keys() - there  # back at the same address
         for worker in had_work:
             if worker not in self._roster.workers:
                 self._bury(worker)
@@ -145,17 +149,7 @@ class Driver:
 
     def _restart(self, workers: list[str]) -> None:
         self._buried.update(workers)
-        scheduler = self._client.scheduler
-        assert scheduler is not None
-        with suppress(OSError):
-            self._client.sync(  # `Client.restart_workers` refuses workers without a nanny, the scheduler lets them go
-                scheduler.restart_workers,
-                workers=workers,
-                timeout=RESTART_S,
-                wait_for_workers=False,
-                on_error="return",
-                stimulus_id=self._topic,
-            )
+        self._roster.restart(workers, self._topic)
 
     # orders
 
@@ -185,7 +179,9 @@ class Driver:
             wait(list(self._running), timeout=LOOK_S, return_when="FIRST_COMPLETED")
         for future in [future for future in self._running if future.status != "pending"]:
             result = self._fetch(future)
-            if future.status != "pending":  # else its worker has died since, and dask lets another one do it again
+            if self._summary.stopped:
+                break
+            if future.status != "pending":  # else the result could not be had, and dask may let others make it again
                 self._take(future, result)
 
     def _fetch(self, future: Future) -> Result | None:
@@ -216,7 +212,10 @@ class Driver:
 
     def _take(self, future: Future, result: Result | None) -> None:
         error = future.exception() if future.status == "error" else None
-        if isinstance(error, KilledWorker):  # it was there when workers died, perhaps of another one
+        if future in self._running and isinstance(
+            error, KilledWorker
+        ):  # it was there, perhaps another one was to blame
+            self._n_returns[self._running[future].name] += 1
             self._bury(error.last_worker.address, future)
         if future not in self._running:  # it has been given up
             return
@@ -229,7 +228,7 @@ class Driver:
         elif error is not None and not isinstance(error, KilledWorker):
             self._try_again(order, "", f"{type(error).__name__}: {error}")
         else:  # to be done again, or found done where its worker hangs with the result
-            if future.status in ("cancelled", "lost"):  # with the connection; `_look` stops if that does not come back
+            if future.status == "cancelled":  # with the connection; `_look` stops if that does not come back
                 self._client.subscribe_topic(self._topic, self._follower.hear)
             self._waiting.appendleft(order)
 
@@ -240,11 +239,20 @@ class Driver:
             self._roster.unfit[result.worker] = result.unfit
             self._waiting.appendleft(order)
         elif result.error:
-            if result.is_broken:
+            if result.summary.is_broken:
                 self._restart([result.worker])
             self._try_again(order, result.worker, result.error)
         else:
             self._summary.add(result.summary)
+
+    def _after_deaths(self, future: Future, worker: str) -> None:
+        """dask gives an order up that workers had when they died; they may have been at another one."""
+        name = self._running[future].name
+        self._n_returns[name] += 1
+        if self._n_returns[name] < RETURNS:
+            self._bury(worker, future)
+        else:
+            self._blame(future)
 
     def _bury(self, worker: str, otherwise: Future | None = None) -> None:
         """Blame the death of a worker on the order that it was at, or on another one where it was at none that runs."""
@@ -253,13 +261,15 @@ class Driver:
         self._buried.add(worker)
         at_work = self._follower.at_work.get(worker)
         blamed = next((future for future, order in self._running.items() if order.name == at_work), otherwise)
-        if blamed is None:
-            return
-        name = self._running[blamed].name
+        if blamed is not None:
+            self._blame(blamed)
+
+    def _blame(self, future: Future) -> None:
+        name = self._running[future].name
         self._n_deaths[name] += 1
         if self._n_deaths[name] >= self._cluster.deaths:  # dask has others do it again until then
             why = "each worker that had it died, perhaps for want of memory; see the workers' logs"
-            self._give_up(self._withdraw(blamed), why, "die")
+            self._give_up(self._withdraw(future), why, "die")
 
     def _try_again(self, order: Order, worker: str, why: str, early: str = "") -> None:
         """Let other workers try an order that failed on one; its videos alone where it has several."""
@@ -275,7 +285,7 @@ class Driver:
         Args:
             early: what all workers do that are at fault themselves, where that may be.
         """
-        if early and not self._follower.n_shown:
+        if early and not (self._follower.n_shown or self._summary.done):  # sounds without crops show no frames
             self._n_early += 1
             if self._n_early >= EARLY:
                 self._summary.stopped = (

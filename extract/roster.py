@@ -1,6 +1,7 @@
 """The workers of a cluster: which are there, and which of them can do the work."""
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 from abaw.errors import UsageError
@@ -9,6 +10,7 @@ from abaw.extract.follower import Follower
 from abaw.extract.orders import Order
 
 GONE = ("closing", "closed")  # states of a client that gave its scheduler up
+RESTART_S = 30.0
 AGAIN = "run the same command again"
 LOST = f"the connection to the scheduler was lost; {AGAIN} to go on"
 
@@ -50,9 +52,14 @@ class Roster:
             UsageError: none of the workers can do the work.
         """
         now = self.looked = time.monotonic()
-        found = self._cluster.client.scheduler_info(n_workers=-1)["workers"]
-        if self._cluster.client.status in GONE:
+        client = self._cluster.client
+        if client.status in GONE:
             return LOST
+        assert client.scheduler is not None
+        try:  # `scheduler_info` may return what the client has got for itself meanwhile, which is without workers
+            found = client.sync(client.scheduler.identity, n_workers=-1)["workers"]
+        except OSError:  # the scheduler is away; the client gives it up in time
+            return LOST if client.status in GONE else ""
         for address in self.workers.keys() - found.keys():
             self._follower.leave(address)
         # orders ask for a whole one
@@ -67,19 +74,18 @@ class Roster:
     def _trouble(self, deserted_s: float) -> str:
         """Why to stop though no fit worker takes orders, or nothing while one may come; raises as `look` does."""
         is_out_of_patience = deserted_s > self._cluster.patience_s
-        if self.workers and not self.fit() and (self._is_hopeless() or is_out_of_patience):
+        if self.fit():
+            what, remedy = "dask has paused the workers for want of memory", "start them with --memory-limit 0"
+        elif self.workers and (self._is_hopeless() or is_out_of_patience):
             address = next(iter(self.workers))
             raise UsageError(f"No worker of the cluster can do this; {address} says: {self.unfit[address]}")
+        else:
+            what, remedy = "no worker is there", "see to the cluster (a worker that cannot import abaw leaves at once)"
         if trouble := self._cluster.trouble():
             return f"{trouble}; see to it, and {AGAIN}"
-        what = "dask has paused the workers for want of memory" if self.fit() else "no worker was there"
-        remedy = "start them with --memory-limit 0" if self.fit() else "see to the cluster"
         if is_out_of_patience:
-            hint = "" if self.fit() else " (one that cannot import abaw leaves at once)"
-            return f"{what} for {self._cluster.patience_s:.0f} s{hint}; {remedy}, and {AGAIN}"
-        self._follower.reporter.advance(
-            0, "workers paused for want of memory" if self.fit() else "waiting for a worker"
-        )
+            return f"{what}, for {self._cluster.patience_s:.0f} s now; {remedy}, and {AGAIN}"
+        self._follower.reporter.advance(0, what)
         return ""
 
     def is_paused(self, address: str) -> bool:
@@ -98,17 +104,32 @@ class Roster:
     def bind(self, order: Order) -> Bound:
         """Who may take an order: if it can be, one that has not failed with it. There must be a fit worker."""
         fit = self.fit()
-        chosen = [address for address in fit if address not in order.failed_on] or fit
+        chosen = [address for address in fit if address not in {*order.failed_on, *self._paused}] or fit
         return Bound(self.workers[fit[0]], tuple(chosen) if self.unfit or chosen != fit else ())
 
     def is_stranded(self, bound: Bound) -> bool:
-        """Whether all that may take an order are gone, while others could."""
+        """Whether all that may take an order are gone or paused, while others could."""
+        awake = self.workers.keys() - self._paused
         could = [
             address
-            for address, has_gpu in self.workers.items()
-            if has_gpu >= bound.gpu and address in (bound.only or [address])
+            for address in bound.only or self.workers
+            if address in awake and (self.workers[address] or not bound.gpu)
         ]
-        return not could and bool(self.fit())
+        return not could and not self._paused.issuperset(self.fit())
+
+    def restart(self, workers: list[str], reason: str) -> None:
+        """Start workers anew; those without a nanny end."""
+        client = self._cluster.client
+        assert client.scheduler is not None
+        with suppress(OSError):
+            client.sync(  # `Client.restart_workers` refuses workers without a nanny, the scheduler lets them go
+                client.scheduler.restart_workers,
+                workers=workers,
+                timeout=RESTART_S,
+                wait_for_workers=False,
+                on_error="return",
+                stimulus_id=reason,
+            )
 
     def _is_hopeless(self) -> bool:
         """Whether as many workers as there will be are there, and unfit; or all that ever had work were."""

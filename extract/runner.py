@@ -56,6 +56,8 @@ class Runner:
             self._summary.stopped = "interrupted; run the same command again to go on"
         except torch.OutOfMemoryError as error:
             self._summary.stopped = f"no memory left on the device at {self._batch_size} frames a batch; use a smaller --batch-size ({error})"
+        except torch.AcceleratorError as error:
+            self._summary.break_off(error)
         finally:
             decoders.shutdown(wait=True, cancel_futures=True)
             self._sink.close()

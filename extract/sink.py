@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from abaw.errors import disk_trouble
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
+from abaw.places import first_line
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 
@@ -44,6 +45,7 @@ class Summary:
         warnings: sentences about videos that were assumed something of.
         without_sound: videos that were written by an audio backbone with no row present.
         stopped: why the run ended early; empty if it did not.
+        is_broken: the device would fail in whatever else this process asked of it.
     """
 
     done: list[str] = field(default_factory=list)
@@ -55,6 +57,7 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     without_sound: list[str] = field(default_factory=list)
     stopped: str = ""
+    is_broken: bool = False
 
     @property
     def ok(self) -> bool:
@@ -70,6 +73,12 @@ class Summary:
         self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
         self.without_sound += other.without_sound
         self.stopped = self.stopped or other.stopped
+        self.is_broken = self.is_broken or other.is_broken
+
+    def break_off(self, error: Exception) -> None:
+        """The device failed in a way that only a new process gets over."""
+        self.stopped = f"the device failed ({first_line(error)}); run the same command again to go on"
+        self.is_broken = True
 
 
 class Sink:

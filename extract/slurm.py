@@ -1,5 +1,6 @@
 """Jobs of slurm with a worker each: submitted, watched, and replaced when they end while there is still work."""
 
+import asyncio
 import os
 import signal
 from pathlib import Path
@@ -55,7 +56,11 @@ class SlurmWorkers(SLURMCluster):
         dask.config.set(OWN_CLUSTER | {"distributed.deploy.lost-worker-timeout": AWAY_S})
         # several drivers on one machine would dispute the usual port of the dashboard
         super().__init__(death_timeout=AWAY_S, scheduler_options={"dashboard_address": ":0"}, **job)
-        self.sync(self._begin)
+        try:
+            self.sync(self._begin)
+        except BaseException:  # as Ctrl-C: jobs may be in the queue
+            self.close()
+            raise
         if self._refusal:
             self.close()
             raise UsageError(f"Slurm refuses the jobs: {self._refusal}. Correct the cluster file.")
@@ -71,7 +76,7 @@ class SlurmWorkers(SLURMCluster):
         return f"slurm refuses further jobs: {self._refusal}" if self._refusal else ""
 
     async def _begin(self) -> None:
-        await self._submit()
+        await asyncio.shield(self._submit())  # a job that is being submitted must be known when it is to be cancelled
         self.periodic_callbacks["jobs"] = PeriodicCallback(self._look, LOOK_S * 1000)
         self.periodic_callbacks["jobs"].start()
 

@@ -5,7 +5,6 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import torch
 from distributed import Status, get_worker
 
 from abaw.errors import AbawError
@@ -15,6 +14,7 @@ from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 
 EVENT_S = 0.5  # between two reports
+TOLD_S = 0.1  # a report is on its way for so long: it would die with a process that the work kills at once
 _AT_WORK = threading.Lock()  # a worker may have several threads, but its networks are there once
 
 
@@ -27,20 +27,18 @@ class Result:
         summary: what was done.
         unfit: why this worker cannot do such work at all, as one that does not see the data; empty if it can.
         error: what went wrong with the order as a whole; empty if nothing did.
-        is_broken: whatever this process asks of its GPU from now on would go wrong, too.
     """
 
     worker: str
     summary: Summary = field(default_factory=Summary)
     unfit: str = ""
     error: str = ""
-    is_broken: bool = False
 
 
 class Withdrawn(Exception):
-    """The driver does not want the order any more: it died, was interrupted, or gave it to another worker.
+    """Nobody wants the order any more (the driver died, was interrupted, or gave it away), or its worker is closing.
 
-    Its argument is the address of the worker, which may also be about to leave.
+    Its argument is the address of the worker.
     """
 
 
@@ -93,6 +91,7 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
     with _AT_WORK:
         teller = Teller(order.name, topic)
         teller.advance(0)
+        time.sleep(TOLD_S)
         try:
             stage = opened_stage(options, topic)
         except Exception as error:  # as of CUDA, or of a disk: others may be better off
@@ -106,7 +105,9 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
         except Withdrawn:
             raise
         except Exception as error:
-            return Result(address, error=_sentence(error), is_broken=isinstance(error, torch.AcceleratorError))
+            return Result(address, error=_sentence(error))
+        if summary.is_broken:
+            return Result(address, summary, error=summary.stopped)
         teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []

@@ -35,7 +35,7 @@ def store(tmp_path):
 def test_a_second_driver_says_who_is_at_work(store):
     with (
         claimed(store, ["hog", "dan"], ""),
-        pytest.raises(StoreError, match=re.escape(f"filling hog in {store.path}: process {os.getpid()} on ")),
+        pytest.raises(StoreError, match=re.escape(f"writing hog in {store.path}: process {os.getpid()} on ")),
         claimed(store, ["hog"], ""),
     ):
         pass
