@@ -59,7 +59,7 @@ class Driver:
         self._bound: dict[Future, Bound] = {}
         self._busy_since: dict[str, float] = {}
         self._looked_after = 0.0
-        self._buried: set[str] = set()  # workers whose end is accounted for
+        self._buried: set[str] = set()  # processes of workers whose end is accounted for
         self._n_deaths: Counter[str] = Counter()  # of workers at an order, by its name
         self._n_returns: Counter[str] = Counter()
         self._n_early = self._n_unfetched = 0
@@ -98,13 +98,12 @@ class Driver:
 
     def _look(self) -> None:
         had_work = list(self._follower.at_work)  # before the look: none of them comes after it
-        there = set(self._roster.workers)
         trouble = self._roster.look()
         self._summary.stopped = self._summary.stopped or trouble
-        self._buried -= self._roster.workers.keys() - there  # back at the same address
-        for worker in had_work:
-            if worker not in self._roster.workers:
-                self._bury(worker)
+        there = {self._follower.lives.get(worker) for worker in self._roster.workers}
+        for life in had_work:
+            if life not in there:
+                self._bury(life)
 
     def _look_after_orders(self) -> None:
         """Take back orders that no worker can take any more, and those of workers that hang."""
@@ -143,13 +142,16 @@ class Driver:
     def _blamed(self, address: str, keys: Collection[Any]) -> dict[Future, Order]:
         """Of the orders that a hanging worker has, the one it is at; all if that is not known, none if it may not begin."""
         held = {future: order for future, order in self._running.items() if future.key in keys}
-        at_work = self._follower.at_work.get(address)
+        at_work = self._follower.at_work.get(self._life(address))
         blamed = {future: order for future, order in held.items() if order.name == at_work}
         return blamed or ({} if self._roster.is_paused(address) else held)
 
     def _restart(self, workers: list[str]) -> None:
-        self._buried.update(workers)
+        self._buried.update(self._life(worker) for worker in workers)
         self._roster.restart(workers, self._topic)
+
+    def _life(self, worker: str) -> str:
+        return self._follower.lives.get(worker, "")
 
     # orders
 
@@ -223,7 +225,7 @@ class Driver:
         if result:
             self._take_result(result, order)
         elif isinstance(error, Withdrawn):  # by a worker that was about to leave
-            self._buried.update(error.args)
+            self._buried.update(self._life(worker) for worker in error.args)
             self._waiting.appendleft(order)
         elif error is not None and not isinstance(error, KilledWorker):
             self._try_again(order, "", f"{type(error).__name__}: {error}")
@@ -250,16 +252,16 @@ class Driver:
         name = self._running[future].name
         self._n_returns[name] += 1
         if self._n_returns[name] < RETURNS:
-            self._bury(worker, future)
+            self._bury(self._life(worker), future)
         else:
             self._blame(future)
 
-    def _bury(self, worker: str, otherwise: Future | None = None) -> None:
+    def _bury(self, life: str, otherwise: Future | None = None) -> None:
         """Blame the death of a worker on the order that it was at, or on another one where it was at none that runs."""
-        if worker in self._buried:
+        if life and life in self._buried:
             return
-        self._buried.add(worker)
-        at_work = self._follower.at_work.get(worker)
+        self._buried.add(life)
+        at_work = self._follower.at_work.get(life)
         blamed = next((future for future, order in self._running.items() if order.name == at_work), otherwise)
         if blamed is not None:
             self._blame(blamed)

@@ -17,7 +17,8 @@ class Follower:
         heard: when any worker said something last, on the clock of `time.monotonic`.
         orders: name -> frames of it.
         workers: address -> frames, and when it was heard first and last; of those that are there.
-        at_work: address -> the order that it told of last; also of those that are gone.
+        lives: address -> the process that spoke last; one that begins anew may have the same address.
+        at_work: process -> the order that it told of last; also of those that are gone.
         split: orders whose frames count under others.
     """
 
@@ -26,17 +27,19 @@ class Follower:
     heard: float = 0.0
     orders: dict[str, int] = field(default_factory=dict)
     workers: dict[str, tuple[int, float, float]] = field(default_factory=dict)
+    lives: dict[str, str] = field(default_factory=dict)
     at_work: dict[str, str] = field(default_factory=dict)
     split: set[str] = field(default_factory=set)
 
     def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take one report of a worker: its address, the order, frames of the order, frames since the last report."""
+        """Take one report of a worker: its address and process, the order, frames of it, frames since the last report."""
         _, said = event
         now, order = time.monotonic(), said["order"]
         self.heard = now
         frames, first, _ = self.workers.get(said["worker"], (0, now, now))
         self.workers[said["worker"]] = frames + said["new"], first, now
-        self.at_work[said["worker"]] = order
+        self.lives[said["worker"]] = said["life"]
+        self.at_work[said["life"]] = order
         if order not in self.split:
             # one that began anew counts from 0: the bar waits for it
             self.orders[order] = max(said["frames"], self.orders.get(order, 0))

@@ -135,4 +135,4 @@ class Roster:
         """Whether as many workers as there will be are there, and unfit; or all that ever had work were."""
         if self._cluster.n_workers:
             return len(self.workers) >= self._cluster.n_workers
-        return self.unfit.keys() >= set(self._follower.at_work)
+        return self.unfit.keys() >= set(self._follower.lives)

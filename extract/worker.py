@@ -76,7 +76,8 @@ class Teller:
 
     def say(self) -> None:
         """Say it now."""
-        report = {"worker": self._worker.address, "order": self._order, "frames": self._n_frames}
+        worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
+        report = {**worker, "order": self._order, "frames": self._n_frames}
         self._worker.log_event(self._topic, {**report, "new": self._n_frames - self._n_said})
         self._n_said, self._said = self._n_frames, time.monotonic()
 
