@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
@@ -418,3 +419,40 @@ def one_thread() -> Iterator[None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--hostile-cases N` runs so many new cases of hostile input instead of the usual 1,000 that are always the same."""
     parser.addoption("--hostile-cases", type=int, default=0, metavar="N", help="cases of hostile input")
+
+
+# Put into the Python of each process: whoever opens such an image dies of it, and leaves a letter that says so.
+SITE_OF_THE_DEADLY = """
+import os, sys
+
+def die(event, arguments):
+    if event == "open" and str(arguments[0]).endswith(os.environ["DEADLY"]):
+        letter = f"{arguments[0]} {os.getpid()}\\n".encode()
+        os.write(os.open(os.environ["LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), letter)
+        os._exit(1)
+
+sys.addaudithook(die)
+"""
+
+
+@pytest.fixture
+def deadly(process_env: dict[str, str], tmp_path: Path) -> Callable[[str], dict[str, str]]:
+    """Makes an environment whose processes die when they open such a file, `deadly(ending)`; see `letters`."""
+
+    def deadly(ending: str) -> dict[str, str]:
+        (tmp_path / "sitecustomize.py").write_text(SITE_OF_THE_DEADLY)
+        python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
+        return {"PYTHONPATH": python, "DEADLY": ending, "LETTERS": str(tmp_path / "letters")}
+
+    return deadly
+
+
+@pytest.fixture
+def letters(tmp_path: Path) -> Callable[[], Counter[str]]:
+    """How many workers each video has killed; one that decodes in several threads may leave several letters."""
+
+    def letters() -> Counter[str]:
+        lines = [line.split() for line in (tmp_path / "letters").read_text().splitlines()]
+        return Counter(video for video, _ in {(Path(image).parent.name, process) for image, process in lines})
+
+    return letters
