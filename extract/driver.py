@@ -181,7 +181,7 @@ class Driver:
             wait(list(self._running), timeout=LOOK_S, return_when="FIRST_COMPLETED")
         for future in [future for future in self._running if future.status != "pending"]:
             result = self._fetch(future)
-            if self._summary.stopped:
+            if result is None and self._summary.stopped:
                 break
             if future.status != "pending":  # else the result could not be had, and dask may let others make it again
                 self._take(future, result)
@@ -214,11 +214,8 @@ class Driver:
 
     def _take(self, future: Future, result: Result | None) -> None:
         error = future.exception() if future.status == "error" else None
-        if future in self._running and isinstance(
-            error, KilledWorker
-        ):  # it was there, perhaps another one was to blame
-            self._n_returns[self._running[future].name] += 1
-            self._bury(error.last_worker.address, future)
+        if isinstance(error, KilledWorker) and future in self._running:
+            self._after_deaths(future, error.last_worker.address)
         if future not in self._running:  # it has been given up
             return
         order = self._withdraw(future)
