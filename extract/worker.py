@@ -2,10 +2,12 @@
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 from distributed import Status, get_worker
+from distributed.utils import sync
 
 from abaw.errors import AbawError
 from abaw.extract.orders import Order
@@ -14,7 +16,7 @@ from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 
 EVENT_S = 0.5  # between two reports
-TOLD_S = 0.1  # a report is on its way for so long: it would die with a process that the work kills at once
+TOLD_S = 5.0
 _AT_WORK = threading.Lock()  # a worker may have several threads, but its networks are there once
 
 
@@ -60,6 +62,18 @@ class Teller:
         self._n_frames = self._n_said = 0
         self._said = 0.0
 
+    def begin(self) -> None:
+        """Say that the order begins, and wait until the scheduler knows: the work may kill this process at once.
+
+        Raises:
+            Withdrawn: nobody waits for the order.
+        """
+        self._check()
+        with suppress(OSError):
+            tell = self._worker.scheduler.log_event
+            sync(self._worker.loop, tell, topic=self._topic, msg=self._report(), callback_timeout=TOLD_S)
+        self._said = time.monotonic()
+
     def advance(self, n: int) -> None:
         """Some more frames are through.
 
@@ -68,18 +82,23 @@ class Teller:
         """
         if n:  # several threads say 0, one counts
             self._n_frames += n
-        task = self._worker.state.tasks.get(self._key)
-        if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
-            raise Withdrawn(self._worker.address)
+        self._check()
         if time.monotonic() - self._said > EVENT_S:
             self.say()
 
+    def _check(self) -> None:
+        task = self._worker.state.tasks.get(self._key)
+        if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
+            raise Withdrawn(self._worker.address)
+
     def say(self) -> None:
         """Say it now."""
-        worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
-        report = {**worker, "order": self._order, "frames": self._n_frames}
-        self._worker.log_event(self._topic, {**report, "new": self._n_frames - self._n_said})
+        self._worker.log_event(self._topic, self._report())
         self._n_said, self._said = self._n_frames, time.monotonic()
+
+    def _report(self) -> dict[str, str | int]:
+        worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
+        return {**worker, "order": self._order, "frames": self._n_frames, "new": self._n_frames - self._n_said}
 
 
 def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
@@ -91,8 +110,7 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
     address = get_worker().address
     with _AT_WORK:
         teller = Teller(order.name, topic)
-        teller.advance(0)
-        time.sleep(TOLD_S)
+        teller.begin()
         try:
             stage = opened_stage(options, topic)
         except Exception as error:  # as of CUDA, or of a disk: others may be better off
