@@ -72,23 +72,6 @@ def one_worker(**options):
     return SpecCluster({0: {"cls": Nanny, "options": {"nthreads": 1, **options}}}, scheduler, silence_logs="critical")
 
 
-def test_a_video_that_kills_workers_which_come_back_at_the_same_address(
-    slow_data, deadly, letters, monkeypatch, tmp_path
-):
-    for name, value in deadly("video-00/00002.jpg").items():
-        monkeypatch.setenv(name, value)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    store, summary = tmp_path / "store.zarr", Summary()
-    stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu"))
-    preload = ["abaw.extract.worker"]
-    with one_worker(memory_limit=0, worker_port=port, preload=preload) as cluster, Client(cluster) as client:
-        Driver(stage, Cluster(client, 1, patience_s=60, deaths=2), summary, Watcher()).run(stage.plan(summary))
-    assert (list(summary.failed), len(summary.done), summary.stopped) == (["video-00"], N_VIDEOS - 1, "")
-    assert letters().keys() == {"video-00"} and letters()["video-00"] <= 6
-
-
 def test_results_that_cannot_be_fetched(slow_data, process_env, monkeypatch, tmp_path):
     """Workers reach the scheduler, and it does not reach them: as behind a firewall."""
     monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
