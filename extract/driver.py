@@ -222,7 +222,7 @@ class Driver:
         if result:
             self._take_result(result, order)
         elif isinstance(error, Withdrawn):  # by a worker that was about to leave
-            self._buried.update(self._life(worker) for worker in error.args)
+            self._buried.update(error.args)
             self._waiting.appendleft(order)
         elif error is not None and not isinstance(error, KilledWorker):
             self._try_again(order, "", f"{type(error).__name__}: {error}")

@@ -16,7 +16,7 @@ from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 
 EVENT_S = 0.5  # between two reports
-TOLD_S = 5.0
+TOLD_S = 5.0  # that the scheduler may take to know of an order; the work begins then, known or not
 _AT_WORK = threading.Lock()  # a worker may have several threads, but its networks are there once
 
 
@@ -40,7 +40,7 @@ class Result:
 class Withdrawn(Exception):
     """Nobody wants the order any more (the driver died, was interrupted, or gave it away), or its worker is closing.
 
-    Its argument is the address of the worker.
+    Its argument is the worker's process, as in its reports.
     """
 
 
@@ -89,7 +89,7 @@ class Teller:
     def _check(self) -> None:
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
-            raise Withdrawn(self._worker.address)
+            raise Withdrawn(self._worker.id)
 
     def say(self) -> None:
         """Say it now."""
