@@ -1,6 +1,7 @@
 """Clusters of dask for extraction: one that runs already, or one that is started from a file."""
 
 import gc
+import logging
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -11,15 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from distributed import Client
+from distributed.client import AllExit
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
-from abaw.extract.local import MEMORY, THREADS, LocalWorkers
+from abaw.extract.local import DEATHS, MEMORY, THREADS, LocalWorkers
 from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
-LOCAL_DEATHS = 2  # processes of one machine are not taken away
 CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
 
 
@@ -133,6 +134,7 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     Raises:
         UsageError: no scheduler answers, the file is wrong, a package is missing, or slurm refuses.
     """
+    logging.getLogger("asyncio").addFilter(_matters)
     if options.file is None:
         with _reach(options.address) as client:
             yield Cluster(client)
@@ -140,10 +142,15 @@ def connected(options: ClusterOptions) -> Iterator[Cluster]:
     found = read_cluster_file(options.file)
     with _started(found) as started, Client(started) as client:
         if isinstance(found, LocalCluster):
-            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble, deaths=LOCAL_DEATHS)
+            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble, deaths=DEATHS)
         else:
             # jobs may wait in the queue for days
             yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """Whether a record is no word of dask to itself, left behind where a result is not waited for any longer."""
+    return not (record.exc_info and record.exc_info[0] is AllExit)
 
 
 def _reach(address: str) -> Client:

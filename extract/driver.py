@@ -30,7 +30,7 @@ FETCH_S = 5.0
 PAUSE_S = 60.0  # a driver that has not looked for so long was itself stopped
 EARLY = 3  # orders that were given up before any frame was through: not the videos are to blame
 UNFETCHED = 3  # results one after another, beyond one for each worker: it is not workers that hang, but the network
-RETURNS = 4  # of an order that dask gave up: it is to blame, whatever the workers were at
+RETURNS = 8  # of an order that dask gave up: it is to blame, whatever the workers were at
 TRIES = 2  # of a video alone, on different workers if it can be
 
 
@@ -248,18 +248,20 @@ class Driver:
         """dask gives an order up that workers had when they died; they may have been at another one."""
         name = self._running[future].name
         self._n_returns[name] += 1
-        if self._n_returns[name] < RETURNS:
-            self._bury(self._life(worker), future)
-        else:
+        if self._n_returns[name] >= RETURNS:
             self._blame(future)
+            return
+        self._bury(self._life(worker), future)
+        self._look()  # for those that died before that one: once the order is withdrawn, they would not count
 
     def _bury(self, life: str, otherwise: Future | None = None) -> None:
-        """Blame the death of a worker on the order that it was at, or on another one where it was at none that runs."""
+        """Blame the death of a worker on the order that it was at, or on another one where it is not known to be at any."""
         if life and life in self._buried:
             return
         self._buried.add(life)
         at_work = self._follower.at_work.get(life)
-        blamed = next((future for future, order in self._running.items() if order.name == at_work), otherwise)
+        known = (future for future, order in self._running.items() if order.name == at_work)
+        blamed = next(known, None if at_work else otherwise)
         if blamed is not None:
             self._blame(blamed)
 

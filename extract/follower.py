@@ -18,7 +18,7 @@ class Follower:
         orders: name -> frames of it.
         workers: address -> frames, and when it was heard first and last; of those that are there.
         lives: address -> the process that spoke last; one that begins anew may have the same address.
-        at_work: process -> the order that it told of last; also of those that are gone.
+        at_work: process -> the order that it has begun and not ended; also of those that are gone.
         split: orders whose frames count under others.
     """
 
@@ -32,14 +32,21 @@ class Follower:
     split: set[str] = field(default_factory=set)
 
     def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        """Take one report of a worker: its address and process, the order, frames of it, frames since the last report."""
+        """Take one report of a worker.
+
+        It has the worker's address and process, the order and whether that begins or ends, its frames, and those since the
+        last report.
+        """
         _, said = event
         now, order = time.monotonic(), said["order"]
         self.heard = now
         frames, first, _ = self.workers.get(said["worker"], (0, now, now))
         self.workers[said["worker"]] = frames + said["new"], first, now
         self.lives[said["worker"]] = said["life"]
-        self.at_work[said["life"]] = order
+        if said["step"] == "begin":
+            self.at_work[said["life"]] = order
+        elif said["step"] == "end" and self.at_work.get(said["life"]) == order:  # it may have begun the next
+            del self.at_work[said["life"]]
         if order not in self.split:
             # one that began anew counts from 0: the bar waits for it
             self.orders[order] = max(said["frames"], self.orders.get(order, 0))

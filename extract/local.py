@@ -14,8 +14,12 @@ from abaw.places import first_line
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
-# the driver starts workers anew that hang; dask would, after Ctrl-Z for five minutes, take all of them for dead
-OWN_CLUSTER = {"distributed.scheduler.worker-ttl": None}
+DEATHS = 2  # of workers at an order: processes of one machine are not taken away, the order is the cause
+OWN_CLUSTER = {
+    # the driver starts workers anew that hang; dask would, after Ctrl-Z for five minutes, take all of them for dead
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.scheduler.allowed-failures": DEATHS - 1,  # the next one, and dask gives the order back to the driver
+}
 LOOK_S = 2.0  # between two looks at the workers
 AWAY_S = 600  # dask gives a worker up that needs longer to begin anew; by default 15 s, too short for a busy machine
 FAILED_STARTS = 3  # when so many in a row have failed, no more are tried

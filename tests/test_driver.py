@@ -159,7 +159,8 @@ def test_who_is_on_the_roster(process_env, monkeypatch):
         alone.unfit[address] = "it sees nothing"
         with pytest.raises(UsageError, match=rf"No worker of the cluster can do this; {address} says: it sees nothing"):
             alone.look()
-        follower.hear((0.0, {"worker": "tcp://that-died:1", "life": "1", "order": "0", "frames": 0, "new": 0}))
+        said = {"worker": "tcp://that-died:1", "life": "1", "order": "0", "step": "begin", "frames": 0, "new": 0}
+        follower.hear((0.0, said))
         assert alone.look() == "", "one that could, but died, may begin anew"
 
 

@@ -109,7 +109,7 @@ def test_videos_that_kill_their_workers(slow_data, slow_store, start, run_cli, d
         assert "Traceback" not in driver.output
     assert letters().keys() == {"video-03", "video-13"}
     for n_workers in letters().values():
-        assert 2 <= n_workers <= 6, "two alone, perhaps two together with others, and no more than two by chance"
+        assert 2 <= n_workers <= 6, "two or three alone, and as many with others: another death may be counted"
     complete(slow_data, store, slow_store, run_cli)
 
 
@@ -118,7 +118,7 @@ def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, dead
         assert driver.end() == 1
         assert "Stopped early: workers die before they finish a frame" in driver.output
         assert "Traceback" not in driver.output
-    assert letters().total() <= 12, "three orders cost two workers each, and others may have died meanwhile"
+    assert letters().total() <= 21, "three orders are given up and four are under way, each costs three at most"
 
 
 def test_workers_that_hang_whatever_they_take_end_the_work(own_data, start, tmp_path):
