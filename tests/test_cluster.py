@@ -1,17 +1,15 @@
 """Extraction on dask clusters: the same arrays as in one process, whatever happens to workers."""
 
 import gc
-import logging
 import os
 import re
 import signal
 import sys
-import time
 from pathlib import Path
 
 import dask
 import pytest
-from distributed import Client, Scheduler, SpecCluster, Worker
+from distributed import Client
 
 from abaw.errors import UsageError
 from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, connected, read_cluster_file
@@ -121,20 +119,6 @@ def test_a_client_that_cannot_connect_is_closed():
     ):
         pass
     assert not [found for found in gc.get_objects() if type(found) is Client and found.status != "closed"]
-
-
-def test_an_error_that_nobody_waits_for_any_more_is_not_printed(caplog):
-    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
-    workers = {0: {"cls": Worker, "options": {"nthreads": 1}}}
-    with SpecCluster(workers, scheduler) as cluster, connected(ClusterOptions(cluster.scheduler_address)) as found:
-        future = found.client.submit(lambda: time.sleep(1) or 1 / 0)
-        with pytest.raises(TimeoutError):
-            found.client.sync(found.client._gather, [future], callback_timeout=0.1)  # as where its worker is lost
-        with pytest.raises(ZeroDivisionError):
-            future.result()
-        logging.getLogger("asyncio").error("This is printed", exc_info=OSError())
-    gc.collect()  # Python tells of what was left to itself here
-    assert [record.message for record in caplog.records if record.name == "asyncio"] == ["This is printed"]
 
 
 def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):

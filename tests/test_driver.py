@@ -1,9 +1,11 @@
 """The driver of a cluster, and what it knows of its workers: those that are lost, paused, unfit, deaf or broken."""
 
 import gc
+import logging
 import os
 import socket
 import threading
+import time
 
 import dask
 import psutil
@@ -11,7 +13,7 @@ import pytest
 from distributed import Client, Nanny, Scheduler, SpecCluster, Status, Worker
 
 from abaw.errors import UsageError
-from abaw.extract.cluster import Cluster
+from abaw.extract.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.driver import Driver
 from abaw.extract.follower import Follower
 from abaw.extract.local import LocalWorkers
@@ -193,3 +195,17 @@ def test_a_roster_with_a_paused_worker_while_its_client_looks_for_itself():
             "the one that has failed, or the other when it can"
         )
         assert roster.is_stranded(Bound(False, (paused,))) and not roster.is_stranded(Bound(False, (awake,)))
+
+
+def test_an_error_that_nobody_waits_for_any_more_is_not_printed(caplog):
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
+    workers = {0: {"cls": Worker, "options": {"nthreads": 1}}}
+    with SpecCluster(workers, scheduler) as cluster, connected(ClusterOptions(cluster.scheduler_address)) as found:
+        future = found.client.submit(lambda: time.sleep(1) or 1 / 0)
+        with pytest.raises(TimeoutError):
+            found.client.sync(found.client._gather, [future], callback_timeout=0.1)  # as where its worker is lost
+        with pytest.raises(ZeroDivisionError):
+            future.result()
+        logging.getLogger("asyncio").error("This is printed", exc_info=OSError())
+    gc.collect()  # Python tells of what was left to itself here
+    assert [record.message for record in caplog.records if record.name == "asyncio"] == ["This is printed"]
