@@ -66,13 +66,12 @@ class Driver:
 
     def run(self, plan: Plan) -> None:
         """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
-        self._client.subscribe_topic(self._topic, self._follower.hear)
         try:
             self._waiting.extend(make_orders(plan, self._wait_for_workers()))
             while (self._waiting or self._running) and not self._summary.stopped:
                 self._submit()
                 self._collect()
-                if time.monotonic() - self._roster.looked > LOOK_S:
+                if time.monotonic() - self._looked_after > LOOK_S:
                     self._look()
                     self._look_after_orders()
         except KeyboardInterrupt:
@@ -97,6 +96,7 @@ class Driver:
         return max(1, self._roster.n_expected())
 
     def _look(self) -> None:
+        self._client.subscribe_topic(self._topic, self._follower.hear)  # anew: the scheduler may have been started anew
         had_work = list(self._follower.at_work)  # before the look: none of them comes after it
         trouble = self._roster.look()
         self._summary.stopped = self._summary.stopped or trouble
@@ -226,9 +226,7 @@ class Driver:
             self._waiting.appendleft(order)
         elif error is not None and not isinstance(error, KilledWorker):
             self._try_again(order, "", f"{type(error).__name__}: {error}")
-        else:  # to be done again, or found done where its worker hangs with the result
-            if future.status == "cancelled":  # with the connection; `_look` stops if that does not come back
-                self._client.subscribe_topic(self._topic, self._follower.hear)
+        else:  # to be done again, or found done where its worker hangs with the result; or the connection was lost
             self._waiting.appendleft(order)
 
     def _take_result(self, result: Result, order: Order) -> None:
@@ -255,13 +253,13 @@ class Driver:
         self._look()  # for those that died before that one: once the order is withdrawn, they would not count
 
     def _bury(self, life: str, otherwise: Future | None = None) -> None:
-        """Blame the death of a worker on the order that it was at, or on another one where it is not known to be at any."""
+        """Blame the death of a worker on the order that it was at, or on another one where it never said a word."""
         if life and life in self._buried:
             return
         self._buried.add(life)
         at_work = self._follower.at_work.get(life)
         known = (future for future, order in self._running.items() if order.name == at_work)
-        blamed = next(known, None if at_work else otherwise)
+        blamed = next(known, None if life else otherwise)
         if blamed is not None:
             self._blame(blamed)
 

@@ -18,7 +18,7 @@ class Follower:
         orders: name -> frames of it.
         workers: address -> frames, and when it was heard first and last; of those that are there.
         lives: address -> the process that spoke last; one that begins anew may have the same address.
-        at_work: process -> the order that it has begun and not ended; also of those that are gone.
+        at_work: process -> the order that it has begun last; also of those that are gone.
         split: orders whose frames count under others.
     """
 
@@ -34,8 +34,7 @@ class Follower:
     def hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         """Take one report of a worker.
 
-        It has the worker's address and process, the order and whether that begins or ends, its frames, and those since the
-        last report.
+        It has the worker's address and process, the order and whether that begins, its frames, those since the last report.
         """
         _, said = event
         now, order = time.monotonic(), said["order"]
@@ -43,10 +42,8 @@ class Follower:
         frames, first, _ = self.workers.get(said["worker"], (0, now, now))
         self.workers[said["worker"]] = frames + said["new"], first, now
         self.lives[said["worker"]] = said["life"]
-        if said["step"] == "begin":
+        if said["begins"]:  # other reports of the one before may come later
             self.at_work[said["life"]] = order
-        elif said["step"] == "end" and self.at_work.get(said["life"]) == order:  # it may have begun the next
-            del self.at_work[said["life"]]
         if order not in self.split:
             # one that began anew counts from 0: the bar waits for it
             self.orders[order] = max(said["frames"], self.orders.get(order, 0))

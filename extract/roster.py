@@ -34,13 +34,11 @@ class Roster:
     Attributes:
         workers: address -> whether it has a GPU to give.
         unfit: address of each that cannot do the work -> why.
-        looked: when that look was, on the clock of `time.monotonic`.
     """
 
     def __init__(self, cluster: Cluster, follower: Follower) -> None:
         self.workers: dict[str, bool] = {}
         self.unfit: dict[str, str] = {}
-        self.looked = 0.0
         self._paused: set[str] = set()
         self._cluster, self._follower = cluster, follower
         self._deserted_since = time.monotonic()
@@ -51,7 +49,7 @@ class Roster:
         Raises:
             UsageError: none of the workers can do the work.
         """
-        now = self.looked = time.monotonic()
+        now = time.monotonic()
         client = self._cluster.client
         if client.status in GONE:
             return LOST

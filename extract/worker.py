@@ -71,7 +71,13 @@ class Teller:
         self._check()
         with suppress(OSError):
             tell = self._worker.scheduler.log_event
-            sync(self._worker.loop, tell, topic=self._topic, msg=self._report("begin"), callback_timeout=TOLD_S)
+            sync(
+                self._worker.loop,
+                tell,
+                topic=self._topic,
+                msg=self._report() | {"begins": True},
+                callback_timeout=TOLD_S,
+            )
         self._said = time.monotonic()
 
     def advance(self, n: int) -> None:
@@ -84,25 +90,22 @@ class Teller:
             self._n_frames += n
         self._check()
         if time.monotonic() - self._said > EVENT_S:
-            self._say("advance")
-
-    def end(self) -> None:
-        """Say that this process is at the order no more."""
-        self._say("end")
+            self.say()
 
     def _check(self) -> None:
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
             raise Withdrawn(self._worker.id)
 
-    def _say(self, step: str) -> None:
-        self._worker.log_event(self._topic, self._report(step))
+    def say(self) -> None:
+        """Say it now."""
+        self._worker.log_event(self._topic, self._report())
         self._n_said, self._said = self._n_frames, time.monotonic()
 
-    def _report(self, step: str) -> dict[str, str | int]:
+    def _report(self) -> dict[str, str | int]:
         worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
         frames = {"frames": self._n_frames, "new": self._n_frames - self._n_said}
-        return {**worker, "order": self._order, "step": step, **frames}
+        return {**worker, "order": self._order, "begins": False, **frames}
 
 
 def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
@@ -111,33 +114,27 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
     Args:
         topic: where the driver listens.
     """
+    address = get_worker().address
     with _AT_WORK:
         teller = Teller(order.name, topic)
         teller.begin()
         try:
-            return _extract(options, order, topic, teller)
-        finally:
-            teller.end()
-
-
-def _extract(options: ExtractOptions, order: Order, topic: str, teller: Teller) -> Result:
-    address = get_worker().address
-    try:
-        stage = opened_stage(options, topic)
-    except Exception as error:  # as of CUDA, or of a disk: others may be better off
-        return Result(address, unfit=_sentence(error))
-    lost = set(order.videos).difference(video.name for video in stage.dataset.videos)
-    if lost:
-        return Result(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
-    summary = Summary()
-    try:
-        stage.run({order.pending: order.videos}, summary, teller.advance)
-    except Withdrawn:
-        raise
-    except Exception as error:
-        return Result(address, error=_sentence(error))
-    if summary.is_broken:
-        return Result(address, summary, error=summary.stopped)
+            stage = opened_stage(options, topic)
+        except Exception as error:  # as of CUDA, or of a disk: others may be better off
+            return Result(address, unfit=_sentence(error))
+        lost = set(order.videos).difference(video.name for video in stage.dataset.videos)
+        if lost:
+            return Result(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
+        summary = Summary()
+        try:
+            stage.run({order.pending: order.videos}, summary, teller.advance)
+        except Withdrawn:
+            raise
+        except Exception as error:
+            return Result(address, error=_sentence(error))
+        if summary.is_broken:
+            return Result(address, summary, error=summary.stopped)
+        teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []
     return Result(address, summary)

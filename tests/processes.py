@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
 DEADLINE_S = 180.0  # for whatever takes ten seconds on an idle machine
+END_S = 400.0  # for what takes forty, as where workers hang again and again
 
 
 def until(is_so: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> None:
@@ -113,7 +115,8 @@ class Started:
     def __exit__(self, *exception: object) -> None:
         self.kill()
         for process in self.others():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended just now
+                process.kill()
         psutil.wait_procs(self.others(), timeout=DEADLINE_S)
 
     @property
@@ -143,7 +146,7 @@ class Started:
         """Ctrl-C: every process of the session hears it."""
         os.killpg(self.pid, signal.SIGINT)
 
-    def end(self, seconds: float = DEADLINE_S) -> int:
+    def end(self, seconds: float = END_S) -> int:
         """Wait for its end; the exit code.
 
         Raises:

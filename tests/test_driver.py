@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from dataclasses import replace
 
 import dask
 import psutil
@@ -14,7 +15,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, Status, Worker
 
 from abaw.errors import UsageError
 from abaw.extract.cluster import Cluster, ClusterOptions, connected
-from abaw.extract.driver import Driver
+from abaw.extract.driver import RETURNS, Driver
 from abaw.extract.follower import Follower
 from abaw.extract.local import LocalWorkers
 from abaw.extract.orders import Order
@@ -58,8 +59,11 @@ def test_a_worker_that_is_lost_before_its_result_is_fetched(
     monkeypatch.setattr("abaw.extract.driver.FETCH_S", 2.0)
     store, summary = tmp_path / "store.zarr", Summary()
     stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu"))
-    with LocalWorkers(n_workers=2, threads=1, gpus=()) as cluster, Client(cluster) as client:
-        driver = Late(stage, Cluster(client, 2, stall_s=15), summary, Watcher())
+    gc.collect()
+    caplog.clear()
+    local = LocalWorkers(n_workers=2, threads=1, gpus=())
+    with local, connected(ClusterOptions(local.scheduler_address)) as cluster:
+        driver = Late(stage, replace(cluster, n_workers=2, stall_s=15), summary, Watcher())
         driver.run(stage.plan(summary))
         assert not psutil.pid_exists(driver.struck), "it was started anew"
     assert summary.ok and len(summary.done) == N_VIDEOS
@@ -161,7 +165,7 @@ def test_who_is_on_the_roster(process_env, monkeypatch):
         alone.unfit[address] = "it sees nothing"
         with pytest.raises(UsageError, match=rf"No worker of the cluster can do this; {address} says: it sees nothing"):
             alone.look()
-        said = {"worker": "tcp://that-died:1", "life": "1", "order": "0", "step": "begin", "frames": 0, "new": 0}
+        said = {"worker": "tcp://that-died:1", "life": "1", "order": "0", "begins": True, "frames": 0, "new": 0}
         follower.hear((0.0, said))
         assert alone.look() == "", "one that could, but died, may begin anew"
 
@@ -169,7 +173,7 @@ def test_who_is_on_the_roster(process_env, monkeypatch):
 def test_a_roster_with_a_paused_worker_while_its_client_looks_for_itself():
     follower, stop = Follower(Watcher()), threading.Event()
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
-    workers = {number: {"cls": Worker, "options": {"nthreads": 1}} for number in range(2)}
+    workers = {number: {"cls": Worker, "options": {"nthreads": 1, "memory_limit": 0}} for number in range(2)}
     with SpecCluster(workers, scheduler) as cluster, Client(cluster) as client:
 
         def disturb():
@@ -197,9 +201,41 @@ def test_a_roster_with_a_paused_worker_while_its_client_looks_for_itself():
         assert roster.is_stranded(Bound(False, (paused,))) and not roster.is_stranded(Bound(False, (awake,)))
 
 
+def test_whose_fault_the_death_of_a_worker_is(slow_data, tmp_path):
+    stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
+    scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
+    with SpecCluster(scheduler=scheduler) as cluster, Client(cluster) as client:
+        driver = Driver(stage, Cluster(client, deaths=2), summary, Watcher())
+        said = {"worker": "tcp://it:1", "life": "1", "order": "at work", "begins": True, "frames": 8, "new": 8}
+        driver._follower.hear((0.0, said))
+        driver._follower.hear((0.0, said | {"worker": "tcp://idle:1", "life": "2", "order": "finished"}))
+        driver._follower.hear(
+            (0.0, said | {"worker": "tcp://idle:1", "life": "2", "order": "at work", "begins": False})
+        )
+        at_work, behind = (client.submit(lambda: 0, pure=False) for _ in range(2))
+        driver._running |= {at_work: Order("at work", ("hog",), ("a",)), behind: Order("behind", ("hog",), ("b",))}
+        driver._bound |= dict.fromkeys(driver._running, Bound(gpu=False))
+        driver._after_deaths(behind, "tcp://idle:1")
+        assert driver._n_deaths == {"at work": 1}, (
+            "who was between two orders is nobody's fault, but who died with it counts"
+        )
+        driver._after_deaths(behind, "tcp://never-said-a-word:1")
+        assert driver._n_deaths == {"at work": 1, "behind": 1} and not summary.failed
+        while driver._n_returns["behind"] < RETURNS:
+            assert not summary.failed
+            driver._after_deaths(behind, "tcp://idle:1")
+        assert driver._n_deaths == {"at work": 1, "behind": 2}
+        assert summary.failed == {
+            "b": "each worker that had it died, perhaps for want of memory; see the workers' logs"
+        }
+        assert list(driver._running) == [at_work]
+
+
 def test_an_error_that_nobody_waits_for_any_more_is_not_printed(caplog):
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
-    workers = {0: {"cls": Worker, "options": {"nthreads": 1}}}
+    gc.collect()
+    caplog.clear()
+    workers = {0: {"cls": Worker, "options": {"nthreads": 1, "memory_limit": 0}}}
     with SpecCluster(workers, scheduler) as cluster, connected(ClusterOptions(cluster.scheduler_address)) as found:
         future = found.client.submit(lambda: time.sleep(1) or 1 / 0)
         with pytest.raises(TimeoutError):
@@ -207,5 +243,5 @@ def test_an_error_that_nobody_waits_for_any_more_is_not_printed(caplog):
         with pytest.raises(ZeroDivisionError):
             future.result()
         logging.getLogger("asyncio").error("This is printed", exc_info=OSError())
-    gc.collect()  # Python tells of what was left to itself here
+    gc.collect()  # what was left to itself, Python tells of here
     assert [record.message for record in caplog.records if record.name == "asyncio"] == ["This is printed"]
