@@ -16,6 +16,7 @@ import pytest
 import simplejpeg
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from abaw import pipeline
@@ -33,6 +34,9 @@ from abaw.train.runs import Run
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("abaw", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
+settings.load_profile("abaw")
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = ("ABAW_DATA", "ABAW_STORE", "ABAW_RUNS", "ABAW_WEIGHTS")

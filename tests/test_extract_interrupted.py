@@ -138,7 +138,7 @@ def test_killed_at_random_moments_and_run_again(extraction):
     whole, rng = extraction.contents("whole.zarr"), random.Random(2)
     n_done = []
     for _ in range(3):
-        process = extraction.start("killed.zarr", frame_seconds=0.01)
+        process = extraction.start("killed.zarr", frame_seconds=0.05)
         wait_for_work(process)
         time.sleep(rng.uniform(0.05, 0.25))
         process.kill()
@@ -173,7 +173,7 @@ def test_killed_at_random_changes_of_the_store_and_run_again(extraction):
 
 
 def test_ctrl_c_keeps_what_is_finished(extraction):
-    process = extraction.start("stopped.zarr", frame_seconds=0.01)
+    process = extraction.start("stopped.zarr", frame_seconds=0.05)
     wait_for_work(process)
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)

@@ -271,7 +271,10 @@ def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
     with part("scheduler") as scheduler, part("worker", "--no-nanny", "--name", "plain") as plain:
         with part("worker", "--no-nanny", "--name", "gpu", "--nthreads", 4, "--resources", "GPU=1") as gpu:
             address = address_of(file, 2)
-            few = extract(ExtractOptions(tiny_demo, tmp_path / "few.zarr", ("hog",)), cluster=ClusterOptions(address))
+            few = extract(
+                ExtractOptions(tiny_demo, tmp_path / "few.zarr", ("hog",), device="cpu"),
+                cluster=ClusterOptions(address),
+            )
             assert few.ok
             assert_equal_stores(tmp_path / "few.zarr", tiny_store)
             with Client(address) as client:
@@ -280,7 +283,7 @@ def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
                 "all went to one, which loaded its network once"
             )
             watcher = Watcher(gpu.kill)
-            many = extract(ExtractOptions(slow_data, store, ("hog",)), watcher, ClusterOptions(address))
+            many = extract(ExtractOptions(slow_data, store, ("hog",), device="cpu"), watcher, ClusterOptions(address))
         assert many.ok and len(many.done) == N_VIDEOS
         assert_equal_stores(store, slow_store)
         watcher.assert_whole()

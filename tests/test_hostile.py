@@ -140,7 +140,6 @@ def test_hostile_input_ends_in_a_result_or_one_of_our_errors(
         max_examples=n_cases,
         derandomize=not asked,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
         print_blob=True,

@@ -50,8 +50,7 @@ class Page:
         self._rest, self._number, self._session = b"", 0, None
         self.complaints: list[str] = []
         self._closed = False
-        targets = self.send("Target.getTargets")["targetInfos"]
-        tab = next(target["targetId"] for target in targets if target["type"] == "page")
+        tab = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=tab, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")

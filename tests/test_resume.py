@@ -179,7 +179,7 @@ def begin(arguments, process_env):
 
 def stop_in(process, folder, stop):
     """Stop a process in the midst of a run, after three epochs; its output."""
-    until = time.monotonic() + 100
+    until = time.monotonic() + 400
     while n_lines(folder) < 3:
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < until

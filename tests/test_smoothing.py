@@ -37,7 +37,7 @@ def smooth_slowly(values: np.ndarray, present: np.ndarray, kind: str, width: int
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**32 - 1),
     n_frames=st.integers(1, 60),

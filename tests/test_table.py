@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw.errors import StoreError, UsageError
@@ -384,7 +384,6 @@ def test_nearest_by_hand() -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40).filter(any))
-@settings(deadline=None)
 def test_nearest_is_the_closest_by_brute_force(values: list[bool]) -> None:
     places = [i for i, there in enumerate(values) if there]
     wanted = [min(places, key=lambda place: (abs(place - row), place)) for row in range(len(values))]

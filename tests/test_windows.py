@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw.errors import UsageError
@@ -54,7 +54,6 @@ layouts = st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.int
 
 
 @given(layouts, st.one_of(st.none(), st.integers(0, 99)))
-@settings(deadline=None)
 def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: int | None) -> None:
     lengths, length, stride = layout
     stride = min(stride, length)
@@ -71,7 +70,6 @@ def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: in
 
 
 @given(layouts)
-@settings(deadline=None)
 def test_windows_are_stride_apart_and_the_last_is_moved_back(layout: tuple) -> None:
     lengths, length, stride = layout
     table = make_table(lengths)
