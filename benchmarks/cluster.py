@@ -26,7 +26,7 @@ from benchmarks.watched import NARROW, NOTHING, Case, Watched, bare_rate, watch
 MODEL = "vit-tiny-mean"
 SPEED_ROUNDS, BARE_S = 3, 4.0
 BATCH_SIZE = 8  # small, for many reports of progress in a short time
-N_FULL, FULL_FRAMES = 16, 32  # videos, and frames of each: whole batches, so that no worker computes for nothing
+N_FULL, FULL_FRAMES = 48, 32  # videos, and frames of each: whole batches, so that no worker computes for nothing
 COST_ROUNDS, N_SHORT = 2, 400  # videos of one crop
 N_START, N_UNDONE = 1000, 5  # videos of a plan, and those that the second run has to do
 MEMORY_FRAMES = 2500  # of a video

@@ -14,7 +14,7 @@ from benchmarks.measure import Report
 from benchmarks.watched import NOTHING, register_nothings
 
 LATENCY_S = 0.02  # of S3 from a machine in the same region
-FEW, MANY = 2, 5  # videos
+FEW, MANY = 8, 32  # videos; a store reads eight at a time
 N_FRAMES = 300
 BUCKET = "affect"
 METHOD = [

@@ -19,6 +19,9 @@ OWN_CLUSTER = {
     # the driver starts workers anew that hang; dask would, after Ctrl-Z for five minutes, take all of them for dead
     "distributed.scheduler.worker-ttl": None,
     "distributed.scheduler.allowed-failures": DEATHS - 1,  # the next one, and dask gives the order back to the driver
+    # dask watches itself a hundred times a second, for a page that nobody opens, at the networks' expense
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500 ms",
 }
 LOOK_S = 2.0  # between two looks at the workers
 AWAY_S = 600  # dask gives a worker up that needs longer to begin anew; by default 15 s, too short for a busy machine
