@@ -260,7 +260,7 @@ class Driver:
         at_work = self._follower.at_work.get(life)
         known = (future for future, order in self._running.items() if order.name == at_work)
         blamed = next(known, None if life else otherwise)
-        if blamed is not None:
+        if blamed is not None and blamed.status != "finished":  # it died after that one
             self._blame(blamed)
 
     def _blame(self, future: Future) -> None:

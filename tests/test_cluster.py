@@ -121,7 +121,7 @@ def test_a_client_that_cannot_connect_is_closed():
     assert not [found for found in gc.get_objects() if type(found) is Client and found.status != "closed"]
 
 
-def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
+def test_workers_have_the_threads_of_the_file_and_spend_none_on_dask(scheduler):
     def look():  # in here, as workers cannot import this file
         import torch
 
@@ -132,6 +132,8 @@ def test_workers_have_the_threads_of_the_file_and_keep_their_memory(scheduler):
 
     with Client(scheduler) as client:
         assert set(client.run(look).values()) == {(1, str(2**30), str(2**30))}
+        regular = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+    assert all("heartbeat" in names and "profile" not in names for names in regular.values()), "they are not watched"
 
 
 @pytest.fixture
