@@ -24,6 +24,7 @@ OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
+MISPLACED = (None, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)  # a folder for a file, or the other way round
 CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
 
 
@@ -86,7 +87,7 @@ def damage_told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_of_system = isinstance(error, OSError) and error.errno not in (None, errno.ELOOP)  # such as a full disk
+        is_of_system = isinstance(error, OSError) and error.errno not in MISPLACED  # such as a full disk
         if isinstance(error, StoreError) or is_of_system or is_outside(error):
             raise
         raise StoreError(

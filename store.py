@@ -28,7 +28,7 @@ from abaw import __version__
 from abaw.ahead import map_ahead
 from abaw.errors import StoreError, UsageError
 from abaw.groups import Tree, attrs_at, put_whole
-from abaw.metadata import as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
+from abaw.metadata import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
 from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
 from abaw.places import Place, first_line, is_url, open_existing, open_or_make
@@ -228,7 +228,12 @@ class FeatureStore:
         if task not in self._label_groups:
             self._tree.require("labels", task)
             self._label_groups.add(task)
-        return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows))
+        try:
+            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows))
+        except OSError as error:
+            if error.errno not in MISPLACED:
+                raise
+            raise self._damaged_labels(task, video, first_line(error)) from error
 
     def label_names(self, task: str) -> list[str]:
         """Videos that have labels of a task, whole or not, sorted."""

@@ -151,6 +151,22 @@ def test_lost_labels_are_an_error(store):
         FeatureStore.open(store.path).labels("va")
 
 
+def test_labels_are_not_written_where_a_folder_or_a_loop_of_links_stands_for_a_file(store):
+    rows = np.zeros((2, 2), np.float32)
+    store.write_labels("va", "v", "train", rows)
+    group, video = (Path(store.path, "labels", "va", name, "zarr.json") for name in (".", "v"))
+    video.unlink()
+    video.symlink_to(video)
+    with pytest.raises(
+        StoreError, match=r"va labels of video 'v' are damaged .*Delete .*labels/va/v and run `abaw extract`"
+    ):
+        store.write_labels("va", "v", "train", rows)
+    group.unlink()
+    group.mkdir()
+    with pytest.raises(StoreError, match=r"labels or va in it is damaged .*Put its zarr.json back"):
+        FeatureStore.create(store.path).write_labels("va", "w", "train", rows)
+
+
 def test_a_flipped_bit_of_the_labels_metadata_is_an_error_or_changes_nothing(store):
     place = Path(store.path) / "labels/va/v/zarr.json"
     expected = store.labels("va")["v"].rows
