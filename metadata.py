@@ -24,7 +24,7 @@ OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
-MISPLACED = (None, errno.ELOOP, errno.EISDIR, errno.ENOTDIR)  # a folder for a file, or the other way round
+MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)  # a folder or a loop of links for a file, or a file for a folder
 CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
 
 
@@ -87,7 +87,8 @@ def damage_told(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        is_of_system = isinstance(error, OSError) and error.errno not in MISPLACED  # such as a full disk
+        # such as a full disk; zarr has errors of that type, too, without a number
+        is_of_system = isinstance(error, OSError) and error.errno not in (None, *MISPLACED)
         if isinstance(error, StoreError) or is_of_system or is_outside(error):
             raise
         raise StoreError(

@@ -71,13 +71,7 @@ class Teller:
         self._check()
         with suppress(OSError):
             tell = self._worker.scheduler.log_event
-            sync(
-                self._worker.loop,
-                tell,
-                topic=self._topic,
-                msg=self._report() | {"begins": True},
-                callback_timeout=TOLD_S,
-            )
+            sync(self._worker.loop, tell, topic=self._topic, msg=self._report(begins=True), callback_timeout=TOLD_S)
         self._said = time.monotonic()
 
     def advance(self, n: int) -> None:
@@ -102,10 +96,10 @@ class Teller:
         self._worker.log_event(self._topic, self._report())
         self._n_said, self._said = self._n_frames, time.monotonic()
 
-    def _report(self) -> dict[str, str | int]:
+    def _report(self, begins: bool = False) -> dict[str, str | int]:
         worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
         frames = {"frames": self._n_frames, "new": self._n_frames - self._n_said}
-        return {**worker, "order": self._order, "begins": False, **frames}
+        return {**worker, "order": self._order, "begins": begins, **frames}
 
 
 def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:

@@ -145,7 +145,8 @@ def test_jobs_that_end_before_their_worker_comes(slurm, here, tmp_path):
         until(cluster.trouble, "all jobs failed", JOB_S)
         wanted = rf"[3-9] jobs in a row ended before their worker came; their logs in {re.escape(str(logs))} say why"
         assert re.fullmatch(wanted, cluster.trouble())
-    assert {path.read_text() for path in logs.iterdir()} == {"no such module\n"}
+    texts = [path.read_text() for path in logs.iterdir()]
+    assert len(texts) >= 3 and set(texts) == {"no such module\n"}
 
 
 def test_an_interrupt_takes_waiting_jobs_out_of_the_queue(slurm, tiny_demo, tmp_path):
