@@ -4,9 +4,10 @@ import unicodedata
 
 from abaw.errors import StoreError
 
-MAX_NAME_BYTES = 240  # file systems take 255, of which some are needed for the endings of what is exported
+MAX_NAME_BYTES = 255  # as file systems have it
 MAX_FRAMES = 10_000_000  # of a video, 92 hours at 30 frames a second: a number beyond is a mistake
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode's categories of control characters, halves of others, and ends of lines
+JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # show text in another order
 
 
@@ -15,13 +16,24 @@ def misleads(name: str) -> bool:
     return any(c in TURNING or unicodedata.category(c) in UNSEEN for c in name)
 
 
+def is_junk(name: str) -> bool:
+    """True for files and folders that other programs leave behind (`.DS_Store`, `._1.jpg`, `__MACOSX`): never data."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def composed(name: str) -> str:
+    """A name with each letter and its accents as one character (Unicode's NFC): macOS writes them apart, others together."""
+    return unicodedata.normalize("NFC", name)
+
+
 def check_name(name: str, what: str) -> str:
     """Return `name` if it is safe as one path component of the store, else raise a StoreError."""
     is_bad = any(c in "/\\" for c in name) or misleads(name) or name != name.strip() or name == "zarr.json"
-    if not name or name[0] in "._" or is_bad or len(name.encode()) > MAX_NAME_BYTES:
+    # Zarr keeps names with two underscores in front for itself
+    if not name or name.startswith((".", "__")) or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
             f"{name[:60]!r} cannot be the name of a {what}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
-            "start with '.' or '_', or contain a slash or control characters. Rename it."
+            "start with '.' or '__', or contain a slash or control characters. Rename it."
         )
     return name
 
