@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.text import read_text as read_text  # callers still take it from here
 from abaw.errors import DataError
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
@@ -73,18 +74,6 @@ def check_own(path: Path) -> None:
     folder = os.path.realpath(path.parent)
     if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != folder:  # noqa: PTH120
         raise DataError(f"{path} is a link that leads out of its folder, and is not read. Copy what it leads to.")
-
-
-def read_text(path: Path) -> str:
-    """The text of a label file, without a byte order mark.
-
-    Raises:
-        DataError: it cannot be read as text.
-    """
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
 
 
 def check_header(path: Path, header: str, wanted: str) -> None:

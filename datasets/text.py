@@ -1,0 +1,53 @@
+"""Text files as people have them: from Windows, from old Macs, out of editors that leave marks and blank ends."""
+
+import codecs
+from pathlib import Path
+
+from abaw.datasets.links import check_file
+from abaw.errors import DataError
+
+# The longer mark first: that of UTF-32 begins as that of UTF-16.
+MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+END_OF_FILE = "\x1a"  # Ctrl-Z, with which DOS ended its text files
+BLANK = "".join(c for c in map(chr, range(0x10000)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
+
+
+def read_text(path: Path) -> str:
+    r"""The text of a file without a byte order mark, its lines ended by "\n" alone; UTF-8 if no mark says otherwise.
+
+    Raises:
+        DataError: it cannot be read as text.
+    """
+    try:
+        content = check_file(path).read_bytes()
+        encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8-sig")
+        text = content.decode(encoding)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
+    del content  # of large files one copy is enough
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends, which are LF, CRLF or CR and nothing else.
+
+    Lines at the end that look blank (spaces, tabs, spaces that do not break, a Ctrl-Z) are dropped, those before are
+    kept. An empty file has no lines.
+
+    Raises:
+        DataError: it cannot be read as text.
+    """
+    text = without_blank_end(read_text(path))
+    return text.split("\n") if text else []
+
+
+def without_blank_end(text: str) -> str:
+    """A text without the lines at its end that look blank, and without the end of its last line."""
+    last = len(text.rstrip(BLANK))
+    end = text.find("\n", last) if last else 0
+    return (text if end < 0 else text[:end]).rstrip(END_OF_FILE)
