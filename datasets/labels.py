@@ -1,14 +1,15 @@
 """Label files of the challenges: one text file per video, a header, then one row per frame."""
 
-import io
-import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.text import read_blocks
 from abaw.datasets.text import read_text as read_text  # callers still take it from here
 from abaw.errors import DataError
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
@@ -21,6 +22,7 @@ FOLDERS = {
 }
 HEADERS = {"va": ("valence", "arousal"), "expr": EXPRESSIONS, "au": ACTION_UNITS}
 SPLITS = {"train": "Train_Set", "val": "Validation_Set"}
+NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -53,27 +55,30 @@ def find_labels(root: Path) -> Iterator[LabelFile]:
 
 def read_labels(path: Path, task: Task) -> NDArray:
     """Parse and check one label file; see `LabelFile.read`."""
-    check_own(path)
-    header, _, body = read_text(path).partition("\n")
+    blocks = read_blocks(path)
+    header, *lines = next(blocks, [""])
     check_header(path, header, ",".join(HEADERS[task.name]))
-    lines = body.rstrip().splitlines()
-    if not lines:
+    found, number = [], 2
+    for block in chain([lines], blocks):
+        if block:
+            found.append(_parse(path, block, number, task))
+            number += len(block)
+    if not found:
         raise DataError(f"{path} has a header and no rows. Copy it again.")
+    return np.concatenate(found)
+
+
+def _parse(path: Path, lines: list[str], first: int, task: Task) -> NDArray:
+    """Rows of some lines of a label file, of which the first has the number `first`."""
+    if "" in lines:  # np.loadtxt leaves it out, and what follows would move up
+        raise _first_bad_line(path, lines, first, task)
     try:
-        rows = np.loadtxt(io.StringIO(body), delimiter=",", dtype=np.float64, ndmin=2, comments=None)
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.float64, ndmin=2, comments=None)
     except ValueError:
-        raise _first_bad_line(path, lines, task) from None
-    # an empty line in the middle would shift all that follows
+        raise _first_bad_line(path, lines, first, task) from None
     if rows.shape != (len(lines), len(task.columns)) or not fits(rows, task).all():
-        raise _first_bad_line(path, lines, task)
+        raise _first_bad_line(path, lines, first, task)
     return rows.astype(np.float32 if task.kind == "regression" else np.int8)
-
-
-def check_own(path: Path) -> None:
-    """Raises a DataError if a label file is a link that leads out of its folder; the folder may be one."""
-    folder = os.path.realpath(path.parent)
-    if path.is_symlink() and os.path.dirname(os.path.realpath(path)) != folder:  # noqa: PTH120
-        raise DataError(f"{path} is a link that leads out of its folder, and is not read. Copy what it leads to.")
 
 
 def check_header(path: Path, header: str, wanted: str) -> None:
@@ -114,14 +119,13 @@ def check_values(texts: Sequence[str], task: Task) -> str:
 
 
 def _is_value(text: str, task: Task) -> bool:
-    try:
-        return bool(fits(np.full(len(task.columns), float(text)), task)[0])
-    except ValueError:
-        return False
+    number = text.strip()
+    # float() takes 1_0 for 10, and the digits of all scripts
+    return bool(NUMBER.fullmatch(number)) and bool(fits(np.full(len(task.columns), float(number)), task)[0])
 
 
-def _first_bad_line(path: Path, lines: list[str], task: Task) -> DataError:
-    for number, line in enumerate(lines, start=2):
+def _first_bad_line(path: Path, lines: list[str], first: int, task: Task) -> DataError:
+    for number, line in enumerate(lines, start=first):
         values = line.split(",") if line.strip() else []
         if len(values) != len(task.columns):
             return DataError(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.dataset import Remark
-from abaw.datasets.labels import check_header, check_own, check_values, fits, read_text
+from abaw.datasets.labels import check_header, check_values, fits, read_text
 from abaw.errors import DataError
 from abaw.tasks import MTL
 
@@ -74,7 +74,6 @@ def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
         DataError: a header, an image name, a number of columns or a value that should not be, or an image that is there
             twice; names file and line.
     """
-    check_own(path)
     header, _, body = read_text(path).partition("\n")
     check_header(path, header, HEADER)
     lines = body.rstrip().split("\n")

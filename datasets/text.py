@@ -1,6 +1,7 @@
 """Text files as people have them: from Windows, from old Macs, out of editors that leave marks and blank ends."""
 
 import codecs
+from collections.abc import Iterator
 from pathlib import Path
 
 from abaw.datasets.links import check_file
@@ -13,6 +14,7 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+BLOCK = 2**20  # characters
 END_OF_FILE = "\x1a"  # Ctrl-Z, with which DOS ended its text files
 BLANK = "".join(c for c in map(chr, range(0x10000)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
 
@@ -44,6 +46,21 @@ def read_lines(path: Path) -> list[str]:
     """
     text = without_blank_end(read_text(path))
     return text.split("\n") if text else []
+
+
+def read_blocks(path: Path) -> Iterator[list[str]]:
+    """The lines that `read_lines` gives, some thousands at a time: a large file takes far less memory so.
+
+    Raises:
+        DataError: it cannot be read as text.
+    """
+    text = without_blank_end(read_text(path))
+    start = 0
+    while start < len(text):
+        end = text.find("\n", start + BLOCK)
+        end = end if end >= 0 else len(text)
+        yield text[start:end].split("\n")
+        start = end + 1
 
 
 def without_blank_end(text: str) -> str:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from abaw.datasets.clips import CLIP_S, Clip
 from abaw.datasets.dataset import Clock, Dataset, Remark, Video
 from abaw.datasets.images import natural_order
-from abaw.datasets.labels import check_own, read_text
+from abaw.datasets.text import read_lines
 from abaw.datasets.videos import SUFFIXES
 from abaw.errors import DataError
 from abaw.tasks import GROUP_EMOTIONS, VGAF
@@ -100,9 +100,8 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
         DataError: a line of another form, an unknown or wrong label, a name that is no file name, or a name that is
             there twice; names file and line.
     """
-    check_own(path)
     lines_of: dict[str, int] = {}
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         words = line.split()
         if not words or (number == 1 and tuple(word.lower() for word in words) == HEADER):
             continue

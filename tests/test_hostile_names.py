@@ -112,18 +112,19 @@ def test_names_in_label_files_do_not_lead_elsewhere(tmp_path, make_data, name):
     assert "line 2: " in clips and "is no name of a clip. Correct the line." in clips
 
 
-def test_label_files_that_are_links_are_not_read(tmp_path, make_data, outside):
+def test_what_a_link_leads_to_is_checked_as_any_label_file(tmp_path, make_data, outside):
     root = make_data({"a": 1}, tmp_path / "data")
-    (outside / "kept.txt").write_text(f"{','.join(HEADERS['va'])}\n0.5,0.5\n")
     folder = root / "VA_Estimation_Challenge" / "Train_Set"
     folder.mkdir(parents=True)
     for file in (folder / "a.txt", root / "training_set_annotations.txt", root / "Train_labels.txt"):
         file.symlink_to(outside / "kept.txt")
     dataset = open_dataset(root)
     (label,) = dataset.labels
-    with pytest.raises(DataError, match=r"a\.txt is a link that leads out of its folder, and is not read\. Copy what"):
+    with pytest.raises(DataError, match=r"a\.txt line 1: the header should be 'valence,arousal', found 'kept'"):
         label.read()
-    assert [r.sentence.count("is a link that leads out of its folder") for r in dataset.remarks if r.is_error] == [1, 1]
+    multi, clips = (remark.sentence for remark in dataset.remarks if remark.is_error)
+    assert "training_set_annotations.txt line 1" in multi and "Train_labels.txt line 1" in clips
+    assert_kept(outside)
 
 
 def test_folders_of_labels_and_crops_may_be_links(tmp_path, make_data, make_labels):
