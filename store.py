@@ -6,14 +6,14 @@
                 present  (frames,) bool       the frame had a crop, or sound
                 attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
                 where true, length_from_crops (no video file told it), sampled (rows spread over a clip)
-      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete
+      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete;
+                where frames are labelled twice, doubles: numbers of the frames that further rows at the end are of
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
 shards, and counts only once `complete` stands in its attributes, so that a writer killed at any moment leaves
 nothing that is ever read. Values are not compressed: features do not compress.
 """
 
-import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,13 +26,15 @@ from zarr.errors import ContainsGroupError
 
 from abaw import __version__
 from abaw.ahead import map_ahead
+from abaw.doubles import Doubles
 from abaw.errors import StoreError, UsageError
 from abaw.groups import Tree, attrs_at, put_whole
+from abaw.label_arrays import decode_labels, encode_labels
 from abaw.metadata import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
 from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
 from abaw.places import Place, first_line, is_url, open_existing, open_or_make
-from abaw.writer import VideoWriter, encode_labels
+from abaw.writer import VideoWriter
 
 FORMAT = 1
 READERS_FAR_AWAY = 8  # each holds a video: more would fill the memory
@@ -55,10 +57,14 @@ class VideoFeature:
 
 @dataclass(frozen=True)
 class VideoLabels:
-    """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1."""
+    """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1.
+
+    Of a frame that is labelled twice the first one stands there, and the second among the `doubles`.
+    """
 
     split: str
     rows: NDArray
+    doubles: Doubles | None = None
 
 
 class FeatureStore:
@@ -222,14 +228,14 @@ class FeatureStore:
         """Tasks that have labels, sorted."""
         return self._tree.names("labels")
 
-    def write_labels(self, task: str, video: str, split: str, rows: NDArray) -> bool:
+    def write_labels(self, task: str, video: str, split: str, rows: NDArray, doubles: Doubles | None = None) -> bool:
         """Store the labels of one video as published; False if the very same ones are there already."""
         check_name(video, "video")
         if task not in self._label_groups:
             self._tree.require("labels", task)
             self._label_groups.add(task)
         try:
-            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows))
+            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows, doubles))
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise
@@ -257,17 +263,15 @@ class FeatureStore:
                 array = self._tree.root[f"labels/{task}/{video}"]
                 if "complete" not in array.attrs:
                     return None
-                split, rows = str(array.attrs.get("split")), as_numpy(array)
-                # a chunk that is gone reads as zeros
-                if hashlib.sha256(rows.tobytes()).hexdigest() != array.attrs.get("sha256"):
-                    raise ValueError("they are not what was written")
+                split = str(array.attrs.get("split"))
+                rows, doubles = decode_labels(as_numpy(array), array.attrs)
             except KeyError:
                 return None
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes
                 if is_outside(error):
                     raise
                 raise self._damaged_labels(task, video, first_line(error)) from error
-        return VideoLabels(split, rows)
+        return VideoLabels(split, rows, doubles)
 
     def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
         return StoreError(

@@ -5,7 +5,6 @@ of going through its arrays. They are read back through Zarr alone.
 """
 
 import asyncio
-import hashlib
 import json
 from collections.abc import Mapping
 from functools import lru_cache
@@ -246,29 +245,3 @@ def array_metadata(template: ArrayV3Metadata, shape: tuple[int, ...]) -> bytes:
 def group_metadata(attrs: Mapping[str, Any]) -> bytes:
     """The content of a group's `zarr.json`."""
     return json.dumps({"attributes": dict(attrs), "zarr_format": 3, "node_type": "group"}, indent=2).encode()
-
-
-def encode_labels(split: str, rows: NDArray) -> tuple[dict[str, bytes], bytes]:
-    """The files of an array of labels: its one chunk by key, and its metadata, which says that the labels are complete.
-
-    Args:
-        rows: (rows, columns), at least one.
-    """
-    attrs = {"split": split, "sha256": hashlib.sha256(rows.tobytes()).hexdigest(), "complete": True}
-    metadata = dict[str, Any](labels_template(rows.dtype.name, rows.ndim).to_dict()) | {
-        "shape": rows.shape,
-        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": rows.shape}},
-        "attributes": attrs,
-    }
-    chunk = {"/".join(["c", *("0" * rows.ndim)]): with_checksum(rows.tobytes())}
-    return chunk, json.dumps(metadata, indent=2).encode()
-
-
-@lru_cache
-def labels_template(dtype: str, n_axes: int) -> ArrayV3Metadata:
-    """Zarr's metadata of an array of labels."""
-    array = zarr.create_array(
-        MemoryStore(), shape=(1,) * n_axes, dtype=dtype, chunks=(1,) * n_axes, compressors=[Crc32cCodec()], filters=None
-    )
-    assert isinstance(array.metadata, ArrayV3Metadata)
-    return array.metadata

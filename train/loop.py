@@ -123,8 +123,8 @@ class Trainer:
         self._config, self._device = config, device
         self._model = distributed.wrap(model, device)
         self._sampler = WindowSampler(table, config.length)
-        counted = table.valid & table.present()[:, None]
-        self._loss = create_loss(config.loss, task, table.labels, counted).to(device)
+        rows, labels, valid = table.each_label()
+        self._loss = create_loss(config.loss, task, labels, valid & table.present()[rows, None]).to(device)
         n_windows = self._sampler.n_windows(config.step, config.synthetic)
         self._steps_per_epoch = math.ceil(n_windows / config.batch_size)
         self.optimizer = create_optimizer(config, model.parameters())
@@ -157,11 +157,11 @@ class Trainer:
             group["lr"] = self.lr
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._model(batch.features, batch.masks)
-        labels, valid = batch.labels, batch.valid
+        targets = batch.targets
         if distributed.n_ranks() > 1:  # the loss is that of the whole batch
-            outputs = distributed.gather(outputs, len(windows), outputs.ndim - labels.ndim)
-            labels, valid = (values.to(self._device) for values in self._sampler.labels(windows))
-        loss = self._loss(outputs.float(), labels, valid, progress)
+            outputs = distributed.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
+            targets = self._sampler.targets(windows).to(self._device)
+        loss = self._loss(*targets.beside(outputs.float()), progress)
         self.optimizer.zero_grad(set_to_none=True)
         # the processes' gradients are averaged, but each holds only its own share of one loss
         (loss * distributed.n_ranks()).backward()

@@ -148,7 +148,8 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
     table = load_table(store, task, labels, config.training_features(), config.missing)
-    if not (table.valid & table.present()[:, None]).any():
+    rows, _, valid = table.each_label()
+    if not (valid & table.present()[rows, None]).any():
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. See "
             "with `abaw doctor` what is missing, and with `abaw store info` what was extracted."

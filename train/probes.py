@@ -55,18 +55,18 @@ def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, ta
 
 def _examples(head: LinearHead, table: Table, n_rows: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
     """Standardised inputs, labels and valid flags of labelled frames; of whole videos, the mean over their frames."""
-    counted = table.valid.any(axis=1) & table.present()
     if table.task.level == "video":
+        counted = table.valid.any(axis=1) & table.present()
         groups = [rows[counted[rows]] for rows in map(np.arange, table.starts[:-1], table.starts[1:])]
         groups = [rows for rows in groups if len(rows)]
         rows = np.array([group[0] for group in groups])
         inputs = np.stack([_inputs(head, table, group).mean(axis=0) for group in groups])
-    else:
-        rows = np.flatnonzero(counted)
-        if len(rows) > n_rows:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, n_rows, replace=False))
-        inputs = _inputs(head, table, rows)
-    return inputs, table.labels[rows], table.valid[rows]
+        return inputs, table.labels[rows], table.valid[rows]
+    rows, labels, valid = table.each_label()
+    chosen = np.flatnonzero(valid.any(axis=1) & table.present()[rows])
+    if len(chosen) > n_rows:
+        chosen = np.sort(np.random.default_rng(seed).choice(chosen, n_rows, replace=False))
+    return _inputs(head, table, rows[chosen]), labels[chosen], valid[chosen]
 
 
 def _inputs(head: LinearHead, table: Table, rows: NDArray) -> NDArray[np.float32]:

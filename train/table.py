@@ -4,7 +4,6 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -12,16 +11,16 @@ import psutil
 from numpy.typing import NDArray
 
 from abaw.ahead import map_ahead
+from abaw.doubles import Doubles, joined
 from abaw.errors import StoreError, UsageError
-from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 from abaw.places import first_line
 from abaw.store import FeatureStore, VideoFeature, VideoLabels
 from abaw.tasks import Task
+from abaw.train.clocks import check_clocks
 from abaw.train.folds import assign_folds, parse_fold
 
 SYNTHETIC = "synthetic"  # the split of made clips: mixed into training, never evaluated
 Missing = Literal["mask", "nearest"]
-CLOCK_TOLERANCE = (0.1, 0.01)  # of numbers of rows, as one feature may end early, and of frame rates
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Table:
         valid: (rows, columns) bool, the label is annotated.
         fps: (videos,) frames a second; 0 where the video has no feature.
         synthetic: (videos,) bool, a made clip.
+        doubles: further labels of rows that have one, as their files list them twice; `rows` are those of the table.
     """
 
     task: Task
@@ -53,6 +53,7 @@ class Table:
     valid: NDArray[np.bool_]
     fps: NDArray[np.float64]
     synthetic: NDArray[np.bool_]
+    doubles: Doubles | None = None
 
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
@@ -61,6 +62,21 @@ class Table:
     def present(self) -> NDArray[np.bool_]:
         """(rows,) bool, at least one feature is in its mask."""
         return np.logical_or.reduce(list(self.masks.values()))
+
+    def each_label(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+        """(labels,) rows of the table, (labels, columns) labels and valid flags: of every row, then of the doubles."""
+        rows = np.arange(len(self.labels))
+        if self.doubles is None:
+            return rows, self.labels, self.valid
+        return (
+            np.concatenate([rows, self.doubles.rows]),
+            np.concatenate([self.labels, self.doubles.labels]),
+            np.concatenate([self.valid, self.task.valid(self.doubles.labels)]),
+        )
+
+    def doubles_of(self, video: int) -> Doubles | None:
+        """The doubles of video number `video`, with rows of the video."""
+        return self.doubles.between(int(self.starts[video]), int(self.starts[video + 1])) if self.doubles else None
 
 
 def select_labels(
@@ -78,7 +94,7 @@ def select_labels(
     """
     labels = store.labels(task.name)
     for video, own in labels.items():
-        _check_rows(store, task, video, own.rows)
+        _check_rows(store, task, video, own)
     made = {video: found for video, found in labels.items() if found.split == SYNTHETIC}
     real = {video: found for video, found in labels.items() if video not in made}
     if fold and real and split in ("train", "val"):
@@ -97,11 +113,17 @@ def select_labels(
     return found | made if synthetic else found
 
 
-def _check_rows(store: FeatureStore, task: Task, video: str, rows: NDArray) -> None:
-    is_numeric = rows.dtype.kind in "fiub"
-    if rows.ndim != 2 or rows.shape[1] != len(task.columns) or not is_numeric or not np.isfinite(rows).all():
+def _check_rows(store: FeatureStore, task: Task, video: str, found: VideoLabels) -> None:
+    given = [found.rows] if found.doubles is None else [found.rows, found.doubles.labels]
+    are_alike = all(rows.ndim == 2 and rows.shape[1] == len(task.columns) for rows in given)
+    wrong = ""
+    if not (are_alike and found.rows.dtype.kind in "fiub" and all(np.isfinite(rows).all() for rows in given)):
+        wrong = f"no finite numbers in {len(task.columns)} columns"
+    elif task.level == "video" and len(given) > 1:
+        wrong = "more than one row"
+    if wrong:
         raise StoreError(
-            f"The {task.name} labels of video {video!r} are no finite numbers in {len(task.columns)} columns. Delete "
+            f"The {task.name} labels of video {video!r} are {wrong}. Delete "
             f"{store.path}/labels/{task.name}/{video} and run `abaw extract` again."
         )
 
@@ -145,7 +167,7 @@ def load_table(
                 f"{store.path}. Run `abaw extract` on the data folder that has their crops."
             )
     for video in labels:
-        _check_clocks(store, task, video, {name: videos[video] for name, videos in known.items() if video in videos})
+        check_clocks(store, task, video, {name: videos[video] for name, videos in known.items() if video in videos})
     n_frames = {
         video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]
         for video in labels
@@ -165,29 +187,6 @@ def load_table(
         ) from error
     _fill(table, store, labels, specs, known, missing)
     return table
-
-
-def _check_clocks(store: FeatureStore, task: Task, video: str, found: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuse features of a video that count other moments; `found` are its attributes by feature."""
-    for feature, attrs in found.items():
-        if task.level == "frame" and attrs.get(SAMPLED):
-            raise UsageError(
-                f"Feature {feature!r} of video {video!r} in {store.path} has {attrs['n_frames']} rows spread over the whole "
-                f"clip, and {task.name} labels its frames. Import a row for each frame, or take a task about whole clips."
-            )
-    rates = {feature: (int(attrs["n_frames"]), float(attrs["fps"])) for feature, attrs in found.items()}
-    for one, other in pairwise(rates):
-        (rows, fps), (other_rows, other_fps) = rates[one], rates[other]
-        shorter = one if rows < other_rows else other
-        if found[shorter].get(LENGTH_FROM_CROPS):  # and the frame rate is assumed: rows are frames in both
-            continue
-        is_longer = abs(rows - other_rows) > CLOCK_TOLERANCE[0] * max(rows, other_rows)
-        if is_longer and abs(fps - other_fps) > CLOCK_TOLERANCE[1] * max(fps, other_fps):
-            raise UsageError(
-                f"Row i of {one!r} and of {other!r} are not the same moment: video {video!r} has {rows} rows at {fps:g} a "
-                f"second in the one, {other_rows} at {other_fps:g} in the other. Import or extract both with equal numbers "
-                "of rows; where a frame rate is merely assumed, say it with --fps, or extract again beside the video files."
-            )
 
 
 def _fill(
@@ -283,6 +282,7 @@ def _empty_table(
         valid=np.zeros((n_rows, len(task.columns)), dtype=np.bool_),
         fps=np.zeros(len(labels)),
         synthetic=np.array([found.split == SYNTHETIC for found in labels.values()]),
+        doubles=joined([found.doubles for found in labels.values()], starts[:-1]),
     )
 
 

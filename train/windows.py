@@ -17,26 +17,91 @@ Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames
 
 
 @dataclass(frozen=True)
+class Further:
+    """Labels of frames in windows beyond their first ones.
+
+    Attributes:
+        places: (n,) int64, of the frame among all of the windows, (windows * time).
+        labels, valid: (n, columns) float32 and bool.
+    """
+
+    places: Tensor
+    labels: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> "Further":
+        """The same on a device."""
+        return Further(self.places.to(device), self.labels.to(device), self.valid.to(device))
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the outputs of windows are compared with.
+
+    Attributes:
+        labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
+        valid: bool like the labels, the label counts: annotated, and the frame (a frame) has a feature.
+        further: labels of frames that are labelled twice; None if there are none.
+    """
+
+    labels: Tensor
+    valid: Tensor
+    further: Further | None
+
+    def to(self, device: torch.device) -> "Targets":
+        """The same on a device."""
+        further = self.further.to(device) if self.further is not None else None
+        return Targets(self.labels.to(device), self.valid.to(device), further)
+
+    def beside(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs, labels and valid flags as a loss takes them: where there are further labels, as rows without windows.
+
+        Args:
+            outputs: (windows, time, outputs), or with an axis of views in front.
+
+        Returns:
+            What was given, or (rows, outputs), or (views, rows, outputs), and (rows, columns) twice: a frame that is
+            labelled twice is two rows.
+        """
+        if self.further is None:
+            return outputs, self.labels, self.valid
+        flat = outputs.flatten(-3, -2)
+        return (
+            torch.cat([flat, flat.index_select(-2, self.further.places)], dim=-2),
+            torch.cat([self.labels.flatten(0, 1), self.further.labels]),
+            torch.cat([self.valid.flatten(0, 1), self.further.valid]),
+        )
+
+
+@dataclass(frozen=True)
 class Batch:
     """Windows of a table.
 
     Attributes:
         features: by name, (windows, time, *shape) as stored.
         masks: by feature, (windows, time) bool, the frame is inside the video and has the feature.
-        labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
-        valid: bool like the labels, the label counts: annotated, and the frame (a frame) has a feature.
+        targets: labels of the windows.
     """
 
     features: dict[str, Tensor]
     masks: dict[str, Tensor]
-    labels: Tensor
-    valid: Tensor
+    targets: Targets
+
+    @property
+    def labels(self) -> Tensor:
+        """Those of the targets."""
+        return self.targets.labels
+
+    @property
+    def valid(self) -> Tensor:
+        """That of the targets."""
+        return self.targets.valid
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device, features as float32."""
         moved = {name: values.to(device, non_blocking=True).float() for name, values in self.features.items()}
         masks = {name: mask.to(device) for name, mask in self.masks.items()}
-        return Batch(moved, masks, self.labels.to(device), self.valid.to(device))
+        return Batch(moved, masks, self.targets.to(device))
 
 
 class WindowSampler:
@@ -119,18 +184,36 @@ class WindowSampler:
         # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.table.values.items()}
         masks = {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.table.masks.items()}
-        return Batch(features, masks, *self._labels_at(rows, inside))
+        return Batch(features, masks, self._targets_at(rows, inside))
 
-    def labels(self, windows: Windows) -> tuple[Tensor, Tensor]:
-        """`labels` and `valid` of the batch of some windows."""
-        return self._labels_at(*self.rows_of(windows))
+    def targets(self, windows: Windows) -> Targets:
+        """Those of the batch of some windows."""
+        return self._targets_at(*self.rows_of(windows))
 
-    def _labels_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[Tensor, Tensor]:
+    def _targets_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Targets:
+        counted = self._present.take(rows) & inside
         labels = self.table.labels.take(rows, axis=0)
-        valid = self.table.valid.take(rows, axis=0) & (self._present.take(rows) & inside)[..., None]
+        valid = self.table.valid.take(rows, axis=0) & counted[..., None]
         if self.table.task.level == "video":
             labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
-        return torch.from_numpy(labels), torch.from_numpy(valid)
+        return Targets(
+            torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows.ravel(), counted.ravel())
+        )
+
+    def _further_at(self, rows: NDArray[np.int64], counted: NDArray[np.bool_]) -> Further | None:
+        """The doubles of frames in windows, each as often as its frame is there."""
+        doubles = self.table.doubles
+        if doubles is None:
+            return None
+        first, end = (np.searchsorted(doubles.rows, rows, side=side) for side in ("left", "right"))
+        counts = end - first
+        if not counts.any():
+            return None
+        places = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        labels = doubles.labels[np.repeat(first, counts) + within]
+        valid = self.table.task.valid(labels) & counted[places, None]
+        return Further(torch.from_numpy(places), torch.from_numpy(labels), torch.from_numpy(valid))
 
     def _change_speed(self, windows: Windows, factors: NDArray[np.float64], places: NDArray[np.float64]) -> Windows:
         spans = np.maximum(1, np.rint(self.length * factors).astype(np.int64))
@@ -149,15 +232,18 @@ class WindowSampler:
         """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
         rarity = np.zeros(len(self.table.labels))
         is_real = np.repeat(~self.table.synthetic, np.diff(self.table.starts))  # the windows are: only these count
-        counted = (self._present & is_real)[:, None]
+        rows, labels, valid = self.table.each_label()
+        counted = valid & (self._present & is_real)[rows, None]
         for part, _, columns in self.table.task.each():
-            labels, valid = self.table.labels[:, columns], self.table.valid[:, columns] & counted
+            own, is_own = labels[:, columns], counted[:, columns]
             if part.kind == "classes":
-                counts = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
-                rarity[valid[:, 0]] += 1 / counts[labels[valid].astype(np.int64)]
+                found = own[is_own].astype(np.int64)
+                shares = 1 / np.bincount(found, minlength=len(part.outputs))[found]
+                rarity += np.bincount(rows[is_own[:, 0]], shares, len(rarity))
             elif part.kind == "binary":
-                active = (labels == 1) & valid
-                rarity += (active / np.maximum(1, active.sum(axis=0))).sum(axis=1)
+                active = (own == 1) & is_own
+                shares = (active / np.maximum(1, active.sum(axis=0))).sum(axis=1)
+                rarity += np.bincount(rows, shares, len(rarity))
         if not rarity.any():
             raise UsageError(
                 f"Task {self.table.task.name} has no classes to balance. Use --set balance=video or balance=none."
@@ -195,9 +281,10 @@ def share(windows: Windows, rank: int, n_ranks: int) -> Windows:
 def class_counts(table: Table) -> Mapping[str, int]:
     """How often each class, or each active unit, occurs among the labels that count; empty for other tasks."""
     counts: dict[str, int] = {}
-    present = table.present()[:, None]
+    rows, all_labels, all_valid = table.each_label()
+    present = table.present()[rows, None]
     for part, _, columns in table.task.each():
-        labels, valid = table.labels[:, columns], table.valid[:, columns] & present
+        labels, valid = all_labels[:, columns], all_valid[:, columns] & present
         if part.kind == "classes":
             found = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
         elif part.kind == "binary":

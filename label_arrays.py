@@ -1,0 +1,72 @@
+"""Arrays of labels in the store: their one chunk and their metadata as bytes, and what was read back."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import Crc32cCodec
+from zarr.core.metadata.v3 import ArrayV3Metadata
+from zarr.storage import MemoryStore
+
+from abaw.doubles import Doubles
+from abaw.writer import with_checksum
+
+
+def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> tuple[dict[str, bytes], bytes]:
+    """The files of an array of labels: its one chunk by key, and its metadata, which says that the labels are complete.
+
+    Args:
+        rows: (rows, columns), at least one.
+        doubles: stand in the array after the rows, and the numbers of their frames in its attributes.
+    """
+    frames = (doubles.rows + 1).tolist() if doubles is not None else []
+    content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])
+    listed = {"doubles": frames} if frames else {}
+    attrs = {"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True}
+    metadata = dict[str, Any](labels_template(rows.dtype.name, rows.ndim).to_dict()) | {
+        "shape": content.shape,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": content.shape}},
+        "attributes": attrs,
+    }
+    chunk = {"/".join(["c", *("0" * rows.ndim)]): with_checksum(content.tobytes())}
+    return chunk, json.dumps(metadata, indent=2).encode()
+
+
+def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, Doubles | None]:
+    """Rows and doubles of an array of labels that `encode_labels` made.
+
+    Raises:
+        ValueError: they are not what was written.
+    """
+    frames = attrs.get("doubles", [])
+    is_list = isinstance(frames, list) and all(type(frame) is int for frame in frames)
+    # a chunk that is gone reads as zeros
+    if not is_list or _labels_digest(content, frames) != attrs.get("sha256"):
+        raise ValueError("they are not what was written")
+    n_rows = len(content) - len(frames) if content.ndim else 0
+    if not frames:
+        return content, None
+    if frames != sorted(frames) or not 1 <= frames[0] <= frames[-1] <= n_rows:
+        raise ValueError("the frames that are labelled twice are not among its rows")
+    return content[:n_rows], Doubles(np.array(frames, dtype=np.int64) - 1, content[n_rows:])
+
+
+def _labels_digest(content: NDArray, frames: Sequence[int]) -> str:
+    """The sha256 of an array of labels, and of the numbers of its doubles' frames where it has any."""
+    listed = json.dumps(list(frames)).encode() if frames else b""
+    return hashlib.sha256(content.tobytes() + listed).hexdigest()
+
+
+@lru_cache
+def labels_template(dtype: str, n_axes: int) -> ArrayV3Metadata:
+    """Zarr's metadata of an array of labels."""
+    array = zarr.create_array(
+        MemoryStore(), shape=(1,) * n_axes, dtype=dtype, chunks=(1,) * n_axes, compressors=[Crc32cCodec()], filters=None
+    )
+    assert isinstance(array.metadata, ArrayV3Metadata)
+    return array.metadata
