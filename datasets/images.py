@@ -14,13 +14,27 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from abaw.datasets import orientation
 from abaw.errors import DataError
-from abaw.names import MAX_FRAMES
+from abaw.names import MAX_FRAMES, is_junk
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 # What Pillow may decode, whatever a file is called: of its other formats one runs a program, Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 250_000_000  # the largest cameras have 200 million; a small file may claim to hold any number
+# What other images have in their first bytes, and from where on: cameras and programs call some of these .jpg or .png.
+OTHERS = (
+    (b"II*\0", 0, "TIFF"),
+    (b"MM\0*", 0, "TIFF"),
+    (b"ftyphe", 4, "HEIF"),
+    (b"ftypmif", 4, "HEIF"),
+    (b"ftypavi", 4, "AVIF"),
+    (b"jP  \r\n", 4, "JPEG 2000"),
+    (b"JXL \r\n", 4, "JPEG XL"),
+    (b"\xff\x0a", 0, "JPEG XL"),
+    (b"P5\n", 0, "PGM"),
+    (b"P6\n", 0, "PPM"),
+)
 JPEG, SCAN = b"\xff\xd8", b"\xff\xda"  # the first bytes of a JPEG, and of each scan in it
 MAX_SCANS = 100  # a progressive JPEG has about ten; each one more is another pass over all pixels
 
@@ -37,7 +51,7 @@ class Crops:
         names: file name of each.
         digest: sha256 over numbers (or names, where they give none) and file sizes; another digest means other crops.
         ignored: names in the folder that are no crop: not `<number>.jpg`, a number above `MAX_FRAMES`, or one seen
-            before.
+            before; not those that other programs leave behind.
         fault: a sentence where they cannot be joined with labels and sound: one has the number 0, so that all may be
             shifted by a frame; `Dataset.clock` raises it.
     """
@@ -51,7 +65,7 @@ class Crops:
 
 
 def list_crops(folder: Path) -> Crops:
-    """List `<frame number>.jpg|.jpeg|.png` of a folder; any number of digits."""
+    """List `<frame number>.jpg` of a folder, or with another of the `SUFFIXES`; any number of digits."""
     found, ignored = _find_crops(folder)
     fault, zero = "", found.pop(0, "")
     if zero:
@@ -70,17 +84,15 @@ def list_crops(folder: Path) -> Crops:
 
 def describe_no_crops(crops: Crops) -> str:
     """What to say of a folder in which `list_crops` found nothing: what is there instead."""
-    others = [name for name in crops.ignored if not name.startswith(".")]  # hidden ones are of other programs
     if nested := first_folder(crops):
         return f"{crops.folder} has no crops but folders, such as {nested}. Move them up one level."
-    found = f"it holds {others[0]}, for example" if others else "it is empty"
+    found = f"it holds {crops.ignored[0]}, for example" if crops.ignored else "it is empty"
     return f"{crops.folder} has no files named <frame number>.jpg, such as 00001.jpg; {found}."
 
 
 def first_folder(crops: Crops) -> str:
     """Name of the first folder among the crops of a video, as those of other videos; empty if there is none."""
-    visible = (name for name in crops.ignored if not name.startswith("."))
-    return next((name for name in visible if (crops.folder / name).is_dir()), "")
+    return next((name for name in crops.ignored if (crops.folder / name).is_dir()), "")
 
 
 def count_crops(folder: Path) -> int:
@@ -97,10 +109,10 @@ def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
         stem, _, suffix = name.rpartition(".")
         is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
         number = int(stem) if is_number else -1
-        if number in found or not 0 <= number <= MAX_FRAMES:
-            ignored.append(name)
-        else:
+        if number not in found and 0 <= number <= MAX_FRAMES:
             found[number] = name
+        elif not is_junk(name):
+            ignored.append(name)
     return found, ignored
 
 
@@ -125,7 +137,7 @@ def list_stills(folder: Path) -> Crops:
     numbers = np.arange(1, len(images) + 1, dtype=np.int64)
     listing = "".join(f"{entry.name}\0{_size_of(entry.stat)}\0" for entry in images)
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
-    ignored = tuple(entry.name for entry in found if not _is_still(entry))
+    ignored = tuple(entry.name for entry in found if not _is_still(entry) and not is_junk(entry.name))
     return Crops(folder, numbers, tuple(entry.name for entry in images), digest, ignored)
 
 
@@ -143,7 +155,7 @@ def has_stills(folder: Path) -> bool:
 
 def _is_still(entry: os.DirEntry) -> bool:
     is_image = os.path.splitext(entry.name)[1].lower() in SUFFIXES
-    return is_image and not entry.name.startswith(".") and not entry.is_dir()
+    return is_image and not is_junk(entry.name) and not entry.is_dir()
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -161,43 +173,92 @@ def _size_of(stat: Callable[[], os.stat_result]) -> int:
 
 
 def read_image(file: Path | str) -> NDArray[np.uint8]:
-    """Decode an image file to (height, width, 3) uint8 RGB.
+    """Decode an image file to (height, width, 3) uint8 RGB, turned upright where the file says how it was held.
+
+    What is transparent has the colour that is stored below.
 
     Raises:
         DataError: it cannot be read, is cut off, or is no image.
     """
+    content = _read(file)
+    try:
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        check_size(width, height, file)
+        return orientation.of_jpeg(content).turn(simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True))
+    except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
+        if "orrupt" in str(error) or "remature" in str(error):  # Pillow would fill what is missing with grey
+            raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
+    picture = _decode(content, file)
+    picture.info.pop("transparency", None)  # Pillow would warn of some that it has no use for
+    return np.asarray(picture.convert("RGB"))
+
+
+def open_upright(file: Path | str) -> Image.Image:
+    """Decode an image file to 8 bits a channel, turned upright where the file says how it was held.
+
+    Raises:
+        DataError: it cannot be read, is cut off, or is no image.
+    """
+    return _decode(_read(file), file)
+
+
+def _read(file: Path | str) -> bytes:
     try:
         with open(file, "rb") as stream:
             content = stream.read()
     except OSError as error:
         raise DataError(f"{file} cannot be read ({error.strerror}).") from error
-    try:
-        if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
-            raise DataError(
-                f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
-            )
-        height, width, *_ = simplejpeg.decode_jpeg_header(content)
-        check_size(width, height, file)
-        return simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True)
-    except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
-        if "orrupt" in str(error) or "remature" in str(error):  # Pillow would fill what is missing with grey
-            raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
-        return _decode_with_pillow(content, file)
+    if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
+        raise DataError(
+            f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
+        )
+    return content
 
 
-def _decode_with_pillow(content: bytes, file: Path | str) -> NDArray[np.uint8]:
+def _decode(content: bytes, file: Path | str) -> Image.Image:
+    """Decode an image with Pillow to 8 bits a channel, upright."""
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            check_size(*image.size, file)
-            return np.asarray(image.convert("RGB"))
+        if content.startswith(b"RIFF"):
+            check_size(*_size_of_webp(content), file)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            check_size(*picture.size, file)
+            picture.load()
+            return orientation.of_picture(picture).turn_picture(_in_8_bits(picture))
     except DataError:
         raise
     except Image.DecompressionBombError as error:  # twice the limit, which Pillow refuses before it tells the size
         raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
     except UnidentifiedImageError as error:
+        for mark, at, kind in OTHERS:
+            if content.startswith(mark, at):
+                raise DataError(f"{file} is an image in {kind}, which is not read. Save it as PNG.") from error
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except Exception as error:  # damaged files raise many types in Pillow
         raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
+
+
+def _size_of_webp(content: bytes) -> tuple[int, int]:
+    """Width and height that a WebP file states; 0 and 0 of others. Pillow makes room for them before it tells them."""
+    kind, head = content[8:16], content[:30].ljust(30, b"\0")
+    if kind == b"WEBPVP8X":
+        return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
+    if kind == b"WEBPVP8L":
+        bits = int.from_bytes(head[21:25], "little")
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"WEBPVP8 ":
+        return int.from_bytes(head[26:28], "little") & 0x3FFF, int.from_bytes(head[28:30], "little") & 0x3FFF
+    return 0, 0
+
+
+def _in_8_bits(picture: Image.Image) -> Image.Image:
+    """A picture with the high bytes of its values: Pillow keeps 16 bits of grey ones alone, and would clip them."""
+    if not picture.mode.startswith("I;16"):
+        return picture
+    values = np.asarray(picture)
+    grey = Image.fromarray((values >> 8).astype(np.uint8))
+    if isinstance(clear := picture.info.get("transparency"), int):  # one value of them
+        grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def check_size(width: int, height: int, file: Path | str) -> None:

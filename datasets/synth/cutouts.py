@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps
 
-from abaw.datasets.images import FORMATS, MAX_PIXELS, SUFFIXES, check_size
+from abaw.datasets.images import SUFFIXES, open_upright
 from abaw.errors import DataError
+from abaw.names import is_junk
 from abaw.tasks import GROUP_EMOTIONS
 
 LABELS = {label: number for number, label in enumerate(GROUP_EMOTIONS, 1)}  # as the label files of VGAF count them
@@ -67,26 +68,8 @@ def find_material(faces: Path, backgrounds: Path | None) -> Material:
 
 
 def _images(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def open_upright(file: Path) -> Image.Image:
-    """Decode an image, turned upright where the file says how it was held."""
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            check_size(*image.size, file)
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:  # twice the limit, which Pillow refuses before it tells the size
-        raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"{file} is not an image. Replace or delete it.") from error
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror or error}). Replace or delete it.") from error
-    except Exception as error:  # damaged files raise many types in Pillow
-        raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
+    found = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in found if not any(map(is_junk, path.relative_to(folder).parts)))
 
 
 def read_cutout(file: Path, longest_px: int) -> Image.Image:
