@@ -1,5 +1,6 @@
 """Files that are read through links, as git-annex, DataLad and DVC keep all of theirs: a link is followed, wherever to."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -16,6 +17,10 @@ def check_file(path: Path) -> Path:
     try:
         mode = path.stat().st_mode
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise DataError(
+                f"{path} is a link that leads in a circle. Delete it, or put the file in its place."
+            ) from error
         if path.is_symlink():
             raise DataError(_broken(path)) from error
         raise DataError(f"{path} cannot be read ({error.strerror}). Copy it again.") from error
@@ -24,6 +29,28 @@ def check_file(path: Path) -> Path:
         through = " is a link to" if path.is_symlink() else " is"
         raise DataError(f"{path}{through} {kind}, where a file should be. Move it away.")
     return path
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """All that is in a file, or in the file that a link leads to; see `check_file`."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as stream:
+            if stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                return stream.read()
+    except OSError as error:
+        check_file(Path(path))
+        raise DataError(f"{path} cannot be read ({error.strerror}). Copy it again, or see that you may.") from error
+    check_file(Path(path))
+    raise DataError(f"{path} was replaced while it was read. Run the same command again.")
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe is opened though nobody writes into it
+
+
+def is_broken(path: Path) -> bool:
+    """True for a link that leads nowhere, or in a circle."""
+    return path.is_symlink() and not path.exists()
 
 
 def _broken(path: Path) -> str:

@@ -2,9 +2,11 @@
 
 import codecs
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-from abaw.datasets.links import check_file
+from abaw.datasets.links import check_file, read_bytes
 from abaw.errors import DataError
 
 # The longer mark first: that of UTF-32 begins as that of UTF-16.
@@ -26,13 +28,29 @@ def read_text(path: Path) -> str:
         DataError: it cannot be read as text.
     """
     try:
-        content = check_file(path).read_bytes()
-        encoding = next((encoding for mark, encoding in MARKS if content.startswith(mark)), "utf-8-sig")
-        text = content.decode(encoding)
-    except (OSError, UnicodeDecodeError) as error:
+        content = read_bytes(path)
+        text = content.decode(_encoding_of(content[:4]))
+    except UnicodeError as error:
         raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
     del content  # of large files one copy is enough
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[IO[str]]:
+    """A text file of any length, opened for reading; ends of lines are as they stand there.
+
+    Raises:
+        DataError: it cannot be opened.
+    """
+    try:
+        with check_file(path).open("rb") as content:
+            encoding = _encoding_of(content.read(4))
+        stream = path.open(encoding=encoding, newline="")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}). Copy it again, or see that you may.") from error
+    with stream:
+        yield stream
 
 
 def read_lines(path: Path) -> list[str]:
@@ -61,6 +79,10 @@ def read_blocks(path: Path) -> Iterator[list[str]]:
         end = end if end >= 0 else len(text)
         yield text[start:end].split("\n")
         start = end + 1
+
+
+def _encoding_of(start: bytes) -> str:
+    return next((encoding for mark, encoding in MARKS if start.startswith(mark)), "utf-8-sig")
 
 
 def without_blank_end(text: str) -> str:

@@ -1,4 +1,4 @@
-"""HDF5: a file per video, or a group per video in one file. Links are not followed."""
+"""HDF5: a file per video, or a group per video in one file. Links within files are not followed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,7 +65,8 @@ class Hdf5Video:
             blocks = kept_blocks(lambda start, stop: np.asarray(values[start:stop]), kept, step)
             fps = _fps_of(group, place)
             is_sampled, is_guessed = (_is_marked(group, mark, place) for mark in (SAMPLED, LENGTH_FROM_CROPS))
-            yield Rows(numbers, n_frames, values.shape[1:], values.dtype, blocks, fps, is_sampled, is_guessed)
+            shape, is_bare = values.shape[1:], not marks
+            yield Rows(numbers, n_frames, shape, values.dtype, blocks, fps, is_sampled, is_guessed, is_bare)
 
 
 def open_file(file: Path) -> h5py.File:

@@ -2,31 +2,35 @@
 
 import csv
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.text import BLANK, open_text
 from abaw.errors import DataError
-from abaw.exchange.frames import frame_number
 from abaw.exchange.npy import map_array, read_rows
 from abaw.exchange.rows import Rows, check_array, check_numbers, stamp, step_of
-from abaw.names import MAX_FRAMES
+from abaw.names import MAX_FRAMES, composed
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"
+VIDEO_AND_FRAME, IMAGE = ("video", "frame"), ("image",)
+DELIMITERS = (",", ";", "\t")
 MAX_ROWS = 2**31 - 1
 
 
 @dataclass
 class RowIndex:
-    """Rows of the array that are of one video, and their frame numbers; four bytes for each."""
+    """Rows of the array that are of one video, and their frame numbers; four bytes for each; the folder of its images."""
 
     rows: array = field(default_factory=lambda: array("i"))
     frames: array = field(default_factory=lambda: array("i"))
     trouble: str = ""
+    home: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,54 +86,87 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     """Rows by video, and the number of rows. What is wrong with one video's rows is kept with it.
 
     Raises:
-        DataError: no columns that are known, or a row that is of no video.
+        DataError: no columns that are known, a blank line before others, or a row that is of no video.
     """
     videos: dict[str, RowIndex] = {}
-    row = -1
+    n_rows = blank = 0
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            lines = csv.reader(stream)
-            parse, n_columns = _parser(table, next(lines, []))
-            for row, cells in enumerate(lines):
-                if len(cells) < n_columns or row > MAX_ROWS:
-                    raise DataError(f"{table} line {row + 2}: a row of {len(cells)} cells. Correct the line.")
-                video, text = parse(cells)
-                _add(videos.setdefault(video, RowIndex()), row, text, f"{table} line {row + 2}")
-    except OSError as error:
-        raise DataError(
-            f"{table} cannot be read ({error.strerror}). Copy it again, or see that you may read it."
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+        with open_text(table) as stream:
+            form = _tell_form(table, stream.readline())
+            lines = csv.reader(stream, delimiter=form.delimiter, skipinitialspace=True)
+            for cells in lines:
+                number = lines.line_num + 1
+                if not "".join(cells).strip(BLANK):
+                    blank = blank or number
+                    continue
+                if blank:
+                    raise DataError(f"{table} line {blank} is blank, and rows follow. Delete it, or put its row back.")
+                _take_row(videos, n_rows, cells, form, f"{table} line {number}")
+                n_rows += 1
+    except (UnicodeError, csv.Error) as error:
         raise DataError(f"{table} cannot be read as a table ({error}). Save it as CSV in UTF-8.") from error
-    return videos, row + 1
+    return videos, n_rows
 
 
-def _add(index: RowIndex, row: int, text: str, place: str) -> None:
-    if index.trouble:
-        return
-    try:
-        frame = frame_number(text, place)
-        if not 1 <= frame <= MAX_FRAMES:
-            raise DataError(f"{place}: {frame} is not a frame number from 1 to {MAX_FRAMES:,}. Correct it.")
+@dataclass(frozen=True)
+class Form:
+    """What separates the cells of a table, and which are the columns of video and frame, or of the image."""
+
+    delimiter: str
+    columns: tuple[int, ...]
+    names: tuple[str, ...]
+
+
+def _tell_form(table: Path, header: str) -> Form:
+    for delimiter in DELIMITERS:
+        cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+        names = [cell.strip(BLANK).lower() for cell in cells]
+        for wanted in (VIDEO_AND_FRAME, IMAGE):
+            if set(wanted) <= set(names):
+                return Form(delimiter, tuple(names.index(name) for name in wanted), wanted)
+    raise DataError(
+        f"{table} should have the columns {COLUMNS}, separated by commas; line 1 is {header.strip()[:60]!r}. Add a header."
+    )
+
+
+def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form: Form, place: str) -> None:
+    """Note the video and the frame of a row.
+
+    Raises:
+        DataError: they are not there.
+    """
+    if len(cells) <= max(form.columns) or row > MAX_ROWS:
+        shown = form.delimiter.join(cells)[:60]
+        raise DataError(
+            f"{place}: a row of {len(cells)} cells, and none for `{form.names[-1]}`: {shown!r}. Correct it."
+        )
+    found, home = [cells[column].strip() for column in form.columns], ""
+    if form.names == IMAGE:
+        folder, _, file = found[0].replace("\\", "/").rpartition("/")
+        video, home = _video_of(folder)
+        text = file.partition(".")[0]
+        if not video:
+            raise DataError(f"{place}: `image` should be <video>/00001.jpg, found {found[0][:60]!r}. Correct the cell.")
+    else:
+        video, text = composed(found[0]), found[1]
+    index = videos.setdefault(video, RowIndex(home=home))
+    frame = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
+    if index.home != home:
+        index.trouble = index.trouble or (
+            f"{place}: `image` is in {home}, others of video {video!r} are in {index.home}. Give each video its own name."
+        )
+    elif 1 <= frame <= MAX_FRAMES:
         index.rows.append(row)
         index.frames.append(frame)
-    except DataError as error:
-        index.trouble = str(error)
+    else:
+        index.trouble = index.trouble or (
+            f"{place}: `{form.names[-1]}` is {found[-1][:60]!r}, which has no frame number from 1 to {MAX_FRAMES:,}. "
+            "Correct the cell."
+        )
 
 
-def _parser(table: Path, header: Sequence[str]) -> tuple[Callable[[Sequence[str]], tuple[str, str]], int]:
-    """What takes video and frame out of the cells of a row, and how many cells it needs."""
-    names = [name.strip().lower() for name in header]
-    if "video" in names and "frame" in names:
-        video, frame = names.index("video"), names.index("frame")
-        return lambda cells: (cells[video].strip(), cells[frame].strip()), max(video, frame) + 1
-    if "image" in names:
-        image = names.index("image")
-        return lambda cells: _from_image(cells[image].strip()), image + 1
-    raise DataError(f"{table} should have the columns {COLUMNS}; found {', '.join(names)[:60]!r}. Add a header.")
-
-
-def _from_image(image: str) -> tuple[str, str]:
-    """Video and frame number of `video/00001.jpg`."""
-    video, _, file = image.rpartition("/")
-    return video, file.partition(".")[0]
+@lru_cache(maxsize=1024)
+def _video_of(folder: str) -> tuple[str, str]:
+    """The video whose images a folder holds, and the folder without what says nothing (`./`)."""
+    parts = [part for part in folder.split("/") if part not in ("", ".")]
+    return (composed(parts[-1]) if parts else ""), "/".join(parts)

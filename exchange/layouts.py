@@ -7,28 +7,32 @@ d   <video>.pt, <video>.mp4.img.<N>.pt     one tensor per video
 e   <video>.npy, <video>.present.npy       one array per video, as `abaw store export --format npy` writes it
 """
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 
+from abaw.datasets.links import check_file, is_broken
 from abaw.errors import AbawError, DataError, UsageError
-from abaw.exchange.frames import FrameFiles
+from abaw.exchange.frames import SUFFIX as FRAME_SUFFIX
+from abaw.exchange.frames import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
 from abaw.exchange.hdf5 import Hdf5Video, checked_fps, is_own, open_file
 from abaw.exchange.index import find_indexed
 from abaw.exchange.npy import ArchiveFile, ArrayFile
 from abaw.exchange.origin import FEATURE_FILE, Origin, read_feature_file, read_origin
-from abaw.exchange.rows import PRESENT, SourceVideo, check_inside
+from abaw.exchange.rows import PRESENT, SourceVideo
 from abaw.exchange.tensors import SUFFIX as TENSOR_SUFFIX
 from abaw.exchange.tensors import TensorFile, tensor_file
-from abaw.names import check_name
+from abaw.names import check_name, composed, is_junk
 
 KNOWN = (
     "<video>/00001.npy, <video>.npz, <video>.h5 (or one .h5 with a group per video), features.npy with features.csv, "
     "<video>.npy, <video>.pt, or <video>.mp4.img.<N>.pt"
 )
 MASK = f".{PRESENT}"
+SUFFIXES = (FRAME_SUFFIX, ".npz", *HDF5_SUFFIXES, TENSOR_SUFFIX)
 
 
 @dataclass
@@ -70,30 +74,32 @@ def find_videos(source: Path, n_rows: int | None = None) -> Found:
         DataError: nothing is there, or no layout that is known.
         UsageError: several layouts, or several kinds of clips, lie in one folder.
     """
-    if not source.exists():
+    if not source.exists() and not source.is_symlink():
         raise DataError(f"No {source}. Name the folder, or the HDF5 file, that holds the features.")
-    root = source if source.is_dir() else source.parent
+    if not source.is_dir():
+        check_file(source)
     layout, paths = _tell_layout(source)
     found = Found()
-    inside = [path for path in paths if _stays_inside(found, root, path)]
+    files = [path for path in paths if _is_readable(found, path)]
     match layout:
         case "one file per frame":
-            for path in inside:
-                found.add(FrameFiles(path, root))
+            for path in files:
+                found.add(FrameFiles(path))
         case "one .npz or .h5 per video":
-            for path in inside:
-                if path.suffix in HDF5_SUFFIXES:
+            for path in files:
+                if path.suffix.lower() in HDF5_SUFFIXES:
                     _take_hdf5(found, path)
                 else:
-                    found.add(ArchiveFile(path.stem, path))
+                    found.add(ArchiveFile(composed(path.stem), path))
         case "an array with a table":
-            for path in inside:
-                for video in find_indexed(path, check_inside(root, _table_of(path))):
+            tables = _tables_in(source)
+            for path in files:
+                for video in find_indexed(path, check_file(tables[path.stem])):
                     found.add(video)
         case "one .npy per video":
-            _take_arrays(found, root, inside)
+            _take_arrays(found, source, files)
         case "one .pt per video":
-            _take_tensors(found, inside, n_rows)
+            _take_tensors(found, files, n_rows)
     found.videos = dict(sorted(found.videos.items()))
     return found
 
@@ -101,43 +107,50 @@ def find_videos(source: Path, n_rows: int | None = None) -> Found:
 def _tell_layout(source: Path) -> tuple[str, list[Path]]:
     """The only layout that lies in a source, and its files or folders."""
     if source.is_file():
-        paths = [source] if source.suffix in HDF5_SUFFIXES else []
+        paths = [source] if source.suffix.lower() in HDF5_SUFFIXES else []
     else:
-        paths = sorted(path for path in source.iterdir() if not path.name.startswith("."))
-    arrays = [path for path in paths if path.suffix == ".npy" and not path.is_dir()]
+        paths = sorted(path for path in source.iterdir() if not is_junk(path.name))
+    tables = _tables_in(source)
+    arrays = [path for path in paths if path.suffix.lower() == ".npy" and not path.is_dir()]
     layouts = {
         "one file per frame": [path for path in paths if _has_frames(path)],
-        "one .npz or .h5 per video": [path for path in paths if path.suffix in (".npz", *HDF5_SUFFIXES)],
-        "an array with a table": [path for path in arrays if _table_of(path).is_file()],
-        "one .npy per video": [path for path in arrays if not _table_of(path).is_file()],
-        "one .pt per video": [path for path in paths if path.suffix == TENSOR_SUFFIX],
+        "one .npz or .h5 per video": [path for path in paths if path.suffix.lower() in (".npz", *HDF5_SUFFIXES)],
+        "an array with a table": [path for path in arrays if path.stem in tables],
+        "one .npy per video": [path for path in arrays if path.stem not in tables],
+        "one .pt per video": [path for path in paths if path.suffix.lower() == TENSOR_SUFFIX],
     }
     there = [layout for layout, files in layouts.items() if files]
+    broken = [path for path in paths if is_broken(path)]
     if not there:
+        for path in broken:
+            check_file(path)
         raise DataError(f"{source} has none of the known layouts: {KNOWN}. Bring it into one of them.")
     if len(there) > 1:
         raise UsageError(
             f"{source} holds {' and '.join(there)}, and which is meant cannot be told. Move one into a folder of its own."
         )
     if there[0] == "one file per frame":  # folders without a file are videos that lack all frames
-        return there[0], [path for path in paths if path.is_dir()]
+        return there[0], [path for path in paths if path.is_dir() or path in broken]
     return there[0], layouts[there[0]]
 
 
 def _has_frames(path: Path) -> bool:
-    return path.is_dir() and any(child.suffix == ".npy" for child in path.iterdir())
+    return path.is_dir() and any(is_frame(child.name) for child in path.iterdir())
 
 
-def _table_of(array: Path) -> Path:
-    return array.with_suffix(".csv")
+def _tables_in(source: Path) -> dict[str, Path]:
+    """The tables of a folder by their names without `.csv`."""
+    children = source.iterdir() if source.is_dir() else ()
+    return {path.stem: path for path in children if path.suffix.lower() == ".csv" and not is_junk(path.name)}
 
 
-def _stays_inside(found: Found, root: Path, path: Path) -> bool:
-    """True unless a path is a link out of the source; then its video has failed."""
+def _is_readable(found: Found, path: Path) -> bool:
+    """True for a folder, a file, or a link to one; of anything else the video has failed."""
     try:
-        check_inside(root, path)
+        if not path.is_dir():
+            check_file(path)
     except DataError as error:
-        found.failed[path.name if path.is_dir() else path.stem] = str(error)
+        found.failed[composed(path.stem if path.suffix.lower() in SUFFIXES else path.name)] = str(error)
         return False
     return True
 
@@ -151,11 +164,11 @@ def _take_hdf5(found: Found, file: Path) -> None:
                 _take_origin(found, read_origin(dict(opened.attrs), str(file)), file)
                 for name, is_group in members.items():
                     if is_group:
-                        found.add(Hdf5Video(name, file, name))
+                        found.add(Hdf5Video(composed(name), file, name))
                     else:
                         found.failed[name] = f"{file}: {name!r} is a link, or lies beside groups. Make it a group."
             else:
-                found.add(Hdf5Video(file.stem, file))
+                found.add(Hdf5Video(composed(file.stem), file))
     except DataError as error:
         found.failed[file.stem] = str(error)
     except UsageError:
@@ -172,25 +185,27 @@ def _take_origin(found: Found, origin: Origin | None, file: Path) -> None:
 
 def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
     """A video of each array that is not the mask of another."""
-    stems = {file.stem for file in files}
+    stems = {file.stem: file for file in files}
     rates: dict[str, object] = {}
     marked: dict[str, set[str]] = {}
-    if (root / FEATURE_FILE).is_file():
-        found.origin, rates, marked = read_feature_file(check_inside(root, root / FEATURE_FILE))
+    if os.path.lexists(root / FEATURE_FILE):
+        found.origin, said, of_mark = read_feature_file(root / FEATURE_FILE)
+        rates = {composed(video): fps for video, fps in said.items()}
+        marked = {mark: set(map(composed, videos)) for mark, videos in of_mark.items()}
     for file in files:
+        name = composed(file.stem)
         if file.stem.endswith(MASK) and file.stem.removesuffix(MASK) in stems:
             continue
-        mask = file.with_suffix(f"{MASK}.npy")
-        if mask.stem in found.failed:  # a link out of the source
-            found.failed[file.stem] = found.failed.pop(mask.stem)
+        if composed(file.stem + MASK) in found.failed:
+            found.failed[name] = found.failed.pop(composed(file.stem + MASK))
             continue
         try:
-            fps = checked_fps(rates[file.stem], str(root / FEATURE_FILE)) if file.stem in rates else None
+            fps = checked_fps(rates[name], str(root / FEATURE_FILE)) if name in rates else None
         except DataError as error:
-            found.failed[file.stem] = str(error)
+            found.failed[name] = str(error)
             continue
-        marks = tuple(what for what, videos in marked.items() if file.stem in videos)
-        found.add(ArrayFile(file.stem, file, mask if mask.stem in stems else None, fps, marks))
+        marks = tuple(what for what, videos in marked.items() if name in videos)
+        found.add(ArrayFile(name, file, stems.get(file.stem + MASK), fps, marks))
 
 
 def _take_tensors(found: Found, files: list[Path], n_rows: int | None) -> None:

@@ -25,6 +25,7 @@ from abaw.exchange.rows import (
     step_of,
 )
 from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
+from abaw.names import is_junk
 
 HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -118,7 +119,7 @@ class ArrayFile:
         blocks = kept_blocks(lambda start, stop: read_rows(self.file, slice(start, stop)), kept, step)
         check_numbers(numbers, n_frames, place)
         is_sampled, is_guessed = SAMPLED in self.marks, LENGTH_FROM_CROPS in self.marks
-        yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps, is_sampled, is_guessed)
+        yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps, is_sampled, is_guessed, present is None)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ class ArchiveFile:
         except zipfile.BadZipFile as error:
             raise DataError(f"{place} is not a .npz archive, or cut off. Save it again with np.savez.") from error
         with archive:
-            names = {Path(name).stem: name for name in archive.namelist() if name.endswith(".npy")}
+            members = [name for name in archive.namelist() if name.endswith(".npy") and not is_junk(Path(name).name)]
+            names = {Path(name).stem: name for name in members}
             chosen = names[pick_values(names, place)]
             with archive.open(chosen) as stream:
                 header = read_header(stream, place)
@@ -162,7 +164,7 @@ class ArchiveFile:
                     if chosen_rows.any():
                         yield block[chosen_rows]
 
-            yield Rows(numbers, n_frames, header.shape[1:], header.dtype, blocks)
+            yield Rows(numbers, n_frames, header.shape[1:], header.dtype, blocks, is_bare=not marks)
 
 
 def _read_mark(archive: zipfile.ZipFile, name: str, n_rows: int, what: str, place: str) -> NDArray:

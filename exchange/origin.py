@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
+from abaw.datasets.links import check_file
+from abaw.datasets.text import read_text
 from abaw.errors import DataError
 from abaw.metadata import MARKS
 
@@ -69,9 +71,9 @@ def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[s
         DataError: it is no such file.
     """
     try:
-        if file.stat().st_size > MAX_FILE_BYTES:
+        if check_file(file).stat().st_size > MAX_FILE_BYTES:
             raise ValueError("it is far too large")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
         if not isinstance(content, dict) or not isinstance(content.get("fps", {}), dict):
             raise ValueError("it is not what an export writes")
         marked = {mark: content.get(mark, []) for mark in MARKS}

@@ -1,7 +1,6 @@
 """What every layout is read into: the rows of one video, a block of them in memory at a time."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from abaw.datasets.links import check_file
 from abaw.errors import DataError
 from abaw.metadata import MAX_VALUES
 from abaw.names import MAX_FRAMES
@@ -33,6 +33,7 @@ class Rows:
         fps: frames a second, where the source tells.
         is_sampled: the rows are spread over a clip, so that there are `n_frames` in its whole duration.
         is_guessed: the source says that no video file told `n_frames`; the video may be longer.
+        is_bare: one array without a word on which frame a row is of; its axes may have been mixed up.
     """
 
     numbers: NDArray[np.int64]
@@ -43,6 +44,7 @@ class Rows:
     fps: float | None = None
     is_sampled: bool = False
     is_guessed: bool = False
+    is_bare: bool = False
 
 
 class SourceVideo(Protocol):
@@ -76,24 +78,16 @@ class ArrayHead(Protocol):
 
 
 def stamp(files: Iterable[Path]) -> str:
-    """sha256 over names, sizes and modification times of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def check_inside(root: Path, file: Path) -> Path:
-    """Return `file` unless it is a link that leads out of `root`.
+    """sha256 over names, sizes and modification times of files, or of what they lead to if they are links.
 
     Raises:
-        DataError: it does.
+        DataError: one is no file, or a broken link.
     """
-    # Path.resolve does not end where a link leads to itself
-    if not Path(os.path.realpath(file)).is_relative_to(os.path.realpath(root)):
-        raise DataError(f"{file} is a link that leads out of {root}. Copy what it leads to.")
-    return file
+    digest = hashlib.sha256()
+    for file in files:
+        status = check_file(file).stat()
+        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def step_of(shape: tuple[int, ...], dtype: DTypeLike) -> int:

@@ -19,12 +19,13 @@ from abaw.datasets.videos import SUFFIXES as VIDEO_SUFFIXES
 from abaw.errors import DataError
 from abaw.exchange.npy import Header
 from abaw.exchange.rows import Rows, check_array, check_numbers, frame_numbers, kept_blocks, stamp, step_of
+from abaw.names import composed
 
 if TYPE_CHECKING:
     import torch
 
 SUFFIX = ".pt"
-SAMPLED = re.compile(r"(?P<clip>.+)\.(?P<kind>img|spec)\.(?P<n>\d{1,9})\.pt")
+SAMPLED = re.compile(r"(?P<clip>.+)\.(?P<kind>img|spec)\.(?P<n>\d{1,9})\.pt", re.IGNORECASE)
 MADE = ".synt"  # of clips that were put together
 
 
@@ -60,17 +61,20 @@ class TensorFile:
             )
         shape = tuple(tensor.shape[1:])
         blocks = kept_blocks(lambda start, stop: tensor[start:stop].float().numpy(), kept, step_of(shape, np.float32))
-        yield Rows(numbers, n_frames, shape, np.dtype(np.float32), blocks, is_sampled=self.n_rows > 0)
+        is_sampled = self.n_rows > 0
+        yield Rows(
+            numbers, n_frames, shape, np.dtype(np.float32), blocks, is_sampled=is_sampled, is_bare=not is_sampled
+        )
 
 
 def tensor_file(file: Path) -> TensorFile:
     """What the name of a file says."""
     found = SAMPLED.fullmatch(file.name)
     if not found:
-        return TensorFile(file.name.removesuffix(SUFFIX), file)
+        return TensorFile(composed(file.stem), file)
     clip = found["clip"].removesuffix(MADE)
     suffix = next((suffix for suffix in VIDEO_SUFFIXES if clip.lower().endswith(suffix)), "")
-    return TensorFile(clip[: len(clip) - len(suffix)], file, found["kind"], int(found["n"]))
+    return TensorFile(composed(clip[: len(clip) - len(suffix)]), file, found["kind"].lower(), int(found["n"]))
 
 
 def load_tensor(file: Path) -> "torch.Tensor":

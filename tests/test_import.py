@@ -343,7 +343,7 @@ def test_a_file_that_is_cut_off(source):
     assert "CRC" in run(other, "g").failed["a"]
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ".hidden", "_x", "", "a\\b"])
+@pytest.mark.parametrize("name", ["../x", "/etc/x", "..", ".hidden", "__x", "", "a\\b"])
 def test_names_that_would_escape(source, name):
     write_table(source)
     with (source / "features.csv").open("a") as stream:
@@ -357,9 +357,7 @@ def test_names_that_would_escape(source, name):
 
 
 def test_a_table_that_cannot_be_opened_is_not_said_to_be_of_another_form(tmp_path):
-    with pytest.raises(
-        DataError, match=r"cannot be read \(Is a directory\)\. Copy it again, or see that you may read it"
-    ):
+    with pytest.raises(DataError, match=r" is a folder, where a file should be\. Move it away\."):
         read_table(tmp_path)
     (tmp_path / "a.csv").write_bytes("vidéo,frame\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"cannot be read as a table \(.*\)\. Save it as CSV in UTF-8"):
@@ -407,27 +405,6 @@ def test_a_table_that_does_not_fit_costs_everything(source, text, said):
     with pytest.raises(DataError, match=said):
         run(source)
     assert not (source.parent / "store.zarr").exists()
-
-
-def test_links_that_lead_out(source):
-    outside = source.parent / "outside"
-    write_frames(outside)
-    write_frames(source)
-    (source / "folder").symlink_to(outside / "a")
-    (source / "frame").mkdir()
-    (source / "frame" / "00001.npy").symlink_to(outside / "a" / "00001.npy")
-    (source / "inside").symlink_to(source / "a")
-    summary = run(source)
-    assert summary.done == ["a", "b", "inside"] and sorted(summary.failed) == ["folder", "frame"]
-    assert all("is a link that leads out of" in said for said in summary.failed.values())
-
-
-def test_a_mask_that_leads_out_costs_its_video(source):
-    write_arrays(source)
-    (source / "a.present.npy").rename(source.parent / "mask.npy")
-    (source / "a.present.npy").symlink_to(source.parent / "mask.npy")
-    summary = run(source)
-    assert summary.done == ["b"] and "a.present.npy is a link that leads out of" in summary.failed["a"]
 
 
 def test_links_inside_hdf5_are_not_followed(source):
