@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from abaw.datasets import orientation
+from abaw.datasets.links import read_bytes
 from abaw.errors import DataError
 from abaw.names import MAX_FRAMES, is_junk
 
@@ -203,11 +204,7 @@ def open_upright(file: Path | str) -> Image.Image:
 
 
 def _read(file: Path | str) -> bytes:
-    try:
-        with open(file, "rb") as stream:
-            content = stream.read()
-    except OSError as error:
-        raise DataError(f"{file} cannot be read ({error.strerror}).") from error
+    content = read_bytes(file)
     if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
         raise DataError(
             f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
