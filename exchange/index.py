@@ -140,7 +140,7 @@ def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form:
         raise DataError(
             f"{place}: a row of {len(cells)} cells, and none for `{form.names[-1]}`: {shown!r}. Correct it."
         )
-    found, home = [cells[column].strip() for column in form.columns], ""
+    found, home = [cells[column].strip(BLANK) for column in form.columns], ""
     if form.names == IMAGE:
         folder, _, file = found[0].replace("\\", "/").rpartition("/")
         video, home = _video_of(folder)
@@ -168,5 +168,5 @@ def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form:
 @lru_cache(maxsize=1024)
 def _video_of(folder: str) -> tuple[str, str]:
     """The video whose images a folder holds, and the folder without what says nothing (`./`)."""
-    parts = [part for part in folder.split("/") if part not in ("", ".")]
-    return (composed(parts[-1]) if parts else ""), "/".join(parts)
+    parts = [part for part in composed(folder).split("/") if part not in ("", ".")]
+    return (parts[-1] if parts else ""), "/".join(parts)
