@@ -36,7 +36,7 @@ def combine(
         chosen = [i for i, predictions in enumerate(predictions_by_run) if video in predictions]
         found = [predictions_by_run[i][video] for i in chosen]
         longest = max(found, key=lambda one: len(one.outputs))
-        if not all(same_labels(task, one.labels, longest.labels) for one in found):
+        if not all(same_labels(task, one, longest) for one in found):
             raise UsageError(
                 f"The runs have different labels of {video}: they come from different stores. Run `abaw eval` for all "
                 "of them on one store."
@@ -48,6 +48,7 @@ def combine(
             longest.labels,
             np.logical_and.reduce([one.present for one in alike]),
             max(one.fps for one in found),
+            longest.doubles,
         )
     return combined
 

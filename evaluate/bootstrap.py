@@ -24,7 +24,9 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from abaw.doubles import same_doubles
 from abaw.errors import UsageError, some_of
+from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
 from abaw.tasks import Task
 
@@ -85,7 +87,7 @@ def measures(task: Task, predictions: Predictions) -> dict[str, float]:
 
 def n_units(task: Task, predictions: Predictions) -> int:
     """How many labelled videos (or images, for a task about these) there are to draw from."""
-    labelled = [task.valid(found.labels).any(axis=1) for found in predictions.values()]
+    labelled = [task.valid(found.by_label().labels).any(axis=1) for found in predictions.values()]
     return int(sum(rows.any() if task.level == "frame" else rows.sum() for rows in labelled))
 
 
@@ -150,18 +152,18 @@ def check_same_labels(
                 "both on the same videos."
             )
     for video, found in a.items():
-        if not same_labels(task, found.labels, b[video].labels):
+        if not same_labels(task, found, b[video]):
             raise UsageError(
                 f"{names[0]} and {names[1]} have other labels of {video}: they come from different stores. Run `abaw "
                 "eval` for both on one store."
             )
 
 
-def same_labels(task: Task, a: NDArray, b: NDArray) -> bool:
-    """True if label rows (n, columns) are equal; more rows in one of them must be without any label."""
-    n = min(len(a), len(b))
-    beyond = task.valid(a[n:]).any() or task.valid(b[n:]).any()
-    return not beyond and bool(np.array_equal(a[:n], b[:n]))
+def same_labels(task: Task, a: VideoPrediction, b: VideoPrediction) -> bool:
+    """True if two predictions have equal labels; more rows in one of them must be without any label."""
+    n = min(len(a.labels), len(b.labels))
+    beyond = task.valid(a.labels[n:]).any() or task.valid(b.labels[n:]).any()
+    return not beyond and bool(np.array_equal(a.labels[:n], b.labels[:n])) and same_doubles(a.doubles, b.doubles)
 
 
 # draws

@@ -116,11 +116,13 @@ def scores_by_missing(task: Task, predictions: Mapping[str, VideoPrediction]) ->
         if not own:
             ranges.append(MissingRange(name, 0, 0, float("nan")))
             continue
-        given = score(task, np.concatenate([v.outputs for v in own]), np.concatenate([v.labels for v in own]))
+        rows = [found.by_label() for found in own]
+        given = score(task, np.concatenate([v.outputs for v in rows]), np.concatenate([v.labels for v in rows]))
         ranges.append(MissingRange(name, len(own), given.n_frames, given.score if given.n_frames else float("nan")))
     return ranges
 
 
 def part_of(found: VideoPrediction, given: slice, wanted: slice) -> VideoPrediction:
     """What a video has of a plain task in a `multi` one."""
-    return VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps)
+    doubles = found.doubles.columns(wanted) if found.doubles is not None else None
+    return VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps, doubles)

@@ -110,8 +110,9 @@ def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) ->
 
 
 def score_both(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[Score, Score]:
-    """Scores over all labelled rows, and over those of them with a crop."""
-    outputs = np.concatenate([found.outputs for found in predictions.values()])
-    labels = np.concatenate([found.labels for found in predictions.values()])
-    present = np.concatenate([found.present for found in predictions.values()])
+    """Scores over all labels, and over those of them whose row has a crop."""
+    videos = [found.by_label() for found in predictions.values()]
+    outputs = np.concatenate([found.outputs for found in videos])
+    labels = np.concatenate([found.labels for found in videos])
+    present = np.concatenate([found.present for found in videos])
     return score(task, outputs, labels), score(task, outputs[present], labels[present])

@@ -128,7 +128,7 @@ def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
     for part, given, wanted in task.each():
         curves = []
         for run in runs:
-            own = [part_of(video, given, wanted) for video in run.raw.values()]
+            own = [part_of(video, given, wanted).by_label() for video in run.raw.values()]
             outputs, labels = (
                 np.concatenate([getattr(video, name) for video in own]) for name in ("outputs", "labels")
             )

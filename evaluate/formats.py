@@ -19,11 +19,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.labels import HEADERS, read_text
+from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
+from abaw.datasets.text import read_lines
 from abaw.errors import DataError, UsageError
-from abaw.names import misleads
+from abaw.names import composed, misleads
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
 IMAGE_HEADERS = {
@@ -46,7 +47,7 @@ class Sample:
         path: the file.
         task: as its header says.
         header: its first line.
-        images: name of each row's image, as it stands there.
+        images: name of each row's image, as it stands there; some may stand there twice, and are answered twice.
     """
 
     path: Path
@@ -57,7 +58,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class VideoList:
-    """A list of videos, one a line, of which each wants a file of its own."""
+    """A list of videos, one a line, of which each wants a file of its own; their names are as they stand there."""
 
     path: Path
     videos: tuple[str, ...]
@@ -105,56 +106,49 @@ def read_sample(path: Path) -> Sample | VideoList:
     """Read an official sample: rows that end in a bare comma or hold dummy values, or a mere list of videos.
 
     Raises:
-        DataError: the header is of no challenge, an image is not `<video>/<frame number>.jpg`, or stands there twice;
-            names file and line.
+        DataError: the header is of no challenge, an image is not `<video>/<frame number>.jpg`, or a video of a list
+            stands there twice; names file and line.
     """
-    header, _, body = read_text(path).partition("\n")
-    header, lines = header.strip(), body.rstrip().split("\n")
+    first, *lines = read_lines(path) or [""]
+    header = first.strip()
     task = task_of_header(header, IMAGE_HEADERS)
-    if task is None and "," not in header + body:
+    if task is None and not any("," in line for line in (header, *lines)):
         return VideoList(path, _names(path, [header, *lines]))
     if task is None:
         known = "; ".join(f"{name} {wanted}" for name, wanted in IMAGE_HEADERS.items())
         raise DataError(f"{path} line 1: {header[:60]!r} is the header of no challenge. They are: {known}.")
     images = [line.partition(",")[0].strip() for line in lines]
-    if images == [""]:
+    if not images:
         raise DataError(f"{path} has a header and no rows. Get the sample file again.")
-    check_once(path, images)
     if task.level == "frame":
         locate_frames(path, images)
     return Sample(path, task, header, images)
 
 
 def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
+    numbered = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
+    if not numbered:
         raise DataError(f"{path} is empty. Name the official sample file with --sample.")
-    for number, name in enumerate(names, start=1):
+    line_of: dict[str, int] = {}
+    for number, name in numbered.items():
         if "/" in name or "\\" in name or name.startswith(".") or misleads(name):
             raise DataError(
                 f"{path} line {number}: {name[:60]!r} is no name of a video. Name the official sample file."
             )
-    check_once(path, names, first_line=1)
-    return tuple(names)
-
-
-def check_once(path: Path, images: Sequence[str], first_line: int = 2) -> None:
-    """Raises a DataError if an image (or a video of a list) is there twice."""
-    if len(set(images)) == len(images):
-        return
-    line_of: dict[str, int] = {}
-    for line, image in enumerate(images, start=first_line):
-        if image in line_of:
-            raise DataError(f"{path} line {line}: {image} is on line {line_of[image]} already. Delete one of the two.")
-        line_of[image] = line
+        first = line_of.setdefault(composed(name), number)
+        if first != number:
+            raise DataError(f"{path} line {number}: {name} is on line {first} already. Delete one of the two.")
+    return tuple(numbered.values())
 
 
 def locate_frames(path: Path, images: Sequence[str]) -> Places:
-    """Video and row of images called `<video>/<frame number>.jpg`.
+    """Video and row of images called `<video>/<frame number>.jpg`; names of videos are those of the store.
 
     Raises:
         DataError: an image has another name; names file and line.
     """
+
+    names: dict[str, str] = {}  # composed, by what stands there
 
     def pairs() -> Iterable[tuple[str, int]]:
         for line, image in enumerate(images, start=2):
@@ -165,7 +159,9 @@ def locate_frames(path: Path, images: Sequence[str]) -> Places:
                     f"{path} line {line}: the image should be <video>/<frame number>.jpg with a number from 1 to "
                     f"{LAST_FRAME}, found {image[:60]!r}. Correct the line."
                 )
-            yield match[1], number - 1
+            if match[1] not in names:
+                names[match[1]] = composed(match[1])
+            yield names[match[1]], number - 1
 
     return Places.of(pairs())
 

@@ -92,7 +92,7 @@ def confusion(task: Task, predictions: Mapping[str, VideoPrediction]) -> NDArray
     """(classes, classes) counts of valid labels: row the label's class, column the predicted one."""
     n_classes = len(task.outputs)
     counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-    for found in predictions.values():
+    for found in (video.by_label() for video in predictions.values()):
         valid = task.valid(found.labels)[:, 0]
         actual = found.labels[valid, 0].astype(np.int64)
         np.add.at(counts, (actual, decide(task, found.outputs)[valid, 0]), 1)
@@ -103,6 +103,8 @@ def save_traces(
     path: Path, task: Task, predictions: Mapping[str, VideoPrediction], title: str, face_of: FaceOf | None = None
 ) -> None:
     """Draw the longest videos of a split as PNG: labels and predictions over time, missing spans shaded.
+
+    Of a frame that is labelled twice the first label is drawn.
 
     Args:
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; faces are drawn above the traces.

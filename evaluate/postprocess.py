@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit, logit
 
 from abaw.errors import UsageError
+from abaw.evaluate.calibration import part_of
 from abaw.evaluate.metrics import ccc, score
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.smoothing import KINDS, Smoothing, smooth
@@ -113,11 +114,8 @@ def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> P
     thresholds: dict[str, float] = {}
     offsets: dict[str, float] = {}
     for part, given, wanted in task.each():
-        own = [
-            VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps)
-            for found in predictions.values()
-        ]
-        labels = np.concatenate([found.labels for found in own])
+        own = [part_of(found, given, wanted) for found in predictions.values()]
+        labels = np.concatenate([found.by_label().labels for found in own])
         if task.level == "frame":
             smoothing |= _fit_smoothing(part, own)
         outputs = _smoothed(part, own, smoothing)
@@ -132,15 +130,16 @@ def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> P
 
 
 def _smoothed(task: Task, videos: Iterable[VideoPrediction], smoothing: Mapping[str, Smoothing]) -> NDArray[np.float32]:
-    """(rows, outputs) of all videos, one after another."""
+    """(labels, outputs) of all videos, one after another: smoothed over their frames, then a row for each label."""
     step = Postprocess(smoothing={name: smoothing[name] for name in task.outputs if name in smoothing})
-    return np.concatenate([step.apply(task, found.outputs, found.present) for found in videos])
+    smoothed = step.apply_to(task, {str(number): found for number, found in enumerate(videos)})
+    return np.concatenate([found.by_label().outputs for found in smoothed.values()])
 
 
 def _fit_smoothing(task: Task, videos: list[VideoPrediction]) -> dict[str, Smoothing]:
     """The best of all kinds and widths; the narrowest of several."""
     videos = videos[:: -(-sum(len(found.labels) for found in videos) // SEARCH_FRAMES)]
-    labels = np.concatenate([found.labels for found in videos])
+    labels = np.concatenate([found.by_label().labels for found in videos])
     measure = _MEASURES[task.kind]
     choices = [Smoothing(), *(Smoothing(kind=kind, width=width) for width in WIDTHS for kind in KINDS)]
     best = [Smoothing()] * len(task.outputs)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from abaw.doubles import Doubles
 from abaw.outputs import new_partial
 from abaw.train import distributed
 from abaw.train.table import Table
@@ -27,12 +28,26 @@ class VideoPrediction:
         labels: (rows, columns) float32 as published.
         present: (rows,) bool, the frame has a crop (every visual feature).
         fps: frames a second; 0 where the video has no feature at all.
+        doubles: further labels of rows that are labelled twice. What compares outputs with labels takes `by_label`.
     """
 
     outputs: NDArray[np.float32]
     labels: NDArray[np.float32]
     present: NDArray[np.bool_]
     fps: float
+    doubles: Doubles | None = None
+
+    def by_label(self) -> "VideoPrediction":
+        """The same with a row for each label: those of the doubles follow all others, which stay where they are."""
+        if self.doubles is None:
+            return self
+        again = self.doubles.rows
+        return VideoPrediction(
+            np.concatenate([self.outputs, self.outputs[again]]),
+            np.concatenate([self.labels, self.doubles.labels]),
+            np.concatenate([self.present, self.present[again]]),
+            self.fps,
+        )
 
 
 def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
@@ -55,7 +70,8 @@ def predict(model: nn.Module, table: Table, window: int, device: torch.device) -
             found = np.where(has[:, None], found, mean)
         else:
             found = fill_gaps(found, has)
-        predictions[video] = VideoPrediction(found, table.labels[rows], table.has_crop[rows], float(table.fps[i]))
+        labels, doubles = table.labels[rows], table.doubles_of(i)
+        predictions[video] = VideoPrediction(found, labels, table.has_crop[rows], float(table.fps[i]), doubles)
     return predictions
 
 
@@ -124,6 +140,8 @@ def save_predictions(
 ) -> None:
     """Write predictions as HDF5: `/<video>/outputs`, `labels`, `present`; attributes `fps`, `outputs` (names), `made_from`.
 
+    Where rows are labelled twice there are also `doubles`, the further labels, and `doubles_rows`, their rows.
+
     Args:
         made_from: digest of the checkpoints that predicted; empty if nobody can tell.
     """
@@ -136,6 +154,9 @@ def save_predictions(
             group.attrs["fps"] = found.fps
             for name in ("outputs", "labels", "present"):
                 group.create_dataset(name, data=getattr(found, name))
+            if found.doubles is not None:
+                group.create_dataset("doubles", data=found.doubles.labels)
+                group.create_dataset("doubles_rows", data=found.doubles.rows)
     partial.replace(path)
 
 
@@ -152,9 +173,17 @@ def load_predictions(path: Path) -> dict[str, VideoPrediction]:
                 _values(file, f"{video}/labels", np.dtype(np.float32)),
                 _values(file, f"{video}/present", np.dtype(np.bool_)),
                 float(file[video].attrs["fps"]),
+                _read_doubles(file, video),
             )
             for video in file
         }
+
+
+def _read_doubles(file: h5py.File, video: str) -> Doubles | None:
+    if "doubles" not in file[video] and "doubles_rows" not in file[video]:
+        return None
+    rows = _values(file, f"{video}/doubles_rows", np.dtype(np.int64))
+    return Doubles(rows, _values(file, f"{video}/doubles", np.dtype(np.float32)))
 
 
 def _values(file: h5py.File, name: str, dtype: np.dtype) -> NDArray:

@@ -5,6 +5,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from abaw.doubles import Doubles
 from abaw.errors import CheckpointError, UsageError
 from abaw.evaluate.predict import VideoPrediction, load_predictions, read_made_from
 from abaw.evaluate.tuning import load_tuning
@@ -84,11 +87,22 @@ def read_predictions(folder: Path, split: str, task: Task) -> dict[str, VideoPre
     for video, one in found.items():
         shapes = (one.outputs.shape, one.labels.shape, one.present.shape)
         n_rows = len(one.outputs)
-        if shapes != ((n_rows, len(task.outputs)), (n_rows, len(task.columns)), (n_rows,)):
+        wanted = ((n_rows, len(task.outputs)), (n_rows, len(task.columns)), (n_rows,))
+        if shapes != wanted or not _are_of_rows(one.doubles, n_rows, len(task.columns)):
             raise CheckpointError(f"{path} has {shapes} for {video}, which is not of task {task.name}. {remedy}")
     if not found:
         raise CheckpointError(f"{path} has no videos. {remedy}")
     return found
+
+
+def _are_of_rows(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
+    """True if further labels are of rows that are there, in their order."""
+    if doubles is None:
+        return True
+    rows = doubles.rows
+    if rows.ndim != 1 or not len(rows) or doubles.labels.shape != (len(rows), n_columns):
+        return False
+    return bool((np.diff(rows) >= 0).all() and rows[0] >= 0 and rows[-1] < n_rows)
 
 
 def _place(folder: Path, split: str) -> tuple[Path, str]:

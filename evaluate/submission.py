@@ -28,6 +28,7 @@ from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission_check import check_submission
 from abaw.evaluate.tuning import Tuning
+from abaw.names import composed
 from abaw.outputs import new_partial
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import Task
@@ -122,7 +123,7 @@ def write_submission(
     features = tuple(dict.fromkeys(name for answerer in answerers for name in answerer.config.features))
     known = [store.videos(feature) for feature in features]
     if isinstance(wanted, VideoList):
-        places, n_rows = None, frames_in_store(known, wanted.videos)
+        places, n_rows = None, frames_in_store(known, map(composed, wanted.videos))
     else:
         places = locate(wanted, store, features, data)
         n_rows = places.n_rows
@@ -149,19 +150,20 @@ def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data:
     if sample.task.level == "frame":
         return locate_frames(sample.path, sample.images)
     stills = locate_stills(data, store, features, (TEST_VIDEO,))
-    absent = [image for image in sample.images if image not in stills]
+    images = [composed(image) for image in sample.images]
+    absent = [image for image in images if image not in stills]
     if absent:
         raise DataError(
             f"{len(absent)} of {len(sample.images)} images of {sample.path} are not among the test images of {data}: "
             f"{some_of(absent, SHOWN_NAMES)}. Name the folder that has them with --data and run `abaw extract` on it."
         )
-    return Places.of(stills[image] for image in sample.images)
+    return Places.of(stills[image] for image in images)
 
 
 def locate_stills(
     data: Path | None, store: FeatureStore, features: tuple[str, ...], videos: tuple[str, ...]
 ) -> dict[str, tuple[str, int]]:
-    """Video and row of images without a time axis, by file name.
+    """Video and row of images without a time axis, by file name (see `composed`).
 
     Args:
         data: the folder that features were extracted from.
@@ -184,7 +186,7 @@ def locate_stills(
                     f"The images in {video.folder} are not those that feature {feature!r} of {store.path} was made of. "
                     "Run the same `abaw extract` again."
                 )
-        for row, name in enumerate(crops.names):
+        for row, name in enumerate(map(composed, crops.names)):
             if name in found:
                 raise DataError(
                     f"{data} has two images {name} ({found[name][0]} and {video.name}), which a file cannot tell apart."
@@ -251,7 +253,7 @@ def _write_partial(
         partial = new_partial(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(wanted, VideoList):
-            _write_folder(partial, task, answers)
+            _write_folder(partial, task, {video: answers[composed(video)] for video in wanted.videos})
         else:
             assert places is not None
             _write_file(partial, wanted, places, answers)

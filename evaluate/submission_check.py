@@ -1,10 +1,11 @@
 """Checks submission files against an official sample: header, rows and their order, columns, values."""
 
-from collections.abc import Sequence
+import codecs
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw.datasets.labels import read_text
+from abaw.datasets.text import MARKS, read_lines
 from abaw.errors import DataError, UsageError
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
@@ -17,9 +18,10 @@ from abaw.evaluate.formats import (
     wrong_columns,
     wrong_with,
 )
+from abaw.names import composed, is_junk
 from abaw.tasks import Task
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,13 @@ def check_submission(path: Path, wanted: Sample | VideoList, task: Task | None =
 
 def _read_lines(path: Path, header: str, findings: _Findings) -> list[str]:
     """The lines after the header, which is checked."""
-    first, _, body = read_text(path).partition("\n")
+    first, *lines = read_lines(path) or [""]
     with path.open("rb") as file:
-        if file.read(len(BYTE_ORDER_MARK)) == BYTE_ORDER_MARK:
+        if file.read(max(map(len, BYTE_ORDER_MARKS))).startswith(BYTE_ORDER_MARKS):
             findings.add("wrong header", 1, "it begins with a byte order mark; save the file as UTF-8 without one")
     if first != header:
         findings.add("wrong header", 1, f"the header should be {header!r}, found {first[:80]!r}")
-    return body.removesuffix("\n").split("\n") if body else []
+    return lines
 
 
 def _check_values(findings: _Findings, lines: Sequence[str], texts: Sequence[str], task: Task) -> None:
@@ -111,29 +113,48 @@ def _check_values(findings: _Findings, lines: Sequence[str], texts: Sequence[str
 
 
 def _check_rows(findings: _Findings, images: Sequence[str], wanted: Sequence[str]) -> None:
-    """Each image of the sample must be there once, in the sample's order, and no other."""
+    """Each image of the sample must be there as often as in it, in the sample's order, and no other."""
     if images == wanted:
         return
-    place_of = {image: place for place, image in enumerate(wanted)}
-    line_of: dict[str, int] = {}  # in the order of the file
-    for line, image in enumerate(images, start=2):
-        if image not in place_of:
-            findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
-        elif image in line_of:
-            findings.add("double row", line, f"{image} is on line {line_of[image]} already")
+    place_of = {row: place for place, row in enumerate(_numbered(wanted))}
+    line_of: dict[tuple[str, int], int] = {}  # in the order of the file
+    for line, (image, n_before) in enumerate(_numbered(images), start=2):
+        if (image, n_before) in place_of:
+            line_of[image, n_before] = line
+        elif (image, 0) in place_of:
+            findings.add("double row", line, f"{image} is on line {line_of[image, n_before - 1]} already")
+            line_of.setdefault((image, n_before), line_of[image, n_before - 1])
         else:
-            line_of[image] = line
-    absent = [image for image in wanted if image not in line_of]
+            findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
+    line_of = {row: line for row, line in line_of.items() if row in place_of}
+    rows = list(place_of)
+    absent = [row for row in rows if row not in line_of]
     if absent:
         place = place_of[absent[0]]
-        line = line_of[wanted[place - 1]] + 1 if place else 2
-        findings.add("missing row", line, f"{absent[0]} should be here and is missing", len(absent))
-    there = (image for image in wanted if image in line_of)
-    moved = [(image, found) for image, found in zip(there, line_of, strict=True) if image != found]
+        line = line_of[rows[place - 1]] + 1 if place else 2
+        findings.add("missing row", line, f"{_named(absent[0])} should be here and is missing", len(absent))
+    there = (row for row in rows if row in line_of)
+    moved = [(row, found) for row, found in zip(there, line_of, strict=True) if row != found]
     if moved:
-        image, found = moved[0]
-        sentence = f"{found} is out of order: {image} should be here, which is on line {line_of[image]}"
+        row, found = moved[0]
+        sentence = f"{_named(found)} is out of order: {_named(row)} should be here, which is on line {line_of[row]}"
         findings.add("row out of order", line_of[found], sentence, len(moved))
+
+
+def _numbered(images: Sequence[str]) -> list[tuple[str, int]]:
+    """Each image and how many rows of it come before, by which rows of one image are told apart."""
+    counts: dict[str, int] = {}
+    rows = []
+    for image in images:
+        n_before = counts.get(image, 0)
+        counts[image] = n_before + 1
+        rows.append((image, n_before))
+    return rows
+
+
+def _named(row: tuple[str, int]) -> str:
+    image, n_before = row
+    return f"row {n_before + 1} of {image}" if n_before else image
 
 
 def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
@@ -141,12 +162,13 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
         raise DataError(
             f"{wanted.path} is a list of videos, which wants a folder with a file for each, but {folder} is no folder."
         )
-    paths = {video: folder / f"{video}.txt" for video in wanted.videos}
+    in_folder = {path.name: composed(path.name) for path in sorted(folder.iterdir()) if not is_junk(path.name)}
+    paths = {video: folder / _file_of(video, in_folder) for video in wanted.videos}
     there = {video: path for video, path in paths.items() if path.is_file()}
     task = task or _task_of_files(folder, list(there.values()))
     check_has_file(task, VIDEO_HEADERS)
     absent = [path.name for video, path in paths.items() if video not in there]
-    others = sorted({path.name for path in folder.iterdir()} - {path.name for path in paths.values()})
+    others = sorted(set(in_folder) - {path.name for path in paths.values()})
     firsts, counts, n_rows = [], {}, 0
     if absent:
         firsts.append(f"{folder / absent[0]} is missing.")
@@ -166,11 +188,21 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
     return Check(n_rows, len(there), firsts[0] if firsts else "", counts)
 
 
+def _file_of(video: str, in_folder: Mapping[str, str]) -> str:
+    """Name of a video's file: the very one, or else one that says the same with other characters, see `composed`."""
+    name = f"{video}.txt"
+    return name if name in in_folder else next((own for own, same in in_folder.items() if same == composed(name)), name)
+
+
 def _task_of_files(folder: Path, paths: Sequence[Path]) -> Task:
     for path in paths[:1]:
-        if task := task_of_header(read_text(path).partition("\n")[0], VIDEO_HEADERS):
+        if task := task_of_header(_header(path), VIDEO_HEADERS):
             return task
     raise UsageError(f"{folder} does not tell by a header what is predicted. Say it with --task.")
+
+
+def _header(path: Path) -> str:
+    return next(iter(read_lines(path)), "")
 
 
 def identify(path: Path) -> Task:
@@ -182,7 +214,7 @@ def identify(path: Path) -> Task:
     """
     if path.is_dir():
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
-    task = task_of_header(read_text(path).partition("\n")[0], IMAGE_HEADERS)
+    task = task_of_header(_header(path), IMAGE_HEADERS)
     if task is None:
         raise UsageError(f"{path} does not tell by its header what is predicted. Say it with --task.")
     return task

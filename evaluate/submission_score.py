@@ -1,12 +1,14 @@
 """Scores files of predictions, whoever made them, against the labels in a store."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.labels import check_header, read_text
+from abaw.datasets.labels import check_header
+from abaw.datasets.text import read_lines
 from abaw.errors import DataError, UsageError
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.formats import (
@@ -14,18 +16,35 @@ from abaw.evaluate.formats import (
     VIDEO_HEADERS,
     Places,
     check_has_file,
-    check_once,
     locate_frames,
     parse_values,
     wrong_with,
 )
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission import locate_stills
-from abaw.store import FeatureStore
+from abaw.names import composed
+from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import Task
 from abaw.train.table import select_labels
 
-Given = Mapping[str, tuple[NDArray[np.int64], NDArray[np.float32]]]  # by video: rows, and their values as labels
+
+@dataclass(frozen=True)
+class Given:
+    """What a file says of one video, in its order.
+
+    Attributes:
+        video: its name.
+        rows: (n,) int64, of the video.
+        values: (n, columns) float32, in the form of labels.
+        lines: (n,) int64, of the file.
+        path: the file.
+    """
+
+    video: str
+    rows: NDArray[np.int64]
+    values: NDArray[np.float32]
+    lines: NDArray[np.int64]
+    path: Path
 
 
 def score_predictions(
@@ -33,7 +52,8 @@ def score_predictions(
 ) -> Evaluation:
     """Score a submission file, or a folder with a file for each video, on a split, as a run is scored.
 
-    Rows without a label are not needed; every row that has one is.
+    Rows without a label are not needed; every row that has one is. Of a frame that is labelled twice the file may have
+    two rows, which are scored in their order, or one for both labels.
 
     Args:
         feature: tells which frames have a crop; by default the first visual feature of the store.
@@ -49,19 +69,20 @@ def score_predictions(
     store.feature_attrs(feature)  # its error says which there are
     given = _read_folder(path, task) if path.is_dir() else _read_file(path, task, store, tuple(labels), feature, data)
     known = store.videos(feature)
-    predictions, unanswered = {}, []
+    predictions, unanswered, n_wanted = {}, list[tuple[str, int]](), 0
     for video, found in labels.items():
         present = np.zeros(len(found.rows), dtype=np.bool_)
         if video in known:
             stored = store.read(feature, video).present[: len(present)]
             present[: len(stored)] = stored
-        answers, has = _place(task, len(found.rows), given.get(video))
-        wanted = task.valid(found.rows).any(axis=1)
-        unanswered += [(video, int(row)) for row in np.flatnonzero(wanted & ~has)]
+        rows, wanted = _by_label(found)
+        answers, has = _place(task, rows, task.valid(wanted).any(axis=1), given.get(video))
+        missing = task.valid(wanted).any(axis=1) & ~has
+        unanswered += [(video, int(row)) for row in rows[missing]]
+        n_wanted += int(task.valid(wanted).any(axis=1).sum())
         fps = float(known[video]["fps"]) if video in known else 0.0
-        predictions[video] = VideoPrediction(outputs_of(task, answers), found.rows.astype(np.float32), present, fps)
+        predictions[video] = VideoPrediction(outputs_of(task, answers), wanted, present[rows], fps)
     if unanswered:
-        n_wanted = sum(int(task.valid(found.rows).any(axis=1).sum()) for found in labels.values())
         video, row = unanswered[0]
         raise DataError(
             f"{path} has no prediction for {len(unanswered)} of the {n_wanted} {task.name} labels of {split}, the first "
@@ -90,17 +111,58 @@ def outputs_of(task: Task, answers: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate(outputs, axis=1)
 
 
+def _by_label(found: VideoLabels) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(labels,) rows of a video, and their labels (labels, columns): of every row, then of those that are labelled twice."""
+    rows, labels = np.arange(len(found.rows)), found.rows.astype(np.float32)
+    if found.doubles is None:
+        return rows, labels
+    return np.concatenate([rows, found.doubles.rows]), np.concatenate([labels, found.doubles.labels.astype(np.float32)])
+
+
 def _place(
-    task: Task, n_rows: int, given: tuple[NDArray[np.int64], NDArray[np.float32]] | None
+    task: Task, rows: NDArray[np.int64], counted: NDArray[np.bool_], given: Given | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Answers at their rows, and which rows have one; those beyond the last label are dropped."""
-    answers = np.zeros((n_rows, len(task.columns)), dtype=np.float32)
-    has = np.zeros(n_rows, dtype=np.bool_)
-    if given is not None:
-        rows, values = given
-        inside = rows < n_rows
-        answers[rows[inside]], has[rows[inside]] = values[inside], True
+    """The answer for each label, and which labels have one; answers of rows beyond the last label are dropped.
+
+    Args:
+        rows: (labels,) rows of the video, those that are labelled twice in their order.
+        counted: (labels,) bool, the label is annotated.
+
+    Raises:
+        DataError: several answers for a row that has another number of labels; names the lines.
+    """
+    answers, has = np.zeros((len(rows), len(task.columns)), dtype=np.float32), np.zeros(len(rows), dtype=np.bool_)
+    if given is None:
+        return answers, has
+    order = np.argsort(given.rows, kind="stable")
+    first, end = (np.searchsorted(given.rows[order], rows, side=side) for side in ("left", "right"))
+    has = end > first
+    n_given, n_labels = end - first, np.bincount(rows)[rows]
+    is_paired = (n_given == n_labels) & has
+    place = first + np.where(is_paired, count_before(rows), 0)
+    for label in np.flatnonzero(counted & has & ~is_paired & (n_given > 1)).tolist():
+        own = order[first[label] : end[label]]
+        if (given.values[own] != given.values[own[0]]).any():
+            lines = " and ".join(map(str, given.lines[own]))
+            raise DataError(
+                f"{given.path} lines {lines} answer frame {rows[label] + 1} of {given.video} differently, which has "
+                f"{_labels(int(n_labels[label]))}. Keep one of them."
+            )
+    answers[has] = given.values[order[place[has]]]
     return answers, has
+
+
+def _labels(n: int) -> str:
+    return "one label" if n == 1 else f"{n} labels"
+
+
+def count_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(n,) how many equal values come before each one."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    counts = np.empty(len(values), dtype=np.int64)
+    counts[order] = np.arange(len(values)) - np.searchsorted(ordered, ordered)
+    return counts
 
 
 def _visual_feature(store: FeatureStore) -> str:
@@ -113,38 +175,38 @@ def _visual_feature(store: FeatureStore) -> str:
 
 def _read_file(
     path: Path, task: Task, store: FeatureStore, videos: tuple[str, ...], feature: str, data: Path | None
-) -> Given:
-    lines = _read_lines(path, IMAGE_HEADERS[task.name])
-    images = [line.partition(",")[0] for line in lines]
+) -> Mapping[str, Given]:
+    lines = _rows_of(path, IMAGE_HEADERS[task.name])
+    images = [line.partition(",")[0].strip() for line in lines]
     texts = [line.partition(",")[2] for line in lines]
     values = _parse(path, task, lines, texts)
-    check_once(path, images)
     if task.level == "frame":
         places = locate_frames(path, images)
     else:
         stills = locate_stills(data, store, (feature,), videos)
         nowhere = ("", 0)  # a video that no labels are of
-        places = Places.of(stills.get(image, nowhere) for image in images)
+        places = Places.of(stills.get(composed(image), nowhere) for image in images)
     order = np.argsort(places.index, kind="stable")
     ends = np.searchsorted(places.index[order], np.arange(1, len(places.videos)))
     parts = zip(places.videos, np.split(order, ends), strict=True)
-    return {video: (places.rows[part], values[part]) for video, part in parts}
+    return {video: Given(video, places.rows[part], values[part], part + 2, path) for video, part in parts}
 
 
-def _read_folder(folder: Path, task: Task) -> Given:
+def _read_folder(folder: Path, task: Task) -> Mapping[str, Given]:
     given = {}
     for path in sorted(folder.glob("[!.]*.txt")):
-        lines = _read_lines(path, VIDEO_HEADERS[task.name])
-        given[path.stem] = (np.arange(len(lines)), _parse(path, task, lines, lines))
+        lines = _rows_of(path, VIDEO_HEADERS[task.name])
+        rows = np.arange(len(lines))
+        video = composed(path.stem)
+        given[video] = Given(video, rows, _parse(path, task, lines, lines), rows + 2, path)
     return given
 
 
-def _read_lines(path: Path, wanted: str) -> list[str]:
+def _rows_of(path: Path, wanted: str) -> list[str]:
     """The lines after the header."""
-    header, _, body = read_text(path).partition("\n")
+    header, *lines = read_lines(path) or [""]
     check_header(path, header, wanted)
-    lines = body.rstrip().split("\n")
-    if lines == [""]:
+    if not lines:
         raise DataError(f"{path} has a header and no rows. Write it again.")
     return lines
 

@@ -24,7 +24,7 @@ def measure_names(task: Task) -> tuple[str, ...]:
 def label_means(task: Task, predictions: Predictions) -> NDArray[np.float64]:
     """(columns,) mean of the valid labels. Moments about it lose no digits; CCC does not mind a common shift."""
     totals, counts = np.zeros(len(task.columns)), np.zeros(len(task.columns))
-    for found in predictions.values():
+    for found in (video.by_label() for video in predictions.values()):
         valid = task.valid(found.labels)
         totals += np.where(valid, found.labels, 0).sum(axis=0, dtype=np.float64)
         counts += valid.sum(axis=0)
@@ -34,7 +34,7 @@ def label_means(task: Task, predictions: Predictions) -> NDArray[np.float64]:
 def sums_of(task: Task, predictions: Predictions, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
     """(units, width) sums over the frames of each labelled video, or what each labelled image or video adds to them."""
     found = []
-    for video in predictions.values():
+    for video in (given.by_label() for given in predictions.values()):
         labelled = task.valid(video.labels).any(axis=1)
         if labelled.any():
             rows = _addends(task, video.outputs[labelled], video.labels[labelled], shifts)

@@ -154,8 +154,9 @@ def _describe(run: Run) -> FittedRun:
 
 
 def _score_of(task: Task, predictions: Mapping[str, VideoPrediction]) -> float:
-    outputs = np.concatenate([found.outputs for found in predictions.values()])
-    return score(task, outputs, np.concatenate([found.labels for found in predictions.values()])).score
+    videos = [found.by_label() for found in predictions.values()]
+    outputs = np.concatenate([found.outputs for found in videos])
+    return score(task, outputs, np.concatenate([found.labels for found in videos])).score
 
 
 # runs of the folds

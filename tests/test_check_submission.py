@@ -260,7 +260,7 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         UsageError, match="Task mtl has no format of one submission file per video; those that have: va, expr, au"
     ):
         check_submission(tmp_path, videos, TASKS["mtl"])
-    with pytest.raises(DataError, match="cannot be read as text"):
+    with pytest.raises(DataError, match="is a folder, where a file should be"):
         check(tmp_path)
 
 

@@ -246,9 +246,10 @@ def test_six_digit_frame_numbers(va_store: FeatureStore, tmp_path: Path) -> None
         ("image_location,valence,arousal\na/00001.jpg,\n../a/00002.jpg,\n", "line 3: the image should be <video>"),
         ("image_location,valence,arousal\na/00000.jpg,\n", "line 2: the image should be .* found 'a/00000.jpg'"),
         ("image_location,valence,arousal\na/00001.jpg,\n\na/00002.jpg,\n", "line 3: the image should be .* found ''"),
-        ("image_location,valence,arousal\na/1.jpg,\na/2.jpg,\na/1.jpg,\n", "line 4: a/1.jpg is on line 2 already"),
         ("a_left\n../etc/passwd\n", "line 2: '../etc/passwd' is no name of a video"),
         ("a_left\na_left\n", "line 2: a_left is on line 1 already"),
+        ("a_left\n\nb\n  \nb\n", "line 5: b is on line 3 already"),
+        ("caf\u00e9\ncafe\u0301\n", "line 2: .* is on line 1 already"),
         ("", "is empty"),
     ],
 )
@@ -260,7 +261,7 @@ def test_samples_that_are_none(tmp_path: Path, text: str, said: str) -> None:
 
 
 def test_no_sample(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.txt cannot be read as text"):
+    with pytest.raises(DataError, match=r"none\.txt cannot be read"):
         read_sample(tmp_path / "none.txt")
 
 
@@ -457,7 +458,10 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
             "image_location,valence,arousal\nb/1.jpg,0,0\nb/2.jpg,0,2\n",
             "line 3: arousal should be a number from -1 to 1",
         ),
-        ("image_location,valence,arousal\nb/1.jpg,0,0\nb/1.jpg,0,0\n", "line 3: b/1.jpg is on line 2 already"),
+        (
+            "image_location,valence,arousal\nb/1.jpg,0,0\nb/2.jpg,0,0\nb/00001.png,0,0.5\n",
+            r"p.txt lines 2 and 4 answer frame 1 of b differently, which has one label. Keep one of them",
+        ),
         ("image_location,valence,arousal\nb/1.jpg,\n", "line 2: 2 values separated by commas are wanted"),
     ):
         path.write_text(text)

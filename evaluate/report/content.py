@@ -118,8 +118,8 @@ def report_on(
 
 
 def _stacked(predictions: Mapping[str, VideoPrediction], name: str) -> NDArray:
-    """An attribute of all videos, one after another."""
-    return np.concatenate([getattr(found, name) for found in predictions.values()])
+    """An attribute of all videos, one after another, with a row for each label."""
+    return np.concatenate([getattr(found.by_label(), name) for found in predictions.values()])
 
 
 def _settings(folder: Path, is_run: bool) -> dict[str, str]:
@@ -192,14 +192,16 @@ def _video_errors(task: Task, video: str, given: Sequence[VideoPrediction | None
     by_run = [[] if found is None else list(_part_errors(task, found)) for found in same]
     n_parts = len(list(task.each()))
     by_part = [[_mean(errors[part]) if errors else math.nan for errors in by_run] for part in range(n_parts)]
-    first = np.stack(next(errors for errors in by_run if errors))
+    first = np.stack(next(errors for errors in by_run if errors))[:, :n_rows]
     rows = np.where(np.isnan(first).all(axis=0), np.nan, np.nansum(first, axis=0))
     return VideoErrors(video, same, by_part, rows)
 
 
 def _part_errors(task: Task, found: VideoPrediction) -> Iterator[NDArray[np.float64]]:
+    """For each plain task the errors of the rows, then those of rows that are labelled twice, by their further labels."""
+    rows = found.by_label()
     for part, given, wanted in task.each():
-        yield row_errors(part, found.outputs[:, given], found.labels[:, wanted])
+        yield row_errors(part, rows.outputs[:, given], rows.labels[:, wanted])
 
 
 def _mean(errors: NDArray[np.float64]) -> float:

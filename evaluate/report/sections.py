@@ -132,7 +132,7 @@ def _shares(task: Task, part: Task, run: Reported) -> Mapping[str, float]:
     if part.kind == "regression":
         return {}
     wanted = next(columns for one, _, columns in task.each() if one is part)
-    labels = np.concatenate([found.labels[:, wanted] for found in run.predictions.values()])
+    labels = np.concatenate([found.by_label().labels[:, wanted] for found in run.predictions.values()])
     counts = np.broadcast_to(part.valid(labels).sum(axis=0), len(part.outputs))
     return {
         name: run.official.support[name] / max(1, int(count)) for name, count in zip(part.outputs, counts, strict=True)
@@ -196,7 +196,7 @@ def calibrations(task: Task, runs: Sequence[Reported]) -> Markup:
     for part, given, wanted in task.each():
         found = []
         for run in runs:
-            videos = [part_of(video, given, wanted) for video in run.raw.values()]
+            videos = [part_of(video, given, wanted).by_label() for video in run.raw.values()]
             stacked = (np.concatenate([getattr(v, name) for v in videos]) for name in ("outputs", "labels"))
             found.append(calibration(part, *stacked))
         for curves in zip(*found, strict=True):
