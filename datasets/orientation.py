@@ -79,11 +79,6 @@ class Turning:
         return self._last
 
 
-def of_frame(frame: av.VideoFrame) -> Orientation:
-    """How to make a decoded frame upright, as it says itself."""
-    return Turning().of(frame)
-
-
 def _matrix(frame: av.VideoFrame) -> bytes | None:
     """The display matrix of a frame; None without one."""
     try:

@@ -1,17 +1,30 @@
 """Reading the official layout: crops, label files, splits, video files, frame rates."""
 
+import io
 import shutil
+import struct
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.images import count_crops, list_crops, read_image
+from abaw.datasets.images import (
+    count_crops,
+    describe_no_crops,
+    has_stills,
+    list_crops,
+    list_stills,
+    open_upright,
+    read_image,
+)
 from abaw.datasets.labels import HEADERS
-from abaw.datasets.synth.cutouts import open_upright
+from abaw.datasets.synth.cutouts import find_material, read_cutout
 from abaw.datasets.videos import open_media, probe_timing
 from abaw.errors import DataError
 
@@ -61,15 +74,21 @@ def test_frames_are_ordered_by_number_whatever_their_digits(tmp_path, make_crops
     assert crops.names == ("2.jpg", "99998.jpg", "99999.jpg", "100000.jpg", "100001.jpg")
 
 
-def test_png_and_jpeg_suffixes_in_either_case(tmp_path, make_crops):
+def test_suffixes_of_all_formats_in_either_case(tmp_path, make_crops):
     make_crops(tmp_path, [1, 4])
     make_crops(tmp_path, [2], suffix=".png")
     make_crops(tmp_path, [3], suffix=".jpeg")
     (tmp_path / "00004.jpg").rename(tmp_path / "00004.JPG")
+    with Image.open(tmp_path / "00002.png") as picture:
+        picture.save(tmp_path / "00005.bmp")
+        picture.save(tmp_path / "00006.WebP", lossless=True)
+        picture.save(tmp_path / "00007.BMP")
     crops = list_crops(tmp_path)
-    assert crops.numbers.tolist() == [1, 2, 3, 4]
-    assert crops.ignored == ()
-    assert [read_image(tmp_path / name).shape for name in crops.names] == [(112, 112, 3)] * 4
+    assert crops.numbers.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert (crops.ignored, count_crops(tmp_path), list_stills(tmp_path).names) == ((), 7, crops.names)
+    assert [read_image(tmp_path / name).shape for name in crops.names] == [(112, 112, 3)] * 7
+    for name in crops.names[4:]:
+        np.testing.assert_array_equal(read_image(tmp_path / name), read_image(tmp_path / "00002.png"))
 
 
 HUGE = "20231107123000.jpg"  # a date: arrays of so many frames fit nowhere
@@ -78,26 +97,136 @@ HUGE = "20231107123000.jpg"  # a date: arrays of so many frames fit nowhere
 def test_what_is_no_crop_is_ignored_and_told(tmp_path, make_crops):
     make_crops(tmp_path, [1, 2])
     make_crops(tmp_path, [2], suffix=".png")
-    for name in (".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part", HUGE):
+    for name in ("frame_00001.jpg", "face.jpg", "00003.txt", "00003.tif", "-0004.jpg", "00005.jpg.part", HUGE):
         (tmp_path / name).write_bytes(b"x")
     crops = list_crops(tmp_path)
     assert crops.names == ("00001.jpg", "00002.jpg")
     assert set(crops.ignored) == {
-        "00002.png", ".DS_Store", "Thumbs.db", "face.jpg", "00003.txt", "-0004.jpg", "00005.jpg.part", HUGE,
+        "00002.png", "frame_00001.jpg", "face.jpg", "00003.txt", "00003.tif", "-0004.jpg", "00005.jpg.part", HUGE,
     }  # fmt: skip
 
 
-def test_png_values_are_read_as_rgb(tmp_path, make_crops):
-    from PIL import Image
+def test_what_other_programs_leave_behind_is_neither_a_crop_nor_told(tmp_path, make_crops):
+    make_crops(tmp_path, [1, 2])
+    for name in (".DS_Store", "Thumbs.db", "._00001.jpg", ".00003.jpg", "desktop.ini"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "__MACOSX").mkdir()
+    for crops in (list_crops(tmp_path), list_stills(tmp_path)):
+        assert (crops.names, crops.ignored) == (("00001.jpg", "00002.jpg"), ())
+    (tmp_path / "00001.jpg").unlink(), (tmp_path / "00002.jpg").unlink()
+    assert (count_crops(tmp_path), has_stills(tmp_path)) == (0, False)
+    assert describe_no_crops(list_crops(tmp_path)).endswith("such as 00001.jpg; it is empty.")
 
+
+def test_what_other_programs_leave_behind_is_no_cutout(tmp_path, make_crops):
+    for label in ("Positive", "Neutral", "Negative", "__MACOSX/Positive"):
+        make_crops(tmp_path / "faces" / label, 1, suffix=".png")
+        (tmp_path / "faces" / label / "._00001.png").write_bytes(b"x")
+    (tmp_path / "faces/__MACOSX").rename(tmp_path / "faces/Neutral/__MACOSX")
+    material = find_material(tmp_path / "faces", tmp_path / "faces")
+    assert [len(files) for files in material.faces.values()] == [1, 1, 1]
+    assert len(material.backgrounds) == 3
+
+
+def test_png_values_are_read_as_rgb(tmp_path, make_crops):
     picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "1.png")
     np.testing.assert_array_equal(read_image(tmp_path / "1.png"), picture)
 
 
-def test_a_large_png_may_hold_the_bytes_that_begin_a_scan_of_a_jpeg(tmp_path):
-    from PIL import Image
+def write_png(file: Path, values: np.ndarray, bits: int, kind: int, transparent: bytes = b"") -> None:
+    """A PNG made by hand.
 
+    Args:
+        values: (height, width, channels) of `bits` each.
+        kind: 0 grey, 2 RGB, 3 palette of greys, 4 grey and alpha, 6 RGB and alpha.
+    """
+    height, width, _ = values.shape
+    all_bits = np.unpackbits(values.reshape(height, -1, 1).astype(">u2").view(np.uint8), axis=2)[..., 16 - bits :]
+    rows = np.packbits(all_bits.reshape(height, -1), axis=1)
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    palette = bytes(np.repeat(np.linspace(255, 0, 1 << min(bits, 8)).astype(np.uint8), 3))
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)), (b"IDAT", zlib.compress(lines))]
+    chunks[1:1] = [(b"PLTE", palette)] * (kind == 3) + [(b"tRNS", transparent)] * bool(transparent)
+    parts = [struct.pack(">I", len(data)) + name + data for name, data in [*chunks, (b"IEND", b"")]]
+    checked = [part + struct.pack(">I", zlib.crc32(part[4:])) for part in parts]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(checked))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("bits", "kind"),
+    [(1, 0), (2, 0), (4, 0), (8, 0), (16, 0), (8, 2), (16, 2), (1, 3), (2, 3), (4, 3), (8, 3), (8, 4), (16, 4), (8, 6), (16, 6)],
+)  # fmt: skip
+@pytest.mark.parametrize("is_transparent", [False, True])
+def test_png_of_all_depths_and_kinds_is_scaled_to_8_bits(tmp_path, bits, kind, is_transparent):
+    n_channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[kind]
+    values = np.random.default_rng(bits).integers(0, 1 << bits, (19, 21, n_channels))
+    transparent = {0: struct.pack(">H", values[3, 3, 0]), 2: struct.pack(">HHH", *values[3, 3, :3].repeat(3)[:3])}
+    transparent[3] = bytes((0, 99))
+    write_png(tmp_path / "1.png", values, bits, kind, transparent.get(kind, b"") if is_transparent else b"")
+    colour = values[..., :3] if kind in (2, 6) else values[..., :1].repeat(3, axis=2)
+    scaled = colour >> 8 if bits == 16 else colour * 255 // ((1 << bits) - 1)
+    if kind == 3:
+        scaled = np.linspace(255, 0, 1 << bits).astype(np.uint8)[colour]
+    found = read_image(tmp_path / "1.png")
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, scaled)
+    np.testing.assert_array_equal(found, cv2.imread(str(tmp_path / "1.png"))[..., ::-1])
+
+
+def test_16_bit_grey_from_other_programs(tmp_path, sample):
+    with Image.open(sample / "cropped_aligned/single_face/00001.jpg") as picture:
+        grey = np.asarray(picture.convert("L"))
+    cv2.imwrite(str(tmp_path / "1.png"), grey.astype(np.uint16) * 257)
+    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "2.png")
+    Image.fromarray(grey.astype(">u2") * np.array(256, ">u2")).save(tmp_path / "3.jpg", "PNG")
+    for name in ("1.png", "2.png", "3.jpg"):
+        np.testing.assert_array_equal(read_image(tmp_path / name), grey[..., None].repeat(3, axis=2))
+        cutout = np.asarray(read_cutout(tmp_path / name, 112))
+        np.testing.assert_array_equal(cutout[30:80, 30:80, 0], grey[30:80, 30:80])
+
+
+def test_one_value_of_16_bit_grey_may_be_transparent(tmp_path):
+    values = np.full((20, 20, 1), 0x8001)
+    values[5:15, 4:16] = 0x8002
+    write_png(tmp_path / "1.png", values, 16, 0, b"\x80\x01")
+    assert read_cutout(tmp_path / "1.png", 100).size == (12, 10)
+    assert read_image(tmp_path / "1.png").mean() == 0x80
+
+
+OTHER_MODES = {
+    "jpg": ("L", "RGB", "CMYK"),
+    "bmp": ("1", "L", "P", "RGB", "RGBA"),
+    "gif": ("L", "P"),
+    "webp": ("RGB", "RGBA"),
+}
+
+
+@pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix in OTHER_MODES for mode in OTHER_MODES[suffix]])
+def test_modes_of_other_formats_are_read_as_opencv_reads_them(tmp_path, suffix, mode, sample):
+    name = f"1.{suffix}"
+    with Image.open(sample / "cropped_aligned/single_face/00001.jpg") as picture:
+        written = picture.convert("RGB").quantize(60) if mode == "P" else picture.convert("RGB").convert(mode)
+    written.save(tmp_path / name, **({"lossless": True} if suffix == "webp" else {}))
+    found, peer = read_image(tmp_path / name).astype(int), cv2.imread(str(tmp_path / name))[..., ::-1]
+    assert found.shape == (112, 112, 3)
+    assert np.abs(found - peer).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("written", "said"), [("TIFF", "TIFF"), ("JPEG2000", "JPEG 2000"), ("PPM", "PPM"), ("AVIF", "AVIF")]
+)
+def test_images_of_formats_that_are_not_read_are_told_by_name(tmp_path, written, said):
+    if written == "TIFF":
+        Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(tmp_path / "1.png", "TIFF")
+    else:
+        Image.new("RGB", (20, 20)).save(tmp_path / "1.png", written)
+    with pytest.raises(DataError, match=rf"1\.png is an image in {said}, which is not read\. Save it as PNG\."):
+        read_image(tmp_path / "1.png")
+
+
+def test_a_large_png_may_hold_the_bytes_that_begin_a_scan_of_a_jpeg(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (100, 4000, 3), dtype=np.uint8)
     picture[::2, ::20, 0], picture[::2, ::20, 1] = 0xFF, 0xDA
     Image.fromarray(picture).save(tmp_path / "1.png", compress_level=0)
@@ -108,11 +237,45 @@ def test_a_large_png_may_hold_the_bytes_that_begin_a_scan_of_a_jpeg(tmp_path):
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_picture_of_a_large_camera_is_read(tmp_path, suffix, recwarn):
     """Of 192 million pixels: Pillow warns from 89 million on, and refuses twice as many."""
-    from PIL import Image
-
     Image.new("L", (16_000, 12_000), 7).save(tmp_path / f"1.{suffix}")
     assert open_upright(tmp_path / f"1.{suffix}").size == (16_000, 12_000)
     assert [str(one.message) for one in recwarn] == []
+
+
+def claiming(content: bytes, at: int, size: bytes) -> bytes:
+    """The bytes of an image with another size in its header."""
+    return content[:at] + size + content[at + len(size) :]
+
+
+def saved(suffix: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(stream, suffix, **options)
+    return stream.getvalue()
+
+
+ANIMATED = {"save_all": True, "append_images": [Image.new("RGB", (16, 16), 5)]}
+BITS = 15_999 | 15_999 << 14
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize(
+    ("suffix", "options", "at", "size", "said"),
+    [
+        ("bmp", {}, 18, struct.pack("<ii", 20_000, 20_000), "20000 x 20000"),
+        ("bmp", {}, 18, struct.pack("<ii", 20_000, -20_000), "20000 x 20000"),
+        ("gif", {}, 6, struct.pack("<HH", 16_000, 16_000), "16000 x 16000"),
+        ("gif", ANIMATED, 6, struct.pack("<HH", 16_000, 16_000), "16000 x 16000"),
+        ("webp", {}, 26, struct.pack("<HH", 16_000, 16_000), "16000 x 16000"),
+        ("webp", {"lossless": True}, 21, struct.pack("<I", BITS), "16000 x 16000"),
+        ("webp", ANIMATED, 24, b"\x07\x52\0\x97\x3a\0", "21000 x 15000"),
+        ("webp", ANIMATED, 24, b"\xff\xff\xff\xc7\0\0", "16777216 x 200"),
+    ],
+)
+def test_sizes_beyond_the_limit_are_refused_by_name(tmp_path, suffix, options, at, size, said):
+    (tmp_path / f"1.{suffix}").write_bytes(claiming(saved(suffix, **options), at, size))
+    for read in (read_image, open_upright):
+        with pytest.raises(DataError, match=f"has {said} pixels: more than 250,000,000 are not decoded"):
+            read(tmp_path / f"1.{suffix}")
 
 
 def test_other_crops_have_another_digest(tmp_path, make_crops):

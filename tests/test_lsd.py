@@ -103,7 +103,7 @@ def test_equal_numbers_are_ordered_by_name_and_what_is_no_image_is_told(make_ima
         (folder / name).write_bytes(b"x")
     crops = list_stills(folder)
     assert crops.names == ("02.jpg", "2.jpg", "2.png")
-    assert set(crops.ignored) == {"sub.jpg", ".hidden.jpg", "list.txt", "Thumbs.db"}
+    assert set(crops.ignored) == {"sub.jpg", "list.txt"}
 
 
 def test_images_have_no_clock_and_no_warning_of_one(root):
