@@ -42,9 +42,11 @@ def print_json(content: dict[str, Any]) -> None:
 @click.command()
 @DATA
 @FPS
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def doctor(data: Path, fps: float | None, as_json: bool) -> None:
-    """Check data against labels: missing crops, extra rows, left/right, frame rates, unreadable files."""
+@click.option("--all", "every", is_flag=True, help="Show every video, not only those to look at.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print a row for each video as CSV.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bool) -> None:
+    """Check data against labels: what is not read, missing crops, extra rows, frame rates, unreadable files."""
     from abaw import console, pipeline, tables
     from abaw.datasets.doctor import left_right_pairs
 
@@ -54,8 +56,10 @@ def doctor(data: Path, fps: float | None, as_json: bool) -> None:
     if as_json:
         totals = {**tables.doctor_totals(reports), "left_right_pairs": pairs}
         print_json({"data": str(data), "total": totals, "per_video": [asdict(report) for report in reports]})
+    elif as_csv:
+        tables.write_doctor_csv(reports, sys.stdout)
     else:
-        tables.show_doctor(data, reports, pairs)
+        tables.show_doctor(data, reports, pairs, every)
     sys.exit(1 if any(report.errors for report in reports) else 0)
 
 

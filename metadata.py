@@ -18,6 +18,7 @@ DTYPES = ("float16", "float32")
 # attributes of a video, there where true: no file told its length, and its rows are spread over a clip
 LENGTH_FROM_CROPS, SAMPLED = "length_from_crops", "sampled"
 MARKS = (LENGTH_FROM_CROPS, SAMPLED)
+CLOCK, DECODED = "clock", "decoded"  # attribute of a video whose rows are the pictures that its file's decoder gives
 MAX_VALUES = 1_000_000  # of one frame: likewise
 MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
 OUTSIDE = (

@@ -1,9 +1,12 @@
 """Places where files are made before they get their names. What lies there is deleted, and links are never followed."""
 
+import hashlib
+import os
 import shutil
 from pathlib import Path
 
 from abaw.errors import UsageError
+from abaw.names import MAX_NAME_BYTES
 
 
 def clear(path: Path) -> Path:
@@ -23,4 +26,12 @@ def new_partial(path: Path) -> Path:
     """
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder where a file is to be written. Move it away.")
-    return clear(path.with_name(path.name + ".partial"))
+    return clear(path.with_name(partial_name(path.name)))
+
+
+def partial_name(name: str) -> str:
+    """The name under which something is made that gets another one: with `.partial`, or of its hash where that is too long."""
+    partial = f"{name}.partial"
+    if len(os.fsencode(partial)) <= MAX_NAME_BYTES:
+        return partial
+    return f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"

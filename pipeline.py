@@ -29,6 +29,8 @@ from abaw.extract.claims import claimed
 from abaw.extract.cluster import ClusterOptions
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
+from abaw.extract.labelling import describe_labels
+from abaw.extract.plan import parse_part
 from abaw.extract.request import ExtractOptions
 from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
@@ -69,7 +71,9 @@ def extract(
     stage = Stage.open(options)
     summary = Summary()
     with claimed(stage.store, [feature.name for feature in stage.features], options.part):
-        plan = stage.plan(summary)
+        if not options.part or parse_part(options.part)[0] == 1:  # the labels are of the first part
+            reporter.warn(describe_labels(stage.dataset))
+        plan = stage.plan(summary, reporter)
         reporter.start("extract", plan.n_frames, "frames")
         if cluster is None:
             stage.run(plan.groups, summary, reporter.advance)
@@ -107,6 +111,7 @@ def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = Non
     """Check data against labels: every crop is decoded, every label read. See `VideoReport`."""
     reporter = reporter or Silent()
     dataset = open_dataset(data, fps)
+    dataset.time_videos(dataset.videos, reporter)
     reporter.start("doctor", len(dataset.videos), "videos")
     reports = examine(dataset, reporter.advance)
     reporter.finish()

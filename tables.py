@@ -1,10 +1,12 @@
 """The results of the stages as tables for the console."""
 
+import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from abaw.console import say, show_some, show_table, warn
+from abaw.errors import some_of
 
 if TYPE_CHECKING:
     from abaw.datasets.doctor import VideoReport
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from abaw.places import Place
     from abaw.store import FeatureStore
     from abaw.tasks import Task
+
+MANY = 6  # videos with the same warning, which is then said once
 
 
 def show_summary(summary: "Summary", store: "Place") -> None:
@@ -32,8 +36,50 @@ def show_summary(summary: "Summary", store: "Place") -> None:
         warn(f"Stopped early: {summary.stopped}.")
 
 
-def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]]) -> None:
-    """One row per video, totals, and what needs mending."""
+def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]], every: bool) -> None:
+    """Totals, what is not read, and the videos that need attention; or `every` video."""
+    total = doctor_totals(reports)
+    say(
+        f"{data}: {total['videos']} videos, {total['frames']:,} frames, {total['crops']:,} crops, {total['missing']:,} missing, "
+        f"{len(pairs)} left/right pairs."
+    )
+    for task, counts in total["labels"].items():
+        say(
+            f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
+            f"than frames ({_how_usual(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
+            f"{counts['crops_without_label']} crops without a label."
+        )
+    if not total["labels"] and not total["errors"]:
+        say("No labels: `abaw extract` works, `abaw train` does not.")
+    unread = [report for report in reports if report.kind == "unread"]
+    show_some("Not read:", [sentence for report in unread for sentence in report.warnings], most=30)
+    others = [report for report in reports if report.kind != "unread"]
+    shared = _shared_notes(others)
+    show_some("Of many videos:", [_of_many(note, names) for note, names in shared.items()])
+    shown = [report for report in others if every or report.errors or set(report.warnings) - shared.keys()]
+    if shown:
+        columns, cells = doctor_rows(shown)
+        show_table("All of them" if every else "To look at", columns, cells)
+    if len(shown) < len(others):
+        say(f"{len(others) - len(shown)} more are as they should be; `abaw doctor --all` shows each.")
+    show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
+
+
+def _shared_notes(reports: "Sequence[VideoReport]") -> dict[str, list[str]]:
+    """Warnings that many videos have in common, with the names of these."""
+    names: dict[str, list[str]] = {}
+    for report in reports:
+        for note in report.warnings:
+            names.setdefault(note, []).append(report.video)
+    return {note: videos for note, videos in names.items() if len(videos) >= MANY}
+
+
+def _of_many(note: str, names: Sequence[str]) -> str:
+    return f"{note} ({len(names)}: {some_of(names, 3)})"
+
+
+def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple[object, ...]]]:
+    """Columns and cells of a table with a row for each report."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
     names = "/".join(tasks)
     labelled = [f">extra rows {names}", f">no crop {names}"] if tasks else []
@@ -47,21 +93,20 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
         )
         for report in reports
     ]
-    show_table(f"{data}", columns, rows)
-    total = doctor_totals(reports)
-    say(
-        f"{total['videos']} videos, {total['frames']} frames, {total['crops']} crops, {total['missing']} missing, "
-        f"{len(pairs)} left/right pairs."
-    )
-    for task, counts in total["labels"].items():
-        say(
-            f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
-            f"than frames ({_how_usual(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
-            f"{counts['crops_without_label']} crops without a label."
-        )
-    if not total["labels"] and not total["errors"]:
-        say("No labels: `abaw extract` works, `abaw train` does not.")
-    show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
+    return columns, rows
+
+
+def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
+    """A row for each report, as CSV: counts by task in columns of their own, then warnings and errors."""
+    tasks = sorted({task for report in reports for task in report.extra_rows})
+    counted = ("extra_rows", "n_labels_without_crop", "n_crops_without_label")
+    own = ("kind", "video", "split", "fps", "n_frames", "n_crops", "n_missing", "n_runs")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*own, *(f"{task}_{name}" for task in tasks for name in counted), "warnings", "errors"])
+    for report in reports:
+        counts = [getattr(report, name).get(task, "") for task in tasks for name in counted]
+        sentences = ["; ".join(report.warnings), "; ".join(report.errors)]
+        writer.writerow([*(getattr(report, name) for name in own), *counts, *sentences])
 
 
 def _how_usual(task: str, reports: "Sequence[VideoReport]") -> str:
@@ -79,9 +124,10 @@ def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
 def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
     """Sums over videos, as `abaw doctor --json` prints them."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
+    videos = [report for report in reports if report.kind == "video"]
     labelled = {task: [report for report in reports if task in report.extra_rows] for task in tasks}
     return {
-        "videos": len(reports),
+        "videos": len(videos),
         "frames": sum(report.n_frames for report in reports),
         "crops": sum(report.n_crops for report in reports),
         "missing": sum(report.n_missing for report in reports),

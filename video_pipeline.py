@@ -17,15 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
+from abaw.datasets.clips import probe_span
 from abaw.errors import DISK_FULL, UsageError
 from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import CSV, JSON, Row, begin_of_json, write_rows
 from abaw.evaluate.video.timeline import TIMELINE, Timeline
 from abaw.extract.faces.prepare import list_videos
-from abaw.extract.film import read_span, redraw
+from abaw.extract.film import redraw
 from abaw.extract.sink import Summary
 from abaw.extract.weights import file_sha256
-from abaw.outputs import clear
+from abaw.names import composed
+from abaw.outputs import clear, partial_name
 from abaw.reporting import Reporter, Silent
 from abaw.train.checkpoint import BEST
 from abaw.train.runs import Run
@@ -86,21 +88,22 @@ def predict_videos(run: Run, options: PredictOptions, reporter: Reporter | None 
         except OSError as error:
             if error.errno in DISK_FULL:
                 raise
-            summary.failed[file.stem] = f"could not be read or written: {error}"
+            summary.failed[composed(file.stem)] = f"could not be read or written: {error}"
         except Exception as error:  # one video's trouble must not cost the others
-            summary.failed[file.stem] = str(error) or type(error).__name__
+            summary.failed[composed(file.stem)] = str(error) or type(error).__name__
         else:
             if found is None:
-                summary.skipped.append(file.stem)
+                summary.skipped.append(composed(file.stem))
                 continue
-            summary.done.append(file.stem)
+            summary.done.append(composed(file.stem))
             summary.n_frames += found.n_frames
-            summary.warnings += [f"{file.stem}: {note}" for note in found.notes]
+            summary.warnings += [f"{composed(file.stem)}: {note}" for note in found.notes]
     return summary
 
 
 def _predict_into(predictor: Predictor, file: Path, options: PredictOptions, reporter: Reporter) -> Found | None:
-    folder, partial = options.out / file.stem, options.out / f"{file.stem}.partial"
+    name = composed(file.stem)
+    folder, partial = options.out / name, options.out / partial_name(name)
     if _is_done(predictor, file, folder):
         return None
     if folder.exists():
@@ -124,7 +127,8 @@ def _write(predictor: Predictor, found: Found, file: Path, folder: Path) -> None
     for _ in timeline.watched(write_rows(folder, predictor.task, head, predictor.rows(found))):
         pass
     title = f"{found.video}: predicted by {predictor.run.name}"
-    timeline.save(folder / TIMELINE, title, *read_span(file), found.people)
+    span = probe_span(file)
+    timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.found_s, found.people)
 
 
 def _asked(predictor: Predictor, file: Path) -> dict[str, Any]:

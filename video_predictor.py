@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.videos import FACES
 from abaw.devices import pick_device
 from abaw.errors import AbawError, CheckpointError, DataError, UsageError
 from abaw.evaluate.predict import predict
@@ -17,12 +18,13 @@ from abaw.evaluate.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values
 from abaw.exchange.importer import new_origin
 from abaw.extract.backbone import describe
-from abaw.extract.faces.layout import FACES, Record
+from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.sink import Feature, Summary
 from abaw.extract.stage import Stage
 from abaw.extract.vision.views import parse_view
+from abaw.names import composed
 from abaw.reporting import Reporter
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import get_task
@@ -101,9 +103,10 @@ class Predictor:
         """
         faces = prepare_videos(PrepareOptions((file,), data, self.options.faces, device=self.options.device), reporter)
         _check_done(faces, file)
-        record = Record.read(data / FACES / f"{file.stem}.json")
+        video = composed(file.stem)
+        record = Record.read(data / FACES / f"{video}.json")
         assert record is not None, "prepare_videos ends with it"
-        found = Found(data, file.stem, record.people, record.n_frames, list(record.notes))
+        found = Found(data, video, record.people, record.n_frames, list(record.notes))
         if found.people:
             self._extract(found, reporter)
             self._predict(found)
@@ -125,7 +128,7 @@ class Predictor:
             store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
         options = ExtractOptions(found.data, place, (), device=self.options.device)
         stage, summary = Stage(options, open_dataset(found.data), store, tuple(self._features)), Summary()
-        plan = stage.plan(summary)
+        plan = stage.plan(summary, reporter)
         reporter.start("extract", plan.n_frames, "frames")
         stage.run(plan.groups, summary, reporter.advance)
         reporter.finish()

@@ -1,9 +1,11 @@
 """The official layout of Aff-Wild2: crops by video, label files by challenge, video files; and which layouts there are.
 
 cropped_aligned/<video>/00001.jpg      or raw/images/<video>/00001.jpg
-<challenge>/Train_Set/<video>.txt      or labels/<challenge>/...; also Validation_Set
+<challenge>/Train_Set/<video>.txt      also Validation_Set
 training_set_annotations.txt           multi-task labels of all videos, see `abaw.datasets.mtl`
-videos/<base>.mp4                      or batch1/, batch2/; `<base>_left` and `<base>_right` share a file
+videos/<base>.mp4                      `<base>_left` and `<base>_right` share a file
+
+`abaw.datasets.folders` tells what other names these folders may have, and where they may lie.
 """
 
 from collections import Counter
@@ -11,15 +13,13 @@ from itertools import chain
 from pathlib import Path
 
 from abaw.datasets.dataset import Dataset, Labels, Video
-from abaw.datasets.images import count_crops
+from abaw.datasets.folders import CROPS, RAW, find_crop_folders, find_folders, find_video_files
 from abaw.datasets.labels import find_labels
 from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER, open_lsd
 from abaw.datasets.mtl import find_mtl_labels
 from abaw.datasets.vgaf import LABEL_FILES, open_vgaf
-from abaw.datasets.videos import find_video_files, video_file_of
+from abaw.datasets.videos import People, video_file_of
 from abaw.errors import DataError
-
-CROP_FOLDERS = ("cropped_aligned", "raw/images")
 
 
 def open_dataset(root: Path, fps: float | None = None) -> Dataset:
@@ -64,36 +64,33 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
 
 
 def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
-    """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there."""
-    folders = [root / name for name in reversed(CROP_FOLDERS) if (root / name).is_dir()]
-    paths: dict[str, Path] = {}
-    for path in chain.from_iterable(map(_video_folders, folders)):
-        if path.name not in paths or count_crops(path):  # of a video in both folders the aligned crops count
-            paths[path.name] = path
-    files = find_video_files(root)
-    videos = tuple(Video(name, paths[name], video_file_of(name, files)) for name in sorted(paths))
-    mtl_labels, remarks = find_mtl_labels(root)
-    labels: tuple[Labels, ...] = (*find_labels(root), *mtl_labels)
+    """The videos of Aff-Wild2 under a root, with labels of all its challenges; None if neither is there.
+
+    Raises:
+        DataError: crops or files of one video lie in two places.
+    """
+    folders, people = find_folders(root), People(root)
+    paths = find_crop_folders(folders)
+    files = find_video_files(root, folders)
+    videos = tuple(Video(name, paths[name], video_file_of(name, files, people)) for name in sorted(paths))
+    mtl_labels, remarks = find_mtl_labels(folders.mtl)
+    labels: tuple[Labels, ...] = (*find_labels(folders.labels), *mtl_labels)
     return Dataset(root, videos, labels, fps, remarks) if videos or labels or remarks else None
-
-
-def _video_folders(folder: Path) -> list[Path]:
-    """Folders of crops; hidden ones are of other programs."""
-    return [path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
 
 
 def _nothing_in(root: Path, errors: list[str]) -> str:
     """A sentence for a root without videos."""
     names = sorted(path.name for path in root.iterdir())[:5]
-    empty = [name for name in CROP_FOLDERS if (root / name).is_dir()]
+    folders = find_folders(root)
+    empty = [*folders.crops, *folders.raw]
     if errors:
         found = errors[0].removesuffix(".")
     elif empty:
-        found = f"{root / empty[0]} has no video folders"
+        found = f"{empty[0]} has no video folders"
     else:
         found = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
     return (
-        f"{found}. The layouts known are Aff-Wild2, with crops in {root}/{CROP_FOLDERS[0]}/<video>/00001.jpg or "
-        f"{CROP_FOLDERS[1]}/; LSD, with images in {TRAINING_FOLDER}/<CLASS>/ and {VALIDATION_FOLDER}/<CLASS>/; VGAF, with "
+        f"{found}. The layouts known are Aff-Wild2, with crops in {root}/{CROPS}/<video>/00001.jpg or {'/'.join(RAW)}/; "
+        f"LSD, with images in {TRAINING_FOLDER}/<CLASS>/ and {VALIDATION_FOLDER}/<CLASS>/; VGAF, with "
         f"{' and '.join(LABEL_FILES.values())} beside its clips."
     )

@@ -1,16 +1,25 @@
 """What every layout is read into: videos, their labels, and remarks about what is neither."""
 
 import hashlib
+import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from os import cpu_count
 from pathlib import Path
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
-from abaw.datasets.videos import DEFAULT_FPS, Timing, probe_timing
+from abaw.datasets.stamps import is_timed, read_stamps
+from abaw.datasets.videos import DEFAULT_FPS, People
 from abaw.errors import DataError
-from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
+from abaw.metadata import CLOCK, DECODED, LENGTH_FROM_CROPS, SAMPLED
+from abaw.names import composed
+from abaw.reporting import Reporter
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
 
@@ -25,6 +34,7 @@ class Clock:
         warning: why the frame rate is assumed, or that crops go on after the end of the file; else empty.
         is_guessed: the number of frames is the last crop's number alone; the video may be longer.
         is_sampled: the rows are spread over a clip, and are not the frames of its file.
+        is_decoded: the frames are the pictures that the file's decoder gives.
     """
 
     fps: float
@@ -32,12 +42,14 @@ class Clock:
     warning: str = ""
     is_guessed: bool = False
     is_sampled: bool = False
+    is_decoded: bool = False
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What a store keeps of it: `fps`, and each mark of `abaw.metadata` that is true."""
+        """What a store keeps of it: `fps`, `clock` where it is decoded, and each mark of `abaw.metadata` that is true."""
         marks = {LENGTH_FROM_CROPS: self.is_guessed, SAMPLED: self.is_sampled}
-        return {"fps": self.fps, **{mark: True for mark, is_so in marks.items() if is_so}}
+        counted = {CLOCK: DECODED} if self.is_decoded else {}
+        return {"fps": self.fps, **counted, **{mark: True for mark, is_so in marks.items() if is_so}}
 
 
 @dataclass(frozen=True)
@@ -166,16 +178,63 @@ class Dataset:
         own = video.own_clock(self.fps)
         if own is not None:
             return own
-        timing, reason = Timing(self.fps or DEFAULT_FPS, 0), "no video file"
+        last_crop = int(crops.numbers[-1]) if len(crops.numbers) else 0
+        reason = "no video file"
         if video.file is not None:
             try:
-                timing, reason = probe_timing(video.file), ""
+                return self._clock_of_file(video, video.file, last_crop)
             except DataError as error:
                 reason = str(error)
-        last_crop = int(crops.numbers[-1]) if len(crops.numbers) else 0
-        assumed = f"{timing.fps:g} fps " + ("given with --fps" if self.fps else "assumed; say it with --fps")
-        n_frames = max(timing.n_frames, last_crop)
-        warning, n_after = f"{reason}: {assumed}" if reason else "", n_frames - timing.n_frames
-        if video.file is not None and not reason and n_after > 1:
-            warning = f"crops go on {n_after} frames after the end of {video.file.name}: is it the right video?"
-        return Clock(timing.fps, n_frames, warning, is_guessed=bool(reason))
+        fps = self.fps or DEFAULT_FPS
+        assumed = f"{fps:g} fps " + ("given with --fps" if self.fps else "assumed; say it with --fps")
+        return Clock(fps, last_crop, f"{reason}: {assumed}", is_guessed=True)
+
+    def _clock_of_file(self, video: Video, file: Path, last_crop: int) -> Clock:
+        """The clock of a video whose frames are the pictures of a file, as they decode."""
+        stamps = read_stamps(file)
+        n_pictures = len(stamps.shown)
+        notes = stamps.notes(file.name)
+        if stamps.n_lost and video.name not in self.people.of(composed(file.stem)):  # `abaw prepare` counts as we do
+            notes.append(stamps.doubt(file.name))
+        if last_crop > n_pictures + 1:
+            n_after = last_crop - n_pictures
+            notes.append(f"crops go on {n_after} frames after the end of {file.name}: is it the right video?")
+        return Clock(stamps.fps, max(n_pictures, last_crop), "; ".join(notes), is_decoded=True)
+
+    @cached_property
+    def people(self) -> People:
+        """Which people `abaw prepare` found in the videos."""
+        return People(self.root)
+
+    def time_videos(self, videos: Iterable[Video], reporter: Reporter) -> None:
+        """Decode the files of some videos for the times of their pictures, those that were not decoded before.
+
+        What is wrong with a file is said where its clock is asked for.
+        """
+        files = {video.file for video in videos if video.file is not None}
+        files = {file for file in files if not _is_timed(file)}
+        if not files:
+            return
+        reporter.start("time pictures (once)", len(files), "video files")
+        cancelled = threading.Event()
+
+        def read(file: Path) -> None:
+            with suppress(DataError):
+                read_stamps(file, cancelled)
+
+        pool = ThreadPoolExecutor(cpu_count() or 1)
+        try:
+            for done in as_completed([pool.submit(read, file) for file in sorted(files)]):
+                done.result()
+                reporter.advance(1)
+        finally:
+            cancelled.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+        reporter.finish()
+
+
+def _is_timed(file: Path) -> bool:
+    try:
+        return is_timed(file)
+    except DataError:  # no file: there is nothing to decode
+        return True

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Clock, Dataset, Labels, Video
 from abaw.datasets.images import Crops, describe_no_crops, first_folder, read_image
+from abaw.datasets.unread import find_unread
 from abaw.datasets.videos import SIDES
 from abaw.errors import DataError
 from abaw.tasks import TASKS, Task
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more
+MOST_AFTER_CROPS = 100  # times as many label rows as there are frames up to the last crop are of no such video
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class VideoReport:
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
         warnings, errors: sentences; only errors need mending.
         is_guessed: the number of frames is that of the last crop, as no video file tells it.
+        kind: "video"; "remark" on a file or folder that is none; "unread" for what lies in the data folder and is not read.
     """
 
     video: str
@@ -49,6 +53,7 @@ class VideoReport:
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     is_guessed: bool = False
+    kind: Literal["video", "remark", "unread"] = "video"
 
     @property
     def n_missing(self) -> int:
@@ -59,7 +64,8 @@ class VideoReport:
 def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> list[VideoReport]:
     """Read every crop, the timing of every clip and every label, and report each video, those that are only in the labels included.
 
-    What the dataset remarks on files and folders that are no video are reports too, under their names.
+    What the dataset remarks on files and folders that are no video are reports too, under their names; so is what is not
+    read.
 
     Args:
         on_video: called after each video, for a progress bar.
@@ -75,8 +81,9 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
     reports += [_report_absent(name, left) for name, left in labels.items()]
     for remark in dataset.remarks:
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
-        reports.append(VideoReport(remark.about, warnings=warnings, errors=errors))
-    return reports
+        reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
+    unread = find_unread(dataset)
+    return reports + [VideoReport(one.names[0], warnings=(one.sentence,), kind="unread") for one in unread]
 
 
 def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
@@ -106,7 +113,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         warnings.append(f"{len(crops.ignored)} files are no crops, such as {crops.ignored[0]}")
     if not len(crops.numbers):
         warnings.append("no crop at all")
-    warnings += _mismatches(video, clock, {task: extra for task, (extra, _, _) in counts.items()})
+    warnings += _mismatches(video, clock, {task: extra for task, (extra, _, _) in counts.items()}, labels)
     nested = () if len(crops.numbers) or not first_folder(crops) else (describe_no_crops(crops),)
     return VideoReport(
         video=video.name,
@@ -124,14 +131,18 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
     )
 
 
-def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int]) -> Iterator[str]:
-    """Sentences for labels that are not as long as the video file; without one, the last frames may have no crop."""
-    if video.file is None or clock.is_guessed:
-        return
+def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int], labels: Sequence[Labels]) -> Iterator[str]:
+    """Sentences for labels that are not as long as the video; without its file, the last frames may have no crop."""
+    paths = {label.task: label.path for label in labels}
     for extra in dict.fromkeys(extra_rows.values()):
-        if abs(extra) > max(USUAL_DIFFERENCE, USUAL_SHARE * clock.n_frames):
-            tasks = ", ".join(sorted(task for task, other in extra_rows.items() if other == extra))
-            compared = f"{abs(extra)} label rows {'more' if extra > 0 else 'fewer'} than frames ({tasks})"
+        tasks = sorted(task for task, other in extra_rows.items() if other == extra)
+        compared = f"{abs(extra):,} label rows {'more' if extra > 0 else 'fewer'} than frames ({', '.join(tasks)})"
+        if extra > MOST_AFTER_CROPS * max(clock.n_frames, MOST_AFTER_CROPS):
+            path = paths[tasks[0]]
+            yield f"{path.name} has {clock.n_frames + extra:,} rows for {clock.n_frames:,} frames: is it of this video?"
+        elif video.file is None or clock.is_guessed:
+            continue
+        elif abs(extra) > max(USUAL_DIFFERENCE, USUAL_SHARE * clock.n_frames):
             yield f"{compared}: is {video.file.name} the right video?"
 
 

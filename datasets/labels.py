@@ -1,7 +1,7 @@
 """Label files of the challenges: one text file per video, a header, then one row per frame."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -9,19 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.datasets.text import read_blocks
 from abaw.datasets.text import read_text as read_text  # callers still take it from here
 from abaw.errors import DataError
+from abaw.names import composed
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
-# The folders of each task; the organisers renamed one of them over the years.
-FOLDERS = {
-    "va": ("VA_Estimation_Challenge",),
-    "expr": ("EXPR_Classification_Challenge", "EXPR_Recognition_Challenge"),
-    "au": ("AU_Detection_Challenge",),
-}
 HEADERS = {"va": ("valence", "arousal"), "expr": EXPRESSIONS, "au": ACTION_UNITS}
-SPLITS = {"train": "Train_Set", "val": "Validation_Set"}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -43,14 +38,11 @@ class LabelFile:
         return read_labels(self.path, TASKS[self.task])
 
 
-def find_labels(root: Path) -> Iterator[LabelFile]:
-    """Label files at the root or under `labels/`, in the folders of the challenges."""
-    for task, folders in FOLDERS.items():
-        for folder in folders:
-            for split, split_folder in SPLITS.items():
-                for place in (root / folder, root / "labels" / folder):
-                    for path in sorted((place / split_folder).glob("[!.]*.txt")):
-                        yield LabelFile(task, split, path.stem, path)
+def find_labels(folders: Iterable[tuple[str, str, Path]]) -> Iterator[LabelFile]:
+    """The label files in folders, each with its task and split; see `abaw.datasets.folders`."""
+    for task, split, folder in folders:
+        for path in files_in(folder, [LABEL_SUFFIX]):
+            yield LabelFile(task, split, composed(path.stem), path)
 
 
 def read_labels(path: Path, task: Task) -> NDArray:

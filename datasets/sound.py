@@ -1,10 +1,12 @@
 """Sound files of a dataset: `audio/<video>.wav|flac|mp3`, or the video file itself."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from abaw.datasets.dataset import Video
-from abaw.datasets.videos import video_file_of
+from abaw.datasets.videos import People, video_file_of
+from abaw.names import composed
 
 FOLDER = "audio"
 SUFFIXES = (".wav", ".flac", ".mp3")
@@ -22,17 +24,18 @@ def find_sound_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def sound_file_of(video: Video, files: dict[str, Path]) -> Path | None:
+def sound_file_of(video: Video, files: Mapping[str, Path], people: People) -> Path | None:
     """Where a video's sound is: its own sound file, that of its base name, or the video file; None if there is none.
 
     A video with a file of its own has no base: `talk_2` beside `talk_2.mp4` is no second person in `talk`.
 
     Args:
         files: what `find_sound_files` gave.
+        people: of the same dataset.
     """
-    if video.file is not None and video.file.stem == video.name:
+    if video.file is not None and composed(video.file.stem) == video.name:
         return files.get(video.name, video.file)
-    return video_file_of(video.name, files) or video.file
+    return video_file_of(video.name, files, people) or video.file
 
 
 def sound_digest(frames_digest: str, file: Path | None) -> str:

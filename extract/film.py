@@ -1,6 +1,5 @@
 """A video file made again with other pictures: the same frames at the same times, and its sound as it is."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from fractions import Fraction
@@ -10,9 +9,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.videos import open_media
+from abaw.datasets.orientation import Orientation, Turning
+from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
+from abaw.datasets.stamps import Stamps, read_stamps
 from abaw.errors import DISK_FULL, DataError
-from abaw.extract.media import MOST_BROKEN_PACKETS, as_rgb
+from abaw.extract.media import as_rgb
 
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what MP4 holds as it is; others become AAC
 AAC_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
@@ -39,71 +40,43 @@ def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[in
     Raises:
         DataError: the file cannot be read, or none of its frames.
     """
+    stamps = read_stamps(file)
     try:
         with open_media(file) as source, av.open(str(out), "w", format="mp4") as target:
-            if not source.streams.video:
-                raise DataError(f"{file} has no pictures.")
-            source.streams.video[0].codec_context.thread_count = n_threads
-            yield from _Film(source, target, draw).run()
+            yield from _Film(source, picture_stream(source, file), stamps, target, draw, n_threads).run()
     except (av.FFmpegError, OSError) as error:
         if error.errno in DISK_FULL:
             raise OSError(error.errno, error.strerror, str(out)) from error
         raise DataError(f"{file} could not be drawn over ({error}).") from error
 
 
-def read_span(file: Path) -> tuple[float, float]:
-    """When the first picture of a video is shown, and how long the last one is, in seconds; nothing is decoded.
-
-    Raises:
-        DataError: the file cannot be read, or has no pictures.
-    """
-    first_s, end_s = math.inf, -math.inf
-    try:
-        with open_media(file) as source, suppress(av.FFmpegError):  # a file that is cut off: up to there
-            for packet in source.demux(source.streams.video[:1]):
-                if packet.pts is not None:
-                    time_s = float(packet.pts * packet.time_base)
-                    first_s = min(first_s, time_s)
-                    end_s = max(end_s, time_s + float((packet.duration or 0) * packet.time_base))
-    except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{file} cannot be read as a video ({error}).") from error
-    return (first_s, end_s) if first_s < end_s else (0.0, max(end_s, 0.0))
-
-
 class _Film:
     """Takes packets of one container to another."""
 
-    def __init__(self, source: av.container.InputContainer, target: av.container.OutputContainer, draw: Draw) -> None:
-        self._source, self._target, self._draw = source, target, draw
-        self._video = source.streams.video[0]
+    def __init__(
+        self,
+        source: av.container.InputContainer,
+        video: av.VideoStream,
+        stamps: Stamps,
+        target: av.container.OutputContainer,
+        draw: Draw,
+        n_threads: int,
+    ) -> None:
+        self._source, self._video, self._stamps = source, video, stamps
+        self._target, self._draw, self._n_threads = target, draw, n_threads
         self._audio = source.streams.audio[0] if source.streams.audio else None
         self._pictures: av.VideoStream | None = None
         self._sound: av.AudioStream | None = None
         self._resampler: av.AudioResampler | None = None  # of sound that cannot be copied
         self._waiting: list[av.Packet] = []  # of sound, before the first picture
-        self._n_frames, self._last_pts = 0, 0
+        self._n_frames, self._last_pts, self._turning = 0, 0, Turning()
 
     def run(self) -> Iterator[int]:
-        n_broken = 0
-        packets = self._source.demux([stream for stream in (self._video, self._audio) if stream is not None])
-        while n_broken <= MOST_BROKEN_PACKETS:
-            try:
-                packet = next(packets, None)
-                if packet is None:
-                    break
-                if packet.stream is self._audio:
-                    self._take_sound(packet)
-                    continue
-                frames = packet.decode()
-            except av.error.EOFError:
-                break
-            except av.FFmpegError:  # one damaged packet
-                n_broken += 1
-                continue
-            for frame in frames:
-                assert isinstance(frame, av.VideoFrame)
-                self._take_picture(frame)
-                yield self._n_frames - 1
+        beside = (self._audio, self._take_sound) if self._audio is not None else None
+        decoder = PictureDecoder(self._source, self._video, self._n_threads, beside=beside)
+        for frame in decoder:
+            self._take_picture(frame)
+            yield self._n_frames - 1
         if self._pictures is None:
             raise DataError(f"{self._source.name} has no picture that can be decoded.")
         self._target.mux(self._pictures.encode(None))
@@ -116,16 +89,17 @@ class _Film:
         return self._audio is not None and self._audio.codec_context.codec.canonical_name not in COPIED_SOUND
 
     def _take_picture(self, frame: av.VideoFrame) -> None:
-        image = _even(self._draw(self._n_frames, as_rgb(frame)))
-        base = frame.time_base or self._video.time_base or Fraction(1, 90_000)
+        turned = self._turning.of(frame)
+        image = _even(self._draw(self._n_frames, as_rgb(frame, orientation=turned)))
+        shown, base = self._stamps.shown, self._stamps.base
+        pts = int(shown[min(self._n_frames, len(shown) - 1)])
         if self._pictures is None:
-            self._begin(image, base, _pixel_shape(self._video, frame))
-            self._last_pts = (frame.pts or 0) - 1
+            self._begin(image, base, _pixel_shape(self._video, turned))
+            self._last_pts = pts - 1
         assert self._pictures is not None
         drawn = av.VideoFrame.from_ndarray(image, format="rgb24")
         drawn = drawn.reformat(self._pictures.width, self._pictures.height, "yuv420p")
-        # what has no time, or one that goes back, comes a tick later
-        drawn.pts = self._last_pts = max(frame.pts if frame.pts is not None else 0, self._last_pts + 1)
+        drawn.pts = self._last_pts = max(pts, self._last_pts + 1)  # of two at one time the second comes a tick later
         drawn.time_base = base
         self._n_frames += 1
         self._target.mux(self._pictures.encode(drawn))
@@ -154,8 +128,10 @@ class _Film:
         if self._sound is None:
             self._waiting.append(packet)
         elif self._resampler is not None:
-            for frame in packet.decode():
-                assert isinstance(frame, av.AudioFrame)
+            frames: list = []
+            with suppress(av.FFmpegError):  # a damaged packet
+                frames = packet.decode()
+            for frame in frames:
                 self._encode_sound(frame)
         elif packet.dts is not None:
             packet.stream = self._sound
@@ -168,12 +144,12 @@ class _Film:
             self._target.mux(self._sound.encode(resampled))
 
 
-def _pixel_shape(stream: av.VideoStream, frame: av.VideoFrame) -> Fraction | None:
+def _pixel_shape(stream: av.VideoStream, orientation: Orientation) -> Fraction | None:
     """Width by height of a pixel as it is to be shown, of the upright picture; None where the file does not say."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     if not ratio:
         return None
-    return 1 / ratio if round(frame.rotation / 90) % 2 else ratio
+    return 1 / ratio if orientation.is_turned else ratio
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

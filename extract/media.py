@@ -5,6 +5,7 @@ can be laid beside them.
 """
 
 from collections.abc import Container, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,9 @@ import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from abaw.datasets.clips import CUT_S
-from abaw.datasets.videos import open_media
+from abaw.datasets.orientation import Orientation, Turning
+from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
+from abaw.datasets.stamps import CUT_S, read_stamps
 from abaw.errors import DataError
 
 # Networks take squares of 112 to 224 pixels, a few 336: what is finer than that would only fill memory. Frames of 512
@@ -22,7 +24,6 @@ from abaw.errors import DataError
 # above .9999 with those of the whole frames (random weights), HOG above .99: about what storing them as JPEG does.
 SHORTER_SIDE_PX = 336
 SLACK_S = 1e-3  # Matroska and others round times to milliseconds: a picture counts as shown that much before its time
-MOST_BROKEN_PACKETS = 1000
 
 
 class Picture(NamedTuple):
@@ -31,6 +32,18 @@ class Picture(NamedTuple):
     number: int
     time_s: float
     image: NDArray[np.uint8]
+
+
+class _Shown(NamedTuple):
+    """A decoded frame that may yet be made a picture."""
+
+    number: int
+    time_s: float
+    frame: av.VideoFrame
+    orientation: Orientation
+
+    def picture(self, shorter_side: int) -> Picture:
+        return Picture(self.number, self.time_s, as_rgb(self.frame, shorter_side, self.orientation))
 
 
 def read_pictures(
@@ -53,9 +66,9 @@ def read_pictures(
     Raises:
         DataError: not one frame can be decoded.
     """
-    for index, time_s, frame in _decoded(file, n_threads, notes):
-        if indices is None or index in indices:
-            yield Picture(index, time_s, as_rgb(frame, shorter_side))
+    for shown in _decoded(file, n_threads, notes):
+        if indices is None or shown.number in indices:
+            yield shown.picture(shorter_side)
 
 
 def read_pictures_at(
@@ -74,86 +87,50 @@ def read_pictures_at(
         DataError: not one frame can be decoded.
     """
     n_done = 0
-    shown: tuple[int, float, av.VideoFrame] | None = None
-    for index, time_s, frame in _decoded(file, n_threads):
+    shown: _Shown | None = None
+    for following in _decoded(file, n_threads):
         if shown is not None:
-            n_due = int(np.searchsorted(times_s, time_s - SLACK_S, side="left"))
+            n_due = int(np.searchsorted(times_s, following.time_s - SLACK_S, side="left"))
             yield from _repeated(shown, n_due - n_done, shorter_side)
             n_done = max(n_done, n_due)
         if n_done == len(times_s):
             return
-        shown = index, time_s, frame
+        shown = following
     if shown is not None:
-        n_due = int(np.searchsorted(times_s, shown[1] + CUT_S, side="right"))
+        n_due = int(np.searchsorted(times_s, shown.time_s + CUT_S, side="right"))
         yield from _repeated(shown, n_due - n_done, shorter_side)
 
 
-def _repeated(shown: tuple[int, float, av.VideoFrame], n_times: int, shorter_side: int) -> Iterator[Picture]:
+def _repeated(shown: _Shown, n_times: int, shorter_side: int) -> Iterator[Picture]:
     if n_times > 0:
-        index, time_s, frame = shown
-        yield from [Picture(index, time_s, as_rgb(frame, shorter_side))] * n_times
+        yield from [shown.picture(shorter_side)] * n_times
 
 
-def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iterator[tuple[int, float, av.VideoFrame]]:
-    """Number, time and frame of all that can be decoded; notes on what cannot."""
-    index, last_s, n_broken = 0, 0.0, 0
+def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iterator[_Shown]:
+    """All frames that can be decoded; notes on what cannot."""
+    stamps = read_stamps(file)
+    times_s, turning = stamps.times_s(), Turning()
     try:
         with open_media(file) as container:
-            if not container.streams.video:
-                raise DataError(f"{file} has no pictures. Replace it, or delete it.")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = n_threads
-            packets = container.demux(stream)
-            while n_broken <= MOST_BROKEN_PACKETS:
-                try:
-                    packet = next(packets, None)
-                    frames = packet.decode() if packet is not None else None
-                except av.error.EOFError:
-                    break
-                except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
-                    n_broken += 1
-                    continue
-                if frames is None:
-                    break
-                for frame in frames:
-                    assert isinstance(frame, av.VideoFrame)
-                    # a frame without a time, or with one that goes back, is shown with the one before
-                    last_s = max(frame.time, last_s) if frame.time is not None and index else frame.time or last_s
-                    yield index, last_s, frame
-                    index += 1
-            if notes is not None:
-                notes += _what_is_missing(file, container, n_broken, index, last_s)
+            decoder = PictureDecoder(container, picture_stream(container, file), n_threads)
+            for index, frame in enumerate(islice(decoder, len(times_s))):
+                yield _Shown(index, float(times_s[index]), frame, turning.of(frame))
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
-    if not index:
-        raise DataError(f"{file} has no picture that can be decoded. Replace it, or delete it.")
+    if notes is not None:
+        notes += stamps.notes(file.name)
 
 
-def _what_is_missing(
-    file: Path, container: av.container.InputContainer, n_broken: int, n_frames: int, last_s: float
-) -> list[str]:
-    """Sentences about damaged packets, and about an end before the one that the file states."""
-    notes = [f"{n_broken} packets of the pictures in {file.name} could not be decoded"] if n_broken else []
-    stream = container.streams.video[0]
-    n_stated, rate = stream.frames, float(stream.average_rate or stream.guessed_rate or 0)
-    if n_stated and n_frames < n_stated - CUT_S * rate:
-        notes.append(f"{file.name} is cut off or damaged: {n_frames} of {n_stated} frames could be decoded")
-    elif not n_stated and not container.streams.audio and container.duration is not None:  # sound may go on for longer
-        stated_s = ((container.start_time or 0) + container.duration) / av.time_base
-        if last_s < stated_s - CUT_S - 1 / max(rate, 1):
-            notes.append(f"{file.name} is cut off: its pictures end at {last_s:.1f} of {stated_s:.1f} s")
-    return notes
-
-
-def as_rgb(frame: av.VideoFrame, shorter_side: int = 0) -> NDArray[np.uint8]:
-    """A frame as (height, width, 3) uint8 RGB, turned as its file says.
+def as_rgb(frame: av.VideoFrame, shorter_side: int = 0, orientation: Orientation | None = None) -> NDArray[np.uint8]:
+    """A frame as (height, width, 3) uint8 RGB, turned and mirrored as its file says.
 
     Args:
         shorter_side: shrink a larger picture to so many pixels, see `shrink`; 0 leaves it as it is.
+        orientation: what `Turning` says of it; else what the frame says by itself.
     """
     image = np.asarray(frame.to_ndarray(format="rgb24", threads=1), dtype=np.uint8)
     image = shrink(image, shorter_side)
-    return np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90) % 4))
+    return (Turning().of(frame) if orientation is None else orientation).turn(image)
 
 
 def shrink(image: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:

@@ -4,63 +4,22 @@ import heapq
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any
 
-from abaw.ahead import map_ahead
 from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Clock, Dataset, Labels, Video
-from abaw.datasets.doctor import conflicts
+from abaw.datasets.dataset import Clock, Dataset, Video
 from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import AbawError, DataError, StoreError, UsageError, some_of
+from abaw.errors import DataError, StoreError, UsageError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source, decode_clip
 from abaw.extract.sink import Feature, Summary
+from abaw.metadata import CLOCK, DECODED
+from abaw.names import check_name
+from abaw.reporting import Reporter
 from abaw.store import FeatureStore
 
 MOST_NAMED = 5  # videos in one warning
-
-
-def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
-    """Put all labels that can be read into the store; what is wrong with the others goes into the summary."""
-    summary.label_errors += [remark.sentence for remark in dataset.remarks if remark.is_error]
-    by_video: dict[str, list[Labels]] = {}
-    for label in dataset.labels:
-        by_video.setdefault(label.video, []).append(label)
-
-    def write(labels: list[Labels]) -> list[str]:
-        errors = list(conflicts(labels))
-        for label in labels:
-            try:
-                store.write_labels(label.task, label.video, label.split, label.read())
-            except AbawError as error:
-                errors.append(str(error))
-        return errors
-
-    summary.label_errors += chain.from_iterable(map_ahead(write, by_video.values(), store.n_readers))
-
-
-def left_over_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
-    """A warning about labels in the store that the data, which has others of the same task, has not; or nothing.
-
-    Videos that were renamed or taken out of the data leave such labels. Other data may have filled the store, too.
-    """
-    labelled: dict[str, set[str]] = {}
-    for label in dataset.labels:
-        labelled.setdefault(label.task, set()).add(label.video)
-    found = []
-    for task, videos in sorted(labelled.items()):
-        names = [name for name in store.label_names(task) if name not in videos]
-        if names:
-            count = "1 video" if len(names) == 1 else f"{len(names)} videos"
-            found.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
-    if not found:
-        return []
-    return [
-        f"The store has labels that are not in {dataset.root}: {', '.join(found)}. Training uses them: delete "
-        f"{store.path}/labels/<task>/<video> if they should not count."
-    ]
 
 
 def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
@@ -121,11 +80,18 @@ class Plan:
         return sum(sum(sizes.values()) for sizes in self.groups.values())
 
 
-def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> Plan:
-    """Find what the videos still lack; those that are complete go into the summary."""
+def plan_extraction(
+    dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary, reporter: Reporter
+) -> Plan:
+    """Find what the videos still lack; those that are complete go into the summary.
+
+    A video that cannot be stored under its name fails here, before any work. Files of videos are decoded for the times
+    of their pictures, if they were not before and are needed.
+    """
     complete = {feature.name: store.videos(feature.name) for feature in features}
     kinds = {feature.name: feature.spec.modality for feature in features}
     sounds = find_sound_files(dataset.root)
+    dataset.time_videos((video for video in dataset.videos if not _is_counted(video, complete)), reporter)
 
     def lacks(video: Video) -> tuple[tuple[str, ...], int]:
         """Features that a video lacks, and the number of its crops."""
@@ -133,15 +99,16 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
             return tuple(complete), video.n_crops()
         crops = video.crops()
         digest = dataset.digest(video, crops)
-        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds))}
+        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds, dataset.people))}
         n_wanted = {"vision": len(crops.numbers), "audio": 0}
         pending: list[str] = []
         broken: dict[str, None] = {}  # sentences; the features may share them
         for name, videos in complete.items():
             attrs, wanted = videos.get(video.name, {}), digests[kinds[name]]
-            if _is_whole(attrs, wanted, n_wanted[kinds[name]]):
+            is_same = attrs.get("source") == wanted and _has_its_clock(dataset, video, crops, attrs)
+            if is_same and attrs["n_present"] >= n_wanted[kinds[name]]:
                 continue
-            found = _still_broken(store, name, video, crops) if attrs.get("source") == wanted else []
+            found = _still_broken(store, name, video, crops) if is_same else []
             broken |= dict.fromkeys(found)
             if not found:
                 pending.append(name)
@@ -152,7 +119,11 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for video in dataset.videos:
         try:
+            check_name(video.name, "video")
             pending, n_crops = lacks(video)
+        except StoreError as error:
+            summary.failed[video.name] = str(error)
+            continue
         except OSError as error:
             summary.failed[video.name] = _unreadable(video, error)
             continue
@@ -162,6 +133,21 @@ def plan_extraction(dataset: Dataset, store: FeatureStore, features: Sequence[Fe
             summary.skipped.append(video.name)
     n_frames = sum(sum(sizes.values()) * len({kinds[name] for name in pending}) for pending, sizes in groups.items())
     return Plan(groups, n_frames)
+
+
+def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
+    """True if all features have a video with as many rows as its file's decoder gives pictures."""
+    return all(videos.get(video.name, {}).get(CLOCK) == DECODED for videos in complete.values())
+
+
+def _has_its_clock(dataset: Dataset, video: Video, crops: Crops, attrs: Mapping[str, Any]) -> bool:
+    """False if a video was stored with other rows than the pictures of its file, as older versions did."""
+    if video.file is None or isinstance(video, Clip) or attrs.get(CLOCK) == DECODED:
+        return True
+    try:
+        return dataset.clock(video, crops).n_frames == attrs["n_frames"]
+    except DataError:  # said where it is read
+        return True
 
 
 def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
@@ -231,7 +217,7 @@ class Reading:
             if not source.clock.n_frames:
                 self.summary.failed[source.video.name] = describe_no_crops(source.crops)
                 continue
-            sound = sound_file_of(source.video, sounds)
+            sound = sound_file_of(source.video, sounds, self.dataset.people)
             digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
             if not self._is_finished(source.video, digest, n_crops):
                 yield AudioSource(source.video, sound, source.clock, digest, n_crops)

@@ -11,11 +11,13 @@ from abaw.datasets.dataset import Dataset
 from abaw.errors import DISK_FULL, StoreError
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import describe
-from abaw.extract.plan import Plan, Reading, left_over_labels, own_part, plan_extraction, write_labels
+from abaw.extract.labelling import left_over_labels, write_labels
+from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
 from abaw.places import Place, first_line
+from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 
 
@@ -43,7 +45,7 @@ class Stage:
                 store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
         return cls(options, dataset, store, tuple(features))
 
-    def plan(self, summary: Summary) -> Plan:
+    def plan(self, summary: Summary, reporter: Reporter | None = None) -> Plan:
         """Write the labels, and find what the videos still lack."""
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
@@ -51,7 +53,7 @@ class Stage:
         # all parts would say the same, and a label file with an error is left out as a whole
         if not (self.options.part or summary.label_errors):
             summary.warnings += left_over_labels(self.dataset, self.store)
-        return plan_extraction(self.dataset, self.store, self.features, summary)
+        return plan_extraction(self.dataset, self.store, self.features, summary, reporter or Silent())
 
     def run(
         self,

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,9 @@ from abaw.train.runs import Run
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+CACHE = tempfile.TemporaryDirectory(prefix="abaw-cache-")  # of this process, and of those that it starts
+os.environ["ABAW_CACHE"] = CACHE.name
 
 settings.register_profile("abaw", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 settings.load_profile("abaw")

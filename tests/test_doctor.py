@@ -281,9 +281,9 @@ def test_a_folder_of_folders_is_no_video(make_data, run_cli):
     crops = root / "cropped_aligned"
     crops.rename(root / "inner")
     crops.mkdir()
-    (root / "inner").rename(crops / "cropped_aligned")
+    (root / "inner").rename(crops / "batch_a")
     (crops / "empty/.thumbnails").mkdir(parents=True)
-    (error,) = report_on(root, "cropped_aligned").errors
-    assert error == f"{crops / 'cropped_aligned'} has no crops but folders, such as a. Move them up one level."
+    (error,) = report_on(root, "batch_a").errors
+    assert error == f"{crops / 'batch_a'} has no crops but folders, such as a. Move them up one level."
     assert (report_on(root, "empty").errors, "no crop at all" in report_on(root, "empty").warnings) == ((), True)
     assert run_cli("doctor", "--data", root).exit_code == 1

@@ -14,7 +14,7 @@ from PIL import Image
 
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import read_image
-from abaw.datasets.videos import video_file_of
+from abaw.datasets.videos import People, video_file_of
 from abaw.errors import DataError, UsageError
 from abaw.extract.faces.detector import Detections
 from abaw.extract.faces.following import FaceFollower
@@ -129,10 +129,17 @@ def test_several_people_get_names_from_left_to_right(tmp_path, film, group, run_
     assert "two" in crops_of(data) and not {"two_left", "two_right"} & set(crops_of(data))
 
 
-def test_files_of_numbered_people():
+def test_a_number_is_a_person_only_where_the_record_of_the_video_lists_it(tmp_path):
     files = {"a": Path("a.mp4"), "b_2": Path("b_2.mp4")}
-    found = [video_file_of(name, files) for name in ("a_3", "b_2", "b_2_1", "a_left", "b_1", "a_x")]
-    assert found == [files["a"], files["b_2"], files["b_2"], files["a"], None, None]
+    (tmp_path / "faces").mkdir()
+    for video, people in (("a", ["a_1", "a_2", "a_3"]), ("b_2", ["b_2_1", "b_2_2", "b_2_3"])):
+        (tmp_path / "faces" / f"{video}.json").write_text(json.dumps({"people": people}))
+    names = ("a_3", "a_4", "b_2", "b_2_1", "b_2_4", "a_left", "b_1", "a_x", "a", "_1")
+    found = [video_file_of(name, files, People(tmp_path)) for name in names]
+    a, b = files.values()
+    assert found == [a, None, b, b, None, a, None, None, a, None]
+    (tmp_path / "faces" / "a.json").write_text("{}")
+    assert video_file_of("a_3", files, People(tmp_path)) is None
 
 
 def test_turned_pictures_are_made_upright(tmp_path, film, talking):
@@ -208,12 +215,12 @@ def test_wrong_use(tmp_path, film, talking, run_cli):
     (tmp_path / "y").mkdir()
     (tmp_path / "none").mkdir()
     shutil.copyfile(one, tmp_path / "y" / "a.mov")
-    shutil.copyfile(one, tmp_path / "a.flv")
+    shutil.copyfile(one, tmp_path / "a.rm")
     for places, words in (
         ((tmp_path / "x", tmp_path / "y"), "Two videos have the name 'a'"),
         ((tmp_path / "none",), "has no video files"),
         ((tmp_path / "nowhere",), "No video"),
-        ((tmp_path / "a.flv",), "does not end in one of .mp4"),
+        ((tmp_path / "a.rm",), "does not end in one of .mp4"),
     ):
         done = run_cli("prepare", *places, "--data", tmp_path / "data")
         assert done.exit_code == 2 and words in done.output and not (tmp_path / "data").exists()

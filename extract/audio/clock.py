@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.videos import read_stamps
+from abaw.datasets.stamps import read_stamps
 from abaw.extract.audio.waveform import RATE_HZ
 
 NS = 1_000_000_000
@@ -36,7 +36,7 @@ def regular_times(n_frames: int, fps: float) -> FrameTimes:
 
 
 def read_times(file: Path, n_frames: int) -> FrameTimes:
-    """Times of the frames of a video file by its own timestamps; its packets are read, no picture is decoded.
+    """Times of the frames of a video file by its own timestamps, see `read_stamps`.
 
     Args:
         n_frames: rows that are wanted. Those beyond the last picture go on at the mean rate.

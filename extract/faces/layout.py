@@ -22,17 +22,20 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
+from abaw.datasets.kept import is_same_content
 from abaw.datasets.sound import FOLDER as AUDIO
 from abaw.datasets.sound import find_sound_files
-from abaw.datasets.videos import FOLDERS, find_video_files
+from abaw.datasets.videos import FACES, SIDES
 from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.faces.following import Face, FacesOfFrame
-from abaw.outputs import clear
+from abaw.names import MAX_NAME_BYTES, check_name, composed
+from abaw.outputs import clear, partial_name
 
-CROPS, FACES, VIDEOS = "cropped_aligned", "faces", FOLDERS[0]
 JPEG_QUALITY = 95
+LONGEST_ENDING = max(len(ending) for ending in (*SIDES, ".json", ".m2ts"))  # of what a video's name becomes
 WAV_SAMPLES = 60 * RATE_HZ  # written at once
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 COLUMNS = (
@@ -93,10 +96,20 @@ class Files:
     """
 
     def __init__(self, data: Path, source: Path) -> None:
-        self.source, self.video = source, source.stem
+        self.source, self.video = source, composed(source.stem)
         self._data = data
-        self._partial = data / FACES / f"{self.video}.partial"
+        self._partial = data / FACES / partial_name(self.video)
         self._record = data / FACES / f"{self.video}.json"
+
+    def check_name(self) -> None:
+        """Raises an AbawError if the video cannot have its name in the dataset and in a store."""
+        check_name(self.video, "video")
+        longest = MAX_NAME_BYTES - LONGEST_ENDING
+        if len(self.video.encode()) > longest:
+            raise DataError(
+                f"{self.source.name[:60]!r}... has a name of {len(self.video.encode())} bytes, of which {longest} can be had: the "
+                "names of people and tables are longer. Rename it."
+            )
 
     def is_done(self, wanted: Record) -> bool:
         """True if all files are there, made of the same file with the same options. Ends a move that was cut off."""
@@ -112,6 +125,7 @@ class Files:
         Raises:
             DataError: something that is not of `abaw prepare` is in the way.
         """
+        self._check_no_links()
         self._check_free((self.video,))
         clear(self._partial)
         (self._partial / "tracks").mkdir(parents=True)
@@ -193,12 +207,22 @@ class Files:
                     n_faces += 1
         return n_faces
 
+    def _check_no_links(self) -> None:
+        """What is written must not end up where a folder's link leads."""
+        written = [CROPS, AUDIO, FACES, *([] if self.video in find_video_files(self._data) else [VIDEOS])]
+        for folder in (self._data / name for name in written):
+            if folder.is_symlink():
+                raise DataError(
+                    f"{folder} is a link, and nothing is written through one. Put a folder in its place (with links in it, if "
+                    "need be), or name another data folder with --data."
+                )
+
     def _check_free(self, people: tuple[str, ...]) -> None:
         """Nothing that came from elsewhere is replaced."""
         before = Record.read(self._record)
         own = before.people if before is not None else ()
-        taken = [self._data / CROPS / name for name in people if name not in own]
-        taken = [folder for folder in taken if folder.exists()]
+        crops = find_crop_folders(find_folders(self._data))
+        taken = [crops[name] for name in people if name not in own and name in crops]
         sound = find_sound_files(self._data).get(self.video)
         if before is None and sound is not None:
             taken.append(sound)
@@ -210,7 +234,7 @@ class Files:
 
     def _is_source(self, video: Path) -> bool:
         """True for the video itself, a link to it, or a copy."""
-        return video.samefile(self.source) or video.stat().st_size == self.source.stat().st_size
+        return is_same_content(video, self.source)
 
     def _move(self, made: Record) -> None:
         """Put everything into its place; goes on where an earlier call was cut off."""

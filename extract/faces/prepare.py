@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from abaw.datasets.videos import SUFFIXES, probe_timing
-from abaw.errors import DataError, UsageError, disk_trouble
+from abaw.errors import AbawError, DataError, UsageError, disk_trouble
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
 from abaw.extract.sink import Summary
+from abaw.names import composed, is_junk
 from abaw.reporting import Reporter
 
 
@@ -57,15 +58,15 @@ def list_videos(places: Sequence[Path]) -> list[Path]:
         else:
             files.append(place)
     files = list({file.resolve(): file for file in files}.values())
-    twice = [name for name, n in Counter(file.stem for file in files).items() if n > 1]
+    twice = [name for name, n in Counter(composed(file.stem) for file in files).items() if n > 1]
     if twice:
-        first, second, *_ = [file for file in files if file.stem == twice[0]]
+        first, second, *_ = [file for file in files if composed(file.stem) == twice[0]]
         raise UsageError(f"Two videos have the name {twice[0]!r}: {first} and {second}. Rename one of them.")
     return files
 
 
 def _is_video(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and not file.is_dir()
+    return file.suffix.lower() in SUFFIXES and not is_junk(file.name) and not file.is_dir()
 
 
 def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
@@ -117,17 +118,20 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
         video = Files(options.data, file)
         wanted = Record(file.name, file.stat().st_size, options.faces, options.detector, options.every)
         try:
+            video.check_name()
             if video.is_done(wanted):
                 summary.skipped.append(video.video)
             else:
                 pending.append((video, wanted, _count_frames(file)))
+        except AbawError as error:
+            summary.failed[video.video] = str(error)
         except OSError as error:
             summary.failed[video.video] = f"could not be read or written: {error}"
     return pending
 
 
 def _count_frames(file: Path) -> int:
-    """As far as the file tells, for the progress bar; what is wrong with it will be said when it is read."""
+    """Its frames, for the progress bar; what is wrong with it will be said when it is read."""
     try:
         return probe_timing(file).n_frames
     except DataError:

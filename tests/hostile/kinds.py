@@ -32,7 +32,6 @@ from abaw.extract.audio.sound import load_sound
 from abaw.extract.claims import claimed
 from abaw.extract.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
-from abaw.extract.film import read_span
 from abaw.extract.media import read_pictures
 from abaw.extract.weights import read_state_dict
 from abaw.reporting import Silent
@@ -302,7 +301,6 @@ ROUTES: dict[str, dict[str, Route]] = {
     "media": {
         "timing": of_file(probe_timing),
         "span": of_file(probe_span),
-        "whole": of_file(read_span),
         "times": of_file(lambda file: read_times(file, 10)),
         "pictures": read_any_pictures,
         "sound": of_file(load_sound),

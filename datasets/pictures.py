@@ -1,0 +1,119 @@
+"""The pictures of a video file, one after another as its decoder gives them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition, Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from abaw.datasets.links import check_file
+from abaw.errors import DataError
+
+# A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
+CONTAINERS = (
+    "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac,"
+    "h264,hevc,m4v,mpegvideo,mjpeg,dv,mxf,w64,aiff,caf"
+)
+MOST_BROKEN_PACKETS = 1000
+MAX_PIXELS = 8192 * 8192  # of a picture; 8K has half of it. A decoder holds some twenty
+
+
+def open_media(file: Path) -> InputContainer:
+    """Open a file of pictures or sound for reading.
+
+    Raises:
+        DataError: it is no file, or a link to nowhere.
+        av.FFmpegError, OSError: it cannot be read, or is of none of `CONTAINERS`.
+    """
+    return av.open(str(check_file(file)), options={"format_whitelist": CONTAINERS})
+
+
+def picture_stream(container: InputContainer, file: Path) -> VideoStream:
+    """The pictures that players show: the default stream, and no cover of an album.
+
+    Raises:
+        DataError: there is none, or its pictures are larger than `MAX_PIXELS`.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise DataError(f"{file} has no pictures, only sound. Replace it, or delete it and use --fps.")
+    best = container.streams.best("video")
+    stream = next((s for s in streams if s is best), streams[0])
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > MAX_PIXELS:
+        raise DataError(
+            f"{file} has pictures of {width} x {height} pixels: more than {MAX_PIXELS:,} are not decoded. Shrink it, or "
+            "delete it."
+        )
+    return stream
+
+
+class PictureDecoder:
+    """Decodes the pictures of an open file in the order they are shown; those damaged beyond decoding are passed over.
+
+    Args:
+        n_threads: of the decoder; 0 takes one per processor.
+        times_alone: what is in the pictures does not matter, so that they may be decoded with less care.
+        beside: another stream, and what takes its packets as they come.
+
+    Attributes:
+        n_frames: pictures so far.
+        n_broken: packets so far that could not be decoded.
+        broken_after: pictures before each of these.
+        n_packets: so far; `due` are the presentation times of those that should be shown.
+    """
+
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream,
+        n_threads: int = 1,
+        times_alone: bool = False,
+        beside: tuple[Stream, Callable[[Packet], None]] | None = None,
+    ) -> None:
+        self._stream, self._beside = stream, beside
+        self._packets = container.demux([stream] if beside is None else [stream, beside[0]])
+        stream.codec_context.thread_count = n_threads
+        options = {"max_pixels": str(MAX_PIXELS)}  # pictures may grow within a stream
+        stream.codec_context.options = options | ({"skip_loop_filter": "all"} if times_alone else {})
+        self.n_frames = self.n_broken = self.n_packets = 0
+        self.broken_after: list[int] = []
+        self.due: list[int] = []
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """The pictures.
+
+        Raises:
+            av.FFmpegError, OSError: the container cannot be read.
+        """
+        while self.n_broken <= MOST_BROKEN_PACKETS:
+            frames: Sequence[object] = ()
+            try:
+                packet = next(self._packets, None)
+                if packet is None:
+                    return
+                is_picture = self._beside is None or packet.stream.index == self._stream.index
+                if is_picture:
+                    self._count(packet)
+                    frames = packet.decode()
+            except av.error.EOFError:
+                return
+            except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
+                self.n_broken += 1
+                self.broken_after.append(self.n_frames)
+                continue
+            if self._beside is not None and not is_picture:
+                self._beside[1](packet)
+            for frame in frames:
+                assert isinstance(frame, VideoFrame)
+                self.n_frames += 1
+                yield frame
+
+    def _count(self, packet: Packet) -> None:
+        self.n_packets += packet.dts is not None or packet.size > 0  # the last one of a stream is none
+        if packet.size and packet.pts is not None and not packet.is_discard:
+            self.due.append(packet.pts)

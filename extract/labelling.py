@@ -1,0 +1,75 @@
+"""The labels of a dataset: counted, put into the store, and compared with what is there."""
+
+from itertools import chain
+from pathlib import Path
+
+from abaw.ahead import map_ahead
+from abaw.datasets.dataset import Dataset, Labels
+from abaw.datasets.doctor import conflicts
+from abaw.datasets.mtl import doubles_of
+from abaw.errors import AbawError, some_of
+from abaw.extract.sink import Summary
+from abaw.store import FeatureStore
+
+MOST_NAMED = 5  # videos in one warning
+
+
+def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
+    """Put all labels that can be read into the store; what is wrong with the others goes into the summary."""
+    summary.label_errors += [remark.sentence for remark in dataset.remarks if remark.is_error]
+    by_video: dict[str, list[Labels]] = {}
+    for label in dataset.labels:
+        by_video.setdefault(label.video, []).append(label)
+
+    def write(labels: list[Labels]) -> list[str]:
+        errors = list(conflicts(labels))
+        for label in labels:
+            try:
+                store.write_labels(label.task, label.video, label.split, label.read(), doubles_of(label))
+            except AbawError as error:
+                errors.append(str(error))
+        return errors
+
+    summary.label_errors += chain.from_iterable(map_ahead(write, by_video.values(), store.n_readers))
+
+
+def describe_labels(dataset: Dataset) -> str:
+    """A sentence on how many label files of which task and split there are; where there are none, what that means."""
+    files: dict[tuple[str, str], set[Path]] = {}
+    videos: dict[tuple[str, str], set[str]] = {}
+    for label in dataset.labels:
+        files.setdefault((label.task, label.split), set()).add(label.path)
+        videos.setdefault((label.task, label.split), set()).add(label.video)
+    if not files:
+        return (
+            f"No label files were found in {dataset.root}: features are made, but nothing can be trained on them yet. "
+            f"`abaw doctor --data {dataset.root}` lists what is not read, and why."
+        )
+    counts = []
+    for (task, split), paths in files.items():
+        n_videos = len(videos[task, split])
+        of_videos = "" if n_videos == len(paths) else f" of {n_videos} videos"
+        counts.append(f"{task} {split} {len(paths)}{of_videos}")
+    return f"Label files in {dataset.root}: {', '.join(counts)}."
+
+
+def left_over_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
+    """A warning about labels in the store that the data, which has others of the same task, has not; or nothing.
+
+    Videos that were renamed or taken out of the data leave such labels. Other data may have filled the store, too.
+    """
+    labelled: dict[str, set[str]] = {}
+    for label in dataset.labels:
+        labelled.setdefault(label.task, set()).add(label.video)
+    found = []
+    for task, videos in sorted(labelled.items()):
+        names = [name for name in store.label_names(task) if name not in videos]
+        if names:
+            count = "1 video" if len(names) == 1 else f"{len(names)} videos"
+            found.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
+    if not found:
+        return []
+    return [
+        f"The store has labels that are not in {dataset.root}: {', '.join(found)}. Training uses them: delete "
+        f"{store.path}/labels/<task>/<video> if they should not count."
+    ]
