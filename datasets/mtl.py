@@ -2,27 +2,32 @@
 
 image,valence,arousal,expression,aus                                 five names for 16 columns
 video/00001.jpg,0.1,-0.2,3,0,1,0,0,0,0,1,0,0,0,1,0                   a row for each annotated frame, in any order
+
+The official files list some images twice, now and then with other labels: every row counts.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.dataset import Remark
-from abaw.datasets.labels import check_header, check_values, fits, read_text
+from abaw.datasets.dataset import Labels, Remark
+from abaw.datasets.folders import LABEL_SUFFIX, files_in
+from abaw.datasets.labels import check_header, check_values, fits
+from abaw.datasets.text import read_lines
+from abaw.doubles import Doubles
 from abaw.errors import DataError
+from abaw.names import composed
 from abaw.tasks import MTL
 
 FILES = {
     "train": ("training_set_annotations.txt", "train_set.txt"),
     "val": ("validation_set_annotations.txt", "validation_set.txt"),
 }
-CHALLENGE_FOLDERS = ("MTL_Challenge", "Multi_Task_Learning_Challenge")
-FOLDERS = ("", "labels", *CHALLENGE_FOLDERS, *(f"labels/{folder}" for folder in CHALLENGE_FOLDERS))
 HEADER = "image,valence,arousal,expression,aus"
 N_COLUMNS = 1 + len(MTL.columns)
 # A video of 9 hours at 30 frames a second; a number beyond is a mistake that would take the memory for all before it.
@@ -35,8 +40,8 @@ class MtlLabels:
     """The rows of one video in an annotation file.
 
     Attributes:
-        numbers: (annotated,) int64 frame numbers from 1, ascending.
-        values: (annotated, 15) float32 in the columns of `MTL`.
+        numbers: (annotated,) int64 frame numbers from 1, ascending; a frame that is listed twice stands there twice.
+        values: (annotated, 15) float32 in the columns of `MTL`; those of one frame are in the order of the file.
     """
 
     split: str
@@ -46,41 +51,81 @@ class MtlLabels:
     values: NDArray[np.float32]
     task: str = MTL.name
 
+    @property
+    def is_double(self) -> NDArray[np.bool_]:
+        """(annotated,) True where a row is not the first one of its frame."""
+        return np.diff(self.numbers, prepend=0) == 0
+
     def read(self) -> NDArray:
-        """(rows, 15) float32; row i is frame i+1, frames that are not in the file hold `MTL.invalid_row`."""
+        """(rows, 15) float32; row i is frame i+1, frames that are not in the file hold `MTL.invalid_row`.
+
+        Of a frame that is listed twice the first row stands there; see `doubles`.
+        """
         rows = np.tile(np.array(MTL.invalid_row, dtype=np.float32), (int(self.numbers[-1]), 1))
-        rows[self.numbers - 1] = self.values
+        firsts = ~self.is_double
+        rows[self.numbers[firsts] - 1] = self.values[firsts]
         return rows
 
+    def doubles(self) -> Doubles | None:
+        """Every row of a frame after its first one; None if no frame is listed twice."""
+        again = self.is_double
+        return Doubles(self.numbers[again] - 1, self.values[again]) if again.any() else None
 
-def find_mtl_labels(root: Path) -> tuple[tuple[MtlLabels, ...], tuple[Remark, ...]]:
-    """Labels in the annotation files under a root, and an error for each file that is not as it should be."""
+
+def doubles_of(labels: Labels) -> Doubles | None:
+    """Further rows of frames that have one; only annotation files list an image twice."""
+    return labels.doubles() if isinstance(labels, MtlLabels) else None
+
+
+def find_mtl_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[Remark, ...]]:
+    """Labels in the annotation files in some folders, an error for each file that is not as it should be, and counts of doubles."""
     labels: list[MtlLabels] = []
     remarks = []
-    for split, names in FILES.items():
-        for path in (root / folder / name for folder in FOLDERS for name in names):
-            if path.is_file():
-                try:
-                    labels += read_annotations(path, split)
-                except DataError as error:
-                    remarks.append(Remark(path.name, str(error)))
+    for path in chain.from_iterable(files_in(folder, [LABEL_SUFFIX]) for folder in folders):
+        split = next((split for split, names in FILES.items() if path.name.lower() in names), "")
+        if not split:
+            continue
+        try:
+            found = list(read_annotations(path, split))
+        except DataError as error:
+            remarks.append(Remark(path.name, str(error)))
+            continue
+        labels += found
+        if sentence := describe_doubles(path.name, found):
+            remarks.append(Remark(path.name, sentence, is_error=False))
     return tuple(labels), tuple(remarks)
+
+
+def describe_doubles(name: str, labels: Sequence[MtlLabels]) -> str:
+    """A sentence on the images that a file lists twice or more often; empty if there are none."""
+    n_images = n_rows = n_apart = 0
+    for one in labels:
+        starts = np.flatnonzero(~one.is_double)
+        counts = np.diff(starts, append=len(one.numbers))
+        is_other = (one.values != np.repeat(one.values[starts], counts, axis=0)).any(axis=1)
+        n_images += int((counts > 1).sum())
+        n_rows += int(counts[counts > 1].sum())
+        n_apart += int(np.logical_or.reduceat(is_other, starts).sum())
+    if not n_images:
+        return ""
+    images = f"{n_images:,} image" + "s" * (n_images > 1)
+    often = "twice: both rows count" if n_rows == 2 * n_images else f"twice or more often: all {n_rows:,} rows count"
+    apart = f"{n_apart:,} of them with different labels" if n_apart else "all with the same labels"
+    return f"{name} lists {images} {often}, {apart}"
 
 
 def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
     """Parse and check an annotation file; gives the labels of each video, in the order of the videos' names.
 
     Raises:
-        DataError: a header, an image name, a number of columns or a value that should not be, or an image that is there
-            twice; names file and line.
+        DataError: a header, an image name, a number of columns or a value that should not be; names file and line.
     """
-    header, _, body = read_text(path).partition("\n")
+    header, *lines = read_lines(path) or [""]
     check_header(path, header, HEADER)
-    lines = body.rstrip().split("\n")
-    if lines == [""]:
+    if not lines:
         raise DataError(f"{path} has a header and no rows. Copy it again.")
     cut = [line.partition(",") for line in lines]
-    matches = [IMAGE.fullmatch(name) for name, _, _ in cut]
+    matches = [IMAGE.fullmatch(name.strip()) for name, _, _ in cut]
     values = _parse([rest for _, _, rest in cut])
     if values is None or not all(matches):
         raise _first_bad_line(path, lines)
@@ -88,11 +133,11 @@ def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
     numbers = np.array([int(match[2]) for match in matches if match], dtype=np.int64)
     if numbers.min() < 1 or numbers.max() > LAST_FRAME:
         raise _first_bad_line(path, lines)
-    names = sorted(set(videos))
+    name_of = {video: composed(video) for video in set(videos)}
+    names = sorted(set(name_of.values()))
     index_of = {name: index for index, name in enumerate(names)}
-    index = np.array([index_of[video] for video in videos])
-    order = np.lexsort((numbers, index))
-    _check_once(path, lines, order, index, numbers)
+    index = np.array([index_of[name_of[video]] for video in videos])
+    order = np.lexsort((numbers, index))  # stable: rows of one frame stay in the order of the file
     ends = np.searchsorted(index[order], np.arange(1, len(names)))
     parts = zip(names, np.split(order, ends), strict=True)
     return (MtlLabels(split, name, path, numbers[part], values[part]) for name, part in parts)
@@ -109,16 +154,6 @@ def _parse(texts: Sequence[str]) -> NDArray[np.float32] | None:
     return values.astype(np.float32) if fits(values, MTL).all() else None
 
 
-def _check_once(path: Path, lines: list[str], order: NDArray, index: NDArray, numbers: NDArray) -> None:
-    """No image may be there twice; `order` sorts by video and frame, and keeps equal ones in the order of the file."""
-    same = (np.diff(index[order]) == 0) & (np.diff(numbers[order]) == 0)
-    if same.any():
-        at = int(np.argmax(same))
-        first, again = (int(line) + 2 for line in order[at : at + 2])
-        name = lines[again - 2].partition(",")[0]
-        raise DataError(f"{path} line {again}: {name} is on line {first} already. Delete one of the two.")
-
-
 def _first_bad_line(path: Path, lines: list[str]) -> DataError:
     for number, line in enumerate(lines, start=2):
         image, *values = line.split(",")
@@ -127,7 +162,7 @@ def _first_bad_line(path: Path, lines: list[str]) -> DataError:
                 f"{path} line {number}: {N_COLUMNS} columns are wanted (the image and {','.join(MTL.columns)}), found "
                 f"{len(values) + 1}: {line.strip()[:60]!r}. Correct the line."
             )
-        match = IMAGE.fullmatch(image)
+        match = IMAGE.fullmatch(image.strip())
         if not match or not 1 <= int(match[2]) <= LAST_FRAME:
             return DataError(
                 f"{path} line {number}: the image should be <video>/<frame number>.jpg with a number from 1 to "

@@ -196,23 +196,21 @@ class WindowSampler:
         valid = self.table.valid.take(rows, axis=0) & counted[..., None]
         if self.table.task.level == "video":
             labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
-        return Targets(
-            torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows.ravel(), counted.ravel())
-        )
+        return Targets(torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows, inside))
 
-    def _further_at(self, rows: NDArray[np.int64], counted: NDArray[np.bool_]) -> Further | None:
+    def _further_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Further | None:
         """The doubles of frames in windows, each as often as its frame is there."""
-        doubles = self.table.doubles
+        doubles, rows = self.table.doubles, rows.ravel()
         if doubles is None:
             return None
         first, end = (np.searchsorted(doubles.rows, rows, side=side) for side in ("left", "right"))
-        counts = end - first
+        counts = (end - first) * inside.ravel()
         if not counts.any():
             return None
         places = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
         labels = doubles.labels[np.repeat(first, counts) + within]
-        valid = self.table.task.valid(labels) & counted[places, None]
+        valid = self.table.task.valid(labels) & self._present.take(rows[places])[:, None]
         return Further(torch.from_numpy(places), torch.from_numpy(labels), torch.from_numpy(valid))
 
     def _change_speed(self, windows: Windows, factors: NDArray[np.float64], places: NDArray[np.float64]) -> Windows:
