@@ -1,27 +1,49 @@
 """Frame rates and numbers of frames of imported videos."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from abaw.datasets.clips import CLIP_S
-from abaw.datasets.dataset import Clock
-from abaw.datasets.videos import DEFAULT_FPS, probe_timing, video_file_of
+from abaw.datasets.dataset import Clock, Labels
+from abaw.datasets.videos import DEFAULT_FPS, People, Timing, probe_timing, video_file_of
 from abaw.errors import DataError
 from abaw.exchange.rows import Rows
+
+PER_FRAME = ("va", "expr", "au")  # tasks whose label files have a row for each frame
+
+
+@dataclass(frozen=True)
+class Length:
+    """How many frames a video has, and a clause that says what tells it."""
+
+    n: int
+    told: str
 
 
 @dataclass
 class Clocks:
-    """Frame rates and numbers of frames: from the video file, else from the source, else as given or assumed."""
+    """Frame rates and numbers of frames: from the video file, else from the source, else as given or assumed.
+
+    Attributes:
+        files: video files by name.
+        fps: frames a second where nothing else tells.
+        labels: of the data folder.
+        people: of the data folder; they have the files of their videos.
+    """
 
     files: dict[str, Path]
     fps: float | None
+    labels: Sequence[Labels] = ()
+    people: People | None = None
     assumed: Counter[str] = field(default_factory=Counter)  # sentence -> videos
+    _timings: dict[Path, Timing] = field(default_factory=dict)
+    _lengths: dict[str, Length | None] = field(default_factory=dict)
 
     def stamp(self, video: str) -> str:
         """What a video's clock is from, as part of its digest."""
-        file = video_file_of(video, self.files)
+        file = self._file_of(video)
         return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file else f"{self.fps}"
 
     def clock(self, video: str, rows: Rows) -> Clock:
@@ -29,10 +51,10 @@ class Clocks:
 
         The number is guessed where the source says so of it and no video file tells another.
         """
-        file, reason = video_file_of(video, self.files), "no video file"
+        file, reason = self._file_of(video), "no video file"
         if file is not None:
             try:
-                timing = probe_timing(file)
+                timing = self._timing(file)
                 if rows.is_sampled:
                     return Clock(timing.fps * rows.n_frames / timing.n_frames, rows.n_frames, is_sampled=True)
                 return Clock(timing.fps, max(timing.n_frames, rows.n_frames))
@@ -44,6 +66,40 @@ class Clocks:
         self.assumed[f"{reason}: " + (f"clips of {CLIP_S:g} s" if rows.is_sampled else f"{DEFAULT_FPS:g} fps")] += 1
         fps = rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS
         return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
+
+    def length(self, video: str) -> Length | None:
+        """How long a video is as its file says, or else its labels; None if neither does."""
+        if video not in self._lengths:
+            self._lengths[video] = self._length_of_file(video) or self._length_of_labels(video)
+        return self._lengths[video]
+
+    def _length_of_file(self, video: str) -> Length | None:
+        file = self._file_of(video)
+        if file is None:
+            return None
+        try:
+            n_frames = self._timing(file).n_frames
+        except DataError:  # said where its frame rate is wanted
+            return None
+        return Length(n_frames, f"{file.name} has {n_frames} frames")
+
+    def _length_of_labels(self, video: str) -> Length | None:
+        for label in self.labels:
+            if label.video == video and label.task in PER_FRAME:
+                try:
+                    n_rows = len(label.read())
+                except DataError:  # said where labels are written
+                    continue
+                return Length(n_rows, f"its {label.task} labels have {n_rows} rows")
+        return None
+
+    def _file_of(self, video: str) -> Path | None:
+        return video_file_of(video, self.files, self.people) if self.people else self.files.get(video)
+
+    def _timing(self, file: Path) -> Timing:
+        if file not in self._timings:
+            self._timings[file] = probe_timing(file)
+        return self._timings[file]
 
     def warnings(self) -> list[str]:
         """A sentence for each thing that was assumed, with the number of videos."""

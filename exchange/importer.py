@@ -17,15 +17,16 @@ from numpy.typing import NDArray
 from abaw import __version__
 from abaw.datasets.affwild2 import look_through
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.videos import find_video_files
+from abaw.datasets.folders import find_video_files
 from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
 from abaw.exchange.frames import FrameFiles
 from abaw.exchange.layouts import Found, find_videos
 from abaw.exchange.origin import Origin
 from abaw.exchange.rows import Rows, SourceVideo
+from abaw.exchange.turned import check_way, check_ways, shape_of
 from abaw.extract.claims import claimed
-from abaw.extract.plan import write_labels
+from abaw.extract.labelling import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
 from abaw.names import check_name
@@ -74,9 +75,13 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     found = find_videos(options.source, options.n_rows)
     if not found.videos and not found.failed:
         raise DataError(f"{options.source} has no videos in it. Name another.")
-    clocks = Clocks(_video_files(dataset) if dataset is not None else {}, options.fps)
+    clocks = Clocks({}, options.fps)
+    if dataset is not None:
+        clocks = Clocks(_video_files(dataset), options.fps, dataset.labels, dataset.people)
+    if found.origin is None:
+        check_ways(found.videos.values(), clocks)
     summary = Summary(failed=dict(found.failed))
-    shape = first_shape(found, summary)
+    shape = first_shape(found, clocks, summary)
     if shape is None:
         return summary
     store = FeatureStore.create(options.store)
@@ -96,13 +101,14 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     return summary
 
 
-def first_shape(found: Found, summary: Summary) -> tuple[int, ...] | None:
+def first_shape(found: Found, clocks: Clocks, summary: Summary) -> tuple[int, ...] | None:
     """Shape of a frame in the first video that can be opened; those before it have failed."""
     for name, video in found.videos.items():
         try:
             with video.open() as rows:
                 if found.origin is None:
                     check_is_no_batch(video, rows)
+                    check_way(name, rows, clocks)
                 return rows.shape
         except Exception as error:
             summary.failed[name] = sentence(error)
@@ -195,10 +201,12 @@ class Importer:
             with video.open() as rows:
                 if not self.is_export:
                     check_is_no_batch(video, rows)
+                    check_way(video.name, rows, self.clocks)
                 if rows.shape != self.shape:
+                    hint = ", or save array.T" if shape_of(rows) and self.shape == (len(rows.numbers),) else ""
                     raise DataError(
                         f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
-                        f"{list(self.shape)}. Import it as a feature of its own"
+                        f"{list(self.shape)}. Import it as a feature of its own{hint}"
                     )
                 n_present = self._write(video.name, rows, digest)
             self.summary.done.append(video.name)

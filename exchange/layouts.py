@@ -194,7 +194,8 @@ def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
         marked = {mark: set(map(composed, videos)) for mark, videos in of_mark.items()}
     for file in files:
         name = composed(file.stem)
-        if file.stem.endswith(MASK) and file.stem.removesuffix(MASK) in stems:
+        masked = file.stem.removesuffix(MASK)
+        if masked != file.stem and (masked in stems or composed(masked) in found.failed):
             continue
         if composed(file.stem + MASK) in found.failed:
             found.failed[name] = found.failed.pop(composed(file.stem + MASK))

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -619,3 +620,189 @@ def test_the_command_exits_with_1_if_a_video_failed(run_cli, source, tmp_path, m
         result = run_cli("store", "import", source, *words)
         assert result.exit_code == code and said in result.stderr
     assert not Path("x").exists()
+
+
+# names
+
+
+def test_suffixes_count_in_any_case(tmp_path):
+    for number, (write, name, new) in enumerate(
+        [
+            (write_npz, "a.npz", "a.NPZ"),
+            (write_h5, "a.h5", "a.H5"),
+            (write_h5_groups, "all.hdf5", "all.HDF5"),
+            (write_arrays, "a.npy", "a.Npy"),
+            (write_arrays, "a.present.npy", "a.present.NPY"),
+            (write_frames, "a/00003.npy", "a/00003.NPY"),
+            (write_table, "features.csv", "features.CSV"),
+            (write_table, "features.npy", "features.NPY"),
+        ]
+    ):
+        source = tmp_path / f"source{number}"
+        write(source)
+        (source / name).rename(source / new)
+        store = tmp_path / f"store{number}.zarr"
+        assert run(source, store=store).done == ["a", "b"]
+        found = FeatureStore.open(store).read("f", "a")
+        np.testing.assert_array_equal(found.present, THERE)
+        np.testing.assert_array_equal(found.values[THERE], A[THERE])
+    (tmp_path / "clips").mkdir()
+    torch.save(torch.ones(5, WIDTH), tmp_path / "clips" / "X.MP4.IMG.5.PT")
+    assert run(tmp_path / "clips", "g").done == ["X"]
+
+
+def test_what_other_programs_leave_behind_is_no_data(tmp_path):
+    for number, write in enumerate(LAYOUTS):
+        source = tmp_path / f"source{number}"
+        write(source)
+        for folder in (source, *(path for path in source.iterdir() if path.is_dir())):
+            for name in (".DS_Store", "._00001.npy", "._a.npz", "._a.h5", "._a.pt", "._features.csv", "Thumbs.db"):
+                (folder / name).write_bytes(b"Mac OS X")
+        (source / "__MACOSX" / "a").mkdir(parents=True)
+        (source / "__MACOSX" / "a" / "00009.npy").write_bytes(b"Mac OS X")
+        summary = run(source, store=tmp_path / f"store{number}.zarr")
+        assert summary.done == ["a", "b"] and not summary.failed
+    with zipfile.ZipFile(tmp_path / "source1" / "a.npz", "a") as archive:
+        archive.writestr("__MACOSX/._values.npy", b"Mac OS X")
+    assert run(tmp_path / "source1", store=tmp_path / "again.zarr").done == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["_0efYOjQYRc", "_", "-x", "n" * 250, "\u4e2d" * 83])
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_names_that_file_systems_let_be(source, write, name):
+    if write in (write_table, write_table_of_images):
+        write(source)
+        table = source / "features.csv"
+        table.write_text(table.read_text().replace("a,", f"{name},").replace("a/", f"{name}/"), encoding="utf-8")
+    elif write is write_h5_groups:
+        write(source)
+        with h5py.File(source / "all.hdf5", "a") as file:
+            file.move("a", name)
+    else:
+        write(source)
+        for path in source.glob("a*"):
+            if len((new := name + path.name[1:]).encode()) > 255:
+                pytest.skip("no file system lets a file have the name")
+            path.rename(source / new)
+    assert sorted(run(source).done) == sorted([name, "b"])
+    np.testing.assert_array_equal(opened(source).read("f", name).values[THERE], A[THERE])
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_names_are_composed_wherever_they_come_from(source, write):
+    apart, together = "cafe\u0301", "caf\u00e9"
+    write(source)
+    for path in source.glob("a*"):
+        if path.stem.split(".")[0] == "a":
+            path.rename(source / (apart + path.name[1:]))
+    if (table := source / "features.csv").exists():
+        table.write_text(table.read_text().replace("a,", f"{apart},").replace("a/", f"{apart}/"), encoding="utf-8")
+    if (file := source / "all.hdf5").exists():
+        with h5py.File(file, "a") as groups:
+            groups.move("a", apart)
+    assert run(source).done == ["b", together]
+    np.testing.assert_array_equal(opened(source).read("f", together).present, THERE)
+
+
+# arrays that lie the other way round
+
+LONG = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float16)  # of 60 frames
+
+
+def turned_npy(source: Path, values: np.ndarray) -> None:
+    np.save(source / "talk.npy", values.T)
+
+
+def turned_npz(source: Path, values: np.ndarray) -> None:
+    np.savez(source / "talk.npz", values=values.T)
+
+
+def turned_h5(source: Path, values: np.ndarray) -> None:
+    with h5py.File(source / "talk.h5", "w") as file:
+        file["values"] = values.T
+
+
+def turned_h5_groups(source: Path, values: np.ndarray) -> None:
+    with h5py.File(source / "all.h5", "w") as file:
+        file["talk/values"] = values.T
+
+
+def turned_pt(source: Path, values: np.ndarray) -> None:
+    torch.save(torch.from_numpy(np.ascontiguousarray(values.T)), source / "talk.pt")
+
+
+TURNED = [turned_npy, turned_npz, turned_h5, turned_h5_groups, turned_pt]
+
+
+@pytest.mark.parametrize("write", TURNED, ids=lambda write: write.__name__)
+@pytest.mark.parametrize("n_frames", [58, 60, 61])
+def test_columns_as_many_as_the_frames_of_the_video_are_asked_about(source, numbered, write, n_frames):
+    source.mkdir()
+    numbered.write(source.parent / "data" / "videos" / "talk.mp4", n_frames)
+    write(source, LONG)
+    summary = run(source, data=source.parent / "data", fps=None)
+    assert summary.failed == {
+        "talk": f"its shape is (8, 60), and talk.mp4 has {n_frames} frames: if its columns are the frames, save array.T; if "
+        "its rows are, save an .npz with `values` and `frames`, the frame number of each row"
+    }
+    for path in source.iterdir():
+        path.unlink()
+    write(source, LONG.T)  # as it should be
+    assert run(source, data=source.parent / "data", fps=None).done == ["talk"]
+    np.testing.assert_array_equal(opened(source).read("f", "talk").values[:60], LONG)
+
+
+def test_columns_as_many_as_rows_of_labels_are_asked_about(source, make_labels):
+    source.mkdir()
+    make_labels(source.parent / "data", VA, "talk", "valence,arousal", *["0,0"] * 61)
+    np.save(source / "talk.npy", LONG.T)
+    said = run(source, data=source.parent / "data").failed["talk"]
+    assert said.startswith(
+        "its shape is (8, 60), and its va labels have 61 rows: if its columns are the frames, save array.T"
+    )
+
+
+def test_what_says_its_frames_is_not_asked_about(source, numbered):
+    source.mkdir()
+    numbered.write(source.parent / "data" / "videos" / "talk.mp4", 60)
+    np.savez(source / "talk.npz", values=LONG.T, frames=np.arange(1, 9))
+    assert run(source, data=source.parent / "data").done == ["talk"]
+
+
+@pytest.mark.parametrize("shape", [(60, 8), (59, 60), (8, 50), (30, 8), (62, 60)])
+def test_what_fits_its_video_or_nothing_is_not_asked_about(source, numbered, shape):
+    source.mkdir()
+    numbered.write(source.parent / "data" / "videos" / "talk.mp4", 60)
+    np.save(source / "talk.npy", np.ones(shape, np.float16))
+    assert run(source, data=source.parent / "data").done == ["talk"]
+
+
+def test_equal_numbers_of_rows_and_other_columns_are_asked_about(source):
+    source.mkdir()
+    for video, n in (("a", 20), ("b", 20), ("c", 31)):
+        np.save(source / f"{video}.npy", np.ones((8, n), np.float16))
+    with pytest.raises(
+        DataError, match=r"All arrays have 8 rows, and .*: the shape of 'a' is \(8, 20\), that of 'c' is \(8, 31\)\."
+    ):
+        run(source)
+    assert not (source.parent / "store.zarr").exists()
+
+
+def test_a_video_as_long_as_its_rows_says_that_these_are_frames(source, numbered):
+    source.mkdir()
+    numbered.write(source.parent / "data" / "videos" / "a.mp4", 8)
+    np.save(source / "a.npy", np.ones((8, 20), np.float16))
+    np.save(source / "b.npy", np.ones((8, 31), np.float16))
+    summary = run(source, data=source.parent / "data")
+    assert summary.done == ["a"] and "its frames have the shape [31], feature 'f' has [20]" in summary.failed["b"]
+
+
+def test_an_array_that_would_fit_the_feature_the_other_way_round_is_told_so(source):
+    source.mkdir()
+    np.save(source / "a.npy", np.ones((20, 8), np.float16))
+    np.save(source / "b.npy", np.ones((8, 31), np.float16))
+    said = run(source).failed["b"]
+    assert (
+        said
+        == "its frames have the shape [31], feature 'f' has [8]. Import it as a feature of its own, or save array.T"
+    )

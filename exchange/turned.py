@@ -1,0 +1,66 @@
+"""Arrays that lie the other way round, (values, frames): they look like any other, and are asked about."""
+
+from collections.abc import Iterable
+
+from abaw.errors import DataError
+from abaw.exchange.clocks import Clocks
+from abaw.exchange.frames import FrameFiles
+from abaw.exchange.index import IndexedRows
+from abaw.exchange.rows import Rows, SourceVideo
+
+NEAR = 2  # rows by which a feature may miss the length of its video: labels often have one more
+REMEDY = (
+    "if its columns are the frames, save array.T; if its rows are, save an .npz with `values` and `frames`, the frame "
+    "number of each row"
+)
+
+
+def shape_of(rows: Rows) -> tuple[int, int] | None:
+    """(rows, columns) of an array that says nothing of its frames; None of any other."""
+    if not rows.is_bare or rows.is_sampled or len(rows.shape) != 1:
+        return None
+    return len(rows.numbers), rows.shape[0]
+
+
+def check_way(video: str, rows: Rows, clocks: Clocks) -> None:
+    """Refuse an array whose columns are as many as the frames of its video, and whose rows are not.
+
+    Raises:
+        DataError: it is one.
+    """
+    shape = shape_of(rows)
+    length = clocks.length(video) if shape else None
+    if shape and length and abs(shape[1] - length.n) <= NEAR < abs(shape[0] - length.n):
+        raise DataError(f"its shape is {shape}, and {length.told}: {REMEDY}")
+
+
+def check_ways(videos: Iterable[SourceVideo], clocks: Clocks) -> None:
+    """Refuse arrays of one number of rows and several numbers of columns: then the columns are the frames.
+
+    Raises:
+        DataError: they are such, and the length of no video says that its rows are its frames.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for video in videos:
+        if isinstance(video, FrameFiles | IndexedRows):
+            return
+        try:
+            with video.open() as rows:
+                shape = shape_of(rows)
+        except Exception:  # said of the video where it is imported
+            continue
+        if shape is None or any(shape[0] != other for other, _ in found.values()):
+            return
+        found[video.name] = shape
+    if len({n_columns for _, n_columns in found.values()}) < 2 or 1 in {n_rows for n_rows, _ in found.values()}:
+        return
+    for name, (n_rows, _) in found.items():
+        length = clocks.length(name)
+        if length and abs(n_rows - length.n) <= NEAR:
+            return
+    (first, shape), *others = found.items()
+    other, another = next((name, one) for name, one in others if one != shape)
+    raise DataError(
+        f"All arrays have {shape[0]} rows, and their columns differ: the shape of {first!r} is {shape}, that of {other!r} "
+        f"is {another}. If the columns are the frames, save array.T of each; if the rows are, make the columns alike."
+    )
