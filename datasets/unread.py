@@ -8,6 +8,7 @@ from pathlib import Path
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded
+from abaw.datasets.links import is_broken
 from abaw.datasets.sound import FOLDER as AUDIO
 from abaw.datasets.sound import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound import find_sound_files, sound_file_of
@@ -89,6 +90,8 @@ class _Search:
 
     def _why_not_file(self, path: Path) -> str:
         suffix = path.suffix.lower()
+        if is_broken(path):
+            return "a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
         if suffix in ARCHIVES:
             return "an archive, which is not looked into: unpack it"
         if path.parent in self._folders.videos or path.parent == self._root / AUDIO:

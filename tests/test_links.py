@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.affwild2 import look_through, open_dataset
 from abaw.datasets.images import read_image
 from abaw.datasets.links import check_file, read_bytes
 from abaw.datasets.pictures import open_media
 from abaw.datasets.sound import find_sound_files, sound_file_of
 from abaw.datasets.synth.write import _replace
+from abaw.datasets.unread import find_unread
 from abaw.errors import DataError, UsageError
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
@@ -171,6 +172,14 @@ def test_crops_and_labels_that_are_not_fetched_cost_no_more_than_themselves(data
     assert [read_image(crops.folder / crops.names[i]).shape for i in (0, 2)] == [(112, 112, 3)] * 2
     with pytest.raises(DataError, match=r"00002\.jpg is a broken link: "):
         read_image(crops.folder / crops.names[1])
+
+
+def test_folders_of_crops_that_are_not_fetched_are_told(data, move_away):
+    move_away(data / "cropped_aligned" / "a").rename(data.parent / "gone")
+    (found,) = (one for one in find_unread(look_through(data)) if one.place == "cropped_aligned")
+    assert found.sentence == (
+        "cropped_aligned/a: a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
+    )
 
 
 def test_extraction_reads_links_and_changes_nothing_behind_them(data, move_away, away, run_cli, tmp_path):
