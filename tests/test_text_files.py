@@ -115,6 +115,14 @@ def test_a_blank_line_in_the_middle_of_labels_is_an_error(file, blank, end):
         read_labels(file, TASKS["va"])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_block_of_blank_lines_alone_is_an_error_like_any_other(file, monkeypatch):
+    monkeypatch.setattr(text, "BLOCK", 16)
+    file.write_text("valence,arousal\n0,0\n" + "\n" * 100 + "0,0\n")
+    with pytest.raises(DataError, match=r"a\.txt line 3: 2 values are wanted"):
+        read_labels(file, TASKS["va"])
+
+
 def test_spaces_around_the_cells_of_labels_say_nothing(file):
     file.write_text("valence , arousal\n 0.5 ,\t-0.25\n0.125,0.25  \n\xa00,0\n")
     assert read_labels(file, TASKS["va"]).tolist() == [[0.5, -0.25], [0.125, 0.25], [0, 0]]
