@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from abaw.store import FeatureStore
     from abaw.tasks import Task
 
+LONGEST_NAME = 40  # in a table
 MANY = 6  # videos with the same warning, which is then said once
 
 
@@ -52,10 +53,12 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
     if not total["labels"] and not total["errors"]:
         say("No labels: `abaw extract` works, `abaw train` does not.")
     unread = [report for report in reports if report.kind == "unread"]
-    show_some("Not read:", [sentence for report in unread for sentence in report.warnings], most=30)
+    for report in unread:
+        say(f"Not read: {report.warnings[0]}.")
     others = [report for report in reports if report.kind != "unread"]
     shared = _shared_notes(others)
-    show_some("Of many videos:", [_of_many(note, names) for note, names in shared.items()])
+    for note, names in shared.items():
+        say(f"{len(names)} videos ({some_of(names, 3)}): {note}.")
     shown = [report for report in others if every or report.errors or set(report.warnings) - shared.keys()]
     if shown:
         columns, cells = doctor_rows(shown)
@@ -74,10 +77,6 @@ def _shared_notes(reports: "Sequence[VideoReport]") -> dict[str, list[str]]:
     return {note: videos for note, videos in names.items() if len(videos) >= MANY}
 
 
-def _of_many(note: str, names: Sequence[str]) -> str:
-    return f"{note} ({len(names)}: {some_of(names, 3)})"
-
-
 def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple[object, ...]]]:
     """Columns and cells of a table with a row for each report."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
@@ -86,7 +85,7 @@ def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple
     columns = ["video", "split", ">fps", ">frames", ">crops", ">missing", ">runs", *labelled, "notes"]
     rows = [
         (
-            *(report.video, report.split or "-", f"{report.fps:.2f}", report.n_frames, report.n_crops),
+            *(_shortened(report.video), report.split or "-", f"{report.fps:.2f}", report.n_frames, report.n_crops),
             *(report.n_missing, report.n_runs),
             *(_by_task(counts, tasks) for counts in (report.extra_rows, report.n_labels_without_crop) if tasks),
             f"{len(report.errors)} errors" if report.errors else "; ".join(report.warnings) or "ok",
@@ -94,6 +93,11 @@ def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple
         for report in reports
     ]
     return columns, rows
+
+
+def _shortened(name: str) -> str:
+    """A name that leaves room for other columns."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
 
 
 def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:

@@ -16,7 +16,17 @@ from abaw.errors import DataError
 from abaw.names import composed
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
+COMPOUND = (
+    *("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Disgustedly_Surprised", "Angrily_Surprised"),
+    *("Sadly_Fearful", "Sadly_Angry"),
+)
 HEADERS = {"va": ("valence", "arousal"), "expr": EXPRESSIONS, "au": ACTION_UNITS}
+# Headers of editions whose labels are of other classes or units.
+EDITIONS = {
+    "the 1st and 2nd ABAW competition (2020, 2021), with seven expressions and no Other": ",".join(EXPRESSIONS[:-1]),
+    "the 1st ABAW competition (2020), with eight action units": "AU1,AU2,AU4,AU6,AU12,AU15,AU20,AU25",
+    "the compound expressions of the 7th to 9th ABAW competition": ",".join(COMPOUND),
+}
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -75,9 +85,17 @@ def _parse(path: Path, lines: list[str], first: int, task: Task) -> NDArray:
 
 def check_header(path: Path, header: str, wanted: str) -> None:
     """Raises a DataError if the first line of a label file is another one; case and spaces do not matter."""
-    if header.strip().replace(" ", "").lower() != wanted.lower():
-        shown = header.strip()[:60]
-        raise DataError(f"{path} line 1: the header should be {wanted!r}, found {shown!r}. Put the header back.")
+    found = header.strip().replace(" ", "").lower()
+    if found == wanted.lower():
+        return
+    edition = next((edition for edition, line in EDITIONS.items() if line.lower() == found), "")
+    if edition:
+        raise DataError(
+            f"{path} line 1: this is the header of {edition}; the one wanted is {wanted!r}. Take the label files of the "
+            "edition that you work on, and move this folder away."
+        )
+    shown = header.strip()[:60]
+    raise DataError(f"{path} line 1: the header should be {wanted!r}, found {shown!r}. Put the header back.")
 
 
 def fits(rows: NDArray, task: Task) -> NDArray[np.bool_]:

@@ -16,7 +16,7 @@ from abaw.errors import DataError
 # A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
 CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac,"
-    "h264,hevc,m4v,mpegvideo,mjpeg,dv,mxf,w64,aiff,caf"
+    "h264,hevc,m4v,mpegvideo,mjpeg,dv,mxf,w64,aiff,caf,ac3,amr"
 )
 MOST_BROKEN_PACKETS = 1000
 MAX_PIXELS = 8192 * 8192  # of a picture; 8K has half of it. A decoder holds some twenty

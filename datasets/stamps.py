@@ -230,9 +230,13 @@ def _how_it_ends(
 ) -> str:
     """What to say of an end before the one that the file states; empty if there is nothing to say."""
     n_stated = stream.frames
-    if n_stated and decoder.n_packets < n_stated - CUT_S * rate:
+    if container.format.name == "avi":  # its headers count frames that are nowhere: the time that they take is right
+        stated_s = float((stream.duration or 0) * (stream.time_base or 0))
+        if last_s < stated_s - CUT_S - 1 / max(rate, 1):
+            return f"is cut off or damaged: its pictures end at {last_s:.1f} of {stated_s:.1f} s"
+    elif n_stated and decoder.n_packets < n_stated - CUT_S * rate:
         return f"is cut off or damaged: {decoder.n_frames} of {n_stated} frames could be decoded"
-    if not n_stated and not container.streams.audio and container.duration is not None:  # sound may go on for longer
+    elif not n_stated and not container.streams.audio and container.duration is not None:  # sound may go on for longer
         stated_s = ((container.start_time or 0) + container.duration) / av.time_base
         if last_s < stated_s - CUT_S - 1 / max(rate, 1):
             return f"is cut off: its pictures end at {last_s:.1f} of {stated_s:.1f} s"

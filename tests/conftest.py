@@ -275,7 +275,7 @@ class NumberedVideos:
         return sum(1 << bit for bit, is_set in enumerate(middles) if is_set)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def numbered() -> NumberedVideos:
     """Writes and reads video files whose pictures show their number."""
     return NumberedVideos()
