@@ -1,26 +1,30 @@
-"""Sound files of a dataset: `audio/<video>.wav|flac|mp3`, or the video file itself."""
+"""Sound files of a dataset: `audio/<video>.wav`, `.flac`, `.mp3` and others, or the video file itself."""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from abaw.datasets.dataset import Video
+from abaw.datasets.folders import files_in
 from abaw.datasets.videos import People, video_file_of
 from abaw.names import composed
 
 FOLDER = "audio"
-SUFFIXES = (".wav", ".flac", ".mp3")
+# Of two files of one video the one whose suffix stands first is taken.
+SUFFIXES = (
+    *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma"),
+    *(".aiff", ".aif", ".mka", ".oga", ".weba", ".caf", ".w64", ".ac3", ".amr"),
+)
 
 
 def find_sound_files(root: Path) -> dict[str, Path]:
-    """Sound files of a dataset by the name of their video; a wav goes before a flac, a flac before an mp3."""
+    """Sound files of a dataset by the name of their video; a wav goes before a flac, a flac before the others."""
     folder = root / FOLDER
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = sorted(files_in(folder, SUFFIXES)) if folder.is_dir() else []
     found: dict[str, Path] = {}
-    for suffix in SUFFIXES:
-        for file in files:
-            if file.suffix.lower() == suffix:
-                found.setdefault(file.stem, file)
+    for file in sorted(files, key=lambda file: SUFFIXES.index(file.suffix.lower())):
+        if not file.is_dir():
+            found.setdefault(composed(file.stem), file)
     return found
 
 

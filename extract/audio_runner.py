@@ -156,7 +156,7 @@ class AudioRunner:
         sound = load_sound(source.sound) if source.sound is not None else None
         start_ns = 0
         first = last = 0
-        if sound is not None:
+        if sound is not None and len(sound.waveform):
             if source.sound == source.video.file:  # a file of sound alone begins with the first picture
                 start_ns = round((sound.start_s - times.start_s) * NS)
             end_ns = start_ns + round(len(sound.waveform) * (NS / RATE_HZ))

@@ -13,6 +13,7 @@ from abaw.datasets.orientation import Orientation, Turning
 from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
 from abaw.datasets.stamps import Stamps, read_stamps
 from abaw.errors import DISK_FULL, DataError
+from abaw.extract.audio.tracks import sound_track
 from abaw.extract.media import as_rgb
 
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what MP4 holds as it is; others become AAC
@@ -64,7 +65,7 @@ class _Film:
     ) -> None:
         self._source, self._video, self._stamps = source, video, stamps
         self._target, self._draw, self._n_threads = target, draw, n_threads
-        self._audio = source.streams.audio[0] if source.streams.audio else None
+        self._audio = sound_track(source)
         self._pictures: av.VideoStream | None = None
         self._sound: av.AudioStream | None = None
         self._resampler: av.AudioResampler | None = None  # of sound that cannot be copied

@@ -12,6 +12,7 @@ from scipy.signal import resample_poly
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
+from abaw.datasets.videos import People
 from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
@@ -193,13 +194,13 @@ def test_where_sound_is_looked_for(tmp_path):
     (tmp_path / "audio").mkdir()
     for name in ("a.mp3", "a.wav", "b.flac", "notes.txt"):
         (tmp_path / "audio" / name).write_bytes(b"x")
-    files = find_sound_files(tmp_path)
+    files, people = find_sound_files(tmp_path), People(tmp_path)
     film = tmp_path / "videos" / "c.mp4"
     assert {name: file.name for name, file in files.items()} == {"a": "a.wav", "b": "b.flac"}
-    assert sound_file_of(Video("a_left", tmp_path, None), files) == tmp_path / "audio" / "a.wav"
-    assert sound_file_of(Video("b", tmp_path, film), files) == tmp_path / "audio" / "b.flac"
-    assert sound_file_of(Video("c_right", tmp_path, film), files) == film
-    assert sound_file_of(Video("d", tmp_path, None), files) is None
+    assert sound_file_of(Video("a_left", tmp_path, None), files, people) == tmp_path / "audio" / "a.wav"
+    assert sound_file_of(Video("b", tmp_path, film), files, people) == tmp_path / "audio" / "b.flac"
+    assert sound_file_of(Video("c_right", tmp_path, film), files, people) == film
+    assert sound_file_of(Video("d", tmp_path, None), files, people) is None
     digests = {sound_digest("x", file) for file in (None, files["a"], files["b"])} | {sound_digest("y", None)}
     assert len(digests) == 4
 

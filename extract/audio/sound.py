@@ -5,6 +5,7 @@ one: without that, its float output of full-scale stereo reaches 1.41.
 """
 
 import math
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -12,15 +13,19 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
 from numpy.typing import NDArray
 
-from abaw.datasets.videos import open_media
+from abaw.datasets.pictures import open_media
 from abaw.errors import DataError
+from abaw.extract.audio.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
+from abaw.extract.audio.stated import CUT_S, describe_cut
+from abaw.extract.audio.tracks import describe_choice, sound_tracks
 from abaw.extract.audio.waveform import RATE_HZ, Waveform
 
-GAP_S = 0.1  # timestamps of containers are rough; only a longer hole is filled with silence
-CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
-UNKNOWN_SIZE = 0xFFFFFF00  # in the header of a wav that was written into a pipe
+RUN_IN_COUNTED = ("wmav1", "wmav2")  # the decoder leaves out the run-in of the encoder, the timestamps count it
 # one channel as float, the weights of the channels adding up to one at most
 RESAMPLE = f"sample_rate={RATE_HZ}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1"
 
@@ -41,40 +46,81 @@ class Sound:
 
 
 def load_sound(file: Path) -> Sound | None:
-    """Decode the first sound track of a file; None if it has none, or one without a single sample.
+    """Decode the sound track of a file that players take; None if it has none, or none with a single sample.
 
-    A damaged track gives what can be decoded of it, with a note. Holes between its packets are filled with silence,
-    so that what follows stays where it belongs.
+    A damaged track gives what can be decoded of it, with a note; where that is nothing, the next one is taken, and where
+    there is no next one, the sound is empty. Holes between packets are filled with silence, and samples that run away from
+    their timestamps are brought back, so that all stay where they belong.
 
     Raises:
         DataError: the file cannot be opened at all.
     """
+    notes: list[str] = []
     try:
-        with open_media(file) as container:
-            if not container.streams.audio:
-                return None
-            return _Decoder(file, container).decode()
+        attempt, n_tracks = 0, 1
+        no_holes: frozenset[int] = frozenset()
+        while attempt < n_tracks:
+            with open_media(file) as container:
+                tracks = sound_tracks(container)
+                n_tracks = len(tracks)
+                if not tracks:
+                    return _unheard(file, container)
+                decoder = _Decoder(file, container, tracks[attempt], no_holes)
+                sound = decoder.decode()
+                if decoder.no_holes and not no_holes:  # what looked like one was none: once more, without a break
+                    no_holes = decoder.no_holes
+                    continue
+                if len(sound.waveform):
+                    choice = describe_choice(file.name, container, tracks[attempt])
+                    sound.notes = [note for note in (choice, *notes, *sound.notes) if note]
+                    return sound
+                notes += sound.notes
+            attempt, no_holes = attempt + 1, frozenset()
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be opened ({error}). Replace it, or delete it to go on without.") from error
+    return Sound(Waveform(), notes=notes) if notes else None
+
+
+def _unheard(file: Path, container: InputContainer) -> Sound | None:
+    """For a file without a track that can be decoded."""
+    if not container.streams.audio:
+        return None
+    note = f"the sound in {file.name} is of a kind that FFmpeg cannot decode: put it into audio/ as {file.stem}.wav"
+    return Sound(Waveform(), notes=[note])
 
 
 class _Decoder:
-    """Decodes one file. Output position and time of the input are compared packet by packet."""
+    """Decodes a track, and notes for each frame where it begins in what was decoded, and its timestamp.
 
-    def __init__(self, file: Path, container: av.container.InputContainer) -> None:
-        self._file, self._container = file, container
-        self._stream = container.streams.audio[0]
+    Args:
+        no_holes: frames before which there is no hole, whatever their timestamps say.
+
+    Attributes:
+        no_holes: frames before which a hole was taken for one until the later timestamps were known.
+    """
+
+    def __init__(
+        self, file: Path, container: InputContainer, stream: AudioStream, no_holes: frozenset[int] = frozenset()
+    ) -> None:
+        self._known, self.no_holes = no_holes, frozenset[int]()
+        self._holes: dict[int, int] = {}  # by frame, where it begins in what was decoded
+        self._n_frames = 0
+        self._file, self._container, self._stream = file, container, stream
         self._sound = Sound(Waveform())
         self._resampler: _Resampler | None = None
-        self._end_s: float | None = None  # of the last input frame
+        self._base, self._since_s = 0, 0.0  # where its input began, and how long it is by now
+        self._positions, self._stamps_s = array("d"), array("d")
+        self._end_s: float | None = None  # of the last frame, by its samples since the last hole
         self._n_broken = self._n_not_finite = 0
+        self._run_in_s = 0.0
+        self._is_adts = container.format.name == "aac"
 
-    def decode(self) -> Sound | None:
+    def decode(self) -> Sound:
         for frame in self._frames():
             self._take(frame)
         self._drain()
-        if not len(self._sound.waveform):
-            return None
+        if len(self._sound.waveform):
+            self._put_in_place()
         self._add_notes()
         return self._sound
 
@@ -93,23 +139,40 @@ class _Decoder:
                 if self._n_broken > 1000:
                     return
                 continue
-            yield from (frame for frame in frames if frame.samples)
+            yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.samples)
 
     def _take(self, frame: av.AudioFrame) -> None:
+        duration_s = frame.samples / frame.sample_rate
+        if not self._run_in_s:
+            self._run_in_s = duration_s
+            if self._is_adts:  # nothing but the run-in of the encoder, which other containers tell of
+                return
         time_s = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
-        if self._end_s is None:
-            self._sound.start_s = self._end_s = time_s or 0.0
-        if time_s is not None and time_s - self._end_s > GAP_S and time_s < self._limit_s():
-            self._drain()
-            position = round((time_s - self._sound.start_s) * RATE_HZ)
-            self._sound.waveform.append(np.zeros(max(0, position - len(self._sound.waveform)), dtype=np.float32))
-            self._end_s = time_s
-        if self._resampler is None or not self._resampler.fits(frame):
+        if time_s is not None and self._stamps_s and time_s >= self._limit_s():
+            time_s = None
+        self._n_frames += 1
+        is_hole = time_s is not None and self._n_frames not in self._known and self._is_hole(time_s)
+        if is_hole or self._resampler is None or not self._resampler.fits(frame):
             self._drain()
             self._resampler = _Resampler(frame)
+            self._base, self._since_s = len(self._sound.waveform), 0.0
+        if is_hole:
+            self._holes[self._n_frames] = self._base
+        if time_s is not None:
+            self._positions.append(self._base + self._since_s * RATE_HZ)
+            self._stamps_s.append(time_s)
         for samples in self._resampler.push(frame):
             self._append(samples)
-        self._end_s += frame.samples / frame.sample_rate
+        self._since_s += duration_s
+        begin_s = time_s if is_hole or self._end_s is None else self._end_s
+        self._end_s = None if begin_s is None else begin_s + duration_s
+
+    def _is_hole(self, time_s: float) -> bool:
+        """True if a frame begins so late, all of a sudden, that its first samples are no neighbours of those before."""
+        if self._end_s is None or time_s - self._end_s <= GAP_S:
+            return False
+        elapsed_s = (self._base - self._positions[-1]) / RATE_HZ + self._since_s
+        return time_s - self._stamps_s[-1] - elapsed_s > GAP_S / 2
 
     def _limit_s(self) -> float:
         """No sound can be after this: a timestamp that says so is wrong."""
@@ -131,42 +194,62 @@ class _Decoder:
             samples = np.where(finite, samples, np.float32(0))
         self._sound.waveform.append(samples)
 
+    def _put_in_place(self) -> None:
+        """Bring the samples to their timestamps."""
+        sound = self._sound
+        if not self._stamps_s:
+            return
+        positions, stamps_s = np.array(self._positions), np.array(self._stamps_s)
+        first_s, lead_s = self._beginning(float(stamps_s[0] - positions[0] / RATE_HZ))
+        stamps = (stamps_s - stamps_s[0]) * RATE_HZ
+        found = plan(positions, stamps, len(sound.waveform), is_counted=self._container.format.name == "avi")
+        begins = {piece.sources[0] for piece in found.pieces}
+        self.no_holes = frozenset(frame for frame, place in self._holes.items() if place not in begins)
+        begin = round(-lead_s * RATE_HZ if lead_s else found.pieces[0].targets[0])
+        sound.start_s = first_s + begin / RATE_HZ
+        pieces = [Piece(piece.sources, piece.targets - begin) for piece in found.pieces]
+        if len(pieces) > 1 or not pieces[0].is_even or lead_s:
+            sound.waveform = rebuild(sound.waveform, pieces)
+        self._note_pace(found)
+
+    def _beginning(self, first_s: float) -> tuple[float, float]:
+        """When the first sample is heard, and how much silence has to go before it.
+
+        A file of sound alone begins with the file, also where its first packets cannot be decoded.
+
+        Args:
+            first_s: time of the first sample by the timestamps.
+        """
+        if any(not stream.disposition & Disposition.attached_pic for stream in self._container.streams.video):
+            return first_s, 0.0
+        origin_s = max(0, self._container.start_time or 0) / av.time_base
+        if self._stream.codec_context.name in RUN_IN_COUNTED or self._is_adts:
+            first_s -= min(self._run_in_s, max(0.0, first_s - origin_s))
+        lead_s = first_s - origin_s
+        return first_s, lead_s if lead_s > TOLERANCE_S else 0.0
+
+    def _note_pace(self, found: Plan) -> None:
+        name, notes = self._file.name, self._sound.notes
+        if found.change_s > GAP_S:
+            notes.append(
+                f"the sound in {name} runs away from its timestamps: {found.change_s:.1f} s in all were stretched, "
+                "squeezed or left out to bring it back"
+            )
+        if found.restarts:
+            notes.append(
+                f"the timestamps of the sound in {name} go back, first after {min(found.restarts):.1f} s: what follows was "
+                "taken to go on from there"
+            )
+
     def _add_notes(self) -> None:
         notes, found_s = self._sound.notes, self._sound.waveform.duration_s
         if self._n_broken:
             notes.append(f"{self._n_broken} packets of the sound in {self._file.name} could not be decoded")
         if self._n_not_finite:
             notes.append(f"{self._n_not_finite} samples of {self._file.name} are no numbers and were taken as silence")
-        stated_s = self._stated_s()
-        if stated_s is not None and found_s < stated_s - CUT_S:
-            notes.append(
-                f"the sound in {self._file.name} is cut off: {found_s:.1f} of {stated_s:.1f} s could be decoded"
-            )
-
-    def _stated_s(self) -> float | None:
-        """The duration that the file gives for its sound, if it does."""
-        if self._file.suffix.lower() == ".wav":  # FFmpeg corrects its duration to what is there
-            return self._stated_by_wav()
-        if self._stream.duration is not None and self._stream.time_base is not None:
-            return float(self._stream.duration * self._stream.time_base)
-        tag = self._stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.021000000
-        if tag.count(":") == 2:
-            hours, minutes, seconds = tag.split(":")
-            start_s = float((self._stream.start_time or 0) * (self._stream.time_base or Fraction(0)))
-            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - start_s
-        only_sound = not self._container.streams.video
-        return self._container.duration / av.time_base if only_sound and self._container.duration else None
-
-    def _stated_by_wav(self) -> float | None:
-        """By the size in the header; a stream of unknown length has the largest number or none there."""
-        with self._file.open("rb") as stream:
-            header = stream.read(8)
-        size = int.from_bytes(header[4:8], "little") + 8
-        missing = size - self._file.stat().st_size
-        rate = self._stream.codec_context.bit_rate
-        if header[:4] != b"RIFF" or missing <= 0 or size >= UNKNOWN_SIZE or not rate:
-            return None
-        return self._sound.waveform.duration_s + missing * 8 / rate
+        cut = describe_cut(self._file, self._container, self._stream, self._sound.start_s, found_s) if found_s else ""
+        if cut:
+            notes.append(cut)
 
 
 class _Resampler:

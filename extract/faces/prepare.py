@@ -147,9 +147,9 @@ def _prepare(video: Files, wanted: Record, detector: FaceDetector, reporter: Rep
         reporter.advance(1, video.video)
     notes = list(follower.notes)
     sound = load_sound(video.source)
-    if sound is not None:
+    if sound is not None and len(sound.waveform):
         video.write_sound(sound, first_s or 0.0)
-        notes += sound.notes
+    notes += sound.notes if sound is not None else []
     names = follower.names(video.video, wanted.faces)
     if not names:
         notes.append("no face was found in it")

@@ -1,0 +1,57 @@
+"""How long a sound is by what its file says, against what could be decoded of it."""
+
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+
+CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
+UNKNOWN_SIZE = 0xFFFFFF00  # in the header of a wav that was written into a pipe
+STATES_END = ("asf", "ogg")  # containers that state when a track ends, rather than how long it is
+
+
+def describe_cut(file: Path, container: InputContainer, stream: AudioStream, start_s: float, found_s: float) -> str:
+    """A sentence where a sound ends before it should; else empty.
+
+    Args:
+        start_s: when it begins, on the clock of the file.
+        found_s: how long what could be decoded is.
+    """
+    stated_s = _stated_s(file, container, stream, start_s, found_s)
+    if stated_s is None or found_s >= stated_s - CUT_S:
+        return ""
+    return f"the sound in {file.name} is cut off: {found_s:.1f} of {stated_s:.1f} s could be decoded"
+
+
+def _stated_s(
+    file: Path, container: InputContainer, stream: AudioStream, start_s: float, found_s: float
+) -> float | None:
+    """The duration that the file gives for its sound, if it does."""
+    if file.suffix.lower() == ".wav":  # FFmpeg corrects its duration to what is there
+        missing_s = _missing_of_wav_s(file, stream)
+        return None if missing_s is None else found_s + missing_s
+    if stream.duration is not None and stream.time_base is not None:
+        before_s = start_s if container.format.name in STATES_END else 0.0
+        return float(stream.duration * stream.time_base) - before_s
+    tag = stream.metadata.get("DURATION", "")  # Matroska: 00:00:03.021000000
+    if tag.count(":") == 2:
+        first_s = float((stream.start_time or 0) * (stream.time_base or Fraction(0)))
+        with suppress(ValueError):
+            hours, minutes, seconds = tag.split(":")
+            return int(hours) * 3600 + int(minutes) * 60 + float(seconds) - first_s
+    return container.duration / av.time_base if not container.streams.video and container.duration else None
+
+
+def _missing_of_wav_s(file: Path, stream: AudioStream) -> float | None:
+    """By the size in the header; a stream of unknown length has the largest number or none there."""
+    with file.open("rb") as opened:
+        header = opened.read(8)
+    size = int.from_bytes(header[4:8], "little") + 8
+    missing = size - file.stat().st_size
+    rate = stream.codec_context.bit_rate
+    if header[:4] != b"RIFF" or missing <= 0 or size >= UNKNOWN_SIZE or not rate:
+        return None
+    return missing * 8 / rate
