@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.datasets.text import read_blocks
-from abaw.datasets.text import read_text as read_text  # callers still take it from here
 from abaw.errors import DataError
 from abaw.names import composed
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task

@@ -13,6 +13,7 @@ from abaw.errors import StoreError, UsageError
 from abaw.exchange.origin import FEATURE_FILE, Origin
 from abaw.exchange.rows import PRESENT, VALUES
 from abaw.metadata import marks_of
+from abaw.names import MAX_NAME_BYTES
 from abaw.outputs import clear, new_partial
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoFeature
@@ -51,6 +52,10 @@ class FolderSink:
 
     def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
+        if len(f"{video}.{PRESENT}.npy".encode()) > MAX_NAME_BYTES:
+            raise UsageError(
+                f"The name of video {video[:30]!r}... is too long for a file of its own. Export with --format h5."
+            )
         for file, values in ((f"{video}.npy", found.values), (f"{video}.{PRESENT}.npy", found.present)):
             if (self._folder / file).exists():
                 raise UsageError(f"Two videos would be written into {file}. Export with --format h5.")

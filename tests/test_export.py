@@ -239,6 +239,19 @@ def test_nothing_is_overwritten(tmp_path, form, make):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zarr", "out"]
 
 
+def test_a_name_too_long_for_a_file_is_exported_in_one(tmp_path):
+    store, name = make_store(tmp_path / "one.zarr"), "n" * 250
+    put(store, name, np.ones((3, 3), np.float32), np.ones(3, bool), 25.0)
+    with pytest.raises(
+        UsageError,
+        match=r"^The name of video 'n+'\.\.\. is too long for a file of its own\. Export with --format h5\.$",
+    ):
+        export_feature(store, "f", tmp_path / "out", "npy")
+    assert not (tmp_path / "out").exists()
+    assert export_feature(store, "f", tmp_path / "out.h5") == (1, 3)
+    assert import_features(ImportOptions(tmp_path / "out.h5", tmp_path / "two.zarr", "f")).done == [name]
+
+
 class Interrupting(Silent):
     """Ctrl-C after the first video."""
 

@@ -19,7 +19,6 @@ from PIL import Image
 from abaw.audit import repair_store, verify_store
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import read_image
-from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.datasets.tensors import read_image_tensor

@@ -662,8 +662,8 @@ def test_what_other_programs_leave_behind_is_no_data(tmp_path):
         (source / "__MACOSX" / "a" / "00009.npy").write_bytes(b"Mac OS X")
         summary = run(source, store=tmp_path / f"store{number}.zarr")
         assert summary.done == ["a", "b"] and not summary.failed
-    with zipfile.ZipFile(tmp_path / "source1" / "a.npz", "a") as archive:
-        archive.writestr("__MACOSX/._values.npy", b"Mac OS X")
+    with zipfile.ZipFile(tmp_path / "source1" / "b.npz", "a") as archive:
+        archive.writestr("__MACOSX/._anything.npy", b"Mac OS X")
     assert run(tmp_path / "source1", store=tmp_path / "again.zarr").done == ["a", "b"]
 
 
