@@ -22,6 +22,7 @@ from abaw.datasets.images import natural_order
 from abaw.datasets.text import read_lines
 from abaw.datasets.videos import SUFFIXES
 from abaw.errors import DataError
+from abaw.names import composed, is_junk
 from abaw.tasks import GROUP_EMOTIONS, VGAF
 
 LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}
@@ -128,7 +129,7 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
 def clip_name(text: str) -> str:
     """The name of a clip without the suffixes of its files: `1_1` of `1_1.mp4` and of `1_1.mp4.img.75.pt`."""
     tensor = TENSOR.fullmatch(text)
-    name = tensor["name"] if tensor else text.removesuffix(".synt")
+    name = composed(tensor["name"] if tensor else text.removesuffix(".synt"))
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
@@ -182,7 +183,7 @@ class _Clips:
 
     def _take_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
         """Video files, synthetic clips as folders, and tensors; the tensors are noted for later."""
-        paths = sorted(path for path in folder.iterdir() if path.name[0] != ".") if folder.is_dir() else []
+        paths = sorted(path for path in folder.iterdir() if not is_junk(path.name)) if folder.is_dir() else []
         for path in paths:
             tensor = TENSOR.fullmatch(path.name)
             name = clip_name(path.name)

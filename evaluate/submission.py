@@ -94,7 +94,7 @@ def check_fits(task: Task, wanted: Sample | VideoList, out: Path) -> None:
             f"{wanted.path} is a sample of task {wanted.task.name}, but the run was trained for {task.name}. Name a run "
             f"of {wanted.task.name}, or the sample of {task.name}."
         )
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise UsageError(f"{out} exists. Delete it, or name another with --out.")
 
 

@@ -18,11 +18,14 @@ from abaw.datasets.sound import find_sound_files, sound_file_of
 from abaw.datasets.synth.write import _replace
 from abaw.datasets.unread import find_unread
 from abaw.errors import DataError, UsageError
+from abaw.evaluate.formats import VideoList
+from abaw.evaluate.submission import check_fits
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.layout import Files
 from abaw.store import FeatureStore
+from abaw.tasks import TASKS
 
 VA = "VA_Estimation_Challenge"
 A, B = (np.random.default_rng(seed).normal(size=(6, 4)).astype(np.float16) for seed in (1, 2))
@@ -346,6 +349,16 @@ def test_a_store_replaces_a_link_and_leaves_its_target(tmp_path, away, make_stor
     put_feature(store, "f", "a", B)
     np.testing.assert_array_equal(FeatureStore.open(tmp_path / "store.zarr").read("f", "a").values, B)
     assert contents(away) == before
+
+
+@pytest.mark.parametrize("target", ["kept", "folder", "nowhere"])
+def test_a_submission_does_not_follow_the_link_in_its_place(tmp_path, away, target):
+    (away / "kept").write_bytes(b"kept")
+    (away / "folder").mkdir()
+    (tmp_path / "out").symlink_to(away / target)
+    with pytest.raises(UsageError, match=r"out exists\. Delete it, or name another with --out\."):
+        check_fits(TASKS["va"], VideoList(tmp_path / "videos.txt", ("a",)), tmp_path / "out")
+    assert contents(away) == {"kept": b"kept"}
 
 
 def test_synthetic_clips_replace_a_link_and_leave_its_target(tmp_path, away):

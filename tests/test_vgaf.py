@@ -111,6 +111,17 @@ def test_a_line_that_is_wrong_is_named_and_costs_its_file(make_clips, run, lines
     assert list(store.labels("vgaf")) == ["10_1"] and sorted(summary.done) == ["10_1", "1_1"]
 
 
+def test_accents_mean_the_same_in_names_of_files_and_in_labels_and_junk_is_no_clip(make_clips):
+    apart, together = "cafe\u0301", "caf\u00e9"
+    root = make_clips({apart: 1, "_b": 2})
+    (root / "Train_labels.txt").write_text(f"Vid_name Label\n{together} 1\n_b.mp4 2\n \n\x1a", encoding="utf-8")
+    (root / "Train" / "._c.mp4").write_bytes(b"Mac OS X")
+    (root / "synthetic" / "__MACOSX").mkdir(parents=True)
+    dataset = open_vgaf(root, None)
+    assert dataset is not None and dataset.remarks == ()
+    assert {video.name for video in dataset.videos} == {label.video for label in dataset.labels} == {together, "_b"}
+
+
 def test_a_clip_in_both_splits_is_an_error(make_clips):
     root = make_clips({"1_1": 1}, {"1_1": 2}, n_frames=4)
     found = [remark.sentence for remark in open_vgaf(root, None).remarks if remark.is_error]
