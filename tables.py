@@ -64,7 +64,8 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
         columns, cells = doctor_rows(shown)
         show_table("All of them" if every else "To look at", columns, cells)
     if len(shown) < len(others):
-        say(f"{len(others) - len(shown)} more are as they should be; `abaw doctor --all` shows each.")
+        count = f"{len(others) - len(shown)} {'more' if shown else 'videos'}"
+        say(f"{count} are as they should be; `abaw doctor --all` shows each.")
     show_some(f"{total['errors']} errors:", [error for report in reports for error in report.errors], most=20)
 
 

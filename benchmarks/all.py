@@ -15,7 +15,18 @@ from benchmarks.markdown import as_markdown
 from benchmarks.measure import say
 
 NAMES = (
-    *("startup", "demo_render", "synth", "store_io", "importing", "training", "memory", "scoring", "submission"),
+    *(
+        "startup",
+        "demo_render",
+        "synth",
+        "store_io",
+        "importing",
+        "training",
+        "busy",
+        "memory",
+        "scoring",
+        "submission",
+    ),
     *("extraction", "cluster", "backbones", "audio", "faces", "predict", "demo"),
 )
 

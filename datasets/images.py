@@ -20,6 +20,7 @@ from abaw.errors import DataError
 from abaw.names import MAX_FRAMES, is_junk
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+SECOND = (".bmp", ".webp")  # of two images of one number the other one counts
 # What Pillow may decode, whatever a file is called: of its other formats one runs a program, Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 250_000_000  # the largest cameras have 200 million; a small file may claim to hold any number
@@ -110,8 +111,12 @@ def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
         stem, _, suffix = name.rpartition(".")
         is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
         number = int(stem) if is_number else -1
-        if number not in found and 0 <= number <= MAX_FRAMES:
+        other = found.get(number, "")
+        if 0 <= number <= MAX_FRAMES and (
+            not other or (other.lower().endswith(SECOND) and not name.lower().endswith(SECOND))
+        ):
             found[number] = name
+            ignored += [other] if other else []
         elif not is_junk(name):
             ignored.append(name)
     return found, ignored

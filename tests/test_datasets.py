@@ -106,6 +106,14 @@ def test_what_is_no_crop_is_ignored_and_told(tmp_path, make_crops):
     }  # fmt: skip
 
 
+def test_a_bitmap_counts_where_no_other_image_has_its_number(tmp_path):
+    for name in ("1.bmp", "1.jpg", "2.bmp", "3.webp", "3.png", "4.jpg", "4.webp"):
+        (tmp_path / name).write_bytes(b"x")
+    crops = list_crops(tmp_path)
+    assert crops.names == ("1.jpg", "2.bmp", "3.png", "4.jpg")
+    assert set(crops.ignored) == {"1.bmp", "3.webp", "4.webp"}
+
+
 def test_what_other_programs_leave_behind_is_neither_a_crop_nor_told(tmp_path, make_crops):
     make_crops(tmp_path, [1, 2])
     for name in (".DS_Store", "Thumbs.db", "._00001.jpg", ".00003.jpg", "desktop.ini"):

@@ -1,0 +1,88 @@
+"""How training on a CPU fares beside another busy process, by the way in which torch's threads wait for each other.
+
+python -m benchmarks.busy
+"""
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+
+from abaw.tasks import get_task
+from abaw.train.config import make_config
+from abaw.train.loop import Trainer
+from abaw.train.model import Model
+from benchmarks.measure import Report, Requirement
+from benchmarks.tables import FEATURE, random_table
+
+N_VIDEOS, N_FRAMES, WIDTH = 20, 1000, 768
+ROUNDS = 3
+CONFIG = make_config({"task": "va", "features": (FEATURE,)})
+WAYS = {
+    "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "in a loop": {"KMP_BLOCKTIME": "200"},
+}  # the latter is torch's default
+METHOD = [
+    f"One epoch of the default head and options of `abaw train --task va` on {WIDTH}-d features of {N_VIDEOS * N_FRAMES:,} "
+    "frames, after one that does not count, in a new process each time: alone, and beside a process that keeps one core "
+    "busy. `abaw` lets the threads sleep unless the user has set how they wait.",
+]
+
+
+def train_one_epoch() -> None:
+    """Print the seconds of an epoch, and those of the processor."""
+    task = get_task(CONFIG.task)
+    table = random_table(task, N_VIDEOS, N_FRAMES, WIDTH)
+    torch.manual_seed(0)
+    trainer = Trainer(CONFIG, task, Model(CONFIG, task, {FEATURE: (WIDTH,)}), table, torch.device("cpu"))
+    trainer.run_epoch(1)
+    begin, cpu = time.perf_counter(), time.process_time()
+    trainer.run_epoch(2)
+    print(time.perf_counter() - begin, time.process_time() - cpu)
+
+
+def measure(way: str, beside: bool) -> float:
+    """Seconds of an epoch in a process of its own."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
+    try:
+        command = [sys.executable, "-m", "benchmarks.busy", "--one"]
+        done = subprocess.run(command, env={**kept, **WAYS[way]}, check=True, capture_output=True, text=True)
+        return float(done.stdout.split()[0])
+    finally:
+        if other is not None:
+            other.kill()
+            other.wait()
+
+
+def main() -> None:
+    """Measure and print."""
+    if sys.argv[1:] == ["--one"]:
+        train_one_epoch()
+        return
+    report = Report("busy", METHOD)
+    found: dict[tuple[str, bool], list[float]] = {}
+    for _ in range(ROUNDS):
+        for way in WAYS:
+            for beside in (False, True):
+                found.setdefault((way, beside), []).append(measure(way, beside))
+    seconds = {key: statistics.median(values) for key, values in found.items()}
+    for way in WAYS:
+        report.medians[f"waiting {way}: an epoch alone, s"] = seconds[way, False]
+        report.medians[f"waiting {way}: beside a busy process, s"] = seconds[way, True]
+        report.medians[f"waiting {way}: rate beside a busy process by that alone"] = (
+            seconds[way, False] / seconds[way, True]
+        )
+    kept = seconds["in a loop", False] / seconds["asleep", True]
+    report.requirements.append(
+        Requirement("rate beside a busy process by that of an idle machine", kept, 0.7, "x", at_least=True)
+    )
+    report.medians["alone, asleep by in a loop"] = seconds["asleep", False] / seconds["in a loop", False]
+    report.publish()
+
+
+if __name__ == "__main__":
+    main()
