@@ -704,6 +704,13 @@ def test_names_are_composed_wherever_they_come_from(source, write):
     np.testing.assert_array_equal(opened(source).read("f", together).present, THERE)
 
 
+@pytest.mark.parametrize("ending", [".pt", ".mp4.img.5.pt", ".synt.spec.5.pt"])
+def test_names_of_tensors_are_composed(source, ending):
+    source.mkdir()
+    torch.save(torch.ones(5, WIDTH), source / f"cafe\u0301{ending}")
+    assert run(source).done == ["caf\u00e9"]
+
+
 # arrays that lie the other way round
 
 LONG = np.random.default_rng(4).normal(size=(60, 8)).astype(np.float16)  # of 60 frames
