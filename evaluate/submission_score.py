@@ -76,10 +76,10 @@ def score_predictions(
             stored = store.read(feature, video).present[: len(present)]
             present[: len(stored)] = stored
         rows, wanted = _by_label(found)
-        answers, has = _place(task, rows, task.valid(wanted).any(axis=1), given.get(video))
-        missing = task.valid(wanted).any(axis=1) & ~has
-        unanswered += [(video, int(row)) for row in rows[missing]]
-        n_wanted += int(task.valid(wanted).any(axis=1).sum())
+        counted = np.any(task.valid(wanted), axis=1)
+        answers, has = _place(task, rows, counted, given.get(video))
+        unanswered += [(video, int(row)) for row in rows[counted & ~has]]
+        n_wanted += int(counted.sum())
         fps = float(known[video]["fps"]) if video in known else 0.0
         predictions[video] = VideoPrediction(outputs_of(task, answers), wanted, present[rows], fps)
     if unanswered:

@@ -16,10 +16,13 @@ from abaw.datasets.mtl import doubles_of
 from abaw.doubles import Doubles
 from abaw.errors import CheckpointError, DataError, StoreError, UsageError
 from abaw.evaluate.bootstrap import difference, interval, n_units
+from abaw.evaluate.calibration import part_of
 from abaw.evaluate.evaluation import score_both
 from abaw.evaluate.formats import read_sample
+from abaw.evaluate.plots import confusion
 from abaw.evaluate.postprocess import Postprocess, best_threshold, fit_postprocess
 from abaw.evaluate.predict import VideoPrediction, save_predictions
+from abaw.evaluate.report.content import report_on, videos_by_error
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.submission_check import check_submission
 from abaw.evaluate.submission_score import score_predictions
@@ -206,7 +209,7 @@ def test_doubles_that_are_no_labels_of_the_task_are_refused(tmp_path: Path) -> N
 
 # training
 
-N_FRAMES, WIDTH = {"a": 23, "b": 40, "c": 9}, 5
+N_FRAMES, WIDTH = {"a": 23, "b": 40, "c": 6}, 5  # the last one is shorter than a window
 
 
 class Listed:
@@ -242,7 +245,8 @@ class Listed:
 
 @pytest.fixture
 def listed(tmp_path: Path, make_store, put_feature) -> Listed:
-    rows = drawn_rows(np.random.default_rng(1), N_FRAMES, 6, 9, 3)
+    rng = np.random.default_rng(1)
+    rows = [*drawn_rows(rng, N_FRAMES, 6, 9, 3), ("c", N_FRAMES["c"], drawn_values(rng))]
     return Listed(tmp_path / "s.zarr", make_store, put_feature, rows)
 
 
@@ -406,6 +410,18 @@ def test_scores_and_intervals_are_over_the_listed_rows() -> None:
         name: VideoPrediction(-one.outputs, one.labels, one.present, one.fps, one.doubles)
         for name, one in videos.items()
     }
+    report = report_on("run", MTL, videos)
+    assert report.official == official and report.crop_only == crop_only
+    expressions = confusion(
+        TASKS["expr"], {name: part_of(one, slice(2, 10), slice(2, 3)) for name, one in videos.items()}
+    )
+    assert expressions.sum() == sum(y[2] != -1 for own in listed.values() for _, y in own)
+    for errors in videos_by_error(MTL, [report]):
+        of_valence = [abs(answers_of(videos[errors.video].outputs[row])[:2] - y[:2]) for row, y in listed[errors.video]]
+        known = [y[:2] != -5 for _, y in listed[errors.video]]
+        means = [error[is_known].mean() for error, is_known in zip(of_valence, known, strict=True) if is_known.any()]
+        assert errors.by_part[0][0] == pytest.approx(np.mean(means), abs=1e-6)
+        assert len(errors.rows) == len(videos[errors.video].outputs)
     gained = difference(MTL, worse, videos, n_draws=200)["score"].estimate
     assert gained == pytest.approx(loop_over(videos, listed) - loop_over(worse, listed), abs=1e-9)
     without = {name: VideoPrediction(*list(vars(one).values())[:4]) for name, one in videos.items()}
