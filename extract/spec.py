@@ -17,12 +17,17 @@ class ImageInput:
         size: side in pixels.
         mean, std: per channel R, G, B, on the [0, 1] scale.
         interpolation: how it is resized, always antialiased.
+        crop: the whole crop is resized ("resize"), or its shorter side is resized to `size / crop_pct` and the middle
+            cut out ("center"), as timm does.
+        crop_pct: how much of the resized crop the middle is; counts for "center" alone.
     """
 
     size: int
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    crop: Literal["resize", "center"] = "resize"
+    crop_pct: float = 1.0
     channels: ClassVar[str] = "RGB"
 
     @property
@@ -53,6 +58,10 @@ class BackboneSpec:
         variant: form of the architecture that the weights file asked for, such as "7-class"; "" is the usual one.
         rate_hz: native frames a second of an encoder of sound; 0 where one is made for each frame of the video.
         dtype: how values are stored; a video whose values exceed float16 is float32 in any case.
+        network: short stable identifier of the network, such as "iresnet100"; it goes into fingerprints and is never
+            changed later. "" takes the family.
+        options: by name, what else changes the numbers: pooling, window_s, layer, number of classes. Defaults are left
+            out, so that options that come later change no fingerprint.
     """
 
     name: str
@@ -69,11 +78,19 @@ class BackboneSpec:
     variant: str = ""
     rate_hz: float = 0.0
     dtype: Literal["float16", "float32"] = "float16"
+    network: str = ""
+    options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
     def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
         """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""
         fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence", "dtype")}
         if not self.rate_hz:  # features of before it was there keep their fingerprint
             del fixed["rate_hz"]
+        for key in ("network", "options"):
+            if not fixed[key]:
+                del fixed[key]
+        if fixed["image"] and self.image and self.image.crop == "resize":
+            for key in ("crop", "crop_pct"):
+                del fixed["image"][key]
         text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
