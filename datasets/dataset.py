@@ -207,30 +207,34 @@ class Dataset:
         return People(self.root)
 
     def time_videos(self, videos: Iterable[Video], reporter: Reporter) -> None:
-        """Decode the files of some videos for the times of their pictures, those that were not decoded before.
+        """Decode the files of some videos for the times of their pictures, see `time_files`."""
+        time_files((video.file for video in videos if video.file is not None), reporter)
 
-        What is wrong with a file is said where its clock is asked for.
-        """
-        files = {video.file for video in videos if video.file is not None}
-        files = {file for file in files if not _is_timed(file)}
-        if not files:
-            return
-        reporter.start("time pictures (once)", len(files), "video files")
-        cancelled = threading.Event()
 
-        def read(file: Path) -> None:
-            with suppress(DataError):
-                read_stamps(file, cancelled)
+def time_files(files: Iterable[Path], reporter: Reporter) -> None:
+    """Decode video files for the times of their pictures, those that were not decoded before.
 
-        pool = ThreadPoolExecutor(cpu_count() or 1)
-        try:
-            for done in as_completed([pool.submit(read, file) for file in sorted(files)]):
-                done.result()
-                reporter.advance(1)
-        finally:
-            cancelled.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-        reporter.finish()
+    What is wrong with a file is said where its clock is asked for.
+    """
+    new = sorted(file for file in set(files) if not _is_timed(file))
+    if not new:
+        return
+    reporter.start("time pictures (once)", len(new), "video files")
+    cancelled = threading.Event()
+
+    def read(file: Path) -> None:
+        with suppress(DataError):
+            read_stamps(file, cancelled)
+
+    pool = ThreadPoolExecutor(cpu_count() or 1)
+    try:
+        for done in as_completed([pool.submit(read, file) for file in new]):
+            done.result()
+            reporter.advance(1)
+    finally:
+        cancelled.set()
+        pool.shutdown(wait=True, cancel_futures=True)
+    reporter.finish()
 
 
 def _is_timed(file: Path) -> bool:

@@ -43,7 +43,7 @@ class Clocks:
 
     def stamp(self, video: str) -> str:
         """What a video's clock is from, as part of its digest."""
-        file = self._file_of(video)
+        file = self.file_of(video)
         return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file else f"{self.fps}"
 
     def clock(self, video: str, rows: Rows) -> Clock:
@@ -51,7 +51,7 @@ class Clocks:
 
         The number is guessed where the source says so of it and no video file tells another.
         """
-        file, reason = self._file_of(video), "no video file"
+        file, reason = self.file_of(video), "no video file"
         if file is not None:
             try:
                 timing = self._timing(file)
@@ -74,7 +74,7 @@ class Clocks:
         return self._lengths[video]
 
     def _length_of_file(self, video: str) -> Length | None:
-        file = self._file_of(video)
+        file = self.file_of(video)
         if file is None:
             return None
         try:
@@ -93,7 +93,8 @@ class Clocks:
                 return Length(n_rows, f"its {label.task} labels have {n_rows} rows")
         return None
 
-    def _file_of(self, video: str) -> Path | None:
+    def file_of(self, video: str) -> Path | None:
+        """The video file that tells the clock of a video; None if there is none."""
         return video_file_of(video, self.files, self.people) if self.people else self.files.get(video)
 
     def _timing(self, file: Path) -> Timing:

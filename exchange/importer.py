@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from abaw import __version__
 from abaw.datasets.affwild2 import look_through
-from abaw.datasets.dataset import Dataset
+from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
 from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
@@ -78,6 +78,7 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     clocks = Clocks({}, options.fps)
     if dataset is not None:
         clocks = Clocks(_video_files(dataset), options.fps, dataset.labels, dataset.people)
+        time_files((file for name in found.videos if (file := clocks.file_of(name)) is not None), reporter)
     if found.origin is None:
         check_ways(found.videos.values(), clocks)
     summary = Summary(failed=dict(found.failed))

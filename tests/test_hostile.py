@@ -68,7 +68,6 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
         {
             "timing": (1, "*"),
             "span": (1, "*"),
-            "whole": (1, "*"),
             "times": (1, "*"),
             "pictures": (2, "*"),
             "sound": (2, "*"),
