@@ -207,7 +207,7 @@ class Reading:
         """Videos whose crops are to be read."""
         for source in self._sources(videos):
             n_crops = len(source.crops.numbers)
-            if not self._is_finished(source.video, source.digest, n_crops, n_wanted=n_crops):
+            if not self._is_finished(source, source.digest, n_wanted=n_crops):
                 yield source
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
@@ -219,7 +219,7 @@ class Reading:
                 continue
             sound = sound_file_of(source.video, sounds, self.dataset.people)
             digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
-            if not self._is_finished(source.video, digest, n_crops):
+            if not self._is_finished(source, digest):
                 yield AudioSource(source.video, sound, source.clock, digest, n_crops)
 
     def _sources(self, videos: Iterable[Video]) -> Iterator[Source]:
@@ -238,18 +238,20 @@ class Reading:
                 self.summary.warnings.append(f"{video.name}: {clock.warning}")
             yield Source(video, crops, clock, digest)
 
-    def _is_finished(self, video: Video, digest: str, n_crops: int, n_wanted: int = 0) -> bool:
+    def _is_finished(self, source: Source, digest: str, n_wanted: int = 0) -> bool:
         """True if all features of a video are there by now.
 
         Args:
+            digest: of what it is made from.
             n_wanted: of its frames should be present.
         """
         try:
-            found = [self.store.video_attrs(name, video.name) for name in self.features]
+            found = [self.store.video_attrs(name, source.video.name) for name in self.features]
         except StoreError:  # writing will say it, if it does not come back
             return False
-        if not all(_is_whole(attrs, digest, n_wanted) for attrs in found):
+        n_frames = source.clock.n_frames  # older versions counted otherwise
+        if not all(_is_whole(attrs, digest, n_wanted) and attrs["n_frames"] == n_frames for attrs in found):
             return False
-        self.summary.skipped.append(video.name)
-        self.on_frames(n_crops)
+        self.summary.skipped.append(source.video.name)
+        self.on_frames(len(source.crops.numbers))
         return True

@@ -303,3 +303,35 @@ def test_the_default_pictures_are_read_and_no_cover(tmp_path, numbered):
         container.mux(film.encode(None))
     assert [numbered.number(picture.image) for picture in read_pictures(tmp_path / "a.mkv")] == list(range(9))
     assert probe_timing(tmp_path / "a.mkv").n_frames == 9
+
+
+def as_an_older_version_stored_it(store: FeatureStore, feature: str, video: str, n_frames: int) -> None:
+    """Write a video anew with other rows, and without the mark that they are counted as they decode."""
+    attrs = store.videos(feature)[video]
+    kept = {key: attrs[key] for key in ("fps", "source", "precision")}
+    values = store.read(feature, video).values
+    rows = np.arange(n_frames)
+    writer = store.writer(feature, video, n_frames, rows, kept)
+    writer.write(rows, np.resize(values, (n_frames, *values.shape[1:])).astype(np.float32))
+    writer.finish()
+
+
+def test_what_older_versions_counted_otherwise_is_made_again(tmp_path, numbered, make_data, monkeypatch):
+    root = make_data({"right": 8, "wrong": 8})
+    for name in ("right", "wrong"):
+        numbered.write(root / "videos" / f"{name}.mp4", n_frames=8, sound=np.zeros(16000, dtype=np.float32))
+    options = ExtractOptions(root, tmp_path / "s.zarr", ("hog", "spectrogram"), device="cpu")
+    assert extract(options).ok
+    made = FeatureStore.create(tmp_path / "s.zarr")
+    before = {feature: made.read(feature, "wrong").values for feature in ("hog", "spectrogram")}
+    for feature in before:
+        as_an_older_version_stored_it(made, feature, "right", 8)
+        as_an_older_version_stored_it(made, feature, "wrong", 10)  # as if two packets had no picture
+    summary = extract(options)
+    assert (sorted(summary.done), summary.skipped) == (["wrong"], ["right"])
+    for feature, values in before.items():
+        np.testing.assert_array_equal(made.read(feature, "wrong").values, values)
+    monkeypatch.setattr("abaw.datasets.stamps._decode_stamps", None)  # what is marked need not be decoded again
+    monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "empty"))
+    shutil.rmtree(root / "cropped_aligned" / "right"), (root / "videos" / "right.mp4").unlink()
+    assert extract(options).skipped == ["wrong"]
