@@ -72,10 +72,7 @@ def test_samples_that_run_away_are_brought_back(tmp_path, pace):
     assert np.abs(found - np.rint(found)).max() < NEAR_S and len(found) == np.ceil(stamps_s[-1])
     assert sound is not None and sound.waveform.duration_s == pytest.approx(stamps_s[-1] + BLOCK / RATE, abs=0.01)
     change_s = abs(1 - pace) * SECONDS
-    note = (
-        f"the sound in a.flv runs away from its timestamps: {change_s:.1f} s in all were stretched, squeezed or left out to "
-        "bring it back"
-    )
+    note = f"the sound in a.flv runs away from its timestamps, by {change_s:.1f} s in all: it was brought back"
     assert sound.notes == [note]
 
 
@@ -124,7 +121,7 @@ ROUGH: dict[str, Callable[[Times, np.random.Generator], Times]] = {
     "one is far ahead": lambda t, _: t + 5 * (np.arange(len(t)) == 300),
     "one is far behind": lambda t, _: t - 5 * (np.arange(len(t)) == 300),
     "held up, then let go": lambda t, _: np.where((t > 5) & (t < 5.5), 5.5, t),
-    "held up for a while": lambda t, _: t + 0.3 * ((t > 5) & (t < 5.4)),
+    "held up for a while": lambda t, _: t + 0.3 * ((t > 5) & (t < 5.8)),
     "ahead, then made up for": lambda t, _: t - 0.06 * ((t > 5) & (t < 5.6)),
 }
 
@@ -138,7 +135,7 @@ def test_rough_timestamps_change_no_sample(tmp_path, case):
     stamps_s = ROUGH[case](times_s, rng)
     write_flv(tmp_path / "a.flv", voice, stamps_s)
     sound = load_sound(tmp_path / "a.flv")
-    assert sound is not None and sound.notes == [] and abs(sound.start_s) < 0.04
+    assert sound is not None and sound.notes == [] and sound.start_s == 0
     assert np.array_equal(samples_of(sound), samples_of(load_sound(tmp_path / "a.wav")))
 
 

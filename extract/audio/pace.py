@@ -125,11 +125,10 @@ def _jumps(positions: Floats, lateness: Floats) -> tuple[list[int], Floats, list
     for number in (np.flatnonzero(np.abs(np.diff(lateness)) > GAP_S * RATE_HZ) + 1).tolist():
         held = np.searchsorted(positions, positions[number] + np.array([-HELD_S, HELD_S]) * RATE_HZ)
         before = float(np.median(lateness[min(max(first, held[0]), number - 1) : number]))
-        following = lateness[number : max(held[1], number + 1)] - before
-        jump = float(np.median(following))
+        following = lateness[number : max(held[1], number + 1)]
+        jump = float(np.median(following)) - before
         # what catches up again was held up on its way, and stamps that are wrong are soon right again
-        least = float(np.percentile(following, 20 if jump > 0 else 80))
-        if abs(least) <= GAP_S * RATE_HZ or least * jump < 0 or (jump < 0 and len(following) < FEW_FRAMES):
+        if abs(jump) <= GAP_S * RATE_HZ or (jump < 0 and len(following) < FEW_FRAMES):
             continue
         if jump >= -RESTART_S * RATE_HZ:
             cuts.append(number)

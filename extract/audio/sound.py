@@ -58,24 +58,24 @@ def load_sound(file: Path) -> Sound | None:
     notes: list[str] = []
     try:
         attempt, n_tracks = 0, 1
-        no_holes: frozenset[int] = frozenset()
+        holes: frozenset[int] | None = None
         while attempt < n_tracks:
             with open_media(file) as container:
                 tracks = sound_tracks(container)
                 n_tracks = len(tracks)
                 if not tracks:
                     return _unheard(file, container)
-                decoder = _Decoder(file, container, tracks[attempt], no_holes)
+                decoder = _Decoder(file, container, tracks[attempt], holes)
                 sound = decoder.decode()
-                if decoder.no_holes and not no_holes:  # what looked like one was none: once more, without a break
-                    no_holes = decoder.no_holes
+                if holes is None and decoder.was_misled:  # once more, without breaks where there is no hole
+                    holes = decoder.holes
                     continue
                 if len(sound.waveform):
                     choice = describe_choice(file.name, container, tracks[attempt])
                     sound.notes = [note for note in (choice, *notes, *sound.notes) if note]
                     return sound
                 notes += sound.notes
-            attempt, no_holes = attempt + 1, frozenset()
+            attempt, holes = attempt + 1, None
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be opened ({error}). Replace it, or delete it to go on without.") from error
     return Sound(Waveform(), notes=notes) if notes else None
@@ -93,17 +93,18 @@ class _Decoder:
     """Decodes a track, and notes for each frame where it begins in what was decoded, and its timestamp.
 
     Args:
-        no_holes: frames before which there is no hole, whatever their timestamps say.
+        holes: frames before which there is a hole; if None, timestamps tell as they come.
 
     Attributes:
-        no_holes: frames before which a hole was taken for one until the later timestamps were known.
+        holes: frames before which there is a hole, with all timestamps known.
+        was_misled: a hole was seen where there is none.
     """
 
     def __init__(
-        self, file: Path, container: InputContainer, stream: AudioStream, no_holes: frozenset[int] = frozenset()
+        self, file: Path, container: InputContainer, stream: AudioStream, holes: frozenset[int] | None = None
     ) -> None:
-        self._known, self.no_holes = no_holes, frozenset[int]()
-        self._holes: dict[int, int] = {}  # by frame, where it begins in what was decoded
+        self._known, self.holes, self.was_misled = holes, frozenset[int](), False
+        self._seen: dict[int, int] = {}  # holes by frame: where it begins in what was decoded
         self._n_frames = 0
         self._file, self._container, self._stream = file, container, stream
         self._sound = Sound(Waveform())
@@ -151,13 +152,13 @@ class _Decoder:
         if time_s is not None and self._stamps_s and time_s >= self._limit_s():
             time_s = None
         self._n_frames += 1
-        is_hole = time_s is not None and self._n_frames not in self._known and self._is_hole(time_s)
+        is_hole = time_s is not None and self._is_hole(time_s)
         if is_hole or self._resampler is None or not self._resampler.fits(frame):
             self._drain()
             self._resampler = _Resampler(frame)
             self._base, self._since_s = len(self._sound.waveform), 0.0
         if is_hole:
-            self._holes[self._n_frames] = self._base
+            self._seen[self._n_frames] = self._base
         if time_s is not None:
             self._positions.append(self._base + self._since_s * RATE_HZ)
             self._stamps_s.append(time_s)
@@ -169,6 +170,8 @@ class _Decoder:
 
     def _is_hole(self, time_s: float) -> bool:
         """True if a frame begins so late, all of a sudden, that its first samples are no neighbours of those before."""
+        if self._known is not None:
+            return self._n_frames in self._known
         if self._end_s is None or time_s - self._end_s <= GAP_S:
             return False
         elapsed_s = (self._base - self._positions[-1]) / RATE_HZ + self._since_s
@@ -204,7 +207,8 @@ class _Decoder:
         stamps = (stamps_s - stamps_s[0]) * RATE_HZ
         found = plan(positions, stamps, len(sound.waveform), is_counted=self._container.format.name == "avi")
         begins = {piece.sources[0] for piece in found.pieces}
-        self.no_holes = frozenset(frame for frame, place in self._holes.items() if place not in begins)
+        self.holes = frozenset(frame for frame, place in self._seen.items() if place in begins)
+        self.was_misled = len(self.holes) < len(self._seen)
         begin = round(-lead_s * RATE_HZ if lead_s else found.pieces[0].targets[0])
         sound.start_s = first_s + begin / RATE_HZ
         pieces = [Piece(piece.sources, piece.targets - begin) for piece in found.pieces]
@@ -232,8 +236,7 @@ class _Decoder:
         name, notes = self._file.name, self._sound.notes
         if found.change_s > GAP_S:
             notes.append(
-                f"the sound in {name} runs away from its timestamps: {found.change_s:.1f} s in all were stretched, "
-                "squeezed or left out to bring it back"
+                f"the sound in {name} runs away from its timestamps, by {found.change_s:.1f} s in all: it was brought back"
             )
         if found.restarts:
             notes.append(

@@ -24,9 +24,7 @@ def sound_tracks(container: InputContainer) -> list[AudioStream]:
     before those behind it.
     """
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
-    return sorted(
-        tracks, key=lambda track: (not _is_known(track), bool(track.disposition & ASIDE), not is_default(track))
-    )
+    return sorted(tracks, key=lambda track: (bool(track.disposition & ASIDE), not is_default(track)))
 
 
 def sound_track(container: InputContainer) -> AudioStream | None:
@@ -47,8 +45,3 @@ def describe_choice(name: str, container: InputContainer, track: AudioStream) ->
     number = next(i for i, other in enumerate(tracks, 1) if other.index == track.index)
     reason = ", the default one," if is_default(track) else ""
     return f"{name} has {len(tracks)} sound tracks: number {number}{reason} is taken"
-
-
-def _is_known(track: AudioStream) -> bool:
-    """False for a track of which nothing was found at the beginning of the file: it may be empty."""
-    return bool(track.codec_context.sample_rate and track.codec_context.channels)
