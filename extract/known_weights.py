@@ -67,7 +67,7 @@ def weights_at_hand() -> list[FamilyWeights]:
 def _of_timm(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
     if spec.weights != "timm":
         return ()
-    model = spec.architecture.removeprefix("timm ")
+    model = spec.network.removeprefix("timm/")
     return (KnownWeights("model.safetensors", spec.family, f"https://huggingface.co/timm/{model}"),)
 
 

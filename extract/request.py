@@ -85,11 +85,12 @@ def create_features(options: ExtractOptions) -> list[Feature]:
     asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
     views = list(dict.fromkeys(asked))
     requests = [Request.parse(text) for text in options.backbones]
-    groups: dict[tuple[str, str, Path | None], list[Request]] = {}
+    groups: dict[tuple[object, ...], list[Request]] = {}
     for request in requests:
-        groups.setdefault((request.spec.family, request.spec.variant, request.weights), []).append(request)
+        spec = request.spec
+        groups.setdefault((spec.family, spec.options, spec.image, request.weights), []).append(request)
     features = []
-    for (_, _, weights), group in groups.items():
+    for (*_, weights), group in groups.items():
         wanted = list(dict.fromkeys(request.spec.name for request in group))
         backbone = create_backbone(wanted, weights, str(device), precision=precision, untrained=options.untrained)
         made = {spec.name: spec for spec in backbone.specs}

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import ClassVar, Literal
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+Option = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,16 @@ class BackboneSpec:
     dtype: Literal["float16", "float32"] = "float16"
     network: str = ""
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
+
+    def option(self, name: str, default: Option) -> Option:
+        """The value of an option; `default` where it is left out."""
+        return dict(self.options).get(name, default)
+
+    def with_options(self, **values: Option) -> "BackboneSpec":
+        """The same with some options set; None leaves one out."""
+        options = {**dict(self.options), **values}
+        kept = tuple(sorted((name, value) for name, value in options.items() if value is not None))
+        return replace(self, options=kept)
 
     def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
         """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""

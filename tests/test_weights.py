@@ -152,7 +152,7 @@ def test_mae_pretraining_file(tmp_path):
 def test_mae_finetuned_with_global_pooling(tmp_path):
     file = save(read_layout("mae_vit_base_global_pool"), tmp_path / "mae.pth")
     backbone = create_backbone(("mae-mean", "mae-cls"), file)
-    assert {spec.variant for spec in backbone.specs} == {"global-pool"}
+    assert {spec.options for spec in backbone.specs} == {(("global_pool", True),)}
     assert len(backbone.notes) == 1
     assert "norms no class token: mae-cls is as the last block left it" in backbone.notes[0]
     assert create_backbone("mae-mean", file).notes == ()

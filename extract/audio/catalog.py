@@ -108,19 +108,14 @@ def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_fu
             rate_hz=1 / HOP_S,
             dtype=WIDE,
             licence=SMILE_LICENCE,
-            variant=_window(WINDOW_S),
         )
     )
     def build_functionals(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module":
         _need("opensmile", functionals)
         from abaw.extract.audio.smile import SmileFunctionals
 
-        window_s = float(specs[0].variant.split()[1])
+        window_s = float(specs[0].option("window_s", None) or WINDOW_S)
         return SmileFunctionals(family, window_s, 1 / specs[0].rate_hz)
-
-
-def _window(window_s: float) -> str:
-    return f"window {window_s:g} s"
 
 
 _register_smile("compare", "ComParE_2016 low-level descriptors and their deltas", COMPARE_NAMES, 6373)
@@ -159,11 +154,9 @@ def _build_wav2vec2(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.
         return network
     network, sha256, notes = load_wav2vec2(outputs, file)
     network.fix_statistics()
-    width = int(network.model.config.hidden_size)
-    made = [
-        replace(spec, shape=(width,), variant=network.model.config.model_type, parameters=_n_parameters(network))
-        for spec in specs
-    ]
+    width, model = int(network.model.config.hidden_size), network.model.config.model_type
+    kind = model if model != specs[0].family else None
+    made = [replace(spec, shape=(width,), parameters=_n_parameters(network)).with_options(model=kind) for spec in specs]
     return Built(network, made, notes, sha256)
 
 
@@ -192,7 +185,8 @@ def _vggish_hop(name: str, family: str, hop: str) -> BackboneSpec:
         raise UsageError(
             f"The hop of {family} is a multiple of 0.01 s, found {hop} s. Its default is {VGGISH_HOP_S} s."
         )
-    return replace(get_spec(family), name=name, rate_hz=1 / hop_s, variant=f"hop {hop_s:g} s")
+    spec = replace(get_spec(family), name=name, rate_hz=1 / hop_s)
+    return spec.with_options(hop_s=hop_s if hop_s != VGGISH_HOP_S else None)
 
 
 def _functionals_window(name: str, family: str, window: str, hop: str) -> BackboneSpec:
@@ -201,7 +195,9 @@ def _functionals_window(name: str, family: str, window: str, hop: str) -> Backbo
     window_s, hop_s = float(window), float(hop)
     if window_s < 0.1 or hop_s < 0.01:
         raise UsageError(f"{name} wants a window of 0.1 s or more and a hop of 0.01 s or more.")
-    return replace(get_spec(family), name=name, rate_hz=1 / hop_s, variant=_window(window_s) + f", hop {hop_s:g} s")
+    return replace(get_spec(family), name=name, rate_hz=1 / hop_s).with_options(
+        window_s=window_s if window_s != WINDOW_S else None, hop_s=hop_s if hop_s != HOP_S else None
+    )
 
 
 def _wav2vec2_layer(name: str, layer: str) -> BackboneSpec:

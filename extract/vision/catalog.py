@@ -58,6 +58,7 @@ def _register_timm(
             modality="vision",
             shape=(width,),
             architecture=f"timm {model}",
+            network=f"timm/{model}",
             weights="timm",
             image=image,
             parameters=parameters,

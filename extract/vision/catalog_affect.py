@@ -19,14 +19,14 @@ IMAGENET_INPUT = ImageInput(224)
 DAN_INPUT = ImageInput(224, interpolation="bilinear")
 # Labels 0 to 7 of AffectNet, as DAN's authors number their outputs; the 7-class version leaves out contempt.
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-GLOBAL_POOL = "global-pool"
+GLOBAL_POOL = "global_pool"  # option of a ViT that was fine-tuned on the mean of its tokens
 MAE_LICENCE = "CC-BY-NC 4.0 (MAE): not for commercial use"
 
 
 def fit_pooling(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[BackboneSpec], "State"]:
     """A ViT that was fine-tuned on the mean of its tokens has `fc_norm` instead of `norm`."""
     pooled = "fc_norm.weight" in state and "norm.weight" not in state
-    return [replace(spec, variant=GLOBAL_POOL if pooled else "") for spec in specs], state
+    return [spec.with_options(global_pool=pooled or None) for spec in specs], state
 
 
 def _register_mae(family: str, architecture: str, width: int, parameters: int) -> None:
@@ -53,9 +53,9 @@ def _build_mae(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     from abaw.extract.weights import load_network
 
     if file is None:
-        return MaeEncoder(SIZES[specs[0].family], global_pool=specs[0].variant == GLOBAL_POOL)
+        return MaeEncoder(SIZES[specs[0].family], global_pool=bool(specs[0].option(GLOBAL_POOL, False)))
     built = load_network(_build_mae, specs, file, fit_pooling)
-    bare = [spec.name for spec in built.specs or () if spec.variant == GLOBAL_POOL and spec.output == "cls"]
+    bare = [spec.name for spec in built.specs or () if spec.option(GLOBAL_POOL, False) and spec.output == "cls"]
     if not bare:
         return built
     note = (
@@ -75,13 +75,14 @@ def fit_classes(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[Bac
     if n_classes == len(AFFECTNET):
         return list(specs), state
     classes = AFFECTNET[:n_classes] if n_classes == len(AFFECTNET) - 1 else ()
-    variant = f"{n_classes}-class"
+    fitted = [spec.with_options(classes=n_classes) for spec in specs]
     return [
-        replace(spec, variant=variant, shape=(n_classes,), classes=classes)
-        if spec.output == "logits"
-        else replace(spec, variant=variant)
-        for spec in specs
+        replace(spec, shape=(n_classes,), classes=classes) if spec.output == "logits" else spec for spec in fitted
     ], state
+
+
+def _n_classes(specs: Sequence[BackboneSpec]) -> int:
+    return int(specs[0].option("classes", None) or len(AFFECTNET))
 
 
 def _dan_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
@@ -110,14 +111,12 @@ def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     from abaw.extract.vision.dan import Dan
     from abaw.extract.weights import load_network
 
-    variant = specs[0].variant
     if file is None:
-        return Dan(int(variant.removesuffix("-class")) if variant else len(AFFECTNET))
+        return Dan(_n_classes(specs))
     built = load_network(_build_dan, specs, file, fit_classes)
-    variant = (built.specs or specs)[0].variant
-    if not variant:
+    n_classes = _n_classes(built.specs or specs)
+    if n_classes == len(AFFECTNET):
         return built
-    n_classes = int(variant.removesuffix("-class"))
     order = "which is not known"
     if n_classes == len(AFFECTNET) - 1:
         order = "taken to be AffectNet's without contempt; those trained on RAF-DB have an order of their own"

@@ -21,6 +21,7 @@ from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.vision.catalog_affect import GLOBAL_POOL, fit_pooling
 from abaw.extract.weights import how_to_pass, load_network, state_sha256
 
+TIMM = "timm/"
 POOLINGS = ("mean", "cls")
 
 
@@ -53,7 +54,7 @@ def _has_tokens(model: Any) -> bool:
 
 def split_name(name: str) -> tuple[str, str]:
     """`timm/resnet18` -> ("resnet18", "pooled"); `timm/vit_tiny_patch16_224-mean` -> (..., "mean")."""
-    model = name.removeprefix("timm/")
+    model = name.removeprefix(TIMM)
     for pooling in POOLINGS:
         if model.endswith(f"-{pooling}"):
             return model.removesuffix(f"-{pooling}"), pooling
@@ -84,6 +85,7 @@ def timm_spec(name: str) -> BackboneSpec:
         modality="vision",
         shape=(model.num_features if output in POOLINGS else model.head_hidden_size,),
         architecture=f"timm {model_name}",
+        network=f"{TIMM}{model_name}",
         weights="timm",
         image=ImageInput(config["input_size"][-1], tuple(config["mean"]), tuple(config["std"]), mode),
         parameters=sum(p.numel() for p in model.parameters()),
@@ -97,13 +99,13 @@ def build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module | 
 
 
 def make_timm(specs: Sequence[BackboneSpec]) -> nn.Module | Built:
-    """Network of specs whose architecture is `timm <model>`, with timm's weights or untrained."""
+    """Network of specs whose network is `timm/<model>`, with timm's weights or untrained."""
     spec = specs[0]
-    model_name = spec.architecture.removeprefix("timm ")
+    model_name = spec.network.removeprefix(TIMM)
     if spec.weights == "timm":
         network = TimmNetwork(_download(model_name, spec))
         return Built(network, weights_sha256=state_sha256(network.state_dict()))
-    options: dict[str, Any] = {"global_pool": "avg"} if spec.variant == GLOBAL_POOL else {}
+    options: dict[str, Any] = {"global_pool": "avg"} if spec.option(GLOBAL_POOL, False) else {}
     return TimmNetwork(timm.create_model(model_name, num_classes=0, **options))
 
 
