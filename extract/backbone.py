@@ -116,6 +116,7 @@ def _find(name: str) -> tuple[BackboneSpec, Builder]:
 
 def _load_catalog() -> None:
     import abaw.extract.vision.catalog  # noqa: I001  registers the specs
+    import abaw.extract.vision.catalog_faces
     import abaw.extract.audio.catalog  # noqa: F401
 
 

@@ -54,7 +54,7 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def default_weights(spec: BackboneSpec) -> Path | None:
-    """The file of a family under $ABAW_WEIGHTS, such as `vit.safetensors`; None to let timm download its own.
+    """The file of a family under $ABAW_WEIGHTS, such as `vit.safetensors`; None for those of the package or of timm.
 
     Raises:
         CheckpointError: there is no such file, and no public place to take the weights from.
@@ -62,7 +62,7 @@ def default_weights(spec: BackboneSpec) -> Path | None:
     file = file_in_weights_folder(spec)
     if file is not None:
         return file
-    if spec.weights == "timm":
+    if spec.weights in ("timm", "shipped"):
         return None
     raise CheckpointError(f"Backbone {spec.name} needs a weights file of its authors. {how_to_pass(spec)}")
 

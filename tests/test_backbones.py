@@ -93,7 +93,7 @@ def test_contract(family):
         assert spec.image == specs[0].image, "one pass has one input"
         assert not spec.classes or spec.shape == (len(spec.classes),)
         assert spec.name == spec.family or spec.name.startswith(f"{spec.family}-")
-        assert spec.weights in ("none", "timm", "file")
+        assert spec.weights in ("none", "shipped", "timm", "file")
         assert spec.licence or spec.weights == "none"
     n_parameters = sum(parameter.numel() for parameter in backbone._network.parameters())
     assert n_parameters == specs[0].parameters

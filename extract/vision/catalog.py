@@ -139,7 +139,7 @@ _register_timm(
 )
 
 
-def _register_iresnet(name: str, depth: Literal[50, 100], parameters: int) -> None:
+def _register_iresnet(name: str, depth: Literal[18, 34, 50, 100, 200], parameters: int) -> None:
     spec = BackboneSpec(
         name=name,
         family=name,
@@ -161,5 +161,8 @@ def _register_iresnet(name: str, depth: Literal[50, 100], parameters: int) -> No
         return IResNet(depth) if file is None else load_network(build, specs, file)
 
 
+_register_iresnet("iresnet18", 18, 24_025_600)
+_register_iresnet("iresnet34", 34, 34_139_328)
 _register_iresnet("iresnet50", 50, 43_590_848)
 _register_iresnet("iresnet100", 100, 65_156_160)
+_register_iresnet("iresnet200", 200, 118_833_920)

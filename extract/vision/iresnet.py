@@ -7,7 +7,14 @@ Key names and shapes are those of its checkpoints, so that they load as they are
 import torch
 from torch import Tensor, nn
 
-STAGES = {50: (3, 4, 14, 3), 100: (3, 13, 30, 3)}  # blocks per stage by depth
+# blocks per stage by depth
+STAGES = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 14, 3),
+    100: (3, 13, 30, 3),
+    200: (6, 26, 60, 6),
+}
 WIDTHS = (64, 128, 256, 512)
 INPUT_SIZE = 112
 EMBEDDING = 512
