@@ -29,7 +29,8 @@ def open_media(file: Path) -> InputContainer:
         DataError: it is no file, or a link to nowhere.
         av.FFmpegError, OSError: it cannot be read, or is of none of `CONTAINERS`.
     """
-    return av.open(str(check_file(file)), options={"format_whitelist": CONTAINERS})
+    options = {"format_whitelist": CONTAINERS}
+    return av.open(str(check_file(file)), options=options, metadata_errors="replace")  # titles in any encoding
 
 
 def picture_stream(container: InputContainer, file: Path) -> VideoStream:
@@ -100,7 +101,7 @@ class PictureDecoder:
                 if is_picture:
                     self._count(packet)
                     frames = packet.decode()
-            except av.error.EOFError:
+            except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
                 return
             except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
                 self.n_broken += 1

@@ -281,3 +281,17 @@ def test_a_wav_and_a_video_with_the_same_samples_sound_the_same(tmp_path):
     for suffix in (".mkv", ".avi", ".mov"):
         sound = load_sound(tmp_path / f"a{suffix}")
         assert sound is not None and np.array_equal(sound.waveform.read(0, len(sound.waveform)), wanted)
+
+
+def test_titles_may_be_in_any_encoding(tmp_path):
+    file = tmp_path / "a.avi"
+    with av.open(str(file), "w") as out:
+        out.metadata["title"] = "Gesprach"
+        track = out.add_stream("pcm_s16le", rate=48_000, layout="mono")
+        for frame in frames(tone(VOICE), 48_000, 0.0, 1024, "s16"):
+            out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    content = file.read_bytes()
+    assert content.count(b"Gesprach") == 1
+    file.write_bytes(content.replace(b"Gesprach", "Gespräch".encode("latin-1")))
+    assert pitch_of(load_sound(file)) == pytest.approx(VOICE, abs=2)

@@ -133,7 +133,7 @@ class _Decoder:
                 if packet is None:
                     return
                 frames = packet.decode()
-            except av.error.EOFError:
+            except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
                 return
             except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
                 self._n_broken += 1
