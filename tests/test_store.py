@@ -222,8 +222,8 @@ def test_another_fingerprint_is_an_error_that_names_both_and_the_way_out(store):
 # names
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "..", ".", "", "/etc/x", "_x", " x", "x\n", "a\0b",
-                                  "a\u2028b", "a\u202eb", "a\u2067b", "a\x9bb", "a\udcffb", "x" * 241])  # fmt: skip
+@pytest.mark.parametrize("name", ["../x", "a/b", "a\\b", ".hidden", "..", ".", "", "/etc/x", "__x", " x", "x\n", "a\0b",
+                                  "a\u2028b", "a\u202eb", "a\u2067b", "a\x9bb", "a\udcffb", "x" * 256])  # fmt: skip
 def test_names_that_would_leave_their_place_are_refused(store, tmp_path, name):
     before = sorted(path for path in tmp_path.rglob("*"))
     with pytest.raises(StoreError, match=r"cannot be the name of a feature.*Rename"):
