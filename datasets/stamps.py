@@ -25,6 +25,7 @@ CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
 ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
 HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
 STREAMED = ("mpegts", "flv", "asf", "mpeg")  # containers that lose damaged packets without a word
+RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
 ODD_GAPS = 0.05  # of the gaps between pictures, where the others are alike
 SAME_RATE = 1e-4  # relative difference of rates that are one, beside what rounded times make
 
@@ -180,7 +181,7 @@ def _decode_stamps(file: Path, cancelled: threading.Event | None) -> Stamps:
 def _made(container: InputContainer, stream: VideoStream, decoder: PictureDecoder, times: list[int | None]) -> Stamps:
     base = stream.time_base or Fraction(1, 1000)
     nominal = stream.average_rate or stream.guessed_rate or Fraction(0)
-    shown = _ascending(times, float(1 / (nominal * base)) if nominal else 1.0)
+    shown = _ascending(times, float(1 / (nominal * base)) if nominal else 1.0, base)
     kind = container.format.name.split(",")[0]
     n_lost, lost_after = _lost(kind, stream, decoder, shown)
     ends_early = _how_it_ends(container, stream, decoder, float(shown[-1] * base), float(nominal))
@@ -189,16 +190,21 @@ def _made(container: InputContainer, stream: VideoStream, decoder: PictureDecode
     )
 
 
-def _ascending(times: list[int | None], step: float) -> NDArray[np.int64]:
+def _ascending(times: list[int | None], step: float, base: Fraction) -> NDArray[np.int64]:
     """Times of all pictures, in order.
 
     Decoders give pictures in the order they are shown; a container like AVI has times of decoding alone, which come in
-    another one. A picture without a time is shown between its neighbours.
+    another one. A picture without a time is shown between its neighbours. Where times go back for more than `RESTART_S`,
+    a new recording begins, and is shown after the one before.
     """
     known = np.array([i for i, time in enumerate(times) if time is not None], dtype=np.int64)
     if not len(known):
         return np.rint(np.arange(len(times)) * step).astype(np.int64)
-    found = np.sort(np.array([time for time in times if time is not None], dtype=np.int64))
+    found = np.array([time for time in times if time is not None], dtype=np.int64)
+    restarts = np.flatnonzero(np.diff(found) * float(base) < -RESTART_S) + 1
+    for start in restarts.tolist():
+        found[start:] += found[:start].max() + round(step) - found[start]
+    found = np.sort(found)
     if len(known) == len(times):
         return found
     rows = np.arange(len(times))

@@ -14,7 +14,7 @@ from abaw.datasets.sound import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound import find_sound_files, sound_file_of
 from abaw.datasets.videos import FACES, SUFFIXES
 from abaw.errors import some_of
-from abaw.names import is_junk
+from abaw.names import composed, is_junk
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 MOST_NAMED = 3
@@ -53,6 +53,7 @@ class _Search:
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
         self._used = set(_used_paths(dataset))
+        self._heard = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
         self._told = {remark.about for remark in dataset.remarks}
         known = {*self._folders.crops, *self._folders.raw, *self._folders.videos, dataset.root / AUDIO}
         known |= {folder for _, _, folder in self._folders.labels}
@@ -98,11 +99,10 @@ class _Search:
             is_video = path.parent in self._folders.videos
             if suffix not in (SUFFIXES if is_video else SOUND_SUFFIXES):
                 return f"files that end in {suffix or 'nothing'} are not read here: convert to {'.mp4' if is_video else '.wav'}"
-            return (
-                "there are no crops of this video: make them with `abaw prepare`"
-                if is_video
-                else "there is no such video"
-            )
+            if is_video:
+                return "there are no crops of this video: make them with `abaw prepare`"
+            is_second = composed(path.stem) in self._heard
+            return "another sound file of this video is read" if is_second else "there is no such video"
         if any(path.parent == folder for _, _, folder in self._folders.labels):
             return f"label files end in {LABEL_SUFFIX}"
         return "no file of a known name"

@@ -198,6 +198,7 @@ def test_what_is_not_read_is_told_with_the_reason(make_data, numbered, run_cli):
         "old pictures: no folder of a known name",
         "audio/a.wav.part: files that end in .part are not read here: convert to .wav",
         "audio/z.wav: there is no such video",
+        "audio/a.mp3: another sound file of this video is read",
         "VA_Estimation_Challenge/Test_Set: labels of test sets are not read",
         "VA_Estimation_Challenge/Extra: no folder of a split: those are Train_Set and Validation_Set",
         "VA_Estimation_Challenge/Train_Set/a.docx: label files end in .txt",
@@ -205,7 +206,7 @@ def test_what_is_not_read_is_told_with_the_reason(make_data, numbered, run_cli):
     }
     result = run_cli("doctor", "--data", root)
     assert result.exit_code == 0
-    assert result.output.count("Not read: ") == 11 and "1 videos, 2 frames" in result.output
+    assert result.output.count("Not read: ") == 12 and "1 videos, 2 frames" in result.output
 
 
 @pytest.mark.parametrize(

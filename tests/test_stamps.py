@@ -335,3 +335,14 @@ def test_what_older_versions_counted_otherwise_is_made_again(tmp_path, numbered,
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "empty"))
     shutil.rmtree(root / "cropped_aligned" / "right"), (root / "videos" / "right.mp4").unlink()
     assert extract(options).skipped == ["wrong"]
+
+
+def test_a_recording_behind_another_is_shown_after_it(tmp_path, films, numbered):
+    """Two transport streams, one written behind the other: times begin anew."""
+    first = (films / "videos" / "ts.ts").read_bytes()
+    (tmp_path / "both.ts").write_bytes(first + first)
+    times_s = read_stamps(tmp_path / "both.ts").times_s()
+    shown = [numbered.number(picture.image) for picture in read_pictures(tmp_path / "both.ts")]
+    assert shown == shown_by_opencv(tmp_path / "both.ts", numbered.number)
+    assert len(shown) == len(times_s) >= 2 * N_FRAMES - 2
+    np.testing.assert_allclose(np.diff(times_s), 1 / FPS, atol=0.05)

@@ -178,7 +178,8 @@ def main(base: Path) -> None:
     """Serve cases until standard input ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints is none of the answers
-    os.environ |= {"TMPDIR": str(base / "case" / "tmp"), "MPLCONFIGDIR": str(base / "matplotlib")}
+    os.environ |= {"TMPDIR": str(base / "case" / "tmp"), "ABAW_CACHE": str(base / "case" / "tmp" / "cache")}
+    os.environ["MPLCONFIGDIR"] = str(base / "matplotlib")
     sys.dont_write_bytecode = True
     import torch
 
