@@ -60,6 +60,25 @@ def _build_swin_face(specs: Sequence[BackboneSpec], file: Path | None) -> "torch
     return SwinFace() if file is None else load_network(_build_swin_face, specs, file, fit_swin)
 
 
+# V-NAW kept ResNet-50 without its last two layers as a Sequential
+NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+FIRST_BLOCK = ("4", "0", "conv1", "weight")
+
+
+def fit_numbered(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """V-NAW's checkpoints number the layers, and hold a temporal model beside them."""
+    numbered = [key for key in state if tuple(key.split(".")[-len(FIRST_BLOCK) :]) == FIRST_BLOCK]
+    if not numbered:
+        return specs, state
+    prefix = numbered[0].removesuffix(".".join(FIRST_BLOCK))
+    found = {}
+    for key, value in state.items():
+        number, _, rest = key.removeprefix(prefix).partition(".")
+        if key.startswith(prefix) and number in NUMBERED:
+            found[f"{NUMBERED[number]}.{rest}"] = value
+    return specs, found
+
+
 def _register_vggface(name: str, caffe: bool, architecture: str, image: ImageInput) -> None:
     spec = BackboneSpec(
         name=name,
@@ -74,12 +93,12 @@ def _register_vggface(name: str, caffe: bool, architecture: str, image: ImageInp
         licence=VGGFACE_LICENCE,
     )
 
-    @register(spec)
+    @register(spec, fit=fit_numbered)
     def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
         from abaw.extract.vision.resnet_vggface import ResNetVggFace
         from abaw.extract.weights import load_network
 
-        return ResNetVggFace(caffe) if file is None else load_network(build, specs, file)
+        return ResNetVggFace(caffe) if file is None else load_network(build, specs, file, fit_numbered)
 
 
 _register_vggface(
