@@ -1,0 +1,66 @@
+"""DINOv3 by short names. Torch is loaded by the builder alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw.extract.backbone import Built, register
+from abaw.extract.spec import BackboneSpec, ImageInput
+
+if TYPE_CHECKING:
+    import torch
+
+    State = dict[str, torch.Tensor]
+
+DINOV3_LICENCE = "DINOv3 License (Meta): commercial use is allowed, some kinds of use are not"
+DINOV3_INPUT = ImageInput(256)
+TRANSFORMERS = "dinov3_vit"  # model_type of a folder of transformers
+
+
+def fit_dinov3(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """Checkpoints are in the layouts of Meta, of transformers, or of timm, with or without biases of queries."""
+    from abaw.extract.vision.dinov3 import from_transformers, with_biases
+    from abaw.extract.vision.timm_weights import convert
+
+    specs, state = convert(specs, from_transformers(state))
+    return specs, with_biases(state)
+
+
+def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.extract.vision.timm_folders import folder_weights, read_config
+    from abaw.extract.vision.timm_models import build_timm
+    from abaw.extract.weights import load_network
+
+    if file is None:
+        return build_timm(specs, None)
+    if file.is_dir():
+        if (read_config(file) or {}).get("model_type") != TRANSFORMERS:
+            return build_timm(specs, file)
+        file = folder_weights(file)
+    return load_network(_build_dinov3, specs, file, fit_dinov3)
+
+
+def _register_dinov3(family: str, size: str, width: int, parameters: int) -> None:
+    model = f"vit_{size}_patch16_dinov3_qkvb.lvd1689m"
+    specs = [
+        BackboneSpec(
+            name=f"{family}-{output}",
+            family=family,
+            output=output,
+            modality="vision",
+            shape=(width,),
+            architecture=f"timm {model}",
+            network=f"timm/{model}",
+            weights="timm",
+            image=DINOV3_INPUT,
+            parameters=parameters,
+            licence=DINOV3_LICENCE,
+        )
+        for output in ("mean", "cls")
+    ]
+    register(*specs, fit=fit_dinov3)(_build_dinov3)
+
+
+_register_dinov3("dinov3-s16", "small", 384, 21_596_160)
+_register_dinov3("dinov3-b16", "base", 768, 85_659_648)
+_register_dinov3("dinov3-l16", "large", 1024, 303_128_576)
