@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 from distributed import Client
 from distributed.client import AllExit
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from abaw.errors import UsageError
+from abaw.extract.gpus import Gpu, check_gpu
 from abaw.extract.local import DEATHS, MEMORY, THREADS, LocalWorkers
 from abaw.places import first_line
 
@@ -30,7 +31,8 @@ class LocalCluster(BaseModel):
     Attributes:
         workers: how many.
         threads: of each, for its networks on the CPU.
-        gpus: numbers of the GPUs that the workers take in turn; none without.
+        gpus: those that the workers take in turn: numbers among the GPUs that this process may use, or their names;
+            none without.
         stall_s: a worker that reports nothing for so long while it has work is started anew.
     """
 
@@ -39,7 +41,7 @@ class LocalCluster(BaseModel):
     kind: Literal["local"] = "local"
     workers: int = Field(2, ge=1)
     threads: int = Field(1, ge=1)
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[Annotated[Gpu, BeforeValidator(check_gpu)], ...] = ()
     stall_s: float = Field(STALL_S, gt=0)
 
 
@@ -103,7 +105,20 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(key) for key in first["loc"] if key not in ("local", "slurm"))
-        raise UsageError(f"Cluster file {path}: {place or 'cluster'}: {first['msg']}. Correct it there.") from None
+        why = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"Cluster file {path}: {place or 'cluster'}: {why}. Correct it there.") from None
+
+
+def workers_have_gpus(options: ClusterOptions) -> bool | None:
+    """Whether the workers of a cluster that is to be started compute on GPUs; None where nothing says so.
+
+    Raises:
+        UsageError: the file is wrong.
+    """
+    found = read_cluster_file(options.file) if options.file is not None else None
+    if isinstance(found, SlurmCluster):
+        return found.gpus > 0
+    return True if found is not None and found.gpus else None
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import dask
 from distributed import Nanny, Scheduler, SpecCluster, Status
 from tornado.ioloop import PeriodicCallback
 
+from abaw.extract.gpus import VISIBLE, Gpu, choose_gpus
 from abaw.places import first_line
 
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
@@ -34,17 +35,20 @@ class LocalWorkers(SpecCluster):
     Args:
         n_workers: how many.
         threads: of each, for its networks on the CPU.
-        gpus: numbers of the GPUs that the workers take in turn; none without.
+        gpus: those that the workers take in turn: numbers among the GPUs that this process may use, or their names;
+            none without.
 
     Raises:
         RuntimeError: a worker cannot be started.
+        UsageError: a GPU is not there.
     """
 
-    def __init__(self, n_workers: int, threads: int, gpus: tuple[int, ...]) -> None:
+    def __init__(self, n_workers: int, threads: int, gpus: tuple[Gpu, ...]) -> None:
+        visible = choose_gpus(gpus)
         self._n_failed, self._why = 0, ""  # of the starts since a worker was there last
         dask.config.set(OWN_CLUSTER | {"distributed.deploy.lost-worker-timeout": AWAY_S})
         scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
-        workers = {number: _worker(threads, gpus, number) for number in range(n_workers)}
+        workers = {number: _worker(threads, visible, number) for number in range(n_workers)}
         super().__init__(workers, scheduler, silence_logs="critical")
         self.sync(self._begin)
 
@@ -91,11 +95,11 @@ class LocalNanny(Nanny):
         await super().kill(timeout, reason)
 
 
-def _worker(threads: int, gpus: tuple[int, ...], number: int) -> dict[str, Any]:
+def _worker(threads: int, gpus: tuple[str, ...], number: int) -> dict[str, Any]:
     environment = dict.fromkeys(THREADS, str(threads))
     resources = {}
     if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = str(gpus[number % len(gpus)])
+        environment[VISIBLE] = gpus[number % len(gpus)]
         resources = {"GPU": 1}
     settings = {
         "nthreads": 1,
