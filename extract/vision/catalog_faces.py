@@ -3,7 +3,7 @@
 Torch is loaded by the builders alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from abaw.errors import CheckpointError
 from abaw.extract.backbone import UNTRAINED, Built, register
 from abaw.extract.spec import BackboneSpec, ImageInput
-from abaw.extract.vision.catalog import fit_swin
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +22,6 @@ VNAW_INPUT = ImageInput(112, (0.577, 0.4494, 0.4001), (0.2628, 0.2395, 0.2383), 
 VGGFACE_INPUT = ImageInput(
     224, (131.0912 / 255, 103.8827 / 255, 91.4953 / 255), (1 / 255, 1 / 255, 1 / 255), "bilinear"
 )
-# torchvision's default, with which HSEmotion trained
-HSEMOTION_INTERPOLATION = "bilinear"
 FER_INPUT = ImageInput(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
 # HSEmotion numbers its classes by the alphabet; models of 7 leave out contempt
 HSEMOTION = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -35,6 +32,26 @@ SHIPPED = "shipped"  # weights that the package carries
 VNAW_LICENCE = "of the V-NAW authors (Netease Fuxi): ask them; trained on Aff-Wild2, which is for research only"
 VGGFACE_LICENCE = "of the VGGFace2 authors: its images are for non-commercial research"
 HSEMOTION_LICENCE = "Apache-2.0 (HSEmotion); trained on VGGFace2 and AffectNet, which are for research only"
+
+
+def fit_swin(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """V-NAW's Swin shrinks the image at the end of a stage, as Microsoft's, and timm's at the start of the next one.
+
+    Its checkpoints also hold tables that follow from the window's size and are made anew.
+    """
+    made_anew = ("relative_position_index", "attn_mask")
+    state = {key: value for key, value in state.items() if not key.endswith(made_anew)}
+    if "layers.0.downsample.reduction.weight" not in state:
+        return specs, state
+    return specs, {_next_stage(key): value for key, value in state.items()}
+
+
+def _next_stage(key: str) -> str:
+    """`layers.0.downsample.norm.bias` -> `layers.1.downsample.norm.bias`; other keys as they are."""
+    parts = key.split(".")
+    if len(parts) > 2 and parts[2] == "downsample":
+        parts[1] = str(int(parts[1]) + 1)
+    return ".".join(parts)
 
 
 def _swin_face_spec(name: str, output: str, width: int) -> BackboneSpec:
@@ -114,7 +131,7 @@ def _n_outputs(specs: Sequence[BackboneSpec], default: int) -> int:
 
 
 def _fit_outputs(
-    specs: Sequence[BackboneSpec], n_outputs: int, default: int, named: dict[int, tuple[str, ...]]
+    specs: Sequence[BackboneSpec], n_outputs: int, default: int, named: Mapping[int, tuple[str, ...]]
 ) -> list[BackboneSpec]:
     """Specs for a last layer with so many outputs, whose classes have names where their number tells the order."""
     fitted = [spec.with_options(outputs=n_outputs if n_outputs != default else None) for spec in specs]
@@ -171,7 +188,7 @@ def _register_emotieffnet(family: str, width: int, size: int, default: int, para
             shape=shape,
             architecture=f"EmotiEffNet-{family[-2:].upper()} of HSEmotion: timm tf_efficientnet_{family[-2:]}",
             weights="file",
-            image=ImageInput(size, interpolation=HSEMOTION_INTERPOLATION),
+            image=ImageInput(size, interpolation="bilinear"),
             classes=classes,
             parameters=parameters,
             licence=HSEMOTION_LICENCE,
@@ -220,7 +237,7 @@ def _ddamfn_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[
         shape=shape,
         architecture="MT-EmotiDDAMFN of HSEmotion: DDAMFN++ with 2 attention heads",
         weights="file",
-        image=ImageInput(112, interpolation=HSEMOTION_INTERPOLATION),
+        image=ImageInput(112, interpolation="bilinear"),
         classes=classes,
         parameters=4_188_946,
         licence="of HSEmotion and the DDAMFN authors; trained on MS-Celeb-1M and AffectNet, for research only",

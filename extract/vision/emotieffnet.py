@@ -4,6 +4,8 @@ They are timm's `tf_efficientnet_b0` and `_b2`, which pad as TensorFlow does, wi
 and valence and arousal behind them where the checkpoint was trained on these as well. Key names are timm's.
 """
 
+from typing import Any, cast
+
 import timm
 from torch import Tensor, nn
 
@@ -27,8 +29,9 @@ class EmotiEffNet(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """All outputs of a batch."""
-        embedding = self.model.forward_head(self.model.forward_features(images), pre_logits=True)
-        return split_scores(embedding, self.model.classifier(embedding), self._n_classes)
+        model = cast(Any, self.model)
+        embedding = model.forward_head(model.forward_features(images), pre_logits=True)
+        return split_scores(embedding, model.classifier(embedding), self._n_classes)
 
 
 def split_scores(embedding: Tensor, scores: Tensor, n_classes: int) -> dict[str, Tensor]:
