@@ -136,7 +136,7 @@ def list_(what: str) -> None:
               help="How many differently masked views.")  # fmt: skip
 @DEVICE
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-              help="auto is bf16 on a GPU, fp32 elsewhere.")  # fmt: skip
+              help="auto is what the feature has, else bf16 on a GPU and fp32 elsewhere.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
 @FPS
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")

@@ -1,5 +1,10 @@
-"""Where networks run."""
+"""Where networks run, and what they draw of random numbers."""
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 
 from abaw.errors import UsageError
@@ -16,3 +21,20 @@ def pick_device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"Device {name!r} cannot be used ({reason}). Choose cpu, cuda or cuda:N.") from error
     return device
+
+
+@contextmanager
+def own_random_state(seed: int) -> Iterator[None]:
+    """Random numbers of torch start at a seed inside; outside those of torch, numpy and Python go on as if nothing was."""
+    on_gpus = torch.cuda.is_available() and torch.cuda.is_initialized()
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  it is the caller's
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_gpus else []):
+            # torch.manual_seed would seed GPUs that nobody has asked for yet, once they are
+            torch.default_generator.manual_seed(seed)
+            if on_gpus:
+                torch.cuda.manual_seed_all(seed)
+            yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002

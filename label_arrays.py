@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,6 +16,18 @@ from zarr.storage import MemoryStore
 
 from abaw.doubles import Doubles
 from abaw.writer import with_checksum
+
+
+@dataclass(frozen=True)
+class VideoLabels:
+    """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1.
+
+    Of a frame that is labelled twice the first one stands there, and the second among the `doubles`.
+    """
+
+    split: str
+    rows: NDArray
+    doubles: Doubles | None = None
 
 
 def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> tuple[dict[str, bytes], bytes]:

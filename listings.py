@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 from abaw.console import say, show_table
 
 if TYPE_CHECKING:
+    from abaw.extract.known_weights import FamilyWeights
+    from abaw.extract.spec import ImageInput
     from abaw.tasks import Task
 
 SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
@@ -13,12 +15,12 @@ SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 def show_backbones() -> None:
     """Every registered backbone with its preprocessing."""
-    from abaw.extract.backbone import list_specs
+    from abaw.extract.backbone import list_specs, list_variants
 
     rows = []
-    for spec in list_specs():
+    for spec in (*list_specs(), *list_variants()):
         image = spec.image
-        size = f"{image.size} {image.interpolation}" if image else "16 kHz mono"
+        size = _input_of(image) if image else "16 kHz mono"
         norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
         shape = "x".join(map(str, spec.shape))
         parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
@@ -31,23 +33,45 @@ def show_backbones() -> None:
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
 
 
+def _input_of(image: "ImageInput") -> str:
+    """Size, interpolation and crop rule of an input, as "224 bicubic, whole crop"."""
+    height, width = image.height_width
+    size = f"{height}" if height == width else f"{height}x{width}"
+    rule = "whole crop" if image.crop == "resize" else f"{image.crop} {image.crop_pct:g}"
+    return f"{size} {image.interpolation}, {rule}"
+
+
 def _triple(values: Sequence[float]) -> str:
     return f"{values[0]:g}" if len(set(values)) == 1 else " ".join(f"{value:.4g}" for value in values)
 
 
 def show_weights() -> None:
-    """Where the weights of each family are published, and what is found in the weights folder."""
-    from abaw.extract.known_weights import weights_at_hand
+    """For each family whether its weights are at hand, can be fetched, or are to be had by hand; a line each."""
+    from abaw.extract.known_weights import BY_HAND, describe_folder, weights_at_hand
 
-    rows = []
-    for family in weights_at_hand():
-        agreement = {True: "as published", False: "not the published file", None: ""}[family.md5_agrees]
-        found = f"{family.found} {agreement}".strip() if family.found else "-"
-        for known in family.sources:
-            source = known.source + (f" (md5 {known.md5}...)" if known.md5 else "")
-            rows.append((family.backbones[0], known.name, source, found))
-    show_table("Weights", ["backbone", "file", "published at", "in $ABAW_WEIGHTS"], rows)
-    say("A file is taken by default if it lies in $ABAW_WEIGHTS under the family's name, such as mae.pth or dan.pth.")
+    weights = weights_at_hand()
+    width = max(len(one.family) for one in weights) + 2
+    for one in weights:
+        room = 100 - width - len(one.licence) - 2
+        line = one.line if len(one.line) <= room else f"{one.line[: room - 3]}..."
+        say(f"{one.family:<{width}}{line:<{room}}  {one.licence}".rstrip())
+    say("")
+    for page, families in _by_page([one for one in weights if one.state == BY_HAND]).items():
+        say(f"By hand, {', '.join(families)}:")
+        say(page)
+    say("")
+    say(describe_folder())
+    say("A file in there that has the family's name, such as mae.pth or dan.pth, is taken by default.")
+
+
+def _by_page(weights: "Sequence[FamilyWeights]") -> dict[str, list[str]]:
+    """The families by the page where their weights are published."""
+    pages: dict[str, list[str]] = {}
+    for one in weights:
+        for known in one.sources:
+            if known.source:
+                pages.setdefault(known.source, []).append(one.family)
+    return pages
 
 
 def show_heads() -> None:

@@ -32,6 +32,8 @@ CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files
 def is_feature(attrs: Mapping[str, Any]) -> bool:
     """True if a group has the attributes of a feature, see `abaw.store`."""
     spec = attrs.get("spec")
+    if not isinstance(attrs.get("record", {}), dict):
+        return False
     if not isinstance(spec, dict) or not isinstance(attrs.get("fingerprint"), str) or "weights_sha256" not in attrs:
         return False
     shape = spec.get("shape")

@@ -26,7 +26,7 @@ from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.backbone import create_backbone
 from abaw.extract.claims import claimed
-from abaw.extract.cluster import ClusterOptions
+from abaw.extract.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.labelling import describe_labels
@@ -58,7 +58,8 @@ def extract(
 ) -> Summary:
     """Run backbones over all crops and sounds of a dataset; put their features, and all labels, into the store.
 
-    What is complete is skipped; what was cut off is made again. Errors of one video or frame end up in the summary.
+    What is complete is skipped; what was cut off is made again. Errors of one video, frame or backbone end up in the
+    summary.
 
     Args:
         cluster: run on the workers of a dask cluster; this process plans, and follows them.
@@ -68,8 +69,13 @@ def extract(
             extraction of the same features at work.
     """
     reporter = reporter or Silent()
-    stage = Stage.open(options)
     summary = Summary()
+    on_gpu = workers_have_gpus(cluster) if cluster is not None and options.device == "auto" else None
+    stage = Stage.open(options, summary.failed_backbones, on_gpu)
+    for feature, why in summary.failed_backbones.items():
+        reporter.warn(f"{feature} is left out: {why}")
+    for note in stage.notes:
+        reporter.warn(note)
     with claimed(stage.store, [feature.name for feature in stage.features], options.part):
         if not options.part or parse_part(options.part)[0] == 1:  # the labels are of the first part
             reporter.warn(describe_labels(stage.dataset))

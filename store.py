@@ -1,7 +1,7 @@
 """FeatureStore: per-frame features and labels in one Zarr v3 group, the seam between the two stages.
 
     store.zarr                                attrs: format
-      features/<feature>/                     attrs: spec, weights_sha256, fingerprint, abaw
+      features/<feature>/                     attrs: spec, weights_sha256, fingerprint, record, abaw
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
                 attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
@@ -29,11 +29,13 @@ from abaw.ahead import map_ahead
 from abaw.doubles import Doubles
 from abaw.errors import StoreError, UsageError
 from abaw.groups import Tree, attrs_at, put_whole
-from abaw.label_arrays import decode_labels, encode_labels
+from abaw.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.metadata import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
 from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
+from abaw.old_records import record_in
 from abaw.places import Place, first_line, is_url, open_existing, open_or_make
+from abaw.records import Record, describe_other
 from abaw.writer import VideoWriter
 
 FORMAT = 1
@@ -53,18 +55,6 @@ class VideoFeature:
     values: NDArray
     present: NDArray[np.bool_]
     fps: float
-
-
-@dataclass(frozen=True)
-class VideoLabels:
-    """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1.
-
-    Of a frame that is labelled twice the first one stands there, and the second among the `doubles`.
-    """
-
-    split: str
-    rows: NDArray
-    doubles: Doubles | None = None
 
 
 class FeatureStore:
@@ -117,7 +107,7 @@ class FeatureStore:
         return [name for name, attrs in self._tree.attrs_in("features") if not is_feature(attrs)]
 
     def feature_attrs(self, feature: str) -> dict[str, Any]:
-        """`spec`, `weights_sha256`, `fingerprint` and the writing version of a feature.
+        """`spec`, `weights_sha256`, `fingerprint`, `record` and the writing version of a feature.
 
         Raises:
             UsageError: no such feature; the message lists those that are there.
@@ -130,30 +120,37 @@ class FeatureStore:
             )
         return dict(self._tree.group(f"features/{feature}").attrs)
 
-    def add_feature(self, feature: str, spec: dict[str, Any], weights_sha256: str | None, fingerprint: str) -> None:
-        """Register a feature, or check that the one of this name was made the same way.
+    def feature_record(self, feature: str) -> Record | None:
+        """How a feature was made, see `abaw.records`; None where it is not there, or does not tell."""
+        attrs = attrs_at(self._tree.store, [f"features/{feature}"])[0]
+        return record_in(attrs, lambda: self.videos(feature).values())
+
+    def add_feature(
+        self,
+        feature: str,
+        spec: dict[str, Any],
+        weights_sha256: str | None,
+        fingerprint: str,
+        record: Record | None = None,
+    ) -> None:
+        """Register a feature, or check that the one of this name was made the same way; it keeps what is said of it.
 
         Raises:
-            StoreError: the feature exists with another fingerprint.
+            StoreError: the feature was made otherwise.
         """
         check_name(feature, "feature")
         group = self._tree.require("features", feature)
         found = group.attrs.get("fingerprint")
         if found is None:
-            group.update_attributes(
-                {
-                    "spec": spec,
-                    "weights_sha256": weights_sha256,
-                    "fingerprint": fingerprint,
-                    "abaw": __version__,
-                }
-            )
+            told = {"spec": spec, "weights_sha256": weights_sha256, "fingerprint": fingerprint}
+            group.update_attributes({**told, **({"record": record} if record else {}), "abaw": __version__})
         elif found != fingerprint:
-            raise StoreError(
-                f"Feature {feature!r} in {self.path} was made with fingerprint {str(found)[:12]}, this backbone has "
-                f"{fingerprint[:12]}: other weights or settings. Keep both by naming this one, as in "
-                f"`--backbone NEWNAME=...`, or delete {self.path}/features/{feature} to replace it."
-            )
+            other = describe_other(self.feature_record(feature), record, str(found), fingerprint)
+            if other:
+                raise StoreError(
+                    f"Feature {feature!r} in {self.path} was made otherwise: {other}. Keep both by naming this one, as in "
+                    f"`--backbone NEWNAME=...`, or delete {self.path}/features/{feature} to replace it."
+                )
 
     def videos(self, feature: str) -> dict[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""

@@ -29,6 +29,8 @@ def show_summary(summary: "Summary", store: "Place") -> None:
         f"({summary.n_frames} frames into {store})"
     )
     show_some(f"{len(summary.failed)} failed videos:", [f"{video}: {why}" for video, why in summary.failed.items()])
+    backbones = [f"{feature}: {why}" for feature, why in summary.failed_backbones.items()]
+    show_some(f"{len(backbones)} failed backbones:", backbones)
     show_some(f"{len(summary.broken_frames)} frames left out:", summary.broken_frames)
     show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
     show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)

@@ -57,6 +57,10 @@ class People:
         is_numbered = base and number.isascii() and number.isdigit()
         return base if is_numbered and name in self.of(base) else ""
 
+    def is_prepared(self, name: str) -> bool:
+        """True if `abaw prepare` made the crops of this name."""
+        return name in self.of(name) or name in self.of(self.base_of(name))
+
     def of(self, video: str) -> tuple[str, ...]:
         """Names of the people in a video; none where it was not made by `abaw prepare`."""
         if video not in self._of:

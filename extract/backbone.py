@@ -1,123 +1,34 @@
-"""What a backbone is: its network (callable) behind its spec (data), and the registry of names.
+"""What a backbone is: its network (callable) behind its spec (data); `registry` has the names."""
 
-A spec is data alone and loads no torch. Names are `family-output`; one pass of a family's network gives all of its
-outputs, so that several features of one family cost one forward pass.
-"""
-
-import difflib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw import __version__
 from abaw.errors import UsageError
-from abaw.extract.spec import BackboneSpec, ImageInput  # noqa: F401  both are of this seam
+from abaw.extract.registry import (  # noqa: F401  all are of this seam
+    Builder,
+    Built,
+    Family,
+    Fit,
+    find_backbone,
+    get_spec,
+    list_families,
+    list_specs,
+    list_variants,
+    register,
+    register_variant,
+)
+from abaw.extract.spec import UNTRAINED, BackboneSpec, ImageInput  # noqa: F401  likewise
+from abaw.records import FLOAT32, GIVEN, Record, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
 
     from abaw.extract.audio.encoder import AudioEncoder
     from abaw.extract.vision.views import Mask
-
-UNTRAINED = "untrained"  # the weights of a network that was asked for with --untrained
-
-
-@dataclass(frozen=True)
-class Built:
-    """A network with its weights, and what there is to tell about them.
-
-    Attributes:
-        network: gives a dict of outputs by their name.
-        specs: as they are with these weights; None where they are the ones asked for.
-        notes: one sentence for each thing done to the weights to make them fit.
-        weights_sha256: of weights that are not in a file of the user's.
-    """
-
-    network: "torch.nn.Module"
-    specs: Sequence[BackboneSpec] | None = None
-    notes: tuple[str, ...] = ()
-    weights_sha256: str | None = None
-
-
-# A builder gets the specs that are wanted of its family and the weights file (None: the default ones), and gives the
-# network with its weights loaded, bare or with what there is to tell. It imports torch itself.
-Builder = Callable[[Sequence[BackboneSpec], Path | None], "torch.nn.Module | Built"]
-# Where checkpoints of one family differ in form: the specs as a state dict wants them, and the state dict with its
-# keys as the network calls them.
-Fit = Callable[
-    [Sequence[BackboneSpec], "dict[str, torch.Tensor]"], tuple[Sequence[BackboneSpec], "dict[str, torch.Tensor]"]
-]
-
-
-@dataclass(frozen=True)
-class Family:
-    """Backbones that share a network: their specs by name, the builder, and how checkpoints of other forms fit."""
-
-    specs: dict[str, BackboneSpec]
-    build: Builder
-    fit: Fit | None = None
-
-
-_FAMILIES: dict[str, Family] = {}
-
-
-def register(*specs: BackboneSpec, fit: Fit | None = None) -> Callable[[Builder], Builder]:
-    """Decorator of a builder: makes the specs of its family known by name."""
-
-    def add(build: Builder) -> Builder:
-        assert len({spec.family for spec in specs}) == 1, "one builder serves one family"
-        _FAMILIES[specs[0].family] = Family({spec.name: spec for spec in specs}, build, fit)
-        return build
-
-    return add
-
-
-def list_families() -> list[Family]:
-    """All registered families."""
-    _load_catalog()
-    return list(_FAMILIES.values())
-
-
-def list_specs() -> list[BackboneSpec]:
-    """Specs of all registered backbones; `timm/<model>` names come on top of these."""
-    return [spec for family in list_families() for spec in family.specs.values()]
-
-
-def get_spec(name: str) -> BackboneSpec:
-    """The spec of a backbone name.
-
-    Raises:
-        UsageError: no backbone has this name; the message lists near ones.
-    """
-    return _find(name)[0]
-
-
-def _find(name: str) -> tuple[BackboneSpec, Builder]:
-    _load_catalog()
-    if name.startswith("timm/"):
-        from abaw.extract.vision.timm_models import build_timm, timm_spec
-
-        return timm_spec(name), build_timm
-    from abaw.extract.audio.catalog import spec_with_options
-
-    spec = spec_with_options(name)
-    if spec is not None:
-        return spec, _FAMILIES[spec.family].build
-    for family in _FAMILIES.values():
-        if name in family.specs:
-            return family.specs[name], family.build
-    known = [spec.name for spec in list_specs()]
-    near = difflib.get_close_matches(name, known, n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(known)}, timm/<any timm model>."
-    raise UsageError(f"Unknown backbone {name!r}. {hint} `abaw list backbones` shows them all.")
-
-
-def _load_catalog() -> None:
-    import abaw.extract.vision.catalog  # noqa: I001  registers the specs
-    import abaw.extract.vision.catalog_faces
-    import abaw.extract.audio.catalog  # noqa: F401
 
 
 class Backbone:
@@ -126,7 +37,7 @@ class Backbone:
     Attributes:
         specs: the outputs that are wanted, all of one family.
         weights_sha256: of the weights file; None for a backbone without weights.
-        precision: "float32" or "bfloat16".
+        precision: "float32" or "bfloat16": what is computed in, whatever was asked for.
         notes: one sentence for each thing that was done to the weights to make them fit.
     """
 
@@ -144,10 +55,10 @@ class Backbone:
         self.specs = tuple(specs)
         self.weights_sha256 = weights_sha256
         self.device = device
-        self.precision = precision
-        self.notes = notes
         # A network that only computes in float32 (histograms, say) says so itself.
-        self._dtype = torch.float32 if getattr(network, "float32_only", False) else getattr(torch, precision)
+        self.precision = FLOAT32 if getattr(network, "float32_only", False) else precision
+        self.notes = notes
+        self._dtype: torch.dtype = getattr(torch, self.precision)
         self._network = network.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
 
     @property
@@ -155,9 +66,26 @@ class Backbone:
         """The spec, of the first output if there are several."""
         return self.specs[0]
 
-    def fingerprint(self, spec: BackboneSpec, view: str = "") -> str:
+    def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
+        """The record of one output of this backbone; see `abaw.records`."""
+        crops = alignment if spec.modality == "vision" else GIVEN
+        return spec.record(self.weights_sha256, view, self.precision, crops)
+
+    def fingerprint(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> str:
         """Fingerprint of one output of this backbone."""
-        return spec.fingerprint(self.weights_sha256, view)
+        return fingerprint_of(self.record(spec, view, alignment))
+
+    def in_precision(self, precision: str) -> "Backbone":
+        """The same in another precision, which must not be a finer one; itself where that changes nothing."""
+        if precision == self.precision or self.is_float32_only:
+            return self
+        network = deepcopy(self._network)
+        return Backbone(self.specs, network, self.weights_sha256, self.device, precision, self.notes)
+
+    @property
+    def is_float32_only(self) -> bool:
+        """True of a network that computes in float32 whatever is asked for."""
+        return bool(getattr(self._network, "float32_only", False))
 
     @property
     def encoder(self) -> "AudioEncoder":
@@ -243,47 +171,68 @@ def create_backbone(
         UsageError: an unknown name, names of several families, or both weights and untrained.
         CheckpointError: the weights are not there or do not fit.
     """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    found = [find_backbone(name) for name in names]
+    specs, build = [spec for spec, _ in found], found[0][1]
+    if len({(spec.family, spec.image, spec.options) for spec in specs}) > 1:
+        raise UsageError(f"{', '.join(names)} are not outputs of one network. Create one backbone for each.")
+    return build_backbone(specs, build, weights, device, precision=precision, untrained=untrained)
+
+
+def build_backbone(
+    specs: Sequence[BackboneSpec],
+    build: Builder,
+    weights: Path | str | None = None,
+    device: str = "cpu",
+    *,
+    precision: str = FLOAT32,
+    untrained: bool = False,
+) -> Backbone:
+    """Build the network of some specs of one family; the arguments are those of `create_backbone`.
+
+    Raises:
+        UsageError, CheckpointError: as there.
+    """
     import torch
 
+    from abaw.devices import own_random_state
     from abaw.extract.weights import default_weights, file_sha256
 
-    names = (names,) if isinstance(names, str) else tuple(names)
-    found = [_find(name) for name in names]
-    specs, build = [spec for spec, _ in found], found[0][1]
-    if len({spec.family for spec in specs}) > 1:
-        raise UsageError(f"{', '.join(names)} are not outputs of one network. Create one backbone for each.")
+    name, file = specs[0].name, None
     if untrained and weights is not None:
-        raise UsageError(f"{names[0]} was given a weights file and --untrained. Choose one.")
-    file = None
+        raise UsageError(f"{name} was given a weights file and --untrained. Choose one.")
     if specs[0].weights == "none":
         if weights is not None:
-            raise UsageError(f"Backbone {names[0]} has no weights. Leave out {weights}.")
+            raise UsageError(f"Backbone {name} has no weights. Leave out {weights}.")
     elif untrained:
         specs = [replace(spec, weights=UNTRAINED) for spec in specs]
-        torch.manual_seed(0)
     else:
         file = Path(weights) if weights is not None else _weights_folder(specs[0]) or default_weights(specs[0])
-    built = build(specs, file)
+    with own_random_state(seed=0):
+        built = build(specs, file)
     if not isinstance(built, Built):
         built = Built(built)
-    specs = list(built.specs or specs)
-    if file is None:
-        return Backbone(specs, built.network, built.weights_sha256, torch.device(device), precision, built.notes)
-    specs = [replace(spec, weights="file") for spec in specs]
-    sha256 = built.weights_sha256 or file_sha256(file)
+    specs, sha256 = list(built.specs or specs), built.weights_sha256
+    if file is not None:
+        specs = [replace(spec, weights="file") for spec in specs]
+        sha256 = sha256 or file_sha256(file)
     return Backbone(specs, built.network, sha256, torch.device(device), precision, built.notes)
 
 
 def _weights_folder(spec: BackboneSpec) -> Path | None:
-    """The folder of Hugging Face's under $ABAW_WEIGHTS that has an audio family's name, such as `wav2vec2/`."""
-    folder = Path(os.environ.get("ABAW_WEIGHTS", "")) / spec.family
+    """The folder of Hugging Face's in the weights folder that has an audio family's name, such as `wav2vec2/`."""
+    from abaw.extract.weights import weights_folder
+
+    folder = weights_folder() / spec.family
     return folder if spec.modality == "audio" and (folder / "config.json").is_file() else None
 
 
-def describe(backbone: Backbone, spec: BackboneSpec, view: str) -> dict[str, Any]:
+def describe(backbone: Backbone, spec: BackboneSpec, view: str, alignment: str = GIVEN) -> dict[str, Any]:
     """What the store keeps of a feature's making: the arguments of `FeatureStore.add_feature`."""
+    record = backbone.record(spec, view, alignment)
     return {
         "spec": {**asdict(spec), "view": view, "abaw": __version__},
         "weights_sha256": backbone.weights_sha256,
-        "fingerprint": backbone.fingerprint(spec, view),
+        "fingerprint": fingerprint_of(record),
+        "record": record,
     }

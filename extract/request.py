@@ -1,18 +1,21 @@
 """What to extract: the options of a run, and the networks and features that they ask for."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from abaw.devices import pick_device
-from abaw.errors import UsageError
+from abaw.errors import CheckpointError, UsageError
 from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
+from abaw.extract.precision import BFLOAT16, Precisions, stored_precisions
 from abaw.extract.sink import Feature
 from abaw.extract.vision.views import HFLIP, parse_view
 from abaw.places import Place, is_url
+from abaw.records import FLOAT32
 
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class ExtractOptions:
         views: of the frames, beside the plain one: "hflip", "mask0.75".
         n_views: how many differently masked views of each frame.
         device: "auto" takes a GPU if there is one.
-        precision: "auto" is bf16 on a GPU and fp32 elsewhere.
+        precision: "auto" is what the feature has in the store, else bf16 on a GPU and fp32 elsewhere.
         batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
         fps: frame rate of videos without a video file.
         untrained: random weights.
@@ -48,9 +51,9 @@ class ExtractOptions:
     def absolute(self) -> "ExtractOptions":
         """The same, with paths that do not depend on the working directory."""
         store = self.store if is_url(self.store) else Path(self.store).absolute()
-        parts = [text.partition(":") for text in self.backbones]
+        parts = [_split(text) for text in self.backbones]
         backbones = tuple(
-            f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, _, weights in parts
+            f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, weights in parts
         )
         return replace(self, data=Path(self.data).absolute(), store=store, backbones=backbones)
 
@@ -65,44 +68,86 @@ class Request:
 
     @classmethod
     def parse(cls, text: str) -> "Request":
-        """Read `[NAME=]BACKBONE[:WEIGHTS]`; the feature is named after the backbone, with - for /."""
-        backbone, colon, weights = text.partition(":")  # a file's name may have any = after that
+        """Read `[NAME=]BACKBONE[:WEIGHTS]`; the feature is named after the backbone, with - for /, @, + and :."""
+        backbone, weights = _split(text)  # a file's name may have any = after that
         name, equals, rest = backbone.partition("=")
         backbone = rest if equals else name
-        if (equals and not name) or (colon and not weights):
+        if (equals and not name) or weights == "":
             raise UsageError(f"--backbone wants [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
-        feature = name if equals else backbone.replace("/", "-")
+        feature = name if equals else re.sub("[/@+:]", "-", backbone)
         return cls(feature, get_spec(backbone), Path(weights).expanduser() if weights else None)
 
 
-def create_features(options: ExtractOptions) -> list[Feature]:
-    """Load the networks that the options ask for, one per family and weights file."""
+def _split(text: str) -> tuple[str, str | None]:
+    """The backbone and its weights, which are "" after a colon with nothing behind it, None without one."""
+    backbone, colon, weights = text.partition(":")
+    if backbone.rpartition("=")[2] == "timm/hf-hub":  # the colon is part of the name
+        model, colon, weights = weights.partition(":")
+        backbone = f"{backbone}:{model}"
+    return backbone, weights if colon else None
+
+
+def create_features(
+    options: ExtractOptions, failed: dict[str, str] | None = None, on_gpu: bool | None = None
+) -> list[Feature]:
+    """Load the networks that the options ask for, one per family and weights file.
+
+    Args:
+        failed: takes, by the feature's name, what was wrong with weights that could not be loaded; the others go on.
+        on_gpu: whether what is new will be computed on a GPU; None where that is this process's own.
+
+    Raises:
+        UsageError: unknown names, or options that exclude each other.
+        CheckpointError: weights could not be loaded, and `failed` is not given or nothing is left to go on with.
+    """
     device = pick_device(options.device)
-    on_gpu = device.type == "cuda"
-    precision = (
-        PRECISIONS["bf16" if on_gpu else "fp32"] if options.precision == "auto" else PRECISIONS[options.precision]
-    )
+    on_gpu = device.type == "cuda" if on_gpu is None else on_gpu
     asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
     views = list(dict.fromkeys(asked))
     requests = [Request.parse(text) for text in options.backbones]
+    stored = stored_precisions(options.store, [request.feature for request in requests])
+    precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)
     groups: dict[tuple[object, ...], list[Request]] = {}
     for request in requests:
         spec = request.spec
         groups.setdefault((spec.family, spec.options, spec.image, request.weights), []).append(request)
-    features = []
-    for (*_, weights), group in groups.items():
-        wanted = list(dict.fromkeys(request.spec.name for request in group))
-        backbone = create_backbone(wanted, weights, str(device), precision=precision, untrained=options.untrained)
+    features: list[Feature] = []
+    waiting, errors = list(groups.values()), []
+    for group in waiting:
+        wanted, weights = list(dict.fromkeys(request.spec.name for request in group)), group[0].weights
+        mine = [
+            (request, view, _named(request.feature, view)) for request in group for view in _views_of(request, views)
+        ]
+        # the finest one first: the others can be made of it
+        several = sorted({precisions.of(name) for _, _, name in mine}, key=[FLOAT32, BFLOAT16].index)
+        try:
+            backbone = create_backbone(wanted, weights, str(device), precision=several[0], untrained=options.untrained)
+        except CheckpointError as error:
+            if failed is None:
+                raise
+            if len(wanted) > 1:  # one of them may be to blame, as a layer that the network does not have
+                waiting += [[request for request in group if request.spec.name == name] for name in wanted]
+                continue
+            failed |= {request.feature: str(error) for request in group}
+            errors.append(error)
+            continue
         made = {spec.name: spec for spec in backbone.specs}
-        for request in group:
-            spec = made[request.spec.name]
-            mine = ("", *views) if spec.modality == "vision" else ("",)  # sound has no mirror image
-            features += [Feature(_named(request.feature, view), backbone, spec, view) for view in mine]
+        computing = {precision: backbone.in_precision(precision) for precision in several}
+        features += [
+            Feature(name, computing[precisions.of(name)], made[request.spec.name], view) for request, view, name in mine
+        ]
+    if errors and not features:
+        raise errors[0]
     names = [feature.name for feature in features]
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:
         raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
     return features
+
+
+def _views_of(request: Request, views: Sequence[str]) -> tuple[str, ...]:
+    """The plain view and others; sound has no mirror image."""
+    return ("", *views) if request.spec.modality == "vision" else ("",)
 
 
 def _several(view: str, n_views: int) -> int:

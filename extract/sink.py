@@ -12,6 +12,7 @@ from abaw.errors import disk_trouble
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
 from abaw.places import first_line
+from abaw.records import GIVEN
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 
@@ -24,12 +25,13 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature to make: its name in the store, and the output and view of a backbone that it holds."""
+    """One feature to make: its name in the store, the output and view of a backbone that it holds, and of which crops."""
 
     name: str
     backbone: Backbone
     spec: BackboneSpec
     view: str = ""
+    alignment: str = GIVEN
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Summary:
     Attributes:
         done, skipped: videos written now, videos that were complete before.
         failed: video -> sentence; nothing of it was written by this run.
+        failed_backbones: feature -> sentence; its backbone was left out.
         broken_frames: a sentence for each image that could not be read; its frame is absent.
         n_frames: frames that went through the networks.
         label_errors: sentences about label files that are not in the store.
@@ -51,6 +54,7 @@ class Summary:
     done: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    failed_backbones: dict[str, str] = field(default_factory=dict)
     broken_frames: list[str] = field(default_factory=list)
     n_frames: int = 0
     label_errors: list[str] = field(default_factory=list)
@@ -62,7 +66,7 @@ class Summary:
     @property
     def ok(self) -> bool:
         """True if nothing failed, broke or was cut short."""
-        return not (self.failed or self.broken_frames or self.label_errors or self.stopped)
+        return not (self.failed or self.failed_backbones or self.broken_frames or self.label_errors or self.stopped)
 
     def add(self, other: "Summary") -> None:
         """Take over what another part of the same run did."""

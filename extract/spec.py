@@ -1,12 +1,13 @@
 """What fixes a feature: the spec of a backbone, which is data alone and loads no torch."""
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, replace
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal
+
+from abaw.records import FLOAT32, GIVEN, VERSION, Record, fingerprint_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+UNTRAINED = "untrained"  # the weights of a network that was asked for with --untrained
 
 
 Option = str | int | float | bool | None
@@ -14,24 +15,45 @@ Option = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class ImageInput:
-    """How a uint8 RGB face crop becomes a network's input: resized to a square, scaled to [0, 1], normalised.
+    """How a uint8 RGB face crop becomes a network's input: resized, scaled to [0, 1], normalised.
 
     Attributes:
-        size: side in pixels.
+        size: side in pixels, or (height, width) where the input is no square.
         mean, std: per channel R, G, B, on the [0, 1] scale.
         interpolation: how it is resized, always antialiased.
-        crop: the whole crop is resized ("resize"), or its shorter side is resized to `size / crop_pct` and the middle
-            cut out ("center"), as timm does.
-        crop_pct: how much of the resized crop the middle is; counts for "center" alone.
+        crop: "resize" squeezes the whole crop to `size`. The others are timm's rules, and cut `size` out of the middle
+            of a crop that was resized before: "center" so that its shorter side is `size / crop_pct`, "border" its
+            longer side, with a border where the crop ends, and "squash" both sides.
+        crop_pct: how much of the resized crop the middle is; counts where there is a middle.
     """
 
-    size: int
+    size: int | tuple[int, int]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
-    crop: Literal["resize", "center"] = "resize"
+    crop: Literal["resize", "center", "border", "squash"] = "resize"
     crop_pct: float = 1.0
     channels: ClassVar[str] = "RGB"
+
+    @property
+    def height_width(self) -> tuple[int, int]:
+        """Both sides of the input in pixels."""
+        return self.size if isinstance(self.size, tuple) else (self.size, self.size)
+
+    def record(self) -> dict[str, Any]:
+        """What it adds to the record of a feature; the whole crop is resized where no other rule stands there."""
+        height, width = self.height_width
+        made: dict[str, Any] = {
+            "size": height if height == width else [height, width],
+            "mean": [float(value) for value in self.mean],
+            "std": [float(value) for value in self.std],
+            "interpolation": self.interpolation,
+        }
+        if self.crop != "resize":
+            made["crop"] = self.crop
+            if self.crop_pct != 1:
+                made["crop_pct"] = self.crop_pct
+        return made
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -52,13 +74,12 @@ class BackboneSpec:
         modality: frames ("vision") or sound ("audio").
         shape: shape of the feature of one frame.
         architecture: the published network, as its authors or timm call it.
-        weights: where the weights come from: "none" (it has none), "timm" (downloaded by timm), "file" (only from a
-            file), "untrained".
+        weights: where the weights come from: "none" (it has none), "shipped" (with the package), "timm" (downloaded by
+            timm), "file" (only from a file), "untrained".
         image: preprocessing of a frame; None for sound.
         classes: names of the outputs in order, where the feature is made of class scores.
         parameters: number of weights.
         licence: what to know before using the public weights.
-        variant: form of the architecture that the weights file asked for, such as "7-class"; "" is the usual one.
         rate_hz: native frames a second of an encoder of sound; 0 where one is made for each frame of the video.
         dtype: how values are stored; a video whose values exceed float16 is float32 in any case.
         network: short stable identifier of the network, such as "iresnet100"; it goes into fingerprints and is never
@@ -78,7 +99,6 @@ class BackboneSpec:
     classes: tuple[str, ...] = ()
     parameters: int = 0
     licence: str = ""
-    variant: str = ""
     rate_hz: float = 0.0
     dtype: Literal["float16", "float32"] = "float16"
     network: str = ""
@@ -94,16 +114,34 @@ class BackboneSpec:
         kept = tuple(sorted((name, value) for name, value in options.items() if value is not None))
         return replace(self, options=kept)
 
-    def fingerprint(self, weights_sha256: str | None, view: str = "") -> str:
-        """sha256 over the spec, the weights and the view: equal if and only if features are comparable."""
-        fixed = {key: value for key, value in asdict(self).items() if key not in ("parameters", "licence", "dtype")}
-        if not self.rate_hz:  # features of before it was there keep their fingerprint
-            del fixed["rate_hz"]
-        for key in ("network", "options"):
-            if not fixed[key]:
-                del fixed[key]
-        if fixed["image"] and self.image and self.image.crop == "resize":
-            for key in ("crop", "crop_pct"):
-                del fixed["image"][key]
-        text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+    def record(
+        self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
+    ) -> Record:
+        """All that a feature's values follow from, and nothing else; see `abaw.records`.
+
+        Args:
+            weights_sha256: of the weights; None where there are none, or random ones.
+            view: of the frames.
+            precision: that the network computes in.
+            alignment: of the crops.
+        """
+        record: Record = {"version": VERSION, "network": self.network or self.family, "output": self.output}
+        if self.options:
+            record["options"] = {name: _plain(value) for name, value in self.options}
+        if self.image is not None:
+            record["image"] = self.image.record()
+        weights = UNTRAINED if self.weights == UNTRAINED else weights_sha256
+        given = {"alignment": alignment, "view": view, "precision": precision, "weights": weights}
+        left_out = {"precision": FLOAT32}
+        return record | {key: value for key, value in given.items() if value and value != left_out.get(key)}
+
+    def fingerprint(
+        self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
+    ) -> str:
+        """sha256 over the record: equal if and only if features are comparable."""
+        return fingerprint_of(self.record(weights_sha256, view, precision, alignment))
+
+
+def _plain(value: object) -> object:
+    """4 for 4.0: both are the same option."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value

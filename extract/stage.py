@@ -4,19 +4,22 @@ driver plans and the workers run."""
 import errno
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Dataset
-from abaw.errors import DISK_FULL, StoreError
+from abaw.errors import DISK_FULL, StoreError, UnreachableError
+from abaw.extract.alignment import Alignments
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import describe
 from abaw.extract.labelling import left_over_labels, write_labels
 from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
-from abaw.extract.request import BATCH_SIZES, ExtractOptions, create_features
+from abaw.extract.precision import describe_precisions, single_precision
+from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature, Summary
 from abaw.places import Place, first_line
+from abaw.records import GIVEN
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 
@@ -29,21 +32,39 @@ class Stage:
     dataset: Dataset
     store: FeatureStore
     features: tuple[Feature, ...]
+    notes: tuple[str, ...] = ()  # sentences on how it will be done
 
     @classmethod
-    def open(cls, options: ExtractOptions) -> "Stage":
+    def open(cls, options: ExtractOptions, failed: dict[str, str] | None = None, on_gpu: bool | None = None) -> "Stage":
         """Load networks, find videos, register features.
+
+        Args:
+            failed: takes, by the feature's name, what was wrong with backbones that are left out; the options of the
+                stage are without them.
+            on_gpu: whether it will be done on a GPU; None where that is this process's own.
 
         Raises:
             AbawError: no data, unknown backbones, no weights, another fingerprint, no space.
         """
-        dataset = own_part(open_dataset(options.data, options.fps), options.part)
-        features = create_features(options)
+        whole = open_dataset(options.data, options.fps)
+        dataset, crops = own_part(whole, options.part), Alignments.of(whole)
+        left_out: dict[str, str] = {}
+        features = create_features(options, None if failed is None else left_out, on_gpu)
+        features = [
+            replace(feature, alignment=crops.alignment if feature.spec.modality == "vision" else GIVEN)
+            for feature in features
+        ]
+        notes = [crops.note()] if any(feature.spec.modality == "vision" for feature in features) else []
         with room_for(options.store):
             store = FeatureStore.create(options.store)
-            for feature in features:
-                store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
-        return cls(options, dataset, store, tuple(features))
+            features, unsure = _register(store, crops, features, None if failed is None else left_out)
+        notes += [*unsure, describe_precisions(features)]
+        options = replace(options, precision=single_precision(features, options.precision))
+        if left_out and failed is not None:
+            failed |= left_out
+            kept = [text for text in options.backbones if Request.parse(text).feature not in left_out]
+            options = replace(options, backbones=tuple(kept))
+        return cls(options, dataset, store, features, tuple(filter(None, notes)))
 
     def plan(self, summary: Summary, reporter: Reporter | None = None) -> Plan:
         """Write the labels, and find what the videos still lack."""
@@ -83,6 +104,34 @@ class Stage:
                 summary.add(AudioRunner(self.store, audio, on_frames).run(reading.sound_sources(videos)))
             if summary.stopped:
                 break
+
+
+def _register(
+    store: FeatureStore, crops: Alignments, features: list[Feature], failed: dict[str, str] | None
+) -> tuple[tuple[Feature, ...], list[str]]:
+    """Make features known to the store; those that it holds made otherwise go into `failed`, with all their views.
+
+    Returns:
+        The others, and what is to be said of them.
+    """
+    errors: dict[str, StoreError] = {}
+    notes: list[str] = []
+    for feature in features:
+        try:
+            if feature.spec.modality == "vision":
+                notes.append(crops.check_old(store, feature.name))
+            told = describe(feature.backbone, feature.spec, feature.view, feature.alignment)
+            store.add_feature(feature.name, **told)
+        except StoreError as error:
+            if failed is None or isinstance(error, UnreachableError):
+                raise
+            errors.setdefault(feature.name.partition("@")[0], error)
+    kept = tuple(feature for feature in features if feature.name.partition("@")[0] not in errors)
+    if errors and not kept:
+        raise next(iter(errors.values()))
+    if failed is not None:
+        failed |= {name: str(error) for name, error in errors.items()}
+    return kept, notes
 
 
 @contextmanager

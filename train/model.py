@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from abaw.devices import own_random_state
 from abaw.errors import UsageError
 from abaw.tasks import Task, get_task
 from abaw.train.checkpoint import BEST, load_weights
@@ -103,9 +104,9 @@ def build_model(run: Run) -> Model:
         UsageError: it is too large, at all or for the memory there is.
     """
     check_size(run.config, run.shapes)
-    torch.manual_seed(run.config.seed)
     try:
-        return Model(run.config, get_task(run.config.task), run.shapes)
+        with own_random_state(run.config.seed):
+            return Model(run.config, get_task(run.config.task), run.shapes)
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):
             raise

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.extract.backbone import Built, register
+from abaw.extract.backbone import Built, register, register_variant
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.tasks import ACTION_UNITS, EXPRESSIONS
 
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 IMAGENET_INPUT = ImageInput(224)
-# DAN was trained on crops resized by torchvision's default, which is bilinear
-DAN_INPUT = ImageInput(224, interpolation="bilinear")
+BILINEAR_INPUT = ImageInput(224, interpolation="bilinear")
+# DAN and EMMA were trained on crops resized by torchvision's default, which is bilinear
+DAN_INPUT = EMMA_INPUT = BILINEAR_INPUT
 # Labels 0 to 7 of AffectNet, as DAN's authors number their outputs; the 7-class version leaves out contempt.
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 GLOBAL_POOL = "global_pool"  # option of a ViT that was fine-tuned on the mean of its tokens
@@ -46,6 +47,9 @@ def _register_mae(family: str, architecture: str, width: int, parameters: int) -
         for output in ("mean", "cls")
     ]
     register(*specs, fit=fit_pooling)(_build_mae)
+    # MAE itself resizes bicubic; systems that were fine-tuned on crops resized otherwise want their own
+    for spec in specs:
+        register_variant(replace(spec, name=f"{spec.name}-bilinear", image=BILINEAR_INPUT))
 
 
 def _build_mae(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -133,7 +137,7 @@ def _emma_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[st
         shape=shape,
         architecture="EMMA: MAE ViT-B/16 and DAN",
         weights="file",
-        image=IMAGENET_INPUT,
+        image=EMMA_INPUT,
         classes=classes,
         parameters=105_934_830,
         licence=MAE_LICENCE,

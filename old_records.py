@@ -1,0 +1,199 @@
+"""Features of version 1, whose fingerprint was over the spec as a whole, its sentences included.
+
+`old_specs.json` has the specs that the built-in names had then, so that the fingerprints of that time are told again, and
+so are the networks where a name means another one by now. Nothing here changes any more.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from abaw.records import FLOAT32, VERSION, Record
+
+FILE = Path(__file__).resolve().parent / "old_specs.json"
+IMPORTED, UNTRAINED, NONE = "imported", "untrained", "none"
+TIMM, TIMM_SENTENCE = "timm/", "timm "
+GLOBAL_POOL, GLOBAL_POOL_VARIANT = "global_pool", "global-pool"
+KEYS = ("name", "family", "output", "modality", "shape", "architecture", "weights", "image", "classes", "variant")
+IMAGE_KEYS = ("size", "mean", "std", "interpolation")
+# what names with options left out, by the option and the last word of the family: they are the defaults to this day
+DEFAULT_SECONDS = {("hop", "vggish"): 0.24, ("hop", "functionals"): 1.0, ("window", "functionals"): 4.0}
+# names with options: the name that is in the file, and what is said of the options
+_HOP = re.compile(r"(vggish|vggish-relu|vggish-pca)-(\d+(?:\.\d+)?)s")
+_WINDOW = re.compile(r"(compare-functionals|egemaps-functionals)-(\d+(?:\.\d+)?)s-(\d+(?:\.\d+)?)s")
+_LAYER = re.compile(r"(wav2vec2)-layer(\d+)")
+_TIMM = re.compile(r"timm/(?P<model>[\w.]+?)(?:-(?P<output>mean|cls))?")
+
+
+def old_fingerprint(spec: Mapping[str, Any], weights_sha256: str | None, view: str = "") -> str:
+    """The fingerprint of version 1.
+
+    Args:
+        spec: as a store of that time has it.
+    """
+    fixed = {key: spec[key] for key in KEYS}
+    if spec.get("rate_hz"):
+        fixed["rate_hz"] = spec["rate_hz"]
+    text = json.dumps({"spec": fixed, "weights": weights_sha256, "view": view}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def old_specs() -> dict[str, dict[str, Any]]:
+    """The specs of the built-in names, without the weights' size and licence."""
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+def old_spec(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The spec that version 1 had of a backbone's name, with the weights that a spec of today tells of.
+
+    Args:
+        spec: of today, as a dict.
+
+    Returns:
+        None where there was no such name.
+    """
+    name = str(spec["name"])
+    found = _named(name, spec)
+    if found is None:
+        return None
+    options = dict(spec.get("options") or ())
+    n_classes, model = options.get("classes"), options.get("model")
+    if n_classes:
+        found["variant"] = f"{n_classes}-class"
+    elif options.get(GLOBAL_POOL):
+        found["variant"] = GLOBAL_POOL_VARIANT
+    elif found["family"] == "wav2vec2" and spec["weights"] == "file":
+        found["variant"] = model or "wav2vec2"
+    return {**found, "weights": spec["weights"], "shape": list(spec["shape"]), "classes": list(spec["classes"])}
+
+
+def _named(name: str, spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The spec of a name, its weights and what follows from them left open."""
+    if name in old_specs():
+        return dict(old_specs()[name])
+    if found := _HOP.fullmatch(name):
+        hop_s = float(found[2])
+        return {**old_specs()[found[1]], "name": name, "rate_hz": 1 / hop_s, "variant": f"hop {hop_s:g} s"}
+    if found := _WINDOW.fullmatch(name):
+        window_s, hop_s = float(found[2]), float(found[3])
+        variant = f"window {window_s:g} s, hop {hop_s:g} s"
+        return {**old_specs()[found[1]], "name": name, "rate_hz": 1 / hop_s, "variant": variant}
+    if found := _LAYER.fullmatch(name):
+        layer = int(found[2])
+        sentence = f"wav2vec 2.0 base, hidden states of layer {layer}"
+        return {**old_specs()[found[1]], "name": name, "output": f"layer{layer}", "architecture": sentence}
+    if found := _TIMM.fullmatch(name):
+        return _of_timm(name, found["model"], found["output"] or "pooled", spec["image"])
+    return None
+
+
+def _of_timm(name: str, model: str, output: str, image: Mapping[str, Any]) -> dict[str, Any]:
+    size = image["size"]
+    kept = {key: image[key] for key in IMAGE_KEYS}
+    kept["size"] = size if isinstance(size, int) else size[-1]  # the width alone was looked at
+    return {
+        "name": name,
+        "family": f"{TIMM}{model}",
+        "output": output,
+        "modality": "vision",
+        "architecture": f"{TIMM_SENTENCE}{model}",
+        "image": {**kept, "mean": list(kept["mean"]), "std": list(kept["std"])},
+        "variant": "",
+        "rate_hz": 0.0,
+    }
+
+
+def old_record(
+    spec: Mapping[str, Any], weights_sha256: str | None, precisions: Iterable[str] = (), view: str = ""
+) -> Record | None:
+    """The record of a feature of version 1.
+
+    Args:
+        spec: as a store of that time has it, or `old_spec` gives it.
+        precisions: of its videos; none leaves it open.
+
+    Returns:
+        None where the spec is none of that time. Nobody knows of which alignment crops were.
+    """
+    if not all(key in spec for key in KEYS):
+        return None
+    network, options = _network_of(spec)
+    precision = _precision_of(spec, set(precisions))
+    record: Record = {"version": VERSION, "network": network}
+    if options:
+        record["options"] = options
+    record["output"] = spec["output"]
+    if isinstance(spec["image"], Mapping):
+        record["image"] = {key: spec["image"].get(key) for key in IMAGE_KEYS}
+    if spec["modality"] == "vision" and spec["weights"] != IMPORTED:
+        record["alignment"] = None
+    if view:
+        record["view"] = view
+    if precision != FLOAT32:
+        record["precision"] = precision
+    weights = UNTRAINED if spec["weights"] == UNTRAINED else weights_sha256
+    if weights is not None:
+        record["weights"] = weights
+    return record
+
+
+def record_in(attrs: Mapping[str, Any], videos: Callable[[], Iterable[Mapping[str, Any]]]) -> Record | None:
+    """The record among the attributes of a feature, or of version 1 the one that follows from them.
+
+    Args:
+        videos: gives the attributes of its videos.
+
+    Returns:
+        None where they do not tell, as of features that were made by hand.
+    """
+    record, spec = attrs.get("record"), attrs.get("spec")
+    if isinstance(record, dict):
+        return record
+    if not isinstance(spec, dict) or not isinstance(attrs.get("fingerprint"), str):
+        return None
+    try:
+        weights, view = attrs.get("weights_sha256"), str(spec.get("view", ""))
+        if old_fingerprint(spec, weights, view) != attrs["fingerprint"]:
+            return None  # nobody made it so
+        return old_record(spec, weights, (str(video.get("precision")) for video in videos()), view)
+    except (KeyError, TypeError, ValueError, AttributeError):  # anything may stand in files that others made
+        return None
+
+
+def _network_of(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Network and options, which stood in sentences then."""
+    family, architecture, variant = (str(spec[key]) for key in ("family", "architecture", "variant"))
+    if family == IMPORTED:
+        return IMPORTED, imported_options(str(spec["name"]), spec["shape"], str(spec["modality"]))
+    if architecture.startswith(TIMM_SENTENCE):
+        options = {GLOBAL_POOL: True} if variant == GLOBAL_POOL_VARIANT else {}
+        return TIMM + architecture.removeprefix(TIMM_SENTENCE), options
+    if variant == GLOBAL_POOL_VARIANT:
+        return family, {GLOBAL_POOL: True}
+    if found := re.fullmatch(r"(\d+)-class", variant):
+        return family, {"classes": int(found[1])}
+    seconds = re.findall(r"(window|hop) ([\d.]+) s", variant)
+    if seconds:
+        kind = family.rpartition("-")[2]
+        return family, {
+            f"{name}_s": float(value) for name, value in seconds if float(value) != DEFAULT_SECONDS.get((name, kind))
+        }
+    return family, {"model": variant} if variant not in ("", family) else {}
+
+
+def imported_options(feature: str, shape: Iterable[int], modality: str) -> dict[str, Any]:
+    """Options of the record of an imported feature: its name is the user's word for what made it."""
+    options: dict[str, Any] = {"name": feature, "shape": "x".join(map(str, shape))}
+    return options if modality == "vision" else {**options, "modality": modality}
+
+
+def _precision_of(spec: Mapping[str, Any], precisions: set[str]) -> str | None:
+    """What the network computed in; some only know float32, whatever was noted down."""
+    if spec["modality"] == "audio" or spec["weights"] == IMPORTED or spec["family"] == "hog":
+        return FLOAT32
+    return " and ".join(sorted(precisions)) or None
