@@ -178,6 +178,8 @@ def test_what_is_not_read_is_told_with_the_reason(make_data, numbered, run_cli):
         *(
             "audio/a.wav.part",
             "audio/z.wav",
+            "audio/a.wav",
+            "audio/a.mp3",
             "VA_Estimation_Challenge/Test_Set/x.txt",
             "VA_Estimation_Challenge/Extra/x.txt",
         ),
