@@ -58,7 +58,7 @@ def test_precision_and_untrained_are_recorded(options, run_cli, tmp_path):
         ("qqqq", "Unknown backbone 'qqqq'.*Known are: .*hog.*timm/"),
         ("", "Unknown backbone ''"),
         ("timm/resnet18x", "timm has no model 'resnet18x'.*resnet18"),
-        ("timm/resnet18-cls", "resnet18 has no class and patch tokens.*Use timm/resnet18"),
+        ("timm/resnet18-cls", "resnet18 ends in a map of features, not in one row of tokens.*Use timm/resnet18"),
         ("=hog", r"--backbone wants \[NAME=\]BACKBONE\[:WEIGHTS\], found '=hog'"),
         ("hog:", r"--backbone wants .*found 'hog:'"),
     ],

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 # those of affect come first, and so does `mae` before `vit` where a checkpoint fits both
-from abaw.extract.backbone import Built, Fit, register
+from abaw.extract.backbone import Built, register
 from abaw.extract.spec import BackboneSpec, ImageInput
-from abaw.extract.vision.catalog_affect import IMAGENET_INPUT, fit_pooling
+from abaw.extract.vision.catalog_affect import IMAGENET_INPUT
 
 if TYPE_CHECKING:
     import torch
@@ -47,7 +47,6 @@ def _register_timm(
     licence: str,
     image: ImageInput = IMAGENET_INPUT,
     outputs: tuple[str, ...] = ("pooled",),
-    fit: Fit | None = None,
 ) -> None:
     """A model with weights of timm's: `family-output` for each of several outputs, `family` for a single one."""
     specs = [
@@ -67,35 +66,21 @@ def _register_timm(
         for output in outputs
     ]
 
-    def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
-        from abaw.extract.vision.timm_models import make_timm
-        from abaw.extract.weights import load_network
-
-        return make_timm(specs) if file is None else load_network(build, specs, file, fit)
-
-    register(*specs, fit=fit)(build)
+    register(*specs, fit=_fit_timm)(_build_timm)
 
 
-def fit_swin(
+def _build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.extract.vision.timm_models import build_timm
+
+    return build_timm(specs, file)
+
+
+def _fit_timm(
     specs: Sequence[BackboneSpec], state: "dict[str, torch.Tensor]"
 ) -> "tuple[Sequence[BackboneSpec], dict[str, torch.Tensor]]":
-    """The authors' Swin checkpoints shrink the image at the end of a stage, timm's at the start of the next one.
+    from abaw.extract.vision.timm_weights import convert
 
-    They also hold tables that follow from the window's size and are made anew.
-    """
-    made_anew = ("relative_position_index", "attn_mask")
-    state = {key: value for key, value in state.items() if not key.endswith(made_anew)}
-    if "layers.0.downsample.reduction.weight" not in state:
-        return specs, state
-    return specs, {_next_stage(key): value for key, value in state.items()}
-
-
-def _next_stage(key: str) -> str:
-    """`layers.0.downsample.norm.bias` -> `layers.1.downsample.norm.bias`; other keys as they are."""
-    parts = key.split(".")
-    if len(parts) > 2 and parts[2] == "downsample":
-        parts[1] = str(int(parts[1]) + 1)
-    return ".".join(parts)
+    return convert(specs, state)
 
 
 VIT_LICENCE = "Apache-2.0 (timm); trained on ImageNet"
@@ -108,7 +93,6 @@ _register_timm(
     VIT_LICENCE,
     HALF_INPUT,
     VIT_OUTPUTS,
-    fit_pooling,
 )
 _register_timm(
     "vit-tiny",
@@ -118,7 +102,6 @@ _register_timm(
     VIT_LICENCE,
     HALF_INPUT,
     VIT_OUTPUTS,
-    fit_pooling,
 )
 _register_timm("resnet50", "resnet50.a1_in1k", 2048, 23_508_032, VIT_LICENCE)
 _register_timm(
@@ -127,11 +110,10 @@ _register_timm(
     768,
     27_519_354,
     "MIT (Microsoft); trained on ImageNet",
-    fit=fit_swin,
 )
 _register_timm(
     "clip-l14",
-    "vit_large_patch14_clip_224.openai",
+    "vit_large_patch14_clip_quickgelu_224.openai",
     1024,
     303_179_776,
     "MIT (OpenAI); its model card advises against use without tests in its place",

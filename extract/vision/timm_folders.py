@@ -1,0 +1,112 @@
+"""Folders of timm's, as `save_for_hf` and the hub have them: config.json beside the weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from abaw.errors import CheckpointError, some_of
+
+CONFIG = "config.json"
+# in the order in which timm looks for them
+WEIGHTS = (
+    "model.safetensors",
+    "pytorch_model.bin",
+    "pytorch_model.pth",
+    "model.pth",
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+)
+SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
+SHOWN_FILES = 6
+OF_THE_HEAD = ("num_classes", "in_chans", "drop_rate", "drop_path_rate")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A model with its configuration.
+
+    Attributes:
+        model: of timm.
+        pretrained_cfg: its input, as timm's PretrainedCfg has it.
+        arguments: of timm.create_model, where they differ from the model's own.
+    """
+
+    model: str
+    pretrained_cfg: Mapping[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the input in pixels."""
+        _, height, width = self.pretrained_cfg.get("input_size", (3, 224, 224))
+        return int(height), int(width)
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """What the config.json of a folder says; None where there is none.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    file = folder / CONFIG
+    if not file.is_file():
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}). Download it again.") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file} holds a {type(found).__name__}, not a model's configuration.")
+    return found
+
+
+def parse_config(found: Mapping[str, Any], where: str) -> Config:
+    """A configuration in timm's format, of now or of before 2023, where all keys were in one.
+
+    Raises:
+        CheckpointError: it is in another format, or of a network for other images than those of three colours.
+    """
+    model = found.get("architecture")
+    if not isinstance(model, str):
+        kind = found.get("model_type")
+        of = f"is of transformers ({kind})" if kind else f"has the keys {some_of(list(found), SHOWN_FILES) or 'none'}"
+        raise CheckpointError(f"{where} names no architecture of timm: it {of}.")
+    cfg = found.get("pretrained_cfg", found)
+    arguments = dict(found.get("model_args") or {})
+    channels = arguments.get("in_chans", cfg.get("input_size", (3,))[0])
+    if channels != 3:
+        raise CheckpointError(f"{where} is of a network for images of {channels} channels; faces here have 3.")
+    cfg = {key: tuple(value) if isinstance(value, list) else value for key, value in cfg.items()}
+    size = arguments.get("img_size")
+    if size is not None:
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        cfg["input_size"] = (3, *sides)
+    kept = {key: value for key, value in arguments.items() if key not in OF_THE_HEAD}
+    return Config(model, cfg, kept)
+
+
+def folder_weights(folder: Path) -> Path:
+    """The weights in a folder, as timm chooses them.
+
+    Raises:
+        CheckpointError: there are none, or they are in several parts.
+    """
+    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    files = sorted(file.name for file in folder.iterdir() if file.is_file())
+    if found is None:
+        of_kind = [name for suffix in SUFFIXES for name in files if name.endswith(suffix)]
+        parts = [name for name in files if name.endswith(".index.json")]
+        if parts:
+            raise CheckpointError(
+                f"{folder} has its weights in several files ({parts[0]}), which timm does not read. "
+                "Save them in one: model.save_pretrained(FOLDER, max_shard_size='100GB')."
+            )
+        if not of_kind:
+            holds = some_of(files, SHOWN_FILES) or "no files"
+            raise CheckpointError(f"{folder} has no weights such as {WEIGHTS[0]}; it holds {holds}.")
+        found = folder / of_kind[0]
+    return found

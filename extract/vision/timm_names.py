@@ -1,0 +1,70 @@
+"""What a name of timm's networks may carry: an output, another input size, and timm's own crop. Loads no torch.
+
+`timm/vit_small_patch14_dinov2@224-mean`, `timm/resnet18+center`, `vit-cls@112x96`.
+"""
+
+import re
+from dataclasses import dataclass
+
+from abaw.errors import UsageError
+
+TIMM = "timm/"
+HUB = "hf-hub:"
+LOCAL = "local-dir"
+POOLED = "pooled"
+EXTRA = re.compile(r"(?:-(?P<output>mean|cls)|@(?P<size>\d{2,4}(?:x\d{2,4})?)|\+(?P<crop>center))$")
+KINDS = {"output": "an output", "size": "a size", "crop": "a crop"}
+WHAT_GOES = "An output (-mean, -cls), a size (@224 or @HEIGHTxWIDTH) and +center may follow, each once."
+
+
+@dataclass(frozen=True)
+class TimmName:
+    """A name taken apart.
+
+    Attributes:
+        model: what is left: a model of timm, `hf-hub:ORG/MODEL`, `local-dir`, or a family such as `vit`.
+        output: "mean", "cls", or "" where the name gives none.
+        size: height and width of the input in pixels, where the name gives one.
+        center: timm's own crop, instead of the whole crop.
+    """
+
+    model: str
+    output: str = ""
+    size: tuple[int, int] | None = None
+    center: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The name without size and crop."""
+        return f"{self.model}-{self.output}" if self.output else self.model
+
+
+def parse_name(name: str) -> TimmName:
+    """Take a name apart, with or without `timm/` in front.
+
+    Raises:
+        UsageError: the name carries something twice, or something else than an output, a size and a crop.
+    """
+    model, found = name.removeprefix(TIMM), dict[str, str]()
+    while (extra := EXTRA.search(model)) is not None:
+        kind = str(extra.lastgroup)
+        if kind in found:
+            raise UsageError(f"{name} gives {KINDS[kind]} twice. {WHAT_GOES}")
+        found[kind] = extra[kind]
+        model = model[: extra.start()]
+    if any(mark in model for mark in "@+") and not model.startswith(HUB):
+        wrong = model[min(model.find(mark) for mark in "@+" if mark in model) :]
+        raise UsageError(f"{name} carries {wrong}, which says nothing here. {WHAT_GOES}")
+    return TimmName(model, found.get("output", ""), _sides(found.get("size")), "crop" in found)
+
+
+def _sides(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, _, width = text.partition("x")
+    return int(height), int(width or height)
+
+
+def show_size(size: tuple[int, int]) -> int | str:
+    """(224, 224) -> 224, (224, 160) -> "224x160": what a name and an option say of a size."""
+    return size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"
