@@ -14,6 +14,7 @@ from torch import Tensor
 
 from abaw.errors import CheckpointError
 from abaw.extract.backbone import Backbone, create_backbone, get_spec
+from abaw.extract.layouts import _resized
 from abaw.extract.vision.dan import Dan
 from abaw.extract.weights import default_weights, file_sha256, identify, read_state_dict
 
@@ -110,10 +111,30 @@ def cubic_matrix(n_from: int, n_to: int) -> np.ndarray:
     for row in range(n_to):
         position = (row + 0.5) * n_from / n_to - 0.5
         for tap in range(int(np.floor(position)) - 1, int(np.floor(position)) + 3):
-            x = abs(position - tap)
-            near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
-            matrix[row, min(max(tap, 0), n_from - 1)] += near if x <= 1 else far
+            matrix[row, min(max(tap, 0), n_from - 1)] += cubic(abs(position - tap), a)
     return matrix
+
+
+def smooth_cubic_matrix(n_from: int, n_to: int) -> np.ndarray:
+    """The same with a = -.5, wider where it shrinks and without what lies beyond the edges, as timm has it."""
+    matrix, wide = np.zeros((n_to, n_from)), max(n_from / n_to, 1)
+    for row in range(n_to):
+        position = (row + 0.5) * n_from / n_to - 0.5
+        for tap in range(n_from):
+            matrix[row, tap] = cubic(abs(position - tap) / wide, -0.5)
+    return matrix / matrix.sum(axis=1, keepdims=True)
+
+
+def cubic(x: float, a: float) -> float:
+    if x <= 1:
+        return (a + 2) * x**3 - (a + 3) * x**2 + 1
+    return a * (x**3 - 5 * x**2 + 8 * x - 4) if x < 2 else 0.0
+
+
+def interpolated(embeddings: torch.Tensor, side: int, matrix: np.ndarray) -> np.ndarray:
+    """Those of patches, (196, width), from (1, 1 + side**2, width) with a class token's in front."""
+    grid = embeddings[0, 1:].numpy().reshape(side, side, -1)
+    return np.einsum("ai,bj,ijc->abc", matrix, matrix, grid).reshape(196, -1)
 
 
 @pytest.mark.parametrize("side", [7, 12, 24])
@@ -123,13 +144,19 @@ def test_position_embeddings_of_another_size(state, side, tmp_path):
     backbone = create_backbone("vit-tiny-mean", file)
     found = loaded(backbone)["pos_embed"].numpy()
 
-    matrix = cubic_matrix(side, 14)
-    grid = embeddings[0, 1:].numpy().reshape(side, side, WIDTH)
-    wanted = np.einsum("ai,bj,ijc->abc", matrix, matrix, grid).reshape(196, WIDTH)
     assert np.array_equal(found[0, 0], embeddings[0, 0].numpy()), "the class token's is kept"
-    assert np.abs(found[0, 1:] - wanted).max() < 1e-4
+    assert np.abs(found[0, 1:] - interpolated(embeddings, side, smooth_cubic_matrix(side, 14))).max() < 1e-4
     sizes = f"Position embeddings of {side}x{side} patches were interpolated to 14x14"
     assert backbone.notes == (f"{sizes} (pos_embed of {file}).",)
+
+
+@pytest.mark.parametrize("side", [7, 12, 24])
+def test_position_embeddings_of_networks_other_than_those_of_timm(side):
+    embeddings = torch.randn(1, 1 + side**2, 8, generator=torch.Generator().manual_seed(1))
+    found, note = _resized(embeddings, torch.Size((1, 197, 8)))
+    assert torch.equal(found[0, 0], embeddings[0, 0])
+    assert np.abs(found[0, 1:].numpy() - interpolated(embeddings, side, cubic_matrix(side, 14))).max() < 1e-4
+    assert note == f"Position embeddings of {side}x{side} patches were interpolated to 14x14"
 
 
 def test_position_embeddings_that_make_no_square_are_an_error(state, tmp_path):
