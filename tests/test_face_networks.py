@@ -316,6 +316,56 @@ def test_classes_follow_from_the_file(name, layer, n_outputs, classes, load, tmp
 # MT-EmotiDDAMFN
 
 
+def ddamfn_layout() -> dict[str, list[int]]:
+    """As the authors' program prints their network: width in, inside and out, and the channels of each kernel."""
+    layout: dict[str, list[int]] = {}
+
+    def normed(at: str, shape: list[int], prelu: bool = False) -> None:
+        layout[f"{at}.conv.weight"] = shape
+        norm_layout(f"{at}.bn", shape[0])
+        if prelu:
+            layout[f"{at}.prelu.weight"] = shape[:1]
+
+    def norm_layout(at: str, width: int) -> None:
+        layout.update({f"{at}.{key}": [width] for key in ("weight", "bias", "running_mean", "running_var")})
+        layout[f"{at}.num_batches_tracked"] = []
+
+    def attention(at: str, width: int, squeezed: int) -> None:
+        for name, shape in (("1", [squeezed, width]), ("2", [width, squeezed]), ("3", [width, squeezed])):
+            layout.update({f"{at}.conv{name}.weight": [*shape, 1, 1], f"{at}.conv{name}.bias": shape[:1]})
+        norm_layout(f"{at}.bn1", squeezed)
+
+    def block(at: str, width_in: int, inside: int, width: int, channels: list[int]) -> None:
+        normed(f"{at}.conv", [inside, width_in, 1, 1], prelu=True)
+        for number, part in enumerate(channels):
+            kernel = 3 + 2 * number
+            layout[f"{at}.conv_dw.mixed_depthwise_conv.{number}.weight"] = [part, 1, kernel, kernel]
+        norm_layout(f"{at}.conv_dw.bn", inside)
+        layout[f"{at}.conv_dw.prelu.weight"] = [inside]
+        attention(f"{at}.CA", inside, max(8, inside // 32))
+        normed(f"{at}.project", [width, inside, 1, 1])
+
+    normed("features.0", [64, 3, 3, 3], prelu=True)
+    normed("features.1", [64, 1, 3, 3], prelu=True)
+    block("features.2", 64, 128, 64, [64, 32, 32])
+    for number in range(9):
+        block(f"features.3.model.{number}", 64, 128, 64, [96, 32])
+    block("features.4", 64, 256, 128, [128, 64, 64])
+    for number in range(16):
+        block(f"features.5.model.{number}", 128, 256, 128, [192, 64])
+    block("features.6", 128, 1024, 256, [256, 256, 256, 256])
+    for number in range(6):
+        block(f"features.7.model.{number}", 256, 512, 256, [172, 170, 170])
+    normed("features.8", [512, 256, 1, 1], prelu=True)
+    for head in ("cat_head0.CoordAtt", "cat_head1.CoordAtt"):
+        normed(f"{head}.Linear_h", [512, 1, 1, 7])
+        normed(f"{head}.Linear_w", [512, 1, 7, 1])
+        attention(head, 512, 16)
+        normed(f"{head}.Linear", [512, 1, 7, 7])
+    normed("Linear", [512, 1, 7, 7])
+    return layout | {"fc.weight": [10, 512], "fc.bias": [10]}
+
+
 class Plain:
     """DDAMFN++ in plain functions, with note of the keys that it took."""
 
@@ -388,7 +438,8 @@ class Plain:
 
 def test_emotiddamfn_agrees_with_plain_functions(load):
     names = ("emotiddamfn", "emotiddamfn-logits", "emotiddamfn-va")
-    state = seeded_state(layout_of("emotiddamfn"))
+    assert layout_of("emotiddamfn") == ddamfn_layout()
+    state = seeded_state(ddamfn_layout())
     plain, images = Plain(state), seeded_input(2, 3, 112, 112)
     embedding, scores = plain(images)
     unused = {key for key in state.keys() - plain.taken if not key.endswith("num_batches_tracked")}
