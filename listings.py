@@ -31,6 +31,11 @@ def show_backbones() -> None:
     columns = ["backbone", ">shape", "input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
     show_table("Backbones", [*columns, "licence", "classes"], rows)
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
+    say("timm/hf-hub:ORG/MODEL is one of the hub's, timm/local-dir:FOLDER one of a folder of timm's or transformers'.")
+    say(
+        "The whole crop is resized to the input. After a name of timm's networks, @224 or @HEIGHTxWIDTH sets another "
+        "input size and +center takes timm's own crop, whose edges are cut off: vit-mean@112, timm/resnet18+center."
+    )
 
 
 def _input_of(image: "ImageInput") -> str:

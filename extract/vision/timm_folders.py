@@ -72,9 +72,11 @@ def parse_config(found: Mapping[str, Any], where: str) -> Config:
     """
     model = found.get("architecture")
     if not isinstance(model, str):
-        kind = found.get("model_type")
-        of = f"is of transformers ({kind})" if kind else f"has the keys {some_of(list(found), SHOWN_FILES) or 'none'}"
-        raise CheckpointError(f"{where} names no architecture of timm: it {of}.")
+        if "model_type" in found:
+            kind = found["model_type"]
+            raise CheckpointError(f"{where} is of transformers ({kind}), not of timm. Take timm/local-dir:FOLDER.")
+        keys = some_of(list(found), SHOWN_FILES) or "none"
+        raise CheckpointError(f"The config of {where} names no architecture of timm; its keys are {keys}.")
     cfg = found.get("pretrained_cfg", found)
     arguments = dict(found.get("model_args") or {})
     channels = arguments.get("in_chans", cfg.get("input_size", (3,))[0])

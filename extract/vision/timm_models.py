@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from abaw.errors import CheckpointError, UsageError
 from abaw.extract.backbone import Built, get_spec
 from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.extract.vision.hub_vision import build_hub, is_of_transformers
 from abaw.extract.vision.timm_folders import Config, folder_weights, parse_config, read_config
 from abaw.extract.vision.timm_hub import hub_config, hub_file, pretrained
 from abaw.extract.vision.timm_names import HUB, LOCAL, POOLED, TIMM, TimmName, parse_name
@@ -184,6 +185,8 @@ def _build_folder(specs: Sequence[BackboneSpec], folder: Path) -> Built:
         raise CheckpointError(
             f"{folder} has no config.json, so nothing tells which network it is of. Name it: timm/<model>:{folder}."
         )
+    if found is not None and local and is_of_transformers(found):
+        return build_hub(specs, folder, found)
     if found is None:
         assert spec.image is not None
         note = f"{folder} has no config.json: {_input(spec.image)} were assumed, which are those of {model_of(spec)}."

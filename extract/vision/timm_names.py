@@ -68,3 +68,16 @@ def _sides(text: str | None) -> tuple[int, int] | None:
 def show_size(size: tuple[int, int]) -> int | str:
     """(224, 224) -> 224, (224, 160) -> "224x160": what a name and an option say of a size."""
     return size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"
+
+
+def names_behind(feature: str) -> list[str]:
+    """Names of backbones that a feature may be called after, the likeliest first: `timm-test_vit-96-center-mean`.
+
+    A feature has - for the /, @ and + of its backbone's name.
+    """
+    names = [feature.replace("-", "/", 1), feature] if feature.startswith("timm-") else [feature]
+    sized = [
+        re.sub(r"-center(?=-|$)", "+center", re.sub(r"-(\d{2,4}(?:x\d{2,4})?)(?=-|\+|$)", r"@\1", name))
+        for name in names
+    ]
+    return list(dict.fromkeys([*names, *sized]))
