@@ -17,13 +17,15 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForC
 from abaw.errors import CheckpointError, UsageError
 from abaw.extract.audio.mel import LogMel
 from abaw.extract.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone, create_backbone, get_spec, list_families, list_specs
+from abaw.tests.voices import encode, make_voice, relative_error
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 REFERENCE = CHECKOUT / "tests" / "data" / "reference"
 AUDIO = [spec.name for spec in list_specs() if spec.modality == "audio"]
 QUICK = [name for name in AUDIO if get_spec(name).weights == "none"]
+SETS = [("compare", "ComParE_2016"), ("egemaps", "eGeMAPSv02"), ("egemaps-v01a", "eGeMAPSv01a")]
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 
 
@@ -36,34 +38,6 @@ def load_seeded() -> ModuleType:
 
 
 seeded = load_seeded()
-
-
-def make_voice(duration_s: float, seed: int = 0) -> np.ndarray:
-    """Noise and a gliding tone that grow and fade: loud and quiet parts, as in speech."""
-    rng = np.random.default_rng(seed)
-    times = np.arange(round(duration_s * RATE_HZ)) / RATE_HZ
-    tone = np.sin(2 * np.pi * (150 * times + 20 * np.sin(times)))
-    envelope = 0.02 + np.sin(times / 3) ** 4
-    return (0.3 * envelope * (tone + 0.3 * rng.standard_normal(len(times)))).astype(np.float32)
-
-
-def encode(backbone: Backbone, samples: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Centres in seconds and native frames of a whole sound; rows are 25 a second."""
-    centres, parts = [], []
-
-    def take(centres_ns, outputs):
-        centres.append(centres_ns)
-        parts.append(outputs)
-
-    middles = np.arange(20_000_000, int(len(samples) / RATE_HZ * 1e9), 40_000_000)
-    with torch.inference_mode():
-        backbone.encoder.encode(Waveform.of(samples), middles, take)
-    outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    return np.concatenate(centres) / 1e9, outputs
-
-
-def relative_error(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
 
 def least_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -154,7 +128,8 @@ def test_vggish_pca_without_its_projection_says_where_to_put_it(vggish_file):
         create_backbone("vggish-pca", vggish_file)
 
 
-@pytest.mark.parametrize(("name", "feature_set"), [("compare", "ComParE_2016"), ("egemaps", "eGeMAPSv02")])
+@pytest.mark.filterwarnings("ignore:Feature set:UserWarning")
+@pytest.mark.parametrize(("name", "feature_set"), SETS)
 def test_descriptors_are_those_of_opensmile(name, feature_set):
     samples = make_voice(55)  # longer than what is fed ahead
     centres_s, outputs = encode(create_backbone(name), samples)
@@ -174,7 +149,7 @@ def test_descriptors_are_those_of_opensmile(name, feature_set):
     assert tuple(names) == get_spec(name).classes
 
 
-@pytest.mark.parametrize("name", ["compare", "egemaps"])
+@pytest.mark.parametrize("name", ["compare", "egemaps", "egemaps-v01a"])
 def test_the_ring_buffers_of_long_sounds_change_nothing(name, monkeypatch):
     samples, backbone = make_voice(45), create_backbone(name)
     wanted = encode(backbone, samples)[1]["lld"]
@@ -182,7 +157,8 @@ def test_the_ring_buffers_of_long_sounds_change_nothing(name, monkeypatch):
     assert np.array_equal(encode(backbone, samples)[1]["lld"], wanted)
 
 
-@pytest.mark.parametrize(("name", "feature_set"), [("compare", "ComParE_2016"), ("egemaps", "eGeMAPSv02")])
+@pytest.mark.filterwarnings("ignore:Feature set:UserWarning")
+@pytest.mark.parametrize(("name", "feature_set"), SETS)
 def test_functionals_are_those_of_opensmile(name, feature_set):
     samples = make_voice(3.5)
     centres_s, outputs = encode(create_backbone(f"{name}-functionals-2s-0.5s"), samples)
@@ -245,6 +221,7 @@ def test_wav2vec2_from_one_file_with_old_names(tmp_path):
     assert any(key.endswith("weight_g") for key in state)
     torch.save(state, tmp_path / "pytorch_model.bin")
     backbone = create_backbone("wav2vec2", tmp_path / "pytorch_model.bin")
+    assert "of base size that hears normalised sound: a file alone does not say" in backbone.notes[0]
     samples = make_voice(1)
     with torch.inference_mode():
         normalised = torch.from_numpy((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7))[None]
@@ -279,6 +256,9 @@ def test_wrong_weights_say_what_to_do(tmp_path, small_folder, vggish_file, monke
         ("vggish-0.015s", "multiple of 0.01 s"),
         ("egemaps-functionals-0.01s-1s", "window of 0.1 s or more"),
         ("wav2vec2-layer99", "layer0"),
+        ("wavlm-last1", "two layers or more. The last one alone is wavlm"),
+        ("hubert-last99", "take hubert-last4"),
+        ("ast-0.015s", "multiple of 0.01 s"),
         ("egemap", "Did you mean egemaps"),
     ],
 )
@@ -331,18 +311,19 @@ def test_a_missing_extra_says_how_to_install_it():
     code = (
         "import sys; sys.modules['opensmile'] = sys.modules['transformers'] = None\n"
         "from abaw.errors import AbawError; from abaw.extract.backbone import create_backbone, list_specs; list_specs()\n"
-        "for name in ('compare', 'egemaps-functionals', 'wav2vec2'):\n"
-        "    try: create_backbone(name, untrained=name == 'wav2vec2')\n"
+        "for name in ('compare', 'egemaps-v01a-functionals', 'wav2vec2', 'hubert-last4', 'whisper', 'ast-0.5s'):\n"
+        "    try: create_backbone(name, untrained=name[:2] not in ('co', 'eg'))\n"
         "    except AbawError as error: print(error)\n"
     )
     environment = {"PYTHONPATH": str(CHECKOUT / ".dev")}
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     lines = result.stdout.splitlines()
-    assert len(lines) == 3 and all("pip install '.[audio]' in abaw's folder" in line for line in lines)
+    assert len(lines) == 6 and all("pip install '.[audio]' in abaw's folder" in line for line in lines)
 
 
 def test_audio_families_have_one_builder_each():
     families = [family for family in list_families() if next(iter(family.specs.values())).modality == "audio"]
     assert {next(iter(family.specs.values())).family for family in families} == {
-        *("spectrogram", "vggish", "compare", "compare-functionals", "egemaps", "egemaps-functionals", "wav2vec2")
+        *("spectrogram", "vggish", "wav2vec2", "hubert", "wavlm", "whisper", "ast"),
+        *(f"{name}{level}" for name in ("compare", "egemaps", "egemaps-v01a") for level in ("", "-functionals")),
     }

@@ -1,6 +1,7 @@
 """The audio backbones by name: specs, and builders that load torch and the packages of the extra when they are called.
 
-Some names carry options: `vggish-0.96s` (hop), `egemaps-functionals-4s-1s` (window and hop), `wav2vec2-layer6`.
+Some names carry options: `vggish-0.96s` (hop), `egemaps-functionals-4s-1s` (window and hop). `catalog_speech` has the
+networks of transformers.
 """
 
 import re
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abaw.errors import UsageError
-from abaw.extract.audio.descriptors import COMPARE_NAMES, EGEMAPS_NAMES
-from abaw.extract.audio.keys import clean_keys
+from abaw.extract.audio.catalog_speech import WITH_LAYERS, ast_hop_spec, layer_spec, mean_spec
+from abaw.extract.audio.descriptors import COMPARE_NAMES, EGEMAPS_NAMES, EGEMAPS_V01A_NAMES
+from abaw.extract.audio.specs import audio_spec, need_package
 from abaw.extract.backbone import Built, register
 from abaw.extract.spec import BackboneSpec
 
@@ -24,18 +26,10 @@ SMILE_LICENCE = "audEERING Research License (openSMILE): not for commercial use"
 VGGISH_HOP_S = 0.24
 WINDOW_S, HOP_S = 4.0, 1.0  # of functionals
 WIDE = "float32"  # descriptors of openSMILE exceed float16
-WAV2VEC2_LAYERS = 48  # of the largest published
-
-
-def _spec(
-    name: str, family: str, output: str, shape: tuple[int, ...], architecture: str, **more: object
-) -> BackboneSpec:
-    base = BackboneSpec(name, family, output, "audio", shape, architecture, weights="none")
-    return replace(base, **more)  # type: ignore[arg-type]
 
 
 @register(
-    _spec(
+    audio_spec(
         *("spectrogram", "spectrogram", "spectrogram", (1, 128, 128)),
         "log-mel: 128 HTK bands 20-8000 Hz, 128 steps of 10 ms (25 ms Hann, magnitudes, log(x + 0.01)) around the frame",
     )
@@ -47,7 +41,7 @@ def _build_spectrogram(specs: Sequence[BackboneSpec], file: Path | None) -> "tor
 
 
 def _vggish_spec(name: str, output: str, what: str) -> BackboneSpec:
-    return _spec(
+    return audio_spec(
         *(name, "vggish", output, (128,), f"VGGish, {what}"),
         weights="file",
         rate_hz=1 / VGGISH_HOP_S,
@@ -85,7 +79,7 @@ def _build_vggish(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
 
 def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_functionals: int) -> None:
     @register(
-        _spec(
+        audio_spec(
             *(family, family, "lld", (len(names),), f"openSMILE {architecture}, every 10 ms"),
             classes=names,
             rate_hz=100.0,
@@ -94,7 +88,7 @@ def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_fu
         )
     )
     def build_descriptors(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module":
-        _need("opensmile", family)
+        need_package("opensmile", family)
         from abaw.extract.audio.smile import SmileDescriptors
 
         return SmileDescriptors(family)
@@ -102,7 +96,7 @@ def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_fu
     functionals = f"{family}-functionals"
 
     @register(
-        _spec(
+        audio_spec(
             *(functionals, functionals, "func", (n_functionals,)),
             f"openSMILE {architecture.split()[0]} functionals over a sliding window",
             rate_hz=1 / HOP_S,
@@ -111,7 +105,7 @@ def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_fu
         )
     )
     def build_functionals(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module":
-        _need("opensmile", functionals)
+        need_package("opensmile", functionals)
         from abaw.extract.audio.smile import SmileFunctionals
 
         window_s = float(specs[0].option("window_s", None) or WINDOW_S)
@@ -120,61 +114,7 @@ def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_fu
 
 _register_smile("compare", "ComParE_2016 low-level descriptors and their deltas", COMPARE_NAMES, 6373)
 _register_smile("egemaps", "eGeMAPSv02 low-level descriptors", EGEMAPS_NAMES, 88)
-
-
-def fit_wav2vec2(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Old names of the weight norm, and what was trained on top, in any of transformers' checkpoints."""
-    return specs, clean_keys(state)[0]
-
-
-WAV2VEC2 = _spec(
-    *("wav2vec2", "wav2vec2", "last", (768,), "wav2vec 2.0 base, the last hidden states"),
-    weights="file",
-    rate_hz=50.0,
-    parameters=94_371_712,
-    licence="Apache-2.0 (wav2vec2-base-960h)",
-)
-
-
-@register(WAV2VEC2, fit=fit_wav2vec2)
-def _build_wav2vec2(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
-    import torch
-
-    if file is None and torch.get_default_device().type == "meta" and not _has("transformers"):
-        return torch.nn.Module()  # asked which layout it has: without the extra, none that could be recognised
-    _need("transformers", specs[0].name)
-    from abaw.extract.audio.wav2vec2 import Wav2Vec2
-    from abaw.extract.audio.wav2vec2_weights import load_wav2vec2
-
-    outputs = [spec.output for spec in specs]
-    if file is None:
-        network = Wav2Vec2(outputs)
-        if torch.get_default_device().type != "meta":  # a layout has the names of the checkpoint
-            network.fix_statistics()
-        return network
-    network, sha256, notes = load_wav2vec2(outputs, file)
-    network.fix_statistics()
-    width, model = int(network.model.config.hidden_size), network.model.config.model_type
-    kind = model if model != specs[0].family else None
-    made = [replace(spec, shape=(width,), parameters=_n_parameters(network)).with_options(model=kind) for spec in specs]
-    return Built(network, made, notes, sha256)
-
-
-def _n_parameters(network: "torch.nn.Module") -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
-def _has(package: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(package) is not None
-
-
-def _need(package: str, name: str) -> None:
-    if not _has(package):
-        raise UsageError(
-            f"Backbone {name} needs the package {package}. Install it with: pip install '.[audio]' in abaw's folder."
-        )
+_register_smile("egemaps-v01a", "eGeMAPSv01a low-level descriptors", EGEMAPS_V01A_NAMES, 88)
 
 
 def _vggish_hop(name: str, family: str, hop: str) -> BackboneSpec:
@@ -200,18 +140,13 @@ def _functionals_window(name: str, family: str, window: str, hop: str) -> Backbo
     )
 
 
-def _wav2vec2_layer(name: str, layer: str) -> BackboneSpec:
-    if int(layer) > WAV2VEC2_LAYERS:
-        raise UsageError(f"wav2vec2 has no layer {layer}: base has layer0 (what goes into the first) to layer12.")
-    architecture = f"wav2vec 2.0 base, hidden states of layer {int(layer)}"
-    return replace(WAV2VEC2, name=name, output=f"layer{int(layer)}", architecture=architecture)
-
-
 _NUMBER = r"(\d+(?:\.\d+)?)s"
 PATTERNS: tuple[tuple[str, Callable[..., BackboneSpec]], ...] = (
     (rf"(vggish|vggish-relu|vggish-pca)-{_NUMBER}", _vggish_hop),
-    (rf"(compare-functionals|egemaps-functionals)-{_NUMBER}-{_NUMBER}", _functionals_window),
-    (r"wav2vec2-layer(\d+)", _wav2vec2_layer),
+    (rf"((?:compare|egemaps|egemaps-v01a)-functionals)-{_NUMBER}-{_NUMBER}", _functionals_window),
+    (rf"({'|'.join(WITH_LAYERS)})-layer(\d+)", layer_spec),
+    (rf"({'|'.join(WITH_LAYERS)})-last(\d+)", mean_spec),
+    (rf"ast-{_NUMBER}", ast_hop_spec),
 )
 
 

@@ -1,9 +1,10 @@
-"""openSMILE's descriptors (Eyben et al., 2010): ComParE 2016 (Schuller et al.) and eGeMAPS v02 (Eyben et al., 2016).
+"""openSMILE's descriptors (Eyben et al., 2010): ComParE 2016 (Schuller et al.) and eGeMAPS v02, v01a (Eyben et al., 2016).
 
 openSMILE runs over the whole sound, as its descriptors are smoothed and normalised along it. It is fed piece by piece
 and its frames are handed on piece by piece, so that memory does not grow with the sound.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,13 @@ from abaw.extract.audio.clock import NS, Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take
 from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 
-SETS = {"compare": opensmile.FeatureSet.ComParE_2016, "egemaps": opensmile.FeatureSet.eGeMAPSv02}
+SETS = {
+    "compare": opensmile.FeatureSet.ComParE_2016,
+    "egemaps": opensmile.FeatureSet.eGeMAPSv02,
+    "egemaps-v01a": opensmile.FeatureSet.eGeMAPSv01a,
+}
 # Both levels in one pass; openSMILE joins their frames of one start, and leaves out deltas after the last of the others
-LEVELS = {"compare": "lld;lld_de", "egemaps": "lld"}
+LEVELS = {"compare": "lld;lld_de", "egemaps": "lld", "egemaps-v01a": "lld"}
 FUNCTIONALS = "func"
 RING_BUFFERS = "shared/BufferModeRbMulti.conf.inc"  # of 15 s, which do not wait for readers that lag behind
 # Energy and spectrum are of frames of 20 ms; those of pitch are of 60 ms and begin at the same time.
@@ -74,6 +79,13 @@ class Feeder(opensmile.Smile):
         take.finish()
 
 
+def make_feeder(feature_set: str, level: str) -> Feeder:
+    """openSMILE for a set and a level; that a set is not the newest, whoever asks for it by name knows."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Feature set .* is deprecated", UserWarning)
+        return Feeder(SETS[feature_set], level)
+
+
 class _Frames:
     """Gathers single frames and hands them on in pieces."""
 
@@ -99,13 +111,13 @@ class _Frames:
 
 
 class SmileDescriptors(AudioEncoder):
-    """Low-level descriptors every 10 ms: `lld`, (frames, 130) of compare or (frames, 25) of egemaps."""
+    """Low-level descriptors every 10 ms: `lld`, (frames, 130) of compare, (frames, 25) or (frames, 23) of egemaps."""
 
     on_device = False
 
     def __init__(self, feature_set: str) -> None:
         super().__init__()
-        self._feeder = Feeder(SETS[feature_set], LEVELS[feature_set])
+        self._feeder = make_feeder(feature_set, LEVELS[feature_set])
 
     def prepare(self, samples: Tensor) -> Tensor:
         """The samples as they are."""
@@ -124,10 +136,10 @@ class SmileDescriptors(AudioEncoder):
 
 
 class SmileFunctionals(AudioEncoder):
-    """Statistics over a sliding window: `func`, (windows, 6373) of compare or (windows, 88) of egemaps.
+    """Statistics over a sliding window: `func`, (windows, 6373) of compare, (windows, 88) of egemaps.
 
     Args:
-        feature_set: compare or egemaps.
+        feature_set: compare, egemaps or egemaps-v01a.
         window_s, hop_s: length of the window, and how far it moves on.
     """
 
@@ -136,7 +148,7 @@ class SmileFunctionals(AudioEncoder):
     def __init__(self, feature_set: str, window_s: float, hop_s: float) -> None:
         super().__init__()
         self.window, self.hop = round(window_s * RATE_HZ), round(hop_s * RATE_HZ)
-        self._feeder = Feeder(SETS[feature_set], FUNCTIONALS)
+        self._feeder = make_feeder(feature_set, FUNCTIONALS)
 
     def prepare(self, samples: Tensor) -> Tensor:
         """The samples as they are."""

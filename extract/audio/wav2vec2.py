@@ -1,4 +1,4 @@
-"""wav2vec 2.0 (Baevski et al., 2020) and its relatives of Hugging Face's transformers: 768-d every 20 ms.
+"""wav2vec 2.0 (Baevski et al., 2020) and its relatives of Hugging Face's transformers, HuBERT and WavLM: 768-d every 20 ms.
 
 A long sound goes through in chunks of 20 s with 2 s of context on either side, cut by the number of the native frame, so
 that there are as many as of the whole sound. What the network normalises along the whole sound is computed
@@ -16,18 +16,20 @@ from torch import Tensor, nn
 
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
-from transformers import PretrainedConfig, Wav2Vec2Config
+from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMConfig
 from transformers.models.auto.modeling_auto import AutoModel
 
+from abaw.errors import CheckpointError
 from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
+from abaw.extract.audio.states import choose_states, wants_layers
 from abaw.extract.audio.waveform import RATE_HZ, Waveform
 
+CONFIGS = {"wav2vec2": Wav2Vec2Config, "hubert": HubertConfig, "wavlm": WavLMConfig}  # of the base networks
 CHUNK_S, CONTEXT_S = 20.0, 2.0
 MOMENT_SAMPLES = 60 * RATE_HZ  # read at a time when moments are summed
 BATCH_SIZES = {"cuda": 16, "cpu": 1}
 VARIANCE_FLOOR = 1e-7  # of the feature extractor of transformers
-LAST = "last"
 
 
 class FileNorm(nn.Module):
@@ -52,21 +54,29 @@ class Wav2Vec2(AudioEncoder):
     """Hidden states of a transformer over sound.
 
     Args:
-        outputs: "last", or "layer0" (what goes into the first layer) to "layerN".
-        config: of the network; None is wav2vec2-base-960h.
+        outputs: "last"; "layer0" (what goes into the first layer) to "layerN"; "last4" (the mean of the last four).
+        config: of the network. Its adapter, which makes fewer states of them, is left out.
         normalise: bring each sound to mean 0 and variance 1.
+
+    Raises:
+        CheckpointError: the config is of a network that does not hear waveforms through convolutions.
     """
 
-    def __init__(self, outputs: Sequence[str], config: PretrainedConfig | None = None, normalise: bool = True) -> None:
+    def __init__(self, outputs: Sequence[str], config: PretrainedConfig, normalise: bool = True) -> None:
         super().__init__()
-        config = config or Wav2Vec2Config()
         config.apply_spec_augment, config.layerdrop = False, 0.0  # these are for training
+        config.add_adapter = False
         self.outputs, self.normalise = tuple(outputs), normalise
         self.model: Any = AutoModel.from_config(config, trust_remote_code=False)
+        if not hasattr(getattr(self.model, "feature_extractor", None), "conv_layers"):
+            raise CheckpointError(f"a {config.model_type} is no network of this kind")
         kernels, strides = config.conv_kernel, config.conv_stride
         self.stride = int(np.prod(strides))
         self.field = 1 + sum((kernel - 1) * int(np.prod(strides[:i])) for i, kernel in enumerate(kernels))
         self.n_layers = int(config.num_hidden_layers)
+        # SEW's layers see the mean of so many frames; its last states are of each frame again
+        self.squeeze = int(getattr(config, "squeeze_factor", 1))
+        self.least = self.field + (self.squeeze - 1) * self.stride
 
     def fix_statistics(self) -> None:
         """Let the statistics of the group norm, if the network has one, be those of a whole sound."""
@@ -82,12 +92,10 @@ class Wav2Vec2(AudioEncoder):
 
     def forward(self, samples: Tensor) -> dict[str, Tensor]:
         """Hidden states of a batch (n, samples): (n, frames, width); of one sound (frames, width)."""
-        found = self.model(samples, output_hidden_states=self.outputs != (LAST,))
-        made = {}
-        for name in self.outputs:
-            states = found.last_hidden_state if name == LAST else found.hidden_states[int(name.removeprefix("layer"))]
-            made[name] = states[0] if len(samples) == 1 else states
-        return made
+        layers = wants_layers(self.outputs)
+        found = self.model(samples, output_hidden_states=layers)
+        made = choose_states(self.outputs, found.last_hidden_state, found.hidden_states if layers else None)
+        return {name: states[0] if len(samples) == 1 else states for name, states in made.items()}
 
     @property
     def _device(self) -> torch.device:
@@ -95,7 +103,7 @@ class Wav2Vec2(AudioEncoder):
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
         """A native frame every 20 ms; a sound shorter than one is filled up with silence."""
-        n_samples = max(len(waveform), self.field)
+        n_samples = max(len(waveform), self.least)
         n_frames = (n_samples - self.field) // self.stride + 1
         mean, std = self._set_statistics(waveform)
         for batch in self._batches(n_frames):
@@ -105,17 +113,32 @@ class Wav2Vec2(AudioEncoder):
             outputs = self((tensor_of(samples, self._device) - mean) / std)
             if len(batch) == 1:
                 outputs = {name: states[None] for name, states in outputs.items()}
+            self._compare(outputs, high - low)
             for i, (first, last, low, _) in enumerate(batch):
                 centres = np.arange(first, last) * self.stride + self.field / 2
                 mine = {name: states[i, first - low : last - low] for name, states in outputs.items()}
                 take(sample_times(centres), on_host(mine))
+
+    def _compare(self, outputs: dict[str, Tensor], n_frames: int) -> None:
+        """Whether there is a state for each frame of the convolutions.
+
+        Raises:
+            CheckpointError: there is not.
+        """
+        for name, states in outputs.items():
+            if states.shape[1] != n_frames:
+                raise CheckpointError(
+                    f"{self.model.config.model_type} gives {states.shape[1]} states ({name}) for {n_frames} frames of its "
+                    "convolutions, so that nobody can say when they are. Take another network."
+                )
 
     def _batches(self, n_frames: int) -> Iterator[list[tuple[int, int, int, int]]]:
         """Chunks of equal length: the frames wanted (first, last + 1), and those with their context (first, last + 1).
 
         Padding would change the features, so that the first and the last chunk are batches of their own.
         """
-        length, context = round(CHUNK_S * RATE_HZ / self.stride), round(CONTEXT_S * RATE_HZ / self.stride)
+        unit = self.stride * self.squeeze  # chunks begin where frames are put together in the whole, too
+        length, context = (round(seconds * RATE_HZ / unit) * self.squeeze for seconds in (CHUNK_S, CONTEXT_S))
         batch: list[tuple[int, int, int, int]] = []
         for first in range(0, n_frames, length):
             last = min(first + length, n_frames)
@@ -134,7 +157,7 @@ class Wav2Vec2(AudioEncoder):
         if isinstance(norm, FileNorm):
             kernel = convolution.conv.weight[:, 0].double().cpu()
             stride = convolution.conv.stride[0]
-            means, products = _window_moments(waveform, kernel.shape[1], stride, self.field)
+            means, products = _window_moments(waveform, kernel.shape[1], stride, self.least)
             # of (x - mean) / std instead of x
             covariance = torch.from_numpy(products - np.outer(means, means)) / std**2
             centred = torch.from_numpy((means - mean) / std)
