@@ -1,6 +1,7 @@
 """DINOv3 by short names. Torch is loaded by the builder alone."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def fit_dinov3(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence
 def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.extract.vision.timm_folders import folder_weights, read_config
     from abaw.extract.vision.timm_models import build_timm
-    from abaw.extract.weights import load_network
+    from abaw.extract.weights import file_sha256, load_network
 
     if file is None:
         return build_timm(specs, None)
@@ -37,7 +38,8 @@ def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
         if (read_config(file) or {}).get("model_type") != TRANSFORMERS:
             return build_timm(specs, file)
         file = folder_weights(file)
-    return load_network(_build_dinov3, specs, file, fit_dinov3)
+    built = load_network(_build_dinov3, specs, file, fit_dinov3)
+    return replace(built, weights_sha256=built.weights_sha256 or file_sha256(file))
 
 
 def _register_dinov3(family: str, size: str, width: int, parameters: int) -> None:
