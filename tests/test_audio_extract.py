@@ -26,12 +26,11 @@ FILM_S, CLICK_S, SOUND_S = 3.6, 1.834, (0.3, 3.4)
 MS = 1000
 FRAME_TIMES_MS = {
     "15": [i * MS / 15 for i in range(54)],
-    "23.976": [i * MS * 1001 / 24000 for i in range(86)],
     "29.97": [i * MS * 1001 / 30000 for i in range(108)],
-    "30": [i * MS / 30 for i in range(108)],
     "60": [i * MS / 60 for i in range(216)],
     "variable": [*range(0, 500, 20), *range(500, 1200, 100), *range(1200, 1900, 10), *range(1900, 3600, 50)],
 }
+SLOW = ("functionals", "vggish", "wav2vec2")  # these are tried at two rates alone
 # How far the row found may be from the click: native frames are that long or that far apart.
 ENCODERS = {
     "compare": 0.015,
@@ -118,13 +117,16 @@ def test_a_click_is_found_in_the_right_row(rate, features, tmp_path):
     write_film(tmp_path / "film.mkv", FRAME_TIMES_MS[rate], click(end_s - start_s, CLICK_S - start_s), start_s)
     clock = Clock(len(times_s) / FILM_S, len(times_s))
     source = AudioSource(Video("film", tmp_path, tmp_path / "film.mkv"), tmp_path / "film.mkv", clock, "digest")
+    if rate in ("15", "60"):
+        features = [feature for feature in features if not any(word in feature.name for word in SLOW)]
     store, summary = run(tmp_path / "store.zarr", features, [source])
     assert summary.ok and summary.done == ["film"] and not summary.without_sound
 
     ends_s = np.append(times_s[1:], times_s[-1] + np.diff(times_s).mean())
     with_sound = (ends_s > start_s + 0.002) & (times_s < end_s - 0.002)
     unclear = np.abs(np.stack([ends_s - start_s, times_s - end_s])).min(axis=0) < 0.002  # Matroska counts milliseconds
-    for name, reach_s in ENCODERS.items():
+    for name in store.features():
+        reach_s = ENCODERS[name]
         found = store.read(name, "film")
         assert found.values.dtype == (np.float32 if get_spec(name).dtype == "float32" else np.float16)
         assert np.array_equal(found.present[~unclear], with_sound[~unclear])
