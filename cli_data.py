@@ -89,11 +89,51 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
 @click.group(invoke_without_command=True)
 @click.pass_context
 def weights(context: click.Context) -> None:
-    """Show where the weights of the backbones are published, and which are found under $ABAW_WEIGHTS."""
+    """Show which weights of the backbones are at hand, download them, and tell what a file fits."""
     from abaw import listings
 
     if context.invoked_subcommand is None:
         listings.show_weights()
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_weights(as_json: bool) -> None:
+    """Tell of each family whether its weights are at hand, can be fetched, or are to be had by hand."""
+    from abaw import listings
+    from abaw.extract import known_weights
+
+    if as_json:
+        print_json(known_weights.as_json(known_weights.weights_at_hand()))
+    else:
+        listings.show_weights()
+
+
+@weights.command()
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def get(names: tuple[str, ...]) -> None:
+    """Download weights, by the name of a family, of a backbone, or timm/<model>. Run it again to go on."""
+    from abaw import console
+    from abaw.errors import CheckpointError
+    from abaw.extract import downloads, known_weights
+
+    wanted, n_failed = [known_weights.find_weights(name) for name in names], 0
+    console.say(known_weights.describe_folder())
+    for weights in wanted:
+        try:
+            known_weights.check_known(weights)
+            console.say(f"{weights.family}, licence: {weights.terms}")
+            with console.ConsoleReporter() as reporter:
+                files = downloads.get_weights(weights, reporter)
+        except CheckpointError as error:
+            n_failed += 1
+            console.warn(f"Error: {error}")
+            continue
+        for file in files:
+            console.say(f"{weights.family} is in {file}")
+        if not files:
+            console.say(f"{weights.family} {weights.where}.")
+    sys.exit(1 if n_failed else 0)
 
 
 @weights.command()

@@ -1,6 +1,6 @@
 """Layouts of checkpoints, key -> shape: what a network wants, and how a state dict of another form is brought to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import isqrt
@@ -10,34 +10,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abaw.errors import some_of
+from abaw.extract.averages import averaging
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Family, Fit, list_families
+from abaw.extract.checkpoints import COUNTERS, Checkpoint, Layout, Place, describe_places
 from abaw.state_dicts import SHOWN_KEYS, find_problems
 
-PREFIXES = ("module.", "backbone.", "encoder.")  # what wrappers put before every key
 # First words of keys that belong to what was trained on top of a backbone, or to MAE's decoder.
 HEADS = ("head", "heads", "head_dist", "fc", "classifier", "cls_head", "last_linear", "logits", "mask_token")
 DECODER = "decoder_"
+# Last words of keys of tensors that follow from the network's form, or that count something: no weights.
+NO_WEIGHTS = ("total_ops", "total_params", "num_batches_tracked", "n_averaged", "num_updates", "position_ids",
+              "relative_position_index", "relative_coords_table", "attn_mask", "inv_freq", "queue", "queue_ptr")  # fmt: skip
 LIKE = 0.5  # share of keys that a layout must have in common with another to be named in an error
-
-Layout = Mapping[str, torch.Size]
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A state dict as a network wants it, the specs of that network, and a sentence for each thing that was done."""
+    """A state dict as a network wants it, the specs of that network, and a sentence for each thing that was done.
+
+    Attributes:
+        place: where in the checkpoint it is.
+        copy: which of several copies of the network it is; None where there is one alone.
+    """
 
     specs: tuple[BackboneSpec, ...]
     state: dict[str, Tensor]
     notes: tuple[str, ...]
+    place: Place
+    copy: str | None = None
 
 
 @dataclass(frozen=True)
 class Match:
-    """How well a state dict fits a family: entirely, or with a share of all keys."""
+    """How well a state dict fits a family: entirely, or with a share of all keys; and where in it that is."""
 
     names: tuple[str, ...]
     fits: bool
     similarity: float
+    place: Place
+
+    def is_part_of(self, other: "Match") -> bool:
+        """True if the other one fits, too, and takes this one's keys among more."""
+        inside = self.place.prefix.startswith(other.place.prefix) and self.place.prefix != other.place.prefix
+        return other.fits and inside and other.place.n_keys > self.place.n_keys
 
 
 def checkpoint_network(built: "nn.Module | Built") -> nn.Module:
@@ -55,38 +70,68 @@ def layout(build: Builder, specs: tuple[BackboneSpec, ...]) -> Layout:
 
 
 def fit_state(
-    state: Mapping[str, Tensor], build: Builder, specs: Sequence[BackboneSpec], fit: Fit | None, file_name: str
+    state: Mapping[str, Tensor] | Checkpoint,
+    build: Builder,
+    specs: Sequence[BackboneSpec],
+    fit: Fit | None,
+    file_name: str,
 ) -> Fitted:
-    """A state dict without prefixes and heads, its position embeddings resized; what else is wrong with it stays."""
-    specs = tuple(specs)
-    inside, dropped = _under_prefix(state, layout(build, specs))
+    """The state dict of a network in a checkpoint: without prefixes, heads and what is no weights, its position
+    embeddings resized; what else is wrong with it stays."""
+    specs, checkpoint = tuple(specs), Checkpoint.of(state)
+    wanted = layout(build, specs)
+    places = checkpoint.places(wanted)
+    inside, dropped = checkpoint.take(places[0], wanted)
+    inside, copies = _without_copies(inside, places)
     if fit is not None:
         specs, inside = fit(specs, inside)
     wanted = layout(build, tuple(specs))
-    heads = [key for key in inside if key not in wanted and _is_head(key)]
-    inside = {key: value for key, value in inside.items() if key not in heads}
-    notes = [f"Dropped {some_of(dropped + heads, SHOWN_KEYS)} of {file_name}."] if dropped or heads else []
+    extra = [
+        key
+        for key, value in inside.items()
+        if key not in wanted
+        and _is_extra(key, value)
+        and not (key.endswith(COUNTERS) and _has_layer(key, inside) and not _has_layer(key, wanted))  # it says enough
+    ]
+    inside = {key: value for key, value in inside.items() if key not in extra}
+    dropped = dropped + copies + extra
+    notes = [describe_places(places, checkpoint.choice, file_name.removesuffix(f"#{checkpoint.choice}"))]
+    notes += [f"Dropped {some_of(dropped, SHOWN_KEYS)} of {file_name}."] if dropped else []
     for key, value in inside.items():
         if key.endswith("pos_embed") and key in wanted and value.shape != wanted[key]:
             inside[key], note = _resized(value, wanted[key])
             notes += [f"{note} ({key} of {file_name})."] if note else []
-    for key, shape in wanted.items():  # counters of training batches, which files of before 2018 do not have
-        if key.endswith("num_batches_tracked") and key.replace("num_batches_tracked", "running_mean") in inside:
+    for key, shape in wanted.items():
+        if key.endswith(COUNTERS) and _has_layer(key, inside):
             inside.setdefault(key, torch.zeros(shape, dtype=torch.int64))
-    return Fitted(tuple(specs), inside, tuple(notes))
+    is_choice = len(places) > 1 or bool(checkpoint.choice)
+    copy = places[0].name if is_choice else None
+    return Fitted(tuple(specs), inside, tuple(filter(None, notes)), places[0], copy)
 
 
-def _under_prefix(state: Mapping[str, Tensor], wanted: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """The part of a state dict under the wrapper prefixes where most of the wanted keys are, and the keys outside."""
-    candidates = [("", dict(state))]
-    for outer, part in candidates:  # grows while it is gone through: wrappers nest
-        for prefix in PREFIXES:
-            inside = {key.removeprefix(prefix): value for key, value in part.items() if key.startswith(prefix)}
-            if inside:
-                candidates.append((outer + prefix, inside))
-    # the first of equals, the state dict as it stands, wins: a network may have keys that begin so itself
-    prefix, best = max(candidates, key=lambda candidate: sum(key in wanted for key in candidate[1]))
-    return best, [key for key in state if not key.startswith(prefix)]
+def _has_layer(counter: str, keys: Container[str]) -> bool:
+    """Whether the layer that a counter of batches belongs to is there as well."""
+    return counter.replace(COUNTERS, "running_mean") in keys
+
+
+def _without_copies(inside: Mapping[str, Tensor], places: Sequence[Place]) -> tuple[dict[str, Tensor], list[str]]:
+    """A state dict without copies of it that it holds under other keys, and their keys."""
+    first, *others = places
+    within = tuple(other.prefix.removeprefix(first.prefix) for other in others if other.prefix.startswith(first.prefix))
+    within = tuple(filter(None, within))
+    copies = [key for key in inside if within and key.startswith(within)]
+    return {key: value for key, value in inside.items() if key not in set(copies)}, copies
+
+
+def _is_extra(key: str, value: Tensor) -> bool:
+    """True for heads, and for what is no weights: counters, indices, what an optimizer keeps."""
+    return (
+        _is_head(key)
+        or key.split(".")[-1] in NO_WEIGHTS
+        or not (value.is_floating_point() or value.is_complex())
+        or ("." not in key and value.numel() == 1)
+        or averaging(key.split(".")[:1]) < 0
+    )
 
 
 def _is_head(key: str) -> bool:
@@ -117,19 +162,24 @@ def _resized(embeddings: Tensor, wanted: torch.Size) -> tuple[Tensor, str]:
     return torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1), note
 
 
-def find_matches(state: Mapping[str, Tensor]) -> list[Match]:
-    """All registered families that have weights, those first that the state dict fits, then by similarity."""
+def find_matches(state: Mapping[str, Tensor] | Checkpoint) -> list[Match]:
+    """All registered families that have weights, those first that the state dict fits, then by similarity.
+
+    A network that is a part of another one that fits, such as the DAN of EMMA, counts as one that does not.
+    """
+    checkpoint = Checkpoint.of(state)
     families = [family for family in list_families() if next(iter(family.specs.values())).weights != "none"]
-    matches = [_match(state, family) for family in families]
+    matches = [_match(checkpoint, family) for family in families]
+    matches = [replace(one, fits=one.fits and not any(map(one.is_part_of, matches))) for one in matches]
     return sorted(matches, key=lambda match: (match.fits, match.similarity), reverse=True)
 
 
-def _match(state: Mapping[str, Tensor], family: Family) -> Match:
+def _match(state: Checkpoint, family: Family) -> Match:
     fitted = fit_state(state, family.build, list(family.specs.values()), family.fit, "")
     wanted = layout(family.build, fitted.specs)
     n_equal = sum(key in fitted.state and fitted.state[key].shape == shape for key, shape in wanted.items())
     n_keys = len(wanted.keys() | fitted.state.keys())
-    return Match(tuple(family.specs), not find_problems(fitted.state, wanted), n_equal / n_keys)
+    return Match(tuple(family.specs), not find_problems(fitted.state, wanted), n_equal / max(n_keys, 1), fitted.place)
 
 
 def describe_likeness(state: Mapping[str, Tensor], name: str) -> str:

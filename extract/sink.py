@@ -25,13 +25,16 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature to make: its name in the store, the output and view of a backbone that it holds, and of which crops."""
+    """One feature to make: its name in the store, and the output and view of a backbone that it holds.
+
+    `alignment` is that of the crops, None where nobody knows.
+    """
 
     name: str
     backbone: Backbone
     spec: BackboneSpec
     view: str = ""
-    alignment: str = GIVEN
+    alignment: str | None = GIVEN
 
 
 @dataclass

@@ -1,22 +1,18 @@
 """Weights files: found, opened without running code, and matched to a network key by key."""
 
-import argparse
 import hashlib
 import os
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError
+from abaw.errors import CheckpointError, some_of
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
+from abaw.extract.checkpoints import read_checkpoint, split_choice
 from abaw.extract.layouts import (
-    PREFIXES,
     checkpoint_network,
     describe_likeness,
     find_matches,
@@ -25,22 +21,26 @@ from abaw.extract.layouts import (
 from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
-CONTAINERS = ("state_dict", "model", "model_state_dict", "net")  # where training scripts put the state dict
-# What training scripts save beside the weights: their options, and scores as numpy scalars, whose module has had two
-# names. Making these objects runs nothing.
-_SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS: list[Any] = [
-    argparse.Namespace,
-    np.dtype,
-    *(type(np.dtype(kind)) for kind in ("float32", "float64", "int64")),
-    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
-]
+FOLDER = "ABAW_WEIGHTS"  # variable with the folder of weights files
+
+
+def weights_folder() -> Path:
+    """The folder where weights are put and looked for: $ABAW_WEIGHTS, else `weights` in the cache folder of abaw's."""
+    named = os.environ.get(FOLDER)
+    if named:
+        return Path(named).expanduser()
+    cache = os.environ.get("ABAW_CACHE")
+    if cache:
+        return Path(cache) / "weights"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "abaw" / "weights"
 
 
 def file_sha256(file: Path) -> str:
-    """sha256 of a file, in hex."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    """sha256 of a file, in hex; of `FILE#CHOICE`, one of several copies in it, with `#CHOICE` after that."""
+    path, choice = split_choice(file)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"{digest}#{choice}" if choice else digest
 
 
 def state_sha256(state: Mapping[str, Tensor]) -> str:
@@ -68,17 +68,26 @@ def default_weights(spec: BackboneSpec) -> Path | None:
 
 
 def file_in_weights_folder(spec: BackboneSpec) -> Path | None:
-    """The file of a family in the folder that $ABAW_WEIGHTS names, if there is one."""
-    stem, folder = spec.family.replace("/", "-"), os.environ.get("ABAW_WEIGHTS")
-    files = [Path(folder) / f"{stem}{suffix}" for suffix in SUFFIXES] if folder else []
+    """The file of a family in the weights folder, if there is one."""
+    stem, folder = stem_of(spec), weights_folder()
+    files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
     return next((file for file in files if file.is_file()), None)
+
+
+def stem_of(spec: BackboneSpec) -> str:
+    """What a family's file in the weights folder is called, without its suffix."""
+    return spec.family.replace("/", "-")
 
 
 def how_to_pass(spec: BackboneSpec) -> str:
     """The ways to give a backbone its weights, as a sentence for errors."""
-    stem = spec.family.replace("/", "-")
+    from abaw.extract.known_weights import command_to_get
+
+    named = "$ABAW_WEIGHTS" if os.environ.get(FOLDER) else f"{weights_folder()} (or the folder that ABAW_WEIGHTS names)"
+    command = command_to_get(spec)
+    first = f"Get it with `{command}`, or pass it" if command else "Pass it"
     return (
-        f"Pass it as `--backbone {spec.name}:FILE`, or put it into $ABAW_WEIGHTS as {stem}.safetensors (or .pth), "
+        f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {stem_of(spec)}.safetensors (or .pth), "
         "or say --untrained to go on with random weights."
     )
 
@@ -89,66 +98,25 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: as `read_tensors`.
     """
-    return _strip_shared_prefixes(read_tensors(file))
+    state = read_tensors(file)
+    while state:
+        word = next(iter(state)).partition(".")[0] + "."
+        if not all(key.startswith(word) for key in state):
+            break
+        state = {key.removeprefix(word): value for key, value in state.items()}
+    return state
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, out of its container, its keys as they stand. Runs no code of the file.
+    """The largest state dict in a checkpoint, out of its container, its keys as they stand. Runs no code of the file.
+
+    Args:
+        file: `FILE`, or `FILE#CHOICE` for one of several copies, such as `run.pth#student` and `list.pth#1`.
 
     Raises:
         CheckpointError: no file, not a checkpoint, or a pickle that would need code to be run.
     """
-    if not file.is_file():
-        raise CheckpointError(f"No weights file {file}. Check the path after the colon of --backbone.")
-    try:
-        content = _read(file)
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{file} holds more than tensors, or is a pickle that torch did not write ({_reason(error)}); opening it "
-            "could run code, so it was not opened. Where it was made, or where you trust it, open it with "
-            "torch.load(FILE, weights_only=False) or pickle.load, and save its state dict alone: "
-            "torch.save(model.state_dict(), NEW_FILE)."
-        ) from error
-    except Exception as error:  # each format has errors of its own for damaged bytes
-        raise CheckpointError(
-            f"{file} cannot be read as weights ({_reason(error)}). It should be a .safetensors file or a state "
-            "dict saved by torch; download it again if it was cut off."
-        ) from error
-    return _unwrap(content, file)
-
-
-def _read(file: Path) -> Any:
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    with torch.serialization.safe_globals(HARMLESS):
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _unwrap(content: Any, file: Path) -> dict[str, Tensor]:
-    while isinstance(content, Mapping):
-        inside = next((content[key] for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
-        if inside is None:
-            tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-            if tensors:
-                return tensors
-            found = ", ".join(str(key) for key in list(content)[:SHOWN_KEYS]) or "nothing"
-            raise CheckpointError(
-                f"{file} has no state dict: its keys are {found}. Save the model's state_dict() alone, "
-                f"or under one of: {', '.join(CONTAINERS)}."
-            )
-        content = inside
-    raise CheckpointError(
-        f"{file} holds a {type(content).__name__}, not a state dict. Save model.state_dict() instead."
-    )
-
-
-def _strip_shared_prefixes(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        if state and all(key.startswith(prefix) for key in state):
-            return _strip_shared_prefixes({key.removeprefix(prefix): value for key, value in state.items()})
-    return state
+    return read_checkpoint(file).main()
 
 
 def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit: Fit | None = None) -> Built:
@@ -163,12 +131,14 @@ def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit:
     Raises:
         CheckpointError: the file cannot be read, or does not fit; the message says what it looks like.
     """
-    state = read_tensors(file)
-    fitted = fit_state(state, build, specs, fit, str(file))
+    fitted = fit_state(read_checkpoint(file), build, specs, fit, str(file))
     built = build([replace(spec, weights=UNTRAINED) for spec in fitted.specs], None)
     load_strictly(checkpoint_network(built), fitted.state, file, specs[0].name)
     network = built.network if isinstance(built, Built) else built
-    return Built(network, fitted.specs, fitted.notes)
+    sha256 = file_sha256(split_choice(file)[0])
+    if fitted.copy is not None:  # which copy it was fixes the feature, too
+        sha256 = f"{sha256}#{fitted.copy}"
+    return Built(network, fitted.specs, fitted.notes, sha256)
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
@@ -176,15 +146,38 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, n
 
     Raises:
         CheckpointError: they are not; the message shows the first missing, unexpected and misshapen keys, and which
-            backbone the state dict looks like.
+            backbone the state dict looks like. Or there are values that are no numbers.
     """
-    problems = find_problems(state, {key: value.shape for key, value in network.state_dict().items()})
+    own = network.state_dict()
+    made = {key: value for key, value in own.items() if not value.is_floating_point()}  # counters and indices
+    state = {**{key: value for key, value in made.items() if key not in state}, **state}
+    problems = find_problems(state, {key: value.shape for key, value in own.items()})
     if problems:
         likeness = describe_likeness(state, name)
         raise CheckpointError(
             f"{file} does not fit {name}: {show_problems(problems)}. {likeness} Pass the weights of this very network."
         )
+    check_numbers(state, file)
     network.load_state_dict(dict(state))
+
+
+def check_numbers(state: Mapping[str, Tensor], file: Path) -> None:
+    """See that the weights of a file are finite numbers.
+
+    Raises:
+        CheckpointError: some are not; the message names the first tensors.
+    """
+    hollow = [key for key, value in state.items() if value.is_meta or value.layout != torch.strided]
+    if hollow:
+        raise CheckpointError(
+            f"{file} holds no plain values of {some_of(hollow, SHOWN_KEYS)}. Save a dense state dict from the CPU."
+        )
+    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(
+            f"{file} has weights that are no finite numbers (NaN or infinite): {some_of(broken, SHOWN_KEYS)}. Its "
+            "training diverged, or it is damaged: take an earlier checkpoint, or download it again."
+        )
 
 
 def identify(file: Path) -> list[str]:
@@ -196,12 +189,5 @@ def identify(file: Path) -> list[str]:
     Raises:
         CheckpointError: the file cannot be read.
     """
-    matches = find_matches(read_tensors(file))
+    matches = find_matches(read_checkpoint(file))
     return [name for match in matches if match.fits for name in match.names]
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error; of torch's refusals the first error below them, which names what was met."""
-    cause = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
-    line = (str(cause) or type(cause).__name__).splitlines()[0]
-    return line.split(". ")[0].rstrip(".")
