@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import timm
@@ -21,6 +22,7 @@ from abaw.extract.vision.preprocess import prepare_images
 from abaw.extract.vision.timm_models import TimmNetwork
 from abaw.extract.vision.timm_names import names_behind
 from abaw.extract.vision.timm_sketch import check_model, find_tokens
+from abaw.extract.weights import file_sha256
 
 FACES = Path(__file__).parent / "data" / "faces"
 SMALL_VIT = "timm/test_vit"  # 160 pixels, patches of 16, 64-d
@@ -572,3 +574,26 @@ def is_known(name: str) -> bool:
         return bool(get_spec(name))
     except UsageError:
         return False
+
+
+def test_models_of_the_hub_come_from_its_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    model = timm.create_model("test_vit", num_classes=3).eval()
+    repository = tmp_path / "models--someone--faces"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots").mkdir()
+    write_config(repository / "snapshots" / "abc", "test_vit", {}, mean=[0.1, 0.1, 0.1])
+    torch.save(randomised(model), repository / "snapshots" / "abc" / "pytorch_model.bin")
+    backbone = create_backbone(("timm/hf-hub:someone/faces-mean", "timm/hf-hub:someone/faces"))
+    assert backbone.weights_sha256 == file_sha256(repository / "snapshots" / "abc" / "pytorch_model.bin")
+    images = images_of((160, 160))
+    found = backbone(images)
+    assert isinstance(found, dict)
+    with torch.no_grad():
+        hidden = model.forward_features(images)
+    assert torch.allclose(found["timm/hf-hub:someone/faces-mean"], hidden[:, 1:].mean(1), atol=1e-5)
+    image = backbone.spec.image
+    assert image is not None and image.mean == (0.1, 0.1, 0.1) and backbone.spec.network == "timm/test_vit"
+    request = Request.parse("timm/hf-hub:someone/faces@96:file.pth")
+    assert (request.feature, request.weights) == ("timm-hf-hub-someone-faces-96", Path("file.pth"))

@@ -52,6 +52,9 @@ def hub_file(spec: BackboneSpec) -> Path:
         CheckpointError: they could not be downloaded, or there are none.
     """
     model_id = spec.family.removeprefix(TIMM + HUB)
+    kept = next(filter(None, (_cached(model_id, name) for name in WEIGHTS)), None)
+    if kept is not None:
+        return kept
     try:
         for name in WEIGHTS:
             with suppress(EntryNotFoundError):
@@ -61,11 +64,20 @@ def hub_file(spec: BackboneSpec) -> Path:
     raise CheckpointError(f"huggingface.co/{model_id} has no weights such as {' or '.join(WEIGHTS[:2])}.")
 
 
-def _fetch(model_id: str, name: str) -> Path:
-    """A file of a model on the hub; FileNotFoundError where the hub says that there is none."""
+def _cached(model_id: str, name: str) -> Path | None:
+    """A file of a model in the hub's local cache, which is taken as it is: features are to stay the same."""
     repository, _, revision = model_id.partition("@")
-    if not isinstance(try_to_load_from_cache(repository, name, revision=revision or None), str):
-        _reach(huggingface_hub.constants.ENDPOINT)
+    found = try_to_load_from_cache(repository, name, revision=revision or None)
+    return Path(found) if isinstance(found, str) else None
+
+
+def _fetch(model_id: str, name: str) -> Path:
+    """A file of a model from the cache or over the network; EntryNotFoundError where the hub says that there is none."""
+    kept = _cached(model_id, name)
+    if kept is not None:
+        return kept
+    repository, _, revision = model_id.partition("@")
+    _reach(huggingface_hub.constants.ENDPOINT)
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision or None))
     except LocalEntryNotFoundError as error:  # nobody was asked
