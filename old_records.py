@@ -12,10 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from abaw.records import FLOAT32, VERSION, Record
+from abaw.records import FLOAT32, VERSION, Record, differences
 
 FILE = Path(__file__).resolve().parent / "old_specs.json"
-IMPORTED, UNTRAINED, NONE = "imported", "untrained", "none"
+IMPORTED, UNTRAINED = "imported", "untrained"
+KNOWN_PRECISIONS = {FLOAT32, "bfloat16"}  # imports have noted down other words
 TIMM, TIMM_SENTENCE = "timm/", "timm "
 GLOBAL_POOL, GLOBAL_POOL_VARIANT = "global_pool", "global-pool"
 KEYS = ("name", "family", "output", "modality", "shape", "architecture", "weights", "image", "classes", "variant")
@@ -123,7 +124,7 @@ def old_record(
     if not all(key in spec for key in KEYS):
         return None
     network, options = _network_of(spec)
-    precision = _precision_of(spec, set(precisions))
+    precision = _precision_of(spec, KNOWN_PRECISIONS.intersection(precisions))
     record: Record = {"version": VERSION, "network": network}
     if options:
         record["options"] = options
@@ -163,6 +164,19 @@ def record_in(attrs: Mapping[str, Any], videos: Callable[[], Iterable[Mapping[st
         return old_record(spec, weights, (str(video.get("precision")) for video in videos()), view)
     except (KeyError, TypeError, ValueError, AttributeError):  # anything may stand in files that others made
         return None
+
+
+def was_made_as(attrs: Mapping[str, Any], fingerprint: str) -> bool:
+    """True if a feature of today, by its attributes, would have had this fingerprint of version 1."""
+    spec, record, weights = attrs["spec"], attrs.get("record"), attrs.get("weights_sha256")
+    try:
+        old, view = old_spec(spec), str(spec.get("view", ""))
+        if old is None or record is None or old_fingerprint(old, weights, view) != fingerprint:
+            return False
+        there = old_record(old, weights, view=view)
+    except (KeyError, TypeError, ValueError, AttributeError):  # anything may stand in files that others made
+        return False
+    return there is not None and not differences(there, record)
 
 
 def _network_of(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -58,6 +58,8 @@ def predict_video(
     options = PredictOptions(backbones=tuple(backbones), faces=faces, raw=raw, device=device)
     list_videos((file,))  # its error says what a video is
     predictor = Predictor(run, options)
+    if predictor.note and reporter is not None:
+        reporter.warn(predictor.note)
     with tempfile.TemporaryDirectory(prefix="abaw-") as folder:
         yield from predictor.rows(predictor.predict(file, Path(folder), reporter or Silent()))
 
@@ -75,6 +77,8 @@ def predict_videos(run: Run, options: PredictOptions, reporter: Reporter | None 
     reporter = reporter or Silent()
     files = list_videos(options.videos)
     predictor = Predictor(run, options)
+    if predictor.note:
+        reporter.warn(predictor.note)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         if not os.access(options.out, os.W_OK):
@@ -122,8 +126,8 @@ def _predict_into(predictor: Predictor, file: Path, options: PredictOptions, rep
 
 
 def _write(predictor: Predictor, found: Found, file: Path, folder: Path) -> None:
-    timeline = Timeline(predictor.task)
-    head = {**_asked(predictor, file), "n_frames": found.n_frames, "people": found.people, "notes": found.notes}
+    timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note]), *found.notes]
+    head = {**_asked(predictor, file), "n_frames": found.n_frames, "people": found.people, "notes": notes}
     for _ in timeline.watched(write_rows(folder, predictor.task, head, predictor.rows(found))):
         pass
     title = f"{found.video}: predicted by {predictor.run.name}"

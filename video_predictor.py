@@ -16,15 +16,19 @@ from abaw.errors import AbawError, CheckpointError, DataError, UsageError
 from abaw.evaluate.predict import predict
 from abaw.evaluate.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values
-from abaw.exchange.importer import new_origin
+from abaw.exchange.importer import is_imported
 from abaw.extract.backbone import describe
 from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
+from abaw.extract.precision import BFLOAT16
+from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.sink import Feature, Summary
 from abaw.extract.stage import Stage
+from abaw.extract.vision.timm_names import names_behind
 from abaw.extract.vision.views import parse_view
 from abaw.names import composed
+from abaw.records import FLOAT32, GIVEN, MIXED, PREPARED, differences, without_alignment
 from abaw.reporting import Reporter
 from abaw.store import FeatureStore, VideoLabels
 from abaw.tasks import get_task
@@ -75,6 +79,8 @@ class Found:
 class Predictor:
     """A run with its networks loaded, to be used on one video after another.
 
+    `note` is a sentence on how its training differs from what it is used on; empty if it does not.
+
     Args:
         run: of a task about faces.
         options: of these `backbones`, `faces`, `raw`, `untrained` and `device` count here.
@@ -94,6 +100,7 @@ class Predictor:
         self._place = pick_device(options.device)
         self._model = best_model(run, self._place)
         self._features = load_features(run, options.backbones, options.device, options.untrained)
+        self.note = describe_training_crops(run, self._features)
 
     def predict(self, file: Path, data: Path, reporter: Reporter) -> Found:
         """Predict a video; `data` is an empty folder for what is needed on the way, which `rows` needs, too.
@@ -125,7 +132,7 @@ class Predictor:
         place = found.data / "store.zarr"
         store = FeatureStore.create(place)
         for feature in self._features:
-            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
+            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view, PREPARED))
         options = ExtractOptions(found.data, place, (), device=self.options.device)
         stage, summary = Stage(options, open_dataset(found.data), store, tuple(self._features)), Summary()
         plan = stage.plan(summary, reporter)
@@ -186,23 +193,23 @@ def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untr
         )
     for name in run.config.features:
         _check_not_imported(run, name)
-    texts = tuple(given.get(base) or _default_text(run, base) for base in dict.fromkeys(bases.values()))
-    loaded = create_features(ExtractOptions(Path(), Path(), texts, device=device, untrained=untrained))
-    plain = {feature.name: feature for feature in loaded}
+    texts = {base: given.get(base) or _default_text(run, base) for base in dict.fromkeys(bases.values())}
+    options = ExtractOptions(Path(), Path(), tuple(texts.values()), (), 1, device, "fp32", untrained=untrained)
+    plain = {feature.name: feature for feature in create_features(options)}
+    remaker = Remaker(BFLOAT16 if pick_device(device).type == "cuda" else FLOAT32, untrained)
     features = []
     for name, base in bases.items():
         view = name.partition("@")[2]
         feature = replace(plain[base], name=name, view=parse_view(view)[0] if view else "")
-        _check_fingerprint(run, feature)
-        features.append(feature)
+        made = remaker.remake(feature, Request.parse(texts[base]).weights, run.features[name])
+        if made is None:
+            raise _other_error(run, feature)
+        features.append(made)
     return features
 
 
 def _check_not_imported(run: Run, name: str) -> None:
-    made = run.features[name]
-    if any(
-        new_origin(name, tuple(made["shape"]), kind).fingerprint == made["fingerprint"] for kind in ("vision", "audio")
-    ):
+    if is_imported(name, run.features[name]):
         raise UsageError(
             f"Run {run.name} was trained on feature {name!r} that was imported, and nobody can tell which network makes "
             "it of a video. Extract the features with `abaw extract` and train on these."
@@ -211,8 +218,7 @@ def _check_not_imported(run: Run, name: str) -> None:
 
 def _default_text(run: Run, base: str) -> str:
     """The backbone that a feature is named after."""
-    names = [base, base.replace("-", "/", 1)] if base.startswith("timm-") else [base]
-    for name in reversed(names):
+    for name in names_behind(base):
         with suppress(UsageError):
             Request.parse(name)
             return f"{base}={name}"
@@ -222,13 +228,29 @@ def _default_text(run: Run, base: str) -> str:
     )
 
 
-def _check_fingerprint(run: Run, feature: Feature) -> None:
-    wanted = run.features[feature.name]["fingerprint"]
+def _other_error(run: Run, feature: Feature) -> CheckpointError:
+    wanted, record = run.features[feature.name]["fingerprint"], run.features[feature.name].get("record")
     found = feature.backbone.fingerprint(feature.spec, feature.view)
-    if found != wanted:
-        base = feature.name.partition("@")[0]
-        raise CheckpointError(
-            f"Run {run.name} was trained on feature {feature.name!r} with fingerprint {wanted[:12]}; {feature.spec.name} "
-            f"here has {found[:12]}: other weights or settings. Give the weights that it was extracted with: "
-            f"--backbone {base}={feature.spec.name}:WEIGHTS."
-        )
+    here = without_alignment(feature.backbone.record(feature.spec, feature.view) | {"precision": None})
+    other = "; ".join(differences(record, here)) if record else ""
+    base = feature.name.partition("@")[0]
+    return CheckpointError(
+        f"Run {run.name} was trained on feature {feature.name!r} with fingerprint {wanted[:12]}; {feature.spec.name} "
+        f"here has {found[:12]}: {other or 'other weights or settings'}. Give the weights that it was extracted with: "
+        f"--backbone {base}={feature.spec.name}:WEIGHTS."
+    )
+
+
+def describe_training_crops(run: Run, features: Sequence[Feature]) -> str:
+    """A sentence where a run was trained on crops that `abaw prepare` did not make; else empty."""
+    others = [
+        feature.name
+        for feature in features
+        if feature.spec.modality == "vision" and feature.alignment in (GIVEN, MIXED)
+    ]
+    if not others:
+        return ""
+    return (
+        f"Run {run.name} was trained on crops that `abaw prepare` did not make ({', '.join(others)}). Those of videos are "
+        "aligned otherwise, so that its predictions may be worse than its scores."
+    )

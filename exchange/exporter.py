@@ -85,7 +85,7 @@ def export_feature(
     attrs, videos = store.feature_attrs(feature), store.videos(feature)
     if not videos:
         raise StoreError(f"Feature {feature!r} in {store.path} has no complete video. Extract or import it first.")
-    origin = Origin(attrs["spec"], attrs["weights_sha256"], attrs["fingerprint"])
+    origin = Origin(attrs["spec"], attrs["weights_sha256"], attrs["fingerprint"], attrs.get("record"))
     sinks = {"h5": _hdf5_sink, "npy": _folder_sink}
     n_frames = sum(int(video["n_frames"]) for video in videos.values())
     with _new_place(out) as partial:

@@ -6,7 +6,7 @@ each video keeps a digest of its files. An export of `abaw` keeps the spec, the 
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,12 @@ from abaw.extract.labelling import write_labels
 from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
 from abaw.names import check_name
+from abaw.old_records import IMPORTED, imported_options, old_fingerprint
 from abaw.places import Place
+from abaw.records import describe_other, fingerprint_of
 from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.writer import FLOAT16_MAX
-
-IMPORTED = "imported"
 
 
 @dataclass(frozen=True)
@@ -140,20 +140,34 @@ def register(store: FeatureStore, feature: str, found: Found, shape: tuple[int, 
     if tuple(origin.spec["shape"]) != shape:
         raise DataError(f"The source says that frames have the shape {origin.spec['shape']}; they have {shape}.")
     if feature in store.features():
-        there = store.feature_attrs(feature)
+        there, other = store.feature_attrs(feature), ""
         if there["fingerprint"] != origin.fingerprint:
+            records = store.feature_record(feature), origin.known_record()
+            other = describe_other(*records, there["fingerprint"], origin.fingerprint)
+        if other:
             raise StoreError(
                 f"Feature {feature!r} in {store.path} is another one, of shape {there['spec']['shape']} with weights "
-                f"{there['spec']['weights']!r}; these have shape {list(shape)}. Choose another name with --feature, or "
-                f"delete {store.path}/features/{feature} to replace it."
+                f"{there['spec']['weights']!r}; these have shape {list(shape)} ({other}). Choose another name with "
+                f"--feature, or delete {store.path}/features/{feature} to replace it."
             )
-    store.add_feature(feature, dict(origin.spec), origin.weights_sha256, origin.fingerprint)
+    else:
+        store.add_feature(feature, dict(origin.spec), origin.weights_sha256, origin.fingerprint, origin.record)
 
 
 def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
     """Spec and fingerprint of a feature of which only the name and the shape are known."""
-    spec = BackboneSpec(feature, IMPORTED, "", modality, shape, "unknown", IMPORTED)
-    return Origin({**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}, None, spec.fingerprint(None))
+    bare = BackboneSpec(feature, IMPORTED, "", modality, shape, "unknown", IMPORTED)
+    spec = bare.with_options(**imported_options(feature, shape, modality))
+    record, told = spec.record(None), {**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}
+    return Origin(told, None, fingerprint_of(record), record)
+
+
+def is_imported(feature: str, made: Mapping[str, Any]) -> bool:
+    """True if what a run knows of a feature, its `fingerprint` and `shape`, is of one that was imported."""
+    found, shape = made["fingerprint"], tuple(made["shape"])
+    origins = [new_origin(feature, shape, modality) for modality in ("vision", "audio")]
+    old = (old_fingerprint({**origin.spec, "variant": ""}, None) for origin in origins)
+    return found in [*(origin.fingerprint for origin in origins), *old]
 
 
 def _video_files(dataset: Dataset) -> dict[str, Path]:
@@ -223,7 +237,7 @@ class Importer:
 
     def _write(self, name: str, rows: Rows, digest: str) -> int:
         clock = self.clocks.clock(name, rows)
-        attrs = {**clock.attrs, "source": digest, "precision": rows.dtype.name}
+        attrs = {**clock.attrs, "source": digest, **({} if self.is_export else {"precision": rows.dtype.name})}
         writer = self.store.writer(self.feature, name, clock.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):

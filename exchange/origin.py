@@ -12,6 +12,8 @@ from abaw.datasets.links import check_file
 from abaw.datasets.text import read_text
 from abaw.errors import DataError
 from abaw.metadata import MARKS
+from abaw.old_records import record_in
+from abaw.records import Record, fingerprint_of
 
 FEATURE_FILE = "feature.json"  # beside the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20
@@ -26,20 +28,28 @@ class Origin:
         spec: of the backbone, with at least `shape`, `dtype` and `weights`.
         weights_sha256: of its weights.
         fingerprint: equal if and only if features are comparable.
+        record: what the fingerprint is over, see `abaw.records`; None of a feature of version 1.
     """
 
     spec: Mapping[str, Any]
     weights_sha256: str | None
     fingerprint: str
+    record: Record | None = None
 
     def as_texts(self) -> dict[str, str]:
-        """As attributes of a file: `spec` as JSON."""
+        """As attributes of a file: `spec` and `record` as JSON."""
         return {
             "spec": json.dumps(dict(self.spec)),
+            **({"record": json.dumps(self.record)} if self.record is not None else {}),
             "weights_sha256": self.weights_sha256 or "",
             "fingerprint": self.fingerprint,
             "abaw": __version__,
         }
+
+    def known_record(self) -> Record | None:
+        """The record, which of a feature of version 1 follows from its spec; None where nothing tells."""
+        told = {"spec": dict(self.spec), "weights_sha256": self.weights_sha256, "fingerprint": self.fingerprint}
+        return self.record if self.record is not None else record_in(told, list)
 
 
 def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
@@ -57,11 +67,14 @@ def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
         sizes = isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
         if not sizes or dtype not in DTYPES or not re.fullmatch(r"[0-9a-f]{64}", fingerprint):
             raise ValueError
+        record = json.loads(texts["record"]) if "record" in texts else None
+        if record is not None and (not isinstance(record, dict) or fingerprint_of(record) != fingerprint):
+            raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{place} says what its feature is, but not as `abaw store export` writes it. Export it again."
         ) from error
-    return Origin({"weights": "imported", **spec}, weights, fingerprint)
+    return Origin({"weights": "imported", **spec}, weights, fingerprint, record)
 
 
 def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[str, set[str]]]:

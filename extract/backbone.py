@@ -227,9 +227,9 @@ def _weights_folder(spec: BackboneSpec) -> Path | None:
     return folder if spec.modality == "audio" and (folder / "config.json").is_file() else None
 
 
-def describe(backbone: Backbone, spec: BackboneSpec, view: str, alignment: str = GIVEN) -> dict[str, Any]:
+def describe(backbone: Backbone, spec: BackboneSpec, view: str, alignment: str | None = GIVEN) -> dict[str, Any]:
     """What the store keeps of a feature's making: the arguments of `FeatureStore.add_feature`."""
-    record = backbone.record(spec, view, alignment)
+    record = backbone.record(spec, view, alignment or GIVEN)
     return {
         "spec": {**asdict(spec), "view": view, "abaw": __version__},
         "weights_sha256": backbone.weights_sha256,

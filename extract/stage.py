@@ -57,14 +57,14 @@ class Stage:
         notes = [crops.note()] if any(feature.spec.modality == "vision" for feature in features) else []
         with room_for(options.store):
             store = FeatureStore.create(options.store)
-            features, unsure = _register(store, crops, features, None if failed is None else left_out)
-        notes += [*unsure, describe_precisions(features)]
-        options = replace(options, precision=single_precision(features, options.precision))
+            kept, unsure = _register(store, crops, features, None if failed is None else left_out)
+        notes += [*unsure, describe_precisions(kept)]
+        options = replace(options, precision=single_precision(kept, options.precision))
         if left_out and failed is not None:
             failed |= left_out
-            kept = [text for text in options.backbones if Request.parse(text).feature not in left_out]
-            options = replace(options, backbones=tuple(kept))
-        return cls(options, dataset, store, features, tuple(filter(None, notes)))
+            others = [text for text in options.backbones if Request.parse(text).feature not in left_out]
+            options = replace(options, backbones=tuple(others))
+        return cls(options, dataset, store, kept, tuple(filter(None, notes)))
 
     def plan(self, summary: Summary, reporter: Reporter | None = None) -> Plan:
         """Write the labels, and find what the videos still lack."""

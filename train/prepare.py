@@ -104,7 +104,7 @@ def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
     """
     if name is None:
         made = _describe_features(config, store)
-        found = [run for run in all_runs(runs) if run.config == config and run.features == made]
+        found = [run for run in all_runs(runs) if run.config == config and _are_same(run.features, made)]
         return found[-1] if found else None
     check_run_name(name)  # before anything is deleted in its folder
     folder = runs / name
@@ -124,12 +124,20 @@ def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
     return run
 
 
+def _are_same(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> bool:
+    """True if two runs are on the same features; those of before have no records."""
+    told = [{name: (made["fingerprint"], list(made["shape"])) for name, made in of.items()} for of in (one, other)]
+    return told[0] == told[1]
+
+
 def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, dict[str, Any]]:
-    """Fingerprint and shape of the features that a config takes."""
+    """Fingerprint and shape of the features that a config takes, and their record where it is known."""
     made = {}
     for feature in _all_features(config):
         attrs = store.feature_attrs(feature)
-        made[feature] = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
+        record = store.feature_record(feature)
+        told = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
+        made[feature] = told if record is None else {**told, "record": record}
     return made
 
 

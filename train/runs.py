@@ -10,6 +10,8 @@ from typing import Any
 
 from abaw import __version__
 from abaw.errors import CheckpointError, StoreError, UsageError
+from abaw.old_records import was_made_as
+from abaw.records import differences
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import BEST, CONFIG, save_json
 from abaw.train.config import TrainConfig, make_config
@@ -22,7 +24,8 @@ class Run:
     Attributes:
         folder: where checkpoints, metrics, predictions and scores lie.
         config: how the head is trained.
-        features: by name, `fingerprint` and `shape` of the features it was trained on.
+        features: by name, `fingerprint` and `shape` of the features it was trained on, and their `record` where that
+            was known.
         created: UTC time, ISO 8601.
     """
 
@@ -56,13 +59,18 @@ class Run:
             training: check the views that only training takes, too.
         """
         for name in self.features if training else self.config.features:
-            made = self.features[name]
-            found = str(store.feature_attrs(name)["fingerprint"])
-            if found != made["fingerprint"]:
+            made, attrs = self.features[name], store.feature_attrs(name)
+            found, wanted = str(attrs["fingerprint"]), made["fingerprint"]
+            if found == wanted or was_made_as(attrs, wanted):
+                continue
+            there, here = made.get("record"), store.feature_record(name)
+            other = "other weights or settings"
+            if there is not None and here is not None:
+                other = "; ".join(differences(there, here))
+            if other:
                 raise StoreError(
-                    f"Run {self.name} was trained on feature {name!r} with fingerprint {made['fingerprint'][:12]}; the one "
-                    f"in {store.path} has {found[:12]}: other weights or settings. Use the store it was trained on, or "
-                    "train again."
+                    f"Run {self.name} was trained on feature {name!r} with fingerprint {wanted[:12]}; the one in "
+                    f"{store.path} has {found[:12]}: {other}. Use the store it was trained on, or train again."
                 )
 
 
@@ -135,6 +143,8 @@ def open_run(folder: Path) -> Run:
         for name in (*config.features, *config.training_features()):
             features[name]["shape"] = [int(size) for size in features[name]["shape"]]
             features[name]["fingerprint"] = str(features[name]["fingerprint"])
+            if not isinstance(features[name].get("record", {}), dict):
+                raise ValueError(f"the record of {name!r} is none")
         return Run(folder, config, features, str(content["created"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
