@@ -179,7 +179,8 @@ def _match(state: Checkpoint, family: Family) -> Match:
     wanted = layout(family.build, fitted.specs)
     n_equal = sum(key in fitted.state and fitted.state[key].shape == shape for key, shape in wanted.items())
     n_keys = len(wanted.keys() | fitted.state.keys())
-    return Match(tuple(family.specs), not find_problems(fitted.state, wanted), n_equal / max(n_keys, 1), fitted.place)
+    names = tuple(spec.name for spec in fitted.specs)  # of the outputs that this file has
+    return Match(names, not find_problems(fitted.state, wanted), n_equal / max(n_keys, 1), fitted.place)
 
 
 def describe_likeness(state: Mapping[str, Tensor], name: str) -> str:

@@ -164,4 +164,5 @@ def _load_catalog() -> None:
     import abaw.extract.vision.catalog  # noqa: I001  registers the specs
     import abaw.extract.vision.catalog_dino
     import abaw.extract.vision.catalog_faces
+    import abaw.extract.vision.catalog_hsemotion
     import abaw.extract.audio.catalog  # noqa: F401

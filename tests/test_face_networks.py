@@ -453,8 +453,18 @@ def test_emotiddamfn_agrees_with_plain_functions(load):
         assert relative_error(outputs[name], wanted) < RELATIVE_ERROR
 
 
-@pytest.mark.parametrize("name", ["swin-face", "emotieffnet-b0", "emotiddamfn"])
-def test_a_file_tells_its_backbone(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "n_outputs", "others"),
+    [
+        ("swin-face", 0, ["mean"]),
+        ("emotieffnet-b0", 10, ["logits", "va"]),
+        ("emotieffnet-b0", 8, ["logits"]),
+        ("emotiddamfn", 10, ["logits", "va"]),
+    ],
+)
+def test_a_file_tells_its_backbones(name, n_outputs, others, tmp_path):
     state = {key: torch.zeros(shape) for key, shape in layout_of(name).items()}
-    save_file(state, tmp_path / "weights.safetensors")
-    assert identify(tmp_path / "weights.safetensors")[0] == name
+    if n_outputs == 8:
+        state = {key: value[:8] if key.startswith("classifier.") else value for key, value in state.items()}
+    save_file({key: value.contiguous() for key, value in state.items()}, tmp_path / "weights.safetensors")
+    assert identify(tmp_path / "weights.safetensors") == [name, *(f"{name}-{other}" for other in others)]
