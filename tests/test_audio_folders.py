@@ -275,11 +275,18 @@ def test_states_that_are_fewer_than_frames_are_an_error(folder):
 
 def test_folders_go_to_the_backbone_of_their_kind(folder, tmp_path, monkeypatch):
     WhisperForConditionalGeneration(WhisperConfig(**WHISPER)).save_pretrained(tmp_path / "w")
+    copy_of(folder, tmp_path / "s")
+    (tmp_path / "s" / "config.json").write_text('{"model_type": "speecht5", "conv_kernel": [10, 3]}')
     for family, path, words in (
         ("hubert", folder, f"is of the kind wav2vec2, not a hubert. Pass it as --backbone wav2vec2:{folder}."),
         ("wav2vec2", tmp_path / "w", f"Pass it as --backbone whisper:{tmp_path / 'w'}."),
         ("ast", tmp_path / "w", "is of the kind whisper, not an AST."),
         ("whisper", folder, "is of the kind wav2vec2, not a Whisper."),
+        (
+            "wav2vec2",
+            tmp_path / "s",
+            "is of the kind speecht5, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms.",
+        ),
     ):
         with pytest.raises(CheckpointError, match=re.escape(words)):
             create_backbone(family, path)

@@ -44,7 +44,7 @@ WAVLM = replace(
     family="wavlm",
     architecture="WavLM base, the last hidden states",
     parameters=94_381_936,
-    licence="CC BY-SA 3.0 (Microsoft's UniSpeech, which the card of wavlm-base-plus refers to)",
+    licence="CC BY-SA 3.0 (Microsoft's UniSpeech)",
 )
 WHISPER = audio_spec(
     *("whisper", "whisper", "last", (512,), "Whisper base, the encoder's last hidden states"),
@@ -85,9 +85,9 @@ def _is_layout(file: Path | None) -> bool:
     return file is None and torch.get_default_device().type == "meta"
 
 
-@register(WAV2VEC2, fit=fit_waves)
-@register(HUBERT, fit=fit_waves)
 @register(WAVLM, fit=fit_waves)
+@register(HUBERT, fit=fit_waves)
+@register(WAV2VEC2, fit=fit_waves)
 def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     import torch
 

@@ -57,9 +57,6 @@ class Wav2Vec2(AudioEncoder):
         outputs: "last"; "layer0" (what goes into the first layer) to "layerN"; "last4" (the mean of the last four).
         config: of the network. Its adapter, which makes fewer states of them, is left out.
         normalise: bring each sound to mean 0 and variance 1.
-
-    Raises:
-        CheckpointError: the config is of a network that does not hear waveforms through convolutions.
     """
 
     def __init__(self, outputs: Sequence[str], config: PretrainedConfig, normalise: bool = True) -> None:
@@ -68,8 +65,6 @@ class Wav2Vec2(AudioEncoder):
         config.add_adapter = False
         self.outputs, self.normalise = tuple(outputs), normalise
         self.model: Any = AutoModel.from_config(config, trust_remote_code=False)
-        if not hasattr(getattr(self.model, "feature_extractor", None), "conv_layers"):
-            raise CheckpointError(f"a {config.model_type} is no network of this kind")
         kernels, strides = config.conv_kernel, config.conv_stride
         self.stride = int(np.prod(strides))
         self.field = 1 + sum((kernel - 1) * int(np.prod(strides[:i])) for i, kernel in enumerate(kernels))

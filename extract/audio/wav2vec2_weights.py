@@ -8,7 +8,7 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
 
 from abaw.errors import CheckpointError
-from abaw.extract.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
+from abaw.extract.audio.hub_folder import FAMILIES, HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.extract.audio.keys import clean_waves
 from abaw.extract.audio.states import check_layers, wants_layers
 from abaw.extract.audio.wav2vec2 import CONFIGS, Wav2Vec2
@@ -70,7 +70,7 @@ def _read_config(folder: HubFolder, family: str) -> PretrainedConfig:
     except Exception as error:  # transformers checks little of it, and raises many types
         raise CheckpointError(f"The config in {folder.path} cannot be used ({first_line(error)}).") from error
     kind = getattr(config, "model_type", "?")
-    if not hasattr(config, "conv_kernel"):
+    if FAMILIES.get(kind) not in CONFIGS:
         raise CheckpointError(
             f"{folder.path} is of the kind {kind}, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms. {folder.way_out()}"
         )
