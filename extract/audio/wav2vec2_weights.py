@@ -65,15 +65,15 @@ def _check(network: Wav2Vec2, outputs: Sequence[str], folder: HubFolder) -> None
 
 def _read_config(folder: HubFolder, family: str) -> PretrainedConfig:
     """The network's config; `wav2vec2` takes all networks of its kind, the others their own alone."""
-    try:
-        config = AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers checks little of it, and raises many types
-        raise CheckpointError(f"The config in {folder.path} cannot be used ({first_line(error)}).") from error
-    kind = getattr(config, "model_type", "?")
+    kind = folder.kind
     if FAMILIES.get(kind) not in CONFIGS:
         raise CheckpointError(
-            f"{folder.path} is of the kind {kind}, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms. {folder.way_out()}"
+            f"{folder.path} is of the kind {kind}, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms. "
+            f"{folder.way_out()}"
         )
     if family != "wav2vec2" and kind != family:
         raise CheckpointError(f"{folder.path} is of the kind {kind}, not a {family}. {folder.way_out()}")
-    return config
+    try:
+        return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # transformers checks little of it, and raises many types
+        raise CheckpointError(f"The config in {folder.path} cannot be used ({first_line(error)}).") from error
