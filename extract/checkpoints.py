@@ -104,7 +104,7 @@ class Checkpoint:
         found = self._count(wanted)
         best = max(((place.n_right, place.n_keys) for place in found), default=(0, 0))
         if best[1] <= LEAST * len(wanted):
-            return [self._anywhere()]
+            return self._anywhere()
         equal = [place for place in found if (place.n_right, place.n_keys) == best]
         equal = [place for place in equal if place.rank >= 0] or equal
         equal = sorted(equal, key=lambda place: -place.rank)
@@ -112,14 +112,19 @@ class Checkpoint:
             return equal
         chosen = [place for place in found if _has_words(place.prefix, self.choice)]
         if not chosen:
-            return [self._anywhere()]
+            return self._anywhere()
         first = max(chosen, key=lambda place: (place.name == self.choice, place.n_right, place.n_keys, place.rank))
         return [first, *(place for place in equal if place != first)]
 
-    def _anywhere(self) -> Place:
-        """A place for what does not fit anyway: the largest state dict, or what was chosen."""
+    def _anywhere(self) -> list[Place]:
+        """Places for what has no wanted keys as it stands: the largest state dict or what was chosen, and its copies."""
         home = self._main_home()
-        return Place(home if _has_words(home, self.choice) else f"{home}{self.choice}.")
+        first = Place(home if _has_words(home, self.choice) else f"{home}{self.choice}.")
+        keys: dict[str, set[str]] = {}
+        for key, other in self.homes.items():
+            keys.setdefault(other, set()).add(key.removeprefix(other))
+        copies = [Place(other) for other, own in keys.items() if own == keys.get(home) and other != home]
+        return [first, *(place for place in copies if place.rank >= 0)]
 
     def _count(self, wanted: Layout) -> list[Place]:
         """Every place where wanted keys are, in the order of the file."""

@@ -117,18 +117,23 @@ def _load(file: Path) -> Any:
         return read_arrays(pickled.content)
     names = pickled.names if pickled is not None else ()
     stand_ins = [(stand_in, name) for name in names if (stand_in := _stand_in(name)) is not None]
-    with torch.serialization.safe_globals([*NUMPY, *stand_ins]), warnings.catch_warnings():
+    # a stream, as torch goes by the names of files
+    with (
+        file.open("rb") as stream,
+        torch.serialization.safe_globals([*NUMPY, *stand_ins]),
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")  # of the pickle's protocol, and of old ways to write
-        return torch.load(file, map_location="cpu", weights_only=True)
+        return torch.load(stream, map_location="cpu", weights_only=True)
 
 
 def _is_safetensors(file: Path) -> bool:
     """By what is in it, the length of a table and the table in JSON; a damaged one by its name."""
     with file.open("rb") as stream:
         head = stream.read(9)
-    if head.startswith((b"PK", b"\x80")):  # of torch, whatever its name is
-        return head[8:] == b"{" and file.suffix == ".safetensors"
-    return file.suffix == ".safetensors" or head[8:] == b"{"
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
+        return True
+    return file.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80"))
 
 
 def _read_inert(file: Path) -> Pickled | None:

@@ -64,7 +64,7 @@ def fit_vggish(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence
 def _build_vggish(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.extract.audio.vggish import Vggish
     from abaw.extract.audio.vggish_pca import load_pca
-    from abaw.extract.weights import file_sha256, load_network
+    from abaw.extract.weights import load_network
 
     outputs = [spec.output for spec in specs]
     if file is None:
@@ -74,7 +74,8 @@ def _build_vggish(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
         return built
     assert isinstance(built.network, Vggish)
     pca_sha256 = load_pca(built.network, file)
-    return replace(built, weights_sha256=pca_sha256 and f"{file_sha256(file)}+{pca_sha256}")
+    own = built.weights_sha256
+    return replace(built, weights_sha256=f"{own}+{pca_sha256}" if pca_sha256 else own)
 
 
 def _register_smile(family: str, architecture: str, names: tuple[str, ...], n_functionals: int) -> None:

@@ -12,7 +12,7 @@ from torch import Size, Tensor, nn
 from abaw.errors import CheckpointError, some_of
 from abaw.extract.audio.keys import MASK
 from abaw.extract.audio.waveform import RATE_HZ
-from abaw.extract.weights import file_sha256, read_tensors
+from abaw.extract.weights import check_numbers, file_sha256, read_tensors
 from abaw.places import first_line
 from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
@@ -166,6 +166,7 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], where: Path, name: str, 
     if problems:
         way_out = "Download it again." if is_folder else f"Pass its whole folder instead, with {CONFIG}."
         raise CheckpointError(f"{where} does not fit {name}: {show_problems(problems)}. {way_out}")
+    check_numbers(state, where)
     model.float().load_state_dict(state, strict=False)
 
 
