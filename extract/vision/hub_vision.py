@@ -11,7 +11,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from abaw.errors import CheckpointError, UsageError, some_of
-from abaw.extract.registry import Built
+from abaw.extract.backbone import Built
 from abaw.extract.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, ImageInput
 from abaw.extract.vision.timm_names import POOLED, TimmName, parse_name, show_size
 from abaw.extract.vision.timm_sketch import first_line
