@@ -1,153 +1,174 @@
-"""What a backbone is: its network (callable) behind its spec (data); `registry` has the names."""
+"""What a backbone is: its network (callable) behind its spec (data), and the registry of names.
 
-from collections.abc import Sequence
-from copy import deepcopy
-from dataclasses import asdict, replace
+A spec is data alone and loads no torch. Names are `family-output`; one pass of a family's network gives all of its
+outputs, so that several features of one family cost one forward pass.
+"""
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw import __version__
 from abaw.errors import UsageError
-from abaw.extract.registry import (  # noqa: F401  all are of this seam
-    Builder,
-    Built,
-    Family,
-    Fit,
-    find_backbone,
-    get_spec,
-    list_families,
-    list_specs,
-    list_variants,
-    register,
-    register_variant,
-)
-from abaw.extract.spec import UNTRAINED, BackboneSpec, ImageInput  # noqa: F401  likewise
-from abaw.records import FLOAT32, GIVEN, Record, fingerprint_of
+from abaw.extract.computing import Backbone
+from abaw.extract.spec import UNTRAINED, BackboneSpec, ImageInput  # noqa: F401  all are of this seam
+from abaw.records import FLOAT32, GIVEN, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
 
-    from abaw.extract.audio.encoder import AudioEncoder
-    from abaw.extract.vision.views import Mask
 
-
-class Backbone:
-    """One network, ready on a device: uint8 images or a float waveform in, features out.
+@dataclass(frozen=True)
+class Built:
+    """A network with its weights, and what there is to tell about them.
 
     Attributes:
-        specs: the outputs that are wanted, all of one family.
-        weights_sha256: of the weights file; None for a backbone without weights.
-        precision: "float32" or "bfloat16": what is computed in, whatever was asked for.
-        notes: one sentence for each thing that was done to the weights to make them fit.
+        network: gives a dict of outputs by their name.
+        specs: as they are with these weights; None where they are the ones asked for.
+        notes: one sentence for each thing done to the weights to make them fit.
+        weights_sha256: of weights that are not in a file of the user's.
     """
 
-    def __init__(
-        self,
-        specs: Sequence[BackboneSpec],
-        network: "torch.nn.Module",
-        weights_sha256: str | None,
-        device: "torch.device",
-        precision: str,
-        notes: tuple[str, ...] = (),
-    ) -> None:
-        import torch
+    network: "torch.nn.Module"
+    specs: Sequence[BackboneSpec] | None = None
+    notes: tuple[str, ...] = ()
+    weights_sha256: str | None = None
 
-        self.specs = tuple(specs)
-        self.weights_sha256 = weights_sha256
-        self.device = device
-        # A network that only computes in float32 (histograms, say) says so itself.
-        self.precision = FLOAT32 if getattr(network, "float32_only", False) else precision
-        self.notes = notes
-        self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._network = network.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
 
-    @property
-    def spec(self) -> BackboneSpec:
-        """The spec, of the first output if there are several."""
-        return self.specs[0]
+# A builder gets the specs that are wanted of its family and the weights file (None: the default ones), and gives the
+# network with its weights loaded, bare or with what there is to tell. It imports torch itself.
+Builder = Callable[[Sequence[BackboneSpec], Path | None], "torch.nn.Module | Built"]
+# Where checkpoints of one family differ in form: the specs as a state dict wants them, and the state dict with its
+# keys as the network calls them.
+Fit = Callable[
+    [Sequence[BackboneSpec], "dict[str, torch.Tensor]"], tuple[Sequence[BackboneSpec], "dict[str, torch.Tensor]"]
+]
 
-    def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
-        """The record of one output of this backbone; see `abaw.records`."""
-        crops = alignment if spec.modality == "vision" else GIVEN
-        return spec.record(self.weights_sha256, view, self.precision, crops)
 
-    def fingerprint(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> str:
-        """Fingerprint of one output of this backbone."""
-        return fingerprint_of(self.record(spec, view, alignment))
+@dataclass(frozen=True)
+class Family:
+    """Backbones that share a network: their specs by name, the builder, and how checkpoints of other forms fit."""
 
-    def in_precision(self, precision: str) -> "Backbone":
-        """The same in another precision, which must not be a finer one; itself where that changes nothing."""
-        if precision == self.precision or self.is_float32_only:
-            return self
-        network = deepcopy(self._network)
-        return Backbone(self.specs, network, self.weights_sha256, self.device, precision, self.notes)
+    specs: dict[str, BackboneSpec]
+    build: Builder
+    fit: Fit | None = None
 
-    @property
-    def is_float32_only(self) -> bool:
-        """True of a network that computes in float32 whatever is asked for."""
-        return bool(getattr(self._network, "float32_only", False))
 
-    @property
-    def encoder(self) -> "AudioEncoder":
-        """The network of an audio backbone, which takes sounds of any length."""
-        from abaw.extract.audio.encoder import AudioEncoder
+_FAMILIES: dict[str, Family] = {}
+_VARIANTS: dict[str, BackboneSpec] = {}
 
-        assert isinstance(self._network, AudioEncoder), "images go through preprocess"
-        return self._network
 
-    def preprocess(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Model input from (n, height, width, 3) uint8 RGB images on any device: (n, 3, size, size), normalised.
+def register(*specs: BackboneSpec, fit: Fit | None = None) -> Callable[[Builder], Builder]:
+    """Decorator of a builder: makes the specs of its family known by name.
 
-        Of sound: from a short waveform, (samples,) float32, 16 kHz, mono.
-        """
-        from abaw.extract.vision.preprocess import prepare_images
+    Raises:
+        UsageError: a name is taken, or the specs are of several families.
+    """
 
-        if self.spec.image is None:
-            return self.encoder.prepare(images)
-        return prepare_images(images.to(self.device, non_blocking=True), self.spec.image, self._dtype)
+    def add(build: Builder) -> Builder:
+        _check_free(specs)
+        _FAMILIES[specs[0].family] = Family({spec.name: spec for spec in specs}, build, fit)
+        return build
 
-    def __call__(
-        self, inputs: "torch.Tensor", view: str = "", keys: Sequence[tuple[str, int]] | None = None
-    ) -> "torch.Tensor | dict[str, torch.Tensor]":
-        """Features from model input: (n, *shape) float, or a dict of them by backbone name where several are wanted.
+    return add
 
-        Args:
-            inputs: what `preprocess` gave; of `hflip`, `apply_view` has mirrored the images before.
-            view: name of the view.
-            keys: video and frame number of each row; needed for a masked view, whose choice depends on them.
 
-        Raises:
-            UsageError: no such view, or a masked view of a network that is not made of patches.
-        """
-        import torch
+def register_variant(spec: BackboneSpec) -> None:
+    """Make another name of a family known, whose network sees its input otherwise: it wants a pass of its own.
 
-        from abaw.extract.vision.views import parse_mask
+    Raises:
+        UsageError: the name is taken, or there is no such family.
+    """
+    if spec.family not in _FAMILIES:
+        raise UsageError(f"{spec.name!r} wants family {spec.family!r}, which is not registered. Register it first.")
+    _check_names([spec])
+    _VARIANTS[spec.name] = spec
 
-        mask = parse_mask(view)
-        with torch.inference_mode():
-            if mask is None:
-                outputs = self._network(inputs)
-            else:
-                outputs = self._network(inputs, kept=self._kept_patches(mask, keys, len(inputs)))
-        if len(self.specs) == 1:
-            return outputs[self.spec.output]
-        return {spec.name: outputs[spec.output] for spec in self.specs}
 
-    def _kept_patches(self, mask: "Mask", keys: Sequence[tuple[str, int]] | None, n_rows: int) -> "torch.Tensor":
-        """Patches that each row keeps, (n, kept) int64 on the device."""
-        import torch
+def list_variants() -> list[BackboneSpec]:
+    """Specs of the further names, see `register_variant`."""
+    _load_catalog()
+    return list(_VARIANTS.values())
 
-        from abaw.extract.vision.views import kept_patches
 
-        n_patches = getattr(self._network, "n_patches", None)
-        if n_patches is None:
+def _check_free(specs: Sequence[BackboneSpec]) -> None:
+    families = sorted({spec.family for spec in specs})
+    if len(families) != 1:
+        raise UsageError(f"A builder serves one family; these specs are of {', '.join(families) or 'none'}.")
+    if families[0] in _FAMILIES:
+        theirs, mine = (", ".join(names) for names in (_FAMILIES[families[0]].specs, (spec.name for spec in specs)))
+        raise UsageError(
+            f"Family {families[0]!r} is registered already, with {theirs}; it cannot be registered again with {mine}. "
+            "Choose another name."
+        )
+    _check_names(specs)
+
+
+def _check_names(specs: Sequence[BackboneSpec]) -> None:
+    owners = {name: family for family, known in _FAMILIES.items() for name in known.specs}
+    owners |= {name: known.family for name, known in _VARIANTS.items()}
+    for spec in specs:
+        if spec.name in owners or spec.name.startswith("timm/"):
+            owner = owners.get(spec.name, "timm")
             raise UsageError(
-                f"Backbone {self.spec.name} has no patches to mask. Take mae-mean or mae-cls for {mask.view}."
+                f"Backbone name {spec.name!r} of family {spec.family!r} is taken by family {owner!r}. Choose another name."
             )
-        if keys is None or len(keys) != n_rows:
-            found = "none" if keys is None else len(keys)
-            raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {found}.")
-        return torch.from_numpy(kept_patches(mask, keys, n_patches)).to(self.device, non_blocking=True)
+        owners[spec.name] = spec.family
+
+
+def list_families() -> list[Family]:
+    """All registered families."""
+    _load_catalog()
+    return list(_FAMILIES.values())
+
+
+def list_specs() -> list[BackboneSpec]:
+    """Specs of all registered backbones; `timm/<model>` names come on top of these."""
+    return [spec for family in list_families() for spec in family.specs.values()]
+
+
+def get_spec(name: str) -> BackboneSpec:
+    """The spec of a backbone name.
+
+    Raises:
+        UsageError: no backbone has this name; the message lists near ones.
+    """
+    return find_backbone(name)[0]
+
+
+def find_backbone(name: str) -> tuple[BackboneSpec, Builder]:
+    """The spec of a backbone name, and the builder of its network; see `get_spec`."""
+    _load_catalog()
+    if name.startswith("timm/"):
+        from abaw.extract.vision.timm_models import build_timm, timm_spec
+
+        return timm_spec(name), build_timm
+    from abaw.extract.audio.catalog import spec_with_options
+
+    spec = _VARIANTS.get(name) or spec_with_options(name)
+    if spec is None and ("@" in name or "+" in name):  # another size or crop, which networks of timm take
+        from abaw.extract.vision.timm_models import sized_spec
+
+        spec = sized_spec(name)
+    if spec is not None:
+        return spec, _FAMILIES[spec.family].build
+    for family in _FAMILIES.values():
+        if name in family.specs:
+            return family.specs[name], family.build
+    known = [spec.name for spec in (*list_specs(), *list_variants())]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(known)}, timm/<any timm model>."
+    raise UsageError(f"Unknown backbone {name!r}. {hint} `abaw list backbones` shows them all.")
+
+
+def _load_catalog() -> None:
+    import abaw.extract.vision.catalog  # noqa: I001  registers the specs
+    import abaw.extract.vision.catalog_dino
+    import abaw.extract.vision.catalog_faces
+    import abaw.extract.vision.catalog_hsemotion
+    import abaw.extract.audio.catalog  # noqa: F401
 
 
 def create_backbone(

@@ -18,7 +18,7 @@ from abaw.errors import CheckpointError, StoreError, UsageError
 from abaw.evaluate.stage import evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
-from abaw.extract import registry
+from abaw.extract import backbone as registry
 from abaw.extract.backbone import BackboneSpec, ImageInput, create_backbone, describe, get_spec, register
 from abaw.extract.remaking import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
