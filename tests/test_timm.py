@@ -378,6 +378,10 @@ def test_sizes_are_options_of_the_name():
     assert (family.family, family.options, family.shape) == ("vit-tiny", (("img_size", 112),), (192,))
     assert family.image is not None and family.image.size == 112
     assert family.fingerprint("a") != get_spec("vit-tiny-cls").fingerprint("a")
+    uneven = get_spec(
+        "timm/vit_so400m_patch14_siglip_384"
+    ).image  # 27.4 patches of 14 pixels: timm's own size is timm's
+    assert uneven is not None and uneven.size == 384
     tall = get_spec("timm/vit_base_patch16_sapiens2").image
     assert tall is not None and tall.size == (1024, 768)
     assert Request.parse("timm/test_vit@96x128+center-mean").feature == "timm-test_vit-96x128-center-mean"

@@ -20,6 +20,7 @@ from abaw.extract.vision.timm_sketch import (
     QUICKGELU,
     as_option,
     check_model,
+    check_patches,
     config_of,
     find_tokens,
     image_input,
@@ -108,6 +109,8 @@ def configured(name: str, family: str, config: Config, asked: TimmName) -> Backb
     arguments = unusual(model, arguments) if arguments else {}
     if size != usual:
         arguments["img_size"] = size
+    if asked.size not in (None, config.size):
+        check_patches(model, size)
     options = tuple((key, as_option(key, arguments[key])) for key in sorted(arguments))
     found = sketch(model, options, size)
     output = asked.output or POOLED

@@ -129,7 +129,6 @@ def sketch(model: str, options: Options, size: tuple[int, int]) -> Sketch:
         UsageError: it does not take them, or gives no features of images.
     """
     drawn: Any = draw(model, options)
-    _check_patches(drawn, model, size)
     try:
         with torch.no_grad():
             hidden = drawn.forward_features(torch.empty(2, 3, *size, device="meta"))
@@ -152,9 +151,13 @@ def sketch(model: str, options: Options, size: tuple[int, int]) -> Sketch:
     )
 
 
-def _check_patches(drawn: Any, model: str, size: tuple[int, int]) -> None:
-    """Networks with positions of patches would leave out pixels at the edge where the patches do not fill the image."""
-    patches = getattr(drawn, "patch_embed", None)
+def check_patches(model: str, size: tuple[int, int]) -> None:
+    """See that patches fill an image: networks with positions of patches would leave out pixels at its edge.
+
+    Raises:
+        UsageError: they do not.
+    """
+    patches = getattr(draw(model), "patch_embed", None)
     patch = getattr(patches, "patch_size", None)
     if (
         not getattr(patches, "grid_size", None)
@@ -214,10 +217,10 @@ def why_not(spec_name: str, model: str, output: str, found: Sketch) -> str:
     base = spec_name.replace(f"-{output}", "", 1)
     tokens = found.tokens
     if output == POOLED:
-        instead = f"Take {base}-mean." if tokens else "It is of no use here."
+        instead = f"Take {base}-mean." if tokens else "Take another model."
         return "" if found.pooled else f"{model} has no pooled output. {instead}"
     if tokens is None:
-        instead = f"Use {base} for its pooled output." if found.pooled else "It is of no use here."
+        instead = f"Use {base} for its pooled output." if found.pooled else "Take another model."
         return f"{model} ends in {found.ending}, not in one row of tokens. {instead}"
     if output == "mean" and tokens.n_patches < 1:
         return f"{model} gives its class token alone, without patch tokens. Use {base}-cls."
