@@ -234,10 +234,12 @@ def _other_error(run: Run, feature: Feature) -> CheckpointError:
     here = without_alignment(feature.backbone.record(feature.spec, feature.view) | {"precision": None})
     other = "; ".join(differences(record, here)) if record else ""
     base = feature.name.partition("@")[0]
+    what, backbone = "the weights that it was extracted with", feature.spec.name
+    if other and not other.startswith("weights "):
+        what, backbone = "the backbone that it was extracted with", "BACKBONE"
     return CheckpointError(
         f"Run {run.name} was trained on feature {feature.name!r} with fingerprint {wanted[:12]}; {feature.spec.name} "
-        f"here has {found[:12]}: {other or 'other weights or settings'}. Give the weights that it was extracted with: "
-        f"--backbone {base}={feature.spec.name}:WEIGHTS."
+        f"here has {found[:12]}: {other or 'other weights or settings'}. Give {what}: --backbone {base}={backbone}:WEIGHTS."
     )
 
 

@@ -461,6 +461,14 @@ def test_runs_are_predicted_in_the_precision_of_their_features(tmp_path, old, ti
     assert describe_training_crops(made, features).startswith(
         "Run both was trained on crops that `abaw prepare` did not make (new)."
     )
+    with pytest.raises(
+        CheckpointError, match=r"network timm/test_vit.* there, hog here; .*backbone that .*new=BACKBONE:"
+    ):
+        load_features(made, ("new=hog", backbones[1]), "cpu")
+    with pytest.raises(
+        CheckpointError, match=r"weights b5f10b58c761 there, untrained here.*weights that .*new=timm/test_"
+    ):
+        load_features(made, (f"new={TINY}", f"half={TINY}"), "cpu", untrained=True)
     del made.features["new"]["record"]  # which only helps
     assert [feature.backbone.precision for feature in load_features(made, backbones, "cpu")] == ["bfloat16", "bfloat16"]
 
