@@ -23,9 +23,8 @@ from torch import Tensor, nn
 
 from abaw.errors import CheckpointError
 from abaw.extract.averages import averaging
-from abaw.extract.backbone import create_backbone
+from abaw.extract.backbone import Built, create_backbone
 from abaw.extract.checkpoints import Checkpoint, read_checkpoint
-from abaw.extract.registry import Built
 from abaw.extract.spec import BackboneSpec
 from abaw.extract.weights import file_sha256, identify, load_network, read_tensors
 from abaw.store import FeatureStore

@@ -324,3 +324,11 @@ def test_weights_folder(state, tmp_path, monkeypatch):
         default_weights(get_spec("dan"))
     assert save(state, tmp_path / "vit-tiny.pth") == default_weights(get_spec("vit-tiny-cls"))
     assert_equal(loaded(create_backbone("vit-tiny-cls")), state)
+
+
+def test_vggish_of_torchaudio(tmp_path):
+    state = loaded(create_backbone("vggish", untrained=True))
+    names = (("features.", "features_network."), ("embeddings.", "embedding_network."))
+    renamed = {key.replace(*names[key.startswith("embeddings.")]): value for key, value in state.items()}
+    assert renamed.keys().isdisjoint(state)
+    assert_equal(loaded(create_backbone("vggish", save({"model": renamed}, tmp_path / "vggish.pt"))), state)

@@ -51,8 +51,12 @@ def _vggish_spec(name: str, output: str, what: str) -> BackboneSpec:
 
 
 def fit_vggish(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Checkpoints may hold the projection of `vggish-pca` beside the network; it is read apart."""
-    return specs, {key: value for key, value in state.items() if not key.startswith(("pproc.", "pca_"))}
+    """Checkpoints may hold the projection of `vggish-pca` beside the network; it is read apart. torchaudio has other names."""
+    own = {key: value for key, value in state.items() if not key.startswith(("pproc.", "pca_"))}
+    renamed = (("features_network.", "features."), ("embedding_network.", "embeddings."))
+    for old, new in renamed:
+        own = {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in own.items()}
+    return specs, own
 
 
 @register(
