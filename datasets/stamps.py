@@ -6,28 +6,23 @@ times of its pictures alone, and the result is kept; see `abaw.datasets.kept`.
 """
 
 import threading
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from abaw.datasets import kept
-from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
+from abaw.datasets.picture_times import CUT_S as CUT_S
+from abaw.datasets.picture_times import decode_times, find_lost, how_it_ends, in_order
+from abaw.datasets.pictures import open_media
 from abaw.errors import DataError
 
-CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
-ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
-HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
-STREAMED = ("mpegts", "flv", "asf", "mpeg")  # containers that lose damaged packets without a word
-RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
-ODD_GAPS = 0.05  # of the gaps between pictures, where the others are alike
 SAME_RATE = 1e-4  # relative difference of rates that are one, beside what rounded times make
+MOST_RECENT = 1024
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,8 @@ class Stamps:
         n_lost: pictures that are missing between others, as far as that can be told.
         lost_after: number of the frame after which the first of them is missing.
         ends_early: how the file ends before it should, as a sentence without its subject; empty if it does not.
+        jumps: (k, 2) int64, where the clock of the file jumps ahead: its time after the jump, and what all times from then
+            on are less by in `shown`.
     """
 
     shown: NDArray[np.int64]
@@ -55,6 +52,7 @@ class Stamps:
     n_lost: int = 0
     lost_after: int = 0
     ends_early: str = ""
+    jumps: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), dtype=np.int64))
 
     @property
     def step(self) -> float:
@@ -67,9 +65,10 @@ class Stamps:
     def fps(self) -> float:
         """Frames a second, mean over the file.
 
-        The nominal rate, where it is of just these pictures, or where the times differ from it by their rounding.
+        The nominal rate, where it is of just these pictures and all of their time, or where the times differ from it by
+        their rounding.
         """
-        if self.nominal and self.n_stated == len(self.shown):
+        if self.nominal and self.n_stated == len(self.shown) and self.stated >= self.shown[-1] - self.shown[0]:
             return float(self.nominal)
         mean = 1 / (self.step * float(self.base))
         rounding = 1 / max(1, int(self.shown[-1] - self.shown[0]))
@@ -83,6 +82,11 @@ class Stamps:
     def notes(self, name: str) -> list[str]:
         """A sentence for each thing that is wrong with the file of this name."""
         notes = [f"{self.n_broken} packets of the pictures in {name} could not be decoded"] if self.n_broken else []
+        if len(self.jumps):
+            after_s = float(self.jumps[0, 0] * self.base)
+            notes.append(
+                f"the clock of {name} jumps to {after_s:.1f} s: what follows was put right behind what was before"
+            )
         return notes + ([f"{name} {self.ends_early}"] if self.ends_early else [])
 
     def doubt(self, name: str) -> str:
@@ -90,7 +94,7 @@ class Stamps:
         if not self.n_lost:
             return ""
         return (
-            f"{self.n_lost} pictures in the middle of {name} are lost, the first after frame {self.lost_after}: crops that "
+            f"{self.n_lost} pictures in the middle of {name} are lost as it seems, the first after frame {self.lost_after}: crops that "
             "another program made may be numbered otherwise from there on. Make them anew with `abaw prepare`"
         )
 
@@ -108,29 +112,45 @@ def read_stamps(file: Path, cancelled: threading.Event | None = None) -> Stamps:
         key = kept.key_of(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
-    stamps = _load(key)
+    stamps = _find(key)
     if stamps is None:
         stamps = _decode_stamps(file, cancelled)
         kept.save(key, _as_arrays(stamps))
-        _load.cache_clear()
+        _remember(key, stamps)
     return stamps
 
 
 def is_timed(file: Path) -> bool:
     """True if `read_stamps` need not decode a file."""
     try:
-        return _load(kept.key_of(file)) is not None
+        return _find(kept.key_of(file)) is not None
     except OSError:
         return False
 
 
-@lru_cache(maxsize=256)
-def _load(key: str) -> Stamps | None:
+_recent: OrderedDict[str, Stamps] = OrderedDict()  # so that nothing is decoded twice where nothing can be kept
+_guard = threading.Lock()
+
+
+def _find(key: str) -> Stamps | None:
+    with _guard:
+        if key in _recent:
+            return _recent[key]
     found = kept.load(key)
     try:
-        return None if found is None else _from_arrays(found)
+        stamps = None if found is None else _from_arrays(found)
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         return None
+    if stamps is not None:
+        _remember(key, stamps)
+    return stamps
+
+
+def _remember(key: str, stamps: Stamps) -> None:
+    with _guard:
+        _recent[key] = stamps
+        while len(_recent) > MOST_RECENT:
+            _recent.popitem(last=False)
 
 
 def _as_arrays(stamps: Stamps) -> dict[str, NDArray]:
@@ -140,7 +160,12 @@ def _as_arrays(stamps: Stamps) -> dict[str, NDArray]:
         *(stamps.n_stated, stamps.n_broken, stamps.n_lost, stamps.lost_after),
     ]
     steps = np.diff(stamps.shown, prepend=0)  # alike, so that they take little room
-    return {"steps": steps, "numbers": np.array(numbers, dtype=np.int64), "ends_early": np.array(stamps.ends_early)}
+    return {
+        "steps": steps,
+        "numbers": np.array(numbers, dtype=np.int64),
+        "ends_early": np.array(stamps.ends_early),
+        "jumps": stamps.jumps,
+    }
 
 
 def _from_arrays(found: dict[str, NDArray]) -> Stamps:
@@ -158,92 +183,28 @@ def _from_arrays(found: dict[str, NDArray]) -> Stamps:
         n_lost=n_lost,
         lost_after=lost_after,
         ends_early=str(found["ends_early"]),
+        jumps=found["jumps"].astype(np.int64).reshape(-1, 2),
     )
 
 
 def _decode_stamps(file: Path, cancelled: threading.Event | None) -> Stamps:
-    times: list[int | None] = []
     try:
         with open_media(file) as container:
-            stream = picture_stream(container, file)
-            decoder = PictureDecoder(container, stream, times_alone=True)
-            for frame in decoder:
-                times.append(frame.pts if frame.pts is not None else frame.dts)
-                if cancelled is not None and cancelled.is_set():
-                    raise DataError(f"{file} was not read to its end.")
-            if not times:
-                raise DataError(f"{file} has no picture that can be decoded. Replace it, or delete it.")
-            return _made(container, stream, decoder, times)
+            decoding = decode_times(container, file, cancelled)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
-
-
-def _made(container: InputContainer, stream: VideoStream, decoder: PictureDecoder, times: list[int | None]) -> Stamps:
-    base = stream.time_base or Fraction(1, 1000)
-    nominal = stream.average_rate or stream.guessed_rate or Fraction(0)
-    shown = _ascending(times, float(1 / (nominal * base)) if nominal else 1.0, base)
-    kind = container.format.name.split(",")[0]
-    n_lost, lost_after = _lost(kind, stream, decoder, shown)
-    ends_early = _how_it_ends(container, stream, decoder, float(shown[-1] * base), float(nominal))
+    shown, jumps = in_order(decoding)
+    ends_early = how_it_ends(decoding, shown, bool(len(jumps)))
+    n_lost, lost_after = find_lost(decoding, shown, bool(ends_early))
     return Stamps(
-        shown, base, stream.duration or 0, nominal, stream.frames, decoder.n_broken, n_lost, lost_after, ends_early
+        shown=shown,
+        base=decoding.base,
+        stated=decoding.stated,
+        nominal=decoding.nominal,
+        n_stated=decoding.n_stated,
+        n_broken=decoding.n_broken,
+        n_lost=n_lost,
+        lost_after=lost_after,
+        ends_early=ends_early,
+        jumps=jumps,
     )
-
-
-def _ascending(times: list[int | None], step: float, base: Fraction) -> NDArray[np.int64]:
-    """Times of all pictures, in order.
-
-    Decoders give pictures in the order they are shown; a container like AVI has times of decoding alone, which come in
-    another one. A picture without a time is shown between its neighbours. Where times go back for more than `RESTART_S`,
-    a new recording begins, and is shown after the one before.
-    """
-    known = np.array([i for i, time in enumerate(times) if time is not None], dtype=np.int64)
-    if not len(known):
-        return np.rint(np.arange(len(times)) * step).astype(np.int64)
-    found = np.array([time for time in times if time is not None], dtype=np.int64)
-    restarts = np.flatnonzero(np.diff(found) * float(base) < -RESTART_S) + 1
-    for start in restarts.tolist():
-        found[start:] += found[:start].max() + round(step) - found[start]
-    found = np.sort(found)
-    if len(known) == len(times):
-        return found
-    rows = np.arange(len(times))
-    filled = np.interp(rows, known, found) + step * (np.minimum(rows - known[0], 0) + np.maximum(rows - known[-1], 0))
-    return np.rint(filled).astype(np.int64)
-
-
-def _lost(kind: str, stream: VideoStream, decoder: PictureDecoder, shown: NDArray[np.int64]) -> tuple[int, int]:
-    """How many pictures are missing between others, and the frame after which the first one is."""
-    broken = [n for n in decoder.broken_after if 0 < n < len(shown)]
-    places = np.array(broken, dtype=np.int64)
-    if kind in ONE_BY_ONE and stream.codec_context.name not in HIDING:
-        due = np.setdiff1d(np.array(decoder.due, dtype=np.int64), shown)
-        due = due[(due > shown[0]) & (due < shown[-1])]
-        places = np.searchsorted(shown, due) if len(due) >= len(places) else places
-    elif kind in STREAMED and len(shown) > 2:
-        gaps = np.diff(shown)
-        usual = float(np.median(gaps))
-        odd = np.abs(gaps - usual) > 0.1 * usual + 1
-        if usual > 0 and odd.mean() <= ODD_GAPS:
-            n_missing = np.where(odd, np.rint(gaps / usual) - 1, 0).clip(min=0).astype(np.int64)
-            found = np.repeat(np.arange(1, len(shown)), n_missing)
-            places = found if len(found) >= len(places) else places
-    return len(places), int(places.min(initial=len(shown))) if len(places) else 0
-
-
-def _how_it_ends(
-    container: InputContainer, stream: VideoStream, decoder: PictureDecoder, last_s: float, rate: float
-) -> str:
-    """What to say of an end before the one that the file states; empty if there is nothing to say."""
-    n_stated = stream.frames
-    if container.format.name == "avi":  # its headers count frames that are nowhere: the time that they take is right
-        stated_s = float((stream.duration or 0) * (stream.time_base or 0))
-        if last_s < stated_s - CUT_S - 1 / max(rate, 1):
-            return f"is cut off or damaged: its pictures end at {last_s:.1f} of {stated_s:.1f} s"
-    elif n_stated and decoder.n_packets < n_stated - CUT_S * rate:
-        return f"is cut off or damaged: {decoder.n_frames} of {n_stated} frames could be decoded"
-    elif not n_stated and not container.streams.audio and container.duration is not None:  # sound may go on for longer
-        stated_s = ((container.start_time or 0) + container.duration) / av.time_base
-        if last_s < stated_s - CUT_S - 1 / max(rate, 1):
-            return f"is cut off: its pictures end at {last_s:.1f} of {stated_s:.1f} s"
-    return ""

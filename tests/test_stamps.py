@@ -4,6 +4,7 @@ Pictures show their number from 0, at 25 a second, and the sound is a chirp: its
 a row and the sound in it can be compared, and both with what OpenCV decodes.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -16,7 +17,7 @@ import pytest
 import simplejpeg
 from scipy.io import wavfile
 
-from abaw.datasets import kept
+from abaw.datasets import kept, stamps
 from abaw.datasets.stamps import is_timed, read_stamps
 from abaw.datasets.videos import probe_timing
 from abaw.errors import DataError
@@ -146,9 +147,9 @@ def store(films: Path) -> FeatureStore:
     return FeatureStore.open(films.parent / "films.zarr")
 
 
-def heard_at(store: FeatureStore, video: str) -> np.ndarray:
+def heard_at(store: FeatureStore, video: str, plain: FeatureStore | None = None) -> np.ndarray:
     """(rows,) the frame of the undisturbed chirp that sounds most like each row; -1 where there is no sound."""
-    reference = store.read("spectrogram", "plain").values.astype(np.float32).reshape(N_FRAMES, -1)
+    reference = (plain or store).read("spectrogram", "plain").values.astype(np.float32).reshape(N_FRAMES, -1)
     found = store.read("spectrogram", video)
     rows = found.values.astype(np.float32).reshape(len(found.values), -1)
     nearest = ((rows[:, None] - reference[None]) ** 2).sum(axis=2).argmin(axis=1)
@@ -223,12 +224,16 @@ def test_lost_pictures_are_told_where_crops_are_from_elsewhere(films, tmp_path):
     for suffix in (".mp4", ".mkv", ".avi", ".ts", ".flv"):
         for fault, is_told in (("", False), ("-cut", False), ("-damaged", True)):
             file = films / "videos" / f"{suffix[1:]}{fault}{suffix}"
-            stamps = read_stamps(file)
-            assert bool(stamps.n_lost) == is_told, file
-            assert not is_told or 35 <= stamps.lost_after <= 45
+            found = read_stamps(file)
+            assert bool(found.n_lost or found.ends_early) == is_told, (
+                file
+            )  # what FFmpeg reads of FLV ends at the damage
+            assert not found.n_lost or 35 <= found.lost_after <= 45
+            assert suffix == ".flv" or bool(found.n_lost) == is_told, file
     (report,) = [report for report in doctor(films) if report.video == "mp4-damaged"]
     assert any(
-        "pictures in the middle of mp4-damaged.mp4 are lost, the first after frame" in w for w in report.warnings
+        "pictures in the middle of mp4-damaged.mp4 are lost as it seems, the first after frame" in w
+        for w in report.warnings
     )
     data = tmp_path / "own"
     shutil.copytree(films / "cropped_aligned" / "mp4-damaged", data / "cropped_aligned" / "mp4-damaged")
@@ -255,23 +260,45 @@ def test_what_was_decoded_is_kept(tmp_path, numbered, monkeypatch):
     monkeypatch.setattr("abaw.datasets.stamps._decode_stamps", fail)
     link = tmp_path / "b.mp4"
     link.hardlink_to(file)
-    for again in (read_stamps(file), read_stamps(link)):
+    for path in (file, link):
+        stamps._recent.clear()  # what this process remembers
+        again = read_stamps(path)
         assert again.shown.tolist() == first.shown.tolist()
         assert (again.base, again.fps, again.nominal, again.n_stated) == (first.base, 30.0, first.nominal, 12)
     (kept_file,) = (tmp_path / "cache").iterdir()
     kept_file.write_bytes(kept_file.read_bytes()[:40])
-    assert kept.load(kept_file.stem) is None
+    stamps._recent.clear()
+    assert kept.load(kept_file.stem) is None and not is_timed(file)
     monkeypatch.undo()
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "cache"))
     numbered.write(file, n_frames=14)  # another video of the same name
     assert len(read_stamps(file).shown) == 14
 
 
+@pytest.mark.parametrize("place", [10, 500_000, 999_990])
+def test_another_file_is_not_taken_for_the_one_that_was_decoded(place, tmp_path):
+    file = tmp_path / "a.mp4"
+    content = bytearray(1_000_000)
+    file.write_bytes(content)
+    before, status = kept.key_of(file), file.stat()
+    content[place] = 1
+    file.write_bytes(content)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same size and time
+    changed = kept.key_of(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    longer = tmp_path / "b.mp4"
+    longer.write_bytes(bytes(content) + b"\0")
+    os.utime(longer, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert len({before, changed, kept.key_of(file), kept.key_of(longer)}) == 4
+
+
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, numbered, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "file"))
     file = numbered.write(tmp_path / "a.mkv", n_frames=7)
-    assert len(read_stamps(file).shown) == len(read_stamps(file).shown) == 7 and not is_timed(file)
+    assert len(read_stamps(file).shown) == 7 and is_timed(file)  # this process remembers it
+    stamps._recent.clear()
+    assert len(read_stamps(file).shown) == 7
 
 
 def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path):
@@ -346,3 +373,65 @@ def test_a_recording_behind_another_is_shown_after_it(tmp_path, films, numbered)
     assert shown == shown_by_opencv(tmp_path / "both.ts", numbered.number)
     assert len(shown) == len(times_s) >= 2 * N_FRAMES - 2
     np.testing.assert_allclose(np.diff(times_s), 1 / FPS, atol=0.05)
+
+
+def test_a_clock_that_was_set_anew_stays_with_its_sound(tmp_path, films, numbered, store):
+    """A transport stream whose times jump ahead by a day in the middle."""
+    from abaw.extract.audio.sound import load_sound
+
+    later = tmp_path / "later.ts"
+    with av.open(str(films / "videos" / "ts.ts")) as old, av.open(str(later), "w", format="mpegts") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.dts is not None:
+                shift = round(20_000 / packet.time_base)
+                packet.pts, packet.dts, packet.stream = (
+                    packet.pts + shift,
+                    packet.dts + shift,
+                    streams[packet.stream.index],
+                )
+                new.mux(packet)
+    data = tmp_path / "data"
+    (data / "videos").mkdir(parents=True)
+    (data / "cropped_aligned" / "film").mkdir(parents=True)
+    shutil.copyfile(films / "cropped_aligned" / "ts" / "00001.jpg", data / "cropped_aligned" / "film" / "00001.jpg")
+    file = data / "videos" / "film.ts"
+    file.write_bytes((films / "videos" / "ts.ts").read_bytes() + later.read_bytes())
+    found = read_stamps(file)
+    assert len(found.jumps) == 1 and found.fps == pytest.approx(FPS, rel=0.03) and found.times_s()[-1] < 12
+    assert any("jumps to" in note for note in found.notes("film.ts"))
+    sound = load_sound(file)
+    assert sound is not None and sound.waveform.duration_s == pytest.approx(8, abs=0.3)
+    assert extract(ExtractOptions(data, tmp_path / "s.zarr", ("spectrogram",), device="cpu")).ok
+    heard = heard_at(FeatureStore.open(tmp_path / "s.zarr"), "film", store)
+    shown = np.array([numbered.number(picture.image) for picture in read_pictures(file)])
+    is_sure = (heard >= 0) & (shown > 8) & (shown < N_FRAMES - 8)
+    assert np.quantile(np.abs(heard - shown)[is_sure], 0.9) <= 3
+
+
+def test_pictures_lost_without_a_word_show_in_the_gap(tmp_path, films):
+    gone = tmp_path / "a.webm"
+    with av.open(str(films / "videos" / "webm.webm")) as old, av.open(str(gone), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        for packet in old.demux(video=0):
+            if packet.dts is not None and not 800 <= packet.pts < 1600:  # a group of pictures is not there
+                packet.stream = stream
+                new.mux(packet)
+    found = read_stamps(gone)
+    assert (len(found.shown), found.n_lost, found.lost_after) == (N_FRAMES - 20, 20, 20)
+
+
+def test_a_variable_rate_is_its_mean_in_every_container(tmp_path, numbered):
+    times = [*range(0, 1000, 40), *range(1000, 4000, 200)]
+    for suffix in (".mp4", ".mov", ".mkv"):
+        file = numbered.write(tmp_path / f"a{suffix}", times_ms=times)
+        assert probe_timing(file).fps == pytest.approx(39 / 3.8, rel=0.03), suffix
+
+
+def test_a_file_that_is_cut_off_is_told(tmp_path, films):
+    for suffix in (".mkv", ".avi", ".flv"):
+        whole = films / "videos" / f"{suffix[1:]}{suffix}"
+        cut = tmp_path / f"a{suffix}"
+        cut.write_bytes(whole.read_bytes()[: round(whole.stat().st_size * 0.6)])
+        assert "is cut off" in " ".join(read_stamps(cut).notes("a")), suffix
+        assert not read_stamps(whole).notes("a") and not read_stamps(cut).n_lost

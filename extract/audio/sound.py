@@ -6,9 +6,8 @@ one: without that, its float output of full-scale stereo reaches 1.41.
 
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,16 +17,17 @@ from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from abaw.datasets.picture_times import JUMP_S, RESTART_S, STREAMED
 from abaw.datasets.pictures import open_media
+from abaw.datasets.stamps import read_stamps
 from abaw.errors import DataError
 from abaw.extract.audio.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
+from abaw.extract.audio.resampler import Resampler
 from abaw.extract.audio.stated import CUT_S, describe_cut
 from abaw.extract.audio.tracks import describe_choice, sound_tracks
 from abaw.extract.audio.waveform import RATE_HZ, Waveform
 
 RUN_IN_COUNTED = ("wmav1", "wmav2")  # the decoder leaves out the run-in of the encoder, the timestamps count it
-# one channel as float, the weights of the channels adding up to one at most
-RESAMPLE = f"sample_rate={RATE_HZ}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1"
 
 
 @dataclass
@@ -65,7 +65,7 @@ def load_sound(file: Path) -> Sound | None:
                 n_tracks = len(tracks)
                 if not tracks:
                     return _unheard(file, container)
-                decoder = _Decoder(file, container, tracks[attempt], holes)
+                decoder = _Decoder(file, container, tracks[attempt], holes, _jumps(file, container))
                 sound = decoder.decode()
                 if holes is None and decoder.was_misled:  # once more, without breaks where there is no hole
                     holes = decoder.holes
@@ -81,6 +81,21 @@ def load_sound(file: Path) -> Sound | None:
     return Sound(Waveform(), notes=notes) if notes else None
 
 
+def _jumps(file: Path, container: InputContainer) -> Sequence[tuple[float, float]] | None:
+    """Where the clock of the pictures in a file jumps ahead: the time after, and by how much, in seconds.
+
+    None where there are no pictures, and sound itself has to tell it.
+    """
+    if container.format.name.split(",")[0] not in STREAMED:
+        return ()
+    try:
+        stamps = read_stamps(file)
+    except DataError:  # no pictures
+        return None
+    base = float(stamps.base)
+    return [(after * base, less * base) for after, less in stamps.jumps.tolist()]
+
+
 def _unheard(file: Path, container: InputContainer) -> Sound | None:
     """For a file without a track that can be decoded."""
     if not container.streams.audio:
@@ -94,6 +109,7 @@ class _Decoder:
 
     Args:
         holes: frames before which there is a hole; if None, timestamps tell as they come.
+        jumps: of the clock, see `_jumps`.
 
     Attributes:
         holes: frames before which there is a hole, with all timestamps known.
@@ -101,14 +117,20 @@ class _Decoder:
     """
 
     def __init__(
-        self, file: Path, container: InputContainer, stream: AudioStream, holes: frozenset[int] | None = None
+        self,
+        file: Path,
+        container: InputContainer,
+        stream: AudioStream,
+        holes: frozenset[int] | None = None,
+        jumps: Sequence[tuple[float, float]] | None = (),
     ) -> None:
+        self._jumps, self._less_s = jumps, 0.0
         self._known, self.holes, self.was_misled = holes, frozenset[int](), False
         self._seen: dict[int, int] = {}  # holes by frame: where it begins in what was decoded
         self._n_frames = 0
         self._file, self._container, self._stream = file, container, stream
         self._sound = Sound(Waveform())
-        self._resampler: _Resampler | None = None
+        self._resampler: Resampler | None = None
         self._base, self._since_s = 0, 0.0  # where its input began, and how long it is by now
         self._positions, self._stamps_s = array("d"), array("d")
         self._end_s: float | None = None  # of the last frame, by its samples since the last hole
@@ -151,11 +173,13 @@ class _Decoder:
         time_s = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
         if time_s is not None and self._stamps_s and time_s >= self._limit_s():
             time_s = None
+        if time_s is not None:
+            time_s = self._without_jumps(time_s)
         self._n_frames += 1
         is_hole = time_s is not None and self._is_hole(time_s)
         if is_hole or self._resampler is None or not self._resampler.fits(frame):
             self._drain()
-            self._resampler = _Resampler(frame)
+            self._resampler = Resampler(frame)
             self._base, self._since_s = len(self._sound.waveform), 0.0
         if is_hole:
             self._seen[self._n_frames] = self._base
@@ -167,6 +191,14 @@ class _Decoder:
         self._since_s += duration_s
         begin_s = time_s if is_hole or self._end_s is None else self._end_s
         self._end_s = None if begin_s is None else begin_s + duration_s
+
+    def _without_jumps(self, time_s: float) -> float:
+        """A timestamp on a clock that does not jump ahead, as that of the pictures does not."""
+        if self._jumps is not None:
+            return time_s - sum(less_s for after_s, less_s in self._jumps if time_s >= after_s - RESTART_S)
+        ahead_s = time_s - self._less_s - self._end_s if self._end_s is not None else 0.0
+        self._less_s += ahead_s if ahead_s > JUMP_S else 0.0
+        return time_s - self._less_s
 
     def _is_hole(self, time_s: float) -> bool:
         """True if a frame begins so late, all of a sudden, that its first samples are no neighbours of those before."""
@@ -250,44 +282,7 @@ class _Decoder:
             notes.append(f"{self._n_broken} packets of the sound in {self._file.name} could not be decoded")
         if self._n_not_finite:
             notes.append(f"{self._n_not_finite} samples of {self._file.name} are no numbers and were taken as silence")
+        is_steady = not self._jumps and not self._less_s  # a clock that jumps tells no duration
         cut = describe_cut(self._file, self._container, self._stream, self._sound.start_s, found_s) if found_s else ""
-        if cut:
+        if cut and is_steady:
             notes.append(cut)
-
-
-class _Resampler:
-    """FFmpeg's resampler for frames of one format."""
-
-    def __init__(self, frame: av.AudioFrame) -> None:
-        self._kind = _kind(frame)
-        graph = av.filter.Graph()
-        source = graph.add_abuffer(
-            sample_rate=frame.sample_rate,
-            format=frame.format.name,
-            layout=frame.layout.name,
-            time_base=Fraction(1, frame.sample_rate),
-        )
-        resample = graph.add("aresample", RESAMPLE)
-        sink = graph.add("abuffersink")
-        source.link_to(resample)
-        resample.link_to(sink)
-        graph.configure()
-        self._graph = graph
-
-    def fits(self, frame: av.AudioFrame) -> bool:
-        return self._kind == _kind(frame)
-
-    def push(self, frame: av.AudioFrame | None) -> Iterator[NDArray[np.float32]]:
-        """Samples that are ready after a frame, or all that are left at the end (None)."""
-        if frame is not None:
-            frame.pts = None  # times are kept outside: rough ones must not make it drop or add samples
-        self._graph.push(frame)
-        while True:
-            try:
-                yield self._graph.pull().to_ndarray().reshape(-1).astype(np.float32, copy=False)
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-
-
-def _kind(frame: av.AudioFrame) -> tuple[int, str, str]:
-    return frame.sample_rate, frame.format.name, frame.layout.name

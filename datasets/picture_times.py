@@ -1,0 +1,219 @@
+"""What decoding a video file tells of its pictures: their times in order, which are lost, and how the file ends."""
+
+import threading
+from array import array
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from abaw.datasets.pictures import PictureDecoder, picture_stream
+from abaw.errors import DataError
+
+CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
+RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
+JUMP_S = 10.0  # times that go ahead for longer, without any sound meanwhile, are those of a clock that was set anew
+ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
+HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
+STREAMED = (
+    "mpegts",
+    "flv",
+    "asf",
+    "mpeg",
+)  # containers that lose damaged packets without a word, and whose clocks jump
+EXACT = ("mov",)  # containers whose table tells how long each picture is shown
+ODD_GAPS = 0.05  # of the gaps between pictures, where the others are alike
+LONG_GAP = 3  # pictures; in other containers a shorter one may have been recorded so
+REORDERED = 16  # pictures at the end that may come before others of it
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What came of decoding a file.
+
+    Attributes:
+        kind, codec: FFmpeg's names of the container and of the codec of the pictures.
+        times: of each picture that decodes, in units of `base`; None where it has none.
+        base: seconds of a unit.
+        nominal, stated, n_stated: frame rate, duration in units of `base` and number of pictures that the file states; 0
+            where it states none.
+        n_broken: packets that could not be decoded.
+        broken_after: pictures before each of these.
+        due: times of packets that should be shown.
+        heard_s: times of packets of sound, in seconds, in their order.
+        end_s: of the file, as it states; None where it does not.
+        n_cut: pictures that lie after the end of the file, as its table says.
+        is_short: the file has fewer bytes than its header says.
+    """
+
+    kind: str
+    codec: str
+    times: list[int | None]
+    base: Fraction
+    nominal: Fraction
+    stated: int
+    n_stated: int
+    n_broken: int
+    broken_after: list[int]
+    due: list[int]
+    heard_s: NDArray[np.float64]
+    end_s: float | None
+    n_cut: int
+    is_short: bool
+
+
+def decode_times(container: InputContainer, file: Path, cancelled: threading.Event | None) -> Decoding:
+    """Decode all pictures of a file for their times.
+
+    Args:
+        cancelled: gives up once it is set.
+
+    Raises:
+        av.FFmpegError, OSError: the file cannot be read.
+        DataError: it has no pictures, or not one that can be decoded.
+    """
+    stream = picture_stream(container, file)
+    heard = array("d")
+
+    def hear(packet: Packet) -> None:
+        if packet.pts is not None and packet.time_base is not None:
+            heard.append(float(packet.pts * packet.time_base))
+
+    sound = container.streams.best("audio")
+    decoder = PictureDecoder(container, stream, times_alone=True, beside=(sound, hear) if sound is not None else None)
+    times: list[int | None] = []
+    for frame in decoder:
+        times.append(frame.pts if frame.pts is not None else frame.dts)
+        if cancelled is not None and cancelled.is_set():
+            raise DataError(f"{file} was not read to its end.")
+    if not times:
+        raise DataError(f"{file} has no picture that can be decoded. Replace it, or delete it.")
+    end_s = None
+    if container.duration is not None:
+        end_s = ((container.start_time or 0) + container.duration) / av.time_base
+    return Decoding(
+        kind=container.format.name.split(",")[0],
+        codec=stream.codec_context.name,
+        times=times,
+        base=stream.time_base or Fraction(1, 1000),
+        nominal=stream.average_rate or stream.guessed_rate or Fraction(0),
+        stated=stream.duration or 0,
+        n_stated=stream.frames,
+        n_broken=decoder.n_broken,
+        broken_after=decoder.broken_after,
+        due=decoder.due,
+        heard_s=np.array(heard),
+        end_s=end_s,
+        n_cut=_beyond_the_end(stream, file),
+        is_short=_is_short(file),
+    )
+
+
+def _beyond_the_end(stream: VideoStream, file: Path) -> int:
+    """Pictures that a table tells of, and whose bytes are not there."""
+    size_bytes = file.stat().st_size
+    return sum(1 for entry in stream.index_entries if entry.pos + entry.size > size_bytes)
+
+
+def _is_short(file: Path) -> bool:
+    """True for a RIFF file, as AVI is, that was cut off."""
+    with file.open("rb") as stream:
+        header = stream.read(8)
+    stated = int.from_bytes(header[4:], "little") + 8
+    return header[:4] == b"RIFF" and stated > file.stat().st_size
+
+
+def in_order(decoding: Decoding) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Times of all pictures, ascending, and the jumps of the clock, see `Stamps.jumps`.
+
+    Decoders give pictures in the order they are shown; a container like AVI has times of decoding alone, which come in
+    another one. A picture without a time is shown between its neighbours. Where times go back for more than `RESTART_S`,
+    or jump ahead, a new recording begins, and is shown after the one before.
+    """
+    step = float(1 / (decoding.nominal * decoding.base)) if decoding.nominal else 1.0
+    known = np.array([i for i, time in enumerate(decoding.times) if time is not None], dtype=np.int64)
+    if not len(known):
+        return np.rint(np.arange(len(decoding.times)) * step).astype(np.int64), np.zeros((0, 2), dtype=np.int64)
+    told = np.array([time for time in decoding.times if time is not None], dtype=np.int64)
+    found, jumps = told.copy(), []
+    apart_s = np.diff(told) * float(decoding.base)
+    for start in (np.flatnonzero((apart_s < -RESTART_S) | (apart_s > JUMP_S)) + 1).tolist():
+        is_back = apart_s[start - 1] < 0
+        if is_back or _is_jump(decoding, int(told[start - 1]), int(told[start])):
+            less = int(found[start]) - int(found[:start].max()) - round(step)
+            found[start:] -= less
+            jumps += [] if is_back else [(int(told[start]), less)]
+    found = np.sort(found)
+    rows = np.arange(len(decoding.times))
+    if len(known) < len(rows):
+        beyond = np.minimum(rows - known[0], 0) + np.maximum(rows - known[-1], 0)
+        found = np.rint(np.interp(rows, known, found) + step * beyond).astype(np.int64)
+    return found, np.array(jumps, dtype=np.int64).reshape(-1, 2)
+
+
+def _is_jump(decoding: Decoding, before: int, after: int) -> bool:
+    """True if no sound was recorded between two pictures that are far apart, in a container whose clock may jump."""
+    heard_s, begin_s, end_s = decoding.heard_s, float(before * decoding.base), float(after * decoding.base)
+    meanwhile = (heard_s > begin_s + RESTART_S) & (heard_s < end_s - RESTART_S)
+    return decoding.kind in STREAMED and not meanwhile.any()
+
+
+def find_lost(decoding: Decoding, shown: NDArray[np.int64], is_cut: bool) -> tuple[int, int]:
+    """How many pictures are missing between others, as far as that can be told, and the frame after which the first is.
+
+    Args:
+        is_cut: the file ends early, and what is missing at its end is not missing between others.
+    """
+    found = [np.array(decoding.broken_after, dtype=np.int64)]
+    if decoding.kind in ONE_BY_ONE and decoding.codec not in HIDING:
+        due = np.setdiff1d(np.array(decoding.due, dtype=np.int64), shown)
+        found.append(np.searchsorted(shown, due[(due > shown[0]) & (due < shown[-1])]))
+    if decoding.kind not in EXACT:
+        found.append(_in_gaps(shown, 1 if decoding.kind in STREAMED else LONG_GAP))
+    last = len(shown) - (REORDERED if is_cut or decoding.kind in STREAMED else 0)
+    places = max((places[(places > 0) & (places < last)] for places in found), key=len)
+    return len(places), int(places.min()) if len(places) else 0
+
+
+def _in_gaps(shown: NDArray[np.int64], shortest: int) -> NDArray[np.int64]:
+    """The picture before each one that is missing in gaps between pictures which otherwise follow evenly.
+
+    Args:
+        shortest: gaps of so many pictures count.
+    """
+    gaps = np.diff(shown)
+    usual = float(np.median(gaps)) if len(gaps) > 1 else 0.0
+    if usual <= 0:
+        return np.zeros(0, dtype=np.int64)
+    odd = np.abs(gaps - usual) > 0.1 * usual + 1
+    n_missing = np.where(odd, np.rint(gaps / usual) - 1, 0).astype(np.int64)
+    is_even = odd.mean() <= ODD_GAPS
+    n_missing[n_missing < (shortest if is_even else len(shown))] = 0
+    return np.repeat(np.arange(1, len(shown)), n_missing.clip(max=len(shown)))
+
+
+def how_it_ends(decoding: Decoding, shown: NDArray[np.int64], has_jumps: bool) -> str:
+    """What to say of an end before the one that the file states, without its subject; empty if there is nothing to say."""
+    last_s, slack_s = float(shown[-1] * decoding.base), CUT_S + 1 / max(float(decoding.nominal), 1.0)
+    if decoding.kind in EXACT:
+        n_decoded = len(shown)
+        return f"is cut off: {n_decoded} of {n_decoded + decoding.n_cut} frames are there" if decoding.n_cut else ""
+    if decoding.kind == "avi":  # its headers count frames that are nowhere
+        stated_s = float(max(decoding.stated, decoding.n_stated) * decoding.base)
+        is_cut = last_s < stated_s - slack_s and (
+            decoding.is_short or last_s < float(decoding.stated * decoding.base) - slack_s
+        )
+    else:  # sound may go on for longer
+        stated_s = decoding.end_s or 0.0
+        is_cut = max(last_s, float(decoding.heard_s.max(initial=last_s))) < stated_s - slack_s
+    return (
+        f"is cut off or damaged: its pictures end at {last_s:.1f} of {stated_s:.1f} s"
+        if is_cut and not has_jumps
+        else ""
+    )
