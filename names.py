@@ -33,7 +33,7 @@ def check_name(name: str, what: str) -> str:
     if not name or name.startswith((".", "__")) or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
             f"{name[:60]!r} cannot be the name of a {what}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
-            "start with '.' or '__', or contain a slash or control characters. Rename it."
+            "start with '.' or '__', begin or end with a space, or contain a slash or control characters. Rename it."
         )
     return name
 

@@ -11,17 +11,18 @@ They tell of their progress through a `Reporter` and print nothing.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.affwild2 import look_through, open_dataset
 from abaw.datasets.demo.kinds import get_demo_kind
-from abaw.datasets.doctor import VideoReport, examine
+from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.devices import pick_device
-from abaw.errors import AbawError, CheckpointError
+from abaw.errors import AbawError, CheckpointError, DataError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.backbone import create_backbone
@@ -116,7 +117,13 @@ def check_weights(file: Path) -> list[tuple[str, str, str]]:
 def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:
     """Check data against labels: every crop is decoded, every label read. See `VideoReport`."""
     reporter = reporter or Silent()
-    dataset = open_dataset(data, fps)
+    try:
+        dataset = open_dataset(data, fps)
+    except DataError:
+        with suppress(DataError):  # where nothing is read, that is what helps
+            for report in report_unread(look_through(data, fps)):
+                reporter.warn(f"Not read: {report.warnings[0]}.")
+        raise
     dataset.time_videos(dataset.videos, reporter)
     reporter.start("doctor", len(dataset.videos), "videos")
     reports = examine(dataset, reporter.advance)

@@ -1,7 +1,8 @@
 """The results of the stages as tables for the console."""
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -57,6 +58,8 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tu
     unread = [report for report in reports if report.kind == "unread"]
     for report in unread:
         say(f"Not read: {report.warnings[0]}.")
+        for path in report.paths if every and len(report.paths) > 1 else ():
+            say(f"  {path}")
     others = [report for report in reports if report.kind != "unread"]
     shared = _shared_notes(others)
     for note, names in shared.items():
@@ -98,6 +101,12 @@ def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple
     return columns, rows
 
 
+def _one_by_one(reports: "Sequence[VideoReport]") -> "Iterator[VideoReport]":
+    """The reports, with one for each path that is not read."""
+    for report in reports:
+        yield from (replace(report, video=path) for path in report.paths) if report.paths else (report,)
+
+
 def _shortened(name: str) -> str:
     """A name that leaves room for other columns."""
     return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
@@ -110,7 +119,7 @@ def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
     own = ("kind", "video", "split", "fps", "n_frames", "n_crops", "n_missing", "n_runs")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*own, *(f"{task}_{name}" for task in tasks for name in counted), "warnings", "errors"])
-    for report in reports:
+    for report in _one_by_one(reports):
         counts = [getattr(report, name).get(task, "") for task in tasks for name in counted]
         sentences = ["; ".join(report.warnings), "; ".join(report.errors)]
         writer.writerow([*(getattr(report, name) for name in own), *counts, *sentences])

@@ -38,6 +38,7 @@ class VideoReport:
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
         warnings, errors: sentences; only errors need mending.
         is_guessed: the number of frames is that of the last crop, as no video file tells it.
+        paths: of what is not read, below the data folder.
         kind: "video"; "remark" on a file or folder that is none; "unread" for what lies in the data folder and is not read.
     """
 
@@ -54,6 +55,7 @@ class VideoReport:
     errors: tuple[str, ...] = ()
     is_guessed: bool = False
     kind: Literal["video", "remark", "unread"] = "video"
+    paths: tuple[str, ...] = ()
 
     @property
     def n_missing(self) -> int:
@@ -82,8 +84,15 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
     for remark in dataset.remarks:
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
-    unread = find_unread(dataset)
-    return reports + [VideoReport(one.names[0], warnings=(one.sentence,), kind="unread") for one in unread]
+    return reports + report_unread(dataset)
+
+
+def report_unread(dataset: Dataset) -> list[VideoReport]:
+    """A report for each reason and place of what is not read; `paths` are all of it."""
+    return [
+        VideoReport(one.paths[0], warnings=(one.sentence,), kind="unread", paths=one.paths)
+        for one in find_unread(dataset)
+    ]
 
 
 def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
@@ -98,11 +107,14 @@ def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
 
 
 def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: ThreadPoolExecutor) -> VideoReport:
-    crops = video.crops()
     try:
+        crops = video.crops()
         clock = dataset.clock(video, crops)
     except DataError as error:  # a clip's file, or a crop of number 0
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
+    except OSError as error:  # its folder may not be entered
+        sentence = f"{error.filename or video.folder} cannot be read ({error.strerror}). See that you may enter it."
+        return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], sentence))
     present = np.zeros(clock.n_frames + 1, dtype=np.bool_)
     present[crops.numbers] = True
     present = present[1:]
@@ -197,7 +209,7 @@ def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
         if label.task in seen:
             yield (
                 f"{label.path} labels a video that {seen[label.task]} labels too: {label.video}. "
-                "Delete its labels in one of the two."
+                "Delete its labels in one of the two; until then neither counts."
             )
         seen[label.task] = label.path
 

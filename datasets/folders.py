@@ -76,22 +76,51 @@ def folded(name: str) -> str:
     return re.sub(r"[ -]+", "_", composed(name).casefold())
 
 
-def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder, and links to such, in the order of names; those of other programs are left out."""
+def subfolders(folder: Path, is_needed: bool = False) -> list[Path]:
+    """The folders in a folder, and links to such, in the order of names; those of other programs are left out.
+
+    Args:
+        is_needed: without what is in it nothing would be right; else one that may not be entered has none.
+
+    Raises:
+        DataError: it is needed, and may not be entered.
+    """
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not is_junk(entry.name) and entry.is_dir()]
-    except OSError:  # it may not be entered: what lies in it is not read
+            names = [entry.name for entry in entries if not is_junk(entry.name) and is_folder(entry)]
+    except OSError as error:
+        if is_needed:
+            raise _closed(folder, error) from error
         return []
     return [folder / name for name in sorted(names)]
 
 
+def is_folder(entry: os.DirEntry) -> bool:
+    """True for a folder, or a link to one; a link that leads in a circle, or where nobody may look, is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
 def files_in(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The files of a folder that end in one of the suffixes, in any case, in the order of names."""
+    """The files of a folder that end in one of the suffixes, in any case, in the order of names.
+
+    Raises:
+        DataError: it may not be entered.
+    """
     wanted = frozenset(suffixes)
-    for name in sorted(os.listdir(folder)):  # noqa: PTH208  names suffice
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208  names suffice
+    except OSError as error:
+        raise _closed(folder, error) from error
+    for name in names:
         if os.path.splitext(name)[1].lower() in wanted and not is_junk(name):
             yield folder / name
+
+
+def _closed(folder: Path, error: OSError) -> DataError:
+    return DataError(f"{folder} cannot be read ({error.strerror}). See that you may enter it, or move it away.")
 
 
 def _take(found: Folders, folder: Path) -> bool:
@@ -115,6 +144,11 @@ def _take(found: Folders, folder: Path) -> bool:
     return True
 
 
+def is_known(folder: Path) -> bool:
+    """True if a folder would be read by its name."""
+    return _take(Folders(), folder)
+
+
 def is_crop_folder(name: str) -> bool:
     """True for `cropped_aligned`, `cropped_aligned_new_50_vids`, `cropped_aligned_images` and the like."""
     return folded(name).startswith(CROPS)
@@ -128,11 +162,11 @@ def find_crop_folders(folders: Folders) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for place in folders.crops:
-        for path in subfolders(place):
+        for path in subfolders(place, is_needed=True):
             if not is_crop_folder(path.name):
                 _add(found, composed(path.name), path)
     for place in folders.raw:
-        for path in subfolders(place):
+        for path in subfolders(place, is_needed=True):
             name = composed(path.name)
             if name not in found or not count_crops(found[name]):
                 found[name] = path

@@ -203,7 +203,11 @@ def how_it_ends(decoding: Decoding, shown: NDArray[np.int64], has_jumps: bool) -
     last_s, slack_s = float(shown[-1] * decoding.base), CUT_S + 1 / max(float(decoding.nominal), 1.0)
     if decoding.kind in EXACT:
         n_decoded = len(shown)
-        return f"is cut off: {n_decoded} of {n_decoded + decoding.n_cut} frames are there" if decoding.n_cut else ""
+        return (
+            f"is cut off or damaged: {n_decoded} of {n_decoded + decoding.n_cut} frames are there"
+            if decoding.n_cut
+            else ""
+        )
     if decoding.kind == "avi":  # its headers count frames that are nowhere
         stated_s = float(max(decoding.stated, decoding.n_stated) * decoding.base)
         is_cut = last_s < stated_s - slack_s and (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abaw.datasets.dataset import Video
-from abaw.datasets.folders import files_in
+from abaw.datasets.folders import files_in, folded, subfolders
 from abaw.datasets.videos import People, video_file_of
 from abaw.names import composed
 
@@ -17,9 +17,14 @@ SUFFIXES = (
 )
 
 
+def sound_folder(root: Path) -> Path:
+    """The folder of a dataset's sound files, in small or capital letters; it may not be there."""
+    return next((folder for folder in subfolders(root) if folded(folder.name) == FOLDER), root / FOLDER)
+
+
 def find_sound_files(root: Path) -> dict[str, Path]:
     """Sound files of a dataset by the name of their video; a wav goes before a flac, a flac before the others."""
-    folder = root / FOLDER
+    folder = sound_folder(root)
     files = sorted(files_in(folder, SUFFIXES)) if folder.is_dir() else []
     found: dict[str, Path] = {}
     for file in sorted(files, key=lambda file: SUFFIXES.index(file.suffix.lower())):

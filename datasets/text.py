@@ -21,14 +21,17 @@ END_OF_FILE = "\x1a"  # Ctrl-Z, with which DOS ended its text files
 BLANK = "".join(c for c in map(chr, range(0x10000)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, is_named: bool = False) -> str:
     r"""The text of a file without a byte order mark, its lines ended by "\n" alone; UTF-8 if no mark says otherwise.
+
+    Args:
+        is_named: the user named this very file, which may be a pipe then, as of `<(...)`.
 
     Raises:
         DataError: it cannot be read as text.
     """
     try:
-        content = read_bytes(path)
+        content = path.read_bytes() if is_named and path.is_fifo() else read_bytes(path)
         text = content.decode(_encoding_of(content[:4]))
     except UnicodeError as error:
         raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
@@ -53,16 +56,19 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         yield stream
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, is_named: bool = False) -> list[str]:
     """The lines of a text file without their ends, which are LF, CRLF or CR and nothing else.
 
     Lines at the end that look blank (spaces, tabs, spaces that do not break, a Ctrl-Z) are dropped, those before are
     kept. An empty file has no lines.
 
+    Args:
+        is_named: see `read_text`.
+
     Raises:
         DataError: it cannot be read as text.
     """
-    text = without_blank_end(read_text(path))
+    text = without_blank_end(read_text(path, is_named))
     return text.split("\n") if text else []
 
 

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded
+from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded, is_folder, is_known, subfolders
 from abaw.datasets.links import is_broken
-from abaw.datasets.sound import FOLDER as AUDIO
 from abaw.datasets.sound import SUFFIXES as SOUND_SUFFIXES
-from abaw.datasets.sound import find_sound_files, sound_file_of
+from abaw.datasets.sound import find_sound_files, sound_file_of, sound_folder
 from abaw.datasets.videos import FACES, SUFFIXES
 from abaw.errors import some_of
 from abaw.names import composed, is_junk
@@ -35,11 +34,15 @@ class Unread:
     reason: str
 
     @property
+    def paths(self) -> tuple[str, ...]:
+        """The names with the folder they lie in."""
+        return tuple(f"{self.place}/{name}" if self.place else name for name in self.names)
+
+    @property
     def sentence(self) -> str:
-        """Names and reason."""
+        """The first names, and the reason."""
         count = f" ({len(self.names):,})" if len(self.names) > 1 else ""
-        names = [f"{self.place}/{name}" if self.place else name for name in self.names]
-        return f"{some_of(names, MOST_NAMED)}{count}: {self.reason}"
+        return f"{some_of(self.paths, MOST_NAMED)}{count}: {self.reason}"
 
 
 def find_unread(dataset: Dataset) -> list[Unread]:
@@ -52,10 +55,12 @@ class _Search:
 
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
+        self._audio = sound_folder(dataset.root)
         self._used = set(_used_paths(dataset))
         self._heard = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
+        self._files = {composed(path.stem): path for path in self._used if path.parent in self._folders.videos}
         self._told = {remark.about for remark in dataset.remarks}
-        known = {*self._folders.crops, *self._folders.raw, *self._folders.videos, dataset.root / AUDIO}
+        known = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
         known |= {folder for _, _, folder in self._folders.labels}
         self._entered = {parent for path in self._used | known for parent in path.parents} | known
         self._found: dict[tuple[str, str], list[str]] = {}
@@ -75,7 +80,7 @@ class _Search:
             is_own = folder == self._root and entry.name == FACES  # the tables of `abaw prepare`
             if is_junk(entry.name) or is_own or path in self._used or self._is_told(path):
                 continue
-            if not entry.is_dir():
+            if not is_folder(entry):
                 self._note(path, self._why_not_file(path))
             elif path in self._entered:
                 self._enter(path)
@@ -95,11 +100,14 @@ class _Search:
             return "a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
         if suffix in ARCHIVES:
             return "an archive, which is not looked into: unpack it"
-        if path.parent in self._folders.videos or path.parent == self._root / AUDIO:
+        if path.parent in self._folders.videos or path.parent == self._audio:
             is_video = path.parent in self._folders.videos
             if suffix not in (SUFFIXES if is_video else SOUND_SUFFIXES):
                 return f"files that end in {suffix or 'nothing'} are not read here: convert to {'.mp4' if is_video else '.wav'}"
             if is_video:
+                other = self._files.get(composed(path.stem))
+                if other is not None and other != path:
+                    return "another file of the same video, and just like it, is read"
                 return "there are no crops of this video: make them with `abaw prepare`"
             is_second = composed(path.stem) in self._heard
             return "another sound file of this video is read" if is_second else "there is no such video"
@@ -114,7 +122,18 @@ class _Search:
             if folded(path.name).startswith("test"):
                 return "labels of test sets are not read"
             return "no folder of a split: those are Train_Set and Validation_Set"
-        return "no folder of a known name"
+        held = _known_inside(path, 2)
+        return "no folder of a known name" + (f"; it holds {held}: move that up" if held else "")
+
+
+def _known_inside(folder: Path, depth: int) -> str:
+    """The first folder some levels down that would be read further up; empty if there is none."""
+    for inner in subfolders(folder):
+        if is_known(inner):
+            return inner.name
+        if depth > 1 and (found := _known_inside(inner, depth - 1)):
+            return f"{inner.name}/{found}"
+    return ""
 
 
 def _used_paths(dataset: Dataset) -> Iterator[Path]:

@@ -109,7 +109,7 @@ def read_sample(path: Path) -> Sample | VideoList:
         DataError: the header is of no challenge, an image is not `<video>/<frame number>.jpg`, or a video of a list
             stands there twice; names file and line.
     """
-    first, *lines = read_lines(path) or [""]
+    first, *lines = read_lines(path, is_named=True) or [""]
     header = first.strip()
     task = task_of_header(header, IMAGE_HEADERS)
     if task is None and not any("," in line for line in (header, *lines)):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets.orientation import Orientation, Turning
+from abaw.datasets.picture_times import RESTART_S
 from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
 from abaw.datasets.stamps import Stamps, read_stamps
 from abaw.errors import DISK_FULL, DataError
@@ -71,6 +72,9 @@ class _Film:
         self._resampler: av.AudioResampler | None = None  # of sound that cannot be copied
         self._waiting: list[av.Packet] = []  # of sound, before the first picture
         self._n_frames, self._last_pts, self._turning = 0, 0, Turning()
+        self._later = max(0, -int(stamps.shown[0]))  # MP4 begins at 0
+        self._heard: int | None = None  # time of the last packet or frame of sound
+        self._sound_shift = 0
 
     def run(self) -> Iterator[int]:
         beside = (self._audio, self._take_sound) if self._audio is not None else None
@@ -93,7 +97,7 @@ class _Film:
         turned = self._turning.of(frame)
         image = _even(self._draw(self._n_frames, as_rgb(frame, orientation=turned)))
         shown, base = self._stamps.shown, self._stamps.base
-        pts = int(shown[min(self._n_frames, len(shown) - 1)])
+        pts = int(shown[min(self._n_frames, len(shown) - 1)]) + self._later
         if self._pictures is None:
             self._begin(image, base, _pixel_shape(self._video, turned))
             self._last_pts = pts - 1
@@ -133,10 +137,29 @@ class _Film:
             with suppress(av.FFmpegError):  # a damaged packet
                 frames = packet.decode()
             for frame in frames:
+                if frame.pts is not None and frame.time_base is not None:
+                    frame.pts = self._placed(frame.pts, frame.time_base)
                 self._encode_sound(frame)
-        elif packet.dts is not None:
-            packet.stream = self._sound
-            self._target.mux(packet)
+        elif packet.dts is not None and packet.time_base is not None:
+            dts = self._placed(packet.dts, packet.time_base)
+            packet.pts = packet.pts if packet.pts is None else packet.pts + dts - packet.dts
+            packet.dts, packet.stream = dts, self._sound
+            with suppress(av.error.InvalidDataError, av.error.ArgumentError):  # a damaged packet
+                self._target.mux(packet)
+
+    def _placed(self, time: int, base: Fraction) -> int:
+        """A time of the sound beside the pictures, whose clock does not jump, see `Stamps`; always after the one before."""
+        stamps, time_s = self._stamps, time * base
+        for after, less in stamps.jumps.tolist():
+            if time_s >= after * stamps.base - Fraction(RESTART_S):
+                time -= round(less * stamps.base / base)
+        time += self._sound_shift
+        if self._heard is not None and time <= self._heard:
+            if (self._heard - time) * base > RESTART_S:  # another recording, which goes on from here
+                self._sound_shift += self._heard + 1 - time
+            time = self._heard + 1
+        self._heard = time
+        return time + round(self._later * stamps.base / base)
 
     def _encode_sound(self, frame: av.AudioFrame | None) -> None:
         """Encode a frame, or with None what is left."""

@@ -328,3 +328,22 @@ def test_the_timeline_shows_where_nobody_is_seen():
     np.testing.assert_array_equal(hidden, ((times_s > 0.2) & (times_s < 1)) | (times_s > 1.1))
     assert set(shown[times_s < 0.2]) == {0} and set(shown[(times_s > 1) & (times_s < 1.1)]) == {4}
     assert [text.get_text() for text in draw_timeline(VA, {}, "title", 0, 1).axes[0].texts] == ["no face"]
+
+
+def test_times_that_go_back_or_begin_before_zero_are_drawn(tmp_path, numbered):
+    """A transport stream behind another; and one whose clock wrapped, so that it begins before 0."""
+    source = tmp_path / "a.ts"
+    sound = np.sin(np.arange(32_000) / 9).astype(np.float32)
+    numbered.write(source, n_frames=30, rate=25, sound=sound)
+    twice = tmp_path / "twice.ts"
+    twice.write_bytes(source.read_bytes() * 2)
+    early = tmp_path / "early.mkv"
+    numbered.write(early, times_ms=range(-400, 800, 40))
+    for file in (twice, early):
+        out = tmp_path / f"{file.stem}-out.mp4"
+        drawn = list(redraw(file, out, lambda number, image: image))
+        made = [numbered.number(picture.image) for picture in read_pictures(out)]
+        assert made == [numbered.number(picture.image) for picture in read_pictures(file)] and len(made) == len(drawn)
+    with av.open(str(tmp_path / "twice-out.mp4")) as container:
+        heard = [packet.dts for packet in container.demux(audio=0) if packet.dts is not None]
+    assert heard == sorted(set(heard)) and len(heard) > 50

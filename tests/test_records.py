@@ -309,12 +309,16 @@ def test_crops_of_prepare_and_others_are_told_apart(tmp_path):
         "Crops of two alignments lie here: those of 2 videos are of `abaw prepare`, those of 1 are not. Networks see them "
         "differently; keep them apart where you can."
     ]
+    for part in ("1/3", "2/3", "3/3"):
+        run(root, tmp_path / "other.zarr", "hog", part=part)
+    record = FeatureStore.open(tmp_path / "other.zarr").feature_record("hog")
+    assert record is not None and record["alignment"] == "mixed", "whatever is in a part"
     put_record(root, "a", "a")
     with pytest.raises(StoreError, match=r"'hog' .*alignment given there, prepare here"):
         run(root, store, "hog")
-    run(root, tmp_path / "other.zarr", "hog", part="1/3")
-    record = FeatureStore.open(tmp_path / "other.zarr").feature_record("hog")
-    assert record is not None and record["alignment"] == "prepare", "whatever part it is"
+    run(root, tmp_path / "prepared.zarr", "hog")
+    record = FeatureStore.open(tmp_path / "prepared.zarr").feature_record("hog")
+    assert record is not None and record["alignment"] == "prepare"
 
 
 def test_sound_and_clips_have_no_alignment(tmp_path):
