@@ -222,11 +222,24 @@ def kept() -> Iterator[None]:
 
 
 def test_networks_leave_the_random_state_alone(kept, tiny):
-    torch.manual_seed(11)
     one, other = (create_backbone("timm/test_vit-cls", untrained=True) for _ in range(2))
     images = torch.zeros(1, 3, 160, 160)
     assert torch.equal(one(images), other(images)), "random weights are the same each time"
     create_backbone(TINY, tiny)
+
+
+def test_whatever_a_network_draws_from(kept, monkeypatch):
+    """Networks of others may draw from numpy and from Python."""
+    registry.list_specs()
+    monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
+
+    @register(BackboneSpec("drawn", "drawn", "x", "vision", (3,), "noise", "none", ImageInput(16)))
+    def build(specs, file):
+        random.random()
+        np.random.rand(3)  # noqa: NPY002
+        return torch.nn.Linear(3, 3)
+
+    create_backbone("drawn")
 
 
 def test_models_leave_the_random_state_alone(kept):
