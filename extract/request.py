@@ -9,7 +9,7 @@ from typing import Literal
 from abaw.devices import pick_device
 from abaw.errors import CheckpointError, UsageError
 from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
-from abaw.extract.precision import BFLOAT16, Precisions, stored_precisions
+from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
 from abaw.extract.sink import Feature
 from abaw.extract.vision.views import HFLIP, parse_view
 from abaw.places import Place, is_url
@@ -105,14 +105,11 @@ def create_features(
     asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
     views = list(dict.fromkeys(asked))
     requests = [Request.parse(text) for text in options.backbones]
-    stored = stored_precisions(options.store, [request.feature for request in requests])
+    bases = [request.feature for request in requests]
+    stored = stored_precisions(options.store, bases) if options.precision == AUTO else {}
     precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)
-    groups: dict[tuple[object, ...], list[Request]] = {}
-    for request in requests:
-        spec = request.spec
-        groups.setdefault((spec.family, spec.options, spec.image, request.weights), []).append(request)
     features: list[Feature] = []
-    waiting, errors = list(groups.values()), []
+    waiting, errors = _by_pass(requests), []
     for group in waiting:
         wanted, weights = list(dict.fromkeys(request.spec.name for request in group)), group[0].weights
         mine = [
@@ -138,11 +135,23 @@ def create_features(
         ]
     if errors and not features:
         raise errors[0]
-    names = [feature.name for feature in features]
+    _check_single([feature.name for feature in features])
+    return features
+
+
+def _by_pass(requests: Sequence[Request]) -> list[list[Request]]:
+    """The requests that one pass of one network serves, together."""
+    groups: dict[tuple[object, ...], list[Request]] = {}
+    for request in requests:
+        spec = request.spec
+        groups.setdefault((spec.family, spec.options, spec.image, request.weights), []).append(request)
+    return list(groups.values())
+
+
+def _check_single(names: Sequence[str]) -> None:
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled:
         raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
-    return features
 
 
 def _views_of(request: Request, views: Sequence[str]) -> tuple[str, ...]:
