@@ -180,7 +180,9 @@ def test_a_link_to_itself_is_no_feature(tmp_path):
     np.save(source / "b.npy", np.ones((2, 3), np.float16))
     summary = import_features(ImportOptions(source, tmp_path / "store.zarr", "f"))
     assert summary.done == ["b"] and list(summary.failed) == ["a"]
-    assert summary.failed["a"].endswith("a.npy is a link that leads in a circle. Delete it, or put the file in its place.")
+    assert summary.failed["a"].endswith(
+        "a.npy is a link that leads in a circle. Delete it, or put the file in its place."
+    )
 
 
 @pytest.mark.parametrize("shape", [(10**30, 3), (-1, 3), (2**62, 4)])
