@@ -75,12 +75,12 @@ def extract(
     stage = Stage.open(options, summary.failed_backbones, on_gpu)
     for feature, why in summary.failed_backbones.items():
         reporter.warn(f"{feature} is left out: {why}")
-    for note in stage.notes:
-        reporter.warn(note)
     with claimed(stage.store, [feature.name for feature in stage.features], options.part):
+        plan = stage.plan(summary, reporter)
+        for note in stage.notes:
+            reporter.warn(note)
         if not options.part or parse_part(options.part)[0] == 1:  # the labels are of the first part
             reporter.warn(describe_labels(stage.dataset))
-        plan = stage.plan(summary, reporter)
         reporter.start("extract", plan.n_frames, "frames")
         if cluster is None:
             stage.run(plan.groups, summary, reporter.advance)

@@ -429,12 +429,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hostile-cases", type=int, default=0, metavar="N", help="cases of hostile input")
 
 
-# Put into the Python of each process: whoever opens such an image dies of it, and leaves a letter that says so.
+# Put into the Python of each process: whoever opens such an image dies of it, and leaves a letter that says so, or hangs.
 SITE_OF_THE_DEADLY = """
-import os, sys
+import os, sys, time
 
 def die(event, arguments):
     if event == "open" and str(arguments[0]).endswith(os.environ["DEADLY"]):
+        while os.environ["ENDING"] == "hang":
+            time.sleep(1)
         letter = f"{arguments[0]} {os.getpid()}\\n".encode()
         os.write(os.open(os.environ["LETTERS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT), letter)
         os._exit(1)
@@ -444,13 +446,14 @@ sys.addaudithook(die)
 
 
 @pytest.fixture
-def deadly(process_env: dict[str, str], tmp_path: Path) -> Callable[[str], dict[str, str]]:
-    """Makes an environment whose processes die when they open such a file, `deadly(ending)`; see `letters`."""
+def deadly(process_env: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, str]]:
+    """Makes an environment whose processes die, or hang, when they open such a file, `deadly(ending)`; see `letters`."""
 
-    def deadly(ending: str) -> dict[str, str]:
+    def deadly(ending: str, hang: bool = False) -> dict[str, str]:
         (tmp_path / "sitecustomize.py").write_text(SITE_OF_THE_DEADLY)
         python = os.pathsep.join([str(tmp_path), process_env["PYTHONPATH"]])
-        return {"PYTHONPATH": python, "DEADLY": ending, "LETTERS": str(tmp_path / "letters")}
+        how = "hang" if hang else "die"
+        return {"PYTHONPATH": python, "DEADLY": ending, "ENDING": how, "LETTERS": str(tmp_path / "letters")}
 
     return deadly
 

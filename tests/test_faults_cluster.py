@@ -1,6 +1,5 @@
 """Faults of extraction on clusters: whatever dies or hangs, the rest is done, and the same command again completes it."""
 
-import os
 import re
 import shutil
 from contextlib import ExitStack
@@ -31,12 +30,6 @@ def start(process_env, tmp_path):
         return Started.abaw("extract", *SETTINGS, *paths, environment=process_env | environment, folder=folder)
 
     return start
-
-
-@pytest.fixture
-def own_data(slow_data, tmp_path):
-    """A copy of the slow data that may be changed."""
-    return shutil.copytree(slow_data, tmp_path / "data", copy_function=os.link)
 
 
 def complete(data, store, wanted, run_cli):
@@ -82,11 +75,9 @@ def test_half_of_the_workers_are_killed(slow_data, slow_store, start, tmp_path):
     assert_equal_stores(store, slow_store)
 
 
-def test_a_video_that_hangs_and_a_worker_that_is_stopped(own_data, slow_store, start, run_cli, tmp_path):
-    store, crop = tmp_path / "store.zarr", own_data / "cropped_aligned" / "video-05" / "00002.jpg"
-    image = crop.rename(tmp_path / "image.jpg")
-    os.mkfifo(crop)  # whoever opens it waits for ever
-    with start(own_data, store, stall_s=15) as driver:
+def test_a_video_that_hangs_and_a_worker_that_is_stopped(slow_data, slow_store, start, run_cli, deadly, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, stall_s=15, **deadly("video-05/00002.jpg", hang=True)) as driver:
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.workers()[0].suspend()
         assert driver.end() == 1
@@ -94,9 +85,7 @@ def test_a_video_that_hangs_and_a_worker_that_is_stopped(own_data, slow_store, s
         assert "video-05: its worker hung: it said nothing for 15 s" in driver.output
         assert "Traceback" not in driver.output
         until(lambda: not driver.others(), "all processes have ended")
-    crop.unlink()
-    image.rename(crop)
-    complete(own_data, store, slow_store, run_cli)
+    complete(slow_data, store, slow_store, run_cli)
 
 
 def test_videos_that_kill_their_workers(slow_data, slow_store, start, run_cli, deadly, letters, tmp_path):
@@ -121,12 +110,8 @@ def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, dead
     assert letters().total() <= 21, "three orders are given up and four are under way, each costs three at most"
 
 
-def test_workers_that_hang_whatever_they_take_end_the_work(own_data, start, tmp_path):
-    for video in (own_data / "cropped_aligned").iterdir():
-        crop = min(video.iterdir())
-        crop.unlink()
-        os.mkfifo(crop)
-    with start(own_data, tmp_path / "store.zarr", stall_s=4) as driver:
+def test_workers_that_hang_whatever_they_take_end_the_work(slow_data, start, deadly, tmp_path):
+    with start(slow_data, tmp_path / "store.zarr", stall_s=4, **deadly(".jpg", hang=True)) as driver:
         assert driver.end() == 1
         assert "Stopped early: workers hang before they finish a frame" in driver.output
         assert "failed 0" in driver.output and "Traceback" not in driver.output
@@ -180,8 +165,8 @@ def test_a_worker_that_does_not_see_the_data_is_left_out(slow_store, address, he
     summary = extract(ExtractOptions(HERE, store, ("hog",), device="cpu"), watcher, ClusterOptions(address))
     assert summary.ok and len(summary.done) == N_VIDEOS
     assert_equal_stores(store, slow_store)
-    assert len(watcher.warnings) == 1
-    assert re.fullmatch(rf"Worker tcp://\S+ cannot do this: No data folder {HERE}\. .*", watcher.warnings[0])
+    (warning,) = [warning for warning in watcher.warnings if warning.startswith("Worker")]
+    assert re.fullmatch(rf"Worker tcp://\S+ cannot do this: No data folder {HERE}\. .*", warning)
     watcher.assert_whole()
     elsewhere = HERE.with_name("elsewhere")
     words = rf"No worker of the cluster can do this; tcp://\S+ says: No data folder {elsewhere}\."
