@@ -76,11 +76,15 @@ def main() -> None:
         report.medians[f"waiting {way}: rate beside a busy process by that alone"] = (
             seconds[way, False] / seconds[way, True]
         )
-    kept = seconds["in a loop", False] / seconds["asleep", True]
+    kept = seconds["asleep", False] / seconds["asleep", True]
     report.requirements.append(
-        Requirement("rate beside a busy process by that of an idle machine", kept, 0.7, "x", at_least=True)
+        Requirement("rate beside a busy process by that alone, threads asleep", kept, 0.7, "x", at_least=True)
     )
-    report.medians["alone, asleep by in a loop"] = seconds["asleep", False] / seconds["in a loop", False]
+    both = seconds["in a loop", False] / seconds["asleep", True]
+    report.medians["rate beside a busy process, asleep, by that alone, in a loop"] = both
+    report.medians["time of an epoch alone, asleep by in a loop"] = (
+        seconds["asleep", False] / seconds["in a loop", False]
+    )
     report.publish()
 
 
