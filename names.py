@@ -41,6 +41,8 @@ def check_name(name: str, what: str) -> str:
 def how_to_make(feature: str) -> str:
     """The command that would make a feature of this name, `vit-mean` or `mae-cls@mask0.75.1`."""
     backbone, _, view = feature.partition("@")
+    if backbone.startswith("timm-"):  # a slash cannot be in the name of a feature
+        backbone = f"timm/{backbone.removeprefix('timm-')}"
     command = f"abaw extract --backbone {backbone}"
     if view.startswith("mask"):
         view, _, number = view.rpartition(".")

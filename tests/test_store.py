@@ -13,6 +13,7 @@ from fsspec.registry import _registry
 from abaw import writer as writer_module
 from abaw.audit import describe_store, verify_store
 from abaw.errors import StoreError, UsageError
+from abaw.names import how_to_make
 from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
@@ -355,3 +356,15 @@ def test_a_store_that_needs_a_package_says_how_to_install_it(monkeypatch):
     )
     with pytest.raises(StoreError, match=words):
         FeatureStore.open("s3://bucket/store.zarr")
+
+
+@pytest.mark.parametrize(
+    ("feature", "command"),
+    [
+        ("vit-mean", "vit-mean"),
+        ("mae-cls@mask0.75.1", "mae-cls --view mask0.75 --views 2"),
+        ("timm-resnet18-mean@hflip", "timm/resnet18-mean --view hflip"),
+    ],
+)
+def test_how_a_feature_is_made(feature, command):
+    assert how_to_make(feature) == f"abaw extract --backbone {command}"
