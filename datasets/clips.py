@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from abaw.datasets.dataset import Clock, Video
 from abaw.datasets.images import Crops
-from abaw.datasets.stamps import CUT_S, read_stamps
+from abaw.datasets.picture_times import CUT_S
+from abaw.datasets.stamps import read_stamps
 
 N_FRAMES = 75  # of a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)
 CLIP_S = 5.0  # length of a clip of VGAF, where there is no video file to tell it

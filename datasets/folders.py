@@ -42,13 +42,11 @@ class Folders:
     """What was found, each in the order of names.
 
     Attributes:
-        homes: the data folder, and the folders in it that may hold others.
         crops, raw, videos: folders of crops by video, of pictures by video, and of video files.
         labels: task, split and folder of label files.
         mtl: folders in which annotation files of all videos may lie.
     """
 
-    homes: list[Path] = field(default_factory=list)
     crops: list[Path] = field(default_factory=list)
     raw: list[Path] = field(default_factory=list)
     videos: list[Path] = field(default_factory=list)
@@ -58,13 +56,12 @@ class Folders:
 
 def find_folders(root: Path) -> Folders:
     """Look for the folders under a root, and one level down; no crop, video or label file is looked at."""
-    found = Folders(homes=[root], mtl=[root])
+    found = Folders(mtl=[root])
     others = [folder for folder in subfolders(root) if not _take(found, folder)]
     for home in others:
         if not (home / NO_CONTAINER).exists():
-            taken = [_take(found, folder) for folder in subfolders(home)]
-            if any(taken):
-                found.homes.append(home)
+            for folder in subfolders(home):
+                _take(found, folder)
             found.mtl.append(home)
     order = [(task, split) for task in CHALLENGES for split in SPLITS]
     found.labels.sort(key=lambda place: (order.index(place[:2]), place[2]))

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.datasets import kept
-from abaw.datasets.picture_times import CUT_S as CUT_S
 from abaw.datasets.picture_times import decode_times, find_lost, how_it_ends, in_order
 from abaw.datasets.pictures import open_media
 from abaw.errors import DataError

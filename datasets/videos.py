@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw.datasets.pictures import open_media as open_media  # callers still take it from here
 from abaw.datasets.stamps import read_stamps
 from abaw.names import composed
 

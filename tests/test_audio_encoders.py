@@ -1,11 +1,9 @@
 """Audio encoders: agreement with recorded outputs and with the packages they come from, and one contract for all."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import opensmile
@@ -19,6 +17,7 @@ from abaw.extract.audio.mel import LogMel
 from abaw.extract.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone, create_backbone, get_spec, list_families, list_specs
+from abaw.tests.data.reference import seeded
 from abaw.tests.voices import encode, make_voice, relative_error
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -27,17 +26,6 @@ AUDIO = [spec.name for spec in list_specs() if spec.modality == "audio"]
 QUICK = [name for name in AUDIO if get_spec(name).weights == "none"]
 SETS = [("compare", "ComParE_2016"), ("egemaps", "eGeMAPSv02"), ("egemaps-v01a", "eGeMAPSv01a")]
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-
-
-def load_seeded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seeded", REFERENCE / "seeded.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-seeded = load_seeded()
 
 
 def least_cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -1,11 +1,9 @@
 """Backbones: agreement with recorded outputs of the originals, one contract for all of them, and masked views."""
 
-import importlib.util
 import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from safetensors.numpy import save_file
 
 from abaw.errors import CheckpointError, UsageError
 from abaw.extract.backbone import create_backbone, get_spec, list_families, list_specs
+from abaw.tests.data.reference import seeded
 
 DATA = Path(__file__).parent / "data"
 RELATIVE_ERROR = 1e-4
@@ -30,17 +29,6 @@ REFERENCES = {
 }
 QUICK = ("iresnet50", "dan", "mae_vit_base")
 VISION = [family for family in list_families() if next(iter(family.specs.values())).modality == "vision"]
-
-
-def load_seeded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seeded", DATA / "reference" / "seeded.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-seeded = load_seeded()
 
 
 def read_faces() -> torch.Tensor:

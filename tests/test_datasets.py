@@ -24,8 +24,9 @@ from abaw.datasets.images import (
     read_image,
 )
 from abaw.datasets.labels import HEADERS
+from abaw.datasets.pictures import open_media
 from abaw.datasets.synth.cutouts import find_material, read_cutout
-from abaw.datasets.videos import open_media, probe_timing
+from abaw.datasets.videos import probe_timing
 from abaw.errors import DataError
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"

@@ -1,10 +1,8 @@
 """Networks made for faces against independent ones: recorded outputs, other libraries, and plain functions."""
 
-import importlib.util
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -17,22 +15,12 @@ from transformers import EfficientNetConfig, EfficientNetModel
 from abaw.errors import CheckpointError
 from abaw.extract.backbone import Backbone, create_backbone, get_spec
 from abaw.extract.weights import identify
+from abaw.tests.data.reference import seeded
 
 DATA = Path(__file__).resolve().parent / "data"
 RELATIVE_ERROR = 1e-4
 VNAW = json.loads((DATA / "reference" / "ft_vnaw_net.json").read_text())
 State = dict[str, Tensor]
-
-
-def load_seeded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("seeded", DATA / "reference" / "seeded.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-seeded = load_seeded()
 
 
 def relative_error(found: object, wanted: Tensor) -> float:

@@ -109,7 +109,7 @@ def test_a_feature_store_is_not_looked_into(make_data, tmp_path):
     FeatureStore.create(root / "store.zarr")
     touch(root, "store.zarr/labels/x", "store.zarr/videos/a.mp4")
     assert open_dataset(root).videos[0].file is None and not unread_of(root)
-    assert find_folders(root).homes == [root]
+    assert find_folders(root).mtl == [root] and not find_folders(root).videos
 
 
 def test_two_homes_of_crops_are_an_error_that_names_both(make_crops, tmp_path):

@@ -221,12 +221,13 @@ class Files:
         """Nothing that came from elsewhere is replaced."""
         before = Record.read(self._record)
         own = before.people if before is not None else ()
-        crops = find_crop_folders(find_folders(self._data))
+        folders = find_folders(self._data)
+        crops = find_crop_folders(folders)
         taken = [crops[name] for name in people if name not in own and name in crops]
         sound = find_sound_files(self._data).get(self.video)
         if before is None and sound is not None:
             taken.append(sound)
-        video = find_video_files(self._data).get(self.video)
+        video = find_video_files(self._data, folders).get(self.video)
         if video is not None and not self._is_source(video):
             taken.append(video)
         if taken:

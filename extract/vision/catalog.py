@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 # those of affect come first, and so does `mae` before `vit` where a checkpoint fits both
-from abaw.extract.backbone import Built, register
+from abaw.extract.backbone import Builder, Built, Fit, register
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.vision.catalog_affect import IMAGENET_INPUT
 
@@ -39,7 +39,7 @@ def _build_hog(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     return Hog()
 
 
-def _register_timm(
+def register_timm(
     family: str,
     model: str,
     width: int,
@@ -47,8 +47,14 @@ def _register_timm(
     licence: str,
     image: ImageInput = IMAGENET_INPUT,
     outputs: tuple[str, ...] = ("pooled",),
+    fit: Fit | None = None,
+    build: Builder | None = None,
 ) -> None:
-    """A model with weights of timm's: `family-output` for each of several outputs, `family` for a single one."""
+    """A model with weights of timm's: `family-output` for each of several outputs, `family` for a single one.
+
+    Args:
+        fit, build: where checkpoints have other layouts than timm converts.
+    """
     specs = [
         BackboneSpec(
             name=family if len(outputs) == 1 else f"{family}-{output}",
@@ -66,7 +72,7 @@ def _register_timm(
         for output in outputs
     ]
 
-    register(*specs, fit=_fit_timm)(_build_timm)
+    register(*specs, fit=fit or _fit_timm)(build or _build_timm)
 
 
 def _build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -85,7 +91,7 @@ def _fit_timm(
 
 VIT_LICENCE = "Apache-2.0 (timm); trained on ImageNet"
 VIT_OUTPUTS = ("mean", "cls")
-_register_timm(
+register_timm(
     "vit",
     "vit_base_patch16_224.augreg2_in21k_ft_in1k",
     768,
@@ -94,7 +100,7 @@ _register_timm(
     HALF_INPUT,
     VIT_OUTPUTS,
 )
-_register_timm(
+register_timm(
     "vit-tiny",
     "vit_tiny_patch16_224.augreg_in21k_ft_in1k",
     192,
@@ -103,15 +109,15 @@ _register_timm(
     HALF_INPUT,
     VIT_OUTPUTS,
 )
-_register_timm("resnet50", "resnet50.a1_in1k", 2048, 23_508_032, VIT_LICENCE)
-_register_timm(
+register_timm("resnet50", "resnet50.a1_in1k", 2048, 23_508_032, VIT_LICENCE)
+register_timm(
     "swin-t",
     "swin_tiny_patch4_window7_224.ms_in1k",
     768,
     27_519_354,
     "MIT (Microsoft); trained on ImageNet",
 )
-_register_timm(
+register_timm(
     "clip-l14",
     "vit_large_patch14_clip_quickgelu_224.openai",
     1024,

@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.extract.backbone import Built, register
+from abaw.extract.backbone import Built
 from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.extract.vision.catalog import register_timm
 
 if TYPE_CHECKING:
     import torch
@@ -44,23 +45,10 @@ def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
 
 def _register_dinov3(family: str, size: str, width: int, parameters: int) -> None:
     model = f"vit_{size}_patch16_dinov3_qkvb.lvd1689m"
-    specs = [
-        BackboneSpec(
-            name=f"{family}-{output}",
-            family=family,
-            output=output,
-            modality="vision",
-            shape=(width,),
-            architecture=f"timm {model}",
-            network=f"timm/{model}",
-            weights="timm",
-            image=DINOV3_INPUT,
-            parameters=parameters,
-            licence=DINOV3_LICENCE,
-        )
-        for output in ("mean", "cls")
-    ]
-    register(*specs, fit=fit_dinov3)(_build_dinov3)
+    outputs = ("mean", "cls")
+    register_timm(
+        family, model, width, parameters, DINOV3_LICENCE, DINOV3_INPUT, outputs, fit=fit_dinov3, build=_build_dinov3
+    )
 
 
 _register_dinov3("dinov3-s16", "small", 384, 21_596_160)
