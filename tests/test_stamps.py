@@ -18,9 +18,12 @@ import simplejpeg
 from scipy.io import wavfile
 
 from abaw.datasets import kept, stamps
+from abaw.datasets.picture_times import Decoding, in_order
 from abaw.datasets.stamps import is_timed, read_stamps
 from abaw.datasets.videos import probe_timing
 from abaw.errors import DataError
+from abaw.extract.audio.sound import load_sound
+from abaw.extract.film import redraw
 from abaw.extract.media import read_pictures
 from abaw.pipeline import ExtractOptions, doctor, extract
 from abaw.store import FeatureStore
@@ -377,8 +380,6 @@ def test_a_recording_behind_another_is_shown_after_it(tmp_path, films, numbered)
 
 def test_a_clock_that_was_set_anew_stays_with_its_sound(tmp_path, films, numbered, store):
     """A transport stream whose times jump ahead by a day in the middle."""
-    from abaw.extract.audio.sound import load_sound
-
     later = tmp_path / "later.ts"
     with av.open(str(films / "videos" / "ts.ts")) as old, av.open(str(later), "w", format="mpegts") as new:
         streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
@@ -407,6 +408,31 @@ def test_a_clock_that_was_set_anew_stays_with_its_sound(tmp_path, films, numbere
     shown = np.array([numbered.number(picture.image) for picture in read_pictures(file)])
     is_sure = (heard >= 0) & (shown > 8) & (shown < N_FRAMES - 8)
     assert np.quantile(np.abs(heard - shown)[is_sure], 0.9) <= 3
+    assert len(list(redraw(file, tmp_path / "drawn.mp4", lambda number, image: image))) == len(found.shown)
+    with av.open(str(tmp_path / "drawn.mp4")) as container:
+        ends_s = [float(stream.duration * stream.time_base) for stream in container.streams]
+    assert len(ends_s) == 2 and abs(ends_s[0] - ends_s[1]) < 0.3 and max(ends_s) < 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "heard_s", "n_jumps"),
+    [
+        ("mpegts", [0.0, 0.2, 60.0, 60.2], 1),  # nothing was recorded meanwhile: the clock was set anew
+        ("mpegts", [0.0, 0.2, 20.0, 40.0, 60.0], 0),  # sound went on: pictures are missing
+        ("mpegts", [], 1),
+        ("matroska", [], 0),  # a still picture may be shown for a minute
+    ],
+)
+def test_a_hole_in_the_pictures_is_no_jump_of_the_clock(kind, heard_s, n_jumps):
+    times = [0, 40, 80, 60_000, 60_040, None]
+    made = Decoding(
+        *(kind, "h264", times, Fraction(1, 1000), Fraction(FPS), 0, 0, 0, [], []),
+        *(np.array(heard_s), None, 0, False),
+    )
+    shown, jumps = in_order(made)
+    begin = 120 if n_jumps else 60_000
+    assert shown.tolist() == [0, 40, 80, begin, begin + 40, begin + 80]
+    assert jumps.tolist() == ([[60_000, 59_880]] if n_jumps else [])
 
 
 def test_pictures_lost_without_a_word_show_in_the_gap(tmp_path, films):
