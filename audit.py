@@ -5,9 +5,9 @@ from functools import partial
 
 import numpy as np
 
-from abaw.ahead import map_ahead
-from abaw.errors import StoreError, UnreachableError
-from abaw.reporting import Reporter
+from abaw.core.errors import StoreError, UnreachableError
+from abaw.core.progress import Reporter
+from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 
 

@@ -13,13 +13,13 @@ from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store
 from abaw.cli_scores import compare, ensemble, eval_, finish_evaluation, report, tune
 from abaw.cli_submit import check_submission, submit
 from abaw.cli_video import predict
-from abaw.errors import DISK_FULL, AbawError, UsageError
-from abaw.places import Place
+from abaw.core.errors import DISK_FULL, AbawError, UsageError
+from abaw.core.files import Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from abaw.reporting import Reporter
+    from abaw.core.progress import Reporter
     from abaw.store import FeatureStore
     from abaw.train.config import TrainConfig
     from abaw.train.loop import Result
@@ -216,7 +216,7 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m -- abaw train ...
     """
     from abaw import pipeline
-    from abaw.devices import pick_device
+    from abaw.core.devices import pick_device
     from abaw.train import distributed
     from abaw.train.config import make_config
     from abaw.train.prepare import make_train_config
@@ -247,7 +247,7 @@ def train(
 def _first_process_reports() -> "Iterator[Reporter]":
     """A reporter on the console; a silent one in all but the first of several processes."""
     from abaw import console
-    from abaw.reporting import Silent
+    from abaw.core.progress import Silent
     from abaw.train import distributed
 
     with console.ConsoleReporter() as reporter:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from abaw.places import Place, is_url
+from abaw.core.files import Place, is_url
 
 
 class StorePlace(click.ParamType):
@@ -114,7 +114,7 @@ def list_weights(as_json: bool) -> None:
 def get(names: tuple[str, ...]) -> None:
     """Download weights, by the name of a family, of a backbone, or timm/<model>. Run it again to go on."""
     from abaw import console
-    from abaw.errors import CheckpointError
+    from abaw.core.errors import CheckpointError
     from abaw.extract import downloads, known_weights
 
     wanted, n_failed = [known_weights.find_weights(name) for name in names], 0

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from abaw.cli_data import DATA, DEVICE, RUNS, STORE, print_json
-from abaw.errors import UsageError
-from abaw.places import Place
+from abaw.core.errors import UsageError
+from abaw.core.files import Place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,9 +54,9 @@ def eval_(
     Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
     """
     from abaw import pipeline
+    from abaw.core.tasks import get_task
     from abaw.evaluate.ensemble import Ensemble, find_answering
     from abaw.evaluate.smoothing import parse_smoothing
-    from abaw.tasks import get_task
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
@@ -91,9 +91,9 @@ def _score_predictions(
     path: Path, store: "FeatureStore", task: str | None, split: str, feature: str | None, data: Path, as_json: bool
 ) -> None:
     from abaw import tables
+    from abaw.core.tasks import get_task
     from abaw.evaluate.submission_check import identify
     from abaw.evaluate.submission_score import score_predictions
-    from abaw.tasks import get_task
 
     of = get_task(task) if task else identify(path)
     found = score_predictions(store, of, split, path, feature or "", data)
@@ -106,7 +106,7 @@ def _score_predictions(
 def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
     """Show the scores of a run, and where the rest is."""
     from abaw import console, tables
-    from abaw.tasks import get_task
+    from abaw.core.tasks import get_task
 
     tables.show_evaluation(run.name, get_task(run.config.task), split, found)
     console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
@@ -145,7 +145,7 @@ def tune(
     Smoothing over time, a threshold for each action unit, offsets of classes: kept as postprocess.json in the run.
     """
     from abaw import console, pipeline, tables
-    from abaw.tasks import get_task
+    from abaw.core.tasks import get_task
     from abaw.train.runs import find_run
 
     found = find_run(runs, run)

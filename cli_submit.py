@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from abaw.cli_data import DATA, DEVICE, RUNS, STORE
-from abaw.errors import some_of
-from abaw.places import Place
+from abaw.core.errors import some_of
+from abaw.core.files import Place
 
 if TYPE_CHECKING:
     from abaw.evaluate.submission import Submission
@@ -126,9 +126,9 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
 def check_submission(path: Path, sample: Path, task: str | None) -> None:
     """Check a submission file, or a folder with a file for each video, against the official sample."""
     from abaw import console
+    from abaw.core.tasks import get_task
     from abaw.evaluate.formats import read_sample
     from abaw.evaluate.submission_check import check_submission as check
-    from abaw.tasks import get_task
 
     found = check(path, read_sample(sample), get_task(task) if task else None)
     if found.first:

@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from abaw.errors import printable
+from abaw.core.errors import printable
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, lines come ever more seldom
 

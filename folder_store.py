@@ -5,7 +5,7 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError
 
 
 class FolderStore(LocalStore):

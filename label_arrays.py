@@ -14,7 +14,7 @@ from zarr.codecs import Crc32cCodec
 from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
-from abaw.doubles import Doubles
+from abaw.core.doubles import Doubles
 from abaw.writer import with_checksum
 
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 from abaw.console import say, show_table
 
 if TYPE_CHECKING:
+    from abaw.core.tasks import Task
     from abaw.extract.known_weights import FamilyWeights
     from abaw.extract.spec import ImageInput
-    from abaw.tasks import Task
 
 SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
@@ -102,7 +102,7 @@ def _setting(value: object) -> str:
 
 def show_losses() -> None:
     """Every loss with the tasks it fits and its options and their defaults."""
-    from abaw.tasks import TASKS
+    from abaw.core.tasks import TASKS
     from abaw.train.losses import LOSSES
 
     rows = [
@@ -129,7 +129,7 @@ def show_recipes() -> None:
 
 def show_tasks() -> None:
     """Every task with its outputs and measure."""
-    from abaw.tasks import TASKS
+    from abaw.core.tasks import TASKS
 
     rows = [
         (task.name, task.level, task.measure, task.loss, task.window, _invalid_values(task), ", ".join(task.outputs))

@@ -10,16 +10,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from abaw.errors import StoreError, UnreachableError
-from abaw.names import MAX_FRAMES
-from abaw.places import first_line
+from abaw.core.errors import StoreError, UnreachableError, first_line
+from abaw.core.names import MAX_FRAMES, MAX_VALUES
 
 DTYPES = ("float16", "float32")
-# attributes of a video, there where true: no file told its length, and its rows are spread over a clip
-LENGTH_FROM_CROPS, SAMPLED = "length_from_crops", "sampled"
-MARKS = (LENGTH_FROM_CROPS, SAMPLED)
-CLOCK, DECODED = "clock", "decoded"  # attribute of a video whose rows are the pictures that its file's decoder gives
-MAX_VALUES = 1_000_000  # of one frame: likewise
 MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
 OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
@@ -49,11 +43,6 @@ def is_video(attrs: Mapping[str, Any]) -> bool:
     is_counted = _is_count(n_frames, MAX_FRAMES) and _is_count(attrs.get("n_present"), int(n_frames or 0))
     is_rate = isinstance(fps, int | float) and 0 <= fps < math.inf
     return attrs.get("complete") is True and is_counted and is_rate and attrs.get("dtype") in DTYPES
-
-
-def marks_of(attrs: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which of `MARKS` the attributes of a video have."""
-    return tuple(mark for mark in MARKS if attrs.get(mark) is True)
 
 
 def _is_count(value: object, most: int) -> bool:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from abaw.records import FLOAT32, VERSION, Record, differences
+from abaw.core.records import FLOAT32, VERSION, Record, differences
 
 FILE = Path(__file__).resolve().parent / "old_specs.json"
 IMPORTED, UNTRAINED = "imported", "untrained"

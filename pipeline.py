@@ -18,11 +18,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from abaw.core.devices import pick_device
+from abaw.core.errors import AbawError, CheckpointError, DataError
+from abaw.core.files import clear
+from abaw.core.parts import parse_part
+from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.tasks import get_task
 from abaw.datasets.affwild2 import look_through, open_dataset
 from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine, report_unread
-from abaw.devices import pick_device
-from abaw.errors import AbawError, CheckpointError, DataError
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.backbone import create_backbone
@@ -31,15 +35,10 @@ from abaw.extract.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.labelling import describe_labels
-from abaw.extract.plan import parse_part
 from abaw.extract.request import ExtractOptions
-from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.extract.weights import identify
-from abaw.outputs import clear
-from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train import distributed
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.config import TrainConfig, make_config

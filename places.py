@@ -3,17 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError, first_line
+from abaw.core.files import Place, is_url
 
 if TYPE_CHECKING:
     import zarr
-
-Place = Path | str
-
-
-def is_url(place: Place) -> bool:
-    """True for `s3://...` and the like."""
-    return "://" in str(place)
 
 
 def open_existing(place: Place) -> "zarr.Group":
@@ -82,8 +76,3 @@ def _unreachable(place: Place, error: Exception) -> StoreError:
     return StoreError(
         f"The store at {place} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
     )
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, without its details."""
-    return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

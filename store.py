@@ -25,17 +25,18 @@ from numpy.typing import NDArray
 from zarr.errors import ContainsGroupError
 
 from abaw import __version__
-from abaw.ahead import map_ahead
-from abaw.doubles import Doubles
-from abaw.errors import StoreError, UsageError
+from abaw.core.doubles import Doubles
+from abaw.core.errors import StoreError, UsageError, first_line
+from abaw.core.files import Place, is_url
+from abaw.core.names import check_name, how_to_make
+from abaw.core.read_ahead import map_ahead
+from abaw.core.records import Record, describe_other
 from abaw.groups import Tree, attrs_at, put_whole
 from abaw.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.metadata import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
-from abaw.names import check_name, how_to_make
 from abaw.notes import Notes
 from abaw.old_records import record_in
-from abaw.places import Place, first_line, is_url, open_existing, open_or_make
-from abaw.records import Record, describe_other
+from abaw.places import open_existing, open_or_make
 from abaw.writer import VideoWriter
 
 FORMAT = 1
@@ -121,7 +122,7 @@ class FeatureStore:
         return dict(self._tree.group(f"features/{feature}").attrs)
 
     def feature_record(self, feature: str) -> Record | None:
-        """How a feature was made, see `abaw.records`; None where it is not there, or does not tell."""
+        """How a feature was made, see `abaw.core.records`; None where it is not there, or does not tell."""
         attrs = attrs_at(self._tree.store, [f"features/{feature}"])[0]
         return record_in(attrs, lambda: self.videos(feature).values())
 

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from abaw.console import say, show_some, show_table, warn
-from abaw.errors import some_of
+from abaw.core.errors import some_of
 
 if TYPE_CHECKING:
+    from abaw.core.files import Place
+    from abaw.core.progress import Summary
+    from abaw.core.tasks import Task
     from abaw.datasets.doctor import VideoReport
     from abaw.evaluate.compare import Compared
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.tuning import Tuning
-    from abaw.extract.sink import Summary
-    from abaw.places import Place
     from abaw.store import FeatureStore
-    from abaw.tasks import Task
 
 LONGEST_NAME = 40  # in a table
 MANY = 6  # videos with the same warning, which is then said once

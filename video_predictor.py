@@ -9,10 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.devices import pick_device
+from abaw.core.errors import AbawError, CheckpointError, DataError, UsageError
+from abaw.core.names import composed
+from abaw.core.progress import Reporter, Summary
+from abaw.core.records import FLOAT32, GIVEN, MIXED, PREPARED, differences, without_alignment
+from abaw.core.tasks import get_task
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.videos import FACES
-from abaw.devices import pick_device
-from abaw.errors import AbawError, CheckpointError, DataError, UsageError
 from abaw.evaluate.predict import predict
 from abaw.evaluate.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values
@@ -23,15 +27,11 @@ from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.precision import BFLOAT16
 from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
-from abaw.extract.sink import Feature, Summary
+from abaw.extract.sink import Feature
 from abaw.extract.stage import Stage
 from abaw.extract.vision.timm_names import names_behind
 from abaw.extract.vision.views import parse_view
-from abaw.names import composed
-from abaw.records import FLOAT32, GIVEN, MIXED, PREPARED, differences, without_alignment
-from abaw.reporting import Reporter
 from abaw.store import FeatureStore, VideoLabels
-from abaw.tasks import get_task
 from abaw.train.model import best_model
 from abaw.train.runs import Run
 from abaw.train.table import load_table

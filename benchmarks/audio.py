@@ -14,7 +14,8 @@ import opensmile
 import torch
 from scipy.io import wavfile
 
-from abaw.datasets.dataset import Clock, Video
+from abaw.core.clock import Clock
+from abaw.datasets.dataset import Video
 from abaw.extract.audio.smile import SETS
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource

@@ -11,7 +11,7 @@ import time
 
 import torch
 
-from abaw.tasks import get_task
+from abaw.core.tasks import get_task
 from abaw.train.config import make_config
 from abaw.train.loop import Trainer
 from abaw.train.model import Model

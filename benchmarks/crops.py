@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw.datasets.dataset import Clock, Video
+from abaw.core.clock import Clock
+from abaw.datasets.dataset import Video
 from abaw.datasets.demo import write_demo
 from abaw.datasets.images import list_crops
 from abaw.extract.reader import Source

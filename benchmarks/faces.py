@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from abaw.core.progress import Silent
 from abaw.extract.faces.boxes import overlaps
 from abaw.extract.faces.detector import Detections
 from abaw.extract.faces.keyframes import DEFAULT_EVERY, detect_pictures
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.media import read_pictures
-from abaw.reporting import Silent
 from benchmarks.extraction import Places
 from benchmarks.measure import Report, Requirement, in_turns
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
 
 MOST_LINKS = 60_000  # of one file; ext4 allows 65,000
 # about as Aff-Wild2: three tasks, and labels for a bit more than half of the videos

@@ -7,14 +7,14 @@ import sys
 import tempfile
 from pathlib import Path
 
+from abaw.core.progress import Silent
+from abaw.core.tasks import get_task
 from abaw.datasets.demo import write_demo
 from abaw.evaluate.video.overlay import Overlay
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.film import redraw
 from abaw.extract.media import read_pictures
 from abaw.pipeline import ExtractOptions, FeatureStore, extract, train_seeds
-from abaw.reporting import Silent
-from abaw.tasks import get_task
 from abaw.train.config import make_config
 from abaw.train.runs import Run
 from abaw.video_pipeline import PredictOptions, predict_video, predict_videos

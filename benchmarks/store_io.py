@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train.windows import WindowSampler
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio
 from benchmarks.tables import FEATURE, random_table, random_values

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 from abaw.train.table import Table
 
 FEATURE = "random"

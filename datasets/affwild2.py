@@ -12,6 +12,7 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
+from abaw.core.errors import DataError
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.folders import CROPS, RAW, find_crop_folders, find_folders, find_video_files
 from abaw.datasets.labels import find_labels
@@ -19,7 +20,6 @@ from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER, open_lsd
 from abaw.datasets.mtl import find_mtl_labels
 from abaw.datasets.vgaf import LABEL_FILES, open_vgaf
 from abaw.datasets.videos import People, video_file_of
-from abaw.errors import DataError
 
 
 def open_dataset(root: Path, fps: float | None = None) -> Dataset:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.dataset import Clock, Video
+from abaw.core.clock import Clock
+from abaw.datasets.dataset import Video
 from abaw.datasets.images import Crops
 from abaw.datasets.picture_times import CUT_S
 from abaw.datasets.stamps import read_stamps

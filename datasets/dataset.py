@@ -9,47 +9,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import cpu_count
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from numpy.typing import NDArray
 
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError
+from abaw.core.names import composed
+from abaw.core.progress import Reporter
 from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
 from abaw.datasets.stamps import is_timed, read_stamps
 from abaw.datasets.videos import DEFAULT_FPS, People
-from abaw.errors import DataError
-from abaw.metadata import CLOCK, DECODED, LENGTH_FROM_CROPS, SAMPLED
-from abaw.names import composed
-from abaw.reporting import Reporter
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
-
-
-@dataclass(frozen=True)
-class Clock:
-    """Frame rate and number of frames of a video, and where they come from.
-
-    Attributes:
-        fps: frames a second; `STILLS_FPS` for images without a time axis.
-        n_frames: of the video file, or the last crop's number where there is no file (or crops go on after its end).
-        warning: why the frame rate is assumed, or that crops go on after the end of the file; else empty.
-        is_guessed: the number of frames is the last crop's number alone; the video may be longer.
-        is_sampled: the rows are spread over a clip, and are not the frames of its file.
-        is_decoded: the frames are the pictures that the file's decoder gives.
-    """
-
-    fps: float
-    n_frames: int
-    warning: str = ""
-    is_guessed: bool = False
-    is_sampled: bool = False
-    is_decoded: bool = False
-
-    @property
-    def attrs(self) -> dict[str, Any]:
-        """What a store keeps of it: `fps`, `clock` where it is decoded, and each mark of `abaw.metadata` that is true."""
-        marks = {LENGTH_FROM_CROPS: self.is_guessed, SAMPLED: self.is_sampled}
-        counted = {CLOCK: DECODED} if self.is_decoded else {}
-        return {"fps": self.fps, **counted, **{mark: True for mark, is_so in marks.items() if is_so}}
 
 
 @dataclass(frozen=True)

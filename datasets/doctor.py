@@ -9,13 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError
+from abaw.core.names import SIDES
+from abaw.core.tasks import TASKS, Task
 from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Clock, Dataset, Labels, Video
+from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.images import Crops, describe_no_crops, first_folder, read_image
 from abaw.datasets.unread import find_unread
-from abaw.datasets.videos import SIDES
-from abaw.errors import DataError
-from abaw.tasks import TASKS, Task
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more

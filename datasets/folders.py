@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from abaw.core.errors import DataError
+from abaw.core.names import composed, is_junk
 from abaw.datasets.images import count_crops
 from abaw.datasets.kept import is_same_content
 from abaw.datasets.videos import SUFFIXES
-from abaw.errors import DataError
-from abaw.names import composed, is_junk
 
 CROPS = "cropped_aligned"
 RAW = ("raw", "images")

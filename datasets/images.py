@@ -14,10 +14,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from abaw.core.errors import DataError
+from abaw.core.names import MAX_FRAMES, is_junk
 from abaw.datasets import orientation
 from abaw.datasets.links import read_bytes
-from abaw.errors import DataError
-from abaw.names import MAX_FRAMES, is_junk
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SECOND = (".bmp", ".webp")  # of two images of one number the other one counts

@@ -15,8 +15,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
 from abaw.datasets.links import check_file
-from abaw.errors import DataError
 
 VERSION = 1  # of what is kept; with that of the decoder
 SAMPLED_BYTES = 2**16

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
+from abaw.core.names import composed
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.datasets.text import read_blocks
-from abaw.errors import DataError
-from abaw.names import composed
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
 COMPOUND = (
     *("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Disgustedly_Surprised", "Angrily_Surprised"),

@@ -5,7 +5,7 @@ import os
 import stat
 from pathlib import Path
 
-from abaw.errors import DataError
+from abaw.core.errors import DataError
 
 
 def check_file(path: Path) -> Path:

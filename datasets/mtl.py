@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.doubles import Doubles
+from abaw.core.errors import DataError
+from abaw.core.names import composed
+from abaw.core.tasks import MTL
 from abaw.datasets.dataset import Labels, Remark
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.datasets.labels import check_header, check_values, fits
 from abaw.datasets.text import read_lines
-from abaw.doubles import Doubles
-from abaw.errors import DataError
-from abaw.names import composed
-from abaw.tasks import MTL
 
 FILES = {
     "train": ("training_set_annotations.txt", "train_set.txt"),

@@ -13,8 +13,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
 from abaw.datasets.pictures import PictureDecoder, picture_stream
-from abaw.errors import DataError
 
 CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
 RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined

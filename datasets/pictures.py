@@ -10,8 +10,8 @@ from av.stream import Disposition, Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from abaw.core.errors import DataError
 from abaw.datasets.links import check_file
-from abaw.errors import DataError
 
 # A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
 CONTAINERS = (

@@ -15,10 +15,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
 from abaw.datasets import kept
 from abaw.datasets.picture_times import decode_times, find_lost, how_it_ends, in_order
 from abaw.datasets.pictures import open_media
-from abaw.errors import DataError
 
 SAME_RATE = 1e-4  # relative difference of rates that are one, beside what rounded times make
 MOST_RECENT = 1024

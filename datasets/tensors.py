@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import DataError
+from abaw.core.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor

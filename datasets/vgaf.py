@@ -16,14 +16,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError
+from abaw.core.names import composed, is_junk
+from abaw.core.tasks import GROUP_EMOTIONS, VGAF
 from abaw.datasets.clips import CLIP_S, Clip
-from abaw.datasets.dataset import Clock, Dataset, Remark, Video
+from abaw.datasets.dataset import Dataset, Remark, Video
 from abaw.datasets.images import natural_order
 from abaw.datasets.text import read_lines
 from abaw.datasets.videos import SUFFIXES
-from abaw.errors import DataError
-from abaw.names import composed, is_junk
-from abaw.tasks import GROUP_EMOTIONS, VGAF
 
 LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}
 LABEL_FOLDERS = ("", "labels")

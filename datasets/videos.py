@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from abaw.core.names import SIDES, composed
 from abaw.datasets.stamps import read_stamps
-from abaw.names import composed
 
 # What FFmpeg opens and people have; it looks into the files, whatever their names end in.
 SUFFIXES = (
     *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".flv", ".3gp", ".ts"),
     *(".asf", ".ogv", ".vob", ".3g2", ".f4v", ".m2v", ".mxf", ".divx", ".qt"),
 )
-SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
 FACES = "faces"  # folder of the tables and records of `abaw prepare`
 DEFAULT_FPS = 30.0
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.clock import LENGTH_FROM_CROPS
 from abaw.evaluate.formats import Places
-from abaw.metadata import LENGTH_FROM_CROPS
 
 Known = Sequence[Mapping[str, Mapping[str, Any]]]  # for each feature the attributes of its videos
 

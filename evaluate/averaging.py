@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_expit, log_softmax, logsumexp
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 from abaw.evaluate.bootstrap import same_labels
 from abaw.evaluate.predict import VideoPrediction
-from abaw.tasks import Task
 
 
 def combine(

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student
 
-from abaw.doubles import same_doubles
-from abaw.errors import UsageError, some_of
+from abaw.core.doubles import same_doubles
+from abaw.core.errors import UsageError, some_of
+from abaw.core.tasks import Task
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
-from abaw.tasks import Task
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95

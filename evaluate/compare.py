@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.evaluate.bootstrap import Difference, check_same_labels, difference, interval, measures
 from abaw.evaluate.results import Results
 

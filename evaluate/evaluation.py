@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from abaw.core.files import save_json
+from abaw.core.tasks import Task
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.metrics import Score, score
 from abaw.evaluate.plots import save_picture
 from abaw.evaluate.postprocess import Postprocess
 from abaw.evaluate.predict import VideoPrediction, predict, save_predictions
-from abaw.tasks import Task
-from abaw.train.checkpoint import save_json
 from abaw.train.table import Table
 
 

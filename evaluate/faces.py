@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
 from abaw.datasets.images import Crops, read_image
-from abaw.errors import DataError
 
 
 class Faces:

@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
 from abaw.evaluate.calibration import calibration, part_of
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
 from abaw.evaluate.report.content import Reported, videos_by_error
-from abaw.outputs import new_partial
-from abaw.tasks import Task
 
 PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
 N_VIDEOS = 3

@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError, UsageError
+from abaw.core.names import composed, misleads
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
 from abaw.datasets.text import read_lines
-from abaw.errors import DataError, UsageError
-from abaw.names import composed, misleads
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 
 IMAGE_HEADERS = {
     "va": "image_location,valence,arousal",

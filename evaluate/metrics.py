@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 
 BY_ACCURACY = ("vgaf",)  # tasks of classes that are scored by accuracy, the others by macro F1
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.special import expit
 
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
-from abaw.outputs import new_partial
-from abaw.tasks import Task
 
 N_VIDEOS = 3
 N_FACES = 12

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import expit, logit
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 from abaw.evaluate.calibration import part_of
 from abaw.evaluate.metrics import ccc, score
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.smoothing import KINDS, Smoothing, smooth
-from abaw.tasks import Task
 
 WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; what fitting tries, besides none
 SEARCH_FRAMES = 300_000  # a smoothing is chosen on about as many, of every so many-th video, which takes seconds

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from abaw.doubles import Doubles
-from abaw.outputs import new_partial
+from abaw.core.doubles import Doubles
+from abaw.core.files import new_partial
 from abaw.train import distributed
 from abaw.train.table import Table
 from abaw.train.windows import WindowSampler, batches

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw.doubles import Doubles
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.doubles import Doubles
+from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.tasks import Task, get_task
 from abaw.evaluate.predict import VideoPrediction, load_predictions, read_made_from
 from abaw.evaluate.tuning import load_tuning
-from abaw.tasks import Task, get_task
 from abaw.train.runs import Run
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from scipy.ndimage import median_filter
 from scipy.signal import oaconvolve
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.evaluate.predict import fill_gaps
 
 Kind = Literal["box", "gaussian", "median", "savgol"]

@@ -5,7 +5,8 @@
 
 from pathlib import Path
 
-from abaw.devices import pick_device
+from abaw.core.devices import pick_device
+from abaw.core.tasks import get_task
 from abaw.evaluate.ensemble import Ensemble, combine_results, digest_of
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.faces import open_faces
@@ -17,7 +18,6 @@ from abaw.evaluate.smoothing import Smoothing
 from abaw.evaluate.submission import Answerer, Submission, check_fits, default_out, write_submission
 from abaw.evaluate.tuning import FitOn, Tuning, fit_run, load_tuning
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train.model import best_model
 from abaw.train.prepare import load_split
 from abaw.train.runs import Run

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError, some_of
+from abaw.core.files import new_partial
+from abaw.core.names import composed
+from abaw.core.tasks import Task
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Stills
 from abaw.datasets.lsd import TEST_VIDEO
-from abaw.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError, some_of
 from abaw.evaluate.answered import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.ensemble import combine
 from abaw.evaluate.formats import (
@@ -28,10 +31,7 @@ from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission_check import check_submission
 from abaw.evaluate.tuning import Tuning
-from abaw.names import composed
-from abaw.outputs import new_partial
 from abaw.store import FeatureStore, VideoLabels
-from abaw.tasks import Task
 from abaw.train.config import TrainConfig
 from abaw.train.table import Table, load_table
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from abaw.core.errors import DataError, UsageError
+from abaw.core.names import composed, is_junk
+from abaw.core.tasks import Task
 from abaw.datasets.text import MARKS, read_lines
-from abaw.errors import DataError, UsageError
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
@@ -18,8 +20,6 @@ from abaw.evaluate.formats import (
     wrong_columns,
     wrong_with,
 )
-from abaw.names import composed, is_junk
-from abaw.tasks import Task
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError, UsageError
+from abaw.core.names import composed
+from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
 from abaw.datasets.text import read_lines
-from abaw.errors import DataError, UsageError
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
@@ -22,9 +24,7 @@ from abaw.evaluate.formats import (
 )
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission import locate_stills
-from abaw.names import composed
 from abaw.store import FeatureStore, VideoLabels
-from abaw.tasks import Task
 from abaw.train.table import select_labels
 
 

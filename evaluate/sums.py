@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.tasks import Task
 from abaw.evaluate.metrics import BY_ACCURACY, decide
 from abaw.evaluate.predict import VideoPrediction
-from abaw.tasks import Task
 
 # a spread below this share of the mean square is what rounding leaves of equal values
 ROUNDING = 1e-12

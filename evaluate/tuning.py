@@ -9,13 +9,14 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from abaw import __version__
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.files import save_json
+from abaw.core.tasks import Task, get_task
 from abaw.evaluate.metrics import score
 from abaw.evaluate.postprocess import Postprocess, fit_postprocess
 from abaw.evaluate.predict import VideoPrediction
 from abaw.store import FeatureStore
-from abaw.tasks import Task, get_task
-from abaw.train.checkpoint import BEST, save_json
+from abaw.train.checkpoint import BEST
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.folds import parse_fold
 from abaw.train.runs import Run, all_runs

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError
 from abaw.datasets.clips import CLIP_S
-from abaw.datasets.dataset import Clock, Labels
+from abaw.datasets.dataset import Labels
 from abaw.datasets.videos import DEFAULT_FPS, People, Timing, probe_timing, video_file_of
-from abaw.errors import DataError
 from abaw.exchange.rows import Rows
 
 PER_FRAME = ("va", "expr", "au")  # tasks whose label files have a row for each frame

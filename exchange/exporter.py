@@ -9,13 +9,13 @@ from typing import Literal, Protocol
 import h5py
 import numpy as np
 
-from abaw.errors import StoreError, UsageError
+from abaw.core.clock import marks_of
+from abaw.core.errors import StoreError, UsageError
+from abaw.core.files import clear, new_partial
+from abaw.core.names import MAX_NAME_BYTES
+from abaw.core.progress import Reporter, Silent
 from abaw.exchange.origin import FEATURE_FILE, Origin
 from abaw.exchange.rows import PRESENT, VALUES
-from abaw.metadata import marks_of
-from abaw.names import MAX_NAME_BYTES
-from abaw.outputs import clear, new_partial
-from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore, VideoFeature
 
 Format = Literal["h5", "npy"]

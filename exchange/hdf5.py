@@ -8,7 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from abaw.errors import DataError
+from abaw.core.clock import LENGTH_FROM_CROPS, SAMPLED
+from abaw.core.errors import DataError
 from abaw.exchange.rows import (
     FRAMES,
     PRESENT,
@@ -22,7 +23,6 @@ from abaw.exchange.rows import (
     stamp,
     step_of,
 )
-from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
 
 SUFFIXES = (".h5", ".hdf5")
 CACHE_BYTES = 64 * 2**20  # so that a chunk of many frames is unpacked once, not once for every block

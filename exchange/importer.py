@@ -15,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw import __version__
+from abaw.core.errors import AbawError, DataError, StoreError, disk_trouble
+from abaw.core.files import Place
+from abaw.core.names import check_name
+from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.records import describe_other, fingerprint_of
 from abaw.datasets.affwild2 import look_through
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
-from abaw.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.exchange.clocks import Clocks
 from abaw.exchange.frames import FrameFiles
 from abaw.exchange.layouts import Found, find_videos
@@ -27,13 +31,8 @@ from abaw.exchange.rows import Rows, SourceVideo
 from abaw.exchange.turned import check_way, check_ways, shape_of
 from abaw.extract.claims import claimed
 from abaw.extract.labelling import write_labels
-from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec
-from abaw.names import check_name
 from abaw.old_records import IMPORTED, imported_options, old_fingerprint
-from abaw.places import Place
-from abaw.records import describe_other, fingerprint_of
-from abaw.reporting import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.writer import FLOAT16_MAX
 

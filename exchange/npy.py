@@ -10,7 +10,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import DataError
+from abaw.core.clock import LENGTH_FROM_CROPS, SAMPLED
+from abaw.core.errors import DataError
+from abaw.core.names import is_junk
 from abaw.exchange.rows import (
     FRAMES,
     PRESENT,
@@ -24,8 +26,6 @@ from abaw.exchange.rows import (
     stamp,
     step_of,
 )
-from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
-from abaw.names import is_junk
 
 HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
+from abaw.core.clock import MARKS
+from abaw.core.errors import DataError
+from abaw.core.records import Record, fingerprint_of
 from abaw.datasets.links import check_file
 from abaw.datasets.text import read_text
-from abaw.errors import DataError
-from abaw.metadata import MARKS
 from abaw.old_records import record_in
-from abaw.records import Record, fingerprint_of
 
 FEATURE_FILE = "feature.json"  # beside the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20
@@ -28,7 +28,7 @@ class Origin:
         spec: of the backbone, with at least `shape`, `dtype` and `weights`.
         weights_sha256: of its weights.
         fingerprint: equal if and only if features are comparable.
-        record: what the fingerprint is over, see `abaw.records`; None of a feature of version 1.
+        record: what the fingerprint is over, see `abaw.core.records`; None of a feature of version 1.
     """
 
     spec: Mapping[str, Any]

@@ -10,10 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from abaw.core.errors import DataError
+from abaw.core.names import MAX_FRAMES, MAX_VALUES
 from abaw.datasets.links import check_file
-from abaw.errors import DataError
-from abaw.metadata import MAX_VALUES
-from abaw.names import MAX_FRAMES
 
 BLOCK_ROWS = 4096  # a shard of the store
 BLOCK_BYTES = 32 * 2**20

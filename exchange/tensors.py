@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from abaw.core.errors import DataError
+from abaw.core.names import composed
 from abaw.datasets.tensors import is_plain, written_out
 from abaw.datasets.videos import SUFFIXES as VIDEO_SUFFIXES
-from abaw.errors import DataError
 from abaw.exchange.npy import Header
 from abaw.exchange.rows import Rows, check_array, check_numbers, frame_numbers, kept_blocks, stamp, step_of
-from abaw.names import composed
 
 if TYPE_CHECKING:
     import torch

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from abaw.errors import DataError
+from abaw.core.errors import DataError
 from abaw.exchange.clocks import Clocks
 from abaw.exchange.frames import FrameFiles
 from abaw.exchange.index import IndexedRows

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from abaw.core.errors import StoreError
+from abaw.core.records import GIVEN, MIXED, PREPARED
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset, Stills, Video
-from abaw.errors import StoreError
-from abaw.records import GIVEN, MIXED, PREPARED
 from abaw.store import FeatureStore
 
 
@@ -28,7 +28,7 @@ class Alignments:
 
     @property
     def alignment(self) -> str:
-        """What the record of a feature of these crops says, see `abaw.records`."""
+        """What the record of a feature of these crops says, see `abaw.core.records`."""
         return alignment_of(self.prepared.values())
 
     def note(self) -> str:

@@ -17,14 +17,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from abaw.core.clock import Clock
+from abaw.core.errors import disk_trouble
+from abaw.core.progress import Summary
 from abaw.datasets.clips import Clip, probe_span
-from abaw.datasets.dataset import Clock, Video
-from abaw.errors import disk_trouble
+from abaw.datasets.dataset import Video
 from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone
-from abaw.extract.sink import Feature, Summary
+from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw import __version__
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.records import FLOAT32, GIVEN, fingerprint_of
 from abaw.extract.computing import Backbone
 from abaw.extract.spec import UNTRAINED, BackboneSpec, ImageInput  # noqa: F401  all are of this seam
-from abaw.records import FLOAT32, GIVEN, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
@@ -216,7 +216,7 @@ def build_backbone(
     """
     import torch
 
-    from abaw.devices import own_random_state
+    from abaw.core.devices import own_random_state
     from abaw.extract.weights import default_weights, file_sha256
 
     name, file = specs[0].name, None

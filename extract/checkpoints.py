@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abaw.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, some_of
+from abaw.core.state_dicts import SHOWN_KEYS
 from abaw.extract.averages import RULE, averaging
 from abaw.extract.opening import open_checkpoint
-from abaw.state_dicts import SHOWN_KEYS
 
 DEPTH = 8  # of containers inside each other
 COUNTERS = "num_batches_tracked"  # files of before 2018 have none

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 
-from abaw.errors import StoreError
-from abaw.extract.plan import parse_part
+from abaw.core.errors import StoreError
+from abaw.core.parts import parse_part
 from abaw.extract.stage import room_for
 from abaw.store import FeatureStore
 

@@ -15,10 +15,9 @@ from distributed import Client
 from distributed.client import AllExit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError, first_line
 from abaw.extract.gpus import Gpu, check_gpu
 from abaw.extract.local import DEATHS, MEMORY, THREADS, LocalWorkers
-from abaw.places import first_line
 
 STALL_S = 600.0
 PATIENCE_S = 600.0

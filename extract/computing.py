@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.records import FLOAT32, GIVEN, Record, fingerprint_of
 from abaw.extract.spec import BackboneSpec
-from abaw.records import FLOAT32, GIVEN, Record, fingerprint_of
 
 if TYPE_CHECKING:
     import torch
@@ -51,7 +51,7 @@ class Backbone:
         return self.specs[0]
 
     def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
-        """The record of one output of this backbone; see `abaw.records`."""
+        """The record of one output of this backbone; see `abaw.core.records`."""
         crops = alignment if spec.modality == "vision" else GIVEN
         return spec.record(self.weights_sha256, view, self.precision, crops)
 

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
-from abaw.errors import CheckpointError, disk_trouble
+from abaw.core.errors import CheckpointError, disk_trouble, first_line
+from abaw.core.progress import Reporter, Silent
 from abaw.extract.known_weights import FamilyWeights, KnownWeights, is_as_published
 from abaw.extract.weights import file_sha256, weights_folder
-from abaw.places import first_line
-from abaw.reporting import Reporter, Silent
 
 PARTIAL = ".partial"  # after the name of what is not whole yet
 CHUNK = 2**20

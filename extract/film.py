@@ -9,11 +9,11 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DISK_FULL, DataError
 from abaw.datasets.orientation import Orientation, Turning
 from abaw.datasets.picture_times import RESTART_S
 from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
 from abaw.datasets.stamps import Stamps, read_stamps
-from abaw.errors import DISK_FULL, DataError
 from abaw.extract.audio.tracks import sound_track
 from abaw.extract.media import as_rgb
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from abaw.reporting import Reporter
+from abaw.core.progress import Reporter
 
 
 @dataclass

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from abaw.errors import some_of
+from abaw.core.errors import some_of
 
 WANTED = "a .safetensors file or a state dict saved by torch"
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar", ".pkl")

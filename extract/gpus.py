@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NAMES = ("GPU-", "MIG-")  # how the driver's names of GPUs and of parts of them begin, as `nvidia-smi -L` lists them

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.backbone import get_spec, list_families
 from abaw.extract.published_weights import KNOWN, KnownWeights
 from abaw.extract.spec import BackboneSpec

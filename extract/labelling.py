@@ -4,12 +4,12 @@ from collections import Counter
 from itertools import chain
 from pathlib import Path
 
-from abaw.ahead import map_ahead
+from abaw.core.errors import AbawError, some_of
+from abaw.core.progress import Summary
+from abaw.core.read_ahead import map_ahead
 from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.doctor import conflicts
 from abaw.datasets.mtl import doubles_of
-from abaw.errors import AbawError, some_of
-from abaw.extract.sink import Summary
 from abaw.store import FeatureStore
 
 MOST_NAMED = 5  # videos in one warning

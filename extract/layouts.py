@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abaw.errors import some_of
+from abaw.core.errors import some_of
+from abaw.core.state_dicts import SHOWN_KEYS, find_problems
 from abaw.extract.averages import averaging
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Family, Fit, list_families
 from abaw.extract.checkpoints import COUNTERS, Checkpoint, Layout, Place, describe_places
-from abaw.state_dicts import SHOWN_KEYS, find_problems
 
 # First words of keys that belong to what was trained on top of a backbone, or to MAE's decoder.
 HEADS = ("head", "heads", "head_dist", "fc", "classifier", "cls_head", "last_linear", "logits", "mask_token")

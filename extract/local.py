@@ -9,8 +9,8 @@ import dask
 from distributed import Nanny, Scheduler, SpecCluster, Status
 from tornado.ioloop import PeriodicCallback
 
+from abaw.core.errors import first_line
 from abaw.extract.gpus import VISIBLE, Gpu, choose_gpus
-from abaw.places import first_line
 
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))

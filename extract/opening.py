@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.formats import describe_absence, describe_kind
 from abaw.extract.inert import Pickled, describe_refused, read_arrays, read_inert
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, replace
 
-from abaw.extract.plan import Plan, split_evenly
+from abaw.core.parts import split_evenly
+from abaw.extract.plan import Plan
 
 ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
 FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when a worker dies

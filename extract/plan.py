@@ -1,49 +1,24 @@
 """What an extraction has to do: labels first, then the videos by the features that they still lack."""
 
-import heapq
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from abaw.core.clock import CLOCK, DECODED, Clock
+from abaw.core.errors import DataError, StoreError
+from abaw.core.names import check_name
+from abaw.core.parts import parse_part, split_evenly
+from abaw.core.progress import Reporter, Summary
 from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Clock, Dataset, Video
+from abaw.datasets.dataset import Dataset, Video
 from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.errors import DataError, StoreError, UsageError
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source, decode_clip
-from abaw.extract.sink import Feature, Summary
-from abaw.metadata import CLOCK, DECODED
-from abaw.names import check_name
-from abaw.reporting import Reporter
+from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
 
 MOST_NAMED = 5  # videos in one warning
-
-
-def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
-    """Deal names into parts of about equal sums: the largest first, each to the part that has least. Deterministic."""
-    parts: list[list[str]] = [[] for _ in range(n_parts)]
-    heap = [(0, number) for number in range(n_parts)]
-    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
-        total, number = heapq.heappop(heap)
-        parts[number].append(name)
-        heapq.heappush(heap, (total + sizes[name], number))
-    return parts
-
-
-def parse_part(text: str) -> tuple[int, int]:
-    """Number and total of `I/N`.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
-    number, total = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= number <= total:
-        raise UsageError(f"A part is I/N, such as 2/8, with I from 1 to N; found {text!r}.")
-    return number, total
 
 
 def own_part(dataset: Dataset, part: str) -> Dataset:

@@ -5,10 +5,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError
+from abaw.core.files import Place
+from abaw.core.records import FLOAT32, precision_of
 from abaw.extract.sink import Feature
-from abaw.places import Place
-from abaw.records import FLOAT32, precision_of
 from abaw.store import FeatureStore
 
 BFLOAT16 = "bfloat16"

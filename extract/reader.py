@@ -13,11 +13,12 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError
 from abaw.datasets.clips import Clip, probe_span
-from abaw.datasets.dataset import Clock, Video
+from abaw.datasets.dataset import Video
 from abaw.datasets.images import Crops, describe_no_crops, read_image
 from abaw.datasets.tensors import read_image_tensor
-from abaw.errors import DataError
 from abaw.extract.media import SHORTER_SIDE_PX, read_pictures_at, shrink
 
 FRAMES_PER_TASK = 32  # decoded by one thread in one go

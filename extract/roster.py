@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.cluster import Cluster
 from abaw.extract.follower import Follower
 from abaw.extract.orders import Order

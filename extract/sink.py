@@ -3,16 +3,16 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import disk_trouble
+from abaw.core.errors import disk_trouble
+from abaw.core.progress import Summary
+from abaw.core.records import GIVEN
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
-from abaw.places import first_line
-from abaw.records import GIVEN
 from abaw.store import FeatureStore
 from abaw.writer import VideoWriter
 
@@ -35,57 +35,6 @@ class Feature:
     spec: BackboneSpec
     view: str = ""
     alignment: str | None = GIVEN
-
-
-@dataclass
-class Summary:
-    """What a run did.
-
-    Attributes:
-        done, skipped: videos written now, videos that were complete before.
-        failed: video -> sentence; nothing of it was written by this run.
-        failed_backbones: feature -> sentence; its backbone was left out.
-        broken_frames: a sentence for each image that could not be read; its frame is absent.
-        n_frames: frames that went through the networks.
-        label_errors: sentences about label files that are not in the store.
-        warnings: sentences about videos that were assumed something of.
-        without_sound: videos that were written by an audio backbone with no row present.
-        stopped: why the run ended early; empty if it did not.
-        is_broken: the device would fail in whatever else this process asked of it.
-    """
-
-    done: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    failed_backbones: dict[str, str] = field(default_factory=dict)
-    broken_frames: list[str] = field(default_factory=list)
-    n_frames: int = 0
-    label_errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    without_sound: list[str] = field(default_factory=list)
-    stopped: str = ""
-    is_broken: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """True if nothing failed, broke or was cut short."""
-        return not (self.failed or self.failed_backbones or self.broken_frames or self.label_errors or self.stopped)
-
-    def add(self, other: "Summary") -> None:
-        """Take over what another part of the same run did."""
-        self.failed |= other.failed
-        self.done = [name for name in dict.fromkeys(self.done + other.done) if name not in self.failed]
-        self.broken_frames += other.broken_frames
-        self.n_frames += other.n_frames
-        self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
-        self.without_sound += other.without_sound
-        self.stopped = self.stopped or other.stopped
-        self.is_broken = self.is_broken or other.is_broken
-
-    def break_off(self, error: Exception) -> None:
-        """The device failed in a way that only a new process gets over."""
-        self.stopped = f"the device failed ({first_line(error)}); run the same command again to go on"
-        self.is_broken = True
 
 
 class Sink:

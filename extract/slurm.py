@@ -11,7 +11,7 @@ from distributed import Status
 from distributed.deploy.spec import ProcessInterface
 from tornado.ioloop import PeriodicCallback
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.local import OWN_CLUSTER
 
 _ON_INTERRUPT = signal.getsignal(signal.SIGINT)

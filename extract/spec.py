@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
-from abaw.records import FLOAT32, GIVEN, VERSION, Record, fingerprint_of
+from abaw.core.records import FLOAT32, GIVEN, VERSION, Record, fingerprint_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -117,7 +117,7 @@ class BackboneSpec:
     def record(
         self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
     ) -> Record:
-        """All that a feature's values follow from, and nothing else; see `abaw.records`.
+        """All that a feature's values follow from, and nothing else; see `abaw.core.records`.
 
         Args:
             weights_sha256: of the weights; None where there are none, or random ones.

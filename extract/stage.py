@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from abaw.core.errors import DISK_FULL, StoreError, UnreachableError, first_line
+from abaw.core.files import Place
+from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.records import GIVEN
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Dataset
-from abaw.errors import DISK_FULL, StoreError, UnreachableError
 from abaw.extract.alignment import Alignments
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.backbone import describe
@@ -17,10 +20,7 @@ from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
 from abaw.extract.precision import describe_precisions, single_precision
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
-from abaw.extract.sink import Feature, Summary
-from abaw.places import Place, first_line
-from abaw.records import GIVEN
-from abaw.reporting import Reporter, Silent
+from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
 
 

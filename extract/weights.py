@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, some_of
+from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
 from abaw.extract.checkpoints import read_checkpoint, split_choice
 from abaw.extract.layouts import (
@@ -18,7 +19,6 @@ from abaw.extract.layouts import (
     find_matches,
     fit_state,
 )
-from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
 FOLDER = "ABAW_WEIGHTS"  # variable with the folder of weights files

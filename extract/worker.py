@@ -9,10 +9,10 @@ from functools import lru_cache
 from distributed import Status, get_worker
 from distributed.utils import sync
 
-from abaw.errors import AbawError
+from abaw.core.errors import AbawError
+from abaw.core.progress import Summary
 from abaw.extract.orders import Order
 from abaw.extract.request import ExtractOptions
-from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 
 EVENT_S = 0.5  # between two reports

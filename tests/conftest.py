@@ -22,9 +22,9 @@ from PIL import Image
 
 from abaw import pipeline
 from abaw.cli import main
+from abaw.core.progress import Reporter
 from abaw.datasets.demo import write_demo
 from abaw.pipeline import ExtractOptions, extract
-from abaw.reporting import Reporter
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import load_tensors
 from abaw.train.config import TrainConfig, make_config

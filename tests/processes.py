@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import psutil
 
-from abaw.places import Place
-from abaw.reporting import Silent
+from abaw.core.files import Place
+from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 
 DEADLINE_S = 180.0  # for whatever takes ten seconds on an idle machine

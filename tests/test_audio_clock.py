@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from abaw.errors import DataError
+from abaw.core.errors import DataError
 from abaw.extract.audio.clock import NS, RowMeans, read_times, regular_times, rows_with_sound, sample_times
 
 MS = 1_000_000

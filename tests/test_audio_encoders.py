@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.audio.mel import LogMel
 from abaw.extract.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
 from abaw.extract.audio.waveform import RATE_HZ
@@ -298,7 +298,7 @@ def test_mel_bands_all_see_something():
 def test_a_missing_extra_says_how_to_install_it():
     code = (
         "import sys; sys.modules['opensmile'] = sys.modules['transformers'] = None\n"
-        "from abaw.errors import AbawError; from abaw.extract.backbone import create_backbone, list_specs; list_specs()\n"
+        "from abaw.core.errors import AbawError; from abaw.extract.backbone import create_backbone, list_specs; list_specs()\n"
         "for name in ('compare', 'egemaps-v01a-functionals', 'wav2vec2', 'hubert-last4', 'whisper', 'ast-0.5s'):\n"
         "    try: create_backbone(name, untrained=name[:2] not in ('co', 'eg'))\n"
         "    except AbawError as error: print(error)\n"

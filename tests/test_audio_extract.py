@@ -12,14 +12,15 @@ import torch
 from scipy.io import wavfile
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw.datasets.dataset import Clock, Video
+from abaw.core.clock import Clock
+from abaw.core.tasks import get_task
+from abaw.datasets.dataset import Video
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.backbone import create_backbone, describe, get_spec
 from abaw.extract.sink import Feature
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train.table import load_table
 
 FILM_S, CLICK_S, SOUND_S = 3.6, 1.834, (0.3, 3.4)

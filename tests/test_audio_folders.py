@@ -25,7 +25,7 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import create_backbone
 from abaw.tests.voices import encode, make_voice, relative_error

@@ -9,11 +9,11 @@ import pytest
 from scipy.io import wavfile
 from scipy.signal import resample_poly
 
+from abaw.core.errors import DataError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.datasets.videos import People
-from abaw.errors import DataError
 from abaw.extract.audio.sound import Sound, load_sound
 from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 from abaw.extract.audio_runner import AudioSource

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.backbone import create_backbone, get_spec, list_families, list_specs
 from abaw.tests.data.reference import seeded
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.core.progress import Summary
 from abaw.datasets.images import list_crops, read_image
-from abaw.extract.sink import Summary
 from abaw.extract.spec import ImageInput
 from abaw.extract.stage import Stage
 from abaw.extract.vision.preprocess import apply_view, prepare_images

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.bootstrap import Difference, difference, interval, measures, n_units
 from abaw.evaluate.metrics import score
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.sums import measure_names
-from abaw.tasks import TASKS, Task
 
 VA, AU, LSD = TASKS["va"], TASKS["au"], TASKS["lsd"]
 Predictions = dict[str, VideoPrediction]

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.averages import averaging
 from abaw.extract.backbone import Built, create_backbone
 from abaw.extract.checkpoints import Checkpoint, read_checkpoint

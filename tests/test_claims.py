@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from abaw.errors import StoreError, UsageError
+from abaw.core.errors import StoreError, UsageError
+from abaw.core.parts import parse_part, split_evenly
 from abaw.extract.claims import DEAD_S, claimed
-from abaw.extract.plan import parse_part, split_evenly
 from abaw.store import FeatureStore
 from abaw.tests.processes import until
 

@@ -11,7 +11,7 @@ import dask
 import pytest
 from distributed import Client
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, connected, read_cluster_file
 from abaw.extract.orders import Order, make_orders
 from abaw.extract.plan import Plan

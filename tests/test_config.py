@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from abaw.errors import UsageError
-from abaw.tasks import TASKS
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.heads import HEADS, EncoderConfig, LinearConfig, TransformerConfig
 from abaw.train.losses import LOSSES, BceConfig, CccBinsConfig

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from abaw.core.errors import DataError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import (
     count_crops,
@@ -27,7 +28,6 @@ from abaw.datasets.labels import HEADERS
 from abaw.datasets.pictures import open_media
 from abaw.datasets.synth.cutouts import find_material, read_cutout
 from abaw.datasets.videos import probe_timing
-from abaw.errors import DataError
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"
 OLD_EXPR, NEW_EXPR = "EXPR_Classification_Challenge", "EXPR_Recognition_Challenge"

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from abaw import pipeline
+from abaw.core.progress import Silent
+from abaw.core.tasks import EXPRESSIONS, TASKS
 from abaw.evaluate.metrics import score
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS, TASKS
 from abaw.train.config import make_config
 from abaw.train.runs import Run
 

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.backbone import create_backbone, get_spec
 
 State = dict[str, Tensor]

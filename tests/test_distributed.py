@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from abaw import pipeline
-from abaw.errors import UsageError
-from abaw.reporting import Silent
+from abaw.core.errors import UsageError
+from abaw.core.progress import Silent
 from abaw.train import distributed
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
@@ -50,7 +50,7 @@ import json, os, sys
 from pathlib import Path
 import torch
 from abaw import pipeline
-from abaw.errors import AbawError
+from abaw.core.errors import AbawError
 from abaw.train import distributed
 from abaw.train.config import make_config
 from abaw.train.config import make_config

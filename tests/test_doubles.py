@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.core.doubles import Doubles
+from abaw.core.errors import CheckpointError, DataError, StoreError, UsageError
+from abaw.core.tasks import MTL, TASKS
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.mtl import doubles_of
-from abaw.doubles import Doubles
-from abaw.errors import CheckpointError, DataError, StoreError, UsageError
 from abaw.evaluate.bootstrap import difference, interval, n_units
 from abaw.evaluate.calibration import part_of
 from abaw.evaluate.evaluation import score_both
@@ -28,7 +29,6 @@ from abaw.evaluate.submission_check import check_submission
 from abaw.evaluate.submission_score import score_predictions
 from abaw.evaluate.tuning import load_tuning
 from abaw.store import FeatureStore
-from abaw.tasks import MTL, TASKS
 from abaw.train.config import make_config
 from abaw.train.loop import Trainer
 from abaw.train.model import Model

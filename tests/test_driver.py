@@ -13,14 +13,14 @@ import psutil
 import pytest
 from distributed import Client, Nanny, Scheduler, SpecCluster, Status, Worker
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.progress import Summary
 from abaw.extract.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.driver import RETURNS, Driver
 from abaw.extract.follower import Follower
 from abaw.extract.local import LocalWorkers
 from abaw.extract.orders import Order
 from abaw.extract.roster import Bound, Roster
-from abaw.extract.sink import Summary
 from abaw.extract.stage import Stage
 from abaw.pipeline import ExtractOptions, extract
 from abaw.tests.processes import DEADLINE_S, Watcher, assert_equal_stores, until

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from abaw import pipeline
 from abaw.cli import main
+from abaw.core.tasks import EXPRESSIONS, TASKS, Task
 from abaw.evaluate.evaluation import evaluate_head
 from abaw.evaluate.predict import fill_gaps, load_predictions, predict, save_predictions
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS, TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.runs import find_run
 from abaw.train.table import Missing, Table, load_table, select_labels

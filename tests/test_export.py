@@ -9,10 +9,10 @@ import h5py
 import numpy as np
 import pytest
 
-from abaw.errors import DataError, StoreError, UsageError
+from abaw.core.errors import DataError, StoreError, UsageError
+from abaw.core.progress import Silent
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
 FINGERPRINT = "0123456789abcdef" * 4

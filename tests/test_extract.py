@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from abaw.core.progress import Summary
 from abaw.datasets.images import read_image
 from abaw.extract import backbone as registry
 from abaw.extract import reader
-from abaw.extract.sink import Summary
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.stage import Stage
 from abaw.pipeline import ExtractOptions, extract

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from abaw.errors import CheckpointError, StoreError, UsageError
+from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.pipeline import extract
 from abaw.store import FeatureStore

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import EfficientNetConfig, EfficientNetModel
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.backbone import Backbone, create_backbone, get_spec
 from abaw.extract.weights import identify
 from abaw.tests.data.reference import seeded

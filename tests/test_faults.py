@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError
 from abaw.extract.runner import Runner
 from abaw.store import FeatureStore
 from abaw.tests.processes import Started, assert_equal_stores, n_finished

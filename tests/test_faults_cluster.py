@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.cluster import ClusterOptions
 from abaw.extract.worker import opened_stage
 from abaw.pipeline import ExtractOptions, extract

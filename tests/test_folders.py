@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from abaw.core.errors import DataError
+from abaw.core.progress import Silent
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.folders import find_folders, find_video_files
-from abaw.errors import DataError
 from abaw.pipeline import ExtractOptions, doctor, extract
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
 VA, EXPR = "valence,arousal", "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"

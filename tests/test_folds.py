@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.folds import Fold, assign_folds, group_videos, parse_fold
 
 # names of every form, several of which meet in one recording

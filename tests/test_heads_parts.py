@@ -9,7 +9,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.heads import HEADS, Head, HeadConfig, create_head
 from abaw.train.heads.encoder import FrameNorm
 from abaw.train.heads.inputs import JoinFeatures

@@ -17,20 +17,21 @@ from click.testing import Result
 from PIL import Image
 
 from abaw.audit import repair_store, verify_store
+from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
+from abaw.core.files import save_json
+from abaw.core.progress import Silent
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.images import read_image
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.datasets.tensors import read_image_tensor
-from abaw.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predictions
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.weights import read_tensors
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
 from abaw.tests.hostile.seeds import CANARY, as_torch, payloads
-from abaw.train.checkpoint import save_json, save_tensors
+from abaw.train.checkpoint import save_tensors
 from abaw.train.loop import Log
 from abaw.train.recipes import load_recipe
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.core.errors import DataError, StoreError, UsageError
+from abaw.core.progress import Silent
 from abaw.datasets.videos import probe_timing
-from abaw.errors import DataError, StoreError, UsageError
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.exchange.index import read_table
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
 
 VA = "VA_Estimation_Challenge/Train_Set"

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.core.errors import DataError, UsageError
+from abaw.core.tasks import TASKS
 from abaw.datasets.affwild2 import look_through, open_dataset
 from abaw.datasets.images import read_image
 from abaw.datasets.links import check_file, read_bytes
@@ -17,7 +19,6 @@ from abaw.datasets.pictures import open_media
 from abaw.datasets.sound import find_sound_files, sound_file_of
 from abaw.datasets.synth.write import _replace
 from abaw.datasets.unread import find_unread
-from abaw.errors import DataError, UsageError
 from abaw.evaluate.formats import VideoList
 from abaw.evaluate.submission import check_fits
 from abaw.exchange.exporter import export_feature
@@ -25,7 +26,6 @@ from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.layout import Files
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS
 
 VA = "VA_Estimation_Challenge"
 A, B = (np.random.default_rng(seed).normal(size=(6, 4)).astype(np.float16) for seed in (1, 2))

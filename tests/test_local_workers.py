@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from distributed import Client
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.cluster import LocalCluster, read_cluster_file
 from abaw.extract.gpus import choose_gpus
 from abaw.extract.local import FAILED_STARTS, LocalWorkers

@@ -13,9 +13,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.metrics import ccc
-from abaw.tasks import TASKS, Task
 from abaw.train.losses import (
     LOSSES,
     BceConfig,

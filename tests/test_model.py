@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from abaw.errors import UsageError
-from abaw.tasks import TASKS
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS
 from abaw.train.config import make_config
 from abaw.train.losses import create_loss, expectation
 from abaw.train.model import Model, build_model, check_size

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.weights import SHA256, read_weights, weights_folder

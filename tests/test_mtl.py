@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from abaw.core.tasks import TASKS
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Labels
 from abaw.pipeline import doctor
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS
 
 HEADER = "image,valence,arousal,expression,aus"
 AUS = "0,1,0,0,0,0,1,0,0,0,1,0"

@@ -9,7 +9,7 @@ import importlib
 import numpy as np
 import pytest
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.faces.detector import RefiningDetector, create_detector
 
 onnx = pytest.importorskip("onnx")

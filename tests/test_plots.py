@@ -8,6 +8,7 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn.metrics import confusion_matrix
 
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.plots import (
     ACTIVE_COLOUR,
     CLASS_COLOURS,
@@ -18,7 +19,6 @@ from abaw.evaluate.plots import (
     save_picture,
 )
 from abaw.evaluate.predict import VideoPrediction
-from abaw.tasks import TASKS, Task
 
 pytestmark = pytest.mark.filterwarnings("error")
 

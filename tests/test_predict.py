@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.evaluation import evaluate_head
 from abaw.evaluate.predict import predict
-from abaw.tasks import TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.model import Model
 from abaw.train.table import Table

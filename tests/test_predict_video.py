@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 from scipy.special import expit, softmax
 
+from abaw.core.errors import AbawError, DataError, UsageError
+from abaw.core.progress import Silent
+from abaw.core.tasks import AU, EXPR, MTL, VA
 from abaw.datasets.images import read_image
-from abaw.errors import AbawError, DataError, UsageError
 from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import Row, output_columns, output_values
 from abaw.evaluate.video.timeline import N_COLUMNS, Seen, draw_timeline
@@ -22,9 +24,7 @@ from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.film import redraw
 from abaw.extract.media import read_pictures
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
-from abaw.tasks import AU, EXPR, MTL, VA
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.model import Model
 from abaw.train.runs import Run, open_run

@@ -10,9 +10,9 @@ import torch
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predict import predict
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.model import Model
 from abaw.train.probes import fit_probe

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import Result
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.recipes import FOLDER, load_recipe, recipe_names

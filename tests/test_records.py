@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from abaw.errors import CheckpointError, StoreError, UsageError
+from abaw.core.errors import CheckpointError, StoreError, UsageError
+from abaw.core.records import differences, fingerprint_of
 from abaw.evaluate.stage import evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
@@ -25,7 +26,6 @@ from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage
 from abaw.old_records import old_fingerprint, old_record, old_spec
 from abaw.pipeline import extract, train_seeds
-from abaw.records import differences, fingerprint_of
 from abaw.store import FeatureStore
 from abaw.tests.pin_fingerprints import FILE, fingerprints
 from abaw.train.config import make_config

@@ -19,7 +19,8 @@ from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.calibration import calibration, missing_share, row_errors, scores_by_missing
 from abaw.evaluate.faces import open_faces
 from abaw.evaluate.figures import draw_calibration, draw_learning, save_figures
@@ -31,7 +32,6 @@ from abaw.evaluate.report.content import load_runs, report_on
 from abaw.evaluate.report.faces import worst_spans
 from abaw.evaluate.report.markup import escape, number, script_json, tag
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
-from abaw.tasks import TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 

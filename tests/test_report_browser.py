@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.report import write_report
 from abaw.evaluate.report.content import report_on
-from abaw.tasks import TASKS, Task
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page cannot be opened")

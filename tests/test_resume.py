@@ -14,8 +14,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from abaw import pipeline
 from abaw.cli import main
-from abaw.errors import AbawError, CheckpointError, UsageError
-from abaw.reporting import Silent
+from abaw.core.errors import AbawError, CheckpointError, UsageError
+from abaw.core.progress import Silent
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import find_run

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from zarr.storage import FsspecStore
 
-from abaw.ahead import map_ahead
+from abaw.core.read_ahead import map_ahead
 from abaw.extract.cluster import ClusterOptions
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore

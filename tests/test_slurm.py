@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.cluster import ClusterOptions, connected, read_cluster_file
 from abaw.tests.processes import Started, assert_equal_stores, until
 from abaw.tests.slurm_here import NoSlurmError, running_slurm

@@ -6,11 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import savgol_filter
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS
 from abaw.evaluate.postprocess import Postprocess
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.smoothing import KINDS, MAX_WIDTH, Kind, Smoothing, parse_smoothing, smooth
-from abaw.tasks import TASKS
 
 
 def smooth_frame(values: np.ndarray, distances: np.ndarray, kind: str, width: int) -> float:

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from abaw.cli import main
-from abaw.reporting import Silent
+from abaw.core.progress import Silent
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -17,11 +17,11 @@ import pytest
 import simplejpeg
 from scipy.io import wavfile
 
+from abaw.core.errors import DataError
 from abaw.datasets import kept, stamps
 from abaw.datasets.picture_times import Decoding, in_order
 from abaw.datasets.stamps import is_timed, read_stamps
 from abaw.datasets.videos import probe_timing
-from abaw.errors import DataError
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.film import redraw
 from abaw.extract.media import read_pictures

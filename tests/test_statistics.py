@@ -9,7 +9,7 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abaw.errors import StoreError, UsageError
+from abaw.core.errors import StoreError, UsageError
 from abaw.store import FeatureStore
 from abaw.train.statistics import Moments, feature_statistics
 

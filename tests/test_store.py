@@ -12,9 +12,9 @@ from fsspec.registry import _registry
 
 from abaw import writer as writer_module
 from abaw.audit import describe_store, verify_store
-from abaw.errors import StoreError, UsageError
-from abaw.names import how_to_make
-from abaw.reporting import Silent
+from abaw.core.errors import StoreError, UsageError
+from abaw.core.names import how_to_make
+from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 
 SPEC = {"shape": [3], "weights": "none"}

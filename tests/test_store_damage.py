@@ -11,8 +11,8 @@ from zarr.storage import LocalStore
 
 from abaw import writer as writer_module
 from abaw.audit import describe_store, repair_store, verify_store
-from abaw.errors import StoreError, UnreachableError
-from abaw.reporting import Silent
+from abaw.core.errors import StoreError, UnreachableError
+from abaw.core.progress import Silent
 from abaw.store import FeatureStore, VideoFeature
 
 N_FRAMES = 21

@@ -15,9 +15,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from abaw import pipeline
+from abaw.core.clock import Clock
+from abaw.core.errors import AbawError, DataError, StoreError, UsageError
+from abaw.core.tasks import TASKS, Task
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.dataset import Clock
-from abaw.errors import AbawError, DataError, StoreError, UsageError
 from abaw.evaluate.answered import Answered
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.metrics import decide
@@ -25,7 +26,6 @@ from abaw.evaluate.predict import VideoPrediction, predict
 from abaw.evaluate.submission import Answerer, Submission, check_fits, write_submission
 from abaw.evaluate.submission_score import outputs_of, score_predictions
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS, Task
 from abaw.train.config import make_config
 from abaw.train.table import Table
 

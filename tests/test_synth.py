@@ -14,10 +14,10 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from abaw.core.errors import DataError, UsageError
 from abaw.datasets.synth import LABELS, SynthOptions, clip_name, write_clips
 from abaw.datasets.synth.cutouts import find_material, read_background, read_cutout
 from abaw.datasets.synth.render import ClipMaker, Patch, blend, make_patch
-from abaw.errors import DataError, UsageError
 
 N_COLOURS = 20
 SHORT = SynthOptions(n_frames=4)

@@ -9,9 +9,9 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abaw.errors import StoreError, UsageError
+from abaw.core.errors import StoreError, UsageError
+from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS
 from abaw.train import table as table_module
 from abaw.train.table import Table, allocate, load_table, nearest_present, select_labels
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from abaw.core.errors import DataError
+from abaw.core.tasks import TASKS
 from abaw.datasets import text
 from abaw.datasets.labels import HEADERS, read_labels
 from abaw.datasets.text import read_blocks, read_lines, read_text
 from abaw.datasets.vgaf import read_clip_labels
-from abaw.errors import DataError
 from abaw.exchange.index import read_table
-from abaw.tasks import TASKS
 
 ENDS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 MARKS = {"no mark": "utf-8", "UTF-8": "utf-8-sig", "UTF-16": "utf-16", "UTF-32": "utf-32"}

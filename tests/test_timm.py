@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.backbone import create_backbone, get_spec
 from abaw.extract.request import Request
 from abaw.extract.spec import ImageInput

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from abaw import pipeline
-from abaw.errors import AbawError
+from abaw.core.errors import AbawError
 from abaw.train.config import make_config
 from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.runs import open_run

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.core.errors import DataError, UsageError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.demo.vgaf import PARTIAL, n_frames_of, plan_clips, write_clip, write_vgaf_demo
 from abaw.datasets.doctor import examine
 from abaw.datasets.tensors import read_image_tensor, read_spec
 from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
-from abaw.errors import DataError, UsageError
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.backbone import create_backbone

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.backbone import Backbone, BackboneSpec, create_backbone
 from abaw.extract.vision.mae import MaeEncoder, Size
 from abaw.extract.vision.views import Mask, kept_patches, parse_mask, parse_view

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.backbone import Backbone, create_backbone, get_spec
 from abaw.extract.layouts import _resized
 from abaw.extract.vision.dan import Dan

@@ -14,7 +14,7 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract import downloads, known_weights
 from abaw.extract.backbone import create_backbone, get_spec
 from abaw.extract.downloads import get_weights

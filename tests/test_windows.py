@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abaw.errors import UsageError
-from abaw.tasks import TASKS, Task
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS, Task
 from abaw.train.table import Table, load_table, select_labels
 from abaw.train.windows import Batch, WindowSampler, batches, class_counts, share
 

@@ -4,16 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError
-from abaw.outputs import new_partial
-from abaw.state_dicts import find_problems, show_problems
+from abaw.core.errors import CheckpointError
+from abaw.core.files import new_partial
+from abaw.core.state_dicts import find_problems, show_problems
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 MODEL, OPTIMIZER = "model.", "optimizer."  # prefixes in the last checkpoint, which holds both
@@ -27,13 +26,6 @@ class Progress:
     epoch: int = 0
     best_score: float = float("-inf")
     best_epoch: int = 0
-
-
-def save_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is either the old or the new one."""
-    partial = new_partial(path)
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

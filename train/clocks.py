@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-from abaw.errors import UsageError
-from abaw.metadata import LENGTH_FROM_CROPS, SAMPLED
+from abaw.core.clock import LENGTH_FROM_CROPS, SAMPLED
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 from abaw.store import FeatureStore
-from abaw.tasks import Task
 
 CLOCK_TOLERANCE = (0.1, 0.01)  # of numbers of rows, as one feature may end early, and of frame rates
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from abaw.errors import UsageError
-from abaw.tasks import TASKS, get_task
+from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS, get_task
 from abaw.train.folds import parse_fold
 from abaw.train.heads import HEADS, HeadConfig, TransformerConfig
 from abaw.train.heads.probes import PROBE_KINDS

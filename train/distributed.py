@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from abaw.errors import AbawError, UsageError
+from abaw.core.errors import AbawError, UsageError
 from abaw.train.windows import Windows, share
 
 T = TypeVar("T")

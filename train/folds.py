@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from abaw.datasets.videos import SIDES
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.names import SIDES
 
 _FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _NUMBERED = re.compile(r"(.+)_[0-9]+")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from abaw.errors import AbawError, CheckpointError, some_of
-from abaw.outputs import new_partial
-from abaw.tasks import Task
+from abaw.core.errors import AbawError, CheckpointError, some_of
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
 from abaw.train import distributed
 from abaw.train.checkpoint import BEST, Progress, load_last, save_last, save_tensors
 from abaw.train.config import TrainConfig

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from abaw.devices import own_random_state
-from abaw.errors import UsageError
-from abaw.tasks import Task, get_task
+from abaw.core.devices import own_random_state
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task, get_task
 from abaw.train.checkpoint import BEST, load_weights
 from abaw.train.config import TrainConfig, name_of_view
 from abaw.train.heads import Head, create_head

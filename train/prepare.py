@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train.checkpoint import CONFIG
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.losses import create_loss

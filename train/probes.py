@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 from abaw.train.heads.linear import LinearHead
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.model import Model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.config import make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"

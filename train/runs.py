@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
-from abaw.errors import CheckpointError, StoreError, UsageError
+from abaw.core.errors import CheckpointError, StoreError, UsageError
+from abaw.core.files import save_json
+from abaw.core.records import differences
 from abaw.old_records import was_made_as
-from abaw.records import differences
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import BEST, CONFIG, save_json
+from abaw.train.checkpoint import BEST, CONFIG
 from abaw.train.config import TrainConfig, make_config
 
 

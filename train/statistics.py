@@ -10,7 +10,7 @@ from dask.delayed import Delayed
 from numpy.typing import NDArray
 from torch import Tensor
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError
 from abaw.store import FeatureStore, VideoFeature
 
 BLOCK_BYTES = 2**21  # of float64 values at a time, so that they stay in a core's cache

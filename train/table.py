@@ -10,12 +10,11 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from abaw.ahead import map_ahead
-from abaw.doubles import Doubles, joined
-from abaw.errors import StoreError, UsageError
-from abaw.places import first_line
+from abaw.core.doubles import Doubles, joined
+from abaw.core.errors import StoreError, UsageError, first_line
+from abaw.core.read_ahead import map_ahead
+from abaw.core.tasks import Task
 from abaw.store import FeatureStore, VideoFeature, VideoLabels
-from abaw.tasks import Task
 from abaw.train.clocks import check_clocks
 from abaw.train.folds import assign_folds, parse_fold
 

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.table import Table
 
 Balance = Literal["none", "class", "video"]

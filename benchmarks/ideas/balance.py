@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw.tasks import EXPRESSIONS
+from abaw.core.tasks import EXPRESSIONS
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
 from benchmarks.ideas.world import draw_people, store_faces
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from abaw.core.tasks import EXPRESSIONS, LSD_CLASSES
 from abaw.datasets.demo.latents import compose_latents
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS, LSD_CLASSES
 from benchmarks.ideas.study import Idea, Options, Scores, Variants, train_and_evaluate
 from benchmarks.ideas.world import N_HIDDEN, N_NUISANCES, OFFSET, Backbone, label, new_store, noisy, put, shown_by
 

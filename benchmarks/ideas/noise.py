@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.tasks import EXPRESSIONS
 from abaw.datasets.demo.latents import CIRCUMPLEX
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
 from benchmarks.ideas.world import Backbone, Person, draw_people, label, new_store, noisy, put
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from abaw.core.tasks import VA
 from abaw.evaluate.evaluation import Evaluation
 from abaw.evaluate.metrics import score
 from abaw.evaluate.smoothing import Kind, smooth
-from abaw.tasks import VA
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, train_and_evaluate
 from benchmarks.ideas.world import draw_people, store_faces
 

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from scipy import stats
 
+from abaw.core.tasks import get_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.pipeline import train_seeds
 from abaw.store import FeatureStore
-from abaw.tasks import get_task
 from abaw.train.checkpoint import BEST, load_weights
 from abaw.train.config import make_config
 from abaw.train.model import Model

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
+from abaw.core.tasks import EXPRESSIONS
 from abaw.datasets.demo.latents import Latents, latents_around, smooth_noise
 from abaw.store import FeatureStore
-from abaw.tasks import EXPRESSIONS
 
 RATE_HZ = 30.0
 N_FRAMES = 400

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
 from abaw.datasets.demo.latents import Latents, draw_staging
 from abaw.datasets.demo.plan import Film, latents_of, person_of
 from abaw.datasets.demo.scene import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, SceneRenderer
 from abaw.datasets.demo.voice import FilmWriter, speak
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
 
 SPLIT_FOLDERS = {"train": "Train_Set", "validation": "Validation_Set"}
 LABEL_FOLDERS = {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
 
 FADE_S = 0.22  # standard deviation of the fade from one expression to the next
 VARIATION_S = 0.5  # standard deviation of the window that smooths a face's own variation

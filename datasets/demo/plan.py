@@ -6,9 +6,9 @@ from typing import Literal
 
 import numpy as np
 
+from abaw.core.errors import UsageError
 from abaw.datasets.demo.identity import Identity, draw_identity
 from abaw.datasets.demo.latents import Latents, draw_latents
-from abaw.errors import UsageError
 
 LABELLED_TASKS = ("va", "expr", "au")
 

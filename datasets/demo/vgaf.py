@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from abaw.core.errors import UsageError
+from abaw.core.tasks import EXPRESSIONS, GROUP_EMOTIONS
 from abaw.datasets.demo.face import FaceShapes
 from abaw.datasets.demo.identity import BACKGROUNDS, draw_identity, mix
 from abaw.datasets.demo.latents import Latents, Staging, draw_staging, latents_around
@@ -22,8 +24,6 @@ from abaw.datasets.demo.plan import check_place
 from abaw.datasets.demo.scene import MIN_OPACITY, TURN
 from abaw.datasets.demo.shapes import Layer
 from abaw.datasets.demo.voice import FilmWriter, speak
-from abaw.errors import UsageError
-from abaw.tasks import EXPRESSIONS, GROUP_EMOTIONS
 
 WIDTH_PX, HEIGHT_PX = 320, 180
 SUPERSAMPLING = 2  # scenes are drawn this many times larger, then averaged down

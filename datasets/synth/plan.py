@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 
 N_PLACES = 256  # starts and ends drawn for a face
 N_PATHS = 16  # of those that begin well, followed through all frames; the one that shows longest is taken

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from abaw.core.errors import DataError
 from abaw.datasets.synth.cutouts import (
     LABELS,
     VISIBLE_ALPHA,
@@ -18,7 +19,6 @@ from abaw.datasets.synth.cutouts import (
     size_within,
 )
 from abaw.datasets.synth.plan import Paths, SynthOptions, plan_paths
-from abaw.errors import DataError
 
 N_PLANS = 50  # sets of scales and angles that are tried before a clip is given up
 N_CUTOUTS_KEPT, N_BACKGROUNDS_KEPT = 2048, 64  # decoded images in memory: 44 kB and 319 kB each

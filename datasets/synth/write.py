@@ -21,12 +21,12 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError, UsageError
+from abaw.core.files import clear
+from abaw.core.progress import Reporter, Silent
 from abaw.datasets.synth.cutouts import LABELS, Material, find_material
 from abaw.datasets.synth.plan import SynthOptions
 from abaw.datasets.synth.render import ClipMaker
-from abaw.errors import DataError, UsageError
-from abaw.outputs import clear
-from abaw.reporting import Reporter, Silent
 
 RATE_HZ = 15  # 75 frames are the 5 s of a real clip
 JPEG_QUALITY = 92

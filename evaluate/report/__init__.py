@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.report.content import Reported
 from abaw.evaluate.report.page import render
-from abaw.outputs import new_partial
-from abaw.tasks import Task
 
 
 def write_report(path: Path, task: Task, runs: Sequence[Reported], split: str, faces: Faces | None = None) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 from abaw.evaluate.bootstrap import interval
 from abaw.evaluate.calibration import row_errors
 from abaw.evaluate.ensemble import ENSEMBLE, find_results
@@ -18,7 +19,6 @@ from abaw.evaluate.metrics import Score, score
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.results import Results
 from abaw.evaluate.tuning import load_tuning
-from abaw.tasks import Task
 from abaw.train.checkpoint import CONFIG
 from abaw.train.loop import METRICS
 from abaw.train.runs import open_run

@@ -7,12 +7,12 @@ from importlib.resources import files
 from string import Template
 
 from abaw import __version__
+from abaw.core.tasks import Task
 from abaw.evaluate.faces import Faces
 from abaw.evaluate.report import sections, videos
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.faces import Pictures
 from abaw.evaluate.report.markup import Markup, escape, join, script_json, tag
-from abaw.tasks import Task
 
 # Okabe and Ito (2008), on light and on dark ground; with the dash every run has its own look
 RUN_COLOURS = (

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 from abaw.evaluate.bootstrap import difference
 from abaw.evaluate.calibration import calibration, missing_share, part_of, scores_by_missing
 from abaw.evaluate.plots import confusion
@@ -14,7 +15,6 @@ from abaw.evaluate.published import published_for
 from abaw.evaluate.report.charts import Axis, Series, chart, row_of, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.markup import Markup, cell, join, number, row_name, table, tag
-from abaw.tasks import Task
 
 DARKEST = 70  # per cent of colour in a cell of the confusion matrix: text in it can still be read
 ERRORS = {

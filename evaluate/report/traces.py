@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from abaw.core.tasks import Task
 from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
-from abaw.tasks import Task
 
 N_BUCKETS = 1000
 MAX_POINTS = 2 * N_BUCKETS

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from abaw.core.tasks import Task
 from abaw.evaluate.plots import CLASS_COLOURS
 from abaw.evaluate.video.rows import SUFFIX, Row
-from abaw.tasks import Task
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 LINES_PER_SIDE = 24  # lines of text that the shorter side of a picture could hold

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
+from abaw.core.tasks import Task
 from abaw.evaluate.metrics import decide
-from abaw.tasks import Task
 
 CSV, JSON = "predictions.csv", "predictions.json"
 PLACE = ("left", "top", "right", "bottom")

@@ -13,10 +13,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
 from abaw.evaluate.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
 from abaw.evaluate.video.rows import SUFFIX, Row
-from abaw.outputs import new_partial
-from abaw.tasks import Task
 
 TIMELINE = "timeline.png"
 MOST_PEOPLE = 6  # the others are in the table

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder

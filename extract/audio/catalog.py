@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.audio.catalog_speech import WITH_LAYERS, ast_hop_spec, layer_spec, mean_spec
 from abaw.extract.audio.descriptors import COMPARE_NAMES, EGEMAPS_NAMES, EGEMAPS_V01A_NAMES
 from abaw.extract.audio.specs import audio_spec, need_package

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.audio.keys import clean_ast, clean_waves, clean_whisper
 from abaw.extract.audio.specs import audio_spec, has_package, need_package
 from abaw.extract.audio.waveform import RATE_HZ

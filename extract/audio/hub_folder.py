@@ -9,12 +9,11 @@ from typing import Any, TypeVar
 
 from torch import Size, Tensor, nn
 
-from abaw.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, first_line, some_of
+from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
 from abaw.extract.audio.keys import MASK
 from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.weights import check_numbers, file_sha256, read_tensors
-from abaw.places import first_line
-from abaw.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 CONFIG = "config.json"
 INDEX = ".index.json"

@@ -17,10 +17,10 @@ from av.container import InputContainer
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
 from abaw.datasets.picture_times import JUMP_S, RESTART_S, STREAMED
 from abaw.datasets.pictures import open_media
 from abaw.datasets.stamps import read_stamps
-from abaw.errors import DataError
 from abaw.extract.audio.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
 from abaw.extract.audio.resampler import Resampler
 from abaw.extract.audio.stated import CUT_S, describe_cut

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.spec import BackboneSpec
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 
 LAST = "last"
 

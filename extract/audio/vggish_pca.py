@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.audio.vggish import WIDTH, Vggish
 from abaw.extract.weights import file_sha256, read_tensors
 

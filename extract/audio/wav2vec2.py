@@ -19,7 +19,7 @@ os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMConfig
 from transformers.models.auto.modeling_auto import AutoModel
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.states import choose_states, wants_layers

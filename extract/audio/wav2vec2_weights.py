@@ -7,13 +7,12 @@ from torch import Tensor
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError, first_line
 from abaw.extract.audio.hub_folder import FAMILIES, HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.extract.audio.keys import clean_waves
 from abaw.extract.audio.states import check_layers, wants_layers
 from abaw.extract.audio.wav2vec2 import CONFIGS, Wav2Vec2
 from abaw.extract.weights import file_sha256, read_tensors
-from abaw.places import first_line
 
 NORMALISE = "do_normalize"
 ADAPTER = ".adapter."  # it has a note of its own

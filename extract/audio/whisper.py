@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host
 from abaw.extract.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder

@@ -8,8 +8,8 @@ from typing import Protocol, cast, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.devices import pick_device
-from abaw.errors import UsageError
+from abaw.core.devices import pick_device
+from abaw.core.errors import UsageError
 
 N_LANDMARKS = 5
 DEFAULT_DETECTOR = "mtcnn"

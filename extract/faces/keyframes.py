@@ -13,7 +13,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.extract.faces.boxes import match
 from abaw.extract.faces.detector import N_LANDMARKS, Detections, FaceDetector, RefiningDetector
 from abaw.extract.media import Picture

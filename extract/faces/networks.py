@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 
 CELL_PX, STRIDE_PX = 12, 2  # of the proposal network: what one of its outputs sees, and how far apart they are
 REFINE_PX, OUTPUT_PX = 24, 48  # inputs of the second and the third network

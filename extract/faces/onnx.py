@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from torch.nn import functional
 from torchvision.ops import nms
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError, first_line
 from abaw.extract.faces.detector import N_LANDMARKS, Detections
-from abaw.places import first_line
 
 STRIDES_PX = (8, 16, 32)
 SIDE_PX = 640  # of an input whose size the file leaves open, where the family wants one size for all pictures

@@ -5,15 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from abaw.core.errors import AbawError, DataError, UsageError, disk_trouble
+from abaw.core.names import composed, is_junk
+from abaw.core.progress import Reporter, Summary
 from abaw.datasets.videos import SUFFIXES, probe_timing
-from abaw.errors import AbawError, DataError, UsageError, disk_trouble
 from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
-from abaw.extract.sink import Summary
-from abaw.names import composed, is_junk
-from abaw.reporting import Reporter
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.videos import SIDES
+from abaw.core.names import SIDES
 from abaw.extract.faces.boxes import areas, centres, match
 
 LONGEST_LOSS_S = 1.0  # a face that is not seen for longer begins a new track

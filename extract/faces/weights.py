@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 
 RELEASE = "1.0.0"
 INSTALL = f"pip install mtcnn=={RELEASE}"

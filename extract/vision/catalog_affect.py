@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
 from abaw.extract.backbone import Built, register, register_variant
 from abaw.extract.spec import BackboneSpec, ImageInput
-from abaw.tasks import ACTION_UNITS, EXPRESSIONS
 
 if TYPE_CHECKING:
     import torch

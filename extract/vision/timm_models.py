@@ -9,7 +9,7 @@ from typing import Any, cast
 import timm
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.backbone import Built, get_spec
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.vision.hub_vision import build_hub, is_of_transformers

@@ -6,7 +6,7 @@
 import re
 from dataclasses import dataclass
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 
 TIMM = "timm/"
 HUB = "hf-hub:"

@@ -14,7 +14,7 @@ import torch
 from timm.models._input import get_model_args
 from torch import Tensor, nn
 
-from abaw.errors import UsageError, some_of
+from abaw.core.errors import UsageError, some_of
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.vision.catalog_affect import GLOBAL_POOL
 from abaw.extract.vision.timm_names import POOLED, TIMM, show_size

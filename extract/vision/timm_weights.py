@@ -15,13 +15,13 @@ import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
-from abaw.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, some_of
+from abaw.core.state_dicts import SHOWN_KEYS
 from abaw.extract.backbone import UNTRAINED, BackboneSpec, Builder, Built
 from abaw.extract.layouts import checkpoint_network
 from abaw.extract.vision.catalog_affect import fit_pooling
 from abaw.extract.vision.timm_sketch import Options, first_line, model_of, to_arguments
 from abaw.extract.weights import load_network
-from abaw.state_dicts import SHOWN_KEYS
 
 State = dict[str, Tensor]
 Convert = Callable[[State, nn.Module], State]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 
 HFLIP = "hflip"
 ALLOWED = (

@@ -15,6 +15,9 @@ from click.testing import CliRunner
 from abaw import pipeline  # noqa: F401  the commands load it when they run: no case has time for it
 from abaw.audit import repair_store, verify_store
 from abaw.cli import main
+from abaw.core.errors import DataError
+from abaw.core.progress import Silent
+from abaw.core.tasks import TASKS
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.clips import probe_span
 from abaw.datasets.doctor import examine
@@ -22,7 +25,6 @@ from abaw.datasets.images import read_image
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.datasets.tensors import read_image_tensor, read_spec
 from abaw.datasets.videos import probe_timing
-from abaw.errors import DataError
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.tuning import load_tuning
@@ -34,9 +36,7 @@ from abaw.extract.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
 from abaw.extract.media import read_pictures
 from abaw.extract.weights import read_state_dict
-from abaw.reporting import Silent
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS
 from abaw.train.recipes import load_recipe
 from abaw.train.runs import all_runs, open_run
 from abaw.train.table import load_table

@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from abaw.core.tasks import TASKS
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.formats import IMAGE_HEADERS
 from abaw.evaluate.predict import load_predictions, read_made_from, save_predictions
 from abaw.store import FeatureStore
-from abaw.tasks import TASKS
 
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder
 

@@ -157,7 +157,7 @@ class Worker:
         return outcome
 
     def _guarded(self, call: Any) -> str:
-        from abaw.errors import AbawError
+        from abaw.core.errors import AbawError
 
         self.guard.folder, self.guard.found = f"{self.case}{os.sep}", []
         self.guard.is_on = True

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.heads.attention import hidden_keys, positions
 from abaw.train.heads.inputs import width_of
 

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.heads.attention import hidden_keys
 from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, width_of

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 from abaw.train.heads.inputs import Head, Tensors, width_of
 from abaw.train.heads.options import MAX_WIDTH
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from abaw.errors import UsageError
-from abaw.tasks import Kind, Task
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Kind, Task
 from abaw.train.losses.binary import BceConfig, BceLoss, BinaryFocalLoss
 from abaw.train.losses.classes import CrossEntropyConfig, CrossEntropyLoss, FocalConfig, FocalLoss
 from abaw.train.losses.multi import EmmaConfig, EmmaLoss

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 from abaw.train.losses.classes import FocalConfig
 from abaw.train.losses.rows import as_rows
 from abaw.train.losses.weights import Weights, positive_weights

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 from abaw.train.losses.rows import as_rows, weighted_mean
 from abaw.train.losses.weights import Weights, class_weights
 

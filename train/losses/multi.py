@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from abaw.tasks import Task
+from abaw.core.tasks import Task
 from abaw.train.losses.binary import binary_cross_entropies
 from abaw.train.losses.classes import cross_entropies
 from abaw.train.losses.regression import concordance_losses

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator
 from torch import Tensor
 
-from abaw.errors import UsageError
-from abaw.tasks import Task
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
 
 RULES = ("equal", "inverse")
 HIGHEST = 50.0  # of a positive weight: an action unit that is rarer still would drown the others

@@ -1,12 +1,16 @@
 """Places where files are made before they get their names. What lies there is deleted, and links are never followed."""
 
 import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
-from abaw.errors import UsageError
-from abaw.names import MAX_NAME_BYTES
+from abaw.core.errors import UsageError
+from abaw.core.names import MAX_NAME_BYTES
+
+Place = Path | str
 
 
 def clear(path: Path) -> Path:
@@ -35,3 +39,15 @@ def partial_name(name: str) -> str:
     if len(os.fsencode(partial)) <= MAX_NAME_BYTES:
         return partial
     return f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"
+
+
+def is_url(place: Place) -> bool:
+    """True for `s3://...` and the like."""
+    return "://" in str(place)
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Write JSON so that the file is either the old or the new one."""
+    partial = new_partial(path)
+    partial.write_text(json.dumps(content, indent=2) + "\n")
+    partial.replace(path)

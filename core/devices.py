@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-from abaw.errors import UsageError
+from abaw.core.errors import UsageError
 
 
 def pick_device(name: str) -> torch.device:

@@ -2,7 +2,13 @@
 
 import unicodedata
 
-from abaw.errors import StoreError
+from abaw.core.errors import StoreError
+
+SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
+
+
+MAX_VALUES = 1_000_000  # of one frame: likewise
+
 
 MAX_NAME_BYTES = 255  # as file systems have it
 MAX_FRAMES = 10_000_000  # of a video, 92 hours at 30 frames a second: a number beyond is a mistake

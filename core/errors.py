@@ -67,3 +67,8 @@ class UnreachableError(StoreError):
 
 class CheckpointError(AbawError):
     """A weights file or a run cannot be loaded."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without its details."""
+    return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__
