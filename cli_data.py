@@ -188,8 +188,8 @@ def info(path: Place) -> None:
 def verify(path: Place) -> None:
     """Read everything; report damage, incomplete videos and features whose frames disagree."""
     from abaw import console
-    from abaw.audit import verify_store
     from abaw.store import FeatureStore
+    from abaw.store.audit import verify_store
 
     opened = FeatureStore.open(path)
     with console.ConsoleReporter() as reporter:
@@ -207,8 +207,8 @@ def verify(path: Place) -> None:
 def repair(path: Place) -> None:
     """Drop damaged and incomplete videos and labels: the next extract makes just those again."""
     from abaw import console
-    from abaw.audit import repair_store
     from abaw.store import FeatureStore
+    from abaw.store.audit import repair_store
 
     FeatureStore.open(path)  # or a slip in the path would make an empty store
     opened = FeatureStore.create(path)

@@ -30,7 +30,6 @@ from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.backbone import create_backbone
-from abaw.extract.claims import claimed
 from abaw.extract.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
@@ -39,6 +38,7 @@ from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
 from abaw.extract.weights import identify
 from abaw.store import FeatureStore
+from abaw.store.claims import claimed
 from abaw.train import distributed
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.config import TrainConfig, make_config

@@ -257,7 +257,7 @@ def show_tuning(run: str, task: "Task", found: "Tuning") -> None:
 
 def show_store(store: "FeatureStore") -> None:
     """Features with their videos, frames and sizes, and the labels."""
-    from abaw.audit import describe_store
+    from abaw.store.audit import describe_store
 
     rows = [
         (

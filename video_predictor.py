@@ -31,7 +31,8 @@ from abaw.extract.sink import Feature
 from abaw.extract.stage import Stage
 from abaw.extract.vision.timm_names import names_behind
 from abaw.extract.vision.views import parse_view
-from abaw.store import FeatureStore, VideoLabels
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoLabels
 from abaw.train.model import best_model
 from abaw.train.runs import Run
 from abaw.train.table import load_table

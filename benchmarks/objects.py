@@ -99,10 +99,10 @@ def count_requests(root: Path, report: Report) -> None:
 
 def _stages(root: Path, n_videos: int, counting: Counting) -> dict[str, tuple[Counter[str], float]]:
     """By stage, requests and seconds; a labelled video has labels of all three tasks."""
-    from abaw.audit import verify_store
     from abaw.core.progress import Silent
     from abaw.pipeline import ExtractOptions, extract
     from abaw.store import FeatureStore
+    from abaw.store.audit import verify_store
     from abaw.train.config import make_config
     from abaw.train.prepare import load_tables
 

@@ -37,7 +37,7 @@ class Clock:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What a store keeps of it: `fps`, `clock` where it is decoded, and each mark of `abaw.metadata` that is true."""
+        """What a store keeps of it: `fps`, `clock` where it is decoded, and each mark of `abaw.store.schema` that is true."""
         marks = {LENGTH_FROM_CROPS: self.is_guessed, SAMPLED: self.is_sampled}
         counted = {CLOCK: DECODED} if self.is_decoded else {}
         return {"fps": self.fps, **counted, **{mark: True for mark, is_so in marks.items() if is_so}}

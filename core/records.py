@@ -4,7 +4,7 @@
      "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "weights": "<sha256>"}
 
 What has its default is left out, so that a key that comes later changes no fingerprint of before; `None` stands for what
-nobody knows. Features of version 1 have no record: `abaw.old_records` makes one out of what they have.
+nobody knows. Features of version 1 have no record: `abaw.store.old_records` makes one out of what they have.
 """
 
 import hashlib

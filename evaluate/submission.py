@@ -31,7 +31,8 @@ from abaw.evaluate.metrics import decide
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission_check import check_submission
 from abaw.evaluate.tuning import Tuning
-from abaw.store import FeatureStore, VideoLabels
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoLabels
 from abaw.train.config import TrainConfig
 from abaw.train.table import Table, load_table
 

@@ -24,7 +24,8 @@ from abaw.evaluate.formats import (
 )
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission import locate_stills
-from abaw.store import FeatureStore, VideoLabels
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoLabels
 from abaw.train.table import select_labels
 
 

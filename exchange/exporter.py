@@ -16,7 +16,8 @@ from abaw.core.names import MAX_NAME_BYTES
 from abaw.core.progress import Reporter, Silent
 from abaw.exchange.origin import FEATURE_FILE, Origin
 from abaw.exchange.rows import PRESENT, VALUES
-from abaw.store import FeatureStore, VideoFeature
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoFeature
 
 Format = Literal["h5", "npy"]
 
@@ -25,7 +26,7 @@ class Sink(Protocol):
     """Takes the videos of an export."""
 
     def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
-        """Write one video, and which of `abaw.metadata.MARKS` it has."""
+        """Write one video, and which of `abaw.store.schema.MARKS` it has."""
 
 
 class Hdf5Sink:

@@ -111,7 +111,7 @@ def _fps_of(group: h5py.Group, place: str) -> float | None:
 
 
 def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
-    """True if a group has a mark of `abaw.metadata`.
+    """True if a group has a mark of `abaw.store.schema`.
 
     Raises:
         DataError: the attribute is no truth value.

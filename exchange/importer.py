@@ -29,12 +29,12 @@ from abaw.exchange.layouts import Found, find_videos
 from abaw.exchange.origin import Origin
 from abaw.exchange.rows import Rows, SourceVideo
 from abaw.exchange.turned import check_way, check_ways, shape_of
-from abaw.extract.claims import claimed
 from abaw.extract.labelling import write_labels
 from abaw.extract.spec import BackboneSpec
-from abaw.old_records import IMPORTED, imported_options, old_fingerprint
 from abaw.store import FeatureStore
-from abaw.writer import FLOAT16_MAX
+from abaw.store.claims import claimed
+from abaw.store.old_records import IMPORTED, imported_options, old_fingerprint
+from abaw.store.writer import FLOAT16_MAX
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class ArrayFile:
     """A video as `<video>.npy` (frames, *shape), and `<video>.present.npy` if there is a mask.
 
     Attributes:
-        marks: of `abaw.metadata`, which an export tells.
+        marks: of `abaw.store.schema`, which an export tells.
     """
 
     name: str

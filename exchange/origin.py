@@ -13,7 +13,7 @@ from abaw.core.errors import DataError
 from abaw.core.records import Record, fingerprint_of
 from abaw.datasets.links import check_file
 from abaw.datasets.text import read_text
-from abaw.old_records import record_in
+from abaw.store.old_records import record_in
 
 FEATURE_FILE = "feature.json"  # beside the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20

@@ -28,7 +28,7 @@ from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone
 from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
-from abaw.writer import VideoWriter
+from abaw.store.writer import VideoWriter
 
 MOST_WORKERS = 16
 

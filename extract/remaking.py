@@ -9,7 +9,7 @@ from abaw.core.records import ALIGNMENTS, FLOAT32, GIVEN, differences, precision
 from abaw.extract.backbone import Backbone, BackboneSpec, ImageInput, build_backbone, find_backbone, get_spec
 from abaw.extract.precision import BFLOAT16
 from abaw.extract.sink import Feature
-from abaw.old_records import old_fingerprint, old_record, old_spec
+from abaw.store.old_records import old_fingerprint, old_record, old_spec
 
 
 @dataclass

@@ -14,7 +14,7 @@ from abaw.core.records import GIVEN
 from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
 from abaw.store import FeatureStore
-from abaw.writer import VideoWriter
+from abaw.store.writer import VideoWriter
 
 WRITES_AHEAD = 64  # results that may wait for the writing thread
 

@@ -1,13 +1,10 @@
 """The first stage in steps: open everything, plan, run groups of videos. One process takes all steps; on a cluster the
 driver plans and the workers run."""
 
-import errno
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from abaw.core.errors import DISK_FULL, StoreError, UnreachableError, first_line
-from abaw.core.files import Place
+from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.affwild2 import open_dataset
@@ -22,6 +19,7 @@ from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_fe
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
+from abaw.store.location import room_for
 
 
 @dataclass(frozen=True)
@@ -132,20 +130,3 @@ def _register(
     if failed is not None:
         failed |= {name: str(error) for name, error in errors.items()}
     return kept, notes
-
-
-@contextmanager
-def room_for(store: Place) -> Iterator[None]:
-    """Turns the system's word for a full disk, or for one that must not be written, into a StoreError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in DISK_FULL:
-            raise StoreError(
-                f"No space to write into {store} ({error.strerror or first_line(error)}). Make room and run the same command again."
-            ) from error
-        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-            raise StoreError(
-                f"{store} must not be written ({error.strerror or first_line(error)}). Choose another --store."
-            ) from error
-        raise

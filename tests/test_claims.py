@@ -13,14 +13,14 @@ import pytest
 
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.parts import parse_part, split_evenly
-from abaw.extract.claims import DEAD_S, claimed
 from abaw.store import FeatureStore
+from abaw.store.claims import DEAD_S, claimed
 from abaw.tests.processes import until
 
 # A driver that is killed while its claim stands.
 KILLED = (
     "import os, signal, sys\n"
-    "from abaw.extract.claims import claimed\n"
+    "from abaw.store.claims import claimed\n"
     "from abaw.store import FeatureStore\n"
     "with claimed(FeatureStore.create(sys.argv[1]), ['hog'], ''):\n"
     "    os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -16,7 +16,6 @@ import torch
 from click.testing import Result
 from PIL import Image
 
-from abaw.audit import repair_store, verify_store
 from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
@@ -30,6 +29,7 @@ from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predic
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.weights import read_tensors
 from abaw.store import FeatureStore
+from abaw.store.audit import repair_store, verify_store
 from abaw.tests.hostile.seeds import CANARY, as_torch, payloads
 from abaw.train.checkpoint import save_tensors
 from abaw.train.loop import Log

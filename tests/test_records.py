@@ -24,9 +24,9 @@ from abaw.extract.backbone import BackboneSpec, ImageInput, create_backbone, des
 from abaw.extract.remaking import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage
-from abaw.old_records import old_fingerprint, old_record, old_spec
 from abaw.pipeline import extract, train_seeds
 from abaw.store import FeatureStore
+from abaw.store.old_records import old_fingerprint, old_record, old_spec
 from abaw.tests.pin_fingerprints import FILE, fingerprints
 from abaw.train.config import make_config
 from abaw.train.model import best_model, build_model

@@ -10,12 +10,12 @@ import pytest
 import zarr
 from fsspec.registry import _registry
 
-from abaw import writer as writer_module
-from abaw.audit import describe_store, verify_store
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.names import how_to_make
 from abaw.core.progress import Silent
 from abaw.store import FeatureStore
+from abaw.store import writer as writer_module
+from abaw.store.audit import describe_store, verify_store
 
 SPEC = {"shape": [3], "weights": "none"}
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from zarr.storage import LocalStore
 
-from abaw import writer as writer_module
-from abaw.audit import describe_store, repair_store, verify_store
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Silent
-from abaw.store import FeatureStore, VideoFeature
+from abaw.store import FeatureStore
+from abaw.store import writer as writer_module
+from abaw.store.audit import describe_store, repair_store, verify_store
+from abaw.store.feature_store import VideoFeature
 
 N_FRAMES = 21
 CHUNKS = ("values/c/0/0", "values/c/1/0", "values/c/2/0", "present/c/0")

@@ -12,8 +12,8 @@ from abaw import __version__
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.records import differences
-from abaw.old_records import was_made_as
 from abaw.store import FeatureStore
+from abaw.store.old_records import was_made_as
 from abaw.train.checkpoint import BEST, CONFIG
 from abaw.train.config import TrainConfig, make_config
 

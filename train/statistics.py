@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import StoreError
-from abaw.store import FeatureStore, VideoFeature
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoFeature
 
 BLOCK_BYTES = 2**21  # of float64 values at a time, so that they stay in a core's cache
 

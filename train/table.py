@@ -14,7 +14,8 @@ from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
-from abaw.store import FeatureStore, VideoFeature, VideoLabels
+from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoFeature, VideoLabels
 from abaw.train.clocks import check_clocks
 from abaw.train.folds import assign_folds, parse_fold
 

@@ -13,7 +13,6 @@ import numpy as np
 from click.testing import CliRunner
 
 from abaw import pipeline  # noqa: F401  the commands load it when they run: no case has time for it
-from abaw.audit import repair_store, verify_store
 from abaw.cli import main
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
@@ -31,12 +30,13 @@ from abaw.evaluate.tuning import load_tuning
 from abaw.exchange.exporter import export_feature
 from abaw.extract.audio.clock import read_times
 from abaw.extract.audio.sound import load_sound
-from abaw.extract.claims import claimed
 from abaw.extract.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
 from abaw.extract.media import read_pictures
 from abaw.extract.weights import read_state_dict
 from abaw.store import FeatureStore
+from abaw.store.audit import repair_store, verify_store
+from abaw.store.claims import claimed
 from abaw.train.recipes import load_recipe
 from abaw.train.runs import all_runs, open_run
 from abaw.train.table import load_table

@@ -133,7 +133,7 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
     Raises:
         StoreError: a command is writing the store: what it is writing just now is incomplete, too.
     """
-    from abaw.extract.claims import claimed  # which loads torch: looking into a store must not
+    from abaw.store.claims import claimed  # which loads torch: looking into a store must not
 
     with claimed(store, store.features(), ""):
         problems = verify_store(store, reporter)

@@ -12,7 +12,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
-from abaw.metadata import damage_told, trouble_told
+from abaw.store.schema import damage_told, trouble_told
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 

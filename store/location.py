@@ -1,9 +1,12 @@
 """Where a store lies: a folder, or a URL such as `s3://bucket/store.zarr`, which fsspec opens."""
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.core.errors import StoreError, first_line
+from abaw.core.errors import DISK_FULL, StoreError, first_line
 from abaw.core.files import Place, is_url
 
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ def open_or_make(place: Place) -> "zarr.Group":
     import zarr  # as above
     from zarr.errors import ContainsGroupError
 
-    from abaw.folder_store import FolderStore
+    from abaw.store.folder_store import FolderStore
 
     is_new = is_url(place) or _is_free(Path(place))
     if not is_new and not (Path(place) / "zarr.json").is_file():
@@ -76,3 +79,20 @@ def _unreachable(place: Place, error: Exception) -> StoreError:
     return StoreError(
         f"The store at {place} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
     )
+
+
+@contextmanager
+def room_for(store: Place) -> Iterator[None]:
+    """Turns the system's word for a full disk, or for one that must not be written, into a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise StoreError(
+                f"No space to write into {store} ({error.strerror or first_line(error)}). Make room and run the same command again."
+            ) from error
+        if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+            raise StoreError(
+                f"{store} must not be written ({error.strerror or first_line(error)}). Choose another --store."
+            ) from error
+        raise

@@ -15,7 +15,7 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from abaw.core.doubles import Doubles
-from abaw.writer import with_checksum
+from abaw.store.writer import with_checksum
 
 
 @dataclass(frozen=True)

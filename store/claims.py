@@ -14,8 +14,8 @@ import psutil
 
 from abaw.core.errors import StoreError
 from abaw.core.parts import parse_part
-from abaw.extract.stage import room_for
 from abaw.store import FeatureStore
+from abaw.store.location import room_for
 
 BEAT_S = 20.0
 DEAD_S = 120.0  # a claim from another machine that was not renewed for so long is of a driver that died

@@ -31,13 +31,13 @@ from abaw.core.files import Place, is_url
 from abaw.core.names import check_name, how_to_make
 from abaw.core.read_ahead import map_ahead
 from abaw.core.records import Record, describe_other
-from abaw.groups import Tree, attrs_at, put_whole
-from abaw.label_arrays import VideoLabels, decode_labels, encode_labels
-from abaw.metadata import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
-from abaw.notes import Notes
-from abaw.old_records import record_in
-from abaw.places import open_existing, open_or_make
-from abaw.writer import VideoWriter
+from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
+from abaw.store.location import open_existing, open_or_make
+from abaw.store.notes import Notes
+from abaw.store.old_records import record_in
+from abaw.store.schema import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
+from abaw.store.tree import Tree, attrs_at, put_whole
+from abaw.store.writer import VideoWriter
 
 FORMAT = 1
 READERS_FAR_AWAY = 8  # each holds a video: more would fill the memory
