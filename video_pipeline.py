@@ -21,13 +21,13 @@ from abaw.core.errors import DISK_FULL, UsageError
 from abaw.core.files import clear, partial_name
 from abaw.core.names import composed
 from abaw.core.progress import Reporter, Silent, Summary
-from abaw.datasets.clips import probe_span
 from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import CSV, JSON, Row, begin_of_json, write_rows
 from abaw.evaluate.video.timeline import TIMELINE, Timeline
 from abaw.extract.faces.prepare import list_videos
-from abaw.extract.film import redraw
 from abaw.extract.weights import file_sha256
+from abaw.media.probe import probe_span
+from abaw.media.redraw import redraw
 from abaw.train.checkpoint import BEST
 from abaw.train.runs import Run
 from abaw.video_predictor import Found, PredictOptions, Predictor

@@ -17,10 +17,10 @@ from scipy.io import wavfile
 from abaw.core.clock import Clock
 from abaw.datasets.dataset import Video
 from abaw.extract.audio.smile import SETS
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.sink import Feature
+from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore
 from benchmarks.extraction import Places
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from abaw.datasets.images import read_image
 from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature
+from abaw.media.images import read_image
 from abaw.store import FeatureStore
 from benchmarks.crops import draw_crops, make_video
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio

@@ -9,8 +9,8 @@ import numpy as np
 from abaw.core.clock import Clock
 from abaw.datasets.dataset import Video
 from abaw.datasets.demo import write_demo
-from abaw.datasets.images import list_crops
 from abaw.extract.reader import Source
+from abaw.media.images import list_crops
 
 FPS = 30.0
 

@@ -16,7 +16,7 @@ from abaw.extract.faces.detector import Detections
 from abaw.extract.faces.keyframes import DEFAULT_EVERY, detect_pictures
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.media import read_pictures
+from abaw.media.pictures import read_pictures
 from benchmarks.extraction import Places
 from benchmarks.measure import Report, Requirement, in_turns
 

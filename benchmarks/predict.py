@@ -12,8 +12,8 @@ from abaw.core.tasks import get_task
 from abaw.datasets.demo import write_demo
 from abaw.evaluate.video.overlay import Overlay
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.film import redraw
-from abaw.extract.media import read_pictures
+from abaw.media.pictures import read_pictures
+from abaw.media.redraw import redraw
 from abaw.pipeline import ExtractOptions, FeatureStore, extract, train_seeds
 from abaw.train.config import make_config
 from abaw.train.runs import Run

@@ -9,45 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from abaw.core.clock import Clock
 from abaw.datasets.dataset import Video
-from abaw.datasets.images import Crops
-from abaw.datasets.picture_times import CUT_S
-from abaw.datasets.stamps import read_stamps
+from abaw.media.images import Crops
+from abaw.media.probe import probe_span
 
 N_FRAMES = 75  # of a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)
 CLIP_S = 5.0  # length of a clip of VGAF, where there is no video file to tell it
-
-
-@dataclass(frozen=True)
-class Span:
-    """When the pictures of a video file are shown.
-
-    Attributes:
-        start_s: time of the first picture on the clock of the file.
-        duration_s: from the first picture to the end of the last one, as far as the file states it where it is cut off.
-        found_s: the part of it that there are pictures for.
-    """
-
-    start_s: float
-    duration_s: float
-    found_s: float
-
-    def middles(self, n_parts: int) -> NDArray[np.float64]:
-        """(n_parts,) times on the clock of the file: the middles of so many equal parts of the duration."""
-        middles = (np.arange(n_parts, dtype=np.float64) + 0.5) * (self.duration_s / n_parts)
-        return np.asarray(self.start_s + middles, dtype=np.float64)
-
-
-def probe_span(file: Path) -> Span:
-    """Read when the pictures of a video file are shown; see `read_stamps`."""
-    stamps = read_stamps(file)
-    found_s = float((stamps.shown[-1] - stamps.shown[0] + stamps.step) * stamps.base)
-    stated_s = float(stamps.stated * stamps.base)
-    duration_s = stated_s if stated_s > found_s + CUT_S else found_s
-    return Span(float(int(stamps.shown[0]) * stamps.base), duration_s, found_s)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,10 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.core.progress import Reporter
-from abaw.datasets.images import Crops, count_crops, count_stills, list_crops, list_stills
-from abaw.datasets.stamps import is_timed, read_stamps
-from abaw.datasets.videos import DEFAULT_FPS, People
+from abaw.datasets.videos import People
+from abaw.media.images import Crops, count_crops, count_stills, list_crops, list_stills
+from abaw.media.probe import DEFAULT_FPS
+from abaw.media.stamps import is_timed, read_stamps
 
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
 

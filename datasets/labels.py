@@ -13,7 +13,7 @@ from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
-from abaw.datasets.text import read_blocks
+from abaw.media.text_files import read_blocks
 
 COMPOUND = (
     *("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Disgustedly_Surprised", "Angrily_Surprised"),

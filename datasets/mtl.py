@@ -22,7 +22,7 @@ from abaw.core.tasks import MTL
 from abaw.datasets.dataset import Labels, Remark
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.datasets.labels import check_header, check_values, fits
-from abaw.datasets.text import read_lines
+from abaw.media.text_files import read_lines
 
 FILES = {
     "train": ("training_set_annotations.txt", "train_set.txt"),

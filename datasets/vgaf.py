@@ -2,7 +2,7 @@
 
 Train_labels.txt, Val_labels.txt       `Vid_name Label` in line 1, then `1_1 3`; also in labels/
 Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, where there is no video file, the tensor
-Train/1_1.mp4.img.75.pt                of its frames (see `abaw.datasets.tensors`); the one with the most frames counts
+Train/1_1.mp4.img.75.pt                of its frames (see `abaw.media.tensors`); the one with the most frames counts
 synthetic/<name>.mp4                   also synthetic/<Label>/<name>.mp4, a folder <name>/00001.jpg, or a tensor
 synthetic/Positive_labels.txt          names of synthetic clips (with or without their label), also at the root; split
                                        `synthetic`
@@ -22,9 +22,9 @@ from abaw.core.names import composed, is_junk
 from abaw.core.tasks import GROUP_EMOTIONS, VGAF
 from abaw.datasets.clips import CLIP_S, Clip
 from abaw.datasets.dataset import Dataset, Remark, Video
-from abaw.datasets.images import natural_order
-from abaw.datasets.text import read_lines
 from abaw.datasets.videos import SUFFIXES
+from abaw.media.images import natural_order
+from abaw.media.text_files import read_lines
 
 LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}
 LABEL_FOLDERS = ("", "labels")

@@ -2,11 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from abaw.core.names import SIDES, composed
-from abaw.datasets.stamps import read_stamps
 
 # What FFmpeg opens and people have; it looks into the files, whatever their names end in.
 SUFFIXES = (
@@ -14,25 +12,6 @@ SUFFIXES = (
     *(".asf", ".ogv", ".vob", ".3g2", ".f4v", ".m2v", ".mxf", ".divx", ".qt"),
 )
 FACES = "faces"  # folder of the tables and records of `abaw prepare`
-DEFAULT_FPS = 30.0
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Frame rate (frames a second, mean over the file) and number of frames of a video file."""
-
-    fps: float
-    n_frames: int
-
-
-def probe_timing(file: Path) -> Timing:
-    """Frame rate and number of frames of a video file, as it decodes; see `read_stamps`.
-
-    Raises:
-        DataError: the file cannot be read or has no pictures.
-    """
-    stamps = read_stamps(file)
-    return Timing(stamps.fps, len(stamps.shown))
 
 
 class People:

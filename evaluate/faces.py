@@ -10,7 +10,7 @@ from abaw.core.errors import DataError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
-from abaw.datasets.images import Crops, read_image
+from abaw.media.images import Crops, read_image
 
 
 class Faces:

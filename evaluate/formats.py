@@ -25,7 +25,7 @@ from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
-from abaw.datasets.text import read_lines
+from abaw.media.text_files import read_lines
 
 IMAGE_HEADERS = {
     "va": "image_location,valence,arousal",

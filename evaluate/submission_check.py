@@ -8,7 +8,6 @@ from pathlib import Path
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import Task
-from abaw.datasets.text import MARKS, read_lines
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
@@ -20,6 +19,7 @@ from abaw.evaluate.formats import (
     wrong_columns,
     wrong_with,
 )
+from abaw.media.text_files import MARKS, read_lines
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 

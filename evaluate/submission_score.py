@@ -11,7 +11,6 @@ from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed
 from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
-from abaw.datasets.text import read_lines
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.formats import (
     IMAGE_HEADERS,
@@ -24,6 +23,7 @@ from abaw.evaluate.formats import (
 )
 from abaw.evaluate.predict import VideoPrediction
 from abaw.evaluate.submission import locate_stills
+from abaw.media.text_files import read_lines
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.table import select_labels

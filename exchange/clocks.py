@@ -9,8 +9,9 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
-from abaw.datasets.videos import DEFAULT_FPS, People, Timing, probe_timing, video_file_of
+from abaw.datasets.videos import People, video_file_of
 from abaw.exchange.rows import Rows
+from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 PER_FRAME = ("va", "expr", "au")  # tasks whose label files have a row for each frame
 

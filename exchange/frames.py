@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
-from abaw.datasets.links import check_file
 from abaw.exchange.npy import Header, read_header
 from abaw.exchange.rows import MAX_VALUES, Rows, check_array, check_numbers, step_of
+from abaw.media.links import check_file
 
 SUFFIX = ".npy"
 THREADS = 8  # opening a file is what takes long: 1 to 2.4 times as fast as one thread with files in the page cache

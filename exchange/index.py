@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, composed
-from abaw.datasets.text import BLANK, open_text
 from abaw.exchange.npy import map_array, read_rows
 from abaw.exchange.rows import Rows, check_array, check_numbers, stamp, step_of
+from abaw.media.text_files import BLANK, open_text
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"
 VIDEO_AND_FRAME, IMAGE = ("video", "frame"), ("image",)

@@ -15,7 +15,6 @@ import h5py
 
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import check_name, composed, is_junk
-from abaw.datasets.links import check_file, is_broken
 from abaw.exchange.frames import SUFFIX as FRAME_SUFFIX
 from abaw.exchange.frames import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
@@ -26,6 +25,7 @@ from abaw.exchange.origin import FEATURE_FILE, Origin, read_feature_file, read_o
 from abaw.exchange.rows import PRESENT, SourceVideo
 from abaw.exchange.tensors import SUFFIX as TENSOR_SUFFIX
 from abaw.exchange.tensors import TensorFile, tensor_file
+from abaw.media.links import check_file, is_broken
 
 KNOWN = (
     "<video>/00001.npy, <video>.npz, <video>.h5 (or one .h5 with a group per video), features.npy with features.csv, "

@@ -11,8 +11,8 @@ from abaw import __version__
 from abaw.core.clock import MARKS
 from abaw.core.errors import DataError
 from abaw.core.records import Record, fingerprint_of
-from abaw.datasets.links import check_file
-from abaw.datasets.text import read_text
+from abaw.media.links import check_file
+from abaw.media.text_files import read_text
 from abaw.store.old_records import record_in
 
 FEATURE_FILE = "feature.json"  # beside the arrays of an export

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
-from abaw.datasets.links import check_file
+from abaw.media.links import check_file
 
 BLOCK_ROWS = 4096  # a shard of the store
 BLOCK_BYTES = 32 * 2**20

@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
-from abaw.datasets.clips import Clip, probe_span
+from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
-from abaw.extract.audio.clock import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
-from abaw.extract.audio.sound import Sound, load_sound
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone
 from abaw.extract.sink import Feature
+from abaw.media.frame_times import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
+from abaw.media.probe import probe_span
+from abaw.media.sound import Sound, load_sound
+from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
-from abaw.datasets.clips import Clip, probe_span
+from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
-from abaw.datasets.images import Crops, describe_no_crops, read_image
-from abaw.datasets.tensors import read_image_tensor
-from abaw.extract.media import SHORTER_SIDE_PX, read_pictures_at, shrink
+from abaw.media.images import Crops, describe_no_crops, read_image
+from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
+from abaw.media.probe import probe_span
+from abaw.media.tensors import read_image_tensor
 
 FRAMES_PER_TASK = 32  # decoded by one thread in one go
 BATCHES_AHEAD = 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from abaw.core.errors import DataError
-from abaw.extract.audio.clock import NS, RowMeans, read_times, regular_times, rows_with_sound, sample_times
+from abaw.media.frame_times import NS, RowMeans, read_times, regular_times, rows_with_sound, sample_times
 
 MS = 1_000_000
 

@@ -15,8 +15,8 @@ from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForC
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.audio.mel import LogMel
 from abaw.extract.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Backbone, create_backbone, get_spec, list_families, list_specs
+from abaw.media.waveform import RATE_HZ
 from abaw.tests.data.reference import seeded
 from abaw.tests.voices import encode, make_voice, relative_error
 

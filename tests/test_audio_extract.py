@@ -15,10 +15,10 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 from abaw.core.clock import Clock
 from abaw.core.tasks import get_task
 from abaw.datasets.dataset import Video
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.backbone import create_backbone, describe, get_spec
 from abaw.extract.sink import Feature
+from abaw.media.waveform import RATE_HZ
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.train.table import load_table

@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from abaw.core.errors import CheckpointError
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import create_backbone
+from abaw.media.waveform import RATE_HZ
 from abaw.tests.voices import encode, make_voice, relative_error
 
 SMALL = {

@@ -14,9 +14,9 @@ from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
 from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
 from abaw.datasets.videos import People
-from abaw.extract.audio.sound import Sound, load_sound
-from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 from abaw.extract.audio_runner import AudioSource
+from abaw.media.sound import Sound, load_sound
+from abaw.media.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from abaw.core.progress import Summary
-from abaw.datasets.images import list_crops, read_image
 from abaw.extract.spec import ImageInput
 from abaw.extract.stage import Stage
 from abaw.extract.vision.preprocess import apply_view, prepare_images
+from abaw.media.images import list_crops, read_image
 from abaw.pipeline import ExtractOptions
 
 BATCH_SIZE = 8

@@ -15,7 +15,10 @@ from PIL import Image
 
 from abaw.core.errors import DataError
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.images import (
+from abaw.datasets.labels import HEADERS
+from abaw.datasets.synth.cutouts import find_material, read_cutout
+from abaw.media.decoder import open_media
+from abaw.media.images import (
     count_crops,
     describe_no_crops,
     has_stills,
@@ -24,10 +27,7 @@ from abaw.datasets.images import (
     open_upright,
     read_image,
 )
-from abaw.datasets.labels import HEADERS
-from abaw.datasets.pictures import open_media
-from abaw.datasets.synth.cutouts import find_material, read_cutout
-from abaw.datasets.videos import probe_timing
+from abaw.media.probe import probe_timing
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"
 OLD_EXPR, NEW_EXPR = "EXPR_Classification_Challenge", "EXPR_Recognition_Challenge"

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.progress import Summary
-from abaw.datasets.images import read_image
 from abaw.extract import backbone as registry
 from abaw.extract import reader
 from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.stage import Stage
+from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 

@@ -20,14 +20,14 @@ from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, 
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.images import read_image
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
-from abaw.datasets.tensors import read_image_tensor
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predictions
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.weights import read_tensors
+from abaw.media.images import read_image
+from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
 from abaw.tests.hostile.seeds import CANARY, as_torch, payloads

@@ -17,9 +17,9 @@ import torch
 
 from abaw.core.errors import DataError, StoreError, UsageError
 from abaw.core.progress import Silent
-from abaw.datasets.videos import probe_timing
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.exchange.index import read_table
+from abaw.media.probe import probe_timing
 from abaw.store import FeatureStore
 
 VA = "VA_Estimation_Challenge/Train_Set"

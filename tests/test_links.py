@@ -13,9 +13,6 @@ import torch
 from abaw.core.errors import DataError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.datasets.affwild2 import look_through, open_dataset
-from abaw.datasets.images import read_image
-from abaw.datasets.links import check_file, read_bytes
-from abaw.datasets.pictures import open_media
 from abaw.datasets.sound import find_sound_files, sound_file_of
 from abaw.datasets.synth.write import _replace
 from abaw.datasets.unread import find_unread
@@ -23,8 +20,11 @@ from abaw.evaluate.formats import VideoList
 from abaw.evaluate.submission import check_fits
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
-from abaw.extract.audio.sound import load_sound
 from abaw.extract.faces.layout import Files
+from abaw.media.decoder import open_media
+from abaw.media.images import read_image
+from abaw.media.links import check_file, read_bytes
+from abaw.media.sound import load_sound
 from abaw.store import FeatureStore
 
 VA = "VA_Estimation_Challenge"

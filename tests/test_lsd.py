@@ -14,7 +14,7 @@ from abaw.core.errors import DataError, UsageError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
 from abaw.datasets.demo.lsd import write_lsd_demo
-from abaw.datasets.images import list_stills, read_image
+from abaw.media.images import list_stills, read_image
 from abaw.pipeline import ExtractOptions, doctor, extract
 from abaw.store import FeatureStore
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from abaw.core.errors import DataError
-from abaw.datasets.clips import probe_span
-from abaw.extract.media import SHORTER_SIDE_PX, as_rgb, read_pictures, read_pictures_at, shrink
+from abaw.media.pictures import SHORTER_SIDE_PX, as_rgb, read_pictures, read_pictures_at, shrink
+from abaw.media.probe import probe_span
 
 TIMES_MS = [0, 40, 90, 95, 300, 310, 700, 720, 980, 1500]  # of frames at a variable rate
 

@@ -14,7 +14,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.weights import SHA256, read_weights, weights_folder
-from abaw.extract.media import read_pictures
+from abaw.media.pictures import read_pictures
 
 DATA = Path(__file__).resolve().parent / "data"
 RECORDED = json.loads((DATA / "reference" / "mtcnn.json").read_text())["frames"]

@@ -15,11 +15,11 @@ from av.bitstream import BitStreamFilterContext
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from abaw.datasets.images import open_upright, read_image
-from abaw.datasets.orientation import UPRIGHT, Orientation, of_exif, of_jpeg, of_matrix
 from abaw.datasets.synth.cutouts import read_background, read_cutout
-from abaw.extract.film import redraw
-from abaw.extract.media import as_rgb, read_pictures, read_pictures_at
+from abaw.media.images import open_upright, read_image
+from abaw.media.orientation import UPRIGHT, Orientation, of_exif, of_jpeg, of_matrix
+from abaw.media.pictures import as_rgb, read_pictures, read_pictures_at
+from abaw.media.redraw import redraw
 
 BLOCK = 16
 GREYS = np.random.default_rng(7).permutation(24).reshape(4, 6) * 10 + 12  # no two blocks are alike

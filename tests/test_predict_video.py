@@ -15,15 +15,15 @@ from scipy.special import expit, softmax
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import AU, EXPR, MTL, VA
-from abaw.datasets.images import read_image
 from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import Row, output_columns, output_values
 from abaw.evaluate.video.timeline import N_COLUMNS, Seen, draw_timeline
 from abaw.exchange.importer import new_origin
 from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.film import redraw
-from abaw.extract.media import read_pictures
+from abaw.media.images import read_image
+from abaw.media.pictures import read_pictures
+from abaw.media.redraw import redraw
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.model import Model

@@ -15,7 +15,6 @@ from PIL import Image
 from abaw.core.errors import DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.images import read_image
 from abaw.datasets.videos import People, video_file_of
 from abaw.extract.faces.detector import Detections
 from abaw.extract.faces.following import FaceFollower
@@ -23,7 +22,8 @@ from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.layout import COLUMNS
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.media import read_pictures
+from abaw.media.images import read_image
+from abaw.media.pictures import read_pictures
 
 DATA = Path(__file__).resolve().parent / "data"
 VIDEOS = DATA / "sample" / "videos"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from abaw.extract.audio.pace import plan, rebuild
-from abaw.extract.audio.sound import Sound, load_sound
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
 from abaw.extract.backbone import get_spec
+from abaw.media.pace import plan, rebuild
+from abaw.media.sound import Sound, load_sound
+from abaw.media.waveform import RATE_HZ, Waveform
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 

@@ -10,9 +10,9 @@ from av.stream import Disposition
 from scipy.io import wavfile
 
 from abaw.datasets.sound import SUFFIXES, find_sound_files
-from abaw.extract.audio.sound import Sound, load_sound
-from abaw.extract.audio.waveform import RATE_HZ
-from abaw.extract.film import redraw
+from abaw.media.redraw import redraw
+from abaw.media.sound import Sound, load_sound
+from abaw.media.waveform import RATE_HZ
 
 FPS, SECONDS, LATE_S = 25, 4, 0.8
 # suffix: container where the suffix does not tell, codec of the pictures, of the sound, rate of the sound

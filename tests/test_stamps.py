@@ -18,13 +18,13 @@ import simplejpeg
 from scipy.io import wavfile
 
 from abaw.core.errors import DataError
-from abaw.datasets import kept, stamps
-from abaw.datasets.picture_times import Decoding, in_order
-from abaw.datasets.stamps import is_timed, read_stamps
-from abaw.datasets.videos import probe_timing
-from abaw.extract.audio.sound import load_sound
-from abaw.extract.film import redraw
-from abaw.extract.media import read_pictures
+from abaw.media import clock_cache, stamps
+from abaw.media.picture_times import Decoding, in_order
+from abaw.media.pictures import read_pictures
+from abaw.media.probe import probe_timing
+from abaw.media.redraw import redraw
+from abaw.media.sound import load_sound
+from abaw.media.stamps import is_timed, read_stamps
 from abaw.pipeline import ExtractOptions, doctor, extract
 from abaw.store import FeatureStore
 
@@ -260,7 +260,7 @@ def test_what_was_decoded_is_kept(tmp_path, numbered, monkeypatch):
     def fail(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("abaw.datasets.stamps._decode_stamps", fail)
+    monkeypatch.setattr("abaw.media.stamps._decode_stamps", fail)
     link = tmp_path / "b.mp4"
     link.hardlink_to(file)
     for path in (file, link):
@@ -271,7 +271,7 @@ def test_what_was_decoded_is_kept(tmp_path, numbered, monkeypatch):
     (kept_file,) = (tmp_path / "cache").iterdir()
     kept_file.write_bytes(kept_file.read_bytes()[:40])
     stamps._recent.clear()
-    assert kept.load(kept_file.stem) is None and not is_timed(file)
+    assert clock_cache.load(kept_file.stem) is None and not is_timed(file)
     monkeypatch.undo()
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "cache"))
     numbered.write(file, n_frames=14)  # another video of the same name
@@ -283,16 +283,16 @@ def test_another_file_is_not_taken_for_the_one_that_was_decoded(place, tmp_path)
     file = tmp_path / "a.mp4"
     content = bytearray(1_000_000)
     file.write_bytes(content)
-    before, status = kept.key_of(file), file.stat()
+    before, status = clock_cache.key_of(file), file.stat()
     content[place] = 1
     file.write_bytes(content)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # of the same size and time
-    changed = kept.key_of(file)
+    changed = clock_cache.key_of(file)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
     longer = tmp_path / "b.mp4"
     longer.write_bytes(bytes(content) + b"\0")
     os.utime(longer, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert len({before, changed, kept.key_of(file), kept.key_of(longer)}) == 4
+    assert len({before, changed, clock_cache.key_of(file), clock_cache.key_of(longer)}) == 4
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, numbered, monkeypatch):
@@ -338,10 +338,10 @@ def test_the_default_pictures_are_read_and_no_cover(tmp_path, numbered):
 def as_an_older_version_stored_it(store: FeatureStore, feature: str, video: str, n_frames: int) -> None:
     """Write a video anew with other rows, and without the mark that they are counted as they decode."""
     attrs = store.videos(feature)[video]
-    kept = {key: attrs[key] for key in ("fps", "source", "precision")}
+    clock_cache = {key: attrs[key] for key in ("fps", "source", "precision")}
     values = store.read(feature, video).values
     rows = np.arange(n_frames)
-    writer = store.writer(feature, video, n_frames, rows, kept)
+    writer = store.writer(feature, video, n_frames, rows, clock_cache)
     writer.write(rows, np.resize(values, (n_frames, *values.shape[1:])).astype(np.float32))
     writer.finish()
 
@@ -361,7 +361,7 @@ def test_what_older_versions_counted_otherwise_is_made_again(tmp_path, numbered,
     assert (sorted(summary.done), summary.skipped) == (["wrong"], ["right"])
     for feature, values in before.items():
         np.testing.assert_array_equal(made.read(feature, "wrong").values, values)
-    monkeypatch.setattr("abaw.datasets.stamps._decode_stamps", None)  # what is marked need not be decoded again
+    monkeypatch.setattr("abaw.media.stamps._decode_stamps", None)  # what is marked need not be decoded again
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "empty"))
     shutil.rmtree(root / "cropped_aligned" / "right"), (root / "videos" / "right.mp4").unlink()
     assert extract(options).skipped == ["wrong"]

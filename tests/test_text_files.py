@@ -10,11 +10,11 @@ import pytest
 
 from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS
-from abaw.datasets import text
 from abaw.datasets.labels import HEADERS, read_labels
-from abaw.datasets.text import read_blocks, read_lines, read_text
 from abaw.datasets.vgaf import read_clip_labels
 from abaw.exchange.index import read_table
+from abaw.media import text_files
+from abaw.media.text_files import read_blocks, read_lines, read_text
 
 ENDS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 MARKS = {"no mark": "utf-8", "UTF-8": "utf-8-sig", "UTF-16": "utf-16", "UTF-32": "utf-32"}
@@ -93,7 +93,7 @@ def test_label_files_are_read_with_any_ends_of_lines_and_of_the_file(file, task,
 
 
 def test_blocks_of_a_label_file_are_one_array_and_keep_the_numbers_of_lines(file, monkeypatch):
-    monkeypatch.setattr(text, "BLOCK", 50)
+    monkeypatch.setattr(text_files, "BLOCK", 50)
     rng = np.random.default_rng(0)
     rows = rng.uniform(-1, 1, (1000, 2)).round(3)
     lines = [f"{valence:g},{arousal:g}" for valence, arousal in rows.tolist()]
@@ -117,7 +117,7 @@ def test_a_blank_line_in_the_middle_of_labels_is_an_error(file, blank, end):
 
 @pytest.mark.filterwarnings("error")
 def test_a_block_of_blank_lines_alone_is_an_error_like_any_other(file, monkeypatch):
-    monkeypatch.setattr(text, "BLOCK", 16)
+    monkeypatch.setattr(text_files, "BLOCK", 16)
     file.write_text("valence,arousal\n0,0\n" + "\n" * 100 + "0,0\n")
     with pytest.raises(DataError, match=r"a\.txt line 3: 2 values are wanted"):
         read_labels(file, TASKS["va"])

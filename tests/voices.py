@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
 from abaw.extract.backbone import Backbone
+from abaw.media.waveform import RATE_HZ, Waveform
 
 
 def make_voice(duration_s: float, seed: int = 0) -> np.ndarray:

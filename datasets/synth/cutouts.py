@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageOps
 from abaw.core.errors import DataError
 from abaw.core.names import is_junk
 from abaw.core.tasks import GROUP_EMOTIONS
-from abaw.datasets.images import SUFFIXES, open_upright
+from abaw.media.images import SUFFIXES, open_upright
 
 LABELS = {label: number for number, label in enumerate(GROUP_EMOTIONS, 1)}  # as the label files of VGAF count them
 VISIBLE_ALPHA = 128  # of 255: a pixel from here on counts as part of a face

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from transformers import ASTConfig, ASTModel
 
 from abaw.core.errors import CheckpointError
-from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.extract.audio.keys import ast_name, clean_ast
 from abaw.extract.audio.mel import MelSettings, mel_filters
-from abaw.extract.audio.waveform import Waveform
 from abaw.extract.weights import file_sha256, read_tensors
+from abaw.media.frame_times import Nanoseconds, sample_times
+from abaw.media.waveform import Waveform
 
 FAMILY = "ast"
 POOLED = "pooled"

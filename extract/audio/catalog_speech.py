@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from abaw.core.errors import UsageError
 from abaw.extract.audio.keys import clean_ast, clean_waves, clean_whisper
 from abaw.extract.audio.specs import audio_spec, has_package, need_package
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.backbone import Built, register
 from abaw.extract.spec import BackboneSpec
+from abaw.media.waveform import RATE_HZ
 
 if TYPE_CHECKING:
     import torch

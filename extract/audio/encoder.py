@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from abaw.extract.audio.clock import Nanoseconds
-from abaw.extract.audio.waveform import Waveform
+from abaw.media.frame_times import Nanoseconds
+from abaw.media.waveform import Waveform
 
 # Takes native frames as they are made: their centres, counted from the first sample, and (n, *shape) of each output.
 Take = Callable[[Nanoseconds, dict[str, NDArray]], None]

@@ -12,8 +12,8 @@ from torch import Size, Tensor, nn
 from abaw.core.errors import CheckpointError, first_line, some_of
 from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
 from abaw.extract.audio.keys import MASK
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.weights import check_numbers, file_sha256, read_tensors
+from abaw.media.waveform import RATE_HZ
 
 CONFIG = "config.json"
 INDEX = ".index.json"

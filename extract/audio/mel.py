@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from abaw.extract.audio.waveform import RATE_HZ
+from abaw.media.waveform import RATE_HZ
 
 LOG_OFFSET = 0.01
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from opensmile.core.config import config
 from torch import Tensor
 
-from abaw.extract.audio.clock import NS, Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take
-from abaw.extract.audio.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
+from abaw.media.frame_times import NS, Nanoseconds, sample_times
+from abaw.media.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 
 SETS = {
     "compare": opensmile.FeatureSet.ComParE_2016,

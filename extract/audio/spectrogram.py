@@ -8,10 +8,10 @@ the video frame, silence beyond the ends of the sound.
 import numpy as np
 from torch import Tensor
 
-from abaw.extract.audio.clock import NS, Nanoseconds
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.mel import LogMel, MelSettings
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.media.frame_times import NS, Nanoseconds
+from abaw.media.waveform import RATE_HZ, Waveform
 
 N_STEPS = 128
 # 128 bands are narrower than the bins of a 512-point transform: with 2048 points no band is empty

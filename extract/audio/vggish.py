@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import BATCH_SIZES, AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.mel import LogMel, MelSettings
-from abaw.extract.audio.waveform import Waveform
+from abaw.media.frame_times import Nanoseconds, sample_times
+from abaw.media.waveform import Waveform
 
 SETTINGS = MelSettings()
 PATCH_STEPS = 96  # 0.96 s

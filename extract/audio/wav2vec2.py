@@ -20,10 +20,10 @@ from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMCo
 from transformers.models.auto.modeling_auto import AutoModel
 
 from abaw.core.errors import CheckpointError
-from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.extract.audio.states import choose_states, wants_layers
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.media.frame_times import Nanoseconds, sample_times
+from abaw.media.waveform import RATE_HZ, Waveform
 
 CONFIGS = {"wav2vec2": Wav2Vec2Config, "hubert": HubertConfig, "wavlm": WavLMConfig}  # of the base networks
 CHUNK_S, CONTEXT_S = 20.0, 2.0

@@ -16,13 +16,13 @@ from transformers import WhisperConfig, WhisperFeatureExtractor
 from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from abaw.core.errors import CheckpointError
-from abaw.extract.audio.clock import Nanoseconds, sample_times
 from abaw.extract.audio.encoder import AudioEncoder, Take, on_host
 from abaw.extract.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.extract.audio.keys import clean_whisper
 from abaw.extract.audio.states import check_layers, choose_states, wants_layers
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
 from abaw.extract.weights import file_sha256, read_tensors
+from abaw.media.frame_times import Nanoseconds, sample_times
+from abaw.media.waveform import RATE_HZ, Waveform
 
 FAMILY = "whisper"
 CONTEXT_SHARE = 6  # a sixth of the window is context on either side

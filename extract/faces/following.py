@@ -11,7 +11,7 @@ from abaw.extract.faces.alignment import align
 from abaw.extract.faces.detector import FaceDetector
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.tracking import Tracker, name_people
-from abaw.extract.media import read_pictures
+from abaw.media.pictures import read_pictures
 
 
 class Face(NamedTuple):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import UsageError
 from abaw.extract.faces.boxes import match
 from abaw.extract.faces.detector import N_LANDMARKS, Detections, FaceDetector, RefiningDetector
-from abaw.extract.media import Picture
+from abaw.media.pictures import Picture
 
 DEFAULT_EVERY = 4  # at 25 fps a face cannot move far in so many frames
 CHUNK_PIXELS = 2**23  # of pictures held at once: 25 MB

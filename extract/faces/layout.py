@@ -26,13 +26,13 @@ from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
 from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
-from abaw.datasets.kept import is_same_content
 from abaw.datasets.sound import FOLDER as AUDIO
 from abaw.datasets.sound import find_sound_files
 from abaw.datasets.videos import FACES
-from abaw.extract.audio.sound import Sound
-from abaw.extract.audio.waveform import RATE_HZ
 from abaw.extract.faces.following import Face, FacesOfFrame
+from abaw.media.clock_cache import is_same_content
+from abaw.media.sound import Sound
+from abaw.media.waveform import RATE_HZ
 
 JPEG_QUALITY = 95
 LONGEST_ENDING = max(len(ending) for ending in (*SIDES, ".json", ".m2ts"))  # of what a video's name becomes

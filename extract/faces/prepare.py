@@ -8,11 +8,12 @@ from pathlib import Path
 from abaw.core.errors import AbawError, DataError, UsageError, disk_trouble
 from abaw.core.names import composed, is_junk
 from abaw.core.progress import Reporter, Summary
-from abaw.datasets.videos import SUFFIXES, probe_timing
-from abaw.extract.audio.sound import load_sound
+from abaw.datasets.videos import SUFFIXES
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
+from abaw.media.probe import probe_timing
+from abaw.media.sound import load_sound
 
 
 @dataclass(frozen=True)

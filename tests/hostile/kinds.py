@@ -18,22 +18,21 @@ from abaw.core.errors import DataError
 from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.clips import probe_span
 from abaw.datasets.doctor import examine
-from abaw.datasets.images import read_image
 from abaw.datasets.synth.cutouts import read_cutout
-from abaw.datasets.tensors import read_image_tensor, read_spec
-from abaw.datasets.videos import probe_timing
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.tuning import load_tuning
 from abaw.exchange.exporter import export_feature
-from abaw.extract.audio.clock import read_times
-from abaw.extract.audio.sound import load_sound
 from abaw.extract.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
-from abaw.extract.media import read_pictures
 from abaw.extract.weights import read_state_dict
+from abaw.media.frame_times import read_times
+from abaw.media.images import read_image
+from abaw.media.pictures import read_pictures
+from abaw.media.probe import probe_span, probe_timing
+from abaw.media.sound import load_sound
+from abaw.media.tensors import read_image_tensor, read_spec
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
 from abaw.store.claims import claimed

@@ -16,8 +16,8 @@ from PIL import Image, UnidentifiedImageError
 
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, is_junk
-from abaw.datasets import orientation
-from abaw.datasets.links import read_bytes
+from abaw.media import orientation
+from abaw.media.links import read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 SECOND = (".bmp", ".webp")  # of two images of one number the other one counts

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.media.waveform import RATE_HZ, Waveform
 
 GAP_S = 0.1  # from one frame to the next: a hole or a jump, of which the edge is kept
 TOLERANCE_S = 0.02  # differences up to this are left as they are

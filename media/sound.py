@@ -18,14 +18,14 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.picture_times import JUMP_S, RESTART_S, STREAMED
-from abaw.datasets.pictures import open_media
-from abaw.datasets.stamps import read_stamps
-from abaw.extract.audio.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
-from abaw.extract.audio.resampler import Resampler
-from abaw.extract.audio.stated import CUT_S, describe_cut
-from abaw.extract.audio.tracks import describe_choice, sound_tracks
-from abaw.extract.audio.waveform import RATE_HZ, Waveform
+from abaw.media.decoder import open_media
+from abaw.media.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
+from abaw.media.picture_times import JUMP_S, RESTART_S, STREAMED
+from abaw.media.resampler import Resampler
+from abaw.media.stamps import read_stamps
+from abaw.media.stated_length import CUT_S, describe_cut
+from abaw.media.tracks import describe_choice, sound_tracks
+from abaw.media.waveform import RATE_HZ, Waveform
 
 RUN_IN_COUNTED = ("wmav1", "wmav2")  # the decoder leaves out the run-in of the encoder, the timestamps count it
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.datasets.stamps import read_stamps
-from abaw.extract.audio.waveform import RATE_HZ
+from abaw.media.stamps import read_stamps
+from abaw.media.waveform import RATE_HZ
 
 NS = 1_000_000_000
 Nanoseconds = NDArray[np.int64]

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from abaw.core.errors import DataError
-from abaw.datasets.links import check_file
+from abaw.media.links import check_file
 
 # A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
 CONTAINERS = (

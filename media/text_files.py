@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from abaw.core.errors import DataError
-from abaw.datasets.links import check_file, read_bytes
+from abaw.media.links import check_file, read_bytes
 
 # The longer mark first: that of UTF-32 begins as that of UTF-16.
 MARKS = (

@@ -15,10 +15,10 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.orientation import Orientation, Turning
-from abaw.datasets.picture_times import CUT_S
-from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
-from abaw.datasets.stamps import read_stamps
+from abaw.media.decoder import PictureDecoder, open_media, picture_stream
+from abaw.media.orientation import Orientation, Turning
+from abaw.media.picture_times import CUT_S
+from abaw.media.stamps import read_stamps
 
 # Networks take squares of 112 to 224 pixels, a few 336: what is finer than that would only fill memory. Frames of 512
 # and 540 pixels that were shrunk to it gave inputs of ViT-B/16 within 0.3 grey levels on average, features of a cosine

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DISK_FULL, DataError
-from abaw.datasets.orientation import Orientation, Turning
-from abaw.datasets.picture_times import RESTART_S
-from abaw.datasets.pictures import PictureDecoder, open_media, picture_stream
-from abaw.datasets.stamps import Stamps, read_stamps
-from abaw.extract.audio.tracks import sound_track
-from abaw.extract.media import as_rgb
+from abaw.media.decoder import PictureDecoder, open_media, picture_stream
+from abaw.media.orientation import Orientation, Turning
+from abaw.media.picture_times import RESTART_S
+from abaw.media.pictures import as_rgb
+from abaw.media.stamps import Stamps, read_stamps
+from abaw.media.tracks import sound_track
 
 COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what MP4 holds as it is; others become AAC
 AAC_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
@@ -28,7 +28,7 @@ Draw = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
 def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[int]:
     """Write a video as H.264 in MP4, its pictures drawn over, one at a time.
 
-    Frames have the numbers that `abaw.extract.media.read_pictures` gives them, and the times that the file says.
+    Frames have the numbers that `abaw.media.pictures.read_pictures` gives them, and the times that the file says.
     Pictures of odd sides get a line or column more, as H.264 wants. A picture of another size than the first is
     scaled to that.
 

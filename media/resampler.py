@@ -7,7 +7,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.extract.audio.waveform import RATE_HZ
+from abaw.media.waveform import RATE_HZ
 
 # one channel as float, the weights of the channels adding up to one at most
 RESAMPLE = f"sample_rate={RATE_HZ}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1"

@@ -2,7 +2,7 @@
 
 What a container says of its pictures is not what is seen: it counts hidden ones (VP8), those before an edit list begins,
 those that cannot be decoded without what was cut off before them, and damaged ones. So each file is decoded once, for the
-times of its pictures alone, and the result is kept; see `abaw.datasets.kept`.
+times of its pictures alone, and the result is kept; see `abaw.media.clock_cache`.
 """
 
 import threading
@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets import kept
-from abaw.datasets.picture_times import decode_times, find_lost, how_it_ends, in_order
-from abaw.datasets.pictures import open_media
+from abaw.media import clock_cache
+from abaw.media.decoder import open_media
+from abaw.media.picture_times import decode_times, find_lost, how_it_ends, in_order
 
 SAME_RATE = 1e-4  # relative difference of rates that are one, beside what rounded times make
 MOST_RECENT = 1024
@@ -108,13 +108,13 @@ def read_stamps(file: Path, cancelled: threading.Event | None = None) -> Stamps:
         DataError: the file cannot be read, has no pictures, or not one that can be decoded.
     """
     try:
-        key = kept.key_of(file)
+        key = clock_cache.key_of(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
     stamps = _find(key)
     if stamps is None:
         stamps = _decode_stamps(file, cancelled)
-        kept.save(key, _as_arrays(stamps))
+        clock_cache.save(key, _as_arrays(stamps))
         _remember(key, stamps)
     return stamps
 
@@ -122,7 +122,7 @@ def read_stamps(file: Path, cancelled: threading.Event | None = None) -> Stamps:
 def is_timed(file: Path) -> bool:
     """True if `read_stamps` need not decode a file."""
     try:
-        return _find(kept.key_of(file)) is not None
+        return _find(clock_cache.key_of(file)) is not None
     except OSError:
         return False
 
@@ -135,7 +135,7 @@ def _find(key: str) -> Stamps | None:
     with _guard:
         if key in _recent:
             return _recent[key]
-    found = kept.load(key)
+    found = clock_cache.load(key)
     try:
         stamps = None if found is None else _from_arrays(found)
     except (KeyError, ValueError, TypeError, ZeroDivisionError):

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.links import check_file
+from abaw.media.links import check_file
 
 VERSION = 1  # of what is kept; with that of the decoder
 SAMPLED_BYTES = 2**16

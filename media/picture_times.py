@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.pictures import PictureDecoder, picture_stream
+from abaw.media.decoder import PictureDecoder, picture_stream
 
 CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
 RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
