@@ -101,10 +101,10 @@ def weights(context: click.Context) -> None:
 def list_weights(as_json: bool) -> None:
     """Tell of each family whether its weights are at hand, can be fetched, or are to be had by hand."""
     from abaw import listings
-    from abaw.extract import known_weights
+    from abaw.backbones import published
 
     if as_json:
-        print_json(known_weights.as_json(known_weights.weights_at_hand()))
+        print_json(published.as_json(published.weights_at_hand()))
     else:
         listings.show_weights()
 
@@ -114,14 +114,14 @@ def list_weights(as_json: bool) -> None:
 def get(names: tuple[str, ...]) -> None:
     """Download weights, by the name of a family, of a backbone, or timm/<model>. Run it again to go on."""
     from abaw import console
+    from abaw.backbones import downloads, published
     from abaw.core.errors import CheckpointError
-    from abaw.extract import downloads, known_weights
 
-    wanted, n_failed = [known_weights.find_weights(name) for name in names], 0
-    console.say(known_weights.describe_folder())
+    wanted, n_failed = [published.find_weights(name) for name in names], 0
+    console.say(published.describe_folder())
     for weights in wanted:
         try:
-            known_weights.check_known(weights)
+            published.check_known(weights)
             console.say(f"{weights.family}, licence: {weights.terms}")
             with console.ConsoleReporter() as reporter:
                 files = downloads.get_weights(weights, reporter)

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 from abaw.console import say, show_table
 
 if TYPE_CHECKING:
+    from abaw.backbones.published import FamilyWeights
+    from abaw.backbones.spec import ImageInput
     from abaw.core.tasks import Task
-    from abaw.extract.known_weights import FamilyWeights
-    from abaw.extract.spec import ImageInput
 
 SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 
 def show_backbones() -> None:
     """Every registered backbone with its preprocessing."""
-    from abaw.extract.backbone import list_specs, list_variants
+    from abaw.backbones.backbone import list_specs, list_variants
 
     rows = []
     for spec in (*list_specs(), *list_variants()):
@@ -52,7 +52,7 @@ def _triple(values: Sequence[float]) -> str:
 
 def show_weights() -> None:
     """For each family whether its weights are at hand, can be fetched, or are to be had by hand; a line each."""
-    from abaw.extract.known_weights import BY_HAND, describe_folder, weights_at_hand
+    from abaw.backbones.published import BY_HAND, describe_folder, weights_at_hand
 
     weights = weights_at_hand()
     width = max(len(one.family) for one in weights) + 2

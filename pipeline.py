@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.weights import identify
 from abaw.core.devices import pick_device
 from abaw.core.errors import AbawError, CheckpointError, DataError
 from abaw.core.files import clear
@@ -29,14 +31,12 @@ from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
-from abaw.extract.backbone import create_backbone
 from abaw.extract.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.labelling import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
-from abaw.extract.weights import identify
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
 from abaw.train import distributed

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
+from abaw.backbones.weights import file_sha256
 from abaw.core.errors import DISK_FULL, UsageError
 from abaw.core.files import clear, partial_name
 from abaw.core.names import composed
@@ -25,7 +26,6 @@ from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import CSV, JSON, Row, begin_of_json, write_rows
 from abaw.evaluate.video.timeline import TIMELINE, Timeline
 from abaw.extract.faces.prepare import list_videos
-from abaw.extract.weights import file_sha256
 from abaw.media.probe import probe_span
 from abaw.media.redraw import redraw
 from abaw.train.checkpoint import BEST

@@ -9,6 +9,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.backbones.backbone import describe
+from abaw.backbones.vision.timm_names import names_behind
+from abaw.backbones.vision.views import parse_view
 from abaw.core.devices import pick_device
 from abaw.core.errors import AbawError, CheckpointError, DataError, UsageError
 from abaw.core.names import composed
@@ -21,7 +24,6 @@ from abaw.evaluate.predict import predict
 from abaw.evaluate.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values
 from abaw.exchange.importer import is_imported
-from abaw.extract.backbone import describe
 from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.precision import BFLOAT16
@@ -29,8 +31,6 @@ from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.sink import Feature
 from abaw.extract.stage import Stage
-from abaw.extract.vision.timm_names import names_behind
-from abaw.extract.vision.views import parse_view
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.model import best_model

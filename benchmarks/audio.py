@@ -14,11 +14,11 @@ import opensmile
 import torch
 from scipy.io import wavfile
 
+from abaw.backbones.audio.smile import SETS
+from abaw.backbones.backbone import create_backbone, describe
 from abaw.core.clock import Clock
 from abaw.datasets.dataset import Video
-from abaw.extract.audio.smile import SETS
 from abaw.extract.audio_runner import AudioRunner, AudioSource
-from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.sink import Feature
 from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore

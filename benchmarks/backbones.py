@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from abaw.extract.backbone import create_backbone, describe
+from abaw.backbones.backbone import create_backbone, describe
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from abaw.extract.backbone import BackboneSpec, ImageInput, create_backbone, describe, register
+from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, register
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.extract.sink import Feature

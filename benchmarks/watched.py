@@ -20,7 +20,7 @@ import psutil
 if TYPE_CHECKING:
     from torch import nn
 
-    from abaw.extract.backbone import BackboneSpec
+    from abaw.backbones.backbone import BackboneSpec
 
 NOTHING = "nothing-16"  # 768 values, all that a crop of 16 x 16 pixels has
 NARROW = "nothing-4"  # 48 values: for so many frames that the disk would count
@@ -183,7 +183,7 @@ class Watcher:
 
 def register_nothings() -> None:
     """Register networks that give all their input as the feature, by the side of it in pixels."""
-    from abaw.extract.backbone import BackboneSpec, ImageInput, register
+    from abaw.backbones.backbone import BackboneSpec, ImageInput, register
 
     def build(specs: Sequence["BackboneSpec"], file: Path | None) -> "nn.Module":
         from benchmarks.nothing import Nothing
@@ -256,7 +256,7 @@ def _extract(case: Case) -> Watched:
 def _forward(backbone_name: str, batch_size: int, seconds: float) -> float:
     import torch
 
-    from abaw.extract.backbone import create_backbone
+    from abaw.backbones.backbone import create_backbone
 
     backbone = create_backbone(backbone_name, untrained=True)
     ready = backbone.preprocess(torch.zeros((batch_size, 112, 112, 3), dtype=torch.uint8))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw import __version__
+from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import AbawError, DataError, StoreError, disk_trouble
 from abaw.core.files import Place
 from abaw.core.names import check_name
@@ -30,7 +31,6 @@ from abaw.exchange.origin import Origin
 from abaw.exchange.rows import Rows, SourceVideo
 from abaw.exchange.turned import check_way, check_ways, shape_of
 from abaw.extract.labelling import write_labels
-from abaw.extract.spec import BackboneSpec
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
 from abaw.store.old_records import IMPORTED, imported_options, old_fingerprint

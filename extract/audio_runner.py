@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from abaw.backbones.backbone import Backbone
 from abaw.core.clock import Clock
 from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
-from abaw.extract.backbone import Backbone
 from abaw.extract.sink import Feature
 from abaw.media.frame_times import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.media.probe import probe_span

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from abaw.backbones.backbone import BackboneSpec, create_backbone, get_spec
+from abaw.backbones.vision.views import HFLIP, parse_view
 from abaw.core.devices import pick_device
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import Place, is_url
 from abaw.core.records import FLOAT32
-from abaw.extract.backbone import BackboneSpec, create_backbone, get_spec
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
 from abaw.extract.sink import Feature
-from abaw.extract.vision.views import HFLIP, parse_view
 
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from abaw.backbones.backbone import ImageInput
+from abaw.backbones.vision.preprocess import apply_view
+from abaw.backbones.vision.views import HFLIP
 from abaw.core.progress import Summary
-from abaw.extract.backbone import ImageInput
 from abaw.extract.reader import BATCHES_AHEAD, Batch, Batcher, Source, read_frames
 from abaw.extract.sink import Feature, Sink, Stopped
-from abaw.extract.vision.preprocess import apply_view
-from abaw.extract.vision.views import HFLIP
 from abaw.store import FeatureStore
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.backbones.backbone import Backbone, BackboneSpec
 from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
 from abaw.core.records import GIVEN
-from abaw.extract.backbone import Backbone, BackboneSpec
 from abaw.extract.reader import Batch, Source
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter

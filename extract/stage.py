@@ -4,6 +4,7 @@ driver plans and the workers run."""
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from abaw.backbones.backbone import describe
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import GIVEN
@@ -11,7 +12,6 @@ from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Dataset
 from abaw.extract.alignment import Alignments
 from abaw.extract.audio_runner import AudioRunner
-from abaw.extract.backbone import describe
 from abaw.extract.labelling import left_over_labels, write_labels
 from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
 from abaw.extract.precision import describe_precisions, single_precision

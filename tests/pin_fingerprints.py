@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from abaw.extract.backbone import get_spec, list_specs, list_variants
+from abaw.backbones.backbone import get_spec, list_specs, list_variants
 
 FILE = Path(__file__).resolve().parent / "data" / "fingerprints.json"
 WEIGHTS = "0" * 64  # stands for the sha256 of weights

@@ -12,10 +12,10 @@ import torch
 from safetensors.numpy import save_file
 from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
+from abaw.backbones.audio.mel import LogMel
+from abaw.backbones.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
+from abaw.backbones.backbone import Backbone, create_backbone, get_spec, list_families, list_specs
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.extract.audio.mel import LogMel
-from abaw.extract.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
-from abaw.extract.backbone import Backbone, create_backbone, get_spec, list_families, list_specs
 from abaw.media.waveform import RATE_HZ
 from abaw.tests.data.reference import seeded
 from abaw.tests.voices import encode, make_voice, relative_error
@@ -141,7 +141,7 @@ def test_descriptors_are_those_of_opensmile(name, feature_set):
 def test_the_ring_buffers_of_long_sounds_change_nothing(name, monkeypatch):
     samples, backbone = make_voice(45), create_backbone(name)
     wanted = encode(backbone, samples)[1]["lld"]
-    monkeypatch.setattr("abaw.extract.audio.smile.MEMORY_SAMPLES", 0)
+    monkeypatch.setattr("abaw.backbones.audio.smile.MEMORY_SAMPLES", 0)
     assert np.array_equal(encode(backbone, samples)[1]["lld"], wanted)
 
 
@@ -298,7 +298,7 @@ def test_mel_bands_all_see_something():
 def test_a_missing_extra_says_how_to_install_it():
     code = (
         "import sys; sys.modules['opensmile'] = sys.modules['transformers'] = None\n"
-        "from abaw.core.errors import AbawError; from abaw.extract.backbone import create_backbone, list_specs; list_specs()\n"
+        "from abaw.core.errors import AbawError; from abaw.backbones.backbone import create_backbone, list_specs; list_specs()\n"
         "for name in ('compare', 'egemaps-v01a-functionals', 'wav2vec2', 'hubert-last4', 'whisper', 'ast-0.5s'):\n"
         "    try: create_backbone(name, untrained=name[:2] not in ('co', 'eg'))\n"
         "    except AbawError as error: print(error)\n"

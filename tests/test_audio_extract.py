@@ -12,11 +12,11 @@ import torch
 from scipy.io import wavfile
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
+from abaw.backbones.backbone import create_backbone, describe, get_spec
 from abaw.core.clock import Clock
 from abaw.core.tasks import get_task
 from abaw.datasets.dataset import Video
 from abaw.extract.audio_runner import AudioRunner, AudioSource
-from abaw.extract.backbone import create_backbone, describe, get_spec
 from abaw.extract.sink import Feature
 from abaw.media.waveform import RATE_HZ
 from abaw.pipeline import ExtractOptions, extract

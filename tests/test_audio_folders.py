@@ -25,8 +25,8 @@ from transformers import (
     WhisperForConditionalGeneration,
 )
 
+from abaw.backbones.backbone import create_backbone
 from abaw.core.errors import CheckpointError
-from abaw.extract.backbone import create_backbone
 from abaw.media.waveform import RATE_HZ
 from abaw.tests.voices import encode, make_voice, relative_error
 

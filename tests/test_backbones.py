@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from abaw.backbones.backbone import create_backbone, get_spec, list_families, list_specs
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.extract.backbone import create_backbone, get_spec, list_families, list_specs
 from abaw.tests.data.reference import seeded
 
 DATA = Path(__file__).parent / "data"
@@ -138,7 +138,7 @@ def test_names_are_unique_and_specs_load_no_torch():
         names
     )
     code = (
-        "import sys; from abaw.extract.backbone import list_specs; from abaw.extract.vision.views import parse_view;"
+        "import sys; from abaw.backbones.backbone import list_specs; from abaw.backbones.vision.views import parse_view;"
         "list_specs(); print('torch' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=python_path())

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.backbones.spec import ImageInput
+from abaw.backbones.vision.preprocess import apply_view, prepare_images
 from abaw.core.progress import Summary
-from abaw.extract.spec import ImageInput
 from abaw.extract.stage import Stage
-from abaw.extract.vision.preprocess import apply_view, prepare_images
 from abaw.media.images import list_crops, read_image
 from abaw.pipeline import ExtractOptions
 

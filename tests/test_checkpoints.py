@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from abaw.backbones.averages import averaging
+from abaw.backbones.backbone import Built, create_backbone
+from abaw.backbones.checkpoints import Checkpoint, read_checkpoint
+from abaw.backbones.spec import BackboneSpec
+from abaw.backbones.weights import file_sha256, identify, load_network, read_tensors
 from abaw.core.errors import CheckpointError
-from abaw.extract.averages import averaging
-from abaw.extract.backbone import Built, create_backbone
-from abaw.extract.checkpoints import Checkpoint, read_checkpoint
-from abaw.extract.spec import BackboneSpec
-from abaw.extract.weights import file_sha256, identify, load_network, read_tensors
 from abaw.store import FeatureStore
 
 SPEC = BackboneSpec("small", "small", "out", "vision", (5,), "a small network", weights="file")

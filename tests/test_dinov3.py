@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
+from abaw.backbones.backbone import create_backbone, get_spec
 from abaw.core.errors import CheckpointError
-from abaw.extract.backbone import create_backbone, get_spec
 
 State = dict[str, Tensor]
 NAMES = ("dinov3-s16-mean", "dinov3-s16-cls")

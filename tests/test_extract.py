@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from abaw.backbones import backbone as registry
+from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.progress import Summary
-from abaw.extract import backbone as registry
 from abaw.extract import reader
-from abaw.extract.spec import BackboneSpec, ImageInput
 from abaw.extract.stage import Stage
 from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions, extract

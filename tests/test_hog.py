@@ -5,8 +5,8 @@ import pytest
 import torch
 from skimage.feature import hog as reference_hog
 
-from abaw.extract import backbone as registry
-from abaw.extract.vision.hog import Hog
+from abaw.backbones import backbone as registry
+from abaw.backbones.vision.hog import Hog
 from abaw.media.images import read_image
 
 GREY = np.array([0.299, 0.587, 0.114])

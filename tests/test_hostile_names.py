@@ -16,6 +16,7 @@ import torch
 from click.testing import Result
 from PIL import Image
 
+from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
@@ -25,7 +26,6 @@ from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predictions
 from abaw.exchange.importer import ImportOptions, import_features
-from abaw.extract.weights import read_tensors
 from abaw.media.images import read_image
 from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore

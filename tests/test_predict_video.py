@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.special import expit, softmax
 
+from abaw.backbones.backbone import create_backbone, describe
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import AU, EXPR, MTL, VA
@@ -19,7 +20,6 @@ from abaw.evaluate.video.overlay import Overlay
 from abaw.evaluate.video.rows import Row, output_columns, output_values
 from abaw.evaluate.video.timeline import N_COLUMNS, Seen, draw_timeline
 from abaw.exchange.importer import new_origin
-from abaw.extract.backbone import create_backbone, describe
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from abaw.extract.backbone import get_spec
-from abaw.extract.spec import IMAGENET_MEAN, IMAGENET_STD, ImageInput
-from abaw.extract.vision.preprocess import apply_view, prepare_images
+from abaw.backbones.backbone import get_spec
+from abaw.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, ImageInput
+from abaw.backbones.vision.preprocess import apply_view, prepare_images
 
 FACES = Path(__file__).parent / "data" / "faces"
 GREY_LEVELS = 2  # of 255, the mean difference that is allowed

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
+from abaw.backbones import backbone as registry
+from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, get_spec, register
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.records import differences, fingerprint_of
 from abaw.evaluate.stage import evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
-from abaw.extract import backbone as registry
-from abaw.extract.backbone import BackboneSpec, ImageInput, create_backbone, describe, get_spec, register
 from abaw.extract.remaking import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage

@@ -14,15 +14,15 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.spec import ImageInput
+from abaw.backbones.vision.preprocess import prepare_images
+from abaw.backbones.vision.timm_models import TimmNetwork
+from abaw.backbones.vision.timm_names import names_behind
+from abaw.backbones.vision.timm_sketch import check_model, find_tokens
+from abaw.backbones.weights import file_sha256
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.extract.backbone import create_backbone, get_spec
 from abaw.extract.request import Request
-from abaw.extract.spec import ImageInput
-from abaw.extract.vision.preprocess import prepare_images
-from abaw.extract.vision.timm_models import TimmNetwork
-from abaw.extract.vision.timm_names import names_behind
-from abaw.extract.vision.timm_sketch import check_model, find_tokens
-from abaw.extract.weights import file_sha256
 
 FACES = Path(__file__).parent / "data" / "faces"
 SMALL_VIT = "timm/test_vit"  # 160 pixels, patches of 16, 64-d

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.backbones.backbone import create_backbone
 from abaw.core.errors import DataError, UsageError
 from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.demo.vgaf import PARTIAL, n_frames_of, plan_clips, write_clip, write_vgaf_demo
@@ -16,7 +17,6 @@ from abaw.datasets.doctor import examine
 from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
-from abaw.extract.backbone import create_backbone
 from abaw.media.tensors import read_image_tensor, read_spec
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore

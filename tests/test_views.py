@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from abaw.backbones.backbone import Backbone, BackboneSpec, create_backbone
+from abaw.backbones.vision.mae import MaeEncoder, Size
+from abaw.backbones.vision.views import Mask, kept_patches, parse_mask, parse_view
 from abaw.core.errors import UsageError
-from abaw.extract.backbone import Backbone, BackboneSpec, create_backbone
-from abaw.extract.vision.mae import MaeEncoder, Size
-from abaw.extract.vision.views import Mask, kept_patches, parse_mask, parse_view
 
 RECORDED_PATCHES = [4, 5, 10, 14, 31, 36]
 KEYS = [("walk", 1), ("walk", 2), ("talk", 1), ("talk", 7)]

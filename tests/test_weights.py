@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from abaw.backbones.backbone import Backbone, create_backbone, get_spec
+from abaw.backbones.checkpoint_fit import _resized
+from abaw.backbones.vision.dan import Dan
+from abaw.backbones.weights import default_weights, file_sha256, identify, read_state_dict
 from abaw.core.errors import CheckpointError
-from abaw.extract.backbone import Backbone, create_backbone, get_spec
-from abaw.extract.layouts import _resized
-from abaw.extract.vision.dan import Dan
-from abaw.extract.weights import default_weights, file_sha256, identify, read_state_dict
 
 REFERENCE = Path(__file__).parent / "data" / "reference"
 WIDTH = 192  # of vit-tiny, the smallest network that has everything

@@ -14,12 +14,12 @@ import torch
 from huggingface_hub import constants
 from safetensors.torch import save
 
+from abaw.backbones import downloads, published
+from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.downloads import get_weights
+from abaw.backbones.published import KNOWN, find_weights
+from abaw.backbones.weights import default_weights, weights_folder
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.extract import downloads, known_weights
-from abaw.extract.backbone import create_backbone, get_spec
-from abaw.extract.downloads import get_weights
-from abaw.extract.known_weights import KNOWN, find_weights
-from abaw.extract.weights import default_weights, weights_folder
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -157,7 +157,7 @@ def publish(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
         digits = digits or {"md5": hashlib.md5(content).hexdigest()[:6]}
         (mae,) = (one for one in KNOWN if one.family == "mae")
         mae = replace(mae, **{"md5": "", "url": f"{server.url}/mae.pth", **digits})
-        monkeypatch.setattr(known_weights, "KNOWN", (mae, *(one for one in KNOWN if one.family != "mae")))
+        monkeypatch.setattr(published, "KNOWN", (mae, *(one for one in KNOWN if one.family != "mae")))
 
     return make
 
@@ -308,7 +308,7 @@ def test_list_has_a_line_of_at_most_100_columns_for_each_family(run_cli, argumen
     (tmp_path / "mae.pth").write_bytes(b"x")
     lines = run_cli(*arguments).output.splitlines()
     table = lines[: lines.index("")]
-    assert {line.split()[0] for line in table} == {one.family for one in known_weights.weights_at_hand()}
+    assert {line.split()[0] for line in table} == {one.family for one in published.weights_at_hand()}
     assert len({line.split()[0] for line in table}) == len(table) and max(map(len, table)) <= 100
     by_name = {line.split()[0]: line for line in table}
     assert "have it: dan.pth" in by_name["dan"] and by_name["dan"].endswith("MIT")

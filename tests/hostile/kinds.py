@@ -13,6 +13,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from abaw import pipeline  # noqa: F401  the commands load it when they run: no case has time for it
+from abaw.backbones.weights import read_state_dict
 from abaw.cli import main
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
@@ -26,7 +27,6 @@ from abaw.evaluate.tuning import load_tuning
 from abaw.exchange.exporter import export_feature
 from abaw.extract.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
-from abaw.extract.weights import read_state_dict
 from abaw.media.frame_times import read_times
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
@@ -217,7 +217,7 @@ def train_recipe(root: Path, file: Path) -> None:
 
 def read_encoder(root: Path, _: Path) -> None:
     """Load an encoder of sound."""
-    from abaw.extract.audio.wav2vec2_weights import load_wav2vec2
+    from abaw.backbones.audio.wav2vec2_weights import load_wav2vec2
 
     load_wav2vec2(("last",), root / "encoder")
 

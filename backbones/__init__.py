@@ -1,0 +1,1 @@
+"""Networks that turn images and sound into features: specs, registry, weights."""

@@ -1,0 +1,183 @@
+"""Networks of Hugging Face's transformers over sound, by name: wav2vec 2.0, HuBERT, WavLM, Whisper's encoder, AST.
+
+Some names carry options: `wav2vec2-layer6`, `hubert-last4` (the mean of the last four layers), `ast-0.5s` (hop).
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw.backbones.audio.keys import clean_ast, clean_waves, clean_whisper
+from abaw.backbones.audio.specs import audio_spec, has_package, need_package
+from abaw.backbones.backbone import Built, register
+from abaw.backbones.spec import BackboneSpec
+from abaw.core.errors import UsageError
+from abaw.media.waveform import RATE_HZ
+
+if TYPE_CHECKING:
+    import torch
+
+    State = dict[str, torch.Tensor]
+
+TRANSFORMERS = "transformers"
+MOST_LAYERS = 64  # more than the largest published network has
+AST_HOP_S = 1.0
+
+WAV2VEC2 = audio_spec(
+    *("wav2vec2", "wav2vec2", "last", (768,), "wav2vec 2.0 base, the last hidden states"),
+    weights="file",
+    rate_hz=50.0,
+    parameters=94_371_712,
+    licence="Apache-2.0 (wav2vec2-base-960h)",
+)
+HUBERT = replace(
+    WAV2VEC2,
+    name="hubert",
+    family="hubert",
+    architecture="HuBERT base, the last hidden states",
+    licence="Apache-2.0 (hubert-base-ls960)",
+)
+WAVLM = replace(
+    WAV2VEC2,
+    name="wavlm",
+    family="wavlm",
+    architecture="WavLM base, the last hidden states",
+    parameters=94_381_936,
+    licence="CC BY-SA 3.0 (Microsoft's UniSpeech)",
+)
+WHISPER = audio_spec(
+    *("whisper", "whisper", "last", (512,), "Whisper base, the encoder's last hidden states"),
+    weights="file",
+    rate_hz=50.0,
+    parameters=20_590_592,
+    licence="Apache-2.0 (openai/whisper-base)",
+)
+AST = audio_spec(
+    *("ast", "ast", "pooled", (768,), "Audio Spectrogram Transformer base, a sliding window of 10.24 s"),
+    weights="file",
+    rate_hz=1 / AST_HOP_S,
+    parameters=86_187_264,
+    licence="BSD-3-Clause (MIT/ast-finetuned-audioset-10-10-0.4593)",
+)
+WITH_LAYERS = {spec.family: spec for spec in (WAV2VEC2, HUBERT, WAVLM, WHISPER)}
+
+
+def fit_waves(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """Old names of the weight norm, and what was trained on top, in any of transformers' checkpoints."""
+    return specs, clean_waves(state)[0]
+
+
+def fit_whisper(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """The encoder of a whole Whisper."""
+    return specs, clean_whisper(state)[0]
+
+
+def fit_ast(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """Both of the names that transformers has had for AST's layers, without the classifier."""
+    return specs, clean_ast(state)[0]
+
+
+def _is_layout(file: Path | None) -> bool:
+    """Whether only the layout of a network is asked for, which is made on the meta device."""
+    import torch
+
+    return file is None and torch.get_default_device().type == "meta"
+
+
+@register(WAVLM, fit=fit_waves)
+@register(HUBERT, fit=fit_waves)
+@register(WAV2VEC2, fit=fit_waves)
+def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    import torch
+
+    if _is_layout(file) and not has_package(TRANSFORMERS):
+        return torch.nn.Module()  # without the extra, none that could be recognised
+    need_package(TRANSFORMERS, specs[0].name)
+    from abaw.backbones.audio.wav2vec2 import CONFIGS, Wav2Vec2
+    from abaw.backbones.audio.wav2vec2_weights import load_wav2vec2
+
+    outputs, family = [spec.output for spec in specs], specs[0].family
+    if file is None:
+        network = Wav2Vec2(outputs, CONFIGS[family]())
+        if not _is_layout(file):  # a layout has the names of the checkpoint
+            network.fix_statistics()
+        return network
+    network, sha256, notes = load_wav2vec2(outputs, file, family)
+    network.fix_statistics()
+    config = network.model.config
+    made = _as_loaded(specs, network, int(config.hidden_size), RATE_HZ / network.stride)
+    kind = config.model_type if config.model_type != family else None
+    return Built(network, [spec.with_options(model=kind) for spec in made], notes, sha256)
+
+
+@register(WHISPER, fit=fit_whisper)
+def _build_whisper(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    import torch
+
+    if _is_layout(file) and not has_package(TRANSFORMERS):
+        return torch.nn.Module()
+    need_package(TRANSFORMERS, specs[0].name)
+    from abaw.backbones.audio.whisper import Whisper, load_whisper
+
+    outputs = [spec.output for spec in specs]
+    if file is None:
+        return Whisper(outputs)
+    network, sha256, notes = load_whisper(outputs, file)
+    made = _as_loaded(specs, network, int(network.model.config.d_model), RATE_HZ / network.stride)
+    return Built(network, made, notes, sha256)
+
+
+@register(AST, fit=fit_ast)
+def _build_ast(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    import torch
+
+    if _is_layout(file) and not has_package(TRANSFORMERS):
+        return torch.nn.Module()
+    need_package(TRANSFORMERS, specs[0].name)
+    from abaw.backbones.audio.ast import Ast, load_ast
+
+    hop = round(RATE_HZ / specs[0].rate_hz)
+    if file is None:
+        return Ast(hop)
+    network, sha256, notes = load_ast(hop, file)
+    made = _as_loaded(specs, network, int(network.model.config.hidden_size), specs[0].rate_hz)
+    return Built(network, made, notes, sha256)
+
+
+def _as_loaded(
+    specs: Sequence[BackboneSpec], network: "torch.nn.Module", width: int, rate_hz: float
+) -> list[BackboneSpec]:
+    """Specs of a network as its config makes it."""
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return [replace(spec, shape=(width,), rate_hz=rate_hz, parameters=parameters) for spec in specs]
+
+
+def layer_spec(name: str, family: str, layer: str) -> BackboneSpec:
+    """The spec of the hidden states of one layer, such as `hubert-layer6`."""
+    if int(layer) > MOST_LAYERS:
+        raise UsageError(f"{family} has no layer {layer}: layer0 is what goes into the first; base has up to layer12.")
+    return _of_layers(name, family, f"layer{int(layer)}", f"hidden states of layer {int(layer)}")
+
+
+def mean_spec(name: str, family: str, n_layers: str) -> BackboneSpec:
+    """The spec of the mean of the last layers, such as `hubert-last4`."""
+    if int(n_layers) < 2:
+        raise UsageError(f"{name} wants the mean of two layers or more. The last one alone is {family}.")
+    if int(n_layers) > MOST_LAYERS:
+        raise UsageError(f"{family} has no {n_layers} layers to take the mean of: take {family}-last4, say.")
+    return _of_layers(name, family, f"last{int(n_layers)}", f"mean of the last {int(n_layers)} hidden states")
+
+
+def _of_layers(name: str, family: str, output: str, what: str) -> BackboneSpec:
+    spec = WITH_LAYERS[family]
+    network = spec.architecture.split(", ")[0]
+    return replace(spec, name=name, output=output, architecture=f"{network}, {what}")
+
+
+def ast_hop_spec(name: str, hop: str) -> BackboneSpec:
+    """The spec of AST at another hop, such as `ast-0.5s`."""
+    hop_s = float(hop)
+    if hop_s < 0.01 or abs(hop_s * 100 - round(hop_s * 100)) > 1e-6:
+        raise UsageError(f"The hop of ast is a multiple of 0.01 s, found {hop} s. Its default is {AST_HOP_S:g} s.")
+    return replace(AST, name=name, rate_hz=1 / hop_s).with_options(hop_s=hop_s if hop_s != AST_HOP_S else None)

@@ -1,0 +1,198 @@
+"""Folders in which Hugging Face's transformers keeps a model: what they say of it, and its weights, whole or in parts."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import Size, Tensor, nn
+
+from abaw.backbones.audio.keys import MASK
+from abaw.backbones.weights import check_numbers, file_sha256, read_tensors
+from abaw.core.errors import CheckpointError, first_line, some_of
+from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
+from abaw.media.waveform import RATE_HZ
+
+CONFIG = "config.json"
+INDEX = ".index.json"
+FILES = ("model.safetensors", "pytorch_model.bin")  # or the index of its parts
+# Where a folder says how sound becomes input: transformers 5 writes the first, versions before it the second.
+PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
+NESTED = ("feature_extractor", "audio_processor")  # where the first has it
+# Backbones that take networks of a kind; wav2vec2 also takes its relatives that have no name of their own
+FAMILIES = {
+    **{kind: kind for kind in ("wav2vec2", "hubert", "wavlm", "whisper")},
+    "audio-spectrogram-transformer": "ast",
+    **dict.fromkeys(("data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer", "sew", "sew-d"), "wav2vec2"),
+}
+VOLATILE = ("transformers_version", "_name_or_path")  # of a config: who wrote it, not what it says
+
+Network = TypeVar("Network")
+
+
+@dataclass(frozen=True)
+class HubFolder:
+    """A folder of transformers' with a model.
+
+    Attributes:
+        path: the folder.
+        config: what it says of the network.
+        extractor: what it says of the network's input; None where it says nothing.
+        weights: the file of its weights, or the index of several.
+        files: those that hold the weights.
+    """
+
+    path: Path
+    config: Mapping[str, Any]
+    extractor: Mapping[str, Any] | None
+    weights: Path
+    files: tuple[Path, ...]
+
+    @property
+    def kind(self) -> str:
+        """What transformers calls networks of this kind, such as "hubert"."""
+        return str(self.config.get("model_type", "?"))
+
+    def way_out(self) -> str:
+        """What to do with a folder that was given to the wrong backbone, as a sentence."""
+        family = FAMILIES.get(self.kind)
+        return f"Pass it as --backbone {family}:{self.path}." if family else "There is no backbone for it."
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of its tensors by name."""
+        return {key: value for file in self.files for key, value in read_tensors(file).items()}
+
+    def sha256(self, said: Mapping[str, Any]) -> str:
+        """sha256 over its weights, its config, and what was taken from its extractor: all of it fixes a feature."""
+        config = {key: value for key, value in self.config.items() if key not in VOLATILE}
+        text = json.dumps({**config, **said}, sort_keys=True)
+        parts = "+".join(file_sha256(file) for file in self.files)
+        return hashlib.sha256(f"{parts} {text}".encode()).hexdigest()
+
+    def setting(self, name: str, default: float) -> float:
+        """A number that its extractor states.
+
+        Raises:
+            CheckpointError: it states something else.
+        """
+        value = (self.extractor or {}).get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise CheckpointError(f"{self.path} states {name} {value!r}, which is no number. Download it again.")
+        return value
+
+
+def read_folder(path: Path) -> HubFolder:
+    """What a folder holds.
+
+    Raises:
+        CheckpointError: it lacks its config or weights, or they cannot be read; or it is made for sound of another rate.
+    """
+    if not (path / CONFIG).is_file():
+        raise CheckpointError(f"{path} has no {CONFIG}. Pass a folder as Hugging Face publishes it, or a single file.")
+    config = _read_json(path / CONFIG)
+    weights, files = _find_weights(path)
+    folder = HubFolder(path, config, _read_extractor(path), weights, files)
+    rate_hz = folder.setting("sampling_rate", RATE_HZ)
+    if rate_hz != RATE_HZ:
+        raise CheckpointError(f"{path} is made for sound at {rate_hz} Hz; abaw gives {RATE_HZ} Hz. Take another model.")
+    return folder
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be used ({first_line(error)}). Download it again.") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} cannot be used (it is no table of JSON). Download it again.")
+    return content
+
+
+def _read_extractor(path: Path) -> dict[str, Any] | None:
+    """As transformers looks for it: inside of the processor's config, else in a file of its own."""
+    if (path / PROCESSOR).is_file():
+        processor = _read_json(path / PROCESSOR)
+        found = next((processor[key] for key in NESTED if isinstance(processor.get(key), dict)), None)
+        if found is not None:
+            return found
+    return _read_json(path / PREPROCESSOR) if (path / PREPROCESSOR).is_file() else None
+
+
+def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
+    """The weights: one file, or the index of several and these, in order of their names."""
+    for name in FILES:
+        if (path / name).is_file():
+            return path / name, (path / name,)
+        index = path / f"{name}{INDEX}"
+        if index.is_file():
+            return index, _parts(index)
+    names = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
+    raise CheckpointError(
+        f"{path} has none of {', '.join(FILES)}, nor an index of them; it holds {names}. Download all of its files."
+    )
+
+
+def _parts(index: Path) -> tuple[Path, ...]:
+    places = _read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise CheckpointError(f"{index} cannot be used (it has no weight_map). Download it again.")
+    names = sorted({str(name) for name in places.values()})
+    missing = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index.parent} lacks {len(missing)} of the {len(names)} files of its weights "
+            f"({some_of(missing, SHOWN_KEYS)}). Download these, too."
+        )
+    return tuple(index.parent / name for name in names)
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], where: Path, name: str, is_folder: bool) -> None:
+    """Load tensors into a network whose names and shapes must all be there; what masks frames in training need not.
+
+    Args:
+        where: the file that they are of.
+        name: of the backbone, for errors.
+        is_folder: whether the whole folder of the file was given.
+
+    Raises:
+        CheckpointError: they do not fit.
+    """
+    state = {key: value for key, value in state.items() if key != MASK}
+    own: dict[str, Size] = {key: value.shape for key, value in model.state_dict().items() if key != MASK}
+    problems = find_problems(state, own)
+    if problems:
+        way_out = "Download it again." if is_folder else f"Pass its whole folder instead, with {CONFIG}."
+        raise CheckpointError(f"{where} does not fit {name}: {show_problems(problems)}. {way_out}")
+    check_numbers(state, where)
+    model.float().load_state_dict(state, strict=False)
+
+
+def build(folder: HubFolder, make: Callable[[], Network]) -> Network:
+    """A network that a folder's config describes.
+
+    Raises:
+        CheckpointError: its sizes do not fit each other, or are no sizes.
+    """
+    try:
+        return make()
+    except Exception as error:
+        raise CheckpointError(
+            f"{folder.path / CONFIG} describes no network ({first_line(error)}). Download it again."
+        ) from error
+
+
+def assumed_note(folder: HubFolder, what: str) -> tuple[str, ...]:
+    """A sentence on what was assumed of a network's input, if its folder says nothing of it."""
+    if folder.extractor is not None:
+        return ()
+    return (
+        f"{folder.path} has neither {PREPROCESSOR} nor a {PROCESSOR} with a feature extractor: took {what}, as "
+        "transformers does by default.",
+    )
+
+
+def dropped_note(dropped: list[str], where: Path) -> tuple[str, ...]:
+    """A sentence on tensors that were left out, if there were any."""
+    return (f"Dropped {some_of(dropped, SHOWN_KEYS)} of {where}.",) if dropped else ()

@@ -1,0 +1,134 @@
+"""A network on a device, ready to compute features of frames or of sound."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import TYPE_CHECKING
+
+from abaw.backbones.spec import BackboneSpec
+from abaw.core.errors import UsageError
+from abaw.core.records import FLOAT32, GIVEN, Record, fingerprint_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from abaw.backbones.audio.audio_encoder import AudioEncoder
+    from abaw.backbones.vision.views import Mask
+
+
+class Backbone:
+    """One network, ready on a device: uint8 images or a float waveform in, features out.
+
+    Attributes:
+        specs: the outputs that are wanted, all of one family.
+        weights_sha256: of the weights file; None for a backbone without weights.
+        precision: "float32" or "bfloat16": what is computed in, whatever was asked for.
+        notes: one sentence for each thing that was done to the weights to make them fit.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[BackboneSpec],
+        network: "torch.nn.Module",
+        weights_sha256: str | None,
+        device: "torch.device",
+        precision: str,
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        import torch
+
+        self.specs = tuple(specs)
+        self.weights_sha256 = weights_sha256
+        self.device = device
+        # A network that only computes in float32 (histograms, say) says so itself.
+        self.precision = FLOAT32 if getattr(network, "float32_only", False) else precision
+        self.notes = notes
+        self._dtype: torch.dtype = getattr(torch, self.precision)
+        self._network = network.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+
+    @property
+    def spec(self) -> BackboneSpec:
+        """The spec, of the first output if there are several."""
+        return self.specs[0]
+
+    def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
+        """The record of one output of this backbone; see `abaw.core.records`."""
+        crops = alignment if spec.modality == "vision" else GIVEN
+        return spec.record(self.weights_sha256, view, self.precision, crops)
+
+    def fingerprint(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> str:
+        """Fingerprint of one output of this backbone."""
+        return fingerprint_of(self.record(spec, view, alignment))
+
+    def in_precision(self, precision: str) -> "Backbone":
+        """The same in another precision, which must not be a finer one; itself where that changes nothing."""
+        if precision == self.precision or self.is_float32_only:
+            return self
+        network = deepcopy(self._network)
+        return Backbone(self.specs, network, self.weights_sha256, self.device, precision, self.notes)
+
+    @property
+    def is_float32_only(self) -> bool:
+        """True of a network that computes in float32 whatever is asked for."""
+        return bool(getattr(self._network, "float32_only", False))
+
+    @property
+    def encoder(self) -> "AudioEncoder":
+        """The network of an audio backbone, which takes sounds of any length."""
+        from abaw.backbones.audio.audio_encoder import AudioEncoder
+
+        assert isinstance(self._network, AudioEncoder), "images go through preprocess"
+        return self._network
+
+    def preprocess(self, images: "torch.Tensor") -> "torch.Tensor":
+        """Model input from (n, height, width, 3) uint8 RGB images on any device: (n, 3, size, size), normalised.
+
+        Of sound: from a short waveform, (samples,) float32, 16 kHz, mono.
+        """
+        from abaw.backbones.vision.preprocess import prepare_images
+
+        if self.spec.image is None:
+            return self.encoder.prepare(images)
+        return prepare_images(images.to(self.device, non_blocking=True), self.spec.image, self._dtype)
+
+    def __call__(
+        self, inputs: "torch.Tensor", view: str = "", keys: Sequence[tuple[str, int]] | None = None
+    ) -> "torch.Tensor | dict[str, torch.Tensor]":
+        """Features from model input: (n, *shape) float, or a dict of them by backbone name where several are wanted.
+
+        Args:
+            inputs: what `preprocess` gave; of `hflip`, `apply_view` has mirrored the images before.
+            view: name of the view.
+            keys: video and frame number of each row; needed for a masked view, whose choice depends on them.
+
+        Raises:
+            UsageError: no such view, or a masked view of a network that is not made of patches.
+        """
+        import torch
+
+        from abaw.backbones.vision.views import parse_mask
+
+        mask = parse_mask(view)
+        with torch.inference_mode():
+            if mask is None:
+                outputs = self._network(inputs)
+            else:
+                outputs = self._network(inputs, kept=self._kept_patches(mask, keys, len(inputs)))
+        if len(self.specs) == 1:
+            return outputs[self.spec.output]
+        return {spec.name: outputs[spec.output] for spec in self.specs}
+
+    def _kept_patches(self, mask: "Mask", keys: Sequence[tuple[str, int]] | None, n_rows: int) -> "torch.Tensor":
+        """Patches that each row keeps, (n, kept) int64 on the device."""
+        import torch
+
+        from abaw.backbones.vision.views import kept_patches
+
+        n_patches = getattr(self._network, "n_patches", None)
+        if n_patches is None:
+            raise UsageError(
+                f"Backbone {self.spec.name} has no patches to mask. Take mae-mean or mae-cls for {mask.view}."
+            )
+        if keys is None or len(keys) != n_rows:
+            found = "none" if keys is None else len(keys)
+            raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {found}.")
+        return torch.from_numpy(kept_patches(mask, keys, n_patches)).to(self.device, non_blocking=True)

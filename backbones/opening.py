@@ -1,0 +1,186 @@
+"""Opening a checkpoint without running code of it.
+
+What is saved beside weights (options, paths, dates, configurations) becomes objects that do nothing: torch is told a
+harmless stand-in for each of their names. What would have to be run is refused.
+"""
+
+import pickle
+import warnings
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from abaw.backbones.checkpoint_formats import describe_absence, describe_kind
+from abaw.backbones.inert import Pickled, describe_refused, read_arrays, read_inert
+from abaw.core.errors import CheckpointError
+
+
+class Aside:
+    """Stands for a class whose objects are saved beside weights: takes whatever they are made of, and keeps nothing."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> "Aside":
+        """Made of anything."""
+        return super().__new__(cls)
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        """Nothing."""
+
+    def __setstate__(self, state: object) -> None:
+        """Nothing."""
+
+
+class Table:
+    """Stands for a class of mappings; what is made of it is a plain one, whose items come later."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> OrderedDict:  # type: ignore[misc]
+        """An empty mapping."""
+        return OrderedDict()
+
+
+class Row:
+    """Stands for a class of lists; what is made of it is a plain one, whose elements come later."""
+
+    def __new__(cls, *args: object, **kwargs: object) -> list:  # type: ignore[misc]
+        """An empty list."""
+        return []
+
+
+# Modules whose objects carry options, paths, dates and numbers, and of mappings that carry configurations.
+ASIDE_MODULES = ("argparse", "datetime", "decimal", "fractions", "omegaconf", "pathlib", "types", "typing", "uuid")
+TABLE_MODULES = ("addict", "box", "easydict", "fvcore", "ml_collections", "mmcv", "mmengine", "munch", "yacs")
+TABLE_ENDINGS = ("Args", "Arguments", "AttrDict", "Cfg", "CfgNode", "Config", "ConfigDict", "DictConfig", "EasyDict",
+                 "HParams", "Hparams", "Namespace", "Options")  # fmt: skip
+PLAIN = (
+    "bool",
+    "bytes",
+    "dict",
+    "float",
+    "frozenset",
+    "int",
+    "list",
+    "object",
+    "range",
+    "slice",
+    "str",
+    "tuple",
+    "type",
+)
+STAND_INS: dict[str, type] = {
+    "collections.defaultdict": Table,
+    "collections.deque": Row,
+    **{f"builtins.{name}": Aside for name in PLAIN},
+}
+# Arrays and scalars of numpy are made as they are. The modules of these two functions have had two names.
+_SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
+NUMPY: tuple[Any, ...] = (
+    np.dtype,
+    np.ndarray,
+    *{type(np.dtype(kind)) for kind in np.typecodes["All"]},
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *((_ARRAY, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
+)
+OF_ARRAYS = ("numpy.ndarray", "numpy.dtype", "_codecs.encode", "collections.OrderedDict", "numpy.core.", "numpy._core.")
+
+
+def open_checkpoint(file: Path) -> Any:
+    """What a checkpoint holds. Runs no code of the file.
+
+    Raises:
+        CheckpointError: no file, not a checkpoint of torch's or safetensors', or one that would need code to be run.
+    """
+    if not file.is_file():
+        raise CheckpointError(describe_absence(file))
+    try:
+        kind = describe_kind(file)
+        if not kind:
+            return _load(file)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(_describe_refusal(file, error)) from error
+    except Exception as error:  # each format has errors of its own for damaged bytes
+        raise CheckpointError(
+            f"{file} cannot be read as weights ({_reason(error)}). It should be a .safetensors file or a state "
+            "dict saved by torch; download it again if it was cut off."
+        ) from error
+    raise CheckpointError(f"{file} {kind}")
+
+
+def _load(file: Path) -> Any:
+    if _is_safetensors(file):
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    pickled = _read_inert(file)
+    if pickled is not None and _is_of_arrays(pickled):
+        return read_arrays(pickled.content)
+    names = pickled.names if pickled is not None else ()
+    stand_ins = [(stand_in, name) for name in names if (stand_in := _stand_in(name)) is not None]
+    # a stream, as torch goes by the names of files
+    with (
+        file.open("rb") as stream,
+        torch.serialization.safe_globals([*NUMPY, *stand_ins]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # of the pickle's protocol, and of old ways to write
+        return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+def _is_safetensors(file: Path) -> bool:
+    """By what is in it, the length of a table and the table in JSON; a damaged one by its name."""
+    with file.open("rb") as stream:
+        head = stream.read(9)
+    if head[8:] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
+        return True
+    return file.suffix == ".safetensors" and not head.startswith((b"PK", b"\x80"))
+
+
+def _read_inert(file: Path) -> Pickled | None:
+    """What a file's pickle holds; None where it is damaged, or none: opening it says so."""
+    try:
+        return read_inert(file)
+    except Exception:
+        return None
+
+
+def _is_of_arrays(pickled: Pickled) -> bool:
+    """True for pickles of NumPy arrays alone that torch did not write."""
+    return not pickled.by_torch and bool(pickled.names) and all(name.startswith(OF_ARRAYS) for name in pickled.names)
+
+
+def _stand_in(name: str) -> type | None:
+    """The stand-in for a name that a checkpoint wants to import; None if it gets none."""
+    if name in STAND_INS:
+        return STAND_INS[name]
+    module, _, own = name.rpartition(".")
+    top = module.split(".")[0]
+    if top in ASIDE_MODULES or module.startswith(("numpy.random", "torch.optim")):
+        return Aside
+    kind = getattr(np, own, None) if module == "numpy" else None
+    if isinstance(kind, type) and issubclass(kind, np.generic):
+        return Aside
+    if top in TABLE_MODULES or (own.endswith(TABLE_ENDINGS) and top not in ("torch", "builtins")):
+        return Table
+    return None
+
+
+def _describe_refusal(file: Path, error: Exception) -> str:
+    told = describe_refused(file)
+    if told:
+        return f"{file} {told}" if "network (" in told else f"{file} {told.replace(';', f' ({_reason(error)});', 1)}"
+    return (
+        f"{file} holds more than tensors, or is a pickle that torch did not write ({_reason(error)}); opening it "
+        "could run code, so it was not opened. Where it was made, or where you trust it, open it with "
+        "torch.load(FILE, weights_only=False) or pickle.load, and save its state dict alone: "
+        "torch.save(model.state_dict(), NEW_FILE)."
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error; of torch's refusals the first error below them, which names what was met."""
+    cause = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
+    line = (str(cause) or type(cause).__name__).splitlines()[0]
+    if line.startswith("Unsupported operand"):  # torch opens what pickle's protocol 2 writes
+        line = "it was saved with a newer pickle protocol than torch's own"
+    return line.split(". ")[0].rstrip(".")

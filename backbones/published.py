@@ -1,0 +1,209 @@
+"""Public checkpoints that fit the backbones: where their authors publish them, what is at hand, and what can be had."""
+
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from abaw.backbones.backbone import get_spec, list_families
+from abaw.backbones.published_files import KNOWN, KnownWeights
+from abaw.backbones.spec import BackboneSpec
+from abaw.backbones.weights import FOLDER, file_in_weights_folder, stem_of, weights_folder
+from abaw.core.errors import CheckpointError, UsageError
+
+CONFIG = "config.json"
+HAVE, GET, BY_HAND = "have", "get", "by hand"
+State = Literal["have", "get", "by hand"]
+
+
+@dataclass(frozen=True)
+class FamilyWeights:
+    """One family: its backbones, what is published for it, and what is at hand.
+
+    Attributes:
+        backbones: their names.
+        family: the family's name.
+        sources: what is published.
+        found: the file or folder that is taken by default, if there is one.
+        where: that in words; "" where there is none.
+        agrees: whether `found` is one of the published files; None where that cannot be told.
+        licence: in a word.
+        terms: what to know before using it.
+    """
+
+    backbones: tuple[str, ...]
+    family: str
+    sources: tuple[KnownWeights, ...]
+    found: Path | None
+    where: str
+    agrees: bool | None
+    licence: str
+    terms: str
+
+    @property
+    def state(self) -> State:
+        """Whether it is at hand, can be fetched, or has to be asked for by hand."""
+        if self.where:
+            return "have"
+        return "get" if any(known.can_be_fetched for known in self.sources) else "by hand"
+
+    @property
+    def command(self) -> str:
+        """What fetches it; "" where nothing does."""
+        fetched = any(known.can_be_fetched for known in self.sources)
+        return f"abaw weights get {self.family}" if fetched else ""
+
+    @property
+    def line(self) -> str:
+        """What there is to say of it, in few words."""
+        if self.where:
+            return "have it: " + self.where + (", not the published file" if self.agrees is False else "")
+        if self.command:
+            return f"can get it: {self.command}"
+        return f"by hand, from {', '.join(dict.fromkeys(known.by for known in self.sources)) or 'its authors'}"
+
+
+def weights_at_hand() -> list[FamilyWeights]:
+    """Every family that has weights, with its public checkpoints and the file that would be taken by default."""
+    return [
+        weights_of(next(iter(family.specs.values())), tuple(family.specs))
+        for family in list_families()
+        if next(iter(family.specs.values())).weights != "none"
+    ]
+
+
+def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
+    """What is published for a family, and what is at hand."""
+    sources = tuple(known for known in KNOWN if known.family == spec.family) or _of_timm(spec)
+    found = file_in_weights_folder(spec) or _hub_folder(spec)
+    where = found.name + ("/" if found.is_dir() else "") if found else ""
+    if not found and spec.weights == "shipped":
+        where = "comes with abaw"
+    elif not found and spec.weights == "timm" and _in_cache_of_hub(sources):
+        where = "in the cache of Hugging Face"
+    licence = next((known.licence for known in sources if known.licence), "") or _in_a_word(spec.licence)
+    agrees = _agrees(found, sources)
+    return FamilyWeights(tuple(names), spec.family, sources, found, where, agrees, licence, spec.licence or licence)
+
+
+def find_weights(name: str) -> FamilyWeights:
+    """The same by the name of a family or of a backbone, `timm/<model>` among them.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    for family in list_families():
+        first = next(iter(family.specs.values()))
+        if name == first.family and first.weights != "none":
+            return weights_of(first, tuple(family.specs))
+    spec = get_spec(name)
+    if spec.weights == "none":
+        raise UsageError(f"Backbone {name} has no weights to get.")
+    same = [family for family in list_families() if next(iter(family.specs.values())).family == spec.family]
+    return weights_of(spec, tuple(same[0].specs) if same else (spec.name,))
+
+
+def command_to_get(spec: BackboneSpec) -> str:
+    """The command that downloads a family's weights; "" where they may not be downloaded so."""
+    sources = [known for known in KNOWN if known.family == spec.family] or _of_timm(spec)
+    return f"abaw weights get {spec.family}" if any(known.can_be_fetched for known in sources) else ""
+
+
+def describe_by_hand(weights: FamilyWeights) -> str:
+    """From whom to get weights that are not downloaded, and where to put them, as a sentence."""
+    known = weights.sources[0] if weights.sources else None
+    place = f"{known.by} ({known.source})" if known and known.source else (known.by if known else "its authors")
+    stem = weights.family.replace("/", "-")
+    return (
+        f"The weights of {weights.family} are to be had by hand alone, from {place}. Put the file into "
+        f"{weights_folder()} as {stem}.pth, or pass it as `--backbone {weights.backbones[0]}:FILE`."
+    )
+
+
+def describe_folder() -> str:
+    """Where weights are put and looked for, as a sentence."""
+    named = bool(os.environ.get(FOLDER))
+    return f"Weights are in {weights_folder()} " + (
+        "(ABAW_WEIGHTS)." if named else "(the default; ABAW_WEIGHTS names another folder)."
+    )
+
+
+def as_json(weights: Sequence[FamilyWeights]) -> dict[str, Any]:
+    """What is at hand, as one JSON object."""
+    rows = [
+        {
+            "family": one.family,
+            "backbones": list(one.backbones),
+            "state": one.state,
+            "file": str(one.found) if one.found else None,
+            "published_file": one.agrees,
+            "get": one.command or None,
+            "licence": one.licence,
+            "sources": [{"name": known.name, "by": known.by, "url": known.source} for known in one.sources],
+        }
+        for one in weights
+    ]
+    return {"folder": str(weights_folder()), "weights": rows}
+
+
+def _of_timm(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
+    """The repository of a model of timm's, which several models may share."""
+    if spec.weights != "timm":
+        return ()
+    import timm
+
+    model = (spec.network or spec.family).removeprefix("timm/")
+    config = None if ":" in model else timm.get_pretrained_cfg(model, allow_unregistered=True)
+    if config is None or not config.hf_hub_id:
+        return ()
+    page, name = f"https://huggingface.co/{config.hf_hub_id}", config.hf_hub_filename or "model.safetensors"
+    return (KnownWeights(name, spec.family, page, "timm", hub=config.hf_hub_id),)
+
+
+def _hub_folder(spec: BackboneSpec) -> Path | None:
+    """The folder of transformers' with a family's name in the weights folder."""
+    folder = weights_folder() / stem_of(spec)
+    return folder if spec.modality == "audio" and (folder / CONFIG).is_file() else None
+
+
+def _in_cache_of_hub(sources: Sequence[KnownWeights]) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return any(isinstance(try_to_load_from_cache(known.hub, known.name), str) for known in sources if known.hub)
+
+
+def _in_a_word(licence: str) -> str:
+    """`Apache-2.0 (timm); trained on ImageNet` -> `Apache-2.0`."""
+    word = re.split(r" \(|[;:,]", licence.removeprefix("code "))[0].strip()
+    return word if len(word) <= 16 else "see its page"
+
+
+def _agrees(file: Path | None, sources: Sequence[KnownWeights]) -> bool | None:
+    """Whether a file is one of the published ones; None where that cannot be told."""
+    own = [known for known in sources if (known.md5 or known.sha256) and not known.saved_as]
+    if file is None or not own or not file.is_file():
+        return None
+    return any(is_as_published(file, known) for known in own)
+
+
+def is_as_published(file: Path, known: KnownWeights) -> bool:
+    """Whether a file has the digits that are published; True where there are none."""
+    wanted = [(kind, digits) for kind, digits in (("md5", known.md5), ("sha256", known.sha256)) if digits]
+    for kind, digits in wanted:
+        with file.open("rb") as stream:
+            if not hashlib.file_digest(stream, kind).hexdigest().startswith(digits):
+                return False
+    return True
+
+
+def check_known(weights: FamilyWeights) -> None:
+    """See that weights can be downloaded.
+
+    Raises:
+        CheckpointError: only by hand; the message says from whom.
+    """
+    if not weights.command and not weights.where:
+        raise CheckpointError(describe_by_hand(weights))

@@ -1,0 +1,158 @@
+"""Visual backbones trained for or used on affect in faces: MAE, DAN and EMMA. Torch is loaded by the builders alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw.backbones.backbone import Built, register, register_variant
+from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
+
+if TYPE_CHECKING:
+    import torch
+
+    State = dict[str, torch.Tensor]
+
+IMAGENET_INPUT = ImageInput(224)
+BILINEAR_INPUT = ImageInput(224, interpolation="bilinear")
+# DAN and EMMA were trained on crops resized by torchvision's default, which is bilinear
+DAN_INPUT = EMMA_INPUT = BILINEAR_INPUT
+# Labels 0 to 7 of AffectNet, as DAN's authors number their outputs; the 7-class version leaves out contempt.
+AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+GLOBAL_POOL = "global_pool"  # option of a ViT that was fine-tuned on the mean of its tokens
+MAE_LICENCE = "CC-BY-NC 4.0 (MAE): not for commercial use"
+
+
+def fit_pooling(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[BackboneSpec], "State"]:
+    """A ViT that was fine-tuned on the mean of its tokens has `fc_norm` instead of `norm`."""
+    pooled = "fc_norm.weight" in state and "norm.weight" not in state
+    return [spec.with_options(global_pool=pooled or None) for spec in specs], state
+
+
+def _register_mae(family: str, architecture: str, width: int, parameters: int) -> None:
+    specs = [
+        BackboneSpec(
+            name=f"{family}-{output}",
+            family=family,
+            output=output,
+            modality="vision",
+            shape=(width,),
+            architecture=architecture,
+            weights="file",
+            image=IMAGENET_INPUT,
+            parameters=parameters,
+            licence=MAE_LICENCE,
+        )
+        for output in ("mean", "cls")
+    ]
+    register(*specs, fit=fit_pooling)(_build_mae)
+    # MAE itself resizes bicubic; systems that were fine-tuned on crops resized otherwise want their own
+    for spec in specs:
+        register_variant(replace(spec, name=f"{spec.name}-bilinear", image=BILINEAR_INPUT))
+
+
+def _build_mae(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.backbones.vision.mae import SIZES, MaeEncoder
+    from abaw.backbones.weights import load_network
+
+    if file is None:
+        return MaeEncoder(SIZES[specs[0].family], global_pool=bool(specs[0].option(GLOBAL_POOL, False)))
+    built = load_network(_build_mae, specs, file, fit_pooling)
+    bare = [spec.name for spec in built.specs or () if spec.option(GLOBAL_POOL, False) and spec.output == "cls"]
+    if not bare:
+        return built
+    note = (
+        f"{file} was fine-tuned with global pooling and norms no class token: {bare[0]} is as the last block left it."
+    )
+    return replace(built, notes=(*built.notes, note))
+
+
+_register_mae("mae", "MAE ViT-B/16", 768, 85_798_656)
+_register_mae("mae-l", "MAE ViT-L/16", 1024, 303_301_632)
+_register_mae("mae-h", "MAE ViT-H/14", 1280, 630_764_800)
+
+
+def fit_classes(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[BackboneSpec], "State"]:
+    """DAN has checkpoints of 8 classes, 7 (without contempt, the last), or those of another dataset."""
+    n_classes = len(state["fc.weight"]) if "fc.weight" in state else len(AFFECTNET)
+    if n_classes == len(AFFECTNET):
+        return list(specs), state
+    classes = AFFECTNET[:n_classes] if n_classes == len(AFFECTNET) - 1 else ()
+    fitted = [spec.with_options(classes=n_classes) for spec in specs]
+    return [
+        replace(spec, shape=(n_classes,), classes=classes) if spec.output == "logits" else spec for spec in fitted
+    ], state
+
+
+def _n_classes(specs: Sequence[BackboneSpec]) -> int:
+    return int(specs[0].option("classes", None) or len(AFFECTNET))
+
+
+def _dan_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
+        family="dan",
+        output=output,
+        modality="vision",
+        shape=shape,
+        architecture="DAN: ResNet-18 and 4 cross attention heads",
+        weights="file",
+        image=DAN_INPUT,
+        classes=classes,
+        parameters=19_724_248,
+        licence="MIT (DAN); trained on AffectNet, which is for research only",
+    )
+
+
+@register(
+    _dan_spec("dan", "logits", (8,), AFFECTNET),
+    _dan_spec("dan-head", "head", (512,)),
+    _dan_spec("dan-map", "map", (512,)),
+    fit=fit_classes,
+)
+def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.backbones.vision.dan import Dan
+    from abaw.backbones.weights import load_network
+
+    if file is None:
+        return Dan(_n_classes(specs))
+    built = load_network(_build_dan, specs, file, fit_classes)
+    n_classes = _n_classes(built.specs or specs)
+    if n_classes == len(AFFECTNET):
+        return built
+    order = "which is not known"
+    if n_classes == len(AFFECTNET) - 1:
+        order = "taken to be AffectNet's without contempt; those trained on RAF-DB have an order of their own"
+    note = f"{file} has {n_classes} classes instead of {len(AFFECTNET)}, in an order {order}."
+    return replace(built, notes=(*built.notes, note))
+
+
+def _emma_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
+        family="emma",
+        output=output,
+        modality="vision",
+        shape=shape,
+        architecture="EMMA: MAE ViT-B/16 and DAN",
+        weights="file",
+        image=EMMA_INPUT,
+        classes=classes,
+        parameters=105_934_830,
+        licence=MAE_LICENCE,
+    )
+
+
+@register(
+    _emma_spec("emma", "output", (22,), ("valence", "arousal", *EXPRESSIONS, *ACTION_UNITS)),
+    _emma_spec("emma-hidden", "hidden", (768,)),
+    _emma_spec("emma-vit", "vit", (768,)),
+    _emma_spec("emma-dan", "dan", (8,), AFFECTNET),
+    _emma_spec("emma-dan-head", "dan-head", (512,)),
+)
+def _build_emma(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.backbones.vision.emma import Emma
+    from abaw.backbones.weights import load_network
+
+    return Emma() if file is None else load_network(_build_emma, specs, file)

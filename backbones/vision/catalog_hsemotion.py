@@ -1,0 +1,160 @@
+"""Visual backbones of HSEmotion, which read expressions, valence and arousal. Torch is loaded by the builders alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from abaw.backbones.backbone import Built, register
+from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.core.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    State = dict[str, torch.Tensor]
+
+# HSEmotion numbers its classes by the alphabet; models of 7 leave out contempt
+HSEMOTION = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
+AFFECT = ("valence", "arousal")
+N_WITH_AFFECT = len(HSEMOTION) + len(AFFECT)
+HSEMOTION_LICENCE = "Apache-2.0 (HSEmotion); trained on VGGFace2 and AffectNet, which are for research only"
+
+
+def _n_outputs(specs: Sequence[BackboneSpec], default: int) -> int:
+    return int(specs[0].option("outputs", None) or default)
+
+
+def _fit_outputs(
+    specs: Sequence[BackboneSpec], n_outputs: int, default: int, named: Mapping[int, tuple[str, ...]]
+) -> list[BackboneSpec]:
+    """Specs for a last layer with so many outputs, whose classes have names where their number tells the order.
+
+    Valence and arousal are left out where there are none, unless nothing else is wanted.
+    """
+    if n_outputs != N_WITH_AFFECT:
+        specs = [spec for spec in specs if spec.output != "va"] or specs
+    fitted = [spec.with_options(outputs=n_outputs if n_outputs != default else None) for spec in specs]
+    n_classes = len(HSEMOTION) if n_outputs == N_WITH_AFFECT else n_outputs
+    return [
+        replace(spec, shape=(n_classes,), classes=named.get(n_outputs, ())) if spec.output == "logits" else spec
+        for spec in fitted
+    ]
+
+
+def _tell_outputs(built: Built, wanted: Sequence[BackboneSpec], file: Path, default: int) -> Built:
+    """What was loaded, with a note where the file has other outputs than usual.
+
+    Raises:
+        CheckpointError: valence and arousal are wanted, and the file has none.
+    """
+    specs = built.specs or wanted
+    n_outputs = _n_outputs(specs, default)
+    asked = [spec.name for spec in wanted if spec.output == "va"]
+    if asked and n_outputs != N_WITH_AFFECT:
+        raise CheckpointError(
+            f"{file} has the scores of {n_outputs} classes, but neither valence nor arousal. Leave out {asked[0]}, or "
+            f"pass weights with {N_WITH_AFFECT} outputs, such as those of HSEmotion with mtl in their names."
+        )
+    if n_outputs == default:
+        return built
+    named = next((spec.classes for spec in specs if spec.classes), ())
+    classes = f"those of HSEmotion: {', '.join(named)}" if named else "in an order which is not known"
+    said = [spec for spec in wanted if spec.output == "logits"]
+    note = f"{file} has {n_outputs} outputs instead of {default}" + (f", {classes}." if said else ".")
+    return replace(built, notes=(*built.notes, note))
+
+
+# outputs by number; with 10, valence and arousal come last
+EMOTIEFFNET_CLASSES = {
+    N_WITH_AFFECT: HSEMOTION,
+    8: HSEMOTION,
+    7: tuple(name for name in HSEMOTION if name != "contempt"),
+}
+
+
+def _register_emotieffnet(family: str, width: int, size: int, default: int, parameters: int) -> None:
+    usual = {
+        "embedding": ((width,), ()),
+        "logits": ((len(HSEMOTION),), HSEMOTION),
+        "va": ((len(AFFECT),), AFFECT),
+    }
+    specs = [
+        BackboneSpec(
+            name=family if output == "embedding" else f"{family}-{output}",
+            family=family,
+            output=output,
+            modality="vision",
+            shape=shape,
+            architecture=f"EmotiEffNet-{family[-2:].upper()} of HSEmotion: timm tf_efficientnet_{family[-2:]}",
+            weights="file",
+            image=ImageInput(size, interpolation="bilinear"),
+            classes=classes,
+            parameters=parameters,
+            licence=HSEMOTION_LICENCE,
+        )
+        for output, (shape, classes) in usual.items()
+        if output != "va" or default == N_WITH_AFFECT
+    ]
+
+    def fit(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+        """HSEmotion's linear layer is alone, or the first of a Sequential, and has 7, 8 or 10 outputs."""
+        state = {key.replace("classifier.0.", "classifier."): value for key, value in state.items()}
+        n_outputs = len(state["classifier.bias"]) if "classifier.bias" in state else default
+        return _fit_outputs(specs, n_outputs, default, EMOTIEFFNET_CLASSES), state
+
+    @register(*specs, fit=fit)
+    def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+        from abaw.backbones.vision.emotieffnet import EmotiEffNet
+        from abaw.backbones.weights import load_network
+
+        if file is None:
+            n_outputs = _n_outputs(specs, default)
+            return EmotiEffNet(family, n_outputs, n_outputs == N_WITH_AFFECT)
+        return _tell_outputs(load_network(build, specs, file, fit), specs, file, default)
+
+
+_register_emotieffnet("emotieffnet-b0", 1280, 224, N_WITH_AFFECT, 4_020_358)
+_register_emotieffnet("emotieffnet-b2", 1408, 260, len(HSEMOTION), 7_712_266)
+
+# Of 8 or 7 classes there are models of HSEmotion and of DDAMFN's authors, who number them otherwise.
+EMOTIDDAMFN_CLASSES = {N_WITH_AFFECT: HSEMOTION}
+
+
+def fit_ddamfn(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
+    """Its checkpoints may hold a norm of the scores, `bn`, which the authors' program never applies."""
+    state = {key: value for key, value in state.items() if not key.startswith("bn.")}
+    n_outputs = len(state["fc.bias"]) if "fc.bias" in state else N_WITH_AFFECT
+    return _fit_outputs(specs, n_outputs, N_WITH_AFFECT, EMOTIDDAMFN_CLASSES), state
+
+
+def _ddamfn_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
+    return BackboneSpec(
+        name=name,
+        family="emotiddamfn",
+        output=output,
+        modality="vision",
+        shape=shape,
+        architecture="MT-EmotiDDAMFN of HSEmotion: DDAMFN++ with 2 attention heads",
+        weights="file",
+        image=ImageInput(112, interpolation="bilinear"),
+        classes=classes,
+        parameters=4_188_946,
+        licence="of HSEmotion and the DDAMFN authors; trained on MS-Celeb-1M and AffectNet, for research only",
+    )
+
+
+@register(
+    _ddamfn_spec("emotiddamfn", "embedding", (512,)),
+    _ddamfn_spec("emotiddamfn-logits", "logits", (len(HSEMOTION),), HSEMOTION),
+    _ddamfn_spec("emotiddamfn-va", "va", (len(AFFECT),), AFFECT),
+    fit=fit_ddamfn,
+)
+def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.backbones.vision.ddamfn import Ddamfn
+    from abaw.backbones.weights import load_network
+
+    if file is None:
+        n_outputs = _n_outputs(specs, N_WITH_AFFECT)
+        return Ddamfn(n_outputs, n_outputs == N_WITH_AFFECT)
+    return _tell_outputs(load_network(_build_ddamfn, specs, file, fit_ddamfn), specs, file, N_WITH_AFFECT)

@@ -1,0 +1,102 @@
+"""Images on the device: uint8 crops become normalised model input in one step."""
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+
+from abaw.backbones.spec import ImageInput
+from abaw.backbones.vision.views import HFLIP
+
+
+def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Resize (antialiased) and normalise a batch on the device that it lies on.
+
+    Args:
+        images: (n, height, width, 3) uint8 RGB.
+        image: what the network expects.
+        dtype: of the result.
+
+    Returns:
+        (n, 3, height, width), in channels-last memory.
+    """
+    height, width = image.height_width
+    with _one_thread(images.device):
+        # the permuted view is channels-last already, so nothing is copied here
+        pixels = images.permute(0, 3, 1, 2)
+        resized = _resized_sides(pixels.shape[-2:], image)
+        if pixels.shape[-2:] != resized:
+            pixels = _resize(pixels, resized, image)
+        if resized != (height, width):
+            pixels = _middle(pixels, image)
+        # whole rows of pixels, red, green and blue in turn, are what a processor multiplies fastest
+        rows = pixels.permute(0, 2, 3, 1).reshape(len(images), height, -1).float()
+        std = torch.tensor(image.std, device=images.device) * 255
+        shift = (-torch.tensor(image.mean, device=images.device) * 255 / std).repeat(width)
+        scaled = torch.addcmul(shift, rows, (1 / std).repeat(width), out=rows)
+        return scaled.view(len(images), height, width, 3).permute(0, 3, 1, 2).to(dtype)
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU, work in the calling thread alone.
+
+    Decoding keeps the other cores busy, and torch's threads, which wait for the last of them at every step, would
+    stand still behind it.
+    """
+    n_threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _resized_sides(found: Sequence[int], image: ImageInput) -> tuple[int, int]:
+    """Height and width that a crop of some height and width is resized to, before its middle is cut out.
+
+    Rounded as timm and torchvision do it.
+    """
+    height, width = image.height_width
+    if image.crop == "resize":
+        return height, width
+    sides = (math.floor(height / image.crop_pct), math.floor(width / image.crop_pct))
+    if image.crop == "squash":
+        return sides
+    if image.crop == "center" and sides[0] == sides[1]:
+        short, long = sorted(found)
+        other = int(sides[0] * long / short)
+        return (sides[0], other) if found[0] <= found[1] else (other, sides[0])
+    choose = max if image.crop == "border" else min
+    ratio = choose(found[0] / sides[0], found[1] / sides[1])
+    return round(found[0] / ratio), round(found[1] / ratio)
+
+
+def _resize(pixels: torch.Tensor, sides: tuple[int, int], image: ImageInput) -> torch.Tensor:
+    # Of 8-bit images torch has a fast path on the CPU alone; it rounds to whole grey levels as Pillow does.
+    pixels = pixels if pixels.device.type == "cpu" else pixels.float()
+    resized = F.interpolate(pixels, sides, mode=image.interpolation, antialias=True, align_corners=False)
+    return resized if pixels.dtype == torch.uint8 else resized.clamp(0, 255)
+
+
+def _middle(pixels: torch.Tensor, image: ImageInput) -> torch.Tensor:
+    """The middle of images (n, 3, height, width), as large as the input; where they end before, their mean colour."""
+    size = image.height_width
+    missing = [max(wanted - found, 0) for wanted, found in zip(size, pixels.shape[-2:], strict=True)]
+    if any(missing):
+        colour = torch.tensor([round(255 * mean) for mean in image.mean], dtype=pixels.dtype, device=pixels.device)
+        height, width = (found + more for found, more in zip(pixels.shape[-2:], missing, strict=True))
+        framed = colour.view(1, 3, 1, 1).expand(len(pixels), 3, height, width).clone()
+        top, left = (more // 2 for more in missing)
+        framed[:, :, top : top + pixels.shape[-2], left : left + pixels.shape[-1]] = pixels
+        pixels = framed
+    top, left = (round((found - wanted) / 2) for found, wanted in zip(pixels.shape[-2:], size, strict=True))
+    return pixels[:, :, top : top + size[0], left : left + size[1]]
+
+
+def apply_view(images: torch.Tensor, view: str) -> torch.Tensor:
+    """Images (n, height, width, 3) as a view wants them: `hflip` mirrors left and right, others change nothing here."""
+    return images.flip(2) if view == HFLIP else images

@@ -1,0 +1,188 @@
+"""Weights files: found, opened without running code, and matched to a network key by key."""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from abaw.backbones.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
+from abaw.backbones.checkpoint_fit import checkpoint_network, describe_likeness, find_matches, fit_state
+from abaw.backbones.checkpoints import read_checkpoint, split_choice
+from abaw.core.errors import CheckpointError, some_of
+from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
+FOLDER = "ABAW_WEIGHTS"  # variable with the folder of weights files
+
+
+def weights_folder() -> Path:
+    """The folder where weights are put and looked for: $ABAW_WEIGHTS, else `weights` in the cache folder of abaw's."""
+    named = os.environ.get(FOLDER)
+    if named:
+        return Path(named).expanduser()
+    cache = os.environ.get("ABAW_CACHE")
+    if cache:
+        return Path(cache) / "weights"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "abaw" / "weights"
+
+
+def file_sha256(file: Path) -> str:
+    """sha256 of a file, in hex; of `FILE#CHOICE`, one of several copies in it, with `#CHOICE` after that."""
+    path, choice = split_choice(file)
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return f"{digest}#{choice}" if choice else digest
+
+
+def state_sha256(state: Mapping[str, Tensor]) -> str:
+    """sha256 over the keys, shapes and values of a state dict: for weights that have no file of their own."""
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        values = state[key].detach().cpu().contiguous()
+        digest.update(f"{key} {tuple(values.shape)} {values.dtype}".encode())
+        digest.update(values.view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def default_weights(spec: BackboneSpec) -> Path | None:
+    """The file of a family under $ABAW_WEIGHTS, such as `vit.safetensors`; None for those of the package or of timm.
+
+    Raises:
+        CheckpointError: there is no such file, and no public place to take the weights from.
+    """
+    file = file_in_weights_folder(spec)
+    if file is not None:
+        return file
+    if spec.weights in ("timm", "shipped"):
+        return None
+    raise CheckpointError(f"Backbone {spec.name} needs a weights file of its authors. {how_to_pass(spec)}")
+
+
+def file_in_weights_folder(spec: BackboneSpec) -> Path | None:
+    """The file of a family in the weights folder, if there is one."""
+    stem, folder = stem_of(spec), weights_folder()
+    files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
+    return next((file for file in files if file.is_file()), None)
+
+
+def stem_of(spec: BackboneSpec) -> str:
+    """What a family's file in the weights folder is called, without its suffix."""
+    return spec.family.replace("/", "-")
+
+
+def how_to_pass(spec: BackboneSpec) -> str:
+    """The ways to give a backbone its weights, as a sentence for errors."""
+    from abaw.backbones.published import command_to_get
+
+    named = "$ABAW_WEIGHTS" if os.environ.get(FOLDER) else f"{weights_folder()} (or the folder that ABAW_WEIGHTS names)"
+    command = command_to_get(spec)
+    first = f"Get it with `{command}`, or pass it" if command else "Pass it"
+    return (
+        f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {stem_of(spec)}.safetensors (or .pth), "
+        "or say --untrained to go on with random weights."
+    )
+
+
+def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """The state dict in a checkpoint, out of its container and without the prefixes that all keys share.
+
+    Raises:
+        CheckpointError: as `read_tensors`.
+    """
+    state = read_tensors(file)
+    while state:
+        word = next(iter(state)).partition(".")[0] + "."
+        if not all(key.startswith(word) for key in state):
+            break
+        state = {key.removeprefix(word): value for key, value in state.items()}
+    return state
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The largest state dict in a checkpoint, out of its container, its keys as they stand. Runs no code of the file.
+
+    Args:
+        file: `FILE`, or `FILE#CHOICE` for one of several copies, such as `run.pth#student` and `list.pth#1`.
+
+    Raises:
+        CheckpointError: no file, not a checkpoint, or a pickle that would need code to be run.
+    """
+    return read_checkpoint(file).main()
+
+
+def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit: Fit | None = None) -> Built:
+    """The network of some specs with the weights of a file, brought into the network's layout where that can be done.
+
+    Args:
+        build: of the family; given no file, it makes the network with random weights.
+        specs: what is wanted.
+        file: a checkpoint.
+        fit: of the family.
+
+    Raises:
+        CheckpointError: the file cannot be read, or does not fit; the message says what it looks like.
+    """
+    fitted = fit_state(read_checkpoint(file), build, specs, fit, str(file))
+    built = build([replace(spec, weights=UNTRAINED) for spec in fitted.specs], None)
+    load_strictly(checkpoint_network(built), fitted.state, file, specs[0].name)
+    network = built.network if isinstance(built, Built) else built
+    sha256 = file_sha256(split_choice(file)[0])
+    if fitted.copy is not None:  # which copy it was fixes the feature, too
+        sha256 = f"{sha256}#{fitted.copy}"
+    return Built(network, fitted.specs, fitted.notes, sha256)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
+    """Load a state dict whose keys and shapes must all be the network's; values become of its dtype.
+
+    Raises:
+        CheckpointError: they are not; the message shows the first missing, unexpected and misshapen keys, and which
+            backbone the state dict looks like. Or there are values that are no numbers.
+    """
+    own = network.state_dict()
+    made = {key: value for key, value in own.items() if not value.is_floating_point()}  # counters and indices
+    state = {**{key: value for key, value in made.items() if key not in state}, **state}
+    problems = find_problems(state, {key: value.shape for key, value in own.items()})
+    if problems:
+        likeness = describe_likeness(state, name)
+        raise CheckpointError(
+            f"{file} does not fit {name}: {show_problems(problems)}. {likeness} Pass the weights of this very network."
+        )
+    check_numbers(state, file)
+    network.load_state_dict(dict(state))
+
+
+def check_numbers(state: Mapping[str, Tensor], file: Path) -> None:
+    """See that the weights of a file are finite numbers.
+
+    Raises:
+        CheckpointError: some are not; the message names the first tensors.
+    """
+    hollow = [key for key, value in state.items() if value.is_meta or value.layout != torch.strided]
+    if hollow:
+        raise CheckpointError(
+            f"{file} holds no plain values of {some_of(hollow, SHOWN_KEYS)}. Save a dense state dict from the CPU."
+        )
+    broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise CheckpointError(
+            f"{file} has weights that are no finite numbers (NaN or infinite): {some_of(broken, SHOWN_KEYS)}. Its "
+            "training diverged, or it is damaged: take an earlier checkpoint, or download it again."
+        )
+
+
+def identify(file: Path) -> list[str]:
+    """Names of the backbones that a file fits, best first; empty if it fits none.
+
+    Networks of one layout cannot be told apart by it: an MAE encoder and timm's ViT-B/16 both fit `mae-mean` and
+    `vit-mean`, and MAE's comes first.
+
+    Raises:
+        CheckpointError: the file cannot be read.
+    """
+    matches = find_matches(read_checkpoint(file))
+    return [name for match in matches if match.fits for name in match.names]
