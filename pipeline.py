@@ -26,9 +26,9 @@ from abaw.core.files import clear
 from abaw.core.parts import parse_part
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.tasks import get_task
-from abaw.datasets.affwild2 import look_through, open_dataset
 from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine, report_unread
+from abaw.datasets.layouts import look_through, open_dataset
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.cluster import ClusterOptions, workers_have_gpus

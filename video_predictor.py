@@ -18,8 +18,8 @@ from abaw.core.names import composed
 from abaw.core.progress import Reporter, Summary
 from abaw.core.records import FLOAT32, GIVEN, MIXED, PREPARED, differences, without_alignment
 from abaw.core.tasks import get_task
-from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.videos import FACES
+from abaw.datasets.layouts import open_dataset
+from abaw.datasets.video_files import FACES
 from abaw.evaluate.predict import predict
 from abaw.evaluate.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values

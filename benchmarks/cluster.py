@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.store import FeatureStore
 from benchmarks import objects
 from benchmarks.many import write_labels, write_videos

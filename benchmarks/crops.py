@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from abaw.core.clock import Clock
+from abaw.datasets.crops import list_crops
 from abaw.datasets.dataset import Video
 from abaw.datasets.demo import write_demo
 from abaw.extract.reader import Source
-from abaw.media.images import list_crops
 
 FPS = 30.0
 

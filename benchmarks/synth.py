@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from abaw.datasets.synth import LABELS, SynthOptions, write_clips
+from abaw.datasets.synth.clips_writer import write_video
 from abaw.datasets.synth.cutouts import find_material
 from abaw.datasets.synth.render import Clip, ClipMaker, render
-from abaw.datasets.synth.write import write_video
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio, say
 
 N_CLIPS_COMMAND = 150  # enough for starting the processes not to count for most of it

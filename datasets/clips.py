@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from abaw.core.clock import Clock
+from abaw.datasets.crops import Crops
 from abaw.datasets.dataset import Video
-from abaw.media.images import Crops
 from abaw.media.probe import probe_span
 
 N_FRAMES = 75  # of a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)

@@ -17,8 +17,8 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.core.progress import Reporter
-from abaw.datasets.videos import People
-from abaw.media.images import Crops, count_crops, count_stills, list_crops, list_stills
+from abaw.datasets.crops import Crops, count_crops, count_stills, list_crops, list_stills
+from abaw.datasets.video_files import People
 from abaw.media.probe import DEFAULT_FPS
 from abaw.media.stamps import is_timed, read_stamps
 

@@ -14,9 +14,10 @@ from abaw.core.errors import DataError
 from abaw.core.names import SIDES
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.clips import Clip
+from abaw.datasets.crops import Crops, describe_no_crops, first_folder
 from abaw.datasets.dataset import Dataset, Labels, Video
 from abaw.datasets.unread import find_unread
-from abaw.media.images import Crops, describe_no_crops, first_folder, read_image
+from abaw.media.images import read_image
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more

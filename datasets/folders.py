@@ -17,9 +17,9 @@ from pathlib import Path
 
 from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
-from abaw.datasets.videos import SUFFIXES
+from abaw.datasets.crops import count_crops
+from abaw.datasets.video_files import SUFFIXES
 from abaw.media.clock_cache import is_same_content
-from abaw.media.images import count_crops
 
 CROPS = "cropped_aligned"
 RAW = ("raw", "images")

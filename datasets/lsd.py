@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.tasks import LSD, LSD_CLASSES
+from abaw.datasets.crops import count_stills, has_stills
 from abaw.datasets.dataset import Dataset, Remark, Stills
-from abaw.media.images import count_stills, has_stills
 
 TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
 SPLITS = {"train": TRAINING_FOLDER, "val": VALIDATION_FOLDER}

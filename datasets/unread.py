@@ -10,9 +10,9 @@ from abaw.core.names import composed, is_junk
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded, is_folder, is_known, subfolders
-from abaw.datasets.sound import SUFFIXES as SOUND_SUFFIXES
-from abaw.datasets.sound import find_sound_files, sound_file_of, sound_folder
-from abaw.datasets.videos import FACES, SUFFIXES
+from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
+from abaw.datasets.sound_files import find_sound_files, sound_file_of, sound_folder
+from abaw.datasets.video_files import FACES, SUFFIXES
 from abaw.media.links import is_broken
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")

@@ -21,9 +21,9 @@ from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import GROUP_EMOTIONS, VGAF
 from abaw.datasets.clips import CLIP_S, Clip
+from abaw.datasets.crops import natural_order
 from abaw.datasets.dataset import Dataset, Remark, Video
-from abaw.datasets.videos import SUFFIXES
-from abaw.media.images import natural_order
+from abaw.datasets.video_files import SUFFIXES
 from abaw.media.text_files import read_lines
 
 LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}

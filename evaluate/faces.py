@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.clips import Clip
+from abaw.datasets.crops import Crops
 from abaw.datasets.dataset import Video
-from abaw.media.images import Crops, read_image
+from abaw.datasets.layouts import open_dataset
+from abaw.media.images import read_image
 
 
 class Faces:

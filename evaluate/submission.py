@@ -12,8 +12,8 @@ from abaw.core.errors import DISK_FULL, AbawError, DataError, StoreError, UsageE
 from abaw.core.files import new_partial
 from abaw.core.names import composed
 from abaw.core.tasks import Task
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Stills
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.lsd import TEST_VIDEO
 from abaw.evaluate.answered import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.ensemble import combine

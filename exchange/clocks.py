@@ -9,7 +9,7 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
-from abaw.datasets.videos import People, video_file_of
+from abaw.datasets.video_files import People, video_file_of
 from abaw.exchange.rows import Rows
 from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 

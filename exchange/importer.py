@@ -21,9 +21,9 @@ from abaw.core.files import Place
 from abaw.core.names import check_name
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import describe_other, fingerprint_of
-from abaw.datasets.affwild2 import look_through
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
+from abaw.datasets.layouts import look_through
 from abaw.exchange.clocks import Clocks
 from abaw.exchange.frames import FrameFiles
 from abaw.exchange.layouts import Found, find_videos

@@ -10,12 +10,13 @@ from abaw.core.names import check_name
 from abaw.core.parts import parse_part, split_evenly
 from abaw.core.progress import Reporter, Summary
 from abaw.datasets.clips import Clip
+from abaw.datasets.crops import Crops, describe_no_crops
 from abaw.datasets.dataset import Dataset, Video
-from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
+from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.reader import Source, decode_clip
 from abaw.extract.sink import Feature
-from abaw.media.images import Crops, describe_no_crops, read_image
+from abaw.media.images import read_image
 from abaw.store import FeatureStore
 
 MOST_NAMED = 5  # videos in one warning

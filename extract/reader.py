@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.datasets.clips import Clip
+from abaw.datasets.crops import Crops, describe_no_crops
 from abaw.datasets.dataset import Video
-from abaw.media.images import Crops, describe_no_crops, read_image
+from abaw.media.images import read_image
 from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
 from abaw.media.probe import probe_span
 from abaw.media.tensors import read_image_tensor

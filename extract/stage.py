@@ -8,8 +8,8 @@ from abaw.backbones.backbone import describe
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import GIVEN
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.extract.alignment import Alignments
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.labelling import left_over_labels, write_labels

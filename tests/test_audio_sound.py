@@ -10,10 +10,10 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 from abaw.core.errors import DataError
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Video
-from abaw.datasets.sound import find_sound_files, sound_digest, sound_file_of
-from abaw.datasets.videos import People
+from abaw.datasets.layouts import open_dataset
+from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
+from abaw.datasets.video_files import People
 from abaw.extract.audio_runner import AudioSource
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform

@@ -7,8 +7,9 @@ import torch
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import apply_view, prepare_images
 from abaw.core.progress import Summary
+from abaw.datasets.crops import list_crops
 from abaw.extract.stage import Stage
-from abaw.media.images import list_crops, read_image
+from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions
 
 BATCH_SIZE = 8

@@ -14,19 +14,12 @@ import pytest
 from PIL import Image
 
 from abaw.core.errors import DataError
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.crops import count_crops, describe_no_crops, has_stills, list_crops, list_stills
 from abaw.datasets.labels import HEADERS
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import find_material, read_cutout
 from abaw.media.decoder import open_media
-from abaw.media.images import (
-    count_crops,
-    describe_no_crops,
-    has_stills,
-    list_crops,
-    list_stills,
-    open_upright,
-    read_image,
-)
+from abaw.media.images import open_upright, read_image
 from abaw.media.probe import probe_timing
 
 VA, AU = "VA_Estimation_Challenge", "AU_Detection_Challenge"

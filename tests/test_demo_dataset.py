@@ -12,8 +12,8 @@ from PIL import Image
 from abaw.core.errors import UsageError
 from abaw.datasets.demo import SIZES, n_frames_of, write_demo
 from abaw.datasets.demo import film as demo_film
+from abaw.datasets.demo.film_plan import latents_of, person_of, plan_films
 from abaw.datasets.demo.latents import draw_latents, draw_staging
-from abaw.datasets.demo.plan import latents_of, person_of, plan_films
 from abaw.datasets.demo.voice import SAMPLE_RATE_HZ, speak
 
 HEADERS = {

@@ -14,7 +14,7 @@ import torch
 from abaw.core.doubles import Doubles
 from abaw.core.errors import CheckpointError, DataError, StoreError, UsageError
 from abaw.core.tasks import MTL, TASKS
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.evaluate.bootstrap import difference, interval, n_units
 from abaw.evaluate.calibration import part_of

@@ -12,8 +12,8 @@ import pytest
 
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.folders import find_folders, find_video_files
+from abaw.datasets.layouts import open_dataset
 from abaw.pipeline import ExtractOptions, doctor, extract
 from abaw.store import FeatureStore
 

@@ -20,7 +20,7 @@ from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.formats import read_sample

@@ -12,9 +12,9 @@ import torch
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.tasks import TASKS
-from abaw.datasets.affwild2 import look_through, open_dataset
-from abaw.datasets.sound import find_sound_files, sound_file_of
-from abaw.datasets.synth.write import _replace
+from abaw.datasets.layouts import look_through, open_dataset
+from abaw.datasets.sound_files import find_sound_files, sound_file_of
+from abaw.datasets.synth.clips_writer import _replace
 from abaw.datasets.unread import find_unread
 from abaw.evaluate.formats import VideoList
 from abaw.evaluate.submission import check_fits

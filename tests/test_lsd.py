@@ -11,10 +11,11 @@ from PIL import Image
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from abaw.core.errors import DataError, UsageError
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.crops import list_stills
 from abaw.datasets.dataset import Video
-from abaw.datasets.demo.lsd import write_lsd_demo
-from abaw.media.images import list_stills, read_image
+from abaw.datasets.demo.demo_lsd import write_lsd_demo
+from abaw.datasets.layouts import open_dataset
+from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions, doctor, extract
 from abaw.store import FeatureStore
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from abaw.core.tasks import TASKS
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.dataset import Labels
+from abaw.datasets.layouts import open_dataset
 from abaw.pipeline import doctor
 from abaw.store import FeatureStore
 

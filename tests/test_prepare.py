@@ -14,8 +14,8 @@ from PIL import Image
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.progress import Silent
-from abaw.datasets.affwild2 import open_dataset
-from abaw.datasets.videos import People, video_file_of
+from abaw.datasets.layouts import open_dataset
+from abaw.datasets.video_files import People, video_file_of
 from abaw.extract.faces.detector import Detections
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.keyframes import detect_pictures

@@ -9,7 +9,7 @@ import pytest
 from av.stream import Disposition
 from scipy.io import wavfile
 
-from abaw.datasets.sound import SUFFIXES, find_sound_files
+from abaw.datasets.sound_files import SUFFIXES, find_sound_files
 from abaw.media.redraw import redraw
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import RATE_HZ

@@ -18,7 +18,7 @@ from abaw import pipeline
 from abaw.core.clock import Clock
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.datasets.affwild2 import open_dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.evaluate.answered import Answered
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.metrics import decide

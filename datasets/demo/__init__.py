@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from abaw.datasets.demo.film import LABEL_FOLDERS, PARTIAL, SPLIT_FOLDERS, write_annotations, write_film
+from abaw.datasets.demo.film_plan import SIZES, DemoSize, Film, check_place, n_frames_of, plan_films
 from abaw.datasets.demo.parallel import write_in_parallel
-from abaw.datasets.demo.plan import SIZES, DemoSize, Film, check_place, n_frames_of, plan_films
 
 __all__ = ["SIZES", "DemoSize", "n_frames_of", "write_demo"]
 

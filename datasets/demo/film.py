@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
+from abaw.datasets.demo.film_plan import Film, latents_of, person_of
 from abaw.datasets.demo.latents import Latents, draw_staging
-from abaw.datasets.demo.plan import Film, latents_of, person_of
 from abaw.datasets.demo.scene import SCENE_HEIGHT_PX, SCENE_WIDTH_PX, SceneRenderer
 from abaw.datasets.demo.voice import FilmWriter, speak
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from abaw.core.errors import UsageError
 from abaw.core.tasks import LSD_CLASSES
 from abaw.datasets.demo import n_frames_of, write_demo
-from abaw.datasets.demo.lsd import SIZES as LSD_SIZES
-from abaw.datasets.demo.lsd import write_lsd_demo
-from abaw.datasets.demo.vgaf import n_frames_of as n_clip_frames_of
-from abaw.datasets.demo.vgaf import write_vgaf_demo
+from abaw.datasets.demo.demo_lsd import SIZES as LSD_SIZES
+from abaw.datasets.demo.demo_lsd import write_lsd_demo
+from abaw.datasets.demo.demo_vgaf import n_frames_of as n_clip_frames_of
+from abaw.datasets.demo.demo_vgaf import write_vgaf_demo
 
 Progress = Callable[[int], None]
 

@@ -21,8 +21,8 @@ Cut-outs keep their proportions; transparent borders are cut away before they ar
 get an ellipse that touches their sides as outline. A clip shows no cut-out twice unless the class has too few.
 """
 
+from abaw.datasets.synth.clips_writer import KINDS, Made, clip_name, write_clips
 from abaw.datasets.synth.cutouts import LABELS
-from abaw.datasets.synth.plan import SynthOptions
-from abaw.datasets.synth.write import KINDS, Made, clip_name, write_clips
+from abaw.datasets.synth.paths import SynthOptions
 
 __all__ = ["KINDS", "LABELS", "Made", "SynthOptions", "clip_name", "write_clips"]

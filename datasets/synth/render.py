@@ -18,7 +18,7 @@ from abaw.datasets.synth.cutouts import (
     read_cutout,
     size_within,
 )
-from abaw.datasets.synth.plan import Paths, SynthOptions, plan_paths
+from abaw.datasets.synth.paths import Paths, SynthOptions, plan_paths
 
 N_PLANS = 50  # sets of scales and angles that are tried before a clip is given up
 N_CUTOUTS_KEPT, N_BACKGROUNDS_KEPT = 2048, 64  # decoded images in memory: 44 kB and 319 kB each

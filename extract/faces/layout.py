@@ -26,9 +26,9 @@ from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
 from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
-from abaw.datasets.sound import FOLDER as AUDIO
-from abaw.datasets.sound import find_sound_files
-from abaw.datasets.videos import FACES
+from abaw.datasets.sound_files import FOLDER as AUDIO
+from abaw.datasets.sound_files import find_sound_files
+from abaw.datasets.video_files import FACES
 from abaw.extract.faces.following import Face, FacesOfFrame
 from abaw.media.clock_cache import is_same_content
 from abaw.media.sound import Sound

@@ -8,7 +8,7 @@ from pathlib import Path
 from abaw.core.errors import AbawError, DataError, UsageError, disk_trouble
 from abaw.core.names import composed, is_junk
 from abaw.core.progress import Reporter, Summary
-from abaw.datasets.videos import SUFFIXES
+from abaw.datasets.video_files import SUFFIXES
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record

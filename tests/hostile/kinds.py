@@ -18,8 +18,8 @@ from abaw.cli import main
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
-from abaw.datasets.affwild2 import open_dataset
 from abaw.datasets.doctor import examine
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.formats import read_sample
 from abaw.evaluate.results import read_predictions

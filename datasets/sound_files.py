@@ -7,7 +7,7 @@ from pathlib import Path
 from abaw.core.names import composed
 from abaw.datasets.dataset import Video
 from abaw.datasets.folders import files_in, folded, subfolders
-from abaw.datasets.videos import People, video_file_of
+from abaw.datasets.video_files import People, video_file_of
 
 FOLDER = "audio"
 # Of two files of one video the one whose suffix stands first is taken.

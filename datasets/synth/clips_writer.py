@@ -25,7 +25,7 @@ from abaw.core.errors import DataError, UsageError
 from abaw.core.files import clear
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.synth.cutouts import LABELS, Material, find_material
-from abaw.datasets.synth.plan import SynthOptions
+from abaw.datasets.synth.paths import SynthOptions
 from abaw.datasets.synth.render import ClipMaker
 
 RATE_HZ = 15  # 75 frames are the 5 s of a real clip

@@ -17,10 +17,10 @@ from PIL import Image, ImageDraw
 from abaw.core.errors import UsageError
 from abaw.core.tasks import EXPRESSIONS, GROUP_EMOTIONS
 from abaw.datasets.demo.face import FaceShapes
+from abaw.datasets.demo.film_plan import check_place
 from abaw.datasets.demo.identity import BACKGROUNDS, draw_identity, mix
 from abaw.datasets.demo.latents import Latents, Staging, draw_staging, latents_around
 from abaw.datasets.demo.parallel import write_in_parallel
-from abaw.datasets.demo.plan import check_place
 from abaw.datasets.demo.scene import MIN_OPACITY, TURN
 from abaw.datasets.demo.shapes import Layer
 from abaw.datasets.demo.voice import FilmWriter, speak

@@ -16,9 +16,9 @@ from PIL import Image
 from abaw.core.errors import UsageError
 from abaw.core.tasks import EXPRESSIONS, LSD_CLASSES
 from abaw.datasets.demo.film import PARTIAL
+from abaw.datasets.demo.film_plan import check_place
 from abaw.datasets.demo.identity import draw_identity
 from abaw.datasets.demo.latents import N_STAGINGS, N_VARIATIONS, compose_latents, compose_staging
-from abaw.datasets.demo.plan import check_place
 from abaw.datasets.demo.scene import SceneRenderer
 from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER
 
