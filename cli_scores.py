@@ -56,7 +56,7 @@ def eval_(
     from abaw import pipeline
     from abaw.core.tasks import get_task
     from abaw.evaluate.ensemble import Ensemble, find_answering
-    from abaw.evaluate.smoothing import parse_smoothing
+    from abaw.evaluate.postprocessing.smoothing import parse_smoothing
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
@@ -92,8 +92,8 @@ def _score_predictions(
 ) -> None:
     from abaw import tables
     from abaw.core.tasks import get_task
-    from abaw.evaluate.submission_check import identify
-    from abaw.evaluate.submission_score import score_predictions
+    from abaw.evaluate.submission.check import identify
+    from abaw.evaluate.submission.score import score_predictions
 
     of = get_task(task) if task else identify(path)
     found = score_predictions(store, of, split, path, feature or "", data)
@@ -170,10 +170,10 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     Takes what `abaw eval` or `abaw ensemble` left in the two folders.
     """
     from abaw import console, tables
-    from abaw.evaluate.bootstrap import FEW_UNITS, MIN_UNITS, N_DRAWS, n_units
     from abaw.evaluate.compare import as_json as comparison_json
     from abaw.evaluate.compare import compare as compare_results
     from abaw.evaluate.ensemble import find_results
+    from abaw.evaluate.scores.bootstrap import FEW_UNITS, MIN_UNITS, N_DRAWS, n_units
 
     results = find_results(runs, first, split, raw), find_results(runs, second, split, raw)
     found = compare_results(*results)
@@ -242,10 +242,10 @@ def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path
     at hand, its faces are shown where the runs are worst.
     """
     from abaw import console
-    from abaw.evaluate.faces import open_faces
-    from abaw.evaluate.figures import save_figures
-    from abaw.evaluate.report import write_report
     from abaw.evaluate.report.content import load_runs
+    from abaw.evaluate.report.face_crops import open_faces
+    from abaw.evaluate.report.figures import save_figures
+    from abaw.evaluate.report.html import write_report
     from abaw.train.runs import find_run
 
     task, found = load_runs(runs, names or [find_run(runs, None).name], split)

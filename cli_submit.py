@@ -12,7 +12,7 @@ from abaw.core.errors import some_of
 from abaw.core.files import Place
 
 if TYPE_CHECKING:
-    from abaw.evaluate.submission import Submission
+    from abaw.evaluate.submission.write import Submission
 
 SHOWN_VIDEOS = 3
 LACKING = {"vision": "crop", "audio": "sound"}  # what a row without a feature has not
@@ -51,7 +51,7 @@ def submit(
     """
     from abaw import console, pipeline
     from abaw.evaluate.ensemble import find_answering
-    from abaw.evaluate.formats import Sample, read_sample
+    from abaw.evaluate.submission.formats import Sample, read_sample
 
     wanted = read_sample(sample)
     found = find_answering(runs, run, wanted.task.name if isinstance(wanted, Sample) and run is None else None)
@@ -127,8 +127,8 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
     """Check a submission file, or a folder with a file for each video, against the official sample."""
     from abaw import console
     from abaw.core.tasks import get_task
-    from abaw.evaluate.formats import read_sample
-    from abaw.evaluate.submission_check import check_submission as check
+    from abaw.evaluate.submission.check import check_submission as check
+    from abaw.evaluate.submission.formats import read_sample
 
     found = check(path, read_sample(sample), get_task(task) if task else None)
     if found.first:

@@ -30,7 +30,7 @@ from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.stage import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
+from abaw.evaluate.trained import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
 from abaw.extract.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos

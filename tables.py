@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abaw.datasets.doctor import VideoReport
     from abaw.evaluate.compare import Compared
     from abaw.evaluate.evaluation import Evaluation
-    from abaw.evaluate.tuning import Tuning
+    from abaw.evaluate.postprocessing.tuning import Tuning
     from abaw.store import FeatureStore
 
 LONGEST_NAME = 40  # in a table
@@ -171,7 +171,7 @@ EVALUATED = {
 
 def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
     """Each output's measure and the scores that come of them, over all labels and, if these are fewer, those with crops."""
-    from abaw.evaluate.bootstrap import interval
+    from abaw.evaluate.scores.bootstrap import interval
 
     what, seen, holders = EVALUATED[task.level]
     scores = {f"all labelled {what} (official)": found.official}

@@ -20,8 +20,8 @@ from abaw.core.records import FLOAT32, GIVEN, MIXED, PREPARED, differences, with
 from abaw.core.tasks import get_task
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.video_files import FACES
-from abaw.evaluate.predict import predict
-from abaw.evaluate.tuning import load_tuning
+from abaw.evaluate.inference import predict
+from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.video.rows import Row, output_values
 from abaw.exchange.importer import is_imported
 from abaw.extract.faces.layout import Record

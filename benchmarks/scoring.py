@@ -6,9 +6,9 @@ python -m benchmarks.scoring
 import numpy as np
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.bootstrap import N_DRAWS, difference, interval
 from abaw.evaluate.evaluation import evaluate_predictions
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.bootstrap import N_DRAWS, difference, interval
 from benchmarks.measure import Report, Requirement, in_turns
 
 N_FRAMES = 1_000_000

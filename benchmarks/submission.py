@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.formats import IMAGE_HEADERS, Sample, read_sample
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.submission import Answerer, write_submission
-from abaw.evaluate.submission_check import check_submission
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.submission.check import check_submission
+from abaw.evaluate.submission.formats import IMAGE_HEADERS, Sample, read_sample
+from abaw.evaluate.submission.write import Answerer, write_submission
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.table import Table

@@ -10,8 +10,8 @@ from scipy.special import log_expit, log_softmax, logsumexp
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.bootstrap import same_labels
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.bootstrap import same_labels
 
 
 def combine(

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.evaluate.bootstrap import Difference, check_same_labels, difference, interval, measures
 from abaw.evaluate.results import Results
+from abaw.evaluate.scores.bootstrap import Difference, check_same_labels, difference, interval, measures
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Compared:
 
     Attributes:
         values: of the first and of the second run.
-        intervals: 95 %, low and high, of each; NaN as `abaw.evaluate.bootstrap.interval` says.
+        intervals: 95 %, low and high, of each; NaN as `abaw.evaluate.scores.bootstrap.interval` says.
         difference: second less first.
     """
 
@@ -26,7 +26,7 @@ class Compared:
 
 
 def compare(first: Results, second: Results) -> dict[str, Compared]:
-    """Score, sub-scores and parts of two runs, under `abaw.evaluate.sums.measure_names`.
+    """Score, sub-scores and parts of two runs, under `abaw.evaluate.scores.sums.measure_names`.
 
     Raises:
         UsageError: they are of different tasks, videos or labels.

@@ -22,8 +22,8 @@ from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.averaging import combine, runs_per_video
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
+from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.evaluate.tuning import load_tuning
 from abaw.train.checkpoint import CONFIG
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 

@@ -14,11 +14,12 @@ from torch import nn
 
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
-from abaw.evaluate.faces import Faces
-from abaw.evaluate.metrics import Score, score
-from abaw.evaluate.plots import save_picture
-from abaw.evaluate.postprocess import Postprocess
-from abaw.evaluate.predict import VideoPrediction, predict, save_predictions
+from abaw.evaluate.inference import predict
+from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.predictions import VideoPrediction, save_predictions
+from abaw.evaluate.report.face_crops import Faces
+from abaw.evaluate.report.plots import save_picture
+from abaw.evaluate.scores.metrics import Score, score
 from abaw.train.table import Table
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from abaw.core.doubles import Doubles
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import Task, get_task
-from abaw.evaluate.predict import VideoPrediction, load_predictions, read_made_from
-from abaw.evaluate.tuning import load_tuning
+from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_made_from
 from abaw.train.runs import Run
 
 

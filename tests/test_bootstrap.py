@@ -8,10 +8,10 @@ from scipy import stats
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.bootstrap import Difference, difference, interval, measures, n_units
-from abaw.evaluate.metrics import score
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.sums import measure_names
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.bootstrap import Difference, difference, interval, measures, n_units
+from abaw.evaluate.scores.metrics import score
+from abaw.evaluate.scores.sums import measure_names
 
 VA, AU, LSD = TASKS["va"], TASKS["au"], TASKS["lsd"]
 Predictions = dict[str, VideoPrediction]

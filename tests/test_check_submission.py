@@ -8,8 +8,8 @@ import pytest
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.tasks import TASKS
-from abaw.evaluate.formats import read_sample
-from abaw.evaluate.submission_check import Check, check_submission
+from abaw.evaluate.submission.check import Check, check_submission
+from abaw.evaluate.submission.formats import read_sample
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 N_COLUMNS = {"va": 3, "expr": 2, "au": 13, "mtl": 16, "lsd": 2}

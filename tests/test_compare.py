@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from abaw.core.tasks import TASKS
-from abaw.evaluate.bootstrap import difference, interval, measures
 from abaw.evaluate.compare import compare
-from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predictions
+from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
 from abaw.evaluate.results import Results
+from abaw.evaluate.scores.bootstrap import difference, interval, measures
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 

@@ -10,7 +10,7 @@ import torch
 from abaw import pipeline
 from abaw.core.progress import Silent
 from abaw.core.tasks import EXPRESSIONS, TASKS
-from abaw.evaluate.metrics import score
+from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import Run

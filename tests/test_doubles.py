@@ -16,18 +16,18 @@ from abaw.core.errors import CheckpointError, DataError, StoreError, UsageError
 from abaw.core.tasks import MTL, TASKS
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
-from abaw.evaluate.bootstrap import difference, interval, n_units
-from abaw.evaluate.calibration import part_of
 from abaw.evaluate.evaluation import score_both
-from abaw.evaluate.formats import read_sample
-from abaw.evaluate.plots import confusion
-from abaw.evaluate.postprocess import Postprocess, best_threshold, fit_postprocess
-from abaw.evaluate.predict import VideoPrediction, save_predictions
+from abaw.evaluate.postprocessing.postprocess import Postprocess, best_threshold, fit_postprocess
+from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.evaluate.predictions import VideoPrediction, save_predictions
 from abaw.evaluate.report.content import report_on, videos_by_error
+from abaw.evaluate.report.plots import confusion
 from abaw.evaluate.results import read_predictions
-from abaw.evaluate.submission_check import check_submission
-from abaw.evaluate.submission_score import score_predictions
-from abaw.evaluate.tuning import load_tuning
+from abaw.evaluate.scores.bootstrap import difference, interval, n_units
+from abaw.evaluate.scores.calibration import part_of
+from abaw.evaluate.submission.check import check_submission
+from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.score import score_predictions
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.loop import Trainer

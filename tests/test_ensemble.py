@@ -13,10 +13,10 @@ from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.averaging import combine, runs_per_video
-from abaw.evaluate.bootstrap import interval, measures
 from abaw.evaluate.ensemble import find_results, open_ensemble, select_runs
-from abaw.evaluate.metrics import decide, score
-from abaw.evaluate.predict import VideoPrediction, load_predictions
+from abaw.evaluate.predictions import VideoPrediction, load_predictions
+from abaw.evaluate.scores.bootstrap import interval, measures
+from abaw.evaluate.scores.metrics import decide, score
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 

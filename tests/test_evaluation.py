@@ -17,7 +17,8 @@ from abaw import pipeline
 from abaw.cli import main
 from abaw.core.tasks import EXPRESSIONS, TASKS, Task
 from abaw.evaluate.evaluation import evaluate_head
-from abaw.evaluate.predict import fill_gaps, load_predictions, predict, save_predictions
+from abaw.evaluate.inference import predict
+from abaw.evaluate.predictions import fill_gaps, load_predictions, save_predictions
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import find_run

@@ -23,8 +23,8 @@ from abaw.core.progress import Silent
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
-from abaw.evaluate.formats import read_sample
-from abaw.evaluate.predict import VideoPrediction, load_predictions, save_predictions
+from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
+from abaw.evaluate.submission.formats import read_sample
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.media.images import read_image
 from abaw.media.tensors import read_image_tensor

@@ -16,8 +16,8 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.sound_files import find_sound_files, sound_file_of
 from abaw.datasets.synth.clips_writer import _replace
 from abaw.datasets.unread import find_unread
-from abaw.evaluate.formats import VideoList
-from abaw.evaluate.submission import check_fits
+from abaw.evaluate.submission.formats import VideoList
+from abaw.evaluate.submission.write import check_fits
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.extract.faces.layout import Files

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.metrics import ccc
+from abaw.evaluate.scores.metrics import ccc
 from abaw.train.losses import (
     LOSSES,
     BceConfig,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score
 
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, GROUP_EMOTIONS, LSD_CLASSES, TASKS
-from abaw.evaluate.metrics import ccc, decide, score
+from abaw.evaluate.scores.metrics import ccc, decide, score
 
 VA, EXPR, AU = TASKS["va"], TASKS["expr"], TASKS["au"]
 MTL, LSD, VGAF = TASKS["mtl"], TASKS["lsd"], TASKS["vgaf"]

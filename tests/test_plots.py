@@ -9,7 +9,8 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.plots import (
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.report.plots import (
     ACTIVE_COLOUR,
     CLASS_COLOURS,
     MISSING_COLOUR,
@@ -18,7 +19,6 @@ from abaw.evaluate.plots import (
     save_confusion,
     save_picture,
 )
-from abaw.evaluate.predict import VideoPrediction
 
 pytestmark = pytest.mark.filterwarnings("error")
 

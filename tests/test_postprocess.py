@@ -18,11 +18,11 @@ from sklearn.metrics import f1_score
 from abaw import pipeline
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
-from abaw.evaluate.metrics import decide, score
-from abaw.evaluate.postprocess import LARGEST_CUT, TAUS, Postprocess, best_threshold, fit_postprocess
-from abaw.evaluate.predict import VideoPrediction, load_predictions
-from abaw.evaluate.smoothing import Smoothing, smooth
-from abaw.evaluate.tuning import POSTPROCESS, fold_runs, load_tuning, train_command
+from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, TAUS, Postprocess, best_threshold, fit_postprocess
+from abaw.evaluate.postprocessing.smoothing import Smoothing, smooth
+from abaw.evaluate.postprocessing.tuning import POSTPROCESS, fold_runs, load_tuning, train_command
+from abaw.evaluate.predictions import VideoPrediction, load_predictions
+from abaw.evaluate.scores.metrics import decide, score
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import Run, find_run

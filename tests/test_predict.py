@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.evaluation import evaluate_head
-from abaw.evaluate.predict import predict
+from abaw.evaluate.inference import predict
 from abaw.train.config import make_config
 from abaw.train.model import Model
 from abaw.train.table import Table

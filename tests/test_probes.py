@@ -11,7 +11,7 @@ from click.testing import Result
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.predict import predict
+from abaw.evaluate.inference import predict
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.model import Model

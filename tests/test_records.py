@@ -18,7 +18,7 @@ from abaw.backbones import backbone as registry
 from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, get_spec, register
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.records import differences, fingerprint_of
-from abaw.evaluate.stage import evaluate
+from abaw.evaluate.trained import evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
 from abaw.extract.remaking import as_it_was

@@ -21,17 +21,17 @@ from sklearn.metrics import f1_score
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.calibration import calibration, missing_share, row_errors, scores_by_missing
-from abaw.evaluate.faces import open_faces
-from abaw.evaluate.figures import draw_calibration, draw_learning, save_figures
-from abaw.evaluate.predict import VideoPrediction, save_predictions
-from abaw.evaluate.published import PUBLISHED, published_for
-from abaw.evaluate.report import write_report
+from abaw.evaluate.predictions import VideoPrediction, save_predictions
 from abaw.evaluate.report.charts import ticks
 from abaw.evaluate.report.content import load_runs, report_on
-from abaw.evaluate.report.faces import worst_spans
+from abaw.evaluate.report.face_crops import open_faces
+from abaw.evaluate.report.figures import draw_calibration, draw_learning, save_figures
+from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.markup import escape, number, script_json, tag
+from abaw.evaluate.report.published_scores import PUBLISHED, published_for
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
+from abaw.evaluate.report.worst_spans import worst_spans
+from abaw.evaluate.scores.calibration import calibration, missing_share, row_errors, scores_by_missing
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 
@@ -420,7 +420,7 @@ def test_faces_of_the_worst_spans(tmp_path: Path, make_data: Callable[..., Path]
 def test_pictures_stay_in_the_budget(
     tmp_path: Path, make_data: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("abaw.evaluate.report.faces.BUDGET_BYTES", 10_000)
+    monkeypatch.setattr("abaw.evaluate.report.worst_spans.BUDGET_BYTES", 10_000)
     text = write(
         tmp_path / "r.html", "va", {"a": invent(TASKS["va"], 100)}, faces=open_faces(make_data({"a": range(1, 101)}))
     )

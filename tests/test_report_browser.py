@@ -17,9 +17,9 @@ import pytest
 from PIL import Image
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.report import write_report
+from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.report.content import report_on
+from abaw.evaluate.report.html import write_report
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed: the page cannot be opened")

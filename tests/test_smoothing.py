@@ -8,9 +8,9 @@ from scipy.signal import savgol_filter
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS
-from abaw.evaluate.postprocess import Postprocess
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.smoothing import KINDS, MAX_WIDTH, Kind, Smoothing, parse_smoothing, smooth
+from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.postprocessing.smoothing import KINDS, MAX_WIDTH, Kind, Smoothing, parse_smoothing, smooth
+from abaw.evaluate.predictions import VideoPrediction
 
 
 def smooth_frame(values: np.ndarray, distances: np.ndarray, kind: str, width: int) -> float:

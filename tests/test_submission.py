@@ -19,12 +19,13 @@ from abaw.core.clock import Clock
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.layouts import open_dataset
-from abaw.evaluate.answered import Answered
-from abaw.evaluate.formats import read_sample
-from abaw.evaluate.metrics import decide
-from abaw.evaluate.predict import VideoPrediction, predict
-from abaw.evaluate.submission import Answerer, Submission, check_fits, write_submission
-from abaw.evaluate.submission_score import outputs_of, score_predictions
+from abaw.evaluate.inference import predict
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import decide
+from abaw.evaluate.submission.coverage import Answered
+from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.score import outputs_of, score_predictions
+from abaw.evaluate.submission.write import Answerer, Submission, check_fits, write_submission
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.table import Table

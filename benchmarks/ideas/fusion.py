@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from abaw.core.tasks import VA
 from abaw.datasets.demo.latents import smooth_noise
 from abaw.evaluate.evaluation import Evaluation
-from abaw.evaluate.metrics import score
+from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
 from benchmarks.ideas.world import (

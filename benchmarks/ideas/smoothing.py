@@ -11,8 +11,8 @@ import numpy as np
 
 from abaw.core.tasks import VA
 from abaw.evaluate.evaluation import Evaluation
-from abaw.evaluate.metrics import score
-from abaw.evaluate.smoothing import Kind, smooth
+from abaw.evaluate.postprocessing.smoothing import Kind, smooth
+from abaw.evaluate.scores.metrics import score
 from benchmarks.ideas.study import TRANSFORMER, Idea, Scores, train_and_evaluate
 from benchmarks.ideas.world import draw_people, store_faces
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.bootstrap import interval
-from abaw.evaluate.calibration import row_errors
 from abaw.evaluate.ensemble import ENSEMBLE, find_results
-from abaw.evaluate.metrics import Score, score
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.results import Results
-from abaw.evaluate.tuning import load_tuning
+from abaw.evaluate.scores.bootstrap import interval
+from abaw.evaluate.scores.calibration import row_errors
+from abaw.evaluate.scores.metrics import Score, score
 from abaw.train.checkpoint import CONFIG
 from abaw.train.loop import METRICS
 from abaw.train.runs import open_run

@@ -8,11 +8,11 @@ from string import Template
 
 from abaw import __version__
 from abaw.core.tasks import Task
-from abaw.evaluate.faces import Faces
-from abaw.evaluate.report import sections, videos
+from abaw.evaluate.report import sections, video_sections
 from abaw.evaluate.report.content import Reported, videos_by_error
-from abaw.evaluate.report.faces import Pictures
+from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.markup import Markup, escape, join, script_json, tag
+from abaw.evaluate.report.worst_spans import Pictures
 
 # Okabe and Ito (2008), on light and on dark ground; with the dash every run has its own look
 RUN_COLOURS = (
@@ -33,11 +33,11 @@ def render(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None
     parts = [sections.scores(task, runs), sections.outputs(task, runs), sections.confusions(task, runs)]
     content: dict[str, object] = {}
     if task.level == "frame":
-        parts += [sections.by_missing(task, runs, ordered), videos.traces(task, runs, ordered)]
-        content = videos.payload(task, runs, ordered, pictures)
+        parts += [sections.by_missing(task, runs, ordered), video_sections.traces(task, runs, ordered)]
+        content = video_sections.payload(task, runs, ordered, pictures)
     else:
         shown = pictures if task.level == "image" else None
-        parts.append(videos.wrong_answers(task, runs, ordered, shown, _namer(task, faces)))
+        parts.append(video_sections.wrong_answers(task, runs, ordered, shown, _namer(task, faces)))
     parts[3:3] = [sections.learning(runs), sections.calibrations(task, runs)]
     parts.append(sections.settings(runs))
     title = f"{', '.join(run.name for run in runs)} on {split}"
@@ -62,7 +62,7 @@ def _header(task: Task, runs: Sequence[Reported], split: str) -> Markup:
     items = []
     for i, run in enumerate(runs):
         name = tag("strong", {}, sections.letter(i, len(runs)) + " ") if len(runs) > 1 else ""
-        items.append(tag("li", {}, videos.line_sample(f"run{i}") if len(runs) > 1 else "", name, run.name))
+        items.append(tag("li", {}, video_sections.line_sample(f"run{i}") if len(runs) > 1 else "", name, run.name))
     said = f"The score is the {task.measure}. Made by abaw {__version__}."
     return join(
         [
@@ -73,7 +73,7 @@ def _header(task: Task, runs: Sequence[Reported], split: str) -> Markup:
     )
 
 
-def _namer(task: Task, faces: Faces | None) -> videos.NameOf:
+def _namer(task: Task, faces: Faces | None) -> video_sections.NameOf:
     """What an image or a whole video is called: an image by its file where that is at hand."""
 
     def name_of(video: str, row: int) -> str:

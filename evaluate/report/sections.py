@@ -7,14 +7,14 @@ import numpy as np
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.bootstrap import difference
-from abaw.evaluate.calibration import calibration, missing_share, part_of, scores_by_missing
-from abaw.evaluate.plots import confusion
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.published import published_for
+from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.report.charts import Axis, Series, chart, row_of, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.markup import Markup, cell, join, number, row_name, table, tag
+from abaw.evaluate.report.plots import confusion
+from abaw.evaluate.report.published_scores import published_for
+from abaw.evaluate.scores.bootstrap import difference
+from abaw.evaluate.scores.calibration import calibration, missing_share, part_of, scores_by_missing
 
 DARKEST = 70  # per cent of colour in a cell of the confusion matrix: text in it can still be read
 ERRORS = {

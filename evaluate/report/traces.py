@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.metrics import decide
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import decide
 
 N_BUCKETS = 1000
 MAX_POINTS = 2 * N_BUCKETS

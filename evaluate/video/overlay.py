@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
-from abaw.evaluate.plots import CLASS_COLOURS
+from abaw.evaluate.report.plots import CLASS_COLOURS
 from abaw.evaluate.video.rows import SUFFIX, Row
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"

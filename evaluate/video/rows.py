@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.metrics import decide
+from abaw.evaluate.scores.metrics import decide
 
 CSV, JSON = "predictions.csv", "predictions.json"
 PLACE = ("left", "top", "right", "bottom")

@@ -23,8 +23,8 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
-from abaw.evaluate.formats import IMAGE_HEADERS
-from abaw.evaluate.predict import load_predictions, read_made_from, save_predictions
+from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
+from abaw.evaluate.submission.formats import IMAGE_HEADERS
 from abaw.store import FeatureStore
 
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder

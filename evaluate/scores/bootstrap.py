@@ -27,8 +27,8 @@ from scipy.stats import t as student
 from abaw.core.doubles import same_doubles
 from abaw.core.errors import UsageError, some_of
 from abaw.core.tasks import Task
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95
@@ -80,7 +80,7 @@ class _Units:
 
 
 def measures(task: Task, predictions: Predictions) -> dict[str, float]:
-    """Score, sub-scores and parts, as `abaw.evaluate.metrics.score` gives them, under `measure_names`."""
+    """Score, sub-scores and parts, as `abaw.evaluate.scores.metrics.score` gives them, under `measure_names`."""
     totals = sums_of(task, predictions, label_means(task, predictions)).sum(axis=0, keepdims=True)
     return dict(zip(measure_names(task), measures_of(task, totals)[0].tolist(), strict=True))
 

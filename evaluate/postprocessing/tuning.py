@@ -12,9 +12,9 @@ from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
-from abaw.evaluate.metrics import score
-from abaw.evaluate.postprocess import Postprocess, fit_postprocess
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import BEST
 from abaw.train.config import TrainConfig, make_config

@@ -15,9 +15,13 @@ from abaw.core.tasks import Task
 from abaw.datasets.dataset import Stills
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.lsd import TEST_VIDEO
-from abaw.evaluate.answered import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.ensemble import combine
-from abaw.evaluate.formats import (
+from abaw.evaluate.postprocessing.tuning import Tuning
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import decide
+from abaw.evaluate.submission.check import check_submission
+from abaw.evaluate.submission.coverage import Answered, Known, count_answered, frames_in_store, pick_rows
+from abaw.evaluate.submission.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
     Places,
@@ -27,10 +31,6 @@ from abaw.evaluate.formats import (
     format_values,
     locate_frames,
 )
-from abaw.evaluate.metrics import decide
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.submission_check import check_submission
-from abaw.evaluate.tuning import Tuning
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.config import TrainConfig

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.metrics import decide, score
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import decide, score
 
 N_BINS = 10
 MISSING_EDGES = (0.0, 0.05, 0.2, 0.5)  # lower ends of the ranges of missing share; the first holds 0 alone

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
-from abaw.evaluate.calibration import calibration, part_of
-from abaw.evaluate.faces import Faces
-from abaw.evaluate.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
 from abaw.evaluate.report.content import Reported, videos_by_error
+from abaw.evaluate.report.face_crops import Faces
+from abaw.evaluate.report.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
+from abaw.evaluate.scores.calibration import calibration, part_of
 
 PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
 N_VIDEOS = 3

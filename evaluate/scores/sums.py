@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.tasks import Task
-from abaw.evaluate.metrics import BY_ACCURACY, decide
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import BY_ACCURACY, decide
 
 # a spread below this share of the mean square is what rounding leaves of equal values
 ROUNDING = 1e-12
@@ -78,7 +78,7 @@ def measures_of(task: Task, totals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, outputs) of (n, outputs, 6); see `abaw.evaluate.metrics.ccc`."""
+    """(n, outputs) of (n, outputs, 6); see `abaw.evaluate.scores.metrics.ccc`."""
     n, x, y, xx, yy, xy = np.moveaxis(sums, -1, 0)
     n = np.maximum(n, 1)
     covariance = xy / n - x / n * (y / n)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.calibration import missing_share
-from abaw.evaluate.metrics import decide
 from abaw.evaluate.report.content import Reported, VideoErrors
-from abaw.evaluate.report.faces import Pictures, spans_with_faces
 from abaw.evaluate.report.markup import Markup, cell, join, row_name, table, tag
 from abaw.evaluate.report.sections import ERRORS, letter, section, titled
 from abaw.evaluate.report.traces import NO_SHARE, NO_VALUE, SHARE_SCALE, VALUE_SCALE, columns_of, pack
+from abaw.evaluate.report.worst_spans import Pictures, spans_with_faces
+from abaw.evaluate.scores.calibration import missing_share
+from abaw.evaluate.scores.metrics import decide
 
 # Okabe and Ito (2008), in the order of a task's classes
 CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")

@@ -10,7 +10,7 @@ from scipy.ndimage import median_filter
 from scipy.signal import oaconvolve
 
 from abaw.core.errors import UsageError
-from abaw.evaluate.predict import fill_gaps
+from abaw.evaluate.predictions import fill_gaps
 
 Kind = Literal["box", "gaussian", "median", "savgol"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -170,7 +170,7 @@ def format_values(task: Task, answers: NDArray) -> list[str]:
     """The text of each row after the image: valence and arousal with six digits in [-1, 1], all else as integers.
 
     Args:
-        answers: (rows, columns) in the form of labels, see `abaw.evaluate.metrics.decide`.
+        answers: (rows, columns) in the form of labels, see `abaw.evaluate.scores.metrics.decide`.
     """
     values = answers.astype(np.float64)
     cells = []

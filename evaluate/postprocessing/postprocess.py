@@ -1,6 +1,6 @@
 """Post-processing of outputs as something fitted: smoothing over time, thresholds of action units, offsets of classes.
 
-What comes out are outputs again, from which `abaw.evaluate.metrics.decide` takes the answers: a threshold moves an
+What comes out are outputs again, from which `abaw.evaluate.scores.metrics.decide` takes the answers: a threshold moves an
 action unit's logit so that 0 is where it decides, and an offset a class's.
 """
 
@@ -15,10 +15,10 @@ from scipy.special import expit, logit
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.calibration import part_of
-from abaw.evaluate.metrics import ccc, score
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.smoothing import KINDS, Smoothing, smooth
+from abaw.evaluate.postprocessing.smoothing import KINDS, Smoothing, smooth
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.calibration import part_of
+from abaw.evaluate.scores.metrics import ccc, score
 
 WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; what fitting tries, besides none
 SEARCH_FRAMES = 300_000  # a smoothing is chosen on about as many, of every so many-th video, which takes seconds

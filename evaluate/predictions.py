@@ -1,4 +1,4 @@
-"""Dense prediction: an output for every labelled row, by overlapping windows that are averaged."""
+"""Predictions of a run, and the HDF5 files that keep them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,17 +6,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from abaw.core.doubles import Doubles
 from abaw.core.files import new_partial
-from abaw.train import distributed
-from abaw.train.table import Table
-from abaw.train.windows import WindowSampler, batches
-
-FRAMES_PER_BATCH = 8_192
 
 
 @dataclass(frozen=True)
@@ -48,79 +41,6 @@ class VideoPrediction:
             np.concatenate([self.present, self.present[again]]),
             self.fps,
         )
-
-
-def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
-    """Predict every row of a table, or every video of a task of whole videos.
-
-    Windows overlap by half and the outputs of a row (or video) are averaged; with several processes each takes a share
-    of the windows, and all get the whole. The windows of a video end with its last row that has a feature, so that its
-    outputs do not depend on how many rows follow. Rows without any feature are filled by linear interpolation over time,
-    with the nearest output at the ends of a video; a video, or an image, without any gets the mean output of all others.
-    """
-    outputs = _window_outputs(model, table, window, device)
-    if table.task.level == "video":
-        return _video_predictions(outputs, table)
-    mean = outputs[table.has_any if table.has_any.any() else slice(None)].mean(axis=0)
-    predictions = {}
-    for i, video in enumerate(table.videos):
-        rows = table.rows(i)
-        has, found = table.has_any[rows], outputs[rows]
-        if table.task.level == "image" or not has.any():
-            found = np.where(has[:, None], found, mean)
-        else:
-            found = fill_gaps(found, has)
-        labels, doubles = table.labels[rows], table.doubles_of(i)
-        predictions[video] = VideoPrediction(found, labels, table.has_crop[rows], float(table.fps[i]), doubles)
-    return predictions
-
-
-def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, VideoPrediction]:
-    has_any = np.array([table.has_any[table.rows(i)].any() for i in range(len(table.videos))])
-    outputs = np.where(has_any[:, None], outputs, outputs[has_any if has_any.any() else slice(None)].mean(axis=0))
-    labels = table.labels[table.starts[:-1]]
-    return {
-        video: VideoPrediction(outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]))
-        for i, video in enumerate(table.videos)
-    }
-
-
-def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
-    """(rows, outputs), or (videos, outputs) for a task of whole videos: averaged over the windows that hold one."""
-    sampler, width = WindowSampler(table, window), len(table.task.outputs)
-    is_whole = table.task.level == "video"
-    n_places = len(table.videos) if is_whole else len(table.labels)
-    # steps after the end of a video go to one extra place that is dropped
-    total, counts = torch.zeros(n_places + 1, width), torch.zeros(n_places + 1)
-    model.eval()
-    with torch.inference_mode():
-        windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
-        for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
-            part = distributed.own_share(part)
-            batch = sampler.batch(part).to(device)
-            # a model may give more than the task's outputs: what follows is for its loss
-            given = model(batch.features, batch.masks)[..., :width].float().cpu()
-            if is_whole:
-                places = np.where(part[:, 1] > 0, sampler.videos_of(part), n_places)
-            else:
-                rows, inside = sampler.rows_of(part)
-                places = np.where(inside, rows, n_places).ravel()
-            index = torch.from_numpy(places)
-            total.index_add_(0, index, given.reshape(-1, width))
-            counts.index_add_(0, index, torch.ones(len(index)))
-        distributed.add_up(total, device)
-        distributed.add_up(counts, device)
-    return (total[:-1] / counts[:-1, None].clamp(min=1)).numpy()
-
-
-def _ends(table: Table) -> NDArray[np.int64]:
-    """(videos,) the row after the last one of each video that has a feature, or after the video where none has."""
-    ends = table.starts[1:].copy()
-    for i in range(len(ends)):
-        has = np.flatnonzero(table.has_any[table.rows(i)])
-        if len(has):
-            ends[i] = table.starts[i] + has[-1] + 1
-    return ends
 
 
 def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:

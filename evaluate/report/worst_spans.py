@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from abaw.evaluate.plots import FaceOf
 from abaw.evaluate.report.content import VideoErrors
+from abaw.evaluate.report.plots import FaceOf
 
 SIDE_PX = 72
 QUALITY = 80  # of the JPEGs: about 2 kB each

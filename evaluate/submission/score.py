@@ -12,7 +12,8 @@ from abaw.core.names import composed
 from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
 from abaw.evaluate.evaluation import Evaluation, score_both
-from abaw.evaluate.formats import (
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.submission.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
     Places,
@@ -21,8 +22,7 @@ from abaw.evaluate.formats import (
     parse_values,
     wrong_with,
 )
-from abaw.evaluate.predict import VideoPrediction
-from abaw.evaluate.submission import locate_stills
+from abaw.evaluate.submission.write import locate_stills
 from abaw.media.text_files import read_lines
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels

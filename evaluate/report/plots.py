@@ -16,8 +16,8 @@ from scipy.special import expit
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
-from abaw.evaluate.metrics import decide
-from abaw.evaluate.predict import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.metrics import decide
 
 N_VIDEOS = 3
 N_FACES = 12

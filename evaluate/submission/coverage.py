@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.clock import LENGTH_FROM_CROPS
-from abaw.evaluate.formats import Places
+from abaw.evaluate.submission.formats import Places
 
 Known = Sequence[Mapping[str, Mapping[str, Any]]]  # for each feature the attributes of its videos
 

@@ -9,14 +9,15 @@ from abaw.core.devices import pick_device
 from abaw.core.tasks import get_task
 from abaw.evaluate.ensemble import Ensemble, combine_results, digest_of
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.faces import open_faces
-from abaw.evaluate.formats import Sample, VideoList
-from abaw.evaluate.postprocess import Postprocess
-from abaw.evaluate.predict import VideoPrediction, predict
+from abaw.evaluate.inference import predict
+from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.postprocessing.smoothing import Smoothing
+from abaw.evaluate.postprocessing.tuning import FitOn, Tuning, fit_run, load_tuning
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.results import Results, results_of
-from abaw.evaluate.smoothing import Smoothing
-from abaw.evaluate.submission import Answerer, Submission, check_fits, default_out, write_submission
-from abaw.evaluate.tuning import FitOn, Tuning, fit_run, load_tuning
+from abaw.evaluate.submission.formats import Sample, VideoList
+from abaw.evaluate.submission.write import Answerer, Submission, check_fits, default_out, write_submission
 from abaw.store import FeatureStore
 from abaw.train.model import best_model
 from abaw.train.prepare import load_split
@@ -106,7 +107,7 @@ def submit(
     """Predict every row of an official sample file by a run, or an ensemble; see `write_submission`.
 
     Args:
-        wanted: what `abaw.evaluate.formats.read_sample` gives.
+        wanted: what `abaw.evaluate.submission.formats.read_sample` gives.
         out: by default `predictions.txt`, or the folder `predictions` where the sample is a list of videos.
         raw: leave out the post-processing that the runs have.
     """

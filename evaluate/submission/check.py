@@ -8,7 +8,7 @@ from pathlib import Path
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import Task
-from abaw.evaluate.formats import (
+from abaw.evaluate.submission.formats import (
     IMAGE_HEADERS,
     VIDEO_HEADERS,
     Sample,

@@ -1,0 +1,1 @@
+"""Post-processing of predictions: thresholds, smoothing, and how they are tuned."""

@@ -1,0 +1,31 @@
+"""One HTML file in which a run, or several side by side, can be understood; it opens from disk and needs no network."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from abaw.core.errors import UsageError
+from abaw.core.files import new_partial
+from abaw.core.tasks import Task
+from abaw.evaluate.report.content import Reported
+from abaw.evaluate.report.face_crops import Faces
+from abaw.evaluate.report.page import render
+
+
+def write_report(path: Path, task: Task, runs: Sequence[Reported], split: str, faces: Faces | None = None) -> None:
+    """Write a report.
+
+    Args:
+        path: of the HTML file; it is replaced whole, and folders above it are made.
+        runs: of one task, the first is what the others are compared with.
+        faces: pictures of the data folder, where that is at hand.
+
+    Raises:
+        UsageError: a folder is in the place of the file.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / 'report.html'}.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = new_partial(path)
+    # names of videos may hold what is no character; it must not keep the rest from being read
+    partial.write_text(render(task, runs, split, faces), encoding="utf-8", errors="replace")
+    partial.replace(path)

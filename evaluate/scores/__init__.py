@@ -1,0 +1,1 @@
+"""Scores: challenge metrics, confidence intervals, calibration."""

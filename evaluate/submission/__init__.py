@@ -1,0 +1,1 @@
+"""Submission files: write, check, score."""
