@@ -37,6 +37,7 @@ from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.labelling import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
+from abaw.predict.videos import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
 from abaw.train import distributed
@@ -50,7 +51,6 @@ from abaw.train.probes import fit_probe
 from abaw.train.runs import Run, check_free, open_run
 from abaw.train.statistics import feature_statistics
 from abaw.train.table import Table
-from abaw.video_pipeline import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
 
 
 def extract(

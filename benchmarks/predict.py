@@ -10,14 +10,14 @@ from pathlib import Path
 from abaw.core.progress import Silent
 from abaw.core.tasks import get_task
 from abaw.datasets.demo import write_demo
-from abaw.evaluate.video.overlay import Overlay
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
 from abaw.pipeline import ExtractOptions, FeatureStore, extract, train_seeds
+from abaw.predict.overlay import Overlay
+from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.train.config import make_config
 from abaw.train.runs import Run
-from abaw.video_pipeline import PredictOptions, predict_video, predict_videos
 from benchmarks.extraction import Places
 from benchmarks.faces import VIDEO
 from benchmarks.measure import Report, Requirement, in_turns

@@ -16,20 +16,20 @@ from abaw.backbones.backbone import create_backbone, describe
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import AU, EXPR, MTL, VA
-from abaw.evaluate.video.overlay import Overlay
-from abaw.evaluate.video.rows import Row, output_columns, output_values
-from abaw.evaluate.video.timeline import N_COLUMNS, Seen, draw_timeline
 from abaw.exchange.importer import new_origin
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
+from abaw.predict.output_rows import Row, output_columns, output_values
+from abaw.predict.overlay import Overlay
+from abaw.predict.timeline import N_COLUMNS, Seen, draw_timeline
+from abaw.predict.video_predictor import load_features
+from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import BEST, load_weights, save_tensors
 from abaw.train.model import Model
 from abaw.train.runs import Run, open_run
-from abaw.video_pipeline import PredictOptions, predict_video, predict_videos
-from abaw.video_predictor import load_features
 
 VIDEOS = Path(__file__).resolve().parent / "data" / "sample" / "videos"
 FILES = {"overlay.mp4", "predictions.csv", "predictions.json", "timeline.png"}

@@ -25,6 +25,7 @@ from abaw.extract.remaking import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage
 from abaw.pipeline import extract, train_seeds
+from abaw.predict.video_predictor import describe_training_crops, load_features
 from abaw.store import FeatureStore
 from abaw.store.old_records import old_fingerprint, old_record, old_spec
 from abaw.tests.pin_fingerprints import FILE, fingerprints
@@ -32,7 +33,6 @@ from abaw.train.config import make_config
 from abaw.train.model import best_model, build_model
 from abaw.train.prepare import begun_run
 from abaw.train.runs import open_run
-from abaw.video_predictor import describe_training_crops, load_features
 
 DATA = Path(__file__).resolve().parent / "data"
 OLD = DATA / "store-v1"  # written by the version before records: features, runs and exports

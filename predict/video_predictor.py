@@ -22,7 +22,6 @@ from abaw.datasets.layouts import open_dataset
 from abaw.datasets.video_files import FACES
 from abaw.evaluate.inference import predict
 from abaw.evaluate.postprocessing.tuning import load_tuning
-from abaw.evaluate.video.rows import Row, output_values
 from abaw.exchange.importer import is_imported
 from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
@@ -31,6 +30,7 @@ from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.sink import Feature
 from abaw.extract.stage import Stage
+from abaw.predict.output_rows import Row, output_values
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.model import best_model

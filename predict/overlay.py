@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
 from abaw.evaluate.report.plots import CLASS_COLOURS
-from abaw.evaluate.video.rows import SUFFIX, Row
+from abaw.predict.output_rows import SUFFIX, Row
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 LINES_PER_SIDE = 24  # lines of text that the shorter side of a picture could hold

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
 from abaw.evaluate.report.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
-from abaw.evaluate.video.rows import SUFFIX, Row
+from abaw.predict.output_rows import SUFFIX, Row
 
 TIMELINE = "timeline.png"
 MOST_PEOPLE = 6  # the others are in the table

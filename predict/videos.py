@@ -22,15 +22,15 @@ from abaw.core.errors import DISK_FULL, UsageError
 from abaw.core.files import clear, partial_name
 from abaw.core.names import composed
 from abaw.core.progress import Reporter, Silent, Summary
-from abaw.evaluate.video.overlay import Overlay
-from abaw.evaluate.video.rows import CSV, JSON, Row, begin_of_json, write_rows
-from abaw.evaluate.video.timeline import TIMELINE, Timeline
 from abaw.extract.faces.prepare import list_videos
 from abaw.media.probe import probe_span
 from abaw.media.redraw import redraw
+from abaw.predict.output_rows import CSV, JSON, Row, begin_of_json, write_rows
+from abaw.predict.overlay import Overlay
+from abaw.predict.timeline import TIMELINE, Timeline
+from abaw.predict.video_predictor import Found, PredictOptions, Predictor
 from abaw.train.checkpoint import BEST
 from abaw.train.runs import Run
-from abaw.video_predictor import Found, PredictOptions, Predictor
 
 OVERLAY = "overlay.mp4"
 

@@ -1,0 +1,1 @@
+"""A video in, its emotions out: rows, overlay, timeline."""
