@@ -31,10 +31,10 @@ from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.evaluate.trained import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
-from abaw.extract.cluster import ClusterOptions, workers_have_gpus
-from abaw.extract.driver import run_on_cluster
+from abaw.extract.cluster.cluster import ClusterOptions, workers_have_gpus
+from abaw.extract.cluster.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.labelling import describe_labels
+from abaw.extract.label_writer import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too

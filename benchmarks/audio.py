@@ -19,7 +19,7 @@ from abaw.backbones.backbone import create_backbone, describe
 from abaw.core.clock import Clock
 from abaw.datasets.dataset import Video
 from abaw.extract.audio_runner import AudioRunner, AudioSource
-from abaw.extract.sink import Feature
+from abaw.extract.feature import Feature
 from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore
 from benchmarks.extraction import Places

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from abaw.backbones.backbone import create_backbone, describe
+from abaw.extract.feature import Feature
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
-from abaw.extract.sink import Feature
 from abaw.media.images import read_image
 from abaw.store import FeatureStore
 from benchmarks.crops import draw_crops, make_video

@@ -15,9 +15,9 @@ from PIL import Image
 from torchvision import transforms
 
 from abaw.backbones.spec import IMAGENET_MEAN, IMAGENET_STD
+from abaw.extract.feature import Feature
 from abaw.extract.reader import Source
 from abaw.extract.request import BATCH_SIZES
-from abaw.extract.sink import Feature
 from abaw.media.images import read_image
 from benchmarks.crops import draw_crops, make_video
 from benchmarks.measure import Report, Requirement, Timing, in_turns, median_ratio

@@ -12,7 +12,7 @@ import numpy as np
 
 from abaw.core.progress import Silent
 from abaw.extract.faces.boxes import overlaps
-from abaw.extract.faces.detector import Detections
+from abaw.extract.faces.detections import Detections
 from abaw.extract.faces.keyframes import DEFAULT_EVERY, detect_pictures
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos

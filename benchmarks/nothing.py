@@ -6,9 +6,9 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, register
+from abaw.extract.feature import Feature
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
-from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
 
 WIDTH = 768

@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from abaw.extract.orders import FRAMES_PER_ORDER
+from abaw.extract.cluster.jobs import FRAMES_PER_ORDER
 from benchmarks.cluster import HOUR_FRAMES, N_START, VIDEO_FRAMES
 
 WIDTH = 768

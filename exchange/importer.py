@@ -30,7 +30,7 @@ from abaw.exchange.layouts import Found, find_videos
 from abaw.exchange.origin import Origin
 from abaw.exchange.rows import Rows, SourceVideo
 from abaw.exchange.turned import check_way, check_ways, shape_of
-from abaw.extract.labelling import write_labels
+from abaw.extract.label_writer import write_labels
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
 from abaw.store.old_records import IMPORTED, imported_options, old_fingerprint

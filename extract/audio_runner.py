@@ -23,7 +23,7 @@ from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
-from abaw.extract.sink import Feature
+from abaw.extract.feature import Feature
 from abaw.media.frame_times import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
 from abaw.media.probe import probe_span
 from abaw.media.sound import Sound, load_sound

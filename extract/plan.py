@@ -14,8 +14,8 @@ from abaw.datasets.crops import Crops, describe_no_crops
 from abaw.datasets.dataset import Dataset, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
+from abaw.extract.feature import Feature
 from abaw.extract.reader import Source, decode_clip
-from abaw.extract.sink import Feature
 from abaw.media.images import read_image
 from abaw.store import FeatureStore
 

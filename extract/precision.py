@@ -8,7 +8,7 @@ from typing import Literal
 from abaw.core.errors import StoreError
 from abaw.core.files import Place
 from abaw.core.records import FLOAT32, precision_of
-from abaw.extract.sink import Feature
+from abaw.extract.feature import Feature
 from abaw.store import FeatureStore
 
 BFLOAT16 = "bfloat16"

@@ -7,8 +7,8 @@ from typing import Any
 
 from abaw.backbones.backbone import Backbone, BackboneSpec, ImageInput, build_backbone, find_backbone, get_spec
 from abaw.core.records import ALIGNMENTS, FLOAT32, GIVEN, differences, precision_of
+from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
-from abaw.extract.sink import Feature
 from abaw.store.old_records import old_fingerprint, old_record, old_spec
 
 

@@ -12,8 +12,8 @@ from abaw.core.devices import pick_device
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import Place, is_url
 from abaw.core.records import FLOAT32
+from abaw.extract.feature import Feature
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
-from abaw.extract.sink import Feature
 
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 

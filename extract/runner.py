@@ -16,8 +16,9 @@ from abaw.backbones.backbone import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.progress import Summary
+from abaw.extract.feature import Feature
 from abaw.extract.reader import BATCHES_AHEAD, Batch, Batcher, Source, read_frames
-from abaw.extract.sink import Feature, Sink, Stopped
+from abaw.extract.sink import Sink, Stopped
 from abaw.store import FeatureStore
 
 

@@ -3,15 +3,13 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.backbones.backbone import Backbone, BackboneSpec
 from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
-from abaw.core.records import GIVEN
+from abaw.extract.feature import Feature
 from abaw.extract.reader import Batch, Source
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
@@ -21,20 +19,6 @@ WRITES_AHEAD = 64  # results that may wait for the writing thread
 
 class Stopped(Exception):
     """The sink takes nothing more; `Summary.stopped` says why once it is closed."""
-
-
-@dataclass(frozen=True)
-class Feature:
-    """One feature to make: its name in the store, and the output and view of a backbone that it holds.
-
-    `alignment` is that of the crops, None where nobody knows.
-    """
-
-    name: str
-    backbone: Backbone
-    spec: BackboneSpec
-    view: str = ""
-    alignment: str | None = GIVEN
 
 
 class Sink:

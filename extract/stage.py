@@ -10,14 +10,14 @@ from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
-from abaw.extract.alignment import Alignments
 from abaw.extract.audio_runner import AudioRunner
-from abaw.extract.labelling import left_over_labels, write_labels
+from abaw.extract.crop_alignment import Alignments
+from abaw.extract.feature import Feature
+from abaw.extract.label_writer import left_over_labels, write_labels
 from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
 from abaw.extract.precision import describe_precisions, single_precision
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
-from abaw.extract.sink import Feature
 from abaw.store import FeatureStore
 from abaw.store.location import room_for
 

@@ -25,10 +25,10 @@ from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.exchange.importer import is_imported
 from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
+from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
 from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
-from abaw.extract.sink import Feature
 from abaw.extract.stage import Stage
 from abaw.predict.output_rows import Row, output_values
 from abaw.store import FeatureStore

@@ -17,7 +17,7 @@ from abaw.core.clock import Clock
 from abaw.core.tasks import get_task
 from abaw.datasets.dataset import Video
 from abaw.extract.audio_runner import AudioRunner, AudioSource
-from abaw.extract.sink import Feature
+from abaw.extract.feature import Feature
 from abaw.media.waveform import RATE_HZ
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore

@@ -12,10 +12,17 @@ import pytest
 from distributed import Client
 
 from abaw.core.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, LocalCluster, SlurmCluster, _started, connected, read_cluster_file
-from abaw.extract.orders import Order, make_orders
+from abaw.extract.cluster.cluster import (
+    ClusterOptions,
+    LocalCluster,
+    SlurmCluster,
+    _started,
+    connected,
+    read_cluster_file,
+)
+from abaw.extract.cluster.jobs import Order, make_orders
+from abaw.extract.cluster.worker import extract_videos
 from abaw.extract.plan import Plan
-from abaw.extract.worker import extract_videos
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.tests.processes import Watcher, assert_equal_stores
@@ -154,7 +161,7 @@ def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
 
 
 def test_slurm_without_its_package_says_how_to_install_it(sbatch, monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "abaw.extract.slurm", None)
+    monkeypatch.setitem(sys.modules, "abaw.extract.cluster.slurm", None)
     words = r"^A slurm cluster needs a package that is not there: pip install '\.\[slurm\]' in abaw's folder\.$"
     with pytest.raises(UsageError, match=words):
         _started(SlurmCluster(kind="slurm", logs=tmp_path / "logs"))

@@ -15,12 +15,12 @@ from distributed import Client, Nanny, Scheduler, SpecCluster, Status, Worker
 
 from abaw.core.errors import UsageError
 from abaw.core.progress import Summary
-from abaw.extract.cluster import Cluster, ClusterOptions, connected
-from abaw.extract.driver import RETURNS, Driver
-from abaw.extract.follower import Follower
-from abaw.extract.local import LocalWorkers
-from abaw.extract.orders import Order
-from abaw.extract.roster import Bound, Roster
+from abaw.extract.cluster.cluster import Cluster, ClusterOptions, connected
+from abaw.extract.cluster.driver import RETURNS, Driver
+from abaw.extract.cluster.job_progress import Follower
+from abaw.extract.cluster.jobs import Order
+from abaw.extract.cluster.local import LocalWorkers
+from abaw.extract.cluster.workers import Bound, Roster
 from abaw.extract.stage import Stage
 from abaw.pipeline import ExtractOptions, extract
 from abaw.tests.processes import DEADLINE_S, Watcher, assert_equal_stores, until
@@ -56,7 +56,7 @@ def test_a_worker_that_is_lost_before_its_result_is_fetched(
             return super()._fetch(future)
 
     monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
-    monkeypatch.setattr("abaw.extract.driver.FETCH_S", 2.0)
+    monkeypatch.setattr("abaw.extract.cluster.driver.FETCH_S", 2.0)
     store, summary = tmp_path / "store.zarr", Summary()
     stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu"))
     gc.collect()
@@ -81,7 +81,7 @@ def one_worker(**options):
 def test_results_that_cannot_be_fetched(slow_data, process_env, monkeypatch, tmp_path):
     """Workers reach the scheduler, and it does not reach them: as behind a firewall."""
     monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
-    monkeypatch.setattr("abaw.extract.driver.FETCH_S", 0.5)
+    monkeypatch.setattr("abaw.extract.cluster.driver.FETCH_S", 0.5)
     stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -101,7 +101,7 @@ def test_workers_that_dask_has_paused(slow_data, process_env, monkeypatch, tmp_p
     stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
     with (
         dask.config.set(memory),
-        one_worker(memory_limit="100MB", preload=["abaw.extract.worker"]) as cluster,
+        one_worker(memory_limit="100MB", preload=["abaw.extract.cluster.worker"]) as cluster,
         Client(cluster) as client,
     ):
         until(
@@ -138,7 +138,7 @@ def test_a_video_that_breaks_the_gpu_of_its_process(slow_data, slow_store, proce
     (tmp_path / "broken.py").write_text(BROKEN)
     store, summary = tmp_path / "store.zarr", Summary()
     stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8))
-    preload = ["abaw.extract.worker", str(tmp_path / "broken.py")]
+    preload = ["abaw.extract.cluster.worker", str(tmp_path / "broken.py")]
     with one_worker(memory_limit=0, preload=preload) as cluster, Client(cluster) as client:
         Driver(stage, Cluster(client, 1), summary, Watcher()).run(stage.plan(summary))
     why = (

@@ -9,8 +9,8 @@ import pytest
 from distributed import Client
 
 from abaw.core.errors import UsageError
-from abaw.extract.cluster import ClusterOptions
-from abaw.extract.worker import opened_stage
+from abaw.extract.cluster.cluster import ClusterOptions
+from abaw.extract.cluster.worker import opened_stage
 from abaw.pipeline import ExtractOptions, extract
 from abaw.tests.processes import DEADLINE_S, Started, Watcher, assert_equal_stores, n_finished, until
 

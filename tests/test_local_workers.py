@@ -9,9 +9,9 @@ import pytest
 from distributed import Client
 
 from abaw.core.errors import UsageError
-from abaw.extract.cluster import LocalCluster, read_cluster_file
-from abaw.extract.gpus import choose_gpus
-from abaw.extract.local import FAILED_STARTS, LocalWorkers
+from abaw.extract.cluster.cluster import LocalCluster, read_cluster_file
+from abaw.extract.cluster.gpus import choose_gpus
+from abaw.extract.cluster.local import FAILED_STARTS, LocalWorkers
 from abaw.tests.processes import DEADLINE_S, until
 
 # Put into the Python of each worker: what the file `orders` says happens to those that start.

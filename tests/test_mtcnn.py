@@ -12,8 +12,8 @@ from PIL import Image
 
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.faces.detector import create_detector
+from abaw.extract.faces.detector_weights import SHA256, read_weights, weights_folder
 from abaw.extract.faces.mtcnn import Mtcnn
-from abaw.extract.faces.weights import SHA256, read_weights, weights_folder
 from abaw.media.pictures import read_pictures
 
 DATA = Path(__file__).resolve().parent / "data"

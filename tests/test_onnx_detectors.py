@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.extract.faces.detector import RefiningDetector, create_detector
+from abaw.extract.faces.detections import RefiningDetector
+from abaw.extract.faces.detector import create_detector
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -16,7 +16,7 @@ from abaw.core.errors import DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.video_files import People, video_file_of
-from abaw.extract.faces.detector import Detections
+from abaw.extract.faces.detections import Detections
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.layout import COLUMNS
@@ -300,7 +300,7 @@ def test_sound_begins_with_the_first_picture(tmp_path, film, talking):
 
 PLUGIN = """
 import numpy as np
-from abaw.extract.faces.detector import Detections
+from abaw.extract.faces.detections import Detections
 
 
 class Middle:

@@ -7,7 +7,7 @@ import pytest
 from zarr.storage import FsspecStore
 
 from abaw.core.read_ahead import map_ahead
-from abaw.extract.cluster import ClusterOptions
+from abaw.extract.cluster.cluster import ClusterOptions
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 

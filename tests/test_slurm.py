@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from abaw.core.errors import UsageError
-from abaw.extract.cluster import ClusterOptions, connected, read_cluster_file
+from abaw.extract.cluster.cluster import ClusterOptions, connected, read_cluster_file
 from abaw.tests.processes import Started, assert_equal_stores, until
 from abaw.tests.slurm_here import NoSlurmError, running_slurm
 
@@ -52,7 +52,7 @@ def submit(slurm, tmp_path):
 @pytest.fixture
 def here(slurm, monkeypatch):
     """This process uses the slurm, and looks at its jobs often."""
-    jobs = pytest.importorskip("abaw.extract.slurm", reason="needs the packages of the extra `slurm`")
+    jobs = pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     monkeypatch.setattr(jobs, "LOOK_S", 1.0)
     for name in ("SLURM_CONF", "PATH", "PYTHONPATH"):
         monkeypatch.setenv(name, slurm.environment[name])
@@ -92,7 +92,7 @@ def test_an_array_gives_what_one_process_gives(slurm, submit, tiny_demo, tiny_st
 
 
 def test_a_driver_goes_on_with_another_job_when_one_is_cancelled(slurm, submit, slow_data, slow_store, tmp_path):
-    pytest.importorskip("abaw.extract.slurm", reason="needs the packages of the extra `slurm`")
+    pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     store = tmp_path / "store.zarr"
     cluster = write_cluster_file(tmp_path, "jobs = 1", 'prologue = ["echo $CUDA_VISIBLE_DEVICES >> gpus-of-workers"]')
     job = submit("dask.sbatch", "--backbone", "hog", ABAW_CLUSTER=cluster, ABAW_DATA=slow_data, ABAW_STORE=store)
@@ -150,7 +150,7 @@ def test_jobs_that_end_before_their_worker_comes(slurm, here, tmp_path):
 
 
 def test_an_interrupt_takes_waiting_jobs_out_of_the_queue(slurm, tiny_demo, tmp_path):
-    pytest.importorskip("abaw.extract.slurm", reason="needs the packages of the extra `slurm`")
+    pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     file = write_cluster_file(tmp_path, 'directives = ["--begin=now+1hour"]')
     arguments = ("--data", tiny_demo, "--store", tmp_path / "store.zarr", "--backbone", "hog", "--cluster", file)
     with Started.abaw("extract", *arguments, environment=slurm.environment, folder=tmp_path) as driver:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.extract.faces.alignment import align
-from abaw.extract.faces.detector import FaceDetector
+from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.tracking import Tracker, name_people
 from abaw.media.pictures import read_pictures

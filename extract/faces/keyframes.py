@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
 from abaw.extract.faces.boxes import match
-from abaw.extract.faces.detector import N_LANDMARKS, Detections, FaceDetector, RefiningDetector
+from abaw.extract.faces.detections import N_LANDMARKS, Detections, FaceDetector, RefiningDetector
 from abaw.media.pictures import Picture
 
 DEFAULT_EVERY = 4  # at 25 fps a face cannot move far in so many frames

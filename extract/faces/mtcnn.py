@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 from torchvision.ops import batched_nms
 
-from abaw.extract.faces.detector import N_LANDMARKS, Detections
+from abaw.extract.faces.detections import N_LANDMARKS, Detections
+from abaw.extract.faces.detector_weights import read_weights, weights_folder
 from abaw.extract.faces.networks import (
     CELL_PX,
     OUTPUT_PX,
@@ -25,7 +26,6 @@ from abaw.extract.faces.networks import (
     refine_network,
     run,
 )
-from abaw.extract.faces.weights import read_weights, weights_folder
 
 THRESHOLDS = (0.6, 0.7, 0.7)  # probabilities that a face needs in the three networks
 PYRAMID_FACTOR = 0.709  # the area halves from one scale to the next

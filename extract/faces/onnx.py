@@ -21,7 +21,7 @@ from torch.nn import functional
 from torchvision.ops import nms
 
 from abaw.core.errors import CheckpointError, UsageError, first_line
-from abaw.extract.faces.detector import N_LANDMARKS, Detections
+from abaw.extract.faces.detections import N_LANDMARKS, Detections
 
 STRIDES_PX = (8, 16, 32)
 SIDE_PX = 640  # of an input whose size the file leaves open, where the family wants one size for all pictures

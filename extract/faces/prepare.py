@@ -9,7 +9,8 @@ from abaw.core.errors import AbawError, DataError, UsageError, disk_trouble
 from abaw.core.names import composed, is_junk
 from abaw.core.progress import Reporter, Summary
 from abaw.datasets.video_files import SUFFIXES
-from abaw.extract.faces.detector import DEFAULT_DETECTOR, FaceDetector, create_detector
+from abaw.extract.faces.detections import FaceDetector
+from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
 from abaw.media.probe import probe_timing

@@ -25,7 +25,7 @@ from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.submission.formats import read_sample
 from abaw.exchange.exporter import export_feature
-from abaw.extract.cluster import read_cluster_file
+from abaw.extract.cluster.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record
 from abaw.media.frame_times import read_times
 from abaw.media.images import read_image

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from abaw.core.errors import UsageError
-from abaw.extract.cluster import Cluster
-from abaw.extract.follower import Follower
-from abaw.extract.orders import Order
+from abaw.extract.cluster.cluster import Cluster
+from abaw.extract.cluster.job_progress import Follower
+from abaw.extract.cluster.jobs import Order
 
 GONE = ("closing", "closed")  # states of a client that gave its scheduler up
 RESTART_S = 30.0

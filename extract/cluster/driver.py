@@ -15,13 +15,13 @@ from typing import Any
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
 from abaw.core.progress import Reporter, Summary
-from abaw.extract.cluster import Cluster, ClusterOptions, connected
-from abaw.extract.follower import Follower
-from abaw.extract.orders import Order, make_orders
+from abaw.extract.cluster.cluster import Cluster, ClusterOptions, connected
+from abaw.extract.cluster.job_progress import Follower
+from abaw.extract.cluster.jobs import Order, make_orders
+from abaw.extract.cluster.worker import Result, Withdrawn, extract_videos
+from abaw.extract.cluster.workers import AGAIN, GONE, LOST, Bound, Roster
 from abaw.extract.plan import Plan
-from abaw.extract.roster import AGAIN, GONE, LOST, Bound, Roster
 from abaw.extract.stage import Stage
-from abaw.extract.worker import Result, Withdrawn, extract_videos
 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
 LOOK_S = 2.0  # between two looks of the driver at the workers

@@ -12,7 +12,7 @@ from distributed.deploy.spec import ProcessInterface
 from tornado.ioloop import PeriodicCallback
 
 from abaw.core.errors import UsageError
-from abaw.extract.local import OWN_CLUSTER
+from abaw.extract.cluster.local import OWN_CLUSTER
 
 _ON_INTERRUPT = signal.getsignal(signal.SIGINT)
 from dask_jobqueue.slurm import SLURMCluster, SLURMJob  # noqa: E402

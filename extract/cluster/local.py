@@ -10,7 +10,7 @@ from distributed import Nanny, Scheduler, SpecCluster, Status
 from tornado.ioloop import PeriodicCallback
 
 from abaw.core.errors import first_line
-from abaw.extract.gpus import VISIBLE, Gpu, choose_gpus
+from abaw.extract.cluster.gpus import VISIBLE, Gpu, choose_gpus
 
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
@@ -106,7 +106,9 @@ def _worker(threads: int, gpus: tuple[str, ...], number: int) -> dict[str, Any]:
         "env": environment,
         "resources": resources,
         "memory_limit": 0,
-        "preload": ["abaw.extract.worker"],  # a worker comes when it can begin, and does not hang while it imports
+        "preload": [
+            "abaw.extract.cluster.worker"
+        ],  # a worker comes when it can begin, and does not hang while it imports
         "silence_logs": logging.CRITICAL,  # what matters of dask's logs, the driver says in a sentence
     }
     return {"cls": LocalNanny, "options": settings}

@@ -16,8 +16,8 @@ from distributed.client import AllExit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from abaw.core.errors import UsageError, first_line
-from abaw.extract.gpus import Gpu, check_gpu
-from abaw.extract.local import DEATHS, MEMORY, THREADS, LocalWorkers
+from abaw.extract.cluster.gpus import Gpu, check_gpu
+from abaw.extract.cluster.local import DEATHS, MEMORY, THREADS, LocalWorkers
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
@@ -195,7 +195,7 @@ def _start_slurm(options: SlurmCluster) -> Any:
     if shutil.which("sbatch") is None:
         raise UsageError("A slurm cluster needs the command sbatch, and there is none here. Call abaw where slurm is.")
     try:
-        from abaw.extract.slurm import SlurmWorkers
+        from abaw.extract.cluster.slurm import SlurmWorkers
     except ImportError as error:
         raise UsageError(
             "A slurm cluster needs a package that is not there: pip install '.[slurm]' in abaw's folder."

@@ -11,7 +11,7 @@ from distributed.utils import sync
 
 from abaw.core.errors import AbawError
 from abaw.core.progress import Summary
-from abaw.extract.orders import Order
+from abaw.extract.cluster.jobs import Order
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
 

@@ -1,0 +1,1 @@
+"""Extraction on a dask cluster: workers, jobs, and the driver that follows them."""
