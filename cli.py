@@ -217,9 +217,9 @@ def train(
     """
     from abaw import pipeline
     from abaw.core.devices import pick_device
-    from abaw.train import distributed
+    from abaw.train import multi_process
     from abaw.train.config import make_config
-    from abaw.train.prepare import make_train_config
+    from abaw.train.new_run import make_train_config
     from abaw.train.recipes import load_recipe
     from abaw.train.runs import find_run
 
@@ -231,7 +231,7 @@ def train(
                 "--resume goes on with the run's own options. Leave out all but --task and --run; only with --seeds give "
                 "the whole command again."
             )
-        with distributed.processes(place):
+        with multi_process.processes(place):
             _resume(find_run(runs, name, task), opened, device)
         return
     named = load_recipe(recipe) if recipe else None
@@ -239,7 +239,7 @@ def train(
     values = {key: value for key, value in given.items() if value}
     config = make_train_config(opened, task, features, values, settings, named)
     seeded = [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
-    with distributed.processes(place):
+    with multi_process.processes(place):
         _train_all(seeded, opened, runs, name, named.name if named else "", device, resume)
 
 
@@ -248,10 +248,10 @@ def _first_process_reports() -> "Iterator[Reporter]":
     """A reporter on the console; a silent one in all but the first of several processes."""
     from abaw import console
     from abaw.core.progress import Silent
-    from abaw.train import distributed
+    from abaw.train import multi_process
 
     with console.ConsoleReporter() as reporter:
-        yield Silent() if distributed.rank() else reporter
+        yield Silent() if multi_process.rank() else reporter
 
 
 def _resume(run: "Run", store: "FeatureStore", device: str) -> None:
@@ -275,7 +275,7 @@ def _train_all(
     from statistics import mean, stdev
 
     from abaw import console, pipeline
-    from abaw.train import distributed
+    from abaw.train import multi_process
 
     scores = []
     with _first_process_reports() as reporter:
@@ -283,15 +283,15 @@ def _train_all(
             reporter.finish()
             _say_trained(run, result)
             scores.append(result.best_score)
-    if len(scores) > 1 and distributed.rank() == 0:
+    if len(scores) > 1 and multi_process.rank() == 0:
         console.say(f"{len(scores)} seeds: {configs[0].task} score {mean(scores):.3f} ± {stdev(scores):.3f}.")
 
 
 def _say_trained(run: "Run", result: "Result") -> None:
     from abaw import console
-    from abaw.train import distributed
+    from abaw.train import multi_process
 
-    if distributed.rank() == 0:
+    if multi_process.rank() == 0:
         console.say(
             f"{run.folder}: best {run.config.task} score {result.best_score:.3f} at epoch {result.best_epoch} "
             f"of {result.n_epochs}. Next: abaw eval {run.name}"

@@ -40,17 +40,18 @@ from abaw.extract.stage import Stage
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
-from abaw.train import distributed
-from abaw.train.checkpoint import BEST, load_weights, save_tensors
+from abaw.train import multi_process
+from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.config import TrainConfig, make_config
+from abaw.train.data.statistics import feature_statistics
+from abaw.train.data.table import Table
+from abaw.train.fit_probes import fit_probe
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, Result, fit
 from abaw.train.model import Model, build_model
-from abaw.train.prepare import begun_run, load_tables, notes_on, start_run
-from abaw.train.probes import fit_probe
+from abaw.train.new_run import begun_run, load_tables, notes_on, start_run
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
-from abaw.train.statistics import feature_statistics
-from abaw.train.table import Table
 
 
 def extract(
@@ -145,7 +146,7 @@ def train(
     model.set_statistics(*feature_statistics(store, model.standardised(), real))
     if isinstance(config.head, RidgeConfig | LogisticConfig):
         return _fit_probe(run, model, table, validation, reporter)
-    place = distributed.own_device(pick_device(device))
+    place = multi_process.own_device(pick_device(device))
     model.to(place)
     reporter.start(f"train {run.name}", config.epochs, "epochs")
 
@@ -172,7 +173,7 @@ def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter
     else:
         load_weights(model, run.folder / BEST)
     found = evaluate_head(model, validation, task, config.length, torch.device("cpu")).official.score
-    if is_new and distributed.rank() == 0:
+    if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
     reporter.advance(1, f"{task.name} {found:.3f}")
     reporter.finish()
@@ -205,7 +206,7 @@ def train_seeds(
         else:
             check_free([runs / named for named in names if named])
 
-    distributed.from_first(check)  # rather now than after hours of the first seeds
+    multi_process.from_first(check)  # rather now than after hours of the first seeds
     tables = load_tables(configs[0], store)
     for note in notes_on(tables[0]):
         reporter.warn(note)
@@ -221,7 +222,7 @@ def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None
         begun = begun_run(config, store, runs, name) if resume else None
         return (begun or start_run(config, store, runs, name, stem)).folder
 
-    return open_run(distributed.from_first(find_or_make))
+    return open_run(multi_process.from_first(find_or_make))
 
 
 def demo(

@@ -104,7 +104,7 @@ def _stages(root: Path, n_videos: int, counting: Counting) -> dict[str, tuple[Co
     from abaw.store import FeatureStore
     from abaw.store.audit import verify_store
     from abaw.train.config import make_config
-    from abaw.train.prepare import load_tables
+    from abaw.train.new_run import load_tables
 
     data, place = write_videos(root, n_videos, N_FRAMES, 16), f"s3://{BUCKET}/{n_videos}.zarr"
     unlabelled = ExtractOptions(data, place, (NOTHING,), device="cpu")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
-from abaw.train.windows import WindowSampler
+from abaw.train.data.windows import WindowSampler
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio
 from benchmarks.tables import FEATURE, random_table, random_values
 

@@ -19,7 +19,7 @@ from abaw.evaluate.submission.formats import IMAGE_HEADERS, Sample, read_sample
 from abaw.evaluate.submission.write import Answerer, write_submission
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
-from abaw.train.table import Table
+from abaw.train.data.table import Table
 from benchmarks.measure import Report, Requirement
 
 N_VIDEOS, N_FRAMES = 200, 5000  # a million rows; the largest official sample has 1,022,655

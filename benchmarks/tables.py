@@ -3,7 +3,7 @@
 import numpy as np
 
 from abaw.core.tasks import Task
-from abaw.train.table import Table
+from abaw.train.data.table import Table
 
 FEATURE = "random"
 

@@ -10,9 +10,9 @@ import torch
 
 from abaw.core.tasks import get_task
 from abaw.train.config import make_config
+from abaw.train.data.windows import WindowSampler
 from abaw.train.loop import Trainer
 from abaw.train.model import Model
-from abaw.train.windows import WindowSampler
 from benchmarks.measure import Report, Requirement
 from benchmarks.tables import FEATURE, random_table
 

@@ -24,7 +24,7 @@ from abaw.evaluate.averaging import combine, runs_per_video
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.train.checkpoint import CONFIG
+from abaw.train.run_files import CONFIG
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 ENSEMBLE = "ensemble.json"

@@ -20,7 +20,7 @@ from abaw.evaluate.predictions import VideoPrediction, save_predictions
 from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.plots import save_picture
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.table import Table
+from abaw.train.data.table import Table
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from abaw.evaluate.predictions import VideoPrediction, fill_gaps
-from abaw.train import distributed
-from abaw.train.table import Table
-from abaw.train.windows import WindowSampler, batches
+from abaw.train import multi_process
+from abaw.train.data.table import Table
+from abaw.train.data.windows import WindowSampler, batches
 
 FRAMES_PER_BATCH = 8_192
 
@@ -59,7 +59,7 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
         for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
-            part = distributed.own_share(part)
+            part = multi_process.own_share(part)
             batch = sampler.batch(part).to(device)
             # a model may give more than the task's outputs: what follows is for its loss
             given = model(batch.features, batch.masks)[..., :width].float().cpu()
@@ -71,8 +71,8 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
             index = torch.from_numpy(places)
             total.index_add_(0, index, given.reshape(-1, width))
             counts.index_add_(0, index, torch.ones(len(index)))
-        distributed.add_up(total, device)
-        distributed.add_up(counts, device)
+        multi_process.add_up(total, device)
+        multi_process.add_up(counts, device)
     return (total[:-1] / counts[:-1, None].clamp(min=1)).numpy()
 
 

@@ -19,10 +19,10 @@ from abaw.evaluate.results import Results, results_of
 from abaw.evaluate.submission.formats import Sample, VideoList
 from abaw.evaluate.submission.write import Answerer, Submission, check_fits, default_out, write_submission
 from abaw.store import FeatureStore
+from abaw.train.data.table import Table
 from abaw.train.model import best_model
-from abaw.train.prepare import load_split
+from abaw.train.new_run import load_split
 from abaw.train.runs import Run
-from abaw.train.table import Table
 
 
 def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:

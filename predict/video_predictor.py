@@ -33,9 +33,9 @@ from abaw.extract.stage import Stage
 from abaw.predict.output_rows import Row, output_values
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
+from abaw.train.data.table import load_table
 from abaw.train.model import best_model
 from abaw.train.runs import Run
-from abaw.train.table import load_table
 
 SPLIT = "test"
 

@@ -29,7 +29,7 @@ from abaw.predict.output_rows import CSV, JSON, Row, begin_of_json, write_rows
 from abaw.predict.overlay import Overlay
 from abaw.predict.timeline import TIMELINE, Timeline
 from abaw.predict.video_predictor import Found, PredictOptions, Predictor
-from abaw.train.checkpoint import BEST
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 
 OVERLAY = "overlay.mp4"

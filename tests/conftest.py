@@ -29,7 +29,7 @@ from abaw.store import FeatureStore
 from abaw.train.checkpoint import load_tensors
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.loop import Result as TrainResult
-from abaw.train.prepare import start_run
+from abaw.train.new_run import start_run
 from abaw.train.runs import Run
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other

@@ -21,7 +21,7 @@ from abaw.extract.feature import Feature
 from abaw.media.waveform import RATE_HZ
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
-from abaw.train.table import load_table
+from abaw.train.data.table import load_table
 
 FILM_S, CLICK_S, SOUND_S = 3.6, 1.834, (0.3, 3.4)
 MS = 1000

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from abaw import pipeline
 from abaw.core.errors import UsageError
 from abaw.core.progress import Silent
-from abaw.train import distributed
+from abaw.train import multi_process
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
 
@@ -51,7 +51,7 @@ from pathlib import Path
 import torch
 from abaw import pipeline
 from abaw.core.errors import AbawError
-from abaw.train import distributed
+from abaw.train import multi_process
 from abaw.train.config import make_config
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
@@ -233,9 +233,9 @@ def test_resuming_a_finished_run_adds_nothing(lab, pair):
 
 def test_one_process_joins_nobody(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with distributed.processes(torch.device("cpu")):
-        assert (distributed.n_ranks(), distributed.rank()) == (1, 0)
-        assert distributed.from_first(lambda: "mine") == "mine"
+    with multi_process.processes(torch.device("cpu")):
+        assert (multi_process.n_ranks(), multi_process.rank()) == (1, 0)
+        assert multi_process.from_first(lambda: "mine") == "mine"
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 63, reason="as many GPUs as the test asks for in vain")
@@ -244,6 +244,6 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with (
         pytest.raises(UsageError, match=r"64 processes want a GPU each, found \d+\. Use --nproc-per-node"),
-        distributed.processes(torch.device("cuda")),
+        multi_process.processes(torch.device("cuda")),
     ):
         pass

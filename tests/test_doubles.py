@@ -30,11 +30,11 @@ from abaw.evaluate.submission.formats import read_sample
 from abaw.evaluate.submission.score import score_predictions
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.data.table import load_table, select_labels
+from abaw.train.data.windows import WindowSampler, class_counts
 from abaw.train.loop import Trainer
 from abaw.train.model import Model
 from abaw.train.runs import open_run
-from abaw.train.table import load_table, select_labels
-from abaw.train.windows import WindowSampler, class_counts
 
 HEADER = "image,valence,arousal,expression,aus"
 TRAIN, VAL = "training_set_annotations.txt", "validation_set_annotations.txt"
@@ -353,7 +353,7 @@ def test_class_counts_and_balanced_windows_count_each_row(listed: Listed) -> Non
 
 
 def test_a_probe_is_fitted_to_every_row(listed: Listed) -> None:
-    from abaw.train.probes import _examples
+    from abaw.train.fit_probes import _examples
 
     table = listed.table()
     model = Model(make_config({"task": "mtl", "features": ["f"], "head": {"name": "linear"}}), MTL, {"f": (WIDTH,)})

@@ -21,8 +21,8 @@ from abaw.evaluate.inference import predict
 from abaw.evaluate.predictions import fill_gaps, load_predictions, save_predictions
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.data.table import Missing, Table, load_table, select_labels
 from abaw.train.runs import find_run
-from abaw.train.table import Missing, Table, load_table, select_labels
 
 VA, CPU = TASKS["va"], torch.device("cpu")
 MISSING_ROWS = [0, 7, 8, 9, 39]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw.core.errors import UsageError
-from abaw.train.folds import Fold, assign_folds, group_videos, parse_fold
+from abaw.train.data.folds import Fold, assign_folds, group_videos, parse_fold
 
 # names of every form, several of which meet in one recording
 stems = st.sampled_from(["video1", "video10", "86", "5-60-1920x1080", "clip", "ann", "film_a"])

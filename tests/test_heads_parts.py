@@ -11,7 +11,7 @@ from torch import nn
 
 from abaw.core.errors import UsageError
 from abaw.train.heads import HEADS, Head, HeadConfig, create_head
-from abaw.train.heads.encoder import FrameNorm
+from abaw.train.heads.encoder_head import FrameNorm
 from abaw.train.heads.inputs import JoinFeatures
 
 SHAPES = {"flat": (6,), "grid": (3, 4)}

@@ -32,7 +32,7 @@ from abaw.train.losses import (
     expectation,
     n_bins,
 )
-from abaw.train.losses.weights import Weights, class_weights, positive_weights
+from abaw.train.losses.class_weights import Weights, class_weights, positive_weights
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 OF_KIND = {"regression": VA, "classes": EXPR, "binary": AU, "multi": MTL}

@@ -12,8 +12,8 @@ from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.evaluation import evaluate_head
 from abaw.evaluate.inference import predict
 from abaw.train.config import make_config
+from abaw.train.data.table import Table
 from abaw.train.model import Model
-from abaw.train.table import Table
 
 CPU = torch.device("cpu")
 LENGTHS = [57, 3, 130, 1, 20]

@@ -27,8 +27,9 @@ from abaw.predict.timeline import N_COLUMNS, Seen, draw_timeline
 from abaw.predict.video_predictor import load_features
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import BEST, load_weights, save_tensors
+from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.model import Model
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run, open_run
 
 VIDEOS = Path(__file__).resolve().parent / "data" / "sample" / "videos"

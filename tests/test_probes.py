@@ -14,9 +14,9 @@ from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.inference import predict
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.data.table import Table
+from abaw.train.fit_probes import fit_probe
 from abaw.train.model import Model
-from abaw.train.probes import fit_probe
-from abaw.train.table import Table
 
 CPU = torch.device("cpu")
 SHAPES = {"face": (4,), "sound": (2, 3)}

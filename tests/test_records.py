@@ -31,7 +31,7 @@ from abaw.store.old_records import old_fingerprint, old_record, old_spec
 from abaw.tests.pin_fingerprints import FILE, fingerprints
 from abaw.train.config import make_config
 from abaw.train.model import best_model, build_model
-from abaw.train.prepare import begun_run
+from abaw.train.new_run import begun_run
 from abaw.train.runs import open_run
 
 DATA = Path(__file__).resolve().parent / "data"

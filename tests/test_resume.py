@@ -19,7 +19,7 @@ from abaw.core.progress import Silent
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
-from abaw.train.prepare import begun_run
+from abaw.train.new_run import begun_run
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

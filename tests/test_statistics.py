@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from abaw.core.errors import StoreError, UsageError
 from abaw.store import FeatureStore
-from abaw.train.statistics import Moments, feature_statistics
+from abaw.train.data.statistics import Moments, feature_statistics
 
 
 def new_store(path: Path, **shapes: tuple[int, ...]) -> FeatureStore:

@@ -28,7 +28,7 @@ from abaw.evaluate.submission.score import outputs_of, score_predictions
 from abaw.evaluate.submission.write import Answerer, Submission, check_fits, write_submission
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
-from abaw.train.table import Table
+from abaw.train.data.table import Table
 
 GOLDEN = Path(__file__).parent / "data" / "golden"
 CPU = torch.device("cpu")

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
-from abaw.train import table as table_module
-from abaw.train.table import Table, allocate, load_table, nearest_present, select_labels
+from abaw.train.data import table as table_module
+from abaw.train.data.table import Table, allocate, load_table, nearest_present, select_labels
 
 VA, EXPR, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "lsd", "vgaf"))
 # name: (frames, label rows, rows without a crop)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.train.table import Table, load_table, select_labels
-from abaw.train.windows import Batch, WindowSampler, batches, class_counts, share
+from abaw.train.data.table import Table, load_table, select_labels
+from abaw.train.data.windows import Batch, WindowSampler, batches, class_counts, share
 
 VA, EXPR, AU, MTL, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "lsd", "vgaf"))
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from abaw.core.errors import CheckpointError
 from abaw.core.files import new_partial
 from abaw.core.state_dicts import find_problems, show_problems
+from abaw.train.run_files import LAST
 
-BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 MODEL, OPTIMIZER = "model.", "optimizer."  # prefixes in the last checkpoint, which holds both
 METADATA = "abaw"  # the only key of a file's metadata: safetensors writes several in a random order
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, get_task
-from abaw.train.folds import parse_fold
+from abaw.train.data.folds import parse_fold
 from abaw.train.heads import HEADS, HeadConfig, TransformerConfig
 from abaw.train.heads.probes import PROBE_KINDS
 from abaw.train.lists import COMMAS

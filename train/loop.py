@@ -15,13 +15,14 @@ from torch.utils.tensorboard import SummaryWriter
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
-from abaw.train import distributed
-from abaw.train.checkpoint import BEST, Progress, load_last, save_last, save_tensors
+from abaw.train import multi_process
+from abaw.train.checkpoint import Progress, load_last, save_last, save_tensors
 from abaw.train.config import TrainConfig
+from abaw.train.data.table import Table
+from abaw.train.data.windows import Batch, Windows, WindowSampler, batches
 from abaw.train.losses import create_loss
 from abaw.train.optim import create_optimizer, learning_rate
-from abaw.train.table import Table
-from abaw.train.windows import Batch, Windows, WindowSampler, batches
+from abaw.train.run_files import BEST
 
 METRICS = "metrics.jsonl"
 SHOWN_VIDEOS = 3
@@ -83,8 +84,8 @@ def fit(
     """
     trainer = Trainer(config, task, model, table, device)
     progress = load_last(folder, model, trainer.optimizer)
-    distributed.wait()  # for all to have read before one writes
-    log = Log(folder, progress.epoch) if distributed.rank() == 0 else None
+    multi_process.wait()  # for all to have read before one writes
+    log = Log(folder, progress.epoch) if multi_process.rank() == 0 else None
     try:
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
             number = progress.epoch + 1
@@ -109,7 +110,7 @@ def fit(
 def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config: TrainConfig, number: int) -> float:
     """The score after epoch `number`; errors as those of `fit`."""
     model.eval()
-    distributed.same_buffers(model)
+    multi_process.same_buffers(model)
     score = validate(model)
     if not math.isfinite(score):
         raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
@@ -121,7 +122,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, task: Task, model: nn.Module, table: Table, device: torch.device) -> None:
         self._config, self._device = config, device
-        self._model = distributed.wrap(model, device)
+        self._model = multi_process.wrap(model, device)
         self._sampler = WindowSampler(table, config.length)
         rows, labels, valid = table.each_label()
         self._loss = create_loss(config.loss, task, labels, valid & table.present()[rows, None]).to(device)
@@ -134,14 +135,14 @@ class Trainer:
         """Train one epoch (numbers start at 1): mean loss, seconds in all, seconds spent waiting for batches."""
         config = self._config
         self._model.train()
-        torch.manual_seed(config.seed * 1_000_003 + number + 7_919 * distributed.rank())
+        torch.manual_seed(config.seed * 1_000_003 + number + 7_919 * multi_process.rank())
         windows = self._sampler.epoch(
             config.step, (config.seed, number), config.balance, config.synthetic, config.speed
         )
         losses, waiting_s = [], 0.0
         begin = before = time.perf_counter()
         for step, part in enumerate(batches(windows, config.batch_size)):
-            batch = self._sampler.batch(distributed.own_share(part)).to(self._device)
+            batch = self._sampler.batch(multi_process.own_share(part)).to(self._device)
             waiting_s += time.perf_counter() - before
             # a random phase may add a window or two to an epoch; the schedule ends at its end all the same
             at = (number - 1) * self._steps_per_epoch + min(step, self._steps_per_epoch - 1)
@@ -158,13 +159,13 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._model(batch.features, batch.masks)
         targets = batch.targets
-        if distributed.n_ranks() > 1:  # the loss is that of the whole batch
-            outputs = distributed.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
+        if multi_process.n_ranks() > 1:  # the loss is that of the whole batch
+            outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
             targets = self._sampler.targets(windows).to(self._device)
         loss = self._loss(*targets.beside(outputs.float()), progress)
         self.optimizer.zero_grad(set_to_none=True)
         # the processes' gradients are averaged, but each holds only its own share of one loss
-        (loss * distributed.n_ranks()).backward()
+        (loss * multi_process.n_ranks()).backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
         self.optimizer.step()
         return loss.detach()

@@ -8,11 +8,12 @@ from torch import Tensor, nn
 from abaw.core.devices import own_random_state
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task, get_task
-from abaw.train.checkpoint import BEST, load_weights
+from abaw.train.checkpoint import load_weights
 from abaw.train.config import TrainConfig, name_of_view
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import Tensors, any_mask
 from abaw.train.losses import expectation, n_bins
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 
 MAX_PARAMETERS = 2_000_000_000  # 8 GB, and 32 GB while it is trained; a dim of 2048 on (197, 1024) has 449 million

@@ -14,8 +14,8 @@ from abaw.core.files import save_json
 from abaw.core.records import differences
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
-from abaw.train.checkpoint import BEST, CONFIG
 from abaw.train.config import TrainConfig, make_config
+from abaw.train.run_files import BEST, CONFIG
 
 
 @dataclass(frozen=True)

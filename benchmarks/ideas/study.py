@@ -13,10 +13,11 @@ from abaw.core.tasks import get_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_head
 from abaw.pipeline import train_seeds
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import BEST, load_weights
+from abaw.train.checkpoint import load_weights
 from abaw.train.config import make_config
 from abaw.train.model import Model
-from abaw.train.prepare import load_split
+from abaw.train.new_run import load_split
+from abaw.train.run_files import BEST
 
 CONFIDENCE = 0.95  # of the interval of a mean difference that has to leave out zero
 Options = dict[str, Any]  # of a training run

@@ -16,11 +16,11 @@ from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postproces
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import BEST
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.folds import parse_fold
+from abaw.train.data.folds import parse_fold
+from abaw.train.data.table import select_labels
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run, all_runs
-from abaw.train.table import select_labels
 
 POSTPROCESS = "postprocess.json"
 N_FOLDS = 3  # what is advised where there are none yet

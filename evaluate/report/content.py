@@ -19,8 +19,8 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.checkpoint import CONFIG
 from abaw.train.loop import METRICS
+from abaw.train.run_files import CONFIG
 from abaw.train.runs import open_run
 
 

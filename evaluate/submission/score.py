@@ -26,7 +26,7 @@ from abaw.evaluate.submission.write import locate_stills
 from abaw.media.text_files import read_lines
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
-from abaw.train.table import select_labels
+from abaw.train.data.table import select_labels
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from abaw.evaluate.submission.formats import (
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.config import TrainConfig
-from abaw.train.table import Table, load_table
+from abaw.train.data.table import Table, load_table
 
 SHOWN_NAMES = 5
 ROWS_AT_ONCE = 100_000  # rows that are text at a time

@@ -36,9 +36,9 @@ from abaw.media.tensors import read_image_tensor, read_spec
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
 from abaw.store.claims import claimed
+from abaw.train.data.table import load_table
 from abaw.train.recipes import load_recipe
 from abaw.train.runs import all_runs, open_run
-from abaw.train.table import load_table
 
 Route = Callable[[Path, Path], object]  # the case's folder, and the file that was changed
 MEANS = {"doctor", "verify", "extract", "import", "repair", "check-submission"}  # say in many lines what is wrong

@@ -15,8 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from abaw.train.heads.cross_attention import CrossAttentionConfig, CrossAttentionHead
-from abaw.train.heads.emma import EmmaConfig, EmmaHead
-from abaw.train.heads.encoder import EncoderConfig, EncoderHead
+from abaw.train.heads.emma_head import EmmaConfig, EmmaHead
+from abaw.train.heads.encoder_head import EncoderConfig, EncoderHead
 from abaw.train.heads.gru import GruConfig, GruHead
 from abaw.train.heads.inputs import Head
 from abaw.train.heads.linear import LinearConfig, LinearHead

@@ -49,7 +49,7 @@ class LogisticConfig(ProbeConfig):
 
 
 class ProbeHead(LinearHead):
-    """The linear map that a probe's solution is put into (`abaw.train.probes`)."""
+    """The linear map that a probe's solution is put into (`abaw.train.fit_probes`)."""
 
     def __init__(self, config: ProbeConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(LinearConfig(), shapes, groups)

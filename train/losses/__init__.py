@@ -16,7 +16,7 @@ from abaw.train.losses.binary import BceConfig, BceLoss, BinaryFocalLoss
 from abaw.train.losses.classes import CrossEntropyConfig, CrossEntropyLoss, FocalConfig, FocalLoss
 from abaw.train.losses.multi import EmmaConfig, EmmaLoss
 from abaw.train.losses.regression import CccBinsConfig, CccBinsLoss, CccConfig, CccLoss, expectation
-from abaw.train.losses.views import CotexConfig, CotexLoss, VNawConfig, VNawLoss
+from abaw.train.losses.view_losses import CotexConfig, CotexLoss, VNawConfig, VNawLoss
 
 __all__ = [
     "LOSSES",

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
+from abaw.train.losses.class_weights import Weights, positive_weights
 from abaw.train.losses.classes import FocalConfig
-from abaw.train.losses.rows import as_rows
-from abaw.train.losses.weights import Weights, positive_weights
+from abaw.train.losses.masked_rows import as_rows
 
 
 class BceConfig(BaseModel):

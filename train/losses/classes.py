@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
-from abaw.train.losses.rows import as_rows, weighted_mean
-from abaw.train.losses.weights import Weights, class_weights
+from abaw.train.losses.class_weights import Weights, class_weights
+from abaw.train.losses.masked_rows import as_rows, weighted_mean
 
 
 class CrossEntropyConfig(BaseModel):

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from abaw.core.tasks import Task
 from abaw.train.losses.binary import binary_cross_entropies
+from abaw.train.losses.class_weights import Weights, positive_weights
 from abaw.train.losses.classes import cross_entropies
+from abaw.train.losses.masked_rows import as_rows, weighted_mean
 from abaw.train.losses.regression import concordance_losses
-from abaw.train.losses.rows import as_rows, weighted_mean
-from abaw.train.losses.weights import Weights, positive_weights
 
 
 class EmmaConfig(BaseModel):

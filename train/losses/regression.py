@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
-from abaw.train.losses.rows import as_rows, weighted_mean
+from abaw.train.losses.masked_rows import as_rows, weighted_mean
 
 EPSILON = 1e-8  # far below the variance of any annotation, so that a constant prediction has a finite gradient
 PUBLISHED_EPSILON = 1e-4  # of the variant that EMMA was trained with

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from abaw.core.tasks import Task
+from abaw.train.data.table import Table
 from abaw.train.heads.linear import LinearHead
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.model import Model
-from abaw.train.table import Table
 
 NEVER = -30.0  # the logit of a class that the training labels do not have
 Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import UsageError
-from abaw.train.table import Table
+from abaw.train.data.table import Table
 
 Balance = Literal["none", "class", "video"]
 Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames from the first to the last

@@ -10,14 +10,14 @@ import numpy as np
 from abaw.core.errors import UsageError
 from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import CONFIG
 from abaw.train.config import TrainConfig, make_config
+from abaw.train.data.table import Table, load_table, select_labels
+from abaw.train.data.windows import class_counts
 from abaw.train.losses import create_loss
 from abaw.train.model import check_size
 from abaw.train.recipes import Recipe
+from abaw.train.run_files import CONFIG
 from abaw.train.runs import Run, all_runs, check_run_name, create_run, open_run
-from abaw.train.table import Table, load_table, select_labels
-from abaw.train.windows import class_counts
 
 
 def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ...]:

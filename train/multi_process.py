@@ -17,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from abaw.core.errors import AbawError, UsageError
-from abaw.train.windows import Windows, share
+from abaw.train.data.windows import Windows, share
 
 T = TypeVar("T")
 
@@ -84,7 +84,7 @@ def wrap(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 def own_share(windows: Windows) -> Windows:
-    """This process's part of a batch; the parts are of equal size, see `abaw.train.windows.share`."""
+    """This process's part of a batch; the parts are of equal size, see `abaw.train.data.windows.share`."""
     return share(windows, rank(), n_ranks())
 
 

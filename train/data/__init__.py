@@ -1,0 +1,1 @@
+"""Training data: tables of features, windows, folds, statistics."""
