@@ -14,8 +14,8 @@ from abaw.core.errors import StoreError, UsageError
 from abaw.core.files import clear, new_partial
 from abaw.core.names import MAX_NAME_BYTES
 from abaw.core.progress import Reporter, Silent
-from abaw.exchange.origin import FEATURE_FILE, Origin
-from abaw.exchange.rows import PRESENT, VALUES
+from abaw.exchange.provenance import FEATURE_FILE, Origin
+from abaw.exchange.source_rows import PRESENT, VALUES
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
 

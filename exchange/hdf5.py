@@ -10,7 +10,7 @@ import numpy as np
 
 from abaw.core.clock import LENGTH_FROM_CROPS, SAMPLED
 from abaw.core.errors import DataError
-from abaw.exchange.rows import (
+from abaw.exchange.source_rows import (
     FRAMES,
     PRESENT,
     Rows,

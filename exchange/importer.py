@@ -24,12 +24,12 @@ from abaw.core.records import describe_other, fingerprint_of
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
 from abaw.datasets.layouts import look_through
-from abaw.exchange.clocks import Clocks
-from abaw.exchange.frames import FrameFiles
-from abaw.exchange.layouts import Found, find_videos
-from abaw.exchange.origin import Origin
-from abaw.exchange.rows import Rows, SourceVideo
-from abaw.exchange.turned import check_way, check_ways, shape_of
+from abaw.exchange.axes import check_way, check_ways, shape_of
+from abaw.exchange.frame_files import FrameFiles
+from abaw.exchange.provenance import Origin
+from abaw.exchange.source_clocks import Clocks
+from abaw.exchange.source_rows import Rows, SourceVideo
+from abaw.exchange.sources import Found, find_videos
 from abaw.extract.label_writer import write_labels
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from abaw.core.clock import LENGTH_FROM_CROPS, SAMPLED
 from abaw.core.errors import DataError
 from abaw.core.names import is_junk
-from abaw.exchange.rows import (
+from abaw.exchange.source_rows import (
     FRAMES,
     PRESENT,
     Rows,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
 from abaw.exchange.npy import Header, read_header
-from abaw.exchange.rows import MAX_VALUES, Rows, check_array, check_numbers, step_of
+from abaw.exchange.source_rows import MAX_VALUES, Rows, check_array, check_numbers, step_of
 from abaw.media.links import check_file
 
 SUFFIX = ".npy"

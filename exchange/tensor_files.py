@@ -18,7 +18,7 @@ from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
 from abaw.exchange.npy import Header
-from abaw.exchange.rows import Rows, check_array, check_numbers, frame_numbers, kept_blocks, stamp, step_of
+from abaw.exchange.source_rows import Rows, check_array, check_numbers, frame_numbers, kept_blocks, stamp, step_of
 from abaw.media.tensors import is_plain, written_out
 
 if TYPE_CHECKING:

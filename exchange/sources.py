@@ -15,16 +15,16 @@ import h5py
 
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import check_name, composed, is_junk
-from abaw.exchange.frames import SUFFIX as FRAME_SUFFIX
-from abaw.exchange.frames import FrameFiles, is_frame
+from abaw.exchange.frame_files import SUFFIX as FRAME_SUFFIX
+from abaw.exchange.frame_files import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
 from abaw.exchange.hdf5 import Hdf5Video, checked_fps, is_own, open_file
 from abaw.exchange.index import find_indexed
 from abaw.exchange.npy import ArchiveFile, ArrayFile
-from abaw.exchange.origin import FEATURE_FILE, Origin, read_feature_file, read_origin
-from abaw.exchange.rows import PRESENT, SourceVideo
-from abaw.exchange.tensors import SUFFIX as TENSOR_SUFFIX
-from abaw.exchange.tensors import TensorFile, tensor_file
+from abaw.exchange.provenance import FEATURE_FILE, Origin, read_feature_file, read_origin
+from abaw.exchange.source_rows import PRESENT, SourceVideo
+from abaw.exchange.tensor_files import SUFFIX as TENSOR_SUFFIX
+from abaw.exchange.tensor_files import TensorFile, tensor_file
 from abaw.media.links import check_file, is_broken
 
 KNOWN = (

@@ -10,7 +10,7 @@ from abaw.core.errors import DataError
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
 from abaw.datasets.video_files import People, video_file_of
-from abaw.exchange.rows import Rows
+from abaw.exchange.source_rows import Rows
 from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 PER_FRAME = ("va", "expr", "au")  # tasks whose label files have a row for each frame

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from abaw.core.errors import DataError
-from abaw.exchange.clocks import Clocks
-from abaw.exchange.frames import FrameFiles
+from abaw.exchange.frame_files import FrameFiles
 from abaw.exchange.index import IndexedRows
-from abaw.exchange.rows import Rows, SourceVideo
+from abaw.exchange.source_clocks import Clocks
+from abaw.exchange.source_rows import Rows, SourceVideo
 
 NEAR = 2  # rows by which a feature may miss the length of its video: labels often have one more
 REMEDY = (
