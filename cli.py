@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from abaw import __version__
-from abaw.cli_data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
-from abaw.cli_scores import compare, ensemble, eval_, finish_evaluation, report, tune
-from abaw.cli_submit import check_submission, submit
-from abaw.cli_video import predict
+from abaw.commands.data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
+from abaw.commands.scores import compare, ensemble, eval_, finish_evaluation, report, tune
+from abaw.commands.submission import check_submission, submit
+from abaw.commands.video import predict
 from abaw.core.errors import DISK_FULL, AbawError, UsageError
 from abaw.core.files import Place
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from abaw.core.progress import Reporter
     from abaw.store import FeatureStore
     from abaw.train.config import TrainConfig
-    from abaw.train.loop import Result
+    from abaw.train.loop import TrainingResult
     from abaw.train.runs import Run
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Prints our own errors as one sentence and exits with their code."""
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -51,7 +51,7 @@ class Group(click.Group):
             sys.exit(1)
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def main() -> None:
     """Affect in video: features once, then small temporal models and challenge scores.
@@ -78,7 +78,8 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
 
     Leaves OUT/data, OUT/store.zarr and OUT/runs, so that all other commands go on working inside OUT.
     """
-    from abaw import console, pipeline
+    from abaw import pipeline
+    from abaw.commands import console
 
     with console.ConsoleReporter() as reporter:
         for run, found in pipeline.demo(out, size, seed, device, reporter, kind):
@@ -108,7 +109,7 @@ for command in (
 @click.argument("what", type=click.Choice(["backbones", "heads", "losses", "recipes", "tasks"]))
 def list_(what: str) -> None:
     """Show the backbones, heads, losses, recipes or tasks there are."""
-    from abaw import listings
+    from abaw.commands import listings
 
     shown = {
         "backbones": listings.show_backbones,
@@ -159,7 +160,8 @@ def extract(
     cluster: Path | None,
 ) -> None:
     """Run backbones over all face crops, or the sound of the videos, into the store. Run it again to go on."""
-    from abaw import console, pipeline, tables
+    from abaw import pipeline
+    from abaw.commands import console, tables
 
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part
@@ -246,7 +248,7 @@ def train(
 @contextmanager
 def _first_process_reports() -> "Iterator[Reporter]":
     """A reporter on the console; a silent one in all but the first of several processes."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.core.progress import Silent
     from abaw.train import multi_process
 
@@ -274,7 +276,8 @@ def _train_all(
 ) -> None:
     from statistics import mean, stdev
 
-    from abaw import console, pipeline
+    from abaw import pipeline
+    from abaw.commands import console
     from abaw.train import multi_process
 
     scores = []
@@ -287,8 +290,8 @@ def _train_all(
         console.say(f"{len(scores)} seeds: {configs[0].task} score {mean(scores):.3f} ± {stdev(scores):.3f}.")
 
 
-def _say_trained(run: "Run", result: "Result") -> None:
-    from abaw import console
+def _say_trained(run: "Run", result: "TrainingResult") -> None:
+    from abaw.commands import console
     from abaw.train import multi_process
 
     if multi_process.rank() == 0:

@@ -47,7 +47,7 @@ from abaw.train.data.statistics import feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
 from abaw.train.heads.probes import LogisticConfig, RidgeConfig
-from abaw.train.loop import Epoch, Result, fit
+from abaw.train.loop import Epoch, TrainingResult, fit
 from abaw.train.model import Model, build_model
 from abaw.train.new_run import begun_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
@@ -133,7 +133,7 @@ def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = Non
 
 def train(
     run: Run, store: FeatureStore, tables: tuple[Table, Table], device: str = "auto", reporter: Reporter | None = None
-) -> Result:
+) -> TrainingResult:
     """Train a run's head from where its folder stands; see `abaw.train.loop.fit`.
 
     Under torchrun every process calls this; all of them go through the same epochs, and the first one writes.
@@ -163,7 +163,7 @@ def train(
     return result
 
 
-def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter: Reporter) -> Result:
+def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter: Reporter) -> TrainingResult:
     config, task = run.config, get_task(run.config.task)
     assert isinstance(config.head, RidgeConfig | LogisticConfig)
     reporter.start(f"fit {run.name}", 1, "probe")
@@ -177,7 +177,7 @@ def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
     reporter.advance(1, f"{task.name} {found:.3f}")
     reporter.finish()
-    return Result(found, 1, 1)
+    return TrainingResult(found, 1, 1)
 
 
 def train_seeds(
@@ -189,7 +189,7 @@ def train_seeds(
     device: str = "auto",
     reporter: Reporter | None = None,
     resume: bool = False,
-) -> Iterator[tuple[Run, Result]]:
+) -> Iterator[tuple[Run, TrainingResult]]:
     """Train one run for each config; the tables are loaded once for configs that differ in their seed only.
 
     Args:

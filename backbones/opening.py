@@ -32,7 +32,7 @@ class Aside:
         """Nothing."""
 
 
-class Table:
+class PickledTable:
     """Stands for a class of mappings; what is made of it is a plain one, whose items come later."""
 
     def __new__(cls, *args: object, **kwargs: object) -> OrderedDict:  # type: ignore[misc]
@@ -40,7 +40,7 @@ class Table:
         return OrderedDict()
 
 
-class Row:
+class PickledRow:
     """Stands for a class of lists; what is made of it is a plain one, whose elements come later."""
 
     def __new__(cls, *args: object, **kwargs: object) -> list:  # type: ignore[misc]
@@ -69,8 +69,8 @@ PLAIN = (
     "type",
 )
 STAND_INS: dict[str, type] = {
-    "collections.defaultdict": Table,
-    "collections.deque": Row,
+    "collections.defaultdict": PickledTable,
+    "collections.deque": PickledRow,
     **{f"builtins.{name}": Aside for name in PLAIN},
 }
 # Arrays and scalars of numpy are made as they are. The modules of these two functions have had two names.
@@ -161,7 +161,7 @@ def _stand_in(name: str) -> type | None:
     if isinstance(kind, type) and issubclass(kind, np.generic):
         return Aside
     if top in TABLE_MODULES or (own.endswith(TABLE_ENDINGS) and top not in ("torch", "builtins")):
-        return Table
+        return PickledTable
     return None
 
 

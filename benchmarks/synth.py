@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from abaw.datasets.synth import LABELS, SynthOptions, write_clips
 from abaw.datasets.synth.clips_writer import write_video
 from abaw.datasets.synth.cutouts import find_material
-from abaw.datasets.synth.render import Clip, ClipMaker, render
+from abaw.datasets.synth.render import ClipMaker, SynthClip, render
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio, say
 
 N_CLIPS_COMMAND = 150  # enough for starting the processes not to count for most of it
@@ -64,7 +64,7 @@ def main() -> None:
     report.publish()
 
 
-def middle_clips(maker: ClipMaker) -> dict[int, Clip]:
+def middle_clips(maker: ClipMaker) -> dict[int, SynthClip]:
     """Clips by number that show as many faces, over all frames, as the middle ones of those that the command makes."""
     clips = {number: maker.plan(number) for number in range(N_CLIPS_COMMAND)}
     by_faces = sorted(clips, key=lambda number: int(clips[number].paths.n_shown.sum()))
@@ -72,7 +72,7 @@ def middle_clips(maker: ClipMaker) -> dict[int, Clip]:
     return {number: clips[number] for number in by_faces[first : first + N_CLIPS]}
 
 
-def actions(root: Path, warm: ClipMaker, clips: dict[int, Clip]) -> dict[str, Callable[[], object]]:
+def actions(root: Path, warm: ClipMaker, clips: dict[int, SynthClip]) -> dict[str, Callable[[], object]]:
     """What is timed, by name."""
 
     def to_video(draw: Callable[[int], np.ndarray]) -> None:
@@ -99,7 +99,7 @@ def new_maker(root: Path) -> ClipMaker:
     return ClipMaker(find_material(root / "faces", None), SynthOptions())
 
 
-def usual(clip: Clip) -> np.ndarray:
+def usual(clip: SynthClip) -> np.ndarray:
     """(75, 326, 326, 3) uint8: every face of every frame from its file."""
     background = Image.fromarray(clip.background)
     frames = []

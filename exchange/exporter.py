@@ -22,7 +22,7 @@ from abaw.store.feature_store import VideoFeature
 Format = Literal["h5", "npy"]
 
 
-class Sink(Protocol):
+class ExportSink(Protocol):
     """Takes the videos of an export."""
 
     def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
@@ -122,14 +122,14 @@ def _check_free(out: Path) -> None:
 
 
 @contextmanager
-def _hdf5_sink(file: Path, feature: str, origin: Origin) -> Iterator[Sink]:
+def _hdf5_sink(file: Path, feature: str, origin: Origin) -> Iterator[ExportSink]:
     with h5py.File(file, "x") as opened:
         opened.attrs.update({"feature": feature, **origin.as_texts()})
         yield Hdf5Sink(opened)
 
 
 @contextmanager
-def _folder_sink(folder: Path, feature: str, origin: Origin) -> Iterator[Sink]:
+def _folder_sink(folder: Path, feature: str, origin: Origin) -> Iterator[ExportSink]:
     folder.mkdir()
     sink = FolderSink(folder)
     yield sink

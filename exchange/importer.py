@@ -29,7 +29,7 @@ from abaw.exchange.frame_files import FrameFiles
 from abaw.exchange.provenance import Origin
 from abaw.exchange.source_clocks import Clocks
 from abaw.exchange.source_rows import Rows, SourceVideo
-from abaw.exchange.sources import Found, find_videos
+from abaw.exchange.sources import SourceVideos, find_videos
 from abaw.extract.label_writer import write_labels
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
@@ -101,7 +101,7 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     return summary
 
 
-def first_shape(found: Found, clocks: Clocks, summary: Summary) -> tuple[int, ...] | None:
+def first_shape(found: SourceVideos, clocks: Clocks, summary: Summary) -> tuple[int, ...] | None:
     """Shape of a frame in the first video that can be opened; those before it have failed."""
     for name, video in found.videos.items():
         try:
@@ -129,7 +129,7 @@ def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
         )
 
 
-def register(store: FeatureStore, feature: str, found: Found, shape: tuple[int, ...]) -> None:
+def register(store: FeatureStore, feature: str, found: SourceVideos, shape: tuple[int, ...]) -> None:
     """Make the feature known to the store, or check that it is the one that is there.
 
     Raises:
@@ -176,7 +176,7 @@ def _video_files(dataset: Dataset) -> dict[str, Path]:
 
 
 def plan(
-    store: FeatureStore, feature: str, found: Found, clocks: Clocks, summary: Summary
+    store: FeatureStore, feature: str, found: SourceVideos, clocks: Clocks, summary: Summary
 ) -> tuple[list[tuple[SourceVideo, str]], int]:
     """The videos to import, each with the digest of what it comes from, and the number of their rows."""
     complete = store.videos(feature)

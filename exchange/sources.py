@@ -36,7 +36,7 @@ SUFFIXES = (FRAME_SUFFIX, ".npz", *HDF5_SUFFIXES, TENSOR_SUFFIX)
 
 
 @dataclass
-class Found:
+class SourceVideos:
     """What lies in a source.
 
     Attributes:
@@ -63,7 +63,7 @@ class Found:
             self.failed[video.name] = str(error)
 
 
-def find_videos(source: Path, n_rows: int | None = None) -> Found:
+def find_videos(source: Path, n_rows: int | None = None) -> SourceVideos:
     """Find the layout of a source and its videos.
 
     Args:
@@ -79,7 +79,7 @@ def find_videos(source: Path, n_rows: int | None = None) -> Found:
     if not source.is_dir():
         check_file(source)
     layout, paths = _tell_layout(source)
-    found = Found()
+    found = SourceVideos()
     files = [path for path in paths if _is_readable(found, path)]
     match layout:
         case "one file per frame":
@@ -144,7 +144,7 @@ def _tables_in(source: Path) -> dict[str, Path]:
     return {path.stem: path for path in children if path.suffix.lower() == ".csv" and not is_junk(path.name)}
 
 
-def _is_readable(found: Found, path: Path) -> bool:
+def _is_readable(found: SourceVideos, path: Path) -> bool:
     """True for a folder, a file, or a link to one; of anything else the video has failed."""
     try:
         if not path.is_dir():
@@ -155,7 +155,7 @@ def _is_readable(found: Found, path: Path) -> bool:
     return True
 
 
-def _take_hdf5(found: Found, file: Path) -> None:
+def _take_hdf5(found: SourceVideos, file: Path) -> None:
     """A video of a file with datasets, or one of each group."""
     try:
         with open_file(file) as opened:
@@ -177,13 +177,13 @@ def _take_hdf5(found: Found, file: Path) -> None:
         found.failed[file.stem] = str(DataError(f"{file} is damaged ({str(error)[:100]}). Copy it again."))
 
 
-def _take_origin(found: Found, origin: Origin | None, file: Path) -> None:
+def _take_origin(found: SourceVideos, origin: Origin | None, file: Path) -> None:
     if origin and found.origin and origin.fingerprint != found.origin.fingerprint:
         raise UsageError(f"{file.parent} holds exports of several features. Import them one by one.")
     found.origin = origin or found.origin
 
 
-def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
+def _take_arrays(found: SourceVideos, root: Path, files: list[Path]) -> None:
     """A video of each array that is not the mask of another."""
     stems = {file.stem: file for file in files}
     rates: dict[str, object] = {}
@@ -209,7 +209,7 @@ def _take_arrays(found: Found, root: Path, files: list[Path]) -> None:
         found.add(ArrayFile(name, file, stems.get(file.stem + MASK), fps, marks))
 
 
-def _take_tensors(found: Found, files: list[Path], n_rows: int | None) -> None:
+def _take_tensors(found: SourceVideos, files: list[Path], n_rows: int | None) -> None:
     """A video of each clip, with as many rows as were asked for."""
     clips: dict[str, dict[int, TensorFile]] = {}
     twice = []

@@ -39,7 +39,7 @@ def own_part(dataset: Dataset, part: str) -> Dataset:
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExtractionPlan:
     """What is to be extracted.
 
     Attributes:
@@ -58,7 +58,7 @@ class Plan:
 
 def plan_extraction(
     dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary, reporter: Reporter
-) -> Plan:
+) -> ExtractionPlan:
     """Find what the videos still lack; those that are complete go into the summary.
 
     A video that cannot be stored under its name fails here, before any work. Files of videos are decoded for the times
@@ -108,7 +108,7 @@ def plan_extraction(
         else:
             summary.skipped.append(video.name)
     n_frames = sum(sum(sizes.values()) * len({kinds[name] for name in pending}) for pending, sizes in groups.items())
-    return Plan(groups, n_frames)
+    return ExtractionPlan(groups, n_frames)
 
 
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:

@@ -59,7 +59,7 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class Batch:
+class FrameBatch:
     """Frames of one or more videos, those of one image size together.
 
     Attributes:
@@ -144,19 +144,19 @@ class Batcher:
         self._batch_size = batch_size
         self._waiting: list[tuple[Source, int, NDArray[np.uint8]]] = []
 
-    def add(self, frames: Frames) -> Iterator[Batch]:
+    def add(self, frames: Frames) -> Iterator[FrameBatch]:
         """Take frames; give the batches that are full now."""
         for row, image in zip(frames.rows.tolist(), frames.images, strict=True):
             self._waiting.append((frames.source, row, image))
             if len(self._waiting) == self._batch_size:
                 yield self._take()
 
-    def rest(self) -> Iterator[Batch]:
+    def rest(self) -> Iterator[FrameBatch]:
         """The last batch, not full."""
         if self._waiting:
             yield self._take()
 
-    def _take(self) -> Batch:
+    def _take(self) -> FrameBatch:
         by_size: dict[tuple[int, ...], list[tuple[Source, int, NDArray[np.uint8]]]] = {}
         for frame in self._waiting:
             by_size.setdefault(frame[2].shape, []).append(frame)
@@ -167,4 +167,4 @@ class Batcher:
                 parts.append((source, []))
             parts[-1][1].append(row)
         images = [np.stack([image for _, _, image in group]) for group in by_size.values()]
-        return Batch(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])
+        return FrameBatch(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])

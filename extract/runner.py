@@ -17,8 +17,8 @@ from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.progress import Summary
 from abaw.extract.feature import Feature
-from abaw.extract.reader import BATCHES_AHEAD, Batch, Batcher, Source, read_frames
-from abaw.extract.sink import Sink, Stopped
+from abaw.extract.reader import BATCHES_AHEAD, Batcher, FrameBatch, Source, read_frames
+from abaw.extract.sink import FeatureSink, Stopped
 from abaw.store import FeatureStore
 
 
@@ -45,7 +45,7 @@ class Runner:
         self._batch_size = batch_size
         self._on_frames = on_frames
         self._summary = Summary()
-        self._sink = Sink(store, features, self._summary)
+        self._sink = FeatureSink(store, features, self._summary)
 
     def run(self, sources: Iterable[Source]) -> Summary:
         """Extract all features of all sources. Errors of a video end that video only; see `Summary`."""
@@ -67,7 +67,7 @@ class Runner:
 
     def _run(self, sources: Iterable[Source], decoders: ThreadPoolExecutor) -> None:
         batcher = Batcher(self._batch_size)
-        in_flight: list[tuple[Batch, list[HostCopy]]] = []
+        in_flight: list[tuple[FrameBatch, list[HostCopy]]] = []
         for frames in read_frames(self._sink.opened(sources), decoders, BATCHES_AHEAD * self._batch_size):
             self._sink.skip(frames.source, frames.broken)
             for batch in batcher.add(frames):
@@ -77,13 +77,13 @@ class Runner:
         for batch, copies in in_flight:
             self._hand_over(batch, copies)
 
-    def _step(self, batch: Batch, in_flight: list[tuple[Batch, list["HostCopy"]]]) -> None:
+    def _step(self, batch: FrameBatch, in_flight: list[tuple[FrameBatch, list["HostCopy"]]]) -> None:
         """Start a batch, then take the results of the one before: the device never waits for them."""
         in_flight.append((batch, self._forward(batch)))
         if len(in_flight) > 1:
             self._hand_over(*in_flight.pop(0))
 
-    def _forward(self, batch: Batch) -> list["HostCopy"]:
+    def _forward(self, batch: FrameBatch) -> list["HostCopy"]:
         images = [self._pinned(torch.from_numpy(group)) for group in batch.images]
         keys = [(source.video.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
         keys += keys[-1:] * (self._batch_size - len(keys))
@@ -124,7 +124,7 @@ class Runner:
         on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
         return images.pin_memory() if on_gpu else images
 
-    def _hand_over(self, batch: Batch, copies: list["HostCopy"]) -> None:
+    def _hand_over(self, batch: FrameBatch, copies: list["HostCopy"]) -> None:
         self._sink.write(batch, [copy.numpy() for copy in copies])
         self._summary.n_frames += batch.n_frames
         self._on_frames(batch.n_frames)

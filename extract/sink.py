@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import disk_trouble
 from abaw.core.progress import Summary
 from abaw.extract.feature import Feature
-from abaw.extract.reader import Batch, Source
+from abaw.extract.reader import FrameBatch, Source
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 
@@ -21,7 +21,7 @@ class Stopped(Exception):
     """The sink takes nothing more; `Summary.stopped` says why once it is closed."""
 
 
-class Sink:
+class FeatureSink:
     """The writing thread, and the writers of the videos in work. Calls return at once; errors go into the summary."""
 
     def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
@@ -37,7 +37,7 @@ class Sink:
             self._do(source, self._open)
             yield source
 
-    def write(self, batch: Batch, results: list[NDArray[np.float32]]) -> None:
+    def write(self, batch: FrameBatch, results: list[NDArray[np.float32]]) -> None:
         """Take the results of a batch, one array per feature."""
         start = 0
         for source, rows in batch.parts:

@@ -14,7 +14,7 @@ from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
 from abaw.extract.feature import Feature
 from abaw.extract.label_writer import left_over_labels, write_labels
-from abaw.extract.plan import Plan, Reading, own_part, plan_extraction
+from abaw.extract.plan import ExtractionPlan, Reading, own_part, plan_extraction
 from abaw.extract.precision import describe_precisions, single_precision
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
@@ -64,7 +64,7 @@ class Stage:
             options = replace(options, backbones=tuple(others))
         return cls(options, dataset, store, kept, tuple(filter(None, notes)))
 
-    def plan(self, summary: Summary, reporter: Reporter | None = None) -> Plan:
+    def plan(self, summary: Summary, reporter: Reporter | None = None) -> ExtractionPlan:
         """Write the labels, and find what the videos still lack."""
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):

@@ -58,7 +58,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PacePlan:
     """Where the stretches of a sound belong.
 
     Attributes:
@@ -82,7 +82,7 @@ class Plan:
         return float(sum(piece.change for piece in self.pieces) + sum(overlaps)) / RATE_HZ
 
 
-def plan(positions: Floats, stamps: Floats, n_samples: int, is_counted: bool = False) -> Plan:
+def plan(positions: Floats, stamps: Floats, n_samples: int, is_counted: bool = False) -> PacePlan:
     """Find where the stretches of a decoded sound belong by its timestamps.
 
     Args:
@@ -94,14 +94,14 @@ def plan(positions: Floats, stamps: Floats, n_samples: int, is_counted: bool = F
     """
     lateness = stamps - stamps[0] - (positions - positions[0])
     if np.abs(lateness).max() <= TOLERANCE_S * RATE_HZ:
-        return Plan([Piece.moved(0, n_samples, 0)], [])
+        return PacePlan([Piece.moved(0, n_samples, 0)], [])
     cuts, lateness, restarts = _jumps(positions, lateness)
     pieces: list[Piece] = []
     for first, stop in zip([0, *cuts], [*cuts, len(positions)], strict=True):
         begin = round(positions[first]) if first else 0
         end = round(positions[stop]) if stop < len(positions) else n_samples
         pieces += _pieces(positions[first:stop], lateness[first:stop], begin, end, is_counted)
-    return Plan(pieces, [positions[number] / RATE_HZ for number in restarts])
+    return PacePlan(pieces, [positions[number] / RATE_HZ for number in restarts])
 
 
 def rebuild(decoded: Waveform, pieces: Sequence[Piece]) -> Waveform:

@@ -31,7 +31,7 @@ def probe_timing(file: Path) -> Timing:
 
 
 @dataclass(frozen=True)
-class Span:
+class ShownSpan:
     """When the pictures of a video file are shown.
 
     Attributes:
@@ -50,10 +50,10 @@ class Span:
         return np.asarray(self.start_s + middles, dtype=np.float64)
 
 
-def probe_span(file: Path) -> Span:
+def probe_span(file: Path) -> ShownSpan:
     """Read when the pictures of a video file are shown; see `read_stamps`."""
     stamps = read_stamps(file)
     found_s = float((stamps.shown[-1] - stamps.shown[0] + stamps.step) * stamps.base)
     stated_s = float(stamps.stated * stamps.base)
     duration_s = stated_s if stated_s > found_s + CUT_S else found_s
-    return Span(float(int(stamps.shown[0]) * stamps.base), duration_s, found_s)
+    return ShownSpan(float(int(stamps.shown[0]) * stamps.base), duration_s, found_s)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.media.decoder import open_media
-from abaw.media.pace import GAP_S, TOLERANCE_S, Piece, Plan, plan, rebuild
+from abaw.media.pace import GAP_S, TOLERANCE_S, PacePlan, Piece, plan, rebuild
 from abaw.media.picture_times import JUMP_S, RESTART_S, STREAMED
 from abaw.media.resampler import Resampler
 from abaw.media.stamps import read_stamps
@@ -264,7 +264,7 @@ class _Decoder:
         lead_s = first_s - origin_s
         return first_s, lead_s if lead_s > TOLERANCE_S else 0.0
 
-    def _note_pace(self, found: Plan) -> None:
+    def _note_pace(self, found: PacePlan) -> None:
         name, notes = self._file.name, self._sound.notes
         if found.change_s > GAP_S:
             notes.append(

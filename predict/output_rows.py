@@ -22,7 +22,7 @@ Value = float | int | str
 
 
 @dataclass(frozen=True)
-class Row:
+class OutputRow:
     """What a person shows in a frame.
 
     Attributes:
@@ -79,7 +79,7 @@ def output_values(task: Task, outputs: NDArray[np.float32]) -> dict[str, Value]:
     return values
 
 
-def write_rows(folder: Path, task: Task, head: Mapping[str, Any], rows: Iterable[Row]) -> Iterator[Row]:
+def write_rows(folder: Path, task: Task, head: Mapping[str, Any], rows: Iterable[OutputRow]) -> Iterator[OutputRow]:
     """Write rows to `predictions.csv` and `predictions.json` as they pass; both have the same columns.
 
     Args:

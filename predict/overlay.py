@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
 from abaw.evaluate.report.plots import CLASS_COLOURS
-from abaw.predict.output_rows import SUFFIX, Row
+from abaw.predict.output_rows import SUFFIX, OutputRow
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 LINES_PER_SIDE = 24  # lines of text that the shorter side of a picture could hold
@@ -39,7 +39,7 @@ class Overlay:
         self._parts = sorted((part for part, _, _ in task.each()), key=lambda part: order.index(part.kind))
         self._people = list(people)
 
-    def draw(self, image: NDArray[np.uint8], rows: Mapping[str, Row]) -> NDArray[np.uint8]:
+    def draw(self, image: NDArray[np.uint8], rows: Mapping[str, OutputRow]) -> NDArray[np.uint8]:
         """A picture (height, width, 3) uint8 RGB with boxes, and a panel below it: (height + more, width, 3).
 
         Args:
@@ -77,7 +77,7 @@ class Overlay:
         return 2 * sheet.pad + round(n_lines * LINE * sheet.text)
 
     def _draw_cell(
-        self, pen: ImageDraw.ImageDraw, sheet: "_Sheet", corner: tuple[int, int], width: int, number: int, row: Row | None
+        self, pen: ImageDraw.ImageDraw, sheet: "_Sheet", corner: tuple[int, int], width: int, number: int, row: OutputRow | None
     ) -> None:  # fmt: skip
         left, top = corner[0] + sheet.pad, corner[1] + sheet.pad
         right = corner[0] + width - sheet.pad
@@ -141,7 +141,7 @@ def _rgb(text: str) -> Colour:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def _lines(task: Task, row: Row, sheet: _Sheet, width: float) -> list[tuple[str, Colour | None]]:
+def _lines(task: Task, row: OutputRow, sheet: _Sheet, width: float) -> list[tuple[str, Colour | None]]:
     """Lines of text about one plain task, each with the colour of a swatch before it or None."""
     if task.kind == "regression":
         return [("  ".join(f"{name} {float(row.outputs[name]):+.2f}" for name in task.outputs), None)]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
 from abaw.evaluate.report.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
-from abaw.predict.output_rows import SUFFIX, Row
+from abaw.predict.output_rows import SUFFIX, OutputRow
 
 TIMELINE = "timeline.png"
 MOST_PEOPLE = 6  # the others are in the table
@@ -46,7 +46,7 @@ class Timeline:
         self._task = task
         self._people: dict[str, Seen] = {}
 
-    def watched(self, rows: Iterable[Row]) -> Iterable[Row]:
+    def watched(self, rows: Iterable[OutputRow]) -> Iterable[OutputRow]:
         """The rows, as they pass."""
         for row in rows:
             seen = self._people.setdefault(row.person, Seen())
@@ -54,7 +54,7 @@ class Timeline:
             seen.values.append(self._numbers(row))
             yield row
 
-    def _numbers(self, row: Row) -> NDArray[np.float32]:
+    def _numbers(self, row: OutputRow) -> NDArray[np.float32]:
         """(values,) of the parts one after another: valence and arousal, number of the class, probabilities."""
         numbers: list[float] = []
         for part, _, _ in self._task.each():

@@ -30,7 +30,7 @@ from abaw.extract.precision import BFLOAT16
 from abaw.extract.remaking import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.stage import Stage
-from abaw.predict.output_rows import Row, output_values
+from abaw.predict.output_rows import OutputRow, output_values
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.data.table import load_table
@@ -66,7 +66,7 @@ class PredictOptions:
 
 
 @dataclass
-class Found:
+class PredictedPerson:
     """Predictions of one video: the people, their outputs by frame, and what to say about the file."""
 
     data: Path
@@ -103,7 +103,7 @@ class Predictor:
         self._features = load_features(run, options.backbones, options.device, options.untrained)
         self.note = describe_training_crops(run, self._features)
 
-    def predict(self, file: Path, data: Path, reporter: Reporter) -> Found:
+    def predict(self, file: Path, data: Path, reporter: Reporter) -> PredictedPerson:
         """Predict a video; `data` is an empty folder for what is needed on the way, which `rows` needs, too.
 
         Raises:
@@ -114,22 +114,22 @@ class Predictor:
         video = composed(file.stem)
         record = Record.read(data / FACES / f"{video}.json")
         assert record is not None, "prepare_videos ends with it"
-        found = Found(data, video, record.people, record.n_frames, list(record.notes))
+        found = PredictedPerson(data, video, record.people, record.n_frames, list(record.notes))
         if found.people:
             self._extract(found, reporter)
             self._predict(found)
         return found
 
-    def rows(self, found: Found) -> Iterator[Row]:
+    def rows(self, found: PredictedPerson) -> Iterator[OutputRow]:
         """The rows of a video in the order of time: one for each frame and each person who is seen in it."""
         with (found.data / FACES / f"{found.video}.csv").open(newline="", encoding="utf-8") as table:
             for line in csv.DictReader(table):
                 frame, person = int(line["frame"]), line["person"]
                 outputs = output_values(self.task, found.outputs[person][frame - 1])
                 left, top, right, bottom = (float(line[side]) for side in ("left", "top", "right", "bottom"))
-                yield Row(frame, float(line["time_s"]), person, outputs, (left, top, right, bottom))
+                yield OutputRow(frame, float(line["time_s"]), person, outputs, (left, top, right, bottom))
 
-    def _extract(self, found: Found, reporter: Reporter) -> None:
+    def _extract(self, found: PredictedPerson, reporter: Reporter) -> None:
         place = found.data / "store.zarr"
         store = FeatureStore.create(place)
         for feature in self._features:
@@ -147,7 +147,7 @@ class Predictor:
                 raise DataError(f"it has no sound, and run {self.run.name} takes nothing but sound")
             found.notes.append("it has no sound: predicted without the features of sound")
 
-    def _predict(self, found: Found) -> None:
+    def _predict(self, found: PredictedPerson) -> None:
         config, store = self.run.config, FeatureStore.open(found.data / "store.zarr")
         known = [store.videos(feature) for feature in config.features]
         row = np.array(self.task.invalid_row, dtype=np.float32)

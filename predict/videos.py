@@ -25,10 +25,10 @@ from abaw.core.progress import Reporter, Silent, Summary
 from abaw.extract.faces.prepare import list_videos
 from abaw.media.probe import probe_span
 from abaw.media.redraw import redraw
-from abaw.predict.output_rows import CSV, JSON, Row, begin_of_json, write_rows
+from abaw.predict.output_rows import CSV, JSON, OutputRow, begin_of_json, write_rows
 from abaw.predict.overlay import Overlay
 from abaw.predict.timeline import TIMELINE, Timeline
-from abaw.predict.video_predictor import Found, PredictOptions, Predictor
+from abaw.predict.video_predictor import PredictedPerson, PredictOptions, Predictor
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 
@@ -43,7 +43,7 @@ def predict_video(
     raw: bool = False,
     device: str = "auto",
     reporter: Reporter | None = None,
-) -> Iterator[Row]:
+) -> Iterator[OutputRow]:
     """What a run says of the people in a video, in the order of time; a row for each frame and person seen in it.
 
     Everything is read before the first row comes, since heads look at both sides of a frame.
@@ -104,7 +104,9 @@ def predict_videos(run: Run, options: PredictOptions, reporter: Reporter | None 
     return summary
 
 
-def _predict_into(predictor: Predictor, file: Path, options: PredictOptions, reporter: Reporter) -> Found | None:
+def _predict_into(
+    predictor: Predictor, file: Path, options: PredictOptions, reporter: Reporter
+) -> PredictedPerson | None:
     name = composed(file.stem)
     folder, partial = options.out / name, options.out / partial_name(name)
     if _is_done(predictor, file, folder):
@@ -124,7 +126,7 @@ def _predict_into(predictor: Predictor, file: Path, options: PredictOptions, rep
     return found
 
 
-def _write(predictor: Predictor, found: Found, file: Path, folder: Path) -> None:
+def _write(predictor: Predictor, found: PredictedPerson, file: Path, folder: Path) -> None:
     timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note]), *found.notes]
     head = {**_asked(predictor, file), "n_frames": found.n_frames, "people": found.people, "notes": notes}
     for _ in timeline.watched(write_rows(folder, predictor.task, head, predictor.rows(found))):
@@ -164,13 +166,13 @@ def _is_done(predictor: Predictor, file: Path, folder: Path) -> bool:
         return False
 
 
-def _draw(predictor: Predictor, found: Found, file: Path, out: Path, reporter: Reporter) -> None:
+def _draw(predictor: Predictor, found: PredictedPerson, file: Path, out: Path, reporter: Reporter) -> None:
     """A second pass over the video; the rows come along with the frames."""
     overlay = Overlay(predictor.task, found.people)
     frames = groupby(predictor.rows(found), key=lambda row: row.frame)
-    waiting: tuple[int, dict[str, Row]] | None = None
+    waiting: tuple[int, dict[str, OutputRow]] | None = None
 
-    def rows_of(number: int) -> dict[str, Row]:
+    def rows_of(number: int) -> dict[str, OutputRow]:
         nonlocal waiting
         while waiting is None or waiting[0] < number + 1:
             following = next(frames, None)

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
-from click.testing import CliRunner, Result
+from click.testing import CliRunner, TrainingResult
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -28,7 +28,7 @@ from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.train.checkpoint import load_tensors
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.loop import Result as TrainResult
+from abaw.train.loop import TrainingResult as TrainResult
 from abaw.train.new_run import start_run
 from abaw.train.runs import Run
 
@@ -183,10 +183,10 @@ def make_labels() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run_cli() -> Callable[..., Result]:
+def run_cli() -> Callable[..., TrainingResult]:
     """Runs `abaw ARGS` in this process, `run_cli(*args)`; an error that would be a traceback is raised here."""
 
-    def run(*args: object) -> Result:
+    def run(*args: object) -> TrainingResult:
         return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
 
     return run
@@ -380,7 +380,7 @@ class Lab:
         )
         assert found_rows == rows
 
-    def refused(self, result: Result, exit_code: int, *words: str) -> None:
+    def refused(self, result: TrainingResult, exit_code: int, *words: str) -> None:
         """The command ended on purpose with one sentence that has these words."""
         assert result.exit_code == exit_code, result.output
         last = result.output.strip().splitlines()[-1]

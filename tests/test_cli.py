@@ -9,8 +9,8 @@ import click
 import pytest
 
 import abaw
-from abaw import console
 from abaw.cli import main
+from abaw.commands import console
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,7 +47,7 @@ def test_help_of_every_command(run_cli, words, flag):
 
 HELP_OF_ALL = """
 import sys
-from abaw import console
+from abaw.commands import console
 from abaw.cli import main
 for words in {commands}:
     try:

@@ -22,7 +22,7 @@ from abaw.extract.cluster.cluster import (
 )
 from abaw.extract.cluster.jobs import Order, make_orders
 from abaw.extract.cluster.worker import extract_videos
-from abaw.extract.plan import Plan
+from abaw.extract.plan import ExtractionPlan
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 from abaw.tests.processes import Watcher, assert_equal_stores
@@ -81,7 +81,7 @@ def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
 def test_orders_are_many_of_about_equal_size_and_hold_each_video_once():
     sizes = {f"video-{number}": number * 37 % 101 + 1 for number in range(40)}
     few = {"video-0": 5, "video-1": 7}
-    orders = make_orders(Plan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
+    orders = make_orders(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
     for wanted, names in ((("hog",), sizes), (("dan", "hog"), few)):
         dealt = [name for order in orders if order.pending == wanted for name in order.videos]
         assert sorted(dealt) == sorted(names)

@@ -19,7 +19,8 @@ from abaw.store import FeatureStore
 DRIVER = """
 import os, signal, sys, time
 import torch
-from abaw import console, pipeline, tables
+from abaw.commands import console, tables
+from abaw import pipeline
 from abaw.store import writer
 from abaw.cli import main
 from abaw.backbones import backbone

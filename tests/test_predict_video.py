@@ -21,7 +21,7 @@ from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
-from abaw.predict.output_rows import Row, output_columns, output_values
+from abaw.predict.output_rows import OutputRow, output_columns, output_values
 from abaw.predict.overlay import Overlay
 from abaw.predict.timeline import N_COLUMNS, Seen, draw_timeline
 from abaw.predict.video_predictor import load_features
@@ -310,7 +310,9 @@ def test_the_overlay_leaves_the_inside_of_faces_alone(size):
     height, width = size
     boxes = {"a_left": (0.1, 0.3, 0.4, 0.9), "a_right": (0.6, -0.1, 1.2, 0.8)}
     scale = np.array([width, height, width, height])
-    rows = {name: Row(1, 0.0, name, outputs, tuple(map(float, np.rint(box * scale)))) for name, box in boxes.items()}
+    rows = {
+        name: OutputRow(1, 0.0, name, outputs, tuple(map(float, np.rint(box * scale)))) for name, box in boxes.items()
+    }
     overlay = Overlay(MTL, ["a_left", "a_right"])
     drawn = overlay.draw(image, rows)
     assert drawn.shape[1:] == image.shape[1:] and drawn.shape[0] > height

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.train.data.table import Table, load_table, select_labels
-from abaw.train.data.windows import Batch, WindowSampler, batches, class_counts, share
+from abaw.train.data.windows import WindowBatch, WindowSampler, batches, class_counts, share
 
 VA, EXPR, AU, MTL, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "lsd", "vgaf"))
 
@@ -374,7 +374,7 @@ def test_features_and_labels_are_of_the_same_frame(
         assert found == wanted
 
 
-def table_mask(table: Table, name: str, batch: Batch, mask: torch.Tensor) -> torch.Tensor:
+def table_mask(table: Table, name: str, batch: WindowBatch, mask: torch.Tensor) -> torch.Tensor:
     """Steps whose row has the feature; those after the end of a video repeat its last row."""
     return mask | (batch.features[name] != 0).any(-1)
 

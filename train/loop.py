@@ -19,7 +19,7 @@ from abaw.train import multi_process
 from abaw.train.checkpoint import Progress, load_last, save_last, save_tensors
 from abaw.train.config import TrainConfig
 from abaw.train.data.table import Table
-from abaw.train.data.windows import Batch, Windows, WindowSampler, batches
+from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.losses import create_loss
 from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.run_files import BEST
@@ -50,7 +50,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Result:
+class TrainingResult:
     """How a run ended: the best validation score, its epoch, and the number of epochs trained in all."""
 
     best_score: float
@@ -67,7 +67,7 @@ def fit(
     folder: Path,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
-) -> Result:
+) -> TrainingResult:
     """Train a model, from where `folder` stands: the first epoch, or the one after its last checkpoint.
 
     Everything random in an epoch is seeded by the config's seed and the epoch's number, so that a resumed run goes
@@ -104,7 +104,7 @@ def fit(
     finally:
         if log is not None:
             log.close()
-    return Result(progress.best_score, progress.best_epoch, progress.epoch)
+    return TrainingResult(progress.best_score, progress.best_epoch, progress.epoch)
 
 
 def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config: TrainConfig, number: int) -> float:
@@ -153,7 +153,7 @@ class Trainer:
         self._check_finite(values, windows, number)
         return float(values.mean()), time.perf_counter() - begin, waiting_s
 
-    def _step(self, batch: Batch, windows: Windows, progress: float) -> Tensor:
+    def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):

@@ -50,7 +50,7 @@ class ChannelAttention(nn.Module):
         return pooled * self.attention(pooled)
 
 
-class CrossAttentionHead(nn.Module):
+class DanHead(nn.Module):
     """Spatial attention, then channel attention: (n, 512, h, w) -> (n, 512)."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Dan(nn.Module):
         super().__init__()
         # all of a ResNet-18 but its pooling and its classifier
         self.features = nn.Sequential(*list(timm.create_model("resnet18", num_classes=0).children())[:-2])
-        self.cat_head0, self.cat_head1, self.cat_head2, self.cat_head3 = (CrossAttentionHead() for _ in range(N_HEADS))
+        self.cat_head0, self.cat_head1, self.cat_head2, self.cat_head3 = (DanHead() for _ in range(N_HEADS))
         self.fc = nn.Linear(WIDTH, n_classes)
         self.bn = nn.BatchNorm1d(n_classes)
 

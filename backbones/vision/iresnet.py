@@ -20,7 +20,7 @@ INPUT_SIZE = 112
 EMBEDDING = 512
 
 
-class Block(nn.Module):
+class IResNetBlock(nn.Module):
     """(n, width_in, h, w) -> (n, width, h / stride, w / stride)."""
 
     def __init__(self, width_in: int, width: int, stride: int) -> None:
@@ -71,4 +71,6 @@ class IResNet(nn.Module):
 
 def _stage(width_in: int, width: int, n_blocks: int) -> nn.Sequential:
     """Blocks of one width; the first halves the image."""
-    return nn.Sequential(Block(width_in, width, 2), *(Block(width, width, 1) for _ in range(n_blocks - 1)))
+    return nn.Sequential(
+        IResNetBlock(width_in, width, 2), *(IResNetBlock(width, width, 1) for _ in range(n_blocks - 1))
+    )

@@ -30,7 +30,7 @@ class SeparableConv(nn.Sequential):
         self.norm = nn.BatchNorm2d(width, eps=NORM_EPSILON)
 
 
-class Block(nn.Module):
+class XceptionBlock(nn.Module):
     """(n, width_in, h, w) -> (n, width, h / 2, w / 2), halves rounded up."""
 
     def __init__(self, width_in: int, width: int) -> None:
@@ -64,7 +64,10 @@ class MiniXception(nn.Module):
             nn.ReLU(),
         )
         self.blocks = nn.Sequential(
-            *(Block(width_in, width) for width_in, width in zip((STEM_WIDTH, *WIDTHS[:-1]), WIDTHS, strict=True))
+            *(
+                XceptionBlock(width_in, width)
+                for width_in, width in zip((STEM_WIDTH, *WIDTHS[:-1]), WIDTHS, strict=True)
+            )
         )
         self.scores = nn.Conv2d(WIDTHS[-1], N_CLASSES, 3, padding=1)
 

@@ -127,7 +127,7 @@ def _write_labels(root: Path, split: str, clips: tuple[GroupClip, ...]) -> None:
 def write_clip(root: Path, clip: GroupClip) -> int:
     """Write one video file; it appears at its place when it is whole. Returns the number of its frames."""
     rng = np.random.default_rng([*clip.seed, 11])
-    group = Group(rng, GROUP_EMOTIONS[clip.emotion], clip.n_frames)
+    group = DrawnGroup(rng, GROUP_EMOTIONS[clip.emotion], clip.n_frames)
     arousals = [person.arousal for person in group.latents[:N_SPEAKERS]]
     voice = np.mean([speak(rng, arousal, RATE_HZ) for arousal in arousals], axis=0)
     waiting = root / PARTIAL / f"{clip.name}.mp4"
@@ -138,7 +138,7 @@ def write_clip(root: Path, clip: GroupClip) -> int:
     return clip.n_frames
 
 
-class Group:
+class DrawnGroup:
     """Some people in a room.
 
     Args:

@@ -40,7 +40,7 @@ class Patch:
 
 
 @dataclass(frozen=True)
-class Face:
+class PastedFace:
     """What is drawn of one face.
 
     Attributes:
@@ -57,12 +57,12 @@ class Face:
 
 
 @dataclass(frozen=True)
-class Clip:
+class SynthClip:
     """A planned clip: background (side, side, 3) uint8 RGB, the faces in drawing order, and their paths."""
 
     label: str
     background: NDArray[np.uint8]
-    faces: tuple[Face, ...]
+    faces: tuple[PastedFace, ...]
     paths: Paths
 
 
@@ -80,7 +80,7 @@ class ClipMaker:
         self._cutout = lru_cache(N_CUTOUTS_KEPT)(partial(read_cutout, longest_px=2 * options.longest_px))
         self._background = lru_cache(N_BACKGROUNDS_KEPT)(partial(read_background, side_px=options.side_px))
 
-    def plan(self, number: int) -> Clip:
+    def plan(self, number: int) -> SynthClip:
         """Decide everything about clip `number` (from 0); the classes take turns. No other clip matters for it.
 
         Raises:
@@ -96,7 +96,7 @@ class ClipMaker:
             areas = np.array([face.patch.area for face in faces], np.int64)
             paths = plan_paths(rng, boxes, areas, self._options)
             if paths is not None:
-                return Clip(label, background, tuple(faces[face] for face in paths.faces.tolist()), paths)
+                return SynthClip(label, background, tuple(faces[face] for face in paths.faces.tolist()), paths)
         raise DataError(
             f"Clip {number + 1} ({label}) has no room for {self._options.min_faces} faces in its last frame: none of "
             f"{N_PLANS} plans did. Ask for smaller or fewer faces, or fewer frames."
@@ -120,13 +120,13 @@ class ClipMaker:
             chosen += rng.choice(len(files), min(len(files), n_faces - len(chosen)), replace=False).tolist()
         return [files[face] for face in chosen]
 
-    def _turn(self, rng: np.random.Generator, file: Path) -> Face:
+    def _turn(self, rng: np.random.Generator, file: Path) -> PastedFace:
         """Scale and perhaps rotate a cut-out."""
         options = self._options
         longest_px = int(options.base_px * rng.uniform(options.min_scale, options.max_scale))
         rotates = rng.random() < options.rotate_probability
         angle_deg = float(rng.uniform(-options.max_angle_deg, options.max_angle_deg)) if rotates else 0.0
-        return Face(file, longest_px, angle_deg, make_patch(self._cutout(file), longest_px, angle_deg))
+        return PastedFace(file, longest_px, angle_deg, make_patch(self._cutout(file), longest_px, angle_deg))
 
 
 def make_patch(cutout: Image.Image, longest_px: int, angle_deg: float) -> Patch:
@@ -148,7 +148,7 @@ def make_patch(cutout: Image.Image, longest_px: int, angle_deg: float) -> Patch:
     return Patch(pixels[:, :, :3].astype(np.uint16), behind, int((alpha >= VISIBLE_ALPHA).sum()))
 
 
-def render(clip: Clip, n_frames: int) -> NDArray[np.uint8]:
+def render(clip: SynthClip, n_frames: int) -> NDArray[np.uint8]:
     """Draw all frames of a clip: (frames, side, side, 3) uint8 RGB."""
     frames = np.empty((n_frames, *clip.background.shape), np.uint8)
     frames[:] = clip.background

@@ -21,7 +21,7 @@ BUDGET_BYTES = 3_000_000  # of all pictures in a report
 
 
 @dataclass(frozen=True)
-class Span:
+class WorstSpan:
     """Rows `start` to `stop` (exclusive) of a video, and their mean error."""
 
     start: int
@@ -29,7 +29,7 @@ class Span:
     error: float
 
 
-def worst_spans(errors: NDArray[np.float64], fps: float) -> list[Span]:
+def worst_spans(errors: NDArray[np.float64], fps: float) -> list[WorstSpan]:
     """The spans of `SPAN_S` with the largest mean error that do not overlap, in the order of time.
 
     Args:
@@ -41,10 +41,10 @@ def worst_spans(errors: NDArray[np.float64], fps: float) -> list[Span]:
     sums = _moving_sum(np.where(known, errors, 0), length)
     counts = _moving_sum(known.astype(np.float64), length)
     means = np.where(counts > 0, sums / np.maximum(counts, 1), -np.inf)
-    spans: list[Span] = []
+    spans: list[WorstSpan] = []
     while len(spans) < N_SPANS and means.max() > 0:
         start = int(means.argmax())
-        spans.append(Span(start, start + length, float(means[start])))
+        spans.append(WorstSpan(start, start + length, float(means[start])))
         means[max(0, start - length + 1) : start + length] = -np.inf
     return sorted(spans, key=lambda span: span.start)
 
@@ -100,7 +100,7 @@ def spans_with_faces(videos: Sequence[VideoErrors], pictures: Pictures | None) -
         ]
 
 
-def _faces(video: VideoErrors, span: Span, pictures: Pictures | None) -> list[tuple[int, str]]:
+def _faces(video: VideoErrors, span: WorstSpan, pictures: Pictures | None) -> list[tuple[int, str]]:
     """Faces evenly spread over a span; rows without one are passed over."""
     if pictures is None:
         return []

@@ -18,9 +18,9 @@ from abaw.core.progress import Reporter, Summary
 from abaw.extract.cluster.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.cluster.job_progress import Follower
 from abaw.extract.cluster.jobs import Order, make_orders
-from abaw.extract.cluster.worker import Result, Withdrawn, extract_videos
+from abaw.extract.cluster.worker import JobResult, Withdrawn, extract_videos
 from abaw.extract.cluster.workers import AGAIN, GONE, LOST, Bound, Roster
-from abaw.extract.plan import Plan
+from abaw.extract.plan import ExtractionPlan
 from abaw.extract.stage import Stage
 
 ORDERS_AHEAD = 2  # for each worker: one at work, one that waits for it
@@ -33,7 +33,9 @@ RETURNS = 8  # of an order that dask gave up: it is to blame, whatever the worke
 TRIES = 2  # of a video alone, on different workers if it can be
 
 
-def run_on_cluster(stage: Stage, plan: Plan, options: ClusterOptions, summary: Summary, reporter: Reporter) -> None:
+def run_on_cluster(
+    stage: Stage, plan: ExtractionPlan, options: ClusterOptions, summary: Summary, reporter: Reporter
+) -> None:
     """Extract what is planned on a cluster; what was done, and what failed, goes into the summary.
 
     Raises:
@@ -63,7 +65,7 @@ class Driver:
         self._n_returns: Counter[str] = Counter()
         self._n_early = self._n_unfetched = 0
 
-    def run(self, plan: Plan) -> None:
+    def run(self, plan: ExtractionPlan) -> None:
         """Go on until all is done or failed, or the work has to stop; see `run_on_cluster`."""
         try:
             self._waiting.extend(make_orders(plan, self._wait_for_workers()))
@@ -185,7 +187,7 @@ class Driver:
             if future.status != "pending":  # else the result could not be had, and dask may let others make it again
                 self._take(future, result)
 
-    def _fetch(self, future: Future) -> Result | None:
+    def _fetch(self, future: Future) -> JobResult | None:
         """Result of an order that is done; none if it failed, or the worker that has it is gone or hangs."""
         if future.status != "finished":
             return None
@@ -211,7 +213,7 @@ class Driver:
             future.cancel()
         return self._running.pop(future)
 
-    def _take(self, future: Future, result: Result | None) -> None:
+    def _take(self, future: Future, result: JobResult | None) -> None:
         error = future.exception() if future.status == "error" else None
         if isinstance(error, KilledWorker) and future in self._running:
             self._after_deaths(future, error.last_worker.address)
@@ -228,7 +230,7 @@ class Driver:
         else:  # to be done again, or found done where its worker hangs with the result; or the connection was lost
             self._waiting.appendleft(order)
 
-    def _take_result(self, result: Result, order: Order) -> None:
+    def _take_result(self, result: JobResult, order: Order) -> None:
         if result.unfit:
             if result.worker not in self._roster.unfit:
                 self._reporter.warn(f"Worker {result.worker} cannot do this: {result.unfit}")

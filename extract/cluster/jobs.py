@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from abaw.core.parts import split_evenly
-from abaw.extract.plan import Plan
+from abaw.extract.plan import ExtractionPlan
 
 ORDERS_PER_WORKER = 8  # more even out the end, fewer fill batches better
 FRAMES_PER_ORDER = 20_000  # at most, but for a longer video: what is lost when a worker dies
@@ -34,7 +34,7 @@ class Order:
         return [Order(f"{self.name}/{video}", self.pending, (video,)) for video in self.videos]
 
 
-def make_orders(plan: Plan, n_workers: int) -> list[Order]:
+def make_orders(plan: ExtractionPlan, n_workers: int) -> list[Order]:
     """The work in pieces of about equal numbers of frames, the largest videos first."""
     frames_per_order = max(1, min(FRAMES_PER_ORDER, plan.n_crops // (n_workers * ORDERS_PER_WORKER)))
     orders: list[Order] = []

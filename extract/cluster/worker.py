@@ -21,7 +21,7 @@ _AT_WORK = threading.Lock()  # a worker may have several threads, but its networ
 
 
 @dataclass(frozen=True)
-class Result:
+class JobResult:
     """What became of an order.
 
     Attributes:
@@ -102,7 +102,7 @@ class Teller:
         return {**worker, "order": self._order, "begins": begins, **frames}
 
 
-def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
+def extract_videos(options: ExtractOptions, order: Order, topic: str) -> JobResult:
     """Do an order; videos that another worker has finished since it was made are left as they are.
 
     Args:
@@ -115,23 +115,23 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> Result:
         try:
             stage = opened_stage(options, topic)
         except Exception as error:  # as of CUDA, or of a disk: others may be better off
-            return Result(address, unfit=_sentence(error))
+            return JobResult(address, unfit=_sentence(error))
         lost = set(order.videos).difference(video.name for video in stage.dataset.videos)
         if lost:
-            return Result(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
+            return JobResult(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
         summary = Summary()
         try:
             stage.run({order.pending: order.videos}, summary, teller.advance)
         except Withdrawn:
             raise
         except Exception as error:
-            return Result(address, error=_sentence(error))
+            return JobResult(address, error=_sentence(error))
         if summary.is_broken:
-            return Result(address, summary, error=summary.stopped)
+            return JobResult(address, summary, error=summary.stopped)
         teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []
-    return Result(address, summary)
+    return JobResult(address, summary)
 
 
 def _sentence(error: Exception) -> str:

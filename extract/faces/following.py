@@ -14,7 +14,7 @@ from abaw.extract.faces.tracking import Tracker, name_people
 from abaw.media.pictures import read_pictures
 
 
-class Face(NamedTuple):
+class FollowedFace(NamedTuple):
     """A face in a frame.
 
     Attributes:
@@ -36,7 +36,7 @@ class FacesOfFrame(NamedTuple):
     number: int
     time_s: float
     image: NDArray[np.uint8]
-    faces: dict[int, Face]
+    faces: dict[int, FollowedFace]
 
 
 class FaceFollower:
@@ -76,7 +76,7 @@ class FaceFollower:
         for picture, found in detect_pictures(pictures, self._detector, self._every):
             tracks = self._tracker.add(picture.time_s, found.boxes)
             faces = {
-                track: Face(box, float(score), landmarks, align(picture.image, landmarks))
+                track: FollowedFace(box, float(score), landmarks, align(picture.image, landmarks))
                 for track, box, score, landmarks in zip(tracks, found.boxes, found.scores, found.landmarks, strict=True)
             }
             self.n_frames += 1

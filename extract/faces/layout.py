@@ -29,7 +29,7 @@ from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders
 from abaw.datasets.sound_files import FOLDER as AUDIO
 from abaw.datasets.sound_files import find_sound_files
 from abaw.datasets.video_files import FACES
-from abaw.extract.faces.following import Face, FacesOfFrame
+from abaw.extract.faces.following import FacesOfFrame, FollowedFace
 from abaw.media.clock_cache import is_same_content
 from abaw.media.sound import Sound
 from abaw.media.waveform import RATE_HZ
@@ -274,6 +274,6 @@ class Files:
         partial.replace(place)
 
 
-def _row(frame: FacesOfFrame, track: int, face: Face) -> list[object]:
+def _row(frame: FacesOfFrame, track: int, face: FollowedFace) -> list[object]:
     places = [f"{value:.2f}" for value in (*face.box.tolist(), *face.landmarks.ravel().tolist())]
     return [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}", *places]

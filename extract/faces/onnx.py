@@ -32,7 +32,7 @@ Level = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]  # 
 
 
 @dataclass(frozen=True)
-class Family:
+class DetectorFamily:
     """How one kind of detector takes pictures and gives faces.
 
     In each stride it has scores (n, 1), boxes (n, 4) and points (n, 10) at n anchors: by row, column and number in the
@@ -121,9 +121,11 @@ class Family:
 
 FAMILIES = (
     # OpenCV's demo suppresses doubles from an overlap of 0.3 on
-    Family("YuNet", 1, 2, 0.6, 0.3, is_rgb=False, mean=0, scale=1, is_of_one_size=False, has_distances=False),
+    DetectorFamily("YuNet", 1, 2, 0.6, 0.3, is_rgb=False, mean=0, scale=1, is_of_one_size=False, has_distances=False),
     # insightface's reader divides by 128, not 127.5
-    Family("SCRFD", 2, 1, 0.5, 0.4, is_rgb=True, mean=127.5, scale=128, is_of_one_size=True, has_distances=True),
+    DetectorFamily(
+        "SCRFD", 2, 1, 0.5, 0.4, is_rgb=True, mean=127.5, scale=128, is_of_one_size=True, has_distances=True
+    ),
 )
 
 
@@ -203,7 +205,7 @@ class OnnxDetector:
         height, width = (size if isinstance(size, int) else 0 for size in shape[2:])
         return (height or SIDE_PX, width or SIDE_PX) if height or width else None
 
-    def _find_family(self) -> Family:
+    def _find_family(self) -> DetectorFamily:
         """The family whose outputs an empty picture brings."""
         size = self._fixed or (SIDE_PX, SIDE_PX)
         outputs = self._run(np.zeros((1, 3, *size), dtype=np.float32))

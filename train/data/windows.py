@@ -74,7 +74,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Batch:
+class WindowBatch:
     """Windows of a table.
 
     Attributes:
@@ -97,11 +97,11 @@ class Batch:
         """That of the targets."""
         return self.targets.valid
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "WindowBatch":
         """The batch on a device, features as float32."""
         moved = {name: values.to(device, non_blocking=True).float() for name, values in self.features.items()}
         masks = {name: mask.to(device) for name, mask in self.masks.items()}
-        return Batch(moved, masks, self.targets.to(device))
+        return WindowBatch(moved, masks, self.targets.to(device))
 
 
 class WindowSampler:
@@ -178,13 +178,13 @@ class WindowSampler:
         rows = windows[:, :1] + np.rint(steps * (windows[:, 2:] - 1)).astype(np.int64)
         return np.minimum(rows, windows[:, 1:2] - 1), rows < windows[:, 1:2]
 
-    def batch(self, windows: Windows) -> Batch:
+    def batch(self, windows: Windows) -> WindowBatch:
         """The batch of some windows."""
         rows, inside = self.rows_of(windows)
         # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.table.values.items()}
         masks = {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.table.masks.items()}
-        return Batch(features, masks, self._targets_at(rows, inside))
+        return WindowBatch(features, masks, self._targets_at(rows, inside))
 
     def targets(self, windows: Windows) -> Targets:
         """Those of the batch of some windows."""

@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from abaw.train.heads.cross_attention import CrossAttentionConfig, CrossAttentionHead
-from abaw.train.heads.emma_head import EmmaConfig, EmmaHead
+from abaw.train.heads.emma_head import EmmaHead, EmmaHeadConfig
 from abaw.train.heads.encoder_head import EncoderConfig, EncoderHead
 from abaw.train.heads.gru import GruConfig, GruHead
 from abaw.train.heads.inputs import Head
@@ -49,7 +49,7 @@ HeadConfig = Annotated[
     | GruConfig
     | TcnConfig
     | EncoderConfig
-    | EmmaConfig
+    | EmmaHeadConfig
     | CrossAttentionConfig
     | RidgeConfig
     | LogisticConfig,
@@ -62,7 +62,7 @@ HEADS: dict[str, tuple[type[BaseModel], Callable[..., Head]]] = {
     "gru": (GruConfig, GruHead),
     "tcn": (TcnConfig, TcnHead),
     "encoder": (EncoderConfig, EncoderHead),
-    "emma": (EmmaConfig, EmmaHead),
+    "emma": (EmmaHeadConfig, EmmaHead),
     "cross-attention": (CrossAttentionConfig, CrossAttentionHead),
     "ridge": (RidgeConfig, ProbeHead),
     "logistic": (LogisticConfig, ProbeHead),

@@ -17,7 +17,7 @@ N_ACTION_UNITS = 12
 N_SCORES = N_EXPRESSIONS + N_ACTION_UNITS
 
 
-class EmmaConfig(BaseModel):
+class EmmaHeadConfig(BaseModel):
     """Options of EMMA's heads.
 
     Attributes:
@@ -43,7 +43,7 @@ class EmmaHead(Head):
     features are taken as they are; one that a frame lacks is zero. Key names are those of EMMA's checkpoint.
     """
 
-    def __init__(self, config: EmmaConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+    def __init__(self, config: EmmaHeadConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(None)
         if sum(groups) != N_VA + N_SCORES:
             raise UsageError(

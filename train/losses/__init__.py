@@ -14,7 +14,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import Kind, Task
 from abaw.train.losses.binary import BceConfig, BceLoss, BinaryFocalLoss
 from abaw.train.losses.classes import CrossEntropyConfig, CrossEntropyLoss, FocalConfig, FocalLoss
-from abaw.train.losses.multi import EmmaConfig, EmmaLoss
+from abaw.train.losses.multi import EmmaLoss, EmmaLossConfig
 from abaw.train.losses.regression import CccBinsConfig, CccBinsLoss, CccConfig, CccLoss, expectation
 from abaw.train.losses.view_losses import CotexConfig, CotexLoss, VNawConfig, VNawLoss
 
@@ -37,7 +37,14 @@ __all__ = [
 ]
 
 LossConfig = Annotated[
-    CccConfig | CccBinsConfig | CrossEntropyConfig | FocalConfig | BceConfig | VNawConfig | CotexConfig | EmmaConfig,
+    CccConfig
+    | CccBinsConfig
+    | CrossEntropyConfig
+    | FocalConfig
+    | BceConfig
+    | VNawConfig
+    | CotexConfig
+    | EmmaLossConfig,
     Field(discriminator="name"),
 ]
 
@@ -92,7 +99,7 @@ LOSSES: dict[str, LossEntry] = {
     "v-naw": LossEntry(VNawConfig, VNawLoss, ("classes",)),
     "cotex": LossEntry(CotexConfig, CotexLoss, ("classes",), min_views=2),
     "bce": LossEntry(BceConfig, BceLoss, ("binary",)),
-    "emma": LossEntry(EmmaConfig, EmmaLoss, ("multi",)),
+    "emma": LossEntry(EmmaLossConfig, EmmaLoss, ("multi",)),
 }
 
 

@@ -16,7 +16,7 @@ from abaw.train.losses.masked_rows import as_rows, weighted_mean
 from abaw.train.losses.regression import concordance_losses
 
 
-class EmmaConfig(BaseModel):
+class EmmaLossConfig(BaseModel):
     """Options of `emma`.
 
     Attributes:
@@ -40,7 +40,9 @@ class EmmaLoss(nn.Module):
     the binary labels is summed over valid values and divided by the frames of the batch, valid or not.
     """
 
-    def __init__(self, config: EmmaConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
+    def __init__(
+        self, config: EmmaLossConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]
+    ) -> None:
         super().__init__()
         self._config, self._task = config, task
         for part, _, columns in task.each():

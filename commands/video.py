@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from abaw.cli_data import DEVICE, RUNS
+from abaw.commands.data import DEVICE, RUNS
 
 
 @click.command()
@@ -35,7 +35,8 @@ def predict(
     device: str,
 ) -> None:
     """Predict the emotions of all faces in video files, or in folders of them: tables, a picture, and the video."""
-    from abaw import console, pipeline, tables
+    from abaw import pipeline
+    from abaw.commands import console, tables
     from abaw.train.runs import find_run
 
     options = pipeline.PredictOptions(videos, out, backbones, faces or 0, not no_overlay, raw, untrained, device)

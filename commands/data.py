@@ -47,7 +47,8 @@ def print_json(content: dict[str, Any]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bool) -> None:
     """Check data against labels: what is not read, missing crops, extra rows, frame rates, unreadable files."""
-    from abaw import console, pipeline, tables
+    from abaw import pipeline
+    from abaw.commands import console, tables
     from abaw.datasets.doctor import left_right_pairs
 
     with console.ConsoleReporter() as reporter:
@@ -77,7 +78,8 @@ def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bo
 def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: str, every: int | None,
             device: str) -> None:  # fmt: skip
     """Find, follow and align the faces of video files, or of folders of them. Run it again to go on."""
-    from abaw import console, pipeline, tables
+    from abaw import pipeline
+    from abaw.commands import console, tables
 
     options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
     with console.ConsoleReporter() as reporter:
@@ -90,7 +92,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
 @click.pass_context
 def weights(context: click.Context) -> None:
     """Show which weights of the backbones are at hand, download them, and tell what a file fits."""
-    from abaw import listings
+    from abaw.commands import listings
 
     if context.invoked_subcommand is None:
         listings.show_weights()
@@ -100,8 +102,8 @@ def weights(context: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_weights(as_json: bool) -> None:
     """Tell of each family whether its weights are at hand, can be fetched, or are to be had by hand."""
-    from abaw import listings
     from abaw.backbones import published
+    from abaw.commands import listings
 
     if as_json:
         print_json(published.as_json(published.weights_at_hand()))
@@ -113,8 +115,8 @@ def list_weights(as_json: bool) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 def get(names: tuple[str, ...]) -> None:
     """Download weights, by the name of a family, of a backbone, or timm/<model>. Run it again to go on."""
-    from abaw import console
     from abaw.backbones import downloads, published
+    from abaw.commands import console
     from abaw.core.errors import CheckpointError
 
     wanted, n_failed = [published.find_weights(name) for name in names], 0
@@ -140,7 +142,8 @@ def get(names: tuple[str, ...]) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
     """Tell which backbones a weights file fits, and the fingerprints of their features."""
-    from abaw import console, pipeline
+    from abaw import pipeline
+    from abaw.commands import console
 
     fits = pipeline.check_weights(file)
     console.show_table(str(file), ["backbone", "fingerprint", "notes"], fits)
@@ -160,7 +163,7 @@ def check(file: Path) -> None:
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other clips.")
 def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: str, seed: int) -> None:
     """Make synthetic group-emotion clips: faces of one class on a background. Run it again to go on."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.datasets.synth import SynthOptions, write_clips
 
     with console.ConsoleReporter() as reporter:
@@ -177,7 +180,7 @@ def store() -> None:
 @STORE_ARGUMENT
 def info(path: Place) -> None:
     """Features, videos, frames, missing frames, sizes and fingerprints."""
-    from abaw import tables
+    from abaw.commands import tables
     from abaw.store import FeatureStore
 
     tables.show_store(FeatureStore.open(path))
@@ -187,7 +190,7 @@ def info(path: Place) -> None:
 @STORE_ARGUMENT
 def verify(path: Place) -> None:
     """Read everything; report damage, incomplete videos and features whose frames disagree."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.store import FeatureStore
     from abaw.store.audit import verify_store
 
@@ -206,7 +209,7 @@ def verify(path: Place) -> None:
 @STORE_ARGUMENT
 def repair(path: Place) -> None:
     """Drop damaged and incomplete videos and labels: the next extract makes just those again."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.store import FeatureStore
     from abaw.store.audit import repair_store
 
@@ -237,7 +240,7 @@ def import_(
     SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv, <video>.npy,
     or <video>.pt, or one HDF5 file with a group per video.
     """
-    from abaw import console, tables
+    from abaw.commands import console, tables
     from abaw.exchange.importer import ImportOptions, import_features
 
     if data is None and Path("data").is_dir():
@@ -257,7 +260,7 @@ def import_(
               help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
 def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) -> None:
     """Write a feature for other programs; `abaw store import` takes it back."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.exchange.exporter import export_feature
     from abaw.store import FeatureStore
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abaw.cli_data import DATA, DEVICE, RUNS, STORE
+from abaw.commands.data import DATA, DEVICE, RUNS, STORE
 from abaw.core.errors import some_of
 from abaw.core.files import Place
 
@@ -49,7 +49,8 @@ def submit(
 
     Features of the test videos come from the store; `abaw extract` puts them there like any others.
     """
-    from abaw import console, pipeline
+    from abaw import pipeline
+    from abaw.commands import console
     from abaw.evaluate.ensemble import find_answering
     from abaw.evaluate.submission.formats import Sample, read_sample
 
@@ -125,7 +126,7 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
 @click.option("--task", help="What is predicted.  [default: what the headers say]")
 def check_submission(path: Path, sample: Path, task: str | None) -> None:
     """Check a submission file, or a folder with a file for each video, against the official sample."""
-    from abaw import console
+    from abaw.commands import console
     from abaw.core.tasks import get_task
     from abaw.evaluate.submission.check import check_submission as check
     from abaw.evaluate.submission.formats import read_sample

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from abaw.console import say, show_some, show_table, warn
+from abaw.commands.console import say, show_some, show_table, warn
 from abaw.core.errors import some_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from abaw.cli_data import DATA, DEVICE, RUNS, STORE, print_json
+from abaw.commands.data import DATA, DEVICE, RUNS, STORE, print_json
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -90,7 +90,7 @@ def eval_(
 def _score_predictions(
     path: Path, store: "FeatureStore", task: str | None, split: str, feature: str | None, data: Path, as_json: bool
 ) -> None:
-    from abaw import tables
+    from abaw.commands import tables
     from abaw.core.tasks import get_task
     from abaw.evaluate.submission.check import identify
     from abaw.evaluate.submission.score import score_predictions
@@ -105,7 +105,7 @@ def _score_predictions(
 
 def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
     """Show the scores of a run, and where the rest is."""
-    from abaw import console, tables
+    from abaw.commands import console, tables
     from abaw.core.tasks import get_task
 
     tables.show_evaluation(run.name, get_task(run.config.task), split, found)
@@ -116,7 +116,7 @@ def _finish_ensemble(
     made: "Ensemble", found: "Evaluation", results: "Sequence[Results]", split: str, as_json: bool
 ) -> None:
     """Show the scores of an ensemble, what it is made of, and where the rest is."""
-    from abaw import console, tables
+    from abaw.commands import console, tables
     from abaw.evaluate.ensemble import describe
 
     if as_json:
@@ -144,7 +144,8 @@ def tune(
 
     Smoothing over time, a threshold for each action unit, offsets of classes: kept as postprocess.json in the run.
     """
-    from abaw import console, pipeline, tables
+    from abaw import pipeline
+    from abaw.commands import console, tables
     from abaw.core.tasks import get_task
     from abaw.train.runs import find_run
 
@@ -169,7 +170,7 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
 
     Takes what `abaw eval` or `abaw ensemble` left in the two folders.
     """
-    from abaw import console, tables
+    from abaw.commands import console, tables
     from abaw.evaluate.compare import as_json as comparison_json
     from abaw.evaluate.compare import compare as compare_results
     from abaw.evaluate.ensemble import find_results
@@ -199,7 +200,7 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
 
 def _say_processed(results: "Sequence[Results]", way_out: str) -> None:
     """Which predictions are post-processed, what is to be said of their scores, and what leaves it out."""
-    from abaw import console
+    from abaw.commands import console
 
     for one in {found.name: found for found in results if found.origin}.values():
         note = f"; {one.note}" if one.note else ""
@@ -241,7 +242,7 @@ def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path
     Several runs of one task are compared side by side. Takes what `abaw eval` left in the runs; where the data folder is
     at hand, its faces are shown where the runs are worst.
     """
-    from abaw import console
+    from abaw.commands import console
     from abaw.evaluate.report.content import load_runs
     from abaw.evaluate.report.face_crops import open_faces
     from abaw.evaluate.report.figures import save_figures

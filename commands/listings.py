@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from abaw.console import say, show_table
+from abaw.commands.console import say, show_table
 
 if TYPE_CHECKING:
     from abaw.backbones.published import FamilyWeights

@@ -1,0 +1,1 @@
+"""The commands of the command line: options, tables, progress. They call stages through `abaw.pipeline`."""
