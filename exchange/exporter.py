@@ -26,7 +26,7 @@ class ExportSink(Protocol):
     """Takes the videos of an export."""
 
     def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
-        """Write one video, and which of `abaw.store.schema.MARKS` it has."""
+        """Write one video, and which of `abaw.core.clock.MARKS` it has."""
 
 
 class Hdf5Sink:
