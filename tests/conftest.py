@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import simplejpeg
 import torch
-from click.testing import CliRunner, TrainingResult
+from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
@@ -26,9 +26,10 @@ from abaw.core.progress import Reporter
 from abaw.datasets.demo import write_demo
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
+from abaw.tests.support.paths import CHECKOUT
 from abaw.train.checkpoint import load_tensors
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.loop import TrainingResult as TrainResult
+from abaw.train.loop import TrainingResult
 from abaw.train.new_run import start_run
 from abaw.train.runs import Run
 
@@ -42,7 +43,6 @@ os.environ["ABAW_CACHE"] = CACHE.name
 settings.register_profile("abaw", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 settings.load_profile("abaw")
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 VARIABLES = ("ABAW_DATA", "ABAW_STORE", "ABAW_RUNS", "ABAW_WEIGHTS")
 
 Frames = int | Iterable[int]  # a number of frames from 1, or the frame numbers themselves
@@ -183,10 +183,10 @@ def make_labels() -> Callable[..., Path]:
 
 
 @pytest.fixture
-def run_cli() -> Callable[..., TrainingResult]:
+def run_cli() -> Callable[..., Result]:
     """Runs `abaw ARGS` in this process, `run_cli(*args)`; an error that would be a traceback is raised here."""
 
-    def run(*args: object) -> TrainingResult:
+    def run(*args: object) -> Result:
         return CliRunner().invoke(main, [str(arg) for arg in args], catch_exceptions=False)
 
     return run
@@ -353,7 +353,7 @@ class Lab:
         """A new run's folder."""
         return start_run(config or self.config(), store, runs, name)
 
-    def train(self, run: Run, store: FeatureStore, reporter: Reporter | None = None) -> TrainResult:
+    def train(self, run: Run, store: FeatureStore, reporter: Reporter | None = None) -> TrainingResult:
         """Train a run on the CPU from where it stands."""
         with single_thread():
             return pipeline.train(run, store, pipeline.load_tables(run.config, store), "cpu", reporter)
@@ -380,7 +380,7 @@ class Lab:
         )
         assert found_rows == rows
 
-    def refused(self, result: TrainingResult, exit_code: int, *words: str) -> None:
+    def refused(self, result: Result, exit_code: int, *words: str) -> None:
         """The command ended on purpose with one sentence that has these words."""
         assert result.exit_code == exit_code, result.output
         last = result.output.strip().splitlines()[-1]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import abaw
+from abaw.tests.support.paths import CHECKOUT
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = CHECKOUT
 OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "recipes"}  # no part of the package
 MAX_LINES = 300
 COMMANDS = ("cli", "cli_data", "cli_scores", "cli_submit", "cli_video")

@@ -28,7 +28,7 @@ from abaw.train.heads.transformer import TransformerConfig, TransformerHead
 __all__ = [
     "HEADS",
     "CrossAttentionConfig",
-    "EmmaConfig",
+    "EmmaHeadConfig",
     "EncoderConfig",
     "GruConfig",
     "Head",

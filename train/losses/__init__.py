@@ -25,7 +25,7 @@ __all__ = [
     "CccConfig",
     "CotexConfig",
     "CrossEntropyConfig",
-    "EmmaConfig",
+    "EmmaLossConfig",
     "FocalConfig",
     "Loss",
     "LossConfig",

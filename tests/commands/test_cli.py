@@ -1,0 +1,208 @@
+"""The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
+
+import re
+import subprocess
+import sys
+
+import click
+import pytest
+
+import abaw
+from abaw.cli import main
+from abaw.commands import console
+from abaw.tests.support.paths import CHECKOUT
+
+ROOT = CHECKOUT
+
+
+def all_commands(command: click.Command = main, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command of the tree as words, groups included."""
+    found = [path]
+    if isinstance(command, click.Group):
+        for name, child in command.commands.items():
+            found += all_commands(child, (*path, name))
+    return found
+
+
+COMMANDS = all_commands()
+
+
+def test_the_commands_of_the_first_stages_are_there():
+    expected = {"demo", "list", "doctor", "extract", "train", "eval", "store", "store info", "store verify"}
+    assert expected <= {" ".join(words) for words in COMMANDS}
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_of_every_command(run_cli, words, flag):
+    result = run_cli(*words, flag)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("Usage: ")
+    command = main
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    assert command.help and command.help.split("\n")[0][:40] in result.stdout
+
+
+HELP_OF_ALL = """
+import sys
+from abaw.commands import console
+from abaw.cli import main
+for words in {commands}:
+    try:
+        main([*words, "--help"])
+    except SystemExit as end:
+        assert end.code == 0
+heavy = {{"torch", "numpy", "zarr", "timm", "av", "sklearn"}} & set(sys.modules)
+sys.exit(f"help imports {{heavy}}" if heavy else 0)
+"""
+
+
+def test_help_of_all_commands_imports_nothing_heavy(process_env):
+    code = HELP_OF_ALL.format(commands=[list(words) for words in COMMANDS])
+    result = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+def test_python_m_abaw_is_the_command(run_process):
+    result = run_process("--version")
+    assert result.returncode == 0
+    assert abaw.__version__ in result.stdout
+
+
+@pytest.mark.parametrize("words", [words for words in COMMANDS if words], ids=" ".join)
+def test_every_command_is_in_the_readme(words):
+    readme = (ROOT / "README.md").read_text()
+    assert f"abaw {' '.join(words)}" in readme
+
+
+# wrong use and missing input
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["extract"], "Missing option '--backbone'"),
+        (["extract", "--backbone", "hog", "--precision", "fp8"], "'fp8' is not one of 'auto', 'fp32', 'bf16'"),
+        (["extract", "--backbone", "hog", "--batch-size", "0"], "0 is not in the range"),
+        (["extract", "--backbone", "hog", "--fps", "0"], "0"),
+        (["doctor", "--fps", "-3"], "-3"),
+        (["list", "colours"], "'colours' is not one of"),
+        (["nonsense"], "No such command 'nonsense'"),
+        (["store", "nonsense"], "No such command 'nonsense'"),
+        (["doctor", "--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_use_exits_with_2(run_cli, words, said):
+    result = run_cli(*words)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_wrong_values_of_our_own_exit_with_2(run_cli, make_data):
+    data = make_data({"a": 1})
+    for words, said in (
+        (["--backbone", "hgo"], "Did you mean hog"),
+        (["--backbone", "hog", "--view", "upside-down"], "upside-down"),
+    ):
+        result = run_cli("extract", "--data", data, *words)
+        assert result.exit_code == 2
+        assert result.stderr.startswith("Error: ") and said in result.stderr
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["extract", "--backbone", "hog"]], ids=" ".join)
+def test_no_data_an_empty_folder_and_a_foreign_one(run_cli, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    for make, said in (
+        (lambda: None, "No data folder data. Name yours with --data"),
+        ((tmp_path / "data").mkdir, "it is empty"),
+        ((tmp_path / "data/music").mkdir, "it holds music"),
+        ((tmp_path / "data/cropped_aligned").mkdir, "has no video folders"),
+    ):
+        make()
+        result = run_cli(*words)
+        assert result.exit_code == 1
+        (error,) = [line for line in result.stderr.splitlines() if not line.startswith("Not read: ")]
+        assert error.startswith("Error: ") and said in error
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize(
+    "words", [["store", "info"], ["store", "verify"], ["train", "--task", "va"], ["train", "--resume"]], ids=" ".join
+)
+def test_no_store(run_cli, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    result = run_cli(*words)
+    assert result.exit_code == 1
+    assert "Error: No feature store at store.zarr. Make one with `abaw extract" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_come_from_the_environment(run_cli, tiny_store, tiny_demo, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ABAW_STORE", str(tiny_store))
+    monkeypatch.setenv("ABAW_DATA", str(tiny_demo))
+    assert run_cli("store", "verify").exit_code == 0
+    assert run_cli("doctor").exit_code == 0
+    monkeypatch.setenv("ABAW_STORE", str(tmp_path / "elsewhere.zarr"))
+    assert "elsewhere.zarr" in run_cli("store", "info").stderr
+
+
+# what is shown
+
+
+def test_store_info_shows_features_and_labels(run_cli, tiny_store):
+    result = run_cli("store", "info", tiny_store)
+    assert result.exit_code == 0
+    (line,) = (line for line in result.stdout.splitlines() if "hog" in line)
+    cells = [cell.strip() for cell in line.replace("│", "|").split("|") if cell.strip()]
+    assert cells[:4] == ["hog", "none", "1764", "7"]
+    for task in ("va", "expr", "au"):
+        for split in ("train", "val"):
+            assert any({task, split} <= set(line.split()) for line in result.stdout.splitlines())
+
+
+def test_store_verify_says_that_a_store_is_whole(run_cli, tiny_store):
+    result = run_cli("store", "verify", tiny_store)
+    assert result.exit_code == 0
+    assert "store.zarr is whole." in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("backbones", ["hog", "vit-mean", "vit-tiny-cls", "timm/<model>", "1764"]),
+        ("heads", ["transformer", "linear", "gru", "encoder", "cross-attention", "emma", "ridge", "logistic"]),
+        ("losses", ["ccc", "ccc-bins", "cross-entropy", "focal", "bce", "v-naw", "cotex", "emma"]),
+        ("recipes", ["random-masking-va", "emma", "masked-cotex", "situ-va", "emotiw-fusion", "v-naw"]),
+        ("tasks", ["va", "expr", "au", "mtl", "lsd", "vgaf", "valence", "AU26", "macro F1"]),
+    ],
+)
+def test_lists(run_cli, what, words):
+    result = run_cli("list", what)
+    assert result.exit_code == 0
+    for word in words:
+        assert word in result.stdout, word
+
+
+def test_extract_tells_what_it_did(run_cli, make_data, tmp_path):
+    options = ("extract", "--backbone", "hog", "--data", make_data({"a": 2, "b": 3}), "--store", tmp_path / "s.zarr")
+    first, second = run_cli(*options), run_cli(*options)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "done 2, skipped 0, failed 0 (5 frames into" in first.stdout
+    assert "done 0, skipped 2, failed 0 (0 frames into" in second.stdout
+    assert "30 fps assumed; say it with --fps" in first.stderr
+
+
+def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):
+    monkeypatch.setattr(console, "FIRST_LINE_S", -1.0)  # at once
+    reporter = console.ConsoleReporter()
+    reporter.start("extract", 10, "frames")
+    reporter.advance(0, "waiting for a worker")
+    reporter.advance(4, "2 workers")
+    reporter.finish()
+    waiting, working, end = capsys.readouterr().err.splitlines()
+    assert waiting == "extract: 0/10 frames, waiting for a worker"
+    assert re.fullmatch(r"extract: 4/10 frames, [\d.]+ frames/s, 2 workers, \d+ s left", working)
+    assert end.startswith("extract: 4 frames in ")

@@ -1,0 +1,183 @@
+"""Extraction on dask clusters: the same arrays as in one process, whatever happens to workers."""
+
+import gc
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client
+
+from abaw.core.errors import UsageError
+from abaw.extract.cluster.cluster import (
+    ClusterOptions,
+    LocalCluster,
+    SlurmCluster,
+    _started,
+    connected,
+    read_cluster_file,
+)
+from abaw.extract.cluster.jobs import Order, make_orders
+from abaw.extract.cluster.worker import extract_videos
+from abaw.extract.plan import ExtractionPlan
+from abaw.pipeline import ExtractOptions, extract
+from abaw.store import FeatureStore
+from abaw.tests.support.processes import Watcher, assert_equal_stores
+
+
+@pytest.fixture(scope="module")
+def scheduler(process_env):
+    """Address of a cluster of two processes on this machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+        with _started(LocalCluster(workers=2)) as cluster:
+            yield cluster.scheduler_address
+
+
+def test_a_cluster_gives_what_one_process_gives(tiny_demo, tiny_store, scheduler, tmp_path):
+    store, watcher = tmp_path / "store.zarr", Watcher()
+    options = ExtractOptions(tiny_demo, store, ("hog",), device="cpu")
+    summary = extract(options, watcher, ClusterOptions(scheduler))
+    assert summary.ok and len(summary.done) == 7 and not summary.skipped
+    assert_equal_stores(store, tiny_store)
+    watcher.assert_whole()
+    assert watcher.total == summary.n_frames
+    assert re.fullmatch(r"\d workers: [\d ]+ frames/s", watcher.notes[-1])
+    again = extract(options, Watcher(), ClusterOptions(scheduler))
+    assert len(again.skipped) == 7 and not again.done and again.ok
+    assert FeatureStore.open(store).notes.read() == {}, "no claim is left"
+
+
+def test_a_killed_worker_loses_only_what_it_had_not_finished(tiny_demo, tiny_store, scheduler, tmp_path):
+    store = tmp_path / "store.zarr"
+
+    def kill_one():
+        with Client(scheduler) as client:
+            processes = client.run(os.getpid)
+            busy = [worker for worker, keys in client.processing().items() if keys] or list(processes)
+            os.kill(processes[busy[0]], signal.SIGKILL)
+
+    watcher = Watcher(kill_one)
+    summary = extract(ExtractOptions(tiny_demo, store, ("hog",), device="cpu"), watcher, ClusterOptions(scheduler))
+    assert summary.ok, summary
+    watcher.assert_whole()
+    assert_equal_stores(store, tiny_store)
+
+
+def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
+    store = tmp_path / "store.zarr"
+    done = [
+        extract(ExtractOptions(tiny_demo, store, ("hog",), device="cpu", part=f"{number}/3")).done
+        for number in (3, 1, 2)
+    ]
+    assert sorted(video for part in done for video in part) == list(FeatureStore.open(tiny_store).videos("hog"))
+    assert all(done)
+    assert_equal_stores(store, tiny_store)
+
+
+def test_orders_are_many_of_about_equal_size_and_hold_each_video_once():
+    sizes = {f"video-{number}": number * 37 % 101 + 1 for number in range(40)}
+    few = {"video-0": 5, "video-1": 7}
+    orders = make_orders(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
+    for wanted, names in ((("hog",), sizes), (("dan", "hog"), few)):
+        dealt = [name for order in orders if order.pending == wanted for name in order.videos]
+        assert sorted(dealt) == sorted(names)
+    assert 16 <= len(orders) <= 20 and len({order.name for order in orders}) == len(orders)
+    frames = [sum(sizes[name] for name in order.videos) for order in orders if order.pending == ("hog",)]
+    assert max(frames) - min(frames) <= max(sizes.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("workers = 2", "cluster: Field required"),
+        ('[cluster]\nkind = "local"\nworker = 2', "cluster.worker: Extra inputs are not permitted"),
+        ('[cluster]\nkind = "local"\nworkers = 0', "cluster.workers: Input should be greater than or equal to 1"),
+        ('[cluster]\nkind = "pbs"', "cluster: Input tag 'pbs'"),
+        ("[cluster", "cannot be read"),
+    ],
+)
+def test_bad_cluster_files(tmp_path, text, words):
+    path = tmp_path / "cluster.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read_cluster_file(path)
+
+
+def test_command_line_errors(tiny_demo, tmp_path, run_cli):
+    arguments = ("extract", "--data", tiny_demo, "--store", tmp_path / "s.zarr", "--backbone", "hog", "--device", "cpu")
+    tls = run_cli(*arguments, "--scheduler", "tls://127.0.0.1:1")
+    assert tls.exit_code == 2 and "No dask scheduler answers at tls://127.0.0.1:1" in tls.output
+    both = run_cli(*arguments, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "x.toml")
+    assert both.exit_code == 2 and "--scheduler and --cluster exclude each other" in both.output
+    missing = run_cli(*arguments, "--cluster", tmp_path / "none.toml")
+    assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
+    part = run_cli(*arguments, "--part", "5/4")
+    assert part.exit_code == 2 and "A part is I/N" in part.output
+
+
+def test_a_client_that_cannot_connect_is_closed():
+    with (
+        pytest.raises(UsageError, match=re.escape("No dask scheduler answers at tls://127.0.0.1:1")),
+        connected(ClusterOptions("tls://127.0.0.1:1")),
+    ):
+        pass
+    assert not [found for found in gc.get_objects() if type(found) is Client and found.status != "closed"]
+
+
+def test_workers_have_the_threads_of_the_file_and_spend_none_on_dask(scheduler):
+    def look():  # in here, as workers cannot import this file
+        import torch
+
+        # as the process was started: what is set later changes nothing
+        lines = Path("/proc/self/environ").read_text().split("\0")
+        started = dict(line.split("=", 1) for line in lines if "=" in line)
+        return torch.get_num_threads(), started.get("MALLOC_TRIM_THRESHOLD_"), started.get("MALLOC_MMAP_THRESHOLD_")
+
+    with Client(scheduler) as client:
+        assert set(client.run(look).values()) == {(1, str(2**30), str(2**30))}
+        regular = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+    assert all("heartbeat" in names and "profile" not in names for names in regular.values()), "they are not watched"
+
+
+@pytest.fixture
+def sbatch(monkeypatch, tmp_path):
+    """A command of that name, which is never called."""
+    command = tmp_path / "bin" / "sbatch"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\nexit 1\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+
+
+def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
+    (tmp_path / "file").touch()
+    options = SlurmCluster(kind="slurm", logs=tmp_path / "file" / "logs")
+    with pytest.raises(UsageError, match=r"folder of the jobs' logs cannot be made \(.*\)\. Choose another one\."):
+        _started(options)
+
+
+def test_slurm_without_its_package_says_how_to_install_it(sbatch, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "abaw.extract.cluster.slurm", None)
+    words = r"^A slurm cluster needs a package that is not there: pip install '\.\[slurm\]' in abaw's folder\.$"
+    with pytest.raises(UsageError, match=words):
+        _started(SlurmCluster(kind="slurm", logs=tmp_path / "logs"))
+
+
+def test_a_cluster_that_cannot_start_is_one_sentence(sbatch, tmp_path):
+    pytest.importorskip("dask_jobqueue", reason="needs the packages of the extra `slurm`")
+    options = SlurmCluster(kind="slurm", logs=tmp_path / "logs")
+    words = r"The cluster cannot be started \(.*nowhere0.*\)\. Correct the cluster file, or the network interface\."
+    with dask.config.set({"jobqueue.slurm.interface": "nowhere0"}), pytest.raises(UsageError, match=words):
+        _started(options)
+
+
+def test_a_worker_that_sees_other_data_says_so(tiny_demo, scheduler, tmp_path):
+    options = ExtractOptions(tiny_demo, tmp_path / "store.zarr", ("hog",), device="cpu")
+    with Client(scheduler) as client:
+        order = Order("0", ("hog",), ("demo-99",))
+        found = client.submit(extract_videos, options, order, "nobody listens", pure=False).result()
+    assert found.unfit == f"there is no video 'demo-99' in {tiny_demo}." and not found.summary.done

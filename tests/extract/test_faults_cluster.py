@@ -1,0 +1,284 @@
+"""Faults of extraction on clusters: whatever dies or hangs, the rest is done, and the same command again completes it."""
+
+import re
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from distributed import Client
+
+from abaw.core.errors import UsageError
+from abaw.extract.cluster.cluster import ClusterOptions
+from abaw.extract.cluster.worker import opened_stage
+from abaw.pipeline import ExtractOptions, extract
+from abaw.tests.support.processes import DEADLINE_S, Started, Watcher, assert_equal_stores, n_finished, until
+
+SETTINGS = ("--backbone", "hog", "--device", "cpu", "--batch-size", "8")
+N_VIDEOS = 20
+
+
+@pytest.fixture
+def start(process_env, tmp_path):
+    """Starts `abaw extract` on a cluster of its own, `start(data, store, workers=2, stall_s=600, **environment)`."""
+
+    def start(data, store, workers=2, stall_s=600, **environment):
+        file = tmp_path / "cluster.toml"
+        file.write_text(f'[cluster]\nkind = "local"\nworkers = {workers}\nstall_s = {stall_s}\n')
+        paths = ("--data", data, "--store", store, "--cluster", file)
+        folder = tmp_path / "driver"
+        return Started.abaw("extract", *SETTINGS, *paths, environment=process_env | environment, folder=folder)
+
+    return start
+
+
+def complete(data, store, wanted, run_cli):
+    """Run again in one process: afterwards the store is whole, and equal to that of an undisturbed run."""
+    found = run_cli("extract", *SETTINGS, "--data", data, "--store", store)
+    assert found.exit_code == 0, found.output
+    assert_equal_stores(store, wanted)
+    verified = run_cli("store", "verify", store)
+    assert verified.exit_code == 0, verified.output
+
+
+# a cluster of its own
+
+
+def test_an_interrupted_and_a_killed_driver_take_their_workers_along(slow_data, slow_store, start, run_cli, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.interrupt()
+        assert driver.end() == 1
+        assert "Stopped early: interrupted; run the same command again to go on." in driver.output
+        assert "Traceback" not in driver.output
+        until(lambda: not driver.others(), "all processes have ended")
+    n_first = n_finished(store)
+    with start(slow_data, store) as driver:
+        driver.until(lambda: n_finished(store) > n_first, "another video is finished")
+        driver.kill()
+        until(lambda: not driver.others(), "all processes have ended")
+    assert 0 < n_first < n_finished(store) < N_VIDEOS
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_half_of_the_workers_are_killed(slow_data, slow_store, start, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, workers=4) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        for worker in driver.workers()[:2]:
+            worker.kill()
+        assert n_finished(store) < N_VIDEOS
+        assert driver.end() == 0, driver.output
+        assert f"done {N_VIDEOS}, skipped 0, failed 0" in driver.output and "Traceback" not in driver.output
+        until(lambda: not driver.others(), "all processes have ended")
+    assert_equal_stores(store, slow_store)
+
+
+def test_a_video_that_hangs_and_a_worker_that_is_stopped(slow_data, slow_store, start, run_cli, deadly, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, stall_s=15, **deadly("video-05/00002.jpg", hang=True)) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.workers()[0].suspend()
+        assert driver.end() == 1
+        assert f"done {N_VIDEOS - 1}, skipped 0, failed 1" in driver.output
+        assert "video-05: its worker hung: it said nothing for 15 s" in driver.output
+        assert "Traceback" not in driver.output
+        until(lambda: not driver.others(), "all processes have ended")
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_videos_that_kill_their_workers(slow_data, slow_store, start, run_cli, deadly, letters, tmp_path):
+    store = tmp_path / "store.zarr"
+    with start(slow_data, store, **deadly("3/00001.jpg")) as driver:
+        assert driver.end() == 1
+        assert f"done {N_VIDEOS - 2}, skipped 0, failed 2" in driver.output
+        for video in ("video-03", "video-13"):
+            assert f"{video}: each worker that had it died, perhaps for want of memory" in driver.output
+        assert "Traceback" not in driver.output
+    assert letters().keys() == {"video-03", "video-13"}
+    for n_workers in letters().values():
+        assert 2 <= n_workers <= 6, "two or three alone, and as many with others: another death may be counted"
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_workers_that_die_whatever_they_take_end_the_work(slow_data, start, deadly, letters, tmp_path):
+    with start(slow_data, tmp_path / "store.zarr", **deadly(".jpg")) as driver:
+        assert driver.end() == 1
+        assert "Stopped early: workers die before they finish a frame" in driver.output
+        assert "Traceback" not in driver.output
+    assert letters().total() <= 21, "three orders are given up and four are under way, each costs three at most"
+
+
+def test_workers_that_hang_whatever_they_take_end_the_work(slow_data, start, deadly, tmp_path):
+    with start(slow_data, tmp_path / "store.zarr", stall_s=4, **deadly(".jpg", hang=True)) as driver:
+        assert driver.end() == 1
+        assert "Stopped early: workers hang before they finish a frame" in driver.output
+        assert "failed 0" in driver.output and "Traceback" not in driver.output
+        until(lambda: not driver.others(), "all processes have ended")
+
+
+# a cluster that somebody else has started
+
+
+def part_of_cluster(file, part, *options, folder, environment):
+    """Starts `dask scheduler` or `dask worker` in a folder."""
+    port = ("--port", 0) if part == "scheduler" else ()
+    call = (part, "--scheduler-file", file, *port, "--dashboard-address", ":0", *options)
+    return Started.dask(*call, environment=environment, folder=folder)
+
+
+def address_of(file, n_workers):
+    """Address of a scheduler that has so many workers."""
+    until(file.exists, "the scheduler is there")
+    with Client(scheduler_file=str(file)) as client:
+        client.wait_for_workers(n_workers, timeout=DEADLINE_S)
+        return client.scheduler.address
+
+
+@pytest.fixture(scope="module")
+def address(process_env, slow_data, tmp_path_factory):
+    """A scheduler with two workers; one of them finds the slow data under `HERE`."""
+    place = tmp_path_factory.mktemp("cluster")
+    file = place / "scheduler.json"
+    (place / "sees").mkdir()
+    (place / "sees" / "data").symlink_to(slow_data)
+    with ExitStack() as stack:
+        for part, folder in (("scheduler", "scheduler"), ("worker", "sees"), ("worker", "blind")):
+            stack.enter_context(part_of_cluster(file, part, folder=place / folder, environment=process_env))
+        yield address_of(file, 2)
+
+
+HERE = Path("/proc/self/cwd/data")  # another folder for each process
+
+
+@pytest.fixture
+def here(slow_data, monkeypatch, tmp_path):
+    """This process finds the slow data under `HERE`, and under `elsewhere` beside it."""
+    for name in ("data", "elsewhere"):
+        (tmp_path / name).symlink_to(slow_data)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_worker_that_does_not_see_the_data_is_left_out(slow_store, address, here, tmp_path):
+    store, watcher = tmp_path / "store.zarr", Watcher()
+    summary = extract(ExtractOptions(HERE, store, ("hog",), device="cpu"), watcher, ClusterOptions(address))
+    assert summary.ok and len(summary.done) == N_VIDEOS
+    assert_equal_stores(store, slow_store)
+    (warning,) = [warning for warning in watcher.warnings if warning.startswith("Worker")]
+    assert re.fullmatch(rf"Worker tcp://\S+ cannot do this: No data folder {HERE}\. .*", warning)
+    watcher.assert_whole()
+    elsewhere = HERE.with_name("elsewhere")
+    words = rf"No worker of the cluster can do this; tcp://\S+ says: No data folder {elsewhere}\."
+    with pytest.raises(UsageError, match=words):
+        extract(ExtractOptions(elsewhere, tmp_path / "other.zarr", ("hog",)), cluster=ClusterOptions(address))
+
+
+def test_a_video_that_kills_the_only_worker_that_sees_it(
+    slow_data, slow_store, deadly, here, process_env, run_cli, tmp_path
+):
+    """Orders are bound to that worker, and to each that takes its place: it is theirs that are counted."""
+    file, store = tmp_path / "scheduler.json", tmp_path / "store.zarr"
+    environment = process_env | deadly("video-00/00005.jpg")
+    with (
+        part_of_cluster(file, "scheduler", folder=tmp_path / "scheduler", environment=process_env),
+        part_of_cluster(file, "worker", folder=tmp_path / "blind", environment=process_env),
+        part_of_cluster(file, "worker", folder=tmp_path, environment=environment),
+    ):
+        options = ExtractOptions(HERE, store, ("hog",), device="cpu", batch_size=8)
+        summary = extract(options, cluster=ClusterOptions(address_of(file, 2)))
+    assert not summary.stopped and len(summary.done) == N_VIDEOS - 1
+    assert summary.failed == {
+        "video-00": "each worker that had it died, perhaps for want of memory; see the workers' logs"
+    }
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_a_killed_driver_leaves_its_workers_to_the_next(slow_data, slow_store, address, process_env, run_cli, tmp_path):
+    """Its tasks may still be writing when the next one begins; the paths are relative, the workers' folders others."""
+    folder = tmp_path / "driver"
+    folder.mkdir()
+    (folder / "data").symlink_to(slow_data)
+    call = ("extract", *SETTINGS, "--data", "data", "--store", "store.zarr", "--scheduler", address)
+    store = folder / "store.zarr"
+    with Started.abaw(*call, environment=process_env, folder=folder) as driver:
+        driver.until(lambda: n_finished(store), "a video is finished")
+        driver.kill()
+    n_first = n_finished(store)
+    with Started.abaw(*call, environment=process_env, folder=folder) as driver:
+        assert driver.end() == 0, driver.output
+        assert "failed 0" in driver.output and "Traceback" not in driver.output
+    assert 0 < n_first < N_VIDEOS
+    complete(slow_data, store, slow_store, run_cli)
+
+
+def test_a_disk_that_fills_up_stops_the_cluster(slow_data, slow_store, address, small_disk):
+    store = small_disk.path / "store.zarr"
+    options = ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8)
+    full = extract(options, cluster=ClusterOptions(address))
+    assert re.fullmatch(r"no space to write video-\d\d into .*; make room and run the same command again", full.stopped)
+    assert not full.ok and not full.failed and n_finished(store) < N_VIDEOS
+    small_disk.remount("size=20m")
+    again = extract(options, cluster=ClusterOptions(address))
+    assert again.ok, again
+    assert_equal_stores(store, slow_store)
+
+
+def test_corrupt_videos_are_told_of_as_by_one_process(tiny_demo, address, numbered, tmp_path):
+    data = shutil.copytree(tiny_demo, tmp_path / "data")
+    videos = sorted((data / "cropped_aligned").iterdir())
+    for crop in videos[0].iterdir():
+        crop.write_bytes(b"no image at all")
+    cut = sorted(videos[1].iterdir())[3]
+    cut.write_bytes(cut.read_bytes()[:700])
+    numbered.write(data / "videos" / f"{videos[2].name}.mp4").write_bytes(b"no video at all")
+    one, many = (
+        extract(ExtractOptions(data, tmp_path / f"{name}.zarr", ("hog",), device="cpu"), cluster=cluster)
+        for name, cluster in (("one", None), ("many", ClusterOptions(address)))
+    )
+    assert list(one.failed) == [videos[0].name] and any(cut.name in sentence for sentence in one.broken_frames)
+    assert any("cannot be read as a video" in warning for warning in one.warnings)
+    assert many.failed == one.failed and many.n_frames == one.n_frames and not one.ok and not many.ok
+    for kind in ("done", "broken_frames", "warnings", "label_errors"):
+        assert sorted(getattr(many, kind)) == sorted(getattr(one, kind))
+    assert_equal_stores(tmp_path / "many.zarr", tmp_path / "one.zarr")
+
+
+def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
+    tiny_demo, tiny_store, slow_data, slow_store, process_env, run_cli, tmp_path
+):
+    """One worker has a GPU to give, several threads and no nanny: it does all, and once it is dead the other one does."""
+    file, store = tmp_path / "scheduler.json", tmp_path / "store.zarr"
+
+    def part(kind, *options):
+        return part_of_cluster(file, kind, *options, folder=tmp_path / kind, environment=process_env)
+
+    with part("scheduler") as scheduler, part("worker", "--no-nanny", "--name", "plain") as plain:
+        with part("worker", "--no-nanny", "--name", "gpu", "--nthreads", 4, "--resources", "GPU=1") as gpu:
+            address = address_of(file, 2)
+            few = extract(
+                ExtractOptions(tiny_demo, tmp_path / "few.zarr", ("hog",), device="cpu"),
+                cluster=ClusterOptions(address),
+            )
+            assert few.ok
+            assert_equal_stores(tmp_path / "few.zarr", tiny_store)
+            with Client(address) as client:
+                found = client.run(lambda dask_worker: (dask_worker.name, opened_stage.cache_info().misses))
+            assert sorted(found.values()) == [("gpu", 1), ("plain", 0)], (
+                "all went to one, which loaded its network once"
+            )
+            watcher = Watcher(gpu.kill)
+            many = extract(ExtractOptions(slow_data, store, ("hog",), device="cpu"), watcher, ClusterOptions(address))
+        assert many.ok and len(many.done) == N_VIDEOS
+        assert_equal_stores(store, slow_store)
+        watcher.assert_whole()
+        shutil.rmtree(store)
+        paths = ("--data", slow_data, "--store", store, "--scheduler", address)
+        with Started.abaw("extract", *SETTINGS, *paths, environment=process_env, folder=tmp_path) as driver:
+            driver.until(lambda: n_finished(store), "a video is finished")
+            scheduler.kill()
+            assert driver.end() == 1
+            assert "Stopped early: the connection to the scheduler was lost; run the same" in driver.output
+            assert "Traceback" not in driver.output
+        plain.end()
+    complete(slow_data, store, slow_store, run_cli)

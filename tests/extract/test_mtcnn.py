@@ -1,0 +1,120 @@
+"""The detector against recorded outputs of facenet-pytorch, its weights, and detectors of other people."""
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from abaw.core.errors import CheckpointError, UsageError
+from abaw.extract.faces.detector import create_detector
+from abaw.extract.faces.detector_weights import SHA256, read_weights, weights_folder
+from abaw.extract.faces.mtcnn import Mtcnn
+from abaw.media.pictures import read_pictures
+from abaw.tests.support.paths import DATA
+
+RECORDED = json.loads((DATA / "reference" / "mtcnn.json").read_text())["frames"]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Mtcnn:
+    return Mtcnn(min_face_px=40)
+
+
+def pictures_of(name: str, numbers: list[int]) -> np.ndarray:
+    if name.endswith(".jpg"):
+        return np.asarray(Image.open(DATA / "pictures" / name).convert("RGB"))[None]
+    file = DATA / "sample" / "videos" / name
+    return np.stack([picture.image for picture in read_pictures(file, set(numbers))])
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_faces_are_those_that_were_recorded(detector, name):
+    frames = RECORDED[name]
+    found = detector.detect(pictures_of(name, [int(number) for number in frames]))
+    assert [len(one) for one in found] == [len(faces) for faces in frames.values()]
+    for one, faces in zip(found, frames.values(), strict=True):
+        if faces:
+            np.testing.assert_allclose(one.boxes, [face["box"] for face in faces], atol=0.05)
+            np.testing.assert_allclose(one.landmarks, [face["landmarks"] for face in faces], atol=0.05)
+            np.testing.assert_allclose(one.scores, [face["score"] for face in faces], atol=1e-3)
+
+
+def test_faces_near_given_places(detector):
+    images = pictures_of("single_face.mp4", [20, 60])
+    boxes = [np.array(RECORDED["single_face.mp4"][number][0]["box"], dtype=np.float32) for number in ("20", "60")]
+    moved = boxes[0] + np.float32([12, -10, 8, -14])
+    wall = np.array([520, 20, 620, 140], dtype=np.float32)
+    found = detector.refine(images, [np.stack([wall, moved]), boxes[1][None]])
+    assert [len(one) for one in found] == [2, 1]
+    assert found[0].scores[0] == 0 and found[0].scores[1] > 0.9 and found[1].scores[0] > 0.9
+    for landmarks, number in ((found[0].landmarks[1], "20"), (found[1].landmarks[0], "60")):
+        recorded = np.array(RECORDED["single_face.mp4"][number][0]["landmarks"])
+        assert np.linalg.norm(landmarks - recorded, axis=1).mean() < 0.03 * 180  # 3 % of the face
+    nowhere = detector.refine(images, [np.zeros((0, 4), dtype=np.float32)] * 2)
+    assert [len(one) for one in nowhere] == [0, 0]
+
+
+def test_nothing_is_found_in_noise_or_in_a_tiny_picture(detector):
+    noise = np.random.default_rng(0).integers(0, 256, (2, 90, 120, 3), dtype=np.uint8)
+    assert [len(one) for one in detector.detect(noise)] == [0, 0]
+    assert [len(one) for one in detector.detect(noise[:, :8, :8])] == [0, 0]
+
+
+def test_a_missing_package_is_said_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mtcnn", None)  # how the import system marks what cannot be imported
+    with pytest.raises(CheckpointError, match=r"mtcnn, which is not installed. Run `pip install mtcnn==1.0.0`"):
+        Mtcnn()
+
+
+class WritesFile:
+    """A pickle of this runs code when it is opened."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def test_other_files_are_never_opened(tmp_path):
+    trap = tmp_path / "opened"
+    (tmp_path / "pnet.lz4").write_bytes(pickle.dumps(WritesFile(trap)))
+    with pytest.raises(CheckpointError, match=r"pnet.lz4 is not the file of mtcnn 1.0.0 .* was not opened"):
+        read_weights("pnet", tmp_path)
+    assert not trap.exists()
+    with pytest.raises(CheckpointError, match=r"rnet.lz4 cannot be read \(No such file"):
+        read_weights("rnet", tmp_path)
+
+
+def test_weights_are_read_without_importing_their_package(process_env):
+    code = (
+        "import sys\nfrom abaw.extract.faces.mtcnn import Mtcnn\nMtcnn()\n"
+        "assert not {'mtcnn', 'tensorflow'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert all((weights_folder() / f"{name}.lz4").is_file() for name in SHA256)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("yolo", r"No detector 'yolo'. Choose mtcnn, or give MODULE:CLASS"),
+        ("no_such_module:Detector", r"module 'no_such_module' cannot be imported"),
+        ("mine_to_test:Missing", r"Detector 'mine_to_test:Missing' cannot be made"),
+        ("mine_to_test:Needy", r"Detector 'mine_to_test:Needy' cannot be made"),
+        ("mine_to_test:Blind", r"has no method detect"),
+    ],
+)
+def test_detectors_that_cannot_be_used(tmp_path, monkeypatch, name, message):
+    lines = ["class Needy:", "    pass", "class Blind:", "    def __init__(self, device): pass"]
+    (tmp_path / "mine_to_test.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mine_to_test", raising=False)
+    with pytest.raises(UsageError, match=message):
+        create_detector(name, "cpu")
