@@ -1,107 +1,68 @@
-"""The rules of the house: what is packaged, who may import whom, who prints and exits, how long a file is."""
+"""The rules of the house: what is packaged, which room imports which, who prints and exits, how long a function is."""
 
 import ast
 import configparser
+import subprocess
+import sys
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import abaw
+from abaw.studies.house import components, imports_of, modules_of, room_of
 from abaw.tests.support.paths import CHECKOUT
 
-ROOT = CHECKOUT
-OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "recipes"}  # no part of the package
-MAX_LINES = 300
-COMMANDS = ("cli", "cli_data", "cli_scores", "cli_submit", "cli_video")
-JOINING = ("pipeline", "video_pipeline", "video_predictor")  # the only ones that know both stages
+# from the ground up: a module imports only from its own room and from those before it
+ROOMS = [
+    *("core", "media", "store", "backbones", "datasets", "train", "evaluate", "extract", "exchange", "predict"),
+    *("pipeline", "commands", "cli", "__main__"),
+]
+FILES = modules_of(CHECKOUT)
+TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+IMPORTS = {name: imports_of(path, FILES) for name, path in FILES.items()}
+# package -> the modules and rooms that alone may import it
+OWNERS = {
+    "zarr": ("abaw.store",),
+    "distributed": ("abaw.extract.cluster",),
+    "dask": ("abaw.extract.cluster",),
+    "click": ("abaw.cli", "abaw.commands"),
+    "rich": ("abaw.cli", "abaw.commands"),
+    "matplotlib": ("abaw.evaluate.report", "abaw.predict"),
+    "timm": ("abaw.backbones",),
+    "transformers": ("abaw.backbones",),
+    "opensmile": ("abaw.backbones",),
+}
+# ways to decode a file that others made
+DECODERS = ("av.open", "Image.open", "simplejpeg.decode_jpeg", "simplejpeg.decode_jpeg_header")
+# room or module -> packages that importing it may not load, directly or through others
+NOT_LOADED = {
+    "abaw.core": ("torch", "zarr", "av", "h5py"),
+    "abaw.store": ("torch", "av"),
+    "abaw.datasets": ("torch", "zarr"),
+    "abaw.train.config": ("av", "zarr"),
+    "abaw.evaluate.scores": ("torch", "av", "matplotlib"),
+    "abaw.pipeline": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),
+    "abaw.cli": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),
+}
+MAX_FUNCTION_LINES, MAX_PUBLIC_NAMES = 50, 12
 
 
-def is_outside(path: Path) -> bool:
-    parts = path.relative_to(ROOT).parts
-    return parts[0] in OUTSIDE or any(part.startswith(".") or part.endswith(".egg-info") for part in parts)
+def is_in(name: str, *places: str) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-MODULES = sorted(path for path in ROOT.rglob("*.py") if not is_outside(path))
-TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in MODULES}
-
-
-def imports(tree: ast.Module) -> Iterator[str]:
-    """Dotted names of what is imported anywhere in a module, but for what only type checkers read."""
-    skipped = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for statement in node.body
-        for inner in ast.walk(statement)
-    }
+def packages_imported(tree: ast.Module) -> set[str]:
+    """Top-level names of what is imported anywhere in a module."""
+    found = set()
     for node in ast.walk(tree):
-        if id(node) in skipped:
-            continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def modules_in(*places: str) -> list[str]:
-    return [name for name in TREES if any(name == f"{place}.py" or name.startswith(f"{place}/") for place in places)]
-
-
-def test_packages_in_setup_cfg_are_the_folders():
-    config = configparser.ConfigParser()
-    config.read(ROOT / "setup.cfg")
-    listed = config["options"]["packages"].split()
-    folders = [path.parent.relative_to(ROOT) for path in MODULES if path.name == "__init__.py"]
-    assert sorted(listed) == sorted(".".join(("abaw", *folder.parts)) for folder in folders)
-    assert len(set(listed)) == len(listed)
-
-
-def test_every_folder_with_modules_is_a_package():
-    assert [path for path in MODULES if not (path.parent / "__init__.py").exists()] == []
-
-
-def test_tests_import_this_checkout():
-    assert Path(abaw.__file__).resolve() == ROOT / "__init__.py"
-    from abaw.datasets import affwild2
-
-    assert Path(affwild2.__file__).resolve() == ROOT / "datasets" / "affwild2.py"
-
-
-@pytest.mark.parametrize(
-    ("places", "forbidden"),
-    [
-        (("train", "evaluate"), ("extract", *JOINING, *COMMANDS, "console", "tables")),
-        (("tasks", "store", "writer", "errors", "reporting"), ("extract", "train", "evaluate", *JOINING, *COMMANDS)),
-        (("datasets",), ("extract", "train", "evaluate", *JOINING, *COMMANDS)),
-        (("exchange",), ("train", "evaluate", *JOINING, *COMMANDS, "console", "tables")),
-        (("extract",), ("train", "evaluate", *JOINING, *COMMANDS, "console", "tables")),
-        (JOINING, (*COMMANDS, "console", "tables")),
-    ],
-    ids=lambda names: "+".join(names),
-)
-def test_imports_point_one_way(places, forbidden):
-    names = modules_in(*places)
-    assert names
-    wrong = [
-        f"{name} imports {imported}"
-        for name in names
-        for imported in imports(TREES[name])
-        if any(imported == f"abaw.{bad}" or imported.startswith(f"abaw.{bad}.") for bad in forbidden)
-    ]
-    assert wrong == []
-
-
-def test_modules_are_imported_by_their_full_names():
-    own = {path.stem if path.parent == ROOT else path.relative_to(ROOT).parts[0] for path in MODULES} - {"__init__"}
-    wrong = [
-        f"{name} imports {imported}"
-        for name, tree in TREES.items()
-        for imported in imports(tree)
-        if imported.split(".")[0] in own
-    ]
-    assert wrong == []
+            found.add((node.module or "").split(".")[0])
+    return found
 
 
 def calls(tree: ast.Module) -> Iterator[str]:
@@ -110,14 +71,116 @@ def calls(tree: ast.Module) -> Iterator[str]:
             yield ast.unparse(node.func)
 
 
+def public(tree: ast.Module) -> list[ast.FunctionDef | ast.ClassDef]:
+    nodes = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [node for node in nodes if not node.name.startswith("_")]
+
+
+def test_packages_in_setup_cfg_are_the_folders():
+    config = configparser.ConfigParser()
+    config.read(CHECKOUT / "setup.cfg")
+    listed = config["options"]["packages"].split()
+    assert sorted(listed) == sorted(name for name, path in FILES.items() if path.name == "__init__.py")
+    assert len(set(listed)) == len(listed)
+
+
+def test_every_folder_with_modules_is_a_package():
+    assert [path for path in FILES.values() if not (path.parent / "__init__.py").exists()] == []
+
+
+def test_tests_import_this_checkout():
+    assert Path(abaw.__file__).resolve() == CHECKOUT / "__init__.py"
+    from abaw.datasets import affwild2
+
+    assert Path(affwild2.__file__).resolve() == CHECKOUT / "datasets" / "affwild2.py"
+
+
+def test_root_has_four_modules():
+    assert {path.name for path in CHECKOUT.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py", "pipeline.py"}
+
+
+def test_rooms_import_only_from_rooms_below():
+    assert {room_of(name) for name in FILES} - {"__init__"} == set(ROOMS)
+    floor = {room: i for i, room in enumerate(ROOMS)}
+    wrong = [
+        f"{name} imports {other}"
+        for name, others in IMPORTS.items()
+        for other in others
+        if other != "abaw" and floor[room_of(other)] > floor[room_of(name)]
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other():
+    graph = {name: {other for other in others if not is_in(name, other)} for name, others in IMPORTS.items()}
+    assert [sorted(part) for part in components(graph) if len(part) > 1] == []
+
+
+def test_packages_have_owners():
+    wrong = [
+        f"{name} imports {package}"
+        for name, tree in TREES.items()
+        for package in packages_imported(tree) & OWNERS.keys()
+        if not is_in(name, *OWNERS[package])
+    ]
+    assert wrong == []
+
+
+def test_only_media_decodes_files_of_others():
+    wrong = [
+        f"{name} calls {call}"
+        for name, tree in TREES.items()
+        for call in calls(tree)
+        if call in DECODERS and not is_in(name, "abaw.media")
+    ]
+    # what these write is their own: `av.open` for writing
+    assert set(wrong) <= {
+        f"{name} calls av.open" for name in ("abaw.datasets.demo.voice", "abaw.datasets.synth.clips_writer")
+    }
+
+
+@pytest.mark.parametrize("place", NOT_LOADED)
+def test_importing_a_room_does_not_load(place):
+    names = [name for name in FILES if is_in(name, place)]
+    code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\n"
+    code += f"print(*[name for name in {NOT_LOADED[place]} if name in sys.modules])"
+    environment = {"PYTHONPATH": str(CHECKOUT / ".dev")}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
+
+
+def test_commands_call_stages_through_the_pipeline():
+    """Commands may take types, names and checks of options from other rooms; work is done by `abaw.pipeline`."""
+    stages = {node.name for node in public(TREES["abaw.pipeline"]) if isinstance(node, ast.FunctionDef)}
+    wrong = []
+    for name, tree in TREES.items():
+        if not is_in(name, "abaw.commands", "abaw.cli"):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and not is_in(str(node.module), "abaw.commands", "abaw.core"):
+                wrong += [f"{name}: {alias.name} of {node.module}" for alias in node.names if alias.name in stages]
+    assert wrong == []
+
+
+def test_no_two_modules_share_a_name():
+    names = Counter(name.rpartition(".")[2] for name, path in FILES.items() if path.name != "__init__.py")
+    assert {name for name, n in names.items() if n > 1} <= {"catalog"}
+
+
+def test_no_two_public_classes_share_a_name():
+    owners = defaultdict(list)
+    for name, tree in TREES.items():
+        for node in public(tree):
+            if isinstance(node, ast.ClassDef):
+                owners[node.name].append(name)
+    assert {name: modules for name, modules in owners.items() if len(modules) > 1} == {}
+
+
 @pytest.mark.parametrize(
     ("called", "allowed"),
     [
-        (
-            ("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"),
-            (*COMMANDS, "console", "tables"),
-        ),
-        (("sys.exit", "exit", "quit", "os._exit"), COMMANDS),
+        (("print", "click.echo", "click.secho", "sys.stdout.write", "sys.stderr.write"), ("abaw.cli", "abaw.commands")),
+        (("sys.exit", "exit", "quit", "os._exit"), ("abaw.cli", "abaw.commands")),
     ],
     ids=["print", "exit"],
 )
@@ -126,30 +189,56 @@ def test_only_the_command_line_prints_and_exits(called, allowed):
         f"{name} calls {call}"
         for name, tree in TREES.items()
         for call in calls(tree)
-        if call in called and name not in modules_in(*allowed)
+        if call in called and not is_in(name, *allowed)
     ]
     assert wrong == []
 
 
-def test_only_the_command_line_imports_click_and_rich():
-    wrong = [
-        f"{name} imports {imported}"
+def test_modules_are_imported_by_their_full_names():
+    own = {name.split(".")[1] for name in FILES if "." in name}
+    wrong = [f"{name} imports {package}" for name, tree in TREES.items() for package in packages_imported(tree) & own]
+    assert wrong == []
+
+
+def test_functions_are_short():
+    long = {
+        f"{name}.{node.name}": n
         for name, tree in TREES.items()
-        for imported in imports(tree)
-        if imported.split(".")[0] in ("click", "rich") and name not in modules_in(*COMMANDS, "console", "tables")
-    ]
-    assert wrong == []
-
-
-def test_files_are_short():
-    long = {file.name: n for file in MODULES if (n := len(file.read_text().splitlines())) > MAX_LINES}
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (n := int(node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
+    }
     assert long == {}
+
+
+def test_modules_have_few_public_names():
+    assert {name: n for name, tree in TREES.items() if (n := len(public(tree))) > MAX_PUBLIC_NAMES} == {}
+
+
+def test_public_functions_are_used_by_more_than_tests():
+    sources = [*FILES.values(), *CHECKOUT.glob("benchmarks/*.py"), *CHECKOUT.glob("studies/*.py")]
+    texts = Counter()
+    for path in sources:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Name):
+                texts[node.id] += 1
+            elif isinstance(node, ast.Attribute):
+                texts[node.attr] += 1
+            elif isinstance(node, ast.alias):
+                texts[node.name.rpartition(".")[2]] += 1
+    unused = [
+        f"{name}.{node.name}"
+        for name, tree in TREES.items()
+        if name != "abaw.pipeline"  # for notebooks, too
+        for node in public(tree)
+        if isinstance(node, ast.FunctionDef) and not node.decorator_list and not texts[node.name]
+    ]
+    assert unused == []
 
 
 def test_every_module_function_and_class_that_is_public_has_a_docstring():
     missing = [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
-    for name, tree in TREES.items():
-        for node in tree.body:
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
-                missing += [] if ast.get_docstring(node) else [f"{name}: {node.name}"]
+    missing += [
+        f"{name}: {node.name}" for name, tree in TREES.items() for node in public(tree) if not ast.get_docstring(node)
+    ]
     assert missing == []
