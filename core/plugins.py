@@ -1,0 +1,126 @@
+"""Plug-ins: what distributions list under one of abaw's groups of entry points, such as `abaw.backbones`.
+
+abaw lists its own backbones, heads and so on in its setup.cfg, and other distributions add to them in the same way. A
+process loads a group once, when it first needs it; workers of a cluster load it by themselves.
+"""
+
+import configparser
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from threading import RLock
+from typing import Generic, TypeVar
+
+from abaw import __version__
+from abaw.core.errors import first_line, printable
+
+OWN = "abaw"  # name of the distribution that abaw itself is
+CHECKOUT_LIST = Path(__file__).resolve().parent.parent / "setup.cfg"  # an installed package has none
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+_lock = RLock()
+
+
+@dataclass(frozen=True)
+class Plugin(Generic[T]):
+    """An object that a distribution provides.
+
+    Attributes:
+        name: of the entry point.
+        value: the object.
+        group: of entry points.
+        source: distribution and version, such as "abaw-hog 1.2".
+        built_in: True if abaw itself provides it.
+    """
+
+    name: str
+    value: T
+    group: str
+    source: str
+    built_in: bool
+
+    def reject(self, error: Exception) -> None:
+        """Log one warning that this plug-in is not used, and why."""
+        _warn(self.name, self.group, self.source, error)
+
+
+def load_group(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
+    """All plug-ins of a group: abaw's own by name, then the others by distribution and name.
+
+    A plug-in that cannot be loaded, or that is no `kind`, is left out with one warning.
+
+    Args:
+        group: such as "abaw.heads".
+        kind: class that every object of the group is an instance of.
+    """
+    with _lock:
+        return _load(group, kind)
+
+
+def load_named(group: str, kind: type[T]) -> dict[str, Plugin[T]]:
+    """Plug-ins of a group whose names identify them; a name that is taken is left out with one warning."""
+    with _lock:
+        return dict(_load_named(group, kind))
+
+
+@lru_cache
+def _load_named(group: str, kind: type[T]) -> dict[str, Plugin[T]]:
+    named: dict[str, Plugin[T]] = {}
+    for plugin in _load(group, kind):
+        owner = named.setdefault(plugin.name, plugin)
+        if owner is not plugin:
+            plugin.reject(ValueError(f"the name is taken by {owner.source}"))
+    return named
+
+
+@lru_cache
+def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
+    plugins = []
+    for entry, source in _entries(group):
+        try:
+            value = entry.load()
+            if not isinstance(value, kind):
+                raise TypeError(f"{entry.value} is a {type(value).__name__}, not a {kind.__name__}")
+        except Exception as error:  # importing runs code of any kind
+            _warn(entry.name, group, source, error)
+            continue
+        plugins.append(Plugin(entry.name, value, group, source, _is_own(source)))
+    return tuple(plugins)
+
+
+def _entries(group: str) -> list[tuple[EntryPoint, str]]:
+    """Entry points of a group with their distributions."""
+    entries = _installed(group)
+    if CHECKOUT_LIST.is_file():  # the metadata of abaw may be missing, out of date, or of another checkout
+        entries = [(entry, source) for entry, source in entries if not _is_own(source)] + _listed_in_checkout(group)
+    return sorted(entries, key=lambda pair: (not _is_own(pair[1]), pair[1], pair[0].name))
+
+
+def _installed(group: str) -> list[tuple[EntryPoint, str]]:
+    entries = []
+    for entry in entry_points(group=group):
+        distribution = entry.dist
+        source = f"{distribution.name} {distribution.version}" if distribution else "an unknown distribution"
+        entries.append((entry, source))
+    return entries
+
+
+def _listed_in_checkout(group: str) -> list[tuple[EntryPoint, str]]:
+    config = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    config.read(CHECKOUT_LIST, encoding="utf-8")
+    lines = config.get("options.entry_points", group, fallback="").strip().splitlines()
+    pairs = [line.partition("=")[::2] for line in lines]
+    return [(EntryPoint(name.strip(), value.strip(), group), f"{OWN} {__version__}") for name, value in pairs]
+
+
+def _is_own(source: str) -> bool:
+    return source.split()[0] == OWN
+
+
+def _warn(name: str, group: str, source: str, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {first_line(error)}".rstrip(".")
+    _logger.warning("%s", printable(f"Plug-in {name} ({group}) of {source} is left out: {reason}."))

@@ -1,0 +1,28 @@
+"""Small distributions of plug-ins, as pip would leave them in a folder of `sys.path`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def write_distribution(
+    folder: Path, name: str, version: str, entries: Mapping[str, Mapping[str, str]], modules: Mapping[str, str]
+) -> None:
+    """Write modules and the metadata that lists them.
+
+    Args:
+        folder: to be put on `sys.path` or PYTHONPATH.
+        name, version: of the distribution.
+        entries: group -> name -> `module:object`.
+        modules: name -> source.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for module, source in modules.items():
+        (folder / f"{module}.py").write_text(source, encoding="utf-8")
+    metadata = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8")
+    groups = [
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in points.items())
+        for group, points in entries.items()
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
