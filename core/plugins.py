@@ -7,11 +7,10 @@ process loads a group once, when it first needs it; workers of a cluster load it
 import configparser
 import logging
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from abaw import __version__
 from abaw.core.errors import first_line, printable
@@ -23,6 +22,8 @@ T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 _lock = RLock()
+_loaded: dict[tuple[str, type], tuple["Plugin[Any]", ...]] = {}  # of this process, by group and kind
+_named: dict[tuple[str, type], dict[str, "Plugin[Any]"]] = {}
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,23 @@ def load_group(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
         kind: class that every object of the group is an instance of.
     """
     with _lock:
-        return _load(group, kind)
+        if (group, kind) not in _loaded:
+            _loaded[group, kind] = _load(group, kind)
+        return _loaded[group, kind]
 
 
 def load_named(group: str, kind: type[T]) -> dict[str, Plugin[T]]:
     """Plug-ins of a group whose names identify them; a name that is taken is left out with one warning."""
     with _lock:
-        return dict(_load_named(group, kind))
+        if (group, kind) not in _named:
+            named = _named[group, kind] = {}
+            for plugin in load_group(group, kind):
+                owner = named.setdefault(plugin.name, plugin)
+                if owner is not plugin:
+                    plugin.reject(ValueError(f"the name is taken by {owner.source}"))
+        return dict(_named[group, kind])
 
 
-@lru_cache
-def _load_named(group: str, kind: type[T]) -> dict[str, Plugin[T]]:
-    named: dict[str, Plugin[T]] = {}
-    for plugin in _load(group, kind):
-        owner = named.setdefault(plugin.name, plugin)
-        if owner is not plugin:
-            plugin.reject(ValueError(f"the name is taken by {owner.source}"))
-    return named
-
-
-@lru_cache
 def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
     plugins = []
     for entry, source in _entries(group):

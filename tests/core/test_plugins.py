@@ -24,8 +24,8 @@ def folder(tmp_path, monkeypatch):
     yield tmp_path
     for name in FRUIT:
         sys.modules.pop(name, None)
-    plugins._load.cache_clear()
-    plugins._load_named.cache_clear()
+    plugins._loaded.clear()
+    plugins._named.clear()
 
 
 def write_fruit(folder: Path) -> None:
