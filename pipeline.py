@@ -46,7 +46,7 @@ from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.statistics import feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
-from abaw.train.heads.probes import LogisticConfig, RidgeConfig
+from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, TrainingResult, fit
 from abaw.train.model import Model, build_model
 from abaw.train.new_run import begun_run, load_tables, notes_on, start_run

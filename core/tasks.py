@@ -34,7 +34,7 @@ class Task:
         columns: names of a label row's values.
         invalid: the value that marks a label as not annotated; it masks that value alone.
         low, high: inclusive range of a valid label. `multi` tasks leave these three to their parts.
-        loss: default loss, a name of `abaw.train.losses.LOSSES`.
+        loss: default loss, a name of `abaw.train.loss_options.LOSSES`.
         measure: what `score` is, in words.
         level: what a label belongs to: a `frame` of a video, an `image` that has no neighbours in time (a video's
             rows are then merely a list of images), or a whole `video`, whose labels are one row.

@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, get_task
 from abaw.train.data.folds import parse_fold
-from abaw.train.heads import HEADS, HeadConfig, TransformerConfig
-from abaw.train.heads.probes import PROBE_KINDS
+from abaw.train.head_options import HEAD_OPTIONS, PROBE_KINDS, HeadConfig, TransformerConfig
 from abaw.train.lists import COMMAS
-from abaw.train.losses import LOSSES, LossConfig
+from abaw.train.loss_options import LOSSES, LossConfig
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
@@ -188,7 +187,7 @@ def _place(values: dict[str, Any], keys: list[str], value: str, setting: str) ->
 def _explain(error: ValidationError) -> str:
     """The first problem as a sentence."""
     first = error.errors()[0]
-    choices: dict[str, Iterable[str]] = {"head": HEADS, "loss": LOSSES}
+    choices: dict[str, Iterable[str]] = {"head": HEAD_OPTIONS, "loss": LOSSES}
     loc = [str(key) for key in first["loc"]]
     choice = loc[0] if loc and loc[0] in choices else ""
     chosen = loc[1] if choice and len(loc) > 1 else ""
@@ -216,7 +215,7 @@ def _explain(error: ValidationError) -> str:
 def _near(place: str, choice: str, chosen: str) -> str:
     """The known options most like an unknown one, of the chosen head or loss if it is one of these."""
     if choice:
-        config = HEADS[chosen][0] if choice == "head" else LOSSES[chosen].config
+        config = HEAD_OPTIONS[chosen] if choice == "head" else LOSSES[chosen].config
         known = [f"{choice}.{field}" for field in config.model_fields]
     else:
         known = list(TrainConfig.model_fields)

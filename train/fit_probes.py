@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from abaw.core.tasks import Task
 from abaw.train.data.table import Table
+from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.heads.linear import LinearHead
-from abaw.train.heads.probes import LogisticConfig, RidgeConfig
 from abaw.train.model import Model
 
 NEVER = -30.0  # the logit of a class that the training labels do not have

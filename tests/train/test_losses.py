@@ -16,6 +16,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.scores.metrics import ccc
 from abaw.tests.support.paths import DATA
+from abaw.train.loss_options import Weights
 from abaw.train.losses import (
     LOSSES,
     BceConfig,
@@ -32,7 +33,7 @@ from abaw.train.losses import (
     expectation,
     n_bins,
 )
-from abaw.train.losses.class_weights import Weights, class_weights, positive_weights
+from abaw.train.losses.class_weights import class_weights, positive_weights
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 OF_KIND = {"regression": VA, "classes": EXPR, "binary": AU, "multi": MTL}

@@ -10,20 +10,32 @@ the mean and standard deviation of the training rows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from abaw.train.heads.cross_attention import CrossAttentionConfig, CrossAttentionHead
-from abaw.train.heads.emma_head import EmmaHead, EmmaHeadConfig
-from abaw.train.heads.encoder_head import EncoderConfig, EncoderHead
-from abaw.train.heads.gru import GruConfig, GruHead
+from abaw.train.head_options import (
+    CrossAttentionConfig,
+    EmmaHeadConfig,
+    EncoderConfig,
+    GruConfig,
+    HeadConfig,
+    LinearConfig,
+    LogisticConfig,
+    MlpConfig,
+    RidgeConfig,
+    TcnConfig,
+    TransformerConfig,
+)
+from abaw.train.heads.cross_attention import CrossAttentionHead
+from abaw.train.heads.emma_head import EmmaHead
+from abaw.train.heads.encoder_head import EncoderHead
+from abaw.train.heads.gru import GruHead
 from abaw.train.heads.inputs import Head
-from abaw.train.heads.linear import LinearConfig, LinearHead
-from abaw.train.heads.mlp import MlpConfig, MlpHead
-from abaw.train.heads.probes import LogisticConfig, ProbeHead, RidgeConfig
-from abaw.train.heads.tcn import TcnConfig, TcnHead
-from abaw.train.heads.transformer import TransformerConfig, TransformerHead
+from abaw.train.heads.linear import LinearHead
+from abaw.train.heads.mlp import MlpHead
+from abaw.train.heads.probes import ProbeHead
+from abaw.train.heads.tcn import TcnHead
+from abaw.train.heads.transformer import TransformerHead
 
 __all__ = [
     "HEADS",
@@ -42,19 +54,6 @@ __all__ = [
     "create_head",
 ]
 
-HeadConfig = Annotated[
-    TransformerConfig
-    | LinearConfig
-    | MlpConfig
-    | GruConfig
-    | TcnConfig
-    | EncoderConfig
-    | EmmaHeadConfig
-    | CrossAttentionConfig
-    | RidgeConfig
-    | LogisticConfig,
-    Field(discriminator="name"),
-]
 HEADS: dict[str, tuple[type[BaseModel], Callable[..., Head]]] = {
     "transformer": (TransformerConfig, TransformerHead),
     "linear": (LinearConfig, LinearHead),

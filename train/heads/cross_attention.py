@@ -4,43 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
+from abaw.train.head_options import CrossAttentionConfig
 from abaw.train.heads.attention import hidden_keys
 from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, width_of
-from abaw.train.heads.options import MAX_WIDTH
 from abaw.train.heads.segments import average, middle
 
-Frames = Literal["middle", "all"]
 Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of those that are there
-
-
-class CrossAttentionConfig(BaseModel):
-    """Options of the fusion of sound and scene.
-
-    The published ones have windows of 75 frames and 5 segments, and so 5 (`middle`) or 75 (`all`) frames of each.
-
-    Attributes:
-        audio: the feature that is the sound; all others are the scene. Empty if there is no sound.
-        segments: steps in time that sound and scene are brought to.
-        audio_frames, video_frames: what the branch of each takes from a segment, its middle frame or all its frames;
-            what it makes of these is averaged over the segment.
-        pool: mean of the segments, or all of them side by side.
-        dropout: in the audio branch and of the attention.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["cross-attention"] = "cross-attention"
-    audio: str = "spectrogram"
-    segments: int = Field(5, ge=1, le=MAX_WIDTH)
-    audio_frames: Frames = "middle"
-    video_frames: Frames = "all"
-    pool: Literal["mean", "flatten"] = "mean"
-    dropout: float = Field(0.1, ge=0, lt=1)
 
 
 class CrossAttentionHead(Head):

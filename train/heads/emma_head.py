@@ -1,39 +1,18 @@
 """The heads of EMMA, a multi-task network of the 4th ABAW challenge (ICT-VIPL, 2022)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
+from abaw.train.head_options import EmmaHeadConfig
 from abaw.train.heads.inputs import Head, Tensors, width_of
-from abaw.train.heads.options import MAX_WIDTH
 
 N_VA = 2
 N_EXPRESSIONS = 8
 N_ACTION_UNITS = 12
 N_SCORES = N_EXPRESSIONS + N_ACTION_UNITS
-
-
-class EmmaHeadConfig(BaseModel):
-    """Options of EMMA's heads.
-
-    Attributes:
-        vit: the feature that is the class token of an MAE ViT.
-        dan: the feature that is DAN's logits.
-        vit_hidden: width of the hidden layer between the class token and the expression and action unit logits.
-        va_hidden: width of the hidden layer between all logits and valence and arousal.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["emma"] = "emma"
-    vit: str = Field("mae-cls", min_length=1)
-    dan: str = Field("dan", min_length=1)
-    vit_hidden: int = Field(512, ge=1, le=MAX_WIDTH)
-    va_hidden: int = Field(256, ge=1, le=MAX_WIDTH)
 
 
 class EmmaHead(Head):

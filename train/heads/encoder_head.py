@@ -2,48 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from abaw.train.head_options import EncoderConfig
 from abaw.train.heads.attention import hidden_keys, positions
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
-from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH, Widths
-
-
-class EncoderConfig(BaseModel):
-    """Options of the encoder head; the defaults are those of Situ-RUCAIM3 but for `output_hidden`, there 256.
-
-    V-NAW has convs 512, heads 1 and dropout 0.6.
-
-    Attributes:
-        convs: widths of the 1x1 convolutions; the last one is the encoder's.
-        layers, heads, feedforward: sizes of the encoder.
-        dropout: inside the encoder and on its input.
-        output_hidden: width of the hidden layer, with batch normalisation, that each group of outputs has at the end;
-            0 for a linear output.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["encoder"] = "encoder"
-    convs: Widths = Field((1024, 512), min_length=1)
-    layers: int = Field(4, ge=1, le=MAX_LAYERS)
-    heads: int = Field(4, ge=1)
-    feedforward: int = Field(512, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.3, ge=0, lt=1)
-    output_hidden: int = Field(0, ge=0, le=MAX_WIDTH)
-
-    @model_validator(mode="after")
-    def _width_fits(self) -> "EncoderConfig":
-        width = self.convs[-1]
-        if width % 2 or width % self.heads:
-            raise ValueError(
-                f"the last of head.convs ({width}) must be even and a multiple of head.heads ({self.heads})"
-            )
-        return self
 
 
 class EncoderHead(Head):

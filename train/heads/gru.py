@@ -1,32 +1,13 @@
 """A recurrent network that reads the window in both directions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from abaw.train.head_options import GruConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
-from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH
-
-
-class GruConfig(BaseModel):
-    """Options of the recurrent head.
-
-    Attributes:
-        dim: width of what enters the network, and of its state in each direction.
-        layers: bidirectional layers.
-        dropout: of the input of each layer and of the output.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["gru"] = "gru"
-    dim: int = Field(128, ge=1, le=MAX_WIDTH)
-    layers: int = Field(2, ge=1, le=MAX_LAYERS)
-    dropout: float = Field(0.3, ge=0, lt=1)
 
 
 class GruHead(Head):

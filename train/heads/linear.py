@@ -1,25 +1,11 @@
 """The simplest head: one linear map of each frame by itself."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from abaw.train.head_options import LinearConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors
-
-
-class LinearConfig(BaseModel):
-    """Options of the linear head.
-
-    Attributes:
-        dropout: of the input values.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["linear"] = "linear"
-    dropout: float = Field(0.0, ge=0, lt=1)
 
 
 class LinearHead(Head):

@@ -2,28 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from abaw.train.head_options import MlpConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors
-from abaw.train.heads.options import Widths
-
-
-class MlpConfig(BaseModel):
-    """Options of the multilayer perceptron.
-
-    Attributes:
-        hidden: widths of the hidden layers.
-        dropout: of what each layer takes in.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["mlp"] = "mlp"
-    hidden: Widths = Field((256,), min_length=1)
-    dropout: float = Field(0.3, ge=0, lt=1)
 
 
 class MlpHead(Head):

@@ -1,41 +1,12 @@
 """Dilated convolutions over time, with a residual around each (after Bai, Kolter and Koltun, 2018; not causal)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 
+from abaw.train.head_options import TcnConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
-from abaw.train.heads.options import MAX_WIDTH
-
-
-class TcnConfig(BaseModel):
-    """Options of the convolutional head.
-
-    Attributes:
-        kernel: frames in a convolution, odd.
-        layers: convolutions; layer i (from 0) takes every 2^i-th frame, so that an output sees
-            (kernel - 1) (2^layers - 1) / 2 frames to either side.
-        dim: channels.
-        dropout: in each layer.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["tcn"] = "tcn"
-    kernel: int = Field(3, ge=3, le=MAX_WIDTH)
-    layers: int = Field(5, ge=1, le=16)
-    dim: int = Field(128, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.3, ge=0, lt=1)
-
-    @field_validator("kernel")
-    @classmethod
-    def _kernel_has_a_middle(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError("must be odd, so that it has a middle")
-        return kernel
 
 
 class TcnHead(Head):

@@ -1,43 +1,13 @@
 """Temporal transformer with random frame masking (Min, Yang and Lim, CVPR workshops 2024)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
+from abaw.train.head_options import TransformerConfig
 from abaw.train.heads.attention import hidden_keys, positions
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
-from abaw.train.heads.options import MAX_LAYERS, MAX_WIDTH
-
-
-class TransformerConfig(BaseModel):
-    """Options of the transformer head.
-
-    Attributes:
-        dim, layers, heads, feedforward: sizes of the encoder.
-        dropout: inside the encoder and on its input.
-        mask_ratio: share of the frames that are hidden in training, drawn anew for every window.
-        mask_token: what stands for a hidden or missing frame: one learned vector, or zeros.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["transformer"] = "transformer"
-    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
-    layers: int = Field(2, ge=1, le=MAX_LAYERS)
-    heads: int = Field(4, ge=1)
-    feedforward: int = Field(256, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    mask_ratio: float = Field(0.3, ge=0, lt=1)
-    mask_token: Literal["learned", "zero"] = "learned"
-
-    @model_validator(mode="after")
-    def _heads_divide_dim(self) -> "TransformerConfig":
-        if self.dim % self.heads:
-            raise ValueError(f"head.dim ({self.dim}) must be a multiple of head.heads ({self.heads})")
-        return self
 
 
 class TransformerHead(Head):

@@ -1,22 +1,33 @@
 """Losses on masked labels. Values that are not valid change nothing, and every loss is finite when none is."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
 from torch import Tensor
 
 from abaw.core.errors import UsageError
-from abaw.core.tasks import Kind, Task
-from abaw.train.losses.binary import BceConfig, BceLoss, BinaryFocalLoss
-from abaw.train.losses.classes import CrossEntropyConfig, CrossEntropyLoss, FocalConfig, FocalLoss
-from abaw.train.losses.multi import EmmaLoss, EmmaLossConfig
-from abaw.train.losses.regression import CccBinsConfig, CccBinsLoss, CccConfig, CccLoss, expectation
-from abaw.train.losses.view_losses import CotexConfig, CotexLoss, VNawConfig, VNawLoss
+from abaw.core.tasks import Task
+from abaw.train.loss_options import (
+    LOSSES,
+    BceConfig,
+    CccBinsConfig,
+    CccConfig,
+    CotexConfig,
+    CrossEntropyConfig,
+    EmmaLossConfig,
+    FocalConfig,
+    LossConfig,
+    LossEntry,
+    VNawConfig,
+)
+from abaw.train.losses.binary import BceLoss, BinaryFocalLoss
+from abaw.train.losses.classes import CrossEntropyLoss, FocalLoss
+from abaw.train.losses.multi import EmmaLoss
+from abaw.train.losses.regression import CccBinsLoss, CccLoss, expectation
+from abaw.train.losses.view_losses import CotexLoss, VNawLoss
 
 __all__ = [
     "LOSSES",
@@ -34,18 +45,6 @@ __all__ = [
     "create_loss",
     "expectation",
     "n_bins",
-]
-
-LossConfig = Annotated[
-    CccConfig
-    | CccBinsConfig
-    | CrossEntropyConfig
-    | FocalConfig
-    | BceConfig
-    | VNawConfig
-    | CotexConfig
-    | EmmaLossConfig,
-    Field(discriminator="name"),
 ]
 
 
@@ -69,37 +68,21 @@ class Loss(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class LossEntry:
-    """A loss in the table.
-
-    Attributes:
-        config: class of its options.
-        build: makes the loss of its config, the task, and labels and valid (rows, columns) of the training split.
-        kinds: of the tasks that it fits.
-        min_views: of the same windows that it wants at least.
-    """
-
-    config: type[BaseModel]
-    build: Callable[..., Loss]
-    kinds: tuple[Kind, ...]
-    min_views: int = 1
-
-
 def _focal(config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> Loss:
     """Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017)."""
     return (BinaryFocalLoss if task.kind == "binary" else FocalLoss)(config, task, labels, valid)
 
 
-LOSSES: dict[str, LossEntry] = {
-    "ccc": LossEntry(CccConfig, CccLoss, ("regression",)),
-    "ccc-bins": LossEntry(CccBinsConfig, CccBinsLoss, ("regression",)),
-    "cross-entropy": LossEntry(CrossEntropyConfig, CrossEntropyLoss, ("classes",)),
-    "focal": LossEntry(FocalConfig, _focal, ("classes", "binary")),
-    "v-naw": LossEntry(VNawConfig, VNawLoss, ("classes",)),
-    "cotex": LossEntry(CotexConfig, CotexLoss, ("classes",), min_views=2),
-    "bce": LossEntry(BceConfig, BceLoss, ("binary",)),
-    "emma": LossEntry(EmmaLossConfig, EmmaLoss, ("multi",)),
+# by name: makes a loss of its config, the task, and labels and valid (rows, columns) of the training split
+_BUILDERS: dict[str, Callable[..., Loss]] = {
+    "ccc": CccLoss,
+    "ccc-bins": CccBinsLoss,
+    "cross-entropy": CrossEntropyLoss,
+    "focal": _focal,
+    "v-naw": VNawLoss,
+    "cotex": CotexLoss,
+    "bce": BceLoss,
+    "emma": EmmaLoss,
 }
 
 
@@ -112,11 +95,10 @@ def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], val
     Raises:
         UsageError: the loss is for another kind of task, or its weights are for another number of classes.
     """
-    entry = LOSSES[config.name]
-    if task.kind not in entry.kinds:
+    if task.kind not in LOSSES[config.name].kinds:
         fitting = ", ".join(name for name, other in LOSSES.items() if task.kind in other.kinds)
         raise UsageError(f"Loss {config.name!r} does not fit task {task.name!r}. Choose one of: {fitting}.")
-    return entry.build(config, task, labels, valid)
+    return _BUILDERS[config.name](config, task, labels, valid)
 
 
 def n_bins(config: LossConfig) -> int:

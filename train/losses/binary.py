@@ -1,32 +1,15 @@
 """The loss of tasks with several labels that are there or not, such as action units."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
-from abaw.train.losses.class_weights import Weights, positive_weights
-from abaw.train.losses.classes import FocalConfig
+from abaw.train.loss_options import BceConfig, FocalConfig
+from abaw.train.losses.class_weights import positive_weights
 from abaw.train.losses.masked_rows import as_rows
-
-
-class BceConfig(BaseModel):
-    """Options of `bce`.
-
-    Attributes:
-        weights: of the positive labels: inverse (negatives over positives in the training labels, between 1/50 and
-            50), equal, or one number for each column.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["bce"] = "bce"
-    weights: Weights = "inverse"
 
 
 class BceLoss(nn.Module):

@@ -1,39 +1,15 @@
 """Weights of classes and of positive labels: given, equal, or from how often each occurs in the training split."""
 
-import math
-from collections.abc import Sequence
-from typing import Annotated, Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BeforeValidator
 from torch import Tensor
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
+from abaw.train.loss_options import Weights
 
-RULES = ("equal", "inverse")
 HIGHEST = 50.0  # of a positive weight: an action unit that is rarer still would drown the others
-
-
-def _read(value: object) -> object:
-    """One message for all that is wrong, where a union would give one for each of its members."""
-    if isinstance(value, str) and value not in RULES:
-        value = value.split(",")
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        try:
-            numbers = tuple(float(number) for number in value)
-        except (TypeError, ValueError):
-            numbers = ()
-        if any(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers):
-            return numbers
-    if value not in RULES:
-        raise ValueError("must be equal, inverse, or numbers of 0 and above with a comma between them")
-    return value
-
-
-Weights = Annotated[Literal["equal", "inverse"] | tuple[float, ...], BeforeValidator(_read)]
 
 
 def class_weights(

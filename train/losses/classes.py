@@ -1,45 +1,15 @@
 """Losses of tasks with one class for each frame, such as expressions."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
-from abaw.train.losses.class_weights import Weights, class_weights
+from abaw.train.loss_options import CrossEntropyConfig, FocalConfig
+from abaw.train.losses.class_weights import class_weights
 from abaw.train.losses.masked_rows import as_rows, weighted_mean
-
-
-class CrossEntropyConfig(BaseModel):
-    """Options of `cross-entropy`.
-
-    Attributes:
-        weights: of the classes: equal, inverse to how often they occur in the training labels, or one number each.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["cross-entropy"] = "cross-entropy"
-    weights: Weights = "equal"
-
-
-class FocalConfig(BaseModel):
-    """Options of `focal`.
-
-    Attributes:
-        gamma: how much what is right already is played down; 0 is the cross-entropy.
-        weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["focal"] = "focal"
-    gamma: float = Field(2.0, ge=0, allow_inf_nan=False)
-    weights: Weights = "equal"
 
 
 class CrossEntropyLoss(nn.Module):

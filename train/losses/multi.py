@@ -1,36 +1,17 @@
 """The loss of tasks that join several others."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
+from abaw.train.loss_options import EmmaLossConfig
 from abaw.train.losses.binary import binary_cross_entropies
-from abaw.train.losses.class_weights import Weights, positive_weights
+from abaw.train.losses.class_weights import positive_weights
 from abaw.train.losses.classes import cross_entropies
 from abaw.train.losses.masked_rows import as_rows, weighted_mean
 from abaw.train.losses.regression import concordance_losses
-
-
-class EmmaLossConfig(BaseModel):
-    """Options of `emma`.
-
-    Attributes:
-        va, expr, au: factors of the parts with real numbers, with classes, and with binary labels.
-        positive_weights: of the positive binary labels, as the weights of `bce`.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["emma"] = "emma"
-    va: float = Field(1.0, ge=0, allow_inf_nan=False)
-    expr: float = Field(1.0, ge=0, allow_inf_nan=False)
-    au: float = Field(1.0, ge=0, allow_inf_nan=False)
-    positive_weights: Weights = "inverse"
 
 
 class EmmaLoss(nn.Module):

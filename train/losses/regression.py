@@ -1,52 +1,17 @@
 """Losses of tasks with real numbers, such as valence and arousal: one minus the concordance correlation."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
+from abaw.train.loss_options import CccBinsConfig, CccConfig, Moments
 from abaw.train.losses.masked_rows import as_rows, weighted_mean
 
 EPSILON = 1e-8  # far below the variance of any annotation, so that a constant prediction has a finite gradient
 PUBLISHED_EPSILON = 1e-4  # of the variant that EMMA was trained with
-
-Moments = Literal["population", "unbiased"]
-
-
-class CccConfig(BaseModel):
-    """Options of `ccc`.
-
-    Attributes:
-        moments: `population` is the official measure. `unbiased` divides by n - 1 and adds 1e-4 to both
-            denominators, as in EMMA's code; on 200 frames its loss is about 1e-4 higher.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["ccc"] = "ccc"
-    moments: Moments = "population"
-
-
-class CccBinsConfig(BaseModel):
-    """Options of `ccc-bins`.
-
-    Attributes:
-        bins: points between -1 and 1 that stand for a column's values, both ends included.
-        ccc: factor of the loss of the expectations.
-        ce: factor of the cross-entropy of the bins.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["ccc-bins"] = "ccc-bins"
-    bins: int = Field(20, ge=2, le=10_000)
-    ccc: float = Field(0.5, ge=0, allow_inf_nan=False)
-    ce: float = Field(0.5, ge=0, allow_inf_nan=False)
 
 
 class CccLoss(nn.Module):

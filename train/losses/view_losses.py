@@ -1,56 +1,18 @@
 """Losses of tasks with classes that also ask several views of the same windows to agree."""
 
 import math
-from typing import Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from abaw.core.tasks import Task
-from abaw.train.losses.class_weights import Weights, class_weights
+from abaw.train.loss_options import CotexConfig, VNawConfig
+from abaw.train.losses.class_weights import class_weights
 from abaw.train.losses.classes import cross_entropies, row_weights
 from abaw.train.losses.masked_rows import as_rows, as_views, weighted_mean
-
-
-class VNawConfig(BaseModel):
-    """Options of `v-naw`.
-
-    Attributes:
-        plain: factor of the cross-entropy.
-        weighted: factor of the cross-entropy weighted by noise.
-        consistency: factor of the divergence of the views.
-        decay: how fast the noise weights take their final form: their term e is 1 - exp(-decay * progress).
-        weights: of the classes, as for `cross-entropy`, in both cross-entropies.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["v-naw"] = "v-naw"
-    plain: float = Field(0.5, ge=0, allow_inf_nan=False)
-    weighted: float = Field(0.5, ge=0, allow_inf_nan=False)
-    consistency: float = Field(0.4, ge=0, allow_inf_nan=False)
-    decay: float = Field(15.0, ge=0, allow_inf_nan=False)
-    weights: Weights = "equal"
-
-
-class CotexConfig(BaseModel):
-    """Options of `cotex`.
-
-    Attributes:
-        consistency: factor of the divergence of the views.
-        unlabelled: ask for agreement on frames without a label too, as the published code does; a window's padding
-            has no label either, so this is for tasks of single images.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: Literal["cotex"] = "cotex"
-    consistency: float = Field(100.0, ge=0, allow_inf_nan=False)
-    unlabelled: bool = False
 
 
 class VNawLoss(nn.Module):

@@ -1,0 +1,256 @@
+"""Options of the heads. No torch here: configs of runs are read where nothing is computed."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from abaw.train.lists import COMMAS
+
+MAX_WIDTH, MAX_LAYERS = 65_536, 256  # far beyond all that is published: a number above is a mistake
+PROBE_KINDS: dict[str, tuple[str, ...]] = {"ridge": ("regression",), "logistic": ("classes", "binary")}  # of tasks
+
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_WIDTH)], ...], COMMAS]
+Frames = Literal["middle", "all"]
+
+
+class TransformerConfig(BaseModel):
+    """Options of the transformer head.
+
+    Attributes:
+        dim, layers, heads, feedforward: sizes of the encoder.
+        dropout: inside the encoder and on its input.
+        mask_ratio: share of the frames that are hidden in training, drawn anew for every window.
+        mask_token: what stands for a hidden or missing frame: one learned vector, or zeros.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["transformer"] = "transformer"
+    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
+    layers: int = Field(2, ge=1, le=MAX_LAYERS)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(256, ge=1, le=MAX_WIDTH)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    mask_ratio: float = Field(0.3, ge=0, lt=1)
+    mask_token: Literal["learned", "zero"] = "learned"
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "TransformerConfig":
+        if self.dim % self.heads:
+            raise ValueError(f"head.dim ({self.dim}) must be a multiple of head.heads ({self.heads})")
+        return self
+
+
+class LinearConfig(BaseModel):
+    """Options of the linear head.
+
+    Attributes:
+        dropout: of the input values.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["linear"] = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class MlpConfig(BaseModel):
+    """Options of the multilayer perceptron.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        dropout: of what each layer takes in.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["mlp"] = "mlp"
+    hidden: Widths = Field((256,), min_length=1)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class GruConfig(BaseModel):
+    """Options of the recurrent head.
+
+    Attributes:
+        dim: width of what enters the network, and of its state in each direction.
+        layers: bidirectional layers.
+        dropout: of the input of each layer and of the output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["gru"] = "gru"
+    dim: int = Field(128, ge=1, le=MAX_WIDTH)
+    layers: int = Field(2, ge=1, le=MAX_LAYERS)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+
+class TcnConfig(BaseModel):
+    """Options of the convolutional head.
+
+    Attributes:
+        kernel: frames in a convolution, odd.
+        layers: convolutions; layer i (from 0) takes every 2^i-th frame, so that an output sees
+            (kernel - 1) (2^layers - 1) / 2 frames to either side.
+        dim: channels.
+        dropout: in each layer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["tcn"] = "tcn"
+    kernel: int = Field(3, ge=3, le=MAX_WIDTH)
+    layers: int = Field(5, ge=1, le=16)
+    dim: int = Field(128, ge=1, le=MAX_WIDTH)
+    dropout: float = Field(0.3, ge=0, lt=1)
+
+    @field_validator("kernel")
+    @classmethod
+    def _kernel_has_a_middle(cls, kernel: int) -> int:
+        if kernel % 2 == 0:
+            raise ValueError("must be odd, so that it has a middle")
+        return kernel
+
+
+class EncoderConfig(BaseModel):
+    """Options of the encoder head; the defaults are those of Situ-RUCAIM3 but for `output_hidden`, there 256.
+
+    V-NAW has convs 512, heads 1 and dropout 0.6.
+
+    Attributes:
+        convs: widths of the 1x1 convolutions; the last one is the encoder's.
+        layers, heads, feedforward: sizes of the encoder.
+        dropout: inside the encoder and on its input.
+        output_hidden: width of the hidden layer, with batch normalisation, that each group of outputs has at the end;
+            0 for a linear output.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["encoder"] = "encoder"
+    convs: Widths = Field((1024, 512), min_length=1)
+    layers: int = Field(4, ge=1, le=MAX_LAYERS)
+    heads: int = Field(4, ge=1)
+    feedforward: int = Field(512, ge=1, le=MAX_WIDTH)
+    dropout: float = Field(0.3, ge=0, lt=1)
+    output_hidden: int = Field(0, ge=0, le=MAX_WIDTH)
+
+    @model_validator(mode="after")
+    def _width_fits(self) -> "EncoderConfig":
+        width = self.convs[-1]
+        if width % 2 or width % self.heads:
+            raise ValueError(
+                f"the last of head.convs ({width}) must be even and a multiple of head.heads ({self.heads})"
+            )
+        return self
+
+
+class EmmaHeadConfig(BaseModel):
+    """Options of EMMA's heads.
+
+    Attributes:
+        vit: the feature that is the class token of an MAE ViT.
+        dan: the feature that is DAN's logits.
+        vit_hidden: width of the hidden layer between the class token and the expression and action unit logits.
+        va_hidden: width of the hidden layer between all logits and valence and arousal.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["emma"] = "emma"
+    vit: str = Field("mae-cls", min_length=1)
+    dan: str = Field("dan", min_length=1)
+    vit_hidden: int = Field(512, ge=1, le=MAX_WIDTH)
+    va_hidden: int = Field(256, ge=1, le=MAX_WIDTH)
+
+
+class CrossAttentionConfig(BaseModel):
+    """Options of the fusion of sound and scene.
+
+    The published ones have windows of 75 frames and 5 segments, and so 5 (`middle`) or 75 (`all`) frames of each.
+
+    Attributes:
+        audio: the feature that is the sound; all others are the scene. Empty if there is no sound.
+        segments: steps in time that sound and scene are brought to.
+        audio_frames, video_frames: what the branch of each takes from a segment, its middle frame or all its frames;
+            what it makes of these is averaged over the segment.
+        pool: mean of the segments, or all of them side by side.
+        dropout: in the audio branch and of the attention.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cross-attention"] = "cross-attention"
+    audio: str = "spectrogram"
+    segments: int = Field(5, ge=1, le=MAX_WIDTH)
+    audio_frames: Frames = "middle"
+    video_frames: Frames = "all"
+    pool: Literal["mean", "flatten"] = "mean"
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+class ProbeConfig(BaseModel):
+    """What the probes share.
+
+    Attributes:
+        n_rows: labelled frames that it is fitted on at most, drawn at random.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    n_rows: int = Field(200_000, ge=1)
+
+
+class RidgeConfig(ProbeConfig):
+    """Options of ridge regression, for valence and arousal.
+
+    Attributes:
+        alpha: strength of the penalty on the squared weights, a share of the number of rows.
+    """
+
+    name: Literal["ridge"] = "ridge"
+    alpha: float = Field(0.01, gt=0, allow_inf_nan=False)
+
+
+class LogisticConfig(ProbeConfig):
+    """Options of logistic regression, for classes and action units.
+
+    Attributes:
+        inverse_penalty: scikit-learn's `C`, larger is freer, for the mean loss of a row.
+        balanced: weigh classes by their inverse frequency.
+        n_iterations: of L-BFGS at most.
+    """
+
+    name: Literal["logistic"] = "logistic"
+    inverse_penalty: float = Field(100.0, gt=0, allow_inf_nan=False)
+    balanced: bool = True
+    n_iterations: int = Field(300, ge=1)
+
+
+HeadConfig = Annotated[
+    TransformerConfig
+    | LinearConfig
+    | MlpConfig
+    | GruConfig
+    | TcnConfig
+    | EncoderConfig
+    | EmmaHeadConfig
+    | CrossAttentionConfig
+    | RidgeConfig
+    | LogisticConfig,
+    Field(discriminator="name"),
+]
+
+HEAD_OPTIONS: dict[str, type[BaseModel]] = {
+    "transformer": TransformerConfig,
+    "linear": LinearConfig,
+    "mlp": MlpConfig,
+    "gru": GruConfig,
+    "tcn": TcnConfig,
+    "encoder": EncoderConfig,
+    "emma": EmmaHeadConfig,
+    "cross-attention": CrossAttentionConfig,
+    "ridge": RidgeConfig,
+    "logistic": LogisticConfig,
+}

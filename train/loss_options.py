@@ -1,0 +1,199 @@
+"""Options of the losses, and what each fits. No torch here: configs of runs are read where nothing is computed."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from abaw.core.tasks import Kind
+
+RULES = ("equal", "inverse")
+Moments = Literal["population", "unbiased"]
+
+
+def _read(value: object) -> object:
+    """One message for all that is wrong, where a union would give one for each of its members."""
+    if isinstance(value, str) and value not in RULES:
+        value = value.split(",")
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        try:
+            numbers = tuple(float(number) for number in value)
+        except (TypeError, ValueError):
+            numbers = ()
+        if any(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers):
+            return numbers
+    if value not in RULES:
+        raise ValueError("must be equal, inverse, or numbers of 0 and above with a comma between them")
+    return value
+
+
+Weights = Annotated[Literal["equal", "inverse"] | tuple[float, ...], BeforeValidator(_read)]
+
+
+class CccConfig(BaseModel):
+    """Options of `ccc`.
+
+    Attributes:
+        moments: `population` is the official measure. `unbiased` divides by n - 1 and adds 1e-4 to both
+            denominators, as in EMMA's code; on 200 frames its loss is about 1e-4 higher.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["ccc"] = "ccc"
+    moments: Moments = "population"
+
+
+class CccBinsConfig(BaseModel):
+    """Options of `ccc-bins`.
+
+    Attributes:
+        bins: points between -1 and 1 that stand for a column's values, both ends included.
+        ccc: factor of the loss of the expectations.
+        ce: factor of the cross-entropy of the bins.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["ccc-bins"] = "ccc-bins"
+    bins: int = Field(20, ge=2, le=10_000)
+    ccc: float = Field(0.5, ge=0, allow_inf_nan=False)
+    ce: float = Field(0.5, ge=0, allow_inf_nan=False)
+
+
+class CrossEntropyConfig(BaseModel):
+    """Options of `cross-entropy`.
+
+    Attributes:
+        weights: of the classes: equal, inverse to how often they occur in the training labels, or one number each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    weights: Weights = "equal"
+
+
+class FocalConfig(BaseModel):
+    """Options of `focal`.
+
+    Attributes:
+        gamma: how much what is right already is played down; 0 is the cross-entropy.
+        weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["focal"] = "focal"
+    gamma: float = Field(2.0, ge=0, allow_inf_nan=False)
+    weights: Weights = "equal"
+
+
+class BceConfig(BaseModel):
+    """Options of `bce`.
+
+    Attributes:
+        weights: of the positive labels: inverse (negatives over positives in the training labels, between 1/50 and
+            50), equal, or one number for each column.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["bce"] = "bce"
+    weights: Weights = "inverse"
+
+
+class VNawConfig(BaseModel):
+    """Options of `v-naw`.
+
+    Attributes:
+        plain: factor of the cross-entropy.
+        weighted: factor of the cross-entropy weighted by noise.
+        consistency: factor of the divergence of the views.
+        decay: how fast the noise weights take their final form: their term e is 1 - exp(-decay * progress).
+        weights: of the classes, as for `cross-entropy`, in both cross-entropies.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["v-naw"] = "v-naw"
+    plain: float = Field(0.5, ge=0, allow_inf_nan=False)
+    weighted: float = Field(0.5, ge=0, allow_inf_nan=False)
+    consistency: float = Field(0.4, ge=0, allow_inf_nan=False)
+    decay: float = Field(15.0, ge=0, allow_inf_nan=False)
+    weights: Weights = "equal"
+
+
+class CotexConfig(BaseModel):
+    """Options of `cotex`.
+
+    Attributes:
+        consistency: factor of the divergence of the views.
+        unlabelled: ask for agreement on frames without a label too, as the published code does; a window's padding
+            has no label either, so this is for tasks of single images.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["cotex"] = "cotex"
+    consistency: float = Field(100.0, ge=0, allow_inf_nan=False)
+    unlabelled: bool = False
+
+
+class EmmaLossConfig(BaseModel):
+    """Options of `emma`.
+
+    Attributes:
+        va, expr, au: factors of the parts with real numbers, with classes, and with binary labels.
+        positive_weights: of the positive binary labels, as the weights of `bce`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Literal["emma"] = "emma"
+    va: float = Field(1.0, ge=0, allow_inf_nan=False)
+    expr: float = Field(1.0, ge=0, allow_inf_nan=False)
+    au: float = Field(1.0, ge=0, allow_inf_nan=False)
+    positive_weights: Weights = "inverse"
+
+
+LossConfig = Annotated[
+    CccConfig
+    | CccBinsConfig
+    | CrossEntropyConfig
+    | FocalConfig
+    | BceConfig
+    | VNawConfig
+    | CotexConfig
+    | EmmaLossConfig,
+    Field(discriminator="name"),
+]
+
+
+@dataclass(frozen=True)
+class LossEntry:
+    """A loss in the table.
+
+    Attributes:
+        config: class of its options.
+        kinds: of the tasks that it fits.
+        min_views: of the same windows that it wants at least.
+    """
+
+    config: type[BaseModel]
+    kinds: tuple[Kind, ...]
+    min_views: int = 1
+
+
+LOSSES: dict[str, LossEntry] = {
+    "ccc": LossEntry(CccConfig, ("regression",)),
+    "ccc-bins": LossEntry(CccBinsConfig, ("regression",)),
+    "cross-entropy": LossEntry(CrossEntropyConfig, ("classes",)),
+    "focal": LossEntry(FocalConfig, ("classes", "binary")),
+    "v-naw": LossEntry(VNawConfig, ("classes",)),
+    "cotex": LossEntry(CotexConfig, ("classes",), min_views=2),
+    "bce": LossEntry(BceConfig, ("binary",)),
+    "emma": LossEntry(EmmaLossConfig, ("multi",)),
+}
