@@ -1,0 +1,80 @@
+"""Digests of what features are made from: they are stored, so the same files must give the same ones in every version."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from abaw.datasets.clips import Clip
+from abaw.datasets.dataset import Dataset, Stills, Video
+from abaw.datasets.sound_files import sound_digest
+from abaw.datasets.vgaf import PictureFolder
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def put(path: Path, n_bytes: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * n_bytes)
+    return path
+
+
+def digest(video: Video, fps: float | None = None) -> str:
+    return Dataset(video.folder, (video,), (), fps).digest(video, video.crops())
+
+
+@pytest.fixture
+def crops(tmp_path):
+    """Crops of the frames 1, 2 and 10 with 11, 12 and 13 bytes."""
+    for name, n_bytes in [("00010.jpg", 13), ("00002.png", 12), ("1.jpg", 11), ("notes.txt", 9)]:
+        put(tmp_path / "a" / name, n_bytes)
+    return tmp_path / "a"
+
+
+def test_crops(crops, tmp_path):
+    """Numbers and sizes as int64, and then the size of the video file, or --fps."""
+    listing = sha256(np.array([1, 2, 10, 11, 12, 13], dtype="<i8").tobytes())
+    film = put(tmp_path / "a.mp4", 1000)
+    assert digest(Video("a", crops, film)) == sha256(f"{listing} 1000".encode())
+    assert digest(Video("a", crops, film), fps=25.0) == sha256(f"{listing} 1000".encode())
+    assert digest(Video("a", crops, None)) == sha256(f"{listing} None".encode())
+    assert digest(Video("a", crops, None), fps=25.0) == sha256(f"{listing} 25.0".encode())
+    assert digest(PictureFolder("a", crops, None), fps=25.0) == sha256(f"{listing} 25.0".encode())
+    assert digest(Video("a", crops, film)) == "c5e4e9fe230d6fc55257bf85eff3d071a0bf71973ca76f45854d77ac1d8e074a"
+
+
+def test_stills(crops):
+    """Names in natural order and sizes; the frame rate is always 1.0."""
+    listing = sha256(b"1.jpg\011\000002.png\012\000010.jpg\013\0")
+    assert digest(Stills("a", crops, None), fps=25.0) == sha256(f"{listing} 1.0".encode())
+    assert digest(Stills("a", crops, None)) == "a99a75e76a1a8168440a16816ed4f802d949d1496471a6b561cdcf1c0179e8ac"
+
+
+def test_clips(tmp_path):
+    """Name and size of the file that the pictures are in, and the number of rows."""
+    film, tensor = put(tmp_path / "a.mp4", 1000), put(tmp_path / "a.mp4.img.6.pt", 500)
+    listing = sha256(b"a.mp4 1000 75")
+    assert digest(Clip("a", tmp_path, film, pictures=film), fps=3.0) == sha256(f"{listing} 1000".encode())
+    assert (
+        digest(Clip("a", tmp_path, film, pictures=film))
+        == "18b45a77c10be1731c8dfb7962d50b342faa8d3bc967d937d47ac5d91758bed8"
+    )
+    of_tensor = Clip("a", tmp_path, None, pictures=tensor, n_frames=6)
+    listing = sha256(b"a.mp4.img.6.pt 500 6")
+    assert digest(of_tensor) == sha256(f"{listing} None".encode())
+    assert digest(of_tensor, fps=15.0) == sha256(f"{listing} 15.0".encode())
+    assert digest(of_tensor) == "37fd3e0b2cb11c54ecf0185e73354fe27cffc81a32bebe3249b8df0ac1c1fbee"
+
+
+def test_sound(tmp_path):
+    """The digest of the frames, then name and size of the file that the sound is in."""
+    sound = put(tmp_path / "a.wav", 77)
+    assert (
+        sound_digest("0f", sound)
+        == sha256(b"0f sound a.wav 77")
+        == "aac043b10fe1f178be81410334632989924401ba111441dc0f042987b91d7f8b"
+    )
+    assert sound_digest("0f", None) == sha256(b"0f sound None None")
