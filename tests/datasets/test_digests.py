@@ -48,7 +48,7 @@ def test_crops(crops, tmp_path):
 
 def test_stills(crops):
     """Names in natural order and sizes; the frame rate is always 1.0."""
-    listing = sha256(b"1.jpg\011\000002.png\012\000010.jpg\013\0")
+    listing = sha256(b"1.jpg\x0011\x0000002.png\x0012\x0000010.jpg\x0013\x00")
     assert digest(Stills("a", crops, None), fps=25.0) == sha256(f"{listing} 1.0".encode())
     assert digest(Stills("a", crops, None)) == "a99a75e76a1a8168440a16816ed4f802d949d1496471a6b561cdcf1c0179e8ac"
 
