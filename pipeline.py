@@ -252,7 +252,9 @@ def demo(
         partial.rename(data)
     summary = extract(ExtractOptions(data, out / "store.zarr", ("hog",), device=device), reporter)
     if not summary.ok:
-        raise AbawError(f"The demo's extraction did not finish: {summary.stopped or summary.failed}. Run it again.")
+        raise AbawError(
+            f"The demo's extraction did not finish: {summary.stopped.sentence if summary.stopped else summary.failed}. Run it again."
+        )
     store = FeatureStore.open(out / "store.zarr")
     for task, head in made.heads.items():
         config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})

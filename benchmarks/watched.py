@@ -234,7 +234,7 @@ def _extract(case: Case) -> Watched:
     began_mb, watcher = peak_mb(), Watcher(case.until_first)
     summary = extract(options, watcher, cluster)
     total_s = watcher.since()
-    assert summary.ok or (case.until_first and summary.stopped.startswith("interrupted")), summary
+    assert summary.ok or (case.until_first and summary.stopped and summary.stopped.reason == "interrupted"), summary
     worker_cores, own_cores = watcher.cores()
     return Watched(
         ready_s=ready_s,

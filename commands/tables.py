@@ -37,7 +37,7 @@ def show_summary(summary: "Summary", store: "Place") -> None:
     show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
     if summary.stopped:
-        warn(f"Stopped early: {summary.stopped}.")
+        warn(f"Stopped early: {summary.stopped.sentence}.")
 
 
 def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]], every: bool) -> None:

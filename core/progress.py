@@ -1,9 +1,11 @@
 """How long work tells of itself: the stages call a Reporter, the command line draws it."""
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
-from abaw.core.errors import first_line
+from abaw.core.errors import disk_trouble, first_line
+
+AGAIN = "run the same command again"
 
 
 class Reporter(Protocol):
@@ -38,6 +40,35 @@ class Silent:
         """Nothing."""
 
 
+@dataclass(frozen=True)
+class Stop:
+    """Why a run ended early.
+
+    Attributes:
+        reason: for code to decide by.
+        sentence: for people; without a full stop.
+    """
+
+    reason: Literal["interrupted", "disk", "out of memory", "device failed", "cluster failed"]
+    sentence: str
+
+    @classmethod
+    def interrupted(cls) -> "Stop":
+        """By Ctrl-C."""
+        return cls("interrupted", f"interrupted; {AGAIN} to go on")
+
+    @classmethod
+    def of_device(cls, error: Exception) -> "Stop":
+        """The device failed in a way that only a new process gets over."""
+        return cls("device failed", f"the device failed ({first_line(error)}); {AGAIN} to go on")
+
+    @classmethod
+    def of_disk(cls, error: OSError, what: str) -> "Stop | None":
+        """Nothing more can be written to a disk, see `disk_trouble`; None if the error is about one file alone."""
+        trouble = disk_trouble(error, what)
+        return cls("disk", trouble) if trouble else None
+
+
 @dataclass
 class Summary:
     """What a run did.
@@ -51,8 +82,7 @@ class Summary:
         label_errors: sentences about label files that are not in the store.
         warnings: sentences about videos that were assumed something of.
         without_sound: videos that were written by an audio backbone with no row present.
-        stopped: why the run ended early; empty if it did not.
-        is_broken: the device would fail in whatever else this process asked of it.
+        stopped: why the run ended early; None if it did not.
     """
 
     done: list[str] = field(default_factory=list)
@@ -64,13 +94,17 @@ class Summary:
     label_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     without_sound: list[str] = field(default_factory=list)
-    stopped: str = ""
-    is_broken: bool = False
+    stopped: Stop | None = None
 
     @property
     def ok(self) -> bool:
         """True if nothing failed, broke or was cut short."""
         return not (self.failed or self.failed_backbones or self.broken_frames or self.label_errors or self.stopped)
+
+    @property
+    def device_failed(self) -> bool:
+        """True if the device would fail in whatever else this process asked of it."""
+        return self.stopped is not None and self.stopped.reason == "device failed"
 
     def add(self, other: "Summary") -> None:
         """Take over what another part of the same run did."""
@@ -81,9 +115,3 @@ class Summary:
         self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
         self.without_sound += other.without_sound
         self.stopped = self.stopped or other.stopped
-        self.is_broken = self.is_broken or other.is_broken
-
-    def break_off(self, error: Exception) -> None:
-        """The device failed in a way that only a new process gets over."""
-        self.stopped = f"the device failed ({first_line(error)}); run the same command again to go on"
-        self.is_broken = True

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from abaw import __version__
 from abaw.backbones.spec import BackboneSpec
-from abaw.core.errors import AbawError, DataError, StoreError, disk_trouble
+from abaw.core.errors import AbawError, DataError, StoreError
 from abaw.core.files import Place
 from abaw.core.names import check_name
-from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.progress import Reporter, Silent, Stop, Summary
 from abaw.core.records import describe_other, fingerprint_of
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
@@ -227,7 +227,7 @@ class Importer:
             self.summary.n_frames += n_present
         except OSError as error:
             self._discard(video.name)
-            self.summary.stopped = disk_trouble(error, f"{video.name} into {self.store.path}")
+            self.summary.stopped = Stop.of_disk(error, f"{video.name} into {self.store.path}")
             if not self.summary.stopped:
                 self.summary.failed[video.name] = sentence(error)
         except Exception as error:  # one video's trouble must not cost the others

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from abaw.backbones.backbone import Backbone
 from abaw.core.clock import Clock
-from abaw.core.errors import disk_trouble
-from abaw.core.progress import Summary
+from abaw.core.progress import Stop, Summary
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Video
 from abaw.extract.feature import Feature
@@ -103,7 +102,7 @@ class AudioRunner:
             self._run(sources, workers)
         except KeyboardInterrupt:
             self._cancelled.set()
-            self._summary.stopped = "interrupted; run the same command again to go on"
+            self._summary.stopped = Stop.interrupted()
         finally:
             workers.shutdown(wait=True, cancel_futures=True)
         return self._summary
@@ -129,19 +128,20 @@ class AudioRunner:
             except _Cancelled:
                 continue
             except OSError as error:
-                if trouble := disk_trouble(error, f"{name} into {self._store.path}"):
+                if stop := Stop.of_disk(error, f"{name} into {self._store.path}"):
                     self._cancelled.set()
-                    self._summary.stopped = trouble
+                    self._summary.stopped = stop
                 else:
                     self._summary.failed[name] = f"could not be written: {error}"
             except torch.OutOfMemoryError as error:
                 self._cancelled.set()
-                self._summary.stopped = (
-                    f"no memory left on the device at the sound of {name}; free it, or use --device cpu ({error})"
+                self._summary.stopped = Stop(
+                    "out of memory",
+                    f"no memory left on the device at the sound of {name}; free it, or use --device cpu ({error})",
                 )
             except torch.AcceleratorError as error:
                 self._cancelled.set()
-                self._summary.break_off(error)
+                self._summary.stopped = Stop.of_device(error)
             except Exception as error:  # one video's trouble must not cost the others
                 self._summary.failed[name] = str(error) or type(error).__name__
             else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from abaw.backbones.backbone import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
-from abaw.core.progress import Summary
+from abaw.core.progress import Stop, Summary
 from abaw.extract.feature import Feature
 from abaw.extract.reader import BATCHES_AHEAD, Batcher, FrameBatch, Source, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
@@ -55,11 +55,14 @@ class Runner:
         except Stopped:
             pass  # the sink says why
         except KeyboardInterrupt:
-            self._summary.stopped = "interrupted; run the same command again to go on"
+            self._summary.stopped = Stop.interrupted()
         except torch.OutOfMemoryError as error:
-            self._summary.stopped = f"no memory left on the device at {self._batch_size} frames a batch; use a smaller --batch-size ({error})"
+            self._summary.stopped = Stop(
+                "out of memory",
+                f"no memory left on the device at {self._batch_size} frames a batch; use a smaller --batch-size ({error})",
+            )
         except torch.AcceleratorError as error:
-            self._summary.break_off(error)
+            self._summary.stopped = Stop.of_device(error)
         finally:
             decoders.shutdown(wait=True, cancel_futures=True)
             self._sink.close()

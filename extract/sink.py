@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import disk_trouble
-from abaw.core.progress import Summary
+from abaw.core.progress import Stop, Summary
 from abaw.extract.feature import Feature
 from abaw.extract.reader import FrameBatch, Source
 from abaw.store import FeatureStore
@@ -29,7 +28,7 @@ class FeatureSink:
         self._writers: dict[str, list[VideoWriter]] = {}
         self._thread = ThreadPoolExecutor(1)
         self._room = threading.BoundedSemaphore(WRITES_AHEAD)
-        self._broken = ""
+        self._stop: Stop | None = None
 
     def opened(self, sources: Iterable[Source]) -> Iterable[Source]:
         """The sources, with writers made for each as it is reached."""
@@ -55,11 +54,11 @@ class FeatureSink:
     def close(self) -> None:
         """Wait for the thread. Videos that are not whole by now are left out of the store."""
         self._thread.shutdown(wait=True)
-        if self._broken:
-            self._summary.stopped = self._broken
+        if self._stop:
+            self._summary.stopped = self._stop
 
     def _do(self, source: Source, action: Callable, *arguments: object) -> None:
-        if self._broken:
+        if self._stop:
             raise Stopped
         self._room.acquire()
         self._thread.submit(self._guarded, source, action, *arguments)
@@ -67,12 +66,12 @@ class FeatureSink:
     def _guarded(self, source: Source, action: Callable, *arguments: object) -> None:
         name = source.video.name
         try:
-            if name not in self._summary.failed and not self._broken:
+            if name not in self._summary.failed and not self._stop:
                 action(source, *arguments)
                 self._finish_if_ready(source)
         except OSError as error:
-            self._broken = disk_trouble(error, f"{name} into {self._store.path}")
-            if not self._broken:
+            self._stop = Stop.of_disk(error, f"{name} into {self._store.path}")
+            if not self._stop:
                 self._fail(name, f"could not be written: {error}")
         except Exception as error:  # one video's trouble must not cost the others
             self._fail(name, str(error) or type(error).__name__)

@@ -49,7 +49,8 @@ def read_image(file: Path | str) -> NDArray[np.uint8]:
         check_size(width, height, file)
         return orientation.of_jpeg(content).turn(simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True))
     except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
-        if "orrupt" in str(error) or "remature" in str(error):  # Pillow would fill what is missing with grey
+        # Pillow would fill what is missing with grey; simplejpeg has one type of error, and only libjpeg's words differ
+        if "orrupt" in str(error) or "remature" in str(error):
             raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
     picture = _decode(content, file)
     picture.info.pop("transparency", None)  # Pillow would warn of some that it has no use for

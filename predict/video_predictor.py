@@ -166,10 +166,10 @@ def _check_done(summary: Summary, file: Path) -> None:
     """Raise a DataError with what went wrong in a stage that had one video."""
     if summary.failed:
         raise DataError(next(iter(summary.failed.values())))
-    if summary.stopped.startswith("interrupted"):
+    if summary.stopped and summary.stopped.reason == "interrupted":
         raise KeyboardInterrupt
     if summary.stopped:
-        raise AbawError(f"{file.name} was stopped: {summary.stopped}")
+        raise AbawError(f"{file.name} was stopped: {summary.stopped.sentence}")
 
 
 def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untrained: bool = False) -> list[Feature]:

@@ -151,7 +151,12 @@ def modules_loaded(root: Path, arguments: list[str]) -> str:
     """How many modules a command has loaded at its end, in a folder without data."""
     environment = {**os.environ, "PYTHONPATH": str(root / ".dev")}
     run = subprocess.run(
-        [sys.executable, "-c", LOADED, *arguments], env=environment, cwd="/", capture_output=True, text=True, check=False
+        [sys.executable, "-c", LOADED, *arguments],
+        env=environment,
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return next((line.split()[1] for line in run.stderr.splitlines() if line.startswith("MODULES")), "failed")
 

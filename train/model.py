@@ -109,7 +109,7 @@ def build_model(run: Run) -> Model:
         with own_random_state(run.config.seed):
             return Model(run.config, get_task(run.config.task), run.shapes)
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):
+        if "can't allocate memory" not in str(error):  # torch has no type for it outside of accelerators
             raise
         raise UsageError(
             f"There is no room for the head of run {run.name}. Make room, or train a smaller one."

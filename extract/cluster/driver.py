@@ -14,12 +14,12 @@ from typing import Any
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
-from abaw.core.progress import Reporter, Summary
+from abaw.core.progress import AGAIN, Reporter, Stop, Summary
 from abaw.extract.cluster.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.cluster.job_progress import Follower
 from abaw.extract.cluster.jobs import Order, make_orders
 from abaw.extract.cluster.worker import JobResult, Withdrawn, extract_videos
-from abaw.extract.cluster.workers import AGAIN, GONE, LOST, Bound, Roster
+from abaw.extract.cluster.workers import GONE, LOST, Bound, Roster
 from abaw.extract.plan import ExtractionPlan
 from abaw.extract.stage import Stage
 
@@ -76,11 +76,11 @@ class Driver:
                     self._look()
                     self._look_after_orders()
         except KeyboardInterrupt:
-            self._summary.stopped = f"interrupted; {AGAIN} to go on"
+            self._summary.stopped = Stop.interrupted()
         except Exception:
             if self._client.status not in GONE:
                 raise
-            self._summary.stopped = LOST
+            self._summary.stopped = Stop("cluster failed", LOST)
         finally:
             if self._client.status == "running":
                 self._client.cancel(list(self._running))
@@ -100,7 +100,8 @@ class Driver:
         self._client.subscribe_topic(self._topic, self._follower.hear)  # anew: the scheduler may have been started anew
         had_work = list(self._follower.at_work)  # before the look: none of them comes after it
         trouble = self._roster.look()
-        self._summary.stopped = self._summary.stopped or trouble
+        if trouble and not self._summary.stopped:
+            self._summary.stopped = Stop("cluster failed", trouble)
         there = {self._follower.lives.get(worker) for worker in self._roster.workers}
         for life in had_work:
             if life not in there:
@@ -199,8 +200,9 @@ class Driver:
             self._n_unfetched += 1
             if self._n_unfetched > UNFETCHED + len(self._roster.workers):
                 addresses = ", ".join(list(self._roster.workers)[:3])
-                self._summary.stopped = (
-                    f"results cannot be fetched: see that the scheduler reaches its workers ({addresses}), and {AGAIN}"
+                self._summary.stopped = Stop(
+                    "cluster failed",
+                    f"results cannot be fetched: see that the scheduler reaches its workers ({addresses}), and {AGAIN}",
                 )
             return None
         self._n_unfetched = 0
@@ -237,7 +239,7 @@ class Driver:
             self._roster.unfit[result.worker] = result.unfit
             self._waiting.appendleft(order)
         elif result.error:
-            if result.summary.is_broken:
+            if result.summary.device_failed:
                 self._restart([result.worker])
             self._try_again(order, result.worker, result.error)
         else:
@@ -288,8 +290,9 @@ class Driver:
         if early and not (self._follower.n_shown or self._summary.done):  # sounds without crops show no frames
             self._n_early += 1
             if self._n_early >= EARLY:
-                self._summary.stopped = (
-                    f"workers {early} before they finish a frame; see their logs and their memory, and {AGAIN}"
+                self._summary.stopped = Stop(
+                    "cluster failed",
+                    f"workers {early} before they finish a frame; see their logs and their memory, and {AGAIN}",
                 )
         if len(order.videos) > 1:
             self._follower.forget(order.name)

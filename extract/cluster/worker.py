@@ -126,8 +126,8 @@ def extract_videos(options: ExtractOptions, order: Order, topic: str) -> JobResu
             raise
         except Exception as error:
             return JobResult(address, error=_sentence(error))
-        if summary.is_broken:
-            return JobResult(address, summary, error=summary.stopped)
+        if summary.stopped and summary.device_failed:
+            return JobResult(address, summary, error=summary.stopped.sentence)
         teller.say()
     # a worker that died had finished them: this run did it
     summary.done, summary.skipped = summary.done + summary.skipped, []

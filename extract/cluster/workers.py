@@ -5,13 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from abaw.core.errors import UsageError
+from abaw.core.progress import AGAIN
 from abaw.extract.cluster.cluster import Cluster
 from abaw.extract.cluster.job_progress import Follower
 from abaw.extract.cluster.jobs import Order
 
 GONE = ("closing", "closed")  # states of a client that gave its scheduler up
 RESTART_S = 30.0
-AGAIN = "run the same command again"
 LOST = f"the connection to the scheduler was lost; {AGAIN} to go on"
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from abaw.core.errors import AbawError, DataError, UsageError, disk_trouble
+from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import composed, is_junk
-from abaw.core.progress import Reporter, Summary
+from abaw.core.progress import Reporter, Stop, Summary
 from abaw.datasets.video_files import SUFFIXES
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
@@ -88,10 +88,10 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
         try:
             made = _prepare(video, wanted, detector, reporter)
         except KeyboardInterrupt:
-            summary.stopped = "interrupted; run the same command again to go on"
+            summary.stopped = Stop.interrupted()
             break
         except OSError as error:
-            summary.stopped = disk_trouble(error, f"{video.video} into {options.data}")
+            summary.stopped = Stop.of_disk(error, f"{video.video} into {options.data}")
             if summary.stopped:
                 break
             _fail(summary, video, f"could not be read or written: {error}")

@@ -14,6 +14,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from abaw.backbones.backbone import create_backbone, describe, get_spec
 from abaw.core.clock import Clock
+from abaw.core.progress import Stop
 from abaw.core.tasks import get_task
 from abaw.datasets.dataset import Video
 from abaw.extract.audio_runner import AudioRunner, AudioSource
@@ -211,16 +212,14 @@ def test_trouble_of_the_device_is_not_blamed_on_videos(features, monkeypatch, tm
         return run(tmp_path / f"{type(error).__name__}.zarr", [feature], sources)[1]
 
     full = run_with(torch.OutOfMemoryError("2 GiB wanted"))
-    assert not full.failed and full.stopped.startswith("no memory left on the device at the sound of ")
-    assert full.stopped.endswith("; free it, or use --device cpu (2 GiB wanted)")
+    assert not full.failed and full.stopped and full.stopped.reason == "out of memory"
+    assert full.stopped.sentence.startswith("no memory left on the device at the sound of ")
+    assert full.stopped.sentence.endswith("; free it, or use --device cpu (2 GiB wanted)")
     broken = run_with(torch.AcceleratorError("CUDA error: an illegal memory access was encountered"))
-    assert (
-        broken.is_broken
-        and not broken.failed
-        and broken.stopped
-        == (
-            "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to go on"
-        )
+    assert broken.device_failed and not broken.failed
+    assert broken.stopped == Stop(
+        "device failed",
+        "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to go on",
     )
     other = run_with(RuntimeError("no such kernel"))
     assert other.failed == dict.fromkeys("abc", "no such kernel") and not other.stopped

@@ -33,7 +33,7 @@ def test_no_worker_comes(slow_data, tmp_path):
     scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
     with SpecCluster(scheduler=scheduler) as cluster, Client(cluster) as client:
         Driver(stage, Cluster(client, patience_s=1), summary, Watcher()).run(stage.plan(summary))
-    assert summary.stopped == (
+    assert summary.stopped and summary.stopped.sentence == (
         "no worker is there, for 1 s now; see to the cluster (a worker that cannot import abaw leaves at once), and run the "
         "same command again"
     )
@@ -89,7 +89,7 @@ def test_results_that_cannot_be_fetched(slow_data, process_env, monkeypatch, tmp
         address = f"tcp://127.0.0.1:{deaf.getsockname()[1]}"
         with one_worker(contact_address=address) as cluster, Client(cluster) as client:
             Driver(stage, Cluster(client), summary, Watcher()).run(stage.plan(summary))
-    assert summary.stopped == (
+    assert summary.stopped and summary.stopped.sentence == (
         f"results cannot be fetched: see that the scheduler reaches its workers ({address}), and run the same command again"
     )
 
@@ -108,7 +108,7 @@ def test_workers_that_dask_has_paused(slow_data, process_env, monkeypatch, tmp_p
             lambda: all(worker.status == Status.paused for worker in cluster.scheduler.workers.values()), "it is paused"
         )
         Driver(stage, Cluster(client, patience_s=3), summary, Watcher()).run(stage.plan(summary))
-    assert summary.stopped == (
+    assert summary.stopped and summary.stopped.sentence == (
         "dask has paused the workers for want of memory, for 3 s now; start them with --memory-limit 0, and run the same command again"
     )
     assert not summary.done and not summary.failed

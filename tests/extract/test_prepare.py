@@ -255,7 +255,7 @@ def test_going_on_after_ctrl_c(tmp_path, film, talking):
     files = tuple(film(tmp_path / f"{name}.mp4", pictures=talking[:5]) for name in "ab")
     options = PrepareOptions(files, tmp_path / "data", device="cpu")
     stopped = prepare_videos(options, Interrupting(8))
-    assert stopped.done == ["a"] and "interrupted" in stopped.stopped and not stopped.ok
+    assert stopped.done == ["a"] and stopped.stopped and stopped.stopped.reason == "interrupted" and not stopped.ok
     assert set(crops_of(tmp_path / "data")) == {"a"}
     again = prepare_videos(options, Silent())
     assert again.skipped == ["a"] and again.done == ["b"] and again.ok

@@ -147,6 +147,27 @@ def test_rows_by_python(tmp_path, numbered, face, runs):
         assert 90 < left < 130 < 170 < right < 200 and 20 < top < 60 < 130 < bottom < 170
 
 
+class InterruptedExtraction(Silent):
+    """Ctrl-C at the first batch of the step "extract"."""
+
+    step = ""
+
+    def start(self, label: str, total: int, unit: str) -> None:
+        self.step = label
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        if self.step == "extract":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_features_are_made(tmp_path, numbered, face, runs):
+    source = numbered.write(tmp_path / "a.mp4", pictures=face[:4], n_frames=4)
+    options = PredictOptions((source,), tmp_path / "out", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        predict_videos(open_run(runs / "va"), options, InterruptedExtraction())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_videos_of_a_folder_one_of_them_a_text_and_one_without_a_face(tmp_path, numbered, face, runs, run_cli):
     videos, out = tmp_path / "in", tmp_path / "out"
     numbered.write(videos / "face.mp4", pictures=face[:3], n_frames=3)
