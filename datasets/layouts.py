@@ -1,15 +1,35 @@
-"""Opening a dataset: the layouts that are known, and what is in a folder."""
+"""Opening a dataset in whatever layouts its folder holds.
+
+Layouts are plug-ins of the group `abaw.layouts`, abaw's own among them, see `abaw.core.plugins`.
+"""
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from abaw.core.errors import DataError
-from abaw.datasets.affwild2 import open_affwild2
+from abaw.core.errors import AbawError, DataError, first_line
+from abaw.core.plugins import Plugin, load_named
 from abaw.datasets.dataset import Dataset, Video
-from abaw.datasets.folders import CROPS, RAW, find_folders
-from abaw.datasets.lsd import TRAINING_FOLDER, VALIDATION_FOLDER, open_lsd
-from abaw.datasets.vgaf import LABEL_FILES, open_vgaf
+from abaw.datasets.folders import find_folders
+
+GROUP = "abaw.layouts"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a dataset lies in a folder.
+
+    Attributes:
+        open: the dataset under a root, or None if nothing there is in this layout. Takes the root, and the frame rate of
+            videos without a file or None. No image is opened.
+        description: what a folder in this layout holds, such as "Aff-Wild2, with crops in cropped_aligned/"; empty for
+            a layout of labels alone.
+    """
+
+    open: Callable[[Path, float | None], Dataset | None]
+    description: str = ""
 
 
 def open_dataset(root: Path, fps: float | None = None) -> Dataset:
@@ -35,22 +55,34 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
 
 
 def look_through(root: Path, fps: float | None = None) -> Dataset:
-    """The same for those who need no videos: there may be labels alone, or nothing, or two videos of one name.
+    """Like `open_dataset`, but accepts a folder without videos or with two videos of one name.
 
     Raises:
-        DataError: no such folder.
+        DataError: no such folder, or a layout of another distribution failed.
     """
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
-    found = (open_affwild2(root, fps), open_lsd(root, fps), open_vgaf(root, fps))
-    layouts = [dataset for dataset in found if dataset is not None]
+    opened = (_open(plugin, root, fps) for plugin in load_named(GROUP, Layout).values())
+    datasets = [dataset for dataset in opened if dataset is not None]
     videos: list[Video] = []
-    for dataset in layouts:
+    for dataset in datasets:
         files = {video.file for video in videos if video.file is not None}  # of which there are crops: no clips
         videos += [video for video in dataset.videos if video.file not in files]
-    remarks = tuple(chain.from_iterable(dataset.remarks for dataset in layouts))
-    labels = tuple(chain.from_iterable(dataset.labels for dataset in layouts))
+    remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
+    labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
     return Dataset(root, tuple(videos), labels, fps, remarks)
+
+
+def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | None:
+    try:
+        return plugin.value.open(root, fps)
+    except Exception as error:
+        if plugin.built_in or isinstance(error, AbawError):
+            raise
+        raise DataError(
+            f"Layout {plugin.name} of {plugin.source} failed on {root} ({type(error).__name__}: {first_line(error)}). "
+            "Update or uninstall that distribution."
+        ) from error
 
 
 def _nothing_in(root: Path, errors: list[str]) -> str:
@@ -64,8 +96,5 @@ def _nothing_in(root: Path, errors: list[str]) -> str:
         found = f"{empty[0]} has no video folders"
     else:
         found = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
-    return (
-        f"{found}. The layouts known are Aff-Wild2, with crops in {root}/{CROPS}/<video>/00001.jpg or {'/'.join(RAW)}/; "
-        f"LSD, with images in {TRAINING_FOLDER}/<CLASS>/ and {VALIDATION_FOLDER}/<CLASS>/; VGAF, with "
-        f"{' and '.join(LABEL_FILES.values())} beside its clips."
-    )
+    descriptions = [plugin.value.description for plugin in load_named(GROUP, Layout).values()]
+    return f"{found}. The layouts known are {'; '.join(filter(None, descriptions))}."

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from abaw.core.tasks import LSD, LSD_CLASSES
 from abaw.datasets.crops import count_stills, has_stills
 from abaw.datasets.dataset import Dataset, Remark, Stills
+from abaw.datasets.layouts import Layout
 
 TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
 SPLITS = {"train": TRAINING_FOLDER, "val": VALIDATION_FOLDER}
@@ -98,3 +99,6 @@ def _why_not(folder: Path, video: str, name: str, paths: list[Path]) -> Remark:
         return Remark(video, f"no {'images in' if paths else 'folder'} {folder.name}/{where}", is_error=False)
     names = " and ".join(path.name for path in paths)
     return Remark(video, f"{folder} has {len(paths)} folders of the class {name}: {names}. Merge them into one.")
+
+
+LAYOUT = Layout(open_lsd, f"LSD, with images in {TRAINING_FOLDER}/<CLASS>/ and {VALIDATION_FOLDER}/<CLASS>/")

@@ -19,9 +19,10 @@ from abaw.core.doubles import Doubles
 from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.core.tasks import MTL
-from abaw.datasets.dataset import Labels, Remark
-from abaw.datasets.folders import LABEL_SUFFIX, files_in
+from abaw.datasets.dataset import Dataset, Labels, Remark
+from abaw.datasets.folders import LABEL_SUFFIX, files_in, find_folders
 from abaw.datasets.labels import check_header, check_values, fits
+from abaw.datasets.layouts import Layout
 from abaw.media.text_files import read_lines
 
 FILES = {
@@ -77,7 +78,16 @@ def doubles_of(labels: Labels) -> Doubles | None:
     return labels.doubles() if isinstance(labels, MtlLabels) else None
 
 
-def find_mtl_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[Remark, ...]]:
+def open_mtl(root: Path, fps: float | None = None) -> Dataset | None:
+    """The labels of the multi-task challenge under a root, without videos; None if there is no annotation file."""
+    labels, remarks = _find_labels(find_folders(root).mtl)
+    return Dataset(root, (), labels, fps, remarks) if labels or remarks else None
+
+
+LAYOUT = Layout(open_mtl)
+
+
+def _find_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[Remark, ...]]:
     """Labels in the annotation files in some folders, an error for each file that is not as it should be, and counts of doubles."""
     labels: list[MtlLabels] = []
     remarks = []

@@ -23,6 +23,7 @@ from abaw.core.tasks import GROUP_EMOTIONS, VGAF
 from abaw.datasets.clips import CLIP_S, Clip
 from abaw.datasets.crops import natural_order
 from abaw.datasets.dataset import Dataset, Remark, Video
+from abaw.datasets.layouts import Layout
 from abaw.datasets.video_files import SUFFIXES
 from abaw.media.text_files import read_lines
 
@@ -212,3 +213,6 @@ class _Clips:
     def _note_class(self, name: str, folder: Path) -> None:
         if folder.name in GROUP_EMOTIONS and folder.parent.name == SYNTHETIC:
             self.class_folders.setdefault(name, folder)
+
+
+LAYOUT = Layout(open_vgaf, f"VGAF, with {' and '.join(LABEL_FILES.values())} beside its clips")
