@@ -6,7 +6,7 @@ Where a task is about images or whole videos, read these for frames, and for a v
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,11 @@ from abaw.core.tasks import Task
 from abaw.evaluate.inference import predict
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.predictions import VideoPrediction, save_predictions
-from abaw.evaluate.report.face_crops import Faces
-from abaw.evaluate.report.plots import save_picture
 from abaw.evaluate.scores.metrics import Score, score
 from abaw.train.data.table import Table
+
+if TYPE_CHECKING:
+    from abaw.evaluate.report.face_crops import Faces
 
 
 @dataclass(frozen=True)
@@ -86,13 +87,15 @@ class Evaluation:
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
 
-    def save(self, folder: Path, split: str, task: Task, made_from: str, faces: Faces | None = None) -> None:
+    def save(self, folder: Path, split: str, task: Task, made_from: str, faces: "Faces | None" = None) -> None:
         """Write `predictions-<split>.h5`, `scores-<split>.json` and a picture into the folder of a run or ensemble.
 
         Args:
             made_from: see `save_predictions`.
             faces: go into the picture.
         """
+        from abaw.evaluate.report.plots import save_picture  # matplotlib: scores alone do not need it
+
         save_predictions(folder / f"predictions-{split}.h5", self.predictions, task.outputs, made_from)
         save_json(folder / f"scores-{split}.json", self.as_json(task, split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({task.measure})"

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, Ridge
 
 from abaw.core.tasks import Task
 from abaw.train.data.table import Table
@@ -77,6 +76,8 @@ def _inputs(head: LinearHead, table: Table, rows: NDArray) -> NDArray[np.float32
 
 
 def _ridge(config: RidgeConfig) -> Solve:
+    from sklearn.linear_model import Ridge  # a second of start-up that only probes need
+
     def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
         found = Ridge(alpha=config.alpha * len(inputs)).fit(inputs, labels)
         return found.coef_, np.atleast_1d(found.intercept_)
@@ -85,6 +86,8 @@ def _ridge(config: RidgeConfig) -> Solve:
 
 
 def _logistic(config: LogisticConfig) -> Solve:
+    from sklearn.linear_model import LogisticRegression
+
     def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
         model = LogisticRegression(
             C=config.inverse_penalty / len(inputs),

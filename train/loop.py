@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import new_partial
@@ -194,6 +193,8 @@ class Log:
     """
 
     def __init__(self, folder: Path, n_epochs: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._path = folder / METRICS
         for path in (self._path, folder / "tensorboard"):
             if path.is_symlink():

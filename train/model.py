@@ -1,9 +1,11 @@
 """The model of a run: its head, or one for each view, and what stands between a head and its loss."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from abaw.core.devices import own_random_state
 from abaw.core.errors import UsageError
@@ -86,9 +88,21 @@ class Model(nn.Module):
         return head
 
 
+class _NothingDrawn(TorchFunctionMode):
+    """Tensors are not filled with random numbers: to draw them on the meta device torch loads seconds of other code."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.__name__.endswith(("normal_", "uniform_")):  # methods of tensors, and functions of torch.nn.init
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
 def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise a UsageError if a model would have more than `MAX_PARAMETERS`; no memory is taken to find out."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         model = Model(config, get_task(config.task), shapes)
     n_parameters = sum(value.numel() for value in model.parameters())
     if n_parameters > MAX_PARAMETERS:

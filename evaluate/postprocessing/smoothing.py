@@ -6,8 +6,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-from scipy.ndimage import median_filter
-from scipy.signal import oaconvolve
 
 from abaw.core.errors import UsageError
 from abaw.evaluate.predictions import fill_gaps
@@ -109,6 +107,8 @@ def _median(values: NDArray[np.float64], present: NDArray[np.bool_], width: int)
     Of any window's gaps as many are above as below, so that its middle value stays the median; or, where their number
     is odd and the median a mean of two, one more: it is then the upper of the two, and with signs changed the lower.
     """
+    from scipy.ndimage import median_filter
+
     margin = width // 2
     missing = np.pad(~present, margin, constant_values=True)
     fill = np.where(np.cumsum(missing) % 2, np.inf, -np.inf)
@@ -148,4 +148,6 @@ def _steps(width: int) -> NDArray[np.float64]:
 
 def _sums(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """For each frame the weighted sum over the window around it; zeros beyond the ends."""
+    from scipy.signal import oaconvolve  # most of a second of start-up
+
     return oaconvolve(values, weights[::-1, None], mode="same", axes=0)
