@@ -1,4 +1,4 @@
-"""Dividing work: parts `K/N`, and sizes dealt evenly."""
+"""Dividing work: reading `K/N`, and dealing items evenly by size."""
 
 import heapq
 import re
@@ -8,7 +8,7 @@ from abaw.core.errors import UsageError
 
 
 def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
-    """Deal names into parts of about equal sums: the largest first, each to the part that has least. Deterministic."""
+    """Deal names into parts of about equal total size: the largest first, each to the smallest part. Deterministic."""
     parts: list[list[str]] = [[] for _ in range(n_parts)]
     heap = [(0, number) for number in range(n_parts)]
     for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
@@ -19,13 +19,19 @@ def split_evenly(sizes: Mapping[str, int], n_parts: int) -> list[list[str]]:
 
 
 def parse_part(text: str) -> tuple[int, int]:
-    """Number and total of `I/N`.
+    """Number and total of a part `I/N`.
 
     Raises:
-        UsageError: it is something else.
+        UsageError: the text has another form.
     """
-    found = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
-    number, total = map(int, found.groups()) if found else (0, 0)
-    if not 1 <= number <= total:
+    part = parse_k_of_n(text)
+    if part is None:
         raise UsageError(f"A part is I/N, such as 2/8, with I from 1 to N; found {text!r}.")
-    return number, total
+    return part
+
+
+def parse_k_of_n(text: str) -> tuple[int, int] | None:
+    """K and N of `K/N` with K from 1 to N; None for any other text."""
+    match = re.fullmatch("([0-9]{1,9})/([0-9]{1,9})", text)
+    number, total = map(int, match.groups()) if match else (0, 0)
+    return (number, total) if 1 <= number <= total else None

@@ -1,4 +1,4 @@
-"""Reading ahead: many small requests to a store far away, several at a time."""
+"""Computing results ahead of their use, several at a time in threads: requests to a distant store, frames to decode."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,22 +9,38 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_ahead(function: Callable[[Item], Result], items: Iterable[Item], n_threads: int) -> Iterator[Result]:
-    """Results of a function in the order of the items; up to `n_threads` of them are made, or wait, beside the one given.
+def map_ahead(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_threads: int,
+    n_ahead: int | None = None,
+    size: Callable[[Item], int] = lambda item: 1,
+) -> Iterator[Result]:
+    """Yield `function(item)` in the order of the items, computing the next ones ahead in threads.
 
-    With one thread nothing is made before it is asked for. An error comes where the result would.
+    With one thread nothing is computed before it is asked for. An error is raised where its result would be yielded.
+    When the caller closes the iterator, running calls are waited for and the others are dropped.
+
+    Args:
+        n_ahead: total size of the items in work or waiting beside the one that is yielded; `n_threads` by default.
+        size: of an item.
     """
     if n_threads < 2:
         yield from map(function, items)
         return
-    waiting: deque[Future[Result]] = deque()
+    n_ahead = n_threads if n_ahead is None else n_ahead
+    waiting: deque[tuple[Future[Result], int]] = deque()
+    n_waiting = 0
     pool = ThreadPoolExecutor(n_threads)
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) > n_threads:
-                yield waiting.popleft().result()
+            waiting.append((pool.submit(function, item), size(item)))
+            n_waiting += waiting[-1][1]
+            while n_waiting > n_ahead:
+                future, n_done = waiting.popleft()
+                n_waiting -= n_done
+                yield future.result()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from abaw.core.errors import UsageError
 from abaw.core.names import SIDES
+from abaw.core.parts import parse_k_of_n
 
-_FOLD = re.compile(r"([0-9]{1,6})/([0-9]{1,6})")
 _NUMBERED = re.compile(r"(.+)_[0-9]+")
 _PIECE = re.compile(r"(.*[0-9]x[0-9]+)-[0-9]+")  # of a recording named after its resolution: 5-60-1920x1080-2
 
@@ -26,13 +26,12 @@ def parse_fold(text: str) -> Fold:
     Raises:
         UsageError: it is not of that form, there are fewer than two folds, or there is no such one.
     """
-    match = _FOLD.fullmatch(text)
-    found = Fold(int(match[1]), int(match[2])) if match else Fold(0, 0)
-    if found.of < 2 or not 1 <= found.number <= found.of:
+    fold = parse_k_of_n(text)
+    if fold is None or fold[1] < 2:
         raise UsageError(
             f"A fold is written NUMBER/FOLDS, as 2/5 for the second of five, from 1 on and of at least 2; found {text!r}."
         )
-    return found
+    return Fold(*fold)
 
 
 def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
