@@ -13,6 +13,7 @@ from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.report.plots import (
     ACTIVE_COLOUR,
     CLASS_COLOURS,
+    LABEL_COLOUR,
     MISSING_COLOUR,
     PREDICTED_COLOUR,
     confusion,
@@ -46,17 +47,41 @@ def pixels_of(path: Path, colour: str) -> int:
     return int((pixels == np.rint(np.array(to_rgb(colour)) * 255)).all(axis=2).sum())
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
-def test_every_task_gets_its_kind_of_picture(tmp_path: Path, name: str) -> None:
+# of each kind of trace the colours that must cover more than their entry of the legend does
+IN_TRACES = {"regression": (LABEL_COLOUR, PREDICTED_COLOUR), "classes": CLASS_COLOURS, "binary": (ACTIVE_COLOUR,)}
+
+
+@pytest.mark.parametrize("name", ["va", "expr", "au", "mtl"])
+def test_tasks_of_frames_get_traces_of_all_their_parts(tmp_path: Path, name: str) -> None:
     task = TASKS[name]
-    n_rows = 1 if task.level == "video" else 60
-    videos = {f"v{i}": invent(task, n_rows, i) for i in range(2)}
-    path = save_picture(tmp_path, "val", task, videos, "A title that is much longer than a small picture is wide", None)
-    kind = {"frame": "traces", "image": "confusion", "video": "confusion"}[task.level]
-    assert [file.name for file in tmp_path.iterdir()] == [path.name] == [f"{kind}-val.png"]
+    title = "A title that is much longer than a small picture is wide"
+    path = save_picture(tmp_path, "val", task, {f"v{i}": invent(task, 60, i) for i in range(2)}, title)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["traces-val.png"]
     with Image.open(path) as picture:
         assert picture.format == "PNG"
-        assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    counts = {c: pixels_of(path, c) for part, _, _ in task.each() for c in IN_TRACES[part.kind]}
+    assert {colour: n for colour, n in counts.items() if n < 800} == {}
+
+
+@pytest.mark.parametrize("name", ["lsd", "vgaf"])
+def test_tasks_of_images_and_videos_get_a_confusion_whose_right_answers_are_on_its_diagonal(
+    tmp_path: Path, name: str
+) -> None:
+    task = TASKS[name]
+    n_classes, one = len(task.outputs), np.ones(1, dtype=bool)
+    exact = np.eye(n_classes, dtype=np.float32)
+    videos = {
+        f"v{i}": VideoPrediction(exact[[i]], np.array([[i]], dtype=np.float32), one, 0.0) for i in range(n_classes)
+    }
+    title = "A title that is much longer than a small picture is wide"
+    path = save_picture(tmp_path, "val", task, videos, title)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name] == ["confusion-val.png"]
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        pixels = np.asarray(picture.convert("RGB"))
+    dark = np.argwhere((pixels == np.rint(np.array(to_rgb(ACTIVE_COLOUR)) * 255)).all(axis=2))
+    assert len(dark) > 2000 * n_classes
+    assert np.corrcoef(dark.T)[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("name", sorted(TASKS))
