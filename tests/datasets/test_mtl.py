@@ -232,3 +232,15 @@ def test_the_demo_has_the_task(tiny_store):
         same = (labels.rows[:n, :2] == va[name].rows[:n]).all(1)
         assert same[listed[:n]].all()
         assert 0.85 < listed.mean() <= 1
+
+
+@pytest.mark.parametrize("form", ["{}", "{:03}", "{:05}", "{:07}"])
+def test_images_may_be_numbered_without_zeros_and_in_any_order(root, form):
+    numbers = [10, 9, 100, 1, 2]
+    lines = [row(f"a/{form.format(number)}.jpg", valence=number / 100) for number in numbers]
+    write(root / TRAIN, *lines)
+    found = labels_of(root)["a"].read()
+    assert len(found) == 100
+    assert {number: pytest.approx(number / 100) for number in numbers} == {
+        number + 1: value for number, value in enumerate(found[:, 0]) if value != -5
+    }

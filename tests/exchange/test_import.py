@@ -813,3 +813,42 @@ def test_an_array_that_would_fit_the_feature_the_other_way_round_is_told_so(sour
         said
         == "its frames have the shape [31], feature 'f' has [8]. Import it as a feature of its own, or save array.T"
     )
+
+
+# names as people have them
+
+
+@pytest.mark.parametrize("form", ["{}", "{:03}", "{:05}", "{:08}"])
+def test_frame_files_are_in_the_order_of_their_numbers(source, form):
+    """Sorted by name, 10 comes before 9, and 10000 before 9999."""
+    numbers = [1, 2, 9, 10, 11, 99, 100, 9999, 10000, 10001]
+    (source / "v").mkdir(parents=True)
+    for number in numbers:
+        np.save(source / "v" / f"{form.format(number)}.npy", np.full(WIDTH, number / 8, dtype=np.float32))
+    assert run(source).done == ["v"]
+    found = opened(source).read("f", "v")
+    assert (np.flatnonzero(found.present) + 1).tolist() == numbers
+    np.testing.assert_array_equal(found.values[found.present][:, 0], np.array(numbers, dtype=np.float16) / 8)
+
+
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("video,frame", "{video},{frame}"),
+        ("frame,video", "{frame},{video}"),
+        ("frame,score,video", "{frame},0.5,{video}"),
+        ("index,video,time,frame", "7,{video},1.5,{frame}"),
+        ("Frame;Video", "{frame};{video}"),
+        ("frame\tvideo", "{frame:05}\t{video}"),
+        ("image,index", "{video}/{frame}.jpg,3"),
+        ("index,image", "3,./cropped_aligned/{video}/{frame:05}.jpg"),
+        ("index,image", "3,data\\{video}\\{frame:06}.png"),
+    ],
+)
+def test_columns_of_a_table_in_any_order(source, header, line):
+    write_table(source, line, header)
+    assert run(source).done == ["a", "b"]
+    for video, (values, present) in VIDEOS.items():
+        found = opened(source).read("f", video)
+        np.testing.assert_array_equal(found.present, present)
+        np.testing.assert_array_equal(found.values[present], values[present])

@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from fsspec.registry import _registry
+from zarr.storage import LocalStore
 
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.names import how_to_make
@@ -368,3 +370,117 @@ def test_a_store_that_needs_a_package_says_how_to_install_it(monkeypatch):
 )
 def test_how_a_feature_is_made(feature, command):
     assert how_to_make(feature) == f"abaw extract --backbone {command}"
+
+
+# killed between any two changes
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+class MortalStore(LocalStore):
+    """A store that deletes files one by one, the attributes last, and dies after a number of changes.
+
+    Attributes:
+        n_left: changes until then.
+    """
+
+    n_left = 10**9
+
+    def _live(self) -> None:
+        self.n_left -= 1
+        if self.n_left < 0:
+            raise Killed
+
+    async def set(self, key, value, *arguments):
+        self._live()
+        await super().set(key, value, *arguments)
+
+    async def delete(self, key):
+        self._live()
+        await super().delete(key)
+
+    async def delete_dir(self, prefix):
+        files = [path for path in (self.root / prefix).rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: (path.parent == self.root / prefix, path)):
+            self._live()
+            path.unlink()
+
+
+def written_again(path: Path, write: Callable[[FeatureStore], None], n_changes: int) -> bool:
+    """Write into a store until a number of changes; True if the process was killed there."""
+    files = MortalStore(path)
+    root = zarr.open_group(files, mode="r+")
+    files.n_left = n_changes
+    try:
+        write(FeatureStore(root, str(path)))
+    except Killed:
+        return True
+    return False
+
+
+def test_a_video_that_is_written_again_is_never_half_of_each(tmp_path):
+    """Two shards, and a change to float32 midway. The video is whole or missing, whenever the writer dies."""
+    n = 4096 + 20
+    old, new = (draw(n, seed=seed, width=1).astype(np.float16).astype(np.float32) for seed in (0, 1))
+    new[4100] = 1e6
+
+    def write(store: FeatureStore) -> None:
+        writer = store.writer("f", "v", n, np.arange(n), {"fps": 25.0, "source": "new"})
+        writer.write(np.arange(4098), new[:4098])
+        writer.write(np.arange(4098, n), new[4098:])
+        writer.finish()
+
+    path, seen, n_changes = tmp_path / "store.zarr", [], 0
+    made = FeatureStore.create(path)
+    made.add_feature("f", {**SPEC, "shape": [1]}, None, "fingerprint-of-f")
+    while True:
+        put(FeatureStore.create(path), "v", old, source="old")
+        was_killed = written_again(path, write, n_changes)
+        found = FeatureStore.open(path)
+        attrs = found.videos("f").get("v")
+        seen.append(attrs["source"] if attrs else "missing")
+        if attrs is None:
+            with pytest.raises(StoreError, match=r"is incomplete|has no video"):
+                found.read("f", "v")
+        else:
+            wanted = old if attrs["source"] == "old" else new
+            np.testing.assert_array_equal(found.read("f", "v").values, wanted)
+            assert verify_store(found, Silent()) == []
+        if not was_killed:
+            break
+        n_changes += 1
+    assert seen[0] == "old" and seen[-1] == "new" and set(seen[1:-1]) == {"missing"} and len(seen) > 10, seen
+
+
+def test_labels_that_are_written_again_are_never_half_of_each(tmp_path):
+    path, seen, n_changes = tmp_path / "store.zarr", [], 0
+    old, new = np.zeros((9, 2), dtype=np.float32), np.ones((12, 2), dtype=np.float32)
+    while True:
+        FeatureStore.create(path).write_labels("va", "v", "train", old)
+        was_killed = written_again(path, lambda store: store.write_labels("va", "v", "val", new), n_changes)
+        found = FeatureStore.open(path).labels("va").get("v")
+        seen.append(found.split if found else "missing")
+        if found is not None:
+            np.testing.assert_array_equal(found.rows, old if found.split == "train" else new)
+        if not was_killed:
+            break
+        n_changes += 1
+    assert seen[0] == "train" and seen[-1] == "val" and set(seen[1:-1]) == {"missing"} and len(seen) > 3, seen
+
+
+def test_a_video_that_is_dropped_is_whole_or_not_there(tmp_path):
+    path, seen, n_changes = tmp_path / "store.zarr", [], 0
+    FeatureStore.create(path).add_feature("f", SPEC, None, "fingerprint-of-f")
+    while True:
+        put(FeatureStore.create(path), "v", draw(30))
+        was_killed = written_again(path, lambda store: store.drop("features/f/v"), n_changes)
+        found = FeatureStore.open(path)
+        seen.append("v" in found.videos("f"))
+        if seen[-1]:
+            assert found.read("f", "v").present.all()
+        if not was_killed:
+            break
+        n_changes += 1
+    assert seen == [True] + [False] * (len(seen) - 1) and len(seen) > 3
