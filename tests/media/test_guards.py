@@ -19,7 +19,6 @@ import simplejpeg
 import torch
 from PIL import Image
 
-import abaw
 from abaw.backbones.audio.vggish import Vggish
 from abaw.backbones.audio.vggish_pca import load_pca
 from abaw.backbones.backbone import create_backbone
@@ -36,6 +35,8 @@ from abaw.media.clock_cache import save as save_kept
 from abaw.media.images import open_upright, read_image
 from abaw.media.tensors import read_image_tensor, read_spec
 from abaw.store import FeatureStore
+from abaw.studies.house import modules_of
+from abaw.tests.support.paths import CHECKOUT
 from abaw.train.checkpoint import load_tensors
 
 WIDTH = 4
@@ -406,17 +407,11 @@ def test_groups_that_are_links_are_not_followed(tmp_path, link):
 
 # calls in the package that open files of others
 
-OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build"}
-
 
 def calls() -> dict[str, list[tuple[list[str], dict[str, str]]]]:
     """Arguments and keyword arguments of each call in the package, as they are written, by function (`torch.load`)."""
-    root = Path(abaw.__file__).resolve().parent
     found: dict[str, list[tuple[list[str], dict[str, str]]]] = {}
-    for file in root.rglob("*.py"):
-        parts = file.relative_to(root).parts
-        if parts[0] in OUTSIDE or any(part.startswith(".") for part in parts):
-            continue
+    for file in modules_of(CHECKOUT).values():
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 keywords = {keyword.arg or "**": ast.unparse(keyword.value) for keyword in node.keywords}
