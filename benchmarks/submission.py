@@ -15,7 +15,7 @@ import numpy as np
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.submission.check import check_submission
-from abaw.evaluate.submission.formats import IMAGE_HEADERS, Sample, read_sample
+from abaw.evaluate.submission.formats import Sample, read_sample
 from abaw.evaluate.submission.write import Answerer, write_submission
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
@@ -56,7 +56,7 @@ def _measure(task: Task) -> None:
         place = Path(folder)
         sample, out = place / "sample.txt", place / "predictions.txt"
         with sample.open("w") as file:
-            file.write(IMAGE_HEADERS[task.name] + "\n")
+            file.write(task.submission.images + "\n")
             for video in range(N_VIDEOS):
                 file.writelines(f"video-{video}/{frame:05}.jpg,\n" for frame in range(1, N_FRAMES + 1))
         store = _small_store(place / "store.zarr")

@@ -132,7 +132,15 @@ def show_tasks() -> None:
     from abaw.core.tasks import TASKS
 
     rows = [
-        (task.name, task.level, task.measure, task.loss, task.window, _invalid_values(task), ", ".join(task.outputs))
+        (
+            task.name,
+            task.level,
+            task.measure.name,
+            task.loss,
+            task.window,
+            _invalid_values(task),
+            ", ".join(task.outputs),
+        )
         for task in TASKS.values()
     ]
     columns = ["task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs"]

@@ -220,9 +220,9 @@ def measured(task: "Task") -> list[tuple[str, str]]:
     """What is scored, outputs first, each with its measure."""
     rows = []
     for part, _, _ in task.each():
-        rows += [(name, "CCC" if part.kind == "regression" else "F1") for name in part.outputs]
-        rows += [(part.name, part.measure)] if task.parts else []
-    return [*rows, ("score", task.measure)]
+        rows += [(name, part.measure.short) for name in part.outputs]
+        rows += [(part.name, part.measure.name)] if task.parts else []
+    return [*rows, ("score", task.measure.name)]
 
 
 def with_interval(value: float, ends: tuple[float, float], sign: str = "") -> str:

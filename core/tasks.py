@@ -1,18 +1,24 @@
 """The tasks of the field: what a label row holds, what a head must output, and the measure to maximise.
 
-A task is data alone: no dataset, loader or model lives here. Formats and measures are those of the ABAW
-challenges on Aff-Wild2.
+A task is data alone: no dataset, loader or model lives here. Formats and measures of the built-in ones are those of the
+ABAW challenges on Aff-Wild2.
+
+A distribution adds a task by an entry point in the group `abaw.tasks` whose name is the task's and whose object is the
+`Task`. abaw lists its own in the same way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
+from abaw.core.plugins import load_named
 
+GROUP = "abaw.tasks"  # of entry points
 EXPRESSIONS = ("Neutral", "Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise", "Other")
 ACTION_UNITS = ("AU1", "AU2", "AU4", "AU6", "AU7", "AU10", "AU12", "AU15", "AU23", "AU24", "AU25", "AU26")
 LSD_CLASSES = ("Anger", "Disgust", "Fear", "Happiness", "Sadness", "Surprise")
@@ -20,6 +26,64 @@ GROUP_EMOTIONS = ("Positive", "Neutral", "Negative")
 
 Kind = Literal["regression", "classes", "binary", "multi"]
 Level = Literal["frame", "image", "video"]
+OfOutput = Literal["ccc", "pearson", "f1", "accuracy"]
+Pooled = Literal["mean", "all"]
+
+MEASURED_BY: dict[Kind, tuple[OfOutput | None, ...]] = {
+    "regression": ("ccc", "pearson"),
+    "classes": ("f1", "accuracy"),
+    "binary": ("f1", "accuracy"),
+    "multi": (None,),
+}
+MOST_CLASSES = 128  # labels of classes are int8
+
+
+@dataclass(frozen=True)
+class Measure:
+    """The score of a task; `abaw.evaluate.scores.metrics` has the formulas.
+
+    Attributes:
+        name: the score in words.
+        short: the measure of one output in a few letters, as the title of a column.
+        of_output: the measure of one output. `accuracy` is the share of correct rows: of a class among the rows with
+            that label (its recall), of a binary output among all its labels. None for a `multi` task, whose score is
+            the sum of the scores of its parts.
+        pooled: the score is the `mean` over outputs, or the measure of `all` outputs counted together as if they were
+            one. F1 of all classes together is the plain accuracy.
+    """
+
+    name: str
+    short: str
+    of_output: OfOutput | None
+    pooled: Pooled = "mean"
+
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """Label files in the official layout: a folder for each task, in it one text file per video with a row per frame.
+
+    Attributes:
+        folders: names of the task's folder, in lower case with underscores. Capitals, spaces and hyphens in the name
+            of a real folder do not matter.
+        header: first line of every file.
+    """
+
+    folders: tuple[str, ...]
+    header: str
+
+
+@dataclass(frozen=True)
+class SubmissionFiles:
+    """Files to hand in.
+
+    Attributes:
+        images: header of a file with a row for each image, which begins with the image's name; empty where there is no
+            such file.
+        videos: header of files of one video each, without image names; empty where there are no such files.
+    """
+
+    images: str = ""
+    videos: str = ""
 
 
 @dataclass(frozen=True)
@@ -27,7 +91,7 @@ class Task:
     """One prediction task.
 
     Attributes:
-        name: what the command line calls it.
+        name: the name on the command line.
         kind: `regression` (one real number per output), `classes` (one integer label, one logit per output),
             `binary` (one 0/1 label and one logit per output) or `multi` (several of these side by side, see `parts`).
         outputs: names of the head's outputs; their number is the width of a prediction row.
@@ -35,11 +99,16 @@ class Task:
         invalid: the value that marks a label as not annotated; it masks that value alone.
         low, high: inclusive range of a valid label. `multi` tasks leave these three to their parts.
         loss: default loss, a name of `abaw.train.loss_options.LOSSES`.
-        measure: what `score` is, in words.
+        measure: the score.
         level: what a label belongs to: a `frame` of a video, an `image` that has no neighbours in time (a video's
             rows are then merely a list of images), or a whole `video`, whose labels are one row.
         window: frames that a head sees at once unless a config says otherwise.
         parts: the tasks that a `multi` task joins; their outputs and columns follow one another.
+        labels: label files in the official layout; None where the labels lie elsewhere.
+        submission: files to hand in.
+
+    Raises:
+        ValueError: the attributes contradict each other.
     """
 
     name: str
@@ -50,10 +119,28 @@ class Task:
     low: float
     high: float
     loss: str
-    measure: str
+    measure: Measure
     level: Level = "frame"
     window: int = 100
     parts: tuple["Task", ...] = ()
+    labels: LabelFiles | None = None
+    submission: SubmissionFiles = SubmissionFiles()
+
+    def __post_init__(self) -> None:
+        if self.measure.of_output not in MEASURED_BY[self.kind]:
+            raise ValueError(f"task {self.name} of kind {self.kind} cannot be measured by {self.measure.of_output}")
+        if (self.kind == "multi") != bool(self.parts):
+            raise ValueError(f"task {self.name} of kind {self.kind} has {len(self.parts)} parts")
+        joined = tuple(name for part in self.parts for name in part.outputs)
+        if len({*self.outputs}) < len(self.outputs) or "score" in self.outputs or joined not in ((), self.outputs):
+            raise ValueError(f"task {self.name} has outputs of one name, called score, or not those of its parts")
+        n_columns = 1 if self.kind == "classes" else len(self.outputs)
+        if not self.parts and len(self.columns) != n_columns:
+            raise ValueError(f"task {self.name} has {len(self.columns)} columns, not {n_columns}")
+        if self.kind == "classes" and (self.low, self.high) != (0, len(self.outputs) - 1):
+            raise ValueError(f"task {self.name} has labels from {self.low:g} to {self.high:g}, not one for each class")
+        if len(self.outputs) > MOST_CLASSES:
+            raise ValueError(f"task {self.name} has {len(self.outputs)} outputs; {MOST_CLASSES} are possible")
 
     def each(self) -> Iterator[tuple["Task", slice, slice]]:
         """The plain tasks in this one, each with its slice of the outputs and of the label columns."""
@@ -86,7 +173,9 @@ VA = Task(
     low=-1,
     high=1,
     loss="ccc",
-    measure="mean of CCC valence and CCC arousal",
+    measure=Measure("mean of CCC valence and CCC arousal", "CCC", "ccc"),
+    labels=LabelFiles(("va_estimation_challenge", "va_challenge", "va_set"), "valence,arousal"),
+    submission=SubmissionFiles("image_location,valence,arousal", "valence,arousal"),
 )
 EXPR = Task(
     name="expr",
@@ -97,7 +186,12 @@ EXPR = Task(
     low=0,
     high=len(EXPRESSIONS) - 1,
     loss="cross-entropy",
-    measure="macro F1 over 8 expressions",
+    measure=Measure("macro F1 over 8 expressions", "F1", "f1"),
+    labels=LabelFiles(
+        ("expr_classification_challenge", "expr_recognition_challenge", "expr_challenge", "expr_set"),
+        ",".join(EXPRESSIONS),
+    ),
+    submission=SubmissionFiles(",".join(("image_location", *EXPRESSIONS)), ",".join(EXPRESSIONS)),
 )
 AU = Task(
     name="au",
@@ -108,7 +202,9 @@ AU = Task(
     low=0,
     high=1,
     loss="bce",
-    measure="mean F1 over 12 action units",
+    measure=Measure("mean F1 over 12 action units", "F1", "f1"),
+    labels=LabelFiles(("au_detection_challenge", "au_challenge", "au_set"), ",".join(ACTION_UNITS)),
+    submission=SubmissionFiles(",".join(("image_location", *ACTION_UNITS)), ",".join(ACTION_UNITS)),
 )
 MTL = Task(
     name="mtl",
@@ -119,8 +215,9 @@ MTL = Task(
     low=float("nan"),
     high=float("nan"),
     loss="emma",
-    measure="sum of the measures of va, expr and au",
+    measure=Measure("sum of the measures of va, expr and au", "sum", None),
     parts=(VA, EXPR, AU),
+    submission=SubmissionFiles("image,valence,arousal,expression,aus"),
 )
 LSD = Task(
     name="lsd",
@@ -131,9 +228,10 @@ LSD = Task(
     low=0,
     high=len(LSD_CLASSES) - 1,
     loss="cross-entropy",
-    measure="macro F1 over 6 expressions",
+    measure=Measure("macro F1 over 6 expressions", "F1", "f1"),
     level="image",
     window=1,
+    submission=SubmissionFiles("image,expression"),
 )
 VGAF = Task(
     name="vgaf",
@@ -144,11 +242,38 @@ VGAF = Task(
     low=0,
     high=len(GROUP_EMOTIONS) - 1,
     loss="cross-entropy",
-    measure="accuracy over 3 group emotions",
+    measure=Measure("accuracy over 3 group emotions", "F1", "f1", pooled="all"),
     level="video",
     window=75,
 )
-TASKS: dict[str, Task] = {task.name: task for task in (VA, EXPR, AU, MTL, LSD, VGAF)}
+
+
+class _Tasks(Mapping[str, Task]):
+    """The tasks that plug-ins provide, loaded when they are first asked for: abaw's own first, in its order."""
+
+    def __getitem__(self, name: str) -> Task:
+        return self._loaded()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._loaded())
+
+    def __len__(self) -> int:
+        return len(self._loaded())
+
+    @staticmethod
+    @cache
+    def _loaded() -> dict[str, Task]:
+        own = [task.name for task in (VA, EXPR, AU, MTL, LSD, VGAF)]
+        tasks = {}
+        for plugin in load_named(GROUP, Task).values():
+            if plugin.name == plugin.value.name:
+                tasks[plugin.name] = plugin.value
+            else:
+                plugin.reject(ValueError(f"its task is called {plugin.value.name}"))
+        return dict(sorted(tasks.items(), key=lambda item: own.index(item[0]) if item[0] in own else len(own)))
+
+
+TASKS: Mapping[str, Task] = _Tasks()
 
 
 def get_task(name: str) -> Task:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
+from abaw.core.tasks import TASKS
 from abaw.datasets.crops import count_crops
 from abaw.datasets.video_files import SUFFIXES
 from abaw.media.clock_cache import is_same_content
@@ -25,12 +26,6 @@ CROPS = "cropped_aligned"
 RAW = ("raw", "images")
 VIDEOS = "videos"
 VIDEO_FOLDER = re.compile(r"videos?|batch_?[0-9]+|new_vids|new_videos")
-# The folders of each task; the organisers renamed them over the years.
-CHALLENGES = {
-    "va": ("va_estimation_challenge", "va_challenge", "va_set"),
-    "expr": ("expr_classification_challenge", "expr_recognition_challenge", "expr_challenge", "expr_set"),
-    "au": ("au_detection_challenge", "au_challenge", "au_set"),
-}
 MTL_FOLDER = re.compile(r"(mtl|multi_task(_learning)?)(_challenge)?")
 SPLITS = {"train": re.compile(r"train(ing)?(_?set)?"), "val": re.compile(r"val(id|idation)?(_?set)?")}
 LABEL_SUFFIX = ".txt"
@@ -63,7 +58,7 @@ def find_folders(root: Path) -> Folders:
             for folder in subfolders(home):
                 _take(found, folder)
             found.mtl.append(home)
-    order = [(task, split) for task in CHALLENGES for split in SPLITS]
+    order = [(task, split) for task in TASKS for split in SPLITS]
     found.labels.sort(key=lambda place: (order.index(place[:2]), place[2]))
     return found
 
@@ -131,7 +126,7 @@ def _take(found: Folders, folder: Path) -> bool:
         found.videos += [folder, *(inner for inner in subfolders(folder) if VIDEO_FOLDER.fullmatch(folded(inner.name)))]
     elif MTL_FOLDER.fullmatch(name):
         found.mtl.append(folder)
-    elif task := next((task for task, names in CHALLENGES.items() if name in names), ""):
+    elif task := next((task.name for task in TASKS.values() if task.labels and name in task.labels.folders), ""):
         for inner in subfolders(folder):
             split = next((split for split, names in SPLITS.items() if names.fullmatch(folded(inner.name))), "")
             if split:

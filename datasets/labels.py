@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import composed
-from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
+from abaw.core.tasks import EXPRESSIONS, TASKS, Task
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
 from abaw.media.text_files import read_blocks
 
@@ -19,7 +19,6 @@ COMPOUND = (
     *("Fearfully_Surprised", "Happily_Surprised", "Sadly_Surprised", "Disgustedly_Surprised", "Angrily_Surprised"),
     *("Sadly_Fearful", "Sadly_Angry"),
 )
-HEADERS = {"va": ("valence", "arousal"), "expr": EXPRESSIONS, "au": ACTION_UNITS}
 # Headers of editions whose labels are of other classes or units.
 EDITIONS = {
     "the 1st and 2nd ABAW competition (2020, 2021), with seven expressions and no Other": ",".join(EXPRESSIONS[:-1]),
@@ -56,9 +55,10 @@ def find_labels(folders: Iterable[tuple[str, str, Path]]) -> Iterator[LabelFile]
 
 def read_labels(path: Path, task: Task) -> NDArray:
     """Parse and check one label file; see `LabelFile.read`."""
+    assert task.labels is not None
     blocks = read_blocks(path)
     header, *lines = next(blocks, [""])
-    check_header(path, header, ",".join(HEADERS[task.name]))
+    check_header(path, header, task.labels.header)
     found, number = [], 2
     for block in chain([lines], blocks):
         if block:

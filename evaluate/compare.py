@@ -26,7 +26,7 @@ class Compared:
 
 
 def compare(first: Results, second: Results) -> dict[str, Compared]:
-    """Score, sub-scores and parts of two runs, under `abaw.evaluate.scores.sums.measure_names`.
+    """Score, sub-scores and parts of two runs, under `abaw.evaluate.scores.metrics.measure_names`.
 
     Raises:
         UsageError: they are of different tasks, videos or labels.

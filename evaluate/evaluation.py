@@ -98,7 +98,7 @@ class Evaluation:
 
         save_predictions(folder / f"predictions-{split}.h5", self.predictions, task.outputs, made_from)
         save_json(folder / f"scores-{split}.json", self.as_json(task, split, folder.name))
-        title = f"{folder.name} on {split}: {self.official.score:.3f} ({task.measure})"
+        title = f"{folder.name} on {split}: {self.official.score:.3f} ({task.measure.name})"
         save_picture(folder, split, task, self.predictions, title, faces.read if faces else None)
 
 

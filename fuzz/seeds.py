@@ -20,11 +20,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from abaw.core.tasks import TASKS
-from abaw.datasets.labels import HEADERS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
-from abaw.evaluate.submission.formats import IMAGE_HEADERS
 from abaw.store import FeatureStore
 
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder
@@ -71,7 +69,7 @@ def make_labels(root: Path) -> None:
     for task, folder in folders.items():
         file = data / folder / "Train_Set" / "v.txt"
         file.parent.mkdir(parents=True)
-        file.write_text("\n".join([",".join(HEADERS[task]), *rows[task]]) + "\n")
+        file.write_text("\n".join([TASKS[task].submission.videos, *rows[task]]) + "\n")
     mtl = [f"v/{number:05}.jpg,0.5,-0.25,3,{','.join('01' * 6)}" for number in (1, 2)]
     (data / "training_set_annotations.txt").write_text("\n".join([MTL_HEADER, *mtl]) + "\n")
     (data / "Train_labels.txt").write_text("Vid_name Label\n1_1 3\n1_2.mp4 1\n")
@@ -107,14 +105,14 @@ def make_samples(root: Path, store: Path) -> None:
         images = [f"v4/{number:05}.jpg" for number in range(1, 5)]
         rows = [f"{image}," for image in images], [f"{image},{answer}" for image in images]
         for name, lines in zip(("sample", "answer"), rows, strict=True):
-            (root / f"{task}-{name}.txt").write_text("\n".join([IMAGE_HEADERS[task], *lines]) + "\n")
-    (root / "lsd-sample.txt").write_text(f"{IMAGE_HEADERS['lsd']}\n0.jpg,\n1.jpg,\n")
-    (root / "lsd-answer.txt").write_text(f"{IMAGE_HEADERS['lsd']}\n0.jpg,3\n1.jpg,0\n")
+            (root / f"{task}-{name}.txt").write_text("\n".join([TASKS[task].submission.images, *lines]) + "\n")
+    (root / "lsd-sample.txt").write_text(f"{TASKS['lsd'].submission.images}\n0.jpg,\n1.jpg,\n")
+    (root / "lsd-answer.txt").write_text(f"{TASKS['lsd'].submission.images}\n0.jpg,3\n1.jpg,0\n")
     (root / "videos-sample.txt").write_text("v4\nv5\n")
     (root / "videos-answer.txt").mkdir()
     for video in ("v4", "v5"):
         (root / "videos-answer.txt" / f"{video}.txt").write_text(
-            "\n".join([",".join(HEADERS["va"]), "0.5,0.25"]) + "\n"
+            "\n".join([TASKS["va"].submission.videos, "0.5,0.25"]) + "\n"
         )
     (root / "store.zarr").symlink_to(store)
 
@@ -204,7 +202,7 @@ def make_run(root: Path, run: Path, store: Path) -> None:
     found = load_predictions(run / "predictions-val.h5")
     save_predictions(ensemble / "predictions-val.h5", found, TASKS["va"].outputs, made_from)
     (root / "store.zarr").symlink_to(store)
-    (root / "sample.txt").write_text(f"{IMAGE_HEADERS['va']}\nv4/00001.jpg,\nv4/00002.jpg,\n")
+    (root / "sample.txt").write_text(f"{TASKS['va'].submission.images}\nv4/00001.jpg,\nv4/00002.jpg,\n")
 
 
 def shorten_predictions(file: Path, n_rows: int) -> None:

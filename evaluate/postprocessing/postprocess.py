@@ -18,7 +18,7 @@ from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.smoothing import KINDS, Smoothing, smooth
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.calibration import part_of
-from abaw.evaluate.scores.metrics import ccc, score
+from abaw.evaluate.scores.metrics import score
 
 WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; what fitting tries, besides none
 SEARCH_FRAMES = 300_000  # a smoothing is chosen on about as many, of every so many-th video, which takes seconds
@@ -155,8 +155,7 @@ def _fit_smoothing(task: Task, videos: list[VideoPrediction]) -> dict[str, Smoot
 
 
 def _measure_regression(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:
-    answers, valid = np.clip(outputs, task.low, task.high), task.valid(labels)
-    return np.array([ccc(answers[valid[:, i], i], labels[valid[:, i], i]) for i in range(len(task.outputs))])
+    return np.array(list(score(task, outputs, labels).parts.values()))
 
 
 def _measure_classes(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:

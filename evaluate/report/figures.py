@@ -99,7 +99,7 @@ def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
             look = {"color": _colour(i), "label": run.name, "hatch": "" if i % 2 == 0 else "///", "edgecolor": "white"}
             axis.bar(places, values, width, yerr=lengths, error_kw={"lw": 0.8, "ecolor": LABEL_COLOUR}, **look)
         axis.set_xticks(range(len(part.outputs)), part.outputs)
-        axis.set_ylabel("CCC" if part.kind == "regression" else "F1")
+        axis.set_ylabel(part.measure.short)
         axis.grid(axis="y", lw=0.4)
         axis.set_axisbelow(True)
     _legend(figure, runs)

@@ -63,7 +63,7 @@ def _header(task: Task, runs: Sequence[Reported], split: str) -> Markup:
     for i, run in enumerate(runs):
         name = tag("strong", {}, sections.letter(i, len(runs)) + " ") if len(runs) > 1 else ""
         items.append(tag("li", {}, video_sections.line_sample(f"run{i}") if len(runs) > 1 else "", name, run.name))
-    said = f"The score is the {task.measure}. Made by abaw {__version__}."
+    said = f"The score is the {task.measure.name}. Made by abaw {__version__}."
     return join(
         [
             tag("h1", {}, f"Report on {task.name}, {split}"),

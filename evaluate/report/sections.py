@@ -54,7 +54,7 @@ def scores(task: Task, runs: Sequence[Reported]) -> Markup:
     rows = [[row_name("score"), *(_with_interval(r.official.score, r.intervals["score"]) for r in runs)]]
     for part in task.parts:
         own = [_with_interval(r.official.by_task[part.name], r.intervals[part.name]) for r in runs]
-        rows.append([row_name(f"{part.name}: {part.measure}"), *own])
+        rows.append([row_name(f"{part.name}: {part.measure.name}"), *own])
     rows.append([row_name(_crop_words(task)), *_plain([r.crop_only.score for r in runs])])
     if any(r.origin for r in runs):
         rows.append([row_name("score before post-processing"), *_plain([r.raw_score for r in runs])])
@@ -67,7 +67,7 @@ def scores(task: Task, runs: Sequence[Reported]) -> Markup:
         rows.append([row_name("videos"), *_plain([len(r.predictions) for r in runs], 0)])
     drawn = "images" if task.level == "image" else "videos"
     head = ["", *(">" + (titled("", i, len(runs)) or "this run") for i in range(len(runs)))]
-    own_table = table(f"{task.measure}, over all labelled {task.level}s; 95 % interval over {drawn}", head, rows)
+    own_table = table(f"{task.measure.name}, over all labelled {task.level}s; 95 % interval over {drawn}", head, rows)
     notes = [
         tag("p", {"class": "note"}, f"{titled('', i, len(runs))} post-processed: {run.origin}")
         for i, run in enumerate(runs)
@@ -109,7 +109,7 @@ def outputs(task: Task, runs: Sequence[Reported]) -> Markup:
 
 
 def _outputs(task: Task, part: Task, runs: Sequence[Reported]) -> Markup:
-    measure = "CCC" if part.kind == "regression" else "F1"
+    measure = part.measure.short
     is_binary = part.kind == "binary"
     head = ["", ">labels", *([">share"] if part.kind != "regression" else [])]
     for i in range(len(runs)):

@@ -16,7 +16,7 @@ show: 88 at 30 videos, 94 from 60 on).
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,8 @@ from abaw.core.doubles import same_doubles
 from abaw.core.errors import UsageError, some_of
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.scores.sums import Predictions, label_means, measure_names, measures_of, ratio, sums_of
+from abaw.evaluate.scores.formulas import ratio
+from abaw.evaluate.scores.metrics import addends, centres_of, measure_names, measures_of, row_sums
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95
@@ -35,6 +36,8 @@ BYTES_AT_ONCE = 2**26  # of the counts of draws that are in memory together
 SHOWN_VIDEOS = 3
 MIN_UNITS = 4  # below, the ends of a 95 % interval lie beyond the outermost of `N_DRAWS` draws
 FEW_UNITS = 20  # below, intervals are too narrow
+
+Predictions = Mapping[str, VideoPrediction]
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class _Units:
 
 def measures(task: Task, predictions: Predictions) -> dict[str, float]:
     """Score, sub-scores and parts, as `abaw.evaluate.scores.metrics.score` gives them, under `measure_names`."""
-    totals = sums_of(task, predictions, label_means(task, predictions)).sum(axis=0, keepdims=True)
+    totals = _unit_sums(task, predictions).sum(axis=0, keepdims=True)
     return dict(zip(measure_names(task), measures_of(task, totals)[0].tolist(), strict=True))
 
 
@@ -103,7 +106,7 @@ def interval(
         n_draws: how often the videos are drawn.
         seed: of the draws.
     """
-    units = _units(task, sums_of(task, predictions, label_means(task, predictions)))
+    units = _units(task, _unit_sums(task, predictions))
     if units.n < MIN_UNITS:
         return dict.fromkeys(measure_names(task), (math.nan, math.nan))
     draws = np.concatenate([measures_of(task, totals) for totals in _draw(units, n_draws, seed)])
@@ -120,8 +123,9 @@ def difference(
         UsageError: the two are not of the same videos and labels.
     """
     check_same_labels(task, a, b)
-    shifts = label_means(task, a)
-    units = _units(task, np.concatenate([sums_of(task, a, shifts), sums_of(task, b, shifts)], axis=1))
+    units = _units(
+        task, np.concatenate([_unit_sums(task, a), _unit_sums(task, {video: b[video] for video in a})], axis=1)
+    )
 
     def gain(totals: NDArray[np.float64]) -> NDArray[np.float64]:
         first, second = np.split(totals, 2, axis=1)
@@ -166,6 +170,21 @@ def same_labels(task: Task, a: VideoPrediction, b: VideoPrediction) -> bool:
 
 
 # draws
+
+
+def _unit_sums(task: Task, predictions: Predictions) -> NDArray[np.float64]:
+    """(units, width) sums over the frames of each labelled video, or the addends of each labelled image or video."""
+    videos = [prediction.by_label() for prediction in predictions.values()]
+    centres = centres_of(task, ((video.outputs, video.labels) for video in videos))
+    units = [addends(task, np.zeros((0, len(task.outputs))), np.zeros((0, len(task.columns))), centres)]
+    for video in videos:
+        labelled = task.valid(video.labels).any(axis=1)
+        outputs, labels = video.outputs[labelled], video.labels[labelled]
+        if task.level != "frame":
+            units.append(addends(task, outputs, labels, centres))
+        elif len(labels):
+            units.append(row_sums(task, outputs, labels, centres)[None])
+    return np.concatenate(units)
 
 
 def _units(task: Task, sums: NDArray[np.float64]) -> _Units:

@@ -1,26 +1,29 @@
-"""The official measures, pooled over all valid frames of a split, in float64.
+"""The official measures, pooled over all valid rows of a split, in float64.
 
-A class or action unit that never occurs, in labels or predictions, counts as F1 0. A constant has CCC 0. Rows are
-frames, images or videos, whichever a task's labels belong to.
+Every measure follows from a few sums over rows (see `abaw.evaluate.scores.formulas`), so that one implementation serves
+a single score and the ten thousand draws of a bootstrap. Rows are frames, images or videos, whichever a task's labels
+belong to.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.tasks import Task
+from abaw.evaluate.scores.formulas import formula_of
 
-BY_ACCURACY = ("vgaf",)  # tasks of classes that are scored by accuracy, the others by macro F1
+ROWS_AT_ONCE = 2**16
 
 
 @dataclass(frozen=True)
 class Score:
-    """A task's measure and what it is made of.
+    """A task's measure and its components.
 
     Attributes:
         score: the measure to maximise.
-        parts: by output, CCC of valence and arousal, or F1 of each class or action unit.
+        parts: by output, its measure, such as CCC of valence and arousal, or F1 of each class or action unit.
         support: by output, how many labels count: valid values, or valid values of that class.
         by_task: the measure of each plain task in the task; of a `multi` task `score` is their sum.
         n_frames: rows with at least one valid label.
@@ -33,44 +36,17 @@ class Score:
     n_frames: int
 
 
-def ccc(predictions: NDArray, labels: NDArray) -> float:
-    """Lin's concordance correlation coefficient, 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), population moments.
-
-    Args:
-        predictions, labels: (n,) float. Fewer than two values, or two equal constants, give 0.
-    """
-    x, y = predictions.astype(np.float64), labels.astype(np.float64)
-    # asked of the values themselves: the rounded mean of equal values may differ from them
-    if len(y) < 2 or (np.ptp(x) == 0 and np.ptp(y) == 0):
-        return 0.0
-    covariance = ((x - x.mean()) * (y - y.mean())).mean()
-    spread = x.var() + y.var() + (x.mean() - y.mean()) ** 2
-    return float(2 * covariance / spread) if spread > 0 else 0.0
-
-
-def f1(predicted: NDArray[np.bool_], actual: NDArray[np.bool_]) -> float:
-    """F1 of the positive class, 2 TP / (2 TP + FP + FN); 0 if it never occurs."""
-    hits = int((predicted & actual).sum())
-    total = int(predicted.sum()) + int(actual.sum())
-    return 2 * hits / total if total else 0.0
-
-
-def accuracy(predicted: NDArray, actual: NDArray) -> float:
-    """Share of answers that are right, (n,) each; 0 if there is none."""
-    return float((predicted == actual).mean()) if len(actual) else 0.0
-
-
 def decide(task: Task, outputs: NDArray) -> NDArray:
-    """What outputs say in the form of labels: (n, columns).
+    """Outputs in the form of labels: (n, columns).
 
-    Valence and arousal are clipped to [-1, 1]; the class is the largest logit; an action unit is on where its logit
-    is above 0, a probability of one half. A `multi` task has the answers of its parts side by side.
+    Real numbers are clipped to the range of the task; the class is the largest logit; a binary output is on where its
+    logit is above 0, a probability of one half. A `multi` task has the answers of its parts side by side.
 
     Args:
         outputs: (n, outputs) as a head gives them.
     """
     if task.kind == "multi":
-        return np.concatenate([decide(part, outputs[:, given]) for part, given, _ in task.each()], axis=1)
+        return np.concatenate([decide(part, outputs[:, own]) for part, own, _ in task.each()], axis=1)
     if task.kind == "regression":
         return np.clip(outputs, task.low, task.high)
     if task.kind == "classes":
@@ -85,36 +61,115 @@ def score(task: Task, outputs: NDArray, labels: NDArray) -> Score:
         outputs: (n, outputs) as a head gives them.
         labels: (n, columns) as published; invalid values are left out one by one.
     """
-    parts: dict[str, float] = {}
-    support: dict[str, int] = {}
-    by_task: dict[str, float] = {}
-    for part, given, wanted in task.each():
-        answers, actual = decide(part, outputs[:, given]), labels[:, wanted]
-        valid = part.valid(actual)
-        measures, counts = _measure_outputs(part, answers, actual, valid)
-        parts |= measures
-        support |= counts
-        if part.name in BY_ACCURACY:
-            by_task[part.name] = accuracy(answers[valid], actual[valid])
-        else:
-            by_task[part.name] = float(np.mean(list(measures.values())))
-    n_frames = int(task.valid(labels).any(axis=1).sum())
-    return Score(sum(by_task.values()), parts, support, by_task, n_frames)
+    sums = row_sums(task, outputs, labels, centres_of(task, [(outputs, labels)]))
+    total, *values = measures_of(task, sums[None])[0].tolist()
+    n_parts = len(task.parts)
+    by_task = dict(zip((part.name for part in task.parts), values, strict=False)) if n_parts else {task.name: total}
+    support = [int(n) for _, own in _by_part(task, sums) for n in own[:, 0]]
+    return Score(
+        total,
+        dict(zip(task.outputs, values[n_parts:], strict=True)),
+        dict(zip(task.outputs, support, strict=True)),
+        by_task,
+        int(task.valid(labels).any(axis=1).sum()),
+    )
 
 
-def _measure_outputs(
-    task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]
-) -> tuple[dict[str, float], dict[str, int]]:
-    """Measure and support of each output of a plain task; all arrays are (n, columns)."""
-    measures: dict[str, float] = {}
-    support: dict[str, int] = {}
-    for index, name in enumerate(task.outputs):
-        column = 0 if task.kind == "classes" else index
-        counted = valid[:, column]
-        given, actual = answers[counted, column], labels[counted, column]
-        if task.kind == "regression":
-            measures[name], support[name] = ccc(given, actual), len(actual)
-        else:
-            wanted = index if task.kind == "classes" else 1
-            measures[name], support[name] = f1(given == wanted, actual == wanted), int((actual == wanted).sum())
-    return measures, support
+def measure_names(task: Task) -> tuple[str, ...]:
+    """What is measured, in order: `score`, the parts of a `multi` task, and each output."""
+    return ("score", *(part.name for part in task.parts), *task.outputs)
+
+
+def measures_of(task: Task, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, measures) in the order of `measure_names`.
+
+    Args:
+        sums: (n, width) of `addends` over rows.
+    """
+    by_output, by_part = [], []
+    for part, own in _by_part(task, sums):
+        measure = formula_of(part).measure
+        by_output.append(measure(own))
+        by_part.append(measure(own.sum(axis=1)) if part.measure.pooled == "all" else by_output[-1].mean(axis=1))
+    parts = np.stack(by_part, axis=1)
+    return np.concatenate([parts.sum(axis=1, keepdims=True), parts[:, : len(task.parts)], *by_output], axis=1)
+
+
+def row_sums(task: Task, outputs: NDArray, labels: NDArray, centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(width,) sums of `addends` over all rows."""
+    starts = range(0, max(1, len(labels)), ROWS_AT_ONCE)
+    pieces = [slice(start, start + ROWS_AT_ONCE) for start in starts]
+    blocks = [_addends_by_part(task, outputs[rows], labels[rows], centres) for rows in pieces]
+    return np.sum([np.concatenate([_sum(part) for part in parts]) for parts in blocks], axis=0)
+
+
+def _sum(arrays: list[NDArray]) -> NDArray[np.float64]:
+    """(outputs * n_sums,) sums over the rows of `n_sums` arrays (outputs, rows)."""
+    totals = [
+        [np.count_nonzero(row) for row in array] if array.dtype == np.bool_ else array.sum(axis=1) for array in arrays
+    ]
+    return np.stack(totals, axis=1, dtype=np.float64).ravel()
+
+
+def addends(task: Task, outputs: NDArray, labels: NDArray, centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(rows, width): what every row adds to the sums of every output, 0 where its label is not valid.
+
+    Args:
+        outputs: (rows, outputs) as a head gives them.
+        labels: (rows, columns) as published.
+        centres: as `centres_of` gives them.
+    """
+    parts = _addends_by_part(task, outputs, labels, centres)
+    blocks = [np.stack(rows, axis=1, dtype=np.float64) for rows in parts]
+    return np.concatenate([block.reshape(block.shape[0] * block.shape[1], len(labels)) for block in blocks]).T
+
+
+def _addends_by_part(
+    task: Task, outputs: NDArray, labels: NDArray, centres: NDArray[np.float64]
+) -> list[list[NDArray]]:
+    """For each plain task the (outputs, rows) addends to each sum."""
+    parts = []
+    for part, own, columns in task.each():
+        answers, actual = decide(part, outputs[:, own]), labels[:, columns]
+        valid, formula = part.valid(actual), formula_of(part)
+        if formula.has_moments:
+            answers, actual = answers - centres[0, columns], actual - centres[1, columns]
+        by_column = [np.ascontiguousarray(values.T) for values in (answers, actual, valid)]  # sums are exact and fast
+        parts.append(formula.addends(part, *by_column))
+    return parts
+
+
+def centres_of(task: Task, videos: Iterable[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
+    """(2, columns) means of answers and of labels, about which moments lose no digits; 0 where they are not needed.
+
+    CCC does not mind a common shift alone, so that there both are the mean of the labels.
+
+    Args:
+        videos: outputs (rows, outputs) and labels (rows, columns) of each.
+    """
+    totals, counts = np.zeros((2, len(task.columns))), np.zeros(len(task.columns))
+    parts = [(part, own, columns) for part, own, columns in task.each() if formula_of(part).has_moments]
+    for outputs, labels in videos:
+        for part, own, columns in parts:
+            valid = part.valid(labels[:, columns])
+            counts[columns] += valid.sum(axis=0)
+            for i, values in enumerate((decide(part, outputs[:, own]), labels[:, columns])):
+                totals[i, columns] += np.where(valid, values, 0).sum(axis=0, dtype=np.float64)
+    for part, _, columns in parts:
+        if part.measure.pooled == "all":  # the values of all columns are one sample
+            totals[:, columns] = totals[:, columns].sum(axis=1, keepdims=True)
+            counts[columns] = counts[columns].sum()
+        if part.measure.of_output == "ccc":
+            totals[0, columns] = totals[1, columns]
+    return totals / np.maximum(counts, 1)
+
+
+def _by_part(task: Task, sums: NDArray[np.float64]) -> list[tuple[Task, NDArray[np.float64]]]:
+    """The plain tasks, each with its sums: (..., outputs, n_sums) of (..., width)."""
+    blocks, start = [], 0
+    for part, _, _ in task.each():
+        shape = (len(part.outputs), formula_of(part).n_sums)
+        stop = start + shape[0] * shape[1]
+        blocks.append((part, sums[..., start:stop].reshape(*sums.shape[:-1], *shape)))
+        start = stop
+    return blocks

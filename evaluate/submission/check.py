@@ -9,11 +9,10 @@ from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import Task
 from abaw.evaluate.submission.formats import (
-    IMAGE_HEADERS,
-    VIDEO_HEADERS,
     Sample,
     VideoList,
-    check_has_file,
+    check_has_form,
+    header_of,
     locate_frames,
     task_of_header,
     wrong_columns,
@@ -166,7 +165,7 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
     paths = {video: folder / _file_of(video, in_folder) for video in wanted.videos}
     there = {video: path for video, path in paths.items() if path.is_file()}
     task = task or _task_of_files(folder, list(there.values()))
-    check_has_file(task, VIDEO_HEADERS)
+    check_has_form(task, "videos")
     absent = [path.name for video, path in paths.items() if video not in there]
     others = sorted(set(in_folder) - {path.name for path in paths.values()})
     firsts, counts, n_rows = [], {}, 0
@@ -175,7 +174,7 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
         counts["missing file"] = len(absent)
     for path in there.values():
         findings = _Findings(path)
-        lines = _read_lines(path, VIDEO_HEADERS[task.name], findings)
+        lines = _read_lines(path, header_of(task, "videos"), findings)
         if not lines:
             findings.add("file without rows", 1, "there are no rows after the header")
         _check_values(findings, lines, lines, task)
@@ -196,7 +195,7 @@ def _file_of(video: str, in_folder: Mapping[str, str]) -> str:
 
 def _task_of_files(folder: Path, paths: Sequence[Path]) -> Task:
     for path in paths[:1]:
-        if task := task_of_header(_header(path), VIDEO_HEADERS):
+        if task := task_of_header(_header(path), "videos"):
             return task
     raise UsageError(f"{folder} does not tell by a header what is predicted. Say it with --task.")
 
@@ -214,7 +213,7 @@ def identify(path: Path) -> Task:
     """
     if path.is_dir():
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
-    task = task_of_header(_header(path), IMAGE_HEADERS)
+    task = task_of_header(_header(path), "images")
     if task is None:
         raise UsageError(f"{path} does not tell by its header what is predicted. Say it with --task.")
     return task

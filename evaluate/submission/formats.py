@@ -15,26 +15,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, misleads
-from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
-from abaw.datasets.labels import HEADERS
-from abaw.datasets.mtl import HEADER as MTL_HEADER
+from abaw.core.tasks import TASKS, Task
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
 from abaw.media.text_files import read_lines
 
-IMAGE_HEADERS = {
-    "va": "image_location,valence,arousal",
-    "expr": ",".join(("image_location", *EXPRESSIONS)),
-    "au": ",".join(("image_location", *ACTION_UNITS)),
-    "mtl": MTL_HEADER,
-    "lsd": "image,expression",
-}
-VIDEO_HEADERS = {name: ",".join(columns) for name, columns in HEADERS.items()}
+Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
+FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
 DIGITS = 6  # of valence and arousal, after the point
 NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
@@ -96,10 +89,21 @@ class Places:
         return dict(zip(self.videos, last.tolist(), strict=True))
 
 
-def task_of_header(header: str, headers: dict[str, str]) -> Task | None:
+def header_of(task: Task, form: Form) -> str:
+    """First line of a task's files of a form; empty if it has no such files."""
+    return task.submission.images if form == "images" else task.submission.videos
+
+
+def headers_of(form: Form) -> dict[str, str]:
+    """First lines of files of a form by task; tasks without such files are left out."""
+    headers = {task.name: header_of(task, form) for task in TASKS.values()}
+    return {name: header for name, header in headers.items() if header}
+
+
+def task_of_header(header: str, form: Form) -> Task | None:
     """The task whose header this is; case and spaces do not matter."""
-    given = header.replace(" ", "").strip().lower()
-    return next((TASKS[name] for name, wanted in headers.items() if wanted.lower() == given), None)
+    folded = header.replace(" ", "").strip().lower()
+    return next((TASKS[name] for name, known in headers_of(form).items() if known.lower() == folded), None)
 
 
 def read_sample(path: Path) -> Sample | VideoList:
@@ -111,11 +115,11 @@ def read_sample(path: Path) -> Sample | VideoList:
     """
     first, *lines = read_lines(path, is_named=True) or [""]
     header = first.strip()
-    task = task_of_header(header, IMAGE_HEADERS)
+    task = task_of_header(header, "images")
     if task is None and not any("," in line for line in (header, *lines)):
         return VideoList(path, _names(path, [header, *lines]))
     if task is None:
-        known = "; ".join(f"{name} {wanted}" for name, wanted in IMAGE_HEADERS.items())
+        known = "; ".join(f"{name} {line}" for name, line in headers_of("images").items())
         raise DataError(f"{path} line 1: {header[:60]!r} is the header of no challenge. They are: {known}.")
     images = [line.partition(",")[0].strip() for line in lines]
     if not images:
@@ -236,9 +240,8 @@ def _allowed(part: Task) -> str:
     )
 
 
-def check_has_file(task: Task, headers: dict[str, str] = IMAGE_HEADERS) -> None:
-    """Raises a UsageError if there is no submission file for a task."""
-    if task.name not in headers:
-        known = ", ".join(headers)
-        kind = "a submission file" if headers is IMAGE_HEADERS else "one submission file per video"
-        raise UsageError(f"Task {task.name} has no format of {kind}; those that have: {known}.")
+def check_has_form(task: Task, form: Form) -> None:
+    """Raise a UsageError if a task has no submission files of a form."""
+    if not header_of(task, form):
+        known = ", ".join(headers_of(form))
+        raise UsageError(f"Task {task.name} has no format of {FORMS[form]}; those that have: {known}.")

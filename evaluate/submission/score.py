@@ -14,10 +14,9 @@ from abaw.datasets.labels import check_header
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.submission.formats import (
-    IMAGE_HEADERS,
-    VIDEO_HEADERS,
     Places,
-    check_has_file,
+    check_has_form,
+    header_of,
     locate_frames,
     parse_values,
     wrong_with,
@@ -64,7 +63,7 @@ def score_predictions(
         UsageError: there are no such labels or feature, or the task has no format of a file.
         DataError: the file is not in the task's format, or does not answer every label; names the line.
     """
-    check_has_file(task, VIDEO_HEADERS if path.is_dir() else IMAGE_HEADERS)
+    check_has_form(task, "videos" if path.is_dir() else "images")
     labels = select_labels(store, task, split)
     feature = feature or _visual_feature(store)
     store.feature_attrs(feature)  # its error says which there are
@@ -177,7 +176,7 @@ def _visual_feature(store: FeatureStore) -> str:
 def _read_file(
     path: Path, task: Task, store: FeatureStore, videos: tuple[str, ...], feature: str, data: Path | None
 ) -> Mapping[str, Given]:
-    lines = _rows_of(path, IMAGE_HEADERS[task.name])
+    lines = _rows_of(path, header_of(task, "images"))
     images = [line.partition(",")[0].strip() for line in lines]
     texts = [line.partition(",")[2] for line in lines]
     values = _parse(path, task, lines, texts)
@@ -196,7 +195,7 @@ def _read_file(
 def _read_folder(folder: Path, task: Task) -> Mapping[str, Given]:
     given = {}
     for path in sorted(folder.glob("[!.]*.txt")):
-        lines = _rows_of(path, VIDEO_HEADERS[task.name])
+        lines = _rows_of(path, header_of(task, "videos"))
         rows = np.arange(len(lines))
         video = composed(path.stem)
         given[video] = Given(video, rows, _parse(path, task, lines, lines), rows + 2, path)

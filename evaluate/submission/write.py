@@ -22,13 +22,12 @@ from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.submission.check import check_submission
 from abaw.evaluate.submission.coverage import Answered, Known, count_answered, frames_in_store, pick_rows
 from abaw.evaluate.submission.formats import (
-    IMAGE_HEADERS,
-    VIDEO_HEADERS,
     Places,
     Sample,
     VideoList,
-    check_has_file,
+    check_has_form,
     format_values,
+    header_of,
     locate_frames,
 )
 from abaw.store import FeatureStore
@@ -89,7 +88,7 @@ def default_out(wanted: Sample | VideoList) -> Path:
 
 def check_fits(task: Task, wanted: Sample | VideoList, out: Path) -> None:
     """Raises a UsageError if a run of a task cannot answer a sample, or if the output is there already."""
-    check_has_file(task, VIDEO_HEADERS if isinstance(wanted, VideoList) else IMAGE_HEADERS)
+    check_has_form(task, "videos" if isinstance(wanted, VideoList) else "images")
     if isinstance(wanted, Sample) and wanted.task != task:
         raise UsageError(
             f"{wanted.path} is a sample of task {wanted.task.name}, but the run was trained for {task.name}. Name a run "
@@ -277,7 +276,7 @@ def _write_folder(path: Path, task: Task, answers: Mapping[str, NDArray]) -> Non
     path.mkdir(parents=True)
     for video, rows in answers.items():
         with (path / f"{video}.txt").open("w", encoding="utf-8", newline="\n") as file:
-            file.write(VIDEO_HEADERS[task.name] + "\n")
+            file.write(header_of(task, "videos") + "\n")
             for texts in _texts(task, rows):
                 file.writelines(f"{text}\n" for text in texts)
 

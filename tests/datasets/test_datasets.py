@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from abaw.core.errors import DataError
+from abaw.core.tasks import TASKS
 from abaw.datasets.crops import count_crops, describe_no_crops, has_stills, list_crops, list_stills
-from abaw.datasets.labels import HEADERS
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import find_material, read_cutout
 from abaw.media.decoder import open_media
@@ -460,7 +460,7 @@ def test_a_header_alone_is_an_error(tmp_path, make_labels):
 
 
 def test_headers_are_those_of_the_organisers():
-    assert {task: ",".join(names) for task, names in HEADERS.items()} == {
+    assert {name: task.labels.header for name, task in TASKS.items() if task.labels} == {
         "va": VA_HEADER, "expr": EXPR_HEADER, "au": AU_HEADER
     }  # fmt: skip
 

@@ -1,18 +1,19 @@
 """Intervals and p-values of scores, against loops over resampled frames, closed formulas and simulated truth."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from abaw.core.errors import UsageError
-from abaw.core.tasks import TASKS, Task
+from abaw.core.tasks import TASKS, Measure, Task
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.bootstrap import Difference, difference, interval, measures, n_units
-from abaw.evaluate.scores.metrics import score
-from abaw.evaluate.scores.sums import measure_names
+from abaw.evaluate.scores.metrics import measure_names, score
 
+PEARSON = replace(TASKS["va"], measure=Measure("mean r", "r", "pearson"))
 VA, AU, LSD = TASKS["va"], TASKS["au"], TASKS["lsd"]
 Predictions = dict[str, VideoPrediction]
 
@@ -86,12 +87,17 @@ def test_constants_have_ccc_0(output: float, label: float) -> None:
     assert set(interval(VA, found, n_draws=20).values()) == {(0.0, 0.0)}
 
 
+def test_order_of_videos_does_not_matter() -> None:
+    a, b = simulate(VA, 12, 0.8), simulate(VA, 12, 0.5)
+    assert difference(VA, a, dict(reversed(b.items())), 300)["score"] == difference(VA, a, b, 300)["score"]
+
+
 # intervals
 
 
-@pytest.mark.parametrize("name", ["va", "expr", "au", "mtl"])
-def test_interval_is_that_of_a_loop_over_the_same_draws(name: str) -> None:
-    task, n_draws = TASKS[name], 30
+@pytest.mark.parametrize("task", [VA, TASKS["expr"], AU, TASKS["mtl"], PEARSON], ids=lambda task: task.measure.name)
+def test_interval_is_that_of_a_loop_over_the_same_draws(task: Task) -> None:
+    n_draws = 30
     found = simulate(task, 9, 0.3)
     videos = list(found.values())
     counts = np.random.default_rng(5).multinomial(9, np.full(9, 1 / 9), size=n_draws)

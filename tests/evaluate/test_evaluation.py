@@ -419,7 +419,7 @@ def test_table_of_mtl_shows_the_three_scores_that_are_summed(evaluate: Callable[
     assert [name for name in cells if name in found["parts"]] == list(TASKS["mtl"].outputs)
     assert [cells[name][0] for name in ("arousal", "Other", "AU26")] == ["CCC", "F1", "F1"]
     for name, value in found["by_task"].items():
-        assert cells[name][:2] == [TASKS[name].measure, f"{value:.3f}"]
+        assert cells[name][:2] == [TASKS[name].measure.name, f"{value:.3f}"]
     assert cells["score"][1] == f"{sum(found['by_task'].values()):.3f}"
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score, f1_score
+from scipy.stats import pearsonr
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
-from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, GROUP_EMOTIONS, LSD_CLASSES, TASKS
-from abaw.evaluate.scores.metrics import ccc, decide, score
+from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, GROUP_EMOTIONS, LSD_CLASSES, TASKS, Measure, Task
+from abaw.evaluate.scores.metrics import decide, score
 from abaw.tests.support.paths import DATA
 
 VA, EXPR, AU = TASKS["va"], TASKS["expr"], TASKS["au"]
@@ -28,6 +29,21 @@ def one_hot(classes: list[int], n_classes: int = 8) -> np.ndarray:
 
 def column(values: list[int]) -> np.ndarray:
     return np.array(values, dtype=np.float32)[:, None]
+
+
+def regression(of_output: str, pooled: str = "mean", width: int = 1) -> Task:
+    """A task of real numbers whose labels may be any of -1000 to 1000; -5000 is not annotated."""
+    names, measure = tuple(f"v{i}" for i in range(width)), Measure("m", "m", of_output, pooled)
+    return Task("r", "regression", names, names, -5000, -1000, 1000, "ccc", measure)
+
+
+def measured(of_output: str, predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The measure of one output."""
+    return score(regression(of_output), predictions[:, None], labels[:, None]).score
+
+
+def ccc(predictions: np.ndarray, labels: np.ndarray) -> float:
+    return measured("ccc", predictions, labels)
 
 
 def closed_formula(x: np.ndarray, y: np.ndarray) -> float:
@@ -205,6 +221,101 @@ def test_equal_constants_have_ccc_0(level: float, n: int) -> None:
 def test_fewer_than_two_values_have_ccc_0() -> None:
     assert ccc(np.array([]), np.array([])) == 0
     assert ccc(np.array([0.3]), np.array([0.3])) == 0
+
+
+# Pearson's correlation
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(0, 1), (0.9, 1e-4), (-300, 1e-3)])
+def test_pearson_is_scipys(offset: float, spread: float) -> None:
+    """Far from zero, with means that differ by many deviations, and with labels that are not annotated."""
+    rng = np.random.default_rng(0)
+    labels = offset + spread * rng.normal(size=(500, 3))
+    outputs = 0.5 + spread * rng.normal(size=labels.shape) + 0.7 * labels
+    valid = rng.random(labels.shape) < 0.8
+    found = score(regression("pearson", width=3), outputs, np.where(valid, labels, -5000))
+    wanted = [pearsonr(outputs[valid[:, i], i], labels[valid[:, i], i])[0] for i in range(3)]
+    # what float64 can tell of means this far from the spread
+    np.testing.assert_allclose(list(found.parts.values()), wanted, atol=1e-12 if offset == 0 else 1e-9)
+    assert found.score == pytest.approx(np.mean(wanted), abs=1e-9)
+    assert list(found.support.values()) == valid.sum(axis=0).tolist()
+
+
+@given(pairs)
+def test_pearson_is_scipys_for_any_values(values: list[tuple[float, float]]) -> None:
+    x, y = np.array(values).T
+    if min(x.std(), y.std()) > 1e-3:
+        assert measured("pearson", x, y) == pytest.approx(pearsonr(x, y)[0], abs=1e-9)
+
+
+def test_pearson_does_not_mind_scale_and_shift() -> None:
+    x = np.random.default_rng(0).normal(size=50)
+    assert measured("pearson", x, 3 * x + 7) == pytest.approx(1, abs=1e-12)
+    assert measured("pearson", x, -0.1 * x) == pytest.approx(-1, abs=1e-12)
+
+
+@given(st.floats(-1, 1, allow_subnormal=False), st.integers(0, 50))
+def test_pearson_of_a_constant_is_0(level: float, n: int) -> None:
+    assert measured("pearson", np.full(n, level), np.linspace(-1, 1, n)) == 0
+    assert measured("pearson", np.linspace(-1, 1, n), np.full(n, level)) == 0
+
+
+@pytest.mark.parametrize("of_output", ["ccc", "pearson"])
+def test_values_of_all_outputs_may_be_one_sample(of_output: str) -> None:
+    rng = np.random.default_rng(1)
+    labels = np.array([-0.8, 0.1, 0.9]) + 0.01 * rng.normal(size=(200, 3))
+    outputs = labels + 0.05 * rng.normal(size=labels.shape)
+    labels[::7, 1] = -5000
+    kept = labels > -5000
+    x, y = outputs[kept], labels[kept]
+    wanted = pearsonr(x, y)[0] if of_output == "pearson" else closed_formula(x, y)
+    found = score(regression(of_output, "all", 3), outputs, labels)
+    assert found.score == pytest.approx(wanted, abs=1e-9)
+    assert max(found.parts.values()) < 0.5 < found.score
+
+
+# accuracy and pooled F1
+
+
+def classes(of_output: str, pooled: str) -> Task:
+    return Task("c", "classes", tuple("abcd"), ("c",), -1, 0, 3, "cross-entropy", Measure("m", "m", of_output, pooled))
+
+
+def units(of_output: str, pooled: str) -> Task:
+    return Task("u", "binary", tuple("abcd"), tuple("abcd"), -1, 0, 1, "bce", Measure("m", "m", of_output, pooled))
+
+
+def test_accuracy_of_a_class_is_its_recall() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(-1, 3, 300), rng.normal(size=(300, 4))
+    kept = labels >= 0
+    actual, answers = labels[kept], logits[kept].argmax(axis=1)
+    recalls = recall_score(actual, answers, labels=range(4), average=None, zero_division=0)
+    for pooled, wanted in (("mean", recalls.mean()), ("all", accuracy_score(actual, answers))):
+        found = score(classes("accuracy", pooled), logits, labels[:, None])
+        np.testing.assert_allclose(list(found.parts.values()), recalls, atol=1e-12)
+        assert found.score == pytest.approx(wanted, abs=1e-12)
+        assert list(found.support.values()) == np.bincount(actual, minlength=4).tolist()
+
+
+def test_accuracy_of_a_unit_is_over_all_its_labels() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(-1, 2, (300, 4)), rng.normal(size=(300, 4))
+    labels[50:, 3] = -1
+    kept = labels >= 0
+    shares = [accuracy_score(labels[kept[:, i], i], logits[kept[:, i], i] > 0) for i in range(4)]
+    for pooled, wanted in (("mean", np.mean(shares)), ("all", accuracy_score(labels[kept], logits[kept] > 0))):
+        found = score(units("accuracy", pooled), logits, labels)
+        np.testing.assert_allclose(list(found.parts.values()), shares, atol=1e-12)
+        assert found.score == pytest.approx(wanted, abs=1e-12)
+        assert list(found.support.values()) == (labels == 1).sum(axis=0).tolist()
+
+
+def test_f1_of_all_units_together_is_scikit_learns_micro_f1() -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 2, (300, 4)), rng.normal(size=(300, 4))
+    wanted = f1_score(labels, logits > 0, average="micro")
+    assert score(units("f1", "all"), logits, labels).score == pytest.approx(wanted, abs=1e-12)
 
 
 # what counts

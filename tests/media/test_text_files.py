@@ -10,7 +10,7 @@ import pytest
 
 from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS
-from abaw.datasets.labels import HEADERS, read_labels
+from abaw.datasets.labels import read_labels
 from abaw.datasets.vgaf import read_clip_labels
 from abaw.exchange.index import read_table
 from abaw.media import text_files
@@ -86,7 +86,7 @@ def test_a_pipe_is_not_waited_for(file, read):
 @pytest.mark.parametrize("task", LABELS)
 def test_label_files_are_read_with_any_ends_of_lines_and_of_the_file(file, task, end, mark):
     for tail in TAILS.values():
-        content = ENDS[end].join([",".join(HEADERS[task]), *LABELS[task]]) + tail(ENDS[end])
+        content = ENDS[end].join([TASKS[task].labels.header, *LABELS[task]]) + tail(ENDS[end])
         file.write_bytes(content.encode(MARKS[mark]))
         found = read_labels(file, TASKS[task])
         assert found.tolist() == [[float(cell) for cell in row.split(",")] for row in LABELS[task]]

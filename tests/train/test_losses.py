@@ -14,7 +14,6 @@ from torch import Tensor
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.scores.metrics import ccc
 from abaw.tests.support.paths import DATA
 from abaw.train.loss_options import Weights
 from abaw.train.losses import (
@@ -95,6 +94,12 @@ def build(config: LossConfig, task: Task | None = None) -> Loss:
 
 def default(name: str) -> Loss:
     return build(options(name), task_for(name))
+
+
+def ccc(x: NDArray, y: NDArray) -> float:
+    """Lin's coefficient in float64."""
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    return float(2 * np.cov(x, y, bias=True)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
 
 
 def value(loss: Loss, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float = 0.5) -> float:
@@ -180,7 +185,7 @@ def test_emma_agrees_with_the_reference() -> None:
 # values: regression
 
 
-def test_ccc_loss_is_one_minus_the_metric() -> None:
+def test_ccc_loss_is_one_minus_ccc() -> None:
     outputs, labels, valid = case("ccc")
     wanted = [1 - ccc(outputs[..., i][valid[..., i]].numpy(), labels[..., i][valid[..., i]].numpy()) for i in range(2)]
     assert value(default("ccc"), outputs, labels, valid) == pytest.approx(np.mean(wanted), abs=1e-6)
@@ -273,7 +278,7 @@ def test_cross_entropy_is_torchs_on_the_valid_frames(weighted: bool) -> None:
 
 def test_focal_by_hand() -> None:
     """Two classes: p of the label 1/4 and 1/2; (3/4)^2 log 4 and (1/2)^2 log 2, weighed 1 to 3."""
-    two = Task("two", "classes", ("no", "yes"), ("label",), -1, 0, 1, "focal", "")
+    two = Task("two", "classes", ("no", "yes"), ("label",), -1, 0, 1, "focal", EXPR.measure)
     outputs, labels = torch.tensor([[0, math.log(3)], [0, 0]]), torch.tensor([[0.0], [1.0]])
     valid = torch.ones_like(labels).bool()
     first, second = 9 / 16 * math.log(4), 1 / 4 * math.log(2)
@@ -553,7 +558,7 @@ def columns(*values: float) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 def task_of(n_columns: int) -> Task:
     names = tuple("abcdefgh"[:n_columns])
-    return Task("some", "binary", names, names, -1, 0, 1, "bce", "")
+    return Task("some", "binary", names, names, -1, 0, 1, "bce", AU.measure)
 
 
 def test_positive_weights_by_hand() -> None:

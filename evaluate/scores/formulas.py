@@ -1,0 +1,114 @@
+"""The formulas of the measures: what a row adds to the sums of an output, and the measure that follows from the sums.
+
+A class or action unit that never occurs, in labels or predictions, has F1 0. A constant has CCC and Pearson's r 0.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.tasks import OfOutput, Task
+
+ROUNDING = 1e-12  # a spread below this share of the mean square is what rounding leaves of equal values
+
+Addends = Callable[[Task, NDArray, NDArray, NDArray[np.bool_]], list[NDArray]]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """The measure of an output.
+
+    Attributes:
+        n_sums: how many sums it needs; the first is the output's support.
+        addends: what rows add to each sum, (outputs, rows), 0 without a valid label; from answers, labels and validity
+            of a plain task, (columns, rows) each.
+        measure: (...,) values from (..., n_sums) sums.
+        has_moments: the sums are moments, which lose digits unless answers and labels are centred.
+    """
+
+    n_sums: int
+    addends: Addends
+    measure: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    has_moments: bool = False
+
+
+def formula_of(task: Task) -> Formula:
+    """The measure of each output of a plain task."""
+    assert task.measure.of_output is not None
+    return FORMULAS[task.measure.of_output]
+
+
+def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`above / below`, 0 where `below` is 0."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _moments(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
+    """1, x, y, xx, yy, xy."""
+    x, y = np.where(valid, answers, 0), np.where(valid, labels, 0)
+    return [valid, x, y, x * x, y * y, x * y]
+
+
+def _ccc(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Lin's concordance correlation coefficient, 2 s_xy / (s_x^2 + s_y^2 + (m_x - m_y)^2), population moments."""
+    x, y, xx, yy, xy = _means(sums)
+    spread = xx + yy - 2 * x * y  # variances and squared distance of means, summed
+    return ratio(2 * (xy - x * y), np.where(spread > ROUNDING * (xx + yy), spread, 0))
+
+
+def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Pearson's correlation coefficient, s_xy / (s_x s_y)."""
+    x, y, xx, yy, xy = _means(sums)
+    deviations = [
+        np.sqrt(np.where(square - mean**2 > ROUNDING * square, square - mean**2, 0))
+        for mean, square in ((x, xx), (y, yy))
+    ]
+    return ratio(xy - x * y, deviations[0] * deviations[1])
+
+
+def _means(sums: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    n, *others = np.moveaxis(sums, -1, 0)
+    return [one / np.maximum(n, 1) for one in others]
+
+
+def _decisions(
+    task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(outputs, rows) bool each: the output is predicted, and it is true; False without a valid label."""
+    positive = np.arange(len(task.outputs))[:, None] if task.kind == "classes" else 1
+    return (answers == positive) & valid, (labels == positive) & valid
+
+
+def _f1_counts(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
+    """Labels of the output, predictions of it, and predictions that are right."""
+    predicted, actual = _decisions(task, answers, labels, valid)
+    return [actual, predicted, predicted & actual]
+
+
+def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """F1 of the positive class, 2 TP / (2 TP + FP + FN)."""
+    actual, predicted, hits = np.moveaxis(sums, -1, 0)
+    return ratio(2 * hits, predicted + actual)
+
+
+def _accuracy_counts(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
+    """Labels of the output, rows that are judged, and those of them that are right."""
+    predicted, actual = _decisions(task, answers, labels, valid)
+    judged = actual if task.kind == "classes" else valid
+    return [actual, judged, (predicted == actual) & judged]
+
+
+def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Share of the judged rows that are right."""
+    _, judged, right = np.moveaxis(sums, -1, 0)
+    return ratio(right, judged)
+
+
+FORMULAS: dict[OfOutput, Formula] = {
+    "ccc": Formula(6, _moments, _ccc, has_moments=True),
+    "pearson": Formula(6, _moments, _pearson, has_moments=True),
+    "f1": Formula(3, _f1_counts, _f1),
+    "accuracy": Formula(3, _accuracy_counts, _accuracy),
+}
