@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from abaw.backbones.averages import averaging
-from abaw.backbones.backbone import UNTRAINED, BackboneSpec, Builder, Built, Family, Fit, list_families
 from abaw.backbones.checkpoints import COUNTERS, Checkpoint, Layout, Place, describe_places
+from abaw.backbones.registry import Builder, Built, Family, Fit, list_families
+from abaw.backbones.spec import UNTRAINED, BackboneSpec
 from abaw.core.errors import some_of
 from abaw.core.state_dicts import SHOWN_KEYS, find_problems
 
@@ -168,15 +169,20 @@ def find_matches(state: Mapping[str, Tensor] | Checkpoint) -> list[Match]:
     A network that is a part of another one that fits, such as the DAN of EMMA, counts as one that does not.
     """
     checkpoint = Checkpoint.of(state)
-    families = [family for family in list_families() if next(iter(family.specs.values())).weights != "none"]
-    matches = [_match(checkpoint, family) for family in families]
+    matches = [match for family in list_families() if family.has_weights if (match := _match(checkpoint, family))]
     matches = [replace(one, fits=one.fits and not any(map(one.is_part_of, matches))) for one in matches]
     return sorted(matches, key=lambda match: (match.fits, match.similarity), reverse=True)
 
 
-def _match(state: Checkpoint, family: Family) -> Match:
-    fitted = fit_state(state, family.build, list(family.specs.values()), family.fit, "")
-    wanted = layout(family.build, fitted.specs)
+def _match(state: Checkpoint, family: Family) -> Match | None:
+    """How well a family fits; None for one of a plug-in whose builder fails."""
+    try:
+        fitted = fit_state(state, family.build, family.specs, family.fit, "")
+        wanted = layout(family.build, fitted.specs)
+    except Exception:
+        if family.source:
+            return None
+        raise
     n_equal = sum(key in fitted.state and fitted.state[key].shape == shape for key, shape in wanted.items())
     n_keys = len(wanted.keys() | fitted.state.keys())
     names = tuple(spec.name for spec in fitted.specs)  # of the outputs that this file has

@@ -13,7 +13,8 @@ from typing import Any
 
 from abaw import __version__
 from abaw.backbones.published import FamilyWeights, KnownWeights, is_as_published
-from abaw.backbones.weights import file_sha256, weights_folder
+from abaw.backbones.weights import file_sha256
+from abaw.backbones.weights_folder import weights_folder
 from abaw.core.errors import CheckpointError, disk_trouble, first_line
 from abaw.core.progress import Reporter, Silent
 

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from abaw.backbones.registry import Built
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError
 from abaw.core.records import FLOAT32, GIVEN, Record, fingerprint_of
@@ -16,34 +18,34 @@ if TYPE_CHECKING:
 
 
 class Backbone:
-    """One network, ready on a device: uint8 images or a float waveform in, features out.
+    """A network that is frozen on a device: uint8 images or a float waveform in, features out.
+
+    Args:
+        built: the network with its weights, which is changed: it no longer trains, and is moved and cast.
+        device: a torch device.
+        precision: "float32" or "bfloat16".
 
     Attributes:
         specs: the outputs that are wanted, all of one family.
-        weights_sha256: of the weights file; None for a backbone without weights.
-        precision: "float32" or "bfloat16": what is computed in, whatever was asked for.
-        notes: one sentence for each thing that was done to the weights to make them fit.
+        weights_sha256: of the weights; None for a backbone without weights.
+        device: a torch device.
+        precision: that the network computes in, whatever was asked for.
+        notes: one sentence for each change that made the weights fit.
+        source: distribution and version of the plug-in that the backbone comes from; empty for abaw's own.
     """
 
-    def __init__(
-        self,
-        specs: Sequence[BackboneSpec],
-        network: "torch.nn.Module",
-        weights_sha256: str | None,
-        device: "torch.device",
-        precision: str,
-        notes: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, built: Built, device: "str | torch.device" = "cpu", precision: str = FLOAT32) -> None:
         import torch
 
-        self.specs = tuple(specs)
-        self.weights_sha256 = weights_sha256
-        self.device = device
-        # A network that only computes in float32 (histograms, say) says so itself.
-        self.precision = FLOAT32 if getattr(network, "float32_only", False) else precision
-        self.notes = notes
+        self._built = built
+        self.specs = tuple(built.specs)
+        self.weights_sha256 = built.weights_sha256
+        self.device = torch.device(device)
+        self.precision = FLOAT32 if getattr(built.network, "float32_only", False) else precision
+        self.notes = built.notes
+        self.source = built.source
         self._dtype: torch.dtype = getattr(torch, self.precision)
-        self._network = network.eval().requires_grad_(False).to(device=device, dtype=self._dtype)
+        self._network = built.network.eval().requires_grad_(False).to(device=self.device, dtype=self._dtype)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -63,8 +65,7 @@ class Backbone:
         """The same in another precision, which must not be a finer one; itself where that changes nothing."""
         if precision == self.precision or self.is_float32_only:
             return self
-        network = deepcopy(self._network)
-        return Backbone(self.specs, network, self.weights_sha256, self.device, precision, self.notes)
+        return Backbone(replace(self._built, network=deepcopy(self._network)), self.device, precision)
 
     @property
     def is_float32_only(self) -> bool:

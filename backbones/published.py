@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from abaw.backbones.backbone import get_spec, list_families
 from abaw.backbones.published_files import KNOWN, KnownWeights
+from abaw.backbones.registry import Family, find_backbone, list_families
 from abaw.backbones.spec import BackboneSpec
-from abaw.backbones.weights import FOLDER, file_in_weights_folder, stem_of, weights_folder
+from abaw.backbones.weights_folder import FOLDER, find_weights_file, weights_folder
 from abaw.core.errors import CheckpointError, UsageError
 
-CONFIG = "config.json"
 HAVE, GET, BY_HAND = "have", "get", "by hand"
 State = Literal["have", "get", "by hand"]
 
@@ -68,17 +67,13 @@ class FamilyWeights:
 
 def weights_at_hand() -> list[FamilyWeights]:
     """Every family that has weights, with its public checkpoints and the file that would be taken by default."""
-    return [
-        weights_of(next(iter(family.specs.values())), tuple(family.specs))
-        for family in list_families()
-        if next(iter(family.specs.values())).weights != "none"
-    ]
+    return [weights_of(family.specs[0], _names(family)) for family in list_families() if family.has_weights]
 
 
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
     """What is published for a family, and what is at hand."""
     sources = tuple(known for known in KNOWN if known.family == spec.family) or _of_timm(spec)
-    found = file_in_weights_folder(spec) or _hub_folder(spec)
+    found = find_weights_file(spec)
     where = found.name + ("/" if found.is_dir() else "") if found else ""
     if not found and spec.weights == "shipped":
         where = "comes with abaw"
@@ -96,14 +91,16 @@ def find_weights(name: str) -> FamilyWeights:
         UsageError: there is none of that name.
     """
     for family in list_families():
-        first = next(iter(family.specs.values()))
-        if name == first.family and first.weights != "none":
-            return weights_of(first, tuple(family.specs))
-    spec = get_spec(name)
+        if name == family.name and family.has_weights:
+            return weights_of(family.specs[0], _names(family))
+    spec, family = find_backbone(name)
     if spec.weights == "none":
         raise UsageError(f"Backbone {name} has no weights to get.")
-    same = [family for family in list_families() if next(iter(family.specs.values())).family == spec.family]
-    return weights_of(spec, tuple(same[0].specs) if same else (spec.name,))
+    return weights_of(spec, _names(family) if family.name == spec.family else (spec.name,))
+
+
+def _names(family: Family) -> tuple[str, ...]:
+    return tuple(spec.name for spec in family.specs)
 
 
 def command_to_get(spec: BackboneSpec) -> str:
@@ -161,12 +158,6 @@ def _of_timm(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
         return ()
     page, name = f"https://huggingface.co/{config.hf_hub_id}", config.hf_hub_filename or "model.safetensors"
     return (KnownWeights(name, spec.family, page, "timm", hub=config.hf_hub_id),)
-
-
-def _hub_folder(spec: BackboneSpec) -> Path | None:
-    """The folder of transformers' with a family's name in the weights folder."""
-    folder = weights_folder() / stem_of(spec)
-    return folder if spec.modality == "audio" and (folder / CONFIG).is_file() else None
 
 
 def _in_cache_of_hub(sources: Sequence[KnownWeights]) -> bool:

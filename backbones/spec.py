@@ -1,7 +1,7 @@
 """What fixes a feature: the spec of a backbone, which is data alone and loads no torch."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from abaw.core.records import FLOAT32, GIVEN, VERSION, Record, fingerprint_of
 
@@ -33,7 +33,6 @@ class ImageInput:
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
     crop: Literal["resize", "center", "border", "squash"] = "resize"
     crop_pct: float = 1.0
-    channels: ClassVar[str] = "RGB"
 
     @property
     def height_width(self) -> tuple[int, int]:
@@ -54,13 +53,6 @@ class ImageInput:
             if self.crop_pct != 1:
                 made["crop_pct"] = self.crop_pct
         return made
-
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """The least and the greatest value of the model input, over all channels."""
-        low = min(-mean / std for mean, std in zip(self.mean, self.std, strict=True))
-        high = max((1 - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
-        return low, high
 
 
 @dataclass(frozen=True)

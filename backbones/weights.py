@@ -9,25 +9,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from abaw.backbones.backbone import UNTRAINED, BackboneSpec, Builder, Built, Fit
 from abaw.backbones.checkpoint_fit import checkpoint_network, describe_likeness, find_matches, fit_state
 from abaw.backbones.checkpoints import read_checkpoint, split_choice
+from abaw.backbones.published import command_to_get
+from abaw.backbones.registry import Builder, Built, Fit
+from abaw.backbones.spec import UNTRAINED, BackboneSpec
+from abaw.backbones.weights_folder import FOLDER, find_weights_file, weights_folder, weights_stem
 from abaw.core.errors import CheckpointError, some_of
 from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
-
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".pkl")
-FOLDER = "ABAW_WEIGHTS"  # variable with the folder of weights files
-
-
-def weights_folder() -> Path:
-    """The folder where weights are put and looked for: $ABAW_WEIGHTS, else `weights` in the cache folder of abaw's."""
-    named = os.environ.get(FOLDER)
-    if named:
-        return Path(named).expanduser()
-    cache = os.environ.get("ABAW_CACHE")
-    if cache:
-        return Path(cache) / "weights"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "abaw" / "weights"
 
 
 def file_sha256(file: Path) -> str:
@@ -49,12 +38,12 @@ def state_sha256(state: Mapping[str, Tensor]) -> str:
 
 
 def default_weights(spec: BackboneSpec) -> Path | None:
-    """The file of a family under $ABAW_WEIGHTS, such as `vit.safetensors`; None for those of the package or of timm.
+    """A family's file in the weights folder, such as `vit.safetensors`; None for weights of the package or of timm.
 
     Raises:
-        CheckpointError: there is no such file, and no public place to take the weights from.
+        CheckpointError: the weights folder has no such file, and nothing else provides the weights.
     """
-    file = file_in_weights_folder(spec)
+    file = find_weights_file(spec)
     if file is not None:
         return file
     if spec.weights in ("timm", "shipped"):
@@ -62,44 +51,15 @@ def default_weights(spec: BackboneSpec) -> Path | None:
     raise CheckpointError(f"Backbone {spec.name} needs a weights file of its authors. {how_to_pass(spec)}")
 
 
-def file_in_weights_folder(spec: BackboneSpec) -> Path | None:
-    """The file of a family in the weights folder, if there is one."""
-    stem, folder = stem_of(spec), weights_folder()
-    files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
-    return next((file for file in files if file.is_file()), None)
-
-
-def stem_of(spec: BackboneSpec) -> str:
-    """What a family's file in the weights folder is called, without its suffix."""
-    return spec.family.replace("/", "-")
-
-
 def how_to_pass(spec: BackboneSpec) -> str:
     """The ways to give a backbone its weights, as a sentence for errors."""
-    from abaw.backbones.published import command_to_get
-
     named = "$ABAW_WEIGHTS" if os.environ.get(FOLDER) else f"{weights_folder()} (or the folder that ABAW_WEIGHTS names)"
     command = command_to_get(spec)
     first = f"Get it with `{command}`, or pass it" if command else "Pass it"
     return (
-        f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {stem_of(spec)}.safetensors (or .pth), "
+        f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {weights_stem(spec)}.safetensors (or .pth), "
         "or say --untrained to go on with random weights."
     )
-
-
-def read_state_dict(file: Path) -> dict[str, Tensor]:
-    """The state dict in a checkpoint, out of its container and without the prefixes that all keys share.
-
-    Raises:
-        CheckpointError: as `read_tensors`.
-    """
-    state = read_tensors(file)
-    while state:
-        word = next(iter(state)).partition(".")[0] + "."
-        if not all(key.startswith(word) for key in state):
-            break
-        state = {key.removeprefix(word): value for key, value in state.items()}
-    return state
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:

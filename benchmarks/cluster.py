@@ -21,7 +21,8 @@ from abaw.store import FeatureStore
 from benchmarks import objects
 from benchmarks.many import write_labels, write_videos
 from benchmarks.measure import Report, Requirement, median_ratio, say
-from benchmarks.watched import NARROW, NOTHING, Case, Watched, bare_rate, watch
+from benchmarks.nothing_family import NARROW, NOTHING
+from benchmarks.watched import Case, Watched, bare_rate, watch
 
 MODEL = "vit-tiny-mean"
 SPEED_ROUNDS, BARE_S = 3, 4.0

@@ -21,7 +21,8 @@ from abaw.extract.request import BATCH_SIZES
 from abaw.media.images import read_image
 from benchmarks.crops import draw_crops, make_video
 from benchmarks.measure import Report, Requirement, Timing, in_turns, median_ratio
-from benchmarks.nothing import Nothing, extract, make_feature, register_nothing
+from benchmarks.nothing import Nothing, extract, make_feature
+from benchmarks.nothing_family import register_nothing
 
 BATCH_SIZE = BATCH_SIZES["cpu"]
 N_MODEL_BATCHES = 10

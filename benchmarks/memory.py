@@ -13,7 +13,8 @@ from pathlib import Path
 from abaw.extract.request import BATCH_SIZES
 from benchmarks.crops import draw_crops, make_video
 from benchmarks.measure import Report, Requirement
-from benchmarks.nothing import extract, make_feature, register_nothing
+from benchmarks.nothing import extract, make_feature
+from benchmarks.nothing_family import register_nothing
 
 N_LINKED = 100  # crops that all frames are hard links of
 SHORT, LONG = 2000, 40_000  # frames of one video

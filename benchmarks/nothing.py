@@ -5,14 +5,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, register
+from abaw.backbones.backbone import create_backbone, describe
 from abaw.extract.feature import Feature
 from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.store import FeatureStore
-
-WIDTH = 768
-CORNER_PX = 16  # 16 x 16 pixels of 3 channels are as many values as a ViT-B gives
+from benchmarks.nothing_family import CORNER_PX
 
 
 class Nothing(nn.Module):
@@ -21,27 +19,6 @@ class Nothing(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(n, 3, size, size) -> `corner` (n, 768)."""
         return {"corner": images[:, :, :CORNER_PX, :CORNER_PX].flatten(1)}
-
-
-def register_nothing(size_px: int) -> str:
-    """Register the backbone for an input size; gives its name."""
-    name = f"nothing-{size_px}"
-    spec = BackboneSpec(
-        name=name,
-        family=name,
-        output="corner",
-        modality="vision",
-        shape=(WIDTH,),
-        architecture="none",
-        weights="none",
-        image=ImageInput(size_px),
-    )
-
-    @register(spec)
-    def build(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module:
-        return Nothing()
-
-    return name
 
 
 def make_feature(name: str, untrained: bool = False) -> Feature:

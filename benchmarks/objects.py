@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.many import write_labels, write_videos
 from benchmarks.measure import Report
-from benchmarks.watched import NOTHING, register_nothings
+from benchmarks.nothing_family import NOTHING, register_nothing
 
 LATENCY_S = 0.02  # of S3 from a machine in the same region
 FEW, MANY = 8, 32  # videos; a store reads eight at a time
@@ -81,7 +81,7 @@ def count_requests(root: Path, report: Report) -> None:
     """Requests and time by video of an extraction, of another one when all is there, of verifying and of loading."""
     from abaw.store import FeatureStore
 
-    register_nothings()
+    register_nothing(16)
     with s3_server() as counting:
         FeatureStore.create(f"s3://{BUCKET}/first.zarr")  # the first connection of a process takes longer
         few, many = (_stages(root / str(n_videos), n_videos, counting) for n_videos in (FEW, MANY))

@@ -1,7 +1,6 @@
 """One extraction in a process of its own, and what was seen of it: when it began, how fast it went, memory and cores.
 
-`benchmarks.cluster` starts these processes; the workers of a cluster load this module too, to know the networks that
-do nothing.
+`benchmarks.cluster` starts these processes, with the plug-in that has the networks that do nothing.
 """
 
 import _thread
@@ -10,25 +9,19 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
-if TYPE_CHECKING:
-    from torch import nn
+from benchmarks.nothing_family import NARROW, NOTHING
 
-    from abaw.backbones.backbone import BackboneSpec
-
-NOTHING = "nothing-16"  # 768 values, all that a crop of 16 x 16 pixels has
-NARROW = "nothing-4"  # 48 values: for so many frames that the disk would count
 SAMPLE_S = 0.5  # between two looks at the processor
 STEADY = 0.25  # part of the frames after which every process is at work
 
 ROOT = Path(__file__).resolve().parent.parent
-ENVIRONMENT = {"PYTHONPATH": os.pathsep.join((str(ROOT / ".dev"), str(ROOT))), "OMP_NUM_THREADS": "1"}
+PYTHONPATH = (ROOT / ".dev", ROOT, ROOT / "benchmarks" / "plugin")
+ENVIRONMENT = {"PYTHONPATH": os.pathsep.join(map(str, PYTHONPATH)), "OMP_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
@@ -181,30 +174,6 @@ class Watcher:
         return children, own
 
 
-def register_nothings() -> None:
-    """Register networks that give all their input as the feature, by the side of it in pixels."""
-    from abaw.backbones.backbone import BackboneSpec, ImageInput, register
-
-    def build(specs: Sequence["BackboneSpec"], file: Path | None) -> "nn.Module":
-        from benchmarks.nothing import Nothing
-
-        return Nothing()
-
-    for name in (NOTHING, NARROW):
-        size_px = int(name.rpartition("-")[2])
-        spec = BackboneSpec(
-            name=name,
-            family=name,
-            output="corner",
-            modality="vision",
-            shape=(3 * size_px**2,),
-            architecture="none",
-            weights="none",
-            image=ImageInput(size_px),
-        )
-        register(spec)(build)
-
-
 def peak_mb() -> float:
     """The highest resident memory of this process."""
     # ru_maxrss would not do: a child process begins with that of its parent
@@ -216,7 +185,6 @@ def peak_mb() -> float:
 def _extract(case: Case) -> Watched:
     from abaw.pipeline import ClusterOptions, ExtractOptions, extract
 
-    register_nothings()
     options = ExtractOptions(
         Path(case.data),
         Path(case.store),
@@ -270,9 +238,7 @@ def _forward(backbone_name: str, batch_size: int, seconds: float) -> float:
     return n_frames / (time.perf_counter() - began)
 
 
-if __name__ == "__mp_main__":  # in a worker, which imports what its parent was started with
-    register_nothings()
-elif __name__ == "__main__":
+if __name__ == "__main__":
     if sys.argv[1] == "bare":
         print(_forward(sys.argv[2], int(sys.argv[3]), float(sys.argv[4])))
     else:

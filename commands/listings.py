@@ -15,16 +15,18 @@ SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 def show_backbones() -> None:
     """Every registered backbone with its preprocessing."""
-    from abaw.backbones.backbone import list_specs, list_variants
+    from abaw.backbones.registry import find_backbone, list_specs
 
     rows = []
-    for spec in (*list_specs(), *list_variants()):
+    for spec in list_specs():
         image = spec.image
         size = _input_of(image) if image else "16 kHz mono"
         norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
         shape = "x".join(map(str, spec.shape))
         parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
-        cells = (spec.name, shape, size, norm, parameters, spec.weights, spec.architecture)
+        source = find_backbone(spec.name)[1].source
+        architecture = f"{spec.architecture} ({source})" if source else spec.architecture
+        cells = (spec.name, shape, size, norm, parameters, spec.weights, architecture)
         shown = spec.classes[:SHOWN_CLASSES]
         more = f", and {len(spec.classes) - len(shown)} more" if len(spec.classes) > len(shown) else ""
         rows.append((*cells, spec.licence or "-", ", ".join(shown) + more or "-"))

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from abaw.backbones.backbone import Backbone
+from abaw.backbones.extractor import Backbone
 from abaw.core.clock import Clock
 from abaw.core.progress import Stop, Summary
 from abaw.datasets.clips import Clip

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from abaw.backbones.backbone import Backbone, BackboneSpec
+from abaw.backbones.extractor import Backbone
+from abaw.backbones.spec import BackboneSpec
 from abaw.core.records import GIVEN
 
 

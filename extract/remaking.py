@@ -5,7 +5,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from abaw.backbones.backbone import Backbone, BackboneSpec, ImageInput, build_backbone, find_backbone, get_spec
+from abaw.backbones.backbone import build_network
+from abaw.backbones.extractor import Backbone
+from abaw.backbones.registry import get_spec
+from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.records import ALIGNMENTS, FLOAT32, GIVEN, differences, precision_of
 from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
@@ -65,8 +68,7 @@ class Remaker:
         was = as_it_was(get_spec(spec.name))
         key = (was, weights)
         if key not in self._old:
-            build = find_backbone(spec.name)[1]
-            self._old[key] = build_backbone([was], build, weights, device, untrained=self.untrained)
+            self._old[key] = Backbone(build_network([was], weights, untrained=self.untrained), device)
         return self._old[key]
 
 

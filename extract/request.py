@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from abaw.backbones.backbone import BackboneSpec, create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.registry import get_spec
+from abaw.backbones.spec import BackboneSpec
 from abaw.backbones.vision.views import HFLIP, parse_view
 from abaw.core.devices import pick_device
 from abaw.core.errors import CheckpointError, UsageError

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from abaw.backbones.backbone import ImageInput
+from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.progress import Stop, Summary

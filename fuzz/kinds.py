@@ -13,7 +13,7 @@ import numpy as np
 from click.testing import CliRunner
 
 from abaw import pipeline  # noqa: F401  the commands load it when they run: no case has time for it
-from abaw.backbones.weights import read_state_dict
+from abaw.backbones.weights import read_tensors
 from abaw.cli import main
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
@@ -273,7 +273,7 @@ ROUTES: dict[str, dict[str, Route]] = {
         "score": score_predictions,
     },
     "weights": {
-        "read": of_file(read_state_dict),
+        "read": of_file(read_tensors),
         "check": lambda root, file: command("weights", "check", file),
     },
     "run": {

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from abaw.backbones.backbone import get_spec, list_specs, list_variants
+from abaw.backbones.registry import get_spec, list_specs
 
 FILE = Path(__file__).resolve().parent / "data" / "fingerprints.json"
 WEIGHTS = "0" * 64  # stands for the sha256 of weights
@@ -22,7 +22,7 @@ MORE = (
 
 def fingerprints() -> dict[str, str]:
     """The fingerprint of every built-in name, of given crops, in float32."""
-    names = [spec.name for spec in (*list_specs(), *list_variants())]
+    names = [spec.name for spec in list_specs()]
     return {name: get_spec(name).fingerprint(WEIGHTS) for name in (*names, *MORE)}
 
 

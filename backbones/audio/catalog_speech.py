@@ -3,14 +3,16 @@
 Some names carry options: `wav2vec2-layer6`, `hubert-last4` (the mean of the last four layers), `ast-0.5s` (hop).
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abaw.backbones.audio.keys import clean_ast, clean_waves, clean_whisper
-from abaw.backbones.audio.specs import audio_spec, has_package, need_package
-from abaw.backbones.backbone import Built, register
+from abaw.backbones.audio.specs import SECONDS, audio_spec, check_hop, has_package, need_package
+from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError
 from abaw.media.waveform import RATE_HZ
@@ -60,7 +62,6 @@ AST = audio_spec(
     parameters=86_187_264,
     licence="BSD-3-Clause (MIT/ast-finetuned-audioset-10-10-0.4593)",
 )
-WITH_LAYERS = {spec.family: spec for spec in (WAV2VEC2, HUBERT, WAVLM, WHISPER)}
 
 
 def fit_waves(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
@@ -85,9 +86,6 @@ def _is_layout(file: Path | None) -> bool:
     return file is None and torch.get_default_device().type == "meta"
 
 
-@register(WAVLM, fit=fit_waves)
-@register(HUBERT, fit=fit_waves)
-@register(WAV2VEC2, fit=fit_waves)
 def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     import torch
 
@@ -111,7 +109,6 @@ def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.
     return Built(network, [spec.with_options(model=kind) for spec in made], notes, sha256)
 
 
-@register(WHISPER, fit=fit_whisper)
 def _build_whisper(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     import torch
 
@@ -128,7 +125,6 @@ def _build_whisper(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.n
     return Built(network, made, notes, sha256)
 
 
-@register(AST, fit=fit_ast)
 def _build_ast(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     import torch
 
@@ -153,31 +149,43 @@ def _as_loaded(
     return [replace(spec, shape=(width,), rate_hz=rate_hz, parameters=parameters) for spec in specs]
 
 
-def layer_spec(name: str, family: str, layer: str) -> BackboneSpec:
-    """The spec of the hidden states of one layer, such as `hubert-layer6`."""
-    if int(layer) > MOST_LAYERS:
-        raise UsageError(f"{family} has no layer {layer}: layer0 is what goes into the first; base has up to layer12.")
-    return _of_layers(name, family, f"layer{int(layer)}", f"hidden states of layer {int(layer)}")
-
-
-def mean_spec(name: str, family: str, n_layers: str) -> BackboneSpec:
-    """The spec of the mean of the last layers, such as `hubert-last4`."""
-    if int(n_layers) < 2:
-        raise UsageError(f"{name} wants the mean of two layers or more. The last one alone is {family}.")
-    if int(n_layers) > MOST_LAYERS:
-        raise UsageError(f"{family} has no {n_layers} layers to take the mean of: take {family}-last4, say.")
-    return _of_layers(name, family, f"last{int(n_layers)}", f"mean of the last {int(n_layers)} hidden states")
-
-
-def _of_layers(name: str, family: str, output: str, what: str) -> BackboneSpec:
-    spec = WITH_LAYERS[family]
+def _resolve_layers(spec: BackboneSpec, name: str) -> BackboneSpec | None:
+    """`hubert-layer6`: the hidden states of one layer; `hubert-last4`: the mean of the last four."""
+    family = spec.family
+    match = re.fullmatch(rf"{family}-(layer|last)(\d+)", name)
+    if match is None:
+        return None
+    kind, number = match[1], int(match[2])
+    if kind == "layer":
+        if number > MOST_LAYERS:
+            raise UsageError(
+                f"{family} has no layer {match[2]}: layer0 is what goes into the first; base has up to layer12."
+            )
+        what = f"hidden states of layer {number}"
+    else:
+        if number < 2:
+            raise UsageError(f"{name} wants the mean of two layers or more. The last one alone is {family}.")
+        if number > MOST_LAYERS:
+            raise UsageError(f"{family} has no {number} layers to take the mean of: take {family}-last4, say.")
+        what = f"mean of the last {number} hidden states"
     network = spec.architecture.split(", ")[0]
-    return replace(spec, name=name, output=output, architecture=f"{network}, {what}")
+    return replace(spec, name=name, output=f"{kind}{number}", architecture=f"{network}, {what}")
 
 
-def ast_hop_spec(name: str, hop: str) -> BackboneSpec:
-    """The spec of AST at another hop, such as `ast-0.5s`."""
-    hop_s = float(hop)
-    if hop_s < 0.01 or abs(hop_s * 100 - round(hop_s * 100)) > 1e-6:
-        raise UsageError(f"The hop of ast is a multiple of 0.01 s, found {hop} s. Its default is {AST_HOP_S:g} s.")
+def _resolve_ast(name: str) -> BackboneSpec | None:
+    """`ast-0.5s`: another hop."""
+    match = re.fullmatch(rf"ast-{SECONDS}", name)
+    if match is None:
+        return None
+    hop_s = check_hop("ast", match[1], AST_HOP_S)
     return replace(AST, name=name, rate_hz=1 / hop_s).with_options(hop_s=hop_s if hop_s != AST_HOP_S else None)
+
+
+FAMILIES = (
+    *(
+        Family(spec.family, (spec,), _build_waves, fit_waves, resolve=partial(_resolve_layers, spec))
+        for spec in (WAV2VEC2, HUBERT, WAVLM)
+    ),
+    Family("whisper", (WHISPER,), _build_whisper, fit_whisper, resolve=partial(_resolve_layers, WHISPER)),
+    Family("ast", (AST,), _build_ast, fit_ast, resolve=_resolve_ast),
+)

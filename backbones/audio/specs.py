@@ -5,6 +5,8 @@ from dataclasses import replace
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError
 
+SECONDS = r"(\d+(?:\.\d+)?)s"  # in names
+
 
 def audio_spec(
     name: str, family: str, output: str, shape: tuple[int, ...], architecture: str, **more: object
@@ -12,6 +14,18 @@ def audio_spec(
     """The spec of an audio backbone, one without weights unless `more` says otherwise."""
     base = BackboneSpec(name, family, output, "audio", shape, architecture, weights="none")
     return replace(base, **more)  # type: ignore[arg-type]
+
+
+def check_hop(name: str, text: str, default_s: float) -> float:
+    """The hop that a name asks for, in seconds.
+
+    Raises:
+        UsageError: it is no multiple of 0.01 s.
+    """
+    hop_s = float(text)
+    if hop_s < 0.01 or abs(hop_s * 100 - round(hop_s * 100)) > 1e-6:
+        raise UsageError(f"The hop of {name} is a multiple of 0.01 s, found {text} s. Its default is {default_s:g} s.")
+    return hop_s
 
 
 def has_package(package: str) -> bool:

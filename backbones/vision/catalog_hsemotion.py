@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.backbones.backbone import Built, register
+from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.errors import CheckpointError
 
@@ -73,13 +73,13 @@ EMOTIEFFNET_CLASSES = {
 }
 
 
-def _register_emotieffnet(family: str, width: int, size: int, default: int, parameters: int) -> None:
+def _emotieffnet(family: str, width: int, size: int, default: int, parameters: int) -> Family:
     usual = {
         "embedding": ((width,), ()),
         "logits": ((len(HSEMOTION),), HSEMOTION),
         "va": ((len(AFFECT),), AFFECT),
     }
-    specs = [
+    specs = tuple(
         BackboneSpec(
             name=family if output == "embedding" else f"{family}-{output}",
             family=family,
@@ -95,7 +95,7 @@ def _register_emotieffnet(family: str, width: int, size: int, default: int, para
         )
         for output, (shape, classes) in usual.items()
         if output != "va" or default == N_WITH_AFFECT
-    ]
+    )
 
     def fit(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
         """HSEmotion's linear layer is alone, or the first of a Sequential, and has 7, 8 or 10 outputs."""
@@ -103,7 +103,6 @@ def _register_emotieffnet(family: str, width: int, size: int, default: int, para
         n_outputs = len(state["classifier.bias"]) if "classifier.bias" in state else default
         return _fit_outputs(specs, n_outputs, default, EMOTIEFFNET_CLASSES), state
 
-    @register(*specs, fit=fit)
     def build(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
         from abaw.backbones.vision.emotieffnet import EmotiEffNet
         from abaw.backbones.weights import load_network
@@ -113,9 +112,8 @@ def _register_emotieffnet(family: str, width: int, size: int, default: int, para
             return EmotiEffNet(family, n_outputs, n_outputs == N_WITH_AFFECT)
         return _tell_outputs(load_network(build, specs, file, fit), specs, file, default)
 
+    return Family(family, specs, build, fit)
 
-_register_emotieffnet("emotieffnet-b0", 1280, 224, N_WITH_AFFECT, 4_020_358)
-_register_emotieffnet("emotieffnet-b2", 1408, 260, len(HSEMOTION), 7_712_266)
 
 # Of 8 or 7 classes there are models of HSEmotion and of DDAMFN's authors, who number them otherwise.
 EMOTIDDAMFN_CLASSES = {N_WITH_AFFECT: HSEMOTION}
@@ -144,12 +142,6 @@ def _ddamfn_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[
     )
 
 
-@register(
-    _ddamfn_spec("emotiddamfn", "embedding", (512,)),
-    _ddamfn_spec("emotiddamfn-logits", "logits", (len(HSEMOTION),), HSEMOTION),
-    _ddamfn_spec("emotiddamfn-va", "va", (len(AFFECT),), AFFECT),
-    fit=fit_ddamfn,
-)
 def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.ddamfn import Ddamfn
     from abaw.backbones.weights import load_network
@@ -158,3 +150,15 @@ def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
         n_outputs = _n_outputs(specs, N_WITH_AFFECT)
         return Ddamfn(n_outputs, n_outputs == N_WITH_AFFECT)
     return _tell_outputs(load_network(_build_ddamfn, specs, file, fit_ddamfn), specs, file, N_WITH_AFFECT)
+
+
+DDAMFN = (
+    _ddamfn_spec("emotiddamfn", "embedding", (512,)),
+    _ddamfn_spec("emotiddamfn-logits", "logits", (len(HSEMOTION),), HSEMOTION),
+    _ddamfn_spec("emotiddamfn-va", "va", (len(AFFECT),), AFFECT),
+)
+FAMILIES = (
+    _emotieffnet("emotieffnet-b0", 1280, 224, N_WITH_AFFECT, 4_020_358),
+    _emotieffnet("emotieffnet-b2", 1408, 260, len(HSEMOTION), 7_712_266),
+    Family("emotiddamfn", DDAMFN, _build_ddamfn, fit_ddamfn),
+)

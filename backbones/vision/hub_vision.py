@@ -10,12 +10,11 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from abaw.backbones.backbone import Built
+from abaw.backbones.registry import Built
 from abaw.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, ImageInput
 from abaw.backbones.vision.timm_names import POOLED, TimmName, parse_name, show_size
-from abaw.backbones.vision.timm_sketch import first_line
 from abaw.backbones.weights import check_numbers, file_sha256
-from abaw.core.errors import CheckpointError, UsageError, some_of
+from abaw.core.errors import CheckpointError, UsageError, first_line, some_of
 from abaw.core.state_dicts import SHOWN_KEYS
 
 # What transformers calls a network -> its class, and tokens before the patches beside registers.

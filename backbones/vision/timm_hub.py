@@ -19,11 +19,11 @@ from huggingface_hub.errors import (
 from torch import nn
 
 from abaw.backbones.spec import BackboneSpec
+from abaw.backbones.vision.timm_arguments import model_of, to_arguments
 from abaw.backbones.vision.timm_folders import CONFIG, WEIGHTS, Config, parse_config, read_config
 from abaw.backbones.vision.timm_names import HUB, LOCAL, TIMM
-from abaw.backbones.vision.timm_sketch import first_line, model_of, to_arguments
 from abaw.backbones.weights import how_to_pass
-from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError, first_line
 
 
 def hub_config(model_id: str) -> Config:

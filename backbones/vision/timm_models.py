@@ -9,28 +9,23 @@ from typing import Any, cast
 import timm
 from torch import Tensor, nn
 
-from abaw.backbones.backbone import Built, get_spec
+from abaw.backbones.registry import Built, get_spec
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.backbones.vision.hub_vision import build_hub, is_of_transformers
-from abaw.backbones.vision.timm_folders import Config, folder_weights, parse_config, read_config
-from abaw.backbones.vision.timm_hub import hub_config, hub_file, pretrained
-from abaw.backbones.vision.timm_names import HUB, LOCAL, POOLED, TIMM, TimmName, parse_name
-from abaw.backbones.vision.timm_sketch import (
+from abaw.backbones.vision.timm_arguments import (
     QUICKGELU,
     as_option,
     check_model,
-    check_patches,
     config_of,
-    find_tokens,
-    image_input,
-    mean_norm,
     model_of,
-    sketch,
     tags_of,
     to_arguments,
     unusual,
-    why_not,
 )
+from abaw.backbones.vision.timm_folders import Config, folder_weights, parse_config, read_config
+from abaw.backbones.vision.timm_hub import hub_config, hub_file, pretrained
+from abaw.backbones.vision.timm_names import HUB, LOCAL, POOLED, TIMM, TimmName, parse_name
+from abaw.backbones.vision.timm_sketch import check_patches, find_tokens, image_input, mean_norm, sketch, why_not
 from abaw.backbones.vision.timm_weights import load_converted, load_numpy
 from abaw.backbones.weights import file_sha256, state_sha256
 from abaw.core.errors import CheckpointError, UsageError
@@ -82,19 +77,25 @@ def timm_spec(name: str) -> BackboneSpec:
     return configured(name, family, Config(model, config_of(model)), asked)
 
 
-def sized_spec(name: str) -> BackboneSpec:
-    """Spec of a family of timm's with another size or crop, such as `vit-mean@112+center`.
+def sized_spec(name: str) -> BackboneSpec | None:
+    """Spec of a registered network of timm's with another size or crop, such as `vit-mean@112+center`.
+
+    Returns:
+        None where the name without size and crop is no backbone's.
 
     Raises:
-        UsageError: no such name, or a family that takes no sizes.
+        UsageError: no such size or crop, or a network that takes its own input alone.
     """
     asked = parse_name(name)
-    plain = get_spec(asked.plain)
+    try:
+        plain = get_spec(asked.plain)
+    except UsageError:
+        return None
     if not plain.network.startswith(TIMM):
         raise UsageError(f"{asked.plain} takes its own input alone. Sizes (@112) and +center are for networks of timm.")
     model = model_of(plain)
-    found = configured(name, plain.family, Config(model, config_of(model)), asked)
-    return replace(plain, name=name, image=found.image, options=found.options)
+    config = configured(name, plain.family, Config(model, config_of(model)), asked)
+    return replace(plain, name=name, image=config.image, options=config.options)
 
 
 def configured(name: str, family: str, config: Config, asked: TimmName) -> BackboneSpec:

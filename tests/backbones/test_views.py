@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from abaw.backbones.backbone import Backbone, BackboneSpec, create_backbone
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.extractor import Backbone
+from abaw.backbones.registry import Built
+from abaw.backbones.spec import BackboneSpec
 from abaw.backbones.vision.mae import MaeEncoder, Size
 from abaw.backbones.vision.views import Mask, kept_patches, parse_mask, parse_view
 from abaw.core.errors import UsageError
@@ -20,7 +23,7 @@ def make_tiny_mae() -> Backbone:
     for parameter in network.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     specs = [BackboneSpec(f"tiny-{output}", "tiny", output, "vision", (24,), "", "file") for output in ("mean", "cls")]
-    return Backbone(specs, network, None, torch.device("cpu"), "float32")
+    return Backbone(Built(network, specs))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +114,7 @@ def test_full_pass_is_timm_s_own():
 
 def test_masked_views_in_bfloat16():
     network = MaeEncoder(Size(patch=16, width=24, depth=2, heads=3))
-    backbone = Backbone(make_tiny_mae().specs, network, None, torch.device("cpu"), "bfloat16")
+    backbone = Backbone(Built(network, make_tiny_mae().specs), precision="bfloat16")
     features = backbone(torch.randn(4, 3, 224, 224, dtype=torch.bfloat16), "mask0.5.0", KEYS)
     assert isinstance(features, dict)
     assert features["tiny-cls"].dtype == torch.bfloat16 and bool(features["tiny-cls"].isfinite().all())

@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from abaw.backbones.backbone import Backbone, create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.checkpoint_fit import _resized
+from abaw.backbones.extractor import Backbone
+from abaw.backbones.registry import get_spec
 from abaw.backbones.vision.dan import Dan
-from abaw.backbones.weights import default_weights, file_sha256, identify, read_state_dict
+from abaw.backbones.weights import default_weights, file_sha256, identify, read_tensors
 from abaw.core.errors import CheckpointError
 from abaw.tests.support.paths import DATA
 
@@ -306,17 +308,17 @@ def test_no_code_of_a_file_is_run(how, tmp_path):
 def test_files_that_are_no_checkpoints(tmp_path):
     (tmp_path / "damaged.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0not json")
     with pytest.raises(CheckpointError, match="cannot be read as weights"):
-        read_state_dict(tmp_path / "damaged.safetensors")
+        read_tensors(tmp_path / "damaged.safetensors")
     with pytest.raises(CheckpointError, match="No weights file"):
-        read_state_dict(tmp_path / "nowhere.pth")
+        read_tensors(tmp_path / "nowhere.pth")
     with pytest.raises(CheckpointError, match="has no state dict: its keys are epoch, lr"):
-        read_state_dict(save({"epoch": 1, "lr": 0.1}, tmp_path / "options.pth"))
+        read_tensors(save({"epoch": 1, "lr": 0.1}, tmp_path / "options.pth"))
     with pytest.raises(CheckpointError, match="holds a list, not a state dict"):
-        read_state_dict(save([torch.zeros(1)], tmp_path / "list.pth"))
+        read_tensors(save([torch.zeros(1)], tmp_path / "list.pth"))
     cut = save({"weight": torch.zeros(1000)}, tmp_path / "cut.pth")
     cut.write_bytes(cut.read_bytes()[:2000])
     with pytest.raises(CheckpointError, match="cut off"):
-        read_state_dict(cut)
+        read_tensors(cut)
 
 
 def test_weights_folder(state, tmp_path, monkeypatch):

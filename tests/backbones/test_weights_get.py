@@ -15,10 +15,12 @@ from huggingface_hub import constants
 from safetensors.torch import save
 
 from abaw.backbones import downloads, published
-from abaw.backbones.backbone import create_backbone, get_spec
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.downloads import get_weights
 from abaw.backbones.published import KNOWN, find_weights
-from abaw.backbones.weights import default_weights, weights_folder
+from abaw.backbones.registry import get_spec
+from abaw.backbones.weights import default_weights
+from abaw.backbones.weights_folder import weights_folder
 from abaw.core.errors import CheckpointError, UsageError
 
 CONTENT = bytes(range(256)) * 9000  # 2.3 MB

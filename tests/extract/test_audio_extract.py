@@ -12,7 +12,8 @@ import torch
 from scipy.io import wavfile
 from transformers import Wav2Vec2Config, Wav2Vec2Model
 
-from abaw.backbones.backbone import create_backbone, describe, get_spec
+from abaw.backbones.backbone import create_backbone, describe
+from abaw.backbones.registry import get_spec
 from abaw.core.clock import Clock
 from abaw.core.progress import Stop
 from abaw.core.tasks import get_task

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from abaw.backbones import backbone as registry
+from abaw.backbones import registry
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.progress import Summary
 from abaw.extract import reader
@@ -37,15 +38,15 @@ class Means(nn.Module):
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
     """Registers `colour-mean` and `colour-twice`, outputs of one network; what went into it."""
-    registry.list_specs()  # the catalog is loaded before the registry is copied
+    registry.list_specs()  # plug-ins are loaded before the registry is copied
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     seen: list[Tensor] = []
     image = ImageInput(16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
-    specs = [
+    specs = tuple(
         BackboneSpec(f"colour-{output}", "colour", output, "vision", (3,), "mean colour", "none", image)
         for output in ("mean", "twice")
-    ]
-    registry.register(*specs)(lambda specs, file: Means(seen))
+    )
+    registry.register(registry.Family("colour", specs, lambda specs, file: Means(seen)))
     return seen
 
 
@@ -84,7 +85,7 @@ def test_rows_match_the_frames_and_rates_of_the_sample(sample, run):
     assert found["single_face"].present.all()
     assert (found["face_noface"].fps, found["single_face"].fps) == (pytest.approx(26.398, abs=1e-3), 30.0)
     np.testing.assert_array_equal(found["face_noface"].values[72:], 0)
-    hog = registry.create_backbone("hog")
+    hog = create_backbone("hog")
     for video, one in found.items():
         for frame in (1, 37, 72):
             image = read_image(sample / f"cropped_aligned/{video}/{frame:05}.jpg")
@@ -122,7 +123,7 @@ def test_a_length_that_is_the_last_crops_is_marked_until_the_video_file_is_there
 def test_the_mirrored_view_is_the_feature_of_mirrored_images(sample, run, tmp_path):
     _, store = run(sample, "hog", views=("hflip",))
     assert store.features() == ["hog", "hog@hflip"]
-    hog = registry.create_backbone("hog")
+    hog = create_backbone("hog")
     images = np.stack([read_image(sample / f"cropped_aligned/single_face/{n:05}.jpg")[:, ::-1] for n in (1, 50)])
     expected = hog(hog.preprocess(torch.from_numpy(images))).numpy().astype(np.float16)
     np.testing.assert_array_equal(store.read("hog@hflip", "single_face").values[[0, 49]], expected)

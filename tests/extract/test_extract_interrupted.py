@@ -23,12 +23,11 @@ from abaw.commands import console, tables
 from abaw import pipeline
 from abaw.store import writer
 from abaw.cli import main
-from abaw.backbones import backbone
+from abaw.backbones.registry import Family, register
 from abaw.backbones.spec import BackboneSpec, ImageInput
 
 torch.set_num_threads(1)
 writer.CHUNK_ROWS, writer.SHARD_ROWS = 4, 8
-backbone.list_specs()
 seconds = float(sys.argv.pop(1))
 image = ImageInput(16, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), interpolation="bilinear")
 
@@ -39,7 +38,7 @@ class Slow(torch.nn.Module):
         return {"slow": images.flatten(1)}
 
 spec = BackboneSpec("slow", "slow", "slow", "vision", (3 * 16 * 16,), "sleeps", "none", image)
-backbone.register(spec)(lambda specs, file: Slow())
+register(Family("slow", (spec,), lambda specs, file: Slow()))
 
 n_changes = kill_at = 0
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.io import wavfile
 
-from abaw.backbones.backbone import get_spec
+from abaw.backbones.registry import get_spec
 from abaw.media.pace import plan, rebuild
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import RATE_HZ, Waveform

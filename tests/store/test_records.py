@@ -14,8 +14,10 @@ import torch
 from PIL import Image
 from safetensors.numpy import save_file
 
-from abaw.backbones import backbone as registry
-from abaw.backbones.backbone import BackboneSpec, ImageInput, create_backbone, describe, get_spec, register
+from abaw.backbones import registry
+from abaw.backbones.backbone import build_network, create_backbone, describe
+from abaw.backbones.registry import Family, get_spec, register
+from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.records import differences, fingerprint_of
 from abaw.evaluate.trained import evaluate
@@ -178,18 +180,27 @@ def test_differences_are_named_with_both_sides():
 
 
 def test_a_name_that_is_taken_is_an_error_that_names_both(monkeypatch):
-    registry.list_specs()  # the catalog is loaded before the registry is copied
+    registry.list_specs()  # plug-ins are loaded before the registry is copied
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
     spec = BackboneSpec("mine", "mine", "x", "vision", (3,), "colour", "none", ImageInput(16))
-    register(spec)(lambda specs, file: torch.nn.Identity())
-    with pytest.raises(UsageError, match=r"Family 'mine' is registered already, with mine; .* again with mine-b"):
-        register(replace(spec, name="mine-b"))(lambda specs, file: torch.nn.Identity())
-    with pytest.raises(UsageError, match=r"'hog' of family 'other' is taken by family 'hog'"):
-        register(replace(spec, name="hog", family="other"))(lambda specs, file: torch.nn.Identity())
-    with pytest.raises(UsageError, match=r"'mae-cls-bilinear' of family 'other' is taken by family 'mae'"):
-        register(replace(spec, name="mae-cls-bilinear", family="other"))(lambda specs, file: torch.nn.Identity())
-    with pytest.raises(UsageError, match=r"one family; these specs are of one, two"):
-        register(replace(spec, family="one"), replace(spec, family="two"))(lambda specs, file: torch.nn.Identity())
+    mine = Family("mine", (spec,), lambda specs, file: torch.nn.Identity(), source="mine 1.2")
+    register(mine)
+    with pytest.raises(UsageError, match=r"Family 'mine' is taken by mine 1\.2"):
+        register(replace(mine, specs=(replace(spec, name="mine-b"),)))
+    for name, owner in {
+        "hog": "'hog' of abaw",
+        "mae-cls-bilinear": "'mae' of abaw",
+        "mine": "'mine' of mine 1.2",
+        "vggish-0.96s": "'vggish' of abaw",
+        "timm/unheard-of": "'timm' of abaw",
+    }.items():
+        other = replace(mine, name="other", specs=(replace(spec, name=name, family="other"),))
+        with pytest.raises(UsageError, match=rf"'{name}' of family 'other' is taken by family {owner}"):
+            register(other)
+    with pytest.raises(UsageError, match=r"'twice' of family 'other' is taken by family 'other'"):
+        register(replace(other, specs=(replace(spec, name="twice", family="other"),) * 2))
+    with pytest.raises(UsageError, match=r"Family 'mine-too' has specs of mine"):
+        register(replace(mine, name="mine-too"))
 
 
 def test_mae_is_to_be_had_bilinear():
@@ -233,12 +244,13 @@ def test_whatever_a_network_draws_from(kept, monkeypatch):
     registry.list_specs()
     monkeypatch.setattr(registry, "_FAMILIES", dict(registry._FAMILIES))
 
-    @register(BackboneSpec("drawn", "drawn", "x", "vision", (3,), "noise", "none", ImageInput(16)))
     def build(specs, file):
         random.random()
         np.random.rand(3)  # noqa: NPY002
         return torch.nn.Linear(3, 3)
 
+    spec = BackboneSpec("drawn", "drawn", "x", "vision", (3,), "noise", "none", ImageInput(16))
+    register(Family("drawn", (spec,), build))
     create_backbone("drawn")
 
 
@@ -376,8 +388,8 @@ def test_fingerprints_of_version_1_are_told_again():
 def test_a_network_of_version_1_has_its_own_activation_and_resizing():
     was = as_it_was(get_spec("clip-l14"))
     with torch.device("meta"):
-        network = registry.find_backbone("clip-l14")[1]([replace(was, weights="untrained")], None)
-    modules = [type(module).__name__ for module in network.network.modules()]  # type: ignore[union-attr]
+        network = build_network([was], untrained=True).network
+    modules = [type(module).__name__ for module in network.modules()]
     assert "GELU" in modules and not any("Quick" in name for name in modules)
     with torch.device("meta"):
         [feature] = load_features(open_run(OLD / "runs" / "emma-dan"), (), "meta", untrained=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from abaw.backbones.backbone import Backbone
+from abaw.backbones.extractor import Backbone
 from abaw.media.waveform import RATE_HZ, Waveform
 
 
