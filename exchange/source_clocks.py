@@ -7,13 +7,12 @@ from pathlib import Path
 
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
+from abaw.core.tasks import TASKS
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
 from abaw.datasets.video_files import People, video_file_of
 from abaw.exchange.source_rows import Rows
 from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
-
-PER_FRAME = ("va", "expr", "au")  # tasks whose label files have a row for each frame
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ class Clocks:
 
     def _length_of_labels(self, video: str) -> Length | None:
         for label in self.labels:
-            if label.video == video and label.task in PER_FRAME:
+            if label.video == video and TASKS[label.task].labels is not None:
                 try:
                     n_rows = len(label.read())
                 except DataError:  # said where labels are written

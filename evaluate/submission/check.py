@@ -15,9 +15,8 @@ from abaw.evaluate.submission.formats import (
     header_of,
     locate_frames,
     task_of_header,
-    wrong_columns,
-    wrong_with,
 )
+from abaw.evaluate.submission.parsing import SubmittedRows, read_rows, wrong_columns
 from abaw.media.text_files import MARKS, read_lines
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
@@ -75,43 +74,33 @@ def check_submission(path: Path, wanted: Sample | VideoList, task: Task | None =
         return _check_folder(path, wanted, task)
     if task not in (None, wanted.task):
         raise UsageError(f"{wanted.path} is a sample of task {wanted.task.name}, not {task.name if task else ''}.")
-    findings = _Findings(path)
-    lines = _read_lines(path, wanted.header, findings)
-    images = [line.partition(",")[0] for line in lines]
-    texts = [line.partition(",")[2] for line in lines]
-    _check_values(findings, lines, texts, wanted.task)
-    _check_rows(findings, images, wanted.images)
+    findings, rows = _Findings(path), read_rows(path, "images")
+    _check_header(findings, rows, wanted.header)
+    _check_values(findings, rows, wanted.task)
+    _check_images(findings, rows.images, wanted.images)
     n_videos = len(locate_frames(wanted.path, wanted.images).videos) if wanted.task.level == "frame" else 0
-    return Check(len(lines), n_videos, findings.first, findings.counts)
+    return Check(len(rows.lines), n_videos, findings.first, findings.counts)
 
 
-def _read_lines(path: Path, header: str, findings: _Findings) -> list[str]:
-    """The lines after the header, which is checked."""
-    first, *lines = read_lines(path) or [""]
-    with path.open("rb") as file:
+def _check_header(findings: _Findings, rows: SubmittedRows, header: str) -> None:
+    with rows.path.open("rb") as file:
         if file.read(max(map(len, BYTE_ORDER_MARKS))).startswith(BYTE_ORDER_MARKS):
             findings.add("wrong header", 1, "it begins with a byte order mark; save the file as UTF-8 without one")
-    if first != header:
-        findings.add("wrong header", 1, f"the header should be {header!r}, found {first[:80]!r}")
-    return lines
+    if rows.header != header:
+        findings.add("wrong header", 1, f"the header should be {header!r}, found {rows.header[:80]!r}")
 
 
-def _check_values(findings: _Findings, lines: Sequence[str], texts: Sequence[str], task: Task) -> None:
-    """Look at every distinct text of values once: rows of classes and action units are mostly alike."""
-    wrong = {text: sentence for text in set(texts) if (sentence := wrong_with(text, task))}
-    if not wrong:
-        return
+def _check_values(findings: _Findings, rows: SubmittedRows, task: Task) -> None:
     columns = wrong_columns(task)
-    for number, (line, text) in enumerate(zip(lines, texts, strict=True), start=2):
-        if text not in wrong:
-            continue
-        if wrong[text] == columns:
-            findings.add("row with a wrong number of columns", number, f"{columns}, found {line[:60]!r}")
+    for number, sentence in rows.mistakes(task):
+        if sentence == columns:
+            line = rows.lines[number - 2][:60]
+            findings.add("row with a wrong number of columns", number, f"{columns}, found {line!r}")
         else:
-            findings.add("row with a wrong value", number, wrong[text])
+            findings.add("row with a wrong value", number, sentence)
 
 
-def _check_rows(findings: _Findings, images: Sequence[str], wanted: Sequence[str]) -> None:
+def _check_images(findings: _Findings, images: Sequence[str], wanted: Sequence[str]) -> None:
     """Each image of the sample must be there as often as in it, in the sample's order, and no other."""
     if images == wanted:
         return
@@ -173,12 +162,12 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
         firsts.append(f"{folder / absent[0]} is missing.")
         counts["missing file"] = len(absent)
     for path in there.values():
-        findings = _Findings(path)
-        lines = _read_lines(path, header_of(task, "videos"), findings)
-        if not lines:
+        findings, rows = _Findings(path), read_rows(path, "videos")
+        _check_header(findings, rows, header_of(task, "videos"))
+        if not rows.lines:
             findings.add("file without rows", 1, "there are no rows after the header")
-        _check_values(findings, lines, lines, task)
-        n_rows += len(lines)
+        _check_values(findings, rows, task)
+        n_rows += len(rows.lines)
         firsts += [findings.first] if findings.first else []
         counts |= {kind: counts.get(kind, 0) + n for kind, n in findings.counts.items()}
     if others:

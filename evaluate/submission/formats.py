@@ -9,11 +9,9 @@ image,expression                           lsd:  0.jpg,3                    the 
 Before the fifth challenge there was one file for each video, with the header and the rows of a label file.
 """
 
-import re
 from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -29,7 +27,6 @@ from abaw.media.text_files import read_lines
 Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
 FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
 DIGITS = 6  # of valence and arousal, after the point
-NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 @dataclass(frozen=True)
@@ -184,60 +181,6 @@ def format_values(task: Task, answers: NDArray) -> list[str]:
         values[:, columns] = np.clip(values[:, columns], part.low, part.high).round(DIGITS) + 0.0
     template = ",".join(cells)
     return [template.format(*row) for row in values.tolist()]
-
-
-def parse_values(texts: Sequence[str], task: Task) -> NDArray[np.float32]:
-    """(rows, columns) of texts in which `wrong_with` finds nothing."""
-    distinct = {text: number for number, text in enumerate(dict.fromkeys(texts))}
-    values = np.array([text.split(",") for text in distinct], dtype=np.float64).astype(np.float32)
-    return values.reshape(-1, len(task.columns))[[distinct[text] for text in texts]]
-
-
-def wrong_with(text: str, task: Task) -> str:
-    """What is wrong with the text of a row's values: their number or the first bad one; empty if nothing is."""
-    if _usual_values(task).fullmatch(text):
-        return ""
-    values = text.split(",")
-    if len(values) != len(task.columns):
-        return wrong_columns(task)
-    for part, _, columns in task.each():
-        for column, value in zip(part.columns, values[columns], strict=True):
-            if not _is_value(value, part):
-                return f"{column} should be {_allowed(part)}, found {value[:30]!r}"
-    return ""
-
-
-def wrong_columns(task: Task) -> str:
-    """What `wrong_with` says where there are too few or too many values."""
-    if len(task.columns) == 1:
-        return f"one value is wanted ({task.columns[0]})"
-    return f"{len(task.columns)} values separated by commas are wanted ({', '.join(task.columns)})"
-
-
-@cache
-def _usual_values(task: Task) -> re.Pattern[str]:
-    """Matches rows that are surely right, so that a million of them take no time."""
-    cells = (
-        cell
-        for part, _, _ in task.each()
-        for cell in [r"-?0\.[0-9]+" if part.kind == "regression" else f"[{part.low:.0f}-{part.high:.0f}]"]
-        * len(part.columns)
-    )
-    return re.compile(",".join(cells))
-
-
-def _is_value(text: str, part: Task) -> bool:
-    if part.kind == "regression":
-        return bool(NUMBER.fullmatch(text)) and part.low <= float(text) <= part.high
-    return text in {str(value) for value in range(int(part.low), int(part.high) + 1)}
-
-
-def _allowed(part: Task) -> str:
-    if part.kind == "regression":
-        return f"a number from {part.low:g} to {part.high:g}"
-    return (
-        f"{part.low:g} or {part.high:g}" if part.kind == "binary" else f"an integer from {part.low:g} to {part.high:g}"
-    )
 
 
 def check_has_form(task: Task, form: Form) -> None:

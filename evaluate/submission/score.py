@@ -1,6 +1,6 @@
 """Scores files of predictions, whoever made them, against the labels in a store."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,16 +13,9 @@ from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.submission.formats import (
-    Places,
-    check_has_form,
-    header_of,
-    locate_frames,
-    parse_values,
-    wrong_with,
-)
+from abaw.evaluate.submission.formats import Form, Places, check_has_form, header_of, locate_frames
+from abaw.evaluate.submission.parsing import SubmittedRows, read_rows
 from abaw.evaluate.submission.write import locate_stills
-from abaw.media.text_files import read_lines
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
 from abaw.train.data.table import select_labels
@@ -176,10 +169,9 @@ def _visual_feature(store: FeatureStore) -> str:
 def _read_file(
     path: Path, task: Task, store: FeatureStore, videos: tuple[str, ...], feature: str, data: Path | None
 ) -> Mapping[str, Given]:
-    lines = _rows_of(path, header_of(task, "images"))
-    images = [line.partition(",")[0].strip() for line in lines]
-    texts = [line.partition(",")[2] for line in lines]
-    values = _parse(path, task, lines, texts)
+    rows = _read_rows(path, task, "images")
+    images = [image.strip() for image in rows.images]
+    values = rows.values(task)
     if task.level == "frame":
         places = locate_frames(path, images)
     else:
@@ -193,34 +185,18 @@ def _read_file(
 
 
 def _read_folder(folder: Path, task: Task) -> Mapping[str, Given]:
-    given = {}
+    by_video = {}
     for path in sorted(folder.glob("[!.]*.txt")):
-        lines = _rows_of(path, header_of(task, "videos"))
-        rows = np.arange(len(lines))
-        video = composed(path.stem)
-        given[video] = Given(video, rows, _parse(path, task, lines, lines), rows + 2, path)
-    return given
+        rows = _read_rows(path, task, "videos")
+        numbers, video = np.arange(len(rows.lines)), composed(path.stem)
+        by_video[video] = Given(video, numbers, rows.values(task), numbers + 2, path)
+    return by_video
 
 
-def _rows_of(path: Path, wanted: str) -> list[str]:
-    """The lines after the header."""
-    header, *lines = read_lines(path) or [""]
-    check_header(path, header, wanted)
-    if not lines:
+def _read_rows(path: Path, task: Task, form: Form) -> SubmittedRows:
+    """The rows of a file, of which there must be some; in the header case and spaces do not matter."""
+    rows = read_rows(path, form)
+    check_header(path, rows.header, header_of(task, form))
+    if not rows.lines:
         raise DataError(f"{path} has a header and no rows. Write it again.")
-    return lines
-
-
-def _parse(path: Path, task: Task, lines: Sequence[str], texts: Sequence[str]) -> NDArray[np.float32]:
-    """(rows, columns) values.
-
-    Raises:
-        DataError: a row is not as it should be; names the line.
-    """
-    wrong = {text for text in set(texts) if wrong_with(text, task)}
-    for number, text in enumerate(texts if wrong else (), start=2):
-        if text in wrong:
-            raise DataError(
-                f"{path} line {number}: {wrong_with(text, task)}: {lines[number - 2][:60]!r}. Correct the line."
-            )
-    return parse_values(texts, task)
+    return rows

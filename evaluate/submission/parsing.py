@@ -1,0 +1,126 @@
+"""Reading submission files: their rows, and what is wrong with the values in them."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.errors import DataError
+from abaw.core.tasks import Task
+from abaw.evaluate.submission.formats import Form
+from abaw.media.text_files import read_lines
+
+NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+
+
+@dataclass(frozen=True)
+class SubmittedRows:
+    """A submission file, read but not judged; row i is line i + 2.
+
+    Attributes:
+        path: the file.
+        header: its first line; empty if the file is.
+        lines: the lines after it.
+        images: the image that each row names; empty in a file of one video.
+        texts: the text of each row's values.
+    """
+
+    path: Path
+    header: str
+    lines: Sequence[str]
+    images: Sequence[str]
+    texts: Sequence[str]
+
+    def mistakes(self, task: Task) -> Iterator[tuple[int, str]]:
+        """Line numbers of the rows whose values a task does not have, each with a sentence without its end.
+
+        Every distinct text is looked at once: rows of classes and action units are mostly alike.
+        """
+        wrong = {text: sentence for text in set(self.texts) if (sentence := wrong_with(text, task))}
+        for number, text in enumerate(self.texts if wrong else (), start=2):
+            if text in wrong:
+                yield number, wrong[text]
+
+    def values(self, task: Task) -> NDArray[np.float32]:
+        """(rows, columns) in the form of labels.
+
+        Raises:
+            DataError: a row has values that the task does not have; names the line.
+        """
+        for number, sentence in self.mistakes(task):
+            line = self.lines[number - 2][:60]
+            raise DataError(f"{self.path} line {number}: {sentence}: {line!r}. Correct the line.")
+        distinct = {text: number for number, text in enumerate(dict.fromkeys(self.texts))}
+        values = np.array([text.split(",") for text in distinct], dtype=np.float64).astype(np.float32)
+        return values.reshape(-1, len(task.columns))[[distinct[text] for text in self.texts]]
+
+
+def read_rows(path: Path, form: Form) -> SubmittedRows:
+    """Read a file with a row for each image, or the file of one video.
+
+    Raises:
+        DataError: it is missing, or cannot be read as text.
+    """
+    header, *lines = read_lines(path) or [""]
+    if form == "videos":
+        return SubmittedRows(path, header, lines, (), lines)
+    cut = [line.partition(",") for line in lines]
+    return SubmittedRows(path, header, lines, [image for image, _, _ in cut], [text for _, _, text in cut])
+
+
+def wrong_with(text: str, task: Task) -> str:
+    """What is wrong with the text of a row's values: their number or the first bad one; empty if nothing is."""
+    if _usual_values(task).fullmatch(text):
+        return ""
+    values = text.split(",")
+    if len(values) != len(task.columns):
+        return wrong_columns(task)
+    for part, _, columns in task.each():
+        for column, value in zip(part.columns, values[columns], strict=True):
+            if not _is_value(value, part):
+                return f"{column} should be {_allowed(part)}, found {value[:30]!r}"
+    return ""
+
+
+def wrong_columns(task: Task) -> str:
+    """What `wrong_with` says where there are too few or too many values."""
+    if len(task.columns) == 1:
+        return f"one value is wanted ({task.columns[0]})"
+    return f"{len(task.columns)} values separated by commas are wanted ({', '.join(task.columns)})"
+
+
+@cache
+def _usual_values(task: Task) -> re.Pattern[str]:
+    """Matches rows that are surely right, so that a million of them take no time."""
+    cells = (
+        cell
+        for part, _, _ in task.each()
+        for cell in [_usual_number(part) if part.kind == "regression" else f"[{part.low:.0f}-{part.high:.0f}]"]
+        * len(part.columns)
+    )
+    return re.compile(",".join(cells))
+
+
+def _usual_number(part: Task) -> str:
+    """Matches numbers below 1 that are surely in range, or nothing where there may be none."""
+    if part.low > 0 or part.high < 1:
+        return "(?!)"
+    return r"-?0\.[0-9]+" if part.low <= -1 else r"0\.[0-9]+"
+
+
+def _is_value(text: str, part: Task) -> bool:
+    if part.kind == "regression":
+        return bool(NUMBER.fullmatch(text)) and part.low <= float(text) <= part.high
+    return text in {str(value) for value in range(int(part.low), int(part.high) + 1)}
+
+
+def _allowed(part: Task) -> str:
+    if part.kind == "regression":
+        return f"a number from {part.low:g} to {part.high:g}"
+    return (
+        f"{part.low:g} or {part.high:g}" if part.kind == "binary" else f"an integer from {part.low:g} to {part.high:g}"
+    )
