@@ -249,6 +249,23 @@ def test_defaults_are_left_out_of_a_record():
         },
     }
     assert replace(plain, weights="untrained").record(None)["weights"] == "untrained"
+    assert replace(plain, options=(("window_s", 4.0),)).record(None)["options"] == {"window_s": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("egemaps-functionals-4s-1s", {}),
+        ("compare-functionals-2s-1s", {"window_s": 2}),
+        ("egemaps-v01a-functionals-4s-0.5s", {"hop_s": 0.5}),
+        ("vggish-0.24s", {}),
+        ("vggish-pca-0.96s", {"hop_s": 0.96}),
+        ("ast-1s", {}),
+        ("ast-0.5s", {"hop_s": 0.5}),
+    ],
+)
+def test_windows_and_hops_that_are_the_default_are_left_out(name, options):
+    assert dict(get_spec(name).options) == options
 
 
 IMAGE = SPEC.image

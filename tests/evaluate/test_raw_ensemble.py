@@ -10,11 +10,12 @@ import pytest
 from abaw import pipeline
 from abaw.core.files import save_json
 from abaw.core.tasks import ACTION_UNITS, AU, VA
+from abaw.evaluate.averaging import combine
 from abaw.evaluate.ensemble import Ensemble, create_ensemble, find_results, open_ensemble
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import Tuning
-from abaw.evaluate.predictions import load_predictions
+from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.submission.formats import read_sample
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
@@ -141,6 +142,7 @@ def test_scores_and_kept_predictions_are_of_what_would_be_submitted(runs, linear
         assert (
             json.loads((made.folder / "scores-val.json").read_text())["official"]["score"] == evaluation.official.score
         )
+    assert set(find_results(runs, made.name, "val").predictions) == {"v4", "v5"}, "or it says that it is out of date"
     kept = np.clip(outputs_of(runs, made.name), -1, 1)
     np.testing.assert_allclose(kept, submitted(made, linear_store, tmp_path, "va"), atol=3e-6)
 
@@ -161,6 +163,20 @@ def test_weights_are_those_of_the_members_in_their_order(runs, linear_store, tmp
     wanted = np.clip(share * one + (1 - share) * two, -1, 1)
     np.testing.assert_allclose(submitted(made, linear_store, tmp_path, "va"), wanted, atol=3e-6)
     np.testing.assert_allclose(np.clip(outputs_of(runs, made.name), -1, 1), wanted, atol=3e-6)
+
+
+def test_a_video_that_some_runs_lack_is_weighted_by_those_that_have_it():
+    """Weights 1, 2 and 5 over the values 1, 10 and 100: all of them, the last two, and the last one."""
+    runs = [dict.fromkeys(videos, constant(value)) for videos, value in (("a", 1), ("ab", 10), ("abc", 100))]
+    found = combine(VA, runs, (1, 2, 5))
+    means = {video: float(one.outputs.mean()) for video, one in found.items()}
+    assert means == pytest.approx({"a": 521 / 8, "b": 520 / 7, "c": 100})
+
+
+def constant(value: float) -> VideoPrediction:
+    return VideoPrediction(
+        np.full((3, 2), value, np.float32), np.zeros((3, 2), np.float32), np.ones(3, dtype=np.bool_), 25.0
+    )
 
 
 def test_a_raw_ensemble_does_not_mind_the_tuning_of_its_members(runs):

@@ -41,7 +41,7 @@ from abaw.evaluate.report.charts import Axis, Series, chart, sizes_of
 from abaw.evaluate.report.content import Reported, load_runs, report_on
 from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.report.html import write_report
-from abaw.evaluate.scores.bootstrap import Difference, interval
+from abaw.evaluate.scores.bootstrap import Difference, difference, interval
 from abaw.evaluate.scores.metrics import Score
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
@@ -250,6 +250,18 @@ def test_scores_of_every_kind_are_in_their_rows(two_of_au: Page) -> None:
     assert "difference from A" in rows
     notes = re.findall(r'<p class="note">([AB] post-processed: .*?)</p>', two_of_au.text)
     assert notes == ["A post-processed: by hand", "B post-processed: by machine"]
+
+
+def test_difference_is_that_of_the_second_run_less_the_first_with_its_p(tmp_path: Path) -> None:
+    """The outputs of the second are the labels, nearly."""
+    first = {f"v{i}": noise(VA, 30 + i, i) for i in range(6)}
+    second = {name: video(one.labels * 0.9, one.labels) for name, one in first.items()}
+    runs = [report_on("one", VA, first), report_on("two", VA, second)]
+    row = Page(tmp_path / "r.html", VA, runs).cells("mean of CCC")["difference from A"]
+    found = difference(VA, first, second)["score"]
+    assert found.estimate > 0.5
+    shown = f"{found.estimate:+.3f} [{found.low:+.3f}, {found.high:+.3f}], p = {found.p_value:.2g}"
+    assert row == {"A": "–", "B": shown}
 
 
 def test_scores_of_the_parts_of_mtl_have_their_own_intervals(tmp_path: Path) -> None:
@@ -506,7 +518,7 @@ def test_classes_have_the_same_colours_in_the_legend_and_in_the_traces(tmp_path:
     assert [name for _, name in legend] == list(EXPR.outputs)
     assert [colour for colour, _ in legend] == page.content["colours"]
     (part,) = page.content["parts"]
-    assert (part["name"], part["outputs"]) == ("expr", list(EXPR.outputs))
+    assert (part["name"], part["outputs"], part["low"], part["high"]) == ("expr", list(EXPR.outputs), 0, 7)
     assert len(set(page.content["colours"])) == 8
 
 

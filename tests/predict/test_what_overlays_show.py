@@ -376,6 +376,15 @@ def test_classes_of_the_timeline_change_when_their_rows_come(timeline) -> None:
     assert drawn.has(figure.axes[4], 5.8, 0.5, CLASS_COLOURS[1])
 
 
+def test_a_class_is_drawn_from_a_start_shortly_before_its_first_row() -> None:
+    figure = draw_timeline(
+        EXPR, {"clip": Seen([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
+    )
+    drawn, axis = Drawn(figure), figure.axes[0]
+    for second, number in ((5.05, 1), (5.3, 1), (5.45, 4)):
+        assert drawn.has(axis, second, 0.5, CLASS_COLOURS[number]), second
+
+
 def test_units_of_the_timeline_are_dark_beside_their_names(timeline) -> None:
     figure, drawn = timeline
     for axis, active in ((figure.axes[2], "AU4"), (figure.axes[5], "AU26")):

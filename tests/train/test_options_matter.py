@@ -274,10 +274,12 @@ class Counted(nn.Module):
         super().__init__()
         self.model = model
         self.shapes: list[tuple[int, ...]] = []
+        self.sums: list[float] = []
         self.n_masked = 0
 
     def forward(self, features, masks):
         self.shapes.append(tuple(masks["f"].shape))
+        self.sums.append(float(features["f"].double().sum()))
         self.n_masked += int((~masks["f"]).sum())
         return self.model(features, masks)
 
@@ -312,6 +314,46 @@ def test_a_seed_changes_weights_windows_and_order_each(lab, store, tmp_path):
     assert np.array_equal(zero, again)
     for drawn in (one, later):
         assert {*map(tuple, drawn)} != {*map(tuple, zero)}, "other phases"
+
+
+def test_a_training_draws_its_windows_by_the_seed(lab, store, tmp_path):
+    """The windows that reach the model; as sets, without their order."""
+    zero, again, one = (sorted(given(lab, store, tmp_path, "batch_size=1", f"seed={seed}").sums) for seed in (0, 0, 1))
+    assert zero == again
+    assert zero != one
+
+
+DROPOUTS = [  # heads, and in how many places they drop values
+    *(("transformer", 4), ("linear", 1), ("mlp", 2), ("gru", 2), ("tcn", 1), ("encoder", 4), ("cross-attention", 3)),
+]
+
+
+def dropouts_of(head: nn.Module) -> list[float]:
+    """The shares of all modules that drop values, attention and recurrent networks among them."""
+    found = [one.p for one in head.modules() if isinstance(one, nn.Dropout | nn.Dropout1d)]
+    return found + [one.dropout for one in head.modules() if isinstance(one, nn.MultiheadAttention | nn.GRU)]
+
+
+@pytest.mark.parametrize(("name", "least"), DROPOUTS)
+def test_dropout_of_a_head_is_in_every_place_that_has_one(name, least):
+    """As large as asked; and where it is 0 nothing is left to chance in training."""
+    more = {"cross-attention": ("head.audio=f",), "transformer": ("head.mask_ratio=0",)}.get(name, ())
+    task = "vgaf" if name == "cross-attention" else "va"
+    shapes = {"f": (6,), "g": (6,)}
+    values = {"task": task, "features": tuple(shapes), "head": {"name": name}}
+    made = {}
+    for share in (0.0, 0.37):
+        chosen = make_config(values, [*SMALL.get(name, ()), *more, f"head.dropout={share}"])
+        made[share] = create_head(chosen.head, shapes, (3,)).train()
+        found = dropouts_of(made[share])
+        assert found == [share] * len(found) and len(found) >= least
+    draw = torch.Generator().manual_seed(0)
+    features = {feature: torch.randn(2, 20, 6, generator=draw) for feature in shapes}
+    masks = {feature: torch.ones(2, 20).bool() for feature in shapes}
+    trained = made[0.0](features, masks)
+    assert torch.allclose(trained, made[0.0].eval()(features, masks), atol=1e-5)
+    dropped = made[0.37](features, masks)
+    assert not torch.allclose(dropped, made[0.37](features, masks), atol=1e-3)
 
 
 def test_a_weight_of_a_class_pulls_the_answers_to_it(lab, store, tmp_path):
