@@ -15,7 +15,7 @@ SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 def show_backbones() -> None:
     """Every registered backbone with its preprocessing."""
-    from abaw.backbones.registry import find_backbone, list_specs
+    from abaw.backbones.registry import list_families, list_specs
 
     rows = []
     for spec in list_specs():
@@ -24,14 +24,15 @@ def show_backbones() -> None:
         norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
         shape = "x".join(map(str, spec.shape))
         parameters = f"{spec.parameters / 1e6:.1f} M" if spec.parameters else "-"
-        source = find_backbone(spec.name)[1].source
-        architecture = f"{spec.architecture} ({source})" if source else spec.architecture
-        cells = (spec.name, shape, size, norm, parameters, spec.weights, architecture)
+        cells = (spec.name, shape, size, norm, parameters, spec.weights, spec.architecture)
         shown = spec.classes[:SHOWN_CLASSES]
         more = f", and {len(spec.classes) - len(shown)} more" if len(spec.classes) > len(shown) else ""
         rows.append((*cells, spec.licence or "-", ", ".join(shown) + more or "-"))
     columns = ["backbone", ">shape", "input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
     show_table("Backbones", [*columns, "licence", "classes"], rows)
+    for family in list_families():
+        if family.source:
+            say(f"{', '.join(spec.name for spec in family.specs) or family.syntax}: from {family.source}.")
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
     say("timm/hf-hub:ORG/MODEL is one of the hub's, timm/local-dir:FOLDER one of a folder of timm's or transformers'.")
     say(

@@ -1,0 +1,117 @@
+"""Backbones of other distributions: listed, extracted with, and known to the workers of a cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from abaw.backbones import registry
+from abaw.core import plugins
+from abaw.store import FeatureStore
+from abaw.tests.support.plugins import write_distribution
+from abaw.tests.support.processes import assert_equal_stores
+
+GROUP = "abaw.backbones"
+# `tint` gives the mean colour and, by the name `tint-times-3`, a multiple of it.
+TINT = """
+from dataclasses import replace
+from abaw.backbones.registry import Family
+from abaw.backbones.spec import BackboneSpec, ImageInput
+
+def build(specs, file):
+    import torch
+
+    class Tint(torch.nn.Module):
+        def forward(self, images):
+            return {"mean": images.mean((2, 3)) * specs[0].option("times", 1)}
+
+    return Tint()
+
+INPUT = ImageInput(112, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+TINT = BackboneSpec("tint", "tint", "mean", "vision", (3,), "mean colour", "none", INPUT)
+
+def resolve(name):
+    start, _, number = name.rpartition("-")
+    return replace(TINT, name=name).with_options(times=int(number)) if start == "tint-times" else None
+
+FAMILIES = (Family("tint", (TINT,), build, resolve=resolve),)
+HOG = BackboneSpec("hog", "grey-hog", "hog", "vision", (1764,), "another HOG", "none", INPUT)
+TAKEN = Family("grey-hog", (HOG,), build)
+BROKEN = Family("unlisted", (TINT,), build)
+NO_FAMILY = "tint"
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A folder with the distribution `abaw-tint 1.2`, which has a plug-in that works and four that do not."""
+    listed = {name.lower(): f"tint:{name}" for name in ("FAMILIES", "TAKEN", "BROKEN", "NO_FAMILY", "GONE")}
+    write_distribution(tmp_path / "site", "abaw-tint", "1.2", {GROUP: listed}, {"tint": TINT})
+    return tmp_path / "site"
+
+
+@pytest.fixture
+def run(site: Path, process_env: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `abaw ARGS` in a process that has the distribution."""
+    environment = {**process_env, "PYTHONPATH": os.pathsep.join((process_env["PYTHONPATH"], str(site)))}
+
+    def run(*args: object) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "abaw", *map(str, args)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    return run
+
+
+@pytest.fixture
+def in_process(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets this process load its plug-ins afresh, with the distribution."""
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(registry, "_loaded", set())
+    monkeypatch.setattr(registry, "_FAMILIES", {})
+
+
+def test_the_list_shows_a_plugin_with_its_source_and_warns_once_of_each_broken_one(run):
+    result = run("list", "backbones")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if "tint" in line and "mean colour" in line]
+    assert [line for line in lines if "from" in line and "1.2" in line] == ["tint: from abaw-tint 1.2."]
+    assert "grey-hog" not in result.stdout and "another HOG" not in result.stdout
+    warnings = result.stderr.splitlines()
+    assert len(warnings) == 4 and all(f"({GROUP}) of abaw-tint 1.2 is left out" in line for line in warnings)
+    reasons = {line.split()[1]: line for line in warnings}
+    assert "'hog' of family 'grey-hog' is taken by family 'hog' of abaw" in reasons["taken"]
+    assert "Family 'unlisted' has specs of tint" in reasons["broken"]
+    assert "holds a str, not a Family" in reasons["no_family"]
+    assert "no attribute 'GONE'" in reasons["gone"]
+
+
+def test_a_plugin_is_extracted_with_in_one_process_and_by_workers(in_process, run, run_cli, make_data, tmp_path):
+    root = make_data({"a": 5, "b": [2, 7]})
+    options = ("extract", "--data", root, "--device", "cpu", "--backbone", "tint", "--backbone", "tint-times-3")
+    alone = run_cli(*options, "--store", tmp_path / "alone.zarr")
+    assert alone.exit_code == 0, alone.output
+
+    store = FeatureStore.open(tmp_path / "alone.zarr")
+    frame = store.read("tint", "b")
+    assert frame.present.tolist() == [False, True, False, False, False, False, True]
+    for number in (2, 7):
+        picture = np.asarray(Image.open(root / "cropped_aligned" / "b" / f"{number:05}.jpg"))
+        colour = picture.mean((0, 1)) / 255
+        np.testing.assert_allclose(frame.values[number - 1], colour, atol=2e-3)
+        np.testing.assert_allclose(store.read("tint-times-3", "b").values[number - 1], 3 * colour, atol=6e-3)
+    attributes = json.loads((tmp_path / "alone.zarr" / "features" / "tint" / "zarr.json").read_text())["attributes"]
+    assert attributes["spec"]["source"] == "abaw-tint 1.2" and "source" not in attributes["record"]
+
+    file = tmp_path / "cluster.toml"
+    file.write_text('[cluster]\nkind = "local"\nworkers = 1\n')
+    cluster = run(*options, "--store", tmp_path / "cluster.zarr", "--cluster", file)
+    assert cluster.returncode == 0, cluster.stderr + cluster.stdout
+    assert_equal_stores(tmp_path / "cluster.zarr", tmp_path / "alone.zarr")
