@@ -1,13 +1,20 @@
-"""What a face detector gives and takes, and how one is chosen."""
+"""Face detectors by name.
+
+A detector is a class whose objects are made with the name of a torch device and have a method `detect`, see
+`abaw.extract.faces.detections.FaceDetector`. abaw lists its own under the group `abaw.detectors` of entry points, and
+other distributions list theirs: `retina = abaw_retina:RetinaFace`.
+"""
 
 import importlib
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from abaw.core.devices import pick_device
 from abaw.core.errors import UsageError
+from abaw.core.plugins import load_named
 from abaw.extract.faces.detections import FaceDetector
 
+GROUP = "abaw.detectors"
 DEFAULT_DETECTOR = "mtcnn"
 
 
@@ -15,34 +22,47 @@ def create_detector(name: str = DEFAULT_DETECTOR, device: str = "auto") -> FaceD
     """A detector by its name.
 
     Args:
-        name: "mtcnn", or `module:Class` of any module that can be imported; importing it runs its code. The class is
-            called with the name of the torch device. Or an ONNX file of YuNet or SCRFD that ends in ".onnx".
+        name: of a plug-in, such as "mtcnn"; an ONNX file of YuNet or SCRFD that ends in ".onnx"; or `module:Class` of any
+            module that can be imported, which runs its code.
         device: "auto" takes a GPU if there is one.
 
     Raises:
-        UsageError: no such detector, or one that is no FaceDetector.
-        CheckpointError: its weights are not there, or are not what they should be.
+        UsageError: no such detector, or it is not a FaceDetector.
+        CheckpointError: its weights are missing or invalid.
     """
-    place = pick_device(device)
-    if name == DEFAULT_DETECTOR:
-        from abaw.extract.faces.mtcnn import Mtcnn
-
-        return Mtcnn(device=place)
+    torch_device = pick_device(device)
     if Path(name).suffix.lower() == ".onnx":
         from abaw.extract.faces.onnx import OnnxDetector
 
-        return OnnxDetector(Path(name), place)
-    module, colon, kind = name.partition(":")
-    if not colon or not module or not kind:
+        return OnnxDetector(Path(name), torch_device)
+    detector_class = _find_class(name)
+    try:
+        detector = detector_class(str(torch_device))
+    except (AttributeError, TypeError) as error:
         raise UsageError(
-            f"No detector {name!r}. Choose {DEFAULT_DETECTOR}, or give MODULE:CLASS of your own or a FILE.onnx."
+            f"Detector {name!r} cannot be made by {_name_of(detector_class)}(device) ({error})."
+        ) from error
+    if not callable(getattr(detector, "detect", None)):
+        raise UsageError(f"Detector {name!r} has no method detect(images) -> list of Detections.")
+    return cast("FaceDetector", detector)
+
+
+def _find_class(name: str) -> Any:
+    plugins = load_named(GROUP, object)
+    if name in plugins:
+        return plugins[name].value
+    module, _, class_name = name.partition(":")
+    if not module or not class_name:
+        raise UsageError(
+            f"No detector {name!r}. Choose {', '.join(plugins)}, or give MODULE:CLASS of your own or a FILE.onnx."
         )
     try:
-        made = getattr(importlib.import_module(module), kind)(str(place))
+        return getattr(importlib.import_module(module), class_name)
     except ImportError as error:
         raise UsageError(f"The detector's module {module!r} cannot be imported ({error}).") from error
-    except (AttributeError, TypeError) as error:
-        raise UsageError(f"Detector {name!r} cannot be made by {kind}(device) ({error}).") from error
-    if not callable(getattr(made, "detect", None)):
-        raise UsageError(f"Detector {name!r} has no method detect(images) -> list of Detections.")
-    return cast("FaceDetector", made)
+    except AttributeError as error:
+        raise UsageError(f"Detector {name!r} cannot be made by {class_name}(device) ({error}).") from error
+
+
+def _name_of(detector_class: Any) -> str:
+    return getattr(detector_class, "__name__", str(detector_class))

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from abaw.core import plugins
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.detector_weights import SHA256, read_weights, weights_folder
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.media.pictures import read_pictures
 from abaw.tests.support.paths import DATA
+from abaw.tests.support.plugins import write_distribution
 
 RECORDED = json.loads((DATA / "reference" / "mtcnn.json").read_text())["frames"]
 
@@ -118,3 +120,19 @@ def test_detectors_that_cannot_be_used(tmp_path, monkeypatch, name, message):
     monkeypatch.delitem(sys.modules, "mine_to_test", raising=False)
     with pytest.raises(UsageError, match=message):
         create_detector(name, "cpu")
+
+
+def test_detectors_of_other_distributions(tmp_path, monkeypatch):
+    source = (
+        "class Whole:\n    def __init__(self, device): self.device = device\n    def detect(self, images): return []\n"
+    )
+    entries = {"abaw.detectors": {"whole": "whole_faces:Whole"}}
+    write_distribution(tmp_path, "abaw-whole", "1.0", entries, {"whole_faces": source})
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "_loaded", {})
+    monkeypatch.setattr(plugins, "_named", {})
+    detector = create_detector("whole", "cpu")
+    assert type(detector).__module__ == "whole_faces" and vars(detector) == {"device": "cpu"}
+    assert isinstance(create_detector("mtcnn", "cpu"), Mtcnn)
+    with pytest.raises(UsageError, match=r"Choose mtcnn, whole, or give"):
+        create_detector("half", "cpu")
