@@ -10,7 +10,7 @@ import click
 
 from abaw import __version__
 from abaw.commands.data import DATA, DEVICE, FPS, RUNS, STORE, doctor, prepare, store, synth, weights
-from abaw.commands.scores import compare, ensemble, eval_, finish_evaluation, report, tune
+from abaw.commands.scores import compare, ensemble, eval_, report, show_or_print, tune
 from abaw.commands.submission import check_submission, submit
 from abaw.commands.video import predict
 from abaw.core.errors import DISK_FULL, AbawError, UsageError
@@ -83,7 +83,7 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
 
     with console.ConsoleReporter() as reporter:
         for run, found in pipeline.demo(out, size, seed, device, reporter, kind):
-            finish_evaluation(run, found, "val")
+            show_or_print(run.folder, found, "val")
     console.say(f"To go on: cd {out} && abaw train --task {run.config.task} && abaw eval --split val")
 
 

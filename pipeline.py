@@ -4,8 +4,9 @@
     extract(ExtractOptions(...))        crops and labels -> store
     train_seeds(configs, store, runs)   store -> runs, each trained as it is asked for: `for run, result in ...`
     tune(run, store, fit_on)            run and store -> post-processing
-    evaluate(run, store, split)         run and store -> scores, predictions; evaluate_ensemble likewise
-    submit(run, store, sample)          run and store -> submission file
+    find_predictor(runs, name)          a run or an ensemble, opened
+    evaluate(predictor, store, split)   predictor and store -> scores, predictions
+    submit(predictor, store, sample)    predictor and store -> submission file
 
 They tell of their progress through a `Reporter` and print nothing.
 """
@@ -25,12 +26,13 @@ from abaw.core.errors import AbawError, CheckpointError, DataError
 from abaw.core.files import clear
 from abaw.core.parts import parse_part
 from abaw.core.progress import Reporter, Silent, Summary
-from abaw.core.tasks import get_task
 from abaw.datasets.demo.kinds import get_demo_kind
 from abaw.datasets.doctor import VideoReport, examine, report_unread
 from abaw.datasets.layouts import look_through, open_dataset
-from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.trained import evaluate, evaluate_ensemble, submit, tune  # noqa: F401  stages, too
+from abaw.evaluate.evaluation import Evaluation
+from abaw.evaluate.inference import evaluate_head
+from abaw.evaluate.submission.write import write_submission as submit  # noqa: F401  a stage, too
+from abaw.evaluate.trained import TrainedRun, evaluate, find_predictor, open_predictor, tune  # noqa: F401  stages, too
 from abaw.extract.cluster.cluster import ClusterOptions, workers_have_gpus
 from abaw.extract.cluster.driver import run_on_cluster
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
@@ -139,7 +141,7 @@ def train(
     Under torchrun every process calls this; all of them go through the same epochs, and the first one writes.
     """
     reporter = reporter or Silent()
-    config, task = run.config, get_task(run.config.task)
+    config, task = run.config, run.task
     table, validation = tables
     model = build_model(run)
     real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
@@ -151,7 +153,7 @@ def train(
     reporter.start(f"train {run.name}", config.epochs, "epochs")
 
     def validate(trained: nn.Module) -> float:
-        found = evaluate_head(trained, validation, task, config.length, place)
+        found = evaluate_head(trained, validation, config.length, place)
         is_finite = all(np.isfinite(video.outputs).all() for video in found.predictions.values())
         return found.official.score if is_finite else float("nan")
 
@@ -164,7 +166,7 @@ def train(
 
 
 def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter: Reporter) -> TrainingResult:
-    config, task = run.config, get_task(run.config.task)
+    config, task = run.config, run.task
     assert isinstance(config.head, RidgeConfig | LogisticConfig)
     reporter.start(f"fit {run.name}", 1, "probe")
     is_new = not (run.folder / BEST).exists()
@@ -172,7 +174,7 @@ def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter
         fit_probe(config.head, task, model, table, config.seed)
     else:
         load_weights(model, run.folder / BEST)
-    found = evaluate_head(model, validation, task, config.length, torch.device("cpu")).official.score
+    found = evaluate_head(model, validation, config.length, torch.device("cpu")).official.score
     if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
     reporter.advance(1, f"{task.name} {found:.3f}")
@@ -259,4 +261,4 @@ def demo(
     for task, head in made.heads.items():
         config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})
         for run, _ in train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True):
-            yield run, evaluate(run, store, "val", device, data)
+            yield run, evaluate(TrainedRun.open(run, device), store, "val", data)

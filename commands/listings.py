@@ -106,7 +106,7 @@ def _setting(value: object) -> str:
 def show_losses() -> None:
     """Every loss with the tasks it fits and its options and their defaults."""
     from abaw.core.tasks import TASKS
-    from abaw.train.losses import LOSSES
+    from abaw.train.losses import BUILDERS, LOSSES
 
     rows = [
         (
@@ -114,7 +114,7 @@ def show_losses() -> None:
             ", ".join(task.name for task in TASKS.values() if task.kind in entry.kinds),
             entry.min_views,
             ", ".join(f"{key}={field.default}" for key, field in entry.config.model_fields.items() if key != "name"),
-            (entry.build.__doc__ or "").splitlines()[0].rstrip("."),
+            (BUILDERS[name].__doc__ or "").splitlines()[0].rstrip("."),
         )
         for name, entry in LOSSES.items()
     ]

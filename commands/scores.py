@@ -13,11 +13,9 @@ from abaw.core.files import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.results import Results
     from abaw.store import FeatureStore
-    from abaw.train.runs import Run
 
 
 @click.command("eval")
@@ -54,8 +52,6 @@ def eval_(
     Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
     """
     from abaw import pipeline
-    from abaw.core.tasks import get_task
-    from abaw.evaluate.ensemble import Ensemble, find_answering
     from abaw.evaluate.postprocessing.smoothing import parse_smoothing
 
     if raw and smooth:
@@ -70,21 +66,9 @@ def eval_(
     if task is not None or feature is not None:
         raise UsageError("--task and --feature are about --predictions. Leave them out.")
     smoothing = parse_smoothing(smooth) if smooth else None
-    found = find_answering(runs, run)
-    opened = pipeline.FeatureStore.open(store)
-    if isinstance(found, Ensemble):
-        if raw or smoothing:
-            raise UsageError(
-                f"--raw and --smooth are about single runs: ensemble {found.name} takes its runs as it was made. Leave them "
-                "out, or make another by `abaw ensemble`, which has --raw."
-            )
-        _finish_ensemble(found, *pipeline.evaluate_ensemble(found, opened, split, device, data), split, as_json)
-        return
-    evaluation = pipeline.evaluate(found, opened, split, device, data, raw, smoothing)
-    if as_json:
-        print_json(evaluation.as_json(get_task(found.config.task), split, found.name))
-    else:
-        finish_evaluation(found, evaluation, split)
+    predictor = pipeline.find_predictor(runs, run, device, raw or smoothing is not None)
+    evaluation = pipeline.evaluate(predictor, pipeline.FeatureStore.open(store), split, data, smoothing)
+    show_or_print(predictor.folder, evaluation, split, as_json)
 
 
 def _score_predictions(
@@ -98,35 +82,24 @@ def _score_predictions(
     of = get_task(task) if task else identify(path)
     found = score_predictions(store, of, split, path, feature or "", data)
     if as_json:
-        print_json(found.as_json(of, split, path.name))
+        print_json(found.as_json(split, path.name))
     else:
         tables.show_evaluation(path.name, of, split, found)
 
 
-def finish_evaluation(run: "Run", found: "Evaluation", split: str) -> None:
-    """Show the scores of a run, and where the rest is."""
+def show_or_print(folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False) -> None:
+    """Show the scores of a run or ensemble, what an ensemble is made of, and where the rest is; or print JSON."""
     from abaw.commands import console, tables
-    from abaw.core.tasks import get_task
-
-    tables.show_evaluation(run.name, get_task(run.config.task), split, found)
-    console.say(f"Predictions, scores and a picture: {run.folder}/*-{split}.*")
-
-
-def _finish_ensemble(
-    made: "Ensemble", found: "Evaluation", results: "Sequence[Results]", split: str, as_json: bool
-) -> None:
-    """Show the scores of an ensemble, what it is made of, and where the rest is."""
-    from abaw.commands import console, tables
-    from abaw.evaluate.ensemble import describe
+    from abaw.evaluate.ensemble import describe_members
 
     if as_json:
-        print_json({**found.as_json(made.task, split, made.name), "members": made.members, "weights": made.weights})
+        print_json(evaluation.as_json(split, folder.name))
         return
-    tables.show_evaluation(made.name, made.task, split, found)
-    for sentence in describe(made, results):
+    tables.show_evaluation(folder.name, evaluation.task, split, evaluation)
+    for sentence in describe_members(evaluation):
         console.say(sentence)
-    _say_processed(results, "`abaw ensemble --raw`")
-    console.say(f"Predictions, scores and a picture: {made.folder}/*-{split}.*")
+    _say_processed(evaluation.members, "`abaw ensemble --raw`")
+    console.say(f"Predictions, scores and a picture: {folder}/*-{split}.*")
 
 
 @click.command()
@@ -146,7 +119,6 @@ def tune(
     """
     from abaw import pipeline
     from abaw.commands import console, tables
-    from abaw.core.tasks import get_task
     from abaw.train.runs import find_run
 
     found = find_run(runs, run)
@@ -154,7 +126,7 @@ def tune(
     if as_json:
         print_json(tuning.model_dump(mode="json"))
         return
-    tables.show_tuning(found.name, get_task(found.config.task), tuning)
+    tables.show_tuning(found.name, found.task, tuning)
     console.say(f"{found.folder / 'postprocess.json'}: `abaw eval {found.name}` applies it, unless with --raw.")
 
 
@@ -225,8 +197,8 @@ def ensemble(
     from abaw.evaluate.ensemble import create_ensemble, parse_weights, select_runs
 
     given = parse_weights(weights) if weights else None
-    made, found, results = create_ensemble(runs, select_runs(runs, names), given, split, name, raw)
-    _finish_ensemble(made, found, results, split, as_json)
+    made, evaluation = create_ensemble(runs, select_runs(runs, names), given, split, name, raw)
+    show_or_print(made.folder, evaluation, split, as_json)
 
 
 @click.command()

@@ -51,17 +51,17 @@ def submit(
     """
     from abaw import pipeline
     from abaw.commands import console
-    from abaw.evaluate.ensemble import find_answering
     from abaw.evaluate.submission.formats import Sample, read_sample
 
     wanted = read_sample(sample)
-    found = find_answering(runs, run, wanted.task.name if isinstance(wanted, Sample) and run is None else None)
-    written = pipeline.submit(found, pipeline.FeatureStore.open(store), wanted, out, device, data, allow_missing, raw)
+    task = wanted.task.name if isinstance(wanted, Sample) and run is None else None
+    predictor = pipeline.find_predictor(runs, run, device, raw, task)
+    written = pipeline.submit(predictor, pipeline.FeatureStore.open(store), wanted, out, data, allow_missing)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
     for sentence in _warnings(written, is_list=not isinstance(wanted, Sample)):
         console.warn(sentence)
-    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {found.name}.")
+    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {predictor.name}.")
 
 
 def _warnings(written: "Submission", is_list: bool) -> Iterator[str]:

@@ -171,8 +171,6 @@ EVALUATED = {
 
 def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
     """Each output's measure and the scores that come of them, over all labels and, if these are fewer, those with crops."""
-    from abaw.evaluate.scores.bootstrap import interval
-
     what, seen, holders = EVALUATED[task.level]
     scores = {f"all labelled {what} (official)": found.official}
     if task.level == "frame" or found.crop_only.n_frames < found.official.n_frames:
@@ -181,12 +179,11 @@ def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> 
     if post:
         scores[f"all, post-processed ({post.origin}{': optimistic' if post.note else ''})"] = post.official
 
-    ends = interval(task, found.predictions)
     rows: list[tuple[object, ...]] = []
     for name, measure in measured(task):
         values = [one.parts.get(name, one.by_task.get(name, one.score)) for one in scores.values()]
         official, *others = (f"{value:.3f}" for value in values)
-        low, high = ends[name]
+        low, high = found.intervals[name]
         sure = f"{low:.3f} to {high:.3f}" if low == low else "-"
         rows.append((name, measure, official, sure, *others, found.official.support.get(name, "")))
     n_official, *n_others = (score.n_frames for score in scores.values())

@@ -1,50 +1,55 @@
-"""Ensembles: several runs that answer together, by the weighted mean of what they answer.
+"""Ensembles: several runs that predict together, by the weighted mean of their predictions.
 
-Runs that validate on the same videos are averaged; runs of different folds are pooled, each video being answered by
-the runs that have it among their own, which on the split `val` are those that did not train on it.
+Runs that validate on the same videos are averaged. Runs of different folds are pooled: each video is predicted by the
+runs that have it in their split, which for `val` are those that did not train on it.
 """
 
 import fnmatch
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from scipy.special import log_expit, log_softmax, logsumexp
 
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
-from abaw.evaluate.averaging import combine, runs_per_video
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.results import Results, read_current, run_results
+from abaw.evaluate.scores.bootstrap import same_labels
 from abaw.train.run_files import CONFIG
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 ENSEMBLE = "ensemble.json"
 PATTERN = frozenset("*?[")
 
-# the folder of a run that lies beside the ensemble's
+# the folder of a run, which lies in the same folder as the ensemble's
 MemberName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Members(BaseModel):
-    """What `ensemble.json` holds.
+    """The content of `ensemble.json`.
 
     Attributes:
         abaw: version that made it.
         created: UTC time, ISO 8601.
         task: its name.
-        members: names of the runs, which lie beside the ensemble.
-        weights: of the runs, adding up to 1.
-        raw: the post-processing of the runs was left out.
+        members: names of the runs, whose folders are siblings of the ensemble's.
+        weights: of the runs; they add up to 1.
+        raw: the runs are taken without their post-processing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -59,9 +64,9 @@ class Members(BaseModel):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A folder with an `ensemble.json`, and beside it the same files that a run's evaluation leaves.
+    """A folder with an `ensemble.json`, and the files that the evaluation of a run leaves.
 
-    To answer new videos: predict with each of `runs()`, post-process unless `raw`, then `combine` with the weights.
+    `abaw.evaluate.trained.OpenEnsemble` predicts with it.
     """
 
     folder: Path
@@ -79,47 +84,47 @@ class Ensemble:
         """The members, in the order of the weights.
 
         Raises:
-            UsageError: one is not there any more.
+            UsageError: one is missing.
             CheckpointError: one is of another task.
         """
-        found = [open_run(self.folder.parent / member) for member in self.members]
-        for run in found:
-            if run.config.task != self.task.name:
+        runs = [open_run(self.folder.parent / member) for member in self.members]
+        for run in runs:
+            if run.task.name != self.task.name:
                 raise CheckpointError(
-                    f"{self.folder / ENSEMBLE} is of task {self.task.name}, its run {run.name} of {run.config.task}. "
+                    f"{self.folder / ENSEMBLE} is of task {self.task.name}, its run {run.name} of {run.task.name}. "
                     "Make it again with `abaw ensemble`."
                 )
-        return found
+        return runs
 
 
 def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
-    """The runs of a folder that names, or patterns such as `va-*-seed?`, stand for; each once.
+    """The runs of a folder with these names, or that match patterns such as `va-*-seed?`; each once.
 
     Raises:
-        UsageError: a name or pattern fits none, a run lies elsewhere, or all of them are fewer than two.
+        UsageError: nothing matches a name or pattern, a run lies elsewhere, or there are fewer than two runs.
     """
     known = sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))
-    found: dict[Path, Run] = {}
+    selected: dict[Path, Run] = {}
     for name in names:
-        matched = [name]
+        matches = [name]
         if PATTERN & set(name) and name not in known:
-            matched = fnmatch.filter(known, name)
-            if not matched:
+            matches = fnmatch.filter(known, name)
+            if not matches:
                 raise UsageError(f"No run in {runs} is like {name!r}; there are: {', '.join(known) or 'none'}.")
-        for one in matched:
-            if (runs / one / ENSEMBLE).is_file():
+        for match in matches:
+            if (runs / match / ENSEMBLE).is_file():
                 raise UsageError(
-                    f"{one} is an ensemble itself. Name its members, which are in {runs / one / ENSEMBLE}."
+                    f"{match} is an ensemble itself. Name its members, which are in {runs / match / ENSEMBLE}."
                 )
-            run = find_run(runs, one)
+            run = find_run(runs, match)
             if run.folder.resolve().parent != runs.resolve():
                 raise UsageError(
                     f"Run {run.folder} is not in {runs}, where the ensemble goes. Name its folder by --runs."
                 )
-            found[run.folder.resolve()] = run
-    if len(found) < 2:
-        raise UsageError(f"An ensemble needs at least 2 runs, found {len(found)}. Name more of them, or a pattern.")
-    return list(found.values())
+            selected[run.folder.resolve()] = run
+    if len(selected) < 2:
+        raise UsageError(f"An ensemble needs at least 2 runs, found {len(selected)}. Name more of them, or a pattern.")
+    return list(selected.values())
 
 
 def create_ensemble(
@@ -129,77 +134,148 @@ def create_ensemble(
     split: str = "val",
     name: str | None = None,
     raw: bool = False,
-) -> tuple[Ensemble, Evaluation, list[Results]]:
-    """Combine what runs predicted for a split; keep and score it in a folder as that of a run.
+) -> tuple[Ensemble, Evaluation]:
+    """Combine what runs predicted for a split; keep the result in a folder and score it like a run.
 
     Args:
         runs: folder of the runs and of the ensemble.
         weights: of the runs; equal by default.
-        name: of the ensemble's folder, by default `<task>-ensemble-<number>`. It may be there already if it is of the
-            same runs and weights: then it gets another split.
-        raw: leave out the post-processing of the runs.
-
-    Returns:
-        The ensemble, its scores, and the predictions of each run.
+        name: of the ensemble's folder, by default `<task>-ensemble-<number>`. An existing ensemble of the same runs and
+            weights gets another split.
+        raw: without the post-processing of the runs.
 
     Raises:
         UsageError: the runs are of several tasks or have not been evaluated; weights or name do not fit.
     """
     shares = _shares(members, weights)
-    made_from = digest_of(members, shares, raw)
-    if len(tasks := {run.config.task for run in members}) > 1:
+    digest = digest_of(members, shares, raw)
+    if len(tasks := {run.task.name for run in members}) > 1:
         raise UsageError(f"The runs are of tasks {', '.join(sorted(tasks))}. An ensemble is of one task.")
-    results = [run_results(run, split, raw) for run in members]
-    task = results[0].task
-    found = combine_results(results, shares)
+    evaluation = combine_results([run_results(run, split, raw) for run in members], shares)
     content = Members(
         abaw=__version__,
         created=datetime.now(UTC).isoformat(),
-        task=task.name,
+        task=evaluation.task.name,
         members=tuple(run.name for run in members),
         weights=tuple(shares),
         raw=raw,
     )
     ensemble = _make_folder(runs, name, content)
-    found.save(ensemble.folder, split, task, made_from)
-    return ensemble, found, results
+    evaluation.save(ensemble.folder, split, digest)
+    return ensemble, evaluation
 
 
 def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Evaluation:
     """Scores of the weighted mean of what runs of one task predict; see `combine`."""
     task = results[0].task
-    return evaluate_predictions(task, combine(task, [one.predictions for one in results], weights))
+    evaluation = evaluate_predictions(task, combine(task, [result.predictions for result in results], weights))
+    return replace(evaluation, members=tuple(results), weights=tuple(weights))
+
+
+def combine(
+    task: Task, predictions_by_run: Sequence[Mapping[str, VideoPrediction]], weights: Sequence[float] | None = None
+) -> dict[str, VideoPrediction]:
+    """The weighted mean of what runs predict; each video over the runs that have it.
+
+    Valence and arousal are averaged as they are, classes as probabilities (the result is their logarithm), action units
+    as probabilities (the result is the logit); `decide` takes the answers from these. A row is present if it is present
+    for all of the runs, and has a feature if it has one for any of them.
+
+    Args:
+        predictions_by_run: by video, for each run.
+        weights: of the runs, above 0; equal by default. Only their ratios count.
+
+    Raises:
+        UsageError: runs have different labels of a video.
+    """
+    factors = np.ones(len(predictions_by_run)) if weights is None else np.array(weights, dtype=np.float64)
+    combined = {}
+    for video in dict.fromkeys(video for predictions in predictions_by_run for video in predictions):
+        numbers = [i for i, predictions in enumerate(predictions_by_run) if video in predictions]
+        predictions = [predictions_by_run[i][video] for i in numbers]
+        longest = max(predictions, key=lambda prediction: len(prediction.outputs))
+        if not all(same_labels(task, prediction, longest) for prediction in predictions):
+            raise UsageError(
+                f"The runs have different labels of {video}: they come from different stores. Run `abaw eval` for all "
+                "of them on one store."
+            )
+        aligned = [_lengthened(prediction, len(longest.outputs)) for prediction in predictions]
+        has_feature = [prediction.has_feature for prediction in aligned if prediction.has_feature is not None]
+        combined[video] = VideoPrediction(
+            _mean(task, np.stack([prediction.outputs for prediction in aligned]), factors[numbers]),
+            longest.labels,
+            np.logical_and.reduce([prediction.present for prediction in aligned]),
+            max(prediction.fps for prediction in predictions),
+            longest.doubles,
+            np.logical_or.reduce(has_feature) if len(has_feature) == len(aligned) else None,
+        )
+    return combined
+
+
+def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
+    """With more rows at the end, which repeat the last output as rows without a feature do."""
+    n_missing = n_rows - len(prediction.outputs)
+    if not n_missing:
+        return prediction
+    has_feature = prediction.has_feature
+    return replace(
+        prediction,
+        outputs=np.pad(prediction.outputs, ((0, n_missing), (0, 0)), mode="edge"),
+        present=np.pad(prediction.present, (0, n_missing)),
+        has_feature=None if has_feature is None else np.pad(has_feature, (0, n_missing)),
+    )
+
+
+def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """(rows, outputs): the mean of (runs, rows, outputs) with (runs,) weights."""
+    scale = (weights / weights.sum())[:, None, None]
+    means = []
+    for part, columns, _ in task.each():
+        values = outputs[..., columns].astype(np.float64)
+        if part.kind == "regression":
+            mean = (scale * values).sum(axis=0)
+        elif part.kind == "classes":
+            mean = logsumexp(log_softmax(values, axis=2), axis=0, b=scale)
+        else:  # by logarithms of both probabilities, so that extreme logits stay finite
+            yes, no = (logsumexp(log_expit(sign * values), axis=0, b=scale) for sign in (1, -1))
+            mean = yes - no
+        means.append(mean)
+    return np.concatenate(means, axis=1).astype(np.float32)
 
 
 def digest_of(runs: Sequence[Run], weights: Sequence[float], raw: bool) -> str:
-    """The sha256 of all that an ensemble's predictions follow from: weights, checkpoints, and post-processing unless `raw`."""
-    found = []
+    """The sha256 of what an ensemble's predictions follow from: weights, checkpoints, and post-processing unless `raw`."""
+    sources = []
     for run, weight in zip(runs, weights, strict=True):
         tuning = None if raw else load_tuning(run)
-        found.append([weight, run.digest(), tuning.postprocess.model_dump_json() if tuning else ""])
-    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+        sources.append([weight, run.digest(), tuning.postprocess.model_dump_json() if tuning else ""])
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
-def describe(ensemble: Ensemble, results: Sequence[Results]) -> list[str]:
-    """Sentences on how many runs answer how many videos, and on the weights of the runs."""
-    shares = runs_per_video([one.predictions for one in results])
-    counts = (f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in shares.items())
-    is_pooled = list(shares) != [len(results)]
-    why = " The runs have different videos: each is answered by those that have it." if is_pooled else ""
-    members = (f"{member} ({weight:.3g})" for member, weight in zip(ensemble.members, ensemble.weights, strict=True))
-    return [f"Averaged: {', '.join(counts)}.{why}", f"Members and weights: {', '.join(members)}."]
+def describe_members(evaluation: Evaluation) -> list[str]:
+    """Sentences on how many videos are averaged over how many runs, and on the weights; nothing for a single run."""
+    members = evaluation.members
+    if not members:
+        return []
+    n_runs_of = Counter(video for member in members for video in member.predictions)
+    n_videos_by_runs = sorted(Counter(n_runs_of.values()).items(), reverse=True)
+    counts = (f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in n_videos_by_runs)
+    is_pooled = [n_runs for n_runs, _ in n_videos_by_runs] != [len(members)]
+    why = " The runs have different videos: each is predicted by the runs that have it." if is_pooled else ""
+    weights = (f"{run.name} ({weight:.3g})" for run, weight in zip(members, evaluation.weights, strict=True))
+    return [f"Averaged: {', '.join(counts)}.{why}", f"Members and weights: {', '.join(weights)}."]
 
 
 def parse_weights(text: str) -> list[float]:
-    """Numbers between commas.
+    """Numbers separated by commas.
 
     Raises:
-        UsageError: they are something else.
+        UsageError: the text is something else.
     """
     try:
         return [float(weight) for weight in text.split(",")]
     except ValueError:
-        raise UsageError(f"--weights wants numbers between commas, such as 1,2,1; found {text!r}.") from None
+        raise UsageError(f"--weights needs numbers separated by commas, such as 1,2,1; found {text!r}.") from None
 
 
 def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[float]:
@@ -223,8 +299,8 @@ def _make_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
     folder = runs / name
     if folder.exists():
         ensemble = open_ensemble(folder) if (folder / ENSEMBLE).is_file() else None
-        wanted = (content.members, content.weights, content.raw)
-        if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw) != wanted:
+        expected = (content.members, content.weights, content.raw)
+        if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw) != expected:
             raise UsageError(f"{folder} exists and is not this ensemble. Choose another --run.")
         return ensemble
     folder.mkdir()
@@ -240,36 +316,30 @@ def open_ensemble(folder: Path) -> Ensemble:
     """
     path = folder / ENSEMBLE
     try:
-        found = Members.model_validate(json.loads(path.read_text()))
-        task = get_task(found.task)
+        content = Members.model_validate(json.loads(path.read_text()))
+        task = get_task(content.task)
     except (OSError, ValueError, UsageError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is damaged ({reason}). Make it again with `abaw ensemble`.") from error
-    if len(found.weights) != len(found.members):
+    if len(content.weights) != len(content.members):
         raise CheckpointError(
-            f"{path} is damaged ({len(found.weights)} weights of {len(found.members)} runs). Make it again with "
+            f"{path} is damaged ({len(content.weights)} weights of {len(content.members)} runs). Make it again with "
             "`abaw ensemble`."
         )
-    return Ensemble(folder, task, found.weights, found.members, found.raw)
+    return Ensemble(folder, task, content.weights, content.members, content.raw)
 
 
 def find_ensemble(runs: Path, name: str) -> Ensemble | None:
-    """The ensemble called `name` (under `runs`, or a path), if it is one."""
+    """The ensemble called `name` (under `runs`, or a path); None if there is no ensemble of that name."""
     folder = next((folder for folder in (runs / name, Path(name)) if (folder / ENSEMBLE).is_file()), None)
     return open_ensemble(folder) if folder is not None else None
-
-
-def find_answering(runs: Path, name: str | None, task: str | None = None) -> Run | Ensemble:
-    """The run or ensemble called `name`, or else the newest run (of a task); see `find_run`."""
-    ensemble = find_ensemble(runs, name) if name is not None else None
-    return ensemble or find_run(runs, name, task, also=ENSEMBLE)
 
 
 def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Results:
     """Saved predictions of the run or ensemble called `name` (under `runs`, or a path); see `run_results`."""
     ensemble = find_ensemble(runs, name)
     if ensemble is not None:
-        made_from = digest_of(ensemble.runs(), ensemble.weights, ensemble.raw)
-        found = read_current(ensemble.folder, split, ensemble.task, made_from)
-        return Results(ensemble.name, ensemble.folder, ensemble.task, found)
+        digest = digest_of(ensemble.runs(), ensemble.weights, ensemble.raw)
+        predictions = read_current(ensemble.folder, split, ensemble.task, digest)
+        return Results(ensemble.name, ensemble.folder, ensemble.task, predictions)
     return run_results(find_run(runs, name, also=ENSEMBLE), split, raw)

@@ -1,24 +1,24 @@
-"""An evaluation: predictions of a split, scored over all labelled frames and over those with a crop.
+"""Evaluations: predictions of a split, scored over all labelled frames and over those that have a crop.
 
-Where a task is about images or whole videos, read these for frames, and for a video any feature for a crop.
+For tasks about images or whole videos, read image or video for frame; a video "has a crop" if it has any feature.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
-from abaw.evaluate.inference import predict
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.predictions import VideoPrediction, save_predictions
+from abaw.evaluate.results import Results
+from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.data.table import Table
 
 if TYPE_CHECKING:
     from abaw.evaluate.report.face_crops import Faces
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Postprocessed:
-    """Scores of the same predictions after a post-processing.
+    """Scores of the same predictions after post-processing.
 
     Attributes:
-        official, crop_only: as those of `Evaluation`.
-        origin: where the post-processing comes from, as `fitted on folds` or `box:51`.
-        note: what must be said of these scores: empty, or a sentence that they are optimistic.
-        postprocess: what was done.
+        official, crop_only: like those of `Evaluation`.
+        origin: where the post-processing comes from, such as `fitted on folds` or `box:51`.
+        note: a sentence if these scores are optimistic, else empty.
+        postprocess: the post-processing itself.
     """
 
     official: Score
@@ -57,66 +57,87 @@ class Evaluation:
     """Scores and the predictions behind them.
 
     Attributes:
+        task: what is predicted.
         official: over all labelled frames, as the challenges score.
         crop_only: over the labelled frames that have a crop.
-        predictions: by video, as the head gives them.
+        predictions: by video, as the head (or the ensemble) gives them.
         without_feature: labelled videos that have no feature at all.
         postprocessed: scores after post-processing, if there was any.
+        members: of an ensemble, the predictions of each run that were averaged; empty for a single run.
+        weights: of the members.
     """
 
+    task: Task
     official: Score
     crop_only: Score
     predictions: dict[str, VideoPrediction]
     without_feature: tuple[str, ...]
     postprocessed: Postprocessed | None = None
+    members: tuple[Results, ...] = ()
+    weights: tuple[float, ...] = ()
 
-    def with_postprocess(self, task: Task, postprocess: Postprocess, origin: str, note: str = "") -> "Evaluation":
-        """The same, with the scores after a post-processing; see `Postprocessed`."""
-        scores = score_both(task, postprocess.apply_to(task, self.predictions))
+    @cached_property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % intervals of the official score and its parts, low and high; see `abaw.evaluate.scores.bootstrap.interval`."""
+        return interval(self.task, self.predictions)
+
+    def with_postprocess(self, postprocess: Postprocess, origin: str, note: str = "") -> "Evaluation":
+        """The same, with the scores after post-processing; see `Postprocessed`."""
+        scores = score_both(self.task, postprocess.apply_to(self.task, self.predictions))
         return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
 
-    def as_json(self, task: Task, split: str, run: str) -> dict[str, Any]:
-        """`task`, `split`, `run`, under `official` and `crop_only` the fields of `Score`; `postprocessed` may be null."""
-        return {
-            "task": task.name,
+    def as_json(self, split: str, run: str) -> dict[str, Any]:
+        """Task, split, run and all attributes but the predictions.
+
+        Under `official` and `crop_only` are the fields of `Score`. Under `intervals` each measure has the two ends of
+        its interval, null where there is none. `postprocessed` may be null; `members` (names) and `weights` are there
+        for an ensemble only.
+        """
+        content: dict[str, Any] = {
+            "task": self.task.name,
             "split": split,
             "run": run,
             "official": asdict(self.official),
             "crop_only": asdict(self.crop_only),
+            "intervals": {name: [_or_null(end) for end in ends] for name, ends in self.intervals.items()},
             "without_feature": list(self.without_feature),
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
+        if self.members:
+            content["members"] = [member.name for member in self.members]
+            content["weights"] = list(self.weights)
+        return content
 
-    def save(self, folder: Path, split: str, task: Task, made_from: str, faces: "Faces | None" = None) -> None:
+    def save(self, folder: Path, split: str, made_from: str, faces: "Faces | None" = None) -> None:
         """Write `predictions-<split>.h5`, `scores-<split>.json` and a picture into the folder of a run or ensemble.
 
         Args:
             made_from: see `save_predictions`.
-            faces: go into the picture.
+            faces: shown in the picture.
         """
         from abaw.evaluate.report.plots import save_picture  # matplotlib: scores alone do not need it
 
-        save_predictions(folder / f"predictions-{split}.h5", self.predictions, task.outputs, made_from)
-        save_json(folder / f"scores-{split}.json", self.as_json(task, split, folder.name))
-        title = f"{folder.name} on {split}: {self.official.score:.3f} ({task.measure.name})"
-        save_picture(folder, split, task, self.predictions, title, faces.read if faces else None)
+        save_predictions(folder / f"predictions-{split}.h5", self.predictions, self.task.outputs, made_from)
+        save_json(folder / f"scores-{split}.json", self.as_json(split, folder.name))
+        title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
+        save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)
 
 
-def evaluate_head(head: nn.Module, table: Table, task: Task, window: int, device: torch.device) -> Evaluation:
-    """Predict every row of a table and score it both ways."""
-    return evaluate_predictions(task, predict(head, table, window, device))
+def _or_null(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else value
 
 
 def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:
-    """Score predictions both ways."""
-    without = tuple(video for video, found in predictions.items() if found.fps == 0)
-    return Evaluation(*score_both(task, predictions), predictions, without)
+    """Score predictions over all labels and over those that have a crop."""
+    without_feature = tuple(video for video, prediction in predictions.items() if prediction.fps == 0)
+    return Evaluation(task, *score_both(task, predictions), predictions, without_feature)
 
 
 def score_both(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[Score, Score]:
-    """Scores over all labels, and over those of them whose row has a crop."""
-    videos = [found.by_label() for found in predictions.values()]
-    outputs = np.concatenate([found.outputs for found in videos])
-    labels = np.concatenate([found.labels for found in videos])
-    present = np.concatenate([found.present for found in videos])
+    """Scores over all labels, and over the labels whose row has a crop."""
+    videos = [prediction.by_label() for prediction in predictions.values()]
+    outputs = np.concatenate([video.outputs for video in videos])
+    labels = np.concatenate([video.labels for video in videos])
+    present = np.concatenate([video.present for video in videos])
     return score(task, outputs, labels), score(task, outputs[present], labels[present])

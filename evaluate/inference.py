@@ -1,10 +1,11 @@
-"""Dense prediction: an output for every labelled row, by overlapping windows that are averaged."""
+"""Dense prediction: an output for every row of a table, averaged over overlapping windows."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.predictions import VideoPrediction, fill_gaps
 from abaw.train import multi_process
 from abaw.train.data.table import Table
@@ -13,13 +14,19 @@ from abaw.train.data.windows import WindowSampler, batches
 FRAMES_PER_BATCH = 8_192
 
 
-def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
-    """Predict every row of a table, or every video of a task of whole videos.
+def evaluate_head(head: nn.Module, table: Table, window: int, device: torch.device) -> Evaluation:
+    """Predict every row of a table and score the predictions; see `predict`."""
+    return evaluate_predictions(table.task, predict(head, table, window, device))
 
-    Windows overlap by half and the outputs of a row (or video) are averaged; with several processes each takes a share
-    of the windows, and all get the whole. The windows of a video end with its last row that has a feature, so that its
-    outputs do not depend on how many rows follow. Rows without any feature are filled by linear interpolation over time,
-    with the nearest output at the ends of a video; a video, or an image, without any gets the mean output of all others.
+
+def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
+    """Predict every row of a table, or every video where the task is about whole videos.
+
+    Windows overlap by half, and the outputs of a row (or video) are averaged. With several processes each computes a
+    share of the windows, and all of them get every prediction. The windows of a video end with its last row that has a
+    feature, so its outputs do not depend on how many rows follow. Rows without any feature are filled by linear
+    interpolation over time, with the nearest output at the ends of a video. A video (or image) without any feature gets
+    the mean output of all others.
     """
     outputs = _window_outputs(model, table, window, device)
     if table.task.level == "video":
@@ -28,13 +35,14 @@ def predict(model: nn.Module, table: Table, window: int, device: torch.device) -
     predictions = {}
     for i, video in enumerate(table.videos):
         rows = table.rows(i)
-        has, found = table.has_any[rows], outputs[rows]
-        if table.task.level == "image" or not has.any():
-            found = np.where(has[:, None], found, mean)
+        has_any, values = table.has_any[rows], outputs[rows]
+        if table.task.level == "image" or not has_any.any():
+            values = np.where(has_any[:, None], values, mean)
         else:
-            found = fill_gaps(found, has)
-        labels, doubles = table.labels[rows], table.doubles_of(i)
-        predictions[video] = VideoPrediction(found, labels, table.has_crop[rows], float(table.fps[i]), doubles)
+            values = fill_gaps(values, has_any)
+        predictions[video] = VideoPrediction(
+            values, table.labels[rows], table.has_crop[rows], float(table.fps[i]), table.doubles_of(i), has_any
+        )
     return predictions
 
 
@@ -43,33 +51,35 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
     outputs = np.where(has_any[:, None], outputs, outputs[has_any if has_any.any() else slice(None)].mean(axis=0))
     labels = table.labels[table.starts[:-1]]
     return {
-        video: VideoPrediction(outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]))
+        video: VideoPrediction(
+            outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]), has_feature=has_any[[i]]
+        )
         for i, video in enumerate(table.videos)
     }
 
 
 def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
-    """(rows, outputs), or (videos, outputs) for a task of whole videos: averaged over the windows that hold one."""
+    """(rows, outputs), or (videos, outputs) for a task about whole videos: the mean over the windows that cover each."""
     sampler, width = WindowSampler(table, window), len(table.task.outputs)
     is_whole = table.task.level == "video"
-    n_places = len(table.videos) if is_whole else len(table.labels)
-    # steps after the end of a video go to one extra place that is dropped
-    total, counts = torch.zeros(n_places + 1, width), torch.zeros(n_places + 1)
+    n_slots = len(table.videos) if is_whole else len(table.labels)
+    # steps after the end of a video go to one extra slot, which is dropped
+    total, counts = torch.zeros(n_slots + 1, width), torch.zeros(n_slots + 1)
     model.eval()
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
         for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
             part = multi_process.own_share(part)
             batch = sampler.batch(part).to(device)
-            # a model may give more than the task's outputs: what follows is for its loss
-            given = model(batch.features, batch.masks)[..., :width].float().cpu()
+            # a model may give more than the task's outputs: the rest is for its loss
+            outputs = model(batch.features, batch.masks)[..., :width].float().cpu()
             if is_whole:
-                places = np.where(part[:, 1] > 0, sampler.videos_of(part), n_places)
+                slots = np.where(part[:, 1] > 0, sampler.videos_of(part), n_slots)
             else:
-                rows, inside = sampler.rows_of(part)
-                places = np.where(inside, rows, n_places).ravel()
-            index = torch.from_numpy(places)
-            total.index_add_(0, index, given.reshape(-1, width))
+                rows, is_inside = sampler.rows_of(part)
+                slots = np.where(is_inside, rows, n_slots).ravel()
+            index = torch.from_numpy(slots)
+            total.index_add_(0, index, outputs.reshape(-1, width))
             counts.index_add_(0, index, torch.ones(len(index)))
         multi_process.add_up(total, device)
         multi_process.add_up(counts, device)
@@ -77,10 +87,10 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
 
 
 def _ends(table: Table) -> NDArray[np.int64]:
-    """(videos,) the row after the last one of each video that has a feature, or after the video where none has."""
+    """(videos,) the row after the last one of each video that has a feature, or the end of a video that has no feature."""
     ends = table.starts[1:].copy()
     for i in range(len(ends)):
-        has = np.flatnonzero(table.has_any[table.rows(i)])
-        if len(has):
-            ends[i] = table.starts[i] + has[-1] + 1
+        present_rows = np.flatnonzero(table.has_any[table.rows(i)])
+        if len(present_rows):
+            ends[i] = table.starts[i] + present_rows[-1] + 1
     return ends

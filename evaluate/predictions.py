@@ -1,4 +1,4 @@
-"""Predictions of a run, and the HDF5 files that keep them."""
+"""Predictions by video, and the HDF5 files that hold them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,16 @@ from abaw.core.files import new_partial
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """Outputs for a video beside its labels; one row each where a task is about whole videos.
+    """Outputs for a video next to its labels; a single row where the task is about whole videos.
 
     Attributes:
         outputs: (rows, outputs) float32, without gaps.
         labels: (rows, columns) float32 as published.
         present: (rows,) bool, the frame has a crop (every visual feature).
         fps: frames a second; 0 where the video has no feature at all.
-        doubles: further labels of rows that are labelled twice. What compares outputs with labels takes `by_label`.
+        doubles: second labels of rows that are labelled twice. Compare outputs with labels through `by_label`.
+        has_feature: (rows,) bool, the frame has at least one feature, and its output was not filled from other frames.
+            None where that is not known, as in predictions that were read from a file.
     """
 
     outputs: NDArray[np.float32]
@@ -29,9 +31,10 @@ class VideoPrediction:
     present: NDArray[np.bool_]
     fps: float
     doubles: Doubles | None = None
+    has_feature: NDArray[np.bool_] | None = None
 
     def by_label(self) -> "VideoPrediction":
-        """The same with a row for each label: those of the doubles follow all others, which stay where they are."""
+        """One row for each label: first every row as it is, then once more the rows that have a second label."""
         if self.doubles is None:
             return self
         again = self.doubles.rows
@@ -50,8 +53,8 @@ def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArra
         values: (rows, outputs).
         present: (rows,) bool, at least one True.
     """
-    rows, places = np.arange(len(values)), np.flatnonzero(present)
-    columns = [np.interp(rows, places, values[places, column]) for column in range(values.shape[1])]
+    rows, present_rows = np.arange(len(values)), np.flatnonzero(present)
+    columns = [np.interp(rows, present_rows, values[present_rows, column]) for column in range(values.shape[1])]
     return np.stack(columns, axis=1).astype(np.float32)
 
 
@@ -60,23 +63,23 @@ def save_predictions(
 ) -> None:
     """Write predictions as HDF5: `/<video>/outputs`, `labels`, `present`; attributes `fps`, `outputs` (names), `made_from`.
 
-    Where rows are labelled twice there are also `doubles`, the further labels, and `doubles_rows`, their rows.
+    Where rows are labelled twice there are also `doubles`, the second labels, and `doubles_rows`, their rows.
 
     Args:
-        made_from: digest of the checkpoints that predicted; empty if nobody can tell.
+        made_from: digest of the checkpoints that made the predictions; empty if unknown.
     """
     partial = new_partial(path)
     with h5py.File(partial, "w") as file:
         file.attrs["outputs"] = list(output_names)
         file.attrs["made_from"] = made_from
-        for video, found in predictions.items():
+        for video, prediction in predictions.items():
             group = file.create_group(video)
-            group.attrs["fps"] = found.fps
+            group.attrs["fps"] = prediction.fps
             for name in ("outputs", "labels", "present"):
-                group.create_dataset(name, data=getattr(found, name))
-            if found.doubles is not None:
-                group.create_dataset("doubles", data=found.doubles.labels)
-                group.create_dataset("doubles_rows", data=found.doubles.rows)
+                group.create_dataset(name, data=getattr(prediction, name))
+            if prediction.doubles is not None:
+                group.create_dataset("doubles", data=prediction.doubles.labels)
+                group.create_dataset("doubles_rows", data=prediction.doubles.rows)
     partial.replace(path)
 
 
@@ -84,7 +87,7 @@ def load_predictions(path: Path) -> dict[str, VideoPrediction]:
     """Read what `save_predictions` wrote. Links are not followed, and values are not taken from other files.
 
     Raises:
-        Exception: the file is damaged, or of something else; HDF5 raises many types.
+        Exception: the file is damaged or holds something else; HDF5 raises many types.
     """
     with h5py.File(path, "r") as file:
         return {
@@ -107,16 +110,16 @@ def _read_doubles(file: h5py.File, video: str) -> Doubles | None:
 
 
 def _values(file: h5py.File, name: str, dtype: np.dtype) -> NDArray:
-    video, _, own = name.rpartition("/")
-    for group, member in ((file, video), (file[video], own)):
-        if not isinstance(group.get(member, getlink=True), h5py.HardLink):
-            raise ValueError(f"{member} is missing or a link")
-    found = file[name]
-    if found.is_virtual or found.external or found.dtype != dtype:
+    video, _, member = name.rpartition("/")
+    for group, key in ((file, video), (file[video], member)):
+        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+            raise ValueError(f"{key} is missing or a link")
+    dataset = file[name]
+    if dataset.is_virtual or dataset.external or dataset.dtype != dtype:
         raise ValueError(f"{name} holds no {dtype.name} values of its own")
-    if found.size * dtype.itemsize > Path(file.filename).stat().st_size:  # nothing in it is compressed
+    if dataset.size * dtype.itemsize > Path(file.filename).stat().st_size:  # nothing in it is compressed
         raise ValueError(f"{name} claims more values than the file has")
-    return np.asarray(found[...])
+    return np.asarray(dataset[...])
 
 
 def read_made_from(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""What `abaw eval` left in a run's folder: predictions of a split, with the run's post-processing applied."""
+"""Predictions that `abaw eval` saved in the folder of a run or ensemble, with the run's post-processing applied."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,23 +9,23 @@ import numpy as np
 
 from abaw.core.doubles import Doubles
 from abaw.core.errors import CheckpointError, UsageError
-from abaw.core.tasks import Task, get_task
-from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.core.tasks import Task
+from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_made_from
 from abaw.train.runs import Run
 
 
 @dataclass(frozen=True)
 class Results:
-    """Saved predictions of a run, or of an ensemble of runs.
+    """Predictions of a run or of an ensemble.
 
     Attributes:
         name: of the folder.
-        folder: where they lie.
+        folder: of the run or ensemble.
         task: what is predicted.
         predictions: by video, with labels.
-        origin: of the post-processing that was applied, in words; empty if there was none.
-        note: what must be said of scores on these videos; empty if there is nothing.
+        origin: where the applied post-processing comes from, such as `fitted on folds`; empty if there was none.
+        note: a sentence if scores on these videos are optimistic, else empty.
     """
 
     name: str
@@ -37,66 +37,64 @@ class Results:
 
 
 def run_results(run: Run, split: str, raw: bool = False) -> Results:
-    """The predictions that `abaw eval` made by a run.
+    """The predictions of a run that `abaw eval` saved.
 
     Args:
-        raw: leave out the post-processing that `abaw tune` fitted.
+        raw: without the post-processing that `abaw tune` fitted.
 
     Raises:
-        UsageError: there are none, or they are of another checkpoint; says which command makes them.
+        UsageError: there are no predictions, or they come from another checkpoint; names the command that makes them.
         CheckpointError: the file is damaged.
     """
-    task = get_task(run.config.task)
-    return results_of(run, read_current(run.folder, split, task, run.digest()), raw)
+    predictions = read_current(run.folder, split, run.task, run.digest())
+    return results_of(run, predictions, None if raw else load_tuning(run))
 
 
-def results_of(run: Run, predictions: Mapping[str, VideoPrediction], raw: bool = False) -> Results:
-    """Predictions of a run with its post-processing, unless `raw`."""
-    task = get_task(run.config.task)
-    tuning = None if raw else load_tuning(run)
+def results_of(run: Run, predictions: Mapping[str, VideoPrediction], tuning: Tuning | None) -> Results:
+    """Predictions of a run as results, post-processed if there is a tuning."""
     if tuning is None:
-        return Results(run.name, run.folder, task, predictions)
-    processed = tuning.postprocess.apply_to(task, predictions)
-    return Results(run.name, run.folder, task, processed, tuning.origin, tuning.note(predictions))
+        return Results(run.name, run.folder, run.task, predictions)
+    processed = tuning.postprocess.apply_to(run.task, predictions)
+    return Results(run.name, run.folder, run.task, processed, tuning.origin, tuning.note(predictions))
 
 
-def read_current(folder: Path, split: str, task: Task, made_from: str) -> dict[str, VideoPrediction]:
-    """Predictions of a split in a folder, if they are of the checkpoints that are there now; errors as `run_results`.
+def read_current(folder: Path, split: str, task: Task, digest: str) -> dict[str, VideoPrediction]:
+    """The saved predictions of a split, if they come from the checkpoints that are there now; raises like `run_results`.
 
     Args:
-        made_from: digest of these checkpoints.
+        digest: of these checkpoints.
     """
-    found = read_predictions(folder, split, task)
-    path, remedy = _place(folder, split)
-    with _damage_named(path, remedy):
-        written = read_made_from(path)
-    if not written:
-        raise UsageError(f"{folder.name} has a {path.name} that does not say of which checkpoint it is. {remedy}")
-    if written != made_from:
+    predictions = read_predictions(folder, split, task)
+    path, remedy = _file_and_remedy(folder, split)
+    with _damage_as_error(path, remedy):
+        made_from = read_made_from(path)
+    if not made_from:
+        raise UsageError(f"{folder.name} has a {path.name} that does not say which checkpoint made it. {remedy}")
+    if made_from != digest:
         raise UsageError(f"{folder.name} has changed since its {path.name} was made. {remedy}")
-    return found
+    return predictions
 
 
 def read_predictions(folder: Path, split: str, task: Task) -> dict[str, VideoPrediction]:
-    """Predictions of a split in a folder, whatever they are of; errors as those of `run_results`."""
-    path, remedy = _place(folder, split)
+    """The saved predictions of a split, whichever checkpoints they come from; raises like `run_results`."""
+    path, remedy = _file_and_remedy(folder, split)
     if not path.is_file():
         raise UsageError(f"{folder.name} has no {path.name}. {remedy}")
-    with _damage_named(path, remedy):
-        found = load_predictions(path)
-    for video, one in found.items():
-        shapes = (one.outputs.shape, one.labels.shape, one.present.shape)
-        n_rows = len(one.outputs)
-        wanted = ((n_rows, len(task.outputs)), (n_rows, len(task.columns)), (n_rows,))
-        if shapes != wanted or not _are_of_rows(one.doubles, n_rows, len(task.columns)):
-            raise CheckpointError(f"{path} has {shapes} for {video}, which is not of task {task.name}. {remedy}")
-    if not found:
+    with _damage_as_error(path, remedy):
+        predictions = load_predictions(path)
+    for video, prediction in predictions.items():
+        n_rows = len(prediction.outputs)
+        shapes = (prediction.outputs.shape, prediction.labels.shape, prediction.present.shape)
+        expected = ((n_rows, len(task.outputs)), (n_rows, len(task.columns)), (n_rows,))
+        if shapes != expected or not _are_valid(prediction.doubles, n_rows, len(task.columns)):
+            raise CheckpointError(f"{path} has {shapes} for {video}, which does not fit task {task.name}. {remedy}")
+    if not predictions:
         raise CheckpointError(f"{path} has no videos. {remedy}")
-    return found
+    return predictions
 
 
-def _are_of_rows(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
-    """True if further labels are of rows that are there, in their order."""
+def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
+    """True if second labels belong to existing rows, in ascending order."""
     if doubles is None:
         return True
     rows = doubles.rows
@@ -105,13 +103,13 @@ def _are_of_rows(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
     return bool((np.diff(rows) >= 0).all() and rows[0] >= 0 and rows[-1] < n_rows)
 
 
-def _place(folder: Path, split: str) -> tuple[Path, str]:
-    """The file of predictions, and how to make it."""
+def _file_and_remedy(folder: Path, split: str) -> tuple[Path, str]:
+    """The file of predictions, and a sentence on how to make it."""
     return folder / f"predictions-{split}.h5", f"Make it with `abaw eval {folder.name} --split {split}`."
 
 
 @contextmanager
-def _damage_named(path: Path, remedy: str) -> Iterator[None]:
+def _damage_as_error(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # HDF5 raises many types, and finds damage only where it reads

@@ -1,135 +1,356 @@
-"""What is done with trained runs and ensembles on a store: they are tuned, scored, and answer samples.
+"""Trained runs and ensembles as predictors: the one place where a run, its model and its post-processing meet.
 
-`abaw.pipeline` has these as stages.
+    predictor = find_predictor(Path("runs"), "va-1")
+    predictor.predict(store, Wanted("val"))                   every labelled row of a split
+    predictor.predict(store, Wanted(rows={"video": 250}))     so many rows of videos without labels
+    evaluate(predictor, store, "val")                         scores and predictions, saved in its folder
+
+Opening a predictor is cheap; its checkpoints, and torch, are loaded for the first prediction.
 """
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from abaw.core.devices import pick_device
-from abaw.core.tasks import get_task
-from abaw.evaluate.ensemble import Ensemble, combine_results, digest_of
-from abaw.evaluate.evaluation import Evaluation, evaluate_head
-from abaw.evaluate.inference import predict
+from abaw.core.errors import UsageError
+from abaw.core.tasks import Task
+from abaw.evaluate.ensemble import ENSEMBLE, Ensemble, combine, combine_results, digest_of, find_ensemble, open_ensemble
+from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import FitOn, Tuning, fit_run, load_tuning
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.results import Results, results_of
-from abaw.evaluate.submission.formats import Sample, VideoList
-from abaw.evaluate.submission.write import Answerer, Submission, check_fits, default_out, write_submission
 from abaw.store import FeatureStore
-from abaw.train.data.table import Table
-from abaw.train.model import best_model
-from abaw.train.new_run import load_split
-from abaw.train.runs import Run
+from abaw.train.data.table import load_table, select_labels, unlabelled
+from abaw.train.runs import Run, find_run, open_run
+
+if TYPE_CHECKING:
+    import torch
+
+    from abaw.train.model import Model
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The rows to predict.
+
+    Attributes:
+        split: all labelled rows of a split; of a run that was trained on a fold, of the fold's split.
+        rows: instead, by video, how many rows to predict of videos without labels. A video has more rows where its
+            features have more.
+    """
+
+    split: str = ""
+    rows: Mapping[str, int] | None = None
+
+
+class Predictor(Protocol):
+    """A run or an ensemble, opened."""
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run or ensemble."""
+
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that it needs."""
+
+    def digest(self) -> str:
+        """The sha256 of what its saved predictions follow from; see `abaw.evaluate.predictions.save_predictions`."""
+
+    def load(self) -> None:
+        """Load what predictions need, now rather than for the first one.
+
+        Raises:
+            UsageError: the device cannot be used.
+            CheckpointError: a checkpoint is missing or damaged.
+        """
+
+    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+        """Predictions by video, post-processed.
+
+        Raises:
+            UsageError: the store lacks features or labels.
+            StoreError: its features are not those of the training, or it is damaged.
+        """
+
+    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+        """Score the predictions of a split.
+
+        Args:
+            smoothing: of all outputs, instead of the fitted post-processing.
+
+        Raises:
+            AbawError: like `predict`.
+        """
+
+    def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
+        """By run, where its post-processing comes from, such as `fitted on val: optimistic` for these videos."""
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run with its best checkpoint and its post-processing.
+
+    Attributes:
+        run: the run.
+        device: "auto" takes a GPU if there is one.
+        tuning: the post-processing; None leaves it out.
+        checkpoint: sha256 of the best checkpoint, taken before it is read: a training that still runs may replace it.
+    """
+
+    run: Run
+    device: str
+    tuning: Tuning | None
+    checkpoint: str
+
+    @classmethod
+    def open(cls, run: Run, device: str = "auto", raw: bool = False) -> "TrainedRun":
+        """Open a run.
+
+        Args:
+            device: "auto" takes a GPU if there is one.
+            raw: without the post-processing that `abaw tune` fitted.
+
+        Raises:
+            CheckpointError: the post-processing is damaged or does not belong to the checkpoint.
+        """
+        return cls(run, device, None if raw else load_tuning(run), run.digest())
+
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.run.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the run."""
+        return self.run.folder
+
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+        return self.run.task
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that it needs."""
+        return self.run.config.features
+
+    def digest(self) -> str:
+        """The sha256 of its checkpoint: predictions are saved without post-processing."""
+        return self.checkpoint
+
+    def load(self) -> None:
+        """See `Predictor`."""
+        _ = self._loaded
+
+    @cached_property
+    def _loaded(self) -> "tuple[Model, torch.device]":
+        """The model of the best checkpoint, on its device."""
+        from abaw.core.devices import pick_device
+        from abaw.train.model import best_model
+
+        device = pick_device(self.device)
+        return best_model(self.run, device), device
+
+    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+        """See `Predictor`."""
+        predictions = self.predict_raw(store, wanted)
+        return self.tuning.postprocess.apply_to(self.task, predictions) if self.tuning else predictions
+
+    def predict_raw(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+        """Predictions by video, without post-processing; raises like `Predictor.predict`."""
+        from abaw.evaluate.inference import predict
+
+        self.run.check_store(store)
+        model, device = self._loaded
+        config = self.run.config
+        if wanted.rows is None:
+            labels = select_labels(store, self.task, wanted.split, config.fold)
+        else:
+            labels = unlabelled(self.task, wanted.rows)
+        table = load_table(store, self.task, labels, config.features, config.missing)
+        return predict(model, table, config.length, device)
+
+    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+        """Scores without post-processing, and next to them those with it; see `Predictor`."""
+        smooth = Postprocess.uniform(self.task, smoothing) if smoothing else None
+        evaluation = evaluate_predictions(self.task, self.predict_raw(store, Wanted(split)))
+        if smoothing and smooth:
+            return evaluation.with_postprocess(smooth, f"{smoothing.kind}:{smoothing.width}")
+        if self.tuning:
+            note = self.tuning.note(evaluation.predictions)
+            return evaluation.with_postprocess(self.tuning.postprocess, self.tuning.origin, note)
+        return evaluation
+
+    def results(self, store: FeatureStore, split: str) -> Results:
+        """Post-processed predictions of a split; raises like `Predictor.predict`."""
+        return results_of(self.run, self.predict_raw(store, Wanted(split)), self.tuning)
+
+    def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
+        """See `Predictor`."""
+        if self.tuning is None:
+            return {}
+        return {self.name: self.tuning.origin + (": optimistic" if self.tuning.note(videos) else "")}
+
+
+@dataclass(frozen=True)
+class OpenEnsemble:
+    """An ensemble with its runs opened.
+
+    Attributes:
+        ensemble: the ensemble.
+        members: its runs, in the order of the weights.
+        raw: the runs are taken without their post-processing.
+        sources: the digest of what its predictions follow from.
+    """
+
+    ensemble: Ensemble
+    members: tuple[TrainedRun, ...]
+    raw: bool
+    sources: str
+
+    @classmethod
+    def open(cls, ensemble: Ensemble, device: str = "auto", raw: bool = False) -> "OpenEnsemble":
+        """Open an ensemble.
+
+        Args:
+            device: "auto" takes a GPU if there is one.
+            raw: without the post-processing of its runs, even if the ensemble was made with it.
+
+        Raises:
+            UsageError: a run is missing.
+            CheckpointError: a run is damaged or of another task.
+        """
+        raw, runs = raw or ensemble.raw, ensemble.runs()
+        sources = digest_of(runs, ensemble.weights, raw)
+        return cls(ensemble, tuple(TrainedRun.open(run, device, raw) for run in runs), raw, sources)
+
+    @property
+    def name(self) -> str:
+        """Name of the ensemble."""
+        return self.ensemble.name
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the ensemble."""
+        return self.ensemble.folder
+
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+        return self.ensemble.task
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Names of the features that its runs need."""
+        return tuple(dict.fromkeys(feature for member in self.members for feature in member.features))
+
+    def digest(self) -> str:
+        """The sha256 of weights, checkpoints and post-processing."""
+        return self.sources
+
+    def load(self) -> None:
+        """See `Predictor`."""
+        for member in self.members:
+            member.load()
+
+    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+        """See `Predictor`."""
+        predictions = [member.predict(store, wanted) for member in self.members]
+        return combine(self.task, predictions, self.ensemble.weights)
+
+    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+        """Score the mean of the runs' post-processed predictions; see `Predictor`.
+
+        Raises:
+            UsageError: other post-processing is asked for than the ensemble was made with.
+        """
+        if smoothing or self.raw != self.ensemble.raw:
+            raise UsageError(
+                f"--raw and --smooth are for single runs: ensemble {self.name} takes its runs as it was made. Leave them "
+                "out, or make another by `abaw ensemble`, which has --raw."
+            )
+        return combine_results([member.results(store, split) for member in self.members], self.ensemble.weights)
+
+    def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
+        """See `Predictor`."""
+        return {run: origin for member in self.members for run, origin in member.postprocessing(videos).items()}
+
+
+def open_predictor(folder: Path, device: str = "auto", raw: bool = False) -> Predictor:
+    """Open the run or ensemble in a folder.
+
+    Args:
+        device: "auto" takes a GPU if there is one.
+        raw: without the post-processing that `abaw tune` fitted.
+
+    Raises:
+        UsageError: the folder has neither.
+        CheckpointError: it is damaged.
+    """
+    if (folder / ENSEMBLE).is_file():
+        return OpenEnsemble.open(open_ensemble(folder), device, raw)
+    return TrainedRun.open(open_run(folder), device, raw)
+
+
+def find_predictor(
+    runs: Path, name: str | None, device: str = "auto", raw: bool = False, task: str | None = None
+) -> Predictor:
+    """Open the run or ensemble called `name` (under `runs`, or a path), or else the newest run (of a task).
+
+    Args:
+        device, raw: see `open_predictor`.
+
+    Raises:
+        UsageError: there is no such run; the message lists those that are there.
+        CheckpointError: it is damaged.
+    """
+    ensemble = find_ensemble(runs, name) if name is not None else None
+    found = ensemble or find_run(runs, name, task, also=ENSEMBLE)
+    return open_predictor(found.folder, device, raw)
+
+
+def evaluate(
+    predictor: Predictor,
+    store: FeatureStore,
+    split: str = "val",
+    data: Path | None = None,
+    smoothing: Smoothing | None = None,
+) -> Evaluation:
+    """Score a run or ensemble on a split; save scores, predictions and a picture in its folder.
+
+    Args:
+        data: the data folder, if it is at hand: its faces are shown in the picture.
+        smoothing: of all outputs, instead of the fitted post-processing.
+    """
+    from abaw.evaluate.report.face_crops import open_faces
+
+    evaluation = predictor.evaluate(store, split, smoothing)
+    evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data))
+    return evaluation
 
 
 def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:
-    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `fit_run`.
+    """Fit the post-processing of a run and keep it in its folder; see `fit_run`.
 
     Args:
         runs: folder with the runs of the folds, which `folds` takes.
     """
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
-        return _evaluate_best(source, store, split, device).predictions
+        return TrainedRun.open(source, device, raw=True).predict(store, Wanted(split))
 
     return fit_run(run, store, fit_on, runs, predict_run)
-
-
-def evaluate(
-    run: Run,
-    store: FeatureStore,
-    split: str = "val",
-    device: str = "auto",
-    data: Path | None = None,
-    raw: bool = False,
-    smoothing: Smoothing | None = None,
-) -> Evaluation:
-    """Score a run's best checkpoint on a split; save scores, predictions (as they are) and a picture in the run.
-
-    Args:
-        data: the data folder, if it is at hand: its faces go into the picture.
-        raw: leave out the post-processing that the run has.
-        smoothing: of all outputs, instead of that post-processing.
-    """
-    task = get_task(run.config.task)
-    chosen = Postprocess.uniform(task, smoothing) if smoothing else None
-    tuning = None if raw or chosen else load_tuning(run)
-    made_from = run.digest()  # before the checkpoint is read: a training that goes on may replace it
-    found = _evaluate_best(run, store, split, device)
-    if smoothing and chosen:
-        found = found.with_postprocess(task, chosen, f"{smoothing.kind}:{smoothing.width}")
-    elif tuning:
-        found = found.with_postprocess(task, tuning.postprocess, tuning.origin, tuning.note(found.predictions))
-    found.save(run.folder, split, task, made_from, open_faces(data))
-    return found
-
-
-def evaluate_ensemble(
-    ensemble: Ensemble, store: FeatureStore, split: str = "val", device: str = "auto", data: Path | None = None
-) -> tuple[Evaluation, list[Results]]:
-    """Score an ensemble by the best checkpoints of its runs; save scores, predictions and a picture in its folder.
-
-    Args:
-        data: as of `evaluate`.
-
-    Returns:
-        The scores, and the predictions of each run with its post-processing.
-    """
-    runs = ensemble.runs()
-    made_from = digest_of(runs, ensemble.weights, ensemble.raw)
-    results = [results_of(run, _evaluate_best(run, store, split, device).predictions, ensemble.raw) for run in runs]
-    found = combine_results(results, ensemble.weights)
-    found.save(ensemble.folder, split, ensemble.task, made_from, open_faces(data))
-    return found, results
-
-
-def _evaluate_best(run: Run, store: FeatureStore, split: str, device: str) -> Evaluation:
-    run.check_store(store)
-    config, task = run.config, get_task(run.config.task)
-    place = pick_device(device)
-    model = best_model(run, place)
-    return evaluate_head(model, load_split(config, store, split), task, config.length, place)
-
-
-def submit(
-    answering: Run | Ensemble,
-    store: FeatureStore,
-    wanted: Sample | VideoList,
-    out: Path | None = None,
-    device: str = "auto",
-    data: Path | None = None,
-    allow_missing: bool = False,
-    raw: bool = False,
-) -> Submission:
-    """Predict every row of an official sample file by a run, or an ensemble; see `write_submission`.
-
-    Args:
-        wanted: what `abaw.evaluate.submission.formats.read_sample` gives.
-        out: by default `predictions.txt`, or the folder `predictions` where the sample is a list of videos.
-        raw: leave out the post-processing that the runs have.
-    """
-    runs = answering.runs() if isinstance(answering, Ensemble) else [answering]
-    weights = answering.weights if isinstance(answering, Ensemble) else None
-    raw = raw or (isinstance(answering, Ensemble) and answering.raw)
-    task = get_task(runs[0].config.task)
-    out = out or default_out(wanted)
-    check_fits(task, wanted, out)
-    answerers = [_answerer(run, store, device, raw) for run in runs]
-    return write_submission(answerers, task, store, wanted, out, data, allow_missing, weights)
-
-
-def _answerer(run: Run, store: FeatureStore, device: str, raw: bool) -> Answerer:
-    """A run's best checkpoint, and what comes after it."""
-    run.check_store(store)
-    config, place = run.config, pick_device(device)
-    tuning = None if raw else load_tuning(run)
-    model = best_model(run, place)
-
-    def predict_table(table: Table) -> dict[str, VideoPrediction]:
-        found = predict(model, table, config.length, place)
-        return tuning.postprocess.apply_to(table.task, found) if tuning else found
-
-    return Answerer(config, predict_table, run.name, tuning)

@@ -116,7 +116,7 @@ def open_runs(root: Path, file: Path) -> None:
     for run in all_runs(root / "runs"):
         load_tuning(run)
     run = open_run(file.parent) if (file.parent / "config.json").exists() else open_run(root / "runs" / "r")
-    read_predictions(run.folder, "val", TASKS[run.config.task])
+    read_predictions(run.folder, "val", run.task)
 
 
 def resume(root: Path, file: Path) -> None:

@@ -1,8 +1,9 @@
-"""Predictions of a video as rows, one for each frame and each person who is seen in it, and the files of them."""
+"""Predictions of a video as rows, one for each frame and each person seen in it, and the files that hold them."""
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from abaw.core.tasks import Task
 from abaw.evaluate.scores.metrics import decide
 
 CSV, JSON = "predictions.csv", "predictions.json"
-PLACE = ("left", "top", "right", "bottom")
+BOX = ("left", "top", "right", "bottom")
 SUFFIX = "_probability"
 
 Value = float | int | str
@@ -23,14 +24,14 @@ Value = float | int | str
 
 @dataclass(frozen=True)
 class OutputRow:
-    """What a person shows in a frame.
+    """The prediction for one person in one frame.
 
     Attributes:
-        frame: number in the file, from 1 as in the names of crops.
-        time_s: when it is shown, by the clock of the file.
-        person: name of the person, that of the video if there is only one; see `abaw prepare`.
+        frame: its number in the file, from 1 as in the names of crops.
+        time_s: its time by the clock of the file.
+        person: name of the person; the video's name if there is only one person. See `abaw prepare`.
         outputs: by column, see `output_columns`.
-        box: left, top, right and bottom of the face in pixels of the frame; it may reach beyond it.
+        box: left, top, right and bottom of the face in pixels of the frame; it may extend beyond the frame.
     """
 
     frame: int
@@ -41,10 +42,10 @@ class OutputRow:
 
 
 def output_columns(task: Task) -> tuple[str, ...]:
-    """Names of what a task says of a face, in order.
+    """Names of the columns of a task, in order.
 
-    Of valence and arousal the value; of expressions the name of the likeliest, then the probability of each; of action
-    units 0 or 1 each, then their probabilities.
+    Valence and arousal have their values; expressions the name of the most likely one, then the probability of each;
+    action units 0 or 1 each, then their probabilities.
     """
     columns: list[str] = []
     for part, _, _ in task.each():
@@ -60,13 +61,13 @@ def output_values(task: Task, outputs: NDArray[np.float32]) -> dict[str, Value]:
     """Values of the columns of one frame.
 
     Args:
-        outputs: (outputs,) as a head gives them or post-processing leaves them. Probabilities are of these: one half is
-            where an action unit turns on, and the largest is the class that is named.
+        outputs: (outputs,) of a head or of post-processing. Probabilities are computed from these: an action unit is on
+            above one half, and the class with the largest probability is named.
     """
     values: dict[str, Value] = {}
-    for part, given, _ in task.each():
-        own = outputs[given].astype(np.float64)
-        answer = decide(part, own[None])[0]
+    for part, columns, _ in task.each():
+        logits = outputs[columns].astype(np.float64)
+        answer = decide(part, logits[None])[0]
         if part.kind == "regression":
             values |= {name: float(value) for name, value in zip(part.outputs, answer, strict=True)}
             continue
@@ -74,19 +75,22 @@ def output_values(task: Task, outputs: NDArray[np.float32]) -> dict[str, Value]:
             values[part.columns[0]] = part.outputs[int(answer[0])]
         else:
             values |= {name: int(value) for name, value in zip(part.outputs, answer, strict=True)}
-        shares = softmax(own) if part.kind == "classes" else expit(own)
-        values |= {f"{name}{SUFFIX}": float(share) for name, share in zip(part.outputs, shares, strict=True)}
+        probabilities = softmax(logits) if part.kind == "classes" else expit(logits)
+        values |= {f"{name}{SUFFIX}": float(value) for name, value in zip(part.outputs, probabilities, strict=True)}
     return values
 
 
-def write_rows(folder: Path, task: Task, head: Mapping[str, Any], rows: Iterable[OutputRow]) -> Iterator[OutputRow]:
-    """Write rows to `predictions.csv` and `predictions.json` as they pass; both have the same columns.
+@contextmanager
+def row_writer(folder: Path, task: Task, head: Mapping[str, Any]) -> Iterator[Callable[[OutputRow], None]]:
+    """Open `predictions.csv` and `predictions.json`; gives a function that adds a row to both.
+
+    The files have the same columns. They are complete when the context ends.
 
     Args:
-        head: what the JSON file tells beside its rows.
+        head: what the JSON file has in front of the rows.
     """
     names = output_columns(task)
-    columns = ("frame", "time_s", "person", *names, *PLACE)
+    columns = ("frame", "time_s", "person", *names, *BOX)
     with (
         (folder / CSV).open("w", newline="", encoding="utf-8") as table,
         (folder / JSON).open("w", encoding="utf-8") as tree,
@@ -94,20 +98,22 @@ def write_rows(folder: Path, task: Task, head: Mapping[str, Any], rows: Iterable
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(columns)
         tree.write(begin_of_json({**head, "columns": columns}) + ',\n "rows": [')
-        comma = "\n"
-        for row in rows:
-            values = [*(row.outputs[name] for name in names)]
+        separator = "\n"
+
+        def write(row: OutputRow) -> None:
+            nonlocal separator
+            values = [row.outputs[name] for name in names]
             texts = [f"{value:.6f}" if isinstance(value, float) else value for value in values]
-            place = [f"{value:.2f}" for value in row.box]
-            writer.writerow([row.frame, f"{row.time_s:.6f}", row.person, *texts, *place])
+            writer.writerow([row.frame, f"{row.time_s:.6f}", row.person, *texts, *(f"{side:.2f}" for side in row.box)])
             numbers = [round(value, 6) if isinstance(value, float) else value for value in values]
-            box = [round(value, 2) for value in row.box]
-            tree.write(comma + json.dumps([row.frame, round(row.time_s, 6), row.person, *numbers, *box]))
-            comma = ",\n"
-            yield row
+            box = [round(side, 2) for side in row.box]
+            tree.write(separator + json.dumps([row.frame, round(row.time_s, 6), row.person, *numbers, *box]))
+            separator = ",\n"
+
+        yield write
         tree.write("\n ]\n}\n")
 
 
 def begin_of_json(head: Mapping[str, Any]) -> str:
-    """How `predictions.json` begins that tells these things first."""
+    """The first characters of a `predictions.json` with this head."""
     return json.dumps(head, indent=1).removesuffix("\n}")

@@ -1,6 +1,6 @@
-"""Predictions drawn into the pictures of a video: a box for each person, and below the picture what is said of them.
+"""Predictions drawn into the pictures of a video: a box for each person, and their predictions below the picture.
 
-What is said stands on a panel of its own, so that no face is covered. Sizes go with the shorter side of the picture.
+The predictions are on a separate panel, so that no face is covered. Sizes scale with the shorter side of the picture.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from abaw.evaluate.report.plots import CLASS_COLOURS
 from abaw.predict.output_rows import SUFFIX, OutputRow
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-LINES_PER_SIDE = 24  # lines of text that the shorter side of a picture could hold
+LINES_PER_SIDE = 24  # lines of text that fit into the shorter side of a picture
 LEAST_TEXT_PX = 10
-CELL_WIDTH = 20  # heights of a line that a person takes at least
-LINE = 1.35  # from line to line, in heights of the text
+CELL_WIDTH = 20  # least width of a person's cell, in text heights
+LINE = 1.35  # line spacing, in text heights
 BACKGROUND, TEXT, FAINT = (24, 24, 24), (255, 255, 255), (165, 165, 165)
-# Okabe and Ito (2008) without black; people are told apart by a letter or number, too
+# Okabe and Ito (2008) without black; a letter or number also distinguishes people
 PERSON_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
 Colour = tuple[int, int, int]
 
@@ -31,7 +31,7 @@ class Overlay:
 
     Args:
         task: whose outputs the rows hold.
-        people: names of all people of the video, from left to right; they keep their places on the panel.
+        people: names of all people in the video, from left to right; each has a fixed cell on the panel.
     """
 
     def __init__(self, task: Task, people: Sequence[str]) -> None:
@@ -63,12 +63,12 @@ class Overlay:
         return np.concatenate([shown, np.asarray(panel)])
 
     def _tag(self, number: int) -> str:
-        """L, R or the number that ends a person's name; nothing for somebody who is alone."""
+        """L, R or the number at the end of a person's name; empty if there is only one person."""
         end = self._people[number].rpartition("_")[2] if len(self._people) > 1 else ""
         return end if end.isdigit() else end[:1].upper()
 
     def _n_lines(self) -> int:
-        """One of the expression, one of valence and arousal, two of action units."""
+        """One for the expression, one for valence and arousal, two for action units."""
         return sum(2 if part.kind == "binary" else 1 for part in self._parts)
 
     def _cell_height(self, sheet: "_Sheet") -> int:
@@ -106,7 +106,7 @@ class Overlay:
 
 
 class _Sheet:
-    """Sizes that go with a picture: `text` is the height of a line of text, `pad` an edge, `line` of a box; in pixels."""
+    """Sizes in pixels: `text` is the height of a line of text, `pad` a margin, `line` the width of a box's outline."""
 
     def __init__(self, width: int, height: int) -> None:
         side = min(width, height)
@@ -118,7 +118,7 @@ class _Sheet:
         return _font(self.text)
 
     def font_for(self, text: str, width: float) -> ImageFont.FreeTypeFont:
-        """The usual font, or a smaller one if the text is too wide for it."""
+        """The usual font, or a smaller one if the text would be too wide."""
         wide = self.font().getlength(text)
         return self.font() if wide <= width else _font(max(6, int(self.text * max(width, 1) / wide)))
 
@@ -142,13 +142,13 @@ def _rgb(text: str) -> Colour:
 
 
 def _lines(task: Task, row: OutputRow, sheet: _Sheet, width: float) -> list[tuple[str, Colour | None]]:
-    """Lines of text about one plain task, each with the colour of a swatch before it or None."""
+    """Lines of text about one plain task, each with the colour of the swatch in front of it, or None."""
     if task.kind == "regression":
         return [("  ".join(f"{name} {float(row.outputs[name]):+.2f}" for name in task.outputs), None)]
     if task.kind == "classes":
         name = str(row.outputs[task.columns[0]])
-        share = float(row.outputs[f"{name}{SUFFIX}"])
-        return [(f"{name} {share:.0%}", _rgb(CLASS_COLOURS[task.outputs.index(name)]))]
+        probability = float(row.outputs[f"{name}{SUFFIX}"])
+        return [(f"{name} {probability:.0%}", _rgb(CLASS_COLOURS[task.outputs.index(name)]))]
     active = [name for name in task.outputs if row.outputs[name]]
     if not active:
         return [("no action unit", None)]
@@ -159,10 +159,10 @@ def _lines(task: Task, row: OutputRow, sheet: _Sheet, width: float) -> list[tupl
 
 
 def _draw_dial(
-    pen: ImageDraw.ImageDraw, place: tuple[int, int, int], valence: float, arousal: float, colour: Colour
+    pen: ImageDraw.ImageDraw, square: tuple[int, int, int], valence: float, arousal: float, colour: Colour
 ) -> None:
-    """A circle with valence from left to right and arousal upwards, and a dot. `place` is left, top and side."""
-    left, top, side = place
+    """A circle with valence from left to right and arousal upwards, and a dot. `square` is left, top and side."""
+    left, top, side = square
     radius = side / 2
     middle = (left + radius, top + radius)
     line = max(1, side // 48)
@@ -173,7 +173,7 @@ def _draw_dial(
     pen.text((left + side - 2 * line, middle[1] - line), "V", TEXT, _font(size), anchor="rs")
     pen.text((middle[0] + 3 * line, top + 2 * line), "A", TEXT, _font(size), anchor="lt")
     dot = max(3, side / 11)
-    # the square of valence and arousal is brought into the circle: corners are at its edge
+    # the square of valence and arousal is fitted into the circle: corners are on its edge
     reach = (radius - dot) / max(1.0, float(np.hypot(valence, arousal)))
     x, y = middle[0] + valence * reach, middle[1] - arousal * reach
     pen.line((*middle, x, y), colour, 2 * line)
@@ -190,25 +190,25 @@ def _draw_tag(pen: ImageDraw.ImageDraw, sheet: _Sheet, corner: tuple[int, int], 
 def _draw_box(
     image: NDArray[np.uint8], sheet: _Sheet, box: tuple[float, float, float, float], tag: str, colour: Colour
 ) -> None:
-    """Draw a frame around a face, dark beside bright so that it shows on any ground, and the tag above it."""
+    """Draw a frame around a face, dark next to bright so that it is visible on any background, and the tag above it."""
     left, top, right, bottom = (round(value) for value in box)
     for wide, paint in ((sheet.line + max(1, sheet.line // 2), (0, 0, 0)), (sheet.line, colour)):
         _draw_frame(image, (left, top, right, bottom), wide, paint)
     if tag:
         side = round(1.25 * sheet.text)
-        # above the box, or beside it where there is no room: never over the face
+        # above the box, or left of it if there is no space above: never over the face
         corner = (
             (left, top - sheet.line - side - 1) if top - sheet.line - side > 0 else (left - side - sheet.line - 1, top)
         )
         if corner[0] >= 0:
             stamp = Image.new("RGB", (side + 1, side + 1))
             _draw_tag(ImageDraw.Draw(stamp), sheet, (0, 0), tag, colour)
-            room = image[corner[1] : corner[1] + side + 1, corner[0] : corner[0] + side + 1]
-            room[:] = np.asarray(stamp)[: room.shape[0], : room.shape[1]]
+            area = image[corner[1] : corner[1] + side + 1, corner[0] : corner[0] + side + 1]
+            area[:] = np.asarray(stamp)[: area.shape[0], : area.shape[1]]
 
 
 def _draw_frame(image: NDArray[np.uint8], box: tuple[int, int, int, int], wide: int, colour: Colour) -> None:
-    """Paint what lies less than `wide` pixels outside a box."""
+    """Paint the pixels up to `wide` pixels outside a box."""
     height, width = image.shape[:2]
     left, top, right, bottom = box
     rows = slice(max(0, top - wide), max(0, min(height, bottom + wide)))

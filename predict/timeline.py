@@ -1,7 +1,7 @@
-"""A picture of a video's predictions over time: a panel for each person and kind of output."""
+"""A picture of a video's predictions over time, with a panel for each person and kind of output."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,24 +19,24 @@ from abaw.evaluate.report.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COL
 from abaw.predict.output_rows import SUFFIX, OutputRow
 
 TIMELINE = "timeline.png"
-MOST_PEOPLE = 6  # the others are in the table
-N_COLUMNS = 1800  # of strips: about as many as the picture has pixels
-GAP_S = 0.25  # a face that is missing for longer is shown to be missing
+MOST_PEOPLE = 6  # the table has all of them
+N_COLUMNS = 1800  # of strips: about as many as the picture is pixels wide
+GAP_S = 0.25  # a face that is missing for longer is shown as missing
 DPI = 130
 LINES = {"valence": (PREDICTED_COLOUR, "-"), "arousal": ("#d55e00", (0, (5, 1.5)))}
 HEIGHTS = {"regression": 1.6, "classes": 0.5, "binary": 1.9}  # inches
 
 
 @dataclass
-class Seen:
-    """What is kept of a person's rows: times, and (values) numbers of each."""
+class Series:
+    """What is drawn for a person: the time of each row, and its (values,) numbers."""
 
     times_s: list[float] = field(default_factory=list)
     values: list[NDArray[np.float32]] = field(default_factory=list)
 
 
 class Timeline:
-    """Gathers rows as they pass, then draws them.
+    """Collects the rows of a video and draws them.
 
     Args:
         task: whose outputs the rows hold.
@@ -44,15 +44,13 @@ class Timeline:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._people: dict[str, Seen] = {}
+        self._people: dict[str, Series] = {}
 
-    def watched(self, rows: Iterable[OutputRow]) -> Iterable[OutputRow]:
-        """The rows, as they pass."""
-        for row in rows:
-            seen = self._people.setdefault(row.person, Seen())
-            seen.times_s.append(row.time_s)
-            seen.values.append(self._numbers(row))
-            yield row
+    def add(self, row: OutputRow) -> None:
+        """Take the next row in temporal order."""
+        series = self._people.setdefault(row.person, Series())
+        series.times_s.append(row.time_s)
+        series.values.append(self._numbers(row))
 
     def _numbers(self, row: OutputRow) -> NDArray[np.float32]:
         """(values,) of the parts one after another: valence and arousal, number of the class, probabilities."""
@@ -71,21 +69,21 @@ class Timeline:
 
         Args:
             start_s, end_s: of the video.
-            names: of people, in the order in which they are drawn.
+            names: of the people, in the order of their panels.
         """
         people = [name for name in names if name in self._people]
         longest = set(sorted(people, key=lambda name: -len(self._people[name].times_s))[:MOST_PEOPLE])
         shown = {name: self._people[name] for name in people if name in longest}
         if len(shown) < len(people):
-            title += f" ({len(shown)} of {len(people)} people, those who are seen longest)"
+            title += f" ({len(shown)} of {len(people)} people, those seen longest)"
         figure = draw_timeline(self._task, shown, title, start_s, end_s)
         partial = new_partial(path)
         figure.savefig(partial, format="png", dpi=DPI)
         partial.replace(path)
 
 
-def draw_timeline(task: Task, people: Mapping[str, Seen], title: str, start_s: float, end_s: float) -> Figure:
-    """The picture: panels by person, from top to bottom, on one axis of time."""
+def draw_timeline(task: Task, people: Mapping[str, Series], title: str, start_s: float, end_s: float) -> Figure:
+    """Draw the panels of all people from top to bottom, on one time axis."""
     parts = [part for part, _, _ in task.each()]
     heights = [HEIGHTS[part.kind] for part in parts] * max(1, len(people))
     figure = Figure(figsize=(11, 1.2 + sum(heights) + 0.25 * max(1, len(people))), layout="constrained")
@@ -93,15 +91,15 @@ def draw_timeline(task: Task, people: Mapping[str, Seen], title: str, start_s: f
     end_s = max(end_s, start_s + 1e-3)
     for axis in axes:
         axis.set_xlim(start_s, end_s)
-    for (name, seen), own in zip(people.items(), axes.reshape(-1, len(parts)), strict=False):
-        times_s, values = np.array(seen.times_s), np.stack(seen.values)
+    for (name, series), panels in zip(people.items(), axes.reshape(-1, len(parts)), strict=False):
+        times_s, values = np.array(series.times_s), np.stack(series.values)
         start = 0
-        for part, axis in zip(parts, own, strict=True):
+        for part, axis in zip(parts, panels, strict=True):
             width = 1 if part.kind == "classes" else len(part.outputs)
             _PAINTERS[part.kind](axis, part, times_s, values[:, start : start + width])
             start += width
         if len(people) > 1:
-            own[0].set_title(name, loc="left", fontsize=10)
+            panels[0].set_title(name, loc="left", fontsize=10)
     if not people:
         for axis in axes:
             axis.set(yticks=[], facecolor=MISSING_COLOUR)
@@ -115,7 +113,7 @@ def draw_timeline(task: Task, people: Mapping[str, Seen], title: str, start_s: f
 
 
 def _gaps(axis: Axes, times_s: NDArray[np.float64]) -> list[tuple[float, float]]:
-    """Spans in which there is no row, within the axis' range."""
+    """Start and end of the spans without a row, within the range of the axis."""
     start_s, end_s = axis.get_xlim()
     edges = np.concatenate([[start_s], times_s, [end_s]])
     return [(edges[i], edges[i + 1]) for i in np.flatnonzero(np.diff(edges) > GAP_S)]
@@ -127,12 +125,12 @@ def _shade(axis: Axes, times_s: NDArray[np.float64]) -> None:
 
 
 def _on_grid(axis: Axes, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(columns, values) at even times: those of the last row before each, NaN where there is none."""
+    """(columns, values) at equally spaced times: the last row before each time, NaN in gaps."""
     start_s, end_s = axis.get_xlim()
     middles = start_s + (np.arange(N_COLUMNS) + 0.5) * (end_s - start_s) / N_COLUMNS
     rows = np.searchsorted(times_s, middles, side="right") - 1
     shown = values[rows.clip(min=0)].copy()
-    shown[rows < 0] = values[0]  # up to a gap, which comes next
+    shown[rows < 0] = values[0]  # only up to a gap, see below
     for gap_start_s, gap_end_s in _gaps(axis, times_s):
         shown[(middles > gap_start_s) & (middles < gap_end_s)] = np.nan
     return shown

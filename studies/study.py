@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from abaw.core.tasks import get_task
-from abaw.evaluate.evaluation import Evaluation, evaluate_head
+from abaw.evaluate.evaluation import Evaluation
+from abaw.evaluate.trained import TrainedRun
 from abaw.pipeline import train_seeds
 from abaw.store import FeatureStore
-from abaw.train.checkpoint import load_weights
 from abaw.train.config import make_config
-from abaw.train.model import Model
-from abaw.train.new_run import load_split
-from abaw.train.run_files import BEST
 
 CONFIDENCE = 0.95  # of the interval of a mean difference that has to leave out zero
 Options = dict[str, Any]  # of a training run
@@ -62,13 +58,8 @@ def train_and_evaluate(
     windows = FRAMES if get_task(values["task"]).level == "frame" else {}
     config = make_config({**BUDGET, **windows, **values, "seed": seed})
     [(run, _)] = train_seeds([config], store, folder / "runs", device="cpu")
-    task = get_task(config.task)
-    model = Model(config, task, run.shapes)
-    load_weights(model, run.folder / BEST)
-    place = torch.device("cpu")
-    return {
-        split: evaluate_head(model, load_split(config, store, split), task, config.length, place) for split in splits
-    }
+    trained = TrainedRun.open(run, "cpu")
+    return {split: trained.evaluate(store, split) for split in splits}
 
 
 @dataclass(frozen=True)

@@ -121,7 +121,7 @@ def build_model(run: Run) -> Model:
     check_size(run.config, run.shapes)
     try:
         with own_random_state(run.config.seed):
-            return Model(run.config, get_task(run.config.task), run.shapes)
+            return Model(run.config, run.task, run.shapes)
     except RuntimeError as error:
         if "can't allocate memory" not in str(error):  # torch has no type for it outside of accelerators
             raise

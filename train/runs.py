@@ -12,6 +12,7 @@ from abaw import __version__
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.records import differences
+from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
@@ -39,6 +40,11 @@ class Run:
     def name(self) -> str:
         """Name of the folder."""
         return self.folder.name
+
+    @property
+    def task(self) -> Task:
+        """What it predicts."""
+        return get_task(self.config.task)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.metrics import score
@@ -93,7 +93,7 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
     Raises:
         UsageError: folds are missing; the message has the commands that train them.
     """
-    task = get_task(run.config.task)
+    task = run.task
     sources = fold_runs(run, store, runs) if fit_on == "folds" else [run]
     predictions: dict[str, VideoPrediction] = {}
     for source in sources:
@@ -133,7 +133,7 @@ def load_tuning(run: Run) -> Tuning | None:
     way_out = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
     try:
         found = Tuning.model_validate_json(path.read_bytes())
-        found.postprocess.check_fits(get_task(run.config.task))
+        found.postprocess.check_fits(run.task)
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -169,7 +169,7 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
     Raises:
         UsageError: for no N there is one of every fold, or the task has no folds.
     """
-    if get_task(run.config.task).level == "image":
+    if run.task.level == "image":
         raise UsageError(f"Task {run.config.task} has no folds: its videos are whole classes. Use --fit-on train.")
     found: dict[int, dict[int, Run]] = {}
     for other in all_runs(runs):

@@ -1,4 +1,4 @@
-"""What a submission answers of each video: rows that were wanted, and rows that had to be filled."""
+"""Coverage of a submission: for each video, how many rows were predicted and how many of them had to be filled."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ from numpy.typing import NDArray
 from abaw.core.clock import LENGTH_FROM_CROPS
 from abaw.evaluate.submission.formats import Places
 
-Known = Sequence[Mapping[str, Mapping[str, Any]]]  # for each feature the attributes of its videos
+Known = Sequence[Mapping[str, Mapping[str, Any]]]  # for each feature, the attributes of its videos in the store
 
 
 @dataclass(frozen=True)
-class Answered:
-    """What was answered of one video.
+class VideoCoverage:
+    """What a submission has of one video.
 
     Attributes:
         name: of the video.
-        n_rows: that were wanted.
-        n_filled: of these, rows that no run has a feature of; they were filled from other frames.
-        last_frame: the highest frame number that was wanted.
-        n_frames: of the video in the store; 0 where it is not there.
-        length_from_crops: that number is the last crop's, since no video file told it.
+        n_rows: rows in the submission.
+        n_filled: those of them that have no feature in any run; they were filled from other frames.
+        last_frame: the highest frame number in the submission.
+        n_frames: of the video in the store; 0 where it is missing there.
+        length_from_crops: no video file gave `n_frames`, it is the number of the last crop.
     """
 
     name: str
@@ -35,40 +35,41 @@ class Answered:
 
 
 def frames_in_store(known: Known, videos: Iterable[str]) -> dict[str, int]:
-    """Frames of each video as the store has them; 0 of those that it does not have."""
-    return {video: max(int(found.get(video, {}).get("n_frames", 0)) for found in known) for video in videos}
+    """Frames of each video as the store has them; 0 for a video that it does not have."""
+    return {video: max(int(attrs.get(video, {}).get("n_frames", 0)) for attrs in known) for video in videos}
 
 
-def count_answered(known: Known, has_any: Mapping[str, NDArray], places: Places | None) -> tuple[Answered, ...]:
-    """Counts for each video.
+def count_rows(
+    known: Known, has_feature: Mapping[str, NDArray[np.bool_]], places: Places | None
+) -> tuple[VideoCoverage, ...]:
+    """The coverage of each video.
 
     Args:
-        has_any: by video, its rows up to the last one that is wanted: (rows,) bool, a run has a feature of it.
-        places: of the rows that are wanted; None for all of them.
+        has_feature: by video, for its rows up to the last one in the submission: (rows,) bool, a run has a feature.
+        places: of the rows in the submission; None for all of them.
     """
     if places is None:
-        n_wanted = [len(has) for has in has_any.values()]
-        n_filled = [int((~has).sum()) for has in has_any.values()]
+        n_rows = [len(rows) for rows in has_feature.values()]
+        n_filled = [int((~rows).sum()) for rows in has_feature.values()]
     else:
-        lacks = ~pick_rows(has_any, places)
-        n_wanted = np.bincount(places.index, minlength=len(has_any)).tolist()
-        n_filled = np.bincount(places.index[lacks], minlength=len(has_any)).tolist()
-    n_frames = frames_in_store(known, has_any)
-    found = zip(has_any.items(), n_wanted, n_filled, strict=True)
+        is_filled = ~pick_rows(has_feature, places)
+        n_rows = np.bincount(places.index, minlength=len(has_feature)).tolist()
+        n_filled = np.bincount(places.index[is_filled], minlength=len(has_feature)).tolist()
+    n_frames = frames_in_store(known, has_feature)
     return tuple(
-        Answered(video, wanted, filled, len(has), n_frames[video], _is_guessed(known, video))
-        for (video, has), wanted, filled in found
+        VideoCoverage(video, n, filled, len(rows), n_frames[video], _is_guessed(known, video))
+        for (video, rows), n, filled in zip(has_feature.items(), n_rows, n_filled, strict=True)
     )
 
 
 def _is_guessed(known: Known, video: str) -> bool:
-    """True if no feature of a video was made with its video file at hand."""
-    own = [found[video] for found in known if video in found]
+    """True if the video file was missing for every feature of a video."""
+    own = [attrs[video] for attrs in known if video in attrs]
     return bool(own) and all(attrs.get(LENGTH_FROM_CROPS) is True for attrs in own)
 
 
 def pick_rows(by_video: Mapping[str, NDArray], places: Places) -> NDArray:
     """The rows of a file in its order, from the rows of its videos."""
-    found = [by_video[video] for video in places.videos]
-    starts = np.cumsum([0, *map(len, found)])
-    return np.concatenate(found)[starts[places.index] + places.rows]
+    values = [by_video[video] for video in places.videos]
+    starts = np.cumsum([0, *map(len, values)])
+    return np.concatenate(values)[starts[places.index] + places.rows]

@@ -81,7 +81,7 @@ def score_predictions(
             f"{path} has no prediction for {len(unanswered)} of the {n_wanted} {task.name} labels of {split}, the first "
             f"being frame {row + 1} of {video}. The official score wants every one: add them."
         )
-    return Evaluation(*score_both(task, predictions), dict(predictions), ())
+    return Evaluation(task, *score_both(task, predictions), dict(predictions), ())
 
 
 def outputs_of(task: Task, answers: NDArray[np.float32]) -> NDArray[np.float32]:

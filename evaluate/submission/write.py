@@ -1,6 +1,6 @@
-"""Writes submission files: exactly the rows of an official sample in its order, each of them answered."""
+"""Submission files: exactly the rows of an official sample, in its order, each with a prediction."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,12 +15,10 @@ from abaw.core.tasks import Task
 from abaw.datasets.dataset import Stills
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.lsd import TEST_VIDEO
-from abaw.evaluate.ensemble import combine
-from abaw.evaluate.postprocessing.tuning import Tuning
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.submission.check import check_submission
-from abaw.evaluate.submission.coverage import Answered, Known, count_answered, frames_in_store, pick_rows
+from abaw.evaluate.submission.coverage import Known, VideoCoverage, count_rows, frames_in_store, pick_rows
 from abaw.evaluate.submission.formats import (
     Places,
     Sample,
@@ -30,122 +28,111 @@ from abaw.evaluate.submission.formats import (
     header_of,
     locate_frames,
 )
+from abaw.evaluate.trained import Predictor, Wanted
 from abaw.store import FeatureStore
-from abaw.store.feature_store import VideoLabels
-from abaw.train.config import TrainConfig
-from abaw.train.data.table import Table, load_table
 
 SHOWN_NAMES = 5
-ROWS_AT_ONCE = 100_000  # rows that are text at a time
-TEST_SPLIT = "test"  # of videos without labels
-
-Predict = Callable[[Table], Mapping[str, VideoPrediction]]
+ROWS_AT_ONCE = 100_000  # rows held as text at a time
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What was written.
+    """A submission that was written.
 
     Attributes:
         path: the file, or the folder with a file for each video.
-        n_rows, n_videos: in it.
-        without_feature: videos of which no row has a feature; they got the mean output of all others.
-        videos: what was answered of each; images without a time axis are one.
+        n_rows, n_videos: in the file or folder.
+        without_feature: videos without a feature in any row; they got the mean output of all others.
+        videos: coverage of each video; images without a time axis count as one video.
         modalities: of the features, `vision` and `audio`.
-        processed: runs that are post-processed, and where that comes from, as `fitted on val: optimistic`.
+        processed: by run, where its post-processing comes from, such as `fitted on val: optimistic`.
     """
 
     path: Path
     n_rows: int
     n_videos: int
     without_feature: tuple[str, ...]
-    videos: tuple[Answered, ...]
+    videos: tuple[VideoCoverage, ...]
     modalities: tuple[str, ...]
     processed: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Answerer:
-    """One run that answers.
-
-    Attributes:
-        config: how it was trained.
-        predict: gives the outputs for a table of its features, post-processed where there is a tuning.
-        name: of the run.
-        tuning: where the post-processing comes from.
-    """
-
-    config: TrainConfig
-    predict: Predict
-    name: str = ""
-    tuning: Tuning | None = None
+def default_out(sample: Sample | VideoList) -> Path:
+    """Where predictions go by default: a file, or for a list of videos a folder."""
+    return Path("predictions" if isinstance(sample, VideoList) else "predictions.txt")
 
 
-def default_out(wanted: Sample | VideoList) -> Path:
-    """Where predictions go: a file, or for a list of videos a folder."""
-    return Path("predictions" if isinstance(wanted, VideoList) else "predictions.txt")
-
-
-def check_fits(task: Task, wanted: Sample | VideoList, out: Path) -> None:
-    """Raises a UsageError if a run of a task cannot answer a sample, or if the output is there already."""
-    check_has_form(task, "videos" if isinstance(wanted, VideoList) else "images")
-    if isinstance(wanted, Sample) and wanted.task != task:
+def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
+    """Raise a UsageError if a run of a task cannot predict a sample, or if the output exists."""
+    check_has_form(task, "videos" if isinstance(sample, VideoList) else "images")
+    if isinstance(sample, Sample) and sample.task != task:
         raise UsageError(
-            f"{wanted.path} is a sample of task {wanted.task.name}, but the run was trained for {task.name}. Name a run "
-            f"of {wanted.task.name}, or the sample of {task.name}."
+            f"{sample.path} is a sample of task {sample.task.name}, but the run was trained for {task.name}. Name a run "
+            f"of {sample.task.name}, or the sample of {task.name}."
         )
     if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists. Delete it, or name another with --out.")
+        raise UsageError(f"{out} exists. Delete it, or choose another path with --out.")
 
 
 def write_submission(
-    answerers: Sequence[Answerer],
-    task: Task,
+    predictor: Predictor,
     store: FeatureStore,
-    wanted: Sample | VideoList,
-    out: Path,
+    sample: Sample | VideoList,
+    out: Path | None = None,
     data: Path | None = None,
     allow_missing: bool = False,
-    weights: Sequence[float] | None = None,
 ) -> Submission:
-    """Predict what a sample wants, write it, and check it before it gets its name.
+    """Predict every row of an official sample, write the submission, and check it before it gets its name.
 
     Args:
-        answerers: the run, or the members of an ensemble, whose answers are combined.
-        out: a file for a sample, a folder for a list of videos; it must not exist, see `check_fits`.
+        sample: from `abaw.evaluate.submission.formats.read_sample`.
+        out: a file for a sample, a folder for a list of videos; see `default_out`. It must not exist.
         data: folder of the images, where the sample names files of images without a time axis.
-        allow_missing: videos that are not in the store are answered with the mean output of all others.
-        weights: of the answerers; equal by default.
+        allow_missing: videos that are not in the store get the mean output of all others.
 
     Raises:
+        UsageError: the predictor is for another task than the sample, or the output exists.
         StoreError: videos are not in the store; names them.
     """
-    features = tuple(dict.fromkeys(name for answerer in answerers for name in answerer.config.features))
+    task, features, out = predictor.task, predictor.features, out or default_out(sample)
+    check_fits(task, sample, out)
     known = [store.videos(feature) for feature in features]
-    if isinstance(wanted, VideoList):
-        places, n_rows = None, frames_in_store(known, map(composed, wanted.videos))
+    if isinstance(sample, VideoList):
+        places, n_rows = None, frames_in_store(known, map(composed, sample.videos))
     else:
-        places = locate(wanted, store, features, data)
+        places = locate(sample, store, features, data)
         n_rows = places.n_rows
-    _check_in_store(store, features, known, wanted, tuple(n_rows), allow_missing)
-    predicted, has_any, without = _predict(answerers, task, store, n_rows)
-    found = combine(task, predicted, weights) if len(predicted) > 1 else predicted[0]
-    answers = {video: decide(task, found[video].outputs) for video in n_rows}
-    partial = _write_partial(out, task, wanted, places, answers)
-    check = check_submission(partial, wanted, task)
+    _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing)
+    predictions = predictor.predict(store, Wanted(rows=n_rows))
+    answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
+    partial = _write_partial(out, task, sample, places, answers)
+    check = check_submission(partial, sample, task)
     if check.first:
-        raise AbawError(f"What was predicted makes no submission file: {check.first} Nothing was written to {out}.")
+        raise AbawError(f"The predictions do not make a submission file: {check.first} Nothing was written to {out}.")
     partial.rename(out)
+    has_feature = {video: _has_feature(predictions[video]) for video in n_rows}
     modalities = {store.feature_attrs(name)["spec"].get("modality", "vision"): None for name in features}
-    processed = {one.name: _origin(one.tuning, tuple(n_rows)) for one in answerers if one.tuning}
-    answered = count_answered(known, has_any, places)
-    return Submission(out, check.n_rows, check.n_videos, without, answered, tuple(modalities), processed)
+    return Submission(
+        out,
+        check.n_rows,
+        check.n_videos,
+        tuple(video for video, rows in has_feature.items() if not rows.any()),
+        count_rows(known, {video: rows[: n_rows[video]] for video, rows in has_feature.items()}, places),
+        tuple(modalities),
+        predictor.postprocessing(tuple(n_rows)),
+    )
+
+
+def _has_feature(prediction: VideoPrediction) -> NDArray[np.bool_]:
+    """(rows,) bool, at least as many as were wanted."""
+    assert prediction.has_feature is not None, "a predictor knows its features"
+    return prediction.has_feature
 
 
 def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data: Path | None) -> Places:
-    """Where the rows of a sample stand in the store.
+    """Video and row in the store of each row of a sample.
 
-    Images without a time axis are found by their file names in the data folder, since the store keeps their order alone.
+    Images without a time axis are found by their file names in the data folder: the store only has their order.
     """
     if sample.task.level == "frame":
         return locate_frames(sample.path, sample.images)
@@ -167,15 +154,15 @@ def locate_stills(
 
     Args:
         data: the folder that features were extracted from.
-        videos: those of the dataset to look into.
+        videos: of the dataset, those to search.
 
     Raises:
-        DataError: the folder has no such images, two of one name, or others than the store.
+        DataError: the folder has no such images, two of the same name, or other images than the store.
     """
     if data is None:
         raise DataError("Images are found by their names in the data folder. Name it with --data.")
     dataset = open_dataset(data)
-    found: dict[str, tuple[str, int]] = {}
+    stills: dict[str, tuple[str, int]] = {}
     for video in (video for video in dataset.videos if isinstance(video, Stills) and video.name in videos):
         crops = video.crops()
         source = dataset.digest(video, crops)
@@ -187,80 +174,51 @@ def locate_stills(
                     "Run the same `abaw extract` again."
                 )
         for row, name in enumerate(map(composed, crops.names)):
-            if name in found:
+            if name in stills:
                 raise DataError(
-                    f"{data} has two images {name} ({found[name][0]} and {video.name}), which a file cannot tell apart."
+                    f"{data} has two images {name} ({stills[name][0]} and {video.name}), which a file cannot tell apart."
                 )
-            found[name] = (video.name, row)
-    return found
-
-
-def _origin(tuning: Tuning, videos: Sequence[str]) -> str:
-    return tuning.origin + (": optimistic" if tuning.note(videos) else "")
+            stills[name] = (video.name, row)
+    return stills
 
 
 def _check_in_store(
     store: FeatureStore,
     features: Sequence[str],
     known: Known,
-    wanted: Sample | VideoList,
+    sample: Sample | VideoList,
     videos: tuple[str, ...],
     allow_missing: bool,
 ) -> None:
-    """Videos without a face in any frame are not in the data folder, but neither are those that were forgotten."""
-    absent = [video for video in videos if not all(video in found for found in known)]
-    nowhere = [video for video in videos if not any(video in found for found in known)]
+    """Raise a StoreError if videos are missing. A video without any face is not in the data folder; nor is a forgotten one."""
+    missing = [video for video in videos if not all(video in attrs for attrs in known)]
+    nowhere = [video for video in videos if not any(video in attrs for attrs in known)]
     # a list of videos does not say how many frames they have
-    can_allow = len(nowhere) < len(videos) and not (nowhere and isinstance(wanted, VideoList))
-    if absent and not (allow_missing and can_allow):
-        remedy = ", or let them get the mean output of the others with --allow-missing" if can_allow else ""
+    can_fill = len(nowhere) < len(videos) and not (nowhere and isinstance(sample, VideoList))
+    if missing and not (allow_missing and can_fill):
+        remedy = ", or let them get the mean output of the others with --allow-missing" if can_fill else ""
         raise StoreError(
-            f"{len(absent)} of {len(videos)} videos of {wanted.path} lack {' or '.join(features)} in {store.path}: "
-            f"{some_of(absent, SHOWN_NAMES)}. Run `abaw extract` on the data folder that has their crops{remedy}."
+            f"{len(missing)} of {len(videos)} videos of {sample.path} lack {' or '.join(features)} in {store.path}: "
+            f"{some_of(missing, SHOWN_NAMES)}. Run `abaw extract` on the data folder that has their crops{remedy}."
         )
 
 
-def _predict(
-    answerers: Sequence[Answerer], task: Task, store: FeatureStore, n_rows: Mapping[str, int]
-) -> tuple[list[Mapping[str, VideoPrediction]], dict[str, NDArray[np.bool_]], tuple[str, ...]]:
-    """What each run predicts; by video which of its wanted rows have a feature of any run; videos without a feature."""
-    predicted = []
-    has_any = {video: np.zeros(n, dtype=np.bool_) for video, n in n_rows.items()}
-    without = dict.fromkeys(n_rows)
-    for answerer in answerers:
-        table = _load(store, answerer.config, task, n_rows)
-        predicted.append(answerer.predict(table))
-        for i, video in enumerate(table.videos):
-            own = table.has_any[table.rows(i)]
-            has_any[video] |= own[: n_rows[video]]
-            if own.any():  # maybe in rows that are not wanted
-                without.pop(video, None)
-    return predicted, has_any, tuple(without)
-
-
-def _load(store: FeatureStore, config: TrainConfig, task: Task, n_rows: Mapping[str, int]) -> Table:
-    """A table with the rows that are wanted, or as many as the features have, without labels."""
-    row = np.array(task.invalid_row, dtype=np.float32)
-    labels = {video: VideoLabels(TEST_SPLIT, np.tile(row, (n, 1))) for video, n in n_rows.items()}
-    return load_table(store, task, labels, config.features, config.missing)
-
-
 def _write_partial(
-    out: Path, task: Task, wanted: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
+    out: Path, task: Task, sample: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
 ) -> Path:
-    """Write the answers beside `out`; where they are."""
+    """Write the answers next to `out`, and return the path."""
     try:
         partial = new_partial(out)
         out.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(wanted, VideoList):
-            _write_folder(partial, task, {video: answers[composed(video)] for video in wanted.videos})
+        if isinstance(sample, VideoList):
+            _write_folder(partial, task, {video: answers[composed(video)] for video in sample.videos})
         else:
             assert places is not None
-            _write_file(partial, wanted, places, answers)
+            _write_file(partial, sample, places, answers)
     except OSError as error:
         if error.errno in DISK_FULL:
             raise
-        raise UsageError(f"{out} cannot be written ({error.strerror}). Name another with --out.") from error
+        raise UsageError(f"{out} cannot be written ({error.strerror}). Choose another path with --out.") from error
     return partial
 
 

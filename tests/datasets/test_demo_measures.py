@@ -11,6 +11,7 @@ from abaw import pipeline
 from abaw.core.progress import Silent
 from abaw.core.tasks import EXPRESSIONS, TASKS
 from abaw.evaluate.scores.metrics import score
+from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import Run
@@ -100,7 +101,7 @@ def test_shuffled_features_score_as_chance(
     """The good models of the test above, shown the faces of other moments and videos."""
     runs, _ = trained[task]
     store = rewritten(tiny_store, tmp_path / "s.zarr", "features")
-    scores = [pipeline.evaluate(run, store, "val", "cpu").official.score for run in runs]
+    scores = [pipeline.evaluate(TrainedRun.open(run, "cpu"), store, "val").official.score for run in runs]
     assert np.mean(scores) < MOST[task]
 
 
@@ -116,8 +117,8 @@ def test_a_copy_with_nothing_shuffled_scores_the_same(
     """Else the two tests above could pass for the sake of a copy that is broken."""
     store = rewritten(tiny_store, tmp_path / "s.zarr", "nothing")
     run = trained["va"][0][0]
-    found = pipeline.evaluate(run, store, "val", "cpu").official
-    assert found == pipeline.evaluate(run, FeatureStore.open(tiny_store), "val", "cpu").official
+    found = pipeline.evaluate(TrainedRun.open(run, "cpu"), store, "val").official
+    assert found == pipeline.evaluate(TrainedRun.open(run, "cpu"), FeatureStore.open(tiny_store), "val").official
 
 
 # constant answers

@@ -12,8 +12,7 @@ from scipy.special import expit, softmax
 from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
-from abaw.evaluate.averaging import combine, runs_per_video
-from abaw.evaluate.ensemble import find_results, open_ensemble, select_runs
+from abaw.evaluate.ensemble import combine, find_results, open_ensemble, select_runs
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.scores.bootstrap import interval, measures
 from abaw.evaluate.scores.metrics import decide, score
@@ -104,12 +103,9 @@ def test_videos_of_one_run_only_are_pooled() -> None:
             {name: video([[0.1 * (i + 1)] * 2] * 2, [[0, 0]] * 2) for name in group} for i, group in enumerate(groups)
         ]
 
-    runs = runs_of("ab", "bc")
-    found = combine(VA, runs, [1, 3])
+    found = combine(VA, runs_of("ab", "bc"), [1, 3])
     assert list(found) == ["a", "b", "c"]
     assert [float(found[name].outputs[0, 0]) for name in "abc"] == pytest.approx([0.1, 0.25 * 0.1 + 0.75 * 0.2, 0.2])
-    assert runs_per_video(runs) == {2: 1, 1: 2}
-    assert runs_per_video(runs_of("ab", "cd")) == {1: 4}
 
 
 def test_other_labels_are_refused() -> None:
@@ -278,7 +274,7 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
         (("va-one", "va-two", "--weights", "1,2,3"), "3 weights do not fit 2 runs: va-one, va-two"),
         (("va-one", "va-two", "--weights", "1,0"), "Weights must be above 0, found 1.0, 0.0"),
         (("va-one", "va-two", "--weights", "1,nan"), "Weights must be above 0"),
-        (("va-one", "va-two", "--weights", "1;2"), "--weights wants numbers between commas"),
+        (("va-one", "va-two", "--weights", "1;2"), "--weights needs numbers separated by commas"),
         (("va-one", "va-two", "--run", "../out"), "cannot be the name of a run"),
         (("va-one", "va-two", "--run", ""), "cannot be the name of a run"),
     ],
@@ -322,7 +318,7 @@ def test_damaged_predictions_are_named(run_cli, runs: Path) -> None:
     path.write_bytes(path.read_bytes()[:1000])
     refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
     shutil.copy(runs / "au-one" / "predictions-val.h5", path)
-    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "not of task va", "abaw eval va-two")
+    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "does not fit task va", "abaw eval va-two")
 
 
 def test_ensemble_is_evaluated_from_the_store(run_cli, runs: Path, tiny_store: Path) -> None:

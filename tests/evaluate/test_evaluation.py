@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from abaw import pipeline
 from abaw.cli import main
 from abaw.core.tasks import EXPRESSIONS, TASKS, Task
-from abaw.evaluate.evaluation import evaluate_head
-from abaw.evaluate.inference import predict
+from abaw.evaluate.inference import evaluate_head, predict
 from abaw.evaluate.predictions import fill_gaps, load_predictions, save_predictions
+from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.data.table import Missing, Table, load_table, select_labels
@@ -166,7 +166,7 @@ def test_video_without_a_feature_gets_the_mean_output_of_the_others(tmp_path: Pa
     add_video(store, "f", "a", np.array([[0.1, 0.2], [0.3, 0.4], [0, 0]]), np.array([True, True, False]))
     for video, n in (("a", 3), ("lost", 2)):
         store.write_labels("va", video, "val", np.zeros((n, 2), dtype=np.float32))
-    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), 4, CPU)
     np.testing.assert_allclose(found.predictions["lost"].outputs, [[0.2, 0.3]] * 2, atol=1e-3)
     assert found.without_feature == ("lost",)
     assert found.official.n_frames == 5
@@ -185,7 +185,7 @@ def test_official_and_crop_only_by_hand(tmp_path: Path) -> None:
     truth = np.array([0, 0.2, -0.4, 0.6, 0.8])
     add_video(store, "f", "a", np.stack([truth, truth], axis=1), np.array([True, True, False, True, True]))
     store.write_labels("va", "a", "val", np.stack([truth, truth], axis=1).astype(np.float32))
-    found = evaluate_head(Copy(), load(store, VA), VA, 3, CPU)
+    found = evaluate_head(Copy(), load(store, VA), 3, CPU)
     assert found.crop_only.score == pytest.approx(1, abs=1e-3)
     assert found.official.score == pytest.approx(5 / 9, abs=1e-3)
     assert (found.official.n_frames, found.crop_only.n_frames) == (5, 4)
@@ -195,7 +195,7 @@ def test_labelled_rows_beyond_the_last_frame_count_officially(tmp_path: Path) ->
     store = new_store(tmp_path / "s.zarr", "f")
     add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5]]))
     store.write_labels("va", "a", "val", np.array([[0.5, 0.5], [-0.5, -0.5], [-0.5, -0.5]], dtype=np.float32))
-    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), 4, CPU)
     assert found.official.support == {"valence": 3, "arousal": 3}
     assert found.crop_only.support == {"valence": 2, "arousal": 2}
     assert found.official.score == pytest.approx(1)
@@ -206,7 +206,7 @@ def test_invalid_labels_count_in_neither_score(tmp_path: Path) -> None:
     add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5], [0.25, 0.25]]))
     labels = np.array([[0.5, 0.5], [-0.5, -0.5], [-5, -5]], dtype=np.float32)
     store.write_labels("va", "a", "val", labels)
-    found = evaluate_head(Copy(), load(store, VA), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA), 4, CPU)
     for score in (found.official, found.crop_only):
         assert score.n_frames == 2
         assert score.score == pytest.approx(1)
@@ -218,7 +218,7 @@ def test_scores_are_pooled_over_videos(tmp_path: Path) -> None:
     for video, level in (("a", 0.5), ("b", -0.5)):
         add_video(store, "f", video, np.full((4, 2), level))
         store.write_labels("va", video, "val", np.full((4, 2), level, dtype=np.float32))
-    assert evaluate_head(Copy(), load(store, VA), VA, 4, CPU).official.score == pytest.approx(1)
+    assert evaluate_head(Copy(), load(store, VA), 4, CPU).official.score == pytest.approx(1)
 
 
 def test_task_of_whole_videos_has_one_row_each_by_hand(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_task_of_whole_videos_has_one_row_each_by_hand(tmp_path: Path) -> None:
     for video, label in (("a", 0), ("b", 1), ("lost", 2)):
         store.write_labels("vgaf", video, "val", np.array([[label]], dtype=np.int8))
     task = TASKS["vgaf"]
-    found = evaluate_head(WindowMean(), load(store, task), task, 3, CPU)
+    found = evaluate_head(WindowMean(), load(store, task), 3, CPU)
     outputs = {video: one.outputs.tolist() for video, one in found.predictions.items()}
     assert outputs == {"a": [[2, 1, 1]], "b": [[1, 0, 2]], "lost": [[1.5, 0.5, 1.5]]}
     assert (found.official.score, found.official.n_frames) == (pytest.approx(1 / 3), 3)
@@ -245,7 +245,7 @@ def test_images_without_a_feature_are_not_interpolated(tmp_path: Path) -> None:
     for video, label, n in (("val-anger", 0, 3), ("val-fear", 2, 4)):
         store.write_labels("lsd", video, "val", np.full((n, 1), label, dtype=np.int8))
     task = TASKS["lsd"]
-    found = evaluate_head(Copy(), load(store, task), task, 1, CPU)
+    found = evaluate_head(Copy(), load(store, task), 1, CPU)
     np.testing.assert_allclose(found.predictions["val-anger"].outputs[1], [2, 0, 4, 0, 0, 0], rtol=1e-6)
     # Anger: 2 of 3 found, nothing else taken for it; Fear: all 4 found, and one that is none
     assert found.official.score == pytest.approx((4 / 5 + 8 / 9) / 6)
@@ -260,7 +260,7 @@ def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -
     add_video(store, "f", "a", np.ones((2, 2)), np.array([True, False]))
     add_video(store, "g", "a", np.ones((2, 2)), np.array([False, True]))
     store.write_labels("va", "a", "val", np.zeros((2, 2), dtype=np.float32))
-    found = evaluate_head(Copy(), load(store, VA, ["f", "g"]), VA, 4, CPU)
+    found = evaluate_head(Copy(), load(store, VA, ["f", "g"]), 4, CPU)
     assert np.isfinite(found.predictions["a"].outputs).all()
 
 
@@ -526,5 +526,5 @@ def test_split_of_a_single_frame_is_scored(trained: tuple[Path, Path], tmp_path:
     add_video(store, "f", "a", np.ones((1, 16)))
     columns = len(TASKS[task].columns)
     store.write_labels(task, "a", "val", np.ones((1, columns), dtype=np.int8 if task != "va" else np.float32))
-    found = pipeline.evaluate(find_run(runs, f"{task}-f-linear-1"), store, "val", "cpu")
+    found = pipeline.evaluate(TrainedRun.open(find_run(runs, f"{task}-f-linear-1"), "cpu"), store, "val")
     assert found.official.n_frames == 1

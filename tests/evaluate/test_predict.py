@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.evaluation import evaluate_head
-from abaw.evaluate.inference import predict
+from abaw.evaluate.inference import evaluate_head, predict
 from abaw.train.config import make_config
 from abaw.train.data.table import Table
 from abaw.train.model import Model
@@ -242,7 +241,7 @@ def test_co_trained_heads_are_averaged() -> None:
 def test_evaluation_wants_no_views(co_train: str) -> None:
     """The table has the features as they are, and nothing of how training saw them."""
     model = model_of("views=a,b", f"co_train={co_train}", "head.name=linear", task="expr")
-    found = evaluate_head(model, make_table(TASKS["expr"], LENGTHS), TASKS["expr"], 20, CPU)
+    found = evaluate_head(model, make_table(TASKS["expr"], LENGTHS), 20, CPU)
     assert all(np.isfinite(one.outputs).all() for one in found.predictions.values())
 
 

@@ -10,13 +10,13 @@ import pytest
 from abaw import pipeline
 from abaw.core.files import save_json
 from abaw.core.tasks import ACTION_UNITS, AU, VA
-from abaw.evaluate.averaging import combine
-from abaw.evaluate.ensemble import Ensemble, create_ensemble, find_results, open_ensemble
+from abaw.evaluate.ensemble import Ensemble, combine, create_ensemble, find_results, open_ensemble
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import Tuning
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.trained import TrainedRun, open_predictor
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.runs import Run, open_run
@@ -39,7 +39,7 @@ def trained(lab, linear_store, tmp_path_factory) -> Path:
             config = make_config({"task": task, "features": ("f",), "head": {"name": head}}, settings)
             run = lab.start(linear_store, runs, config, f"{task}-{number}")
             lab.train(run, linear_store)
-            pipeline.evaluate(run, linear_store, "val", "cpu")
+            pipeline.evaluate(open_predictor(run.folder, "cpu"), linear_store)
             if number == 1:
                 put_tuning(run, post)
     return runs
@@ -69,7 +69,7 @@ def put_tuning(run: Run, post: Postprocess) -> None:
 
 def make(runs: Path, task: str, raw: bool, weights: tuple[float, float] = (1, 3)) -> Ensemble:
     members = [open_run(runs / f"{task}-{number}") for number in (1, 2)]
-    made, _, _ = create_ensemble(runs, members, weights, name=f"{task}-{'raw' if raw else 'usual'}", raw=raw)
+    made, _ = create_ensemble(runs, members, weights, name=f"{task}-{'raw' if raw else 'usual'}", raw=raw)
     return made
 
 
@@ -89,14 +89,14 @@ def box(values: np.ndarray, width: int) -> np.ndarray:
     return found
 
 
-def submitted(answering, store: FeatureStore, folder: Path, task: str, **options) -> np.ndarray:
+def submitted(answering: Run | Ensemble, store: FeatureStore, folder: Path, task: str, raw: bool = False) -> np.ndarray:
     """(rows, columns) of a submission file for the validation videos."""
     columns = "valence,arousal" if task == "va" else ",".join(ACTION_UNITS)
     commas = "," * (1 if task == "va" else 12)
     images = [f"{video}/{frame:05}.jpg{commas}" for video in ("v4", "v5") for frame in range(1, 121)]
     sample, out = folder / "sample.txt", folder / f"{answering.name}-{len(list(folder.iterdir()))}.txt"
     sample.write_text("\n".join([f"image_location,{columns}", *images]) + "\n")
-    written = pipeline.submit(answering, store, read_sample(sample), out, "cpu", **options)
+    written = pipeline.submit(open_predictor(answering.folder, "cpu", raw), store, read_sample(sample), out)
     assert written.n_rows == 240
     return np.loadtxt(out, delimiter=",", skiprows=1, usecols=range(1, columns.count(",") + 2))
 
@@ -138,7 +138,7 @@ def test_scores_and_kept_predictions_are_of_what_would_be_submitted(runs, linear
     made = make(runs, "va", is_raw)
     if command == "abaw eval":
         (made.folder / "predictions-val.h5").unlink()
-        evaluation, _ = pipeline.evaluate_ensemble(made, linear_store, "val", "cpu")
+        evaluation = pipeline.evaluate(open_predictor(made.folder, "cpu"), linear_store)
         assert (
             json.loads((made.folder / "scores-val.json").read_text())["official"]["score"] == evaluation.official.score
         )
@@ -207,8 +207,9 @@ def test_raw_is_kept_in_the_file(runs):
 def test_smoothing_in_the_place_of_a_tuning_and_raw_are_what_they_say(runs, linear_store):
     """Scores of one run three ways: after its tuning, after another smoothing, and bare."""
     run = open_run(runs / "va-1")
-    by_tuning, bare = (pipeline.evaluate(run, linear_store, "val", "cpu", raw=raw) for raw in (False, True))
-    by_hand = pipeline.evaluate(run, linear_store, "val", "cpu", smoothing=Smoothing(kind="median", width=5))
+    by_tuning, bare = (pipeline.evaluate(TrainedRun.open(run, "cpu", raw), linear_store) for raw in (False, True))
+    median = Smoothing(kind="median", width=5)
+    by_hand = pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, smoothing=median)
     assert bare.postprocessed is None
     assert by_tuning.postprocessed.postprocess == SMOOTHED
     assert by_hand.postprocessed.postprocess.smoothing["valence"] == Smoothing(kind="median", width=5)
@@ -219,7 +220,7 @@ def test_smoothing_in_the_place_of_a_tuning_and_raw_are_what_they_say(runs, line
 
 def test_thresholds_of_a_tuning_reach_the_scores(runs, linear_store):
     """F1 by hand with a threshold of nine tenths."""
-    found = pipeline.evaluate(open_run(runs / "au-1"), linear_store, "val", "cpu")
+    found = pipeline.evaluate(open_predictor(runs / "au-1", "cpu"), linear_store)
     chances = 1 / (1 + np.exp(-outputs_of(runs, "au-1").astype(np.float64)))
     labels = np.concatenate([linear_store.read_labels("au", video).rows for video in ("v4", "v5")])
     for scores, threshold in ((found.official, 0.5), (found.postprocessed.official, 0.9)):

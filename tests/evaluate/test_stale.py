@@ -94,7 +94,7 @@ def test_predictions_that_do_not_say_what_they_are_of_are_refused(lab, call, run
         del file.attrs["made_from"]
     result = call(*reader)
     lab.refused(
-        result, 2, "a has a predictions-val.h5 that does not say of which checkpoint it is", "`abaw eval a --split"
+        result, 2, "a has a predictions-val.h5 that does not say which checkpoint made it", "`abaw eval a --split"
     )
     assert call("eval", "a").exit_code == 0
     assert call(*reader).exit_code == 0

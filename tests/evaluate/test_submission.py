@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +11,28 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
-from torch import Tensor, nn
+from safetensors.torch import load_file
 
 from abaw import pipeline
 from abaw.core.clock import Clock
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.layouts import open_dataset
-from abaw.evaluate.inference import predict
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.ensemble import Ensemble
 from abaw.evaluate.scores.metrics import decide
-from abaw.evaluate.submission.coverage import Answered
+from abaw.evaluate.submission.coverage import VideoCoverage
 from abaw.evaluate.submission.formats import read_sample
 from abaw.evaluate.submission.score import outputs_of, score_predictions
-from abaw.evaluate.submission.write import Answerer, Submission, check_fits, write_submission
+from abaw.evaluate.submission.write import Submission, check_fits, write_submission
+from abaw.evaluate.trained import OpenEnsemble, TrainedRun
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
+from abaw.train.checkpoint import save_tensors
 from abaw.train.config import make_config
-from abaw.train.data.table import Table
+from abaw.train.model import build_model
+from abaw.train.new_run import start_run
+from abaw.train.run_files import BEST
+from abaw.train.runs import Run, open_run
 
 GOLDEN = DATA / "golden"
 CPU = torch.device("cpu")
@@ -45,17 +48,6 @@ UNITS = {
     "a_right": {0: dict.fromkeys(range(12), 1), 1: {}},
 }
 MISSING = ("a_left", 2)
-
-
-class Copy(nn.Module):
-    """Gives back a feature."""
-
-    def __init__(self, feature: str) -> None:
-        super().__init__()
-        self.feature = feature
-
-    def forward(self, features: Mapping[str, Tensor], masks: Mapping[str, Tensor]) -> Tensor:
-        return features[self.feature]
 
 
 def outputs(task: str, video: str) -> np.ndarray:
@@ -99,13 +91,23 @@ def store_of(task: str, path: Path) -> FeatureStore:
     return store
 
 
-def copy_outputs(table: Table, feature: str = "f") -> dict[str, VideoPrediction]:
-    return predict(Copy(feature), table, 4, CPU)
+def copying_run(store: FeatureStore, task: str, features: tuple[str, ...] = ("f",), name: str = "run") -> Run:
+    """A run, in a folder next to the store, whose outputs are its first feature."""
+    window = 1 if task == "lsd" else 4
+    config = make_config({"task": task, "features": features, "head": {"name": "linear"}, "window": window})
+    run = start_run(config, store, Path(store.path).parent / "runs", name)
+    model = build_model(run)
+    state = {key: torch.zeros_like(value) if "output" in key else value for key, value in model.state_dict().items()}
+    n = len(TASKS[task].outputs)
+    state["heads.0.output.weight"][:, :n] = torch.eye(n)
+    save_tensors(run.folder / BEST, state, {"epoch": "1", "score": "0"})
+    return run
 
 
-def write(store: FeatureStore, task: str, sample: Path, out: Path, **options: object) -> Submission:
-    config = make_config({"task": task, "features": ("f",), "head": {"name": "linear"}, "window": 1})
-    return write_submission([Answerer(config, copy_outputs)], TASKS[task], store, read_sample(sample), out, **options)
+def write(store: FeatureStore, task: str, sample: Path, out: Path, **options: Any) -> Submission:
+    folder = Path(store.path).parent / "runs" / "run"
+    run = open_run(folder) if folder.exists() else copying_run(store, task)
+    return write_submission(TrainedRun.open(run, "cpu"), store, read_sample(sample), out, **options)
 
 
 @pytest.fixture
@@ -122,9 +124,9 @@ def test_every_format_as_written_by_hand(tmp_path: Path, task: str) -> None:
     out = tmp_path / "predictions.txt"
     found = write(store_of(task, tmp_path / "s.zarr"), task, GOLDEN / f"sample_{task}.txt", out)
     assert out.read_bytes() == (GOLDEN / f"predictions_{task}.txt").read_bytes()
-    rows = (Answered("a_right", 2, 0, 2, 2), Answered("a_left", 5, 2, 5, 4))
+    rows = (VideoCoverage("a_right", 2, 0, 2, 2), VideoCoverage("a_left", 5, 2, 5, 4))
     assert found == Submission(out, 7, 2, (), rows, ("vision",), {})
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.txt", "s.zarr"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["predictions.txt", "runs", "s.zarr"]
 
 
 @pytest.mark.parametrize("task", ["va", "expr", "au"])
@@ -134,7 +136,7 @@ def test_one_file_per_video_for_a_list_of_videos(tmp_path: Path, task: str) -> N
     for video in ("a_left", "a_right"):
         assert (out / f"{video}.txt").read_bytes() == (GOLDEN / f"videos_{task}" / f"{video}.txt").read_bytes()
     assert len(list(out.iterdir())) == 2
-    rows = (Answered("a_right", 2, 0, 2, 2), Answered("a_left", 4, 1, 4, 4))
+    rows = (VideoCoverage("a_right", 2, 0, 2, 2), VideoCoverage("a_left", 4, 1, 4, 4))
     assert found == Submission(out, 6, 2, (), rows, ("vision",), {})
 
 
@@ -276,7 +278,7 @@ def test_sample_of_another_task_and_output_that_is_there(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="Task mtl has no format of one submission file per video"):
         check_fits(TASKS["mtl"], read_sample(GOLDEN / "videos.txt"), out)
     out.write_text("mine")
-    with pytest.raises(UsageError, match=r"p\.txt exists. Delete it, or name another with --out"):
+    with pytest.raises(UsageError, match=r"p\.txt exists. Delete it, or choose another path with --out"):
         check_fits(TASKS["va"], sample, out)
 
 
@@ -332,20 +334,17 @@ def test_number_of_frames_of_a_missing_video_cannot_be_guessed(va_store: Feature
 def test_places_that_cannot_be_written(va_store: FeatureStore, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for sample, out in (("sample_va.txt", "file/p.txt"), ("videos.txt", "file/folder")):
-        with pytest.raises(UsageError, match=r"cannot be written \(.*\)\. Name another with --out"):
+        with pytest.raises(UsageError, match=r"cannot be written \(.*\)\. Choose another path with --out"):
             write(va_store, "va", GOLDEN / sample, tmp_path / out)
 
 
 def test_outputs_that_are_no_numbers_are_not_submitted(tmp_path: Path, va_store: FeatureStore) -> None:
-    def predict_nan(table: Table) -> dict[str, VideoPrediction]:
-        found = copy_outputs(table)
-        found["a_left"].outputs[1, 0] = np.nan
-        return found
-
-    config = make_config({"task": "va", "features": ("f",), "head": {"name": "linear"}, "window": 4})
-    sample = read_sample(GOLDEN / "sample_va.txt")
-    with pytest.raises(AbawError, match=r"line 4: valence should be a number from -1 to 1, found 'nan'\. Nothing was"):
-        write_submission([Answerer(config, predict_nan)], TASKS["va"], va_store, sample, tmp_path / "p.txt")
+    file = copying_run(va_store, "va").folder / BEST
+    state = load_file(file)
+    state["heads.0.output.bias"][0] = np.nan
+    save_tensors(file, state, {"epoch": "1", "score": "0"})
+    with pytest.raises(AbawError, match=r"line 2: valence should be a number from -1 to 1, found 'nan'\. Nothing was"):
+        write(va_store, "va", GOLDEN / "sample_va.txt", tmp_path / "p.txt")
     assert not (tmp_path / "p.txt").exists()
 
 
@@ -362,13 +361,10 @@ def test_rows_that_any_run_has_a_feature_of_are_not_filled(tmp_path: Path) -> No
         writer.finish()
     sample, out = tmp_path / "sample.txt", tmp_path / "p.txt"
     sample.write_text("image_location,valence,arousal\na/00006.jpg,\na/00001.jpg,\na/00003.jpg,\n")
-    options = {"task": "va", "head": {"name": "linear"}, "window": 1}
-    answerers = [
-        Answerer(make_config({**options, "features": (feature,)}), partial(copy_outputs, feature=feature))
-        for feature in ("f", "g")
-    ]
-    found = write_submission(answerers, TASKS["va"], store, read_sample(sample), out)
-    assert found.videos == (Answered("a", 3, 1, 6, 5),)
+    runs = [copying_run(store, "va", (feature,), feature) for feature in ("f", "g")]
+    ensemble = Ensemble(tmp_path / "runs" / "both", TASKS["va"], (0.5, 0.5), tuple(run.name for run in runs), raw=False)
+    found = write_submission(OpenEnsemble.open(ensemble, "cpu"), store, read_sample(sample), out)
+    assert found.videos == (VideoCoverage("a", 3, 1, 6, 5),)
     assert found.modalities == ("vision", "audio") and not found.without_feature
 
 
@@ -382,10 +378,9 @@ def test_length_is_from_crops_where_no_feature_was_made_with_the_file(tmp_path: 
         writer.finish()
     sample = tmp_path / "videos.txt"
     sample.write_text("a\nb\n")
-    config = make_config({"task": "va", "features": ("f", "g"), "head": {"name": "linear"}, "window": 1})
-    answerer = Answerer(config, copy_outputs)
-    found = write_submission([answerer], TASKS["va"], store, read_sample(sample), tmp_path / "out")
-    assert found.videos == (Answered("a", 3, 0, 3, 3, True), Answered("b", 3, 0, 3, 3, False))
+    run = TrainedRun.open(copying_run(store, "va", ("f", "g")), "cpu")
+    found = write_submission(run, store, read_sample(sample), tmp_path / "out")
+    assert found.videos == (VideoCoverage("a", 3, 0, 3, 3, True), VideoCoverage("b", 3, 0, 3, 3, False))
 
 
 # scores of files
@@ -660,7 +655,7 @@ def test_refusals_of_submit(call: Callable[..., Result], trained: Path, tiny_sto
     result = call(*options)
     assert (result.exit_code, result.stderr) == (
         2,
-        "Error: predictions.txt exists. Delete it, or name another with --out.\n",
+        "Error: predictions.txt exists. Delete it, or choose another path with --out.\n",
     )
     assert (tmp_path / "predictions.txt").read_text() == "mine"
     with sample.open("a") as file:

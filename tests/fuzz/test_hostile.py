@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from abaw import pipeline
+from abaw.evaluate.trained import TrainedRun
 from abaw.fuzz import seeds
 from abaw.fuzz.cases import cases
 from abaw.fuzz.kinds import ROUTES
@@ -93,7 +94,7 @@ def base(
         place.mkdir(parents=True)
     run = open_run(Path(shutil.copytree(whole_run, base / "run")))
     pipeline.tune(run, linear_store, "val", base, "cpu")
-    pipeline.evaluate(run, linear_store, "val", "cpu")
+    pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val")
     seeds.shorten_predictions(run.folder / "predictions-val.h5", 20)
     seeds.make_crops(places["crop"])
     seeds.make_labels(places["label"])

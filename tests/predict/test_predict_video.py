@@ -23,7 +23,7 @@ from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
 from abaw.predict.output_rows import OutputRow, output_columns, output_values
 from abaw.predict.overlay import Overlay
-from abaw.predict.timeline import N_COLUMNS, Seen, draw_timeline
+from abaw.predict.timeline import N_COLUMNS, Series, draw_timeline
 from abaw.predict.video_predictor import load_features
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.store import FeatureStore
@@ -128,12 +128,14 @@ def test_a_video_with_a_face_and_sound(tmp_path, numbered, face, runs, run_cli):
     again = run_cli("predict", "va", source, "--runs", runs, "--out", out, "--device", "cpu")
     assert again.exit_code == 0 and "done 0, skipped 1, failed 0" in again.output
     other = run_cli("predict", "expr", source, "--runs", runs, "--out", out, "--device", "cpu")
-    assert other.exit_code == 1 and f"{out / 'a'} exists. Delete it, or name another folder with --out." in other.output
+    assert (
+        other.exit_code == 1 and f"{out / 'a'} exists. Delete it, or choose another folder with --out." in other.output
+    )
 
 
 def test_rows_by_python(tmp_path, numbered, face, runs):
     source = numbered.write(tmp_path / "a.mp4", pictures=face[:4], n_frames=4)
-    rows = list(predict_video(open_run(runs / "expr"), source, device="cpu"))
+    rows = predict_video(open_run(runs / "expr"), source, device="cpu")
     assert [row.frame for row in rows] == [1, 2, 3, 4] and [row.time_s for row in rows] == pytest.approx(
         times_of(source), abs=1e-6
     )
@@ -237,10 +239,10 @@ def test_a_run_on_sound_wants_sound(tmp_path, numbered, face, runs):
     save_tensors(run.folder / BEST, Model(run.config, VA, run.shapes).state_dict(), {"epoch": "1", "score": "0"})
     wave = 0.3 * np.sin(np.arange(3000) * 0.2).astype(np.float32)
     heard = numbered.write(tmp_path / "heard.mp4", pictures=face[:4], n_frames=4, sound=wave)
-    assert len(list(predict_video(run, heard, device="cpu"))) == 4
+    assert len(predict_video(run, heard, device="cpu")) == 4
     silent = numbered.write(tmp_path / "silent.mp4", pictures=face[:4], n_frames=4)
-    with pytest.raises(DataError, match=r"it has no sound, and run run-egemaps-.* takes nothing but sound"):
-        list(predict_video(run, silent, device="cpu"))
+    with pytest.raises(DataError, match=r"it has no sound, and run run-egemaps-.* uses sound only"):
+        predict_video(run, silent, device="cpu")
 
 
 def test_runs_that_cannot_predict_a_video(tmp_path, numbered, face, runs):
@@ -252,20 +254,20 @@ def test_runs_that_cannot_predict_a_video(tmp_path, numbered, face, runs):
     with pytest.raises(
         AbawError, match=f"fingerprint abababababab; hog here has {hog.fingerprint(hog.spec)[:12]}: other"
     ):
-        list(predict_video(other, source, device="cpu"))
+        predict_video(other, source, device="cpu")
     imported = altered(runs / "va", tmp_path, "hog", new_origin("hog", shape, "vision").fingerprint)
-    with pytest.raises(UsageError, match="feature 'hog' that was imported, and nobody can tell which network"):
-        list(predict_video(imported, source, device="cpu"))
+    with pytest.raises(UsageError, match="feature 'hog' that was imported; the network that makes it is unknown"):
+        predict_video(imported, source, device="cpu")
     with pytest.raises(UsageError, match="takes no feature 'vit-mean'; it takes hog"):
-        list(predict_video(run, source, backbones=("vit-mean",), device="cpu"))
+        predict_video(run, source, backbones=("vit-mean",), device="cpu")
     with pytest.raises(UsageError, match="No video"):
-        list(predict_video(run, tmp_path / "none.mp4", device="cpu"))
+        predict_video(run, tmp_path / "none.mp4", device="cpu")
 
 
 def test_a_folder_that_cannot_be_written(tmp_path, numbered, runs):
     source = numbered.write(tmp_path / "a.mp4", n_frames=2)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot be written to .* Name another with --out"):
+    with pytest.raises(UsageError, match=r"cannot be written to .* Choose another folder with --out"):
         predict_videos(open_run(runs / "va"), PredictOptions((source,), tmp_path / "file" / "out", device="cpu"))
 
 
@@ -345,8 +347,8 @@ def test_the_overlay_leaves_the_inside_of_faces_alone(size):
 
 
 def test_the_timeline_shows_where_nobody_is_seen():
-    seen = Seen([0.0, 0.1, 0.2, 1.0, 1.1], [np.array([number], dtype=np.float32) for number in (0, 0, 4, 4, 4)])
-    axis = draw_timeline(EXPR, {"a": seen}, "title", 0.0, 2.0).axes[0]
+    series = Series([0.0, 0.1, 0.2, 1.0, 1.1], [np.array([number], dtype=np.float32) for number in (0, 0, 4, 4, 4)])
+    axis = draw_timeline(EXPR, {"a": series}, "title", 0.0, 2.0).axes[0]
     shown = np.asarray(axis.images[0].get_array())[0]
     times_s = (np.arange(N_COLUMNS) + 0.5) * 2 / N_COLUMNS
     hidden = np.ma.getmaskarray(np.ma.masked_invalid(shown))

@@ -15,9 +15,9 @@ from scipy.signal import fftconvolve
 from scipy.special import expit, softmax
 
 from abaw.core.tasks import AU, EXPR, MTL, VA, Task
-from abaw.predict.output_rows import OutputRow, output_values, write_rows
+from abaw.predict.output_rows import OutputRow, output_values, row_writer
 from abaw.predict.overlay import Overlay
-from abaw.predict.timeline import Seen, Timeline, draw_timeline
+from abaw.predict.timeline import Series, Timeline, draw_timeline
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -307,10 +307,10 @@ class Drawn:
         return float(1 - self._pixels[len(self._pixels) - 1 - from_below, place].mean() / 255)
 
 
-def seen(times_s: list[float], valence: float, arousal: float, classes: list[int], unit: int) -> Seen:
+def seen(times_s: list[float], valence: float, arousal: float, classes: list[int], unit: int) -> Series:
     """Constant valence and arousal, a class of each row, and one unit that is on."""
     chances = np.where(np.arange(12) == unit, 0.95, 0.0)
-    return Seen(times_s, [np.array([valence, arousal, one, *chances], dtype=np.float32) for one in classes])
+    return Series(times_s, [np.array([valence, arousal, one, *chances], dtype=np.float32) for one in classes])
 
 
 TIMES_S = [5.0, 5.2, 5.4, 5.6, 5.8, 6.0, 7.0, 7.2, 7.4, 7.6, 7.8, 8.0]
@@ -378,7 +378,7 @@ def test_classes_of_the_timeline_change_when_their_rows_come(timeline) -> None:
 
 def test_a_class_is_drawn_from_a_start_shortly_before_its_first_row() -> None:
     figure = draw_timeline(
-        EXPR, {"clip": Seen([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
+        EXPR, {"clip": Series([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
     )
     drawn, axis = Drawn(figure), figure.axes[0]
     for second, number in ((5.05, 1), (5.3, 1), (5.45, 4)):
@@ -399,7 +399,8 @@ def test_units_of_the_timeline_are_dark_beside_their_names(timeline) -> None:
 def save_timeline(path: Path, task: Task, rows: list[OutputRow], start_s: float, end_s: float) -> np.ndarray:
     """The pixels of the picture that is saved."""
     timeline = Timeline(task)
-    assert list(timeline.watched(rows)) == rows
+    for one in rows:
+        timeline.add(one)
     timeline.save(path, "a title", start_s, end_s, list(dict.fromkeys(one.person for one in rows)))
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
@@ -444,7 +445,9 @@ def test_files_of_rows_have_every_value_under_its_name(tmp_path: Path) -> None:
     outputs = np.random.default_rng(0).normal(0, 2, (3, 22)).astype(np.float32)
     boxes = [(1.5, 22.25, 333.0, 4444.0), (-5.0, 6.0, 7.0, 8.0), (9.0, 10.0, 11.0, 12.0)]
     rows = [OutputRow(n + 1, n / 4, f"clip_{n}", output_values(MTL, outputs[n]), boxes[n]) for n in range(3)]
-    assert list(write_rows(tmp_path, MTL, {"video": "clip.mp4"}, rows)) == rows
+    with row_writer(tmp_path, MTL, {"video": "clip.mp4"}) as write:
+        for one in rows:
+            write(one)
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as stream:
         written = list(csv.DictReader(stream))
     tree = json.loads((tmp_path / "predictions.json").read_text(encoding="utf-8"))

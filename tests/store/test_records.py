@@ -20,7 +20,7 @@ from abaw.backbones.registry import Family, get_spec, register
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.records import differences, fingerprint_of
-from abaw.evaluate.trained import evaluate
+from abaw.evaluate.trained import TrainedRun, evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
 from abaw.extract.remaking import as_it_was
@@ -400,7 +400,7 @@ def test_a_network_of_version_1_has_its_own_activation_and_resizing():
 def test_an_old_store_evaluates_and_trains(old):
     store = FeatureStore.open(old / "store.zarr")
     made = open_run(old / "runs" / "tiny")
-    found = evaluate(made, store, "val", "cpu")
+    found = evaluate(TrainedRun.open(made, "cpu"), store, "val")
     assert found.official.score == pytest.approx(0.1585112602229422, abs=1e-6)
     config = make_config({"task": "va", "features": ("tiny",), "head": {"name": "ridge"}, "window": 4})
     begun = begun_run(config, store, old / "runs")

@@ -18,17 +18,15 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.demo.kinds import DEMO_KINDS
 from abaw.datasets.synth.clips_writer import write_clips
 from abaw.datasets.synth.paths import SynthOptions
-from abaw.evaluate.averaging import combine
-from abaw.evaluate.ensemble import create_ensemble, find_results
+from abaw.evaluate.ensemble import combine, create_ensemble, find_results
 from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, SEARCH_FRAMES, TAUS, WIDTHS, Postprocess
 from abaw.evaluate.postprocessing.smoothing import KINDS, MAX_WIDTH, Smoothing
 from abaw.evaluate.postprocessing.tuning import N_FOLDS
 from abaw.evaluate.results import run_results
 from abaw.evaluate.scores.bootstrap import CONFIDENCE, FEW_UNITS, MIN_UNITS, N_DRAWS
 from abaw.evaluate.scores.calibration import MISSING_EDGES, N_BINS
-from abaw.evaluate.scores.metrics import BY_ACCURACY
 from abaw.evaluate.submission.formats import DIGITS
-from abaw.evaluate.submission.write import write_submission
+from abaw.evaluate.trained import OpenEnsemble, TrainedRun, find_predictor, open_predictor
 from abaw.extract.cluster.cluster import ClusterOptions, LocalCluster, SlurmCluster
 from abaw.extract.faces.prepare import PrepareOptions
 from abaw.extract.request import BATCH_SIZES, ExtractOptions
@@ -149,7 +147,7 @@ def test_defaults_of_every_task():
     for name, (loss, window, _, _) in OF_TASKS.items():
         found = make_config({"task": name, "features": ("f",)})
         assert (found.loss.name, found.length, found.step) == (loss, window, max(1, window // 2))
-    assert BY_ACCURACY == ("vgaf",)
+    assert [name for name, task in TASKS.items() if task.measure.pooled == "all"] == ["vgaf"]
 
 
 def test_numbers_inside_losses_and_fits():
@@ -283,15 +281,12 @@ def test_defaults_of_every_command():
             {"name": None, "stem": "", "device": "auto", "reporter": None, "resume": False},
         ),
         (pipeline.tune, {"device": "auto"}),
-        (
-            pipeline.evaluate,
-            {"split": "val", "device": "auto", "data": None, "raw": False, "smoothing": None},
-        ),
-        (pipeline.evaluate_ensemble, {"split": "val", "device": "auto", "data": None}),
-        (
-            pipeline.submit,
-            {"out": None, "device": "auto", "data": None, "allow_missing": False, "raw": False},
-        ),
+        (pipeline.evaluate, {"split": "val", "data": None, "smoothing": None}),
+        (pipeline.submit, {"out": None, "data": None, "allow_missing": False}),
+        (TrainedRun.open, {"device": "auto", "raw": False}),
+        (OpenEnsemble.open, {"device": "auto", "raw": False}),
+        (open_predictor, {"device": "auto", "raw": False}),
+        (find_predictor, {"device": "auto", "raw": False, "task": None}),
         (
             pipeline.demo,
             {"size": "small", "seed": 0, "device": "auto", "reporter": None, "kind": "aff-wild2"},
@@ -305,7 +300,6 @@ def test_defaults_of_every_command():
         (create_ensemble, {"weights": None, "split": "val", "name": None, "raw": False}),
         (find_results, {"raw": False}),
         (run_results, {"raw": False}),
-        (write_submission, {"data": None, "allow_missing": False, "weights": None}),
         (WindowSampler.epoch, {"balance": "none", "synthetic": 0.0, "speed": (1.0, 1.0)}),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),

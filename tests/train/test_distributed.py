@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from abaw import pipeline
 from abaw.core.errors import UsageError
 from abaw.core.progress import Silent
+from abaw.evaluate.trained import TrainedRun
 from abaw.train import multi_process
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
@@ -188,7 +189,9 @@ def test_run_stopped_by_one_process_is_finished_by_two(lab, pair):
 def test_score_is_that_of_the_checkpoint(lab, linear_store, pair):
     """Running statistics of batch normalisation differ between processes: only the first one's are kept."""
     rows = lab.metrics(pair.together / "normalised")
-    found = pipeline.evaluate(open_run(pair.together / "normalised"), linear_store, "val", "cpu").official.score
+    found = pipeline.evaluate(
+        TrainedRun.open(open_run(pair.together / "normalised"), "cpu"), linear_store, "val"
+    ).official.score
     assert found == pytest.approx(max(row["score"] for row in rows), abs=1e-5)
 
 

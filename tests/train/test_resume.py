@@ -16,6 +16,7 @@ from abaw import pipeline
 from abaw.cli import main
 from abaw.core.errors import AbawError, CheckpointError, UsageError
 from abaw.core.progress import Silent
+from abaw.evaluate.trained import TrainedRun
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
@@ -359,7 +360,7 @@ def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     assert (folder / "best.safetensors").stat().st_mtime_ns == written
     scored = run_cli("eval", "--data", tmp_path / "none", *places)
     assert scored.exit_code == 0 and "va-f-ridge-1" in scored.output
-    found = pipeline.evaluate(open_run(folder), linear_store, "val", "cpu").official.score
+    found = pipeline.evaluate(TrainedRun.open(open_run(folder), "cpu"), linear_store, "val").official.score
     assert float(metadata["score"]) == pytest.approx(found, rel=1e-9)
 
 
@@ -397,7 +398,7 @@ def test_checkpoints_with_a_key_for_each_of_their_metadata_are_taken(lab, linear
         assert metadata.keys() == keys
         save_file(tensors, run.folder / name, metadata)
         assert load_tensors(run.folder / name)[1] == metadata
-    scored = pipeline.evaluate(run, linear_store, "val", "cpu").official.score
+    scored = pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val").official.score
     assert scored == float(load_tensors(run.folder / "best.safetensors")[1]["score"])
     assert lab.train(open_run(run.folder), linear_store).n_epochs == 5
     assert [row["epoch"] for row in lab.metrics(run.folder)] == [1, 2, 3, 4, 5]

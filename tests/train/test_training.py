@@ -9,6 +9,7 @@ import torch
 
 from abaw import pipeline
 from abaw.core.errors import AbawError
+from abaw.evaluate.trained import TrainedRun
 from abaw.train.config import make_config
 from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.runs import open_run
@@ -37,7 +38,7 @@ def test_two_views_with_a_head_each_learn_and_are_scored_as_one(lab, linear_stor
     run = lab.start(linear_store, tmp_path, lab.config("expr", *settings, head="linear"))
     result = lab.train(run, linear_store)
     assert result.best_score > 0.5
-    assert pipeline.evaluate(run, linear_store, "val", "cpu").official.score == result.best_score
+    assert pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val").official.score == result.best_score
 
 
 def test_class_weights_change_the_training(lab, linear_store, tmp_path):
@@ -79,7 +80,7 @@ def test_best_checkpoint_is_of_the_best_epoch(lab, linear_store, tmp_path):
     assert int(metadata["epoch"]) == best + 1
     last, _ = lab.tensors(run.folder / "last.safetensors")
     assert not torch.equal(tensors["heads.0.output.weight"], last["model.heads.0.output.weight"])
-    assert pipeline.evaluate(run, linear_store, "val", "cpu").official.score == scores[best]
+    assert pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val").official.score == scores[best]
 
 
 # optimizers and rates
@@ -237,7 +238,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoints(lab, linea
     assert "Train a new run with a lower lr (--set lr=0.001); the last good checkpoint is kept." in message
     assert {name: (run.folder / name).read_bytes() for name in kept} == kept
     assert len(lab.metrics(run.folder)) == 2
-    assert pipeline.evaluate(run, linear_store, "val", "cpu").official.score == max(
+    assert pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val").official.score == max(
         row["score"] for row in lab.metrics(run.folder)
     )
     lab.train(open_run(run.folder), linear_store)

@@ -14,6 +14,7 @@ import torch
 
 from abaw import pipeline
 from abaw.evaluate.predictions import load_predictions
+from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.new_run import load_split, load_tables
@@ -204,7 +205,7 @@ def test_the_score_of_a_training_is_that_of_the_validation_videos(lab, store, ch
         lab.train(run, one).best_score for run, one in zip(runs, (store, changed("labels", *VALIDATED)), strict=True)
     ]
     assert scores[0] != scores[1]
-    found = pipeline.evaluate(runs[0], store, "val", "cpu")
+    found = pipeline.evaluate(TrainedRun.open(runs[0], "cpu"), store)
     assert found.official.score == pytest.approx(scores[0], abs=1e-9)
     assert set(found.predictions) == set(VALIDATED)
 
@@ -245,7 +246,7 @@ def test_a_split_is_scored_on_its_own_videos(lab, store, tmp_path, fold):
     lab.train(run, store)
     table, validation = load_tables(run.config, store)
     for split, wanted in (("train", table), ("val", validation)):
-        found = pipeline.evaluate(run, store, split, "cpu")
+        found = pipeline.evaluate(TrainedRun.open(run, "cpu"), store, split)
         assert set(found.predictions) == set(wanted.videos)
         assert set(load_predictions(run.folder / f"predictions-{split}.h5")) == set(wanted.videos)
         labels = {video: store.read_labels("va", video).rows for video in wanted.videos}
@@ -276,7 +277,7 @@ def test_tuning_on_folds_takes_what_each_fold_validates_on_but_not_what_the_run_
     pooled = {}
     for one in found.runs:
         run = open_run(tmp_path / one.name)
-        own = pipeline.evaluate(run, store, "val", "cpu").predictions
+        own = pipeline.evaluate(TrainedRun.open(run, "cpu"), store).predictions
         assert set(own) == set(load_tables(run.config, store)[1].videos)
         pooled |= own
     outputs, labels = (

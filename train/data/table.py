@@ -20,6 +20,7 @@ from abaw.train.data.folds import assign_folds, parse_fold
 from abaw.train.data.label_clocks import check_clocks
 
 SYNTHETIC = "synthetic"  # the split of made clips: mixed into training, never evaluated
+UNLABELLED = "test"  # the split of videos without labels
 Missing = Literal["mask", "nearest"]
 
 
@@ -111,6 +112,12 @@ def select_labels(
             "`abaw extract` again, or leave out --set synthetic=..."
         )
     return found | made if synthetic else found
+
+
+def unlabelled(task: Task, n_rows: Mapping[str, int]) -> dict[str, VideoLabels]:
+    """Labels for `load_table` of videos that have none: so many rows of invalid values for each video."""
+    row = np.array(task.invalid_row, dtype=np.float32)
+    return {video: VideoLabels(UNLABELLED, np.tile(row, (n, 1))) for video, n in n_rows.items()}
 
 
 def _check_rows(store: FeatureStore, task: Task, video: str, found: VideoLabels) -> None:

@@ -30,6 +30,7 @@ from abaw.train.losses.regression import CccBinsLoss, CccLoss, expectation
 from abaw.train.losses.view_losses import CotexLoss, VNawLoss
 
 __all__ = [
+    "BUILDERS",
     "LOSSES",
     "BceConfig",
     "CccBinsConfig",
@@ -74,7 +75,7 @@ def _focal(config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: 
 
 
 # by name: makes a loss of its config, the task, and labels and valid (rows, columns) of the training split
-_BUILDERS: dict[str, Callable[..., Loss]] = {
+BUILDERS: dict[str, Callable[..., Loss]] = {
     "ccc": CccLoss,
     "ccc-bins": CccBinsLoss,
     "cross-entropy": CrossEntropyLoss,
@@ -98,7 +99,7 @@ def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], val
     if task.kind not in LOSSES[config.name].kinds:
         fitting = ", ".join(name for name, other in LOSSES.items() if task.kind in other.kinds)
         raise UsageError(f"Loss {config.name!r} does not fit task {task.name!r}. Choose one of: {fitting}.")
-    return _BUILDERS[config.name](config, task, labels, valid)
+    return BUILDERS[config.name](config, task, labels, valid)
 
 
 def n_bins(config: LossConfig) -> int:
