@@ -16,8 +16,8 @@ from scipy.io import wavfile
 
 from abaw.backbones.audio.smile import SETS
 from abaw.backbones.backbone import create_backbone, describe
-from abaw.core.clock import Clock
-from abaw.datasets.dataset import Video
+from abaw.datasets.clips import Clip
+from abaw.datasets.video_files import People
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.feature import Feature
 from abaw.media.waveform import RATE_HZ
@@ -47,8 +47,8 @@ def write_sounds(root: Path) -> list[AudioSource]:
         voice = 0.2 * np.sin(4 * times) ** 2 * (np.sin(900 * times) + 0.3 * rng.standard_normal(len(times)))
         file = root / f"sound-{number}.wav"
         wavfile.write(file, RATE_HZ, (voice * 32767).astype(np.int16))
-        clock = Clock(FPS, round(FILE_S * FPS), "no video file")
-        sources.append(AudioSource(Video(file.stem, root, None), file, clock, "digest"))
+        clip = Clip(file.stem, file, None, n_frames=round(FILE_S * FPS))
+        sources.append(AudioSource(clip.open(FPS, People(root)), file, "digest"))
     return sources
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from abaw.backbones.backbone import create_backbone, describe
+from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.media.images import read_image
 from abaw.store import FeatureStore
@@ -42,7 +42,7 @@ def cosine_of_bf16(name: str, images: torch.Tensor) -> float:
     return float(torch.nn.functional.cosine_similarity(*features).mean())
 
 
-def extraction(features: list[Feature], source: Source, root: Path) -> Callable[[], object]:
+def extraction(features: list[Feature], source: FrameSource, root: Path) -> Callable[[], object]:
     """An action for `in_turns`: one call of the runner, into a new store."""
     numbers = itertools.count()
     label = "+".join(feature.name for feature in features).replace("/", "-")
@@ -56,7 +56,7 @@ def extraction(features: list[Feature], source: Source, root: Path) -> Callable[
     return extract
 
 
-def against_each_alone(source: Source, root: Path, report: Report) -> None:
+def against_each_alone(source: FrameSource, root: Path, report: Report) -> None:
     """One call with several backbones against one call for each."""
     backbones = [create_backbone(name, untrained=name != "hog") for name in TOGETHER]
     features = [Feature(made.spec.family.replace("/", "-"), made, made.spec) for made in backbones]
@@ -68,7 +68,7 @@ def against_each_alone(source: Source, root: Path, report: Report) -> None:
         Requirement("three backbones in one call, of the sum of each", cost, 1.05, at_least=False)
     )
     for name, timing in timings.items():
-        report.medians[f"extract {name}, frames/s"] = source.clock.n_frames / timing.median_s
+        report.medians[f"extract {name}, frames/s"] = source.clock().n_frames / timing.median_s
 
 
 def masked_against_full(images: torch.Tensor, report: Report) -> None:

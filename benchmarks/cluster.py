@@ -164,7 +164,7 @@ def _measure_parts(data: Path, root: Path, store: Path, n_labels: int, report: R
 
     dataset = measure("finding videos and labels", lambda: open_dataset(data))
     assert (len(dataset.videos), len(dataset.labels)) == (N_START, n_labels)
-    measure("listing all crops once", lambda: [len(video.crops().numbers) for video in dataset.videos])
+    measure("listing all crops once", lambda: [len(dataset.open(video).rows) for video in dataset.videos])
     rows = measure(f"reading {n_labels:,} label files", lambda: [label.read() for label in dataset.labels])
     new = FeatureStore.create(root / "labels.zarr")
     for part in ("new", "there before"):

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from abaw.core.clock import Clock
-from abaw.datasets.crops import list_crops
-from abaw.datasets.dataset import Video
 from abaw.datasets.demo import write_demo
-from abaw.extract.reader import Source
+from abaw.datasets.frames import FrameSource
+from abaw.datasets.image_folders import CropFolder
+from abaw.datasets.video_files import People
 
 FPS = 30.0
 
@@ -21,13 +20,13 @@ def draw_crops(folder: Path) -> list[Path]:
     return sorted((folder / "drawn" / "cropped_aligned").glob("*/*.jpg"))
 
 
-def make_video(root: Path, name: str, crops: list[Path], n_frames: int, link: bool = False) -> Source:
+def make_video(root: Path, name: str, crops: list[Path], n_frames: int, link: bool = False) -> FrameSource:
     """A video of `n_frames` crops taken from `crops` in turn, as copies or as hard links."""
     folder = root / name
     folder.mkdir(parents=True)
     place = os.link if link else shutil.copyfile
     for frame in range(n_frames):
         place(crops[frame % len(crops)], folder / f"{frame + 1:06d}.jpg")
-    found = list_crops(folder)
-    assert np.array_equal(found.numbers, np.arange(1, n_frames + 1))
-    return Source(Video(name, folder, None), found, Clock(FPS, n_frames), found.digest)
+    frames = CropFolder(name, folder, None).open(FPS, People(root))
+    assert np.array_equal(frames.rows, np.arange(n_frames))
+    return frames

@@ -15,8 +15,8 @@ from PIL import Image
 from torchvision import transforms
 
 from abaw.backbones.spec import IMAGENET_MEAN, IMAGENET_STD
+from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import Source
 from abaw.extract.request import BATCH_SIZES
 from abaw.media.images import read_image
 from benchmarks.crops import draw_crops, make_video
@@ -71,7 +71,7 @@ class Places:
             shutil.rmtree(path)
 
 
-def extraction_of(feature: Feature, sources: Sequence[Source], places: Places) -> Callable[[], None]:
+def extraction_of(feature: Feature, sources: Sequence[FrameSource], places: Places) -> Callable[[], None]:
     """An action for `in_turns`."""
     return lambda: extract(feature, sources, places.new(), BATCH_SIZE)
 

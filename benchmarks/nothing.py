@@ -6,8 +6,8 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from abaw.backbones.backbone import create_backbone, describe
+from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import Source
 from abaw.extract.runner import Runner
 from abaw.store import FeatureStore
 from benchmarks.nothing_family import CORNER_PX
@@ -27,10 +27,10 @@ def make_feature(name: str, untrained: bool = False) -> Feature:
     return Feature(name.replace("/", "-"), backbone, backbone.spec)
 
 
-def extract(feature: Feature, sources: Sequence[Source], store: Path, batch_size: int) -> None:
+def extract(feature: Feature, sources: Sequence[FrameSource], store: Path, batch_size: int) -> None:
     """Run a feature over videos into a new store, as `abaw extract` does."""
     opened = FeatureStore.create(store)
     opened.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
     summary = Runner(opened, [feature], batch_size).run(sources)
     assert summary.ok, summary
-    assert summary.n_frames == sum(len(source.crops.names) for source in sources)
+    assert summary.n_frames == sum(len(source.rows) for source in sources)

@@ -1,7 +1,7 @@
 """Computing results ahead of their use, several at a time in threads: requests to a distant store, frames to decode."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ def map_ahead(
     n_threads: int,
     n_ahead: int | None = None,
     size: Callable[[Item], int] = lambda item: 1,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Yield `function(item)` in the order of the items, computing the next ones ahead in threads.
 
     With one thread nothing is computed before it is asked for. An error is raised where its result would be yielded.

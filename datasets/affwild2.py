@@ -9,8 +9,9 @@ videos/<base>.mp4                      `<base>_left` and `<base>_right` share a 
 
 from pathlib import Path
 
-from abaw.datasets.dataset import Dataset, Video
+from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import CROPS, RAW, find_crop_folders, find_folders, find_video_files
+from abaw.datasets.image_folders import CropFolder
 from abaw.datasets.labels import find_labels
 from abaw.datasets.layouts import Layout
 from abaw.datasets.video_files import People, video_file_of
@@ -25,7 +26,7 @@ def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
     folders, people = find_folders(root), People(root)
     paths = find_crop_folders(folders)
     files = find_video_files(root, folders)
-    videos = tuple(Video(name, paths[name], video_file_of(name, files, people)) for name in sorted(paths))
+    videos = tuple(CropFolder(name, paths[name], video_file_of(name, files, people)) for name in sorted(paths))
     labels = tuple(find_labels(folders.labels))
     return Dataset(root, videos, labels, fps) if videos or labels else None
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -13,11 +14,9 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import SIDES
 from abaw.core.tasks import TASKS, Task
-from abaw.datasets.clips import Clip
-from abaw.datasets.crops import Crops, describe_no_crops, first_folder
-from abaw.datasets.dataset import Dataset, Labels, Video
+from abaw.datasets.dataset import Dataset, Labels
+from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.unread import find_unread
-from abaw.media.images import read_image
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more
@@ -109,39 +108,40 @@ def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
 
 
 def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: ThreadPoolExecutor) -> VideoReport:
+    frames = dataset.open(video)
     try:
-        crops = video.crops()
-        clock = dataset.clock(video, crops)
+        clock, rows = frames.clock(), frames.rows
     except DataError as error:  # a clip's file, or a crop of number 0
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
     except OSError as error:  # its folder may not be entered
-        sentence = f"{error.filename or video.folder} cannot be read ({error.strerror}). See that you may enter it."
+        sentence = f"{error.filename or video.path} cannot be read ({error.strerror}). See that you may enter it."
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], sentence))
-    present = np.zeros(clock.n_frames + 1, dtype=np.bool_)
-    present[crops.numbers] = True
-    present = present[1:]
-    rows, label_errors = _read(labels)
-    counts = {task: _against_frames(TASKS[task], found, present) for task, found in rows.items()}
+    present = np.zeros(clock.n_frames, dtype=np.bool_)
+    present[rows] = True
+    label_rows, label_errors = _read(labels)
+    counts = {task: _against_frames(TASKS[task], found, present) for task, found in label_rows.items()}
+    remarks = frames.remarks()
     warnings = [clock.warning] if clock.warning else []
-    if crops.ignored:
-        warnings.append(f"{len(crops.ignored)} files are no crops, such as {crops.ignored[0]}")
-    if not len(crops.numbers):
+    warnings += [remark.sentence for remark in remarks if not remark.is_error]
+    if not len(rows):
         warnings.append("no crop at all")
     warnings += _mismatches(video, clock, {task: extra for task, (extra, _, _) in counts.items()}, labels)
-    nested = () if len(crops.numbers) or not first_folder(crops) else (describe_no_crops(crops),)
+    errors = [*label_errors, *(remark.sentence for remark in remarks if remark.is_error)]
+    if frames.divisible:  # else the clock has looked through the file
+        errors += _broken(frames, pool)
     return VideoReport(
         video=video.name,
         split=_split(labels),
         fps=clock.fps,
         n_frames=clock.n_frames,
         is_guessed=clock.is_guessed,
-        n_crops=len(crops.numbers),
+        n_crops=len(rows),
         n_runs=int(np.sum(~present & np.append(True, present[:-1]))),
         extra_rows={task: extra for task, (extra, _, _) in counts.items()},
         n_labels_without_crop={task: no_crop for task, (_, no_crop, _) in counts.items()},
         n_crops_without_label={task: no_label for task, (_, _, no_label) in counts.items()},
         warnings=tuple(warnings),
-        errors=(*label_errors, *nested, *(() if isinstance(video, Clip) else _unreadable(crops, pool))),
+        errors=tuple(errors),
     )
 
 
@@ -178,15 +178,13 @@ def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tu
     return n_extra, int(labelled.sum()) - n_both, int(present.sum()) - n_both
 
 
-def _unreadable(crops: Crops, pool: ThreadPoolExecutor) -> Iterator[str]:
-    def problem(name: str) -> str:
-        try:
-            read_image(crops.folder / name)
-        except DataError as error:
-            return str(error)
-        return ""
+def _broken(frames: FrameSource, pool: ThreadPoolExecutor) -> Iterator[str]:
+    """Why frames cannot be read."""
 
-    return (message for message in pool.map(problem, crops.names) if message)
+    def reasons(index: int) -> list[str]:
+        return [frame.reason for frame in frames.read(index, index + 1) if isinstance(frame, BrokenFrame)]
+
+    return chain.from_iterable(pool.map(reasons, range(len(frames.rows))))
 
 
 def _split(labels: Sequence[Labels]) -> str:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from abaw.core.errors import AbawError, DataError, first_line
 from abaw.core.plugins import Plugin, load_named
-from abaw.datasets.dataset import Dataset, Video
+from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import find_folders
+from abaw.datasets.frames import Video
 
 GROUP = "abaw.layouts"
 
@@ -47,7 +48,7 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
         raise DataError(_nothing_in(root, [remark.sentence for remark in dataset.remarks if remark.is_error]))
     twice = [name for name, n in Counter(video.name for video in dataset.videos).items() if n > 1]
     if twice:
-        places = " and ".join(str(video.folder) for video in dataset.videos if video.name == twice[0])
+        places = " and ".join(str(video.path) for video in dataset.videos if video.name == twice[0])
         raise DataError(
             f"{root} has two videos of the name {twice[0]!r}: {places}. Rename one, or keep the two layouts apart."
         )

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from abaw.core.tasks import LSD, LSD_CLASSES
 from abaw.datasets.crops import count_stills, has_stills
-from abaw.datasets.dataset import Dataset, Remark, Stills
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import Remark
+from abaw.datasets.image_folders import Stills
 from abaw.datasets.layouts import Layout
 
 TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validation_set_real_images"
@@ -63,12 +65,12 @@ def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
         for index, name in enumerate(LSD_CLASSES):
             video, paths = f"{split}-{name.lower()}", by_class.get(name, [])
             if len(paths) == 1 and has_stills(paths[0]):
-                videos.append(Stills(video, paths[0], None))
+                videos.append(Stills(video, paths[0]))
                 labels.append(ClassLabels(LSD.name, split, video, paths[0], index))
             else:
                 remarks.append(_why_not(root / folder, video, name, paths))
     if test.is_dir() and has_stills(test):
-        videos.append(Stills(TEST_VIDEO, test, None))
+        videos.append(Stills(TEST_VIDEO, test))
     return Dataset(root, tuple(videos), tuple(labels), fps, tuple(remarks))
 
 

@@ -19,8 +19,9 @@ from abaw.core.doubles import Doubles
 from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.core.tasks import MTL
-from abaw.datasets.dataset import Dataset, Labels, Remark
+from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.folders import LABEL_SUFFIX, files_in, find_folders
+from abaw.datasets.frames import Remark
 from abaw.datasets.labels import check_header, check_values, fits
 from abaw.datasets.layouts import Layout
 from abaw.media.text_files import read_lines

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abaw.core.names import composed
-from abaw.datasets.dataset import Video
 from abaw.datasets.folders import files_in, folded, subfolders
+from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.video_files import People, video_file_of
 
 FOLDER = "audio"
@@ -33,7 +33,7 @@ def find_sound_files(root: Path) -> dict[str, Path]:
     return found
 
 
-def sound_file_of(video: Video, files: Mapping[str, Path], people: People) -> Path | None:
+def sound_file_of(video: Video | FrameSource, files: Mapping[str, Path], people: People) -> Path | None:
     """Where a video's sound is: its own sound file, that of its base name, or the video file; None if there is none.
 
     A video with a file of its own has no base: `talk_2` beside `talk_2.mp4` is no second person in `talk`.
@@ -51,7 +51,7 @@ def sound_digest(frames_digest: str, file: Path | None) -> str:
     """sha256 over what a video's audio features come from.
 
     Args:
-        frames_digest: `Dataset.digest` of the video, which fixes its clock and its number of frames.
+        frames_digest: `FrameSource.digest` of the video, which fixes its clock and its number of frames.
         file: what `sound_file_of` gave.
     """
     size_bytes = file.stat().st_size if file is not None else None

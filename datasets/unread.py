@@ -7,7 +7,6 @@ from pathlib import Path
 
 from abaw.core.errors import some_of
 from abaw.core.names import composed, is_junk
-from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded, is_folder, is_known, subfolders
 from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
@@ -140,7 +139,7 @@ def _used_paths(dataset: Dataset) -> Iterator[Path]:
     """Files and folders that something is read from."""
     sounds = find_sound_files(dataset.root)
     for video in dataset.videos:
-        yield video.folder if not isinstance(video, Clip) else video.pictures
+        yield video.path
         for file in (video.file, sound_file_of(video, sounds, dataset.people)):
             if file is not None:
                 yield file

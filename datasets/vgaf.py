@@ -22,9 +22,11 @@ from abaw.core.names import composed, is_junk
 from abaw.core.tasks import GROUP_EMOTIONS, VGAF
 from abaw.datasets.clips import CLIP_S, Clip
 from abaw.datasets.crops import natural_order
-from abaw.datasets.dataset import Dataset, Remark, Video
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import Remark, Video
+from abaw.datasets.image_folders import CropFolder, CropFrames
 from abaw.datasets.layouts import Layout
-from abaw.datasets.video_files import SUFFIXES
+from abaw.datasets.video_files import SUFFIXES, People
 from abaw.media.text_files import read_lines
 
 LABEL_FILES = {"train": "Train_labels.txt", "val": "Val_labels.txt"}
@@ -53,15 +55,21 @@ class ClipLabel:
         return np.array([[self.emotion]], dtype=np.int8)
 
 
-@dataclass(frozen=True)
-class PictureFolder(Video):
+class PictureFrames(CropFrames):
+    """Frames of a synthetic clip at the given rate, or at the one at which the clip lasts 5 s."""
+
+    def _make_clock(self) -> Clock:
+        numbers = self.crops.numbers
+        n_frames = int(numbers[-1]) if len(numbers) else 0
+        return Clock(self.fps or max(n_frames, 1) / CLIP_S, n_frames)
+
+
+class PictureFolder(CropFolder):
     """A synthetic clip as a folder of frames `00001.jpg`; as long as a clip of VGAF."""
 
-    def own_clock(self, fps: float | None) -> Clock:
-        """The frame rate that was given, or the one at which the clip lasts 5 s."""
-        numbers = self.crops().numbers
-        n_frames = int(numbers[-1]) if len(numbers) else 0
-        return Clock(fps or max(n_frames, 1) / CLIP_S, n_frames)
+    def open(self, fps: float | None, people: People) -> PictureFrames:
+        """Its frames; nothing is listed yet."""
+        return PictureFrames(self.name, self.path, self.file, fps, people)
 
 
 def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
@@ -180,7 +188,7 @@ class _Clips:
         for folder in SYNTHETIC_FOLDERS:
             self._take_folder(root / folder, True, tensors)
         for name, (n_frames, path) in tensors.items():  # a tensor stands in where there is nothing else
-            self.videos.setdefault(name, Clip(name, path.parent, None, pictures=path, n_frames=n_frames))
+            self.videos.setdefault(name, Clip(name, path, None, n_frames))
             self._note_class(name, path.parent)
 
     def _take_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
@@ -192,7 +200,7 @@ class _Clips:
             if tensor and path.is_file():
                 tensors[name] = max(tensors.get(name, (0, path)), (int(tensor["n_frames"]), path), key=lambda t: t[0])
             elif path.suffix.lower() in SUFFIXES and path.is_file():
-                self._take(name, Clip(name, folder, path, pictures=path), path)
+                self._take(name, Clip(name, path, path), path)
             elif is_synthetic and path.is_dir() and path.name not in GROUP_EMOTIONS and name not in self.videos:
                 self._take(name, PictureFolder(name, path, None), path)
 

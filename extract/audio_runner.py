@@ -18,13 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.backbones.extractor import Backbone
-from abaw.core.clock import Clock
 from abaw.core.progress import Stop, Summary
-from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Video
+from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
-from abaw.media.frame_times import NS, FrameTimes, Nanoseconds, RowMeans, read_times, regular_times, rows_with_sound
-from abaw.media.probe import probe_span
+from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore
@@ -38,30 +35,14 @@ class AudioSource:
     """A video whose sound is to be encoded.
 
     Attributes:
-        video: its name, and the file that its frame times are from.
-        sound: where its sound is; None if nowhere.
-        clock: frame rate and number of rows.
+        frames: its name, its clock, and when its frames are shown.
+        sound: the file that its sound is in; None if there is none.
         digest: `sound_digest` of the video.
-        n_crops: what it counts for in a progress bar.
     """
 
-    video: Video
+    frames: FrameSource
     sound: Path | None
-    clock: Clock
     digest: str
-    n_crops: int = 0
-
-    def times(self) -> FrameTimes:
-        """When its frames are shown; where the video file does not tell, at a constant rate.
-
-        The rows of a clip are equal parts of its duration, from the first picture on.
-        """
-        if isinstance(self.video, Clip) and self.video.file is not None:
-            edges_ns = regular_times(self.clock.n_frames, self.clock.fps).edges_ns
-            return FrameTimes(edges_ns, probe_span(self.video.file).start_s)
-        if self.video.file is None or self.clock.is_guessed:
-            return regular_times(self.clock.n_frames, self.clock.fps)
-        return read_times(self.video.file, self.clock.n_frames)
 
 
 class _Cancelled(Exception):
@@ -122,7 +103,7 @@ class AudioRunner:
         """Take down what came of the videos that are through by now, one at least."""
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             source = running.pop(future)
-            name = source.video.name
+            name = source.frames.name
             try:
                 n_rows, notes = future.result()
             except _Cancelled:
@@ -150,17 +131,17 @@ class AudioRunner:
                 self._summary.warnings += [f"{name}: {note}" for note in notes]
                 if n_rows == 0:
                     self._summary.without_sound.append(name)
-            self._on_frames(source.n_crops)
+            self._on_frames(len(source.frames.rows))
 
     def _encode_video(self, source: AudioSource) -> tuple[int, list[str]]:
         """Write all features of a video; gives the number of its rows that have sound, and notes on its sound."""
         self._check()
-        times = source.times()
+        times = source.frames.times()
         sound = load_sound(source.sound) if source.sound is not None else None
         start_ns = 0
         first = last = 0
         if sound is not None and len(sound.waveform):
-            if source.sound == source.video.file:  # a file of sound alone begins with the first picture
+            if source.sound == source.frames.file:  # a file of sound alone begins with the first picture
                 start_ns = round((sound.start_s - times.start_s) * NS)
             end_ns = start_ns + round(len(sound.waveform) * (NS / RATE_HZ))
             first, last = rows_with_sound(times.edges_ns, start_ns, end_ns)
@@ -179,8 +160,9 @@ class AudioRunner:
             yield from features
 
     def _writer(self, feature: Feature, source: AudioSource, rows: NDArray) -> VideoWriter:
-        attrs = {**source.clock.attrs, "source": source.digest, "precision": "float32"}
-        return self._store.writer(feature.name, source.video.name, source.clock.n_frames, rows, attrs)
+        clock = source.frames.clock()
+        attrs = {**clock.attrs, "source": source.digest, "precision": "float32"}
+        return self._store.writer(feature.name, source.frames.name, clock.n_frames, rows, attrs)
 
     def _encode(
         self,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from abaw.core.errors import StoreError
 from abaw.core.records import GIVEN, MIXED, PREPARED
-from abaw.datasets.clips import Clip
-from abaw.datasets.dataset import Dataset, Stills, Video
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import WHOLE
 from abaw.store import FeatureStore
 
 
@@ -23,8 +23,8 @@ class Alignments:
     @classmethod
     def of(cls, dataset: Dataset) -> "Alignments":
         """Those of a dataset; only the records of `abaw prepare` are opened."""
-        videos = [video for video in dataset.videos if _has_faces(video)]
-        return cls({video.name: dataset.people.is_prepared(video.name) for video in videos})
+        alignments = {video.name: dataset.open(video).alignment for video in dataset.videos}
+        return cls({name: alignment == PREPARED for name, alignment in alignments.items() if alignment != WHOLE})
 
     @property
     def alignment(self) -> str:
@@ -74,7 +74,3 @@ def alignment_of(prepared: Iterable[bool]) -> str:
     if len(kinds) == 2:
         return MIXED
     return PREPARED if True in kinds else GIVEN
-
-
-def _has_faces(video: Video) -> bool:
-    return not isinstance(video, Clip | Stills)

@@ -2,24 +2,20 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from abaw.core.clock import CLOCK, DECODED, Clock
+from abaw.core.clock import CLOCK, DECODED, SAMPLED
 from abaw.core.errors import DataError, StoreError
 from abaw.core.names import check_name
 from abaw.core.parts import parse_part, split_evenly
 from abaw.core.progress import Reporter, Summary
-from abaw.datasets.clips import Clip
-from abaw.datasets.crops import Crops, describe_no_crops
-from abaw.datasets.dataset import Dataset, Video
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import Source, decode_clip
-from abaw.media.images import read_image
 from abaw.store import FeatureStore
-
-MOST_NAMED = 5  # videos in one warning
 
 
 def own_part(dataset: Dataset, part: str) -> Dataset:
@@ -30,7 +26,7 @@ def own_part(dataset: Dataset, part: str) -> Dataset:
     sizes = {}
     for video in dataset.videos:
         try:
-            sizes[video.name] = video.n_crops()
+            sizes[video.name] = dataset.open(video).size()
         except OSError:  # whoever has this part will say so
             sizes[video.name] = 0
     mine = set(split_evenly(sizes, total)[number - 1])
@@ -64,39 +60,14 @@ def plan_extraction(
     A video that cannot be stored under its name fails here, before any work. Files of videos are decoded for the times
     of their pictures, if they were not before and are needed.
     """
-    complete = {feature.name: store.videos(feature.name) for feature in features}
-    kinds = {feature.name: feature.spec.modality for feature in features}
-    sounds = find_sound_files(dataset.root)
-    dataset.time_videos((video for video in dataset.videos if not _is_counted(video, complete)), reporter)
-
-    def lacks(video: Video) -> tuple[tuple[str, ...], int]:
-        """Features that a video lacks, and the number of its crops."""
-        if not any(video.name in videos for videos in complete.values()):
-            return tuple(complete), video.n_crops()
-        crops = video.crops()
-        digest = dataset.digest(video, crops)
-        digests = {"vision": digest, "audio": sound_digest(digest, sound_file_of(video, sounds, dataset.people))}
-        n_wanted = {"vision": len(crops.numbers), "audio": 0}
-        pending: list[str] = []
-        broken: dict[str, None] = {}  # sentences; the features may share them
-        for name, videos in complete.items():
-            attrs, wanted = videos.get(video.name, {}), digests[kinds[name]]
-            is_same = attrs.get("source") == wanted and _has_its_clock(dataset, video, crops, attrs)
-            if is_same and attrs["n_present"] >= n_wanted[kinds[name]]:
-                continue
-            found = _still_broken(store, name, video, crops) if is_same else []
-            broken |= dict.fromkeys(found)
-            if not found:
-                pending.append(name)
-        if not any(kinds[name] == "vision" for name in pending):  # else reading the video will say it
-            summary.broken_frames += broken
-        return tuple(pending), len(crops.numbers)
-
+    stored = {feature.name: store.videos(feature.name) for feature in features}
+    modalities = {feature.name: feature.spec.modality for feature in features}
+    planner = _Planner(dataset, store, stored, modalities, find_sound_files(dataset.root), summary)
+    dataset.time_videos((video for video in dataset.videos if not _is_counted(video, stored)), reporter)
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for video in dataset.videos:
         try:
-            check_name(video.name, "video")
-            pending, n_crops = lacks(video)
+            pending, n_frames = planner.pending(video)
         except StoreError as error:
             summary.failed[video.name] = str(error)
             continue
@@ -104,11 +75,62 @@ def plan_extraction(
             summary.failed[video.name] = _unreadable(video, error)
             continue
         if pending:
-            groups.setdefault(pending, {})[video.name] = n_crops
+            groups.setdefault(pending, {})[video.name] = n_frames
         else:
             summary.skipped.append(video.name)
-    n_frames = sum(sum(sizes.values()) * len({kinds[name] for name in pending}) for pending, sizes in groups.items())
+    n_frames = sum(
+        sum(sizes.values()) * len({modalities[name] for name in pending}) for pending, sizes in groups.items()
+    )
     return ExtractionPlan(groups, n_frames)
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Compares videos with what is stored of them.
+
+    Attributes:
+        stored: attributes of complete videos, by feature and video.
+        modalities: "vision" or "audio", by feature.
+        sounds: see `find_sound_files`.
+        summary: takes the reasons of broken frames that are not read again.
+    """
+
+    dataset: Dataset
+    store: FeatureStore
+    stored: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    modalities: Mapping[str, str]
+    sounds: Mapping[str, Path]
+    summary: Summary
+
+    def pending(self, video: Video) -> tuple[tuple[str, ...], int]:
+        """Features that a video lacks, and the number of its frames.
+
+        Raises:
+            StoreError: nothing can be stored under its name.
+            OSError: its files cannot be listed.
+        """
+        frames = self.dataset.open(video)
+        for person in frames.people() or (video.name,):
+            check_name(person, "video")
+        if not any(video.name in videos for videos in self.stored.values()):
+            return tuple(self.stored), frames.size()
+        sound = sound_file_of(video, self.sounds, self.dataset.people)
+        digests = {"vision": frames.digest(), "audio": sound_digest(frames.digest(), sound)}
+        n_wanted = {"vision": len(frames.rows), "audio": 0}
+        pending: list[str] = []
+        broken: dict[str, None] = {}  # sentences; the features may share them
+        for name, videos in self.stored.items():
+            attrs, modality = videos.get(video.name, {}), self.modalities[name]
+            is_same = attrs.get("source") == digests[modality] and _has_its_clock(frames, attrs)
+            if is_same and attrs["n_present"] >= n_wanted[modality]:
+                continue
+            reasons = _still_broken(self.store, name, frames) if is_same else []
+            broken |= dict.fromkeys(reasons)
+            if not reasons:
+                pending.append(name)
+        if not any(self.modalities[name] == "vision" for name in pending):  # else reading the video will say it
+            self.summary.broken_frames += broken
+        return tuple(pending), len(frames.rows)
 
 
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
@@ -116,12 +138,12 @@ def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, A
     return all(videos.get(video.name, {}).get(CLOCK) == DECODED for videos in complete.values())
 
 
-def _has_its_clock(dataset: Dataset, video: Video, crops: Crops, attrs: Mapping[str, Any]) -> bool:
+def _has_its_clock(frames: FrameSource, attrs: Mapping[str, Any]) -> bool:
     """False if a video was stored with other rows than the pictures of its file, as older versions did."""
-    if video.file is None or isinstance(video, Clip) or attrs.get(CLOCK) == DECODED:
+    if frames.file is None or attrs.get(CLOCK) == DECODED or attrs.get(SAMPLED) is True:
         return True
     try:
-        return dataset.clock(video, crops).n_frames == attrs["n_frames"]
+        return frames.clock().n_frames == attrs["n_frames"]
     except DataError:  # said where it is read
         return True
 
@@ -137,32 +159,32 @@ def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
     return attrs.get("source") == digest and attrs["n_present"] >= n_wanted
 
 
-def _still_broken(store: FeatureStore, feature: str, video: Video, crops: Crops) -> list[str]:
-    """Sentences for the crops that a feature lacks; empty if one of them can be read by now.
+def _still_broken(store: FeatureStore, feature: str, frames: FrameSource) -> list[str]:
+    """Reasons why the frames that a feature lacks are broken; empty if one of them can be read by now.
 
     A good image may have taken the place of a broken one, with the same size and so with the same digest. What is there
     of the video is not given up for images that are as broken as before.
     """
     try:
-        present = store.read(feature, video.name).present
+        present = store.read(feature, frames.name).present
     except StoreError:
         return []
-    if isinstance(video, Clip):
-        frames = decode_clip(Source(video, crops, Clock(0.0, 0), ""))
-        return list(dict.fromkeys(message for _, message in frames.broken)) if len(frames.rows) <= present.sum() else []
-    sentences = []
-    for number, name in zip(crops.numbers.tolist(), crops.names, strict=True):
-        if number > len(present) or not present[number - 1]:
-            try:
-                read_image(crops.folder / name)
-                return []
-            except DataError as error:
-                sentences.append(str(error))
-    return sentences
+    if not frames.divisible:
+        read = list(frames.read(0, len(frames.rows)))
+        reasons = [frame.reason for frame in read if isinstance(frame, BrokenFrame)]
+        return list(dict.fromkeys(reasons)) if len(read) - len(reasons) <= present.sum() else []
+    reasons = []
+    for index, row in enumerate(frames.rows.tolist()):
+        if row >= len(present) or not present[row]:
+            for frame in frames.read(index, index + 1):
+                if not isinstance(frame, BrokenFrame):
+                    return []
+                reasons.append(frame.reason)
+    return reasons
 
 
 def _unreadable(video: Video, error: OSError) -> str:
-    return f"{error.filename or video.folder} cannot be read ({error.strerror})"
+    return f"{error.filename or video.path} cannot be read ({error.strerror})"
 
 
 @dataclass(frozen=True)
@@ -179,31 +201,34 @@ class Reading:
     summary: Summary
     on_frames: Callable[[int], None]
 
-    def frame_sources(self, videos: Iterable[Video]) -> Iterator[Source]:
-        """Videos whose crops are to be read."""
-        for source in self._sources(videos):
-            n_crops = len(source.crops.numbers)
-            if not self._is_finished(source, source.digest, n_wanted=n_crops):
-                yield source
+    def frame_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
+        """Videos whose frames are to be read."""
+        for frames in self._opened(videos):
+            n_frames = len(frames.rows)
+            if not n_frames:
+                self.summary.failed[frames.name] = frames.why_empty()
+            elif not self._is_finished(frames, frames.digest(), n_wanted=n_frames):
+                yield frames
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
         """Videos whose sound is to be read."""
         sounds = find_sound_files(self.dataset.root)
-        for source in self._sources(videos):
-            if not source.clock.n_frames:
-                self.summary.failed[source.video.name] = describe_no_crops(source.crops)
+        for frames in self._opened(videos):
+            if not frames.clock().n_frames:
+                self.summary.failed[frames.name] = frames.why_empty()
                 continue
-            sound = sound_file_of(source.video, sounds, self.dataset.people)
-            digest, n_crops = sound_digest(source.digest, sound), len(source.crops.numbers)
-            if not self._is_finished(source, digest):
-                yield AudioSource(source.video, sound, source.clock, digest, n_crops)
+            sound = sound_file_of(frames, sounds, self.dataset.people)
+            digest = sound_digest(frames.digest(), sound)
+            if not self._is_finished(frames, digest):
+                yield AudioSource(frames, sound, digest)
 
-    def _sources(self, videos: Iterable[Video]) -> Iterator[Source]:
+    def _opened(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
+        """Frames of the videos whose files can be listed and timed."""
         for video in videos:
+            frames = self.dataset.open(video)
             try:
-                crops = video.crops()
-                clock = self.dataset.clock(video, crops)
-                digest = self.dataset.digest(video, crops)
+                clock = frames.clock()
+                frames.digest()
             except DataError as error:  # a clip's file, or a crop of number 0
                 self.summary.failed[video.name] = str(error)
                 continue
@@ -212,9 +237,9 @@ class Reading:
                 continue
             if clock.warning:
                 self.summary.warnings.append(f"{video.name}: {clock.warning}")
-            yield Source(video, crops, clock, digest)
+            yield frames
 
-    def _is_finished(self, source: Source, digest: str, n_wanted: int = 0) -> bool:
+    def _is_finished(self, frames: FrameSource, digest: str, n_wanted: int = 0) -> bool:
         """True if all features of a video are there by now.
 
         Args:
@@ -222,12 +247,12 @@ class Reading:
             n_wanted: of its frames should be present.
         """
         try:
-            found = [self.store.video_attrs(name, source.video.name) for name in self.features]
+            found = [self.store.video_attrs(name, frames.name) for name in self.features]
         except StoreError:  # writing will say it, if it does not come back
             return False
-        n_frames = source.clock.n_frames  # older versions counted otherwise
+        n_frames = frames.clock().n_frames  # older versions counted otherwise
         if not all(_is_whole(attrs, digest, n_wanted) and attrs["n_frames"] == n_frames for attrs in found):
             return False
-        self.summary.skipped.append(source.video.name)
-        self.on_frames(len(source.crops.numbers))
+        self.summary.skipped.append(frames.name)
+        self.on_frames(len(frames.rows))
         return True

@@ -1,61 +1,50 @@
-"""Frames ahead of the model: crops and clips of many videos, decoded in threads, in batches that videos share.
+"""Frames ahead of the model: those of many videos, decoded in threads, in batches that videos share."""
 
-Crops are decoded some at a time; the frames of a clip all at once, in one pass over its file, and shrunk at once: those
-of a clip in full HD take 45 MB together.
-"""
-
-from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.clock import Clock
-from abaw.core.errors import DataError
-from abaw.datasets.clips import Clip
-from abaw.datasets.crops import Crops, describe_no_crops
-from abaw.datasets.dataset import Video
-from abaw.media.images import read_image
-from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
-from abaw.media.probe import probe_span
-from abaw.media.tensors import read_image_tensor
+from abaw.core.read_ahead import map_ahead
+from abaw.datasets.frames import BrokenFrame, FrameSource
 
-FRAMES_PER_TASK = 32  # decoded by one thread in one go
+FRAMES_PER_PIECE = 32  # decoded by one thread in one go
 BATCHES_AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Source:
-    """A video to be read: its crops, its clock, and the digest of both (`Dataset.digest`)."""
+class Piece:
+    """Frames of one video that are read in one go: those of `source.rows[start:stop]`."""
 
-    video: Video
-    crops: Crops
-    clock: Clock
-    digest: str
+    source: FrameSource
+    start: int
+    stop: int
 
-    @property
-    def rows(self) -> NDArray[np.int64]:
-        """(crops,) frame number - 1.
+    def __len__(self) -> int:
+        return self.stop - self.start
 
-        Raises:
-            DataError: there is no crop.
-        """
-        if not self.crops.names:
-            raise DataError(describe_no_crops(self.crops))
-        return self.crops.numbers - 1
+    def read(self) -> "DecodedFrames":
+        """Decode them."""
+        rows, images, broken = [], [], []
+        for frame in self.source.read(self.start, self.stop):
+            if isinstance(frame, BrokenFrame):
+                broken.append(frame)
+            else:
+                rows.append(frame.row)
+                images.append(frame.image)
+        return DecodedFrames(self.source, np.array(rows, dtype=np.int64), images, broken)
 
 
 @dataclass(frozen=True)
-class Frames:
-    """Some frames of one video: `images` of `rows`, and sentences for the `broken` rows."""
+class DecodedFrames:
+    """Some frames of one video: `images` of `rows`, and those that cannot be read."""
 
-    source: Source
+    source: FrameSource
     rows: NDArray[np.int64]
     images: list[NDArray[np.uint8]]
-    broken: list[tuple[int, str]]
+    broken: list[BrokenFrame]
 
 
 @dataclass(frozen=True)
@@ -68,7 +57,7 @@ class FrameBatch:
     """
 
     images: list[NDArray[np.uint8]]
-    parts: list[tuple[Source, NDArray[np.int64]]]
+    parts: list[tuple[FrameSource, NDArray[np.int64]]]
 
     @property
     def n_frames(self) -> int:
@@ -76,65 +65,18 @@ class FrameBatch:
         return sum(map(len, self.images))
 
 
-def read_frames(sources: Iterable[Source], pool: ThreadPoolExecutor, n_ahead: int) -> Iterator[Frames]:
+def read_frames(sources: Iterable[FrameSource], n_threads: int, n_ahead: int) -> Generator[DecodedFrames, None, None]:
     """Decode the frames of all sources in order, about `n_ahead` frames before they are asked for."""
-    waiting: deque[tuple[Future[Frames], int]] = deque()
-    n_waiting = 0
+    return map_ahead(Piece.read, pieces_of(sources), n_threads, n_ahead, size=len)
+
+
+def pieces_of(sources: Iterable[FrameSource]) -> Iterator[Piece]:
+    """The frames of all sources in pieces of `FRAMES_PER_PIECE`; in one piece where a source is not divisible."""
     for source in sources:
-        is_clip, n_frames = isinstance(source.video, Clip), len(source.crops.names)
-        step = n_frames if is_clip else FRAMES_PER_TASK
+        n_frames = len(source.rows)
+        step = FRAMES_PER_PIECE if source.divisible else max(1, n_frames)
         for start in range(0, n_frames, step):
-            work = pool.submit(decode_clip, source) if is_clip else pool.submit(_decode, source, start)
-            waiting.append((work, step))
-            n_waiting += step
-            if n_waiting > n_ahead:
-                done, n_done = waiting.popleft()
-                n_waiting -= n_done
-                yield done.result()
-    while waiting:
-        yield waiting.popleft()[0].result()
-
-
-def _decode(source: Source, start: int) -> Frames:
-    part = slice(start, start + FRAMES_PER_TASK)
-    rows, images, broken = [], [], []
-    folder = str(source.crops.folder)
-    for row, name in zip(source.rows[part].tolist(), source.crops.names[part], strict=True):
-        try:
-            images.append(read_image(f"{folder}/{name}"))
-            rows.append(row)
-        except DataError as error:
-            broken.append((row, str(error)))
-    return Frames(source, np.array(rows, dtype=np.int64), images, broken)
-
-
-def decode_clip(source: Source) -> Frames:
-    """All frames of a clip; rows after the last picture of a damaged file are broken."""
-    assert isinstance(source.video, Clip)
-    reason = f"{source.video.pictures} is cut off or damaged: there are no pictures in its last part."
-    images: list[NDArray[np.uint8]] = []
-    try:
-        images = _clip_images(source.video)
-    except DataError as error:
-        reason = str(error)
-    except Exception as error:  # FFmpeg and torch raise many types; one clip must not cost the others
-        reason = f"{source.video.pictures} cannot be read ({error or type(error).__name__}). Replace it."
-    rows = source.rows
-    return Frames(source, rows[: len(images)], images, [(row, reason) for row in rows[len(images) :].tolist()])
-
-
-def _clip_images(clip: Clip) -> list[NDArray[np.uint8]]:
-    """A clip's frames, in the order of its rows; fewer if its file ends early."""
-    if clip.file is None:
-        images = read_image_tensor(clip.pictures)
-        if len(images) != clip.n_frames:
-            raise DataError(
-                f"{clip.pictures} holds {len(images)} frames, and its name says {clip.n_frames}. Correct the name."
-            )
-        return [shrink(image, SHORTER_SIDE_PX) for image in images]
-    span = probe_span(clip.file)
-    times_s = [time_s for time_s in span.middles(clip.n_frames).tolist() if time_s < span.start_s + span.found_s]
-    return [picture.image for picture in read_pictures_at(clip.file, times_s, SHORTER_SIDE_PX)]
+            yield Piece(source, start, min(start + step, n_frames))
 
 
 class Batcher:
@@ -142,9 +84,9 @@ class Batcher:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._waiting: list[tuple[Source, int, NDArray[np.uint8]]] = []
+        self._waiting: list[tuple[FrameSource, int, NDArray[np.uint8]]] = []
 
-    def add(self, frames: Frames) -> Iterator[FrameBatch]:
+    def add(self, frames: DecodedFrames) -> Iterator[FrameBatch]:
         """Take frames; give the batches that are full now."""
         for row, image in zip(frames.rows.tolist(), frames.images, strict=True):
             self._waiting.append((frames.source, row, image))
@@ -157,11 +99,11 @@ class Batcher:
             yield self._take()
 
     def _take(self) -> FrameBatch:
-        by_size: dict[tuple[int, ...], list[tuple[Source, int, NDArray[np.uint8]]]] = {}
+        by_size: dict[tuple[int, ...], list[tuple[FrameSource, int, NDArray[np.uint8]]]] = {}
         for frame in self._waiting:
             by_size.setdefault(frame[2].shape, []).append(frame)
         self._waiting = []
-        parts: list[tuple[Source, list[int]]] = []
+        parts: list[tuple[FrameSource, list[int]]] = []
         for source, row, _ in chain.from_iterable(by_size.values()):
             if not parts or parts[-1][0] is not source:
                 parts.append((source, []))

@@ -5,7 +5,7 @@ writes. What is in memory is bounded by the batch size and by a shard of each vi
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from os import cpu_count
 
 import numpy as np
@@ -16,10 +16,13 @@ from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.progress import Stop, Summary
+from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import BATCHES_AHEAD, Batcher, FrameBatch, Source, read_frames
+from abaw.extract.reader import BATCHES_AHEAD, Batcher, DecodedFrames, FrameBatch, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
 from abaw.store import FeatureStore
+
+MAX_DECODERS = 16  # threads
 
 
 class Runner:
@@ -47,11 +50,13 @@ class Runner:
         self._summary = Summary()
         self._sink = FeatureSink(store, features, self._summary)
 
-    def run(self, sources: Iterable[Source]) -> Summary:
+    def run(self, sources: Iterable[FrameSource]) -> Summary:
         """Extract all features of all sources. Errors of a video end that video only; see `Summary`."""
-        decoders = ThreadPoolExecutor(max(2, min(16, cpu_count() or 2)))
+        n_threads = max(2, min(MAX_DECODERS, cpu_count() or 2))
+        decoded = read_frames(self._sink.opened(sources), n_threads, BATCHES_AHEAD * self._batch_size)
         try:
-            self._run(sources, decoders)
+            with closing(decoded):
+                self._run(decoded)
         except Stopped:
             pass  # the sink says why
         except KeyboardInterrupt:
@@ -64,14 +69,13 @@ class Runner:
         except torch.AcceleratorError as error:
             self._summary.stopped = Stop.of_device(error)
         finally:
-            decoders.shutdown(wait=True, cancel_futures=True)
             self._sink.close()
         return self._summary
 
-    def _run(self, sources: Iterable[Source], decoders: ThreadPoolExecutor) -> None:
+    def _run(self, decoded: Iterable[DecodedFrames]) -> None:
         batcher = Batcher(self._batch_size)
         in_flight: list[tuple[FrameBatch, list[HostCopy]]] = []
-        for frames in read_frames(self._sink.opened(sources), decoders, BATCHES_AHEAD * self._batch_size):
+        for frames in decoded:
             self._sink.skip(frames.source, frames.broken)
             for batch in batcher.add(frames):
                 self._step(batch, in_flight)
@@ -88,7 +92,7 @@ class Runner:
 
     def _forward(self, batch: FrameBatch) -> list["HostCopy"]:
         images = [self._pinned(torch.from_numpy(group)) for group in batch.images]
-        keys = [(source.video.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
+        keys = [(source.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
         keys += keys[-1:] * (self._batch_size - len(keys))
         inputs: dict[tuple[bool, ImageInput | None, str], torch.Tensor] = {}
         outputs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}

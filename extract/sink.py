@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.progress import Stop, Summary
+from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import FrameBatch, Source
+from abaw.extract.reader import FrameBatch
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 
@@ -30,7 +31,7 @@ class FeatureSink:
         self._room = threading.BoundedSemaphore(WRITES_AHEAD)
         self._stop: Stop | None = None
 
-    def opened(self, sources: Iterable[Source]) -> Iterable[Source]:
+    def opened(self, sources: Iterable[FrameSource]) -> Iterable[FrameSource]:
         """The sources, with writers made for each as it is reached."""
         for source in sources:
             self._do(source, self._open)
@@ -44,12 +45,12 @@ class FeatureSink:
             self._do(source, self._write, rows, [values[part] for values in results])
             start += len(rows)
 
-    def skip(self, source: Source, broken: list[tuple[int, str]]) -> None:
+    def skip(self, source: FrameSource, broken: list[BrokenFrame]) -> None:
         """Say that some frames could not be read."""
         if broken:
             # the rows of a clip that is cut off share one sentence
-            self._summary.broken_frames += dict.fromkeys(message for _, message in broken)
-            self._do(source, self._skip, [row for row, _ in broken])
+            self._summary.broken_frames += dict.fromkeys(frame.reason for frame in broken)
+            self._do(source, self._skip, [frame.row for frame in broken])
 
     def close(self) -> None:
         """Wait for the thread. Videos that are not whole by now are left out of the store."""
@@ -57,14 +58,14 @@ class FeatureSink:
         if self._stop:
             self._summary.stopped = self._stop
 
-    def _do(self, source: Source, action: Callable, *arguments: object) -> None:
+    def _do(self, source: FrameSource, action: Callable, *arguments: object) -> None:
         if self._stop:
             raise Stopped
         self._room.acquire()
         self._thread.submit(self._guarded, source, action, *arguments)
 
-    def _guarded(self, source: Source, action: Callable, *arguments: object) -> None:
-        name = source.video.name
+    def _guarded(self, source: FrameSource, action: Callable, *arguments: object) -> None:
+        name = source.name
         try:
             if name not in self._summary.failed and not self._stop:
                 action(source, *arguments)
@@ -82,32 +83,32 @@ class FeatureSink:
         self._summary.failed[name] = reason
         self._writers.pop(name, None)
 
-    def _open(self, source: Source) -> None:
-        attrs = {**source.clock.attrs, "source": source.digest}
-        self._writers[source.video.name] = [
+    def _open(self, source: FrameSource) -> None:
+        attrs = {**source.clock().attrs, "source": source.digest()}
+        self._writers[source.name] = [
             self._store.writer(
                 feature.name,
-                source.video.name,
-                source.clock.n_frames,
+                source.name,
+                source.clock().n_frames,
                 source.rows,
                 {**attrs, "precision": feature.backbone.precision},
             )
             for feature in self._features
         ]
 
-    def _write(self, source: Source, rows: NDArray, values: list[NDArray]) -> None:
-        for writer, mine in zip(self._writers[source.video.name], values, strict=True):
+    def _write(self, source: FrameSource, rows: NDArray, values: list[NDArray]) -> None:
+        for writer, mine in zip(self._writers[source.name], values, strict=True):
             writer.write(rows, mine)
 
-    def _skip(self, source: Source, rows: list[int]) -> None:
-        for writer in self._writers[source.video.name]:
+    def _skip(self, source: FrameSource, rows: list[int]) -> None:
+        for writer in self._writers[source.name]:
             for row in rows:
                 writer.skip(row)
 
-    def _finish_if_ready(self, source: Source) -> None:
-        writers = self._writers.get(source.video.name, [])
+    def _finish_if_ready(self, source: FrameSource) -> None:
+        writers = self._writers.get(source.name, [])
         if writers and writers[0].ready:
             for writer in writers:
                 writer.finish()
-            del self._writers[source.video.name]
-            self._summary.done.append(source.video.name)
+            del self._writers[source.name]
+            self._summary.done.append(source.name)

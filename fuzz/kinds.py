@@ -32,7 +32,7 @@ from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
 from abaw.media.probe import probe_span, probe_timing
 from abaw.media.sound import load_sound
-from abaw.media.tensors import read_image_tensor, read_spec
+from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
 from abaw.store.claims import claimed
@@ -304,6 +304,6 @@ ROUTES: dict[str, dict[str, Route]] = {
         "pictures": read_any_pictures,
         "sound": of_file(load_sound),
     },
-    "tensor": {"images": of_file(read_image_tensor), "spectrograms": of_file(read_spec)},
+    "tensor": {"images": of_file(read_image_tensor)},
     "record": {"record": of_file(Record.read), "encoder": read_encoder},
 }

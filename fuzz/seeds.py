@@ -293,7 +293,7 @@ def make_media(root: Path) -> None:
 
 
 def make_tensors(root: Path) -> None:
-    """Clips and spectrograms as tensors."""
+    """Clips as tensors, and a tensor of another shape."""
     torch.save(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), root / "a.mp4.img.3.pt")
     torch.save(torch.rand(3, 8, 8, 3), root / "b.mp4.img.3.pt", _use_new_zipfile_serialization=False)
     torch.save(torch.zeros(2, 1, 128, 128, dtype=torch.float16), root / "c.mp4.spec.2.pt")

@@ -1,4 +1,4 @@
-"""The tensors in which clips of VGAF are passed on: `<video>.mp4.img.<N>.pt` and `<video>.mp4.spec.<N>.pt`.
+"""The tensors in which the pictures of VGAF's clips are passed on: `<video>.mp4.img.<N>.pt`.
 
 Nothing is published about what is in them but their names and numbers of frames. What is accepted here is every plain
 layout of images; pixels that were normalised for some network are not, as nothing tells for which.
@@ -16,7 +16,6 @@ from abaw.core.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-SPECTROGRAM_SHAPE = (1, 128, 128)
 ROUNDING = 1e-3  # how far values may be out of [0, 1]
 MAX_REPEATS, MAX_REPEATED_BYTES = (
     64,
@@ -54,25 +53,6 @@ def read_image_tensor(file: Path) -> NDArray[np.uint8]:
         )
     scaled = tensor.float() * (255 if is_unit else 1)
     return np.ascontiguousarray(scaled.round().clamp(0, 255).byte().numpy())
-
-
-def read_spec(file: Path) -> NDArray[np.float32]:
-    """Spectrograms of a tensor file, as they are: (N, 1, 128, 128) float32. The axis of 1 may be missing in the file.
-
-    Raises:
-        DataError: it cannot be read, has another shape, or a value that is not finite.
-    """
-    tensor = _load(file)
-    if tensor.ndim == 3:
-        tensor = tensor[:, None]
-    if tensor.shape[1:] != SPECTROGRAM_SHAPE:
-        raise DataError(
-            f"{file} holds a tensor of shape {tuple(tensor.shape)}; spectrograms are (N, 1, 128, 128). Save them so."
-        )
-    values = tensor.float().numpy()
-    if not np.isfinite(values).all():
-        raise DataError(f"{file} has values that are no finite numbers. Make it again.")
-    return values
 
 
 def _load(file: Path) -> "Tensor":

@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.datasets.clips import Clip
-from abaw.datasets.crops import Crops
-from abaw.datasets.dataset import Video
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.media.images import read_image
 
@@ -18,12 +17,13 @@ class Faces:
     """Face crops (or images) of the videos of a dataset; a folder is listed when it is first asked for.
 
     Args:
-        videos: of the dataset; clips without crops have no pictures here.
+        dataset: clips, whose frames are not files of their own, have no pictures here.
     """
 
-    def __init__(self, videos: tuple[Video, ...]) -> None:
-        self._videos = {video.name: video for video in videos if not isinstance(video, Clip)}
-        self._list = lru_cache(maxsize=64)(self._list_crops)
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._videos = {video.name: video for video in dataset.videos}
+        self._frames = lru_cache(maxsize=64)(self._open)
 
     def read(self, video: str, row: int) -> NDArray[np.uint8] | None:
         """(height, width, 3) RGB picture of a video's row; None where there is none, or it is damaged."""
@@ -35,19 +35,14 @@ class Faces:
 
     def file(self, video: str, row: int) -> Path | None:
         """File of a video's row; None where there is none."""
-        crops = self._list(video)
-        if crops is None:
-            return None
-        place = int(np.searchsorted(crops.numbers, row + 1))
-        if place == len(crops.numbers) or crops.numbers[place] != row + 1:
-            return None
-        return crops.folder / crops.names[place]
-
-    def _list_crops(self, video: str) -> Crops | None:
+        frames = self._frames(video)
         try:
-            return self._videos[video].crops() if video in self._videos else None
+            return frames.file_of(row) if frames is not None else None
         except OSError:  # a label without a folder
             return None
+
+    def _open(self, video: str) -> FrameSource | None:
+        return self._dataset.open(self._videos[video]) if video in self._videos else None
 
 
 def open_faces(data: Path | None) -> Faces | None:
@@ -55,6 +50,6 @@ def open_faces(data: Path | None) -> Faces | None:
     if data is None or not data.is_dir():
         return None
     try:
-        return Faces(open_dataset(data).videos)
+        return Faces(open_dataset(data))
     except DataError:
         return None

@@ -12,7 +12,6 @@ from abaw.core.errors import DISK_FULL, AbawError, DataError, StoreError, UsageE
 from abaw.core.files import new_partial
 from abaw.core.names import composed
 from abaw.core.tasks import Task
-from abaw.datasets.dataset import Stills
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.lsd import TEST_VIDEO
 from abaw.evaluate.predictions import VideoPrediction
@@ -163,17 +162,20 @@ def locate_stills(
         raise DataError("Images are found by their names in the data folder. Name it with --data.")
     dataset = open_dataset(data)
     stills: dict[str, tuple[str, int]] = {}
-    for video in (video for video in dataset.videos if isinstance(video, Stills) and video.name in videos):
-        crops = video.crops()
-        source = dataset.digest(video, crops)
+    for video in (video for video in dataset.videos if video.name in videos):
+        frames = dataset.open(video)
+        if frames.has_time_axis:
+            continue
         for feature in features:
             stored = store.videos(feature).get(video.name)
-            if stored is not None and stored.get("source") != source:
+            if stored is not None and stored.get("source") != frames.digest():
                 raise DataError(
-                    f"The images in {video.folder} are not those that feature {feature!r} of {store.path} was made of. "
+                    f"The images in {video.path} are not those that feature {feature!r} of {store.path} was made of. "
                     "Run the same `abaw extract` again."
                 )
-        for row, name in enumerate(map(composed, crops.names)):
+        for row in frames.rows.tolist():
+            file = frames.file_of(row)
+            name = composed(file.name) if file is not None else ""
             if name in stills:
                 raise DataError(
                     f"{data} has two images {name} ({stills[name][0]} and {video.name}), which a file cannot tell apart."

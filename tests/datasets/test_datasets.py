@@ -45,7 +45,7 @@ def write_film(file: Path, n_frames: int = 10, rate: Fraction = Fraction(25)) ->
 def clock_of(root, name, fps=None):
     dataset = open_dataset(root, fps)
     video = next(video for video in dataset.videos if video.name == name)
-    return dataset.clock(video, video.crops())
+    return dataset.open(video).clock()
 
 
 # crops
@@ -57,7 +57,7 @@ def test_both_crop_folders(tmp_path, make_crops, folder):
     make_crops(tmp_path / folder / "a", 3)
     dataset = open_dataset(tmp_path)
     assert [video.name for video in dataset.videos] == ["a", "b"]
-    assert [len(video.crops().numbers) for video in dataset.videos] == [3, 2]
+    assert [len(dataset.open(video).rows) for video in dataset.videos] == [3, 2]
 
 
 def test_frames_are_ordered_by_number_whatever_their_digits(tmp_path, make_crops):
@@ -362,8 +362,8 @@ def test_sample_has_its_frames_and_rates(sample):
     dataset = open_dataset(sample)
     found = {}
     for video in dataset.videos:
-        crops = video.crops()
-        found[video.name] = (len(crops.numbers), dataset.clock(video, crops))
+        frames = dataset.open(video)
+        found[video.name] = (len(frames.rows), frames.clock())
         with av.open(str(video.file)) as container:
             stream = container.streams.video[0]
             times = [float(frame.pts * stream.time_base) for frame in container.decode(video=0)]
@@ -567,11 +567,12 @@ def test_both_crop_folders_together(tmp_path, make_crops):
     make_crops(tmp_path / "cropped_aligned/b", 1)
     make_crops(tmp_path / "raw/images/c", 4)
     make_crops(tmp_path / "cropped_aligned/c", 3)
-    videos = open_dataset(tmp_path).videos
-    assert [(video.name, video.n_crops()) for video in videos] == [("a", 2), ("b", 1), ("c", 3)]
-    assert videos[2].folder == tmp_path / "cropped_aligned/c"
+    dataset = open_dataset(tmp_path)
+    videos = dataset.videos
+    assert [(video.name, dataset.open(video).size()) for video in videos] == [("a", 2), ("b", 1), ("c", 3)]
+    assert videos[2].path == tmp_path / "cropped_aligned/c"
     (tmp_path / "cropped_aligned/a").mkdir()  # an empty one hides nothing
-    assert open_dataset(tmp_path).videos[0].folder == tmp_path / "raw/images/a"
+    assert open_dataset(tmp_path).videos[0].path == tmp_path / "raw/images/a"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def unread_of(root: Path) -> list[str]:
 def test_homes_of_crops(place, make_crops, tmp_path):
     make_crops(tmp_path / "cropped_aligned" / "video1", 2)
     make_crops(tmp_path / place / "video96", 3)
-    found = {video.name: video.folder for video in open_dataset(tmp_path).videos}
+    found = {video.name: video.path for video in open_dataset(tmp_path).videos}
     assert found == {"video1": tmp_path / "cropped_aligned" / "video1", "video96": tmp_path / place / "video96"}
 
 
@@ -116,14 +116,14 @@ def test_two_homes_of_crops_are_an_error_that_names_both(make_crops, tmp_path):
     first, second = (tmp_path / place / "a" for place in ("cropped_aligned", "cropped_aligned_new_50_vids"))
     make_crops(first, 2)
     second.mkdir(parents=True)
-    assert open_dataset(tmp_path).videos[0].folder == first  # there is nothing in the other
+    assert open_dataset(tmp_path).videos[0].path == first  # there is nothing in the other
     make_crops(second, 3)
     with pytest.raises(DataError) as caught:
         open_dataset(tmp_path)
     assert str(first) in str(caught.value) and str(second) in str(caught.value)
     shutil.rmtree(second)
     second.symlink_to(first)
-    assert open_dataset(tmp_path).videos[0].folder == first
+    assert open_dataset(tmp_path).videos[0].path == first
 
 
 def test_two_homes_of_a_video_file(make_data, numbered, run_cli):
@@ -373,7 +373,7 @@ def test_pictures_that_are_not_aligned_count_where_no_others_are(make_crops, tmp
     make_crops(tmp_path / "raw" / "images" / "b", 3)
     (tmp_path / "cropped_aligned" / "c").mkdir()
     make_crops(tmp_path / "raw" / "images" / "c", 3)
-    found = {video.name: video.folder.parent.name for video in open_dataset(tmp_path).videos}
+    found = {video.name: video.path.parent.name for video in open_dataset(tmp_path).videos}
     assert found == {"a": "cropped_aligned", "b": "images", "c": "images"}
 
 

@@ -13,12 +13,14 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.tests.support.plugins import write_distribution
 
 PAIRS = """
-from abaw.datasets.dataset import Dataset, Remark, Video
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import Remark
+from abaw.datasets.image_folders import CropFolder
 from abaw.datasets.layouts import Layout
 
 def open_pairs(root, fps):
     folders = sorted((root / "pairs").glob("*")) if (root / "pairs").is_dir() else []
-    videos = tuple(Video(folder.name, folder, None) for folder in folders)
+    videos = tuple(CropFolder(folder.name, folder, None) for folder in folders)
     return Dataset(root, videos, (), fps, (Remark("pairs", "two of each", False),)) if videos else None
 
 def fail(root, fps):

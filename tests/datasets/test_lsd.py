@@ -12,8 +12,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from abaw.core.errors import DataError, UsageError
 from abaw.datasets.crops import list_stills
-from abaw.datasets.dataset import Video
 from abaw.datasets.demo.demo_lsd import write_lsd_demo
+from abaw.datasets.frames import Video
 from abaw.datasets.layouts import open_dataset
 from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions, doctor, extract
@@ -63,7 +63,7 @@ def video_of(root: Path, name: str) -> Video:
 
 def digest_of(root: Path, name: str, fps: float | None = None) -> str:
     video = video_of(root, name)
-    return open_dataset(root, fps).digest(video, video.crops())
+    return open_dataset(root, fps).open(video).digest()
 
 
 def test_each_class_of_each_split_is_a_video_with_its_number_in_every_row(root):
@@ -89,11 +89,11 @@ def test_anger_is_anger_however_it_is_spelt(make_images, folder):
 def test_rows_are_in_natural_order_of_any_names(make_images):
     names = ["img10.jpg", "img2.png", "img1.jpeg", "Img3.jpg", "b.jpg", "2.jpg", "10.jpg", "010_b.jpg", "010_a.jpg"]
     root = make_images(f"{VAL}/FEAR", *names)
-    crops = video_of(root, "val-fear").crops()
-    assert crops.names == (
+    frames = open_dataset(root).open(video_of(root, "val-fear"))
+    assert tuple(frames.file_of(row).name for row in range(9)) == (
         "2.jpg", "10.jpg", "010_a.jpg", "010_b.jpg", "b.jpg", "img1.jpeg", "img2.png", "Img3.jpg", "img10.jpg"
     )  # fmt: skip
-    assert crops.numbers.tolist() == list(range(1, 10))
+    assert frames.rows.tolist() == list(range(9)) and frames.file_of(9) is None
 
 
 def test_equal_numbers_are_ordered_by_name_and_what_is_no_image_is_told(make_images):
@@ -110,7 +110,7 @@ def test_equal_numbers_are_ordered_by_name_and_what_is_no_image_is_told(make_ima
 def test_images_have_no_clock_and_no_warning_of_one(root):
     for fps in (None, 25.0):
         dataset = open_dataset(root, fps)
-        clock = dataset.clock(dataset.videos[2], dataset.videos[2].crops())
+        clock = dataset.open(dataset.videos[2]).clock()
         assert (clock.fps, clock.n_frames, clock.warning) == (1.0, 3, "")
     assert digest_of(root, "train-fear") == digest_of(root, "train-fear", fps=25.0)
 

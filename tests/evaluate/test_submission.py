@@ -150,7 +150,7 @@ def lsd_case(tmp_path: Path) -> tuple[Path, FeatureStore]:
     store = new_store(tmp_path / "s.zarr", 6)
     dataset = open_dataset(data)
     (video,) = (video for video in dataset.videos if video.name == "test")
-    add_video(store, "test", np.eye(6)[[5, 0, 2]], source=dataset.digest(video, video.crops()))
+    add_video(store, "test", np.eye(6)[[5, 0, 2]], source=dataset.open(video).digest())
     return data, store
 
 

@@ -14,10 +14,12 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model
 
 from abaw.backbones.backbone import create_backbone, describe
 from abaw.backbones.registry import get_spec
-from abaw.core.clock import Clock
 from abaw.core.progress import Stop
 from abaw.core.tasks import get_task
-from abaw.datasets.dataset import Video
+from abaw.datasets.clips import Clip
+from abaw.datasets.frames import FrameSource
+from abaw.datasets.image_folders import CropFolder
+from abaw.datasets.video_files import People
 from abaw.extract.audio_runner import AudioRunner, AudioSource
 from abaw.extract.feature import Feature
 from abaw.media.waveform import RATE_HZ
@@ -118,8 +120,8 @@ def test_a_click_is_found_in_the_right_row(rate, features, tmp_path):
     times_s = np.array(FRAME_TIMES_MS[rate]) / MS
     start_s, end_s = SOUND_S
     write_film(tmp_path / "film.mkv", FRAME_TIMES_MS[rate], click(end_s - start_s, CLICK_S - start_s), start_s)
-    clock = Clock(len(times_s) / FILM_S, len(times_s))
-    source = AudioSource(Video("film", tmp_path, tmp_path / "film.mkv"), tmp_path / "film.mkv", clock, "digest")
+    film = CropFolder("film", tmp_path, tmp_path / "film.mkv").open(None, People(tmp_path))
+    source = AudioSource(film, tmp_path / "film.mkv", "digest")
     if rate in ("15", "60"):
         features = [feature for feature in features if not any(word in feature.name for word in SLOW)]
     store, summary = run(tmp_path / "store.zarr", features, [source])
@@ -143,7 +145,7 @@ def test_a_click_is_found_in_the_right_row(rate, features, tmp_path):
 @pytest.mark.parametrize("fps", [15, 30])
 def test_a_click_in_a_sound_file_without_a_video(fps, features, tmp_path):
     wavfile.write(tmp_path / "film.wav", RATE_HZ, click(2.0, 1.234))
-    source = AudioSource(Video("film", tmp_path, None), tmp_path / "film.wav", Clock(fps, 4 * fps, "no file"), "digest")
+    source = AudioSource(regular("film", fps, 4 * fps), tmp_path / "film.wav", "digest")
     store, summary = run(tmp_path / "store.zarr", features[:3], [source])
     assert summary.ok and summary.n_frames == 2 * fps
     for name in ("compare", "egemaps", "spectrogram"):
@@ -152,6 +154,11 @@ def test_a_click_in_a_sound_file_without_a_video(fps, features, tmp_path):
         values = found.values[found.present].astype(np.float32)
         row = int(loudness(name, values, np.arange(len(values)) / fps).argmax())
         assert row / fps - 0.015 <= 1.234 <= (row + 1) / fps + 0.015
+
+
+def regular(name: str, fps: float, n_frames: int) -> FrameSource:
+    """Frames at a constant rate, without a video file."""
+    return Clip(name, Path(f"{name}.pt"), None, n_frames).open(fps, People(Path()))
 
 
 def bad_sounds(root: Path) -> dict[str, Callable[[Path], None]]:
@@ -180,12 +187,12 @@ def test_bad_sounds_give_a_feature_or_a_sentence(features, tmp_path):
     sources = []
     for name, write in bad_sounds(tmp_path).items():
         write(tmp_path / f"{name}.wav")
-        sources.append(AudioSource(Video(name, tmp_path, None), tmp_path / f"{name}.wav", Clock(25, 25, "-"), "digest"))
-    sources.append(AudioSource(Video("nothing", tmp_path, None), None, Clock(25, 25, "-"), "digest"))
+        sources.append(AudioSource(regular(name, 25, 25), tmp_path / f"{name}.wav", "digest"))
+    sources.append(AudioSource(regular("nothing", 25, 25), None, "digest"))
     store, summary = run(tmp_path / "store.zarr", features, sources)
     assert set(summary.failed) == {"broken"} and "cannot be opened" in summary.failed["broken"]
     assert sorted(summary.without_sound) == ["empty", "nothing"]
-    assert sorted(summary.done) == sorted(source.video.name for source in sources if source.video.name != "broken")
+    assert sorted(summary.done) == sorted(source.frames.name for source in sources if source.frames.name != "broken")
     notes = {note.split(":")[0] for note in summary.warnings}
     assert notes == {"numberless", "truncated"}
     n_present = {"silence": 25, "short": 1, "numberless": 25, "empty": 0, "truncated": 8, "surround": 25}
@@ -199,10 +206,7 @@ def test_bad_sounds_give_a_feature_or_a_sentence(features, tmp_path):
 
 def test_trouble_of_the_device_is_not_blamed_on_videos(features, monkeypatch, tmp_path):
     wavfile.write(tmp_path / "a.wav", RATE_HZ, click(2.0, 1.2))
-    clock = Clock(30.0, 90)
-    sources = [
-        AudioSource(Video(name, tmp_path, None), tmp_path / "a.wav", clock, "digest") for name in ("a", "b", "c")
-    ]
+    sources = [AudioSource(regular(name, 30, 90), tmp_path / "a.wav", "digest") for name in ("a", "b", "c")]
     (feature,) = [feature for feature in features if feature.name == "spectrogram"]
 
     def run_with(error: Exception):

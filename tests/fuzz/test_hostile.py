@@ -74,7 +74,7 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
             "sound": (2, "*"),
         },
     ),
-    "tensor": (3, {"images": (2, "*"), "spectrograms": (1, "*")}),
+    "tensor": (3, {"images": (2, "*")}),
     "record": (2, {"record": (2, "record.json"), "encoder": (1, "encoder/*")}),
 }
 

@@ -10,11 +10,10 @@ from scipy.io import wavfile
 from scipy.signal import resample_poly
 
 from abaw.core.errors import DataError
-from abaw.datasets.dataset import Video
+from abaw.datasets.image_folders import CropFolder
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.datasets.video_files import People
-from abaw.extract.audio_runner import AudioSource
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import MEMORY_SAMPLES, RATE_HZ, Waveform
 from abaw.pipeline import ExtractOptions, extract
@@ -197,10 +196,10 @@ def test_where_sound_is_looked_for(tmp_path):
     files, people = find_sound_files(tmp_path), People(tmp_path)
     film = tmp_path / "videos" / "c.mp4"
     assert {name: file.name for name, file in files.items()} == {"a": "a.wav", "b": "b.flac"}
-    assert sound_file_of(Video("a_left", tmp_path, None), files, people) == tmp_path / "audio" / "a.wav"
-    assert sound_file_of(Video("b", tmp_path, film), files, people) == tmp_path / "audio" / "b.flac"
-    assert sound_file_of(Video("c_right", tmp_path, film), files, people) == film
-    assert sound_file_of(Video("d", tmp_path, None), files, people) is None
+    assert sound_file_of(CropFolder("a_left", tmp_path, None), files, people) == tmp_path / "audio" / "a.wav"
+    assert sound_file_of(CropFolder("b", tmp_path, film), files, people) == tmp_path / "audio" / "b.flac"
+    assert sound_file_of(CropFolder("c_right", tmp_path, film), files, people) == film
+    assert sound_file_of(CropFolder("d", tmp_path, None), files, people) is None
     digests = {sound_digest("x", file) for file in (None, files["a"], files["b"])} | {sound_digest("y", None)}
     assert len(digests) == 4
 
@@ -230,8 +229,7 @@ def test_crops_that_go_on_after_the_end_of_the_video_file_leave_sound_its_times(
     data = make_data({"a": 6})
     numbered.write(data / "videos/a.mkv", times_ms=[0, 40, 200, 240])
     dataset = open_dataset(data)
-    crops = dataset.videos[0].crops()
-    clock = dataset.clock(dataset.videos[0], crops)
-    edges_ns = AudioSource(dataset.videos[0], None, clock, "").times().edges_ns
+    frames = dataset.open(dataset.videos[0])
+    clock, edges_ns = frames.clock(), frames.times().edges_ns
     assert "crops go on 2 frames after the end" in clock.warning
     assert edges_ns[:4].tolist() == pytest.approx([0, 40e6, 200e6, 240e6], abs=2e6) and len(edges_ns) == 7

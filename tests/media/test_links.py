@@ -12,6 +12,7 @@ import torch
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.tasks import TASKS
+from abaw.datasets.frames import BrokenFrame, Frame
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.sound_files import find_sound_files, sound_file_of
 from abaw.datasets.synth.clips_writer import _replace
@@ -130,15 +131,15 @@ def everything_of(root: Path) -> tuple[object, ...]:
     """All that is read of the one video of a dataset."""
     dataset = open_dataset(root)
     (video,), (label,) = dataset.videos, dataset.labels
-    crops = video.crops()
-    pictures = [read_image(crops.folder / name) for name in crops.names]
+    frames = dataset.open(video)
+    pictures = [read_image(str(frames.file_of(row))) for row in frames.rows.tolist()]
     file = sound_file_of(video, find_sound_files(root), dataset.people)
     assert file is not None and file.suffix == ".wav"
     sound = load_sound(file)
     assert sound is not None
     return (
-        *(video.name, np.stack(pictures).tolist(), label.read().tolist(), dataset.clock(video, crops)),
-        *(dataset.digest(video, crops), sound.waveform.read(0, 1600).tolist()),
+        *(video.name, np.stack(pictures).tolist(), label.read().tolist(), frames.clock()),
+        *(frames.digest(), sound.waveform.read(0, 1600).tolist()),
     )
 
 
@@ -171,10 +172,10 @@ def test_crops_and_labels_that_are_not_fetched_cost_no_more_than_themselves(data
     dataset = open_dataset(data)
     with pytest.raises(DataError, match=r"a\.txt is a broken link: "):
         dataset.labels[0].read()
-    crops = dataset.videos[0].crops()
-    assert [read_image(crops.folder / crops.names[i]).shape for i in (0, 2)] == [(112, 112, 3)] * 2
-    with pytest.raises(DataError, match=r"00002\.jpg is a broken link: "):
-        read_image(crops.folder / crops.names[1])
+    first, second, third = dataset.open(dataset.videos[0]).read(0, 3)
+    assert isinstance(first, Frame) and isinstance(third, Frame)
+    assert first.image.shape == third.image.shape == (112, 112, 3)
+    assert isinstance(second, BrokenFrame) and "00002.jpg is a broken link: " in second.reason
 
 
 def test_folders_of_crops_that_are_not_fetched_are_told(data, move_away):

@@ -1,0 +1,161 @@
+"""Where frames come from: the seam between the layouts of datasets and everything that reads pictures.
+
+A layout gives a `Video` for each unit that is planned and stored by name. Opened, it is a `FrameSource`: a folder of
+crops (`abaw.datasets.image_folders`), a clip out of a video file or a tensor (`abaw.datasets.clips`), or what another
+distribution brings. Nobody else asks which of them it is.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.clock import Clock
+from abaw.datasets.video_files import People
+from abaw.media.frame_times import FrameTimes
+
+WHOLE = "whole"  # alignment of pictures that are not crops of faces
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A frame that was read.
+
+    Attributes:
+        row: frame number - 1.
+        image: (height, width, 3) uint8 RGB.
+        person: whose face it shows, one of `FrameSource.people()`; empty where the source has one person.
+    """
+
+    row: int
+    image: NDArray[np.uint8]
+    person: str = ""
+
+
+@dataclass(frozen=True)
+class BrokenFrame:
+    """A frame that cannot be read: its row, and a sentence that says why."""
+
+    row: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A sentence about a video, or about a part of the data that is not a video, such as a file with labels of many.
+
+    Attributes:
+        about: name of the file, folder or video.
+        sentence: what was found, and what to do.
+        is_error: it must be repaired; something was left out because of it.
+    """
+
+    about: str
+    sentence: str
+    is_error: bool = True
+
+
+class FrameSource(Protocol):
+    """The frames of one video. Opening is cheap; files are listed, not decoded, when something first asks for them.
+
+    Listed once, a source does not change: `rows`, `digest`, `clock` and `read` agree with each other.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the video; unique in its dataset."""
+
+    @property
+    def file(self) -> Path | None:
+        """The video file that the clock comes from, which may hold the sound; None without one."""
+
+    @property
+    def alignment(self) -> str:
+        """How faces were cropped, a value of `abaw.core.records`; `WHOLE` for pictures that were not cropped to faces."""
+
+    @property
+    def divisible(self) -> bool:
+        """True if pieces can be read independently, by several threads; False if one pass reads everything."""
+
+    @property
+    def has_time_axis(self) -> bool:
+        """False for images that are not the frames of a video."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(frames,) the row of each frame that can be read, ascending; frame number - 1.
+
+        Raises:
+            OSError: the files cannot be listed.
+        """
+
+    def size(self) -> int:
+        """Number of frames to read, for planning; cheaper than listing them.
+
+        Raises:
+            OSError: the files cannot be counted.
+        """
+
+    def people(self) -> tuple[str, ...] | None:
+        """Names under which features are stored; None if they are known only after reading everything."""
+
+    def digest(self) -> str:
+        """sha256 over what features come from, stored with them: another digest means other frames or another clock.
+
+        Raises:
+            OSError: the files cannot be listed.
+        """
+
+    def clock(self) -> Clock:
+        """Frame rate and number of rows.
+
+        Raises:
+            DataError: the video file cannot be read and nothing else tells, or frames are numbered from 0.
+            OSError: the files cannot be listed.
+        """
+
+    def times(self) -> FrameTimes:
+        """When each row is shown, to join it with sound.
+
+        Raises:
+            DataError: see `clock`.
+        """
+
+    def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
+        """Decode the frames of `rows[start:stop]`, in order. What is wrong with one frame never costs another."""
+
+    def file_of(self, row: int) -> Path | None:
+        """The image file that holds this row and nothing else; None if there is none."""
+
+    def remarks(self) -> list[Remark]:
+        """What is odd about the files, for `abaw doctor`."""
+
+    def why_empty(self) -> str:
+        """A sentence for a source without rows: what is there instead of frames."""
+
+
+class Video(Protocol):
+    """A video of a dataset, or images that are kept together like one."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the dataset; names its features and labels in the store."""
+
+    @property
+    def path(self) -> Path:
+        """The folder or file that its frames are in."""
+
+    @property
+    def file(self) -> Path | None:
+        """The video file; None without one."""
+
+    def open(self, fps: float | None, people: People) -> FrameSource:
+        """Its frames as they are now.
+
+        Args:
+            fps: frame rate where no video file tells it.
+            people: of the same dataset.
+        """
