@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# attributes of a video, there where true: no file told its length, and its rows are spread over a clip
+# attributes of a video in the store, present where true: its length is a guess; its rows are spread over a clip
 LENGTH_FROM_CROPS, SAMPLED = "length_from_crops", "sampled"
 MARKS = (LENGTH_FROM_CROPS, SAMPLED)
-CLOCK, DECODED = "clock", "decoded"  # attribute of a video whose rows are the pictures that its file's decoder gives
+CLOCK, DECODED = "clock", "decoded"  # attribute of a video whose rows are the pictures as its file decodes
 
 
 def marks_of(attrs: Mapping[str, Any]) -> tuple[str, ...]:
@@ -17,15 +17,15 @@ def marks_of(attrs: Mapping[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Frame rate and number of frames of a video, and where they come from.
+    """Frame rate and number of frames of a video, and how they are known.
 
     Attributes:
         fps: frames a second; `STILLS_FPS` for images without a time axis.
-        n_frames: of the video file, or the last crop's number where there is no file (or crops go on after its end).
-        warning: why the frame rate is assumed, or that crops go on after the end of the file; else empty.
-        is_guessed: the number of frames is the last crop's number alone; the video may be longer.
-        is_sampled: the rows are spread over a clip, and are not the frames of its file.
-        is_decoded: the frames are the pictures that the file's decoder gives.
+        n_frames: that of the video file, or the number of the last crop if that is larger or there is no file.
+        warning: why the frame rate is assumed, or that there are crops after the end of the file; else empty.
+        is_guessed: the number of frames is only the number of the last crop; the video may be longer.
+        is_sampled: the rows are spread over a clip; they are not the frames of its file.
+        is_decoded: the frames are the pictures of the file as it decodes.
     """
 
     fps: float
@@ -37,7 +37,7 @@ class Clock:
 
     @property
     def attrs(self) -> dict[str, Any]:
-        """What a store keeps of it: `fps`, `clock` where it is decoded, and each mark of `abaw.store.schema` that is true."""
+        """Attributes for the store: `fps`, `clock` if it is decoded, and each of `MARKS` that is true."""
         marks = {LENGTH_FROM_CROPS: self.is_guessed, SAMPLED: self.is_sampled}
-        counted = {CLOCK: DECODED} if self.is_decoded else {}
-        return {"fps": self.fps, **counted, **{mark: True for mark, is_so in marks.items() if is_so}}
+        clock = {CLOCK: DECODED} if self.is_decoded else {}
+        return {"fps": self.fps, **clock, **{mark: True for mark, is_set in marks.items() if is_set}}

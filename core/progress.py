@@ -1,4 +1,4 @@
-"""How long work tells of itself: the stages call a Reporter, the command line draws it."""
+"""Progress reporting. Stages call a `Reporter`, which the command line renders; a `Summary` says what a run did."""
 
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -12,32 +12,32 @@ class Reporter(Protocol):
     """Receives progress."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """A piece of work begins: `total` units of it."""
+        """A step begins: `total` units of work."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """`n` units are done; `note` is a short line about them."""
 
     def finish(self) -> None:
-        """The piece of work is over, whether all units were done or not."""
+        """The step is over, whether or not all units were done."""
 
     def warn(self, sentence: str) -> None:
-        """Something that the user should know before the work goes on."""
+        """Something that the user should know before the work continues."""
 
 
 class Silent:
-    """A Reporter that drops everything."""
+    """A `Reporter` that reports nothing."""
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def warn(self, sentence: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Stop:
     """Why a run ended early.
 
     Attributes:
-        reason: for code to decide by.
-        sentence: for people; without a full stop.
+        reason: for code to branch on.
+        sentence: for people; without the final full stop.
     """
 
     reason: Literal["interrupted", "disk", "out of memory", "device failed", "cluster failed"]
@@ -54,17 +54,17 @@ class Stop:
 
     @classmethod
     def interrupted(cls) -> "Stop":
-        """By Ctrl-C."""
+        """The user pressed Ctrl-C."""
         return cls("interrupted", f"interrupted; {AGAIN} to go on")
 
     @classmethod
     def of_device(cls, error: Exception) -> "Stop":
-        """The device failed in a way that only a new process gets over."""
+        """The device failed; only a new process can use it again."""
         return cls("device failed", f"the device failed ({first_line(error)}); {AGAIN} to go on")
 
     @classmethod
     def of_disk(cls, error: OSError, what: str) -> "Stop | None":
-        """Nothing more can be written to a disk, see `disk_trouble`; None if the error is about one file alone."""
+        """A disk takes no more data, see `disk_trouble`; None if the error concerns only one file."""
         trouble = disk_trouble(error, what)
         return cls("disk", trouble) if trouble else None
 
@@ -74,14 +74,14 @@ class Summary:
     """What a run did.
 
     Attributes:
-        done, skipped: videos written now, videos that were complete before.
-        failed: video -> sentence; nothing of it was written by this run.
-        failed_backbones: feature -> sentence; its backbone was left out.
-        broken_frames: a sentence for each image that could not be read; its frame is absent.
+        done, skipped: videos written by this run; videos that were already complete.
+        failed: video -> why; this run wrote nothing for it.
+        failed_backbones: feature -> why its backbone was left out.
+        broken_frames: why images could not be read, a sentence each; their frames are absent.
         n_frames: frames that went through the networks.
         label_errors: sentences about label files that are not in the store.
-        warnings: sentences about videos that were assumed something of.
-        without_sound: videos that were written by an audio backbone with no row present.
+        warnings: assumptions made about individual videos, and other sentences that are no errors.
+        without_sound: videos that an audio backbone wrote without any row.
         stopped: why the run ended early; None if it did not.
     """
 
@@ -103,11 +103,11 @@ class Summary:
 
     @property
     def device_failed(self) -> bool:
-        """True if the device would fail in whatever else this process asked of it."""
+        """True if nothing else can run on the device in this process."""
         return self.stopped is not None and self.stopped.reason == "device failed"
 
     def add(self, other: "Summary") -> None:
-        """Take over what another part of the same run did."""
+        """Merge the summary of another part of the same run."""
         self.failed |= other.failed
         self.done = [name for name in dict.fromkeys(self.done + other.done) if name not in self.failed]
         self.broken_frames += other.broken_frames

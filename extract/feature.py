@@ -9,9 +9,12 @@ from abaw.core.records import GIVEN
 
 @dataclass(frozen=True)
 class Feature:
-    """One feature to make: its name in the store, and the output and view of a backbone that it holds.
+    """A feature to make.
 
-    `alignment` is that of the crops, None where nobody knows.
+    Attributes:
+        name: in the store.
+        backbone, spec, view: the network, the output of it that the feature holds, and the view of the images.
+        alignment: alignment of the crops, see `abaw.core.records`; None if it is unknown.
     """
 
     name: str

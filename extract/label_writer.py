@@ -1,4 +1,4 @@
-"""The labels of a dataset: counted, put into the store, and compared with what is there."""
+"""The labels of a dataset: counting them, writing them into the store, and finding stale ones there."""
 
 from collections import Counter
 from itertools import chain
@@ -16,7 +16,7 @@ MOST_NAMED = 5  # videos in one warning
 
 
 def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> None:
-    """Put all labels that can be read into the store; what is wrong with the others goes into the summary."""
+    """Write all labels that can be read into the store; errors in the others go into the summary."""
     summary.label_errors += [remark.sentence for remark in dataset.remarks if remark.is_error]
     by_video: dict[str, list[Labels]] = {}
     for label in dataset.labels:
@@ -26,7 +26,7 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
         errors = list(conflicts(labels))
         times = Counter(label.task for label in labels)
         for label in labels:
-            if times[label.task] > 1:  # nobody can tell which counts
+            if times[label.task] > 1:  # nobody can tell which ones are right
                 continue
             try:
                 store.write_labels(label.task, label.video, label.split, label.read(), doubles_of(label))
@@ -38,7 +38,7 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
 
 
 def describe_labels(dataset: Dataset) -> str:
-    """A sentence on how many label files of which task and split there are; where there are none, what that means."""
+    """A sentence with the number of label files by task and split; without any, what that means."""
     files: dict[tuple[str, str], set[Path]] = {}
     videos: dict[tuple[str, str], set[str]] = {}
     for label in dataset.labels:
@@ -57,23 +57,23 @@ def describe_labels(dataset: Dataset) -> str:
     return f"Label files in {dataset.root}: {', '.join(counts)}."
 
 
-def left_over_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
-    """A warning about labels in the store that the data, which has others of the same task, has not; or nothing.
+def stale_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
+    """A warning about labels in the store for videos that the data does not label, for tasks that it does have.
 
-    Videos that were renamed or taken out of the data leave such labels. Other data may have filled the store, too.
+    They stay behind when videos are renamed or removed. They may also come from other data in the same store.
     """
     labelled: dict[str, set[str]] = {}
     for label in dataset.labels:
         labelled.setdefault(label.task, set()).add(label.video)
-    found = []
+    stale = []
     for task, videos in sorted(labelled.items()):
         names = [name for name in store.label_names(task) if name not in videos]
         if names:
             count = "1 video" if len(names) == 1 else f"{len(names)} videos"
-            found.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
-    if not found:
+            stale.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
+    if not stale:
         return []
     return [
-        f"The store has labels that are not in {dataset.root}: {', '.join(found)}. Training uses them: delete "
+        f"The store has labels that are not in {dataset.root}: {', '.join(stale)}. Training uses them: delete "
         f"{store.path}/labels/<task>/<video> if they should not count."
     ]

@@ -1,4 +1,4 @@
-"""What an extraction has to do: labels first, then the videos by the features that they still lack."""
+"""Planning an extraction: which features each video still lacks, and opening videos to make them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,8 +18,8 @@ from abaw.extract.feature import Feature
 from abaw.store import FeatureStore
 
 
-def own_part(dataset: Dataset, part: str) -> Dataset:
-    """The dataset with only the videos of a part, see `ExtractOptions.part`; the labels stay with the first part."""
+def select_part(dataset: Dataset, part: str) -> Dataset:
+    """The dataset with only the videos of one part, see `ExtractOptions.part`; the first part has all labels."""
     if not part:
         return dataset
     number, total = parse_part(part)
@@ -27,20 +27,20 @@ def own_part(dataset: Dataset, part: str) -> Dataset:
     for video in dataset.videos:
         try:
             sizes[video.name] = dataset.open(video).size()
-        except OSError:  # whoever has this part will say so
+        except OSError:  # reported by the process that has this part
             sizes[video.name] = 0
-    mine = set(split_evenly(sizes, total)[number - 1])
+    selected = set(split_evenly(sizes, total)[number - 1])
     labels = dataset.labels if number == 1 else ()
-    return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in mine), labels=labels)
+    return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in selected), labels=labels)
 
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What is to be extracted.
+    """What to extract.
 
     Attributes:
-        groups: names of videos and numbers of their crops, by the names of the features that they lack.
-        n_frames: to be read; a crop counts once for pictures and once for sound.
+        groups: by the names of the features that they lack: videos with their numbers of frames.
+        n_frames: frames to read; a frame counts once for its picture and once for its sound.
     """
 
     groups: Mapping[tuple[str, ...], Mapping[str, int]]
@@ -48,17 +48,17 @@ class ExtractionPlan:
 
     @property
     def n_crops(self) -> int:
-        """Crops of all videos."""
+        """Frames of all videos."""
         return sum(sum(sizes.values()) for sizes in self.groups.values())
 
 
 def plan_extraction(
     dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary, reporter: Reporter
 ) -> ExtractionPlan:
-    """Find what the videos still lack; those that are complete go into the summary.
+    """Find out which features each video lacks; complete videos go into the summary.
 
-    A video that cannot be stored under its name fails here, before any work. Files of videos are decoded for the times
-    of their pictures, if they were not before and are needed.
+    A video whose name the store cannot take fails here, before any work. Video files whose picture times are needed and
+    not known yet are decoded once.
     """
     stored = {feature.name: store.videos(feature.name) for feature in features}
     modalities = {feature.name: feature.spec.modality for feature in features}
@@ -86,13 +86,13 @@ def plan_extraction(
 
 @dataclass(frozen=True)
 class _Planner:
-    """Compares videos with what is stored of them.
+    """Compares videos with the features that are stored for them.
 
     Attributes:
         stored: attributes of complete videos, by feature and video.
         modalities: "vision" or "audio", by feature.
         sounds: see `find_sound_files`.
-        summary: takes the reasons of broken frames that are not read again.
+        summary: receives the reasons of broken frames that are not read again.
     """
 
     dataset: Dataset
@@ -118,7 +118,7 @@ class _Planner:
         digests = {"vision": frames.digest(), "audio": sound_digest(frames.digest(), sound)}
         n_wanted = {"vision": len(frames.rows), "audio": 0}
         pending: list[str] = []
-        broken: dict[str, None] = {}  # sentences; the features may share them
+        broken: dict[str, None] = {}  # reasons, which the features may share
         for name, videos in self.stored.items():
             attrs, modality = videos.get(video.name, {}), self.modalities[name]
             is_same = attrs.get("source") == digests[modality] and _has_its_clock(frames, attrs)
@@ -128,42 +128,44 @@ class _Planner:
             broken |= dict.fromkeys(reasons)
             if not reasons:
                 pending.append(name)
-        if not any(self.modalities[name] == "vision" for name in pending):  # else reading the video will say it
+        if not any(
+            self.modalities[name] == "vision" for name in pending
+        ):  # else they are reported when the video is read
             self.summary.broken_frames += broken
         return tuple(pending), len(frames.rows)
 
 
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
-    """True if all features have a video with as many rows as its file's decoder gives pictures."""
+    """True if all features have the video with one row for each picture of its file as it decodes."""
     return all(videos.get(video.name, {}).get(CLOCK) == DECODED for videos in complete.values())
 
 
 def _has_its_clock(frames: FrameSource, attrs: Mapping[str, Any]) -> bool:
-    """False if a video was stored with other rows than the pictures of its file, as older versions did."""
+    """False if the video was stored with a number of rows that its file does not have, as older versions did."""
     if frames.file is None or attrs.get(CLOCK) == DECODED or attrs.get(SAMPLED) is True:
         return True
     try:
         return frames.clock().n_frames == attrs["n_frames"]
-    except DataError:  # said where it is read
+    except DataError:  # reported when it is read
         return True
 
 
 def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:
-    """True if a video of a feature lacks no row.
+    """True if a stored video of a feature is complete and up to date.
 
     Args:
-        attrs: of the video in the store; empty where it is not complete.
-        digest: of what it is made from.
+        attrs: attributes of the video in the store; empty if it is not stored.
+        digest: digest of its sources as they are now.
         n_wanted: rows that should be present.
     """
     return attrs.get("source") == digest and attrs["n_present"] >= n_wanted
 
 
 def _still_broken(store: FeatureStore, feature: str, frames: FrameSource) -> list[str]:
-    """Reasons why the frames that a feature lacks are broken; empty if one of them can be read by now.
+    """Why the frames that a feature lacks are broken; empty if at least one of them can be read now.
 
-    A good image may have taken the place of a broken one, with the same size and so with the same digest. What is there
-    of the video is not given up for images that are as broken as before.
+    A good image may have replaced a broken one of the same size, and so with the same digest. While the images are as
+    broken as before, the stored rows of the video are kept.
     """
     try:
         present = store.read(feature, frames.name).present
@@ -189,10 +191,11 @@ def _unreadable(video: Video, error: OSError) -> str:
 
 @dataclass(frozen=True)
 class Reading:
-    """Videos to be read, listed as they are reached, for features of one kind.
+    """Opens the videos to read, one by one, for features of one modality.
 
-    What was assumed of a clock or failed goes into the summary. A video that was finished meanwhile, as by a worker that
-    died after it, goes there as skipped; one of broken images is read again, for nobody can say any more which these are.
+    Failures and assumed clocks go into the summary. So do videos that were finished in the meantime, for example by a
+    worker that died afterwards; they count as skipped. A video with broken images is read again, because its broken
+    images must be reported.
     """
 
     dataset: Dataset
@@ -202,7 +205,7 @@ class Reading:
     on_frames: Callable[[int], None]
 
     def frame_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
-        """Videos whose frames are to be read."""
+        """Videos whose frames must be read."""
         for frames in self._opened(videos):
             n_frames = len(frames.rows)
             if not n_frames:
@@ -211,7 +214,7 @@ class Reading:
                 yield frames
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
-        """Videos whose sound is to be read."""
+        """Videos whose sound must be read."""
         sounds = find_sound_files(self.dataset.root)
         for frames in self._opened(videos):
             if not frames.clock().n_frames:
@@ -240,18 +243,18 @@ class Reading:
             yield frames
 
     def _is_finished(self, frames: FrameSource, digest: str, n_wanted: int = 0) -> bool:
-        """True if all features of a video are there by now.
+        """True if all features of a video have been stored in the meantime.
 
         Args:
-            digest: of what it is made from.
-            n_wanted: of its frames should be present.
+            digest: digest of its sources.
+            n_wanted: rows that should be present.
         """
         try:
-            found = [self.store.video_attrs(name, frames.name) for name in self.features]
-        except StoreError:  # writing will say it, if it does not come back
+            stored = [self.store.video_attrs(name, frames.name) for name in self.features]
+        except StoreError:  # reported by the writer if it persists
             return False
         n_frames = frames.clock().n_frames  # older versions counted otherwise
-        if not all(_is_whole(attrs, digest, n_wanted) and attrs["n_frames"] == n_frames for attrs in found):
+        if not all(_is_whole(attrs, digest, n_wanted) and attrs["n_frames"] == n_frames for attrs in stored):
             return False
         self.summary.skipped.append(frames.name)
         self.on_frames(len(frames.rows))

@@ -1,4 +1,4 @@
-"""Which precision the network of a feature computes in."""
+"""The precision in which the network of a feature computes."""
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -12,63 +12,67 @@ from abaw.extract.feature import Feature
 from abaw.store import FeatureStore
 
 BFLOAT16 = "bfloat16"
-PRECISIONS = {"fp32": FLOAT32, "bf16": BFLOAT16}  # as people name them
+PRECISIONS = {"fp32": FLOAT32, "bf16": BFLOAT16}  # names of options
 AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Precisions:
-    """What each feature is to be computed in.
+    """Chooses the precision of each feature.
 
     Attributes:
-        asked: "fp32", "bf16", or "auto": what the feature has in the store, or the usual one.
-        usual: "float32" or "bfloat16".
-        stored: by the names of features that are there.
+        option: "fp32", "bf16", or "auto": the one that the feature has in the store, else the default.
+        default: "float32" or "bfloat16".
+        stored: precision by feature, for those in the store.
     """
 
-    asked: str
-    usual: str
+    option: str
+    default: str
     stored: dict[str, str]
 
     def of(self, feature: str) -> str:
-        """The precision of a feature, which the plain one and its views share if it can be."""
-        if self.asked != AUTO:
-            return PRECISIONS[self.asked]
+        """The precision of a feature; its views get the same one where the store allows it."""
+        if self.option != AUTO:
+            return PRECISIONS[self.option]
         base = feature.partition("@")[0]
         views = (name for name in self.stored if name.startswith(f"{base}@"))
-        return next((self.stored[name] for name in (feature, base, *views) if name in self.stored), self.usual)
+        return next((self.stored[name] for name in (feature, base, *views) if name in self.stored), self.default)
 
 
-def stored_precisions(place: Place, bases: Iterable[str]) -> dict[str, str]:
-    """The precision of features of a store and of their views; nothing where there is no store yet.
+def stored_precisions(location: Place, bases: Iterable[str]) -> dict[str, str]:
+    """Precision by feature for stored features and their views; empty if there is no store yet.
 
     Args:
+        location: of the store.
         bases: names of features without a view.
     """
-    wanted, found = set(bases), {}
-    with suppress(StoreError):  # said where the store is opened for writing
-        store = FeatureStore.open(place)
+    names, precisions = set(bases), {}
+    with suppress(StoreError):  # reported when the store is opened for writing
+        store = FeatureStore.open(location)
         for name in store.features():
-            precision = precision_of(store.feature_record(name)) if name.partition("@")[0] in wanted else None
+            precision = precision_of(store.feature_record(name)) if name.partition("@")[0] in names else None
             if precision in PRECISIONS.values():
-                found[name] = str(precision)
-    return found
+                precisions[name] = str(precision)
+    return precisions
 
 
 def single_precision(
-    features: Sequence[Feature], asked: Literal["auto", "fp32", "bf16"]
+    features: Sequence[Feature], option: Literal["auto", "fp32", "bf16"]
 ) -> Literal["auto", "fp32", "bf16"]:
-    """What is to be asked for that others compute these features alike; "auto" where they differ, as the store tells."""
-    if asked != AUTO:
-        return asked
-    found = {feature.backbone.precision for feature in features if not feature.backbone.is_float32_only}
-    if len(found) != 1:
+    """The option with which other processes compute these features in the same precision.
+
+    "auto" if the features differ: then the store says which precision each has.
+    """
+    if option != AUTO:
+        return option
+    precisions = {feature.backbone.precision for feature in features if not feature.backbone.is_float32_only}
+    if len(precisions) != 1:
         return AUTO
-    return "fp32" if found == {FLOAT32} else "bf16"
+    return "fp32" if precisions == {FLOAT32} else "bf16"
 
 
 def describe_precisions(features: Sequence[Feature]) -> str:
-    """A line that says what is computed in which precision, views with the feature that they are of."""
+    """A line with the features that are computed in each precision; views go with their feature."""
     names: dict[str, dict[str, None]] = {}
     for feature in features:
         names.setdefault(feature.backbone.precision, {})[feature.name.partition("@")[0]] = None

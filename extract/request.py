@@ -1,4 +1,4 @@
-"""What to extract: the options of a run, and the networks and features that they ask for."""
+"""Options of an extraction, and the networks and features that they ask for."""
 
 import re
 from collections.abc import Sequence
@@ -25,17 +25,17 @@ class ExtractOptions:
     """What to extract, from where to where.
 
     Attributes:
-        data: folder in the official layout.
+        data: folder of a dataset, see `abaw.datasets.layouts`.
         store: the store to fill.
         backbones: `[NAME=]BACKBONE[:WEIGHTS]` each.
-        views: of the frames, beside the plain one: "hflip", "mask0.75".
-        n_views: how many differently masked views of each frame.
+        views: views of the frames in addition to the plain one: "hflip", "mask0.75".
+        n_views: number of differently masked views of each frame.
         device: "auto" takes a GPU if there is one.
-        precision: "auto" is what the feature has in the store, else bf16 on a GPU and fp32 elsewhere.
+        precision: "auto" is that of the feature in the store; for new features bf16 on a GPU and fp32 elsewhere.
         batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
         fps: frame rate of videos without a video file.
-        untrained: random weights.
-        part: empty, or `I/N`: of N parts with about equally many frames, only number I.
+        untrained: use random weights.
+        part: empty, or `I/N`: only part I of N parts with about the same number of frames.
     """
 
     data: Path
@@ -51,7 +51,7 @@ class ExtractOptions:
     part: str = ""
 
     def absolute(self) -> "ExtractOptions":
-        """The same, with paths that do not depend on the working directory."""
+        """The same options with absolute paths."""
         store = self.store if is_url(self.store) else Path(self.store).absolute()
         parts = [_split(text) for text in self.backbones]
         backbones = tuple(
@@ -62,7 +62,7 @@ class ExtractOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """A backbone that was asked for: the feature's name, the backbone's, and a weights file."""
+    """A requested backbone: the name of its feature, its spec, and a weights file; None for the default one."""
 
     feature: str
     spec: BackboneSpec
@@ -70,18 +70,18 @@ class Request:
 
     @classmethod
     def parse(cls, text: str) -> "Request":
-        """Read `[NAME=]BACKBONE[:WEIGHTS]`; the feature is named after the backbone, with - for /, @, + and :."""
-        backbone, weights = _split(text)  # a file's name may have any = after that
+        """Parse `[NAME=]BACKBONE[:WEIGHTS]`; NAME defaults to that of the backbone, with - for /, @, + and :."""
+        backbone, weights = _split(text)  # first, as the name of the file may contain =
         name, equals, rest = backbone.partition("=")
         backbone = rest if equals else name
         if (equals and not name) or weights == "":
-            raise UsageError(f"--backbone wants [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
+            raise UsageError(f"--backbone takes [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
         feature = name if equals else re.sub("[/@+:]", "-", backbone)
         return cls(feature, get_spec(backbone), Path(weights).expanduser() if weights else None)
 
 
 def _split(text: str) -> tuple[str, str | None]:
-    """The backbone and its weights, which are "" after a colon with nothing behind it, None without one."""
+    """The backbone and its weights: "" if nothing follows the colon, None without a colon."""
     backbone, colon, weights = text.partition(":")
     if backbone.rpartition("=")[2] == "timm/hf-hub":  # the colon is part of the name
         model, colon, weights = weights.partition(":")
@@ -95,54 +95,62 @@ def create_features(
     """Load the networks that the options ask for, one per family and weights file.
 
     Args:
-        failed: takes, by the feature's name, what was wrong with weights that could not be loaded; the others go on.
-        on_gpu: whether what is new will be computed on a GPU; None where that is this process's own.
+        failed: receives, by feature, why weights could not be loaded; the other features are created.
+        on_gpu: whether new features will be computed on a GPU; None to decide by the device of this process.
 
     Raises:
-        UsageError: unknown names, or options that exclude each other.
-        CheckpointError: weights could not be loaded, and `failed` is not given or nothing is left to go on with.
+        UsageError: unknown names, or options that cannot be combined.
+        CheckpointError: weights could not be loaded, and `failed` is missing or no feature is left.
     """
     device = pick_device(options.device)
     on_gpu = device.type == "cuda" if on_gpu is None else on_gpu
-    asked = [name for view in options.views for name in parse_view(view, _several(view, options.n_views))]
-    views = list(dict.fromkeys(asked))
+    views = [name for view in options.views for name in parse_view(view, _n_views(view, options.n_views))]
+    views = list(dict.fromkeys(views))
     requests = [Request.parse(text) for text in options.backbones]
     bases = [request.feature for request in requests]
     stored = stored_precisions(options.store, bases) if options.precision == AUTO else {}
     precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)
     features: list[Feature] = []
-    waiting, errors = _by_pass(requests), []
-    for group in waiting:
-        wanted, weights = list(dict.fromkeys(request.spec.name for request in group)), group[0].weights
-        mine = [
-            (request, view, _named(request.feature, view)) for request in group for view in _views_of(request, views)
-        ]
-        # the finest one first: the others can be made of it
-        several = sorted({precisions.of(name) for _, _, name in mine}, key=[FLOAT32, BFLOAT16].index)
+    groups, errors = _by_pass(requests), []
+    for group in groups:
         try:
-            backbone = create_backbone(wanted, weights, str(device), precision=several[0], untrained=options.untrained)
+            features += _create_group(group, views, precisions, str(device), options.untrained)
         except CheckpointError as error:
             if failed is None:
                 raise
-            if len(wanted) > 1:  # one of them may be to blame, as a layer that the network does not have
-                waiting += [[request for request in group if request.spec.name == name] for name in wanted]
+            names = list(dict.fromkeys(request.spec.name for request in group))
+            if len(names) > 1:  # one of them may be the cause, such as a layer that the network does not have
+                groups += [[request for request in group if request.spec.name == name] for name in names]
                 continue
             failed |= {request.feature: str(error) for request in group}
             errors.append(error)
-            continue
-        made = {spec.name: spec for spec in backbone.specs}
-        computing = {precision: backbone.in_precision(precision) for precision in several}
-        features += [
-            Feature(name, computing[precisions.of(name)], made[request.spec.name], view) for request, view, name in mine
-        ]
     if errors and not features:
         raise errors[0]
-    _check_single([feature.name for feature in features])
+    _check_unique([feature.name for feature in features])
     return features
 
 
+def _create_group(
+    group: Sequence[Request], views: Sequence[str], precisions: Precisions, device: str, untrained: bool
+) -> list[Feature]:
+    """The features of requests that one pass of one network serves."""
+    names = list(dict.fromkeys(request.spec.name for request in group))
+    requested = [
+        (request, view, _feature_name(request.feature, view)) for request in group for view in _views_of(request, views)
+    ]
+    # the finest first: the coarser ones are derived from it
+    in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
+    backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], untrained=untrained)
+    specs = {spec.name: spec for spec in backbone.specs}
+    backbones = {precision: backbone.in_precision(precision) for precision in in_use}
+    return [
+        Feature(name, backbones[precisions.of(name)], specs[request.spec.name], view)
+        for request, view, name in requested
+    ]
+
+
 def _by_pass(requests: Sequence[Request]) -> list[list[Request]]:
-    """The requests that one pass of one network serves, together."""
+    """Groups of requests that one pass of one network serves."""
     groups: dict[tuple[object, ...], list[Request]] = {}
     for request in requests:
         spec = request.spec
@@ -150,21 +158,21 @@ def _by_pass(requests: Sequence[Request]) -> list[list[Request]]:
     return list(groups.values())
 
 
-def _check_single(names: Sequence[str]) -> None:
-    doubled = next((name for name in names if names.count(name) > 1), None)
-    if doubled:
-        raise UsageError(f"Two backbones would write feature {doubled!r}. Name one of them: NEWNAME=BACKBONE.")
+def _check_unique(names: Sequence[str]) -> None:
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate:
+        raise UsageError(f"Two backbones would write feature {duplicate!r}. Name one of them: NEWNAME=BACKBONE.")
 
 
 def _views_of(request: Request, views: Sequence[str]) -> tuple[str, ...]:
-    """The plain view and others; sound has no mirror image."""
+    """The plain view and the requested ones; sound has only the plain one."""
     return ("", *views) if request.spec.modality == "vision" else ("",)
 
 
-def _several(view: str, n_views: int) -> int:
-    """There is one mirror image, however many masked views are wanted beside it."""
+def _n_views(view: str, n_views: int) -> int:
+    """Number of views of this kind: there is only one mirror image."""
     return 1 if view == HFLIP else n_views
 
 
-def _named(feature: str, view: str) -> str:
+def _feature_name(feature: str, view: str) -> str:
     return f"{feature}@{view}" if view else feature

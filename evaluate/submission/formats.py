@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, UsageError
-from abaw.core.names import composed, misleads
+from abaw.core.names import composed, has_unsafe_characters
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
 from abaw.media.text_files import read_lines
@@ -132,7 +132,7 @@ def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
         raise DataError(f"{path} is empty. Name the official sample file with --sample.")
     line_of: dict[str, int] = {}
     for number, name in numbered.items():
-        if "/" in name or "\\" in name or name.startswith(".") or misleads(name):
+        if "/" in name or "\\" in name or name.startswith(".") or has_unsafe_characters(name):
             raise DataError(
                 f"{path} line {number}: {name[:60]!r} is no name of a video. Name the official sample file."
             )

@@ -59,8 +59,8 @@ def test_precision_and_untrained_are_recorded(options, run_cli, tmp_path):
         ("", "Unknown backbone ''"),
         ("timm/resnet18x", "timm has no model 'resnet18x'.*resnet18"),
         ("timm/resnet18-cls", "resnet18 ends in a map of features, not in one row of tokens.*Use timm/resnet18"),
-        ("=hog", r"--backbone wants \[NAME=\]BACKBONE\[:WEIGHTS\], found '=hog'"),
-        ("hog:", r"--backbone wants .*found 'hog:'"),
+        ("=hog", r"--backbone takes \[NAME=\]BACKBONE\[:WEIGHTS\], found '=hog'"),
+        ("hog:", r"--backbone takes .*found 'hog:'"),
     ],
 )
 def test_a_wrong_request_is_wrong_use_and_makes_no_store(options, tmp_path, name, words):
