@@ -285,11 +285,11 @@ class Squares:
         return Detections(boxes, np.ones(len(boxes), dtype=np.float32), landmarks.astype(np.float32))
 
 
-def moving_squares(n: int) -> tuple[list[Picture], np.ndarray]:
+def moving_squares(n: int, height: int = 200, width: int = 300) -> tuple[list[Picture], np.ndarray]:
     """Pictures of two squares that move on straight lines, and the boxes (n, 2, 4) of both."""
     pictures, boxes = [], []
     for number in range(n):
-        image = np.zeros((200, 300, 3), dtype=np.uint8)
+        image = np.zeros((height, width, 3), dtype=np.uint8)
         here = [(20 + 3 * number, 30, 40), (200 - 2 * number, 120 + 2 * number, 40)]
         for level, (x, y, side) in zip((100, 200), here, strict=True):
             image[y : y + side, x : x + side] = level
@@ -311,6 +311,12 @@ def test_places_between_key_frames_are_on_the_straight_line(n, every):
     if n == 14:
         step = every or 4
         assert detector.n_searched == len({*range(0, n, step), n - 1}), "key frames, and the last one"
+
+
+def test_places_in_pictures_so_large_that_only_two_are_held_at_once():
+    pictures, boxes = moving_squares(11, 1500, 1400)
+    for (_, one), wanted in zip(detect_pictures(pictures, Squares(), 2), boxes, strict=True):
+        np.testing.assert_allclose(one.boxes[np.argsort(one.boxes[:, 1])], wanted, atol=1e-3)
 
 
 class Losing(Squares):
