@@ -120,7 +120,10 @@ def lines_in(folder: Path) -> int:
 def measure(root: Path) -> dict[str, str]:
     """The measures of a checkout, by name."""
     modules = modules_of(root)
-    edges = {name: imports_of(path, modules) - {name} for name, path in modules.items()}
+    edges = {
+        name: {other for other in imports_of(path, modules) if not f"{name}.".startswith(f"{other}.")}
+        for name, path in modules.items()
+    }
     rooms: dict[str, set[str]] = {room_of(name): set() for name in modules}
     for name, imported in edges.items():
         rooms[room_of(name)] |= {room_of(other) for other in imported} - {room_of(name)}
