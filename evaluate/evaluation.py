@@ -10,12 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import Postprocess
-from abaw.evaluate.predictions import VideoPrediction, save_predictions
+from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.metrics import Score, score
@@ -136,8 +134,5 @@ def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) ->
 
 def score_both(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[Score, Score]:
     """Scores over all labels, and over the labels whose row has a crop."""
-    videos = [prediction.by_label() for prediction in predictions.values()]
-    outputs = np.concatenate([video.outputs for video in videos])
-    labels = np.concatenate([video.labels for video in videos])
-    present = np.concatenate([video.present for video in videos])
+    outputs, labels, present = stack_labels(predictions.values())
     return score(task, outputs, labels), score(task, outputs[present], labels[present])

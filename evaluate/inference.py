@@ -51,9 +51,7 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
     outputs = np.where(has_any[:, None], outputs, outputs[has_any if has_any.any() else slice(None)].mean(axis=0))
     labels = table.labels[table.starts[:-1]]
     return {
-        video: VideoPrediction(
-            outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]), has_feature=has_any[[i]]
-        )
+        video: VideoPrediction(outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]), has_feature=has_any[[i]])
         for i, video in enumerate(table.videos)
     }
 

@@ -1,6 +1,6 @@
 """Predictions by video, and the HDF5 files that hold them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,15 @@ class VideoPrediction:
             np.concatenate([self.present, self.present[again]]),
             self.fps,
         )
+
+
+def stack_labels(
+    videos: Iterable[VideoPrediction],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Outputs, labels and presence of videos, one after another, with a row for each label."""
+    rows = [video.by_label() for video in videos]
+    outputs, labels, present = ([getattr(one, name) for one in rows] for name in ("outputs", "labels", "present"))
+    return np.concatenate(outputs), np.concatenate(labels), np.concatenate(present)
 
 
 def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:

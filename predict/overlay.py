@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
-from abaw.evaluate.report.plots import CLASS_COLOURS
+from abaw.evaluate.report.palette import PERSON_COLOURS, class_colours
 from abaw.predict.output_rows import SUFFIX, OutputRow
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -21,8 +21,7 @@ LEAST_TEXT_PX = 10
 CELL_WIDTH = 20  # least width of a person's cell, in text heights
 LINE = 1.35  # line spacing, in text heights
 BACKGROUND, TEXT, FAINT = (24, 24, 24), (255, 255, 255), (165, 165, 165)
-# Okabe and Ito (2008) without black; a letter or number also distinguishes people
-PERSON_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
+DIAL = ("valence", "arousal")  # outputs that are drawn as a point on a dial
 Colour = tuple[int, int, int]
 
 
@@ -37,6 +36,7 @@ class Overlay:
     def __init__(self, task: Task, people: Sequence[str]) -> None:
         order = ("classes", "regression", "binary")
         self._parts = sorted((part for part, _, _ in task.each()), key=lambda part: order.index(part.kind))
+        self._has_dial = any(part.outputs == DIAL for part in self._parts)
         self._people = list(people)
 
     def draw(self, image: NDArray[np.uint8], rows: Mapping[str, OutputRow]) -> NDArray[np.uint8]:
@@ -72,8 +72,7 @@ class Overlay:
         return sum(2 if part.kind == "binary" else 1 for part in self._parts)
 
     def _cell_height(self, sheet: "_Sheet") -> int:
-        has_dial = any(part.kind == "regression" for part in self._parts)
-        n_lines = max(self._n_lines(), 3 if has_dial else 1)
+        n_lines = max(self._n_lines(), 3 if self._has_dial else 1)
         return 2 * sheet.pad + round(n_lines * LINE * sheet.text)
 
     def _draw_cell(
@@ -88,9 +87,9 @@ class Overlay:
         if row is None:
             pen.text((left, top), "not seen", FAINT, sheet.font())
             return
-        if any(part.kind == "regression" for part in self._parts):
+        if self._has_dial:
             side = self._cell_height(sheet) - 2 * sheet.pad
-            valence, arousal = (float(row.outputs[name]) for name in ("valence", "arousal"))
+            valence, arousal = (float(row.outputs[name]) for name in DIAL)
             _draw_dial(pen, (left, top, side), valence, arousal, person_colour(number))
             left += side + sheet.pad
         for part in self._parts:
@@ -148,7 +147,7 @@ def _lines(task: Task, row: OutputRow, sheet: _Sheet, width: float) -> list[tupl
     if task.kind == "classes":
         name = str(row.outputs[task.columns[0]])
         probability = float(row.outputs[f"{name}{SUFFIX}"])
-        return [(f"{name} {probability:.0%}", _rgb(CLASS_COLOURS[task.outputs.index(name)]))]
+        return [(f"{name} {probability:.0%}", _rgb(class_colours(len(task.outputs))[task.outputs.index(name)]))]
     active = [name for name in task.outputs if row.outputs[name]]
     if not active:
         return [("no action unit", None)]

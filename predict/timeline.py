@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
-from abaw.evaluate.report.plots import ACTIVE_COLOUR, CLASS_COLOURS, MISSING_COLOUR, PREDICTED_COLOUR
+from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, class_colours, run_colour
 from abaw.predict.output_rows import SUFFIX, OutputRow
 
 TIMELINE = "timeline.png"
@@ -23,7 +24,7 @@ MOST_PEOPLE = 6  # the table has all of them
 N_COLUMNS = 1800  # of strips: about as many as the picture is pixels wide
 GAP_S = 0.25  # a face that is missing for longer is shown as missing
 DPI = 130
-LINES = {"valence": (PREDICTED_COLOUR, "-"), "arousal": ("#d55e00", (0, (5, 1.5)))}
+LINE_STYLES = ("-", (0, (5, 1.5)), ":", "-.")  # of the outputs of a task
 HEIGHTS = {"regression": 1.6, "classes": 0.5, "binary": 1.9}  # inches
 
 
@@ -140,17 +141,20 @@ def _paint_values(axis: Axes, task: Task, times_s: NDArray[np.float64], values: 
     _shade(axis, times_s)
     axis.axhline(0, color="#999999", lw=0.6)
     breaks = np.flatnonzero(np.diff(times_s) > GAP_S) + 1
-    for name, column in zip(task.outputs, values.T, strict=True):
-        colour, style = LINES[name]
+    for i, column in enumerate(values.T):
         broken = np.insert(column, breaks, np.nan)
-        axis.plot(np.insert(times_s, breaks, times_s[breaks]), broken, color=colour, ls=style, lw=1.3)
-    axis.set(ylim=(task.low - 0.05, task.high + 0.05), yticks=(-1, -0.5, 0, 0.5, 1))
+        axis.plot(np.insert(times_s, breaks, times_s[breaks]), broken, **_line_look(i), lw=1.3)
+    axis.set(ylim=(task.low - 0.05, task.high + 0.05), yticks=np.linspace(task.low, task.high, 5))
     axis.set_ylabel("value")
+
+
+def _line_look(output: int) -> dict[str, Any]:
+    return {"color": run_colour(output), "ls": LINE_STYLES[output % len(LINE_STYLES)]}
 
 
 def _paint_classes(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
     shown = _on_grid(axis, times_s, values).T
-    colours = ListedColormap(CLASS_COLOURS[: len(task.outputs)])
+    colours = ListedColormap(class_colours(len(task.outputs)))
     extent = (*axis.get_xlim(), 0, 1)
     axis.imshow(
         shown, aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5,
@@ -178,7 +182,8 @@ _PAINTERS: dict[str, Callable[[Axes, Task, NDArray[np.float64], NDArray[np.float
 
 def _entries(task: Task) -> list[Line2D | Patch]:
     if task.kind == "regression":
-        return [Line2D([], [], color=LINES[name][0], ls=LINES[name][1], label=name) for name in task.outputs]
+        return [Line2D([], [], **_line_look(i), label=name) for i, name in enumerate(task.outputs)]
     if task.kind == "classes":
-        return [Patch(color=colour, label=name) for colour, name in zip(CLASS_COLOURS, task.outputs, strict=False)]
+        colours = class_colours(len(task.outputs))
+        return [Patch(color=colour, label=name) for colour, name in zip(colours, task.outputs, strict=True)]
     return [Patch(color=ACTIVE_COLOUR, label="probability 1")]

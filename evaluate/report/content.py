@@ -14,7 +14,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import ENSEMBLE, find_results
 from abaw.evaluate.postprocessing.tuning import load_tuning
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
@@ -99,9 +99,9 @@ def report_on(
     settings: Mapping[str, str] | None = None,
 ) -> Reported:
     """Score predictions for a report; see `Reported`. Without `raw` they are as the head gives them."""
-    outputs, labels, present = (_stacked(predictions, name) for name in ("outputs", "labels", "present"))
+    outputs, labels, present = stack_labels(predictions.values())
     official = score(task, outputs, labels)
-    before = score(task, _stacked(raw, "outputs"), labels).score if raw is not None else official.score
+    before = score(task, stack_labels(raw.values())[0], labels).score if raw is not None else official.score
     return Reported(
         name,
         predictions,
@@ -115,11 +115,6 @@ def report_on(
         epochs,
         settings or {},
     )
-
-
-def _stacked(predictions: Mapping[str, VideoPrediction], name: str) -> NDArray:
-    """An attribute of all videos, one after another, with a row for each label."""
-    return np.concatenate([getattr(found.by_label(), name) for found in predictions.values()])
 
 
 def _settings(folder: Path, is_run: bool) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Pictures of a data folder, looked up by video and row: they go beside predictions where the folder is at hand."""
 
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.media.images import read_image
+
+FaceOf = Callable[[str, int], NDArray[np.uint8] | None]  # (height, width, 3) RGB picture of a video's row
 
 
 class Faces:

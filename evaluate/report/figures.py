@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
+from abaw.evaluate.predictions import stack_labels
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
-from abaw.evaluate.report.plots import CLASS_COLOURS, LABEL_COLOUR, PREDICTED_COLOUR, draw_confusion, draw_traces
+from abaw.evaluate.report.palette import LABEL_COLOUR, run_colour
+from abaw.evaluate.report.plots import draw_confusion, draw_traces
 from abaw.evaluate.scores.calibration import calibration, part_of
 
 PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
 N_VIDEOS = 3
-RUN_COLOURS = (PREDICTED_COLOUR, *(CLASS_COLOURS[i] for i in (1, 2, 6, 7)))
 DASHES = ("-", "--", ":", "-.")
 # PDF with fonts that can be searched and edited, as publishers ask for
 PRINT: dict[Any, Any] = {
@@ -96,7 +97,12 @@ def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
             ends = np.array([run.intervals[name] for name in part.outputs])
             # what rounding or a skewed interval leaves on the wrong side is no length
             lengths = np.nan_to_num(np.maximum([values - ends[:, 0], ends[:, 1] - values], 0))
-            look = {"color": _colour(i), "label": run.name, "hatch": "" if i % 2 == 0 else "///", "edgecolor": "white"}
+            look = {
+                "color": run_colour(i),
+                "label": run.name,
+                "hatch": "" if i % 2 == 0 else "///",
+                "edgecolor": "white",
+            }
             axis.bar(places, values, width, yerr=lengths, error_kw={"lw": 0.8, "ecolor": LABEL_COLOUR}, **look)
         axis.set_xticks(range(len(part.outputs)), part.outputs)
         axis.set_ylabel(part.measure.short)
@@ -128,10 +134,7 @@ def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
     for part, given, wanted in task.each():
         curves = []
         for run in runs:
-            own = [part_of(video, given, wanted).by_label() for video in run.raw.values()]
-            outputs, labels = (
-                np.concatenate([getattr(video, name) for video in own]) for name in ("outputs", "labels")
-            )
+            outputs, labels, _ = stack_labels(part_of(video, given, wanted) for video in run.raw.values())
             curves.append(calibration(part, outputs, labels))
         panels += [(part, together) for together in zip(*curves, strict=True)]
     figure = Figure(figsize=(max(COLUMN_IN, min(PAGE_IN, 2.6 * len(panels))), 2.8), layout="constrained")
@@ -150,12 +153,8 @@ def _square(axis: Axes, part: Task, name: str) -> None:
     axis.set(xlabel="predicted", ylabel="label" if part.kind == "regression" else "found")
 
 
-def _colour(run: int) -> str:
-    return RUN_COLOURS[run % len(RUN_COLOURS)]
-
-
 def _look(run: int) -> dict[str, Any]:
-    return {"color": _colour(run), "ls": DASHES[run % len(DASHES)], "lw": 1.2}
+    return {"color": run_colour(run), "ls": DASHES[run % len(DASHES)], "lw": 1.2}
 
 
 def _legend(figure: Figure, runs: Sequence[Reported]) -> None:

@@ -12,18 +12,11 @@ from abaw.evaluate.report import sections, video_sections
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.markup import Markup, escape, join, script_json, tag
+from abaw.evaluate.report.palette import RUN_COLOURS
 from abaw.evaluate.report.worst_spans import Pictures
 
-# Okabe and Ito (2008), on light and on dark ground; with the dash every run has its own look
-RUN_COLOURS = (
-    ("#0072b2", "#56b4e9"),
-    ("#d55e00", "#ff8a3d"),
-    ("#007f5c", "#2fc79a"),
-    ("#a8457f", "#e39cc4"),
-    ("#9a6a00", "#e69f00"),
-)
 SCRIPTS = ("tables.js", "drawing.js", "traces.js")  # in the order in which they run
-DASHES = ("none", "7 3", "2 3", "9 3 2 3")
+DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # of runs, so that they differ without colours, too
 
 
 def render(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None) -> str:

@@ -1,7 +1,7 @@
 """Pictures of predictions: beside what was annotated, over time in seconds; or counted class by class."""
 
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 
@@ -16,18 +16,20 @@ from scipy.special import expit
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
-from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.scores.metrics import decide
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
+from abaw.evaluate.report.face_crops import FaceOf
+from abaw.evaluate.report.palette import (
+    ACTIVE_COLOUR,
+    LABEL_COLOUR,
+    MISSING_COLOUR,
+    PREDICTED_COLOUR,
+    class_colours,
+)
+from abaw.evaluate.scores.metrics import confusion, decide
 
 N_VIDEOS = 3
 N_FACES = 12
 NARROW_IN = 9  # narrower pictures have a denser legend
-LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", "#0072b2", "#dddddd"
-ACTIVE_COLOUR = "#08306b"  # the dark end of the map "Blues"
-# Okabe and Ito (2008), told apart by colour-blind readers too
-CLASS_COLOURS = ("#555555", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
-
-FaceOf = Callable[[str, int], NDArray[np.uint8] | None]
 
 
 def save_picture(
@@ -62,7 +64,8 @@ def save_confusion(path: Path, task: Task, predictions: Mapping[str, VideoPredic
 
 def draw_confusion(task: Task, predictions: Mapping[str, VideoPrediction], title: str) -> Figure:
     """The picture of `save_confusion`."""
-    counts = confusion(task, predictions)
+    outputs, labels, _ = stack_labels(predictions.values())
+    counts = confusion(task, outputs, labels)
     n_classes, totals = len(counts), counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     side = 1.6 + 0.85 * n_classes
@@ -86,17 +89,6 @@ def draw_confusion(task: Task, predictions: Mapping[str, VideoPrediction], title
     axis.spines[:].set_visible(False)
     figure.suptitle(textwrap.fill(title, int(13 * side)), fontsize=11)
     return figure
-
-
-def confusion(task: Task, predictions: Mapping[str, VideoPrediction]) -> NDArray[np.int64]:
-    """(classes, classes) counts of valid labels: row the label's class, column the predicted one."""
-    n_classes = len(task.outputs)
-    counts = np.zeros((n_classes, n_classes), dtype=np.int64)
-    for found in (video.by_label() for video in predictions.values()):
-        valid = task.valid(found.labels)[:, 0]
-        actual = found.labels[valid, 0].astype(np.int64)
-        np.add.at(counts, (actual, decide(task, found.outputs)[valid, 0]), 1)
-    return counts
 
 
 def save_traces(
@@ -193,7 +185,7 @@ def _paint_values(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> 
 def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
     classes = (found.labels if kind == "label" else decide(task, found.outputs))[:, 0].astype(float)
     shown = np.where(classes == task.invalid, np.nan, classes)
-    colours = ListedColormap(CLASS_COLOURS[: len(task.outputs)])
+    colours = ListedColormap(class_colours(len(task.outputs)))
     extent = (0, _end(found), 0, 1)
     axis.imshow(shown[None], aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5)
     if kind == "predicted":
@@ -240,6 +232,6 @@ def _entries(task: Task) -> list[Artist]:
         label = Line2D([], [], color=LABEL_COLOUR, label="label")
         return [label, Line2D([], [], color=PREDICTED_COLOUR, label="predicted")]
     if task.kind == "classes":
-        named = zip(CLASS_COLOURS, task.outputs, strict=False)
+        named = zip(class_colours(len(task.outputs)), task.outputs, strict=True)
         return [Patch(color=colour, label=name) for colour, name in named]
     return [Patch(color=ACTIVE_COLOUR, label="active, or probability 1")]

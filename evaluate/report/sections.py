@@ -4,17 +4,18 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.report.charts import Axis, Series, chart, row_of, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.markup import Markup, cell, join, number, row_name, table, tag
-from abaw.evaluate.report.plots import confusion
 from abaw.evaluate.report.published_scores import published_for
 from abaw.evaluate.scores.bootstrap import difference
-from abaw.evaluate.scores.calibration import calibration, missing_share, part_of, scores_by_missing
+from abaw.evaluate.scores.calibration import calibration, missing_share, scores_by_missing
+from abaw.evaluate.scores.metrics import confusion
 
 DARKEST = 70  # per cent of colour in a cell of the confusion matrix: text in it can still be read
 ERRORS = {
@@ -142,7 +143,7 @@ def _shares(task: Task, part: Task, run: Reported) -> Mapping[str, float]:
 def confusions(task: Task, runs: Sequence[Reported]) -> Markup:
     """How often each class was taken for which, by run; nothing for a task without classes."""
     matrices = [
-        _confusion(part, [part_of(found, given, wanted) for found in run.predictions.values()], letter(i, len(runs)))
+        _confusion(part, *_columns(run.predictions, given, wanted), letter(i, len(runs)))
         for part, given, wanted in task.each()
         if part.kind == "classes"
         for i, run in enumerate(runs)
@@ -150,8 +151,14 @@ def confusions(task: Task, runs: Sequence[Reported]) -> Markup:
     return section("confusion", "Confusion", tag("div", {"class": "beside"}, *matrices)) if matrices else Markup("")
 
 
-def _confusion(task: Task, videos: Sequence[VideoPrediction], run: str) -> Markup:
-    counts = confusion(task, {str(i): video for i, video in enumerate(videos)})
+def _columns(predictions: Mapping[str, VideoPrediction], given: slice, wanted: slice) -> tuple[NDArray, NDArray]:
+    """Outputs and labels of a plain task in all videos, a row for each label."""
+    outputs, labels, _ = stack_labels(predictions.values())
+    return outputs[:, given], labels[:, wanted]
+
+
+def _confusion(task: Task, outputs_: NDArray, labels: NDArray, run: str) -> Markup:
+    counts = confusion(task, outputs_, labels)
     rows = []
     for name, row in zip(task.outputs, counts.tolist(), strict=True):
         total = sum(row)
@@ -194,11 +201,7 @@ def calibrations(task: Task, runs: Sequence[Reported]) -> Markup:
     """Predicted against found for each plain task."""
     charts = []
     for part, given, wanted in task.each():
-        found = []
-        for run in runs:
-            videos = [part_of(video, given, wanted).by_label() for video in run.raw.values()]
-            stacked = (np.concatenate([getattr(v, name) for v in videos]) for name in ("outputs", "labels"))
-            found.append(calibration(part, *stacked))
+        found = [calibration(part, *_columns(run.raw, given, wanted)) for run in runs]
         for curves in zip(*found, strict=True):
             errors = ", ".join(titled(f"{one.error:.3f}", i, len(runs)) for i, one in enumerate(curves))
             charts.append(_calibration(part, f"{part.name}, {curves[0].name}: mean distance {errors}", curves))

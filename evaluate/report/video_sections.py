@@ -10,14 +10,13 @@ from scipy.special import softmax
 from abaw.core.tasks import Task
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.markup import Markup, cell, join, row_name, table, tag
+from abaw.evaluate.report.palette import class_colours
 from abaw.evaluate.report.sections import ERRORS, letter, section, titled
 from abaw.evaluate.report.traces import NO_SHARE, NO_VALUE, SHARE_SCALE, VALUE_SCALE, columns_of, pack
 from abaw.evaluate.report.worst_spans import Pictures, spans_with_faces
 from abaw.evaluate.scores.calibration import missing_share
 from abaw.evaluate.scores.metrics import decide
 
-# Okabe and Ito (2008), in the order of a task's classes
-CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")
 MOST_ANSWERS = 2000  # rows of the list of wrong answers
 MOST_PICTURES = 300
 
@@ -71,7 +70,7 @@ def _stage(task: Task, runs: Sequence[Reported]) -> Markup:
         tag("li", {}, tag("span", {"class": "swatch", "style": f"background:{colour}"}), name)
         for part, _, _ in task.each()
         if part.kind == "classes"
-        for colour, name in zip(CLASS_COLOURS, part.outputs, strict=False)
+        for colour, name in zip(class_colours(len(part.outputs)), part.outputs, strict=True)
     ]
     lines = [tag("li", {}, line_sample("label"), "label")]
     lines += [tag("li", {}, line_sample(f"run{i}"), letter(i, len(runs)) or "predicted") for i in range(len(runs))]
@@ -116,7 +115,7 @@ def payload(
         ],
         "columns": [vars(column) for column in columns],
         "scales": {"i2": [VALUE_SCALE, NO_VALUE], "u1": [SHARE_SCALE, NO_SHARE]},
-        "colours": CLASS_COLOURS,
+        "colours": class_colours(max(len(part.outputs) for part, _, _ in task.each())),
         "videos": [
             {"name": video.video, "spans": spans, **pack(task, columns, video.given)} for video, spans in packed
         ],

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from abaw.evaluate.report.content import VideoErrors
-from abaw.evaluate.report.plots import FaceOf
+from abaw.evaluate.report.face_crops import FaceOf
 
 SIDE_PX = 72
 QUALITY = 80  # of the JPEGs: about 2 kB each

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import decide, score
 
 N_BINS = 10
@@ -116,9 +116,9 @@ def scores_by_missing(task: Task, predictions: Mapping[str, VideoPrediction]) ->
         if not own:
             ranges.append(MissingRange(name, 0, 0, float("nan")))
             continue
-        rows = [found.by_label() for found in own]
-        given = score(task, np.concatenate([v.outputs for v in rows]), np.concatenate([v.labels for v in rows]))
-        ranges.append(MissingRange(name, len(own), given.n_frames, given.score if given.n_frames else float("nan")))
+        outputs, labels, _ = stack_labels(own)
+        pooled = score(task, outputs, labels)
+        ranges.append(MissingRange(name, len(own), pooled.n_frames, pooled.score if pooled.n_frames else float("nan")))
     return ranges
 
 

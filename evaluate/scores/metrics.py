@@ -95,6 +95,14 @@ def measures_of(task: Task, sums: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate([parts.sum(axis=1, keepdims=True), parts[:, : len(task.parts)], *by_output], axis=1)
 
 
+def confusion(task: Task, outputs: NDArray, labels: NDArray) -> NDArray[np.int64]:
+    """(classes, classes) counts of the valid labels of a task of classes: row the label, column the prediction."""
+    valid = task.valid(labels)[:, 0]
+    counts = np.zeros((len(task.outputs), len(task.outputs)), dtype=np.int64)
+    np.add.at(counts, (labels[valid, 0].astype(np.int64), decide(task, outputs)[valid, 0]), 1)
+    return counts
+
+
 def row_sums(task: Task, outputs: NDArray, labels: NDArray, centres: NDArray[np.float64]) -> NDArray[np.float64]:
     """(width,) sums of `addends` over all rows."""
     starts = range(0, max(1, len(labels)), ROWS_AT_ONCE)

@@ -19,12 +19,11 @@ from abaw.datasets.mtl import doubles_of
 from abaw.evaluate.evaluation import score_both
 from abaw.evaluate.postprocessing.postprocess import Postprocess, best_threshold, fit_postprocess
 from abaw.evaluate.postprocessing.tuning import load_tuning
-from abaw.evaluate.predictions import VideoPrediction, save_predictions
+from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.report.content import report_on, videos_by_error
-from abaw.evaluate.report.plots import confusion
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.scores.bootstrap import difference, interval, n_units
-from abaw.evaluate.scores.calibration import part_of
+from abaw.evaluate.scores.metrics import confusion
 from abaw.evaluate.submission.check import check_submission
 from abaw.evaluate.submission.formats import read_sample
 from abaw.evaluate.submission.score import score_predictions
@@ -413,9 +412,8 @@ def test_scores_and_intervals_are_over_the_listed_rows() -> None:
     }
     report = report_on("run", MTL, videos)
     assert report.official == official and report.crop_only == crop_only
-    expressions = confusion(
-        TASKS["expr"], {name: part_of(one, slice(2, 10), slice(2, 3)) for name, one in videos.items()}
-    )
+    outputs, labels, _ = stack_labels(videos.values())
+    expressions = confusion(TASKS["expr"], outputs[:, 2:10], labels[:, 2:3])
     assert expressions.sum() == sum(y[2] != -1 for own in listed.values() for _, y in own)
     for errors in videos_by_error(MTL, [report]):
         of_valence = [abs(answers_of(videos[errors.video].outputs[row])[:2] - y[:2]) for row, y in listed[errors.video]]

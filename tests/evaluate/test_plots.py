@@ -1,5 +1,6 @@
 """Pictures: which kind a task gets, what is counted in it, and that everything in it can be seen."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,10 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from abaw.core.tasks import TASKS, Task
-from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.report.plots import (
-    ACTIVE_COLOUR,
-    CLASS_COLOURS,
-    LABEL_COLOUR,
-    MISSING_COLOUR,
-    PREDICTED_COLOUR,
-    confusion,
-    save_confusion,
-    save_picture,
-)
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
+from abaw.evaluate.report.palette import ACTIVE_COLOUR, CLASS_COLOURS, LABEL_COLOUR, MISSING_COLOUR, PREDICTED_COLOUR
+from abaw.evaluate.report.plots import save_confusion, save_picture
+from abaw.evaluate.scores.metrics import confusion
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -157,7 +151,8 @@ def test_confusion_counts_are_scikit_learns(name: str) -> None:
     answers = np.concatenate([found.outputs.argmax(axis=1) for found in videos.values()])
     kept = labels != -1
     wanted = confusion_matrix(labels[kept], answers[kept], labels=range(len(task.outputs)))
-    np.testing.assert_array_equal(confusion(task, videos), wanted)
+    outputs, labels, _ = stack_labels(videos.values())
+    np.testing.assert_array_equal(confusion(task, outputs, labels), wanted)
 
 
 def test_rows_of_the_confusion_are_shaded_by_their_share(tmp_path: Path) -> None:
@@ -171,3 +166,12 @@ def test_rows_of_the_confusion_are_shaded_by_their_share(tmp_path: Path) -> None
     dark, cell = pixels_of(tmp_path / "confusion.png", ACTIVE_COLOUR), pixels_of(tmp_path / "confusion.png", "#f7fbff")
     assert dark > 10_000
     assert cell / dark == pytest.approx(7 / 2, rel=0.15)
+
+
+def test_more_classes_than_colours_can_be_drawn(tmp_path: Path) -> None:
+    names = tuple(f"c{i}" for i in range(11))
+    task = replace(TASKS["expr"], outputs=names, high=10)
+    found = invent(task, 110)
+    found.outputs[:] = np.eye(11, dtype=np.float32)[np.arange(110) // 10]
+    path = save_picture(tmp_path, "val", task, {"v": found}, "title")
+    assert pixels_of(path, CLASS_COLOURS[1]) == pytest.approx(2 * pixels_of(path, CLASS_COLOURS[7]), rel=0.1)

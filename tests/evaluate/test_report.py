@@ -26,10 +26,10 @@ from abaw.evaluate.predictions import VideoPrediction, save_predictions
 from abaw.evaluate.report.charts import ticks
 from abaw.evaluate.report.content import load_runs, report_on
 from abaw.evaluate.report.face_crops import open_faces
-from abaw.evaluate.report.figures import RUN_COLOURS, draw_calibration, draw_learning, save_figures
+from abaw.evaluate.report.figures import draw_calibration, draw_learning, save_figures
 from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.markup import escape, number, script_json, tag
-from abaw.evaluate.report.plots import LABEL_COLOUR
+from abaw.evaluate.report.palette import LABEL_COLOUR, RUN_COLOURS
 from abaw.evaluate.report.published_scores import PUBLISHED, published_for
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
 from abaw.evaluate.report.worst_spans import worst_spans
@@ -530,7 +530,7 @@ def test_figures_of_every_kind_of_task(tmp_path: Path, name: str) -> None:
                 assert picture.width <= 7 * 300 or path.name.startswith("confusion")
                 pixels = np.asarray(picture.convert("RGB"))[: picture.height * 17 // 20]  # above the legend
             # bars and lines of the last run, as all are equal; of a confusion its texts
-            colour = LABEL_COLOUR if path.name.startswith("confusion") else RUN_COLOURS[len(runs) - 1]
+            colour = LABEL_COLOUR if path.name.startswith("confusion") else RUN_COLOURS[len(runs) - 1][0]
             assert (pixels == np.rint(np.array(to_rgb(colour)) * 255)).all(axis=2).sum() > 300
         else:
             assert path.read_bytes().startswith(b"%PDF")

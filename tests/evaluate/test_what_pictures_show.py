@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 VA, EXPR, AU, MTL, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "vgaf"))
 GREY = "#dddddd"  # of spans without a crop
 # the colours of the classes, in their order
-CLASS_COLOURS = ("#555555", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
+CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")
 
 
 def video(outputs, labels, present=None, fps: float = 20.0) -> VideoPrediction:

@@ -25,7 +25,7 @@ FONT = str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 GROUND, INK, FAINT = (24, 24, 24), (255, 255, 255), (165, 165, 165)
 PEOPLE = ((230, 159, 0), (86, 180, 233), (0, 158, 115))  # colours of the first, second and third
 # the colours of the classes, in their order
-CLASS_COLOURS = ("#555555", "#d55e00", "#009e73", "#56b4e9", "#f0e442", "#0072b2", "#cc79a7", "#e69f00")
+CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")
 GREY = "#dddddd"
 HEIGHT, WIDTH, TEXT_PX = 480, 2400, 20  # of a wide picture: there is room for every text
 BOX = (300.0, 100.0, 500.0, 400.0)
