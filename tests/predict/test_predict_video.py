@@ -230,6 +230,23 @@ def test_features_of_other_names_and_views(tmp_path, runs):
     assert [(made.name, made.view) for made in load_features(mirrored, ())] == [("hog@hflip", "hflip")]
 
 
+@pytest.mark.parametrize("alignment", ["prepare", "mixed", None])
+def test_crops_of_any_alignment_can_be_behind_a_run(tmp_path, numbered, face, runs, alignment):
+    """The features of a video are those of the run, whose outputs they give; None is a run from before alignments."""
+    hog = create_backbone("hog")
+    if alignment is None:
+        run, notes = open_run(DATA / "store-v1" / "runs" / "hog"), 0
+    else:
+        run = altered(runs / "va", tmp_path, "hog", hog.fingerprint(hog.spec, "", alignment))
+        notes = int(alignment == "mixed")
+    source = numbered.write(tmp_path / "a.mp4", pictures=face[:4], n_frames=4)
+    summary = predict_videos(run, PredictOptions((source,), tmp_path / "out", overlay=False, device="cpu"))
+    assert summary.ok, summary
+    tree = json.loads((tmp_path / "out" / "a" / "predictions.json").read_text())
+    assert len(tree["rows"]) == 4
+    assert len([note for note in tree["notes"] if "did not make" in note]) == notes
+
+
 def test_a_run_on_sound_wants_sound(tmp_path, numbered, face, runs):
     """The features of one are as many as of the other: what counts is that there are none."""
     pytest.importorskip("opensmile")
