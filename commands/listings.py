@@ -84,7 +84,7 @@ def _by_page(weights: "Sequence[FamilyWeights]") -> dict[str, list[str]]:
 
 def show_heads() -> None:
     """Every head with its options and their defaults."""
-    from abaw.train.heads import HEADS
+    from abaw.train.head_options import HEADS
 
     rows = [
         (
@@ -93,7 +93,7 @@ def show_heads() -> None:
                 f"{key}={_setting(field.default)}" for key, field in config.model_fields.items() if key != "name"
             ),
         )
-        for name, (config, _) in HEADS.items()
+        for name, config in HEADS.items()
     ]
     show_table("Heads", ["head", "options (--set head.KEY=VALUE)"], rows)
 
@@ -106,17 +106,17 @@ def _setting(value: object) -> str:
 def show_losses() -> None:
     """Every loss with the tasks it fits and its options and their defaults."""
     from abaw.core.tasks import TASKS
-    from abaw.train.losses import BUILDERS, LOSSES
+    from abaw.train.loss_options import LOSSES
 
     rows = [
         (
             name,
-            ", ".join(task.name for task in TASKS.values() if task.kind in entry.kinds),
-            entry.min_views,
-            ", ".join(f"{key}={field.default}" for key, field in entry.config.model_fields.items() if key != "name"),
-            (BUILDERS[name].__doc__ or "").splitlines()[0].rstrip("."),
+            ", ".join(task.name for task in TASKS.values() if task.kind in config.kinds),
+            config.min_views,
+            ", ".join(f"{key}={field.default}" for key, field in config.model_fields.items() if key != "name"),
+            (LOSSES.builder(name).__doc__ or "").splitlines()[0].rstrip("."),
         )
-        for name, entry in LOSSES.items()
+        for name, config in LOSSES.items()
     ]
     show_table("Losses", ["loss", "tasks", ">views", "options (--set loss.KEY=VALUE)", "what it is"], rows)
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, get_task
 from abaw.train.data.folds import parse_fold
-from abaw.train.head_options import HEAD_OPTIONS, PROBE_KINDS, HeadConfig, TransformerConfig
-from abaw.train.lists import COMMAS
-from abaw.train.loss_options import LOSSES, LossConfig
+from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
+from abaw.train.loss_options import LOSSES, AnyLossConfig
+from abaw.train.registry import Options
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
@@ -46,12 +46,13 @@ class TrainConfig(BaseModel):
         seed: of the initial weights, the windows and the masks.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # heads and losses are loaded when the first config is made
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     task: str
     features: tuple[str, ...] = Field(min_length=1)
-    head: HeadConfig = TransformerConfig()
-    loss: LossConfig
+    head: AnyHeadConfig = TransformerConfig()
+    loss: AnyLossConfig
     views: Annotated[tuple[str, ...], COMMAS] = ()
     co_train: bool = False
     missing: Literal["mask", "nearest"] = "mask"
@@ -80,20 +81,20 @@ class TrainConfig(BaseModel):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
         if self.co_train and len(self.views) < 2:
             raise ValueError(f"co_train wants two or more views, found {len(self.views)}: set views too")
-        entry = LOSSES[self.loss.name]
-        fitting = [name for name, known in LOSSES.items() if task.kind in known.kinds]
-        if task.kind not in entry.kinds:
+        if task.kind not in self.loss.kinds:
+            fitting = [name for name, known in LOSSES.items() if task.kind in known.kinds]
             raise ValueError(
                 f"loss {self.loss.name} does not fit task {task.name}; choose one of: {', '.join(fitting)}"
             )
         n_views = max(1, len(self.views))
-        if n_views < entry.min_views:
+        if n_views < self.loss.min_views:
             raise ValueError(
-                f"loss {self.loss.name} wants {entry.min_views} or more views, found {n_views}: set views too"
+                f"loss {self.loss.name} wants {self.loss.min_views} or more views, found {n_views}: set views too"
             )
-        if task.kind not in PROBE_KINDS.get(self.head.name, (task.kind,)):
-            other = next((name for name, kinds in PROBE_KINDS.items() if task.kind in kinds), "")
-            hint = f"use {other}" if other else "train its parts, va, expr and au, one by one"
+        if task.kind not in self.head.kinds:
+            alike = [name for name, known in HEADS.items() if known.is_probe == self.head.is_probe]
+            fitting = [name for name in alike if task.kind in HEADS[name].kinds]
+            hint = f"use {' or '.join(fitting)}" if fitting else "train its parts, va, expr and au, one by one"
             raise ValueError(f"head {self.head.name} does not fit task {task.name}: {hint}")
         if self.synthetic and task.level != "video":
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
@@ -121,7 +122,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _suits_probe(self) -> "TrainConfig":
-        if self.head.name not in PROBE_KINDS:
+        if not self.head.is_probe:
             return self
         for option in NOT_FOR_PROBES:
             if getattr(self, option) != type(self).model_fields[option].default:
@@ -187,7 +188,7 @@ def _place(values: dict[str, Any], keys: list[str], value: str, setting: str) ->
 def _explain(error: ValidationError) -> str:
     """The first problem as a sentence."""
     first = error.errors()[0]
-    choices: dict[str, Iterable[str]] = {"head": HEAD_OPTIONS, "loss": LOSSES}
+    choices: dict[str, Mapping[str, type[Options]]] = {"head": HEADS, "loss": LOSSES}
     loc = [str(key) for key in first["loc"]]
     choice = loc[0] if loc and loc[0] in choices else ""
     chosen = loc[1] if choice and len(loc) > 1 else ""
@@ -215,8 +216,8 @@ def _explain(error: ValidationError) -> str:
 def _near(place: str, choice: str, chosen: str) -> str:
     """The known options most like an unknown one, of the chosen head or loss if it is one of these."""
     if choice:
-        config = HEAD_OPTIONS[chosen] if choice == "head" else LOSSES[chosen].config
-        known = [f"{choice}.{field}" for field in config.model_fields]
+        options: type[Options] = HEADS[chosen] if choice == "head" else LOSSES[chosen]
+        known = [f"{choice}.{field}" for field in options.model_fields]
     else:
         known = list(TrainConfig.model_fields)
     near = difflib.get_close_matches(place, known, n=3)

@@ -1,19 +1,43 @@
 """Options of the heads. No torch here: configs of runs are read where nothing is computed."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from abaw.train.lists import COMMAS
+from abaw.train.registry import Options, Registry
 
 MAX_WIDTH, MAX_LAYERS = 65_536, 256  # far beyond all that is published: a number above is a mistake
-PROBE_KINDS: dict[str, tuple[str, ...]] = {"ridge": ("regression",), "logistic": ("classes", "binary")}  # of tasks
 
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",")] if value else []
+    return value
+
+
+COMMAS = BeforeValidator(_split)  # options that are lists: `a,b` on the command line, a list in a file
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_WIDTH)], ...], COMMAS]
 Frames = Literal["middle", "all"]
 
 
-class TransformerConfig(BaseModel):
+class HeadConfig(Options):
+    """Base of the options of heads.
+
+    The callable takes the options, the shapes of the features and the sizes of the groups of outputs, as
+    `abaw.train.heads.create_head` does.
+
+    Attributes:
+        is_probe: it is solved by scikit-learn, not trained.
+    """
+
+    is_probe: ClassVar[bool] = False
+
+
+HEADS = Registry("abaw.heads", HeadConfig)
+AnyHeadConfig = Annotated[HeadConfig, HEADS]
+
+
+class TransformerConfig(HeadConfig):
     """Options of the transformer head.
 
     Attributes:
@@ -23,7 +47,7 @@ class TransformerConfig(BaseModel):
         mask_token: what stands for a hidden or missing frame: one learned vector, or zeros.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.transformer:TransformerHead"
 
     name: Literal["transformer"] = "transformer"
     dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
@@ -41,20 +65,20 @@ class TransformerConfig(BaseModel):
         return self
 
 
-class LinearConfig(BaseModel):
+class LinearConfig(HeadConfig):
     """Options of the linear head.
 
     Attributes:
         dropout: of the input values.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.linear:LinearHead"
 
     name: Literal["linear"] = "linear"
     dropout: float = Field(0.0, ge=0, lt=1)
 
 
-class MlpConfig(BaseModel):
+class MlpConfig(HeadConfig):
     """Options of the multilayer perceptron.
 
     Attributes:
@@ -62,14 +86,14 @@ class MlpConfig(BaseModel):
         dropout: of what each layer takes in.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.mlp:MlpHead"
 
     name: Literal["mlp"] = "mlp"
     hidden: Widths = Field((256,), min_length=1)
     dropout: float = Field(0.3, ge=0, lt=1)
 
 
-class GruConfig(BaseModel):
+class GruConfig(HeadConfig):
     """Options of the recurrent head.
 
     Attributes:
@@ -78,7 +102,7 @@ class GruConfig(BaseModel):
         dropout: of the input of each layer and of the output.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.gru:GruHead"
 
     name: Literal["gru"] = "gru"
     dim: int = Field(128, ge=1, le=MAX_WIDTH)
@@ -86,7 +110,7 @@ class GruConfig(BaseModel):
     dropout: float = Field(0.3, ge=0, lt=1)
 
 
-class TcnConfig(BaseModel):
+class TcnConfig(HeadConfig):
     """Options of the convolutional head.
 
     Attributes:
@@ -97,7 +121,7 @@ class TcnConfig(BaseModel):
         dropout: in each layer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.tcn:TcnHead"
 
     name: Literal["tcn"] = "tcn"
     kernel: int = Field(3, ge=3, le=MAX_WIDTH)
@@ -113,7 +137,7 @@ class TcnConfig(BaseModel):
         return kernel
 
 
-class EncoderConfig(BaseModel):
+class EncoderConfig(HeadConfig):
     """Options of the encoder head; the defaults are those of Situ-RUCAIM3 but for `output_hidden`, there 256.
 
     V-NAW has convs 512, heads 1 and dropout 0.6.
@@ -126,7 +150,7 @@ class EncoderConfig(BaseModel):
             0 for a linear output.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.encoder_head:EncoderHead"
 
     name: Literal["encoder"] = "encoder"
     convs: Widths = Field((1024, 512), min_length=1)
@@ -146,7 +170,7 @@ class EncoderConfig(BaseModel):
         return self
 
 
-class EmmaHeadConfig(BaseModel):
+class EmmaHeadConfig(HeadConfig):
     """Options of EMMA's heads.
 
     Attributes:
@@ -156,7 +180,7 @@ class EmmaHeadConfig(BaseModel):
         va_hidden: width of the hidden layer between all logits and valence and arousal.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.emma_head:EmmaHead"
 
     name: Literal["emma"] = "emma"
     vit: str = Field("mae-cls", min_length=1)
@@ -165,7 +189,7 @@ class EmmaHeadConfig(BaseModel):
     va_hidden: int = Field(256, ge=1, le=MAX_WIDTH)
 
 
-class CrossAttentionConfig(BaseModel):
+class CrossAttentionConfig(HeadConfig):
     """Options of the fusion of sound and scene.
 
     The published ones have windows of 75 frames and 5 segments, and so 5 (`middle`) or 75 (`all`) frames of each.
@@ -179,7 +203,7 @@ class CrossAttentionConfig(BaseModel):
         dropout: in the audio branch and of the attention.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.cross_attention:CrossAttentionHead"
 
     name: Literal["cross-attention"] = "cross-attention"
     audio: str = "spectrogram"
@@ -190,14 +214,15 @@ class CrossAttentionConfig(BaseModel):
     dropout: float = Field(0.1, ge=0, lt=1)
 
 
-class ProbeConfig(BaseModel):
+class ProbeConfig(HeadConfig):
     """What the probes share.
 
     Attributes:
         n_rows: labelled frames that it is fitted on at most, drawn at random.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.heads.probes:ProbeHead"
+    is_probe = True
 
     n_rows: int = Field(200_000, ge=1)
 
@@ -208,6 +233,8 @@ class RidgeConfig(ProbeConfig):
     Attributes:
         alpha: strength of the penalty on the squared weights, a share of the number of rows.
     """
+
+    kinds = ("regression",)
 
     name: Literal["ridge"] = "ridge"
     alpha: float = Field(0.01, gt=0, allow_inf_nan=False)
@@ -222,35 +249,9 @@ class LogisticConfig(ProbeConfig):
         n_iterations: of L-BFGS at most.
     """
 
+    kinds = ("classes", "binary")
+
     name: Literal["logistic"] = "logistic"
     inverse_penalty: float = Field(100.0, gt=0, allow_inf_nan=False)
     balanced: bool = True
     n_iterations: int = Field(300, ge=1)
-
-
-HeadConfig = Annotated[
-    TransformerConfig
-    | LinearConfig
-    | MlpConfig
-    | GruConfig
-    | TcnConfig
-    | EncoderConfig
-    | EmmaHeadConfig
-    | CrossAttentionConfig
-    | RidgeConfig
-    | LogisticConfig,
-    Field(discriminator="name"),
-]
-
-HEAD_OPTIONS: dict[str, type[BaseModel]] = {
-    "transformer": TransformerConfig,
-    "linear": LinearConfig,
-    "mlp": MlpConfig,
-    "gru": GruConfig,
-    "tcn": TcnConfig,
-    "encoder": EncoderConfig,
-    "emma": EmmaHeadConfig,
-    "cross-attention": CrossAttentionConfig,
-    "ridge": RidgeConfig,
-    "logistic": LogisticConfig,
-}

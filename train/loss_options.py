@@ -2,12 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from abaw.core.tasks import Kind
+from abaw.train.registry import Options, Registry
 
 RULES = ("equal", "inverse")
 Moments = Literal["population", "unbiased"]
@@ -32,7 +31,24 @@ def _read(value: object) -> object:
 Weights = Annotated[Literal["equal", "inverse"] | tuple[float, ...], BeforeValidator(_read)]
 
 
-class CccConfig(BaseModel):
+class LossConfig(Options):
+    """Base of the options of losses.
+
+    The callable takes the options, the task, and labels and valid flags of the training split, as
+    `abaw.train.losses.create_loss` does.
+
+    Attributes:
+        min_views: of the same windows that it needs at least.
+    """
+
+    min_views: ClassVar[int] = 1
+
+
+LOSSES = Registry("abaw.losses", LossConfig)
+AnyLossConfig = Annotated[LossConfig, LOSSES]
+
+
+class CccConfig(LossConfig):
     """Options of `ccc`.
 
     Attributes:
@@ -40,13 +56,14 @@ class CccConfig(BaseModel):
             denominators, as in EMMA's code; on 200 frames its loss is about 1e-4 higher.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.regression:CccLoss"
+    kinds = ("regression",)
 
     name: Literal["ccc"] = "ccc"
     moments: Moments = "population"
 
 
-class CccBinsConfig(BaseModel):
+class CccBinsConfig(LossConfig):
     """Options of `ccc-bins`.
 
     Attributes:
@@ -55,7 +72,8 @@ class CccBinsConfig(BaseModel):
         ce: factor of the cross-entropy of the bins.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.regression:CccBinsLoss"
+    kinds = ("regression",)
 
     name: Literal["ccc-bins"] = "ccc-bins"
     bins: int = Field(20, ge=2, le=10_000)
@@ -63,20 +81,21 @@ class CccBinsConfig(BaseModel):
     ce: float = Field(0.5, ge=0, allow_inf_nan=False)
 
 
-class CrossEntropyConfig(BaseModel):
+class CrossEntropyConfig(LossConfig):
     """Options of `cross-entropy`.
 
     Attributes:
         weights: of the classes: equal, inverse to how often they occur in the training labels, or one number each.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.classes:CrossEntropyLoss"
+    kinds = ("classes",)
 
     name: Literal["cross-entropy"] = "cross-entropy"
     weights: Weights = "equal"
 
 
-class FocalConfig(BaseModel):
+class FocalConfig(LossConfig):
     """Options of `focal`.
 
     Attributes:
@@ -84,14 +103,15 @@ class FocalConfig(BaseModel):
         weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses:_focal"
+    kinds = ("classes", "binary")
 
     name: Literal["focal"] = "focal"
     gamma: float = Field(2.0, ge=0, allow_inf_nan=False)
     weights: Weights = "equal"
 
 
-class BceConfig(BaseModel):
+class BceConfig(LossConfig):
     """Options of `bce`.
 
     Attributes:
@@ -99,13 +119,14 @@ class BceConfig(BaseModel):
             50), equal, or one number for each column.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.binary:BceLoss"
+    kinds = ("binary",)
 
     name: Literal["bce"] = "bce"
     weights: Weights = "inverse"
 
 
-class VNawConfig(BaseModel):
+class VNawConfig(LossConfig):
     """Options of `v-naw`.
 
     Attributes:
@@ -116,7 +137,8 @@ class VNawConfig(BaseModel):
         weights: of the classes, as for `cross-entropy`, in both cross-entropies.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.view_losses:VNawLoss"
+    kinds = ("classes",)
 
     name: Literal["v-naw"] = "v-naw"
     plain: float = Field(0.5, ge=0, allow_inf_nan=False)
@@ -126,7 +148,7 @@ class VNawConfig(BaseModel):
     weights: Weights = "equal"
 
 
-class CotexConfig(BaseModel):
+class CotexConfig(LossConfig):
     """Options of `cotex`.
 
     Attributes:
@@ -135,14 +157,16 @@ class CotexConfig(BaseModel):
             has no label either, so this is for tasks of single images.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.view_losses:CotexLoss"
+    kinds = ("classes",)
+    min_views = 2
 
     name: Literal["cotex"] = "cotex"
     consistency: float = Field(100.0, ge=0, allow_inf_nan=False)
     unlabelled: bool = False
 
 
-class EmmaLossConfig(BaseModel):
+class EmmaLossConfig(LossConfig):
     """Options of `emma`.
 
     Attributes:
@@ -150,50 +174,11 @@ class EmmaLossConfig(BaseModel):
         positive_weights: of the positive binary labels, as the weights of `bce`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    built_by = "abaw.train.losses.multi:EmmaLoss"
+    kinds = ("multi",)
 
     name: Literal["emma"] = "emma"
     va: float = Field(1.0, ge=0, allow_inf_nan=False)
     expr: float = Field(1.0, ge=0, allow_inf_nan=False)
     au: float = Field(1.0, ge=0, allow_inf_nan=False)
     positive_weights: Weights = "inverse"
-
-
-LossConfig = Annotated[
-    CccConfig
-    | CccBinsConfig
-    | CrossEntropyConfig
-    | FocalConfig
-    | BceConfig
-    | VNawConfig
-    | CotexConfig
-    | EmmaLossConfig,
-    Field(discriminator="name"),
-]
-
-
-@dataclass(frozen=True)
-class LossEntry:
-    """A loss in the table.
-
-    Attributes:
-        config: class of its options.
-        kinds: of the tasks that it fits.
-        min_views: of the same windows that it wants at least.
-    """
-
-    config: type[BaseModel]
-    kinds: tuple[Kind, ...]
-    min_views: int = 1
-
-
-LOSSES: dict[str, LossEntry] = {
-    "ccc": LossEntry(CccConfig, ("regression",)),
-    "ccc-bins": LossEntry(CccBinsConfig, ("regression",)),
-    "cross-entropy": LossEntry(CrossEntropyConfig, ("classes",)),
-    "focal": LossEntry(FocalConfig, ("classes", "binary")),
-    "v-naw": LossEntry(VNawConfig, ("classes",)),
-    "cotex": LossEntry(CotexConfig, ("classes",), min_views=2),
-    "bce": LossEntry(BceConfig, ("binary",)),
-    "emma": LossEntry(EmmaLossConfig, ("multi",)),
-}

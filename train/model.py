@@ -14,7 +14,8 @@ from abaw.train.checkpoint import load_weights
 from abaw.train.config import TrainConfig, name_of_view
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import Tensors, any_mask
-from abaw.train.losses import expectation, n_bins
+from abaw.train.losses import n_bins
+from abaw.train.losses.regression import expectation
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 

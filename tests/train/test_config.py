@@ -7,8 +7,8 @@ import pytest
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.heads import HEADS, EncoderConfig, LinearConfig, TransformerConfig
-from abaw.train.losses import LOSSES, BceConfig, CccBinsConfig
+from abaw.train.head_options import HEADS, EncoderConfig, LinearConfig, TransformerConfig
+from abaw.train.loss_options import LOSSES, BceConfig, CccBinsConfig
 from abaw.train.runs import create_run, open_run
 
 BASE = {"task": "va", "features": ("hog",)}
@@ -254,7 +254,7 @@ def test_loss_of_another_kind_of_task_names_the_fitting_ones() -> None:
     found = message(loss={"name": "bce"})
     assert found == "loss bce does not fit task va; choose one of: ccc, ccc-bins."
     found = message("loss.name=ccc", task="au")
-    assert found == "loss ccc does not fit task au; choose one of: focal, bce."
+    assert found == "loss ccc does not fit task au; choose one of: bce, focal."
 
 
 def test_views_are_asked_for() -> None:

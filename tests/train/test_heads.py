@@ -9,7 +9,8 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from abaw.train.heads import HEADS, Head, HeadConfig, create_head
+from abaw.train.head_options import HEADS, AnyHeadConfig
+from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import any_mask
 
 SHAPES = {"flat": (6,), "grid": (3, 4)}
@@ -53,7 +54,7 @@ def make(case: str, **options: object) -> Head:
 @cache  # copies are quicker than random weights
 def build(case: str, **options: object) -> Head:
     torch.manual_seed(0)
-    head = create_head(TypeAdapter(HeadConfig).validate_python({**CASES[case], **options}), SHAPES, GROUPS)
+    head = create_head(TypeAdapter(AnyHeadConfig).validate_python({**CASES[case], **options}), SHAPES, GROUPS)
     if head.inputs is not None:
         means = {feature: torch.randn(shape, dtype=torch.float64) for feature, shape in SHAPES.items()}
         stds = {feature: torch.rand(shape, dtype=torch.float64) + 0.5 for feature, shape in SHAPES.items()}
@@ -226,7 +227,7 @@ def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
     """A head of other weights and statistics gives the same outputs once it has taken the state of the first."""
     head = make(case).eval()
     torch.manual_seed(5)
-    other = create_head(TypeAdapter(HeadConfig).validate_python(CASES[case]), SHAPES, GROUPS).eval()
+    other = create_head(TypeAdapter(AnyHeadConfig).validate_python(CASES[case]), SHAPES, GROUPS).eval()
     features, masks = batch()
     assert not torch.allclose(other(features, masks), head(features, masks))
     other.load_state_dict(head.state_dict())

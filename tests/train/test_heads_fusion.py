@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from abaw.tests.support.paths import DATA
-from abaw.train.heads import CrossAttentionConfig, Head, create_head
+from abaw.train.head_options import CrossAttentionConfig
+from abaw.train.heads import Head, create_head
 from abaw.train.heads.audio_branch import AudioBranch
 from abaw.train.heads.segments import average, middle
 

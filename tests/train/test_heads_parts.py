@@ -10,7 +10,8 @@ from torch import nn
 
 from abaw.core.errors import UsageError
 from abaw.tests.support.paths import DATA
-from abaw.train.heads import HEADS, Head, HeadConfig, create_head
+from abaw.train.head_options import HEADS, AnyHeadConfig
+from abaw.train.heads import Head, create_head
 from abaw.train.heads.encoder_head import FrameNorm
 from abaw.train.heads.inputs import JoinFeatures
 
@@ -19,7 +20,7 @@ MTL = (1, 1, 8, 12)
 
 
 def build(options: Mapping[str, object], shapes: Mapping[str, tuple[int, ...]], groups: tuple[int, ...]) -> Head:
-    return create_head(TypeAdapter(HeadConfig).validate_python(options), shapes, groups)
+    return create_head(TypeAdapter(AnyHeadConfig).validate_python(options), shapes, groups)
 
 
 # options
@@ -57,18 +58,18 @@ def test_head_that_does_not_fit_says_so(
 )
 def test_wrong_options_say_what_fits(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
-        TypeAdapter(HeadConfig).validate_python(options)
+        TypeAdapter(AnyHeadConfig).validate_python(options)
 
 
 @pytest.mark.parametrize("given", ["64,32", " 64, 32 ", [64, 32], (64, 32)])
 def test_widths_are_given_as_a_list_or_with_commas(given: object) -> None:
-    assert TypeAdapter(HeadConfig).validate_python({"name": "mlp", "hidden": given}).hidden == (64, 32)
+    assert TypeAdapter(AnyHeadConfig).validate_python({"name": "mlp", "hidden": given}).hidden == (64, 32)
 
 
 @pytest.mark.parametrize("name", HEADS)
 def test_options_survive_json(name: str) -> None:
-    config = HEADS[name][0]()
-    assert TypeAdapter(HeadConfig).validate_json(config.model_dump_json()) == config
+    config = HEADS[name]()
+    assert TypeAdapter(AnyHeadConfig).validate_json(config.model_dump_json()) == config
 
 
 # sizes

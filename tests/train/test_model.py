@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS
 from abaw.train.config import make_config
-from abaw.train.losses import create_loss, expectation
+from abaw.train.losses import create_loss
+from abaw.train.losses.regression import expectation
 from abaw.train.model import Model, build_model, check_size
 from abaw.train.runs import Run
 

@@ -11,9 +11,10 @@ from abaw.core.errors import AbawError
 from abaw.core.tasks import get_task
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.windows import WindowSampler
-from abaw.train.heads import HEADS, create_head
+from abaw.train.head_options import HEADS
+from abaw.train.heads import create_head
 from abaw.train.loop import Trainer, fit
-from abaw.train.losses import LOSSES
+from abaw.train.loss_options import LOSSES
 from abaw.train.model import build_model
 from abaw.train.new_run import load_tables
 
@@ -147,9 +148,9 @@ def are_equal(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 def test_every_option_is_tried():
     tried = {setting.split("=")[0] for _, _, setting in ON_FRAMES}
     assert {key for key in tried if "." not in key} | ELSEWHERE == set(TrainConfig.model_fields)
-    of_losses = {field for entry in LOSSES.values() for field in entry.config.model_fields}
+    of_losses = {field for options in LOSSES.values() for field in options.model_fields}
     assert {key.removeprefix("loss.") for key in tried if key.startswith("loss.")} == of_losses
-    for head, (options, _) in HEADS.items():
+    for head, options in HEADS.items():
         if head != "emma":  # which has a test of its own
             given = (HEAD_OPTIONS | PROBE_OPTIONS | {"cross-attention": FUSION_OPTIONS})[head]
             assert {option.split("=")[0] for option in given} == set(options.model_fields) - {"name"}, head

@@ -9,63 +9,10 @@ the mean and standard deviation of the training rows.
 `cross-attention` looks at the whole window. `ridge` and `logistic` are linear maps that scikit-learn solves.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel
-
-from abaw.train.head_options import (
-    CrossAttentionConfig,
-    EmmaHeadConfig,
-    EncoderConfig,
-    GruConfig,
-    HeadConfig,
-    LinearConfig,
-    LogisticConfig,
-    MlpConfig,
-    RidgeConfig,
-    TcnConfig,
-    TransformerConfig,
-)
-from abaw.train.heads.cross_attention import CrossAttentionHead
-from abaw.train.heads.emma_head import EmmaHead
-from abaw.train.heads.encoder_head import EncoderHead
-from abaw.train.heads.gru import GruHead
+from abaw.train.head_options import HEADS, HeadConfig
 from abaw.train.heads.inputs import Head
-from abaw.train.heads.linear import LinearHead
-from abaw.train.heads.mlp import MlpHead
-from abaw.train.heads.probes import ProbeHead
-from abaw.train.heads.tcn import TcnHead
-from abaw.train.heads.transformer import TransformerHead
-
-__all__ = [
-    "HEADS",
-    "CrossAttentionConfig",
-    "EmmaHeadConfig",
-    "EncoderConfig",
-    "GruConfig",
-    "Head",
-    "HeadConfig",
-    "LinearConfig",
-    "LogisticConfig",
-    "MlpConfig",
-    "RidgeConfig",
-    "TcnConfig",
-    "TransformerConfig",
-    "create_head",
-]
-
-HEADS: dict[str, tuple[type[BaseModel], Callable[..., Head]]] = {
-    "transformer": (TransformerConfig, TransformerHead),
-    "linear": (LinearConfig, LinearHead),
-    "mlp": (MlpConfig, MlpHead),
-    "gru": (GruConfig, GruHead),
-    "tcn": (TcnConfig, TcnHead),
-    "encoder": (EncoderConfig, EncoderHead),
-    "emma": (EmmaHeadConfig, EmmaHead),
-    "cross-attention": (CrossAttentionConfig, CrossAttentionHead),
-    "ridge": (RidgeConfig, ProbeHead),
-    "logistic": (LogisticConfig, ProbeHead),
-}
 
 
 def create_head(config: HeadConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> Head:
@@ -79,4 +26,7 @@ def create_head(config: HeadConfig, shapes: Mapping[str, tuple[int, ...]], group
     Raises:
         UsageError: the head does not fit these features or outputs.
     """
-    return HEADS[config.name][1](config, shapes, groups)
+    head = HEADS.builder(config.name)(config, shapes, groups)
+    if not isinstance(head, Head):
+        raise TypeError(f"{config.built_by} made a {type(head).__name__}, not a Head")
+    return head

@@ -1,6 +1,5 @@
 """Losses on masked labels. Values that are not valid change nothing, and every loss is finite when none is."""
 
-from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -10,43 +9,9 @@ from torch import Tensor
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.train.loss_options import (
-    LOSSES,
-    BceConfig,
-    CccBinsConfig,
-    CccConfig,
-    CotexConfig,
-    CrossEntropyConfig,
-    EmmaLossConfig,
-    FocalConfig,
-    LossConfig,
-    LossEntry,
-    VNawConfig,
-)
-from abaw.train.losses.binary import BceLoss, BinaryFocalLoss
-from abaw.train.losses.classes import CrossEntropyLoss, FocalLoss
-from abaw.train.losses.multi import EmmaLoss
-from abaw.train.losses.regression import CccBinsLoss, CccLoss, expectation
-from abaw.train.losses.view_losses import CotexLoss, VNawLoss
-
-__all__ = [
-    "BUILDERS",
-    "LOSSES",
-    "BceConfig",
-    "CccBinsConfig",
-    "CccConfig",
-    "CotexConfig",
-    "CrossEntropyConfig",
-    "EmmaLossConfig",
-    "FocalConfig",
-    "Loss",
-    "LossConfig",
-    "LossEntry",
-    "VNawConfig",
-    "create_loss",
-    "expectation",
-    "n_bins",
-]
+from abaw.train.loss_options import LOSSES, CccBinsConfig, FocalConfig, LossConfig
+from abaw.train.losses.binary import BinaryFocalLoss
+from abaw.train.losses.classes import FocalLoss
 
 
 class Loss(Protocol):
@@ -74,19 +39,6 @@ def _focal(config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: 
     return (BinaryFocalLoss if task.kind == "binary" else FocalLoss)(config, task, labels, valid)
 
 
-# by name: makes a loss of its config, the task, and labels and valid (rows, columns) of the training split
-BUILDERS: dict[str, Callable[..., Loss]] = {
-    "ccc": CccLoss,
-    "ccc-bins": CccBinsLoss,
-    "cross-entropy": CrossEntropyLoss,
-    "focal": _focal,
-    "v-naw": VNawLoss,
-    "cotex": CotexLoss,
-    "bce": BceLoss,
-    "emma": EmmaLoss,
-}
-
-
 def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> Loss:
     """Build a loss.
 
@@ -96,10 +48,11 @@ def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], val
     Raises:
         UsageError: the loss is for another kind of task, or its weights are for another number of classes.
     """
-    if task.kind not in LOSSES[config.name].kinds:
+    if task.kind not in config.kinds:
         fitting = ", ".join(name for name, other in LOSSES.items() if task.kind in other.kinds)
         raise UsageError(f"Loss {config.name!r} does not fit task {task.name!r}. Choose one of: {fitting}.")
-    return BUILDERS[config.name](config, task, labels, valid)
+    loss: Loss = LOSSES.builder(config.name)(config, task, labels, valid)
+    return loss
 
 
 def n_bins(config: LossConfig) -> int:

@@ -1,0 +1,127 @@
+"""Heads and losses of other distributions, from the command line to evaluation."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from abaw.tests.support.plugins import write_distribution
+
+OPTIONS = """
+from typing import Literal
+from abaw.train.head_options import HeadConfig
+from abaw.train.loss_options import LossConfig
+
+class ShiftConfig(HeadConfig):
+    built_by = "shift_parts:ShiftHead"
+    name: Literal["shift"] = "shift"
+    frames: int = 1
+
+class AbsoluteConfig(LossConfig):
+    built_by = "shift_parts:AbsoluteLoss"
+    kinds = ("regression",)
+    name: Literal["absolute"] = "absolute"
+    factor: float = 1.0
+
+class TakenConfig(HeadConfig):
+    built_by = "shift_parts:ShiftHead"
+    name: Literal["gru"] = "gru"
+
+class LostConfig(HeadConfig):
+    built_by = "shift_parts:NoHead"
+    name: Literal["lost"] = "lost"
+"""
+PARTS = """
+import torch
+from torch import nn
+from abaw.train.heads.inputs import Head, JoinFeatures
+
+class ShiftHead(Head):
+    def __init__(self, config, shapes, groups):
+        super().__init__(JoinFeatures(shapes))
+        self.frames = config.frames
+        self.output = nn.Linear(self.inputs.width, sum(groups))
+
+    def forward(self, features, masks):
+        return self.output(self.inputs(features, masks)).roll(self.frames, dims=1)
+
+class AbsoluteLoss(nn.Module):
+    def __init__(self, config, task, labels, valid):
+        super().__init__()
+        self.factor = config.factor
+
+    def forward(self, outputs, labels, valid, progress):
+        return self.factor * torch.where(valid, outputs - labels, 0).abs().mean()
+"""
+HEADS = {
+    "shift": "shift_options:ShiftConfig",
+    "gru": "shift_options:TakenConfig",
+    "renamed": "shift_options:ShiftConfig",
+    "lost": "shift_options:LostConfig",
+    "foreign": "shift_options:AbsoluteConfig",
+}
+
+
+@pytest.fixture
+def run_with_plugins(process_env, tmp_path):
+    """Runs abaw in a process that finds the distribution abaw-shift."""
+    entries = {"abaw.heads": HEADS, "abaw.losses": {"absolute": "shift_options:AbsoluteConfig"}}
+    modules = {"shift_options": OPTIONS, "shift_parts": PARTS}
+    write_distribution(tmp_path / "site", "abaw-shift", "1.0", entries, modules)
+
+    def run(*commands):
+        code = f"from abaw.cli import main\nfor args in {commands}: main([*map(str, args)], standalone_mode=False)"
+        paths = f"{tmp_path / 'site'}:{process_env['PYTHONPATH']}"
+        return subprocess.run(
+            [sys.executable, "-c", code], env={**process_env, "PYTHONPATH": paths}, capture_output=True, text=True
+        )
+
+    return run
+
+
+def test_head_and_loss_of_another_distribution_are_trained_resumed_and_evaluated(
+    run_with_plugins, tiny_store, tmp_path
+):
+    runs = ("--store", str(tiny_store), "--runs", str(tmp_path / "runs"))
+    options = ("--task", "va", "--head", "shift", "--loss", "absolute", "--run", "mine")
+    settings = ("--set", "head.frames=3", "--set", "loss.factor=2", "--set", "epochs=1")
+    trained = run_with_plugins(("train", *runs, *options, *settings))
+    assert trained.returncode == 0, trained.stderr
+    config = tmp_path / "runs" / "mine" / "config.json"
+    content = json.loads(config.read_text())
+    assert content["config"]["head"] == {"name": "shift", "frames": 3}
+    assert content["config"]["loss"] == {"name": "absolute", "factor": 2.0}
+
+    content["config"]["epochs"] = 2
+    config.write_text(json.dumps(content))
+    resumed = run_with_plugins(
+        ("train", *runs, "--resume", "--run", "mine"), ("eval", *runs, "--run", "mine"), ("list", "losses")
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    assert len((tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 2
+    assert "factor=1.0" in next(line for line in resumed.stdout.splitlines() if "absolute" in line)
+
+
+def test_plugins_that_cannot_be_used_are_named_with_their_distribution(run_with_plugins, tiny_store, tmp_path):
+    runs = ("--store", str(tiny_store), "--runs", str(tmp_path / "runs"))
+    result = run_with_plugins(("list", "heads"), ("train", *runs, "--task", "va", "--head", "lost"))
+    words = " ".join(result.stderr.split())
+    for expected in (
+        "Plug-in gru (abaw.heads) of abaw-shift 1.0 is left out: ValueError: the name is taken by abaw ",
+        "Plug-in renamed (abaw.heads) of abaw-shift 1.0 is left out: TypeError: ShiftConfig does not have the name",
+        "Plug-in foreign (abaw.heads) of abaw-shift 1.0 is left out: TypeError: AbsoluteConfig is not derived from",
+        "shift_parts:NoHead of abaw-shift 1.0 cannot be imported (AttributeError",
+    ):
+        assert expected in words
+    assert "layers=2" in next(line for line in result.stdout.splitlines() if "gru" in line)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_config_loads_no_torch(process_env):
+    code = (
+        "import sys; from abaw.train.config import make_config; "
+        "make_config({'task': 'va', 'features': ('hog',), 'head': {'name': 'tcn'}}); print('torch' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"

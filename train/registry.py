@@ -1,0 +1,105 @@
+"""Registries of heads and losses: classes of options, by entry points in `abaw.heads` and `abaw.losses`.
+
+abaw lists its own in its setup.cfg, and other distributions add to them in the same way. The class of options says where
+the network or the loss is, whose module is imported only when one is built: reading options loads no torch.
+"""
+
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema
+
+from abaw.core.errors import UsageError, first_line
+from abaw.core.plugins import Plugin, load_named
+from abaw.core.tasks import Kind
+
+
+class Options(BaseModel):
+    """Base of the options of a head or a loss.
+
+    Attributes:
+        name: in the registry; a subclass gives it the type `Literal["its-name"]` and that name as default.
+        built_by: `module:callable` that makes the head or loss.
+        kinds: of the tasks that it fits.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    built_by: ClassVar[str]
+    kinds: ClassVar[tuple[Kind, ...]] = ("regression", "classes", "binary", "multi")
+
+
+T = TypeVar("T", bound=Options)
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """Classes of options by name, loaded when the registry is first used.
+
+    As an annotation, `Annotated[T, registry]`, it makes pydantic validate the options of any registered class.
+
+    Args:
+        group: of entry points.
+        base: class that every class of options is derived from.
+    """
+
+    def __init__(self, group: str, base: type[T]) -> None:
+        self._group, self._base = group, base
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self._plugins[name].value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._plugins)
+
+    def __len__(self) -> int:
+        return len(self._plugins)
+
+    def builder(self, name: str) -> Callable[..., Any]:
+        """The callable that makes the head or loss of a name; its module is imported now.
+
+        Raises:
+            UsageError: the module of another distribution cannot be imported.
+        """
+        plugin = self._plugins[name]
+        try:
+            return pkgutil.resolve_name(plugin.value.built_by)
+        except Exception as error:  # importing runs code of any kind
+            if plugin.built_in:
+                raise
+            raise UsageError(
+                f"{plugin.value.built_by} of {plugin.source} cannot be imported ({type(error).__name__}: "
+                f"{first_line(error)}). Update that distribution, or choose another than {name!r}."
+            ) from error
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """A union of the registered classes, told apart by their names."""
+        classes = tuple(self.values())
+        return handler.generate_schema(Annotated[Union[classes], Field(discriminator="name")])  # noqa: UP007
+
+    @cached_property
+    def _plugins(self) -> dict[str, Plugin[type[T]]]:
+        plugins: dict[str, Plugin[type[T]]] = {}
+        for plugin in load_named(self._group, type).values():
+            problem = _problem(plugin, self._base)
+            if problem:
+                plugin.reject(TypeError(problem))
+            else:
+                plugins[plugin.name] = plugin
+        return plugins
+
+
+def _problem(plugin: Plugin[type], base: type[Options]) -> str:
+    """What is wrong with a plug-in as a class of options; empty if nothing is."""
+    options = plugin.value
+    if not issubclass(options, base):
+        return f"{options.__name__} is not derived from {base.__name__}"
+    name = options.model_fields["name"]
+    if get_args(name.annotation) != (plugin.name,) or name.default != plugin.name:
+        return f"{options.__name__} does not have the name {plugin.name!r}"
+    if not isinstance(getattr(options, "built_by", None), str):
+        return f"{options.__name__} has no built_by"
+    return ""
