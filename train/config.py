@@ -12,7 +12,7 @@ from abaw.core.tasks import TASKS, get_task
 from abaw.train.data.folds import parse_fold
 from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
 from abaw.train.loss_options import LOSSES, AnyLossConfig
-from abaw.train.registry import Options
+from abaw.train.options import Options
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from abaw.train.registry import Options, Registry
+from abaw.train.options import Options, Registry
 
 MAX_WIDTH, MAX_LAYERS = 65_536, 256  # far beyond all that is published: a number above is a mistake
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from abaw.train.registry import Options, Registry
+from abaw.train.options import Options, Registry
 
 RULES = ("equal", "inverse")
 Moments = Literal["population", "unbiased"]
