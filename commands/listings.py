@@ -114,7 +114,7 @@ def show_losses() -> None:
             ", ".join(task.name for task in TASKS.values() if task.kind in config.kinds),
             config.min_views,
             ", ".join(f"{key}={field.default}" for key, field in config.model_fields.items() if key != "name"),
-            (LOSSES.builder(name).__doc__ or "").splitlines()[0].rstrip("."),
+            (LOSSES.builder(name).__doc__ or "").partition("\n")[0].rstrip("."),
         )
         for name, config in LOSSES.items()
     ]

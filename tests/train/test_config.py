@@ -172,9 +172,9 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
-    assert message("head=linear").startswith("head: say which with head.name=..., one of: transformer, linear")
+    assert message("head=linear").startswith("head: say which with head.name=..., one of: cross-attention, emma, ")
     assert "found 'linear'" in message("head=linear")
-    assert message("loss=bce").startswith("loss: say which with loss.name=..., one of: ccc, ccc-bins")
+    assert message("loss=bce").startswith("loss: say which with loss.name=..., one of: bce, ccc, ccc-bins")
 
 
 # wrong values

@@ -96,7 +96,7 @@ def test_head_and_loss_of_another_distribution_are_trained_resumed_and_evaluated
     content["config"]["epochs"] = 2
     config.write_text(json.dumps(content))
     resumed = run_with_plugins(
-        ("train", *runs, "--resume", "--run", "mine"), ("eval", *runs, "--run", "mine"), ("list", "losses")
+        ("train", *runs, "--resume", "--run", "mine"), ("eval", *runs, "mine"), ("list", "losses")
     )
     assert resumed.returncode == 0, resumed.stderr
     assert len((tmp_path / "runs" / "mine" / "metrics.jsonl").read_text().splitlines()) == 2
