@@ -21,8 +21,6 @@ FUSION = {"name": "cross-attention", "segments": 3}
 CASES: dict[str, dict[str, object]] = {
     "transformer": {"name": "transformer", "dim": 16, "heads": 2, "feedforward": 32},
     "linear": {"name": "linear", "dropout": 0.2},
-    "ridge": {"name": "ridge"},
-    "logistic": {"name": "logistic"},
     "mlp": {"name": "mlp", "hidden": (16, 8)},
     "gru": {"name": "gru", "dim": 8},
     "tcn": {"name": "tcn", "dim": 8, "layers": 3},
@@ -92,11 +90,20 @@ def part(values: dict[str, Tensor], *index: slice) -> dict[str, Tensor]:
 
 
 def test_every_head_is_under_contract() -> None:
-    assert {options["name"] for options in CASES.values()} == set(HEADS)
+    probes = {name for name, options in HEADS.items() if options.is_probe}
+    assert {options["name"] for options in CASES.values()} == set(HEADS) - probes
+
+
+@pytest.mark.parametrize("name", ["ridge", "logistic"])
+def test_probes_are_linear_heads(name: str) -> None:
+    linear = make("linear").eval()
+    probe = create_head(TypeAdapter(AnyHeadConfig).validate_python({"name": name}), SHAPES, GROUPS)
+    probe.load_state_dict(linear.state_dict())
+    torch.testing.assert_close(probe.train()(*batch()), linear(*batch()), atol=0, rtol=0)
 
 
 @CONTRACT
-@pytest.mark.parametrize("length", [1, 2, 7, 101])
+@pytest.mark.parametrize("length", [1, 7])
 @TRAINING
 def test_one_output_for_every_frame_or_window(case: str, length: int, training: bool) -> None:
     head = make(case).train(training)
@@ -114,13 +121,12 @@ def test_gradients_reach_every_parameter(case: str) -> None:
 
 
 @CONTRACT
-@pytest.mark.parametrize("junk", [1e4, float("nan")])
 @TRAINING
-def test_values_at_masked_frames_change_nothing(case: str, junk: float, training: bool) -> None:
+def test_values_at_masked_frames_change_nothing(case: str, training: bool) -> None:
     features, masks = batch()
     assert not torch.equal(*masks.values())
     found = []
-    for given in (features, filled(features, masks, junk)):
+    for given in (features, filled(features, masks, float("nan"))):
         head = make(case).train(training)
         torch.manual_seed(1)
         found.append((head(given, masks), head.state_dict()))
@@ -147,13 +153,7 @@ def test_values_at_shown_frames_matter(case: str, feature: str) -> None:
 
 @CONTRACT
 @pytest.mark.parametrize(
-    ("lost", "windows"),
-    [
-        (["flat"], slice(1, 2)),
-        (["grid"], slice(None)),
-        (["flat", "grid"], slice(1, 2)),
-        (["flat", "grid"], slice(None)),
-    ],
+    ("lost", "windows"), [(["grid"], slice(None)), (["flat", "grid"], slice(1, 2)), (["flat", "grid"], slice(None))]
 )
 @TRAINING
 def test_windows_without_a_feature_are_finite(case: str, lost: list[str], windows: slice, training: bool) -> None:
@@ -236,11 +236,7 @@ def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
 
 @pytest.mark.parametrize(
     ("case", "alone"),
-    [
-        (case, case in ("linear", "ridge", "logistic", "mlp", "emma"))
-        for case in CASES
-        if CASES[case]["name"] != "cross-attention"
-    ],
+    [(case, case in ("linear", "mlp", "emma")) for case in CASES if CASES[case]["name"] != "cross-attention"],
 )
 def test_frame_sees_its_neighbours_or_itself_alone(case: str, alone: bool) -> None:
     head = make(case).eval()

@@ -44,7 +44,7 @@ EMMA_WEIGHTS = (
 CONFIGS: TypeAdapter[LossConfig] = TypeAdapter(AnyLossConfig)
 SHAPE = (3, 20)  # windows, frames
 ALL = pytest.mark.parametrize("name", sorted({*LOSSES, "focal of au"}))  # focal has a form of its own for binary labels
-VIEWS = pytest.mark.parametrize("n_views", [0, 1, 2, 3], ids=lambda n: f"{n} views" if n else "no axis of views")
+VIEWS = pytest.mark.parametrize("n_views", [0, 2], ids=lambda n: f"{n} views" if n else "no axis of views")
 Case = tuple[Tensor, Tensor, Tensor]
 
 
@@ -423,7 +423,7 @@ def test_rows_of_whole_videos_are_rows_like_any_other(name: str) -> None:
 
 @ALL
 @VIEWS
-@pytest.mark.parametrize("junk", [-5.0, 1e30, -1e30, float("nan"), float("inf")])
+@pytest.mark.parametrize("junk", [-5.0, float("nan")])
 def test_what_stands_at_invalid_labels_changes_nothing(name: str, n_views: int, junk: float) -> None:
     outputs, labels, valid = case(name, n_views)
     loss, gradient = loss_and_gradient(name, outputs, labels, valid)
@@ -434,7 +434,7 @@ def test_what_stands_at_invalid_labels_changes_nothing(name: str, n_views: int, 
 
 @ALL
 @VIEWS
-@pytest.mark.parametrize("junk", [1000.0, float("nan"), float("-inf")])
+@pytest.mark.parametrize("junk", [1000.0, float("nan")])
 def test_outputs_at_invalid_labels_change_nothing_and_get_no_gradient(name: str, n_views: int, junk: float) -> None:
     outputs, labels, valid = case(name, n_views)
     hidden = hidden_outputs(name, outputs, valid)
@@ -468,10 +468,10 @@ def test_no_valid_label_gives_zero_loss_and_gradient(name: str, n_views: int) ->
 
 @ALL
 @VIEWS
-@pytest.mark.parametrize("level", [0.0, 0.3, 40.0])
-def test_constant_predictions_have_finite_gradients(name: str, n_views: int, level: float) -> None:
+def test_constant_predictions_have_finite_gradients(name: str, n_views: int) -> None:
+    """Of a sigmoid or softmax of 40 float32 has nothing left below 1."""
     outputs, labels, valid = case(name, n_views)
-    loss, gradient = loss_and_gradient(name, torch.full_like(outputs, level), labels, valid)
+    loss, gradient = loss_and_gradient(name, torch.full_like(outputs, 40), labels, valid)
     assert loss.isfinite()
     assert gradient.isfinite().all()
 
@@ -487,12 +487,11 @@ def test_constant_predictions_equal_to_constant_labels_are_finite(name: str, n_v
 
 @ALL
 @VIEWS
-@pytest.mark.parametrize("size", [1.0, 1e4])
-def test_one_valid_frame_is_finite(name: str, n_views: int, size: float) -> None:
+def test_one_valid_frame_is_finite(name: str, n_views: int) -> None:
     outputs, labels, valid = case(name, n_views)
     single = torch.zeros_like(valid)
     single[1, 7] = True
-    loss, gradient = loss_and_gradient(name, size * outputs, labels, single)
+    loss, gradient = loss_and_gradient(name, 1e4 * outputs, labels, single)
     assert loss.isfinite()
     assert gradient.isfinite().all()
     others = torch.ones(SHAPE).bool()
@@ -502,9 +501,8 @@ def test_one_valid_frame_is_finite(name: str, n_views: int, size: float) -> None
 
 @ALL
 @VIEWS
-@pytest.mark.parametrize("shape", [(1, 1), (1,)])
-def test_a_batch_of_one_row_is_finite(name: str, n_views: int, shape: tuple[int, ...]) -> None:
-    outputs, labels, valid = case(name, n_views, shape)
+def test_a_batch_of_one_row_is_finite(name: str, n_views: int) -> None:
+    outputs, labels, valid = case(name, n_views, (1,))
     for mask in (torch.ones_like(valid), torch.zeros_like(valid)):
         loss, gradient = loss_and_gradient(name, outputs, labels, mask)
         assert loss.isfinite()
@@ -520,11 +518,10 @@ def test_a_step_against_the_gradient_lowers_the_loss(name: str, n_views: int) ->
 
 
 @ALL
-@pytest.mark.parametrize("n_views", [0, 2])
-def test_gradients_are_right_in_float64(name: str, n_views: int) -> None:
+def test_gradients_are_right_in_float64(name: str) -> None:
     """But for v-naw's noise weights, which are constants on purpose."""
     config = VNawConfig(weighted=0) if name == "v-naw" else options(name)
-    check_gradient(build(config, task_for(name)), *case(name, n_views, (2, 3)))
+    check_gradient(build(config, task_for(name)), *case(name, 2, (2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -611,7 +608,7 @@ def test_emma_takes_the_weights_of_the_action_units_from_their_columns() -> None
 def test_loss_of_another_kind_of_task_names_the_fitting_ones() -> None:
     with pytest.raises(UsageError, match=r"^Loss 'bce' does not fit task 'va'\. Choose one of: ccc, ccc-bins\.$"):
         build(BceConfig(), VA)
-    with pytest.raises(UsageError, match=r"'emma' does not fit task 'expr'.*: cross-entropy, focal, v-naw, cotex\.$"):
+    with pytest.raises(UsageError, match=r"'emma' does not fit task 'expr'.*: cotex, cross-entropy, focal, v-naw\.$"):
         build(EmmaLossConfig(), EXPR)
 
 
