@@ -1,8 +1,8 @@
-"""The audio stage: sounds -> encoders -> store, on the rows of the video's frames. A video is written whole.
+"""Running encoders over sound: sounds -> encoders -> store, on the rows of the video. Each video is written whole.
 
-Several videos are in work at once: decoding and openSMILE leave Python's lock for most of their time, and scale over
-threads; encoders of torch, which use all cores or the GPU by themselves, take turns. Sounds are read, encoded and
-written piece by piece, so that memory does not grow with their length.
+Several videos are processed at once: decoding and openSMILE release Python's lock most of the time and scale over
+threads; encoders of torch, which use all cores or the GPU, take turns. Sounds are read, encoded and written piece by
+piece, so that memory does not grow with their length.
 """
 
 import threading
@@ -32,11 +32,11 @@ MOST_WORKERS = 16
 
 @dataclass(frozen=True)
 class AudioSource:
-    """A video whose sound is to be encoded.
+    """A video whose sound will be encoded.
 
     Attributes:
-        frames: its name, its clock, and when its frames are shown.
-        sound: the file that its sound is in; None if there is none.
+        frames: gives name, clock, and when each row is shown.
+        sound: the file that holds the sound; None without one.
         digest: `sound_digest` of the video.
     """
 
@@ -46,18 +46,18 @@ class AudioSource:
 
 
 class _Cancelled(Exception):
-    """The run stops: a video in work is given up."""
+    """Raised in worker threads when the run stops."""
 
 
 class AudioRunner:
-    """Runs audio encoders over videos and writes what they give.
+    """Runs audio encoders over the sound of videos and writes the features.
 
     Args:
-        store: where to.
-        features: what to make; those of one backbone share its pass.
-        on_frames: called with the number of crops of each video that is through, for a progress bar; with 0 meanwhile,
-            as a sign of life.
-        n_workers: videos in work at once; 0 takes the number of processors.
+        store: receives the features.
+        features: to make; those of one backbone share its pass.
+        on_frames: called with the number of frames of each finished video, for a progress bar; with 0 in between, as a
+            sign of life.
+        n_workers: videos processed at once; 0 takes the number of processors.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AudioRunner:
         self._summary = Summary()
 
     def run(self, sources: Iterable[AudioSource]) -> Summary:
-        """Encode the sounds of all sources. Errors of a video end that video only; see `Summary`."""
+        """Encode the sounds of all sources. An error in a video ends only that video; see `Summary`."""
         workers = ThreadPoolExecutor(self._n_workers)
         try:
             self._run(sources, workers)
@@ -100,7 +100,7 @@ class AudioRunner:
             self._collect(running)
 
     def _collect(self, running: dict[Future[tuple[int, list[str]]], AudioSource]) -> None:
-        """Take down what came of the videos that are through by now, one at least."""
+        """Wait for at least one video to finish, and record the outcome of all that did."""
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             source = running.pop(future)
             name = source.frames.name
@@ -123,7 +123,7 @@ class AudioRunner:
             except torch.AcceleratorError as error:
                 self._cancelled.set()
                 self._summary.stopped = Stop.of_device(error)
-            except Exception as error:  # one video's trouble must not cost the others
+            except Exception as error:  # an error in one video must not stop the others
                 self._summary.failed[name] = str(error) or type(error).__name__
             else:
                 self._summary.done.append(name)
@@ -134,14 +134,14 @@ class AudioRunner:
             self._on_frames(len(source.frames.rows))
 
     def _encode_video(self, source: AudioSource) -> tuple[int, list[str]]:
-        """Write all features of a video; gives the number of its rows that have sound, and notes on its sound."""
+        """Write all features of a video; returns the number of its rows with sound, and notes on the sound."""
         self._check()
         times = source.frames.times()
         sound = load_sound(source.sound) if source.sound is not None else None
         start_ns = 0
         first = last = 0
         if sound is not None and len(sound.waveform):
-            if source.sound == source.frames.file:  # a file of sound alone begins with the first picture
+            if source.sound == source.frames.file:  # a separate sound file starts with the first picture
                 start_ns = round((sound.start_s - times.start_s) * NS)
             end_ns = start_ns + round(len(sound.waveform) * (NS / RATE_HZ))
             first, last = rows_with_sound(times.edges_ns, start_ns, end_ns)
@@ -167,16 +167,20 @@ class AudioRunner:
     def _encode(
         self,
         backbone: Backbone,
-        outlets: list[tuple[Feature, VideoWriter]],
+        writers: list[tuple[Feature, VideoWriter]],
         sound: Sound,
         edges_ns: Nanoseconds,
         first: int,
     ) -> None:
-        """One pass of an encoder over a sound; `edges_ns` count from its first sample, and begin with row `first`."""
+        """One pass of an encoder over a sound.
+
+        Args:
+            edges_ns: borders of the rows from row `first` on, counted from the first sample of the sound.
+        """
         means = {spec.output: RowMeans(edges_ns) for spec in backbone.specs}
 
         def write(output: str, start: int, values: NDArray) -> None:
-            for feature, writer in outlets:
+            for feature, writer in writers:
                 if feature.spec.output == output and len(values):
                     writer.write(first + start + np.arange(len(values)), values)
 

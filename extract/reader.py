@@ -1,4 +1,4 @@
-"""Frames ahead of the model: those of many videos, decoded in threads, in batches that videos share."""
+"""Reading frames ahead of the model: videos are decoded in threads and share batches."""
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ BATCHES_AHEAD = 3
 
 @dataclass(frozen=True)
 class Piece:
-    """Frames of one video that are read in one go: those of `source.rows[start:stop]`."""
+    """Frames of one video that one thread reads: those of `source.rows[start:stop]`."""
 
     source: FrameSource
     start: int
@@ -49,11 +49,11 @@ class DecodedFrames:
 
 @dataclass(frozen=True)
 class FrameBatch:
-    """Frames of one or more videos, those of one image size together.
+    """Frames of one or more videos, grouped by image size.
 
     Attributes:
-        images: of each size, (frames, height, width, 3) uint8 RGB.
-        parts: the videos in the order of the images, each with its rows.
+        images: one (frames, height, width, 3) uint8 RGB array per image size.
+        parts: the videos in the order of the images, with their rows.
     """
 
     images: list[NDArray[np.uint8]]
@@ -80,21 +80,21 @@ def pieces_of(sources: Iterable[FrameSource]) -> Iterator[Piece]:
 
 
 class Batcher:
-    """Gathers frames into batches, in the order in which they come."""
+    """Collects frames into batches, in the order of their arrival."""
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._waiting: list[tuple[FrameSource, int, NDArray[np.uint8]]] = []
 
     def add(self, frames: DecodedFrames) -> Iterator[FrameBatch]:
-        """Take frames; give the batches that are full now."""
+        """Add frames; yield the batches that are full."""
         for row, image in zip(frames.rows.tolist(), frames.images, strict=True):
             self._waiting.append((frames.source, row, image))
             if len(self._waiting) == self._batch_size:
                 yield self._take()
 
     def rest(self) -> Iterator[FrameBatch]:
-        """The last batch, not full."""
+        """Yield the last batch, which is not full."""
         if self._waiting:
             yield self._take()
 

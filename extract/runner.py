@@ -1,7 +1,7 @@
-"""The GPU stage: reader -> networks -> store. Videos share full batches; a video is written whole.
+"""Running networks over frames: reader -> networks -> store. Videos share full batches; each is written whole.
 
-Decoding runs in threads ahead of the model, results leave the device while the next batch runs, and one thread
-writes. What is in memory is bounded by the batch size and by a shard of each video in work, whatever their length.
+Threads decode ahead of the model, results leave the device while the next batch runs, and one thread writes. Memory is
+bounded by the batch size and one shard per video in progress, whatever the length of the videos.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -26,14 +26,13 @@ MAX_DECODERS = 16  # threads
 
 
 class Runner:
-    """Runs the networks over videos and writes what they give.
+    """Runs networks over the frames of videos and writes the features.
 
     Args:
-        store: where to.
-        features: what to make; those of one backbone share its forward pass.
-        batch_size: frames in a batch, of whatever sizes. What goes into a network is always filled up to it, so that a
-            frame's feature does not depend on the frames beside it and a run that was cut off continues to the very
-            same numbers.
+        store: receives the features.
+        features: to make; those of one backbone share its forward pass.
+        batch_size: frames in a batch, of any sizes. The input of a network is always padded to it, so that the feature
+            of a frame does not depend on the other frames in the batch, and a resumed run gives identical numbers.
         on_frames: called with the number of frames finished, for a progress bar.
     """
 
@@ -51,14 +50,14 @@ class Runner:
         self._sink = FeatureSink(store, features, self._summary)
 
     def run(self, sources: Iterable[FrameSource]) -> Summary:
-        """Extract all features of all sources. Errors of a video end that video only; see `Summary`."""
+        """Extract all features of all sources. An error in a video ends only that video; see `Summary`."""
         n_threads = max(2, min(MAX_DECODERS, cpu_count() or 2))
         decoded = read_frames(self._sink.opened(sources), n_threads, BATCHES_AHEAD * self._batch_size)
         try:
             with closing(decoded):
                 self._run(decoded)
         except Stopped:
-            pass  # the sink says why
+            pass  # closing the sink sets the reason
         except KeyboardInterrupt:
             self._summary.stopped = Stop.interrupted()
         except torch.OutOfMemoryError as error:
@@ -85,7 +84,7 @@ class Runner:
             self._hand_over(batch, copies)
 
     def _step(self, batch: FrameBatch, in_flight: list[tuple[FrameBatch, list["HostCopy"]]]) -> None:
-        """Start a batch, then take the results of the one before: the device never waits for them."""
+        """Start a batch, then fetch the results of the one before, so that the device never waits."""
         in_flight.append((batch, self._forward(batch)))
         if len(in_flight) > 1:
             self._hand_over(*in_flight.pop(0))
@@ -99,19 +98,19 @@ class Runner:
         copies = []
         for feature in self._features:
             backbone, spec = feature.backbone, feature.spec
-            # masked views take the plain images: their patches are hidden inside the network
-            shared = (feature.view == HFLIP, spec.image, backbone.precision)
-            if shared not in inputs:
-                inputs[shared] = self._model_input(feature, images)
-            passed = (id(backbone), feature.view)
-            if passed not in outputs:
-                result = backbone(inputs[shared], feature.view, keys)
-                outputs[passed] = result if isinstance(result, dict) else {backbone.spec.name: result}
-            copies.append(HostCopy(outputs[passed][spec.name][: batch.n_frames]))
+            # masked views take the plain images: patches are hidden inside the network
+            input_key = (feature.view == HFLIP, spec.image, backbone.precision)
+            if input_key not in inputs:
+                inputs[input_key] = self._model_input(feature, images)
+            output_key = (id(backbone), feature.view)
+            if output_key not in outputs:
+                result = backbone(inputs[input_key], feature.view, keys)
+                outputs[output_key] = result if isinstance(result, dict) else {backbone.spec.name: result}
+            copies.append(HostCopy(outputs[output_key][spec.name][: batch.n_frames]))
         return copies
 
     def _model_input(self, feature: Feature, images: Sequence[torch.Tensor]) -> torch.Tensor:
-        """Model input of images in groups of equal size, filled up to the batch size with the last one."""
+        """Model input from images grouped by size, padded to the batch size with the last image."""
         backbone, view = feature.backbone, feature.view
         prepared = [backbone.preprocess(apply_view(group.to(backbone.device), view)) for group in images]
         if len(prepared[0]) == self._batch_size:
@@ -127,7 +126,7 @@ class Runner:
         return filled
 
     def _pinned(self, images: torch.Tensor) -> torch.Tensor:
-        """In memory that a GPU fetches from by itself, where there is one."""
+        """The images in pinned memory if a GPU is used."""
         on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
         return images.pin_memory() if on_gpu else images
 
@@ -138,7 +137,7 @@ class Runner:
 
 
 class HostCopy:
-    """A device tensor on its way to the host, without waiting for it."""
+    """An asynchronous copy of a device tensor to the host."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
         tensor = tensor.detach().float()
@@ -152,7 +151,7 @@ class HostCopy:
             self._host = tensor.cpu()
 
     def numpy(self) -> NDArray[np.float32]:
-        """The values, as soon as they are there."""
+        """Wait for the copy and return it."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.numpy()

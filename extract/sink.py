@@ -1,4 +1,4 @@
-"""Where features go: the writing thread, and the writers of the videos in work."""
+"""Writing features to the store: one thread, and a writer for each video in progress."""
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -18,27 +18,27 @@ WRITES_AHEAD = 64  # results that may wait for the writing thread
 
 
 class Stopped(Exception):
-    """The sink takes nothing more; `Summary.stopped` says why once it is closed."""
+    """Raised when the sink accepts no more data; once it is closed, `Summary.stopped` says why."""
 
 
 class FeatureSink:
-    """The writing thread, and the writers of the videos in work. Calls return at once; errors go into the summary."""
+    """The writing thread and the writers of videos in progress. Calls return at once; errors go into the summary."""
 
     def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
         self._store, self._features, self._summary = store, features, summary
         self._writers: dict[str, list[VideoWriter]] = {}
         self._thread = ThreadPoolExecutor(1)
-        self._room = threading.BoundedSemaphore(WRITES_AHEAD)
+        self._free = threading.BoundedSemaphore(WRITES_AHEAD)
         self._stop: Stop | None = None
 
     def opened(self, sources: Iterable[FrameSource]) -> Iterable[FrameSource]:
-        """The sources, with writers made for each as it is reached."""
+        """Yield the sources, creating writers for each as it is reached."""
         for source in sources:
             self._do(source, self._open)
             yield source
 
     def write(self, batch: FrameBatch, results: list[NDArray[np.float32]]) -> None:
-        """Take the results of a batch, one array per feature."""
+        """Write the results of a batch, one array per feature."""
         start = 0
         for source, rows in batch.parts:
             part = slice(start, start + len(rows))
@@ -46,14 +46,14 @@ class FeatureSink:
             start += len(rows)
 
     def skip(self, source: FrameSource, broken: list[BrokenFrame]) -> None:
-        """Say that some frames could not be read."""
+        """Record frames that could not be read."""
         if broken:
             # the rows of a clip that is cut off share one sentence
             self._summary.broken_frames += dict.fromkeys(frame.reason for frame in broken)
             self._do(source, self._skip, [frame.row for frame in broken])
 
     def close(self) -> None:
-        """Wait for the thread. Videos that are not whole by now are left out of the store."""
+        """Wait for the thread. Videos that are incomplete by then stay out of the store."""
         self._thread.shutdown(wait=True)
         if self._stop:
             self._summary.stopped = self._stop
@@ -61,7 +61,7 @@ class FeatureSink:
     def _do(self, source: FrameSource, action: Callable, *arguments: object) -> None:
         if self._stop:
             raise Stopped
-        self._room.acquire()
+        self._free.acquire()
         self._thread.submit(self._guarded, source, action, *arguments)
 
     def _guarded(self, source: FrameSource, action: Callable, *arguments: object) -> None:
@@ -74,10 +74,10 @@ class FeatureSink:
             self._stop = Stop.of_disk(error, f"{name} into {self._store.path}")
             if not self._stop:
                 self._fail(name, f"could not be written: {error}")
-        except Exception as error:  # one video's trouble must not cost the others
+        except Exception as error:  # an error in one video must not stop the others
             self._fail(name, str(error) or type(error).__name__)
         finally:
-            self._room.release()
+            self._free.release()
 
     def _fail(self, name: str, reason: str) -> None:
         self._summary.failed[name] = reason
@@ -97,8 +97,8 @@ class FeatureSink:
         ]
 
     def _write(self, source: FrameSource, rows: NDArray, values: list[NDArray]) -> None:
-        for writer, mine in zip(self._writers[source.name], values, strict=True):
-            writer.write(rows, mine)
+        for writer, feature_values in zip(self._writers[source.name], values, strict=True):
+            writer.write(rows, feature_values)
 
     def _skip(self, source: FrameSource, rows: list[int]) -> None:
         for writer in self._writers[source.name]:

@@ -1,1 +1,1 @@
-"""Faces in videos: found, followed from frame to frame, and aligned as 112x112 crops."""
+"""Faces in videos: detection, tracking from frame to frame, and alignment as 112x112 crops."""

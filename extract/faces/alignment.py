@@ -1,4 +1,4 @@
-"""Face crops of 112x112 pixels, turned and scaled so that eyes, nose and mouth lie where ArcFace has them."""
+"""Face crops of 112x112 pixels, rotated and scaled so that eyes, nose and mouth lie where ArcFace expects them."""
 
 import numpy as np
 import torch
@@ -13,33 +13,33 @@ TEMPLATE = np.array(
 
 
 def similarity(source: NDArray, target: NDArray) -> NDArray[np.float64]:
-    """The turn, scale and shift without mirroring that brings points nearest to others, in the least squares sense.
+    """Least-squares similarity transform (rotation, scale, translation; no reflection) from points to other points.
 
     Umeyama 1991, "Least-squares estimation of transformation parameters between two point patterns", eq. 40 to 42.
 
     Args:
-        source, target: (n, 2) points, not all the same.
+        source, target: (n, 2) points, not all equal.
 
     Returns:
         (2, 3) matrix A with A @ (x, y, 1) near the target.
     """
     source, target = np.asarray(source, dtype=np.float64), np.asarray(target, dtype=np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    centred, wanted = source - source_mean, target - target_mean
-    left, sizes, right = np.linalg.svd(wanted.T @ centred / len(source))
+    source_centred, target_centred = source - source_mean, target - target_mean
+    left, singular_values, right = np.linalg.svd(target_centred.T @ source_centred / len(source))
     signs = np.array([1.0, np.sign(np.linalg.det(left) * np.linalg.det(right)) or 1.0])
-    spread = centred.var(axis=0).sum()
-    scale = (sizes * signs).sum() / max(spread, 1e-12)
-    turn = scale * (left * signs) @ right
-    return np.column_stack([turn, target_mean - turn @ source_mean])
+    variance = source_centred.var(axis=0).sum()
+    scale = (singular_values * signs).sum() / max(variance, 1e-12)
+    linear = scale * (left * signs) @ right
+    return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
 def align(image: NDArray[np.uint8], landmarks: NDArray) -> NDArray[np.uint8]:
-    """The crop of a face.
+    """Crop a face.
 
-    Sampling is bilinear. Where the image is shrunk, a pixel of the crop is the mean of several samples in its area, as
-    many as it covers pixels; an image that is shrunk more than fourfold is first averaged over blocks of pixels, of at
-    most half of that area's side. What lies outside of the image is black.
+    Sampling is bilinear. Where the image shrinks, a pixel of the crop is the mean of several samples in its area, about
+    one per covered pixel. An image that shrinks more than fourfold is first averaged over blocks of pixels, at most half
+    as wide as that area. Outside of the image the crop is black.
 
     Args:
         image: (height, width, 3) RGB.
@@ -49,27 +49,27 @@ def align(image: NDArray[np.uint8], landmarks: NDArray) -> NDArray[np.uint8]:
         (112, 112, 3) uint8.
     """
     matrix = similarity(landmarks, TEMPLATE)
-    back = _inverse(matrix)
-    shrinking = np.sqrt(abs(np.linalg.det(back[:, :2])))  # pixels of the image to one of the crop
-    block = max(1, int(shrinking / 2)) if shrinking > 4 else 1
-    n_samples = max(1, round(shrinking / block))  # along each axis
+    inverse = _inverse(matrix)
+    shrinkage = np.sqrt(abs(np.linalg.det(inverse[:, :2])))  # pixels of the image per pixel of the crop, along an axis
+    block = max(1, int(shrinkage / 2)) if shrinkage > 4 else 1
+    n_samples = max(1, round(shrinkage / block))  # along each axis
     ends = np.array([-0.5, CROP_PX - 0.5])
-    corners = np.stack(np.meshgrid(ends, ends), axis=-1).reshape(-1, 2) @ back[:, :2].T + back[:, 2]
+    corners = np.stack(np.meshgrid(ends, ends), axis=-1).reshape(-1, 2) @ inverse[:, :2].T + inverse[:, 2]
     low = np.floor(corners.min(axis=0)).astype(np.int64) - block
     n_blocks = -(-(np.ceil(corners.max(axis=0)).astype(np.int64) + block + 1 - low) // block)
     pixels = _averaged(_part(image, low, n_blocks * block), block)
-    to_blocks = back / block  # centres of pixels are whole numbers, before and after
-    to_blocks[:, 2] = (back[:, 2] - low + 0.5) / block - 0.5
+    to_blocks = inverse / block  # centres of pixels are whole numbers in both
+    to_blocks[:, 2] = (inverse[:, 2] - low + 0.5) / block - 0.5
     return _sampled(pixels, to_blocks, n_samples)
 
 
 def _inverse(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-    turn = np.linalg.inv(matrix[:, :2])
-    return np.column_stack([turn, -turn @ matrix[:, 2]])
+    linear = np.linalg.inv(matrix[:, :2])
+    return np.column_stack([linear, -linear @ matrix[:, 2]])
 
 
 def _part(image: NDArray[np.uint8], low: NDArray[np.int64], size: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """A rectangle of an image from (x, y) on, black where it reaches beyond."""
+    """A rectangle of an image whose upper left corner is (x, y); black outside of the image."""
     height, width = image.shape[:2]
     high = low + size
     (x0, y0), (x1, y1) = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
@@ -87,12 +87,14 @@ def _averaged(image: NDArray[np.uint8], block: int) -> torch.Tensor:
 
 
 def _sampled(pixels: torch.Tensor, matrix: NDArray[np.float64], n_samples: int) -> NDArray[np.uint8]:
-    """The crop out of (1, 3, rows, columns) by the (2, 3) matrix from its places to theirs.
+    """Sample the crop from (1, 3, rows, columns) with the (2, 3) matrix that maps crop to image coordinates.
 
     A pixel is the mean of `n_samples` by `n_samples` bilinear samples.
     """
     size = np.array([pixels.shape[3], pixels.shape[2]])
-    matrix = matrix * (2 / (size - 1))[:, None]  # as grid_sample counts: -1 to 1 from first to last pixel
+    matrix = (
+        matrix * (2 / (size - 1))[:, None]
+    )  # the convention of grid_sample: -1 to 1 from the first to the last pixel
     matrix[:, 2] -= 1
     axis = torch.arange(CROP_PX * n_samples, dtype=torch.float32).add(0.5).div(n_samples).sub(0.5)
     per_column, per_row, begin = torch.from_numpy(matrix.T.astype(np.float32))

@@ -1,4 +1,4 @@
-"""Arithmetic with boxes (left, top, right, bottom), in NumPy."""
+"""Arithmetic on boxes (left, top, right, bottom) in NumPy."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,26 +26,29 @@ def overlaps(first: NDArray, second: NDArray) -> NDArray:
 
 
 def distances(first: NDArray, second: NDArray) -> NDArray:
-    """(k, l) distances of the centres, in mean sides of the two boxes (square roots of their areas)."""
+    """(k, l) distances of the centres, in units of the mean side (square root of the area) of the two boxes."""
     apart = np.linalg.norm(centres(first)[:, None] - centres(second)[None], axis=2)
     sides = (np.sqrt(areas(first))[:, None] + np.sqrt(areas(second))[None]) / 2
     return apart / np.maximum(sides, 1e-9)
 
 
 def match(first: NDArray, second: NDArray, most_distance: float) -> list[tuple[int, int]]:
-    """Pair boxes one to one, best overlap first, then nearest centres; none further apart than `most_distance` sides.
+    """Match boxes one to one: best overlap first, then nearest centres.
 
-    Two boxes more than a factor of two apart in side are no pair.
+    Boxes further apart than `most_distance` sides, or with sides that differ by a factor of two or more, do not match.
+
+    Returns:
+        Pairs of indices into `first` and `second`.
     """
     if not len(first) or not len(second):
         return []
     apart = distances(first, second)
     ratio = np.sqrt(np.maximum(areas(first), 1e-9)[:, None] / np.maximum(areas(second), 1e-9)[None])
     allowed = (apart <= most_distance) & (ratio > 0.5) & (ratio < 2)
-    merit = np.where(allowed, overlaps(first, second) - apart, -np.inf)
+    priority = np.where(allowed, overlaps(first, second) - apart, -np.inf)
     pairs = []
-    while np.isfinite(merit).any():
-        row, column = divmod(int(merit.argmax()), merit.shape[1])
+    while np.isfinite(priority).any():
+        row, column = divmod(int(priority.argmax()), priority.shape[1])
         pairs.append((row, column))
-        merit[row], merit[:, column] = -np.inf, -np.inf
+        priority[row], priority[:, column] = -np.inf, -np.inf
     return pairs

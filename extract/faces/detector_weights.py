@@ -1,7 +1,7 @@
-"""The weights of MTCNN, as the wheel `mtcnn` carries them (MIT).
+"""The weights of MTCNN from the wheel `mtcnn` (MIT licence).
 
-The files are pickles. Only those of one release are opened, told by their sha256, so that no other code is ever run.
-The package itself is not imported: that would want TensorFlow.
+The files are pickles. Only those of one release, identified by sha256, are opened, so that no other code can run. The
+package itself is not imported, because that requires TensorFlow.
 """
 
 import hashlib
@@ -24,18 +24,18 @@ SHA256 = {
 
 
 def weights_folder() -> Path:
-    """Where the installed wheel has its weights.
+    """The folder of weights in the installed wheel.
 
     Raises:
         CheckpointError: it is not installed.
     """
     spec = importlib.util.find_spec("mtcnn")
-    places = spec.submodule_search_locations if spec is not None else None
-    if not places:
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
         raise CheckpointError(
             f"The face detector's weights come with the package mtcnn, which is not installed. Run `{INSTALL}`."
         )
-    return Path(next(iter(places))) / "assets" / "weights"
+    return Path(next(iter(folders))) / "assets" / "weights"
 
 
 def read_weights(network: str, folder: Path) -> list[NDArray[np.float32]]:
@@ -43,7 +43,7 @@ def read_weights(network: str, folder: Path) -> list[NDArray[np.float32]]:
 
     Args:
         network: a key of `SHA256`.
-        folder: what `weights_folder` gave.
+        folder: see `weights_folder`.
 
     Raises:
         CheckpointError: the file is missing, or is not the one of the release.
@@ -55,15 +55,15 @@ def read_weights(network: str, folder: Path) -> list[NDArray[np.float32]]:
         raise CheckpointError(
             f"{file} cannot be read ({error.strerror}). Run `{INSTALL} --force-reinstall`."
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256[network]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != SHA256[network]:
         raise CheckpointError(
-            f"{file} is not the file of mtcnn {RELEASE} (sha256 {found[:12]}..., not {SHA256[network][:12]}...) and was "
+            f"{file} is not the file of mtcnn {RELEASE} (sha256 {sha256[:12]}..., not {SHA256[network][:12]}...) and was "
             f"not opened. Run `{INSTALL} --force-reinstall`."
         )
     try:
         import joblib
 
-        return list(joblib.load(io.BytesIO(content)))  # the bytes that were checked, not the file again
-    except (ImportError, ValueError) as error:  # joblib says by a ValueError that lz4 is missing
+        return list(joblib.load(io.BytesIO(content)))  # the bytes that were checked; the file may change
+    except (ImportError, ValueError) as error:  # joblib raises ValueError if lz4 is missing
         raise CheckpointError(f"The weights of mtcnn need joblib and lz4 ({error}). Run `{INSTALL}`.") from error

@@ -1,4 +1,4 @@
-"""Faces followed through a video file: detected, tracked and aligned, frame by frame."""
+"""Following faces through a video file: detection, tracking and alignment, frame by frame."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,23 +40,23 @@ class FacesOfFrame(NamedTuple):
 
 
 class FaceFollower:
-    """Goes once through a video file.
+    """Goes through a video file once.
 
         follower = FaceFollower(file, create_detector())
         for frame in follower:
-            ...  # frame.faces: {track: Face}
+            ...  # frame.faces: {track: FollowedFace}
         names = follower.names("video")  # {track: "video_left"}
 
-    Numbers of tracks are known at once. Who is left and right, which tracks are one person, and which are too short to
-    be a face, is known at the end only. At most some 25 MB of pictures are held.
+    Track numbers are known at once. Who is left and right, which tracks are one person, and which ones are too short to
+    be a face is known only at the end. At most about 25 MB of pictures are in memory.
 
     Args:
-        every: detect in full in every so many frames, see `detect_pictures`.
-        n_threads: of the decoder; 0 takes one per processor.
+        every: full detection in every n-th frame, see `detect_pictures`.
+        n_threads: threads of the decoder; 0 takes one per processor.
 
     Attributes:
-        notes: a sentence for each thing that was wrong with the file.
-        n_frames: frames given so far.
+        notes: sentences about faults of the file.
+        n_frames: frames yielded so far.
     """
 
     def __init__(self, file: Path, detector: FaceDetector, every: int = 0, n_threads: int = 0) -> None:
@@ -66,28 +66,30 @@ class FaceFollower:
         self.n_frames = 0
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
-        """The frames in order.
+        """Yield the frames in order.
 
         Raises:
-            DataError: not one frame can be decoded.
+            DataError: no frame can be decoded.
         """
         self._tracker, self.notes, self.n_frames = Tracker(), [], 0
         pictures = read_pictures(self._file, n_threads=self._n_threads, notes=self.notes)
-        for picture, found in detect_pictures(pictures, self._detector, self._every):
-            tracks = self._tracker.add(picture.time_s, found.boxes)
+        for picture, detections in detect_pictures(pictures, self._detector, self._every):
+            tracks = self._tracker.add(picture.time_s, detections.boxes)
             faces = {
                 track: FollowedFace(box, float(score), landmarks, align(picture.image, landmarks))
-                for track, box, score, landmarks in zip(tracks, found.boxes, found.scores, found.landmarks, strict=True)
+                for track, box, score, landmarks in zip(
+                    tracks, detections.boxes, detections.scores, detections.landmarks, strict=True
+                )
             }
             self.n_frames += 1
             yield FacesOfFrame(picture.number, picture.time_s, picture.image, faces)
 
     def names(self, video: str, most: int = 0) -> dict[int, str]:
-        """The person of each track that was seen for long enough, by the frames given so far; see `name_people`.
+        """The name of the person for each track that was long enough, given the frames so far; see `name_people`.
 
         Args:
             video: name of the video.
-            most: keep so many people, the largest and longest seen; 0 keeps all.
+            most: number of people to keep, the largest and longest seen; 0 keeps all.
         """
         people = name_people(self._tracker.people(), video, most)
         return {track.number: name for name, person in people.items() for track in person.tracks}

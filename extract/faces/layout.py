@@ -1,11 +1,11 @@
-"""The files that `abaw prepare` leaves of one video, all of them or none.
+"""The files that `abaw prepare` writes for one video: all of them or none.
 
 cropped_aligned/<person>/00001.jpg   numbered by frame from 1
 audio/<video>.wav                    16 kHz mono, 16 bits, from the first picture on
-videos/<video>.<suffix>              the video: a hard link, or a copy where that cannot be
+videos/<video>.<suffix>              the video: a hard link, or a copy where links are impossible
 faces/<video>.csv                    where the faces are, see `COLUMNS`
-faces/<video>.json                   what they were made of; written last
-faces/<video>.partial/               while they are being made
+faces/<video>.json                   the record of their making; written last
+faces/<video>.partial/               all of them while they are incomplete
 """
 
 import csv
@@ -35,7 +35,7 @@ from abaw.media.sound import Sound
 from abaw.media.waveform import RATE_HZ
 
 JPEG_QUALITY = 95
-LONGEST_ENDING = max(len(ending) for ending in (*SIDES, ".json", ".m2ts"))  # of what a video's name becomes
+LONGEST_ENDING = max(len(ending) for ending in (*SIDES, ".json", ".m2ts"))  # appended to the name of a video
 WAV_SAMPLES = 60 * RATE_HZ  # written at once
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 COLUMNS = (
@@ -46,14 +46,14 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Record:
-    """What a video was made of, and what it gave: `faces/<video>.json`.
+    """Sources, options and results of a video: `faces/<video>.json`.
 
     Attributes:
         source, size_bytes: name and size of the video file.
         faces, detector, every: the options.
         people: names, from left to right.
         n_frames, n_crops: frames of the video, crops of all people.
-        notes: sentences on what was wrong with the file.
+        notes: sentences about faults of the file.
     """
 
     source: str
@@ -66,24 +66,24 @@ class Record:
     n_crops: int = 0
     notes: tuple[str, ...] = ()
 
-    def asks_for(self) -> tuple[object, ...]:
-        """What decides whether it has to be made again."""
+    def inputs(self) -> tuple[object, ...]:
+        """Source and options; if they change, the video must be prepared again."""
         return self.source, self.size_bytes, self.faces, self.detector, self.every
 
     @classmethod
     def read(cls, file: Path) -> "Record | None":
-        """The record in a file; None if there is none, or something else."""
+        """The record in a file; None if the file is missing or invalid."""
         try:
             content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             record = cls(**{**content, "people": tuple(content["people"]), "notes": tuple(content["notes"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None
-        # names become folders that are replaced: they must not lead elsewhere
+        # names become folders that are replaced: they must not point elsewhere
         return record if all(isinstance(name, str) and is_plain(name) for name in record.people) else None
 
 
 def is_plain(name: str) -> bool:
-    """True if a name can be that of a file or folder of its own."""
+    """True if a name is a single path component."""
     return name not in ("", ".", "..") and not set(name) & {"/", "\\", "\0"}
 
 
@@ -102,28 +102,28 @@ class Files:
         self._record = data / FACES / f"{self.video}.json"
 
     def check_name(self) -> None:
-        """Raises an AbawError if the video cannot have its name in the dataset and in a store."""
+        """Raise an AbawError if the name of the video is invalid in a dataset or in a store."""
         check_name(self.video, "video")
         longest = MAX_NAME_BYTES - LONGEST_ENDING
         if len(self.video.encode()) > longest:
             raise DataError(
-                f"{self.source.name[:60]!r}... has a name of {len(self.video.encode())} bytes, of which {longest} can be had: the "
+                f"{self.source.name[:60]!r}... has a name of {len(self.video.encode())} bytes, and at most {longest} are possible: the "
                 "names of people and tables are longer. Rename it."
             )
 
-    def is_done(self, wanted: Record) -> bool:
-        """True if all files are there, made of the same file with the same options. Ends a move that was cut off."""
+    def is_done(self, request: Record) -> bool:
+        """True if all files exist, made from the same file with the same options. Completes an interrupted move."""
         waiting = None if self._partial.is_symlink() else Record.read(self._partial / "record.json")
         if waiting is not None:
             self._move(waiting)
-        found = Record.read(self._record)
-        return found is not None and found.asks_for() == wanted.asks_for()
+        record = Record.read(self._record)
+        return record is not None and record.inputs() == request.inputs()
 
     def begin(self) -> None:
-        """Make room for a new beginning.
+        """Create an empty folder for incomplete files.
 
         Raises:
-            DataError: something that is not of `abaw prepare` is in the way.
+            DataError: something that `abaw prepare` did not write is in the way.
         """
         self._check_no_links()
         self._check_free((self.video,))
@@ -131,11 +131,11 @@ class Files:
         (self._partial / "tracks").mkdir(parents=True)
 
     def discard(self) -> None:
-        """Delete what was begun."""
+        """Delete the incomplete files."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def write_faces(self, frames: Iterator[FacesOfFrame]) -> Iterator[FacesOfFrame]:
-        """Write crops and a table by track, frame by frame."""
+        """Write crops and a table by track, and yield the frames again."""
         with (self._partial / "tracks.csv").open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             for frame in frames:
@@ -148,7 +148,7 @@ class Files:
                 yield frame
 
     def write_sound(self, sound: Sound, first_picture_s: float) -> None:
-        """Write the sound from the first picture on; silence where it begins later."""
+        """Write the sound from the first picture on; silence if it starts later."""
         start = round((first_picture_s - sound.start_s) * RATE_HZ)
         stop = max(len(sound.waveform), start)
         with wave.open(str(self._partial / "sound.wav"), "wb") as stream:
@@ -160,26 +160,26 @@ class Files:
                 stream.writeframes(np.rint(samples * 32767).clip(-32768, 32767).astype("<i2").tobytes())
 
     def finish(self, names: Mapping[int, str], record: Record) -> Record:
-        """Give tracks the names of people, and move everything to its place.
+        """Rename tracks to people, and move all files into place.
 
         Args:
-            names: person of each track that is kept, see `FaceFollower.names`.
-            record: without the people and the number of crops.
+            names: the person of each track to keep, see `FaceFollower.names`.
+            record: without people and number of crops.
 
         Raises:
-            DataError: something that is not of `abaw prepare` is in the way.
+            DataError: something that `abaw prepare` did not write is in the way.
         """
         self._name_crops(names)
         n_crops = self._name_table(names)
         people = tuple(dict.fromkeys(names.values()))
-        made = Record(**{**asdict(record), "people": people, "n_crops": n_crops})
+        record = Record(**{**asdict(record), "people": people, "n_crops": n_crops})
         self._check_free(people)
-        content = json.dumps(asdict(made), indent=2)
+        content = json.dumps(asdict(record), indent=2)
         temporary = self._partial / "record.json.partial"
         temporary.write_text(content + "\n", encoding="utf-8")
         temporary.replace(self._partial / "record.json")
-        self._move(made)
-        return made
+        self._move(record)
+        return record
 
     def _name_crops(self, names: Mapping[int, str]) -> None:
         for track in sorted((self._partial / "tracks").iterdir()):
@@ -208,7 +208,7 @@ class Files:
         return n_faces
 
     def _check_no_links(self) -> None:
-        """What is written must not end up where a folder's link leads."""
+        """Raise a DataError if one of the folders is a link, so that nothing is written elsewhere."""
         written = [CROPS, AUDIO, FACES, *([] if self.video in find_video_files(self._data) else [VIDEOS])]
         for folder in (self._data / name for name in written):
             if folder.is_symlink():
@@ -218,12 +218,12 @@ class Files:
                 )
 
     def _check_free(self, people: tuple[str, ...]) -> None:
-        """Nothing that came from elsewhere is replaced."""
+        """Raise a DataError if a file would be replaced that `abaw prepare` did not write."""
         before = Record.read(self._record)
-        own = before.people if before is not None else ()
+        replaced = before.people if before is not None else ()
         folders = find_folders(self._data)
         crops = find_crop_folders(folders)
-        taken = [crops[name] for name in people if name not in own and name in crops]
+        taken = [crops[name] for name in people if name not in replaced and name in crops]
         sound = find_sound_files(self._data).get(self.video)
         if before is None and sound is not None:
             taken.append(sound)
@@ -231,19 +231,19 @@ class Files:
         if video is not None and not self._is_source(video):
             taken.append(video)
         if taken:
-            raise DataError(f"{taken[0]} is there already, and not from `abaw prepare` of {self.source}. Move it away.")
+            raise DataError(f"{taken[0]} already exists, and not from `abaw prepare` of {self.source}. Move it away.")
 
     def _is_source(self, video: Path) -> bool:
         """True for the video itself, a link to it, or a copy."""
         return is_same_content(video, self.source)
 
-    def _move(self, made: Record) -> None:
-        """Put everything into its place; goes on where an earlier call was cut off."""
+    def _move(self, record: Record) -> None:
+        """Move all files into place; completes an earlier call that was interrupted."""
         before = Record.read(self._record)
         for name in before.people if before is not None else ():
-            if name not in made.people:
+            if name not in record.people:
                 clear(self._data / CROPS / name)
-        for name in made.people:
+        for name in record.people:
             crops = self._partial / "crops" / name
             if crops.exists():
                 clear(self._data / CROPS / name)
@@ -255,25 +255,25 @@ class Files:
         self._move_file("record.json", self._record)
         shutil.rmtree(self._partial, ignore_errors=True)
 
-    def _move_file(self, name: str, place: Path) -> None:
+    def _move_file(self, name: str, target: Path) -> None:
         if (self._partial / name).exists():
-            place.parent.mkdir(exist_ok=True)
-            (self._partial / name).replace(place)
+            target.parent.mkdir(exist_ok=True)
+            (self._partial / name).replace(target)
 
     def _place_video(self) -> None:
         if self.video in find_video_files(self._data):
             return
-        place = self._data / VIDEOS / f"{self.video}{self.source.suffix}"
-        place.parent.mkdir(exist_ok=True)
+        target = self._data / VIDEOS / f"{self.video}{self.source.suffix}"
+        target.parent.mkdir(exist_ok=True)
         partial = self._partial / f"video{self.source.suffix}"
         partial.unlink(missing_ok=True)
-        with suppress(OSError):  # another file system, or one without links
+        with suppress(OSError):  # another file system, or one without hard links
             os.link(self.source.resolve(), partial)
         if not partial.exists():
             shutil.copyfile(self.source, partial)
-        partial.replace(place)
+        partial.replace(target)
 
 
 def _row(frame: FacesOfFrame, track: int, face: FollowedFace) -> list[object]:
-    places = [f"{value:.2f}" for value in (*face.box.tolist(), *face.landmarks.ravel().tolist())]
-    return [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}", *places]
+    coordinates = [f"{value:.2f}" for value in (*face.box.tolist(), *face.landmarks.ravel().tolist())]
+    return [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}", *coordinates]

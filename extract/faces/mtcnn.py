@@ -1,7 +1,6 @@
-"""MTCNN: an image pyramid through P-Net, what it proposes through R-Net, what is left through O-Net.
+"""MTCNN: an image pyramid goes through P-Net, its proposals through R-Net, the remaining ones through O-Net.
 
-Its parameters, and the roundings of coordinates between the stages, are those of facenet-pytorch, with which the
-outputs agree.
+Parameters and the rounding of coordinates between the stages are those of facenet-pytorch; the outputs agree with it.
 """
 
 from collections.abc import Iterator
@@ -27,23 +26,23 @@ from abaw.extract.faces.networks import (
     run,
 )
 
-THRESHOLDS = (0.6, 0.7, 0.7)  # probabilities that a face needs in the three networks
+THRESHOLDS = (0.6, 0.7, 0.7)  # minimum probability of a face in the three networks
 PYRAMID_FACTOR = 0.709  # the area halves from one scale to the next
 MIN_FACE_PX = 40
-MIN_FACE_PART = 18  # the smallest face is at least this part of a picture's shorter side: 60 pixels in 1080
+MIN_FACE_PART = 18  # the smallest face is at least 1/18 of the shorter side: 60 pixels of 1080
 BATCH_PIXELS = {"cpu": 2**20, "cuda": 2**25}  # of pictures that go through P-Net together
 N_REFINED = 1024  # boxes that go through R-Net or O-Net together
 
 
 class Mtcnn:
-    """The detector. Deterministic; pictures of one size share forward passes.
+    """The detector. It is deterministic; pictures of one size share forward passes.
 
     Args:
-        device: where it runs.
-        min_face_px: side of the smallest face to find; 0 takes 40, or 1/18 of the shorter side where that is more.
+        device: of torch.
+        min_face_px: side of the smallest face to find; 0 takes 40, or 1/18 of the shorter side if that is larger.
 
     Raises:
-        CheckpointError: the weights are not there.
+        CheckpointError: the weights are missing or invalid.
     """
 
     def __init__(self, device: torch.device | str = "cpu", min_face_px: float = 0) -> None:
@@ -55,29 +54,29 @@ class Mtcnn:
             network.eval().requires_grad_(False).to(self._device)
 
     def detect(self, images: NDArray[np.uint8]) -> list[Detections]:
-        """The faces of each picture (n, height, width, 3) uint8 RGB, the largest first."""
-        n_together = max(
+        """Detect the faces of each picture (n, height, width, 3) uint8 RGB, the largest first."""
+        batch_size = max(
             1, BATCH_PIXELS.get(self._device.type, BATCH_PIXELS["cpu"]) // (images.shape[1] * images.shape[2])
         )
-        found: list[Detections] = []
-        for start in range(0, len(images), n_together):
+        detections: list[Detections] = []
+        for start in range(0, len(images), batch_size):
             with _exact():
-                found += self._detect(images[start : start + n_together])
-        return found
+                detections += self._detect(images[start : start + batch_size])
+        return detections
 
     def refine(self, images: NDArray[np.uint8], places: list[NDArray[np.float32]]) -> list[Detections]:
-        """The faces near given places, see `RefiningDetector`: R-Net and O-Net on squares around the places."""
+        """Find faces near given boxes, see `RefiningDetector`: R-Net and O-Net on squares around the boxes."""
         counts = [len(boxes) for boxes in places]
         if not sum(counts):
-            return [Detections.none() for _ in places]
+            return [Detections.empty() for _ in places]
         with _exact():
             owners = torch.repeat_interleave(torch.arange(len(places)), torch.tensor(counts)).to(self._device)
             boxes = torch.from_numpy(np.concatenate(places).astype(np.float32)).to(self._device)
             pixels = self._pixels(images)
             boxes = _squares(boxes)
             boxes = _moved(boxes, self._refined(pixels, owners, boxes)[0])
-            boxes, landmarks, found = self._finished(pixels, owners, _squares(boxes))
-            scores = torch.where(found > THRESHOLDS[2], found, 0)
+            boxes, landmarks, scores = self._finished(pixels, owners, _squares(boxes))
+            scores = torch.where(scores > THRESHOLDS[2], scores, 0)
         return _by_picture(len(places), owners, boxes, scores, landmarks)
 
     def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
@@ -88,12 +87,12 @@ class Mtcnn:
         pixels = self._pixels(images)
         owners, boxes = self._proposed(pixels)
         offsets, scores = self._refined(pixels, owners, boxes)
-        kept = torch.nonzero(scores > THRESHOLDS[1])[:, 0]
-        kept = kept[batched_nms(boxes[kept], scores[kept], owners[kept], 0.7)]
-        return self._last_stage(pixels, owners[kept], _moved(boxes[kept], offsets[kept]))
+        rows = torch.nonzero(scores > THRESHOLDS[1])[:, 0]
+        rows = rows[batched_nms(boxes[rows], scores[rows], owners[rows], 0.7)]
+        return self._last_stage(pixels, owners[rows], _moved(boxes[rows], offsets[rows]))
 
     def _proposed(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        """Picture and square of all that may be faces: (k,) and (k, 4)."""
+        """Proposals: the picture (k,) and the square (k, 4) of each."""
         height, width = pixels.shape[2:]
         grey = pixels.float()
         parts = []
@@ -101,14 +100,14 @@ class Mtcnn:
             size = int(height * scale + 1), int(width * scale + 1)
             offsets, probabilities = run(self._proposal, functional.interpolate(grey, size, mode="area"))
             owners, cells, scores, boxes = _cells(offsets, probabilities, scale)
-            kept = batched_nms(cells, scores, owners, 0.5)
-            parts.append((owners[kept], cells[kept], scores[kept], boxes[kept]))
+            rows = batched_nms(cells, scores, owners, 0.5)
+            parts.append((owners[rows], cells[rows], scores[rows], boxes[rows]))
         if not parts:  # the pictures are smaller than the smallest face
             return torch.zeros(0, dtype=torch.int64, device=self._device), torch.zeros(0, 4, device=self._device)
         owners, cells, scores, offsets = (torch.cat([part[number] for part in parts]) for number in range(4))
-        kept = batched_nms(cells, scores, owners, 0.7)
-        sides = (cells[kept, 2:] - cells[kept, :2]).repeat(1, 2)
-        return owners[kept], _squares(cells[kept] + offsets[kept] * sides)
+        rows = batched_nms(cells, scores, owners, 0.7)
+        sides = (cells[rows, 2:] - cells[rows, :2]).repeat(1, 2)
+        return owners[rows], _squares(cells[rows] + offsets[rows] * sides)
 
     def _refined(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (k, 4) and probabilities (k,) by R-Net."""
@@ -125,20 +124,20 @@ class Mtcnn:
         crops = [run(self._output, part) for part in _crops(pixels, owners, boxes, OUTPUT_PX)]
         offsets, points, scores = (torch.cat(part) for part in zip(*crops, strict=True))
         sides = boxes[:, 2:] - boxes[:, :2] + 1
-        places = points.reshape(-1, 2, N_LANDMARKS).transpose(1, 2)  # five x, then five y
-        landmarks = places * sides[:, None] + boxes[:, None, :2] - 1
+        relative = points.reshape(-1, 2, N_LANDMARKS).transpose(1, 2)  # five x, then five y
+        landmarks = relative * sides[:, None] + boxes[:, None, :2] - 1
         return _moved(boxes, offsets), landmarks, scores
 
     def _last_stage(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> list[Detections]:
         boxes, landmarks, scores = self._finished(pixels, owners, _squares(boxes))
-        kept = torch.nonzero(scores > THRESHOLDS[2])[:, 0]
-        found = _by_picture(len(pixels), owners[kept], boxes[kept], scores[kept], landmarks[kept])
-        return [one.chosen(_not_inside_better(one)) for one in found]
+        rows = torch.nonzero(scores > THRESHOLDS[2])[:, 0]
+        detections = _by_picture(len(pixels), owners[rows], boxes[rows], scores[rows], landmarks[rows])
+        return [faces.select(_without_nested(faces)) for faces in detections]
 
 
 @contextmanager
 def _exact() -> Iterator[None]:
-    """The same numbers on every call, and on a GPU in full precision: probabilities are compared with thresholds."""
+    """Deterministic, and in full precision on a GPU, because probabilities are compared with thresholds."""
     with (
         torch.inference_mode(),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
@@ -147,7 +146,7 @@ def _exact() -> Iterator[None]:
 
 
 def _scales(height: int, width: int, min_face_px: float) -> list[float]:
-    """From that at which the smallest face fills a cell, down to that at which the picture does."""
+    """Scales of the pyramid: from where the smallest face fills a cell down to where the picture does."""
     scale, scales = CELL_PX / min_face_px, []
     while min(height, width) * scale >= CELL_PX:
         scales.append(scale)
@@ -156,7 +155,7 @@ def _scales(height: int, width: int, min_face_px: float) -> list[float]:
 
 
 def _cells(offsets: Tensor, probabilities: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """P-Net's cells with a face: picture (k,), cell (k, 4) in pixels of the picture, probability (k,), offsets (k, 4)."""
+    """Cells of P-Net with a face: picture (k,), cell (k, 4) in pixels of the picture, probability (k,), offsets (k, 4)."""
     owners, rows, columns = torch.nonzero(probabilities >= THRESHOLDS[0], as_tuple=True)
     corners = torch.stack([columns, rows], dim=1) * STRIDE_PX
     cells = torch.cat([((corners + 1) / scale).floor(), ((corners + CELL_PX) / scale).floor()], dim=1)
@@ -164,7 +163,7 @@ def _cells(offsets: Tensor, probabilities: Tensor, scale: float) -> tuple[Tensor
 
 
 def _squares(boxes: Tensor) -> Tensor:
-    """The squares around the centres of boxes (k, 4) that are as long as their longer sides."""
+    """Squares (k, 4) with the centres and the longer sides of boxes."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longer = sides.max(dim=1, keepdim=True).values
     low = boxes[:, :2] + (sides - longer) / 2
@@ -172,12 +171,12 @@ def _squares(boxes: Tensor) -> Tensor:
 
 
 def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
-    """Boxes (k, 4) moved by offsets in parts of their sides; the sides count both border pixels, as in training."""
+    """Boxes (k, 4) moved by offsets relative to their sides; a side includes both border pixels, as in training."""
     return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
 def _crops(pixels: Tensor, owners: Tensor, boxes: Tensor, size_px: int) -> "list[Tensor]":
-    """What is inside boxes, as far as it lies in the picture, as float (k, 3, size_px, size_px) by areas; in batches."""
+    """Batches of the insides of boxes, clipped to the picture, area-resized to float (k, 3, size_px, size_px)."""
     height, width = pixels.shape[2:]
     left, top, right, bottom = boxes.trunc().to(torch.int64).T.cpu()  # pixels count from 1 here
     left, top = left.clamp(1, width) - 1, top.clamp(1, height) - 1
@@ -196,15 +195,15 @@ def _by_picture(n: int, owners: Tensor, boxes: Tensor, scores: Tensor, landmarks
     return [Detections(*(array[rows == number] for array in arrays)) for number in range(n)]
 
 
-def _not_inside_better(found: Detections) -> NDArray[np.int64]:
-    """Indices of the faces, the largest first, without those that cover 70 % of a better one or are covered by it."""
-    boxes = found.boxes
+def _without_nested(faces: Detections) -> NDArray[np.int64]:
+    """Indices of the faces, the largest first, without those that share 70 % of the smaller box with a better face."""
+    boxes = faces.boxes
     sides = boxes[:, 2:] - boxes[:, :2] + 1
-    kept: list[int] = []
-    for row in np.argsort(-found.scores, kind="stable").tolist():
-        low, high = np.maximum(boxes[row, :2], boxes[kept, :2]), np.minimum(boxes[row, 2:], boxes[kept, 2:])
+    rows: list[int] = []
+    for row in np.argsort(-faces.scores, kind="stable").tolist():
+        low, high = np.maximum(boxes[row, :2], boxes[rows, :2]), np.minimum(boxes[row, 2:], boxes[rows, 2:])
         shared = (high - low + 1).clip(min=0).prod(axis=1)
-        if (shared <= 0.7 * np.minimum(sides[row].prod(), sides[kept].prod(axis=1))).all():
-            kept.append(row)
-    kept.sort(key=lambda row: -float(sides[row].prod()))
-    return np.array(kept, dtype=np.int64)
+        if (shared <= 0.7 * np.minimum(sides[row].prod(), sides[rows].prod(axis=1))).all():
+            rows.append(row)
+    rows.sort(key=lambda row: -float(sides[row].prod()))
+    return np.array(rows, dtype=np.int64)

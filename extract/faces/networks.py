@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from abaw.core.errors import CheckpointError
 
-CELL_PX, STRIDE_PX = 12, 2  # of the proposal network: what one of its outputs sees, and how far apart they are
+CELL_PX, STRIDE_PX = 12, 2  # of the proposal network: what one output sees, and the distance of outputs
 REFINE_PX, OUTPUT_PX = 24, 48  # inputs of the second and the third network
 
 
 class Network(nn.Module):
-    """A trunk, and heads on what it gives: box, landmarks in the last network only, face or not."""
+    """A trunk with heads: box, landmarks (in the last network only), and face or no face."""
 
     def __init__(self, trunk: list[nn.Module], heads: list[nn.Module]) -> None:
         super().__init__()
@@ -26,23 +26,23 @@ class Network(nn.Module):
         self.heads = nn.ModuleList(heads)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Outputs of the heads; the last one as the probability of a face, without the axis of classes."""
+        """Outputs of the heads; the last one is the probability of a face, without an axis of classes."""
         hidden = self.trunk(images)
         *others, face = [head(hidden) for head in self.heads]
         return [*others, face.softmax(dim=1)[:, 1]]
 
     def load(self, arrays: list[NDArray[np.float32]]) -> None:
-        """Take weights in the order of the layers, as TensorFlow lays them out.
+        """Copy weights in the order of the layers, in the layout of TensorFlow.
 
         Raises:
             CheckpointError: they do not fit.
         """
-        wanted = list(self._tensors())
-        found = [_as_torch(array) for array in arrays]
-        if [tuple(tensor.shape) for tensor in wanted] != [tuple(tensor.shape) for tensor in found]:
+        parameters = list(self._tensors())
+        weights = [_as_torch(array) for array in arrays]
+        if [tuple(tensor.shape) for tensor in parameters] != [tuple(tensor.shape) for tensor in weights]:
             raise CheckpointError("The weights of mtcnn do not have the layout of its networks. Install mtcnn again.")
         with torch.no_grad():
-            for tensor, values in zip(wanted, found, strict=True):
+            for tensor, values in zip(parameters, weights, strict=True):
                 tensor.copy_(values)
 
     def _tensors(self) -> Iterator[Tensor]:
@@ -61,7 +61,7 @@ def _as_torch(array: NDArray[np.float32]) -> Tensor:
 
 
 class _Flatten(nn.Module):
-    """(n, channels, height, width) to vectors in the order that the dense layers were trained in: columns first."""
+    """(n, channels, height, width) to vectors in the order of the dense layers' weights: columns first."""
 
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden.transpose(2, 3).permute(0, 2, 3, 1).flatten(1)
@@ -76,25 +76,25 @@ def _pool(size: int) -> nn.Module:
 
 
 def proposal_network() -> Network:
-    """P-Net: for each cell of 12x12 pixels a box (n, 4, rows, columns) and a probability (n, rows, columns)."""
+    """P-Net: a box (n, 4, rows, columns) and a probability (n, rows, columns) for each cell of 12x12 pixels."""
     trunk = [*_convolution(3, 10, 3), _pool(2), *_convolution(10, 16, 3), *_convolution(16, 32, 3)]
     return Network(trunk, [nn.Conv2d(32, 4, 1), nn.Conv2d(32, 2, 1)])
 
 
 def refine_network() -> Network:
-    """R-Net: of (n, 3, 24, 24) boxes (n, 4) and probabilities (n,)."""
+    """R-Net: boxes (n, 4) and probabilities (n,) from (n, 3, 24, 24)."""
     trunk = [*_convolution(3, 28, 3), _pool(3), *_convolution(28, 48, 3), _pool(3), *_convolution(48, 64, 2)]
     trunk += [_Flatten(), nn.Linear(576, 128), nn.PReLU(128)]
     return Network(trunk, [nn.Linear(128, 4), nn.Linear(128, 2)])
 
 
 def output_network() -> Network:
-    """O-Net: of (n, 3, 48, 48) boxes (n, 4), landmarks (n, 10: five x, five y) and probabilities (n,)."""
+    """O-Net: boxes (n, 4), landmarks (n, 10: five x, five y) and probabilities (n,) from (n, 3, 48, 48)."""
     trunk = [*_convolution(3, 32, 3), _pool(3), *_convolution(32, 64, 3), _pool(3), *_convolution(64, 64, 3), _pool(2)]
     trunk += [*_convolution(64, 128, 2), _Flatten(), nn.Linear(1152, 256), nn.PReLU(256)]
     return Network(trunk, [nn.Linear(256, 4), nn.Linear(256, 10), nn.Linear(256, 2)])
 
 
 def run(network: nn.Module, images: Tensor) -> list[Tensor]:
-    """Normalise images of grey levels 0 to 255 and run a network on them."""
+    """Normalise images with values 0 to 255 and run a network on them."""
     return cast("list[Tensor]", network((images - 127.5) * (1 / 128)))

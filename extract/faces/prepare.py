@@ -1,4 +1,4 @@
-"""From videos to a dataset in the layout of Aff-Wild2: face crops, sound, and a table of the faces."""
+"""Turning videos into a dataset in the layout of Aff-Wild2: face crops, sound, and a table of the faces."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from abaw.media.sound import load_sound
 
 @dataclass(frozen=True)
 class PrepareOptions:
-    """What to prepare, and where to.
+    """Options of `abaw prepare`.
 
     Attributes:
-        videos: video files, and folders of such.
+        videos: video files, and folders of them.
         data: root of the dataset to fill.
-        faces: keep so many people of each video, the largest and longest seen; 0 keeps all.
+        faces: number of people to keep in each video, the largest and longest seen; 0 keeps all.
         detector: see `create_detector`.
-        every: detect in full in every so many frames, see `detect_pictures`; 0 takes what suits the detector.
+        every: full detection in every n-th frame, see `detect_pictures`; 0 takes the default of the detector.
         device: "auto" takes a GPU if there is one.
     """
 
@@ -38,31 +38,31 @@ class PrepareOptions:
     device: str = "auto"
 
 
-def list_videos(places: Sequence[Path]) -> list[Path]:
-    """The video files of some files and folders.
+def list_videos(paths: Sequence[Path]) -> list[Path]:
+    """Video files among files and in folders.
 
     Raises:
-        UsageError: one is not there, is of a kind that later stages do not find, or two have the same name.
+        UsageError: a path does not exist, a file has a suffix that later stages do not read, or two files share a name.
     """
     kinds = ", ".join(SUFFIXES)
     files: list[Path] = []
-    for place in places:
-        if place.is_dir():
-            found = sorted(file for file in place.iterdir() if _is_video(file))
-            if not found:
-                raise UsageError(f"{place} has no video files ({kinds}). Name another folder, or the files.")
-            files += found
-        elif not place.exists():
-            raise UsageError(f"No video {place}. Give video files, or folders of them.")
-        elif not _is_video(place):
-            raise UsageError(f"{place} does not end in one of {kinds}. Convert or rename it.")
+    for path in paths:
+        if path.is_dir():
+            videos = sorted(file for file in path.iterdir() if _is_video(file))
+            if not videos:
+                raise UsageError(f"{path} has no video files ({kinds}). Name another folder, or the files.")
+            files += videos
+        elif not path.exists():
+            raise UsageError(f"No video {path}. Give video files, or folders of them.")
+        elif not _is_video(path):
+            raise UsageError(f"{path} does not end in one of {kinds}. Convert or rename it.")
         else:
-            files.append(place)
+            files.append(path)
     files = list({file.resolve(): file for file in files}.values())
-    twice = [name for name, n in Counter(composed(file.stem) for file in files).items() if n > 1]
-    if twice:
-        first, second, *_ = [file for file in files if composed(file.stem) == twice[0]]
-        raise UsageError(f"Two videos have the name {twice[0]!r}: {first} and {second}. Rename one of them.")
+    duplicates = [name for name, n in Counter(composed(file.stem) for file in files).items() if n > 1]
+    if duplicates:
+        first, second, *_ = [file for file in files if composed(file.stem) == duplicates[0]]
+        raise UsageError(f"Two videos have the name {duplicates[0]!r}: {first} and {second}. Rename one of them.")
     return files
 
 
@@ -71,10 +71,10 @@ def _is_video(file: Path) -> bool:
 
 
 def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
-    """Prepare each video that is not complete, whole or not at all. Errors of one video end up in the summary.
+    """Prepare each video that is not complete. A video is written as a whole; its errors go into the summary.
 
     Raises:
-        AbawError: nothing could be begun: no videos, no detector, or the folder cannot be written to.
+        AbawError: no videos, an unknown detector, or a folder that cannot be written to.
     """
     files = list_videos(options.videos)
     try:
@@ -84,9 +84,9 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
     summary, detector = Summary(), create_detector(options.detector, options.device)
     pending = _pending(files, options, summary)
     reporter.start("prepare", sum(n_frames for _, _, n_frames in pending), "frames")
-    for video, wanted, _ in pending:
+    for video, request, _ in pending:
         try:
-            made = _prepare(video, wanted, detector, reporter)
+            record = _prepare(video, request, detector, reporter)
         except KeyboardInterrupt:
             summary.stopped = Stop.interrupted()
             break
@@ -97,12 +97,12 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
             _fail(summary, video, f"could not be read or written: {error}")
         except UsageError:
             raise
-        except Exception as error:  # one video's trouble must not cost the others
+        except Exception as error:  # an error in one video must not stop the others
             _fail(summary, video, str(error) or type(error).__name__)
         else:
             summary.done.append(video.video)
-            summary.n_frames += made.n_frames
-            summary.warnings += [f"{video.video}: {note}" for note in made.notes]
+            summary.n_frames += record.n_frames
+            summary.warnings += [f"{video.video}: {note}" for note in record.notes]
     reporter.finish()
     return summary
 
@@ -113,17 +113,17 @@ def _fail(summary: Summary, video: Files, reason: str) -> None:
 
 
 def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> list[tuple[Files, Record, int]]:
-    """What is not complete: the files of a video, what is to be made, and its number of frames as far as it is told."""
+    """Videos that are not complete: their files, the requested record, and the number of frames, 0 if unknown."""
     pending = []
     for file in files:
         video = Files(options.data, file)
-        wanted = Record(file.name, file.stat().st_size, options.faces, options.detector, options.every)
+        request = Record(file.name, file.stat().st_size, options.faces, options.detector, options.every)
         try:
             video.check_name()
-            if video.is_done(wanted):
+            if video.is_done(request):
                 summary.skipped.append(video.video)
             else:
-                pending.append((video, wanted, _count_frames(file)))
+                pending.append((video, request, _count_frames(file)))
         except AbawError as error:
             summary.failed[video.video] = str(error)
         except OSError as error:
@@ -132,16 +132,16 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
 
 
 def _count_frames(file: Path) -> int:
-    """Its frames, for the progress bar; what is wrong with it will be said when it is read."""
+    """Number of frames, for the progress bar; 0 if the file is broken, which is reported when it is read."""
     try:
         return probe_timing(file).n_frames
     except DataError:
         return 0
 
 
-def _prepare(video: Files, wanted: Record, detector: FaceDetector, reporter: Reporter) -> Record:
+def _prepare(video: Files, request: Record, detector: FaceDetector, reporter: Reporter) -> Record:
     video.begin()
-    follower = FaceFollower(video.source, detector, wanted.every)
+    follower = FaceFollower(video.source, detector, request.every)
     first_s: float | None = None
     for frame in video.write_faces(iter(follower)):
         first_s = frame.time_s if first_s is None else first_s
@@ -151,7 +151,7 @@ def _prepare(video: Files, wanted: Record, detector: FaceDetector, reporter: Rep
     if sound is not None and len(sound.waveform):
         video.write_sound(sound, first_s or 0.0)
     notes += sound.notes if sound is not None else []
-    names = follower.names(video.video, wanted.faces)
+    names = follower.names(video.video, request.faces)
     if not names:
         notes.append("no face was found in it")
-    return video.finish(names, replace(wanted, n_frames=follower.n_frames, notes=tuple(notes)))
+    return video.finish(names, replace(request, n_frames=follower.n_frames, notes=tuple(notes)))

@@ -1,7 +1,8 @@
-"""Who is who: faces joined into tracks from frame to frame, tracks into people at the end, people into names.
+"""Tracking: faces are joined into tracks from frame to frame, tracks into people at the end, and people get names.
 
-Identity is by position only. A track foresees its place with a velocity that fades, so that a face lost for up to a
-second is found again; faces of somebody else that are seen later in the same place belong to the same person.
+People are identified by position only. A track predicts its position with a velocity that decays, so that a face that
+was lost for up to a second is found again. Somebody else who appears later in the same position counts as the same
+person.
 """
 
 import math
@@ -14,25 +15,25 @@ from numpy.typing import NDArray
 from abaw.core.names import SIDES
 from abaw.extract.faces.boxes import areas, centres, match
 
-LONGEST_LOSS_S = 1.0  # a face that is not seen for longer begins a new track
-SHORTEST_TRACK_S = 0.3  # what is seen for a shorter time is taken for no face, unless it is half of the video
-MOST_DISTANCE = 0.8  # from the foreseen place to the face, in sides of the face
-JOIN_DISTANCE = 1.5  # from the end of a track to the beginning of one of the same person, in sides
+LONGEST_LOSS_S = 1.0  # a face that was lost for longer starts a new track
+SHORTEST_TRACK_S = 0.3  # shorter tracks are not faces, unless they last for half of the video
+MOST_DISTANCE = 0.8  # from the predicted position to the face, in sides of the face
+JOIN_DISTANCE = 1.5  # from the end of a track to the start of the next one of the same person, in sides
 MEMORY_S = 0.2  # time over which velocities are averaged
-FADING_S = 0.3  # a velocity falls to 1/e in that time without a face, so that nobody drifts away
+FADING_S = 0.3  # time in which a velocity decays to 1/e without a face, so that nobody drifts away
 
 
 @dataclass
 class Track:
-    """One face through some frames.
+    """One face in consecutive frames.
 
     Attributes:
         number: from 1, in the order of appearance.
         first_box, last_box: (4,) where it was seen first and last.
-        first_s, last_s: when.
-        seen_s: how long it was seen altogether.
-        area_s: area times the time it was seen, in square pixels times seconds.
-        x_s: horizontal position times the time it was seen.
+        first_s, last_s: when it was seen first and last.
+        seen_s: how long it was seen in total.
+        area_s: integral of its area over the time it was seen, in square pixels times seconds.
+        x_s: integral of its horizontal position over that time.
     """
 
     number: int
@@ -40,7 +41,7 @@ class Track:
     first_s: float
     last_box: NDArray[np.float32] = field(init=False)
     last_s: float = field(init=False)
-    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # of the centre, pixels a second
+    velocity: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))  # of the centre, in pixels per second
     seen_s: float = 0.0
     area_s: float = 0.0
     x_s: float = 0.0
@@ -48,13 +49,13 @@ class Track:
     def __post_init__(self) -> None:
         self.last_box, self.last_s = self.first_box, self.first_s
 
-    def foreseen(self, time_s: float) -> NDArray[np.float64]:
-        """(4,) box at a later time: moved by the integral of the fading velocity, of the same size."""
+    def predicted(self, time_s: float) -> NDArray[np.float64]:
+        """(4,) box at a later time: of the same size, moved by the integral of the decaying velocity."""
         reach_s = FADING_S * (1 - math.exp(-(time_s - self.last_s) / FADING_S))
         return self.last_box.astype(np.float64) + np.tile(self.velocity * reach_s, 2)
 
     def add(self, time_s: float, box: NDArray[np.float32], step_s: float) -> None:
-        """The face is seen again; `step_s` after the frame before."""
+        """Add the face in a frame that is `step_s` after the previous one."""
         passed_s = time_s - self.last_s
         if passed_s > 0:
             moved = (centres(box[None]) - centres(self.last_box[None]))[0] / passed_s
@@ -67,7 +68,7 @@ class Track:
 
 
 class Tracker:
-    """Gives faces the numbers of their tracks, frame by frame. What it holds grows with the number of tracks only."""
+    """Assigns faces to tracks, frame by frame. Its memory grows only with the number of tracks."""
 
     def __init__(self) -> None:
         self._tracks: list[Track] = []
@@ -76,15 +77,15 @@ class Tracker:
         self._duration_s = 0.0
 
     def add(self, time_s: float, boxes: NDArray[np.float32]) -> list[int]:
-        """The track of each box (k, 4) of the next frame, at a time that does not go back."""
+        """Track numbers of the boxes (k, 4) in the next frame; times must not decrease."""
         before_s = time_s if self._last_s is None else self._last_s
-        # the first frame of a video lasts as long as others: its length is not known yet, and hardly matters
+        # the first frame counts 0 s: its duration is not known yet, and hardly matters
         step_s = min(time_s - before_s, LONGEST_LOSS_S)
         self._last_s, self._duration_s = time_s, self._duration_s + step_s
-        # counted up to the frame before: frames may be more than a second apart
+        # measured at the previous frame: frames may be more than a second apart
         self._alive = [track for track in self._alive if before_s - track.last_s <= LONGEST_LOSS_S]
-        foreseen = np.array([track.foreseen(time_s) for track in self._alive]).reshape(-1, 4)
-        owners = {column: self._alive[row] for row, column in match(foreseen, boxes, MOST_DISTANCE)}
+        predicted = np.array([track.predicted(time_s) for track in self._alive]).reshape(-1, 4)
+        owners = {column: self._alive[row] for row, column in match(predicted, boxes, MOST_DISTANCE)}
         for column in range(len(boxes)):
             if column not in owners:
                 owners[column] = Track(len(self._tracks) + 1, boxes[column], time_s)
@@ -94,20 +95,20 @@ class Tracker:
         return [owners[column].number for column in range(len(boxes))]
 
     def people(self) -> list["Person"]:
-        """Who was seen so far, from left to right; tracks that are too short are left out."""
+        """The people seen so far, from left to right, without tracks that are too short."""
         shortest_s = min(SHORTEST_TRACK_S, self._duration_s / 2)
         return join_tracks([track for track in self._tracks if track.seen_s >= shortest_s])
 
 
 @dataclass
 class Person:
-    """Tracks of one person, in the order of time."""
+    """Tracks of one person in temporal order."""
 
     tracks: list[Track]
 
     @property
     def weight(self) -> float:
-        """Area times time: how much this person is the one that the video is about."""
+        """Area times duration: a measure of prominence in the video."""
         return sum(track.area_s for track in self.tracks)
 
     @property
@@ -120,10 +121,10 @@ class Person:
 
 
 def join_tracks(tracks: Sequence[Track]) -> list[Person]:
-    """People of tracks, from left to right.
+    """Join tracks into people, ordered from left to right.
 
-    A track belongs to the person who was seen last before it within 1.5 sides of where it begins, the nearest if there
-    are several; else it is somebody new.
+    A track continues a person whose last track ended before it, within 1.5 sides of its start; the best match if there are
+    several. Otherwise it is a new person.
     """
     people: list[Person] = []
     for track in sorted(tracks, key=lambda track: (track.first_s, track.number)):
@@ -138,17 +139,18 @@ def join_tracks(tracks: Sequence[Track]) -> list[Person]:
 
 
 def name_people(people: Sequence[Person], video: str, most: int = 0) -> dict[str, Person]:
-    """The names that people get in the layout of Aff-Wild2.
+    """Names of people in the layout of Aff-Wild2.
 
-    One is named as the video, two are `<video>_left` and `<video>_right`, more `<video>_1` and so on from left to right.
+    One person has the name of the video, two are `<video>_left` and `<video>_right`, more are `<video>_1` and so on from
+    left to right.
 
     Args:
         people: from left to right.
-        most: keep so many, those of the largest area times time; 0 keeps all.
+        most: number of people to keep, the most prominent ones; 0 keeps all.
     """
-    kept = sorted(people, key=lambda person: -person.weight)[: most or None]
-    kept = [person for person in people if any(person is one for one in kept)]
-    if len(kept) == 1:
-        return {video: kept[0]}
-    suffixes = SIDES if len(kept) == 2 else [f"_{number}" for number in range(1, len(kept) + 1)]
-    return {f"{video}{suffix}": person for suffix, person in zip(suffixes, kept, strict=True)}
+    prominent = sorted(people, key=lambda person: -person.weight)[: most or None]
+    ordered = [person for person in people if any(person is other for other in prominent)]
+    if len(ordered) == 1:
+        return {video: ordered[0]}
+    suffixes = SIDES if len(ordered) == 2 else [f"_{number}" for number in range(1, len(ordered) + 1)]
+    return {f"{video}{suffix}": person for suffix, person in zip(suffixes, ordered, strict=True)}

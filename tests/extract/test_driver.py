@@ -122,7 +122,7 @@ broken = []
 Runner.plain = getattr(Runner, "plain", Runner._forward)  # dask imports this twice
 
 def forward(self, batch):
-    if any(source.video.name == "video-02" for source, _ in batch.parts):
+    if any(source.name == "video-02" for source, _ in batch.parts):
         broken.append(True)
     if broken:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")

@@ -91,7 +91,7 @@ def test_a_device_without_memory_stops_the_work(slow_data, slow_store, fill, mon
     plain = Runner._forward
 
     def forward(self, batch):
-        if any(source.video.name == "video-07" for source, _ in batch.parts):
+        if any(source.name == "video-07" for source, _ in batch.parts):
             raise torch.OutOfMemoryError("2 GiB wanted")
         return plain(self, batch)
 

@@ -362,7 +362,7 @@ def test_a_file_that_takes_any_size_and_gives_one(tmp_path):
     file = save_arrays(tmp_path / "y.onnx", yunet_arrays(640, 640), (1, 3, "height", "width"))
     detector = create_detector(str(file), "cpu")
     assert len(detector.detect(blank(640, 640))[0]) == 0
-    with pytest.raises(CheckpointError, match=r"do not fit an input of 128x96 pixels, though it takes it"):
+    with pytest.raises(CheckpointError, match=r"do not fit an input of 128x96 pixels, although it accepts it"):
         detector.detect(blank(90, 100))
 
 

@@ -235,7 +235,7 @@ def test_crops_from_elsewhere_are_left_alone(tmp_path, film, talking, make_crops
     make_crops(data / "cropped_aligned" / "a", 3)
     before = {name: (data / name).read_bytes() for name in all_files(data)}
     summary = prepare_videos(PrepareOptions((source,), data, device="cpu"), Silent())
-    assert "cropped_aligned/a is there already, and not from `abaw prepare`" in summary.failed["a"]
+    assert "cropped_aligned/a already exists, and not from `abaw prepare`" in summary.failed["a"]
     assert {name: (data / name).read_bytes() for name in all_files(data)} == before
 
 
@@ -284,7 +284,7 @@ def test_names_in_a_record_lead_nowhere_else(tmp_path, film, talking):
     record = data / "faces" / "a.json"
     record.write_text(json.dumps({**json.loads(record.read_text()), "people": ["../../precious"]}))
     summary = prepare_videos(PrepareOptions((source,), data, faces=1, device="cpu"), Silent())
-    assert (tmp_path / "precious").is_dir() and "is there already" in summary.failed["a"]
+    assert (tmp_path / "precious").is_dir() and "already exists" in summary.failed["a"]
 
 
 def test_sound_begins_with_the_first_picture(tmp_path, film, talking):
@@ -330,7 +330,7 @@ def test_detectors_of_other_people(tmp_path, film, monkeypatch, talking, run_cli
     assert done.exit_code == 0, done.output
     assert [row["left_eye_x"] for row in faces_of(tmp_path / "data", "a")] == ["280.00"] * 3
     for options, words in (
-        (("--detector", "their_faces:Wrong"), "Wrong.detect has to give Detections"),
+        (("--detector", "their_faces:Wrong"), "Wrong.detect must return Detections"),
         (("--detector", "their_faces:Middle", "--every", 2), "--every can only be 1"),
     ):
         done = run_cli("prepare", source, "--data", tmp_path / "other", *options)
@@ -362,7 +362,7 @@ def test_detections_can_be_chosen():
     found = Detections(
         np.arange(8, dtype=np.float32).reshape(2, 4), np.float32([0.5, 1]), np.zeros((2, 5, 2), np.float32)
     )
-    assert found.chosen(np.array([1])).scores.tolist() == [1] and len(Detections.none()) == 0
+    assert found.select(np.array([1])).scores.tolist() == [1] and len(Detections.empty()) == 0
     with pytest.raises(UsageError, match="No detector"):
         from abaw.extract.faces.detector import create_detector
 

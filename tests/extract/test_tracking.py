@@ -46,12 +46,12 @@ def test_two_people_keep_their_tracks_however_the_detector_orders_them():
     assert names(tracker) == {left: "v_left", right: "v_right"}
 
 
-def test_a_place_is_foreseen_with_a_fading_velocity():
+def test_boxes_are_predicted_with_a_decaying_velocity():
     track = Track(1, box(100), 0.0)
     track.add(0.1, box(110), 0.1)  # 100 pixels a second, of which the memory takes in a part
     speed = 100 * (1 - math.exp(-0.1 / MEMORY_S))
     moved = speed * FADING_S * (1 - math.exp(-0.5 / FADING_S))
-    np.testing.assert_allclose(track.foreseen(0.6), box(110) + np.array([moved, 0, moved, 0]), atol=1e-4)
+    np.testing.assert_allclose(track.predicted(0.6), box(110) + np.array([moved, 0, moved, 0]), atol=1e-4)
 
 
 @pytest.mark.parametrize(("lost_s", "n_tracks"), [(0.2, 1), (0.9, 1), (1.4, 2)])

@@ -331,8 +331,8 @@ def test_crops_of_prepare_and_others_are_told_apart(tmp_path):
         run(root, store, "hog")
     summary, told = run(root, store, "new=hog")
     assert [one for one in told if "alignments" in one] == [
-        "Crops of two alignments lie here: those of 2 videos are of `abaw prepare`, those of 1 are not. Networks see them "
-        "differently; keep them apart where you can."
+        "The data has crops of two alignments: those of 2 videos were made by `abaw prepare`, those of 1 were not. They look "
+        "different to a network; keep them apart if you can."
     ]
     for part in ("1/3", "2/3", "3/3"):
         run(root, tmp_path / "other.zarr", "hog", part=part)
@@ -441,7 +441,7 @@ def test_an_old_feature_is_extended_by_the_same_and_by_nothing_else(old, tiny):
     put_crops(alone, "fresh")
     put_record(alone, "fresh", "fresh")
     _, told = run(alone, place, f"tiny={TINY}:{tiny}")
-    assert "Nobody can tell whether feature 'tiny' is of crops of `abaw prepare`." in told
+    assert "It is unknown whether feature 'tiny' was made of crops of `abaw prepare`." in told
 
 
 def test_what_an_old_name_meant_is_not_extended_by_what_it_means_now(old):
