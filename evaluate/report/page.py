@@ -1,17 +1,22 @@
-"""The page of a report: its parts put into one HTML file that needs nothing else."""
+"""The page of a report: `report.html` filled with its parts, one HTML file that needs nothing else.
+
+All text in templates is escaped, unless it is `Markup`: style and script, which are ours.
+"""
 
 import base64
 import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
-from string import Template
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from abaw import __version__
 from abaw.core.tasks import Task
 from abaw.evaluate.report import sections, video_sections
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
-from abaw.evaluate.report.markup import Markup, escape, join, script_json, tag
 from abaw.evaluate.report.palette import RUN_COLOURS
 from abaw.evaluate.report.worst_spans import Pictures
 
@@ -21,49 +26,53 @@ DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # of runs, so that they differ witho
 
 def render(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None) -> str:
     """The whole page as text."""
+    script = "\n".join(map(_resource, SCRIPTS))
+    return TEMPLATES.get_template("report.html").render(
+        task=task,
+        runs=runs,
+        split=split,
+        letters=[sections.letter(i, len(runs)) for i in range(len(runs))],
+        version=__version__,
+        style=Markup(_resource("report.css") + _run_styles(len(runs))),
+        script=Markup(script),
+        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
+        scores=sections.scores(task, runs),
+        published=sections.published(task),
+        outputs=sections.outputs(task, runs),
+        confusions=sections.confusions(task, runs),
+        learning=sections.learning(runs),
+        without_epochs=[run.name for run in runs if not run.epochs],
+        calibrations=sections.calibrations(task, runs),
+        settings=sections.settings(runs),
+        **_of_videos(task, runs, faces),
+    )
+
+
+def _of_videos(task: Task, runs: Sequence[Reported], faces: Faces | None) -> dict[str, Any]:
+    """Single videos: their traces, or what was answered wrongly of images and whole videos."""
     ordered = videos_by_error(task, runs)
     pictures = Pictures(faces.read) if faces is not None else None
-    parts = [sections.scores(task, runs), sections.outputs(task, runs), sections.confusions(task, runs)]
-    content: dict[str, object] = {}
-    if task.level == "frame":
-        parts += [sections.by_missing(task, runs, ordered), video_sections.traces(task, runs, ordered)]
-        content = video_sections.payload(task, runs, ordered, pictures)
-    else:
+    if task.level != "frame":
         shown = pictures if task.level == "image" else None
-        parts.append(video_sections.wrong_answers(task, runs, ordered, shown, _namer(task, faces)))
-    parts[3:3] = [sections.learning(runs), sections.calibrations(task, runs)]
-    parts.append(sections.settings(runs))
-    title = f"{', '.join(run.name for run in runs)} on {split}"
-    script = "\n".join(map(_resource, SCRIPTS))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    return Template(_resource("report.html")).substitute(
-        title=escape(title),
-        digest=digest,
-        style=_resource("report.css") + _run_styles(len(runs)),
-        header=_header(task, runs, split),
-        main=join(parts),
-        content=script_json(content),
-        script=script,
-    )
+        answers = video_sections.wrong_answers(task, runs, ordered, shown, _namer(task, faces))
+        return {"content": {}, "wrong_answers": answers}
+    return {
+        "content": video_sections.payload(task, runs, ordered, pictures),
+        "errors_by_missing": sections.errors_by_missing(task, runs, ordered),
+        "scores_by_missing": sections.missing_ranges(task, runs),
+        "videos": video_sections.videos_table(task, runs, ordered),
+        "classes": video_sections.class_legend(task),
+    }
 
 
 def _resource(name: str) -> str:
     return files("abaw.evaluate.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _header(task: Task, runs: Sequence[Reported], split: str) -> Markup:
-    items = []
-    for i, run in enumerate(runs):
-        name = tag("strong", {}, sections.letter(i, len(runs)) + " ") if len(runs) > 1 else ""
-        items.append(tag("li", {}, video_sections.line_sample(f"run{i}") if len(runs) > 1 else "", name, run.name))
-    said = f"The score is the {task.measure.name}. Made by abaw {__version__}."
-    return join(
-        [
-            tag("h1", {}, f"Report on {task.name}, {split}"),
-            tag("ul", {"class": "legend runs"}, *items),
-            tag("p", {}, said),
-        ]
-    )
+TEMPLATES = Environment(
+    loader=FunctionLoader(_resource), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
 
 
 def _namer(task: Task, faces: Faces | None) -> video_sections.NameOf:

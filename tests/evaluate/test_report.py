@@ -23,12 +23,13 @@ from sklearn.metrics import f1_score
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predictions import VideoPrediction, save_predictions
-from abaw.evaluate.report.charts import ticks
+from abaw.evaluate.report.cells import Cell, DataTable, number_cells, row_name
+from abaw.evaluate.report.charts import Axis, PointSeries, chart, ticks
 from abaw.evaluate.report.content import load_runs, report_on
 from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.report.figures import draw_calibration, draw_learning, save_figures
 from abaw.evaluate.report.html import write_report
-from abaw.evaluate.report.markup import escape, number, script_json, tag
+from abaw.evaluate.report.page import TEMPLATES
 from abaw.evaluate.report.palette import LABEL_COLOUR, RUN_COLOURS
 from abaw.evaluate.report.published_scores import PUBLISHED, published_for
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
@@ -37,7 +38,16 @@ from abaw.evaluate.scores.calibration import calibration, missing_share, row_err
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 
-NASTY = ("<script>alert(1)</script>", '"><img src=x>', "</script>", "<!--", "a&amp;b", "${x} $title")
+NASTY = (
+    "<script>alert(1)</script>",
+    '"><img src=x>',
+    "</script>",
+    "<!--",
+    "a&amp;b",
+    "${x} $title",
+    "it's {{ x }} {% y %}",
+)
+MACROS = TEMPLATES.get_template("macros.html").module
 
 
 def invent(task: Task, n_rows: int, seed: int = 0, fps: float = 25.0) -> VideoPrediction:
@@ -163,12 +173,35 @@ def test_a_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
         write(tmp_path, "va", invent_videos("va"))
 
 
-def test_text_is_escaped_unless_it_is_markup() -> None:
-    assert tag("b", {"title": 'a"b', "hidden": True, "id": None}, "<i>") == '<b title="a&quot;b" hidden>&lt;i&gt;</b>'
-    assert escape(escape("<")) == "&lt;"
-    assert json.loads(script_json({"</script>": "<!--&"})) == {"</script>": "<!--&"}
-    assert not set(script_json(["</script><!--&"])) & set("<>&")
-    assert (number(0.12345), number(float("nan"))) == ("0.123", "–")
+def test_text_in_tables_and_charts_is_escaped() -> None:
+    cells = [Cell(text, note=text, key=text, look=text, picture=None) for text in NASTY]
+    rows = [[row_name(NASTY[0]), *cells], [row_name(NASTY[1], video=3), Cell(picture=NASTY[1])]]
+    points = [PointSeries(0, [1.0], [2.0], [NASTY[0]], [3.0])]
+    drawn = chart(NASTY[0], Axis(NASTY[1]), Axis(NASTY[2]), points)
+    page = Parsed(MACROS.table(DataTable(NASTY[0], NASTY, rows, NASTY[1], NASTY[1])) + MACROS.chart(drawn))
+    assert {tag for tag, _ in page.tags} == {
+        *("div", "table", "caption", "thead", "tbody", "tr", "th", "td", "small", "img", "button"),
+        *("svg", "text", "line", "path", "circle", "title"),
+    }
+    assert page.text_of("caption") == page.text_of("title") == [NASTY[0]]
+    assert page.text_of("small") == list(NASTY)
+    assert {attributes["src"] for tag, attributes in page.tags if tag == "img"} == {NASTY[1]}
+    assert [attributes["data-key"] for tag, attributes in page.tags if tag == "td" and attributes] == list(NASTY)
+
+
+def test_what_the_script_reads_cannot_end_it() -> None:
+    text = TEMPLATES.from_string("{{ content|tojson }}").render(content={"</script>": "<!--&", "b": 1, "a": 0.5})
+    assert text.endswith(',"b":1,"a":0.5}')  # in the order given, without spaces
+    assert json.loads(text)["</script>"] == "<!--&"
+    assert not set(text) & set("<>&")
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        TEMPLATES.from_string("{{ content|tojson }}").render(content=[float("nan")])
+
+
+def test_numbers_that_are_missing_are_dashes_that_sort_last() -> None:
+    shown = [(cell.text, cell.attributes["data-key"]) for cell in number_cells([0.12345, float("nan")])]
+    assert shown == [("0.123", 0.12345), ("–", "")]
+    assert [cell.text for cell in number_cells([1234567, 0], 0)] == ["1,234,567", "0"]
 
 
 def test_ticks_are_round() -> None:

@@ -37,15 +37,17 @@ from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import POSTPROCESS, Tuning
 from abaw.evaluate.predictions import VideoPrediction, save_predictions
-from abaw.evaluate.report.charts import Axis, Series, chart, sizes_of
+from abaw.evaluate.report.charts import Axis, PointSeries, chart, sizes_of
 from abaw.evaluate.report.content import Reported, load_runs, report_on
 from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.report.html import write_report
+from abaw.evaluate.report.page import TEMPLATES
 from abaw.evaluate.scores.bootstrap import Difference, difference, interval
 from abaw.evaluate.scores.metrics import Score
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 
+MACROS = TEMPLATES.get_template("macros.html").module
 VA, EXPR, AU, MTL, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "lsd", "vgaf"))
 
 
@@ -177,11 +179,11 @@ def test_points_and_lines_of_a_chart_are_where_their_values_are() -> None:
     """A point whose value is missing is left out with its tip and its size."""
     x, y = [1.0, 2.0, 3.0, 4.0], [0.2, math.nan, 0.9, 0.4]
     series = [
-        Series(0, x, y, ["a", "b", "c", "d"], [2.0, 3.0, 4.0, 5.0]),
-        Series(1, x, [0.0, 0.1, 0.2, 0.3], ["e", "f", "g", "h"], [3.0] * 4),
-        Series(2, x, [0.5] * 4),
+        PointSeries(0, x, y, ["a", "b", "c", "d"], [2.0, 3.0, 4.0, 5.0]),
+        PointSeries(1, x, [0.0, 0.1, 0.2, 0.3], ["e", "f", "g", "h"], [3.0] * 4),
+        PointSeries(2, x, [0.5] * 4),
     ]
-    found = Chart(chart("Heights", Axis("place"), Axis("height", 0, 1), series, diagonal=True))
+    found = Chart(MACROS.chart(chart("Heights", Axis("place"), Axis("height", 0, 1), series, diagonal=True)))
     assert (found.title, found.x_title, found.y_title) == ("Heights", "place", "height")
     assert found.is_upwards
     wanted = [(1, 0.2, 2, "a"), (3, 0.9, 4, "c"), (4, 0.4, 5, "d")]
@@ -602,7 +604,7 @@ def test_evaluation_is_shown_under_its_headings(capsys: pytest.CaptureFixture[st
     predictions = {f"v{i}": noise(VA, 30, i) for i in range(6)}
     official = Score(0.15, {"valence": 0.1, "arousal": 0.2}, {"valence": 11, "arousal": 12}, {"va": 0.15}, 180)
     crops = Score(0.35, {"valence": 0.3, "arousal": 0.4}, {"valence": 7, "arousal": 8}, {"va": 0.35}, 90)
-    show_evaluation("run", VA, "val", Evaluation(official, crops, predictions, ()))
+    show_evaluation("run", VA, "val", Evaluation(VA, official, crops, predictions, ()))
     rows, ends = shown(capsys), interval(VA, predictions)
     values = {"valence": ("0.100", "0.300", "11"), "arousal": ("0.200", "0.400", "12"), "score": ("0.150", "0.350", "")}
     for name, (all_frames, with_crop, labels) in values.items():
