@@ -1,230 +1,112 @@
-"""The stages as plain functions: what the command line calls, and notebooks can.
+"""Every stage as a function that does its work when it is called: the command line calls them, and notebooks can.
 
-    prepare(PrepareOptions(...))        videos -> crops and sound
-    extract(ExtractOptions(...))        crops and labels -> store
-    train_seeds(configs, store, runs)   store -> runs, each trained as it is asked for: `for run, result in ...`
-    tune(run, store, fit_on)            run and store -> post-processing
-    find_predictor(runs, name)          a run or an ensemble, opened
-    evaluate(predictor, store, split)   predictor and store -> scores, predictions
-    submit(predictor, store, sample)    predictor and store -> submission file
+    prepare(PrepareOptions(...))           videos -> face crops and sound
+    extract(ExtractOptions(...))           crops, sound and labels -> store
+    train_seeds([config], store, runs)     store -> runs
+    tune(run, store, fit_on, runs)         run and store -> post-processing
+    find_predictor(runs, name)             a run or an ensemble, opened
+    evaluate(predictor, store, split)      predictor and store -> scores and predictions
+    submit(predictor, store, sample)       predictor and store -> submission file
+    predict_videos(run, options)           run and video files -> tables, pictures and overlays
 
-They tell of their progress through a `Reporter` and print nothing.
+Stages report progress to a `Reporter` and print nothing. Importing this module loads nothing heavy: each stage imports
+what it needs, after names and files have been checked. The types that stages take, such as `ExtractOptions`, can be
+imported from here, too.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+import importlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import torch
-from torch import nn
-
-from abaw.backbones.backbone import create_backbone
-from abaw.backbones.weights import identify
-from abaw.core.devices import pick_device
-from abaw.core.errors import AbawError, CheckpointError, DataError
-from abaw.core.files import clear
-from abaw.core.parts import parse_part
+from abaw.core.errors import AbawError
+from abaw.core.files import Place
 from abaw.core.progress import Reporter, Silent, Summary
-from abaw.datasets.demo.kinds import get_demo_kind
-from abaw.datasets.doctor import VideoReport, examine, report_unread
-from abaw.datasets.layouts import look_through, open_dataset
-from abaw.evaluate.evaluation import Evaluation
-from abaw.evaluate.inference import evaluate_head
-from abaw.evaluate.submission.write import write_submission as submit  # noqa: F401  a stage, too
-from abaw.evaluate.trained import TrainedRun, evaluate, find_predictor, open_predictor, tune  # noqa: F401  stages, too
-from abaw.extract.cluster.cluster import ClusterOptions, workers_have_gpus
-from abaw.extract.cluster.driver import run_on_cluster
-from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
-from abaw.extract.label_writer import describe_labels
-from abaw.extract.request import ExtractOptions
-from abaw.extract.stage import Stage
-from abaw.predict.videos import PredictOptions, predict_video, predict_videos  # noqa: F401  a stage, too
-from abaw.store import FeatureStore
-from abaw.store.claims import claimed
-from abaw.train import multi_process
-from abaw.train.checkpoint import load_weights, save_tensors
-from abaw.train.config import TrainConfig, make_config
-from abaw.train.data.statistics import feature_statistics
-from abaw.train.data.table import Table
-from abaw.train.fit_probes import fit_probe
-from abaw.train.head_options import LogisticConfig, RidgeConfig
-from abaw.train.loop import Epoch, TrainingResult, fit
-from abaw.train.model import Model, build_model
-from abaw.train.new_run import begun_run, load_tables, notes_on, start_run
-from abaw.train.run_files import BEST
-from abaw.train.runs import Run, check_free, open_run
+
+if TYPE_CHECKING:
+    from abaw.backbones.published import FamilyWeights
+    from abaw.backbones.registry import Family
+    from abaw.core.tasks import Task
+    from abaw.datasets.doctor import VideoReport
+    from abaw.datasets.synth import Made
+    from abaw.evaluate.compare import Comparison
+    from abaw.evaluate.ensemble import Ensemble
+    from abaw.evaluate.evaluation import Evaluation
+    from abaw.evaluate.postprocessing.tuning import FitOn, Tuning
+    from abaw.evaluate.submission.check import Check
+    from abaw.evaluate.submission.formats import Sample, VideoList
+    from abaw.evaluate.submission.write import Submission
+    from abaw.evaluate.trained import Predictor
+    from abaw.exchange.importer import ImportOptions
+    from abaw.extract.cluster.cluster import ClusterOptions
+    from abaw.extract.faces.prepare import PrepareOptions
+    from abaw.extract.request import ExtractOptions
+    from abaw.predict.output_rows import OutputRow
+    from abaw.predict.video_predictor import PredictOptions
+    from abaw.store import FeatureStore
+    from abaw.store.audit import FeatureInfo, LabelInfo, Problem
+    from abaw.train.config import TrainConfig
+    from abaw.train.data.table import Table
+    from abaw.train.head_options import HeadConfig
+    from abaw.train.loop import TrainingResult
+    from abaw.train.loss_options import LossConfig
+    from abaw.train.recipes import Recipe
+    from abaw.train.runs import Run
+else:
+    TYPES = {
+        "ClusterOptions": "abaw.extract.cluster.cluster",
+        "ExtractOptions": "abaw.extract.request",
+        "FeatureStore": "abaw.store",
+        "ImportOptions": "abaw.exchange.importer",
+        "PredictOptions": "abaw.predict.video_predictor",
+        "PrepareOptions": "abaw.extract.faces.prepare",
+        "Sample": "abaw.evaluate.submission.formats",
+    }
+
+    def __getattr__(name: str) -> Any:
+        """Loads a type that stages take when it is first used."""
+        if name not in TYPES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(TYPES[name]), name)
 
 
-def extract(
-    options: ExtractOptions, reporter: Reporter | None = None, cluster: ClusterOptions | None = None
-) -> Summary:
-    """Run backbones over all crops and sounds of a dataset; put their features, and all labels, into the store.
-
-    What is complete is skipped; what was cut off is made again. Errors of one video, frame or backbone end up in the
-    summary.
-
-    Args:
-        cluster: run on the workers of a dask cluster; this process plans, and follows them.
-
-    Raises:
-        AbawError: nothing could be begun: no data, unknown backbones, no weights, another fingerprint, another
-            extraction of the same features at work.
-    """
-    reporter = reporter or Silent()
-    summary = Summary()
-    on_gpu = workers_have_gpus(cluster) if cluster is not None and options.device == "auto" else None
-    stage = Stage.open(options, summary.failed_backbones, on_gpu)
-    for feature, why in summary.failed_backbones.items():
-        reporter.warn(f"{feature} is left out: {why}")
-    with claimed(stage.store, [feature.name for feature in stage.features], options.part):
-        plan = stage.plan(summary, reporter)
-        for note in stage.notes:
-            reporter.warn(note)
-        if not options.part or parse_part(options.part)[0] == 1:  # the labels are of the first part
-            reporter.warn(describe_labels(stage.dataset))
-        reporter.start("extract", plan.n_frames, "frames")
-        if cluster is None:
-            stage.run(plan.groups, summary, reporter.advance)
-        elif plan.groups:
-            run_on_cluster(stage, plan, cluster, summary, reporter)
-    reporter.finish()
-    return summary
+# data
 
 
-def prepare(options: PrepareOptions, reporter: Reporter | None = None) -> Summary:
+def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> "list[VideoReport]":
+    """Check data against labels: every crop is decoded, every label read. See `VideoReport`."""
+    from abaw.datasets.doctor import examine_folder
+
+    return examine_folder(data, fps, reporter)
+
+
+def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
+    """Sums over the reports of `doctor`, as `abaw doctor --json` prints them."""
+    from abaw.datasets.doctor import totals
+
+    return totals(reports)
+
+
+def prepare(options: "PrepareOptions", reporter: Reporter | None = None) -> Summary:
     """Write crops, sound and tables of the faces of videos into a dataset; see `prepare_videos`."""
+    from abaw.extract.faces.prepare import prepare_videos
+
     return prepare_videos(options, reporter or Silent())
 
 
-def check_weights(file: Path) -> list[tuple[str, str, str]]:
-    """Backbones that a weights file fits, best first: name, fingerprint of its feature, notes on how it was made to fit.
-
-    Raises:
-        CheckpointError: the file cannot be read, or fits none.
-    """
-    names = identify(file)
-    if not names:
-        raise CheckpointError(
-            f"{file} fits no backbone of `abaw list backbones`. For a model of timm, extract with "
-            f"`--backbone timm/<model>:{file}`."
-        )
-    found = []
-    for name in names:
-        backbone = create_backbone(name, file)
-        found.append((name, backbone.fingerprint(backbone.spec), "; ".join(backbone.notes) or "-"))
-    return found
-
-
-def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:
-    """Check data against labels: every crop is decoded, every label read. See `VideoReport`."""
-    reporter = reporter or Silent()
-    try:
-        dataset = open_dataset(data, fps)
-    except DataError:
-        with suppress(DataError):  # where nothing is read, that is what helps
-            for report in report_unread(look_through(data, fps)):
-                reporter.warn(f"Not read: {report.warnings[0]}.")
-        raise
-    dataset.time_videos(dataset.videos, reporter)
-    reporter.start("doctor", len(dataset.videos), "videos")
-    reports = examine(dataset, reporter.advance)
-    reporter.finish()
-    return reports
-
-
-def train(
-    run: Run, store: FeatureStore, tables: tuple[Table, Table], device: str = "auto", reporter: Reporter | None = None
-) -> TrainingResult:
-    """Train a run's head from where its folder stands; see `abaw.train.loop.fit`.
-
-    Under torchrun every process calls this; all of them go through the same epochs, and the first one writes.
-    """
-    reporter = reporter or Silent()
-    config, task = run.config, run.task
-    table, validation = tables
-    model = build_model(run)
-    real = [video for video, made in zip(table.videos, table.synthetic, strict=True) if not made]
-    model.set_statistics(*feature_statistics(store, model.standardised(), real))
-    if isinstance(config.head, RidgeConfig | LogisticConfig):
-        return _fit_probe(run, model, table, validation, reporter)
-    place = multi_process.own_device(pick_device(device))
-    model.to(place)
-    reporter.start(f"train {run.name}", config.epochs, "epochs")
-
-    def validate(trained: nn.Module) -> float:
-        found = evaluate_head(trained, validation, config.length, place)
-        is_finite = all(np.isfinite(video.outputs).all() for video in found.predictions.values())
-        return found.official.score if is_finite else float("nan")
-
-    def on_epoch(epoch: Epoch) -> None:
-        reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
-
-    result = fit(config, task, model, table, validate, run.folder, place, on_epoch)
-    reporter.finish()
-    return result
-
-
-def _fit_probe(run: Run, model: Model, table: Table, validation: Table, reporter: Reporter) -> TrainingResult:
-    config, task = run.config, run.task
-    assert isinstance(config.head, RidgeConfig | LogisticConfig)
-    reporter.start(f"fit {run.name}", 1, "probe")
-    is_new = not (run.folder / BEST).exists()
-    if is_new:
-        fit_probe(config.head, task, model, table, config.seed)
-    else:
-        load_weights(model, run.folder / BEST)
-    found = evaluate_head(model, validation, config.length, torch.device("cpu")).official.score
-    if is_new and multi_process.rank() == 0:
-        save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(found)})
-    reporter.advance(1, f"{task.name} {found:.3f}")
-    reporter.finish()
-    return TrainingResult(found, 1, 1)
-
-
-def train_seeds(
-    configs: Sequence[TrainConfig],
-    store: FeatureStore,
-    runs: Path,
-    name: str | None = None,
-    stem: str = "",
-    device: str = "auto",
+def synth(
+    faces: Path,
+    backgrounds: Path | None,
+    out: Path,
+    n_clips: int,
+    kind: str = "mp4",
+    seed: int = 0,
     reporter: Reporter | None = None,
-    resume: bool = False,
-) -> Iterator[tuple[Run, TrainingResult]]:
-    """Train one run for each config; the tables are loaded once for configs that differ in their seed only.
+) -> "Made":
+    """Make synthetic group-emotion clips; see `write_clips`."""
+    from abaw.datasets.synth import SynthOptions, write_clips
 
-    Args:
-        name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` follows on the name.
-        resume: go on with the runs that were begun, see `begun_run`; those that are finished stay as they are.
-    """
-    reporter = reporter or Silent()
-    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
-
-    def check() -> None:
-        if resume:
-            for config, named in zip(configs, names, strict=True):
-                begun_run(config, store, runs, named)
-        else:
-            check_free([runs / named for named in names if named])
-
-    multi_process.from_first(check)  # rather now than after hours of the first seeds
-    tables = load_tables(configs[0], store)
-    for note in notes_on(tables[0]):
-        reporter.warn(note)
-    for config, named in zip(configs, names, strict=True):
-        run = _open(config, store, runs, named, stem, resume)
-        yield run, train(run, store, tables, device, reporter)
-
-
-def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str, resume: bool) -> Run:
-    """The run that was begun, if that is to be resumed, or a new one; the same in all processes."""
-
-    def find_or_make() -> Path:
-        begun = begun_run(config, store, runs, name) if resume else None
-        return (begun or start_run(config, store, runs, name, stem)).folder
-
-    return open_run(multi_process.from_first(find_or_make))
+    return write_clips(faces, backgrounds, out, n_clips, kind, SynthOptions(seed), reporter=reporter)
 
 
 def demo(
@@ -234,31 +116,432 @@ def demo(
     device: str = "auto",
     reporter: Reporter | None = None,
     kind: str = "aff-wild2",
-) -> Iterator[tuple[Run, Evaluation]]:
-    """Make a demo dataset and take it through all stages; what an earlier call finished is kept.
+    on_result: "Callable[[Run, Evaluation], None] | None" = None,
+) -> "list[tuple[Run, Evaluation]]":
+    """Make a demo dataset, extract its features, train and evaluate its tasks; what an earlier call finished is kept.
 
     Args:
-        kind: the layout of the dataset, a name of `DEMO_KINDS`.
-
-    Yields:
-        The run and the validation scores of each task.
+        kind: layout of the dataset, a name of `DEMO_KINDS`.
+        on_result: called with the run and the validation scores of each task.
     """
-    reporter = reporter or Silent()
-    made = get_demo_kind(kind)
-    data, partial = out / "data", out / "data.partial"
-    if not data.exists():
-        clear(partial)
-        reporter.start("draw faces", made.n_frames(size, seed), "frames")
-        made.write(partial, size, seed, reporter.advance)
-        reporter.finish()
-        partial.rename(data)
-    summary = extract(ExtractOptions(data, out / "store.zarr", ("hog",), device=device), reporter)
+    from abaw.datasets.demo.kinds import get_demo_kind, make_demo
+
+    demo_kind, reporter = get_demo_kind(kind), reporter or Silent()
+    make_demo(out / "data", demo_kind, size, seed, reporter)
+    from abaw.evaluate.trained import open_predictor
+    from abaw.extract.request import ExtractOptions
+    from abaw.train.config import make_config
+
+    summary = extract(ExtractOptions(out / "data", out / "store.zarr", ("hog",), device=device), reporter)
     if not summary.ok:
-        raise AbawError(
-            f"The demo's extraction did not finish: {summary.stopped.sentence if summary.stopped else summary.failed}. Run it again."
-        )
-    store = FeatureStore.open(out / "store.zarr")
-    for task, head in made.heads.items():
+        reason = summary.stopped.sentence if summary.stopped else summary.failed
+        raise AbawError(f"The demo's extraction did not finish: {reason}. Run it again.")
+    store, results = open_store(out / "store.zarr"), []
+    for task, head in demo_kind.heads.items():
         config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})
-        for run, _ in train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True):
-            yield run, evaluate(TrainedRun.open(run, device), store, "val", data)
+        [(run, _)] = train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True)
+        results.append((run, evaluate(open_predictor(run.folder, device), store, "val", out / "data")))
+        if on_result is not None:
+            on_result(*results[-1])
+    return results
+
+
+# weights
+
+
+def list_weights() -> "list[FamilyWeights]":
+    """Every family of backbones that has weights, with what is published for it and what is on this machine."""
+    from abaw.backbones.published import weights_at_hand
+
+    return weights_at_hand()
+
+
+def weights_as_json(weights: "Sequence[FamilyWeights]") -> dict[str, Any]:
+    """What `list_weights` found, as `abaw weights list --json` prints it."""
+    from abaw.backbones.published import as_json
+
+    return as_json(weights)
+
+
+def describe_weights_folder() -> str:
+    """A sentence on where weights are put and looked for."""
+    from abaw.backbones.published import describe_folder
+
+    return describe_folder()
+
+
+def find_weights(name: str) -> "FamilyWeights":
+    """The weights of a family, by its name or that of a backbone, `timm/<model>` among them."""
+    from abaw.backbones import published
+
+    return published.find_weights(name)
+
+
+def get_weights(
+    weights: "FamilyWeights",
+    reporter: Reporter | None = None,
+    on_start: "Callable[[FamilyWeights], None]" = lambda weights: None,
+) -> list[Path]:
+    """Download what is published for a family and not on this machine yet; returns all its files.
+
+    Args:
+        on_start: called before the download, once it is clear that there may be one.
+
+    Raises:
+        CheckpointError: they are only to be had by hand, or the download failed.
+    """
+    from abaw.backbones import downloads, published
+
+    published.check_known(weights)
+    on_start(weights)
+    return downloads.get_weights(weights, reporter)
+
+
+def check_weights(file: Path) -> list[tuple[str, str, str]]:
+    """Backbones that a weights file fits, best first: name, fingerprint of the feature, notes; see `find_fitting`."""
+    from abaw.backbones.fitting_weights import find_fitting
+
+    return find_fitting(file)
+
+
+# store
+
+
+def extract(
+    options: "ExtractOptions", reporter: Reporter | None = None, cluster: "ClusterOptions | None" = None
+) -> Summary:
+    """Run backbones over all crops and sounds of a dataset into the store; see `abaw.extract.extraction.extract`."""
+    from abaw.extract import extraction
+
+    return extraction.extract(options, reporter, cluster)
+
+
+def open_store(place: Place, features: Sequence[str] = ()) -> "FeatureStore":
+    """Open a feature store for reading, once it is clear that it has some features."""
+    from abaw.store.feature_names import check_features
+
+    check_features(place, features)
+    from abaw.store import FeatureStore
+
+    return FeatureStore.open(place)
+
+
+def describe_store(store: "FeatureStore") -> "tuple[list[FeatureInfo], list[LabelInfo]]":
+    """What is in a store: of each feature, and of the labels of each task and split."""
+    from abaw.store import audit
+
+    return audit.describe_store(store), audit.describe_label_rows(store)
+
+
+def verify_store(store: "FeatureStore", reporter: Reporter | None = None) -> "list[Problem]":
+    """Read everything in a store and return what is wrong."""
+    from abaw.store import audit
+
+    return audit.verify_store(store, reporter or Silent())
+
+
+def repair_store(place: Place, reporter: Reporter | None = None) -> "tuple[list[Problem], list[Problem]]":
+    """Drop damaged and incomplete videos and labels; returns the problems that were dropped, and those that are left."""
+    from abaw.store import FeatureStore, audit
+
+    FeatureStore.open(place)  # else a slip in the path would make an empty store
+    return audit.repair_store(FeatureStore.create(place), reporter or Silent())
+
+
+def import_features(options: "ImportOptions", reporter: Reporter | None = None) -> Summary:
+    """Put features that were made elsewhere into a store; see `abaw.exchange.importer.import_features`."""
+    from abaw.exchange import importer
+
+    return importer.import_features(options, reporter)
+
+
+def export_feature(
+    store: "FeatureStore",
+    feature: str,
+    out: Path,
+    form: Literal["h5", "npy"] = "h5",
+    reporter: Reporter | None = None,
+) -> tuple[int, int]:
+    """Write the complete videos of a feature for other programs; returns the numbers of videos and frames."""
+    from abaw.exchange import exporter
+
+    return exporter.export_feature(store, feature, out, form, reporter)
+
+
+# training
+
+
+def load_recipe(name: str) -> "Recipe":
+    """A recipe by its name, or by the path of its `.toml` file."""
+    from abaw.train import recipes
+
+    return recipes.load_recipe(name)
+
+
+def make_train_configs(
+    store: "FeatureStore",
+    task: str | None = None,
+    features: Sequence[str] = (),
+    values: dict[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    recipe: "Recipe | None" = None,
+    n_seeds: int = 1,
+) -> "list[TrainConfig]":
+    """A config on features of a store for each of some seeds; see `abaw.train.new_run.make_train_config`."""
+    from abaw.train import new_run
+
+    config = new_run.make_train_config(store, task, features, values or {}, settings, recipe)
+    return new_run.with_seeds(config, n_seeds)
+
+
+def train(
+    run: "Run",
+    store: "FeatureStore",
+    tables: "tuple[Table, Table] | None" = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+) -> "TrainingResult":
+    """Train a run from its last checkpoint, or from the start; see `train_run`."""
+    from abaw.evaluate.inference import validation_score
+    from abaw.train.train_runs import train_run
+
+    return train_run(run, store, validation_score, tables, device, reporter, on_result)
+
+
+def train_seeds(
+    configs: "Sequence[TrainConfig]",
+    store: "FeatureStore",
+    runs: Path,
+    name: str | None = None,
+    stem: str = "",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+) -> "list[tuple[Run, TrainingResult]]":
+    """Train one run for each config; they differ in their seed only. See `abaw.train.train_runs.train_seeds`."""
+    from abaw.evaluate.inference import validation_score
+    from abaw.train import train_runs
+
+    options: dict[str, Any] = {"device": device, "reporter": reporter, "resume": resume, "on_result": on_result}
+    return train_runs.train_seeds(configs, store, runs, validation_score, name=name, stem=stem, **options)
+
+
+# evaluation
+
+
+def find_run(runs: Path, name: str | None = None, task: str | None = None) -> "Run":
+    """The run called `name` (under `runs`, or a path), or else the newest one (of a task)."""
+    from abaw.train.run_files import CONFIG, check_any_run, find_folder
+
+    check_any_run(runs, task) if name is None else find_folder(runs, name, CONFIG)
+    from abaw.train import runs as known_runs
+
+    return known_runs.find_run(runs, name, task)
+
+
+def find_predictor(
+    runs: Path, name: str | None = None, device: str = "auto", raw: bool = False, task: str | None = None
+) -> "Predictor":
+    """Open the run or ensemble called `name` (under `runs`, or a path), or else the newest run (of a task).
+
+    Args:
+        raw: without the post-processing that `tune` fitted.
+    """
+    from abaw.train.run_files import CONFIG, ENSEMBLE, check_any_run, find_folder
+
+    check_any_run(runs, task) if name is None else find_folder(runs, name, CONFIG, ENSEMBLE)
+    from abaw.evaluate import trained
+
+    return trained.find_predictor(runs, name, device, raw, task)
+
+
+def tune(run: "Run", store: "FeatureStore", fit_on: "FitOn", runs: Path, device: str = "auto") -> "Tuning":
+    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`."""
+    from abaw.evaluate import trained
+
+    return trained.tune(run, store, fit_on, runs, device)
+
+
+def evaluate(
+    predictor: "Predictor",
+    store: "FeatureStore",
+    split: str = "val",
+    data: Path | None = None,
+    smoothing: str | None = None,
+) -> "Evaluation":
+    """Score a run or ensemble on a split; keep scores, predictions and a picture in its folder.
+
+    Args:
+        data: the data folder, whose faces go into the picture; it may be missing.
+        smoothing: such as `box:51`, in place of the fitted post-processing.
+    """
+    from abaw.evaluate import trained
+    from abaw.evaluate.postprocessing.smoothing import parse_smoothing
+
+    return trained.evaluate(predictor, store, split, data, parse_smoothing(smoothing) if smoothing else None)
+
+
+def score_predictions(
+    store: "FeatureStore",
+    path: Path,
+    split: str = "val",
+    task: str | None = None,
+    feature: str | None = None,
+    data: Path | None = None,
+) -> "tuple[Task, Evaluation]":
+    """Score a submission file, or a folder with a file for each video; returns the task, too, as its header says it."""
+    from abaw.core.tasks import get_task
+    from abaw.evaluate.submission import check, score
+
+    known = get_task(task) if task else check.identify(path)
+    return known, score.score_predictions(store, known, split, path, feature or "", data)
+
+
+def compare(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> "Comparison":
+    """Compare what two runs or ensembles predicted; see `compare_runs`."""
+    from abaw.evaluate.compare import compare_runs
+
+    return compare_runs(runs, names, split, raw)
+
+
+def create_ensemble(
+    runs: Path,
+    names: Sequence[str],
+    weights: str | None = None,
+    split: str = "val",
+    name: str | None = None,
+    raw: bool = False,
+) -> "tuple[Ensemble, Evaluation]":
+    """Average or pool what runs predicted, keep it in a folder as that of a run, and score it.
+
+    Args:
+        names: of the runs, or patterns such as `va-*`.
+        weights: of the runs, numbers between commas; equal by default.
+    """
+    from abaw.evaluate import ensemble
+
+    shares = ensemble.parse_weights(weights) if weights else None
+    return ensemble.create_ensemble(runs, ensemble.select_runs(runs, names), shares, split, name, raw)
+
+
+def describe_members(evaluation: "Evaluation") -> list[str]:
+    """Sentences on the runs behind the scores of an ensemble; nothing for a single run."""
+    from abaw.evaluate import ensemble
+
+    return ensemble.describe_members(evaluation)
+
+
+def report(
+    runs: Path, names: Sequence[str], split: str, out: Path, data: Path | None = None, plots: Path | None = None
+) -> list[Path]:
+    """Explain runs (by default the newest) in one HTML file; returns the figures, written where `plots` is given.
+
+    Args:
+        data: the data folder, whose faces are shown; it may be missing.
+        plots: folder for the figures as PNG and PDF.
+    """
+    names = names or [find_run(runs).name]
+    from abaw.evaluate.report import content, face_crops, figures, html
+
+    task, found = content.load_runs(runs, names, split)
+    faces = face_crops.open_faces(data)
+    html.write_report(out, task, found, split, faces)
+    return figures.save_figures(plots, task, found, split, faces) if plots is not None else []
+
+
+# submission
+
+
+def read_sample(path: Path) -> "Sample | VideoList":
+    """Read an official sample file, or a list of videos."""
+    from abaw.evaluate.submission import formats
+
+    return formats.read_sample(path)
+
+
+def submit(
+    predictor: "Predictor",
+    store: "FeatureStore",
+    sample: "Sample | VideoList",
+    out: Path | None = None,
+    data: Path | None = None,
+    allow_missing: bool = False,
+) -> "Submission":
+    """Predict every row of an official sample; see `write_submission`."""
+    from abaw.evaluate.submission.write import write_submission
+
+    return write_submission(predictor, store, sample, out, data, allow_missing)
+
+
+def check_submission(path: Path, sample: "Sample | VideoList", task: str | None = None) -> "Check":
+    """Check a submission file, or a folder with a file for each video, against the official sample."""
+    from abaw.core.tasks import get_task
+    from abaw.evaluate.submission import check
+
+    return check.check_submission(path, sample, get_task(task) if task else None)
+
+
+# new videos
+
+
+def predict_video(
+    run: "Run",
+    file: Path,
+    backbones: Sequence[str] = (),
+    faces: int = 0,
+    raw: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> "list[OutputRow]":
+    """What a run predicts for a video: a row for each frame and person seen in it; see `abaw.predict.videos`."""
+    from abaw.predict import videos
+
+    return videos.predict_video(run, file, backbones, faces, raw, device, reporter)
+
+
+def predict_videos(run: "Run", options: "PredictOptions", reporter: Reporter | None = None) -> Summary:
+    """Predict videos into a folder for each: tables, a picture and an overlay; see `abaw.predict.videos`."""
+    from abaw.predict import videos
+
+    return videos.predict_videos(run, options, reporter)
+
+
+# what there is to choose from
+
+
+def list_backbones() -> "list[Family]":
+    """Every family of backbones, with the specs of its backbones and the distribution that it comes from."""
+    from abaw.backbones.registry import list_families
+
+    return list_families()
+
+
+def list_heads() -> "dict[str, type[HeadConfig]]":
+    """Every head by name: the class of its options."""
+    from abaw.train.head_options import HEADS
+
+    return dict(HEADS.items())
+
+
+def list_losses() -> "dict[str, tuple[type[LossConfig], str]]":
+    """Every loss by name: the class of its options, and what it is in a few words."""
+    from abaw.train.loss_options import LOSSES
+
+    summaries = {name: (LOSSES.builder(name).__doc__ or "").partition("\n")[0].rstrip(".") for name in LOSSES}
+    return {name: (config, summaries[name]) for name, config in LOSSES.items()}
+
+
+def list_recipes() -> "list[Recipe]":
+    """The recipes that come with abaw."""
+    from abaw.train.recipes import load_recipe, recipe_names
+
+    return [load_recipe(name) for name in recipe_names()]
+
+
+def list_tasks() -> "list[Task]":
+    """Every task with its outputs and measure."""
+    from abaw.core.tasks import TASKS
+
+    return list(TASKS.values())

@@ -36,7 +36,7 @@ def make_run(folder: Path) -> Run:
     write_demo(folder / "data", "tiny")
     extract(ExtractOptions(folder / "data", folder / "store.zarr", ("hog",), device="cpu"))
     config = make_config({"task": "va", "features": ("hog",), "head": {"name": "ridge"}})
-    return next(iter(train_seeds([config], FeatureStore.open(folder / "store.zarr"), folder / "runs")))[0]
+    return train_seeds([config], FeatureStore.open(folder / "store.zarr"), folder / "runs")[0][0]
 
 
 def main() -> None:

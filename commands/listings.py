@@ -15,10 +15,11 @@ SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
 
 def show_backbones() -> None:
     """Every registered backbone with its preprocessing."""
-    from abaw.backbones.registry import list_families, list_specs
+    from abaw import pipeline
 
-    rows = []
-    for spec in list_specs():
+    families, rows = pipeline.list_backbones(), []
+    specs = [spec for family in families for spec in family.specs]
+    for spec in [*specs, *(spec for family in families for spec in family.variants)]:
         image = spec.image
         size = _input_of(image) if image else "16 kHz mono"
         norm = f"{_triple(image.mean)} / {_triple(image.std)}" if image else "-"
@@ -30,7 +31,7 @@ def show_backbones() -> None:
         rows.append((*cells, spec.licence or "-", ", ".join(shown) + more or "-"))
     columns = ["backbone", ">shape", "input", "mean / std of [0, 1]", ">parameters", "weights", "architecture"]
     show_table("Backbones", [*columns, "licence", "classes"], rows)
-    for family in list_families():
+    for family in families:
         if family.source:
             say(f"{', '.join(spec.name for spec in family.specs) or family.syntax}: from {family.source}.")
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
@@ -54,21 +55,21 @@ def _triple(values: Sequence[float]) -> str:
 
 
 def show_weights() -> None:
-    """For each family whether its weights are at hand, can be fetched, or are to be had by hand; a line each."""
-    from abaw.backbones.published import BY_HAND, describe_folder, weights_at_hand
+    """A line for each family: whether its weights are on this machine, can be downloaded, or have to be requested."""
+    from abaw import pipeline
 
-    weights = weights_at_hand()
+    weights = pipeline.list_weights()
     width = max(len(one.family) for one in weights) + 2
     for one in weights:
         room = 100 - width - len(one.licence) - 2
         line = one.line if len(one.line) <= room else f"{one.line[: room - 3]}..."
         say(f"{one.family:<{width}}{line:<{room}}  {one.licence}".rstrip())
     say("")
-    for page, families in _by_page([one for one in weights if one.state == BY_HAND]).items():
+    for page, families in _by_page([one for one in weights if one.state == "by hand"]).items():
         say(f"By hand, {', '.join(families)}:")
         say(page)
     say("")
-    say(describe_folder())
+    say(pipeline.describe_weights_folder())
     say("A file in there that has the family's name, such as mae.pth or dan.pth, is taken by default.")
 
 
@@ -84,7 +85,7 @@ def _by_page(weights: "Sequence[FamilyWeights]") -> dict[str, list[str]]:
 
 def show_heads() -> None:
     """Every head with its options and their defaults."""
-    from abaw.train.head_options import HEADS
+    from abaw import pipeline
 
     rows = [
         (
@@ -93,7 +94,7 @@ def show_heads() -> None:
                 f"{key}={_setting(field.default)}" for key, field in config.model_fields.items() if key != "name"
             ),
         )
-        for name, config in HEADS.items()
+        for name, config in pipeline.list_heads().items()
     ]
     show_table("Heads", ["head", "options (--set head.KEY=VALUE)"], rows)
 
@@ -105,34 +106,32 @@ def _setting(value: object) -> str:
 
 def show_losses() -> None:
     """Every loss with the tasks it fits and its options and their defaults."""
-    from abaw.core.tasks import TASKS
-    from abaw.train.loss_options import LOSSES
+    from abaw import pipeline
 
     rows = [
         (
             name,
-            ", ".join(task.name for task in TASKS.values() if task.kind in config.kinds),
+            ", ".join(task.name for task in pipeline.list_tasks() if task.kind in config.kinds),
             config.min_views,
             ", ".join(f"{key}={field.default}" for key, field in config.model_fields.items() if key != "name"),
-            (LOSSES.builder(name).__doc__ or "").partition("\n")[0].rstrip("."),
+            summary,
         )
-        for name, config in LOSSES.items()
+        for name, (config, summary) in pipeline.list_losses().items()
     ]
     show_table("Losses", ["loss", "tasks", ">views", "options (--set loss.KEY=VALUE)", "what it is"], rows)
 
 
 def show_recipes() -> None:
     """Every recipe that comes along, with the features it wants."""
-    from abaw.train.recipes import load_recipe, recipe_names
+    from abaw import pipeline
 
-    recipes = [load_recipe(name) for name in recipe_names()]
-    rows = [(r.name, r.values["task"], ", ".join(r.values["features"]), r.summary) for r in recipes]
+    rows = [(r.name, r.values["task"], ", ".join(r.values["features"]), r.summary) for r in pipeline.list_recipes()]
     show_table("Recipes", ["recipe", "task", "features", "what it is"], rows)
 
 
 def show_tasks() -> None:
     """Every task with its outputs and measure."""
-    from abaw.core.tasks import TASKS
+    from abaw import pipeline
 
     rows = [
         (
@@ -144,7 +143,7 @@ def show_tasks() -> None:
             _invalid_values(task),
             ", ".join(task.outputs),
         )
-        for task in TASKS.values()
+        for task in pipeline.list_tasks()
     ]
     columns = ["task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs"]
     show_table("Tasks", columns, rows)

@@ -1,12 +1,11 @@
 """The commands about predictions and their scores."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from abaw.commands.data import DATA, DEVICE, RUNS, STORE, print_json
+from abaw.commands.options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -15,20 +14,19 @@ if TYPE_CHECKING:
 
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.results import Results
-    from abaw.store import FeatureStore
 
 
 @click.command("eval")
 @click.argument("run", required=False)
-@click.option("--split", default="val", show_default=True, help="train or val.")
+@SPLIT
 @STORE
 @RUNS
 @DATA
 @DEVICE
-@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+@RAW
 @click.option("--smooth", metavar="KIND:WIDTH",
               help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@JSON
 @click.option("--predictions", type=click.Path(path_type=Path),
               help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
 @click.option("--task", help="What --predictions are of.  [default: what their header says]")
@@ -49,10 +47,9 @@ def eval_(
 ) -> None:
     """Score a run or ensemble (default: the newest run) on a split; keep predictions and a picture in its folder.
 
-    Scores come from the store alone; where the data folder is at hand, its faces go into the picture.
+    Scores come from the store alone; if the data folder exists, its faces go into the picture.
     """
     from abaw import pipeline
-    from abaw.evaluate.postprocessing.smoothing import parse_smoothing
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
@@ -61,44 +58,41 @@ def eval_(
             raise UsageError("Score either a run or --predictions. Leave out one of them.")
         if raw or smooth:
             raise UsageError("--raw and --smooth are about runs: --predictions are scored as they are. Leave them out.")
-        _score_predictions(predictions, pipeline.FeatureStore.open(store), task, split, feature, data, as_json)
+        _score_predictions(predictions, store, task, split, feature, data, as_json)
         return
-    if task is not None or feature is not None:
+    if task or feature:
         raise UsageError("--task and --feature are about --predictions. Leave them out.")
-    smoothing = parse_smoothing(smooth) if smooth else None
-    predictor = pipeline.find_predictor(runs, run, device, raw or smoothing is not None)
-    evaluation = pipeline.evaluate(predictor, pipeline.FeatureStore.open(store), split, data, smoothing)
-    show_or_print(predictor.folder, evaluation, split, as_json)
+    predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
+    evaluation = pipeline.evaluate(predictor, pipeline.open_store(store), split, data, smooth)
+    show_scores(predictor.folder, evaluation, split, as_json)
 
 
 def _score_predictions(
-    path: Path, store: "FeatureStore", task: str | None, split: str, feature: str | None, data: Path, as_json: bool
+    path: Path, store: Place, task: str | None, split: str, feature: str | None, data: Path, as_json: bool
 ) -> None:
+    from abaw import pipeline
     from abaw.commands import tables
-    from abaw.core.tasks import get_task
-    from abaw.evaluate.submission.check import identify
-    from abaw.evaluate.submission.score import score_predictions
 
-    of = get_task(task) if task else identify(path)
-    found = score_predictions(store, of, split, path, feature or "", data)
+    opened = pipeline.open_store(store, [feature] if feature else [])
+    known, evaluation = pipeline.score_predictions(opened, path, split, task, feature, data)
     if as_json:
-        print_json(found.as_json(split, path.name))
+        print_json(evaluation.as_json(split, path.name))
     else:
-        tables.show_evaluation(path.name, of, split, found)
+        tables.show_evaluation(path.name, known, split, evaluation)
 
 
-def show_or_print(folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False) -> None:
-    """Show the scores of a run or ensemble, what an ensemble is made of, and where the rest is; or print JSON."""
+def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False) -> None:
+    """Show the scores of a run or ensemble, the members of an ensemble, and where the rest is; or print JSON."""
+    from abaw import pipeline
     from abaw.commands import console, tables
-    from abaw.evaluate.ensemble import describe_members
 
     if as_json:
         print_json(evaluation.as_json(split, folder.name))
         return
     tables.show_evaluation(folder.name, evaluation.task, split, evaluation)
-    for sentence in describe_members(evaluation):
+    for sentence in pipeline.describe_members(evaluation):
         console.say(sentence)
-    _say_processed(evaluation.members, "`abaw ensemble --raw`")
+    _warn_of_processing(evaluation.members, "`abaw ensemble --raw`")
     console.say(f"Predictions, scores and a picture: {folder}/*-{split}.*")
 
 
@@ -109,7 +103,7 @@ def show_or_print(folder: Path, evaluation: "Evaluation", split: str, as_json: b
 @STORE
 @RUNS
 @DEVICE
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@JSON
 def tune(
     run: str | None, fit_on: Literal["train", "folds", "val"], store: Place, runs: Path, device: str, as_json: bool
 ) -> None:
@@ -119,62 +113,47 @@ def tune(
     """
     from abaw import pipeline
     from abaw.commands import console, tables
-    from abaw.train.runs import find_run
 
-    found = find_run(runs, run)
-    tuning = pipeline.tune(found, pipeline.FeatureStore.open(store), fit_on, runs, device)
+    trained = pipeline.find_run(runs, run)
+    tuning = pipeline.tune(trained, pipeline.open_store(store), fit_on, runs, device)
     if as_json:
         print_json(tuning.model_dump(mode="json"))
         return
-    tables.show_tuning(found.name, found.task, tuning)
-    console.say(f"{found.folder / 'postprocess.json'}: `abaw eval {found.name}` applies it, unless with --raw.")
+    tables.show_tuning(trained.name, trained.task, tuning)
+    console.say(f"{trained.folder / 'postprocess.json'}: `abaw eval {trained.name}` applies it, unless with --raw.")
 
 
 @click.command()
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="RUN")
-@click.option("--split", default="val", show_default=True, help="train or val.")
+@SPLIT
 @RUNS
-@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@RAW
+@JSON
 def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json: bool) -> None:
     """Say whether the second run is better than the first: scores, difference, 95 % intervals and p-values.
 
-    Takes what `abaw eval` or `abaw ensemble` left in the two folders.
+    Reads what `abaw eval` or `abaw ensemble` left in the two folders.
     """
+    from abaw import pipeline
     from abaw.commands import console, tables
-    from abaw.evaluate.compare import as_json as comparison_json
-    from abaw.evaluate.compare import compare as compare_results
-    from abaw.evaluate.ensemble import find_results
-    from abaw.evaluate.scores.bootstrap import FEW_UNITS, MIN_UNITS, N_DRAWS, n_units
 
-    results = find_results(runs, first, split, raw), find_results(runs, second, split, raw)
-    found = compare_results(*results)
+    comparison = pipeline.compare(runs, (first, second), split, raw)
     if as_json:
-        print_json(comparison_json(*results, split, found))
+        print_json(comparison.as_json())
         return
-    task = results[0].task
-    tables.show_comparison((results[0].name, results[1].name), task, split, found)
-    drawn = "images" if task.level == "image" else "videos"
-    console.say(
-        f"The difference is {results[1].name} less {results[0].name}. Intervals and p by drawing the {drawn} again "
-        f"{N_DRAWS:,} times, the same for both; p is not corrected for how many rows there are."
-    )
-    n_drawn = n_units(task, results[0].predictions)
-    if n_drawn < MIN_UNITS:
-        console.warn(f"There are no intervals and no p: they need {MIN_UNITS} labelled {drawn}, found {n_drawn}.")
-    elif n_drawn < FEW_UNITS:
-        console.warn(f"With {n_drawn} labelled {drawn} the intervals are rough and too narrow.")
-    if n_drawn >= MIN_UNITS and any(math.isnan(one.difference.p_value) for one in found.values()):
-        console.warn(f"A row without p hangs on so few {drawn} that drawing them again cannot tell.")
-    _say_processed(results, "--raw")
+    tables.show_comparison(comparison)
+    console.say(comparison.explain())
+    for sentence in comparison.warnings():
+        console.warn(sentence)
+    _warn_of_processing(comparison.results, "--raw")
 
 
-def _say_processed(results: "Sequence[Results]", way_out: str) -> None:
-    """Which predictions are post-processed, what is to be said of their scores, and what leaves it out."""
+def _warn_of_processing(results: "Sequence[Results]", way_out: str) -> None:
+    """Which predictions are post-processed, what that means for their scores, and how to leave it out."""
     from abaw.commands import console
 
-    for one in {found.name: found for found in results if found.origin}.values():
+    for one in {result.name: result for result in results if result.origin}.values():
         note = f"; {one.note}" if one.note else ""
         console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with {way_out}.")
 
@@ -182,28 +161,27 @@ def _say_processed(results: "Sequence[Results]", way_out: str) -> None:
 @click.command()
 @click.argument("names", metavar="RUN...", nargs=-1, required=True)
 @click.option("--weights", metavar="W,W,...", help="Of the runs, in their order.  [default: equal]")
-@click.option("--split", default="val", show_default=True, help="train or val.")
+@SPLIT
 @RUNS
 @click.option("--run", "name", help="Name of the ensemble.  [default: task-ensemble-number]")
-@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@RAW
+@JSON
 def ensemble(
     names: tuple[str, ...], weights: str | None, split: str, runs: Path, name: str | None, raw: bool, as_json: bool
 ) -> None:
     """Average what runs predict, or pool it where they are of different folds, and score that.
 
-    RUN may be a pattern, such as 'va-*'. Takes what `abaw eval` left in the runs; the result lies among them.
+    RUN may be a pattern, such as 'va-*'. Reads what `abaw eval` left in the runs; the result is another folder there.
     """
-    from abaw.evaluate.ensemble import create_ensemble, parse_weights, select_runs
+    from abaw import pipeline
 
-    given = parse_weights(weights) if weights else None
-    made, evaluation = create_ensemble(runs, select_runs(runs, names), given, split, name, raw)
-    show_or_print(made.folder, evaluation, split, as_json)
+    made, evaluation = pipeline.create_ensemble(runs, names, weights, split, name, raw)
+    show_scores(made.folder, evaluation, split, as_json)
 
 
 @click.command()
 @click.argument("names", metavar="RUN...", nargs=-1)
-@click.option("--split", default="val", show_default=True, help="train or val.")
+@SPLIT
 @click.option("--out", default="report.html", type=click.Path(path_type=Path), show_default=True, help="File to write.")
 @RUNS
 @DATA
@@ -211,20 +189,13 @@ def ensemble(
 def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path, plots: Path | None) -> None:
     """Explain runs (default: the newest) in one HTML file: scores, errors, and the traces of every video.
 
-    Several runs of one task are compared side by side. Takes what `abaw eval` left in the runs; where the data folder is
-    at hand, its faces are shown where the runs are worst.
+    Several runs of one task are compared side by side. Reads what `abaw eval` left in the runs; if the data folder
+    exists, its faces are shown where the runs are worst.
     """
+    from abaw import pipeline
     from abaw.commands import console
-    from abaw.evaluate.report.content import load_runs
-    from abaw.evaluate.report.face_crops import open_faces
-    from abaw.evaluate.report.figures import save_figures
-    from abaw.evaluate.report.html import write_report
-    from abaw.train.runs import find_run
 
-    task, found = load_runs(runs, names or [find_run(runs, None).name], split)
-    faces = open_faces(data)
-    write_report(out, task, found, split, faces)
+    figures = pipeline.report(runs, names, split, out, data, plots)
     console.say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser.")
     if plots is not None:
-        paths = save_figures(plots, task, found, split, faces)
-        console.say(f"{len(paths)} figures: {plots}/*-{split}.*")
+        console.say(f"{len(figures)} figures: {plots}/*-{split}.*")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abaw.commands.data import DATA, DEVICE, RUNS, STORE
+from abaw.commands.options import DATA, DEVICE, RAW, RUNS, STORE
 from abaw.core.errors import some_of
 from abaw.core.files import Place
 
@@ -33,7 +33,7 @@ SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path)
 @click.option(
     "--allow-missing", is_flag=True, help="Videos that are not in the store get the mean output of the others."
 )
-@click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+@RAW
 def submit(
     run: str | None,
     sample: Path,
@@ -51,15 +51,15 @@ def submit(
     """
     from abaw import pipeline
     from abaw.commands import console
-    from abaw.evaluate.submission.formats import Sample, read_sample
 
-    wanted = read_sample(sample)
-    task = wanted.task.name if isinstance(wanted, Sample) and run is None else None
+    wanted = pipeline.read_sample(sample)
+    task = wanted.task.name if isinstance(wanted, pipeline.Sample) and run is None else None
     predictor = pipeline.find_predictor(runs, run, device, raw, task)
-    written = pipeline.submit(predictor, pipeline.FeatureStore.open(store), wanted, out, data, allow_missing)
+    opened = pipeline.open_store(store)
+    written = pipeline.submit(predictor, opened, wanted, out, data, allow_missing)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
-    for sentence in _warnings(written, is_list=not isinstance(wanted, Sample)):
+    for sentence in _warnings(written, is_list=not isinstance(wanted, pipeline.Sample)):
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {predictor.name}.")
 
@@ -126,17 +126,15 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
 @click.option("--task", help="What is predicted.  [default: what the headers say]")
 def check_submission(path: Path, sample: Path, task: str | None) -> None:
     """Check a submission file, or a folder with a file for each video, against the official sample."""
+    from abaw import pipeline
     from abaw.commands import console
-    from abaw.core.tasks import get_task
-    from abaw.evaluate.submission.check import check_submission as check
-    from abaw.evaluate.submission.formats import read_sample
 
-    found = check(path, read_sample(sample), get_task(task) if task else None)
-    if found.first:
-        counts = (f"{kind}: {n:,}" for kind, n in found.counts.items())
-        console.warn(f"Error: {found.first} In all: {', '.join(counts)}.")
+    check = pipeline.check_submission(path, pipeline.read_sample(sample), task)
+    if check.first:
+        counts = (f"{kind}: {n:,}" for kind, n in check.counts.items())
+        console.warn(f"Error: {check.first} In all: {', '.join(counts)}.")
         sys.exit(1)
-    console.say(f"{path}: {_amount(found.n_rows, found.n_videos)}, as wanted.")
+    console.say(f"{path}: {_amount(check.n_rows, check.n_videos)}, as wanted.")
 
 
 def _amount(n_rows: int, n_videos: int) -> str:

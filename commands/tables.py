@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from abaw.core.progress import Summary
     from abaw.core.tasks import Task
     from abaw.datasets.doctor import VideoReport
-    from abaw.evaluate.compare import Compared
+    from abaw.evaluate.compare import Comparison
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.postprocessing.tuning import Tuning
-    from abaw.store import FeatureStore
+    from abaw.store.audit import FeatureInfo, LabelInfo
 
 LONGEST_NAME = 40  # in a table
 MANY = 6  # videos with the same warning, which is then said once
@@ -40,12 +40,15 @@ def show_summary(summary: "Summary", store: "Place") -> None:
         warn(f"Stopped early: {summary.stopped.sentence}.")
 
 
-def show_doctor(data: Path, reports: "Sequence[VideoReport]", pairs: Sequence[tuple[str, str]], every: bool) -> None:
-    """Totals, what is not read, and the videos that need attention; or `every` video."""
-    total = doctor_totals(reports)
+def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str, Any], every: bool) -> None:
+    """Totals, what is not read, and the videos that need attention; or `every` video.
+
+    Args:
+        total: sums over the reports, see `abaw.datasets.doctor.totals`.
+    """
     say(
         f"{data}: {total['videos']} videos, {total['frames']:,} frames, {total['crops']:,} crops, {total['missing']:,} missing, "
-        f"{len(pairs)} left/right pairs."
+        f"{len(total['left_right_pairs'])} left/right pairs."
     )
     for task, counts in total["labels"].items():
         say(
@@ -137,30 +140,6 @@ def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
     return "/".join(str(counts.get(task, "-")) for task in tasks)
 
 
-def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
-    """Sums over videos, as `abaw doctor --json` prints them."""
-    tasks = sorted({task for report in reports for task in report.extra_rows})
-    videos = [report for report in reports if report.kind == "video"]
-    labelled = {task: [report for report in reports if task in report.extra_rows] for task in tasks}
-    return {
-        "videos": len(videos),
-        "frames": sum(report.n_frames for report in reports),
-        "crops": sum(report.n_crops for report in reports),
-        "missing": sum(report.n_missing for report in reports),
-        "errors": sum(len(report.errors) for report in reports),
-        "labels": {
-            task: {
-                "videos": len(found),
-                "extra_rows": sum(max(0, report.extra_rows[task]) for report in found),
-                "missing_rows": sum(max(0, -report.extra_rows[task]) for report in found),
-                "labels_without_crop": sum(report.n_labels_without_crop[task] for report in found),
-                "crops_without_label": sum(report.n_crops_without_label[task] for report in found),
-            }
-            for task, found in labelled.items()
-        },
-    }
-
-
 # of a task's level: what its rows are, which of them the second score is over, and what lacks features as a whole
 EVALUATED = {
     "frame": ("frames", "frames with a crop", "videos"),
@@ -200,17 +179,18 @@ def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> 
         warn(f"{post.note[0].upper()}{post.note[1:]}.")
 
 
-def show_comparison(names: tuple[str, str], task: "Task", split: str, found: "Mapping[str, Compared]") -> None:
+def show_comparison(comparison: "Comparison") -> None:
     """Each measure of two runs with its 95 % interval, their difference and how likely chance makes such a one."""
+    first, second = comparison.results
     rows = []
-    for name, measure in measured(task):
-        one = found[name]
-        cells = (with_interval(value, ends) for value, ends in zip(one.values, one.intervals, strict=True))
-        gain = one.difference
+    for name, measure in measured(first.task):
+        compared = comparison.measures[name]
+        cells = (with_interval(value, ends) for value, ends in zip(compared.values, compared.intervals, strict=True))
+        gain = compared.difference
         p = f"{gain.p_value:.4f}" if gain.p_value == gain.p_value else "-"
         rows.append((name, measure, *cells, with_interval(gain.estimate, (gain.low, gain.high), "+"), p))
-    columns = ["", "measure", *(f">{name}, 95 %" for name in names), ">difference, 95 %", ">p"]
-    show_table(f"{names[0]} and {names[1]} on {split}", columns, rows)
+    columns = ["", "measure", f">{first.name}, 95 %", f">{second.name}, 95 %", ">difference, 95 %", ">p"]
+    show_table(f"{first.name} and {second.name} on {comparison.split}", columns, rows)
 
 
 def measured(task: "Task") -> list[tuple[str, str]]:
@@ -252,24 +232,17 @@ def show_tuning(run: str, task: "Task", found: "Tuning") -> None:
         warn("The head was trained on these videos and may do worse on others: --fit-on folds is more like those.")
 
 
-def show_store(store: "FeatureStore") -> None:
+def show_store(path: str, features: "Sequence[FeatureInfo]", labels: "Sequence[LabelInfo]") -> None:
     """Features with their videos, frames and sizes, and the labels."""
-    from abaw.store.audit import describe_store
-
     rows = [
         (
             *(info.feature, info.weights, "x".join(map(str, info.shape)), info.n_videos, info.n_frames),
             f"{info.n_missing} ({info.n_missing / max(1, info.n_frames):.1%})",
             *(f"{info.n_bytes / 1e6:.1f} MB", info.fingerprint[:8], info.n_incomplete),
         )
-        for info in describe_store(store)
+        for info in features
     ]
-    columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">cut off"]
-    show_table(f"Features in {store.path}", columns, rows)
-    labels = []
-    for task in store.tasks():
-        found = store.labels(task)
-        for split in sorted({video.split for video in found.values()}):
-            videos = [video for video in found.values() if video.split == split]
-            labels.append((task, split, len(videos), sum(len(video.rows) for video in videos)))
-    show_table("Labels", ["task", "split", ">videos", ">rows"], labels)
+    columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">incomplete"]
+    show_table(f"Features in {path}", columns, rows)
+    cells = [(info.task, info.split, info.n_videos, info.n_rows) for info in labels]
+    show_table("Labels", ["task", "split", ">videos", ">rows"], cells)

@@ -1,11 +1,11 @@
-"""The command that takes a trained run to new videos."""
+"""The command that predicts new videos."""
 
 import sys
 from pathlib import Path
 
 import click
 
-from abaw.commands.data import DEVICE, RUNS
+from abaw.commands.options import DEVICE, RAW, RUNS
 
 
 @click.command()
@@ -18,7 +18,7 @@ from abaw.commands.data import DEVICE, RUNS
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
               help="Keep N people of each video, the largest and longest seen.  [default: all]")  # fmt: skip
 @click.option("--no-overlay", is_flag=True, help="Leave out the video with the predictions in it.")
-@click.option("--raw", is_flag=True, help="Leave out the post-processing of `abaw tune`.")
+@RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
 @RUNS
 @DEVICE
@@ -37,10 +37,10 @@ def predict(
     """Predict the emotions of all faces in video files, or in folders of them: tables, a picture, and the video."""
     from abaw import pipeline
     from abaw.commands import console, tables
-    from abaw.train.runs import find_run
 
+    trained = pipeline.find_run(runs, run)
     options = pipeline.PredictOptions(videos, out, backbones, faces or 0, not no_overlay, raw, untrained, device)
     with console.ConsoleReporter() as reporter:
-        summary = pipeline.predict_videos(find_run(runs, run), options, reporter)
+        summary = pipeline.predict_videos(trained, options, reporter)
     tables.show_summary(summary, out)
     sys.exit(0 if summary.ok else 1)

@@ -1,17 +1,24 @@
-"""Where networks run, and what they draw of random numbers."""
+"""Devices that networks run on, and their random numbers."""
 
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import numpy as np
-import torch
+from typing import TYPE_CHECKING
 
 from abaw.core.errors import UsageError
 
+if TYPE_CHECKING:
+    import torch
 
-def pick_device(name: str) -> torch.device:
-    """The torch device of a name; "auto" is a GPU if there is one."""
+
+def pick_device(name: str) -> "torch.device":
+    """The torch device of a name; "auto" is a GPU if there is one.
+
+    Raises:
+        UsageError: the device is unknown or cannot be used.
+    """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -25,12 +32,15 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def own_random_state(seed: int) -> Iterator[None]:
-    """Random numbers of torch start at a seed inside; outside those of torch, numpy and Python go on as if nothing was."""
+    """Seed torch inside the block; outside, the random states of torch, numpy and Python stay as they were."""
+    import numpy as np
+    import torch
+
     on_gpus = torch.cuda.is_available() and torch.cuda.is_initialized()
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  it is the caller's
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_gpus else []):
-            # torch.manual_seed would seed GPUs that nobody has asked for yet, once they are
+            # torch.manual_seed would also seed GPUs that are not in use yet, once they are
             torch.default_generator.manual_seed(seed)
             if on_gpus:
                 torch.cuda.manual_seed_all(seed)

@@ -4,41 +4,42 @@ import errno
 from collections.abc import Sequence
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LONGEST = 10_000  # characters of a sentence
+MAX_LENGTH = 10_000  # characters of a message
 
 
 def printable(text: str) -> str:
-    """A text in one line whose characters can all be shown: names in files may have others, which steer a terminal."""
-    if len(text) > LONGEST:  # what was found stands in the middle, what to do at the end
-        text = f"{text[: LONGEST // 2]} [...] {text[-LONGEST // 2 :]}"
+    """A text in one line of printable characters. Names in files may have others, which control a terminal."""
+    if len(text) > MAX_LENGTH:  # what was found comes in the middle, what to do at the end
+        text = f"{text[: MAX_LENGTH // 2]} [...] {text[-MAX_LENGTH // 2 :]}"
     if text.isprintable():
         return text
-    shown = (one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(text.splitlines()))
-    return "".join(shown)
+    line = " ".join(text.splitlines())
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in line)
 
 
 def some_of(names: Sequence[str], most: int) -> str:
-    """The first of many names for a sentence: `a, b, c and 4 more`."""
+    """The first of many names, for a sentence: `a, b, c and 4 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def disk_trouble(error: OSError, what: str) -> str:
-    """Why nothing more can be written to a disk, and what to do; empty if the error is about one file alone.
+    """Why nothing more can be written to a disk, and what to do; empty if only one file is affected.
 
     Args:
-        what: what was to be written, as `video into store.zarr`.
+        what: what was being written, such as `video into store.zarr`.
     """
     if error.errno in DISK_FULL:
-        return f"no space to write {what} ({error.strerror}); make room and run the same command again"
+        return f"no space left to write {what} ({error.strerror}); free some space and run the same command again"
     if error.errno == errno.EROFS:
-        return f"{what} must not be written any more ({error.strerror}); see to the disk and run the same command again"
+        return f"{what} can no longer be written ({error.strerror}); check the disk and run the same command again"
     return ""
 
 
 class AbawError(Exception):
-    """Base of all errors that `abaw` raises on purpose; the command line prints one as a sentence.
+    """Base of the errors that `abaw` raises on purpose. The command line prints the message and exits with `exit_code`.
 
-    `exit_code` is 1 when the work failed and 2 when the command was used wrongly.
+    Attributes:
+        exit_code: 1 if the work failed, 2 if the command was used wrongly.
     """
 
     exit_code = 1
@@ -48,7 +49,7 @@ class AbawError(Exception):
 
 
 class UsageError(AbawError):
-    """A wrong option or an unknown name: the command has to be called differently."""
+    """An invalid option or an unknown name: the command must be called differently."""
 
     exit_code = 2
 
@@ -58,11 +59,11 @@ class DataError(AbawError):
 
 
 class StoreError(AbawError):
-    """The feature store is missing, damaged, or holds something else than was asked for."""
+    """The feature store is missing, damaged, or has other contents than requested."""
 
 
 class UnreachableError(StoreError):
-    """A part of the store cannot be read just now, which says nothing of what is stored there."""
+    """Part of the store cannot be read at the moment, which says nothing about what is stored there."""
 
 
 class CheckpointError(AbawError):
@@ -70,5 +71,5 @@ class CheckpointError(AbawError):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without its details."""
+    """The message of an error without its details; the type where there is no message."""
     return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

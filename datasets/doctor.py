@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import SIDES
+from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
+from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
@@ -86,6 +89,54 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
     return reports + report_unread(dataset)
+
+
+def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:
+    """Examine the dataset in a folder; see `examine`.
+
+    Args:
+        fps: frame rate of videos without a video file.
+
+    Raises:
+        DataError: the folder has no dataset. What is in it and not read has been reported then.
+    """
+    reporter = reporter or Silent()
+    try:
+        dataset = open_dataset(data, fps)
+    except DataError:
+        with suppress(DataError):
+            for report in report_unread(look_through(data, fps)):
+                reporter.warn(f"Not read: {report.warnings[0]}.")
+        raise
+    dataset.time_videos(dataset.videos, reporter)
+    reporter.start("doctor", len(dataset.videos), "videos")
+    reports = examine(dataset, reporter.advance)
+    reporter.finish()
+    return reports
+
+
+def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
+    """Sums over videos, in all and of the labels of each task, and the pairs of people in one video."""
+    tasks = sorted({task for report in reports for task in report.extra_rows})
+    labelled = {task: [report for report in reports if task in report.extra_rows] for task in tasks}
+    return {
+        "videos": sum(report.kind == "video" for report in reports),
+        "frames": sum(report.n_frames for report in reports),
+        "crops": sum(report.n_crops for report in reports),
+        "missing": sum(report.n_missing for report in reports),
+        "errors": sum(len(report.errors) for report in reports),
+        "labels": {
+            task: {
+                "videos": len(videos),
+                "extra_rows": sum(max(0, report.extra_rows[task]) for report in videos),
+                "missing_rows": sum(max(0, -report.extra_rows[task]) for report in videos),
+                "labels_without_crop": sum(report.n_labels_without_crop[task] for report in videos),
+                "crops_without_label": sum(report.n_crops_without_label[task] for report in videos),
+            }
+            for task, videos in labelled.items()
+        },
+        "left_right_pairs": left_right_pairs(reports),
+    }
 
 
 def report_unread(dataset: Dataset) -> list[VideoReport]:
@@ -214,7 +265,7 @@ def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
         seen[label.task] = label.path
 
 
-def left_right_pairs(reports: list[VideoReport]) -> list[tuple[str, str]]:
+def left_right_pairs(reports: Sequence[VideoReport]) -> list[tuple[str, str]]:
     """Pairs of names that are two people in one video, such as (`x_left`, `x_right`) or (`x`, `x_right`)."""
     names = {report.video for report in reports}
     pairs = []

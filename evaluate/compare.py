@@ -1,13 +1,24 @@
 """Two runs beside each other: their scores, how sure these are, and whether one is better."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
+from abaw.evaluate.ensemble import find_results
 from abaw.evaluate.results import Results
-from abaw.evaluate.scores.bootstrap import Difference, check_same_labels, difference, interval, measures
+from abaw.evaluate.scores.bootstrap import (
+    FEW_UNITS,
+    MIN_UNITS,
+    N_DRAWS,
+    Difference,
+    check_same_labels,
+    difference,
+    interval,
+    measures,
+    n_units,
+)
 
 
 @dataclass(frozen=True)
@@ -45,19 +56,73 @@ def compare(first: Results, second: Results) -> dict[str, Compared]:
     }
 
 
-def as_json(first: Results, second: Results, split: str, found: Mapping[str, Compared]) -> dict[str, Any]:
-    """`task`, `split`, `runs`, and under `scores` each measure: of both runs, their difference and its p-value."""
-    scores = {
-        name: {
-            "values": one.values,
-            "intervals": [[_number(end) for end in ends] for ends in one.intervals],
-            "difference": one.difference.estimate,
-            "interval": [_number(one.difference.low), _number(one.difference.high)],
-            "p_value": _number(one.difference.p_value),
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs on a split, measure by measure.
+
+    Attributes:
+        results: saved predictions of the first and of the second run.
+        split: of these predictions.
+        measures: by the names of `measure_names`.
+        n_units: labelled videos (or images) that are drawn for intervals and p-values.
+    """
+
+    results: tuple[Results, Results]
+    split: str
+    measures: dict[str, Compared]
+    n_units: int
+
+    @property
+    def unit(self) -> str:
+        """What is drawn, in the plural."""
+        return "images" if self.results[0].task.level == "image" else "videos"
+
+    def explain(self) -> str:
+        """What difference, intervals and p-values are."""
+        return (
+            f"The difference is {self.results[1].name} less {self.results[0].name}. Intervals and p by drawing the "
+            f"{self.unit} again {N_DRAWS:,} times, the same for both; p is not corrected for how many rows there are."
+        )
+
+    def warnings(self) -> list[str]:
+        """What the intervals and p-values cannot tell, and why."""
+        sentences = []
+        if self.n_units < MIN_UNITS:
+            sentences.append(
+                f"There are no intervals and no p: they need {MIN_UNITS} labelled {self.unit}, found {self.n_units}."
+            )
+        elif self.n_units < FEW_UNITS:
+            sentences.append(f"With {self.n_units} labelled {self.unit} the intervals are rough and too narrow.")
+        if self.n_units >= MIN_UNITS and any(math.isnan(one.difference.p_value) for one in self.measures.values()):
+            sentences.append(f"A row without p depends on so few {self.unit} that drawing them again cannot tell.")
+        return sentences
+
+    def as_json(self) -> dict[str, Any]:
+        """`task`, `split`, `runs`, and under `scores` each measure: of both runs, their difference and its p-value."""
+        first, second = self.results
+        scores = {
+            name: {
+                "values": one.values,
+                "intervals": [[_number(end) for end in ends] for ends in one.intervals],
+                "difference": one.difference.estimate,
+                "interval": [_number(one.difference.low), _number(one.difference.high)],
+                "p_value": _number(one.difference.p_value),
+            }
+            for name, one in self.measures.items()
         }
-        for name, one in found.items()
-    }
-    return {"task": first.task.name, "split": split, "runs": [first.name, second.name], "scores": scores}
+        return {"task": first.task.name, "split": self.split, "runs": [first.name, second.name], "scores": scores}
+
+
+def compare_runs(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> Comparison:
+    """Compare the saved predictions of two runs or ensembles; see `compare`.
+
+    Args:
+        runs: folder of the runs.
+        names: of runs or ensembles in it, or their folders.
+        raw: leave out the post-processing that the runs have.
+    """
+    first, second = (find_results(runs, name, split, raw) for name in names)
+    return Comparison((first, second), split, compare(first, second), n_units(first.task, first.predictions))
 
 
 def _number(value: float) -> float | None:

@@ -29,10 +29,9 @@ from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.evaluate.scores.bootstrap import same_labels
-from abaw.train.run_files import CONFIG
+from abaw.train.run_files import CONFIG, ENSEMBLE
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
-ENSEMBLE = "ensemble.json"
 PATTERN = frozenset("*?[")
 
 # the folder of a run, which lies in the same folder as the ensemble's

@@ -19,6 +19,13 @@ def evaluate_head(head: nn.Module, table: Table, window: int, device: torch.devi
     return evaluate_predictions(table.task, predict(head, table, window, device))
 
 
+def validation_score(model: nn.Module, table: Table, window: int, device: torch.device) -> float:
+    """The official score of a model on a table; NaN if an output is not finite."""
+    evaluation = evaluate_head(model, table, window, device)
+    is_finite = all(np.isfinite(video.outputs).all() for video in evaluation.predictions.values())
+    return evaluation.official.score if is_finite else float("nan")
+
+
 def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
     """Predict every row of a table, or every video where the task is about whole videos.
 

@@ -9,6 +9,7 @@ from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Reporter
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
+from abaw.store.claims import claimed
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,27 @@ def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
         fingerprint=str(attrs["fingerprint"]),
         n_incomplete=len(store.incomplete(feature)),
     )
+
+
+@dataclass(frozen=True)
+class LabelInfo:
+    """The labels of a task in a split: how many videos have them, and rows of all these."""
+
+    task: str
+    split: str
+    n_videos: int
+    n_rows: int
+
+
+def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
+    """What labels a store has."""
+    infos = []
+    for task in store.tasks():
+        labels = store.labels(task).values()
+        for split in sorted({video.split for video in labels}):
+            rows = [len(video.rows) for video in labels if video.split == split]
+            infos.append(LabelInfo(task, split, len(rows), sum(rows)))
+    return infos
 
 
 @dataclass(frozen=True)
@@ -133,8 +155,6 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
     Raises:
         StoreError: a command is writing the store: what it is writing just now is incomplete, too.
     """
-    from abaw.store.claims import claimed  # which loads torch: looking into a store must not
-
     with claimed(store, store.features(), ""):
         problems = verify_store(store, reporter)
         for problem in problems:

@@ -26,11 +26,12 @@ from zarr.errors import ContainsGroupError
 
 from abaw import __version__
 from abaw.core.doubles import Doubles
-from abaw.core.errors import StoreError, UsageError, first_line
+from abaw.core.errors import StoreError, first_line
 from abaw.core.files import Place, is_url
-from abaw.core.names import check_name, how_to_make
+from abaw.core.names import check_name
 from abaw.core.read_ahead import map_ahead
 from abaw.core.records import Record, describe_other
+from abaw.store.feature_names import unknown_feature
 from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
@@ -114,11 +115,7 @@ class FeatureStore:
             UsageError: no such feature; the message lists those that are there.
         """
         if feature not in self.features():
-            known = ", ".join(self.features()) or "none yet"
-            raise UsageError(
-                f"No feature {feature!r} in {self.path}; it has: {known}. "
-                f"Make it with `{how_to_make(feature)}`, or choose one with --feature."
-            )
+            raise unknown_feature(feature, self.features(), self.path)
         return dict(self._tree.group(f"features/{feature}").attrs)
 
     def feature_record(self, feature: str) -> Record | None:

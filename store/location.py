@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abaw.core.errors import DISK_FULL, StoreError, first_line
 from abaw.core.files import Place, is_url
+from abaw.store.feature_names import no_store
 
 if TYPE_CHECKING:
     import zarr
@@ -29,9 +30,7 @@ def open_existing(place: Place) -> "zarr.Group":
                 f"{place} is damaged, or no feature store: its zarr.json cannot be read ({first_line(error)}). Put the file "
                 "back, or name another with --store."
             ) from error
-        raise StoreError(
-            f"No feature store at {place}. Make one with `abaw extract --store {place}`, or name another with --store."
-        ) from error
+        raise no_store(place) from error
     except Exception as error:  # what fsspec's file systems raise has no common type
         raise _unreachable(place, error) from error
 
@@ -89,7 +88,7 @@ def room_for(store: Place) -> Iterator[None]:
     except OSError as error:
         if error.errno in DISK_FULL:
             raise StoreError(
-                f"No space to write into {store} ({error.strerror or first_line(error)}). Make room and run the same command again."
+                f"No space left to write into {store} ({error.strerror or first_line(error)}). Free some space and run the same command again."
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise StoreError(

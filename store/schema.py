@@ -1,13 +1,13 @@
 """What the attributes and arrays of a store may say: anything may stand in the files of one that others made."""
 
 import errno
+import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from abaw.core.errors import StoreError, UnreachableError, first_line
@@ -21,6 +21,16 @@ OUTSIDE = (
 )
 MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)  # a folder or a loop of links for a file, or a file for a folder
 CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
+
+
+def group_attrs(metadata: bytes) -> dict[str, Any]:
+    """The attributes in the `zarr.json` of a group; empty if it is damaged, or that of an array."""
+    try:
+        found = json.loads(metadata)
+        is_group = found["zarr_format"] == 3 and found["node_type"] == "group"
+        return dict(found["attributes"]) if is_group else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
 
 
 def is_feature(attrs: Mapping[str, Any]) -> bool:
@@ -94,6 +104,8 @@ def as_numpy(array: Any) -> NDArray:
     Raises:
         ValueError: it is none, or claims to have so many values or chunks that it cannot be true.
     """
+    import zarr  # attributes are read without it
+
     if not isinstance(array, zarr.Array):
         raise ValueError("a group stands where an array should be")
     n_chunks = math.prod(-(-size // max(1, chunk)) for size, chunk in zip(array.shape, array.chunks, strict=True))

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
-from abaw.store.schema import damage_told, trouble_told
+from abaw.store.schema import damage_told, group_attrs, trouble_told
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 
@@ -102,7 +101,7 @@ def attrs_at(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:
         room = asyncio.Semaphore(READS_AT_ONCE)
         return await asyncio.gather(*(read_one(path, room) for path in paths))
 
-    return [_group_attrs(metadata) for metadata in sync(read_all())]
+    return [group_attrs(metadata) for metadata in sync(read_all())]
 
 
 def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: bytes) -> bool:
@@ -127,12 +126,3 @@ def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: 
         return True
 
     return sync(put())
-
-
-def _group_attrs(metadata: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(metadata)
-        is_group = found["zarr_format"] == 3 and found["node_type"] == "group"
-        return dict(found["attributes"]) if is_group else {}
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return {}

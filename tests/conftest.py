@@ -356,7 +356,7 @@ class Lab:
     def train(self, run: Run, store: FeatureStore, reporter: Reporter | None = None) -> TrainingResult:
         """Train a run on the CPU from where it stands."""
         with single_thread():
-            return pipeline.train(run, store, pipeline.load_tables(run.config, store), "cpu", reporter)
+            return pipeline.train(run, store, device="cpu", reporter=reporter)
 
     def metrics(self, folder: Path) -> list[dict[str, float]]:
         """The lines of `metrics.jsonl`."""

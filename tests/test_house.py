@@ -8,9 +8,11 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 import abaw
+from abaw.cli import main
 from abaw.studies.house import components, imports_of, modules_of, room_of
 from abaw.tests.support.paths import CHECKOUT
 
@@ -149,17 +151,73 @@ def test_importing_a_room_does_not_load(place):
     assert run.stdout.split() == []
 
 
+def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
+    """Imports anywhere in a module but under `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node
+        elif not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield from runtime_imports(node)
+
+
 def test_commands_call_stages_through_the_pipeline():
-    """Commands may take types, names and checks of options from other rooms; work is done by `abaw.pipeline`."""
-    stages = {node.name for node in public(TREES["abaw.pipeline"]) if isinstance(node, ast.FunctionDef)}
+    """Work is done by `abaw.pipeline`, which has the types of options, too; other rooms are there for annotations."""
     wrong = []
     for name, tree in TREES.items():
-        if not is_in(name, "abaw.commands", "abaw.cli"):
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and not is_in(str(node.module), "abaw.commands", "abaw.core"):
-                wrong += [f"{name}: {alias.name} of {node.module}" for alias in node.names if alias.name in stages]
+        for node in runtime_imports(tree) if is_in(name, "abaw.commands", "abaw.cli") else ():
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
+            for module in modules:
+                is_below = is_in(module, "abaw") and not is_in(module, "abaw.commands", "abaw.core", "abaw.pipeline")
+                if is_below and not (module == "abaw" and node.names[0].name in ("pipeline", "__version__")):
+                    wrong.append(f"{name}: {ast.unparse(node)}")
     assert wrong == []
+
+
+def all_commands(group: click.Group, before: str = "") -> Iterator[str]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from all_commands(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}"
+
+
+# commands whose stage has another name
+STAGE_OF = {
+    "eval": "evaluate",
+    "ensemble": "create_ensemble",
+    "predict": "predict_videos",
+    "store info": "describe_store",
+    "store verify": "verify_store",
+    "store repair": "repair_store",
+    "store import": "import_features",
+    "store export": "export_feature",
+    "weights list": "list_weights",
+    "weights get": "get_weights",
+    "weights check": "check_weights",
+    "list": "list_tasks",
+}
+
+
+def test_every_command_has_its_stage_in_the_pipeline():
+    stages = {node.name: node for node in public(TREES["abaw.pipeline"]) if isinstance(node, ast.FunctionDef)}
+    commands = list(all_commands(main))
+    assert STAGE_OF.keys() <= set(commands)
+    wanted = {STAGE_OF.get(name, name.replace("-", "_")) for name in commands}
+    assert wanted - stages.keys() == set()
+    # and the commands call them
+    called = {
+        call.removeprefix("pipeline.") for name, tree in TREES.items() if "commands" in name for call in calls(tree)
+    }
+    assert wanted - called == set()
+
+
+def test_stages_are_typed_and_work_when_they_are_called():
+    for node in public(TREES["abaw.pipeline"]):
+        assert isinstance(node, ast.FunctionDef), node.name
+        arguments = [*node.args.args, *node.args.kwonlyargs]
+        assert all(argument.annotation is not None for argument in arguments) and node.returns is not None, node.name
+        assert not any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node)), node.name
+        assert "Iterator" not in ast.unparse(node.returns), node.name
 
 
 def test_no_two_modules_share_a_name():
@@ -212,7 +270,8 @@ def test_functions_are_short():
 
 
 def test_modules_have_few_public_names():
-    assert {name: n for name, tree in TREES.items() if (n := len(public(tree))) > MAX_PUBLIC_NAMES} == {}
+    counts = {name: len(public(tree)) for name, tree in TREES.items() if name != "abaw.pipeline"}  # it has every stage
+    assert {name: n for name, n in counts.items() if n > MAX_PUBLIC_NAMES} == {}
 
 
 def test_public_functions_are_used_by_more_than_tests():

@@ -39,14 +39,14 @@ def launched() -> bool:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """Join the other processes, if torchrun started this one.
+    """Join the other processes, if torchrun started this one and no block around this one has done so.
 
     The process group ends with the block: nothing that holds the model may live on outside of it.
 
     Raises:
         UsageError: more processes than GPUs.
     """
-    if not launched():
+    if not launched() or dist.is_initialized():
         yield
         return
     if device.type == "cuda":

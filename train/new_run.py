@@ -77,6 +77,15 @@ def make_train_config(
     return config
 
 
+def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
+    """The config with as many seeds, from its own upwards.
+
+    Raises:
+        UsageError: a seed is too large.
+    """
+    return [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
+
+
 def _all_features(config: TrainConfig) -> tuple[str, ...]:
     """Those that evaluation takes, and the views that training takes."""
     return tuple(dict.fromkeys((*config.features, *config.training_features())))

@@ -16,7 +16,7 @@ from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.run_files import BEST, CONFIG
+from abaw.train.run_files import BEST, CONFIG, find_folder, no_run
 
 
 @dataclass(frozen=True)
@@ -184,16 +184,11 @@ def find_run(runs: Path, name: str | None, task: str | None = None, also: str = 
         UsageError: there is none, and the message lists those that are there; or it is of another task.
     """
     if name is not None:
-        named = [folder for folder in (runs / name, Path(name)) if (folder / CONFIG).is_file()]
-        if not named:
-            names = {path.parent.name for file in (CONFIG, also) if file for path in runs.glob(f"*/{file}")}
-            raise UsageError(f"No run {name!r} in {runs}; there are: {', '.join(sorted(names)) or 'none'}.")
-        run = open_run(named[0])
+        run = open_run(find_folder(runs, name, CONFIG, *filter(None, [also])))
         if task not in (None, run.config.task):
             raise UsageError(f"Run {run.name} is of task {run.config.task}, not {task}. Leave out --task.")
         return run
     found = [run for run in all_runs(runs) if task in (None, run.config.task)]
     if not found:
-        of_task = f" of task {task}" if task else ""
-        raise UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or name another folder with --runs.")
+        raise no_run(runs, task)
     return found[-1]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from abaw.core.errors import UsageError
+from abaw.core.files import clear
+from abaw.core.progress import Reporter
 from abaw.core.tasks import LSD_CLASSES
 from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.demo.demo_lsd import SIZES as LSD_SIZES
@@ -52,6 +54,17 @@ DEMO_KINDS: dict[str, DemoKind] = {
     "lsd": DemoKind(_write_images, _n_images, {"lsd": "mlp"}),
     "vgaf": DemoKind(_write_clips, n_clip_frames_of, {"vgaf": "transformer"}),
 }
+
+
+def make_demo(data: Path, kind: DemoKind, size: str, seed: int, reporter: Reporter) -> None:
+    """Make a demo dataset, whole or not at all; one that is already there is kept."""
+    if data.exists():
+        return
+    partial = clear(data.with_name(f"{data.name}.partial"))
+    reporter.start("draw faces", kind.n_frames(size, seed), "frames")
+    kind.write(partial, size, seed, reporter.advance)
+    reporter.finish()
+    partial.rename(data)
 
 
 def get_demo_kind(name: str) -> DemoKind:

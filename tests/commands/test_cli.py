@@ -10,6 +10,8 @@ import pytest
 import abaw
 from abaw.cli import main
 from abaw.commands import console
+from abaw.core.errors import UsageError
+from abaw.store import FeatureStore
 from abaw.tests.support.paths import CHECKOUT
 
 ROOT = CHECKOUT
@@ -63,6 +65,57 @@ def test_help_of_all_commands_imports_nothing_heavy(process_env):
     code = HELP_OF_ALL.format(commands=[list(words) for words in COMMANDS])
     result = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
+
+
+ANSWER = """
+import sys
+from abaw.cli import main
+try:
+    main({words})
+except SystemExit as end:
+    print(end.code, *sorted({heavy} & set(sys.modules)))
+"""
+HEAVY = {"torch", "zarr", "matplotlib", "sklearn", "scipy.signal", "distributed", "dask", "tensorboard"}
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "said"),
+    [
+        (("doctor", "--data", "nope"), 1, "No data folder nope."),
+        (("eval", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; there are: r1."),
+        (("tune", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; there are: r1."),
+        (("predict", "nope", "video.mp4", "--runs", "{runs}"), 2, "No run 'nope' in {runs}; there are: r1."),
+        (("train", "--task", "nope", "--store", "{store}"), 2, "Unknown task 'nope'. Choose one of: va, "),
+        (
+            ("train", "--task", "va", "--feature", "nope", "--store", "{store}"),
+            2,
+            "No feature 'nope' in {store}; it has: hog.",
+        ),
+        (("train", "--task", "va", "--store", "nope"), 1, "No feature store at nope."),
+        (("submit", "--sample", "nope", "--runs", "{runs}", "--store", "{store}"), 1, "nope cannot be read"),
+        (("check-submission", "file", "--sample", "nope"), 1, "nope cannot be read"),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, tuple) else "",
+)
+def test_mistyped_names_are_answered_before_anything_heavy_is_loaded(
+    process_env, tiny_store, tmp_path, words, exit_code, said
+):
+    (tmp_path / "runs" / "r1").mkdir(parents=True)
+    (tmp_path / "runs" / "r1" / "config.json").write_text("{}")
+    places = {"runs": tmp_path / "runs", "store": tiny_store}
+    code = ANSWER.format(words=[word.format(**places) for word in words], heavy=HEAVY)
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=process_env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert result.stdout.split() == [str(exit_code)]
+    assert result.stderr.startswith(f"Error: {said.format(**places)}")
+
+
+def test_mistyped_feature_reads_the_same_with_the_store_open(run_cli, tiny_store):
+    """The check before zarr is loaded, and the store itself, say the same."""
+    with pytest.raises(UsageError) as error:
+        FeatureStore.open(tiny_store).feature_attrs("nope")
+    result = run_cli("train", "--task", "va", "--feature", "nope", "--store", tiny_store)
+    assert result.stderr == f"Error: {error.value}\n"
 
 
 def test_python_m_abaw_is_the_command(run_process):

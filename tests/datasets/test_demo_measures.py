@@ -14,6 +14,7 @@ from abaw.evaluate.scores.metrics import score
 from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.new_run import start_run
 from abaw.train.runs import Run
 
 SEEDS = (0, 1)
@@ -66,8 +67,8 @@ def train(store: FeatureStore, task: str, folder: Path) -> tuple[list[Run], floa
     runs, scores = [], []
     for seed in SEEDS:
         config = make_config({"task": task, "features": ("hog",)}, [*SETTINGS, f"seed={seed}"])
-        run = pipeline.start_run(config, store, folder)
-        pipeline.train(run, store, pipeline.load_tables(config, store), "cpu", last := LastScore())
+        run = start_run(config, store, folder)
+        pipeline.train(run, store, device="cpu", reporter=(last := LastScore()))
         runs.append(run)
         scores.append(last.score)
     return runs, float(np.mean(scores))

@@ -22,6 +22,7 @@ from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.data.table import Missing, Table, load_table, select_labels
+from abaw.train.new_run import start_run
 from abaw.train.runs import find_run
 
 VA, CPU = TASKS["va"], torch.device("cpu")
@@ -322,8 +323,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     for task in TASKS:
         values = {"task": task, "features": ("f",), "head": {"name": "linear"}}
         config = make_config(values, [*settings, f"window={WINDOWS.get(task, 30)}"])
-        run = pipeline.start_run(config, store, root / "runs")
-        pipeline.train(run, store, pipeline.load_tables(config, store), "cpu")
+        run = start_run(config, store, root / "runs")
+        pipeline.train(run, store, device="cpu")
     yield Path(store.path), root / "runs"
     torch.set_num_threads(before)
 

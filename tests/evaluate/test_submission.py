@@ -482,8 +482,8 @@ def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     for task in ("va", "expr", "au"):
         values = {"task": task, "features": ("hog",), "head": {"name": "linear"}}
         config = make_config(values, ["epochs=2", "window=20", "warmup=0", "batch_size=4"])
-        run = pipeline.start_run(config, store, runs, task)
-        pipeline.train(run, store, pipeline.load_tables(config, store), "cpu")
+        run = start_run(config, store, runs, task)
+        pipeline.train(run, store, device="cpu")
     yield runs
     torch.set_num_threads(before)
 

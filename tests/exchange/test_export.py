@@ -296,7 +296,7 @@ def test_videos_that_are_cut_off_are_left_out_and_said(run_cli, tmp_path):
     (tmp_path / "one.zarr/features/f/a/zarr.json").unlink()
     result = run_cli("store", "export", "--feature", "f", "--store", store.path, "--out", tmp_path / "out.h5")
     assert result.exit_code == 1
-    assert "4 videos" in result.stdout and "1 videos are cut off and were left out:\n  a" in result.stderr
+    assert "4 videos" in result.stdout and "1 videos are incomplete and were left out:\n  a" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def test_command_line_errors(tiny_demo, tmp_path, run_cli):
     tls = run_cli(*arguments, "--scheduler", "tls://127.0.0.1:1")
     assert tls.exit_code == 2 and "No dask scheduler answers at tls://127.0.0.1:1" in tls.output
     both = run_cli(*arguments, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "x.toml")
-    assert both.exit_code == 2 and "--scheduler and --cluster exclude each other" in both.output
+    assert both.exit_code == 2 and "--scheduler and --cluster cannot be combined" in both.output
     missing = run_cli(*arguments, "--cluster", tmp_path / "none.toml")
     assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
     part = run_cli(*arguments, "--part", "5/4")

@@ -213,7 +213,7 @@ def test_a_full_disk_is_one_sentence_and_keeps_what_is_finished(make_data, make_
     assert run_cli(*options, "--store", tmp_path / "whole.zarr").exit_code == 0
     result = run_limited(process_env, 60_000, *options, "--store", tmp_path / "full.zarr")
     assert result.returncode == 1
-    assert "no space to write c into" in result.stderr and "run the same command again" in result.stderr
+    assert "no space left to write c into" in result.stderr and "run the same command again" in result.stderr
     assert "Traceback" not in result.stderr
     whole, full = FeatureStore.open(tmp_path / "whole.zarr"), FeatureStore.open(tmp_path / "full.zarr")
     assert {"a", "b"} <= set(full.videos("hog")) and "c" not in full.videos("hog")

@@ -31,12 +31,12 @@ def test_a_disk_that_fills_up_and_gets_room_again(slow_store, fill, small_disk):
     store = small_disk.path / "store.zarr"
     code, output = fill(store)
     assert code == 1 and "failed 0" in output
-    assert re.search(r"^Stopped early: no space to write video-\d\d into .*; make room and run the same", output, re.M)
+    assert re.search(r"^Stopped early: no space left to write video-\d\d into .*; free some space and run the same", output, re.M)
     n_first = n_finished(store)
     assert 0 < n_first < 20
     (small_disk.path / "filling").write_bytes(bytes(shutil.disk_usage(small_disk.path).free))
     code, output = fill(store)  # the disk has no room for a claim either
-    assert code == 1 and output.startswith("Error: No space to write") and output.count("\n") == 1
+    assert code == 1 and output.startswith("Error: No space left to write") and output.count("\n") == 1
     (small_disk.path / "filling").unlink()
     small_disk.remount("size=20m")
     code, output = fill(store)
@@ -77,7 +77,7 @@ def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill,
         driver.until(is_read_only, "the disk is read-only")
         assert driver.end() == 1
     words = (
-        r"^Stopped early: video-\d\d into \S+ must not be written any more \(Read-only file system\); see to the disk"
+        r"^Stopped early: video-\d\d into \S+ can no longer be written \(Read-only file system\); check the disk"
     )
     assert re.search(words, driver.output, re.M) and "failed 0" in driver.output
     assert "Traceback" not in driver.output and 0 < n_finished(store) < 20

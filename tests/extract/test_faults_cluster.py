@@ -217,7 +217,7 @@ def test_a_disk_that_fills_up_stops_the_cluster(slow_data, slow_store, address, 
     options = ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8)
     full = extract(options, cluster=ClusterOptions(address))
     assert full.stopped and full.stopped.reason == "disk"
-    sentence = r"no space to write video-\d\d into .*; make room and run the same command again"
+    sentence = r"no space left to write video-\d\d into .*; free some space and run the same command again"
     assert re.fullmatch(sentence, full.stopped.sentence)
     assert not full.ok and not full.failed and n_finished(store) < N_VIDEOS
     small_disk.remount("size=20m")

@@ -54,18 +54,17 @@ from abaw import pipeline
 from abaw.core.errors import AbawError
 from abaw.train import multi_process
 from abaw.train.config import make_config
-from abaw.train.config import make_config
 from abaw.train.runs import open_run
 
 folder = Path(sys.argv[1])
 store, runs = pipeline.FeatureStore.open(Path(sys.argv[2])), folder / "together"
 said = {}
-with distributed.processes(torch.device("cpu")):
+with multi_process.processes(torch.device("cpu")):
     for step in json.loads((folder / "steps.json").read_text()):
         try:
             if "resume" in step:
                 run = open_run(runs / step["resume"])
-                results = [pipeline.train(run, store, pipeline.load_tables(run.config, store), "cpu")]
+                results = [pipeline.train(run, store, device="cpu")]
             else:
                 configs = [make_config(config) for config in step["configs"]]
                 results = [found for _, found in pipeline.train_seeds(configs, store, runs, step["name"], device="cpu")]

@@ -344,7 +344,7 @@ def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, w
 )
 def test_resume_takes_no_options_of_its_own(lab, linear_store, whole_run, run_cli, option):
     result = run_cli("train", "--resume", *option, "--store", linear_store.path, "--runs", whole_run.parent)
-    lab.refused(result, 2, "--resume goes on with the run's own options", "Leave out", "only with --seeds")
+    lab.refused(result, 2, "--resume continues the run with its own options", "Leave out", "only with --seeds")
 
 
 def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):

@@ -9,8 +9,10 @@ import torch
 
 from abaw import pipeline
 from abaw.core.errors import AbawError
+from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
 from abaw.train.config import make_config
+from abaw.train.new_run import load_tables
 from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.runs import open_run
 
@@ -211,7 +213,7 @@ def test_labels_that_have_everything_are_not_talked_about(lab, linear_store, tmp
 # numbers that end
 
 
-class StopAfter(pipeline.Silent):
+class StopAfter(Silent):
     """A reporter that breaks a training off once some epochs are done."""
 
     def __init__(self, n_epochs):
@@ -229,7 +231,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoints(lab, linea
     with pytest.raises(KeyboardInterrupt):
         lab.train(run, linear_store, StopAfter(2))
     kept = {name: (run.folder / name).read_bytes() for name in ("best.safetensors", "last.safetensors")}
-    table, validation = pipeline.load_tables(run.config, linear_store)
+    table, validation = load_tables(run.config, linear_store)
     broken = replace(table, values={"f": np.full_like(table.values["f"], np.inf)})
     with pytest.raises(AbawError) as error:
         pipeline.train(run, linear_store, (broken, validation), "cpu")
@@ -247,7 +249,7 @@ def test_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoints(lab, linea
 
 def test_loss_that_is_not_finite_names_the_videos_of_its_step(lab, linear_store, tmp_path):
     run = lab.start(linear_store, tmp_path, lab.config("va", "batch_size=1", head="linear"))
-    table, validation = pipeline.load_tables(run.config, linear_store)
+    table, validation = load_tables(run.config, linear_store)
     values = table.values["f"].copy()
     values[table.rows(table.videos.index("v2"))] = np.inf
     with pytest.raises(AbawError, match=r"not finite at step \d+ of epoch 1, with windows of v2\."):

@@ -1,0 +1,30 @@
+"""The command that makes a small dataset and takes it through the stages."""
+
+from pathlib import Path
+
+import click
+
+from abaw.commands.options import DEVICE
+from abaw.commands.scores import show_scores
+
+
+@click.command()
+@click.option("--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder to make.")
+@click.option("--size", default="small", show_default=True, help="tiny, small or large.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other faces.")
+@click.option("--dataset", "kind", default="aff-wild2", show_default=True, help="aff-wild2, lsd or vgaf.")
+@DEVICE
+def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
+    """Make a small dataset, extract its features, train and evaluate its tasks.
+
+    Leaves OUT/data, OUT/store.zarr and OUT/runs, so that all other commands work inside OUT.
+    """
+    from abaw import pipeline
+    from abaw.commands import console
+
+    with console.ConsoleReporter() as reporter:
+        results = pipeline.demo(
+            out, size, seed, device, reporter, kind, lambda run, evaluation: show_scores(run.folder, evaluation, "val")
+        )
+    task = results[-1][0].config.task
+    console.say(f"Next: cd {out} && abaw train --task {task} && abaw eval --split val")

@@ -1,0 +1,40 @@
+"""Options and arguments that several commands have."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from abaw.core.files import Place, is_url
+
+
+class StorePlace(click.ParamType):
+    """A folder, or a URL such as s3://bucket/store.zarr."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Place:
+        """A URL stays a text: a path would swallow one of its slashes."""
+        return value if is_url(value) else Path(value)
+
+
+DATA = click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
+                    show_envvar=True, help="Folder with cropped_aligned/ and the label folders.")  # fmt: skip
+STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=StorePlace(),
+                     show_default=True, show_envvar=True, help="Feature store.")  # fmt: skip
+RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Path(path_type=Path), show_default=True,
+                    show_envvar=True, help="Folder of the runs.")  # fmt: skip
+STORE_ARGUMENT = click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=StorePlace())
+DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+FPS = click.option(
+    "--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate of videos without a video file."
+)
+SPLIT = click.option("--split", default="val", show_default=True, help="train or val.")
+RAW = click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+
+
+def print_json(content: dict[str, Any]) -> None:
+    """Print one JSON object."""
+    click.echo(json.dumps(content, indent=2))

@@ -1,0 +1,108 @@
+"""The commands about the feature store."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import click
+
+from abaw.commands.options import FPS, STORE, STORE_ARGUMENT
+from abaw.core.files import Place
+
+
+@click.group()
+def store() -> None:
+    """Inspect the feature store, and import and export features."""
+
+
+@store.command()
+@STORE_ARGUMENT
+def info(path: Place) -> None:
+    """Features, videos, frames, missing frames, sizes and fingerprints."""
+    from abaw import pipeline
+    from abaw.commands import tables
+
+    opened = pipeline.open_store(path)
+    tables.show_store(opened.path, *pipeline.describe_store(opened))
+
+
+@store.command()
+@STORE_ARGUMENT
+def verify(path: Place) -> None:
+    """Read everything; report damage, incomplete videos and features whose frames disagree."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    opened = pipeline.open_store(path)
+    with console.ConsoleReporter() as reporter:
+        problems = pipeline.verify_store(opened, reporter)
+    console.show_some(f"{len(problems)} problems in {path}:", [problem.sentence for problem in problems], most=50)
+    if any(problem.path for problem in problems):
+        console.say(f"`abaw store repair {path}` drops what is damaged; the same `abaw extract` then makes it again.")
+    if not problems:
+        console.say(f"{path} is whole.")
+    sys.exit(1 if problems else 0)
+
+
+@store.command()
+@STORE_ARGUMENT
+def repair(path: Place) -> None:
+    """Drop damaged and incomplete videos and labels: the next extract makes just those again."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    with console.ConsoleReporter() as reporter:
+        dropped, left = pipeline.repair_store(path, reporter)
+    console.show_some(f"{len(dropped)} dropped from {path}:", [problem.path for problem in dropped], most=50)
+    console.show_some(f"{len(left)} left:", [problem.sentence for problem in left], most=50)
+    console.say("Run the same `abaw extract` again." if dropped else f"Nothing in {path} is damaged.")
+    sys.exit(1 if left else 0)
+
+
+@store.command("import")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--feature", required=True, help="Name that the feature gets in the store.")
+@STORE
+@click.option("--data", envvar="ABAW_DATA", type=click.Path(path_type=Path), show_envvar=True,
+              help="Folder with video files (frame rates) and labels.  [default: data, if it exists]")  # fmt: skip
+@FPS
+@click.option("--n-frames", type=click.IntRange(min=1), metavar="N",
+              help="Of clips as <video>.mp4.img.<N>.pt, which N.  [default: the largest]")  # fmt: skip
+def import_(
+    source: Path, feature: str, store: Place, data: Path | None, fps: float | None, n_frames: int | None
+) -> None:
+    """Put features that you already have into the store. Run again to continue.
+
+    SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv, <video>.npy,
+    or <video>.pt, or one HDF5 file with a group per video.
+    """
+    from abaw import pipeline
+    from abaw.commands import console, tables
+
+    if data is None and Path("data").is_dir():
+        data = Path("data")
+    options = pipeline.ImportOptions(source, store, feature, data, fps, n_frames)
+    with console.ConsoleReporter() as reporter:
+        summary = pipeline.import_features(options, reporter)
+    tables.show_summary(summary, store)
+    sys.exit(0 if summary.ok else 1)
+
+
+@store.command("export")
+@click.option("--feature", required=True, help="Feature to write.")
+@STORE
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to make.")
+@click.option("--format", "form", type=click.Choice(["h5", "npy"]), default="h5", show_default=True,
+              help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
+def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) -> None:
+    """Write a feature for other programs; `abaw store import` reads it back."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    opened = pipeline.open_store(store, (feature,))
+    with console.ConsoleReporter() as reporter:
+        n_videos, n_frames = pipeline.export_feature(opened, feature, out, form, reporter)
+    console.say(f"{out}: {n_videos} videos, {n_frames} frames of {feature}.")
+    left_out = opened.incomplete(feature)
+    console.show_some(f"{len(left_out)} videos are incomplete and were left out:", left_out)
+    sys.exit(1 if left_out else 0)

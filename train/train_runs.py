@@ -1,0 +1,173 @@
+"""Training of runs: one from where its folder stopped, or several that differ in their seed."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from abaw.core.devices import pick_device
+from abaw.core.progress import Reporter, Silent
+from abaw.store import FeatureStore
+from abaw.train import multi_process
+from abaw.train.checkpoint import load_weights, save_tensors
+from abaw.train.config import TrainConfig
+from abaw.train.data.statistics import feature_statistics
+from abaw.train.data.table import Table
+from abaw.train.fit_probes import fit_probe
+from abaw.train.head_options import LogisticConfig, RidgeConfig
+from abaw.train.loop import Epoch, TrainingResult, fit
+from abaw.train.model import Model, build_model
+from abaw.train.new_run import begun_run, load_tables, notes_on, start_run
+from abaw.train.run_files import BEST
+from abaw.train.runs import Run, check_free, open_run
+
+# model, validation videos, frames in a window, and device -> the score to maximise; NaN if an output is not finite
+Validate = Callable[[nn.Module, Table, int, torch.device], float]
+OnResult = Callable[[Run, TrainingResult], None]
+
+
+def train_run(
+    run: Run,
+    store: FeatureStore,
+    validate: Validate,
+    tables: tuple[Table, Table] | None = None,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    on_result: OnResult | None = None,
+) -> TrainingResult:
+    """Train a run's head from its last checkpoint, or from the start; see `abaw.train.loop.fit`.
+
+    Under torchrun every process calls this. All of them go through the same epochs; the first one writes and reports.
+
+    Args:
+        tables: training and validation videos; by default those of the run's config.
+        on_result: called at the end; of several processes only in the first one.
+
+    Raises:
+        StoreError: the run was trained on other features than those of the store.
+        AbawError: the loss or an output is not finite.
+    """
+    with multi_process.processes(pick_device(device)):
+        reporter = _first_reporter(reporter)
+        run.check_store(store, training=True)
+        table, validation = tables or load_tables(run.config, store)
+        model = build_model(run)
+        real = [video for video, is_made in zip(table.videos, table.synthetic, strict=True) if not is_made]
+        model.set_statistics(*feature_statistics(store, model.standardised(), real))
+        if isinstance(run.config.head, RidgeConfig | LogisticConfig):
+            result = _fit_probe(run, run.config.head, model, table, validation, validate, reporter)
+        else:
+            result = _fit(run, model, table, validation, validate, pick_device(device), reporter)
+        if on_result is not None and multi_process.rank() == 0:
+            on_result(run, result)
+        return result
+
+
+def _fit(
+    run: Run,
+    model: Model,
+    table: Table,
+    validation: Table,
+    validate: Validate,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainingResult:
+    config, task = run.config, run.task
+    device = multi_process.own_device(device)
+    model.to(device)
+    reporter.start(f"train {run.name}", config.epochs, "epochs")
+
+    def score(trained: nn.Module) -> float:
+        return validate(trained, validation, config.length, device)
+
+    def on_epoch(epoch: Epoch) -> None:
+        reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
+
+    result = fit(config, task, model, table, score, run.folder, device, on_epoch)
+    reporter.finish()
+    return result
+
+
+def _fit_probe(
+    run: Run,
+    head: RidgeConfig | LogisticConfig,
+    model: Model,
+    table: Table,
+    validation: Table,
+    validate: Validate,
+    reporter: Reporter,
+) -> TrainingResult:
+    task = run.task
+    reporter.start(f"fit {run.name}", 1, "probe")
+    is_new = not (run.folder / BEST).exists()
+    if is_new:
+        fit_probe(head, task, model, table, run.config.seed)
+    else:
+        load_weights(model, run.folder / BEST)
+    score = validate(model, validation, run.config.length, torch.device("cpu"))
+    if is_new and multi_process.rank() == 0:
+        save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(score)})
+    reporter.advance(1, f"{task.name} {score:.3f}")
+    reporter.finish()
+    return TrainingResult(score, 1, 1)
+
+
+def train_seeds(
+    configs: Sequence[TrainConfig],
+    store: FeatureStore,
+    runs: Path,
+    validate: Validate,
+    *,
+    name: str | None = None,
+    stem: str = "",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    on_result: OnResult | None = None,
+) -> list[tuple[Run, TrainingResult]]:
+    """Train one run for each config. The configs differ in their seed only, so the videos are loaded once.
+
+    Args:
+        name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` is appended to the name.
+        resume: continue the runs that were begun, see `begun_run`; finished ones stay as they are.
+        on_result: called after each run; of several processes only in the first one.
+    """
+    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
+    with multi_process.processes(pick_device(device)):
+        reporter = _first_reporter(reporter)
+        multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
+        tables = load_tables(configs[0], store)
+        for note in notes_on(tables[0]):
+            reporter.warn(note)
+        results = []
+        for config, run_name in zip(configs, names, strict=True):
+            run = _open(config, store, runs, run_name, stem, resume)
+            results.append((run, train_run(run, store, validate, tables, device, reporter, on_result)))
+        return results
+
+
+def _first_reporter(reporter: Reporter | None) -> Reporter:
+    """The reporter in the first of several processes; the others are silent."""
+    return reporter if reporter is not None and multi_process.rank() == 0 else Silent()
+
+
+def _check(
+    configs: Sequence[TrainConfig], store: FeatureStore, runs: Path, names: Sequence[str | None], resume: bool
+) -> None:
+    """Raise an error now rather than after hours of the first seeds."""
+    if resume:
+        for config, name in zip(configs, names, strict=True):
+            begun_run(config, store, runs, name)
+    else:
+        check_free([runs / name for name in names if name])
+
+
+def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str, resume: bool) -> Run:
+    """The run that was begun, if that is to be resumed, or a new one; the same in all processes."""
+
+    def find_or_make() -> Path:
+        begun = begun_run(config, store, runs, name) if resume else None
+        return (begun or start_run(config, store, runs, name, stem)).folder
+
+    return open_run(multi_process.from_first(find_or_make))
