@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from abaw.commands.options import DATA, DEVICE, FPS, print_json
+from abaw.commands.shared_options import DATA, DEVICE, FPS, print_json
 
 
 @click.command()

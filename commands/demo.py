@@ -4,8 +4,8 @@ from pathlib import Path
 
 import click
 
-from abaw.commands.options import DEVICE
 from abaw.commands.scores import show_scores
+from abaw.commands.shared_options import DEVICE
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from abaw.commands.options import DATA, DEVICE, FPS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, FPS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 

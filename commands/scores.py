@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from abaw.commands.options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
+from abaw.commands.shared_options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from abaw.commands.options import FPS, STORE, STORE_ARGUMENT
+from abaw.commands.shared_options import FPS, STORE, STORE_ARGUMENT
 from abaw.core.files import Place
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abaw.commands.options import DATA, DEVICE, RAW, RUNS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, RAW, RUNS, STORE
 from abaw.core.errors import some_of
 from abaw.core.files import Place
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from abaw.commands.options import DEVICE, RUNS, STORE
+from abaw.commands.shared_options import DEVICE, RUNS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from abaw.commands.options import DEVICE, RAW, RUNS
+from abaw.commands.shared_options import DEVICE, RAW, RUNS
 
 
 @click.command()

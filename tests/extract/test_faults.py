@@ -31,7 +31,9 @@ def test_a_disk_that_fills_up_and_gets_room_again(slow_store, fill, small_disk):
     store = small_disk.path / "store.zarr"
     code, output = fill(store)
     assert code == 1 and "failed 0" in output
-    assert re.search(r"^Stopped early: no space left to write video-\d\d into .*; free some space and run the same", output, re.M)
+    assert re.search(
+        r"^Stopped early: no space left to write video-\d\d into .*; free some space and run the same", output, re.M
+    )
     n_first = n_finished(store)
     assert 0 < n_first < 20
     (small_disk.path / "filling").write_bytes(bytes(shutil.disk_usage(small_disk.path).free))
@@ -76,9 +78,7 @@ def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill,
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.until(is_read_only, "the disk is read-only")
         assert driver.end() == 1
-    words = (
-        r"^Stopped early: video-\d\d into \S+ can no longer be written \(Read-only file system\); check the disk"
-    )
+    words = r"^Stopped early: video-\d\d into \S+ can no longer be written \(Read-only file system\); check the disk"
     assert re.search(words, driver.output, re.M) and "failed 0" in driver.output
     assert "Traceback" not in driver.output and 0 < n_finished(store) < 20
     small_disk.remount("rw")
