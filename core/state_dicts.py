@@ -1,13 +1,15 @@
 """What a state dict lacks, or has too much, against the one that is wanted."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Size, Tensor
+if TYPE_CHECKING:
+    from torch import Size, Tensor
 
 SHOWN_KEYS = 3
 
 
-def find_problems(state: Mapping[str, Tensor], wanted: Mapping[str, Size]) -> dict[str, list[str]]:
+def find_problems(state: "Mapping[str, Tensor]", wanted: "Mapping[str, Size]") -> dict[str, list[str]]:
     """Keys that are missing, unexpected or misshapen, by these words; empty when the state dict fits."""
     problems = {
         "missing": [key for key in wanted if key not in state],
