@@ -8,7 +8,6 @@ import shutil
 import struct
 import wave
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
-from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder
 
@@ -80,9 +79,9 @@ def make_labels(root: Path) -> None:
     picture().save(images / "0.jpg")
 
 
-def make_recipe(root: Path, make_store: Callable[..., FeatureStore]) -> None:
+def make_recipe(root: Path) -> None:
     """Recipes and cluster files, and a store that has features and no labels."""
-    make_store(root / "store.zarr", {"f": (4,), "g": (3,)})
+    new_store(root / "store.zarr", {"f": (4,), "g": (3,)})
     (root / "recipe.toml").write_text(
         'summary = "A recipe."\nextract = ["abaw extract --backbone hog"]\ntask = "va"\nfeatures = ["f", "g"]\n'
         'window = 30\nbatch_size = 8\nlr = 0.01\nspeed = [0.5, 1.5]\nviews = []\nmissing = "mask"\n'
@@ -215,9 +214,9 @@ def shorten_predictions(file: Path, n_rows: int) -> None:
     save_predictions(file, short, TASKS["va"].outputs, made_from)
 
 
-def make_small_store(root: Path, make_store: Callable[..., FeatureStore], put_feature: Callable[..., None]) -> None:
+def make_small_store(root: Path) -> None:
     """A store with two features, of which one is of sound, labels and a note."""
-    store = make_store(root / "store.zarr", {"f": (3,), "g": (2, 2)}, audio=("g",))
+    store = new_store(root / "store.zarr", {"f": (3,), "g": (2, 2)}, audio=("g",))
     for video in ("a", "b"):
         put_feature(store, "f", video, np.ones((5, 3)), [True, True, False, True, True])
         put_feature(store, "g", video, np.ones((5, 2, 2)))

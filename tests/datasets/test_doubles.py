@@ -29,6 +29,7 @@ from abaw.evaluate.submission.formats import read_sample
 from abaw.evaluate.submission.score import score_predictions
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import make_config
 from abaw.train.data.table import load_table, select_labels
 from abaw.train.data.windows import WindowSampler, class_counts
@@ -215,10 +216,10 @@ N_FRAMES, WIDTH = {"a": 23, "b": 40, "c": 6}, 5  # the last one is shorter than 
 class Listed:
     """A store with random features and rows as an annotation file would list them."""
 
-    def __init__(self, path: Path, make_store, put_feature, rows: list[Row], split: str = "train") -> None:
+    def __init__(self, path: Path, rows: list[Row], split: str = "train") -> None:
         rng = np.random.default_rng(7)
         self.rows = rows
-        self.store = make_store(path, {"f": (WIDTH,), "f@hflip": (WIDTH,)})
+        self.store = new_store(path, {"f": (WIDTH,), "f@hflip": (WIDTH,)})
         self.present = {video: rng.random(n) < 0.85 for video, n in N_FRAMES.items()}
         for video, n_frames in N_FRAMES.items():
             for feature in ("f", "f@hflip"):
@@ -244,10 +245,10 @@ class Listed:
 
 
 @pytest.fixture
-def listed(tmp_path: Path, make_store, put_feature) -> Listed:
+def listed(tmp_path: Path) -> Listed:
     rng = np.random.default_rng(1)
     rows = [*drawn_rows(rng, N_FRAMES, 6, 9, 3), ("c", N_FRAMES["c"], drawn_values(rng))]
-    return Listed(tmp_path / "s.zarr", make_store, put_feature, rows)
+    return Listed(tmp_path / "s.zarr", rows)
 
 
 def loss_by_hand(outputs: list[np.ndarray], labels: list[np.ndarray], weights: np.ndarray, n_rows: int) -> float:

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from abaw.cli import main
 from abaw.core.progress import Silent
+from abaw.tests.support.command_line import assert_refused
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,7 +76,7 @@ def test_predictions_of_a_run_that_was_trained_on_are_refused(lab, call, runs, r
     assert call("train", "--resume", "--run", "a").exit_code == 0
     assert open_run(runs / "a").digest() != before
     result = call(*reader)
-    lab.refused(
+    assert_refused(
         result, 2, "a has changed since its predictions-val.h5 was made. Make it with `abaw eval a --split val`."
     )
     assert not (runs / "new").exists()
@@ -93,7 +94,7 @@ def test_predictions_that_do_not_say_what_they_are_of_are_refused(lab, call, run
     with h5py.File(runs / "a" / "predictions-val.h5", "r+") as file:
         del file.attrs["made_from"]
     result = call(*reader)
-    lab.refused(
+    assert_refused(
         result, 2, "a has a predictions-val.h5 that does not say which checkpoint made it", "`abaw eval a --split"
     )
     assert call("eval", "a").exit_code == 0
@@ -102,8 +103,8 @@ def test_predictions_that_do_not_say_what_they_are_of_are_refused(lab, call, run
 
 def test_predictions_without_the_checkpoint_beside_them_are_refused(lab, call, runs):
     (runs / "a" / "best.safetensors").unlink()
-    lab.refused(call("compare", "a", "b"), 2, "a has changed since", "`abaw eval a --split val`")
-    lab.refused(call("eval", "a"), 1, "No checkpoint", "abaw train --resume --run a")
+    assert_refused(call("compare", "a", "b"), 2, "a has changed since", "`abaw eval a --split val`")
+    assert_refused(call("eval", "a"), 1, "No checkpoint", "abaw train --resume --run a")
 
 
 @pytest.mark.parametrize("command", [("compare", "both", "b"), ("report", "both")], ids=" ".join)
@@ -112,7 +113,7 @@ def test_predictions_of_an_ensemble_whose_run_was_trained_on_are_refused(lab, ca
     assert call(*command).exit_code == 0
     for again in (("train", "--resume", "--run", "a"), ("eval", "a")):
         assert call(*again).exit_code == 0
-    lab.refused(
+    assert_refused(
         call(*command), 2, "both has changed since its predictions-val.h5 was made", "`abaw eval both --split val`"
     )
     assert call(*way_out).exit_code == 0
@@ -122,7 +123,7 @@ def test_predictions_of_an_ensemble_whose_run_was_trained_on_are_refused(lab, ca
 def test_post_processing_of_a_member_counts_unless_it_is_left_out(lab, call):
     assert call("tune", "b", "--fit-on", "val").exit_code == 0
     assert call("compare", "a", "b").exit_code == 0  # it is applied when predictions are read
-    lab.refused(call("compare", "a", "both"), 2, "both has changed since", "`abaw eval both --split val`")
+    assert_refused(call("compare", "a", "both"), 2, "both has changed since", "`abaw eval both --split val`")
     assert call("compare", "a", "plain").exit_code == 0
     assert call("eval", "both").exit_code == 0
     assert call("compare", "a", "both").exit_code == 0
@@ -130,4 +131,4 @@ def test_post_processing_of_a_member_counts_unless_it_is_left_out(lab, call):
 
 def test_predictions_are_of_the_run_that_they_lie_in(lab, call, runs):
     shutil.copy(runs / "b" / "predictions-val.h5", runs / "a" / "predictions-val.h5")
-    lab.refused(call("compare", "a", "b"), 2, "a has changed since")
+    assert_refused(call("compare", "a", "b"), 2, "a has changed since")

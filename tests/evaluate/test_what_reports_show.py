@@ -44,6 +44,7 @@ from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.page import TEMPLATES
 from abaw.evaluate.scores.bootstrap import Difference, difference, interval
 from abaw.evaluate.scores.metrics import Score
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import make_config
 from abaw.train.runs import create_run
 
@@ -654,10 +655,8 @@ def test_tuning_is_shown_under_its_headings(capsys: pytest.CaptureFixture[str]) 
     assert "0.400, post-processed 0.600" in out
 
 
-def test_store_is_shown_under_its_headings(
-    tmp_path: Path, make_store: Callable, put_feature: Callable, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (4,)})
+def test_store_is_shown_under_its_headings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (4,)})
     put_feature(store, "face", "a", np.ones((5, 4)), [True, False, True, True, True])
     put_feature(store, "face", "b", np.ones((3, 4)), [True, True, False])
     store.write_labels("va", "a", "train", np.zeros((6, 2), dtype=np.float32))

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from abaw.store import FeatureStore
+from abaw.tests.support.command_line import hear_interrupts
 
 # Extracts with a slow backbone into shards of 8 frames: `python driver.py FRAME_SECONDS extract ... --store STORE`.
 # STORE may be several, as in `a.zarr:0,b.zarr:55`: each is filled by a process of its own, forked after the imports,
@@ -74,11 +75,6 @@ for step in plan.split(","):
 """
 VIDEOS = {"a": 20, "b": [1, 2, 30], "c": 11, "d": 17}
 VA = "VA_Estimation_Challenge/Train_Set"
-
-
-def hear_interrupts() -> None:
-    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 class Extraction:

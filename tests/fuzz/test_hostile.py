@@ -6,7 +6,7 @@ many others. A case that fails is printed as a literal: `WorkerProcess.run(Case(
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -80,13 +80,7 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
 
 
 @pytest.fixture(scope="session")
-def base(
-    tmp_path_factory: pytest.TempPathFactory,
-    whole_run: Path,
-    linear_store: FeatureStore,
-    make_store: Callable[..., FeatureStore],
-    put_feature: Callable[..., None],
-) -> Path:
+def base(tmp_path_factory: pytest.TempPathFactory, whole_run: Path, linear_store: FeatureStore) -> Path:
     """A folder with the valid files of every kind."""
     base = tmp_path_factory.mktemp("hostile")
     places = {kind: base / "seeds" / kind for kind in (*KINDS, "trial", "outside")}
@@ -98,11 +92,11 @@ def base(
     seeds.shorten_predictions(run.folder / "predictions-val.h5", 20)
     seeds.make_crops(places["crop"])
     seeds.make_labels(places["label"])
-    seeds.make_recipe(places["recipe"], make_store)
+    seeds.make_recipe(places["recipe"])
     seeds.make_samples(places["sample"], Path(linear_store.path))
     seeds.make_weights(places["weights"])
     seeds.make_run(places["run"], run.folder, Path(linear_store.path))
-    seeds.make_small_store(places["store"], make_store, put_feature)
+    seeds.make_small_store(places["store"])
     seeds.make_imports(places["import"])
     seeds.make_media(places["media"])
     seeds.make_tensors(places["tensor"])

@@ -31,6 +31,7 @@ from abaw.media.images import read_image
 from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.checkpoint import save_tensors
 from abaw.train.loop import Log
 from abaw.train.recipes import load_recipe
@@ -258,9 +259,9 @@ def test_a_tensor_without_its_values_is_refused(tmp_path, tensor, words):
 
 
 @pytest.fixture
-def store(tmp_path: Path, make_store: Callable[..., FeatureStore], put_feature: Callable[..., None]) -> FeatureStore:
+def store(tmp_path: Path) -> FeatureStore:
     """A store with one video and its labels."""
-    made = make_store(tmp_path / "store.zarr", {"f": (3,)})
+    made = new_store(tmp_path / "store.zarr", {"f": (3,)})
     put_feature(made, "f", "a", np.ones((5, 3)))
     made.write_labels("va", "a", "train", np.full((5, 2), 0.5, np.float32))
     return made
@@ -412,8 +413,8 @@ def test_recipes_that_would_take_all_memory_or_time(tmp_path, text, words):
         load_recipe(str(tmp_path / "r.toml"))
 
 
-def test_a_head_of_too_many_parameters_is_not_built(tmp_path, make_store, run_cli):
-    make_store(tmp_path / "store.zarr", {"f": (4,)})
+def test_a_head_of_too_many_parameters_is_not_built(tmp_path, run_cli):
+    new_store(tmp_path / "store.zarr", {"f": (4,)})
     text = 'task = "va"\nfeatures = ["f"]\n[head]\nname = "transformer"\ndim = 65536\nheads = 4\n'
     (tmp_path / "r.toml").write_text(text)
     found: Result = run_cli(

@@ -27,6 +27,7 @@ from abaw.media.images import read_image
 from abaw.media.links import check_file, read_bytes
 from abaw.media.sound import load_sound
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 
 VA = "VA_Estimation_Challenge"
 A, B = (np.random.default_rng(seed).normal(size=(6, 4)).astype(np.float16) for seed in (1, 2))
@@ -323,8 +324,8 @@ def test_a_source_may_be_a_link_to_a_file_of_another_name(tmp_path, away):
 # nothing is written through
 
 
-def test_an_export_does_not_follow_the_link_in_its_place(tmp_path, away, make_store, put_feature):
-    store = make_store(tmp_path / "store.zarr", {"f": (4,)})
+def test_an_export_does_not_follow_the_link_in_its_place(tmp_path, away):
+    store = new_store(tmp_path / "store.zarr", {"f": (4,)})
     put_feature(store, "f", "a", A)
     (away / "kept").write_bytes(b"kept")
     for form in ("h5", "npy"):
@@ -338,8 +339,8 @@ def test_an_export_does_not_follow_the_link_in_its_place(tmp_path, away, make_st
     assert contents(away) == {"kept": b"kept"}
 
 
-def test_a_store_replaces_a_link_and_leaves_its_target(tmp_path, away, make_store, put_feature):
-    store = make_store(tmp_path / "store.zarr", {"f": (4,)})
+def test_a_store_replaces_a_link_and_leaves_its_target(tmp_path, away):
+    store = new_store(tmp_path / "store.zarr", {"f": (4,)})
     put_feature(store, "f", "a", A)
     for path in [path for path in (tmp_path / "store.zarr" / "features" / "f" / "a").rglob("*") if path.is_file()]:
         target = away / f"{len(list(away.iterdir()))}"

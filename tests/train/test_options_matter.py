@@ -9,6 +9,7 @@ from torch import nn
 
 from abaw.core.errors import AbawError
 from abaw.core.tasks import get_task
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.windows import WindowSampler
 from abaw.train.head_options import HEADS
@@ -209,8 +210,8 @@ def test_the_seed_chooses_the_rows_of_a_probe_that_takes_some_of_them(trained, o
 
 
 @pytest.mark.parametrize("option", ["synthetic=0.4", "synthetic=0.7"])
-def test_share_of_synthetic_clips_changes_the_weights(lab, tmp_path, make_store, put_feature, option):
-    made = make_store(tmp_path / "s.zarr", {"f": (4,)})
+def test_share_of_synthetic_clips_changes_the_weights(lab, tmp_path, option):
+    made = new_store(tmp_path / "s.zarr", {"f": (4,)})
     for i in range(9):
         put_feature(made, "f", f"v{i}", np.random.default_rng(i).normal(size=(10, 4)))
         split = ("train", "val", "synthetic")[i // 3]

@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.inference import predict
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import make_config
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
@@ -233,8 +234,8 @@ def test_probe_is_fitted_on_as_many_rows_as_allowed() -> None:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, make_store: Callable, put_feature: Callable) -> FeatureStore:
-    store = make_store(tmp_path_factory.mktemp("probes") / "store.zarr", {"f": (WIDTH,)})
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+    store = new_store(tmp_path_factory.mktemp("probes") / "store.zarr", {"f": (WIDTH,)})
     rng = np.random.default_rng(0)
     for i in range(40):
         x = rng.normal(size=(30, WIDTH)) + 2 * rng.normal(size=WIDTH)

@@ -14,6 +14,7 @@ from click.testing import Result
 
 from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.recipes import FOLDER, load_recipe, recipe_names
 from abaw.train.runs import open_run
@@ -49,9 +50,9 @@ def frame_labels(classes: np.ndarray) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, make_store: Callable, put_feature: Callable) -> FeatureStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """Every feature that a recipe wants: two videos, two sets of images, and six clips of 75 frames."""
-    store = make_store(tmp_path_factory.mktemp("recipes") / "store.zarr", SHAPES, audio=SOUND)
+    store = new_store(tmp_path_factory.mktemp("recipes") / "store.zarr", SHAPES, audio=SOUND)
     rng = np.random.default_rng(0)
     # views of a feature are like it
     prototypes = {
@@ -366,10 +367,8 @@ def test_recipe_with_its_own_task_said_is_fine(in_store: Cli) -> None:
 
 
 @RECIPES
-def test_missing_features_are_listed_with_the_commands_that_make_them(
-    run_cli: Cli, make_store: Callable, tmp_path: Path, name: str
-) -> None:
-    store, config = make_store(tmp_path / "s.zarr", {"hog": (3,)}), config_of(name)
+def test_missing_features_are_listed_with_the_commands_that_make_them(run_cli: Cli, tmp_path: Path, name: str) -> None:
+    store, config = new_store(tmp_path / "s.zarr", {"hog": (3,)}), config_of(name)
     done = run_cli("train", "--recipe", name, "--store", store.path, "--runs", tmp_path / "runs", "--device", "cpu")
     wanted = [*config.features, *config.training_features()]
     refused(done, f"Recipe {name} wants ", *wanted, store.path, "or name others with --feature")
@@ -377,16 +376,16 @@ def test_missing_features_are_listed_with_the_commands_that_make_them(
     assert not (tmp_path / "runs").exists()
 
 
-def test_missing_view_alone_is_listed_alone(run_cli: Cli, make_store: Callable, tmp_path: Path) -> None:
-    store = make_store(tmp_path / "s.zarr", {"swin-t": (768,)})
+def test_missing_view_alone_is_listed_alone(run_cli: Cli, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"swin-t": (768,)})
     done = run_cli("train", "--recipe", "v-naw", "--store", store.path, "--runs", tmp_path / "runs")
     refused(done, "Recipe v-naw wants swin-t@hflip, which", "`abaw extract --backbone swin-t --view hflip`")
 
 
 def test_missing_features_of_an_own_file_are_said_without_its_commands(
-    run_cli: Cli, make_store: Callable, write: Callable, tmp_path: Path
+    run_cli: Cli, write: Callable, tmp_path: Path
 ) -> None:
-    store = make_store(tmp_path / "s.zarr", {"hog": (3,)})
+    store = new_store(tmp_path / "s.zarr", {"hog": (3,)})
     done = run_cli("train", "--recipe", write(OWN), "--store", store.path, "--runs", tmp_path / "runs")
     refused(done, "No feature 'vit-mean'", "it has: hog", "`abaw extract --backbone vit-mean`")
     assert not (tmp_path / "runs").exists()
@@ -421,10 +420,8 @@ def test_what_does_not_fit_leaves_no_run_behind(
     assert not (tmp_path / "runs").exists()
 
 
-def test_labels_that_no_feature_meets_leave_no_run_behind(
-    run_cli: Cli, make_store: Callable, put_feature: Callable, tmp_path: Path
-) -> None:
-    store = make_store(tmp_path / "s.zarr", {"f": (3,)})
+def test_labels_that_no_feature_meets_leave_no_run_behind(run_cli: Cli, tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"f": (3,)})
     for split in ("train", "val"):
         put_feature(store, "f", split, np.ones((120, 3)))
         store.write_labels("expr", split, split, np.full((120, 1), -1, dtype=np.int8))

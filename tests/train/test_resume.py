@@ -17,6 +17,7 @@ from abaw.cli import main
 from abaw.core.errors import AbawError, CheckpointError, UsageError
 from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
+from abaw.tests.support.command_line import assert_refused, hear_interrupts
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
@@ -142,11 +143,6 @@ def long_run(lab, linear_store, tmp_path_factory):
     return run.folder
 
 
-def hear_interrupts():
-    """In a new process: Ctrl-C counts, also where the tests themselves run in the background and never hear of it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 1)])
 def test_stopped_process_is_resumed_to_the_same_result(
     lab, linear_store, tmp_path, long_run, run_cli, process_env, stop, exit_code
@@ -261,12 +257,12 @@ def test_seeds_are_resumed_with_the_same_options_only(lab, tmp_path, three_seeds
     shutil.copytree(whole_seeds[0] / "some-seed1", tmp_path / "some-seed1")
     named = ("--run", "some", "--resume")
     result = run_cli(*three_seeds(tmp_path, *named, "--set", "lr=0.02", "--loss", "ccc-bins"))
-    lab.refused(result, 2, f"Run {tmp_path / 'some-seed1'} was begun with other options: loss, lr.", "another --run")
+    assert_refused(result, 2, f"Run {tmp_path / 'some-seed1'} was begun with other options: loss, lr.", "another --run")
     other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
     result = run_cli(*three_seeds(tmp_path, *named, "--store", other.path))
-    lab.refused(result, 1, "some-seed1", "Use the store it was trained on")
+    assert_refused(result, 1, "some-seed1", "Use the store it was trained on")
     result = run_cli(*three_seeds(tmp_path, "--run", "some"))
-    lab.refused(result, 2, "some-seed1 exists. Go on with it by --resume")
+    assert_refused(result, 2, "some-seed1 exists. Go on with it by --resume")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.zarr", "some-seed1"]
 
 
@@ -305,7 +301,7 @@ def test_nothing_is_deleted_where_a_name_leads_out_of_the_runs(lab, linear_store
     (tmp_path / "outside-seed0" / "config.json.partial").write_text("keep")
     common = ("--task", "va", "--feature", "f", "--seeds", "2", "--store", linear_store.path, "--device", "cpu")
     result = run_cli("train", *common, "--runs", runs, "--run", "../outside", "--resume")
-    lab.refused(result, 2, "outside-seed0' cannot be the name of a run")
+    assert_refused(result, 2, "outside-seed0' cannot be the name of a run")
     assert (tmp_path / "outside-seed0" / "config.json.partial").read_text() == "keep"
 
 
@@ -323,7 +319,7 @@ def test_resume_takes_the_named_run_or_the_newest_of_the_task(lab, linear_store,
     assert trained == ["va-f-transformer-1", "va-f-transformer-2"]
     assert run_cli(*common).exit_code == 0
     assert (tmp_path / "au-f-transformer-2" / "best.safetensors").exists()
-    lab.refused(run_cli(*common, "--run", "va-f-transformer-1", "--task", "au"), 2, "is of task va, not au")
+    assert_refused(run_cli(*common, "--run", "va-f-transformer-1", "--task", "au"), 2, "is of task va, not au")
 
 
 def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, whole_run, run_cli):
@@ -344,7 +340,7 @@ def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, w
 )
 def test_resume_takes_no_options_of_its_own(lab, linear_store, whole_run, run_cli, option):
     result = run_cli("train", "--resume", *option, "--store", linear_store.path, "--runs", whole_run.parent)
-    lab.refused(result, 2, "--resume continues the run with its own options", "Leave out", "only with --seeds")
+    assert_refused(result, 2, "--resume continues the run with its own options", "Leave out", "only with --seeds")
 
 
 def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
@@ -433,17 +429,17 @@ def test_missing_keys_of_the_last_checkpoint_are_listed(lab, copied, resumed):
     tensors, metadata = lab.tensors(path)
     del tensors["model.heads.0.output.bias"]
     save_file(tensors, path, metadata)
-    lab.refused(resumed(), 1, str(path), "1 missing (heads.0.output.bias)")
+    assert_refused(resumed(), 1, str(path), "1 missing (heads.0.output.bias)")
 
 
 def test_missing_optimizer_state_is_refused(lab, copied, resumed):
     path = copied / "last.safetensors"
     tensors, metadata = lab.tensors(path)
     save_file({key: value for key, value in tensors.items() if key.startswith("model.")}, path, metadata)
-    lab.refused(resumed(), 1, str(path), "optimizer state of 0 of 19 parameters")
+    assert_refused(resumed(), 1, str(path), "optimizer state of 0 of 19 parameters")
 
 
 def test_last_checkpoint_without_progress_is_refused(lab, copied, resumed):
     path = copied / "last.safetensors"
     save_file(load_file(path), path)
-    lab.refused(resumed(), 1, str(path), "no progress")
+    assert_refused(resumed(), 1, str(path), "no progress")

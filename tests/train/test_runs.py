@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
+from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
 from abaw.train.runs import find_run
 
@@ -99,7 +100,7 @@ def test_views_of_training_are_kept_with_the_run(lab, linear_store, tmp_path):
 def test_existing_run_is_refused_and_left_alone(lab, in_store, tmp_path, whole_run):
     folder = shutil.copytree(whole_run, tmp_path / "runs" / "mine")
     result = in_store("--task", "va", "--feature", "f", "--run", "mine")
-    lab.refused(result, 2, "mine exists", "--resume", "another --run")
+    assert_refused(result, 2, "mine exists", "--resume", "another --run")
     lab.assert_same(folder, whole_run)
 
 
@@ -113,7 +114,7 @@ def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
         (("--feature", "f"), ("--task", "abaw list tasks", "--recipe")),
         (("--recipe", "vnaw"), ("No recipe 'vnaw'", "Did you mean v-naw")),
     ):
-        lab.refused(in_store(*words), 2, *said)
+        assert_refused(in_store(*words), 2, *said)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
 def test_what_does_not_fit_is_said_before_a_run_is_made(lab, in_store, tmp_path, options, said):
     task, *rest = options
     feature = () if "--recipe" in rest else ("--feature", "f")
-    lab.refused(in_store("--task", task, *feature, *rest), 2, *said)
+    assert_refused(in_store("--task", task, *feature, *rest), 2, *said)
     assert list((tmp_path / "runs").glob("*")) == []
 
 
@@ -157,25 +158,25 @@ def test_synthetic_share_without_synthetic_clips(lab, tmp_path, run_cli):
         store.write_labels("vgaf", f"v{i}", "train" if i < 3 else "val", label)
     common = ("train", "--task", "vgaf", "--feature", "f", "--store", store.path, "--runs", tmp_path / "runs")
     result = run_cli(*common, "--set", "synthetic=0.3", "--device", "cpu")
-    lab.refused(result, 2, "no synthetic vgaf clips", "abaw synth", "leave out --set synthetic")
+    assert_refused(result, 2, "no synthetic vgaf clips", "abaw synth", "leave out --set synthetic")
     assert not (tmp_path / "runs").exists()
 
 
 def test_store_without_labels_says_so(lab, tmp_path, run_cli):
     store = lab.make_store(tmp_path / "s.zarr", tasks=())
     common = ("train", "--feature", "f", "--store", store.path, "--runs", tmp_path / "runs")
-    lab.refused(run_cli(*common, "--task", "va"), 2, "has no labels at all", "va needs them", "abaw extract")
+    assert_refused(run_cli(*common, "--task", "va"), 2, "has no labels at all", "va needs them", "abaw extract")
     store.write_labels("va", "v0", "train", np.zeros((lab.n_frames, 2), dtype=np.float32))
-    lab.refused(run_cli(*common, "--task", "va"), 2, "va labels of train", "none of 'val'")
-    lab.refused(run_cli(*common, "--task", "au"), 2, "has labels of va only", "au needs them")
+    assert_refused(run_cli(*common, "--task", "va"), 2, "va labels of train", "none of 'val'")
+    assert_refused(run_cli(*common, "--task", "au"), 2, "has labels of va only", "au needs them")
     assert not (tmp_path / "runs").exists()
 
 
 def test_store_that_is_not_there_says_how_to_make_one(lab, tmp_path, run_cli):
     missing = run_cli("train", "--task", "va", "--store", tmp_path / "none.zarr")
-    lab.refused(missing, 1, "No feature store", "abaw extract")
+    assert_refused(missing, 1, "No feature store", "abaw extract")
     empty = FeatureStore.create(tmp_path / "empty.zarr")
-    lab.refused(run_cli("train", "--task", "va", "--store", empty.path), 2, "has no features yet", "abaw extract")
+    assert_refused(run_cli("train", "--task", "va", "--store", empty.path), 2, "has no features yet", "abaw extract")
 
 
 # looking runs up
@@ -214,16 +215,16 @@ def test_evaluation_takes_the_newest_run(lab, linear_store, tmp_path, whole_run,
 
 
 def test_unknown_run_to_resume_lists_the_known_ones(lab, in_store, whole_run):
-    lab.refused(in_store("--resume"), 2, "No run in", "abaw train")
-    lab.refused(in_store("--resume", "--runs", whole_run.parent, "--run", "x"), 2, "No run 'x'", whole_run.name)
-    lab.refused(in_store("--resume", "--runs", whole_run.parent, "--task", "au"), 2, "No run of task au")
+    assert_refused(in_store("--resume"), 2, "No run in", "abaw train")
+    assert_refused(in_store("--resume", "--runs", whole_run.parent, "--run", "x"), 2, "No run 'x'", whole_run.name)
+    assert_refused(in_store("--resume", "--runs", whole_run.parent, "--task", "au"), 2, "No run of task au")
 
 
 @pytest.mark.parametrize("command", [("eval",), ("train", "--resume")], ids=" ".join)
 def test_store_of_another_fingerprint_is_refused(lab, tmp_path, whole_run, run_cli, command):
     other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
     result = run_cli(*command, "--store", other.path, "--runs", whole_run.parent)
-    lab.refused(result, 1, whole_run.name, "'f'", "a" * 12, "b" * 12, "Use the store it was trained on")
+    assert_refused(result, 1, whole_run.name, "'f'", "a" * 12, "b" * 12, "Use the store it was trained on")
 
 
 # damaged runs
@@ -252,8 +253,8 @@ def test_missing_and_unexpected_keys_are_listed(lab, copied, linear_store, run_c
     tensors["heads.0.output.weight"] = torch.zeros(3, 16)
     save_file(tensors, path)
     result = evaluated(copied, linear_store, run_cli)
-    lab.refused(result, 1, str(path), "missing", "heads.0.output.bias", "unexpected", "extra.0", "extra.1")
-    lab.refused(result, 1, "heads.0.output.weight", "Use the two files of one run")
+    assert_refused(result, 1, str(path), "missing", "heads.0.output.bias", "unexpected", "extra.0", "extra.1")
+    assert_refused(result, 1, "heads.0.output.weight", "Use the two files of one run")
 
 
 class LeavesTrace:
@@ -282,7 +283,7 @@ def test_pickle_in_place_of_a_checkpoint_is_refused_and_never_run(
     assert trace.exists(), "else this test could not notice"
     trace.unlink()
     result = (evaluated if name.startswith("best") else resumed)(copied, linear_store, run_cli)
-    lab.refused(result, 1, str(copied / name), "not a whole safetensors file")
+    assert_refused(result, 1, str(copied / name), "not a whole safetensors file")
     assert not trace.exists()
 
 
@@ -290,14 +291,14 @@ def test_pickle_in_place_of_a_checkpoint_is_refused_and_never_run(
 def test_cut_checkpoint_is_refused(lab, copied, linear_store, run_cli, n_bytes):
     path = copied / "best.safetensors"
     path.write_bytes(path.read_bytes()[:n_bytes])
-    lab.refused(evaluated(copied, linear_store, run_cli), 1, str(path), "not a whole safetensors file")
+    assert_refused(evaluated(copied, linear_store, run_cli), 1, str(path), "not a whole safetensors file")
 
 
 def test_run_that_never_finished_an_epoch_says_how_to_go_on(lab, linear_store, tmp_path, run_cli):
     run = lab.start(linear_store, tmp_path / "runs", name="mine")
     result = evaluated(run.folder, linear_store, run_cli)
-    lab.refused(result, 1, f"No checkpoint {run.folder}/best.safetensors", "has not finished an epoch")
-    lab.refused(result, 1, "`abaw train --resume --run mine`", "name another run")
+    assert_refused(result, 1, f"No checkpoint {run.folder}/best.safetensors", "has not finished an epoch")
+    assert_refused(result, 1, "`abaw train --resume --run mine`", "name another run")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +322,7 @@ def test_damaged_config_is_named(lab, copied, linear_store, run_cli, damage):
     path.write_text(damage(text))
     assert path.read_text() != text
     for call in (evaluated, resumed):
-        lab.refused(call(copied, linear_store, run_cli), 1, str(path), "is not the config of a run")
+        assert_refused(call(copied, linear_store, run_cli), 1, str(path), "is not the config of a run")
 
 
 def test_damaged_run_is_passed_over_where_a_good_one_is(linear_store, copied, whole_run, run_cli):
@@ -342,7 +343,7 @@ def test_file_that_cannot_be_written_is_one_sentence(lab, in_store, tmp_path):
         result = in_store("--task", "va", "--feature", "f", "--set", "epochs=1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    lab.refused(result, 1, "best.safetensors cannot be written", "Make room", "abaw train --resume")
+    assert_refused(result, 1, "best.safetensors cannot be written", "Make room", "abaw train --resume")
     (folder,) = (tmp_path / "runs").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tensorboard"]
     assert in_store("--resume").exit_code == 0

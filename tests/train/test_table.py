@@ -1,6 +1,5 @@
 """Tables: feature, mask and label of a frame stand in the same row, and a split holds the videos that it says."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.data import table as table_module
 from abaw.train.data.table import Table, allocate, load_table, nearest_present, select_labels
 
@@ -26,8 +26,6 @@ VIDEOS = {
     "more_frames": (80, 50, [10, 60]),
 }
 CODE = {video: i for i, video in enumerate(sorted(VIDEOS))}
-Make = Callable[..., FeatureStore]
-Put = Callable[..., None]
 
 
 def coded(video: str, n: int) -> np.ndarray:
@@ -48,10 +46,10 @@ def sound_rows(video: str) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory, make_store: Make, put_feature: Put) -> FeatureStore:
+def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """Features and labels that both say which frame of which video they belong to; `short` has no sound at all."""
     path = tmp_path_factory.mktemp("table") / "store.zarr"
-    store = make_store(path, {"face": (2,), "sound": (1, 2)}, audio=("sound",))
+    store = new_store(path, {"face": (2,), "sound": (1, 2)}, audio=("sound",))
     for video, (n_frames, n_labels, _) in VIDEOS.items():
         if n_frames:
             put_feature(store, "face", video, coded(video, n_frames), face_rows(video))
@@ -121,8 +119,8 @@ def test_each_feature_has_its_own_mask(store: FeatureStore) -> None:
     assert len(kinds) == 4, "else this test saw too little"
 
 
-def test_crop_means_every_visual_feature(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"a": (1,), "b": (1,), "sound": (1,)}, audio=("sound",))
+def test_crop_means_every_visual_feature(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"a": (1,), "b": (1,), "sound": (1,)}, audio=("sound",))
     put_feature(store, "a", "v", np.ones((4, 1)), [True, True, False, False])
     put_feature(store, "b", "v", np.ones((4, 1)), [True, False, True, False])
     put_feature(store, "sound", "v", np.ones((4, 1)), [False, True, False, True])
@@ -150,8 +148,8 @@ def test_labelled_video_without_feature_is_kept(store: FeatureStore) -> None:
     assert table.fps[table.videos.index("short")] == 25
 
 
-def test_invalid_labels_are_masked_value_by_value(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_invalid_labels_are_masked_value_by_value(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     put_feature(store, "face", "a", np.ones((3, 1)))
     store.write_labels("va", "a", "train", np.array([[-5, 0.1], [-1, -1], [0.2, -5]], dtype=np.float32))
     mtl = np.array([[-5, 0.1, 3, *[-1] * 11, 1], [-1, -1, -1, *[0] * 12], [0, 0, 0, *[1] * 12]], dtype=np.float32)
@@ -166,8 +164,8 @@ def test_invalid_labels_are_masked_value_by_value(tmp_path: Path, make_store: Ma
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.bool_, np.int16])
-def test_labels_of_any_numeric_type_are_taken(tmp_path: Path, make_store: Make, put_feature: Put, dtype: type) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_labels_of_any_numeric_type_are_taken(tmp_path: Path, dtype: type) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     put_feature(store, "face", "a", np.ones((3, 1)))
     store.write_labels("au", "a", "train", np.eye(3, 12, dtype=dtype))
     table = load(store, task="au")
@@ -177,8 +175,8 @@ def test_labels_of_any_numeric_type_are_taken(tmp_path: Path, make_store: Make, 
 # tasks of images and of whole videos
 
 
-def test_label_of_a_whole_video_stands_in_all_its_rows(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_label_of_a_whole_video_stands_in_all_its_rows(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     for video, n_frames, label in (("a", 5, 2), ("b", 3, 0), ("c", 0, 1), ("d", 2, -1)):
         if n_frames:
             put_feature(store, "face", video, np.ones((n_frames, 1)), [True] + [False] * (n_frames - 1))
@@ -189,8 +187,8 @@ def test_label_of_a_whole_video_stands_in_all_its_rows(tmp_path: Path, make_stor
     assert table.starts.tolist() == [0, 5, 8, 9, 11]
 
 
-def test_images_are_rows_of_their_own(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_images_are_rows_of_their_own(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     put_feature(store, "face", "train-anger", np.array([[1.0], [2], [3]]), [True, False, True])
     store.write_labels("lsd", "train-anger", "train", np.zeros((3, 1), dtype=np.int8))
     table = load(store, task="lsd")
@@ -202,8 +200,8 @@ def test_images_are_rows_of_their_own(tmp_path: Path, make_store: Make, put_feat
 # widths of the values
 
 
-def test_float32_is_for_the_features_that_need_it(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (2,), "other": (1,)})
+def test_float32_is_for_the_features_that_need_it(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (2,), "other": (1,)})
     narrow, wide = np.array([[0.1, 2.0], [3.0, 4.0]]), np.array([[1e5, -123456.0]])
     put_feature(store, "face", "narrow", narrow)
     put_feature(store, "face", "wide", wide)
@@ -219,8 +217,8 @@ def test_float32_is_for_the_features_that_need_it(tmp_path: Path, make_store: Ma
 # what is refused
 
 
-def test_feature_that_no_labelled_video_has_is_an_error(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,), "sound": (1,)})
+def test_feature_that_no_labelled_video_has_is_an_error(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,), "sound": (1,)})
     put_feature(store, "face", "a", np.ones((3, 1)))
     put_feature(store, "sound", "other", np.ones((3, 1)))
     store.write_labels("va", "a", "train", np.zeros((3, 2), dtype=np.float32))
@@ -238,10 +236,8 @@ def spoil(store: FeatureStore, video: str, place: tuple[int, int], value: float)
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("values", [[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf]])
-def test_value_that_is_not_finite_names_feature_video_and_frame(
-    tmp_path: Path, make_store: Make, put_feature: Put, values: list[float]
-) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (5,)})
+def test_value_that_is_not_finite_names_feature_video_and_frame(tmp_path: Path, values: list[float]) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (5,)})
     for video in ("good", "bad"):
         put_feature(store, "face", video, np.ones((300, 5)), np.arange(300) != 150)
         store.write_labels("va", video, "train", np.zeros((300, 2), dtype=np.float32))
@@ -254,9 +250,9 @@ def test_value_that_is_not_finite_names_feature_video_and_frame(
 
 
 @pytest.mark.filterwarnings("error")
-def test_large_finite_values_are_no_damage(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
+def test_large_finite_values_are_no_damage(tmp_path: Path) -> None:
     """Their sum is beyond float16, and of the second feature beyond float32."""
-    store = make_store(tmp_path / "s.zarr", {"face": (100,), "loud": (4,)})
+    store = new_store(tmp_path / "s.zarr", {"face": (100,), "loud": (4,)})
     put_feature(store, "face", "a", np.full((2, 100), 60_000.0))
     put_feature(store, "loud", "a", np.full((2, 4), 3e38))
     store.write_labels("va", "a", "train", np.zeros((2, 2), dtype=np.float32))
@@ -265,8 +261,8 @@ def test_large_finite_values_are_no_damage(tmp_path: Path, make_store: Make, put
     assert (table.values["loud"] == np.float32(3e38)).all()
 
 
-def test_missing_row_may_hold_anything(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (2,)})
+def test_missing_row_may_hold_anything(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (2,)})
     put_feature(store, "face", "a", np.ones((3, 2)), [True, False, True])
     store.write_labels("va", "a", "train", np.zeros((3, 2), dtype=np.float32))
     spoil(store, "a", (1, 1), np.nan)
@@ -278,9 +274,9 @@ def test_missing_row_may_hold_anything(tmp_path: Path, make_store: Make, put_fea
 
 
 @pytest.fixture(scope="module")
-def split_store(tmp_path_factory: pytest.TempPathFactory, make_store: Make) -> FeatureStore:
+def split_store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """Labels alone: 9 recordings, some of them of two people; three synthetic clips."""
-    store = make_store(tmp_path_factory.mktemp("splits") / "store.zarr", {})
+    store = new_store(tmp_path_factory.mktemp("splits") / "store.zarr", {})
     videos = {f"v{i}": "train" if i < 5 else "val" for i in range(7)}
     videos |= {"duo_left": "train", "duo_right": "train", "pair": "val", "pair_right": "train", "asked": "test"}
     for i, (video, split) in enumerate(videos.items()):
@@ -327,8 +323,8 @@ def test_synthetic_clips_are_for_training_alone(split_store: FeatureStore, fold:
     assert names(split_store, "train", fold, synthetic=True) == names(split_store, "train", fold) | MADE
 
 
-def test_synthetic_clips_do_not_change_the_folds(tmp_path: Path, make_store: Make) -> None:
-    stores = [make_store(tmp_path / f"{name}.zarr", {}) for name in ("with", "without")]
+def test_synthetic_clips_do_not_change_the_folds(tmp_path: Path) -> None:
+    stores = [new_store(tmp_path / f"{name}.zarr", {}) for name in ("with", "without")]
     for store in stores:
         for i in range(5):
             store.write_labels("expr", f"v{i}", "train", np.zeros((10 + i, 1), dtype=np.int8))
@@ -338,8 +334,8 @@ def test_synthetic_clips_do_not_change_the_folds(tmp_path: Path, make_store: Mak
         assert names(stores[0], "val", fold) == names(stores[1], "val", fold)
 
 
-def test_table_tells_synthetic_clips(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_table_tells_synthetic_clips(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     for video, split in (("a", "train"), ("b", "synthetic"), ("c", "train")):
         put_feature(store, "face", video, np.ones((2, 1)))
         store.write_labels("vgaf", video, split, np.ones((1, 1), dtype=np.int8))
@@ -347,22 +343,20 @@ def test_table_tells_synthetic_clips(tmp_path: Path, make_store: Make, put_featu
     assert dict(zip(table.videos, table.synthetic.tolist(), strict=True)) == {"a": False, "b": True, "c": False}
 
 
-def test_missing_synthetic_clips_are_said(tmp_path: Path, make_store: Make) -> None:
-    store = make_store(tmp_path / "s.zarr", {})
+def test_missing_synthetic_clips_are_said(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {})
     store.write_labels("vgaf", "a", "train", np.ones((1, 1), dtype=np.int8))
     with pytest.raises(UsageError, match=r"has no synthetic vgaf clips to mix in\. Make some with `abaw synth`"):
         select_labels(store, VGAF, "train", synthetic=True)
 
 
 @pytest.mark.parametrize("fold", ["", "1/2"])
-def test_labels_that_are_not_there_are_said(
-    split_store: FeatureStore, tmp_path: Path, make_store: Make, fold: str
-) -> None:
+def test_labels_that_are_not_there_are_said(split_store: FeatureStore, tmp_path: Path, fold: str) -> None:
     with pytest.raises(UsageError, match=r"has labels of expr only; va needs them.*abaw extract"):
         select_labels(split_store, VA, "train", fold)
     with pytest.raises(UsageError, match=r"has expr labels of synthetic, test, train, val but none of 'dev'"):
         select_labels(split_store, EXPR, "dev", fold)
-    empty = make_store(tmp_path / "s.zarr", {})
+    empty = new_store(tmp_path / "s.zarr", {})
     with pytest.raises(UsageError, match="has no labels at all; va needs them"):
         select_labels(empty, VA, "train", fold)
 
@@ -390,10 +384,8 @@ def test_nearest_is_the_closest_by_brute_force(values: list[bool]) -> None:
     assert nearest_present(np.array(values)).tolist() == wanted
 
 
-def test_missing_frames_are_masked_or_taken_from_the_nearest(
-    tmp_path: Path, make_store: Make, put_feature: Put
-) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,)})
+def test_missing_frames_are_masked_or_taken_from_the_nearest(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,)})
     present = [False, True, False, False, True]
     put_feature(store, "face", "a", np.arange(5.0)[:, None] + 10, present)
     store.write_labels("va", "a", "train", np.zeros((7, 2), dtype=np.float32))
@@ -407,8 +399,8 @@ def test_missing_frames_are_masked_or_taken_from_the_nearest(
         assert mask.tolist() == [*present, False, False], "by itself"
 
 
-def test_nearest_fills_each_feature_by_itself(tmp_path: Path, make_store: Make, put_feature: Put) -> None:
-    store = make_store(tmp_path / "s.zarr", {"face": (1,), "other": (1,)})
+def test_nearest_fills_each_feature_by_itself(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (1,), "other": (1,)})
     put_feature(store, "face", "a", np.array([[1.0], [2.0], [3.0]]), [True, False, False])
     put_feature(store, "other", "a", np.array([[1.0], [2.0], [3.0]]), [False, False, True])
     put_feature(store, "face", "b", np.array([[4.0]]))
@@ -474,10 +466,8 @@ def test_features_share_one_budget(store: FeatureStore, monkeypatch: pytest.Monk
     [((5, 1.0), True), ((5, 25.0), False), ((75, 24.0), False), ((72, 24.0), False), ((150, 50.0), True)],
     ids=lambda given: str(given),
 )
-def test_features_that_count_other_moments_are_refused(
-    tmp_path: Path, make_store: Make, other: tuple[int, float], wrong: bool
-) -> None:
-    store = make_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,)})
+def test_features_that_count_other_moments_are_refused(tmp_path: Path, other: tuple[int, float], wrong: bool) -> None:
+    store = new_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,)})
     for feature, (n_rows, fps) in (("scene", (75, 25.0)), ("sound", other)):
         writer = store.writer(feature, "clip", n_rows, np.arange(n_rows), {"fps": fps, "source": "test"})
         writer.write(np.arange(n_rows), np.ones((n_rows, 2), dtype=np.float32))
@@ -492,8 +482,8 @@ def test_features_that_count_other_moments_are_refused(
         load_table(store, VGAF, labels, ("scene", "sound"))
 
 
-def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path, make_store: Make) -> None:
-    store = make_store(tmp_path / "store.zarr", {"scene": (2,)})
+def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path) -> None:
+    store = new_store(tmp_path / "store.zarr", {"scene": (2,)})
     writer = store.writer("scene", "clip", 5, np.arange(5), {"fps": 1.0, "source": "test", "sampled": True})
     writer.write(np.arange(5), np.ones((5, 2), dtype=np.float32))
     writer.finish()
@@ -507,9 +497,9 @@ def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path, make_s
 
 
 def test_a_feature_that_ends_with_the_last_crop_at_an_assumed_rate_goes_with_one_of_the_whole_video(
-    tmp_path: Path, make_store: Make
+    tmp_path: Path,
 ) -> None:
-    store = make_store(tmp_path / "store.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
+    store = new_store(tmp_path / "store.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
     for feature, attrs in (("face", {"fps": 30.0, "length_from_crops": True}), ("sound", {"fps": 25.0})):
         n_rows = 80 if feature == "face" else 100
         writer = store.writer(feature, "a", n_rows, np.arange(n_rows), {**attrs, "source": "test"})

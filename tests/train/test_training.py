@@ -11,6 +11,7 @@ from abaw import pipeline
 from abaw.core.errors import AbawError
 from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
+from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
 from abaw.train.new_run import load_tables
 from abaw.train.optim import create_optimizer, learning_rate
@@ -180,8 +181,8 @@ def test_seeds_are_checked_before_the_first_one_is_trained(lab, linear_store, tm
     (tmp_path / "mine-seed1").mkdir()
     common = ("train", "--task", "va", "--feature", "f", "--seeds", "2", "--run", "mine", "--device", "cpu")
     places = ("--store", linear_store.path, "--runs", tmp_path)
-    lab.refused(run_cli(*common, *places), 2, "mine-seed1 exists", "another --run")
-    lab.refused(run_cli(*common, *places, "--set", f"seed={2**32 - 1}"), 2, "seed", "less than 4294967296")
+    assert_refused(run_cli(*common, *places), 2, "mine-seed1 exists", "another --run")
+    assert_refused(run_cli(*common, *places, "--set", f"seed={2**32 - 1}"), 2, "seed", "less than 4294967296")
     assert [path.name for path in tmp_path.iterdir()] == ["mine-seed1"]
 
 

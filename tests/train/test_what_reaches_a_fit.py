@@ -16,6 +16,7 @@ from abaw import pipeline
 from abaw.evaluate.predictions import load_predictions
 from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.new_run import load_split, load_tables
 from abaw.train.runs import open_run
@@ -55,9 +56,9 @@ def put_features(store: FeatureStore, feature: str, video: str, values: np.ndarr
 
 
 @pytest.fixture(scope="module")
-def store(make_store, tmp_path_factory) -> FeatureStore:
+def store(tmp_path_factory) -> FeatureStore:
     """Ten videos of features `f` and `f@hflip` and labels of three tasks."""
-    made = make_store(tmp_path_factory.mktemp("reach") / "store.zarr", {"f": (WIDTH,), "f@hflip": (WIDTH,)})
+    made = new_store(tmp_path_factory.mktemp("reach") / "store.zarr", {"f": (WIDTH,), "f@hflip": (WIDTH,)})
     for video in VIDEOS:
         put_features(made, "f", video, features_of(video))
         put_features(made, "f@hflip", video, features_of(video) + 0.5)
@@ -174,10 +175,8 @@ def test_features_are_standardised_by_the_training_frames(lab, store, tmp_path, 
     assert set(table.videos) == set(VIDEOS) - set(validation.videos)
 
 
-def test_synthetic_clips_have_no_share_in_the_statistics_and_are_not_validated_on(
-    lab, make_store, put_feature, tmp_path
-):
-    made = make_store(tmp_path / "s.zarr", {"f": (WIDTH,)})
+def test_synthetic_clips_have_no_share_in_the_statistics_and_are_not_validated_on(lab, tmp_path):
+    made = new_store(tmp_path / "s.zarr", {"f": (WIDTH,)})
     rng = np.random.default_rng(0)
     real = rng.normal(size=(3, 10, WIDTH)).astype(np.float32)
     for i in range(9):

@@ -1,7 +1,6 @@
 """Windows and batches: no frame is lost, frames stay in order and beside their labels, draws are as fair as they say."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.data.table import Table, load_table, select_labels
 from abaw.train.data.windows import WindowBatch, WindowSampler, batches, class_counts, share
 
@@ -331,9 +331,9 @@ Loaded = tuple[Table, set[tuple[int, int]]]
 
 
 @pytest.fixture(scope="module")
-def loaded(tmp_path_factory: pytest.TempPathFactory, make_store: Callable, put_feature: Callable) -> Loaded:
+def loaded(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
     """A table of a real store whose features and labels both say frame and video; and what can be valid in it."""
-    store = make_store(tmp_path_factory.mktemp("windows") / "s.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
+    store = new_store(tmp_path_factory.mktemp("windows") / "s.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
     rng, wanted = np.random.default_rng(0), set()
     for number, (n_frames, n_labels) in enumerate([(230, 231), (60, 50), (37, 60), (1, 1), (0, 20)]):
         coded = np.stack([np.arange(1, 232), np.full(231, number)], axis=1)

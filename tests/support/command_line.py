@@ -1,0 +1,29 @@
+"""The command line: errors that it prints, the environment of its processes, and Ctrl-C."""
+
+import os
+import signal
+
+from click.testing import Result
+
+from abaw.tests.support.paths import CHECKOUT
+
+VARIABLES = ("ABAW_DATA", "ABAW_STORE", "ABAW_RUNS", "ABAW_WEIGHTS")
+
+
+def process_environment() -> dict[str, str]:
+    """The environment of a process that imports this checkout, without the caller's own folders."""
+    others = {key: value for key, value in os.environ.items() if key not in VARIABLES}
+    return {**others, "PYTHONPATH": str(CHECKOUT / ".dev"), "COLUMNS": "400"}
+
+
+def hear_interrupts() -> None:
+    """Let Ctrl-C stop a new process, also where the tests run in the background and ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def assert_refused(result: Result, exit_code: int, *words: str) -> None:
+    """The command ended on purpose, with one sentence that has these words."""
+    assert result.exit_code == exit_code, result.output
+    last = result.output.strip().splitlines()[-1]
+    assert last.startswith("Error: ")
+    assert [word for word in words if word not in last] == [], last
