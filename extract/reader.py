@@ -15,7 +15,7 @@ BATCHES_AHEAD = 3
 
 
 @dataclass(frozen=True)
-class Piece:
+class FrameRange:
     """Frames of one video that one thread reads: those of `source.rows[start:stop]`."""
 
     source: FrameSource
@@ -67,16 +67,16 @@ class FrameBatch:
 
 def read_frames(sources: Iterable[FrameSource], n_threads: int, n_ahead: int) -> Generator[DecodedFrames, None, None]:
     """Decode the frames of all sources in order, about `n_ahead` frames before they are asked for."""
-    return map_ahead(Piece.read, pieces_of(sources), n_threads, n_ahead, size=len)
+    return map_ahead(FrameRange.read, pieces_of(sources), n_threads, n_ahead, size=len)
 
 
-def pieces_of(sources: Iterable[FrameSource]) -> Iterator[Piece]:
+def pieces_of(sources: Iterable[FrameSource]) -> Iterator[FrameRange]:
     """The frames of all sources in pieces of `FRAMES_PER_PIECE`; in one piece where a source is not divisible."""
     for source in sources:
         n_frames = len(source.rows)
         step = FRAMES_PER_PIECE if source.divisible else max(1, n_frames)
         for start in range(0, n_frames, step):
-            yield Piece(source, start, min(start + step, n_frames))
+            yield FrameRange(source, start, min(start + step, n_frames))
 
 
 class Batcher:
