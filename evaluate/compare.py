@@ -1,4 +1,4 @@
-"""Two runs beside each other: their scores, how sure these are, and whether one is better."""
+"""Comparison of two runs: their scores with intervals, and whether one is better."""
 
 import math
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Compared:
 
     Attributes:
         values: of the first and of the second run.
-        intervals: 95 %, low and high, of each; NaN as `abaw.evaluate.scores.bootstrap.interval` says.
+        intervals: 95 % interval of each value, low and high; NaN where `abaw.evaluate.scores.bootstrap.interval` has none.
         difference: second less first.
     """
 
@@ -51,8 +51,8 @@ def compare(first: Results, second: Results) -> dict[str, Compared]:
     values = [measures(task, run.predictions) for run in (first, second)]
     intervals = [interval(task, run.predictions) for run in (first, second)]
     return {
-        name: Compared((values[0][name], values[1][name]), (intervals[0][name], intervals[1][name]), found)
-        for name, found in difference(task, first.predictions, second.predictions).items()
+        name: Compared((values[0][name], values[1][name]), (intervals[0][name], intervals[1][name]), gain)
+        for name, gain in difference(task, first.predictions, second.predictions).items()
     }
 
 
@@ -74,18 +74,18 @@ class Comparison:
 
     @property
     def unit(self) -> str:
-        """What is drawn, in the plural."""
+        """The word for what is drawn, in the plural."""
         return "images" if self.results[0].task.level == "image" else "videos"
 
     def explain(self) -> str:
-        """What difference, intervals and p-values are."""
+        """Two sentences on difference, intervals and p-values."""
         return (
             f"The difference is {self.results[1].name} less {self.results[0].name}. Intervals and p by drawing the "
             f"{self.unit} again {N_DRAWS:,} times, the same for both; p is not corrected for how many rows there are."
         )
 
     def warnings(self) -> list[str]:
-        """What the intervals and p-values cannot tell, and why."""
+        """Sentences on what the intervals and p-values cannot show, and why."""
         sentences = []
         if self.n_units < MIN_UNITS:
             sentences.append(
@@ -93,22 +93,22 @@ class Comparison:
             )
         elif self.n_units < FEW_UNITS:
             sentences.append(f"With {self.n_units} labelled {self.unit} the intervals are rough and too narrow.")
-        if self.n_units >= MIN_UNITS and any(math.isnan(one.difference.p_value) for one in self.measures.values()):
+        if self.n_units >= MIN_UNITS and any(math.isnan(measure.difference.p_value) for measure in self.measures.values()):
             sentences.append(f"A row without p depends on so few {self.unit} that drawing them again cannot tell.")
         return sentences
 
     def as_json(self) -> dict[str, Any]:
-        """`task`, `split`, `runs`, and under `scores` each measure: of both runs, their difference and its p-value."""
+        """`task`, `split`, `runs`, and under `scores` for each measure the values of both runs, their difference, its p-value."""
         first, second = self.results
         scores = {
             name: {
-                "values": one.values,
-                "intervals": [[_number(end) for end in ends] for ends in one.intervals],
-                "difference": one.difference.estimate,
-                "interval": [_number(one.difference.low), _number(one.difference.high)],
-                "p_value": _number(one.difference.p_value),
+                "values": measure.values,
+                "intervals": [[_number(end) for end in ends] for ends in measure.intervals],
+                "difference": measure.difference.estimate,
+                "interval": [_number(measure.difference.low), _number(measure.difference.high)],
+                "p_value": _number(measure.difference.p_value),
             }
-            for name, one in self.measures.items()
+            for name, measure in self.measures.items()
         }
         return {"task": first.task.name, "split": self.split, "runs": [first.name, second.name], "scores": scores}
 
@@ -119,7 +119,7 @@ def compare_runs(runs: Path, names: tuple[str, str], split: str = "val", raw: bo
     Args:
         runs: folder of the runs.
         names: of runs or ensembles in it, or their folders.
-        raw: leave out the post-processing that the runs have.
+        raw: without the post-processing of the runs.
     """
     first, second = (find_results(runs, name, split, raw) for name in names)
     return Comparison((first, second), split, compare(first, second), n_units(first.task, first.predictions))

@@ -1,7 +1,7 @@
-"""Post-processing of outputs as something fitted: smoothing over time, thresholds of action units, offsets of classes.
+"""Fitted post-processing of outputs: smoothing over time, thresholds of action units, offsets of classes.
 
-What comes out are outputs again, from which `abaw.evaluate.scores.metrics.decide` takes the answers: a threshold moves an
-action unit's logit so that 0 is where it decides, and an offset a class's.
+The results are outputs again, from which `abaw.evaluate.scores.metrics.decide` takes the answers: a threshold shifts the
+logit of an action unit so that it is on above 0, and an offset shifts the logit of a class.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +20,8 @@ from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.calibration import part_of
 from abaw.evaluate.scores.metrics import score
 
-WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; what fitting tries, besides none
-SEARCH_FRAMES = 300_000  # a smoothing is chosen on about as many, of every so many-th video, which takes seconds
+WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; the widths that fitting tries, besides no smoothing
+SEARCH_FRAMES = 300_000  # smoothing is chosen on about this many, from every n-th video; takes seconds
 TAUS = np.round(np.arange(-1, 2.01, 0.1), 1)
 LARGEST_CUT = 9.0  # logit of the last threshold that fitting tries, a probability of .9999
 
@@ -30,12 +30,12 @@ Offset = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 
 
 class Postprocess(BaseModel):
-    """What is done to the outputs of a task; without anything, nothing. Names are those of the task's outputs.
+    """Post-processing of the outputs of a task; the default does nothing.
 
     Attributes:
         smoothing: over time, by output.
-        thresholds: by action unit, the probability above which it is on; else one half.
-        offsets: by class, what is added to its logit; else 0.
+        thresholds: by action unit, the probability above which it is on; one half for the others.
+        offsets: by class, what is added to its logit; 0 for the others.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,12 +47,12 @@ class Postprocess(BaseModel):
     @classmethod
     def uniform(cls, task: Task, smoothing: Smoothing) -> "Postprocess":
         """The same smoothing for all outputs of a task."""
-        found = cls(smoothing=dict.fromkeys(task.outputs, smoothing))
-        found.check_fits(task)
-        return found
+        postprocess = cls(smoothing=dict.fromkeys(task.outputs, smoothing))
+        postprocess.check_fits(task)
+        return postprocess
 
     def check_fits(self, task: Task) -> None:
-        """Raise a UsageError if something in it is for outputs that the task does not have, or cannot be done to."""
+        """Raise a UsageError if it is for outputs that the task does not have, or that it cannot be applied to."""
         of_kind = {
             kind: {n for part, _, _ in task.each() if part.kind == kind for n in part.outputs}
             for kind in ("binary", "classes")
@@ -73,57 +73,57 @@ class Postprocess(BaseModel):
         """Post-process the outputs of one video (or of a list of images, or of whole videos).
 
         Args:
-            outputs: (rows, outputs) as a head gives them.
+            outputs: (rows, outputs) of a head.
             present: (rows,) bool, the frame has a crop; see `smooth`.
 
         Returns:
-            (rows, outputs) to be read by `decide`.
+            (rows, outputs) for `decide`.
         """
         chosen = [self.smoothing.get(name, Smoothing()) for name in task.outputs]
         for kind in KINDS:
-            widths = [one.width if one.kind == kind else 1 for one in chosen]
+            widths = [smoothing.width if smoothing.kind == kind else 1 for smoothing in chosen]
             if max(widths) > 1:
                 outputs = smooth(outputs, present, kind, widths)
         shifts = np.array([self.offsets.get(n, 0) - logit(self.thresholds.get(n, 0.5)) for n in task.outputs])
-        # in float64, so that the sign of a difference is never lost; unshifted outputs stay bit by bit
+        # in float64, so that the sign of a difference is never lost; outputs without a shift stay bitwise equal
         return (outputs.astype(np.float64) + shifts).astype(np.float32)
 
     def apply_to(self, task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, VideoPrediction]:
-        """Post-process the predictions of videos, each by itself."""
+        """Post-process the predictions of each video."""
         return {
-            video: replace(found, outputs=self.apply(task, found.outputs, found.present))
-            for video, found in predictions.items()
+            video: replace(prediction, outputs=self.apply(task, prediction.outputs, prediction.present))
+            for video, prediction in predictions.items()
         }
 
 
 def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> Postprocess:
-    """The post-processing that gives predictions the best score against their own labels.
+    """Fit the post-processing that gives predictions the best score against their labels.
 
-    First the smoothing of each action unit, of valence, of arousal, and of all classes together; then, on what was
-    smoothed, thresholds and offsets. Score other videos with it: on these the gain is partly chance.
+    First the smoothing of each action unit, of valence, of arousal, and of all classes together; then thresholds and
+    offsets on the smoothed outputs. Score it on other videos: on these the gain is partly chance.
 
     Args:
         predictions: by video, with labels.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are no predictions.
     """
     if not predictions:
-        raise UsageError("Post-processing cannot be fitted to no videos. Choose a split that has labels.")
+        raise UsageError("There are no videos to fit post-processing on. Choose a split that has labels.")
     smoothing: dict[str, Smoothing] = {}
     thresholds: dict[str, float] = {}
     offsets: dict[str, float] = {}
-    for part, given, wanted in task.each():
-        own = [part_of(found, given, wanted) for found in predictions.values()]
-        labels = np.concatenate([found.by_label().labels for found in own])
+    for part, of_outputs, of_labels in task.each():
+        videos = [part_of(prediction, of_outputs, of_labels) for prediction in predictions.values()]
+        labels = np.concatenate([video.by_label().labels for video in videos])
         if task.level == "frame":
-            smoothing |= _fit_smoothing(part, own)
-        outputs = _smoothed(part, own, smoothing)
+            smoothing |= _fit_smoothing(part, videos)
+        outputs = _smoothed(part, videos, smoothing)
         if part.kind == "binary":
             valid = part.valid(labels)
             for i, name in enumerate(part.outputs):
-                counted = valid[:, i]
-                thresholds[name] = best_threshold(outputs[counted, i], labels[counted, i] == 1)[0]
+                rows = valid[:, i]
+                thresholds[name] = best_threshold(outputs[rows, i], labels[rows, i] == 1)[0]
         elif part.kind == "classes":
             offsets |= _fit_offsets(part, outputs, labels)
     return Postprocess(smoothing=smoothing, thresholds=thresholds, offsets=offsets)
@@ -132,26 +132,26 @@ def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> P
 def _smoothed(task: Task, videos: Iterable[VideoPrediction], smoothing: Mapping[str, Smoothing]) -> NDArray[np.float32]:
     """(labels, outputs) of all videos, one after another: smoothed over their frames, then a row for each label."""
     step = Postprocess(smoothing={name: smoothing[name] for name in task.outputs if name in smoothing})
-    smoothed = step.apply_to(task, {str(number): found for number, found in enumerate(videos)})
-    return np.concatenate([found.by_label().outputs for found in smoothed.values()])
+    smoothed = step.apply_to(task, {str(number): video for number, video in enumerate(videos)})
+    return np.concatenate([video.by_label().outputs for video in smoothed.values()])
 
 
 def _fit_smoothing(task: Task, videos: list[VideoPrediction]) -> dict[str, Smoothing]:
-    """The best of all kinds and widths; the narrowest of several."""
-    videos = videos[:: -(-sum(len(found.labels) for found in videos) // SEARCH_FRAMES)]
-    labels = np.concatenate([found.by_label().labels for found in videos])
+    """The best kind and width for each output; the narrowest if several are equally good."""
+    videos = videos[:: -(-sum(len(video.labels) for video in videos) // SEARCH_FRAMES)]
+    labels = np.concatenate([video.by_label().labels for video in videos])
     measure = _MEASURES[task.kind]
     choices = [Smoothing(), *(Smoothing(kind=kind, width=width) for width in WIDTHS for kind in KINDS)]
     best = [Smoothing()] * len(task.outputs)
-    reached = np.full(len(task.outputs), -np.inf)
+    best_values = np.full(len(task.outputs), -np.inf)
     for choice in choices:
-        found = measure(task, _smoothed(task, videos, dict.fromkeys(task.outputs, choice)), labels)
-        for i in np.flatnonzero(found > reached):
-            best[i], reached[i] = choice, found[i]
+        values = measure(task, _smoothed(task, videos, dict.fromkeys(task.outputs, choice)), labels)
+        for i in np.flatnonzero(values > best_values):
+            best[i], best_values[i] = choice, values[i]
     return dict(zip(task.outputs, best, strict=True))
 
 
-# What smoothing is to improve: (outputs,) values, from outputs and labels of a plain task, (rows, ...) each.
+# What smoothing should improve: (outputs,) values from the (rows, ...) outputs and labels of a plain task.
 
 
 def _measure_regression(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -159,12 +159,12 @@ def _measure_regression(task: Task, outputs: NDArray[np.float32], labels: NDArra
 
 
 def _measure_classes(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The same for all classes: a logit is nothing by itself."""
+    """The score, for every class: a single logit cannot be scored."""
     return np.full(len(task.outputs), score(task, outputs, labels).score)
 
 
 def _measure_binary(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """F1 at the best threshold: that of one half may be far from what is fitted afterwards."""
+    """F1 at the best threshold: a threshold of one half may be far from the one that is fitted afterwards."""
     valid = task.valid(labels)
     return np.array(
         [best_threshold(outputs[valid[:, i], i], labels[valid[:, i], i] == 1)[1] for i in range(len(task.outputs))]
@@ -181,20 +181,20 @@ _MEASURES: dict[str, Callable[[Task, NDArray[np.float32], NDArray[np.float32]], 
 def best_threshold(logits: NDArray[np.float32], actual: NDArray[np.bool_]) -> tuple[float, float]:
     """The threshold of an action unit with the highest F1, and that F1.
 
-    F1 changes only where a threshold passes a prediction, and of all between two of them the best pass no frame that is
-    truly on needlessly: so those just below such a frame are all there is to try, and every one of them is.
+    F1 changes only where a threshold passes a prediction, and a best threshold lies just below a frame that is truly on:
+    those are tried, all of them.
 
     Args:
         logits: (n,) of valid frames.
         actual: (n,) bool, the unit is on.
 
     Returns:
-        A probability: of equally good ranges the one nearest to one half, in it one half or else the middle (of the
-        logits); and F1. One half where nothing is gained by any.
+        A probability, and F1. Of equally good ranges the one nearest to one half is taken; in it one half, or else the
+        middle (of the logits). One half if no threshold gives an F1 above 0.
     """
-    logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # what lies beyond is all one to any threshold
+    logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # beyond this no threshold is tried
     on, off = np.sort(logits[actual]), np.sort(logits[~actual])
-    below = np.searchsorted(off, on)  # how many frames that are off lie below each that is on
+    below = np.searchsorted(off, on)  # number of frames that are off below each frame that is on
     floor = np.maximum(_before(on, np.arange(len(on))), _before(off, below))
     low, high = np.maximum(floor, -LARGEST_CUT), on.astype(np.float64)
     hits = np.arange(len(on), 0, -1)
@@ -207,22 +207,22 @@ def best_threshold(logits: NDArray[np.float32], actual: NDArray[np.bool_]) -> tu
     return float(expit(cut)), float(scores.max())
 
 
-def _before(values: NDArray[np.float32], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The values before places in a sorted list; minus infinity before the first."""
-    return np.concatenate([[-np.inf], values])[places]
+def _before(values: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The values just before these indices of a sorted list; minus infinity before the first."""
+    return np.concatenate([[-np.inf], values])[indices]
 
 
 def _fit_offsets(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
     """Offsets -tau log(share of a class in the labels), with the best tau (Menon et al. 2021, logit adjustment).
 
-    A class that the labels do not have is left alone, as if it were all of them.
+    A class that the labels do not have gets no offset.
     """
     valid = task.valid(labels)[:, 0]
     outputs, labels = outputs[valid], labels[valid]
     counts = np.bincount(labels[:, 0].astype(np.int64), minlength=len(task.outputs))
     logs = np.log(np.maximum(counts, 1) / max(1, len(labels))) * (counts > 0)
-    # from 0 outwards, so that the smallest of equally good ones comes first
+    # from 0 outwards, so that the smallest of equally good values comes first
     taus = TAUS[np.argsort(np.abs(TAUS), kind="stable")]
-    found = [score(task, (outputs - tau * logs).astype(np.float32), labels).score for tau in taus]
-    offsets = 0.0 - taus[int(np.argmax(found))] * logs
+    scores = [score(task, (outputs - tau * logs).astype(np.float32), labels).score for tau in taus]
+    offsets = 0.0 - taus[int(np.argmax(scores))] * logs
     return {name: float(offset) for name, offset in zip(task.outputs, offsets, strict=True)}

@@ -1,4 +1,4 @@
-"""Smoothing of predictions over time: within a video, over the frames that have a prediction of their own."""
+"""Smoothing of predictions over time: within a video, over the frames that are present."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
@@ -38,17 +38,17 @@ class Smoothing(BaseModel):
 
 
 def parse_smoothing(text: str) -> Smoothing:
-    """The smoothing that `text` names, as `box:51`.
+    """The smoothing that `text` names, such as `box:51`.
 
     Raises:
-        UsageError: it is not KIND:WIDTH with a known kind and an odd width.
+        UsageError: the text is not KIND:WIDTH with a known kind and an odd width.
     """
     kind, _, width = text.partition(":")
-    # a number of few digits: int() of a long one takes its time
+    # only a few digits: int() of a long number is slow
     n_frames = int(width) if width.isascii() and width.isdecimal() and len(width) <= 4 else 0
     if kind not in KINDS or n_frames % 2 == 0 or n_frames > MAX_WIDTH:
         raise UsageError(
-            f"Smoothing is written KIND:WIDTH, as box:51, with a kind of {', '.join(KINDS)} and an odd number of frames "
+            f"Smoothing is written KIND:WIDTH, such as box:51, with a kind of {', '.join(KINDS)} and an odd number of frames "
             f"up to {MAX_WIDTH}; found {text!r}."
         )
     return Smoothing(kind=kind, width=n_frames)
@@ -59,14 +59,14 @@ def smooth(
 ) -> NDArray[np.float32]:
     """Smooth the outputs of one video over time.
 
-    A frame that is present gets what its window says of the frames that are present; at the ends of a video windows
-    are cut off. The others are filled by linear interpolation of the smoothed ones, whatever their values were. Where
-    no frame is present, all of them count as if they were.
+    A frame that is present is smoothed over the frames in its window that are present; windows are cut off at the ends
+    of a video. Frames that are not present are filled by linear interpolation of the smoothed ones, whatever their
+    values were. If no frame is present, all of them count as present.
 
     Args:
         values: (frames, outputs), finite where present.
         present: (frames,) bool.
-        width: of the window in frames, odd; one for all outputs, or one each. An output of width 1 stays as it is.
+        width: of the window in frames, odd; one for all outputs, or one for each. An output of width 1 is not changed.
 
     Returns:
         (frames, outputs) float32.
@@ -75,17 +75,17 @@ def smooth(
     assert (widths % 2 == 1).all() and widths.max(initial=1) <= MAX_WIDTH
     present = present if present.any() else np.ones_like(present)
     smoothed = values.astype(np.float32)
-    for one in np.unique(widths[widths > 1]):
-        columns = np.flatnonzero(widths == one)
-        # zero times a missing value that is not a number would be none either
-        known = np.where(present[:, None], values[:, columns], 0).astype(np.float64)
-        found = np.zeros(known.shape, dtype=np.float32)
-        found[present] = _SMOOTHERS[kind](known, present, int(one))
-        smoothed[:, columns] = found if present.all() else fill_gaps(found, present)
+    for n_frames in np.unique(widths[widths > 1]):
+        columns = np.flatnonzero(widths == n_frames)
+        # missing values may be NaN, and NaN times zero is NaN
+        known_values = np.where(present[:, None], values[:, columns], 0).astype(np.float64)
+        columns_smoothed = np.zeros(known_values.shape, dtype=np.float32)
+        columns_smoothed[present] = _SMOOTHERS[kind](known_values, present, int(n_frames))
+        smoothed[:, columns] = columns_smoothed if present.all() else fill_gaps(columns_smoothed, present)
     return smoothed
 
 
-# Each smoother takes (frames, outputs) float64 that are 0 where not present, and gives the rows that are present.
+# Each smoother takes (frames, outputs) float64 with 0 where not present, and returns the rows that are present.
 
 
 def _box(values: NDArray[np.float64], present: NDArray[np.bool_], width: int) -> NDArray[np.float64]:
@@ -102,10 +102,11 @@ def _gaussian(values: NDArray[np.float64], present: NDArray[np.bool_], width: in
 
 
 def _median(values: NDArray[np.float64], present: NDArray[np.bool_], width: int) -> NDArray[np.float64]:
-    """Exact medians from a filter that knows no gaps: these are filled with +inf and -inf by turns.
+    """Exact medians from a filter that does not support gaps: gaps are filled with +inf and -inf in turns.
 
-    Of any window's gaps as many are above as below, so that its middle value stays the median; or, where their number
-    is odd and the median a mean of two, one more: it is then the upper of the two, and with signs changed the lower.
+    With an even number of gaps in a window, as many are above as below, so its middle value is the median. With an odd
+    number the median is the mean of two values: the middle value is then the upper one, or the lower one with the signs
+    of the fill swapped.
     """
     from scipy.ndimage import median_filter
 
@@ -113,22 +114,22 @@ def _median(values: NDArray[np.float64], present: NDArray[np.bool_], width: int)
     missing = np.pad(~present, margin, constant_values=True)
     fill = np.where(np.cumsum(missing) % 2, np.inf, -np.inf)
     inside = np.flatnonzero(present) + margin
-    found = np.empty((len(inside), values.shape[1]))
+    medians = np.empty((len(inside), values.shape[1]))
     for column, series in enumerate(np.pad(values, ((margin, margin), (0, 0))).T):
         upper, lower = (median_filter(np.where(missing, sign * fill, series), width)[inside] for sign in (1, -1))
-        found[:, column] = (upper + lower) / 2
-    return found
+        medians[:, column] = (upper + lower) / 2
+    return medians
 
 
 def _savgol(values: NDArray[np.float64], present: NDArray[np.bool_], width: int) -> NDArray[np.float64]:
-    """Least squares of a + b k + c k^2 over the frames present at distances k; `a`, the middle, by Cramer's rule."""
+    """Least-squares fit of a + b k + c k^2 to the present frames at distances k; gives `a`, the middle, by Cramer's rule."""
     steps = _steps(width)
     shown = present[:, None].astype(np.float64)
-    # sums of whole numbers: rounding makes them exact, and with them the determinant of few frames close together
+    # sums of integers: rounding makes them exact, and so the determinant of a few frames close together
     s0, s1, s2, s3, s4 = (np.rint(_sums(shown, steps**power)[present]) for power in range(5))
     t0, t1, t2 = (_sums(values, steps**power)[present] for power in range(3))
     c0, c1, c2 = s2 * s4 - s3**2, s2 * s3 - s1 * s4, s1 * s3 - s2**2
-    is_exact = s0 <= 3  # a parabola goes through the frame itself and any two others
+    is_exact = s0 <= 3  # a parabola passes through the frame itself and any two others
     determinant = np.where(is_exact, 1, s0 * c0 + s1 * c1 + s2 * c2)
     return np.where(is_exact, values[present], (c0 * t0 + c1 * t1 + c2 * t2) / determinant)
 

@@ -1,4 +1,4 @@
-"""The post-processing of a run: what it was fitted on, the file that keeps it, and predictions that are out of fold."""
+"""The post-processing of a run: what it was fitted on, the file that holds it, and out-of-fold predictions."""
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
@@ -23,7 +23,7 @@ from abaw.train.run_files import BEST
 from abaw.train.runs import Run, all_runs
 
 POSTPROCESS = "postprocess.json"
-N_FOLDS = 3  # what is advised where there are none yet
+N_FOLDS = 3  # suggested if no fold has been trained yet
 
 FitOn = Literal["train", "folds", "val"]
 PredictRun = Callable[[Run, str], Mapping[str, VideoPrediction]]
@@ -47,11 +47,11 @@ class Tuning(BaseModel):
         task: its name.
         weights: sha256 of the checkpoint that it is for.
         postprocess: what was fitted.
-        fit_on: `train` (the run's own training videos, which its head knows), `folds` (other runs' predictions of
-            videos that these did not train on) or `val`.
-        runs: whose predictions these were.
-        videos, n_frames: what was fitted on, frames without a label included.
-        score_before, score_after: on just these videos, all labelled frames: flattering, the second above all.
+        fit_on: `train` (the training videos of the run, which its head has seen), `folds` (predictions of other runs
+            for videos that they were not trained on) or `val`.
+        runs: whose predictions were fitted.
+        videos, n_frames: what was fitted on, including frames without a label.
+        score_before, score_after: on these same videos, all labelled frames; optimistic, the second even more so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,22 +69,22 @@ class Tuning(BaseModel):
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
+        """Where it comes from, for people."""
         return f"fitted on {self.fit_on}"
 
     def note(self, videos: Collection[str]) -> str:
-        """What must be said of a score on videos that it was fitted on, or on any if that was `val`; else nothing."""
+        """A sentence if a score on these videos is optimistic: some were fitted on, or it was fitted on `val`. Else empty."""
         if self.fit_on == "val":
             return "post-processing fitted on val: optimistic"
-        n_known = len(set(videos) & set(self.videos))
-        return f"post-processing fitted on {n_known} of these {len(videos)} videos: optimistic" if n_known else ""
+        n_fitted = len(set(videos) & set(self.videos))
+        return f"post-processing fitted on {n_fitted} of these {len(videos)} videos: optimistic" if n_fitted else ""
 
 
 def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_run: PredictRun) -> Tuning:
-    """Fit the post-processing of a run and keep it in its folder, as `postprocess.json`.
+    """Fit the post-processing of a run and save it in its folder as `postprocess.json`.
 
-    With `folds` the fitted videos are those that the run does not validate on. (The heads of other folds have trained
-    on these, so their labels have a share in the predictions that are fitted, though none in the fit itself.)
+    With `folds`, the videos that the run validates on are not fitted. (The heads of other folds were trained on them, so
+    their labels influence the fitted predictions, but not the fit itself.)
 
     Args:
         runs: folder with the runs of the folds.
@@ -99,11 +99,11 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
     for source in sources:
         predictions |= predict_run(source, "train" if fit_on == "train" else "val")
     if fit_on == "folds":
-        own = select_labels(store, task, "val", run.config.fold)
-        predictions = {video: found for video, found in predictions.items() if video not in own}
+        validation = select_labels(store, task, "val", run.config.fold)
+        predictions = {video: prediction for video, prediction in predictions.items() if video not in validation}
         if not predictions:
             raise UsageError(
-                f"All videos of the folds are among the {len(own)} that {run.name} validates on: nothing is left to fit "
+                f"All videos of the folds are among the {len(validation)} that {run.name} validates on: nothing is left to fit "
                 "on. Use --fit-on train."
             )
     postprocess = fit_postprocess(task, predictions)
@@ -115,7 +115,7 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
         fit_on=fit_on,
         runs=tuple(_describe(source) for source in sources),
         videos=tuple(sorted(predictions)),
-        n_frames=sum(len(found.outputs) for found in predictions.values()),
+        n_frames=sum(len(prediction.outputs) for prediction in predictions.values()),
         score_before=_score_of(task, predictions),
         score_after=_score_of(task, postprocess.apply_to(task, predictions)),
     )
@@ -124,29 +124,29 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
 
 
 def load_tuning(run: Run) -> Tuning | None:
-    """The post-processing that a run's folder has, or None.
+    """The post-processing in a run's folder; None if there is none.
 
     Raises:
-        CheckpointError: the file is damaged, of another task, or was fitted to another checkpoint.
+        CheckpointError: the file is damaged, is for another task, or was fitted to another checkpoint.
     """
     path = run.folder / POSTPROCESS
-    way_out = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
+    remedy = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
     try:
-        found = Tuning.model_validate_json(path.read_bytes())
-        found.postprocess.check_fits(run.task)
+        tuning = Tuning.model_validate_json(path.read_bytes())
+        tuning.postprocess.check_fits(run.task)
     except FileNotFoundError:
         return None
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
-        raise CheckpointError(f"{path} is damaged ({place[:80]!r}: {first['msg'][:80]}). {way_out}") from None
+        key = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"{path} is damaged ({key[:80]!r}: {first['msg'][:80]}). {remedy}") from None
     except (OSError, UsageError) as error:
-        raise CheckpointError(f"{path} cannot be used ({error}). {way_out}") from None
-    if found.task != run.config.task:
-        raise CheckpointError(f"{path} is for task {found.task!r}, the run for {run.config.task}. {way_out}")
-    if found.weights != run.digest():
-        raise CheckpointError(f"{path} was fitted to another {BEST} than the one beside it. {way_out}")
-    return found
+        raise CheckpointError(f"{path} cannot be used ({error}). {remedy}") from None
+    if tuning.task != run.config.task:
+        raise CheckpointError(f"{path} is for task {tuning.task!r}, the run for {run.config.task}. {remedy}")
+    if tuning.weights != run.digest():
+        raise CheckpointError(f"{path} was fitted to another {BEST} than the one next to it. {remedy}")
+    return tuning
 
 
 def _describe(run: Run) -> FittedRun:
@@ -155,35 +155,32 @@ def _describe(run: Run) -> FittedRun:
 
 
 def _score_of(task: Task, predictions: Mapping[str, VideoPrediction]) -> float:
-    videos = [found.by_label() for found in predictions.values()]
-    outputs = np.concatenate([found.outputs for found in videos])
-    return score(task, outputs, np.concatenate([found.labels for found in videos])).score
-
-
-# runs of the folds
+    videos = [prediction.by_label() for prediction in predictions.values()]
+    outputs = np.concatenate([video.outputs for video in videos])
+    return score(task, outputs, np.concatenate([video.labels for video in videos])).score
 
 
 def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
-    """The newest trained run of every fold K/N with the options of `run` (but for fold and seed); of the largest such N.
+    """The newest trained run of every fold K/N with the options of `run` (except fold and seed), for the largest such N.
 
     Raises:
-        UsageError: for no N there is one of every fold, or the task has no folds.
+        UsageError: folds are missing for every N, or the task has no folds.
     """
     if run.task.level == "image":
         raise UsageError(f"Task {run.config.task} has no folds: its videos are whole classes. Use --fit-on train.")
-    found: dict[int, dict[int, Run]] = {}
+    by_n_folds: dict[int, dict[int, Run]] = {}
     for other in all_runs(runs):
         is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
         if other.config.fold and is_like and (other.folder / BEST).is_file():
             fold = parse_fold(other.config.fold)
-            found.setdefault(fold.of, {})[fold.number] = other
-    if complete := [of for of, by_number in found.items() if len(by_number) == of]:
-        return [other for _, other in sorted(found[max(complete)].items())]
-    of = max(found, key=lambda of: len(found[of]), default=N_FOLDS)
-    there = found.get(of, {})
-    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in there]
+            by_n_folds.setdefault(fold.of, {})[fold.number] = other
+    if complete := [of for of, by_number in by_n_folds.items() if len(by_number) == of]:
+        return [other for _, other in sorted(by_n_folds[max(complete)].items())]
+    of = max(by_n_folds, key=lambda of: len(by_n_folds[of]), default=N_FOLDS)
+    trained = by_n_folds.get(of, {})
+    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in trained]
     commands = "; ".join(train_command(run.config, fold, store.path, str(runs)) for fold in missing)
-    have = f"folds {', '.join(f'{number}/{of}' for number in sorted(there))}" if there else "no fold"
+    have = f"folds {', '.join(f'{number}/{of}' for number in sorted(trained))}" if trained else "no fold"
     raise UsageError(
         f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {have}. Train "
         f"the others, then tune again: {commands}"
@@ -195,16 +192,16 @@ def _without_fold(config: TrainConfig) -> TrainConfig:
 
 
 def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:
-    """The command that trains a config (but for its seed) on a fold, with the store and the runs at these places."""
+    """The command that trains a config (except its seed) on a fold, with these paths of the store and the runs."""
     chosen = {"task": config.task, "features": config.features}
-    usual = make_config({**chosen, "head": {"name": config.head.name}, "loss": {"name": config.loss.name}})
+    defaults = make_config({**chosen, "head": {"name": config.head.name}, "loss": {"name": config.loss.name}})
     words = ["abaw", "train", "--task", config.task]
     for feature in config.features:
         words += ["--feature", feature]
     words += ["--head", config.head.name, "--loss", config.loss.name, "--fold", fold]
-    before = _flatten(usual.model_dump(mode="json"))
+    default_values = _flatten(defaults.model_dump(mode="json"))
     for key, value in _flatten(_without_fold(config).model_dump(mode="json")).items():
-        if value != before[key]:
+        if value != default_values[key]:
             words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"]
     for option, path, default in (("--store", store, "store.zarr"), ("--runs", runs, "runs")):
         words += [option, path] if path != default else []
@@ -212,7 +209,7 @@ def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options under the keys that `--set` takes."""
+    """Nested options, by the keys that `--set` takes."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -101,7 +101,7 @@ def test_ensemble_is_compared_like_a_run(run_cli, runs: Path) -> None:
     assert float(cells["score"][4]) < 0.01
 
 
-def test_few_videos_are_said(run_cli, tmp_path: Path) -> None:
+def test_few_videos_are_reported(run_cli, tmp_path: Path) -> None:
     none = "There are no intervals and no p: they need 4 labelled videos, found {}."
     rough = "With {} labelled videos the intervals are rough and too narrow."
     for n, said in ((1, none), (2, none), (3, none), (4, rough), (19, rough), (20, "")):

@@ -207,7 +207,7 @@ def test_ensemble_can_be_opened_and_its_members_found(run_cli, runs: Path) -> No
         find_results(runs, "both", "train")
 
 
-def test_ensembles_are_listed_where_no_run_is_found_that_would_do(run_cli, runs: Path) -> None:
+def test_ensembles_are_listed_if_no_run_is_found(run_cli, runs: Path) -> None:
     run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
     members, every = "au-one, fold-1, fold-2, va-one, va-two", "au-one, both, fold-1, fold-2, va-one, va-two"
     for command in (("eval", "x"), ("compare", "x", "both"), ("report", "x")):
@@ -216,7 +216,7 @@ def test_ensembles_are_listed_where_no_run_is_found_that_would_do(run_cli, runs:
         refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {members}.")
 
 
-def test_table_has_the_interval_beside_the_score_that_it_is_of(run_cli, runs: Path, tiny_store: Path) -> None:
+def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_store: Path) -> None:
     """The official score is that of the raw predictions, whatever stands beside it."""
     places = ("--store", tiny_store, "--runs", runs, "--device", "cpu", "--data", runs / "none")
     words = ("eval", "va-one", "--split", "train", "--smooth", "box:51", *places)

@@ -257,7 +257,7 @@ def test_a_video_without_any_label_is_fitted_in_silence(task: Task) -> None:
 
 
 def test_no_video_is_an_error() -> None:
-    with pytest.raises(UsageError, match="cannot be fitted to no videos"):
+    with pytest.raises(UsageError, match="no videos to fit post-processing on"):
         fit_postprocess(VA, {})
 
 
@@ -417,7 +417,7 @@ def test_score_on_videos_it_was_fitted_on_is_marked(call: Callable[..., Result],
     assert note == f"post-processing fitted on {n_videos} of these {n_videos} videos: optimistic"
 
 
-def test_smoothing_by_hand_takes_the_place_of_what_was_fitted(call: Callable[..., Result], tuned: Run) -> None:
+def test_smoothing_by_hand_replaces_the_fitted_one(call: Callable[..., Result], tuned: Run) -> None:
     post = as_json(call("eval", "va", "--smooth", "box:21", "--json"))["postprocessed"]
     assert (post["origin"], post["note"]) == ("box:21", "")
     outputs, labels = [], []
@@ -437,7 +437,7 @@ def test_smoothing_by_hand_takes_the_place_of_what_was_fitted(call: Callable[...
         (("tune", "none"), "No run 'none'"),
     ],
 )
-def test_wrong_use_is_said(call: Callable[..., Result], arguments: tuple[str, ...], words: str) -> None:
+def test_wrong_use_is_refused(call: Callable[..., Result], arguments: tuple[str, ...], words: str) -> None:
     result = call(*arguments)
     assert result.exit_code == 2
     assert words in result.output

@@ -175,6 +175,6 @@ def test_smoothing_is_written_kind_and_width() -> None:
 )
 def test_other_smoothings_are_refused(text: str) -> None:
     with pytest.raises(
-        UsageError, match="KIND:WIDTH, as box:51, with a kind of box, gaussian, median, savgol and an odd"
+        UsageError, match="KIND:WIDTH, such as box:51, with a kind of box, gaussian, median, savgol and an odd"
     ):
         parse_smoothing(text)

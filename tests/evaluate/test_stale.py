@@ -90,7 +90,7 @@ def test_run_that_was_finished_may_be_resumed_without_evaluating_it_again(call):
 
 
 @pytest.mark.parametrize("reader", READERS, ids=" ".join)
-def test_predictions_that_do_not_say_what_they_are_of_are_refused(lab, call, runs, reader):
+def test_predictions_that_do_not_name_their_checkpoint_are_refused(lab, call, runs, reader):
     with h5py.File(runs / "a" / "predictions-val.h5", "r+") as file:
         del file.attrs["made_from"]
     result = call(*reader)
@@ -101,7 +101,7 @@ def test_predictions_that_do_not_say_what_they_are_of_are_refused(lab, call, run
     assert call(*reader).exit_code == 0
 
 
-def test_predictions_without_the_checkpoint_beside_them_are_refused(lab, call, runs):
+def test_predictions_without_their_checkpoint_are_refused(lab, call, runs):
     (runs / "a" / "best.safetensors").unlink()
     assert_refused(call("compare", "a", "b"), 2, "a has changed since", "`abaw eval a --split val`")
     assert_refused(call("eval", "a"), 1, "No checkpoint", "abaw train --resume --run a")
@@ -120,7 +120,7 @@ def test_predictions_of_an_ensemble_whose_run_was_trained_on_are_refused(lab, ca
     assert call(*command).exit_code == 0
 
 
-def test_post_processing_of_a_member_counts_unless_it_is_left_out(lab, call):
+def test_post_processing_of_a_member_matters_unless_it_is_left_out(lab, call):
     assert call("tune", "b", "--fit-on", "val").exit_code == 0
     assert call("compare", "a", "b").exit_code == 0  # it is applied when predictions are read
     assert_refused(call("compare", "a", "both"), 2, "both has changed since", "`abaw eval both --split val`")
@@ -129,6 +129,6 @@ def test_post_processing_of_a_member_counts_unless_it_is_left_out(lab, call):
     assert call("compare", "a", "both").exit_code == 0
 
 
-def test_predictions_are_of_the_run_that_they_lie_in(lab, call, runs):
+def test_predictions_of_another_run_are_refused(lab, call, runs):
     shutil.copy(runs / "b" / "predictions-val.h5", runs / "a" / "predictions-val.h5")
     assert_refused(call("compare", "a", "b"), 2, "a has changed since")

@@ -257,14 +257,14 @@ def test_six_digit_frame_numbers(va_store: FeatureStore, tmp_path: Path) -> None
         ("", "is empty"),
     ],
 )
-def test_samples_that_are_none(tmp_path: Path, text: str, said: str) -> None:
+def test_invalid_samples_are_refused(tmp_path: Path, text: str, said: str) -> None:
     sample = tmp_path / "sample.txt"
     sample.write_text(text)
     with pytest.raises(DataError, match=said):
         read_sample(sample)
 
 
-def test_no_sample(tmp_path: Path) -> None:
+def test_missing_sample_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt cannot be read"):
         read_sample(tmp_path / "none.txt")
 
@@ -338,7 +338,7 @@ def test_places_that_cannot_be_written(va_store: FeatureStore, tmp_path: Path) -
             write(va_store, "va", GOLDEN / sample, tmp_path / out)
 
 
-def test_outputs_that_are_no_numbers_are_not_submitted(tmp_path: Path, va_store: FeatureStore) -> None:
+def test_outputs_that_are_not_numbers_are_not_submitted(tmp_path: Path, va_store: FeatureStore) -> None:
     file = copying_run(va_store, "va").folder / BEST
     state = load_file(file)
     state["heads.0.output.bias"][0] = np.nan
@@ -351,7 +351,7 @@ def test_outputs_that_are_no_numbers_are_not_submitted(tmp_path: Path, va_store:
 # what was filled
 
 
-def test_rows_that_any_run_has_a_feature_of_are_not_filled(tmp_path: Path) -> None:
+def test_rows_with_a_feature_of_any_run_are_not_filled(tmp_path: Path) -> None:
     """Of the wanted rows 1, 3 and 6, `f` has the first alone and `g`, a row longer, the second; the others are not asked."""
     store = new_store(tmp_path / "s.zarr", 2)
     store.add_feature("g", {"shape": [2], "weights": "none", "modality": "audio"}, None, "d" * 64)
@@ -579,7 +579,7 @@ def extracted(call: Callable[..., Result], data: Path, store: Path) -> Path:
     return store
 
 
-def test_videos_that_end_at_their_last_crop_are_told(
+def test_videos_that_end_at_their_last_crop_are_named(
     call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path], numbered: Any
 ) -> None:
     data = make_data({"a": [1, 3], "b": 2, "c": 2, "d": 2, "film": 2})
@@ -603,7 +603,7 @@ def test_videos_that_end_at_their_last_crop_are_told(
     assert result.stderr == "24 of 34 rows have no crop and were filled from other frames; most in film (8 of 10).\n"
 
 
-def test_filled_rows_and_frames_after_the_end_are_told(
+def test_filled_rows_and_frames_after_the_end_are_reported(
     call: Callable[..., Result], trained: Path, tmp_path: Path, make_data: Callable[..., Path], numbered: Any
 ) -> None:
     """A row after the last frame is normal, but filled; where no video file tells its length, any number is."""
