@@ -29,7 +29,7 @@ HEIGHTS = {"regression": 1.6, "classes": 0.5, "binary": 1.9}  # inches
 
 
 @dataclass
-class Series:
+class PersonSeries:
     """What is drawn for a person: the time of each row, and its (values,) numbers."""
 
     times_s: list[float] = field(default_factory=list)
@@ -45,11 +45,11 @@ class Timeline:
 
     def __init__(self, task: Task) -> None:
         self._task = task
-        self._people: dict[str, Series] = {}
+        self._people: dict[str, PersonSeries] = {}
 
     def add(self, row: OutputRow) -> None:
         """Take the next row in temporal order."""
-        series = self._people.setdefault(row.person, Series())
+        series = self._people.setdefault(row.person, PersonSeries())
         series.times_s.append(row.time_s)
         series.values.append(self._numbers(row))
 
@@ -83,7 +83,7 @@ class Timeline:
         partial.replace(path)
 
 
-def draw_timeline(task: Task, people: Mapping[str, Series], title: str, start_s: float, end_s: float) -> Figure:
+def draw_timeline(task: Task, people: Mapping[str, PersonSeries], title: str, start_s: float, end_s: float) -> Figure:
     """Draw the panels of all people from top to bottom, on one time axis."""
     parts = [part for part, _, _ in task.each()]
     heights = [HEIGHTS[part.kind] for part in parts] * max(1, len(people))

@@ -23,7 +23,7 @@ from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
 from abaw.predict.output_rows import OutputRow, output_columns, output_values
 from abaw.predict.overlay import Overlay
-from abaw.predict.timeline import N_COLUMNS, Series, draw_timeline
+from abaw.predict.timeline import N_COLUMNS, PersonSeries, draw_timeline
 from abaw.predict.video_predictor import load_features
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.store import FeatureStore
@@ -364,7 +364,9 @@ def test_the_overlay_leaves_the_inside_of_faces_alone(size):
 
 
 def test_the_timeline_shows_where_nobody_is_seen():
-    series = Series([0.0, 0.1, 0.2, 1.0, 1.1], [np.array([number], dtype=np.float32) for number in (0, 0, 4, 4, 4)])
+    series = PersonSeries(
+        [0.0, 0.1, 0.2, 1.0, 1.1], [np.array([number], dtype=np.float32) for number in (0, 0, 4, 4, 4)]
+    )
     axis = draw_timeline(EXPR, {"a": series}, "title", 0.0, 2.0).axes[0]
     shown = np.asarray(axis.images[0].get_array())[0]
     times_s = (np.arange(N_COLUMNS) + 0.5) * 2 / N_COLUMNS

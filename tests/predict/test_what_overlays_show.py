@@ -17,7 +17,7 @@ from scipy.special import expit, softmax
 from abaw.core.tasks import AU, EXPR, MTL, VA, Task
 from abaw.predict.output_rows import OutputRow, output_values, row_writer
 from abaw.predict.overlay import Overlay
-from abaw.predict.timeline import Series, Timeline, draw_timeline
+from abaw.predict.timeline import PersonSeries, Timeline, draw_timeline
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -307,10 +307,10 @@ class Drawn:
         return float(1 - self._pixels[len(self._pixels) - 1 - from_below, place].mean() / 255)
 
 
-def seen(times_s: list[float], valence: float, arousal: float, classes: list[int], unit: int) -> Series:
+def seen(times_s: list[float], valence: float, arousal: float, classes: list[int], unit: int) -> PersonSeries:
     """Constant valence and arousal, a class of each row, and one unit that is on."""
     chances = np.where(np.arange(12) == unit, 0.95, 0.0)
-    return Series(times_s, [np.array([valence, arousal, one, *chances], dtype=np.float32) for one in classes])
+    return PersonSeries(times_s, [np.array([valence, arousal, one, *chances], dtype=np.float32) for one in classes])
 
 
 TIMES_S = [5.0, 5.2, 5.4, 5.6, 5.8, 6.0, 7.0, 7.2, 7.4, 7.6, 7.8, 8.0]
@@ -378,7 +378,7 @@ def test_classes_of_the_timeline_change_when_their_rows_come(timeline) -> None:
 
 def test_a_class_is_drawn_from_a_start_shortly_before_its_first_row() -> None:
     figure = draw_timeline(
-        EXPR, {"clip": Series([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
+        EXPR, {"clip": PersonSeries([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
     )
     drawn, axis = Drawn(figure), figure.axes[0]
     for second, number in ((5.05, 1), (5.3, 1), (5.45, 4)):
