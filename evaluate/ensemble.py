@@ -18,7 +18,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from scipy.special import log_expit, log_softmax, logsumexp
 
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
@@ -227,6 +226,8 @@ def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
 
 def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """(rows, outputs): the mean of (runs, rows, outputs) with (runs,) weights."""
+    from scipy.special import log_expit, log_softmax, logsumexp  # a quarter of a second of start-up
+
     scale = (weights / weights.sum())[:, None, None]
     means = []
     for part, columns, _ in task.each():

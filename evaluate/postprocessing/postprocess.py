@@ -11,7 +11,6 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy.special import expit, logit
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
@@ -79,6 +78,8 @@ class Postprocess(BaseModel):
         Returns:
             (rows, outputs) for `decide`.
         """
+        from scipy.special import logit  # a quarter of a second of start-up
+
         chosen = [self.smoothing.get(name, Smoothing()) for name in task.outputs]
         for kind in KINDS:
             widths = [smoothing.width if smoothing.kind == kind else 1 for smoothing in chosen]
@@ -192,6 +193,8 @@ def best_threshold(logits: NDArray[np.float32], actual: NDArray[np.bool_]) -> tu
         A probability, and F1. Of equally good ranges the one nearest to one half is taken; in it one half, or else the
         middle (of the logits). One half if no threshold gives an F1 above 0.
     """
+    from scipy.special import expit
+
     logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # beyond this no threshold is tried
     on, off = np.sort(logits[actual]), np.sort(logits[~actual])
     below = np.searchsorted(off, on)  # number of frames that are off below each frame that is on

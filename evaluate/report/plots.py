@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from abaw.core.files import new_partial
 from abaw.core.tasks import Task
@@ -195,6 +194,8 @@ def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) ->
 
 
 def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
+    from scipy.special import expit  # a quarter of a second of start-up
+
     values = found.labels if kind == "label" else expit(found.outputs)
     shown = np.where(values == task.invalid, np.nan, values)
     extent = (0, _end(found), len(task.outputs), 0)

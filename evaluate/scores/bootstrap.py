@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, stdtr, stdtrit  # scipy.stats has the same and takes half a second to load
 
 from abaw.core.doubles import same_doubles
 from abaw.core.errors import UsageError, some_of
@@ -217,11 +216,15 @@ def _stretch(draws: NDArray[np.float64], left_out: NDArray[np.float64], units: _
 
 def _end(stretch: float, n: int) -> float:
     """Where an interval ends, in standard deviations of a normal distribution of draws."""
+    from scipy.special import stdtrit  # scipy.stats has the same functions and takes half a second longer to load
+
     return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * stretch)
 
 
 def _interval(draws: NDArray[np.float64], stretch: float, n: int) -> tuple[float, float]:
     """Percentiles of (draws,), farther out the larger `stretch` is and the fewer units there are."""
+    from scipy.special import ndtr
+
     end = _end(stretch, n)
     low, high = np.quantile(draws, ndtr([-end, end]))
     return float(low), float(high)
@@ -229,6 +232,8 @@ def _interval(draws: NDArray[np.float64], stretch: float, n: int) -> tuple[float
 
 def _difference(estimate: float, draws: NDArray[np.float64], stretch: float, n: int) -> Difference:
     """The interval ends at draws, not between two as `_interval` does, so that it and p are always at one."""
+    from scipy.special import ndtr
+
     n_beyond = int(ndtr(-_end(stretch, n)) * (1 + len(draws)))  # draws at an end or farther out
     if n_beyond == 0:  # p could not be below .05, wherever the draws lie
         return _untold(estimate)
@@ -243,6 +248,8 @@ def _untold(estimate: float) -> Difference:
 
 def _p_value(draws: NDArray[np.float64], stretch: float, n: int) -> float:
     """See `Difference.p_value`; the level at which an end of the interval comes to lie on 0."""
+    from scipy.special import ndtri, stdtr
+
     n_other_side = min((draws <= 0).sum(), (draws >= 0).sum())
     share = min(1.0, (1 + n_other_side) / (1 + len(draws)))
     return float(min(1.0, 2 * stdtr(n - 1, ndtri(share) / stretch)))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
@@ -43,6 +42,8 @@ def calibration(task: Task, outputs: NDArray, labels: NDArray) -> list[Curve]:
         outputs: (rows, outputs) as a head gives them.
         labels: (rows, columns) as published.
     """
+    from scipy.special import expit, softmax  # a quarter of a second of start-up
+
     valid = task.valid(labels)
     if task.kind == "classes":
         top = softmax(outputs.astype(np.float64), axis=1).max(axis=1)
