@@ -20,7 +20,7 @@ from abaw.media.stamps import is_timed, read_stamps
 
 
 class Labels(Protocol):
-    """The labels of one video for one task, wherever they are written."""
+    """The labels of one video for one task."""
 
     @property
     def task(self) -> str:
@@ -36,19 +36,24 @@ class Labels(Protocol):
 
     @property
     def path(self) -> Path:
-        """The file or folder that they come from."""
+        """The file or folder that holds them."""
 
     def read(self) -> NDArray:
         """(rows, columns) labels as published, invalid values kept; row i is frame i+1.
 
         Raises:
-            DataError: they are not as they should be; names file and line.
+            DataError: they are invalid; names file and line.
         """
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Videos and labels found under a root. `fps` stands in for videos without a file."""
+    """Videos and labels under a root.
+
+    Attributes:
+        fps: frame rate of videos without a video file.
+        remarks: about everything else that was found.
+    """
 
     root: Path
     videos: tuple[Video, ...]
@@ -57,23 +62,23 @@ class Dataset:
     remarks: tuple[Remark, ...] = ()
 
     def open(self, video: Video) -> FrameSource:
-        """The frames of a video as they are now; nothing is listed or decoded yet."""
+        """Open the frames of a video; nothing is listed or decoded yet."""
         return video.open(self.fps, self.people)
 
     @cached_property
     def people(self) -> People:
-        """Which people `abaw prepare` found in the videos."""
+        """The people that `abaw prepare` found in the videos."""
         return People(self.root)
 
     def time_videos(self, videos: Iterable[Video], reporter: Reporter) -> None:
-        """Decode the files of some videos for the times of their pictures, see `time_files`."""
+        """Decode the files of videos for the times of their pictures, see `time_files`."""
         time_files((video.file for video in videos if video.file is not None), reporter)
 
 
 def time_files(files: Iterable[Path], reporter: Reporter) -> None:
-    """Decode video files for the times of their pictures, those that were not decoded before.
+    """Decode video files for the times of their pictures, unless they are known already.
 
-    What is wrong with a file is said where its clock is asked for.
+    Errors in a file are raised when something asks for its clock.
     """
     new = sorted(file for file in set(files) if not _is_timed(file))
     if not new:
@@ -99,5 +104,5 @@ def time_files(files: Iterable[Path], reporter: Reporter) -> None:
 def _is_timed(file: Path) -> bool:
     try:
         return is_timed(file)
-    except DataError:  # no file: there is nothing to decode
+    except DataError:  # no file, so nothing to decode
         return True

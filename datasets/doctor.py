@@ -1,4 +1,4 @@
-"""Data against labels: what is missing, what is broken, what is normal for this dataset."""
+"""Checking a dataset: what is missing, what is broken, and whether labels fit the videos."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,28 +22,30 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
-USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file: whichever is more
-MOST_AFTER_CROPS = 100  # times as many label rows as there are frames up to the last crop are of no such video
+USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger one counts
+MOST_AFTER_CROPS = (
+    100  # more than that many times as many label rows as frames up to the last crop belong to another video
+)
 
 
 @dataclass(frozen=True)
 class VideoReport:
-    """What was found of one video, or of a file or folder that is none.
+    """Findings about one video, or about a file or folder that is not one.
 
     Attributes:
         video: its name.
         split: "train", "val", "train+val" (an error), or "" without labels.
         fps, n_frames: of the video file, or assumed.
-        n_crops: frames with a crop; `n_missing` are the other frames.
-        n_runs: runs of neighbouring missing frames.
-        extra_rows: by task, label rows minus frames; one more or less is normal. Where a file lists only some frames
-            (`mtl`), those after the last frame; 0 where a label is of the whole video.
+        n_crops: frames with a crop; the others are `n_missing`.
+        n_runs: runs of consecutive missing frames.
+        extra_rows: by task, label rows minus frames; a difference of one is normal. For files that list only some frames
+            (`mtl`), rows after the last frame; 0 for labels of whole videos.
         n_labels_without_crop: by task, labelled frames (all up to the last row, or those listed) without a crop.
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
-        warnings, errors: sentences; only errors need mending.
-        is_guessed: the number of frames is that of the last crop, as no video file tells it.
-        paths: of what is not read, below the data folder.
-        kind: "video"; "remark" on a file or folder that is none; "unread" for what lies in the data folder and is not read.
+        warnings, errors: sentences; only errors must be repaired.
+        is_guessed: the number of frames is that of the last crop, because there is no video file.
+        paths: files and folders that are not read, relative to the data folder.
+        kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read.
     """
 
     video: str
@@ -68,10 +70,9 @@ class VideoReport:
 
 
 def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> list[VideoReport]:
-    """Read every crop, the timing of every clip and every label, and report each video, those that are only in the labels included.
+    """Read every crop, the timing of every clip and every label, and report on each video, even if it has only labels.
 
-    What the dataset remarks on files and folders that are no video are reports too, under their names; so is what is not
-    read.
+    There are also reports on the remarks of the dataset, under the names of files and folders, and on what is not read.
 
     Args:
         on_video: called after each video, for a progress bar.
@@ -140,15 +141,15 @@ def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
 
 
 def report_unread(dataset: Dataset) -> list[VideoReport]:
-    """A report for each reason and place of what is not read; `paths` are all of it."""
+    """A report for each folder with files that are not read, and for each reason; `paths` lists all of them."""
     return [
-        VideoReport(one.paths[0], warnings=(one.sentence,), kind="unread", paths=one.paths)
-        for one in find_unread(dataset)
+        VideoReport(unread.paths[0], warnings=(unread.sentence,), kind="unread", paths=unread.paths)
+        for unread in find_unread(dataset)
     ]
 
 
 def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
-    """What to say of a video that is only in the labels; some clips of VGAF can no longer be had."""
+    """The report on a video that has only labels; some clips of VGAF are no longer available."""
     errors = _read(labels)[1]
     if all(TASKS[label.task].level == "video" for label in labels):
         none, one = ({label.task: number for label in labels} for number in (0, 1))
@@ -162,15 +163,15 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
     frames = dataset.open(video)
     try:
         clock, rows = frames.clock(), frames.rows
-    except DataError as error:  # a clip's file, or a crop of number 0
+    except DataError as error:  # a broken clip, or a crop with number 0
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
-    except OSError as error:  # its folder may not be entered
+    except OSError as error:  # its folder cannot be entered
         sentence = f"{error.filename or video.path} cannot be read ({error.strerror}). See that you may enter it."
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], sentence))
     present = np.zeros(clock.n_frames, dtype=np.bool_)
     present[rows] = True
     label_rows, label_errors = _read(labels)
-    counts = {task: _against_frames(TASKS[task], found, present) for task, found in label_rows.items()}
+    counts = {task: _against_frames(TASKS[task], values, present) for task, values in label_rows.items()}
     remarks = frames.remarks()
     warnings = [clock.warning] if clock.warning else []
     warnings += [remark.sentence for remark in remarks if not remark.is_error]
@@ -197,7 +198,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
 
 
 def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int], labels: Sequence[Labels]) -> Iterator[str]:
-    """Sentences for labels that are not as long as the video; without its file, the last frames may have no crop."""
+    """Sentences about labels of another length than the video. Without a video file the last frames may have no crop."""
     paths = {label.task: label.path for label in labels}
     for extra in dict.fromkeys(extra_rows.values()):
         tasks = sorted(task for task, other in extra_rows.items() if other == extra)
@@ -215,15 +216,15 @@ def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tu
     """Extra label rows, labels without a crop and crops without a label.
 
     Args:
-        task: what the labels are of.
-        rows: (rows, columns) its labels.
-        present: (frames,) bool, the frame has a crop.
+        task: of the labels.
+        rows: (rows, columns) labels.
+        present: (frames,) True where the frame has a crop.
     """
     if task.level == "video":  # one row for all frames
         return 0, int(not present.any()), 0
     n_extra = len(rows) - len(present)
     labelled: NDArray[np.bool_] = np.ones(len(rows), dtype=np.bool_)
-    if task.parts:  # only some frames are listed: the others are rows of the store, but no labels
+    if task.parts:  # only some frames are listed; the rows of the others are invalid
         labelled, n_extra = np.any(task.valid(rows), axis=1), max(0, n_extra)
     n_both = int(np.sum(labelled[: len(present)] & present[: len(rows)]))
     return n_extra, int(labelled.sum()) - n_both, int(present.sum()) - n_both
@@ -243,7 +244,7 @@ def _split(labels: Sequence[Labels]) -> str:
 
 
 def _read(labels: Sequence[Labels]) -> tuple[dict[str, NDArray], list[str]]:
-    """Label rows by task, and what is wrong with the labels."""
+    """Label rows by task, and errors in the labels."""
     rows, errors = {}, []
     for label in labels:
         try:
@@ -254,7 +255,7 @@ def _read(labels: Sequence[Labels]) -> tuple[dict[str, NDArray], list[str]]:
 
 
 def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
-    """Sentences for a video that is labelled twice for one task."""
+    """Sentences about videos that are labelled twice for one task."""
     seen: dict[str, Path] = {}
     for label in labels:
         if label.task in seen:
@@ -266,7 +267,7 @@ def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
 
 
 def left_right_pairs(reports: Sequence[VideoReport]) -> list[tuple[str, str]]:
-    """Pairs of names that are two people in one video, such as (`x_left`, `x_right`) or (`x`, `x_right`)."""
+    """Pairs of names of two people in one video, such as (`x_left`, `x_right`) or (`x`, `x_right`)."""
     names = {report.video for report in reports}
     pairs = []
     for name in sorted(names):

@@ -1,12 +1,12 @@
-"""Where the parts of Aff-Wild2 lie: its archives unpack to many folders, and nobody has to move them.
+"""Where the parts of Aff-Wild2 are: its archives unpack to many folders, which can stay where they are.
 
-cropped_aligned/  cropped_aligned_new_50_vids/    crops: all folders whose name begins so, and such folders in them
+cropped_aligned/  cropped_aligned_new_50_vids/    crops: all folders with names like that, and such folders in them
 raw/images/                                       pictures that are not aligned
 batch1/  batch2/  new_vids/  videos/              video files
 VA_Estimation_Challenge/Train_Set/  ...           label files
 
-Each may lie in the data folder, or one level down in a folder of any name, such as "6th ABAW Annotations". Small and
-capital letters, spaces, hyphens and underscores do not matter.
+Each may be in the data folder or one level further down, in a folder of any name such as "6th ABAW Annotations". Case,
+spaces, hyphens and underscores do not matter.
 """
 
 import os
@@ -34,12 +34,12 @@ NO_CONTAINER = "zarr.json"  # of a feature store
 
 @dataclass
 class Folders:
-    """What was found, each in the order of names.
+    """Folders of a dataset, each list in the order of names.
 
     Attributes:
-        crops, raw, videos: folders of crops by video, of pictures by video, and of video files.
+        crops, raw, videos: folders with a folder of crops per video, a folder of pictures per video, or video files.
         labels: task, split and folder of label files.
-        mtl: folders in which annotation files of all videos may lie.
+        mtl: folders that may hold annotation files of all videos.
     """
 
     crops: list[Path] = field(default_factory=list)
@@ -50,32 +50,32 @@ class Folders:
 
 
 def find_folders(root: Path) -> Folders:
-    """Look for the folders under a root, and one level down; no crop, video or label file is looked at."""
-    found = Folders(mtl=[root])
-    others = [folder for folder in subfolders(root) if not _take(found, folder)]
+    """Find the folders under a root and one level down; crops, videos and label files are not looked at."""
+    folders = Folders(mtl=[root])
+    others = [folder for folder in subfolders(root) if not _add_known(folders, folder)]
     for home in others:
         if not (home / NO_CONTAINER).exists():
             for folder in subfolders(home):
-                _take(found, folder)
-            found.mtl.append(home)
+                _add_known(folders, folder)
+            folders.mtl.append(home)
     order = [(task, split) for task in TASKS for split in SPLITS]
-    found.labels.sort(key=lambda place: (order.index(place[:2]), place[2]))
-    return found
+    folders.labels.sort(key=lambda entry: (order.index(entry[:2]), entry[2]))
+    return folders
 
 
 def folded(name: str) -> str:
-    """A folder's name without what does not matter in it."""
+    """The name of a folder in the form in which names are compared."""
     return re.sub(r"[ -]+", "_", composed(name).casefold())
 
 
 def subfolders(folder: Path, is_needed: bool = False) -> list[Path]:
-    """The folders in a folder, and links to such, in the order of names; those of other programs are left out.
+    """The folders in a folder, and links to folders, in the order of names, without junk of other programs.
 
     Args:
-        is_needed: without what is in it nothing would be right; else one that may not be entered has none.
+        is_needed: raise an error if the folder cannot be entered; else it counts as empty.
 
     Raises:
-        DataError: it is needed, and may not be entered.
+        DataError: the folder is needed and cannot be entered.
     """
     try:
         with os.scandir(folder) as entries:
@@ -88,7 +88,7 @@ def subfolders(folder: Path, is_needed: bool = False) -> list[Path]:
 
 
 def is_folder(entry: os.DirEntry) -> bool:
-    """True for a folder, or a link to one; a link that leads in a circle, or where nobody may look, is none."""
+    """True for a folder or a link to one; False for circular links and links to where access is denied."""
     try:
         return entry.is_dir()
     except OSError:
@@ -96,49 +96,52 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def files_in(folder: Path, suffixes: Iterable[str]) -> Iterator[Path]:
-    """The files of a folder that end in one of the suffixes, in any case, in the order of names.
+    """The files of a folder with one of the suffixes, in any case, in the order of names.
 
     Raises:
-        DataError: it may not be entered.
+        DataError: the folder cannot be entered.
     """
-    wanted = frozenset(suffixes)
+    endings = frozenset(suffixes)
     try:
         names = sorted(os.listdir(folder))  # noqa: PTH208  names suffice
     except OSError as error:
         raise _closed(folder, error) from error
     for name in names:
-        if os.path.splitext(name)[1].lower() in wanted and not is_junk(name):
+        if os.path.splitext(name)[1].lower() in endings and not is_junk(name):
             yield folder / name
 
 
 def _closed(folder: Path, error: OSError) -> DataError:
-    return DataError(f"{folder} cannot be read ({error.strerror}). See that you may enter it, or move it away.")
+    return DataError(f"{folder} cannot be read ({error.strerror}). Check its permissions, or move it away.")
 
 
-def _take(found: Folders, folder: Path) -> bool:
-    """Note what a folder is by its name; False if it is none that is known."""
+def _add_known(folders: Folders, folder: Path) -> bool:
+    """Add a folder according to its name; False if the name is unknown."""
     name = folded(folder.name)
     if is_crop_folder(folder.name):
-        found.crops += [folder, *(inner for inner in subfolders(folder) if is_crop_folder(inner.name))]
+        folders.crops += [folder, *(inner for inner in subfolders(folder) if is_crop_folder(inner.name))]
     elif name == RAW[0] and (folder / RAW[1]).is_dir():
-        found.raw.append(folder / RAW[1])
+        folders.raw.append(folder / RAW[1])
     elif VIDEO_FOLDER.fullmatch(name):
-        found.videos += [folder, *(inner for inner in subfolders(folder) if VIDEO_FOLDER.fullmatch(folded(inner.name)))]
+        folders.videos += [
+            folder,
+            *(inner for inner in subfolders(folder) if VIDEO_FOLDER.fullmatch(folded(inner.name))),
+        ]
     elif MTL_FOLDER.fullmatch(name):
-        found.mtl.append(folder)
+        folders.mtl.append(folder)
     elif task := next((task.name for task in TASKS.values() if task.labels and name in task.labels.folders), ""):
         for inner in subfolders(folder):
             split = next((split for split, names in SPLITS.items() if names.fullmatch(folded(inner.name))), "")
             if split:
-                found.labels.append((task, split, inner))
+                folders.labels.append((task, split, inner))
     else:
         return False
     return True
 
 
 def is_known(folder: Path) -> bool:
-    """True if a folder would be read by its name."""
-    return _take(Folders(), folder)
+    """True if a folder of this name is read."""
+    return _add_known(Folders(), folder)
 
 
 def is_crop_folder(name: str) -> bool:
@@ -147,46 +150,46 @@ def is_crop_folder(name: str) -> bool:
 
 
 def find_crop_folders(folders: Folders) -> dict[str, Path]:
-    """Folders of crops by video; those in `raw/images` count where there are no aligned crops.
+    """Folders of crops by video; those in `raw/images` are used where there are no aligned crops.
 
     Raises:
         DataError: a video has crops in two folders.
     """
-    found: dict[str, Path] = {}
-    for place in folders.crops:
-        for path in subfolders(place, is_needed=True):
+    by_video: dict[str, Path] = {}
+    for folder in folders.crops:
+        for path in subfolders(folder, is_needed=True):
             if not is_crop_folder(path.name):
-                _add(found, composed(path.name), path)
-    for place in folders.raw:
-        for path in subfolders(place, is_needed=True):
+                _add(by_video, composed(path.name), path)
+    for folder in folders.raw:
+        for path in subfolders(folder, is_needed=True):
             name = composed(path.name)
-            if name not in found or not count_crops(found[name]):
-                found[name] = path
-    return found
+            if name not in by_video or not count_crops(by_video[name]):
+                by_video[name] = path
+    return by_video
 
 
-def _add(found: dict[str, Path], name: str, path: Path) -> None:
-    other = found.setdefault(name, path)
+def _add(by_video: dict[str, Path], name: str, path: Path) -> None:
+    other = by_video.setdefault(name, path)
     if other == path or other.samefile(path) or not count_crops(path):
         return
     if count_crops(other):
         raise DataError(f"Video {name!r} has crops in {other} and in {path}. Move one of the two away, or rename it.")
-    found[name] = path
+    by_video[name] = path
 
 
 def find_video_files(root: Path, folders: Folders | None = None) -> dict[str, Path]:
-    """Video files of a dataset by base name.
+    """Video files of a dataset by name without suffix.
 
     Raises:
-        DataError: two files that are not the same have one name.
+        DataError: two different files share a name.
     """
-    found: dict[str, Path] = {}
-    for place in (folders or find_folders(root)).videos:
-        for path in files_in(place, SUFFIXES):
-            other = found.setdefault(composed(path.stem), path)
+    by_name: dict[str, Path] = {}
+    for folder in (folders or find_folders(root)).videos:
+        for path in files_in(folder, SUFFIXES):
+            other = by_name.setdefault(composed(path.stem), path)
             if other != path and not is_same_content(other, path):
                 raise DataError(
                     f"There are two files of video {path.stem!r}, which differ: {other} and {path}. Move one of the two "
                     "away, or rename it."
                 )
-    return found
+    return by_name

@@ -41,16 +41,16 @@ def open_dataset(root: Path, fps: float | None = None) -> Dataset:
         fps: frame rate for videos without a file.
 
     Raises:
-        DataError: no such folder, no layout that is known, nothing in it, or two videos of one name.
+        DataError: no such folder, no known layout, no videos, or two videos with the same name.
     """
     dataset = look_through(root, fps)
     if not dataset.videos:
         raise DataError(_nothing_in(root, [remark.sentence for remark in dataset.remarks if remark.is_error]))
-    twice = [name for name, n in Counter(video.name for video in dataset.videos).items() if n > 1]
-    if twice:
-        places = " and ".join(str(video.path) for video in dataset.videos if video.name == twice[0])
+    duplicates = [name for name, n in Counter(video.name for video in dataset.videos).items() if n > 1]
+    if duplicates:
+        paths = " and ".join(str(video.path) for video in dataset.videos if video.name == duplicates[0])
         raise DataError(
-            f"{root} has two videos of the name {twice[0]!r}: {places}. Rename one, or keep the two layouts apart."
+            f"{root} has two videos called {duplicates[0]!r}: {paths}. Rename one, or keep the two layouts apart."
         )
     return dataset
 
@@ -67,7 +67,7 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     datasets = [dataset for dataset in opened if dataset is not None]
     videos: list[Video] = []
     for dataset in datasets:
-        files = {video.file for video in videos if video.file is not None}  # of which there are crops: no clips
+        files = {video.file for video in videos if video.file is not None}  # read as crops already; not again as clips
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
@@ -87,15 +87,15 @@ def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | No
 
 
 def _nothing_in(root: Path, errors: list[str]) -> str:
-    """A sentence for a root without videos."""
+    """A sentence about a root without videos."""
     names = sorted(path.name for path in root.iterdir())[:5]
     folders = find_folders(root)
     empty = [*folders.crops, *folders.raw]
     if errors:
-        found = errors[0].removesuffix(".")
+        content = errors[0].removesuffix(".")
     elif empty:
-        found = f"{empty[0]} has no video folders"
+        content = f"{empty[0]} has no video folders"
     else:
-        found = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
+        content = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
     descriptions = [plugin.value.description for plugin in load_named(GROUP, Layout).values()]
-    return f"{found}. The layouts known are {'; '.join(filter(None, descriptions))}."
+    return f"{content}. The layouts known are {'; '.join(filter(None, descriptions))}."

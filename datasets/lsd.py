@@ -2,10 +2,10 @@
 
 training_set_synthetic_images/<CLASS>/*.jpg     split train
 validation_set_real_images/<CLASS>/*.jpg        split val
-test_set_real_images/*.jpg                      to be predicted
+test_set_real_images/*.jpg                      images to predict
 
-The images of a class in a split are one "video", such as `train-anger`: its rows are they in natural order of their
-names, and all have the class of their folder. Those of the test set are one without labels.
+The images of a class in a split are one "video", such as `train-anger`: its rows are the images in natural order of their
+names, all labelled with the class of the folder. The test images are one video without labels.
 """
 
 from collections.abc import Iterator
@@ -26,12 +26,12 @@ TRAINING_FOLDER, VALIDATION_FOLDER = "training_set_synthetic_images", "validatio
 SPLITS = {"train": TRAINING_FOLDER, "val": VALIDATION_FOLDER}
 TEST_FOLDER, TEST_VIDEO = "test_set_real_images", "test"
 MISSPELT = {"angrer": "Anger", "angere": "Anger"}  # in the official release
-CLASS_OF = {name.lower(): name for name in LSD_CLASSES} | MISSPELT  # by a folder's name in lower case
+CLASS_OF = {name.lower(): name for name in LSD_CLASSES} | MISSPELT  # by the name of a folder in lower case
 
 
 @dataclass(frozen=True)
 class ClassLabels:
-    """The labels of the images in one class folder. `path` is the folder."""
+    """The labels of the images in one class folder, `path`."""
 
     task: str
     split: str
@@ -40,20 +40,20 @@ class ClassLabels:
     class_index: int
 
     def read(self) -> NDArray:
-        """(images, 1) int8, the class in every row."""
+        """(images, 1) int8 with the class in every row."""
         n_images = count_stills(self.path)
         return np.full((n_images, 1), self.class_index, dtype=np.int8)
 
 
 def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
-    """The class folders under a root, and the test images, as videos; None if neither is there.
+    """The class folders and test images under a root, as videos; None if both are missing.
 
-    Folders of an unknown class, and several of one class, are left out and told by an error among the remarks;
-    classes without an image by one that is no error.
+    Folders of unknown classes, and several folders of one class, are left out with an error in the remarks; classes
+    without images get a remark that is not an error.
 
     Args:
         root: the folder that holds those of the splits.
-        fps: kept for the other layouts of the root; images without a time axis do not need it.
+        fps: not used, since the images have no time axis.
     """
     test = root / TEST_FOLDER
     if not any(folder.is_dir() for folder in (*(root / name for name in SPLITS.values()), test)):
@@ -75,7 +75,7 @@ def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
 
 
 def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Remark]]:
-    """Folders by class, and an error for each of an unknown class; hidden ones are of other programs."""
+    """Folders by class, and an error for each folder of an unknown class; hidden folders are skipped."""
     by_class: dict[str, list[Path]] = {}
     unknown = []
     for path in _visible_folders(folder):
@@ -84,7 +84,7 @@ def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Remark]]:
             by_class.setdefault(name, []).append(path)
             continue
         known = ", ".join(known.upper() for known in LSD_CLASSES)
-        sentence = f"{path} is no folder of a class. The classes are {known}; rename or remove it."
+        sentence = f"{path} is not the folder of a class. The classes are {known}; rename or remove it."
         unknown.append(Remark(f"{folder.name}/{path.name}", sentence))
     return by_class, unknown
 
@@ -95,7 +95,7 @@ def _visible_folders(folder: Path) -> Iterator[Path]:
 
 
 def _why_not(folder: Path, video: str, name: str, paths: list[Path]) -> Remark:
-    """What to say of a class that has no images, or several folders."""
+    """A remark about a class without images or with several folders."""
     if len(paths) < 2:
         where = paths[0].name if paths else name.upper()
         return Remark(video, f"no {'images in' if paths else 'folder'} {folder.name}/{where}", is_error=False)

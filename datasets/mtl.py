@@ -3,7 +3,7 @@
 image,valence,arousal,expression,aus                                 five names for 16 columns
 video/00001.jpg,0.1,-0.2,3,0,1,0,0,0,0,1,0,0,0,1,0                   a row for each annotated frame, in any order
 
-The official files list some images twice, now and then with other labels: every row counts.
+The official files list some images twice, sometimes with different labels; every row counts.
 """
 
 import re
@@ -32,7 +32,7 @@ FILES = {
 }
 HEADER = "image,valence,arousal,expression,aus"
 N_COLUMNS = 1 + len(MTL.columns)
-# A video of 9 hours at 30 frames a second; a number beyond is a mistake that would take the memory for all before it.
+# 9 hours at 30 frames a second; a larger number is a mistake, and would need memory for all frames before it
 LAST_FRAME = 1_000_000
 IMAGE = re.compile(r"([^./\\\0-\x1f][^/\\\0-\x1f]*)/0*([0-9]{1,7})\.(?:jpe?g|png)", re.IGNORECASE)
 
@@ -42,8 +42,8 @@ class MtlLabels:
     """The rows of one video in an annotation file.
 
     Attributes:
-        numbers: (annotated,) int64 frame numbers from 1, ascending; a frame that is listed twice stands there twice.
-        values: (annotated, 15) float32 in the columns of `MTL`; those of one frame are in the order of the file.
+        numbers: (annotated,) int64 frame numbers from 1, ascending; twice for a frame that is listed twice.
+        values: (annotated, 15) float32 in the columns of `MTL`; rows of one frame are in the order of the file.
     """
 
     split: str
@@ -59,23 +59,23 @@ class MtlLabels:
         return np.diff(self.numbers, prepend=0) == 0
 
     def read(self) -> NDArray:
-        """(rows, 15) float32; row i is frame i+1, frames that are not in the file hold `MTL.invalid_row`.
+        """(rows, 15) float32; row i is frame i+1, and frames that are not in the file have `MTL.invalid_row`.
 
-        Of a frame that is listed twice the first row stands there; see `doubles`.
+        The first row of a frame counts; for further ones see `doubles`.
         """
         rows = np.tile(np.array(MTL.invalid_row, dtype=np.float32), (int(self.numbers[-1]), 1))
-        firsts = ~self.is_double
-        rows[self.numbers[firsts] - 1] = self.values[firsts]
+        is_first = ~self.is_double
+        rows[self.numbers[is_first] - 1] = self.values[is_first]
         return rows
 
     def doubles(self) -> Doubles | None:
-        """Every row of a frame after its first one; None if no frame is listed twice."""
-        again = self.is_double
-        return Doubles(self.numbers[again] - 1, self.values[again]) if again.any() else None
+        """All rows of frames after their first ones; None if no frame is listed twice."""
+        is_double = self.is_double
+        return Doubles(self.numbers[is_double] - 1, self.values[is_double]) if is_double.any() else None
 
 
 def doubles_of(labels: Labels) -> Doubles | None:
-    """Further rows of frames that have one; only annotation files list an image twice."""
+    """Further rows of frames that are listed twice, which happens only in annotation files."""
     return labels.doubles() if isinstance(labels, MtlLabels) else None
 
 
@@ -89,7 +89,7 @@ LAYOUT = Layout(open_mtl)
 
 
 def _find_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[Remark, ...]]:
-    """Labels in the annotation files in some folders, an error for each file that is not as it should be, and counts of doubles."""
+    """Labels in the annotation files of folders; remarks on invalid files (errors) and on images listed twice."""
     labels: list[MtlLabels] = []
     remarks = []
     for path in chain.from_iterable(files_in(folder, [LABEL_SUFFIX]) for folder in folders):
@@ -97,23 +97,23 @@ def _find_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[
         if not split:
             continue
         try:
-            found = list(read_annotations(path, split))
+            of_file = list(read_annotations(path, split))
         except DataError as error:
             remarks.append(Remark(path.name, str(error)))
             continue
-        labels += found
-        if sentence := describe_doubles(path.name, found):
+        labels += of_file
+        if sentence := describe_doubles(path.name, of_file):
             remarks.append(Remark(path.name, sentence, is_error=False))
     return tuple(labels), tuple(remarks)
 
 
 def describe_doubles(name: str, labels: Sequence[MtlLabels]) -> str:
-    """A sentence on the images that a file lists twice or more often; empty if there are none."""
+    """A sentence about images that a file lists more than once; empty if there are none."""
     n_images = n_rows = n_apart = 0
-    for one in labels:
-        starts = np.flatnonzero(~one.is_double)
-        counts = np.diff(starts, append=len(one.numbers))
-        is_other = (one.values != np.repeat(one.values[starts], counts, axis=0)).any(axis=1)
+    for video in labels:
+        starts = np.flatnonzero(~video.is_double)
+        counts = np.diff(starts, append=len(video.numbers))
+        is_other = (video.values != np.repeat(video.values[starts], counts, axis=0)).any(axis=1)
         n_images += int((counts > 1).sum())
         n_rows += int(counts[counts > 1].sum())
         n_apart += int(np.logical_or.reduceat(is_other, starts).sum())
@@ -126,10 +126,10 @@ def describe_doubles(name: str, labels: Sequence[MtlLabels]) -> str:
 
 
 def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
-    """Parse and check an annotation file; gives the labels of each video, in the order of the videos' names.
+    """Parse and check an annotation file; yields the labels of each video, in the order of names.
 
     Raises:
-        DataError: a header, an image name, a number of columns or a value that should not be; names file and line.
+        DataError: an invalid header, image name, number of columns or value; names file and line.
     """
     header, *lines = read_lines(path) or [""]
     check_header(path, header, HEADER)
@@ -148,14 +148,14 @@ def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
     names = sorted(set(name_of.values()))
     index_of = {name: index for index, name in enumerate(names)}
     index = np.array([index_of[name_of[video]] for video in videos])
-    order = np.lexsort((numbers, index))  # stable: rows of one frame stay in the order of the file
+    order = np.lexsort((numbers, index))  # stable: rows of one frame stay in file order
     ends = np.searchsorted(index[order], np.arange(1, len(names)))
     parts = zip(names, np.split(order, ends), strict=True)
     return (MtlLabels(split, name, path, numbers[part], values[part]) for name, part in parts)
 
 
 def _parse(texts: Sequence[str]) -> NDArray[np.float32] | None:
-    """(rows, 15) values of the rows without their image; None if one is not as it should be."""
+    """(rows, 15) values of rows without their images; None if one is invalid."""
     if any(text.count(",") != len(MTL.columns) - 1 for text in texts):
         return None
     try:
@@ -170,7 +170,7 @@ def _first_bad_line(path: Path, lines: list[str]) -> DataError:
         image, *values = line.split(",")
         if len(values) + 1 != N_COLUMNS:
             return DataError(
-                f"{path} line {number}: {N_COLUMNS} columns are wanted (the image and {','.join(MTL.columns)}), found "
+                f"{path} line {number}: {N_COLUMNS} columns expected (the image and {','.join(MTL.columns)}), found "
                 f"{len(values) + 1}: {line.strip()[:60]!r}. Correct the line."
             )
         match = IMAGE.fullmatch(image.strip())

@@ -10,7 +10,7 @@ from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.video_files import People, video_file_of
 
 FOLDER = "audio"
-# Of two files of one video the one whose suffix stands first is taken.
+# in order of preference
 SUFFIXES = (
     *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".opus", ".wma"),
     *(".aiff", ".aif", ".mka", ".oga", ".weba", ".caf", ".w64", ".ac3", ".amr"),
@@ -18,28 +18,28 @@ SUFFIXES = (
 
 
 def sound_folder(root: Path) -> Path:
-    """The folder of a dataset's sound files, in small or capital letters; it may not be there."""
+    """The folder of sound files of a dataset, in any case of letters; it may not exist."""
     return next((folder for folder in subfolders(root) if folded(folder.name) == FOLDER), root / FOLDER)
 
 
 def find_sound_files(root: Path) -> dict[str, Path]:
-    """Sound files of a dataset by the name of their video; a wav goes before a flac, a flac before the others."""
+    """Sound files of a dataset by video; of several files the one whose suffix comes first in `SUFFIXES`."""
     folder = sound_folder(root)
     files = sorted(files_in(folder, SUFFIXES)) if folder.is_dir() else []
-    found: dict[str, Path] = {}
+    by_video: dict[str, Path] = {}
     for file in sorted(files, key=lambda file: SUFFIXES.index(file.suffix.lower())):
         if not file.is_dir():
-            found.setdefault(composed(file.stem), file)
-    return found
+            by_video.setdefault(composed(file.stem), file)
+    return by_video
 
 
 def sound_file_of(video: Video | FrameSource, files: Mapping[str, Path], people: People) -> Path | None:
-    """Where a video's sound is: its own sound file, that of its base name, or the video file; None if there is none.
+    """The file with the sound of a video: its sound file, that of its base name, or the video file; None without one.
 
-    A video with a file of its own has no base: `talk_2` beside `talk_2.mp4` is no second person in `talk`.
+    A video with its own video file has no base: with `talk_2.mp4`, `talk_2` is not the second person in `talk`.
 
     Args:
-        files: what `find_sound_files` gave.
+        files: see `find_sound_files`.
         people: of the same dataset.
     """
     if video.file is not None and composed(video.file.stem) == video.name:
@@ -48,11 +48,11 @@ def sound_file_of(video: Video | FrameSource, files: Mapping[str, Path], people:
 
 
 def sound_digest(frames_digest: str, file: Path | None) -> str:
-    """sha256 over what a video's audio features come from.
+    """sha256 over the sources of the audio features of a video.
 
     Args:
         frames_digest: `FrameSource.digest` of the video, which fixes its clock and its number of frames.
-        file: what `sound_file_of` gave.
+        file: see `sound_file_of`.
     """
     size_bytes = file.stat().st_size if file is not None else None
     name = file.name if file is not None else None

@@ -1,4 +1,4 @@
-"""What lies in a data folder and is not read, and why: a folder of another name, a suffix, an archive."""
+"""Files in a data folder that are not read, and why: unknown names, other suffixes, archives."""
 
 import os
 from collections.abc import Iterator
@@ -20,22 +20,22 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True)
 class Unread:
-    """Files or folders in one place that are not read for one reason.
+    """Files or folders in one folder that are not read for one reason.
 
     Attributes:
-        place: the folder they lie in, below the data folder; empty for that itself.
-        names: of them, sorted.
-        reason: why, and what to do.
+        folder: relative to the data folder; empty for the data folder itself.
+        names: names in it, sorted.
+        reason: why they are not read, and what to do.
     """
 
-    place: str
+    folder: str
     names: tuple[str, ...]
     reason: str
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The names with the folder they lie in."""
-        return tuple(f"{self.place}/{name}" if self.place else name for name in self.names)
+        """Paths relative to the data folder."""
+        return tuple(f"{self.folder}/{name}" if self.folder else name for name in self.names)
 
     @property
     def sentence(self) -> str:
@@ -45,28 +45,28 @@ class Unread:
 
 
 def find_unread(dataset: Dataset) -> list[Unread]:
-    """Everything under the root that no layout reads, by place and reason; what other programs leave is passed over."""
+    """Everything under the root that no layout reads, by folder and reason, except for junk of other programs."""
     return _Search(dataset).run()
 
 
 class _Search:
-    """Goes through the folders that something is read from, and those that are known by their names."""
+    """Walks through the folders that are read from and those with known names."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
         self._audio = sound_folder(dataset.root)
         self._used = set(_used_paths(dataset))
-        self._heard = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
+        self._with_sound = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
         self._files = {composed(path.stem): path for path in self._used if path.parent in self._folders.videos}
-        self._told = {remark.about for remark in dataset.remarks}
+        self._remarked = {remark.about for remark in dataset.remarks}
         known = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
         known |= {folder for _, _, folder in self._folders.labels}
         self._entered = {parent for path in self._used | known for parent in path.parents} | known
-        self._found: dict[tuple[str, str], list[str]] = {}
+        self._unread: dict[tuple[str, str], list[str]] = {}
 
     def run(self) -> list[Unread]:
         self._enter(self._root)
-        return [Unread(place, tuple(names), reason) for (place, reason), names in self._found.items()]
+        return [Unread(folder, tuple(names), reason) for (folder, reason), names in self._unread.items()]
 
     def _enter(self, folder: Path) -> None:
         try:
@@ -76,8 +76,8 @@ class _Search:
             return
         for entry in entries:
             path = folder / entry.name
-            is_own = folder == self._root and entry.name == FACES  # the tables of `abaw prepare`
-            if is_junk(entry.name) or is_own or path in self._used or self._is_told(path):
+            is_prepared = folder == self._root and entry.name == FACES  # the tables of `abaw prepare`
+            if is_junk(entry.name) or is_prepared or path in self._used or self._is_remarked(path):
                 continue
             if not is_folder(entry):
                 self._note(path, self._why_not_file(path))
@@ -86,12 +86,12 @@ class _Search:
             elif not (path / NO_CONTAINER).exists():  # a feature store
                 self._note(path, self._why_not_folder(path))
 
-    def _is_told(self, path: Path) -> bool:
-        return path.name in self._told or path.relative_to(self._root).as_posix() in self._told
+    def _is_remarked(self, path: Path) -> bool:
+        return path.name in self._remarked or path.relative_to(self._root).as_posix() in self._remarked
 
     def _note(self, path: Path, reason: str) -> None:
-        place = path.parent.relative_to(self._root).as_posix() if path != self._root else ""
-        self._found.setdefault(("" if place == "." else place, reason), []).append(path.name)
+        folder = path.parent.relative_to(self._root).as_posix() if path != self._root else ""
+        self._unread.setdefault(("" if folder == "." else folder, reason), []).append(path.name)
 
     def _why_not_file(self, path: Path) -> str:
         suffix = path.suffix.lower()
@@ -108,7 +108,7 @@ class _Search:
                 if other is not None and other != path:
                     return "another file of the same video, and just like it, is read"
                 return "there are no crops of this video: make them with `abaw prepare`"
-            is_second = composed(path.stem) in self._heard
+            is_second = composed(path.stem) in self._with_sound
             return "another sound file of this video is read" if is_second else "there is no such video"
         if any(path.parent == folder for _, _, folder in self._folders.labels):
             return f"label files end in {LABEL_SUFFIX}"
@@ -121,22 +121,22 @@ class _Search:
             if folded(path.name).startswith("test"):
                 return "labels of test sets are not read"
             return "no folder of a split: those are Train_Set and Validation_Set"
-        held = _known_inside(path, 2)
-        return "no folder of a known name" + (f"; it holds {held}: move that up" if held else "")
+        known = _known_inside(path, 2)
+        return "no folder of a known name" + (f"; it holds {known}: move that up" if known else "")
 
 
 def _known_inside(folder: Path, depth: int) -> str:
-    """The first folder some levels down that would be read further up; empty if there is none."""
+    """The first folder at most `depth` levels down that would be read if it were moved up; empty without one."""
     for inner in subfolders(folder):
         if is_known(inner):
             return inner.name
-        if depth > 1 and (found := _known_inside(inner, depth - 1)):
-            return f"{inner.name}/{found}"
+        if depth > 1 and (known := _known_inside(inner, depth - 1)):
+            return f"{inner.name}/{known}"
     return ""
 
 
 def _used_paths(dataset: Dataset) -> Iterator[Path]:
-    """Files and folders that something is read from."""
+    """Files and folders that are read."""
     sounds = find_sound_files(dataset.root)
     for video in dataset.videos:
         yield video.path

@@ -1,7 +1,7 @@
 """The layout of VGAF, the group emotions of EmotiW: short clips of whole scenes, one label for each.
 
 Train_labels.txt, Val_labels.txt       `Vid_name Label` in line 1, then `1_1 3`; also in labels/
-Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, where there is no video file, the tensor
+Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, if there is no video file, the tensor
 Train/1_1.mp4.img.75.pt                of its frames (see `abaw.media.tensors`); the one with the most frames counts
 synthetic/<name>.mp4                   also synthetic/<Label>/<name>.mp4, a folder <name>/00001.jpg, or a tensor
 synthetic/Positive_labels.txt          names of synthetic clips (with or without their label), also at the root; split
@@ -42,7 +42,7 @@ TENSOR = re.compile(r"(?P<name>.+?)(?P<synthetic>\.synt)?\.img\.(?P<n_frames>[1-
 
 @dataclass(frozen=True)
 class ClipLabel:
-    """The label of a clip: 0 Positive, 1 Neutral, 2 Negative. `path` is the file, or the class folder, that says so."""
+    """The label of a clip: 0 Positive, 1 Neutral, 2 Negative; `path` is the label file or class folder that has it."""
 
     split: str
     video: str
@@ -73,24 +73,24 @@ class PictureFolder(CropFolder):
 
 
 def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
-    """The clips and labels of VGAF under a root; None if no label file of VGAF or of synthetic clips is there.
+    """The clips and labels of VGAF under a root; None if there is no label file of real or synthetic clips.
 
-    A label file with a mistake is left out and told by an error among the remarks; so is a clip that is there twice.
-    Clips without a label are told by a remark that is no error.
+    Label files with an error and duplicate clips are left out with an error in the remarks. Clips without a label get a
+    remark that is not an error.
 
     Args:
         root: the folder that holds the label files.
-        fps: rows a second of clips that are there as tensors or folders of frames only.
+        fps: rows per second of clips that exist only as tensors or folders of frames.
     """
     real = [(split, root / folder / name) for split, name in LABEL_FILES.items() for folder in LABEL_FOLDERS]
     real = [(split, path) for split, path in real if path.is_file()]
-    made = [(emotion, root / folder / f"{emotion}_labels.txt") for emotion in GROUP_EMOTIONS
+    synthetic = [(emotion, root / folder / f"{emotion}_labels.txt") for emotion in GROUP_EMOTIONS
             for folder in SYNTHETIC_LABEL_FOLDERS]  # fmt: skip
-    made = [(emotion, path) for emotion, path in made if path.is_file()]
-    if not real and not made:
+    synthetic = [(emotion, path) for emotion, path in synthetic if path.is_file()]
+    if not real and not synthetic:
         return None
     clips = _Clips(root)
-    labels, remarks = _read_all(real, made)
+    labels, remarks = _read_all(real, synthetic)
     _label_by_folder(clips, labels)
     remarks += clips.remarks
     unlabelled = sorted(clips.videos.keys() - labels.keys(), key=natural_order)
@@ -104,12 +104,11 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
     """Parse and check a label file: `<name> <label>` in each line, a header first or not; labels by number or name.
 
     Args:
-        split: what its clips belong to.
-        only: the one label that its clips have; then a line may be the name alone.
+        split: of its clips.
+        only: the label that all its clips have; then a line may be just a name.
 
     Raises:
-        DataError: a line of another form, an unknown or wrong label, a name that is no file name, or a name that is
-            there twice; names file and line.
+        DataError: a malformed line, an unknown or wrong label, an invalid name, or a duplicate; names file and line.
     """
     lines_of: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -118,12 +117,12 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
             continue
         where, shown = f"{path} line {number}", line.strip()[:60]
         if len(words) != 2 and not (only and len(words) == 1):
-            raise DataError(f"{where}: a name and a label are wanted ('1_1 3'), found {shown!r}. Correct the line.")
+            raise DataError(f"{where}: expected a name and a label ('1_1 3'), found {shown!r}. Correct the line.")
         name, label = clip_name(words[0]), words[-1].lower() if len(words) == 2 else only.lower()
         if not name or name != Path(name).name or "\\" in name or name.startswith("."):
-            raise DataError(f"{where}: {words[0][:60]!r} is no name of a clip. Correct the line.")
+            raise DataError(f"{where}: {words[0][:60]!r} is not the name of a clip. Correct the line.")
         if only and label in (only.lower(), str(CLASSES[only.lower()]), str(CLASSES[only.lower()] + 1)):
-            label = only.lower()  # synthetic clips are numbered from 0 by their authors, from 1 like the others here
+            label = only.lower()  # the authors number classes of synthetic clips from 0; here from 1, like others
         if label not in CLASSES:
             raise DataError(
                 f"{where}: a label is 1 (Positive), 2 (Neutral) or 3 (Negative), found {words[1][:30]!r}. Correct it."
@@ -137,33 +136,35 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
 
 
 def clip_name(text: str) -> str:
-    """The name of a clip without the suffixes of its files: `1_1` of `1_1.mp4` and of `1_1.mp4.img.75.pt`."""
+    """The name of a clip without the suffixes of its files: `1_1` for `1_1.mp4` and for `1_1.mp4.img.75.pt`."""
     tensor = TENSOR.fullmatch(text)
     name = composed(tensor["name"] if tensor else text.removesuffix(".synt"))
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
 def _read_all(
-    real: Iterable[tuple[str, Path]], made: Iterable[tuple[str, Path]]
+    real: Iterable[tuple[str, Path]], synthetic: Iterable[tuple[str, Path]]
 ) -> tuple[dict[str, ClipLabel], list[Remark]]:
-    """Labels by clip, and an error for each file that is not as it should be."""
+    """Labels by clip, and an error for each invalid file."""
     labels: dict[str, ClipLabel] = {}
     remarks = []
-    files = [(path, split, "") for split, path in real] + [(path, SYNTHETIC, emotion) for emotion, path in made]
+    files = [(path, split, "") for split, path in real] + [(path, SYNTHETIC, emotion) for emotion, path in synthetic]
     for path, split, only in files:
         try:
-            found = {label.video: label for label in read_clip_labels(path, split, only)}
-            twice = next(iter(labels.keys() & found.keys()), None)
-            if twice is not None:
-                raise DataError(f"{path} labels clip {twice}, and so does {labels[twice].path}. Correct one of them.")
-            labels |= found
+            of_file = {label.video: label for label in read_clip_labels(path, split, only)}
+            duplicate = next(iter(labels.keys() & of_file.keys()), None)
+            if duplicate is not None:
+                raise DataError(
+                    f"{path} labels clip {duplicate}, and so does {labels[duplicate].path}. Correct one of them."
+                )
+            labels |= of_file
         except DataError as error:
             remarks.append(Remark(path.name, str(error)))
     return labels, remarks
 
 
 def _label_by_folder(clips: "_Clips", labels: dict[str, ClipLabel]) -> None:
-    """Add the labels of synthetic clips that no file lists, but that lie in a folder of their class."""
+    """Add labels of synthetic clips that no file lists but that are in a folder of their class."""
     for name, folder in clips.class_folders.items():
         if name not in labels:
             labels[name] = ClipLabel(SYNTHETIC, name, folder, CLASSES[folder.name.lower()])
@@ -174,8 +175,8 @@ class _Clips:
 
     Attributes:
         videos: by name.
-        class_folders: of synthetic clips that lie in the folder of a class.
-        remarks: an error for each clip that is there twice.
+        class_folders: by name, for synthetic clips in the folder of a class.
+        remarks: an error for each duplicate clip.
     """
 
     def __init__(self, root: Path) -> None:
@@ -184,15 +185,15 @@ class _Clips:
         self.remarks: list[Remark] = []
         tensors: dict[str, tuple[int, Path]] = {}
         for folder in CLIP_FOLDERS:
-            self._take_folder(root / folder, False, tensors)
+            self._add_folder(root / folder, False, tensors)
         for folder in SYNTHETIC_FOLDERS:
-            self._take_folder(root / folder, True, tensors)
-        for name, (n_frames, path) in tensors.items():  # a tensor stands in where there is nothing else
+            self._add_folder(root / folder, True, tensors)
+        for name, (n_frames, path) in tensors.items():  # a tensor counts if there is nothing else
             self.videos.setdefault(name, Clip(name, path, None, n_frames))
             self._note_class(name, path.parent)
 
-    def _take_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
-        """Video files, synthetic clips as folders, and tensors; the tensors are noted for later."""
+    def _add_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
+        """Add video files and synthetic clips as folders; collect tensors for later."""
         paths = sorted(path for path in folder.iterdir() if not is_junk(path.name)) if folder.is_dir() else []
         for path in paths:
             tensor = TENSOR.fullmatch(path.name)
@@ -200,11 +201,11 @@ class _Clips:
             if tensor and path.is_file():
                 tensors[name] = max(tensors.get(name, (0, path)), (int(tensor["n_frames"]), path), key=lambda t: t[0])
             elif path.suffix.lower() in SUFFIXES and path.is_file():
-                self._take(name, Clip(name, path, path), path)
+                self._add(name, Clip(name, path, path), path)
             elif is_synthetic and path.is_dir() and path.name not in GROUP_EMOTIONS and name not in self.videos:
-                self._take(name, PictureFolder(name, path, None), path)
+                self._add(name, PictureFolder(name, path, None), path)
 
-    def _take(self, name: str, video: Video, path: Path) -> None:
+    def _add(self, name: str, video: Video, path: Path) -> None:
         other = self.videos.get(name)
         if other is not None and other.file is not None and video.file is not None:
             self._refuse_another(name, other.file, video.file)
@@ -213,7 +214,7 @@ class _Clips:
         self._note_class(name, path.parent)
 
     def _refuse_another(self, name: str, first: Path, second: Path) -> None:
-        """Two files of one name are two clips, unless they are of one size: then one is a copy."""
+        """Two files of one name are two clips, unless they have the same size: then one is a copy."""
         if first.stat().st_size != second.stat().st_size:
             sentence = f"{second} is not used: {first} has the same name. Rename or delete one of the two."
             self.remarks.append(Remark(name, sentence))

@@ -1,4 +1,4 @@
-"""Video files beside the crops: their names, their frame rate and number of frames."""
+"""Video files of a dataset: their suffixes, and which video and person a name means."""
 
 import json
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from abaw.core.names import SIDES, composed
 
-# What FFmpeg opens and people have; it looks into the files, whatever their names end in.
+# common suffixes of what FFmpeg opens; it recognises formats by content, not by suffix
 SUFFIXES = (
     *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".flv", ".3gp", ".ts"),
     *(".asf", ".ogv", ".vob", ".3g2", ".f4v", ".m2v", ".mxf", ".divx", ".qt"),
 )
-FACES = "faces"  # folder of the tables and records of `abaw prepare`
+FACES = "faces"  # folder of the tables and records that `abaw prepare` writes
 
 
 class People:
-    """Which people `abaw prepare` found in videos, told by the records that it leaves in `faces/`.
+    """The people that `abaw prepare` found in videos, from its records in `faces/`.
 
     Args:
         root: of the dataset.
@@ -26,7 +26,7 @@ class People:
         self._of: dict[str, tuple[str, ...]] = {}
 
     def base_of(self, name: str) -> str:
-        """The video that a person is in: without `_left`, `_right`, or a number that its record lists; else empty."""
+        """The video of a person: the name without `_left`, `_right`, or a number that a record lists; empty for others."""
         for side in SIDES:
             if name.endswith(side):
                 return name.removesuffix(side)
@@ -35,11 +35,11 @@ class People:
         return base if is_numbered and name in self.of(base) else ""
 
     def is_prepared(self, name: str) -> bool:
-        """True if `abaw prepare` made the crops of this name."""
+        """True if `abaw prepare` made the crops with this name."""
         return name in self.of(name) or name in self.of(self.base_of(name))
 
     def of(self, video: str) -> tuple[str, ...]:
-        """Names of the people in a video; none where it was not made by `abaw prepare`."""
+        """Names of the people in a video; empty if `abaw prepare` did not make it."""
         if video not in self._of:
             self._of[video] = self._read(video)
         return self._of[video]
@@ -53,8 +53,8 @@ class People:
 
 
 def video_file_of(name: str, files: Mapping[str, Path], people: People) -> Path | None:
-    """The file of a video name: its own, or that of the video that a person is in; see `People.base_of`.
+    """The file of a video or person: of that name, or of the video that the person is in; see `People.base_of`.
 
-    A number after a name makes no person of it: `video10_1` beside `video10.mp4` is another recording.
+    A number alone does not make a person: `video10_1` is not a person in `video10.mp4` but another recording.
     """
     return files.get(name) or files.get(people.base_of(name))

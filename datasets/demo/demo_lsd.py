@@ -6,6 +6,7 @@ the release.
 """
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,7 +38,7 @@ class Look:
         folder: of the split.
         names: of class folders that are not the class in capitals.
         lamp: how far the light may come from a side, in shares of its strength.
-        variation: how much place, angle, size, turn and light of a face vary; 1 as in a film of the demo.
+        variation: how much position, angle, size, turn and light of a face vary; 1 as in a film of the demo.
         noise: standard deviation of the noise, in grey levels.
         jpeg_quality: of the files.
     """
@@ -54,16 +55,24 @@ SYNTHETIC = Look(TRAINING_FOLDER, TRAINING_NAMES, lamp=0.05, variation=0.8, nois
 REAL = Look(VALIDATION_FOLDER, {}, lamp=0.3, variation=1.2, noise=8.0, jpeg_quality=75)
 
 
-def write_lsd_demo(root: Path, size: str = "tiny", seed: int = 0) -> None:
+def n_images_of(size: str, seed: int = 0) -> int:
+    """Number of images that `write_lsd_demo` draws; all seeds draw the same number."""
+    return len(LSD_CLASSES) * sum(SIZES.get(size, ()))
+
+
+def write_lsd_demo(
+    root: Path, size: str = "tiny", seed: int = 0, on_frames: Callable[[int], None] = lambda n_frames: None
+) -> None:
     """Write a demo dataset of images by class, 112x112 JPEG.
 
     Args:
         root: folder to create; it may exist if it is empty.
         size: a name of `SIZES`.
         seed: same size and seed, same images, byte by byte.
+        on_frames: called after each split with the number of its images.
 
     Raises:
-        UsageError: an unknown size, or something is at `root` already.
+        UsageError: an unknown size, or `root` is not empty.
     """
     if size not in SIZES:
         raise UsageError(f"Unknown demo size {size!r}. Choose one of: {', '.join(SIZES)}.")
@@ -72,20 +81,21 @@ def write_lsd_demo(root: Path, size: str = "tiny", seed: int = 0) -> None:
         for split, (look, n_images) in enumerate(zip((SYNTHETIC, REAL), SIZES[size], strict=True)):
             _write_split(root / PARTIAL, look, n_images, (seed, split))
             (root / PARTIAL).replace(root / look.folder)
+            on_frames(n_images * len(LSD_CLASSES))
     finally:
         shutil.rmtree(root / PARTIAL, ignore_errors=True)
 
 
 def _write_split(folder: Path, look: Look, n_images: int, seed: tuple[int, int]) -> None:
     """Write the class folders of one split; people of different seeds differ."""
-    places = [folder / look.names.get(name, name.upper()) for name in LSD_CLASSES]
-    for place in places:
-        place.mkdir(parents=True)
+    folders = [folder / look.names.get(name, name.upper()) for name in LSD_CLASSES]
+    for class_folder in folders:
+        class_folder.mkdir(parents=True)
     for person in range(-(-n_images // IMAGES_PER_PERSON)):
         first = person * IMAGES_PER_PERSON
         n_each = min(IMAGES_PER_PERSON, n_images - first)
         for image, picture in enumerate(_draw(np.random.default_rng([*seed, person]), look, n_each)):
-            file = places[image // n_each] / f"{first + image % n_each}.jpg"
+            file = folders[image // n_each] / f"{first + image % n_each}.jpg"
             Image.fromarray(picture).save(file, quality=look.jpeg_quality)
 
 

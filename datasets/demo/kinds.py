@@ -1,20 +1,24 @@
-"""The demo datasets by the layout they are in."""
+"""The demo datasets, by layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from abaw.core.errors import UsageError
 from abaw.core.files import clear
 from abaw.core.progress import Reporter
-from abaw.core.tasks import LSD_CLASSES
 from abaw.datasets.demo import n_frames_of, write_demo
-from abaw.datasets.demo.demo_lsd import SIZES as LSD_SIZES
-from abaw.datasets.demo.demo_lsd import write_lsd_demo
+from abaw.datasets.demo.demo_lsd import n_images_of, write_lsd_demo
 from abaw.datasets.demo.demo_vgaf import n_frames_of as n_clip_frames_of
 from abaw.datasets.demo.demo_vgaf import write_vgaf_demo
 
-Progress = Callable[[int], None]
+
+class WriteDemo(Protocol):
+    """Writes a demo dataset into a folder; `on_frames` receives the number of frames drawn since the last call."""
+
+    def __call__(self, root: Path, size: str, seed: int, *, on_frames: Callable[[int], None]) -> None:
+        """Write it."""
 
 
 @dataclass(frozen=True)
@@ -22,37 +26,20 @@ class DemoKind:
     """One of the demo datasets.
 
     Attributes:
-        write: makes it in a folder, of a size and seed, and tells how many frames were drawn since it last told.
-        n_frames: how many frames it draws in all.
-        heads: the head to begin with, by the tasks that it has labels for.
+        write: writes it.
+        n_frames: number of frames that it draws, by size and seed.
+        heads: a head to start with for each task that it has labels for.
     """
 
-    write: Callable[[Path, str, int, Progress], None]
+    write: WriteDemo
     n_frames: Callable[[str, int], int]
     heads: dict[str, str]
 
 
-def _write_faces(root: Path, size: str, seed: int, on_frames: Progress) -> None:
-    write_demo(root, size, seed, on_frames=on_frames)
-
-
-def _write_images(root: Path, size: str, seed: int, on_frames: Progress) -> None:
-    write_lsd_demo(root, size, seed)
-    on_frames(_n_images(size, seed))
-
-
-def _write_clips(root: Path, size: str, seed: int, on_frames: Progress) -> None:
-    write_vgaf_demo(root, size, seed, on_frames=on_frames)
-
-
-def _n_images(size: str, seed: int) -> int:
-    return len(LSD_CLASSES) * sum(LSD_SIZES.get(size, ()))
-
-
 DEMO_KINDS: dict[str, DemoKind] = {
-    "aff-wild2": DemoKind(_write_faces, n_frames_of, dict.fromkeys(("va", "expr", "au"), "transformer")),
-    "lsd": DemoKind(_write_images, _n_images, {"lsd": "mlp"}),
-    "vgaf": DemoKind(_write_clips, n_clip_frames_of, {"vgaf": "transformer"}),
+    "aff-wild2": DemoKind(write_demo, n_frames_of, dict.fromkeys(("va", "expr", "au"), "transformer")),
+    "lsd": DemoKind(write_lsd_demo, n_images_of, {"lsd": "mlp"}),
+    "vgaf": DemoKind(write_vgaf_demo, n_clip_frames_of, {"vgaf": "transformer"}),
 }
 
 
@@ -62,7 +49,7 @@ def make_demo(data: Path, kind: DemoKind, size: str, seed: int, reporter: Report
         return
     partial = clear(data.with_name(f"{data.name}.partial"))
     reporter.start("draw faces", kind.n_frames(size, seed), "frames")
-    kind.write(partial, size, seed, reporter.advance)
+    kind.write(partial, size, seed, on_frames=reporter.advance)
     reporter.finish()
     partial.rename(data)
 

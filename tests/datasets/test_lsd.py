@@ -137,7 +137,7 @@ def test_an_unknown_class_is_an_error_that_lists_the_known_and_costs_nothing_els
     result = run_cli("doctor", "--data", root)
     assert result.exit_code == 1
     assert "1 errors:" in result.stderr
-    assert f"{VAL}/CONTEMPT is no folder of a class" in result.stderr
+    assert f"{VAL}/CONTEMPT is not the folder of a class" in result.stderr
     assert "ANGER, DISGUST, FEAR, HAPPINESS, SADNESS, SURPRISE; rename or remove it" in result.stderr
 
 
@@ -166,7 +166,7 @@ def test_a_missing_or_empty_class_is_a_warning_of_doctor(root, run_cli):
 
 def test_only_unknown_classes_are_the_error_of_the_whole(make_images):
     root = make_images(f"{TRAIN}/CONTEMPT", "0.jpg")
-    with pytest.raises(DataError, match=r"CONTEMPT is no folder of a class\. The classes are ANGER"):
+    with pytest.raises(DataError, match=r"CONTEMPT is not the folder of a class\. The classes are ANGER"):
         open_dataset(root)
 
 
@@ -214,7 +214,7 @@ def test_layouts_in_one_root_are_joined(root, make_data, make_labels):
     assert [video.name for video in dataset.videos][:2] == ["a", "train-anger"]
     assert {label.task for label in dataset.labels} == {"va", "lsd"}
     make_data({"val-fear": 1}, root)
-    with pytest.raises(DataError, match="two videos of the name 'val-fear'"):
+    with pytest.raises(DataError, match="two videos called 'val-fear'"):
         open_dataset(root)
 
 

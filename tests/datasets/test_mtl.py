@@ -113,10 +113,10 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(root):
 @pytest.mark.parametrize(
     ("bad", "words"),
     [
-        (row("a/00002.jpg") + ",0", "16 columns are wanted .* found 17"),
-        (row("a/00002.jpg")[:-2], "16 columns are wanted .* found 15"),
-        ("a/00002.jpg", "16 columns are wanted .* found 1"),
-        ("", "16 columns are wanted .* found 1"),
+        (row("a/00002.jpg") + ",0", "16 columns expected .* found 17"),
+        (row("a/00002.jpg")[:-2], "16 columns expected .* found 15"),
+        ("a/00002.jpg", "16 columns expected .* found 1"),
+        ("", "16 columns expected .* found 1"),
         (row("a/00002.jpg", valence=1.5), "valence should be -1 to 1, or -5 .* found '1.5'"),
         (row("a/00002.jpg", arousal=float("nan")), "arousal should be -1 to 1, or -5 .* found 'nan'"),
         (row("a/00002.jpg", expression=8), "expression should be 0 to 7, or -1 .* found '8'"),
@@ -196,7 +196,7 @@ def test_a_video_that_is_only_listed_and_a_bad_file_are_errors_of_doctor(root, r
     assert result.exit_code == 1
     assert "2 errors:" in result.stderr
     assert f"{TRAIN} labels a video without crops: ghost" in result.stderr
-    assert f"{VAL} line 2: 16 columns are wanted" in result.stderr
+    assert f"{VAL} line 2: 16 columns expected" in result.stderr
 
 
 def test_extract_puts_the_rows_into_the_store_beside_other_labels(root, make_labels, run_cli, tmp_path):

@@ -88,15 +88,15 @@ def test_where_labels_and_clips_may_lie(tmp_path, numbered, places):
 @pytest.mark.parametrize(
     ("lines", "number", "sentence"),
     [
-        (["1_1"], 2, "a name and a label are wanted"),
-        (["1_1 1", "1_2 1 2"], 3, "a name and a label are wanted"),
+        (["1_1"], 2, "expected a name and a label"),
+        (["1_1 1", "1_2 1 2"], 3, "expected a name and a label"),
         (["1_1 4"], 2, "a label is 1 .Positive., 2 .Neutral. or 3 .Negative., found '4'"),
         (["1_1 0"], 2, "found '0'"),
-        (["1_1 1", "", "../1_2 1"], 4, "'../1_2' is no name of a clip"),
-        (["a/b 1"], 2, "is no name of a clip"),
-        (["a\\b 1"], 2, "is no name of a clip"),
-        (["..  1"], 2, "is no name of a clip"),
-        ([".mp4 1"], 2, "is no name of a clip"),
+        (["1_1 1", "", "../1_2 1"], 4, "'../1_2' is not the name of a clip"),
+        (["a/b 1"], 2, "is not the name of a clip"),
+        (["a\\b 1"], 2, "is not the name of a clip"),
+        (["..  1"], 2, "is not the name of a clip"),
+        ([".mp4 1"], 2, "is not the name of a clip"),
         (["1_1 1", "1_2 1", "1_1.mp4 2"], 4, "clip 1_1 is in line 2 already"),
     ],
 )

@@ -110,7 +110,7 @@ def test_names_in_label_files_do_not_lead_elsewhere(tmp_path, make_data, name):
     assert dataset.labels == ()
     multi, clips = (remark.sentence for remark in dataset.remarks if remark.is_error)
     assert "line 2: the image should be <video>/<frame number>.jpg" in multi and multi.endswith("Correct the line.")
-    assert "line 2: " in clips and "is no name of a clip. Correct the line." in clips
+    assert "line 2: " in clips and "is not the name of a clip. Correct the line." in clips
 
 
 def test_what_a_link_leads_to_is_checked_as_any_label_file(tmp_path, make_data, outside):

@@ -181,7 +181,7 @@ def test_crops_and_labels_that_are_not_fetched_cost_no_more_than_themselves(data
 
 def test_folders_of_crops_that_are_not_fetched_are_told(data, move_away):
     move_away(data / "cropped_aligned" / "a").rename(data.parent / "gone")
-    (found,) = (one for one in find_unread(look_through(data)) if one.place == "cropped_aligned")
+    (found,) = (one for one in find_unread(look_through(data)) if one.folder == "cropped_aligned")
     assert found.sentence == (
         "cropped_aligned/a: a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
     )

@@ -111,7 +111,7 @@ def test_blocks_of_a_label_file_are_one_array_and_keep_the_numbers_of_lines(file
 @pytest.mark.parametrize("end", ENDS)
 def test_a_blank_line_in_the_middle_of_labels_is_an_error(file, blank, end):
     file.write_bytes(ENDS[end].join(["valence,arousal", "0,0", blank, "0,0", "", ""]).encode())
-    with pytest.raises(DataError, match=r"a\.txt line 3: 2 values are wanted \(valence,arousal\), found 0"):
+    with pytest.raises(DataError, match=r"a\.txt line 3: 2 values expected \(valence,arousal\), found 0"):
         read_labels(file, TASKS["va"])
 
 
@@ -119,7 +119,7 @@ def test_a_blank_line_in_the_middle_of_labels_is_an_error(file, blank, end):
 def test_a_block_of_blank_lines_alone_is_an_error_like_any_other(file, monkeypatch):
     monkeypatch.setattr(text_files, "BLOCK", 16)
     file.write_text("valence,arousal\n0,0\n" + "\n" * 100 + "0,0\n")
-    with pytest.raises(DataError, match=r"a\.txt line 3: 2 values are wanted"):
+    with pytest.raises(DataError, match=r"a\.txt line 3: 2 values expected"):
         read_labels(file, TASKS["va"])
 
 
@@ -141,7 +141,7 @@ def test_what_only_looks_like_a_number_is_named_with_its_line_and_column(file, c
 @pytest.mark.parametrize("line", ["0.5", "0.5,0.5,0.5", "0.5;0.5", "0.5\t0.5", "0,5,0,5"])
 def test_rows_of_other_widths_are_shown(file, line):
     file.write_text(f"valence,arousal\n{line}\n")
-    with pytest.raises(DataError, match=r"line 2: 2 values are wanted \(valence,arousal\), found [134]: "):
+    with pytest.raises(DataError, match=r"line 2: 2 values expected \(valence,arousal\), found [134]: "):
         read_labels(file, TASKS["va"])
 
 
