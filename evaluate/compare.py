@@ -93,7 +93,9 @@ class Comparison:
             )
         elif self.n_units < FEW_UNITS:
             sentences.append(f"With {self.n_units} labelled {self.unit} the intervals are rough and too narrow.")
-        if self.n_units >= MIN_UNITS and any(math.isnan(measure.difference.p_value) for measure in self.measures.values()):
+        if self.n_units >= MIN_UNITS and any(
+            math.isnan(measure.difference.p_value) for measure in self.measures.values()
+        ):
             sentences.append(f"A row without p depends on so few {self.unit} that drawing them again cannot tell.")
         return sentences
 
