@@ -18,7 +18,7 @@ def sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def put(path: Path, n_bytes: int) -> Path:
+def write_bytes(path: Path, n_bytes: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * n_bytes)
     return path
@@ -32,14 +32,14 @@ def digest(video: Video, fps: float | None = None) -> str:
 def crops(tmp_path):
     """Crops of the frames 1, 2 and 10 with 11, 12 and 13 bytes."""
     for name, n_bytes in [("00010.jpg", 13), ("00002.png", 12), ("1.jpg", 11), ("notes.txt", 9)]:
-        put(tmp_path / "a" / name, n_bytes)
+        write_bytes(tmp_path / "a" / name, n_bytes)
     return tmp_path / "a"
 
 
 def test_crops(crops, tmp_path):
     """Numbers and sizes as int64, and then the size of the video file, or --fps."""
     listing = sha256(np.array([1, 2, 10, 11, 12, 13], dtype="<i8").tobytes())
-    film = put(tmp_path / "a.mp4", 1000)
+    film = write_bytes(tmp_path / "a.mp4", 1000)
     assert digest(CropFolder("a", crops, film)) == sha256(f"{listing} 1000".encode())
     assert digest(CropFolder("a", crops, film), fps=25.0) == sha256(f"{listing} 1000".encode())
     assert digest(CropFolder("a", crops, None)) == sha256(f"{listing} None".encode())
@@ -57,7 +57,7 @@ def test_stills(crops):
 
 def test_clips(tmp_path):
     """Name and size of the file that the pictures are in, and the number of rows."""
-    film, tensor = put(tmp_path / "a.mp4", 1000), put(tmp_path / "a.mp4.img.6.pt", 500)
+    film, tensor = write_bytes(tmp_path / "a.mp4", 1000), write_bytes(tmp_path / "a.mp4.img.6.pt", 500)
     listing = sha256(b"a.mp4 1000 75")
     assert digest(Clip("a", film, film), fps=3.0) == sha256(f"{listing} 1000".encode())
     assert digest(Clip("a", film, film)) == "18b45a77c10be1731c8dfb7962d50b342faa8d3bc967d937d47ac5d91758bed8"
@@ -70,7 +70,7 @@ def test_clips(tmp_path):
 
 def test_sound(tmp_path):
     """The digest of the frames, then name and size of the file that the sound is in."""
-    sound = put(tmp_path / "a.wav", 77)
+    sound = write_bytes(tmp_path / "a.wav", 77)
     assert (
         sound_digest("0f", sound)
         == sha256(b"0f sound a.wav 77")

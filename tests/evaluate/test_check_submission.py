@@ -29,7 +29,7 @@ def changed(tmp_path: Path, change: Callable[[list[str]], object], task: str = "
     return check(path, task)
 
 
-def put(line: int, text: str) -> Callable[[list[str]], object]:
+def replace_line(line: int, text: str) -> Callable[[list[str]], object]:
     """Replace a line, counted from 1."""
     return lambda lines: lines.__setitem__(line - 1, text)
 
@@ -51,7 +51,7 @@ def test_forms_that_do_not_matter(tmp_path: Path) -> None:
 
 WRONG = {
     "wrong header": (
-        put(1, "image,valence,arousal"),
+        replace_line(1, "image,valence,arousal"),
         "line 1: the header should be 'image_location,valence,arousal', found 'image,valence,arousal'.",
         {"wrong header": 1},
     ),
@@ -91,27 +91,27 @@ WRONG = {
         {"row that is not in the sample": 1},
     ),
     "image of another name": (
-        put(4, "a_left/2.jpg,0,0"),
+        replace_line(4, "a_left/2.jpg,0,0"),
         "line 4: 'a_left/2.jpg' is not in the sample.",
         {"row that is not in the sample": 1, "missing row": 1},
     ),
     "value too many": (
-        put(5, "a_left/00003.jpg,0.1,0.2,0.3"),
+        replace_line(5, "a_left/00003.jpg,0.1,0.2,0.3"),
         "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg,0.1,0.2,0.3'.",
         {"row with a wrong number of columns": 1},
     ),
     "bare comma": (
-        put(5, "a_left/00003.jpg,"),
+        replace_line(5, "a_left/00003.jpg,"),
         "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg,'.",
         {"row with a wrong number of columns": 1},
     ),
     "semicolons": (
-        put(5, "a_left/00003.jpg;0.1;0.2"),
+        replace_line(5, "a_left/00003.jpg;0.1;0.2"),
         "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg;0.1;0.2'.",
         {"row with a wrong number of columns": 1, "row that is not in the sample": 1, "missing row": 1},
     ),
     "space after a comma": (
-        put(5, "a_left/00003.jpg,0.1, 0.2"),
+        replace_line(5, "a_left/00003.jpg,0.1, 0.2"),
         "line 5: arousal should be a number from -1 to 1, found ' 0.2'.",
         {"row with a wrong value": 1},
     ),
@@ -121,22 +121,22 @@ WRONG = {
         {"row with a wrong number of columns": 1, "row that is not in the sample": 1},
     ),
     "out of range": (
-        put(3, "a_left/00001.jpg,-1.000001,1"),
+        replace_line(3, "a_left/00001.jpg,-1.000001,1"),
         "line 3: valence should be a number from -1 to 1, found '-1.000001'.",
         {"row with a wrong value": 1},
     ),
     "not annotated": (
-        put(3, "a_left/00001.jpg,0,-5"),
+        replace_line(3, "a_left/00001.jpg,0,-5"),
         "line 3: arousal should be a number from -1 to 1, found '-5'.",
         {"row with a wrong value": 1},
     ),
     "NaN": (
-        put(3, "a_left/00001.jpg,0.1,nan"),
+        replace_line(3, "a_left/00001.jpg,0.1,nan"),
         "line 3: arousal should be a number from -1 to 1, found 'nan'.",
         {"row with a wrong value": 1},
     ),
     "no number": (
-        put(3, "a_left/00001.jpg,0x1,0"),
+        replace_line(3, "a_left/00001.jpg,0x1,0"),
         "line 3: valence should be a number from -1 to 1, found '0x1'.",
         {"row with a wrong value": 1},
     ),
@@ -170,7 +170,7 @@ def test_first_mistake_and_counts(tmp_path: Path, name: str) -> None:
     ],
 )  # fmt: skip
 def test_values_of_the_other_formats(tmp_path: Path, task: str, line: int, text: str, said: str) -> None:
-    assert said in changed(tmp_path, put(line, text), task).first
+    assert said in changed(tmp_path, replace_line(line, text), task).first
 
 
 def test_first_line_is_told_whatever_the_kind(tmp_path: Path) -> None:

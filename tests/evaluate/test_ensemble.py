@@ -16,6 +16,7 @@ from abaw.evaluate.ensemble import combine, find_results, open_ensemble, select_
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.scores.bootstrap import interval, measures
 from abaw.evaluate.scores.metrics import decide, score
+from abaw.tests.support.command_line import assert_refused
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 
@@ -143,11 +144,6 @@ def runs(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "runs"))
 
 
-def refused(result, exit_code: int, *words: str) -> None:
-    assert result.exit_code == exit_code
-    assert [word for word in words if word not in result.output] == [], result.output
-
-
 def test_mean_of_two_runs_is_kept_and_scored(run_cli, runs: Path) -> None:
     result = run_cli("ensemble", "va-one", "va-two", "--weights", "1,3", "--runs", runs, "--json")
     assert result.exit_code == 0, result.output
@@ -211,9 +207,9 @@ def test_ensembles_are_listed_if_no_run_is_found(run_cli, runs: Path) -> None:
     run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
     members, every = "au-one, fold-1, fold-2, va-one, va-two", "au-one, both, fold-1, fold-2, va-one, va-two"
     for command in (("eval", "x"), ("compare", "x", "both"), ("report", "x")):
-        refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {every}.")
+        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {every}.")
     for command in (("ensemble", "x", "va-one"), ("tune", "x")):
-        refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {members}.")
+        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {members}.")
 
 
 def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -239,13 +235,15 @@ def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_stor
 def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_store: Path) -> None:
     words = ("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
     assert run_cli(*words).exit_code == 0
-    refused(run_cli(*words, "--split", "train"), 2, "va-one has no predictions-train.h5", "abaw eval va-one --split")
+    assert_refused(
+        run_cli(*words, "--split", "train"), 2, "va-one has no predictions-train.h5", "abaw eval va-one --split"
+    )
     for name in ("va-one", "va-two"):
         run_cli("eval", name, "--split", "train", "--store", tiny_store, "--runs", runs, "--data", runs / "none")
     assert run_cli(*words, "--split", "train").exit_code == 0
     assert (runs / "both" / "predictions-train.h5").is_file()
-    refused(run_cli(*words, "--weights", "1,2"), 2, "exists and is not this ensemble", "--run")
-    refused(run_cli("ensemble", "va-*", "--run", "au-one", "--runs", runs), 2, "exists and is not this ensemble")
+    assert_refused(run_cli(*words, "--weights", "1,2"), 2, "exists and is not this ensemble", "--run")
+    assert_refused(run_cli("ensemble", "va-*", "--run", "au-one", "--runs", runs), 2, "exists and is not this ensemble")
 
 
 def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -281,16 +279,16 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
 )
 def test_wrong_use_is_refused(run_cli, runs: Path, words: tuple[str, ...], message: str) -> None:
     before = sorted(path.name for path in runs.iterdir())
-    refused(run_cli("ensemble", *words, "--runs", runs), 2, message)
+    assert_refused(run_cli("ensemble", *words, "--runs", runs), 2, message)
     assert sorted(path.name for path in runs.iterdir()) == before
 
 
 def test_ensembles_and_runs_elsewhere_are_no_members(run_cli, runs: Path, tmp_path: Path) -> None:
     run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
-    refused(run_cli("ensemble", "both", "va-one", "--runs", runs), 2, "both is an ensemble itself")
+    assert_refused(run_cli("ensemble", "both", "va-one", "--runs", runs), 2, "both is an ensemble itself")
     assert [run.name for run in select_runs(runs, ["*-one", "va-two"])] == ["au-one", "va-one", "va-two"]
     elsewhere = shutil.copytree(runs / "va-two", tmp_path / "elsewhere")
-    refused(run_cli("ensemble", "va-one", elsewhere, "--runs", runs), 2, "is not in", "--runs")
+    assert_refused(run_cli("ensemble", "va-one", elsewhere, "--runs", runs), 2, "is not in", "--runs")
 
 
 @pytest.mark.parametrize(
@@ -316,9 +314,9 @@ def test_damaged_ensemble_is_refused(run_cli, runs: Path, change: dict) -> None:
 def test_damaged_predictions_are_named(run_cli, runs: Path) -> None:
     path = runs / "va-two" / "predictions-val.h5"
     path.write_bytes(path.read_bytes()[:1000])
-    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
+    assert_refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "predictions-val.h5 is damaged", "abaw eval va-two")
     shutil.copy(runs / "au-one" / "predictions-val.h5", path)
-    refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "does not fit task va", "abaw eval va-two")
+    assert_refused(run_cli("ensemble", "va-*", "--runs", runs), 1, "does not fit task va", "abaw eval va-two")
 
 
 def test_ensemble_is_evaluated_from_the_store(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -363,7 +361,7 @@ def test_ensemble_is_evaluated_with_the_post_processing_that_it_was_made_with(
         assert ("va-one is post-processed (fitted on val" in result.output) == (name == "applied")
     for option in (("--raw",), ("--smooth", "box:5")):
         result = run_cli("eval", "applied", *option, *places)
-        refused(result, 2, "ensemble applied takes its runs as it was made", "abaw ensemble")
+        assert_refused(result, 2, "ensemble applied takes its runs as it was made", "abaw ensemble")
 
 
 def test_member_of_another_task_is_refused(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -371,9 +369,9 @@ def test_member_of_another_task_is_refused(run_cli, runs: Path, tiny_store: Path
     shutil.rmtree(runs / "va-two")
     shutil.copytree(runs / "au-one", runs / "va-two")
     for command in (("eval", "both", "--store", tiny_store), ("report", "both")):
-        refused(run_cli(*command, "--runs", runs), 1, "is of task va, its run va-two of au", "abaw ensemble")
+        assert_refused(run_cli(*command, "--runs", runs), 1, "is of task va, its run va-two of au", "abaw ensemble")
     shutil.rmtree(runs / "va-two")
-    refused(run_cli("eval", "both", "--store", tiny_store, "--runs", runs), 2, f"No run at {runs / 'va-two'}")
+    assert_refused(run_cli("eval", "both", "--store", tiny_store, "--runs", runs), 2, f"No run at {runs / 'va-two'}")
 
 
 def test_an_ensemble_is_submitted_by_all_of_its_members(run_cli, runs: Path, tiny_store: Path, tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from abaw.evaluate.inference import evaluate_head, predict
 from abaw.evaluate.predictions import fill_gaps, load_predictions, save_predictions
 from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
+from abaw.tests.support.command_line import assert_refused
+from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.tables import build_table
 from abaw.train.config import make_config
 from abaw.train.data.table import Missing, Table, load_table, select_labels
 from abaw.train.new_run import start_run
@@ -58,27 +61,10 @@ class WindowMean(nn.Module):
         return (features["f"] * shown).sum(dim=1) / shown.sum(dim=1).clamp(min=1)
 
 
-def make_table(lengths: list[int], values: np.ndarray | None = None, present: np.ndarray | None = None) -> Table:
+def unlabelled_table(lengths: list[int], values: np.ndarray | None = None, present: np.ndarray | None = None) -> Table:
     """Videos without labels, all frames there unless said otherwise."""
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    n = int(starts[-1])
-    values = np.zeros((n, 2), dtype=np.float32) if values is None else values.astype(np.float32)
-    present = np.ones(n, dtype=bool) if present is None else present
-    labels = np.full((n, 2), -5, dtype=np.float32)
-    names = tuple(f"v{i}" for i in range(len(lengths)))
-    return Table(
-        task=VA,
-        videos=names,
-        starts=starts,
-        values={"f": values},
-        masks={"f": present},
-        has_any=present,
-        has_crop=present,
-        labels=labels,
-        valid=labels != -5,
-        fps=np.full(len(lengths), 25.0),
-        synthetic=np.zeros(len(lengths), dtype=bool),
-    )
+    values = np.zeros((sum(lengths), 2)) if values is None else values
+    return build_table(VA, lengths, {"f": values}, None if present is None else {"f": present})
 
 
 def load(store: FeatureStore, task: Task, features: Sequence[str] = ("f",), missing: Missing = "mask") -> Table:
@@ -86,28 +72,12 @@ def load(store: FeatureStore, task: Task, features: Sequence[str] = ("f",), miss
     return load_table(store, task, select_labels(store, task, "val"), features, missing)
 
 
-def add_video(
-    store: FeatureStore, feature: str, video: str, values: np.ndarray, present: np.ndarray | None = None
-) -> None:
-    rows = np.arange(len(values)) if present is None else np.flatnonzero(present)
-    writer = store.writer(feature, video, len(values), rows, {"fps": 25.0, "source": "test"})
-    writer.write(rows, values[rows].astype(np.float32))
-    writer.finish()
-
-
-def new_store(path: Path, *features: str, width: int = 2) -> FeatureStore:
-    store = FeatureStore.create(path)
-    for feature in features:
-        store.add_feature(feature, {"shape": [width], "weights": "none"}, None, "c" * 64)
-    return store
-
-
 # overlapping windows
 
 
 def test_overlapping_windows_are_averaged_by_hand() -> None:
     """Windows of 4 begin at 0, 2 and 3 (moved back from 4) in a video of 7; one of 3 is a single padded window."""
-    found = predict(WindowPosition(), make_table([7, 3]), 4, CPU)
+    found = predict(WindowPosition(), unlabelled_table([7, 3]), 4, CPU)
     wanted = [0, 1, (2 + 0) / 2, (3 + 1 + 0) / 3, (2 + 1) / 2, (3 + 2) / 2, 3]
     np.testing.assert_allclose(found["v0"].outputs[:, 0], wanted, rtol=1e-6)
     np.testing.assert_allclose(found["v0"].outputs[:, 1], -np.array(wanted), rtol=1e-6)
@@ -119,7 +89,7 @@ def test_every_row_of_every_video_gets_its_own_output(window: int) -> None:
     """Enough windows for several batches; the output is the row's own number wherever it stands in a window."""
     lengths = [1, 400, 2, 37, 250]
     rows = np.stack([np.arange(sum(lengths)), -np.arange(sum(lengths))], axis=1)
-    found = predict(Copy(), make_table(lengths, rows), window, CPU)
+    found = predict(Copy(), unlabelled_table(lengths, rows), window, CPU)
     assert [len(video.outputs) for video in found.values()] == lengths
     np.testing.assert_allclose(np.concatenate([video.outputs for video in found.values()]), rows, rtol=1e-6)
 
@@ -143,9 +113,9 @@ def test_gap_leans_to_the_nearer_neighbour() -> None:
 @pytest.mark.parametrize("missing", ["mask", "nearest"])
 def test_predictions_of_missing_frames_are_interpolated(tmp_path: Path, missing: Missing) -> None:
     """Whatever the head was shown there; two labelled rows after the last frame take the last output."""
-    store = new_store(tmp_path / "s.zarr", "f")
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     values = np.array([[1, -1], [0, 0], [0, 0], [4, -4], [8, -8], [0, 0]])
-    add_video(store, "f", "a", values, np.array([True, False, False, True, True, False]))
+    put_feature(store, "f", "a", values, np.array([True, False, False, True, True, False]))
     store.write_labels("va", "a", "val", np.zeros((8, 2), dtype=np.float32))
     found = predict(Copy(), load(store, VA, missing=missing), 4, CPU)["a"]
     assert found.outputs[:, 0].tolist() == pytest.approx([1, 2, 3, 4, 8, 8, 8, 8])
@@ -157,14 +127,14 @@ def test_predictions_of_missing_frames_are_interpolated(tmp_path: Path, missing:
 def test_gaps_are_not_filled_across_videos() -> None:
     present = np.array([True, False, False, False, False, True])
     values = np.array([[1, 1], [0, 0], [0, 0], [0, 0], [0, 0], [9, 9]])
-    found = predict(Copy(), make_table([3, 3], values, present), 2, CPU)
+    found = predict(Copy(), unlabelled_table([3, 3], values, present), 2, CPU)
     assert found["v0"].outputs[:, 0].tolist() == [1, 1, 1]
     assert found["v1"].outputs[:, 0].tolist() == [9, 9, 9]
 
 
 def test_video_without_a_feature_gets_the_mean_output_of_the_others(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", "f")
-    add_video(store, "f", "a", np.array([[0.1, 0.2], [0.3, 0.4], [0, 0]]), np.array([True, True, False]))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
+    put_feature(store, "f", "a", np.array([[0.1, 0.2], [0.3, 0.4], [0, 0]]), np.array([True, True, False]))
     for video, n in (("a", 3), ("lost", 2)):
         store.write_labels("va", video, "val", np.zeros((n, 2), dtype=np.float32))
     found = evaluate_head(Copy(), load(store, VA), 4, CPU)
@@ -182,9 +152,9 @@ def test_official_and_crop_only_by_hand(tmp_path: Path) -> None:
 
     Over all five: means .4 and .24, variances .08 and .1824, covariance .08: .16 / (.08 + .1824 + .0256) = 5/9.
     """
-    store = new_store(tmp_path / "s.zarr", "f")
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     truth = np.array([0, 0.2, -0.4, 0.6, 0.8])
-    add_video(store, "f", "a", np.stack([truth, truth], axis=1), np.array([True, True, False, True, True]))
+    put_feature(store, "f", "a", np.stack([truth, truth], axis=1), np.array([True, True, False, True, True]))
     store.write_labels("va", "a", "val", np.stack([truth, truth], axis=1).astype(np.float32))
     found = evaluate_head(Copy(), load(store, VA), 3, CPU)
     assert found.crop_only.score == pytest.approx(1, abs=1e-3)
@@ -193,8 +163,8 @@ def test_official_and_crop_only_by_hand(tmp_path: Path) -> None:
 
 
 def test_labelled_rows_beyond_the_last_frame_count_officially(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", "f")
-    add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5]]))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
+    put_feature(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5]]))
     store.write_labels("va", "a", "val", np.array([[0.5, 0.5], [-0.5, -0.5], [-0.5, -0.5]], dtype=np.float32))
     found = evaluate_head(Copy(), load(store, VA), 4, CPU)
     assert found.official.support == {"valence": 3, "arousal": 3}
@@ -203,8 +173,8 @@ def test_labelled_rows_beyond_the_last_frame_count_officially(tmp_path: Path) ->
 
 
 def test_invalid_labels_count_in_neither_score(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", "f")
-    add_video(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5], [0.25, 0.25]]))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
+    put_feature(store, "f", "a", np.array([[0.5, 0.5], [-0.5, -0.5], [0.25, 0.25]]))
     labels = np.array([[0.5, 0.5], [-0.5, -0.5], [-5, -5]], dtype=np.float32)
     store.write_labels("va", "a", "val", labels)
     found = evaluate_head(Copy(), load(store, VA), 4, CPU)
@@ -215,18 +185,18 @@ def test_invalid_labels_count_in_neither_score(tmp_path: Path) -> None:
 
 def test_scores_are_pooled_over_videos(tmp_path: Path) -> None:
     """Each video is constant, CCC 0 by itself; both together are right."""
-    store = new_store(tmp_path / "s.zarr", "f")
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     for video, level in (("a", 0.5), ("b", -0.5)):
-        add_video(store, "f", video, np.full((4, 2), level))
+        put_feature(store, "f", video, np.full((4, 2), level))
         store.write_labels("va", video, "val", np.full((4, 2), level, dtype=np.float32))
     assert evaluate_head(Copy(), load(store, VA), 4, CPU).official.score == pytest.approx(1)
 
 
 def test_task_of_whole_videos_has_one_row_each_by_hand(tmp_path: Path) -> None:
     """Outputs (2, 1, 1), (1, 0, 2) and, for the lost video, their mean (1.5, .5, 1.5): Positive, Negative, Positive."""
-    store = new_store(tmp_path / "s.zarr", "f", width=3)
-    add_video(store, "f", "a", np.array([[1, 1, 2], [9, 9, 9], [3, 1, 0]]), np.array([True, False, True]))
-    add_video(store, "f", "b", np.array([[1, 0, 2]]))
+    store = new_store(tmp_path / "s.zarr", {"f": (3,)})
+    put_feature(store, "f", "a", np.array([[1, 1, 2], [9, 9, 9], [3, 1, 0]]), np.array([True, False, True]))
+    put_feature(store, "f", "b", np.array([[1, 0, 2]]))
     for video, label in (("a", 0), ("b", 1), ("lost", 2)):
         store.write_labels("vgaf", video, "val", np.array([[label]], dtype=np.int8))
     task = TASKS["vgaf"]
@@ -240,9 +210,9 @@ def test_task_of_whole_videos_has_one_row_each_by_hand(tmp_path: Path) -> None:
 
 def test_images_without_a_feature_are_not_interpolated(tmp_path: Path) -> None:
     """The missing image gets the mean output of all others, whatever stands beside it."""
-    store = new_store(tmp_path / "s.zarr", "f", width=6)
-    add_video(store, "f", "val-anger", 6 * np.eye(6)[[0, 0, 0]], np.array([True, False, True]))
-    add_video(store, "f", "val-fear", 6 * np.eye(6)[[2, 2, 2, 2]])
+    store = new_store(tmp_path / "s.zarr", {"f": (6,)})
+    put_feature(store, "f", "val-anger", 6 * np.eye(6)[[0, 0, 0]], np.array([True, False, True]))
+    put_feature(store, "f", "val-fear", 6 * np.eye(6)[[2, 2, 2, 2]])
     for video, label, n in (("val-anger", 0, 3), ("val-fear", 2, 4)):
         store.write_labels("lsd", video, "val", np.full((n, 1), label, dtype=np.int8))
     task = TASKS["lsd"]
@@ -257,9 +227,9 @@ def test_images_without_a_feature_are_not_interpolated(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("error")
 def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -> None:
     """Two joined features of the same video have no frame in common."""
-    store = new_store(tmp_path / "s.zarr", "f", "g")
-    add_video(store, "f", "a", np.ones((2, 2)), np.array([True, False]))
-    add_video(store, "g", "a", np.ones((2, 2)), np.array([False, True]))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,), "g": (2,)})
+    put_feature(store, "f", "a", np.ones((2, 2)), np.array([True, False]))
+    put_feature(store, "g", "a", np.ones((2, 2)), np.array([False, True]))
     store.write_labels("va", "a", "val", np.zeros((2, 2), dtype=np.float32))
     found = evaluate_head(Copy(), load(store, VA, ["f", "g"]), 4, CPU)
     assert np.isfinite(found.predictions["a"].outputs).all()
@@ -270,7 +240,7 @@ def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -
 
 def test_predictions_file_reads_back_equal(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    given = predict(Copy(), make_table([5, 1, 30], rng.normal(size=(36, 2)), rng.random(36) > 0.1), 4, CPU)
+    given = predict(Copy(), unlabelled_table([5, 1, 30], rng.normal(size=(36, 2)), rng.random(36) > 0.1), 4, CPU)
     save_predictions(tmp_path / "p.h5", given, VA.outputs)
     found = load_predictions(tmp_path / "p.h5")
     assert found.keys() == given.keys()
@@ -299,7 +269,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     root = tmp_path_factory.mktemp("evaluation")
-    store = new_store(root / "store.zarr", "f", width=16)
+    store = new_store(root / "store.zarr", {"f": (16,)})
     rng = np.random.default_rng(0)
     rules = {
         name: rng.normal(size=(16, n)) for name, n in (("va", 2), ("expr", 8), ("au", 12), ("lsd", 6), ("vgaf", 3))
@@ -310,13 +280,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Pa
         x = rng.normal(size=(121, 16))
         split = "train" if i < 4 else "val"
         if i < 6:
-            add_video(store, "f", f"v{i}", x[:120], present)
+            put_feature(store, "f", f"v{i}", x[:120], present)
         for task, rows in label_rows(x, rules).items():
             store.write_labels(task, f"v{i}", split, rows)
     for i in range(30):
         x = rng.normal(size=(8, 16)) + 2 * rng.normal(size=16)
         if i < 29:
-            add_video(store, "f", f"clip{i}", x)
+            put_feature(store, "f", f"clip{i}", x)
         label = (x.mean(axis=0, keepdims=True) @ rules["vgaf"]).argmax(1)[:, None].astype(np.int8)
         store.write_labels("vgaf", f"clip{i}", "train" if i < 15 else "val", label)
     settings = ["epochs=3", "lr=0.03", "batch_size=8", "warmup=0"]
@@ -338,12 +308,6 @@ def evaluate(trained: tuple[Path, Path], tmp_path: Path) -> Callable[..., Result
         return CliRunner().invoke(main, [str(argument) for argument in ("eval", *common, *arguments)])
 
     return call
-
-
-def refused(result: Result, exit_code: int, *words: str) -> None:
-    assert isinstance(result.exception, SystemExit), repr(result.exception)
-    assert result.exit_code == exit_code
-    assert [word for word in words if word not in result.output] == [], result.output
 
 
 @pytest.mark.parametrize("split", ["val", "train"])
@@ -475,22 +439,22 @@ def test_run_may_be_given_as_a_path(evaluate: Callable[..., Result], trained: tu
 
 
 def test_unknown_names_list_the_known_ones(evaluate: Callable[..., Result], tmp_path: Path) -> None:
-    refused(
+    assert_refused(
         evaluate("va"),
         2,
         "No run 'va'",
         "au-f-linear-1, expr-f-linear-1, lsd-f-linear-1, mtl-f-linear-1, va-f-linear-1, vgaf-f-linear-1",
     )
-    refused(evaluate("--split", "test"), 2, "labels of train, val", "none of 'test'")
-    refused(evaluate("--runs", tmp_path / "empty"), 2, "No run in", "abaw train")
-    refused(evaluate("--store", tmp_path / "none.zarr"), 1, "No feature store")
+    assert_refused(evaluate("--split", "test"), 2, "labels of train, val", "none of 'test'")
+    assert_refused(evaluate("--runs", tmp_path / "empty"), 2, "No run in", "abaw train")
+    assert_refused(evaluate("--store", tmp_path / "none.zarr"), 1, "No feature store")
 
 
 def test_feature_that_left_the_store_is_named(
     evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    store = new_store(tmp_path / "other.zarr", "g")
-    refused(evaluate("--store", store.path), 2, "No feature 'f'", "it has: g")
+    store = new_store(tmp_path / "other.zarr", {"g": (2,)})
+    assert_refused(evaluate("--store", store.path), 2, "No feature 'f'", "it has: g")
 
 
 def test_damaged_feature_is_named_and_not_scored(
@@ -501,7 +465,9 @@ def test_damaged_feature_is_named_and_not_scored(
     content = bytearray(shard.read_bytes())
     content[100] ^= 1
     shard.write_bytes(content)
-    refused(evaluate("va-f-linear-1", "--store", store), 1, "Feature 'f' of video 'v4' is damaged", "abaw extract")
+    assert_refused(
+        evaluate("va-f-linear-1", "--store", store), 1, "Feature 'f' of video 'v4' is damaged", "abaw extract"
+    )
 
 
 def test_data_folder_without_crops_does_not_matter(evaluate: Callable[..., Result], tmp_path: Path) -> None:
@@ -523,8 +489,8 @@ def test_damaged_run_does_not_hide_the_others(
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_split_of_a_single_frame_is_scored(trained: tuple[Path, Path], tmp_path: Path, task: str) -> None:
     runs = shutil.copytree(trained[1], tmp_path / "runs")
-    store = new_store(tmp_path / "one.zarr", "f", width=16)
-    add_video(store, "f", "a", np.ones((1, 16)))
+    store = new_store(tmp_path / "one.zarr", {"f": (16,)})
+    put_feature(store, "f", "a", np.ones((1, 16)))
     columns = len(TASKS[task].columns)
     store.write_labels(task, "a", "val", np.ones((1, columns), dtype=np.int8 if task != "va" else np.float32))
     found = pipeline.evaluate(TrainedRun.open(find_run(runs, f"{task}-f-linear-1"), "cpu"), store, "val")

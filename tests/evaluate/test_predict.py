@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.inference import evaluate_head, predict
+from abaw.tests.support.tables import build_table
 from abaw.train.config import make_config
 from abaw.train.data.table import Table
 from abaw.train.model import Model
@@ -19,26 +20,13 @@ LENGTHS = [57, 3, 130, 1, 20]
 Tensors = Mapping[str, Tensor]
 
 
-def make_table(task: Task, lengths: list[int], seed: int = 0, masks: Mapping[str, np.ndarray] | None = None) -> Table:
+def random_table(task: Task, lengths: list[int], seed: int = 0, masks: Mapping[str, np.ndarray] | None = None) -> Table:
     """Videos with a feature `face` (3,) and a feature `sound` (2, 2) of random values."""
     rng = np.random.default_rng(seed)
-    n_rows, starts = sum(lengths), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    n_rows = sum(lengths)
     masks = masks or {"face": rng.random(n_rows) < 0.6, "sound": rng.random(n_rows) < 0.4}
     values = {"face": rng.normal(size=(n_rows, 3)), "sound": rng.normal(size=(n_rows, 2, 2))}
-    labels = np.tile(np.array(task.invalid_row, dtype=np.float32), (n_rows, 1))
-    return Table(
-        task=task,
-        videos=tuple(f"v{i}" for i in range(len(lengths))),
-        starts=starts,
-        values={name: array.astype(np.float32) for name, array in values.items()},
-        masks=masks,
-        has_any=masks["face"] | masks["sound"],
-        has_crop=masks["face"],
-        labels=labels,
-        valid=task.valid(labels),
-        fps=np.full(len(lengths), 25.0),
-        synthetic=np.zeros(len(lengths), dtype=bool),
-    )
+    return build_table(task, lengths, values, masks, has_crop=masks["face"])
 
 
 class Recurrence(nn.Module):
@@ -106,7 +94,7 @@ def fill_by_hand(values: np.ndarray, has: np.ndarray, otherwise: np.ndarray) -> 
 @pytest.mark.parametrize("length", [1, 2, 7, 20, 64, 200])
 @pytest.mark.parametrize("lost", [[], [1], [0, 3]], ids=lambda lost: f"lost {lost}")
 def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost: list[int]) -> None:
-    table = make_table(TASKS["va"], LENGTHS)
+    table = random_table(TASKS["va"], LENGTHS)
     for video in lost:
         for mask in (*table.masks.values(), table.has_any, table.has_crop):
             mask[table.rows(video)] = False
@@ -125,7 +113,7 @@ def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost:
 
 @pytest.mark.parametrize("length", [1, 7, 64, 200])
 def test_rows_after_the_last_feature_change_nothing(length: int) -> None:
-    table = make_table(TASKS["va"], [57, 130])
+    table = random_table(TASKS["va"], [57, 130])
     more = [
         np.concatenate([np.arange(57), np.full(90, 186), np.arange(57, 187), [186]]),
         np.concatenate([np.ones(57), np.zeros(90), np.ones(130), [0]]).astype(bool),
@@ -148,7 +136,7 @@ def test_rows_after_the_last_feature_change_nothing(length: int) -> None:
 
 
 def test_images_without_a_feature_get_the_mean_of_all_others() -> None:
-    table = make_table(TASKS["lsd"], LENGTHS)
+    table = random_table(TASKS["lsd"], LENGTHS)
     model = Recurrence(6)
     rows = np.concatenate([[row[0] for row in video] for video in outputs_by_hand(model, table, 1)])
     rows[~table.has_any] = rows[table.has_any].mean(axis=0)
@@ -169,7 +157,7 @@ class WholeWindow(nn.Module):
 
 @pytest.mark.parametrize("length", [7, 20, 200])
 def test_video_is_the_mean_of_its_windows(length: int) -> None:
-    table = make_table(TASKS["vgaf"], LENGTHS)
+    table = random_table(TASKS["vgaf"], LENGTHS)
     for mask in (*table.masks.values(), table.has_any):
         mask[table.rows(4)] = False
     model, wanted = WholeWindow(), []
@@ -195,7 +183,7 @@ def test_outputs_beyond_the_tasks_are_dropped(task: str, n_more: int) -> None:
             own = Recurrence(len(TASKS[task].outputs))(features, masks)
             return torch.cat([own, torch.full((*own.shape[:-1], n_more), torch.nan)], dim=-1)
 
-    table = make_table(TASKS[task], LENGTHS)
+    table = random_table(TASKS[task], LENGTHS)
     wanted = predict(Recurrence(len(TASKS[task].outputs)), table, 20, CPU)
     for video, found in predict(Widened(), table, 20, CPU).items():
         np.testing.assert_array_equal(found.outputs, wanted[video].outputs)
@@ -214,9 +202,9 @@ def model_of(*settings: str, task: str = "va", **values: object) -> Model:
 
 def test_bins_are_scored_by_their_expectation() -> None:
     """Against softmax and bin centres by hand, of the logits of the head inside the model."""
-    model, table = model_of("loss.name=ccc-bins", "loss.bins=5", "head.name=linear"), make_table(TASKS["va"], LENGTHS)
+    model, table = model_of("loss.name=ccc-bins", "loss.bins=5", "head.name=linear"), random_table(TASKS["va"], LENGTHS)
     everything = {name: np.ones(len(mask), dtype=bool) for name, mask in table.masks.items()}
-    table = make_table(TASKS["va"], LENGTHS, masks=everything)
+    table = random_table(TASKS["va"], LENGTHS, masks=everything)
     features = {name: torch.from_numpy(values)[None] for name, values in table.values.items()}
     masks = {name: torch.from_numpy(mask)[None] for name, mask in everything.items()}
     logits = model.eval().heads[0](features, masks)[0].detach().numpy().reshape(-1, 2, 5)
@@ -228,7 +216,7 @@ def test_bins_are_scored_by_their_expectation() -> None:
 
 def test_co_trained_heads_are_averaged() -> None:
     settings = ("views=a,b,c", "co_train=true", "head.name=mlp", "head.hidden=8")
-    model, table = model_of(*settings, task="expr"), make_table(TASKS["expr"], LENGTHS)
+    model, table = model_of(*settings, task="expr"), random_table(TASKS["expr"], LENGTHS)
     found = predict(model, table, 20, CPU)
     each = [predict(head, table, 20, CPU) for head in model.heads]
     for video in table.videos:
@@ -241,12 +229,12 @@ def test_co_trained_heads_are_averaged() -> None:
 def test_evaluation_wants_no_views(co_train: str) -> None:
     """The table has the features as they are, and nothing of how training saw them."""
     model = model_of("views=a,b", f"co_train={co_train}", "head.name=linear", task="expr")
-    found = evaluate_head(model, make_table(TASKS["expr"], LENGTHS), 20, CPU)
+    found = evaluate_head(model, random_table(TASKS["expr"], LENGTHS), 20, CPU)
     assert all(np.isfinite(one.outputs).all() for one in found.predictions.values())
 
 
 def test_head_of_frames_gives_a_video_the_mean_of_the_frames_that_are_there() -> None:
-    model, table = model_of("head.name=linear", task="vgaf"), make_table(TASKS["vgaf"], [9, 4])
+    model, table = model_of("head.name=linear", task="vgaf"), random_table(TASKS["vgaf"], [9, 4])
     found = predict(model, table, 9, CPU)
     head = model.heads[0]
     for i, video in enumerate(table.videos):
@@ -261,6 +249,6 @@ def test_head_of_frames_gives_a_video_the_mean_of_the_frames_that_are_there() ->
 @pytest.mark.parametrize("task", sorted(TASKS))
 def test_table_without_any_feature_is_predicted_all_the_same(task: str) -> None:
     nothing = {name: np.zeros(sum(LENGTHS), dtype=bool) for name in SHAPES}
-    table = make_table(TASKS[task], LENGTHS, masks=nothing)
+    table = random_table(TASKS[task], LENGTHS, masks=nothing)
     found = predict(model_of(task=task), table, TASKS[task].window, CPU)
     assert all(np.isfinite(one.outputs).all() for one in found.values())

@@ -27,6 +27,7 @@ from abaw.evaluate.submission.write import Submission, check_fits, write_submiss
 from abaw.evaluate.trained import OpenEnsemble, TrainedRun
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.checkpoint import save_tensors
 from abaw.train.config import make_config
 from abaw.train.model import build_model
@@ -69,25 +70,12 @@ def outputs(task: str, video: str) -> np.ndarray:
     return np.concatenate([outputs(part, video) for part in ("va", "expr", "au")], axis=1)
 
 
-def add_video(
-    store: FeatureStore, video: str, values: np.ndarray, missing: tuple[int, ...] = (), source: str = "s"
-) -> None:
-    rows = np.array([row for row in range(len(values)) if row not in missing])
-    writer = store.writer("f", video, len(values), rows, {"fps": 25.0, "source": source})
-    writer.write(rows, values[rows].astype(np.float32))
-    writer.finish()
-
-
-def new_store(path: Path, width: int) -> FeatureStore:
-    store = FeatureStore.create(path)
-    store.add_feature("f", {"shape": [width], "weights": "none"}, None, "c" * 64)
-    return store
-
-
 def store_of(task: str, path: Path) -> FeatureStore:
-    store = new_store(path, len(TASKS[task].outputs))
+    store = new_store(path, {"f": (len(TASKS[task].outputs),)})
     for video in VA:
-        add_video(store, video, outputs(task, video), (MISSING[1],) if video == MISSING[0] else ())
+        values = outputs(task, video)
+        present = np.arange(len(values)) != MISSING[1] if video == MISSING[0] else None
+        put_feature(store, "f", video, values, present)
     return store
 
 
@@ -147,10 +135,10 @@ def lsd_case(tmp_path: Path) -> tuple[Path, FeatureStore]:
         (data / place).mkdir(parents=True)
         for number in (0, 2, 10):
             Image.new("RGB", (8, 8), (number, 0, 0)).save(data / place / f"{number}.jpg")
-    store = new_store(tmp_path / "s.zarr", 6)
+    store = new_store(tmp_path / "s.zarr", {"f": (6,)})
     dataset = open_dataset(data)
     (video,) = (video for video in dataset.videos if video.name == "test")
-    add_video(store, "test", np.eye(6)[[5, 0, 2]], source=dataset.open(video).digest())
+    put_feature(store, "f", "test", np.eye(6)[[5, 0, 2]], source=dataset.open(video).digest())
     return data, store
 
 
@@ -193,8 +181,8 @@ def test_file_of_lsd_is_scored_by_the_names_of_the_images(tmp_path: Path) -> Non
 
 
 def test_numbers_are_never_written_with_an_exponent_or_a_minus_zero(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", 2)
-    add_video(store, "a", np.array([[1e-6, -1e-7], [1, -1], [-0.0, 4e-7]]))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
+    put_feature(store, "f", "a", np.array([[1e-6, -1e-7], [1, -1], [-0.0, 4e-7]]))
     sample = tmp_path / "sample.txt"
     sample.write_text("image_location,valence,arousal\na/00001.jpg,\na/00002.jpg,\na/00003.jpg,\n")
     write(store, "va", sample, tmp_path / "p.txt")
@@ -353,12 +341,10 @@ def test_outputs_that_are_not_numbers_are_not_submitted(tmp_path: Path, va_store
 
 def test_rows_with_a_feature_of_any_run_are_not_filled(tmp_path: Path) -> None:
     """Of the wanted rows 1, 3 and 6, `f` has the first alone and `g`, a row longer, the second; the others are not asked."""
-    store = new_store(tmp_path / "s.zarr", 2)
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     store.add_feature("g", {"shape": [2], "weights": "none", "modality": "audio"}, None, "d" * 64)
-    for feature, n_frames, rows in (("f", 4, [0, 1]), ("g", 5, [1, 2])):
-        writer = store.writer(feature, "a", n_frames, np.array(rows), {"fps": 25.0, "source": "s"})
-        writer.write(np.array(rows), np.ones((2, 2), np.float32))
-        writer.finish()
+    put_feature(store, "f", "a", np.ones((4, 2)), np.isin(np.arange(4), [0, 1]))
+    put_feature(store, "g", "a", np.ones((5, 2)), np.isin(np.arange(5), [1, 2]))
     sample, out = tmp_path / "sample.txt", tmp_path / "p.txt"
     sample.write_text("image_location,valence,arousal\na/00006.jpg,\na/00001.jpg,\na/00003.jpg,\n")
     runs = [copying_run(store, "va", (feature,), feature) for feature in ("f", "g")]
@@ -369,13 +355,10 @@ def test_rows_with_a_feature_of_any_run_are_not_filled(tmp_path: Path) -> None:
 
 
 def test_length_is_from_crops_where_no_feature_was_made_with_the_file(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", 2)
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     store.add_feature("g", {"shape": [2], "weights": "none"}, None, "d" * 64)
     for feature, video, is_guessed in (("f", "a", True), ("g", "a", True), ("f", "b", True), ("g", "b", False)):
-        attrs = {**Clock(25.0, 3, is_guessed=is_guessed).attrs, "source": "s"}
-        writer = store.writer(feature, video, 3, np.arange(3), attrs)
-        writer.write(np.arange(3), np.ones((3, 2), np.float32))
-        writer.finish()
+        put_feature(store, feature, video, np.ones((3, 2)), **Clock(25.0, 3, is_guessed=is_guessed).attrs)
     sample = tmp_path / "videos.txt"
     sample.write_text("a\nb\n")
     run = TrainedRun.open(copying_run(store, "va", ("f", "g")), "cpu")
@@ -395,8 +378,8 @@ LABELS["mtl"] = np.concatenate([LABELS[task].astype(np.float32) for task in ("va
 
 
 def labelled_store(path: Path, task: str) -> FeatureStore:
-    store = new_store(path, 2)
-    add_video(store, "a_left", np.ones((3, 2)), missing=(1,))
+    store = new_store(path, {"f": (2,)})
+    put_feature(store, "f", "a_left", np.ones((3, 2)), [True, False, True])
     store.write_labels(task, "a_left", "val", LABELS[task])
     store.write_labels(task, "b", "val", LABELS[task][:1])
     return store

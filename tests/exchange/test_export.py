@@ -19,7 +19,7 @@ FINGERPRINT = "0123456789abcdef" * 4
 FORMATS = ("h5", "npy")
 
 
-def make_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> FeatureStore:
+def new_export_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> FeatureStore:
     """A store with the feature `f` of a backbone with very many class names."""
     store = FeatureStore.create(path)
     spec = {"shape": list(shape), "dtype": dtype, "weights": "file", "classes": [f"class {i}" for i in range(20_000)]}
@@ -27,7 +27,7 @@ def make_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16"
     return store
 
 
-def put(
+def put_in_batches(
     store: FeatureStore,
     video: str,
     values: np.ndarray,
@@ -53,11 +53,11 @@ def fill(store: FeatureStore, shape: tuple[int, ...] = (3,)) -> None:
         values = rng.normal(size=(n, *shape)).astype(np.float32)
         present = rng.random(n) < 0.8
         present[-1] = number != 0  # the last frame of one is missing
-        put(store, video, values, present, (30000 / 1001, 17.0, 24.0)[number])
-    put(store, "silent", np.zeros((8, *shape), np.float32), np.zeros(8, bool), 25.0)
+        put_in_batches(store, video, values, present, (30000 / 1001, 17.0, 24.0)[number])
+    put_in_batches(store, "silent", np.zeros((8, *shape), np.float32), np.zeros(8, bool), 25.0)
     values = rng.normal(size=(9000, *shape)).astype(np.float32)
     values[4999] = 1e5  # float32 begins with the batch of this frame, which begins in the middle of a block
-    put(store, "wide", values, np.ones(9000, bool), 60.0, step=4500)
+    put_in_batches(store, "wide", values, np.ones(9000, bool), 60.0, step=4500)
 
 
 def assert_same(one: FeatureStore, other: FeatureStore, feature: str) -> None:
@@ -73,7 +73,7 @@ def assert_same(one: FeatureStore, other: FeatureStore, feature: str) -> None:
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize(("shape", "dtype"), [((3,), "float16"), ((2, 4), "float16"), ((3,), "float32")])
 def test_import_of_an_export_is_the_same_feature(tmp_path, form, shape, dtype):
-    store = make_store(tmp_path / "one.zarr", shape, dtype)
+    store = new_export_store(tmp_path / "one.zarr", shape, dtype)
     fill(store, shape)
     assert export_feature(store, "f", tmp_path / "out.h5", form) == (5, 14_059)
     summary = import_features(ImportOptions(tmp_path / "out.h5", tmp_path / "two.zarr", "again"))
@@ -107,9 +107,9 @@ def test_round_trip_of_the_demo(run_cli, tiny_store, tmp_path, form):
 
 
 def test_layout_of_the_hdf5_file(tmp_path):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     values, present = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([True, False, True, True])
-    put(store, "v", values, present, 25.0)
+    put_in_batches(store, "v", values, present, 25.0)
     export_feature(store, "f", tmp_path / "out.h5")
     with h5py.File(tmp_path / "out.h5") as file:
         assert json.loads(file.attrs["spec"])["shape"] == [3]
@@ -120,9 +120,9 @@ def test_layout_of_the_hdf5_file(tmp_path):
 
 
 def test_layout_of_the_folder(tmp_path):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     values, present = np.arange(12, dtype=np.float32).reshape(4, 3), np.array([True, False, True, True])
-    put(store, "v", values, present, 25.0)
+    put_in_batches(store, "v", values, present, 25.0)
     export_feature(store, "f", tmp_path / "out", "npy")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["feature.json", "v.npy", "v.present.npy"]
     np.testing.assert_array_equal(np.load(tmp_path / "out" / "v.npy"), values * present[:, None])
@@ -135,9 +135,9 @@ MARKED: dict[str, tuple[str, ...]] = {"clip": ("sampled",), "crops": ("length_fr
 
 def export_marked(tmp_path: Path, form: Literal["h5", "npy"]) -> Path:
     """An export of three videos of 12 rows with the marks of `MARKED`."""
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     for video, marks in MARKED.items():
-        put(store, video, np.ones((12, 3), np.float32), np.ones(12, bool), 25.0, marks=marks)
+        put_in_batches(store, video, np.ones((12, 3), np.float32), np.ones(12, bool), 25.0, marks=marks)
     export_feature(store, "f", tmp_path / "out.h5", form)
     return tmp_path / "out.h5"
 
@@ -231,7 +231,7 @@ def test_marks_in_a_folder_that_are_no_list_of_videos(tmp_path, mark, value):
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_nothing_is_overwritten(tmp_path, form, make):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     fill(store)
     make(tmp_path / "out")
     with pytest.raises(UsageError, match=r"out is there already and is not overwritten. Name another place with --out"):
@@ -240,8 +240,8 @@ def test_nothing_is_overwritten(tmp_path, form, make):
 
 
 def test_a_name_too_long_for_a_file_is_exported_in_one(tmp_path):
-    store, name = make_store(tmp_path / "one.zarr"), "n" * 250
-    put(store, name, np.ones((3, 3), np.float32), np.ones(3, bool), 25.0)
+    store, name = new_export_store(tmp_path / "one.zarr"), "n" * 250
+    put_in_batches(store, name, np.ones((3, 3), np.float32), np.ones(3, bool), 25.0)
     with pytest.raises(
         UsageError,
         match=r"^The name of video 'n+'\.\.\. is too long for a file of its own\. Export with --format h5\.$",
@@ -261,7 +261,7 @@ class Interrupting(Silent):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_nothing_is_left_of_an_export_that_did_not_finish(tmp_path, form):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     fill(store)
     (tmp_path / "out.partial").write_text("of an export that was killed")
     with pytest.raises(KeyboardInterrupt):
@@ -276,22 +276,22 @@ def test_nothing_is_left_of_an_export_that_did_not_finish(tmp_path, form):
 
 
 def test_what_cannot_be_exported(tmp_path):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     with pytest.raises(StoreError, match=r"Feature 'f' in .* has no complete video"):
         export_feature(store, "f", tmp_path / "out")
-    put(store, "v", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
+    put_in_batches(store, "v", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
     with pytest.raises(UsageError, match="No feature 'g' in"):
         export_feature(store, "g", tmp_path / "out")
     with pytest.raises(UsageError, match=r"No folder .*nowhere to write out into"):
         export_feature(store, "f", tmp_path / "nowhere" / "out")
-    put(store, "v.present", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
+    put_in_batches(store, "v.present", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
     with pytest.raises(UsageError, match=r"Two videos would be written into v\.present\.npy. Export with --format h5"):
         export_feature(store, "f", tmp_path / "out", "npy")
     assert export_feature(store, "f", tmp_path / "out", "h5") == (2, 4)
 
 
 def test_videos_that_are_cut_off_are_left_out_and_said(run_cli, tmp_path):
-    store = make_store(tmp_path / "one.zarr")
+    store = new_export_store(tmp_path / "one.zarr")
     fill(store)
     (tmp_path / "one.zarr/features/f/a/zarr.json").unlink()
     result = run_cli("store", "export", "--feature", "f", "--store", store.path, "--out", tmp_path / "out.h5")

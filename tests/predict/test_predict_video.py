@@ -28,6 +28,7 @@ from abaw.predict.video_predictor import load_features
 from abaw.predict.videos import PredictOptions, predict_video, predict_videos
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
+from abaw.tests.support.stores import put_feature
 from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.model import Model
 from abaw.train.run_files import BEST
@@ -62,9 +63,7 @@ def runs(tmp_path_factory) -> Path:
         "au": rng.integers(0, 2, (n, 12)),
     }
     for split in ("train", "val"):
-        writer = store.writer("hog", split, n, np.arange(n), {"fps": 25.0, "source": "noise"})
-        writer.write(np.arange(n), rng.random((n, width), dtype=np.float32))
-        writer.finish()
+        put_feature(store, "hog", split, rng.random((n, width)))
         for task, rows in labels.items():
             store.write_labels(task, split, split, rows.astype(np.float32))
     for task, head in (("va", "ridge"), ("expr", "logistic"), ("au", "logistic")):

@@ -18,6 +18,7 @@ from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 from abaw.store import writer as writer_module
 from abaw.store.audit import describe_store, verify_store
+from abaw.tests.support.stores import put_feature
 
 SPEC = {"shape": [3], "weights": "none"}
 
@@ -41,22 +42,12 @@ def draw(n: int, seed: int = 0, width: int = 3) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(n, width)).astype(np.float32)
 
 
-def put(store, video, values, rows=None, n_frames=None, feature="f", source="digest"):
-    """Write a video in one go."""
-    rows = np.arange(len(values)) if rows is None else np.asarray(rows)
-    n_frames = len(values) if n_frames is None else n_frames
-    writer = store.writer(feature, video, n_frames, rows, {"fps": 25.0, "source": source})
-    if len(rows):
-        writer.write(rows, values)
-    writer.finish()
-
-
 # layout
 
 
 def test_layout_on_disk_read_with_plain_zarr(store, monkeypatch):
     values = draw(600)
-    put(store, "v", values[:590], rows=np.arange(10, 600), n_frames=600)
+    put_feature(store, "f", "v", np.concatenate([np.zeros((10, 3)), values[:590]]), np.arange(600) >= 10)
     store.write_labels("va", "v", "train", np.full((601, 2), -5, np.float32))
     root = zarr.open_group(store.path, mode="r")
     assert root.metadata.zarr_format == 3
@@ -64,7 +55,7 @@ def test_layout_on_disk_read_with_plain_zarr(store, monkeypatch):
     feature, video = root["features/f"], root["features/f/v"]
     assert feature.attrs["spec"] == SPEC and feature.attrs["fingerprint"] == "fingerprint-of-f"
     assert {"weights_sha256", "abaw"} <= set(feature.attrs)
-    assert {"fps": 25.0, "source": "digest", "n_frames": 600, "n_present": 590, "complete": True}.items() <= dict(
+    assert {"fps": 25.0, "source": "test", "n_frames": 600, "n_present": 590, "complete": True}.items() <= dict(
         video.attrs
     ).items()
     array = video["values"]
@@ -97,7 +88,7 @@ def test_row_i_is_frame_i_plus_1_whatever_the_order_of_writing(store, small_shar
 
 def test_float16_by_default_and_several_shards_where_a_video_is_long(store, small_shards):
     values = draw(21)
-    put(store, "v", values)
+    put_feature(store, "f", "v", values)
     array = zarr.open_array(f"{store.path}/features/f/v/values", mode="r")
     assert (array.shards, array.chunks, array.dtype) == ((8, 3), (4, 3), np.float16)
     assert len([f for f in (Path(store.path) / "features/f/v/values/c").rglob("*") if f.is_file()]) == 3
@@ -108,7 +99,7 @@ def test_features_of_any_shape(store):
     for feature, shape in (("scalar", ()), ("map", (2, 3, 4))):
         store.add_feature(feature, {"shape": list(shape), "weights": "none"}, None, feature)
         values = np.random.default_rng(0).normal(size=(7, *shape)).astype(np.float32)
-        put(store, "v", values, feature=feature)
+        put_feature(store, feature, "v", values)
         np.testing.assert_array_equal(store.read(feature, "v").values, values.astype(np.float16))
 
 
@@ -128,7 +119,7 @@ def test_a_value_too_large_for_float16_makes_the_video_float32(store, small_shar
 
 
 def test_the_largest_float16_stays_float16(store):
-    put(store, "v", np.full((2, 3), -65504, np.float32))
+    put_feature(store, "f", "v", np.full((2, 3), -65504, np.float32))
     assert store.read("f", "v").values.dtype == np.float16
     assert np.isfinite(store.read("f", "v").values).all()
 
@@ -171,7 +162,7 @@ def test_a_video_that_was_cut_off_is_never_read(store, small_shards):
     assert store.incomplete("f") == ["v"]
     with pytest.raises(StoreError, match=r"'f' of video 'v' is incomplete\. Run the same `abaw extract` again"):
         store.read("f", "v")
-    put(store, "v", draw(21, seed=1))
+    put_feature(store, "f", "v", draw(21, seed=1))
     assert store.incomplete("f") == []
     np.testing.assert_array_equal(store.read("f", "v").values, draw(21, seed=1).astype(np.float16))
 
@@ -179,14 +170,14 @@ def test_a_video_that_was_cut_off_is_never_read(store, small_shards):
 @pytest.mark.parametrize("left", ["values", "present", "both"])
 def test_a_video_whose_own_attributes_are_gone_is_written_anew(store, left):
     """The state that a process killed while it makes or deletes a video leaves."""
-    put(store, "v", draw(21))
+    put_feature(store, "f", "v", draw(21))
     place = Path(store.path) / "features/f/v"
     (place / "zarr.json").unlink()
     if left != "both":
         shutil.rmtree(place / {"values": "present", "present": "values"}[left])
     store = FeatureStore.create(store.path)
     assert store.videos("f") == {}
-    put(store, "v", draw(12, seed=1))
+    put_feature(store, "f", "v", draw(12, seed=1))
     np.testing.assert_array_equal(store.read("f", "v").values, draw(12, seed=1).astype(np.float16))
 
 
@@ -198,8 +189,8 @@ def test_a_store_that_was_killed_at_its_birth_is_taken_up(tmp_path):
 
 
 def test_a_video_that_is_written_again_is_replaced_whole(store, small_shards):
-    put(store, "v", draw(21))
-    put(store, "v", draw(5, seed=1) * 1e5, source="other")
+    put_feature(store, "f", "v", draw(21))
+    put_feature(store, "f", "v", draw(5, seed=1) * 1e5, source="other")
     found = store.read("f", "v")
     np.testing.assert_array_equal(found.values, draw(5, seed=1) * np.float32(1e5))
     assert store.videos("f")["v"]["source"] == "other"
@@ -207,7 +198,7 @@ def test_a_video_that_is_written_again_is_replaced_whole(store, small_shards):
 
 
 def test_an_unknown_video_and_an_unknown_feature(store):
-    put(store, "v", draw(2))
+    put_feature(store, "f", "v", draw(2))
     with pytest.raises(StoreError, match=r"'f' has no video 'w'"):
         store.read("f", "w")
     store.add_feature("g", SPEC, None, "fingerprint-of-g")
@@ -248,9 +239,9 @@ def test_names_that_would_leave_their_place_are_refused(store, tmp_path, name):
     ],
 )
 def test_usual_and_unusual_names_work(store, name):
-    put(store, name, draw(3))
+    put_feature(store, "f", name, draw(3))
     store.add_feature(name, SPEC, None, "x")
-    put(store, "v", draw(3), feature=name)
+    put_feature(store, name, "v", draw(3))
     store.write_labels("va", name, "val", np.zeros((1, 2), np.float32))
     opened = FeatureStore.open(store.path)
     np.testing.assert_array_equal(opened.read("f", name).values, opened.read(name, "v").values)
@@ -298,8 +289,8 @@ def test_labels_by_split_and_of_a_task_that_has_none(store):
 
 
 def test_info_counts(store, small_shards):
-    put(store, "v", draw(8), rows=np.arange(8), n_frames=10)
-    put(store, "w", draw(5) * 1e5)
+    put_feature(store, "f", "v", draw(10), np.arange(10) < 8)
+    put_feature(store, "f", "w", draw(5) * 1e5)
     store.writer("f", "x", 21, np.arange(21), {"fps": 25.0, "source": "d"}).write(np.arange(16), draw(16))
     (info,) = describe_store(store)
     assert (info.feature, info.n_videos, info.n_frames, info.n_missing, info.n_incomplete) == ("f", 2, 15, 2, 1)
@@ -436,7 +427,7 @@ def test_a_video_that_is_written_again_is_never_half_of_each(tmp_path):
     made = FeatureStore.create(path)
     made.add_feature("f", {**SPEC, "shape": [1]}, None, "fingerprint-of-f")
     while True:
-        put(FeatureStore.create(path), "v", old, source="old")
+        put_feature(FeatureStore.create(path), "f", "v", old, source="old")
         was_killed = written_again(path, write, n_changes)
         found = FeatureStore.open(path)
         attrs = found.videos("f").get("v")
@@ -474,7 +465,7 @@ def test_a_video_that_is_dropped_is_whole_or_not_there(tmp_path):
     path, seen, n_changes = tmp_path / "store.zarr", [], 0
     FeatureStore.create(path).add_feature("f", SPEC, None, "fingerprint-of-f")
     while True:
-        put(FeatureStore.create(path), "v", draw(30))
+        put_feature(FeatureStore.create(path), "f", "v", draw(30))
         was_killed = written_again(path, lambda store: store.drop("features/f/v"), n_changes)
         found = FeatureStore.open(path)
         seen.append("v" in found.videos("f"))

@@ -17,6 +17,7 @@ from abaw.store import FeatureStore
 from abaw.store import writer as writer_module
 from abaw.store.audit import describe_store, repair_store, verify_store
 from abaw.store.feature_store import VideoFeature
+from abaw.tests.support.stores import put_feature
 
 N_FRAMES = 21
 CHUNKS = ("values/c/0/0", "values/c/1/0", "values/c/2/0", "present/c/0")
@@ -31,17 +32,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FeatureStore:
     made = FeatureStore.create(tmp_path / "store.zarr")
     made.add_feature("f", {"shape": [3], "weights": "none"}, None, "fingerprint")
     for video, labels in (("v", np.full((22, 2), 0.5, np.float32)), ("w", np.full((20, 2), -5, np.float32))):
-        put(made, video)
+        put_noise(made, video)
         made.write_labels("va", video, "train", labels)
     return made
 
 
-def put(store: FeatureStore, video: str, feature: str = "f", n_frames: int = N_FRAMES) -> None:
-    rows = np.delete(np.arange(n_frames), 2)
-    values = np.random.default_rng(0).normal(size=(len(rows), 3)).astype(np.float32)
-    writer = store.writer(feature, video, n_frames, rows, {"fps": 25.0, "source": "digest"})
-    writer.write(rows, values)
-    writer.finish()
+def put_noise(store: FeatureStore, video: str, feature: str = "f", n_frames: int = N_FRAMES) -> None:
+    """Write a video of noise whose third frame is missing."""
+    put_feature(store, feature, video, np.random.default_rng(0).normal(size=(n_frames, 3)), np.arange(n_frames) != 2)
 
 
 def place_of(store: FeatureStore, file: str) -> Path:
@@ -133,7 +131,7 @@ def test_a_damaged_video_can_be_deleted_and_written_again_as_the_message_says(st
     shutil.rmtree(place_of(store, ""))
     opened = FeatureStore.create(store.path)
     assert list(opened.videos("f")) == ["w"]
-    put(opened, "v")
+    put_noise(opened, "v")
     np.testing.assert_array_equal(opened.read("f", "v").values, opened.read("f", "w").values)
 
 
@@ -249,8 +247,8 @@ def test_verify_finds_nothing_in_a_whole_store(store):
 
 def test_verify_finds_all_kinds_of_damage_at_once(store):
     store.add_feature("g", {"shape": [3], "weights": "none"}, None, "other")
-    put(store, "v", "g")
-    put(store, "w", "g", n_frames=N_FRAMES + 1)
+    put_noise(store, "v", "g")
+    put_noise(store, "w", "g", n_frames=N_FRAMES + 1)
     store.writer("g", "x", 30, np.arange(30), {}).write(np.arange(16), np.ones((16, 3), np.float32))
     chunk = place_of(store, "values/c/1/0")
     chunk.write_bytes(flips(chunk.read_bytes(), 1)[0])
@@ -269,7 +267,7 @@ def test_verify_finds_all_kinds_of_damage_at_once(store):
 
 def test_repair_drops_what_is_damaged_and_nothing_else(store):
     store.add_feature("g", {"shape": [3], "weights": "none"}, None, "other")
-    put(store, "v", "g")
+    put_noise(store, "v", "g")
     store.writer("g", "x", 30, np.arange(30), {}).write(np.arange(16), np.ones((16, 3), np.float32))
     (Path(store.path) / "labels/va/w/c/0/0").write_bytes(b"junk")
     chunk = place_of(store, "values/c/1/0")

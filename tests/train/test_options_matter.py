@@ -106,10 +106,8 @@ def store(lab, tmp_path_factory):
         present = rng.random(n_frames) < 0.9
         for feature in ("f", "g", "f@hflip"):
             made.drop(f"features/{feature}/v{i}")
-            rows = np.flatnonzero(present)
-            writer = made.writer(feature, f"v{i}", n_frames, rows, {"fps": 30.0, "source": "test"})
-            writer.write(rows, (x + (0.3 * rng.normal(size=x.shape) if "@" in feature else 0))[rows].astype(np.float32))
-            writer.finish()
+            values = x + (0.3 * rng.normal(size=x.shape) if "@" in feature else 0)
+            put_feature(made, feature, f"v{i}", values, present, fps=30.0)
         expr = np.minimum(7, (np.abs(x[:, 0]) * 4)).astype(np.int8)[:, None]
         va, au = np.clip(x[:, :2] / 3, -1, 1), (x[:, :12] > 0.5).astype(np.int8)
         expr[::9], va[::11], au[::13, 2] = -1, -5, -1

@@ -14,6 +14,7 @@ from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.inference import predict
 from abaw.store import FeatureStore
 from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.tables import build_table
 from abaw.train.config import make_config
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
@@ -33,7 +34,7 @@ def labels_of(task: Task, x: np.ndarray, rng: np.random.Generator) -> np.ndarray
     return (scores.argmax(axis=1)[:, None] if task.kind == "classes" else scores > 0).astype(np.float32)
 
 
-def make_table(task: Task, lengths: tuple[int, ...] = (200, 150, 1, 80), seed: int = 0) -> Table:
+def linear_table(task: Task, lengths: tuple[int, ...] = (200, 150, 1, 80), seed: int = 0) -> Table:
     """Videos with a fifth of the labels invalid, a tenth of the faces and a third of the sounds missing."""
     rng = np.random.default_rng(seed)
     n_rows, starts = sum(lengths), np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -44,22 +45,10 @@ def make_table(task: Task, lengths: tuple[int, ...] = (200, 150, 1, 80), seed: i
     else:
         labels[rng.random(labels.shape) < 0.2] = task.invalid
     masks = {"face": rng.random(n_rows) < 0.9, "sound": rng.random(n_rows) < 0.67}
-    values = {"face": x[:, :4].astype(np.float32), "sound": x[:, 4:].reshape(-1, 2, 3).astype(np.float32)}
+    values = {"face": x[:, :4], "sound": x[:, 4:].reshape(-1, 2, 3)}
     for name, mask in masks.items():
         values[name][~mask] = 1e6  # must not matter
-    return Table(
-        task=task,
-        videos=tuple(f"v{i}" for i in range(len(lengths))),
-        starts=starts,
-        values=values,
-        masks=masks,
-        has_any=masks["face"] | masks["sound"],
-        has_crop=masks["face"],
-        labels=labels,
-        valid=task.valid(labels),
-        fps=np.full(len(lengths), 25.0),
-        synthetic=np.zeros(len(lengths), dtype=bool),
-    )
+    return build_table(task, lengths, values, masks, labels, has_crop=masks["face"])
 
 
 def standardised(table: Table) -> np.ndarray:
@@ -97,7 +86,7 @@ def log_softmax(outputs: np.ndarray) -> np.ndarray:
 
 
 def test_ridge_is_scikit_learns_on_the_valid_rows() -> None:
-    table = make_table(TASKS["va"])
+    table = linear_table(TASKS["va"])
     x, found = standardised(table), outputs_of(fitted(table, "head.alpha=0.3"), table)
     for column in range(2):
         counted = table.valid[:, column] & table.has_any
@@ -109,7 +98,7 @@ def test_ridge_is_scikit_learns_on_the_valid_rows() -> None:
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_logistic_of_classes_is_scikit_learns_on_the_valid_rows(balanced: bool) -> None:
-    table = make_table(TASKS["expr"])
+    table = linear_table(TASKS["expr"])
     counted = table.valid[:, 0] & table.has_any
     x = standardised(table)
     model = LogisticRegression(
@@ -122,7 +111,7 @@ def test_logistic_of_classes_is_scikit_learns_on_the_valid_rows(balanced: bool) 
 
 
 def test_logistic_of_action_units_is_scikit_learns_on_the_valid_values() -> None:
-    table = make_table(TASKS["au"])
+    table = linear_table(TASKS["au"])
     x, found = standardised(table), outputs_of(fitted(table), table)
     for column in range(12):
         counted = table.valid[:, column] & table.has_any
@@ -133,7 +122,7 @@ def test_logistic_of_action_units_is_scikit_learns_on_the_valid_values() -> None
 
 
 def test_logistic_of_whole_videos_is_fitted_on_their_mean_frames() -> None:
-    table = make_table(TASKS["vgaf"], (5, 1, 12, 7) * 10)
+    table = linear_table(TASKS["vgaf"], (5, 1, 12, 7) * 10)
     masks = {name: mask & (np.arange(len(mask)) >= 5) for name, mask in table.masks.items()}
     table = replace(table, masks=masks, has_any=masks["face"] | masks["sound"])  # the first video has nothing
     x, groups = standardised(table), [np.arange(len(table.labels))[table.rows(i)] for i in range(40)]
@@ -158,7 +147,7 @@ def with_labels(table: Table, labels: np.ndarray) -> Table:
 
 
 def test_class_that_never_occurs_is_never_predicted() -> None:
-    table = make_table(TASKS["expr"])
+    table = linear_table(TASKS["expr"])
     without = with_labels(table, np.where(np.isin(table.labels, [2, 7]), -1, table.labels))
     found = outputs_of(fitted(without), table)
     assert set(found.argmax(1)) == {0, 1, 3, 4, 5, 6}
@@ -166,7 +155,7 @@ def test_class_that_never_occurs_is_never_predicted() -> None:
 
 
 def test_two_classes_have_the_probabilities_of_scikit_learn() -> None:
-    table = make_table(TASKS["expr"])
+    table = linear_table(TASKS["expr"])
     two = with_labels(table, np.where(table.labels == -1, -1, np.where(table.labels < 4, 6, 1)))
     counted, x = two.valid[:, 0] & two.has_any, standardised(two)
     model = LogisticRegression(C=100 / counted.sum(), class_weight="balanced", max_iter=300, tol=1e-8)
@@ -178,7 +167,7 @@ def test_two_classes_have_the_probabilities_of_scikit_learn() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_single_class_is_always_predicted() -> None:
-    table = make_table(TASKS["expr"])
+    table = linear_table(TASKS["expr"])
     found = outputs_of(fitted(with_labels(table, np.where(table.labels == 3, 3, -1))), table)
     assert (found.argmax(1) == 3).all()
     assert np.isfinite(found).all()
@@ -186,7 +175,7 @@ def test_a_single_class_is_always_predicted() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_action_units_that_never_change_keep_their_value() -> None:
-    table = make_table(TASKS["au"])
+    table = linear_table(TASKS["au"])
     labels = table.labels.copy()
     labels[:, 0] = np.where(labels[:, 0] == -1, -1, 0)
     labels[:, 5] = np.where(labels[:, 5] == -1, -1, 1)
@@ -201,7 +190,7 @@ def test_action_units_that_never_change_keep_their_value() -> None:
 @pytest.mark.parametrize("task", ["va", "expr", "au"])
 @pytest.mark.parametrize("n_valid", [0, 1])
 def test_one_label_or_none_gives_finite_outputs(task: str, n_valid: int) -> None:
-    table = make_table(TASKS[task])
+    table = linear_table(TASKS[task])
     keep = int(np.flatnonzero(table.has_any & table.valid.all(axis=1))[0]) if n_valid else -1
     labels = np.where(np.arange(len(table.labels))[:, None] == keep, table.labels, TASKS[task].invalid)
     found = outputs_of(fitted(with_labels(table, labels)), table)
@@ -215,7 +204,7 @@ def test_one_label_or_none_gives_finite_outputs(task: str, n_valid: int) -> None
 
 def test_probe_is_fitted_on_as_many_rows_as_allowed() -> None:
     """One row gives that row's label everywhere; another seed another row; enough rows all of them."""
-    table = make_table(TASKS["va"])
+    table = linear_table(TASKS["va"])
     levels = set()
     for seed in range(5):
         found = outputs_of(fitted(table, "head.n_rows=1", f"seed={seed}"), table)

@@ -14,6 +14,7 @@ from click.testing import Result
 
 from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
+from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.recipes import FOLDER, load_recipe, recipe_names
@@ -90,13 +91,6 @@ def in_store(run_cli: Cli, store: FeatureStore, tmp_path: Path) -> Cli:
         return run_cli(command, *arguments, *common)
 
     return call
-
-
-def refused(done: Result, *words: str) -> None:
-    assert done.exit_code == 2, done.output
-    last = done.output.strip().splitlines()[-1]
-    assert last.startswith("Error: ")
-    assert [word for word in words if word not in last] == [], last
 
 
 def config_of(name: str) -> TrainConfig:
@@ -328,7 +322,7 @@ def test_own_file_is_read_from_its_folder(write: Callable) -> None:
 )  # fmt: skip
 def test_fault_in_a_file_is_named(in_store: Cli, write: Callable, tmp_path: Path, change: tuple, words: list) -> None:
     assert change[0] in OWN
-    refused(in_store("train", "--recipe", write(OWN.replace(*change))), *words)
+    assert_refused(in_store("train", "--recipe", write(OWN.replace(*change))), 2, *words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -355,8 +349,9 @@ def test_unknown_recipe_names_the_near_ones_and_all() -> None:
 
 
 def test_recipe_of_another_task_is_refused(in_store: Cli, tmp_path: Path) -> None:
-    refused(
+    assert_refused(
         in_store("train", "--recipe", "v-naw", "--task", "va"),
+        2,
         "Recipe v-naw is for task expr, not va. Leave out --task.",
     )
     assert not (tmp_path / "runs").exists()
@@ -371,7 +366,7 @@ def test_missing_features_are_listed_with_the_commands_that_make_them(run_cli: C
     store, config = new_store(tmp_path / "s.zarr", {"hog": (3,)}), config_of(name)
     done = run_cli("train", "--recipe", name, "--store", store.path, "--runs", tmp_path / "runs", "--device", "cpu")
     wanted = [*config.features, *config.training_features()]
-    refused(done, f"Recipe {name} wants ", *wanted, store.path, "or name others with --feature")
+    assert_refused(done, 2, f"Recipe {name} wants ", *wanted, store.path, "or name others with --feature")
     assert all(f"`{command}`" in done.output for command in load_recipe(name).extract)
     assert not (tmp_path / "runs").exists()
 
@@ -379,7 +374,7 @@ def test_missing_features_are_listed_with_the_commands_that_make_them(run_cli: C
 def test_missing_view_alone_is_listed_alone(run_cli: Cli, tmp_path: Path) -> None:
     store = new_store(tmp_path / "s.zarr", {"swin-t": (768,)})
     done = run_cli("train", "--recipe", "v-naw", "--store", store.path, "--runs", tmp_path / "runs")
-    refused(done, "Recipe v-naw wants swin-t@hflip, which", "`abaw extract --backbone swin-t --view hflip`")
+    assert_refused(done, 2, "Recipe v-naw wants swin-t@hflip, which", "`abaw extract --backbone swin-t --view hflip`")
 
 
 def test_missing_features_of_an_own_file_are_said_without_its_commands(
@@ -387,15 +382,20 @@ def test_missing_features_of_an_own_file_are_said_without_its_commands(
 ) -> None:
     store = new_store(tmp_path / "s.zarr", {"hog": (3,)})
     done = run_cli("train", "--recipe", write(OWN), "--store", store.path, "--runs", tmp_path / "runs")
-    refused(done, "No feature 'vit-mean'", "it has: hog", "`abaw extract --backbone vit-mean`")
+    assert_refused(done, 2, "No feature 'vit-mean'", "it has: hog", "`abaw extract --backbone vit-mean`")
     assert not (tmp_path / "runs").exists()
 
 
 def test_named_feature_takes_the_place_of_the_recipes(in_store: Cli, tmp_path: Path) -> None:
-    refused(
-        in_store("train", "--recipe", "v-naw", "--feature", "vit-mean"), "No feature 'vit-mean@hflip'", "--view hflip"
+    assert_refused(
+        in_store("train", "--recipe", "v-naw", "--feature", "vit-mean"),
+        2,
+        "No feature 'vit-mean@hflip'",
+        "--view hflip",
     )
-    refused(in_store("train", "--recipe", "emma", "--feature", "dan"), "Head 'emma' takes the features 'mae-cls'")
+    assert_refused(
+        in_store("train", "--recipe", "emma", "--feature", "dan"), 2, "Head 'emma' takes the features 'mae-cls'"
+    )
     assert not (tmp_path / "runs").exists()
 
 
@@ -416,7 +416,7 @@ def test_named_feature_takes_the_place_of_the_recipes(in_store: Cli, tmp_path: P
 def test_what_does_not_fit_leaves_no_run_behind(
     in_store: Cli, tmp_path: Path, options: list[str], words: list[str]
 ) -> None:
-    refused(in_store("train", *options), *words)
+    assert_refused(in_store("train", *options), 2, *words)
     assert not (tmp_path / "runs").exists()
 
 
@@ -427,5 +427,7 @@ def test_labels_that_no_feature_meets_leave_no_run_behind(run_cli: Cli, tmp_path
         store.write_labels("expr", split, split, np.full((120, 1), -1, dtype=np.int8))
     for head in ("transformer", "logistic"):
         done = run_cli("train", "--task", "expr", "--head", head, "--store", store.path, "--runs", tmp_path / "runs")
-        refused(done, "None of the 1 training videos has a frame with both labels of expr and a feature", "abaw doctor")
+        assert_refused(
+            done, 2, "None of the 1 training videos has a frame with both labels of expr and a feature", "abaw doctor"
+        )
     assert not (tmp_path / "runs").exists()

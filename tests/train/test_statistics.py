@@ -11,24 +11,16 @@ from hypothesis import strategies as st
 
 from abaw.core.errors import StoreError, UsageError
 from abaw.store import FeatureStore
+from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.data.statistics import Moments, feature_statistics
 
 
-def new_store(path: Path, **shapes: tuple[int, ...]) -> FeatureStore:
-    store = FeatureStore.create(path)
-    for feature, shape in shapes.items():
-        store.add_feature(feature, {"shape": list(shape), "weights": "none"}, None, "c" * 64)
-    return store
-
-
-def add_video(
+def put_and_read(
     store: FeatureStore, feature: str, video: str, values: np.ndarray, present: np.ndarray | None = None
 ) -> np.ndarray:
     """Write a video; its present rows as the store keeps them, in float64."""
-    rows = np.arange(len(values)) if present is None else np.flatnonzero(present)
-    writer = store.writer(feature, video, len(values), rows, {"fps": 25.0, "source": "test"})
-    writer.write(rows, values[rows].astype(np.float32))
-    writer.finish(allow_empty=True)
+    put_feature(store, feature, video, values, present)
+    rows = slice(None) if present is None else present
     return store.read(feature, video).values[rows].astype(np.float64)
 
 
@@ -41,13 +33,13 @@ def spoil(store: FeatureStore, video: str, place: tuple[int, int], value: float)
 @pytest.mark.parametrize("n_videos", [1, 2, 7, 16])
 def test_statistics_are_numpys(tmp_path: Path, n_videos: int) -> None:
     rng = np.random.default_rng(n_videos)
-    store = new_store(tmp_path / "s.zarr", f=(3, 5), g=(70,))
+    store = new_store(tmp_path / "s.zarr", {"f": (3, 5), "g": (70,)})
     kept: dict[str, list[np.ndarray]] = {"f": [], "g": []}
     for number in range(n_videos):
         n_frames = int(rng.integers(1, 600))
         for feature, shape in (("f", (3, 5)), ("g", (70,))):
             values = rng.normal(3 * number, 1 + number, (n_frames, *shape))
-            kept[feature].append(add_video(store, feature, f"v{number:02}", values, rng.random(n_frames) < 0.8))
+            kept[feature].append(put_and_read(store, feature, f"v{number:02}", values, rng.random(n_frames) < 0.8))
     means, stds = feature_statistics(store, ["f", "g"], [f"v{number:02}" for number in range(n_videos)])
     assert list(means) == list(stds) == ["f", "g"]
     for feature, shape in (("f", (3, 5)), ("g", (70,))):
@@ -60,9 +52,9 @@ def test_statistics_are_numpys(tmp_path: Path, n_videos: int) -> None:
 
 def test_statistics_of_a_tiny_store_by_hand(tmp_path: Path) -> None:
     """Values 1, 3 and 8: mean 4, population variance (9 + 1 + 16) / 3. The missing row's 100 does not count."""
-    store = new_store(tmp_path / "s.zarr", f=(1,))
-    add_video(store, "f", "a", np.array([[1.0], [100.0], [3.0]]), np.array([True, False, True]))
-    add_video(store, "f", "b", np.array([[8.0]]))
+    store = new_store(tmp_path / "s.zarr", {"f": (1,)})
+    put_feature(store, "f", "a", np.array([[1.0], [100.0], [3.0]]), np.array([True, False, True]))
+    put_feature(store, "f", "b", np.array([[8.0]]))
     means, stds = feature_statistics(store, ["f"], ["a", "b"])
     assert means["f"].item() == pytest.approx(4, rel=1e-15)
     assert stds["f"].item() == pytest.approx((26 / 3) ** 0.5, rel=1e-15)
@@ -74,9 +66,9 @@ def test_large_float32_values_keep_nine_digits(tmp_path: Path) -> None:
     A sum of squares minus the squared mean would lose all digits of the latter.
     """
     rng = np.random.default_rng(0)
-    store = new_store(tmp_path / "s.zarr", f=(6,))
+    store = new_store(tmp_path / "s.zarr", {"f": (6,)})
     scales, offsets = np.array([1e11, 1e9, 1e5, 1.0, 1e-3, 1e-6]), np.array([0, 1e11, 0, 1e5, 1.0, 0])
-    found = [add_video(store, "f", f"v{i}", rng.normal(size=(400, 6)) * scales + offsets + i) for i in range(9)]
+    found = [put_and_read(store, "f", f"v{i}", rng.normal(size=(400, 6)) * scales + offsets + i) for i in range(9)]
     rows = np.concatenate(found)
     assert np.abs(rows).max() > 1e11
     assert rows[:, 3].mean() / rows[:, 3].std() > 1e4
@@ -87,28 +79,28 @@ def test_large_float32_values_keep_nine_digits(tmp_path: Path) -> None:
 
 def test_video_longer_than_a_block_is_taken_whole(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    store = new_store(tmp_path / "s.zarr", f=(512,))
-    rows = add_video(store, "f", "long", np.cumsum(rng.normal(size=(1500, 512)), axis=0))
+    store = new_store(tmp_path / "s.zarr", {"f": (512,)})
+    rows = put_and_read(store, "f", "long", np.cumsum(rng.normal(size=(1500, 512)), axis=0))
     means, stds = feature_statistics(store, ["f"], ["long"])
     np.testing.assert_allclose(means["f"].numpy(), rows.mean(axis=0), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(stds["f"].numpy(), rows.std(axis=0), rtol=1e-10)
 
 
 def test_a_value_that_never_varies_has_no_deviation(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(2,))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     for video in "abc":
-        add_video(store, "f", video, np.tile([0.1, 1.23456e11], (77, 1)))
+        put_feature(store, "f", video, np.tile([0.1, 1.23456e11], (77, 1)))
     means, stds = feature_statistics(store, ["f"], list("abc"))
     assert stds["f"].tolist() == [0, 0]
     assert means["f"].tolist() == [np.float32(0.1), np.float32(1.23456e11)]
 
 
 def test_only_the_given_videos_count_and_those_without_the_feature_are_passed_over(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(2,), g=(2,))
-    add_video(store, "f", "a", np.full((4, 2), 1.0))
-    add_video(store, "f", "b", np.full((4, 2), 3.0))
-    add_video(store, "f", "other", np.full((4, 2), 1000.0))
-    add_video(store, "g", "b", np.full((4, 2), 7.0))
+    store = new_store(tmp_path / "s.zarr", {"f": (2,), "g": (2,)})
+    put_feature(store, "f", "a", np.full((4, 2), 1.0))
+    put_feature(store, "f", "b", np.full((4, 2), 3.0))
+    put_feature(store, "f", "other", np.full((4, 2), 1000.0))
+    put_feature(store, "g", "b", np.full((4, 2), 7.0))
     means, stds = feature_statistics(store, ["f", "g"], ["a", "b", "unheard of"])
     assert means["f"].tolist() == [2, 2]
     assert stds["f"].tolist() == [1, 1]
@@ -116,8 +108,8 @@ def test_only_the_given_videos_count_and_those_without_the_feature_are_passed_ov
 
 
 def test_no_present_row_gives_zeros(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(2, 3))
-    add_video(store, "f", "a", np.ones((4, 2, 3)), np.zeros(4, dtype=bool))
+    store = new_store(tmp_path / "s.zarr", {"f": (2, 3)})
+    put_feature(store, "f", "a", np.ones((4, 2, 3)), np.zeros(4, dtype=bool))
     for videos in (["a"], []):
         means, stds = feature_statistics(store, ["f"], videos)
         assert means["f"].tolist() == stds["f"].tolist() == [[0, 0, 0], [0, 0, 0]]
@@ -125,9 +117,9 @@ def test_no_present_row_gives_zeros(tmp_path: Path) -> None:
 
 def test_bits_do_not_depend_on_the_number_of_threads(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    store = new_store(tmp_path / "s.zarr", f=(40,))
+    store = new_store(tmp_path / "s.zarr", {"f": (40,)})
     for i in range(13):
-        add_video(store, "f", f"v{i}", rng.normal(size=(50, 40)))
+        put_feature(store, "f", f"v{i}", rng.normal(size=(50, 40)))
     found = []
     for n_threads in (1, 4):
         with dask.config.set(num_workers=n_threads):
@@ -157,9 +149,9 @@ def test_merged_parts_are_the_whole(parts: list[list[float]]) -> None:
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("values", [[np.nan], [np.inf], [-np.inf], [np.inf, -np.inf]])
 def test_value_that_is_not_finite_is_told(tmp_path: Path, values: list[float]) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(3,))
+    store = new_store(tmp_path / "s.zarr", {"f": (3,)})
     for video in "abc":
-        add_video(store, "f", video, np.ones((6, 3)), np.array([False, True, True, True, True, True]))
+        put_feature(store, "f", video, np.ones((6, 3)), np.array([False, True, True, True, True, True]))
     for row, value in enumerate(values, start=3):
         spoil(store, "b", (row, 2), value)
     words = r"Feature 'f' of video 'b' has a value that is not finite in frame 4\. Run `abaw store verify .*s\.zarr`"
@@ -168,16 +160,16 @@ def test_value_that_is_not_finite_is_told(tmp_path: Path, values: list[float]) -
 
 
 def test_value_that_is_not_finite_in_a_missing_row_does_not_matter(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(3,))
-    add_video(store, "f", "a", np.ones((4, 3)), np.array([True, False, True, True]))
+    store = new_store(tmp_path / "s.zarr", {"f": (3,)})
+    put_feature(store, "f", "a", np.ones((4, 3)), np.array([True, False, True, True]))
     spoil(store, "a", (1, 2), np.inf)
     assert feature_statistics(store, ["f"], ["a"])[0]["f"].tolist() == [1, 1, 1]
 
 
 def test_damaged_video_and_unknown_feature_are_named(tmp_path: Path) -> None:
-    store = new_store(tmp_path / "s.zarr", f=(16,))
+    store = new_store(tmp_path / "s.zarr", {"f": (16,)})
     for video in "ab":
-        add_video(store, "f", video, np.ones((20, 16)))
+        put_feature(store, "f", video, np.ones((20, 16)))
     with pytest.raises(UsageError, match=r"No feature 'h' .* it has: f"):
         feature_statistics(store, ["f", "h"], ["a"])
     shard = next(path for path in (tmp_path / "s.zarr/features/f/b/values/c").rglob("*") if path.is_file())

@@ -469,9 +469,7 @@ def test_features_share_one_budget(store: FeatureStore, monkeypatch: pytest.Monk
 def test_features_that_count_other_moments_are_refused(tmp_path: Path, other: tuple[int, float], wrong: bool) -> None:
     store = new_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,)})
     for feature, (n_rows, fps) in (("scene", (75, 25.0)), ("sound", other)):
-        writer = store.writer(feature, "clip", n_rows, np.arange(n_rows), {"fps": fps, "source": "test"})
-        writer.write(np.arange(n_rows), np.ones((n_rows, 2), dtype=np.float32))
-        writer.finish()
+        put_feature(store, feature, "clip", np.ones((n_rows, 2)), fps=fps)
     store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
     labels = select_labels(store, VGAF, "train")
     if not wrong:
@@ -484,9 +482,7 @@ def test_features_that_count_other_moments_are_refused(tmp_path: Path, other: tu
 
 def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path) -> None:
     store = new_store(tmp_path / "store.zarr", {"scene": (2,)})
-    writer = store.writer("scene", "clip", 5, np.arange(5), {"fps": 1.0, "source": "test", "sampled": True})
-    writer.write(np.arange(5), np.ones((5, 2), dtype=np.float32))
-    writer.finish()
+    put_feature(store, "scene", "clip", np.ones((5, 2)), fps=1.0, sampled=True)
     store.write_labels("va", "clip", "train", np.zeros((5, 2), dtype=np.float32))
     store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
     assert len(load_table(store, VGAF, select_labels(store, VGAF, "train"), ("scene",)).labels) == 5
@@ -500,11 +496,8 @@ def test_a_feature_that_ends_with_the_last_crop_at_an_assumed_rate_goes_with_one
     tmp_path: Path,
 ) -> None:
     store = new_store(tmp_path / "store.zarr", {"face": (2,), "sound": (2,)}, audio=("sound",))
-    for feature, attrs in (("face", {"fps": 30.0, "length_from_crops": True}), ("sound", {"fps": 25.0})):
-        n_rows = 80 if feature == "face" else 100
-        writer = store.writer(feature, "a", n_rows, np.arange(n_rows), {**attrs, "source": "test"})
-        writer.write(np.arange(n_rows), np.ones((n_rows, 2), dtype=np.float32))
-        writer.finish()
+    put_feature(store, "face", "a", np.ones((80, 2)), fps=30.0, length_from_crops=True)
+    put_feature(store, "sound", "a", np.ones((100, 2)))
     store.write_labels("va", "a", "train", np.zeros((100, 2), dtype=np.float32))
     table = load_table(store, VA, select_labels(store, VA, "train"), ("face", "sound"))
     assert (table.masks["face"].sum(), table.masks["sound"].sum()) == (80, 100)

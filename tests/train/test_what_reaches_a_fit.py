@@ -31,8 +31,8 @@ VALIDATED = ("q", "r", "b")
 UNSEEN = "p"  # a training video of which a third of the frames has no feature
 
 
-def present_rows(video: str) -> np.ndarray:
-    return np.arange(20, N_FRAMES) if video == UNSEEN else np.arange(N_FRAMES)
+def is_present(video: str) -> np.ndarray:
+    return np.arange(N_FRAMES) >= (20 if video == UNSEEN else 0)
 
 
 def features_of(video: str) -> np.ndarray:
@@ -48,20 +48,13 @@ def labels_of(video: str) -> dict[str, np.ndarray]:
     }
 
 
-def put_features(store: FeatureStore, feature: str, video: str, values: np.ndarray) -> None:
-    rows = present_rows(video)
-    writer = store.writer(feature, video, N_FRAMES, rows, {"fps": 25.0, "source": "test"})
-    writer.write(rows, values[rows].astype(np.float32))
-    writer.finish()
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> FeatureStore:
     """Ten videos of features `f` and `f@hflip` and labels of three tasks."""
     made = new_store(tmp_path_factory.mktemp("reach") / "store.zarr", {"f": (WIDTH,), "f@hflip": (WIDTH,)})
     for video in VIDEOS:
-        put_features(made, "f", video, features_of(video))
-        put_features(made, "f@hflip", video, features_of(video) + 0.5)
+        put_feature(made, "f", video, features_of(video), is_present(video))
+        put_feature(made, "f@hflip", video, features_of(video) + 0.5, is_present(video))
         for task, rows in labels_of(video).items():
             made.write_labels(task, video, "val" if video in VALIDATED else "train", rows)
     return made
@@ -82,7 +75,7 @@ def change(store: FeatureStore, folder: Path, what: str, videos) -> FeatureStore
         if what == "features":
             for feature in ("f", "f@hflip"):
                 made.drop(f"features/{feature}/{video}")
-                put_features(made, feature, video, 9 - 5 * features_of(video)[::-1])
+                put_feature(made, feature, video, 9 - 5 * features_of(video)[::-1], is_present(video))
         else:
             change_labels(made, video, slice(None) if what == "labels" else slice(0, 20))
     return made
@@ -164,9 +157,7 @@ def test_features_are_standardised_by_the_training_frames(lab, store, tmp_path, 
     """Mean and deviation by numpy, over the frames of the training videos that have the feature."""
     chosen = config(task, head, f"fold={fold}")
     table, validation = load_tables(chosen, store)
-    rows = np.concatenate(
-        [features_of(video)[present_rows(video)] for video in VIDEOS if video not in validation.videos]
-    )
+    rows = np.concatenate([features_of(video)[is_present(video)] for video in VIDEOS if video not in validation.videos])
     rows = rows.astype(np.float16).astype(np.float64)
     found = fitted(lab, store, tmp_path, chosen)
     prefix = "model." if head == "linear" else ""

@@ -13,38 +13,25 @@ from hypothesis import strategies as st
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.tables import build_table
 from abaw.train.data.table import Table, load_table, select_labels
 from abaw.train.data.windows import WindowBatch, WindowSampler, batches, class_counts, share
 
 VA, EXPR, AU, MTL, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "au", "mtl", "lsd", "vgaf"))
 
 
-def make_table(lengths: list[int], task: Task = VA, labels: np.ndarray | None = None, made: int = 0) -> Table:
+def table_of_row_numbers(lengths: list[int], task: Task = VA, labels: np.ndarray | None = None, made: int = 0) -> Table:
     """Videos of these lengths, all there; the feature `row` is the row number, labels are 0 unless given.
 
     Args:
         labels: (videos, columns) or (rows, columns).
         made: how many of the last videos are synthetic.
     """
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    n_rows, n_videos = int(starts[-1]), len(lengths)
+    n_rows = sum(lengths)
     labels = np.zeros((n_rows, len(task.columns))) if labels is None else labels
     if len(labels) != n_rows:
         labels = np.repeat(labels, lengths, axis=0)
-    there = np.ones(n_rows, dtype=bool)
-    return Table(
-        task=task,
-        videos=tuple(f"v{i:03}" for i in range(n_videos)),
-        starts=starts,
-        values={"row": np.arange(n_rows, dtype=np.float32)[:, None]},
-        masks={"row": there},
-        has_any=there,
-        has_crop=there,
-        labels=labels.astype(np.float32),
-        valid=task.valid(labels.astype(np.float32)),
-        fps=np.ones(n_videos),
-        synthetic=np.arange(n_videos) >= n_videos - made,
-    )
+    return build_table(task, lengths, {"row": np.arange(n_rows)[:, None]}, labels=labels, n_synthetic=made)
 
 
 layouts = st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.integers(1, 25), st.integers(1, 25))
@@ -57,7 +44,7 @@ layouts = st.tuples(st.lists(st.integers(1, 60), min_size=1, max_size=6), st.int
 def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: int | None) -> None:
     lengths, length, stride = layout
     stride = min(stride, length)
-    table = make_table(lengths)
+    table = table_of_row_numbers(lengths)
     sampler = WindowSampler(table, length)
     found = sampler.windows(stride, None if seed is None else np.random.default_rng(seed))
     covered = np.zeros(len(table.labels), dtype=int)
@@ -72,7 +59,7 @@ def test_windows_cover_every_row_and_stay_in_their_video(layout: tuple, seed: in
 @given(layouts)
 def test_windows_are_stride_apart_and_the_last_is_moved_back(layout: tuple) -> None:
     lengths, length, stride = layout
-    table = make_table(lengths)
+    table = table_of_row_numbers(lengths)
     found = WindowSampler(table, length).windows(stride)
     for start, n in zip(table.starts.tolist(), lengths, strict=False):
         mine = [first - start for first, end, _ in found.tolist() if end == start + n]
@@ -81,7 +68,7 @@ def test_windows_are_stride_apart_and_the_last_is_moved_back(layout: tuple) -> N
 
 
 def test_windows_by_hand() -> None:
-    sampler = WindowSampler(make_table([7, 3]), 4)
+    sampler = WindowSampler(table_of_row_numbers([7, 3]), 4)
     assert sampler.windows(2).tolist() == [[0, 7, 4], [2, 7, 4], [3, 7, 4], [7, 10, 4]]
     assert sampler.n_windows(2) == 4
     batch = sampler.batch(sampler.windows(2))
@@ -92,12 +79,12 @@ def test_windows_by_hand() -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_no_window_is_drawn_twice_in_an_epoch(seed: int) -> None:
-    found = WindowSampler(make_table([7, 3, 12, 30]), 12).windows(6, np.random.default_rng(seed))
+    found = WindowSampler(table_of_row_numbers([7, 3, 12, 30]), 12).windows(6, np.random.default_rng(seed))
     assert len(np.unique(found, axis=0)) == len(found)
 
 
 def test_phases_are_random_so_that_windows_begin_anywhere() -> None:
-    sampler = WindowSampler(make_table([200]), 20)
+    sampler = WindowSampler(table_of_row_numbers([200]), 20)
     begins = {int(first) for seed in range(60) for first in sampler.windows(10, np.random.default_rng(seed))[:, 0]}
     assert len(begins) > 100
 
@@ -106,7 +93,7 @@ def test_phases_are_random_so_that_windows_begin_anywhere() -> None:
 
 
 def test_epoch_is_every_window_in_another_order() -> None:
-    sampler = WindowSampler(make_table([30, 40, 50]), 10)
+    sampler = WindowSampler(table_of_row_numbers([30, 40, 50]), 10)
     assert sampler.n_windows(10) == 3 + 4 + 5
     found = sampler.epoch(1, (0, 1))
     assert len(found) == sampler.n_windows(1) == 21 + 31 + 41
@@ -115,14 +102,14 @@ def test_epoch_is_every_window_in_another_order() -> None:
 
 
 def test_batches_are_all_windows_the_last_one_smaller() -> None:
-    windows = WindowSampler(make_table([30]), 10).windows(1)
+    windows = WindowSampler(table_of_row_numbers([30]), 10).windows(1)
     parts = list(batches(windows, 8))
     assert [len(part) for part in parts] == [8, 8, 5]
     assert np.concatenate(parts).tolist() == windows.tolist()
 
 
 def test_epoch_is_seeded_and_every_epoch_differs() -> None:
-    sampler = WindowSampler(make_table([80, 90, 100]), 10)
+    sampler = WindowSampler(table_of_row_numbers([80, 90, 100]), 10)
     for options in ({}, {"speed": (0.6, 1.4)}, {"balance": "video"}):
         first = sampler.epoch(5, (3, 1), **options).tolist()
         assert sampler.epoch(5, (3, 1), **options).tolist() == first
@@ -136,7 +123,7 @@ def test_epoch_is_seeded_and_every_epoch_differs() -> None:
 @pytest.mark.parametrize("length", [1, 2, 10, 100])
 def test_window_of_another_speed_takes_the_nearest_frames(length: int) -> None:
     """Against a loop: step t of L lies at t (span - 1) / (L - 1) frames from the first one."""
-    table = make_table([400, 3, 130, 60, 1])
+    table = table_of_row_numbers([400, 3, 130, 60, 1])
     sampler = WindowSampler(table, length)
     found = np.concatenate([sampler.epoch(max(1, length // 2), (0, n), speed=(0.6, 1.4)) for n in range(3)])
     rows, inside = sampler.rows_of(found)
@@ -161,14 +148,14 @@ def test_window_of_another_speed_takes_the_nearest_frames(length: int) -> None:
 
 
 def test_speed_one_leaves_the_frames_as_they_are() -> None:
-    sampler = WindowSampler(make_table([137]), 50)
+    sampler = WindowSampler(table_of_row_numbers([137]), 50)
     rows, inside = sampler.rows_of(sampler.windows(7))
     assert inside.all()
     assert (np.diff(rows, axis=1) == 1).all()
 
 
 def test_speeds_are_even_over_their_range() -> None:
-    sampler = WindowSampler(make_table([2000] * 5), 100)
+    sampler = WindowSampler(table_of_row_numbers([2000] * 5), 100)
     spans = np.concatenate([sampler.epoch(20, (0, n), speed=(0.6, 1.4))[:, 2] for n in range(5)])
     counts, _ = np.histogram(spans, bins=[60, 80, 100, 120, 141])
     assert len(spans) > 2000
@@ -178,7 +165,7 @@ def test_speeds_are_even_over_their_range() -> None:
 @pytest.mark.parametrize("n_frames", [100, 130])
 def test_short_windows_reach_both_ends_of_a_video(n_frames: int) -> None:
     """They are drawn evenly from a video that is hardly longer than a window: as often from its end as from its beginning."""
-    sampler = WindowSampler(make_table([n_frames]), 100)
+    sampler = WindowSampler(table_of_row_numbers([n_frames]), 100)
     counts = np.zeros(n_frames)
     for epoch in range(600):
         found = sampler.epoch(50, (0, epoch), speed=(0.5, 0.9))
@@ -199,7 +186,7 @@ def labels_of(sampler: WindowSampler, windows: np.ndarray) -> np.ndarray:
 def test_balance_by_class_draws_windows_of_each_class_alike() -> None:
     """Clips of one class each, 40, 8 and 2 of them: a third of the windows each, within five deviations."""
     labels = np.array([[0]] * 40 + [[1]] * 8 + [[2]] * 2)
-    sampler = WindowSampler(make_table([20] * 50, VGAF, labels), 20)
+    sampler = WindowSampler(table_of_row_numbers([20] * 50, VGAF, labels), 20)
     drawn = np.concatenate([labels_of(sampler, sampler.epoch(10, (0, n), "class")) for n in range(120)])
     assert len(drawn) == 120 * 50
     counts = np.bincount(drawn, minlength=3)
@@ -211,7 +198,7 @@ def test_balance_by_class_draws_windows_of_each_class_alike() -> None:
 def test_balance_by_class_leaves_out_what_is_not_valid() -> None:
     """Frames without label or feature have no weight: windows of such alone are never drawn."""
     labels = np.array([[0]] * 30 + [[-1]] * 30 + [[3]] * 30)
-    table = make_table([30, 30, 30], EXPR, labels)
+    table = table_of_row_numbers([30, 30, 30], EXPR, labels)
     masks = {"row": np.arange(90) < 80}
     sampler = WindowSampler(replace(table, masks=masks, has_any=masks["row"]), 10)
     drawn = np.concatenate([sampler.epoch(10, (0, n), "class") for n in range(400)])
@@ -224,7 +211,7 @@ def test_balance_by_class_counts_active_units() -> None:
     labels = np.zeros((100, 12))
     labels[:50, 0] = 1  # one video of two shows AU1 throughout, the other AU26 in ten frames
     labels[50:60, 11] = 1
-    sampler = WindowSampler(make_table([50, 50], AU, labels), 10)
+    sampler = WindowSampler(table_of_row_numbers([50, 50], AU, labels), 10)
     drawn = np.concatenate([sampler.epoch(10, (0, n), "class")[:, 0] for n in range(300)])
     assert np.mean(drawn < 50) == pytest.approx(0.5, abs=0.06)
     assert (drawn[drawn >= 50] < 60).all()
@@ -233,7 +220,7 @@ def test_balance_by_class_counts_active_units() -> None:
 def test_balance_by_class_is_that_of_the_real_windows() -> None:
     """Synthetic clips, as many of each class, do not stand in for the rare class among the real ones."""
     labels = np.array([[0]] * 45 + [[1]] * 5 + [[0]] * 100 + [[1]] * 100)
-    sampler = WindowSampler(make_table([4] * 250, VGAF, labels, made=200), 4)
+    sampler = WindowSampler(table_of_row_numbers([4] * 250, VGAF, labels, made=200), 4)
     drawn = np.concatenate([sampler.epoch(4, (0, n), "class", synthetic=0.5) for n in range(60)])
     real = labels_of(sampler, drawn[~sampler.table.synthetic[sampler.videos_of(drawn)]])
     assert len(real) == 60 * 50
@@ -241,7 +228,7 @@ def test_balance_by_class_is_that_of_the_real_windows() -> None:
 
 
 def test_balance_by_video_draws_each_video_alike() -> None:
-    sampler = WindowSampler(make_table([1000, 100, 20]), 20)
+    sampler = WindowSampler(table_of_row_numbers([1000, 100, 20]), 20)
     drawn = np.concatenate([sampler.videos_of(sampler.epoch(10, (0, n), "video")) for n in range(40)])
     counts = np.bincount(drawn, minlength=3)
     assert counts.sum() >= 40 * sampler.n_windows(10)
@@ -250,7 +237,7 @@ def test_balance_by_video_draws_each_video_alike() -> None:
 
 def test_balance_without_classes_is_refused() -> None:
     with pytest.raises(UsageError, match=r"Task va has no classes to balance\. Use --set balance=video"):
-        WindowSampler(make_table([20]), 10).epoch(5, (0, 1), "class")
+        WindowSampler(table_of_row_numbers([20]), 10).epoch(5, (0, 1), "class")
 
 
 # synthetic clips
@@ -260,7 +247,7 @@ def test_balance_without_classes_is_refused() -> None:
 def test_synthetic_share_is_exact_and_its_classes_equal(rate: float, n_made: int) -> None:
     """To 20 real windows come round(20 r / (1 - r)); no clip comes twice before all of its class came once."""
     labels = np.array([[0]] * 20 + [[0]] * 10 + [[1]] * 5 + [[2]] * 8)
-    table = make_table([6] * 43, VGAF, labels, made=23)
+    table = table_of_row_numbers([6] * 43, VGAF, labels, made=23)
     sampler = WindowSampler(table, 6)
     assert sampler.n_windows(3, rate) == 20 + n_made
     for epoch in range(5):
@@ -280,7 +267,7 @@ def test_synthetic_share_is_exact_and_its_classes_equal(rate: float, n_made: int
 
 def test_synthetic_clips_differ_from_epoch_to_epoch() -> None:
     labels = np.array([[0]] * 10 + [[0], [1], [2]] * 20)
-    sampler = WindowSampler(make_table([6] * 70, VGAF, labels, made=60), 6)
+    sampler = WindowSampler(table_of_row_numbers([6] * 70, VGAF, labels, made=60), 6)
     drawn = [
         frozenset(videos[videos >= 10].tolist())
         for videos in (sampler.videos_of(sampler.epoch(3, (0, n), synthetic=0.3)) for n in range(10))
@@ -290,7 +277,7 @@ def test_synthetic_clips_differ_from_epoch_to_epoch() -> None:
 
 
 def test_synthetic_clips_stay_out_unless_asked_for() -> None:
-    sampler = WindowSampler(make_table([6] * 5, VGAF, made=2), 6)
+    sampler = WindowSampler(table_of_row_numbers([6] * 5, VGAF, made=2), 6)
     assert sampler.n_windows(3) == 3
     found = sampler.epoch(3, (0, 1))
     assert sorted(sampler.videos_of(found).tolist()) == [0, 1, 2]
@@ -302,7 +289,7 @@ def test_synthetic_clips_stay_out_unless_asked_for() -> None:
 @pytest.mark.parametrize("n_ranks", [1, 2, 3, 5, 8])
 @pytest.mark.parametrize("n_windows", [1, 4, 7, 8])
 def test_shares_are_of_equal_size_and_cover_each_window_once(n_windows: int, n_ranks: int) -> None:
-    sampler = WindowSampler(make_table([5, 30]), 10)
+    sampler = WindowSampler(table_of_row_numbers([5, 30]), 10)
     windows = sampler.windows(3)[1 : 1 + n_windows]
     parts = [share(windows, rank, n_ranks) for rank in range(n_ranks)]
     assert len({len(part) for part in parts}) == 1
@@ -317,7 +304,7 @@ def test_shares_are_of_equal_size_and_cover_each_window_once(n_windows: int, n_r
 
 
 def test_empty_windows_are_not_valid_for_whole_videos_either() -> None:
-    sampler = WindowSampler(make_table([5, 5], VGAF), 5)
+    sampler = WindowSampler(table_of_row_numbers([5, 5], VGAF), 5)
     last = share(sampler.windows(5)[:1], 1, 2)
     batch = sampler.batch(last)
     assert batch.valid.tolist() == [[False]]
@@ -380,7 +367,7 @@ def table_mask(table: Table, name: str, batch: WindowBatch, mask: torch.Tensor) 
 
 
 def test_label_of_a_whole_video_is_one_row_and_valid_where_a_frame_counts() -> None:
-    table = make_table([5, 3, 4, 2], VGAF, np.array([[2], [1], [0], [-1]]))
+    table = table_of_row_numbers([5, 3, 4, 2], VGAF, np.array([[2], [1], [0], [-1]]))
     masks = {"row": np.array([False, True, *[False] * 3, *[True] * 3, *[False] * 4, True, True])}
     sampler = WindowSampler(replace(table, masks=masks), 5)
     batch = sampler.batch(sampler.windows(2))
@@ -389,7 +376,7 @@ def test_label_of_a_whole_video_is_one_row_and_valid_where_a_frame_counts() -> N
 
 
 def test_image_is_a_window_of_its_own() -> None:
-    table = make_table([3, 2], LSD, np.array([[0], [4]]))
+    table = table_of_row_numbers([3, 2], LSD, np.array([[0], [4]]))
     sampler = WindowSampler(table, 1)
     found = sampler.epoch(1, (0, 1))
     assert Counter(found[:, 0].tolist()) == Counter(range(5))
@@ -425,8 +412,8 @@ def test_class_counts_by_hand() -> None:
     labels = np.full((6, 15), -1.0)
     labels[:, 2] = [0, 0, 5, -1, 5, 7]
     labels[:, 3] = [1, 0, 1, 1, -1, 1]
-    table = make_table([6], MTL, labels)
+    table = table_of_row_numbers([6], MTL, labels)
     found = class_counts(replace(table, masks={"row": np.arange(6) < 5}))
     assert {name: n for name, n in found.items() if n} == {"Neutral": 2, "Sadness": 2, "AU1": 3}
     assert len(found) == 20
-    assert class_counts(make_table([6])) == {}
+    assert class_counts(table_of_row_numbers([6])) == {}
