@@ -1,10 +1,10 @@
-"""Which of several copies of a network's weights goes first."""
+"""Which of several copies of a network's weights to prefer."""
 
 import re
 from collections.abc import Iterable
 
-# Averages over a training's course do better than where it ended: words of keys that tell them, and those that tell
-# what an optimizer keeps of each weight.
+# Averages over a training do better than its last state. These words in keys mark averages, or what an optimizer keeps of
+# each weight.
 EMA = frozenset(("ema", "swa", "average", "averaged", "avg"))
 TEACHER = "teacher"  # an average of its student
 OPTIMIZER = re.compile(r"(^|_)optim(izer)?s?(_|\d|$)|^exp_avg|^momentum_buffer|^grads?$|^gradients$", re.IGNORECASE)
@@ -13,9 +13,9 @@ RULE = "averages (EMA, SWA, then a teacher) go first, then the order in the file
 
 
 def averaging(words: Iterable[str]) -> int:
-    """How early the weights under some keys go: 3 for each that tells an average, 1 for a teacher's, 0 for others.
+    """Preference of the weights under some keys, higher first: 3 for each word that marks an average, 1 for a teacher.
 
-    What an optimizer keeps is below 0.
+    The state of an optimizer is below 0.
     """
     total = 0
     for word in words:

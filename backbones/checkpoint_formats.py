@@ -1,4 +1,4 @@
-"""What kind of file something is that is no checkpoint, told by what is in it, and what to do about it."""
+"""Files that are not checkpoints: what they are, judging by their content, and what to do about it."""
 
 import json
 import re
@@ -20,7 +20,7 @@ OF_KERAS = "Pass the weights of the PyTorch version of this network"
 
 
 def describe_kind(file: Path) -> str:
-    """What a file is, if it is surely no checkpoint of torch's or safetensors', and the way out; else "".
+    """What a file is if it is certainly no checkpoint of torch or safetensors, and what to do; else "".
 
     The sentence's subject is the file.
     """
@@ -39,19 +39,19 @@ def _describe_head(file: Path, head: bytes) -> str:
     if not head:
         return "is empty. Download it again."
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return f"is an HDF5 file, as Keras writes its weights, not of torch. {OF_KERAS}, {WANTED}."
+        return f"is an HDF5 file, as Keras writes weights, not a checkpoint of torch. {OF_KERAS}, {WANTED}."
     if head.startswith(b"\x93NUMPY"):
         return f"is a single NumPy array, not a checkpoint. Pass {WANTED}."
     if head.startswith(ARCHIVES):
-        return "is a compressed archive. Unpack it, and pass the checkpoint that is in it."
+        return "is a compressed archive. Unpack it and pass the checkpoint inside."
     if head.startswith(b"version https://git-lfs"):
         return "is a pointer of Git LFS, not the file itself. Get the file with `git lfs pull` in its repository."
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "is a web page, as a host sends it that wants a click first. Download the file in a browser."
+        return "is a web page, as some hosts send before a download. Download the file in a browser."
     if head.startswith(b"GGUF"):
         return f"is a GGUF file of llama.cpp, not of torch. Pass {WANTED}."
     if file.suffix == ".onnx" or (head[:1] == b"\x08" and head[2:3] == b"\x12" and b"torch" in head.lower()):
-        return f"is a network of ONNX, not a checkpoint. Pass the weights that it was exported from, {WANTED}."
+        return f"is a network of ONNX, not a checkpoint. Pass the weights that the network was exported from, {WANTED}."
     if head[4:8] == b"TFL3" or TENSORFLOW.search(file.name):
         return f"is of TensorFlow, not of torch. {OF_KERAS}, {WANTED}."
     if start.startswith(b"{"):
@@ -61,24 +61,22 @@ def _describe_head(file: Path, head: bytes) -> str:
 
 
 def _describe_zip(file: Path, names: Sequence[str]) -> str:
-    own = {name.split("/")[-1] for name in names}
-    if "data.pkl" in own and ("constants.pkl" in own or any("/code/" in name for name in names)):
+    file_names = {name.split("/")[-1] for name in names}
+    if "data.pkl" in file_names and ("constants.pkl" in file_names or any("/code/" in name for name in names)):
         opened = 'torch.jit.load({file}, map_location="cpu")'
         return f"is a TorchScript archive, a program with its weights. {_take_out(file, f'{opened}.state_dict()')}"
-    if any("archive_format" in own_name or "exported_program" in own_name for own_name in own) or any(
+    if any("archive_format" in name or "exported_program" in name for name in file_names) or any(
         name.split("/")[1:3] == ["models", "model.json"] for name in names
     ):
         return f"is a program of torch.export. {_take_out(file, 'torch.export.load({file}).state_dict')}"
-    if "data.pkl" in own:
+    if "data.pkl" in file_names:
         return ""
     if names and all(name.endswith(".npy") for name in names):
         arrays = "{{key: torch.from_numpy(value) for key, value in numpy.load({file}).items()}}"
         return f"is an archive of NumPy arrays (.npz). {_take_out(file, arrays, 'numpy, torch')}"
-    if "model.weights.h5" in own or {"config.json", "metadata.json"} <= own:
+    if "model.weights.h5" in file_names or {"config.json", "metadata.json"} <= file_names:
         return f"is of Keras, not of torch. {OF_KERAS}, {WANTED}."
-    return (
-        f"is a zip archive of {some_of(names, SHOWN) or 'nothing'}. Unpack it, and pass the checkpoint that is in it."
-    )
+    return f"is a zip archive of {some_of(names, SHOWN) or 'nothing'}. Unpack it and pass the checkpoint inside."
 
 
 def _describe_tar(file: Path) -> str:
@@ -87,43 +85,43 @@ def _describe_tar(file: Path) -> str:
     if {"pickle", "storages", "tensors"} <= set(names):
         opened = "torch.load({file}, weights_only=False)"
         return (
-            "was saved by a torch of before 2017, in a form that it only opens with code allowed, so it was not "
+            "was saved by torch before 2017, in a format that torch only opens if code may run, so it was not "
             f"opened. {_take_out(file, opened)}"
         )
-    return f"is an archive of {some_of(names, SHOWN) or 'nothing'}. Unpack it, and pass the checkpoint that is in it."
+    return f"is an archive of {some_of(names, SHOWN) or 'nothing'}. Unpack it and pass the checkpoint inside."
 
 
 def _take_out(file: Path, expression: str, modules: str = "torch") -> str:
-    """A sentence with a command that saves what an expression gives of a file."""
+    """A sentence with a command that saves what an expression extracts from a file."""
     target = file.with_name(f"{file.stem}-weights.pth")
-    source, made = (json.dumps(str(path), ensure_ascii=False) for path in (file, target))
-    code = f"import {modules}; torch.save({expression.format(file=source)}, {made})"
-    return f"Where you trust it, take the weights out with `python -c {shlex.quote(code)}`, and pass {target}."
+    source, saved = (json.dumps(str(path), ensure_ascii=False) for path in (file, target))
+    code = f"import {modules}; torch.save({expression.format(file=source)}, {saved})"
+    return f"If you trust it, extract the weights with `python -c {shlex.quote(code)}`, and pass {target}."
 
 
 def describe_folder(folder: Path) -> str:
-    """Why a folder is no weights file, and what to pass; the sentence's subject is the folder."""
+    """Why a folder is not a weights file, and what to pass; the sentence's subject is the folder."""
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith(".") or path.name == ".metadata")
-    found = set(names)
-    if ".metadata" in found and any(name.endswith(".distcp") for name in names):
+    contents = set(names)
+    if ".metadata" in contents and any(name.endswith(".distcp") for name in names):
         target = folder.with_name(f"{folder.name}-weights.pth")
         command = shlex.join(["python", "-m", "torch.distributed.checkpoint.format_utils", "dcp_to_torch", str(folder),
                               str(target)])  # fmt: skip
         return f"is a folder with a checkpoint of several processes. Make one file of it with `{command}`, and pass {target}."
-    if "zero_to_fp32.py" in found:
-        return "is a folder of DeepSpeed. Make one file of it with the zero_to_fp32.py that lies in it, and pass that."
-    if "saved_model.pb" in found or any(TENSORFLOW.search(name) for name in names):
+    if "zero_to_fp32.py" in contents:
+        return "is a folder of DeepSpeed. Make one file of it with its zero_to_fp32.py, and pass that."
+    if "saved_model.pb" in contents or any(TENSORFLOW.search(name) for name in names):
         return f"is a folder of TensorFlow, not of torch. {OF_KERAS}, {WANTED}."
     if any(name.endswith(".index.json") for name in names):
         return f"is a folder with a checkpoint in several files. {_merge(folder)}"
-    if {"data.pkl", "data"} <= found or any((folder / name / "data.pkl").is_file() for name in names):
-        return "is a file of torch that was unpacked. Pass the file as it was before that."
+    if {"data.pkl", "data"} <= contents or any((folder / name / "data.pkl").is_file() for name in names):
+        return "is an unpacked file of torch. Pass the file as it was before."
     files = sorted(
         (name for name in names if name.endswith(SUFFIXES)), key=lambda name: name not in ("model.safetensors",)
     )
     if files:
-        return f"is a folder; wanted is one file of weights. Pass {folder / files[0]}."
-    return f"is a folder that holds {some_of(names, SHOWN) or 'nothing'}; wanted is one file of weights, {WANTED}."
+        return f"is a folder, not a file of weights. Pass {folder / files[0]}."
+    return f"is a folder that holds {some_of(names, SHOWN) or 'nothing'}. Pass one file of weights, {WANTED}."
 
 
 def _merge(folder: Path) -> str:
@@ -132,16 +130,16 @@ def _merge(folder: Path) -> str:
         parts, read = "*.safetensors", "safetensors.torch.load_file(part)"
     else:
         parts, read = "*.bin", 'torch.load(part, map_location="cpu", weights_only=True)'
-    pattern, made = (json.dumps(str(path), ensure_ascii=False) for path in (folder / parts, target))
+    pattern, saved = (json.dumps(str(path), ensure_ascii=False) for path in (folder / parts, target))
     code = (
         f"import glob, safetensors.torch, torch; torch.save({{key: value for part in sorted(glob.glob({pattern})) "
-        f"for key, value in {read}.items()}}, {made})"
+        f"for key, value in {read}.items()}}, {saved})"
     )
     return f"Make one file of them with `python -c {shlex.quote(code)}`, and pass {target}."
 
 
 def describe_absence(file: Path) -> str:
-    """A sentence for a weights file that is not there."""
+    """A sentence for a weights file that does not exist."""
     if file.is_dir():
         return f"{file} {describe_folder(file)}"
     if file.with_name(f"{file.name}.index").is_file():

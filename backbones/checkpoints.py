@@ -1,7 +1,7 @@
-"""What a checkpoint holds, and where in it the weights of a network are: found by the network's keys and shapes.
+"""The contents of a checkpoint, and where in it the weights of a network are, by the network's keys and shapes.
 
-Containers (mappings, lists) and the prefixes that wrappers put before keys are one and the same here: all tensors of a
-file are laid out under dotted keys, and a place is what stands before the wanted ones.
+Containers (mappings, lists) and the prefixes of wrappers are treated alike: all tensors of a file get dotted keys, and a
+location is the prefix of the keys of a network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,21 +20,21 @@ from abaw.core.errors import CheckpointError, some_of
 from abaw.core.state_dicts import SHOWN_KEYS
 
 DEPTH = 8  # of containers inside each other
-COUNTERS = "num_batches_tracked"  # files of before 2018 have none
-UNDERSCORED = "_"  # stands for all inner words that begin so, as those of torch's own wrappers do
-LEAST = 0.1  # of the wanted keys must be there for a place to count
+COUNTERS = "num_batches_tracked"  # missing in files from before 2018
+UNDERSCORED = "_"  # matches all inner words that begin with _, as those of torch's own wrappers do
+MIN_SHARE = 0.1  # of a network's keys that must be present for a location to count
 Layout = Mapping[str, torch.Size]
-Hits = dict[str, bool]  # wanted keys that are there, and whether they have the right shape
+Hits = dict[str, bool]  # keys of the network that are present, and whether they have the right shape
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """Where in a checkpoint a network's keys are.
 
     Attributes:
-        prefix: what stands before them, containers and wrappers, each with a dot after it.
-        infix: a word in the middle of some that is not of the network; UNDERSCORED for all that begin with _.
-        n_right, n_keys: wanted keys that are there with the right shape, and with any.
+        prefix: of the keys: containers and wrappers, each with a dot after it.
+        infix: a word inside some keys that the network does not have; UNDERSCORED for all that begin with _.
+        n_right, n_keys: how many keys of the network are present with the right shape, and with any shape.
     """
 
     prefix: str = ""
@@ -49,16 +49,16 @@ class Place:
 
     @property
     def rank(self) -> int:
-        """How early it goes before others that are as good."""
+        """Preference over locations that fit equally well; higher comes first."""
         return averaging(self.words)
 
     @property
     def words(self) -> list[str]:
-        """Of the prefix."""
+        """The words of the prefix."""
         return self.prefix.split(".")[:-1]
 
     def bare(self, key: str) -> str:
-        """A key of this place as the network calls it."""
+        """A key at this location by its name in the network."""
         return _without(key.removeprefix(self.prefix), self.infix)
 
 
@@ -67,13 +67,13 @@ class Checkpoint:
     """All tensors of a checkpoint.
 
     Attributes:
-        tensors: by dotted key, the keys of containers first.
-        homes: for each of them the keys of its containers, "" or with a dot at the end.
-        choice: which of several copies is wanted, such as "1" or "student"; "" takes the one that goes first.
+        tensors: by dotted key, which begins with the keys of containers.
+        containers: for each tensor the keys of its containers, "" or with a dot at the end.
+        choice: which of several copies to take, such as "1" or "student"; "" takes the one that ranks first.
     """
 
     tensors: dict[str, Tensor]
-    homes: dict[str, str] = field(default_factory=dict)
+    containers: dict[str, str] = field(default_factory=dict)
     choice: str = ""
 
     @classmethod
@@ -82,69 +82,75 @@ class Checkpoint:
         return state if isinstance(state, Checkpoint) else cls(dict(state), dict.fromkeys(state, ""))
 
     def main(self) -> dict[str, Tensor]:
-        """The largest state dict, its keys as they stand; of several as large the one that goes first."""
-        home = self._main_home()
+        """The largest state dict with its keys unchanged; of several as large the one that ranks first."""
+        container = self._main_container()
         return {
-            key.removeprefix(home): value
+            key.removeprefix(container): value
             for key, value in self.tensors.items()
-            if self.homes[key] == home and _has_words(key, self.choice)
+            if self.containers[key] == container and _has_words(key, self.choice)
         }
 
-    def _main_home(self) -> str:
+    def _main_container(self) -> str:
         sizes: dict[str, int] = {}
-        for key, home in self.homes.items():
-            sizes[home] = sizes.get(home, 0) + _has_words(key, self.choice)
+        for key, container in self.containers.items():
+            sizes[container] = sizes.get(container, 0) + _has_words(key, self.choice)
         most = max(sizes.values(), default=0)
         if not most:
             return ""
-        return max((home for home, size in sizes.items() if 2 * size > most), key=lambda home: Place(home).rank)
+        return max(
+            (container for container, size in sizes.items() if 2 * size > most),
+            key=lambda container: Location(container).rank,
+        )
 
-    def places(self, wanted: Layout) -> list[Place]:
-        """Where the wanted keys are, the place to take first; others that are as good after it."""
-        found = self._count(wanted)
-        best = max(((place.n_right, place.n_keys) for place in found), default=(0, 0))
-        if best[1] <= LEAST * len(wanted):
-            return self._anywhere()
-        equal = [place for place in found if (place.n_right, place.n_keys) == best]
-        equal = [place for place in equal if place.rank >= 0] or equal
-        equal = sorted(equal, key=lambda place: -place.rank)
+    def locations(self, layout: Layout) -> list[Location]:
+        """Where the keys of a network are: the location to take first, then others that fit equally well."""
+        locations = self._count(layout)
+        best = max(((location.n_right, location.n_keys) for location in locations), default=(0, 0))
+        if best[1] <= MIN_SHARE * len(layout):
+            return self._fallback()
+        equal = [location for location in locations if (location.n_right, location.n_keys) == best]
+        equal = [location for location in equal if location.rank >= 0] or equal
+        equal = sorted(equal, key=lambda location: -location.rank)
         if not self.choice:
             return equal
-        chosen = [place for place in found if _has_words(place.prefix, self.choice)]
+        chosen = [location for location in locations if _has_words(location.prefix, self.choice)]
         if not chosen:
-            return self._anywhere()
-        first = max(chosen, key=lambda place: (place.name == self.choice, place.n_right, place.n_keys, place.rank))
-        return [first, *(place for place in equal if place != first)]
+            return self._fallback()
+        first = max(
+            chosen,
+            key=lambda location: (location.name == self.choice, location.n_right, location.n_keys, location.rank),
+        )
+        return [first, *(location for location in equal if location != first)]
 
-    def _anywhere(self) -> list[Place]:
-        """Places for what has no wanted keys as it stands: the largest state dict or what was chosen, and its copies."""
-        home = self._main_home()
-        first = Place(home if _has_words(home, self.choice) else f"{home}{self.choice}.")
+    def _fallback(self) -> list[Location]:
+        """Locations where the network's keys do not occur as they are: the largest or the chosen state dict, and its copies."""
+        container = self._main_container()
+        first = Location(container if _has_words(container, self.choice) else f"{container}{self.choice}.")
         keys: dict[str, set[str]] = {}
-        for key, other in self.homes.items():
+        for key, other in self.containers.items():
             keys.setdefault(other, set()).add(key.removeprefix(other))
-        copies = [Place(other) for other, own in keys.items() if own == keys.get(home) and other != home]
-        return [first, *(place for place in copies if place.rank >= 0)]
+        copies = [Location(other) for other, own in keys.items() if own == keys.get(container) and other != container]
+        return [first, *(location for location in copies if location.rank >= 0)]
 
-    def _count(self, wanted: Layout) -> list[Place]:
-        """Every place where wanted keys are, in the order of the file."""
-        counts = {infix: self._count_under(endings, wanted) for infix, endings in self._endings.items()}
-        found = []
+    def _count(self, layout: Layout) -> list[Location]:
+        """Every location with keys of a network, in the order of the file."""
+        counts = {infix: self._count_under(endings, layout) for infix, endings in self._endings.items()}
+        locations = []
         for infix, by_prefix in counts.items():
             for prefix, hits in by_prefix.items():
                 lesser = ([""] if infix else []) + ([UNDERSCORED] if infix not in ("", UNDERSCORED) else [])
                 others = [counts.get(other, {}).get(prefix, {}) for other in lesser]
                 if any(hits.keys() & other.keys() for other in others):
-                    continue  # keys are there both with the word and without it
+                    continue  # keys occur both with the word and without it
                 for other in others:
                     hits = {**other, **hits}
-                found.append(Place(prefix, infix, sum(hits.values()), len(hits)))
-        return found
+                locations.append(Location(prefix, infix, sum(hits.values()), len(hits)))
+        return locations
 
-    def _count_under(self, endings: Mapping[str, list[tuple[str, str]]], wanted: Layout) -> dict[str, Hits]:
+    def _count_under(self, endings: Mapping[str, list[tuple[str, str]]], layout: Layout) -> dict[str, Hits]:
         """The hits by prefix."""
         counts: dict[str, Hits] = {}
-        for key, shape in wanted.items():
+        for key, shape in layout.items():
             if not key.endswith(COUNTERS):
                 for prefix, whole in endings.get(key, ()):
                     counts.setdefault(prefix, {})[key] = self.tensors[whole].shape == shape
@@ -152,8 +158,8 @@ class Checkpoint:
 
     @cached_property
     def _endings(self) -> dict[str, dict[str, list[tuple[str, str]]]]:
-        """By infix and ending: what stands before the ending, and the whole key, of every key that has it."""
-        found: dict[str, dict[str, list[tuple[str, str]]]] = {"": {}}
+        """By infix and ending: the prefix and the whole key of every key with this ending."""
+        endings: dict[str, dict[str, list[tuple[str, str]]]] = {"": {}}
         for key in self.tensors:
             words = key.split(".")
             for start in range(len(words)):
@@ -161,20 +167,20 @@ class Checkpoint:
                 infixes = {UNDERSCORED if word.startswith("_") else word for word in rest[1:-1] if not word.isdecimal()}
                 for infix in ("", *infixes):
                     ending = _without(".".join(rest), infix)
-                    found.setdefault(infix, {}).setdefault(ending, []).append((prefix, key))
-        return found
+                    endings.setdefault(infix, {}).setdefault(ending, []).append((prefix, key))
+        return endings
 
-    def take(self, place: Place, wanted: Layout) -> tuple[dict[str, Tensor], list[str]]:
-        """The tensors of a place by the network's keys, and the keys beside it in the same state dict."""
-        under = [key for key in self.tensors if key.startswith(place.prefix)]
-        homes = {self.homes[key] for key in under if place.bare(key) in wanted} or {place.prefix}
-        inside = {place.bare(key): self.tensors[key] for key in under if self.homes[key] in homes}
-        beside = [
-            key.removeprefix(home)
-            for key, home in self.homes.items()
-            if home in homes and not key.startswith(place.prefix)
+    def take(self, location: Location, layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
+        """The tensors at a location by the network's keys, and the other keys of the same state dict."""
+        under = [key for key in self.tensors if key.startswith(location.prefix)]
+        containers = {self.containers[key] for key in under if location.bare(key) in layout} or {location.prefix}
+        inside = {location.bare(key): self.tensors[key] for key in under if self.containers[key] in containers}
+        others = [
+            key.removeprefix(container)
+            for key, container in self.containers.items()
+            if container in containers and not key.startswith(location.prefix)
         ]
-        return inside, beside
+        return inside, others
 
 
 def _without(key: str, infix: str) -> str:
@@ -187,23 +193,23 @@ def _without(key: str, infix: str) -> str:
 
 
 def _has_words(key: str, choice: str) -> bool:
-    """True if a key or a prefix has the words of a choice in a row; any has none."""
+    """True if a key or a prefix contains the words of a choice in a row; an empty choice is in every key."""
     return not choice or f".{choice}." in f".{key}"
 
 
-def describe_places(places: Sequence[Place], choice: str, file_name: str) -> str:
-    """A sentence on which of several places was taken, and how to take another; "" where there is nothing to tell."""
-    first, *others = places
+def describe_locations(locations: Sequence[Location], choice: str, file_name: str) -> str:
+    """A sentence on which of several locations was taken, and how to take another; "" if there was no choice."""
+    first, *others = locations
     if choice or not others:
         return f"Took {first.name} of {file_name}." if not choice and first.rank > 0 else ""
-    told = [_shortest(other, first) for other in others if other.prefix]
-    ways = "".join(f"; {file_name}#{word} takes {word}" for word in told[:SHOWN_KEYS])
-    return f"Took {first.name or 'the bare keys'} of {file_name}, where {len(places)} copies fit: {RULE}{ways}."
+    choices = [_shortest(other, first) for other in others if other.prefix]
+    ways = "".join(f"; {file_name}#{word} takes {word}" for word in choices[:SHOWN_KEYS])
+    return f"Took {first.name or 'the bare keys'} of {file_name}, where {len(locations)} copies fit: {RULE}{ways}."
 
 
-def _shortest(place: Place, other: Place) -> str:
-    """A word of a place that the other one does not have; all of its words where each is."""
-    return next((word for word in place.words if word not in other.words), place.name)
+def _shortest(location: Location, other: Location) -> str:
+    """A word of a location that the other one does not have; its whole name if there is no such word."""
+    return next((word for word in location.words if word not in other.words), location.name)
 
 
 def split_choice(file: Path) -> tuple[Path, str]:
@@ -221,27 +227,27 @@ def read_checkpoint(file: Path) -> Checkpoint:
         file: `FILE`, or `FILE#CHOICE`, see `Checkpoint.choice`.
 
     Raises:
-        CheckpointError: as `open_checkpoint`; there is no tensor under a key, or nothing that is called so.
+        CheckpointError: as `open_checkpoint`; or the file has no tensors, or nothing by the name of the choice.
     """
     path, choice = split_choice(file)
     content = open_checkpoint(path)
-    tensors, homes = {}, {}
-    for key, home, value in _lay_out(content, "", DEPTH):
-        tensors[key], homes[key] = value, home
+    tensors, containers = {}, {}
+    for key, container, value in _flatten(content, "", DEPTH):
+        tensors[key], containers[key] = value, container
     if not tensors:
-        raise CheckpointError(f"{path} {_describe_lack(content)}")
-    checkpoint = Checkpoint(tensors, homes, choice)
-    places = homes.values() if choice.isdecimal() else tensors  # blocks have numbers, too
-    if not any(_has_words(place, choice) for place in places):
-        found = dict.fromkeys(key.split(".")[0] for key in tensors)
-        inside = dict.fromkeys(home.removesuffix(".") for home in homes.values())
-        names = some_of([name for name in inside if name] or list(found), 2 * SHOWN_KEYS)
-        raise CheckpointError(f"{path} has nothing that is called {choice}. After the # goes one of: {names}.")
+        raise CheckpointError(f"{path} {_describe_missing(content)}")
+    checkpoint = Checkpoint(tensors, containers, choice)
+    prefixes = containers.values() if choice.isdecimal() else tensors  # blocks have numbers, too
+    if not any(_has_words(prefix, choice) for prefix in prefixes):
+        first_words = dict.fromkeys(key.split(".")[0] for key in tensors)
+        inside = dict.fromkeys(container.removesuffix(".") for container in containers.values())
+        names = some_of([name for name in inside if name] or list(first_words), 2 * SHOWN_KEYS)
+        raise CheckpointError(f"{path} has nothing called {choice}. Put one of these after the #: {names}.")
     return checkpoint
 
 
-def _lay_out(content: Any, home: str, depth: int) -> Iterator[tuple[str, str, Tensor]]:
-    """Every tensor that a mapping has, with its dotted key and its home."""
+def _flatten(content: Any, container: str, depth: int) -> Iterator[tuple[str, str, Tensor]]:
+    """Every tensor in a mapping, with its dotted key and the prefix of its container."""
     if isinstance(content, list | tuple):
         content = {str(index): value for index, value in enumerate(content) if isinstance(value, Mapping)}
     if not isinstance(content, Mapping) or not depth:
@@ -250,13 +256,13 @@ def _lay_out(content: Any, home: str, depth: int) -> Iterator[tuple[str, str, Te
         if isinstance(value, np.ndarray) and value.dtype.kind in "fiub":
             value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
         if isinstance(value, Tensor):
-            yield f"{home}{key}", home, value.detach()
+            yield f"{container}{key}", container, value.detach()
         else:
-            yield from _lay_out(value, f"{home}{key}.", depth - 1)
+            yield from _flatten(value, f"{container}{key}.", depth - 1)
 
 
-def _describe_lack(content: Any) -> str:
+def _describe_missing(content: Any) -> str:
     if not isinstance(content, Mapping):
         return f"holds a {type(content).__name__}, not a state dict. Save model.state_dict() instead."
-    found = some_of([str(key) for key in content], SHOWN_KEYS) or "nothing"
-    return f"has no state dict: its keys are {found}. Save the model's state_dict() alone, or under state_dict."
+    keys = some_of([str(key) for key in content], SHOWN_KEYS) or "nothing"
+    return f"has no state dict: its keys are {keys}. Save the model's state_dict() alone, or under state_dict."

@@ -1,4 +1,4 @@
-"""Public weights, downloaded into the weights folder: whole and as published, or not at all."""
+"""Downloads of public weights into the weights folder: complete and as published, or not at all."""
 
 import http.client
 import shutil
@@ -18,30 +18,30 @@ from abaw.backbones.weights_folder import weights_folder
 from abaw.core.errors import CheckpointError, disk_trouble, first_line
 from abaw.core.progress import Reporter, Silent
 
-PARTIAL = ".partial"  # after the name of what is not whole yet
+PARTIAL = ".partial"  # after the name of an incomplete file or folder
 CHUNK = 2**20
 TIMEOUT_S = 30.0
-TRIES = 4  # in a row that bring nothing new
+TRIES = 4  # in a row without progress
 PAUSE_S = 1.0
 MEGA = 10**6
 CONFIGS = ("config.json", "preprocessor_config.json", "processor_config.json")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that exists
 
 
 class Cut(Exception):
-    """A connection ended before the file did."""
+    """A connection ended before the file was complete."""
 
 
 def get_weights(weights: FamilyWeights, reporter: Reporter | None = None) -> list[Path]:
-    """Download what is published for a family and not there yet; gives all of it.
+    """Download the published weights of a family that are missing; gives all of its files.
 
     Raises:
-        CheckpointError: no network, no such file, no space, or something else than what was published.
+        CheckpointError: no network, no such file, no space, or a file that differs from the published one.
     """
     reporter = reporter or Silent()
     folder, files = weights_folder(), []
     for known in weights.sources:
-        target = folder / known.target if known.saved_as or weights.found is None else weights.found
+        target = folder / known.target if known.saved_as or weights.file is None else weights.file
         if not target.exists():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -63,30 +63,30 @@ def _get(known: KnownWeights, target: Path, reporter: Reporter) -> None:
         partial.unlink()
         digits = f"md5 {known.md5}" if known.md5 else f"sha256 {known.sha256}"
         raise CheckpointError(
-            f"What came is not {known.name} as published ({digits}...), and was dropped. {_way_out(known)}"
+            f"The file received is not {known.name} as published ({digits}...), and was deleted. {_way_out(known)}"
         )
     partial.replace(target)
 
 
 def _way_out(known: KnownWeights) -> str:
-    """What to do where a download fails."""
+    """A sentence on what to do when a download fails."""
     target = weights_folder() / known.target
     what = f"{known.url or known.source}"
     put = f"put its {CONFIGS[0]}, {CONFIGS[1]} and weights into {target}" if known.is_folder else f"save it as {target}"
-    return f"Run the same command again where there is a network, or fetch {what} elsewhere and {put}."
+    return f"Run the same command again with a network, or download {what} elsewhere and {put}."
 
 
 def fetch(url: str, partial: Path, reporter: Reporter, way_out: str) -> None:
-    """Download a file, going on where an earlier try ended.
+    """Download a file, continuing where an earlier attempt ended.
 
     Args:
         url: http or https.
-        partial: what is there of it; whole at the end.
-        reporter: told of megabytes.
-        way_out: a sentence for errors.
+        partial: what earlier attempts left; complete at the end.
+        reporter: gets megabytes.
+        way_out: a sentence for errors, on what to do.
 
     Raises:
-        CheckpointError: it cannot be had; what came of it is kept.
+        CheckpointError: the download failed; what has arrived is kept.
     """
     n_failures = 0
     while True:
@@ -101,13 +101,13 @@ def fetch(url: str, partial: Path, reporter: Reporter, way_out: str) -> None:
         except (Cut, urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as error:
             cause = error.reason if isinstance(error, urllib.error.URLError) else error
             reason = first_line(cause) if isinstance(cause, Exception) else str(cause)
-            if isinstance(cause, socket.gaierror):  # there is no network, or no such host
+            if isinstance(cause, socket.gaierror):  # no network, or no such host
                 n_failures = TRIES
         finally:
             reporter.finish()
         n_failures = 1 if _size(partial) > before else n_failures + 1
         if n_failures >= TRIES:
-            kept = f"{_size(partial) / MEGA:.1f} MB of it are kept. " if _size(partial) else ""
+            kept = f"{_size(partial) / MEGA:.1f} MB of it were kept. " if _size(partial) else ""
             raise CheckpointError(f"The file could not be downloaded ({reason}). {kept}{way_out}")
         time.sleep(PAUSE_S * (n_failures - 1))
 
@@ -123,19 +123,19 @@ def _fetch_rest(url: str, partial: Path, reporter: Reporter) -> None:
         if error.code != 416:
             raise
         if error.headers.get("Content-Range", "").endswith(f"/{start}"):
-            return  # it was whole already
-        partial.unlink()  # it is another file by now, or of another size
+            return  # it was complete
+        partial.unlink()  # the file on the server has changed
         raise Cut("the server has no such part") from error
     with response:
         begins = f"bytes {start}-"
-        goes_on = response.status == 206 and response.headers.get("Content-Range", begins).startswith(begins)
-        if response.status == 206 and not goes_on:
-            raise Cut("the server gave another part")
-        start = start if goes_on else 0
+        is_rest = response.status == 206 and response.headers.get("Content-Range", begins).startswith(begins)
+        if response.status == 206 and not is_rest:
+            raise Cut("the server sent another part")
+        start = start if is_rest else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else 0
         reporter.start(f"download {partial.name.removesuffix(PARTIAL)}", total // MEGA, "MB")
-        _receive(response, partial, "ab" if goes_on else "wb", reporter.advance)
+        _receive(response, partial, "ab" if is_rest else "wb", reporter.advance)
     if total and _size(partial) < total:
         raise Cut("the connection was cut")
 
@@ -161,34 +161,34 @@ def get_from_hub(known: KnownWeights, target: Path, reporter: Reporter) -> None:
     """Download a file, or the folder of a model, from Hugging Face; each file of weights is verified.
 
     Raises:
-        CheckpointError: it cannot be had.
+        CheckpointError: the download failed.
     """
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.errors import GatedRepoError
 
     endpoint = constants.ENDPOINT
-    partial = target.with_name(target.name + PARTIAL)  # a folder, in which the hub's client keeps what is not whole
+    partial = target.with_name(target.name + PARTIAL)  # a folder, where the hub's client keeps incomplete files
     try:
         info = huggingface_hub.HfApi(endpoint=endpoint).model_info(known.hub, files_metadata=True, timeout=TIMEOUT_S)
-        files = _wanted(known, {file.rfilename: file for file in info.siblings or ()})
+        files = _needed(known, {file.rfilename: file for file in info.siblings or ()})
         reporter.start(f"download {known.hub}", len(files), "files")
         for name, file in files.items():
-            got = Path(huggingface_hub.hf_hub_download(known.hub, name, local_dir=partial, endpoint=endpoint,
+            received = Path(huggingface_hub.hf_hub_download(known.hub, name, local_dir=partial, endpoint=endpoint,
                                                        revision=info.sha))  # fmt: skip
-            wanted = file.lfs.sha256 if file.lfs else None
-            if wanted and file_sha256(got) != wanted:
-                got.unlink()
-                raise CheckpointError(f"{name} of {known.hub} came damaged, and was dropped. {_way_out(known)}")
+            sha256 = file.lfs.sha256 if file.lfs else None
+            if sha256 and file_sha256(received) != sha256:
+                received.unlink()
+                raise CheckpointError(f"{name} of {known.hub} arrived damaged, and was deleted. {_way_out(known)}")
             reporter.advance(1, name)
     except CheckpointError:
         raise
     except GatedRepoError as error:
         raise CheckpointError(
-            f"{known.source} wants its licence to be accepted first. Do so there, log in with `hf auth login`, and run "
+            f"{known.source} requires you to accept its licence first. Do so there, log in with `hf auth login`, and run "
             "the same command again."
         ) from error
-    except Exception as error:  # of the network, the hub and its client, of many kinds
+    except Exception as error:  # of the network, the hub and its client
         raise CheckpointError(
             f"{known.hub} could not be downloaded from {endpoint} ({first_line(error)}). {_way_out(known)}"
         ) from error
@@ -202,8 +202,8 @@ def get_from_hub(known: KnownWeights, target: Path, reporter: Reporter) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _wanted(known: KnownWeights, files: dict[str, Any]) -> dict[str, Any]:
-    """Of the files of a repository those that are needed."""
+def _needed(known: KnownWeights, files: dict[str, Any]) -> dict[str, Any]:
+    """The files of a repository that are needed."""
     if not known.is_folder:
         names = [known.name] if known.name in files else []
     else:

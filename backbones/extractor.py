@@ -1,4 +1,4 @@
-"""A network on a device, ready to compute features of frames or of sound."""
+"""A frozen network on a device that computes features of frames or sound."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -53,23 +53,23 @@ class Backbone:
         return self.specs[0]
 
     def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
-        """The record of one output of this backbone; see `abaw.core.records`."""
+        """The record of one output; see `abaw.core.records`."""
         crops = alignment if spec.modality == "vision" else GIVEN
         return spec.record(self.weights_sha256, view, self.precision, crops)
 
     def fingerprint(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> str:
-        """Fingerprint of one output of this backbone."""
+        """Fingerprint of one output."""
         return fingerprint_of(self.record(spec, view, alignment))
 
     def in_precision(self, precision: str) -> "Backbone":
-        """The same in another precision, which must not be a finer one; itself where that changes nothing."""
+        """This backbone in another precision, which must not be finer; itself if that changes nothing."""
         if precision == self.precision or self.is_float32_only:
             return self
         return Backbone(replace(self._built, network=deepcopy(self._network)), self.device, precision)
 
     @property
     def is_float32_only(self) -> bool:
-        """True of a network that computes in float32 whatever is asked for."""
+        """True if the network only computes in float32."""
         return bool(getattr(self._network, "float32_only", False))
 
     @property
@@ -81,9 +81,9 @@ class Backbone:
         return self._network
 
     def preprocess(self, images: "torch.Tensor") -> "torch.Tensor":
-        """Model input from (n, height, width, 3) uint8 RGB images on any device: (n, 3, size, size), normalised.
+        """Model input (n, 3, height, width), normalised, from (n, height, width, 3) uint8 RGB images on any device.
 
-        Of sound: from a short waveform, (samples,) float32, 16 kHz, mono.
+        For sound: from a short waveform, (samples,) float32, 16 kHz, mono.
         """
         from abaw.backbones.vision.preprocess import prepare_images
 
@@ -94,15 +94,15 @@ class Backbone:
     def __call__(
         self, inputs: "torch.Tensor", view: str = "", keys: Sequence[tuple[str, int]] | None = None
     ) -> "torch.Tensor | dict[str, torch.Tensor]":
-        """Features from model input: (n, *shape) float, or a dict of them by backbone name where several are wanted.
+        """Features of model input: (n, *shape) float, or for several outputs a dict of them by backbone name.
 
         Args:
-            inputs: what `preprocess` gave; of `hflip`, `apply_view` has mirrored the images before.
-            view: name of the view.
-            keys: video and frame number of each row; needed for a masked view, whose choice depends on them.
+            inputs: from `preprocess`; for `hflip`, of images that `apply_view` has mirrored.
+            view: its name.
+            keys: video and frame number of each row; required for a masked view, which depends on them.
 
         Raises:
-            UsageError: no such view, or a masked view of a network that is not made of patches.
+            UsageError: an unknown view, or a masked view of a network without patches.
         """
         import torch
 
@@ -119,7 +119,7 @@ class Backbone:
         return {spec.name: outputs[spec.output] for spec in self.specs}
 
     def _kept_patches(self, mask: "Mask", keys: Sequence[tuple[str, int]] | None, n_rows: int) -> "torch.Tensor":
-        """Patches that each row keeps, (n, kept) int64 on the device."""
+        """Indices of the patches that each row keeps, (n, kept) int64 on the device."""
         import torch
 
         from abaw.backbones.vision.views import kept_patches
@@ -130,6 +130,6 @@ class Backbone:
                 f"Backbone {self.spec.name} has no patches to mask. Take mae-mean or mae-cls for {mask.view}."
             )
         if keys is None or len(keys) != n_rows:
-            found = "none" if keys is None else len(keys)
-            raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {found}.")
+            n_keys = 0 if keys is None else len(keys)
+            raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {n_keys}.")
         return torch.from_numpy(kept_patches(mask, keys, n_patches)).to(self.device, non_blocking=True)

@@ -1,6 +1,6 @@
-"""What a pickle holds, found out without running anything of it: every name in it stands for an object that does nothing.
+"""Reading a pickle without running any of it: every name in it becomes an object that does nothing.
 
-Serves to say what a refused file is and how to convert it, and to read plain pickles of NumPy arrays.
+Used to describe a refused file and how to convert it, and to read plain pickles of NumPy arrays.
 """
 
 import io
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 
 from abaw.backbones.averages import averaging
 
-MAGIC = 0x1950A86A20F9469CFC6C  # a number with which torch began its files before they were archives
-DEPTH = 6  # of mappings inside each other
+MAGIC = 0x1950A86A20F9469CFC6C  # first in torch's files before they were archives
+DEPTH = 6  # of nested mappings
 Step = str | int
 
 
 class Inert:
-    """Stands for whatever a pickle wants to make; keeps what it would be made of.
+    """Stand-in for any object of a pickle; keeps what the object would be made of.
 
     Attributes:
-        name: full name of the class or function; each has a class of its own.
+        name: full name of the class or function.
         arguments: of the call.
-        state: what it would be set to.
+        state: that the object would get.
         content: items and elements.
     """
 
@@ -39,9 +39,9 @@ class Inert:
 
     def __new__(cls, *arguments: object, **_: object) -> "Inert":
         """Keep the arguments."""
-        made = super().__new__(cls)
-        made.__dict__.update(arguments=arguments, state=None, content={})
-        return made
+        stand_in = super().__new__(cls)
+        stand_in.__dict__.update(arguments=arguments, state=None, content={})
+        return stand_in
 
     def __init__(self, *arguments: object, **_: object) -> None:
         self.arguments: tuple[Any, ...]
@@ -74,7 +74,7 @@ class InertUnpickler(pickle.Unpickler):
     """Reads a pickle; imports nothing.
 
     Attributes:
-        names: full names of all that the pickle wants to import, as they are called today.
+        names: full names of all that the pickle imports, by their names of today.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -82,24 +82,24 @@ class InertUnpickler(pickle.Unpickler):
         self.names: dict[str, type[Inert]] = {}
 
     def find_class(self, module: str, name: str) -> type[Inert]:
-        """A class of its own for each name."""
+        """A separate class for each name."""
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # of Python 2
         full = f"{module}.{name}"
         return self.names.setdefault(full, type("Inert", (Inert,), {"name": full}))
 
     def persistent_load(self, pid: object) -> object:
-        """Where values of tensors lie; old files keep their classes with the source there."""
+        """References to values of tensors; in old files also to classes with their source."""
         return pid[1] if isinstance(pid, tuple) and pid[:1] == ("module",) else None
 
 
 @dataclass(frozen=True)
 class Pickled:
-    """What a file's pickle holds.
+    """The content of a file's pickle.
 
     Attributes:
-        content: of mappings, lists, plain values and `Inert` objects.
-        names: full names of all that it wants to import.
-        by_torch: torch wrote it; else a pickle alone.
+        content: mappings, lists, plain values and `Inert` objects.
+        names: full names of all that the pickle imports.
+        by_torch: True if torch wrote the file.
     """
 
     content: Any
@@ -111,7 +111,7 @@ def read_inert(file: Path) -> Pickled:
     """The pickle of a file, read without importing anything.
 
     Raises:
-        Exception: it is damaged, or no pickle; of many types.
+        Exception: the file is damaged or no pickle; many types.
     """
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
@@ -129,7 +129,7 @@ def read_inert(file: Path) -> Pickled:
 
 
 def read_arrays(content: Any, depth: int = DEPTH) -> Any:
-    """The content of an inert pickle with its NumPy arrays made, and what else is inert left out."""
+    """The content of an inert pickle with its NumPy arrays built, without other inert objects."""
     array = _array(content)
     if array is not None:
         return array
@@ -139,14 +139,14 @@ def read_arrays(content: Any, depth: int = DEPTH) -> Any:
     return {key: read_arrays(value, depth - 1) for key, value in children.items()}
 
 
-def _array(found: Any) -> NDArray | None:
-    """An array out of what its pickle says of it; None if it is something else, or none of numbers."""
-    if not isinstance(found, Inert):
+def _array(value: Any) -> NDArray | None:
+    """The array that a stand-in describes; None if it is something else, or not of numbers."""
+    if not isinstance(value, Inert):
         return None
-    if found.name.endswith(".multiarray._reconstruct") and isinstance(found.state, tuple) and len(found.state) == 5:
-        _, shape, kind, by_columns, values = found.state
-    elif found.name.endswith(".numeric._frombuffer") and len(found.arguments) == 4:
-        values, kind, shape, order = found.arguments
+    if value.name.endswith(".multiarray._reconstruct") and isinstance(value.state, tuple) and len(value.state) == 5:
+        _, shape, kind, by_columns, values = value.state
+    elif value.name.endswith(".numeric._frombuffer") and len(value.arguments) == 4:
+        values, kind, shape, order = value.arguments
         by_columns = order == "F"
     else:
         return None
@@ -171,13 +171,13 @@ def _children(content: Any) -> Mapping[Any, Any] | None:
 
 
 def describe_refused(file: Path) -> str:
-    """What a pickle that was refused holds, and how to take its weights out of it; "" where that cannot be told.
+    """What a refused pickle holds, and how to extract its weights; "" if that is unknown.
 
     The sentence's subject is the file.
     """
     try:
         pickled = read_inert(file)
-        networks = [(path, found) for path, found in _walk(pickled.content) if _is_network(found)]
+        networks = [(path, value) for path, value in _walk(pickled.content) if _is_network(value)]
         if networks:
             path, network = max(networks, key=lambda entry: averaging(map(str, entry[0])))
             package = network.name.split(".")[0]
@@ -186,13 +186,13 @@ def describe_refused(file: Path) -> str:
             )
             what = f"is a whole pickled network ({network.name})"
             return f"{what}; {_way_out(file, pickled, path, '.state_dict()', where)}"
-        sizes = {path: _n_tensors(found) for path, found in _walk(pickled.content)}
+        sizes = {path: _n_tensors(value) for path, value in _walk(pickled.content)}
         most = max(sizes.values(), default=0)
         if not most:
             return ""
         path = max((path for path, n in sizes.items() if 2 * n > most), key=lambda path: averaging(map(str, path)))
         return f"holds more than tensors; {_way_out(file, pickled, path, '', '')}"
-    except Exception:  # damaged in whatever way
+    except Exception:  # it is damaged
         return ""
 
 
@@ -205,13 +205,13 @@ def _way_out(file: Path, pickled: Pickled, path: tuple[Step, ...], more: str, wh
     steps = "".join(f"[{json.dumps(step, ensure_ascii=False)}]" for step in path)
     code = f"import pickle, torch; torch.save({opened}{steps}{more}, {json.dumps(str(target), ensure_ascii=False)})"
     return (
-        "opening it could run code, so it was not opened. Where you trust it, take the weights out with "
+        "opening it could run code, so it was not opened. If you trust it, extract the weights with "
         f"`python -c {shlex.quote(code)}`{where}, and pass {target}."
     )
 
 
 def _walk(content: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], Any]]:
-    """Everything that can be reached by keys and indices, with the way there."""
+    """Everything that keys and indices lead to, with these."""
     yield path, content
     if len(path) < DEPTH and not _is_network(content):
         for key, value in (_children(content) or {}).items():
@@ -219,12 +219,12 @@ def _walk(content: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Ste
                 yield from _walk(value, (*path, key))
 
 
-def _is_network(found: Any) -> bool:
-    """A torch module keeps its parts and its parameters in its state."""
-    state = found.state if isinstance(found, Inert) else None
+def _is_network(value: Any) -> bool:
+    """True for a torch module, which has its parts and parameters in its state."""
+    state = value.state if isinstance(value, Inert) else None
     return isinstance(state, Mapping) and {"_modules", "_parameters"} <= state.keys()
 
 
-def _n_tensors(found: Any) -> int:
-    values = (_children(found) or {}).values()
+def _n_tensors(value: Any) -> int:
+    values = (_children(value) or {}).values()
     return sum(isinstance(value, Inert) and value.name.startswith("torch._utils._rebuild_") for value in values)

@@ -1,7 +1,7 @@
-"""Opening a checkpoint without running code of it.
+"""Opening a checkpoint without running any code in it.
 
-What is saved beside weights (options, paths, dates, configurations) becomes objects that do nothing: torch is told a
-harmless stand-in for each of their names. What would have to be run is refused.
+Objects that are saved with the weights (options, paths, dates, configurations) are replaced: torch gets a harmless
+stand-in for each of their names. A file that would have to run code is refused.
 """
 
 import pickle
@@ -19,10 +19,10 @@ from abaw.core.errors import CheckpointError
 
 
 class Aside:
-    """Stands for a class whose objects are saved beside weights: takes whatever they are made of, and keeps nothing."""
+    """Stand-in for a class whose objects are saved with weights: takes any arguments and keeps nothing."""
 
     def __new__(cls, *args: object, **kwargs: object) -> "Aside":
-        """Made of anything."""
+        """Take any arguments."""
         return super().__new__(cls)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -33,7 +33,7 @@ class Aside:
 
 
 class PickledTable:
-    """Stands for a class of mappings; what is made of it is a plain one, whose items come later."""
+    """Stand-in for a class of mappings: makes a plain one, whose items come later."""
 
     def __new__(cls, *args: object, **kwargs: object) -> OrderedDict:  # type: ignore[misc]
         """An empty mapping."""
@@ -41,14 +41,14 @@ class PickledTable:
 
 
 class PickledRow:
-    """Stands for a class of lists; what is made of it is a plain one, whose elements come later."""
+    """Stand-in for a class of lists: makes a plain one, whose elements come later."""
 
     def __new__(cls, *args: object, **kwargs: object) -> list:  # type: ignore[misc]
         """An empty list."""
         return []
 
 
-# Modules whose objects carry options, paths, dates and numbers, and of mappings that carry configurations.
+# Modules of options, paths, dates and numbers, and modules of mappings with configurations.
 ASIDE_MODULES = ("argparse", "datetime", "decimal", "fractions", "omegaconf", "pathlib", "types", "typing", "uuid")
 TABLE_MODULES = ("addict", "box", "easydict", "fvcore", "ml_collections", "mmcv", "mmengine", "munch", "yacs")
 TABLE_ENDINGS = ("Args", "Arguments", "AttrDict", "Cfg", "CfgNode", "Config", "ConfigDict", "DictConfig", "EasyDict",
@@ -73,7 +73,7 @@ STAND_INS: dict[str, type] = {
     "collections.deque": PickledRow,
     **{f"builtins.{name}": Aside for name in PLAIN},
 }
-# Arrays and scalars of numpy are made as they are. The modules of these two functions have had two names.
+# Arrays and scalars of numpy are allowed. The modules of these two functions have had two names.
 _SCALAR, _ARRAY = np.float64(0).__reduce__()[0], np.zeros(0).__reduce__()[0]
 NUMPY: tuple[Any, ...] = (
     np.dtype,
@@ -86,10 +86,10 @@ OF_ARRAYS = ("numpy.ndarray", "numpy.dtype", "_codecs.encode", "collections.Orde
 
 
 def open_checkpoint(file: Path) -> Any:
-    """What a checkpoint holds. Runs no code of the file.
+    """The content of a checkpoint. Runs no code of the file.
 
     Raises:
-        CheckpointError: no file, not a checkpoint of torch's or safetensors', or one that would need code to be run.
+        CheckpointError: the file is missing, is not a checkpoint of torch or safetensors, or would have to run code.
     """
     if not file.is_file():
         raise CheckpointError(describe_absence(file))
@@ -99,7 +99,7 @@ def open_checkpoint(file: Path) -> Any:
             return _load(file)
     except pickle.UnpicklingError as error:
         raise CheckpointError(_describe_refusal(file, error)) from error
-    except Exception as error:  # each format has errors of its own for damaged bytes
+    except Exception as error:  # each format has its own errors for damaged bytes
         raise CheckpointError(
             f"{file} cannot be read as weights ({_reason(error)}). It should be a .safetensors file or a state "
             "dict saved by torch; download it again if it was cut off."
@@ -117,7 +117,7 @@ def _load(file: Path) -> Any:
         return read_arrays(pickled.content)
     names = pickled.names if pickled is not None else ()
     stand_ins = [(stand_in, name) for name in names if (stand_in := _stand_in(name)) is not None]
-    # a stream, as torch goes by the names of files
+    # a stream, because torch judges files by their names
     with (
         file.open("rb") as stream,
         torch.serialization.safe_globals([*NUMPY, *stand_ins]),
@@ -128,7 +128,7 @@ def _load(file: Path) -> Any:
 
 
 def _is_safetensors(file: Path) -> bool:
-    """By what is in it, the length of a table and the table in JSON; a damaged one by its name."""
+    """By its content, the length of a table and the table in JSON; a damaged file by its name."""
     with file.open("rb") as stream:
         head = stream.read(9)
     if head[8:] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
@@ -137,7 +137,7 @@ def _is_safetensors(file: Path) -> bool:
 
 
 def _read_inert(file: Path) -> Pickled | None:
-    """What a file's pickle holds; None where it is damaged, or none: opening it says so."""
+    """The content of a pickle; None if the file is damaged or no pickle, which opening it reports."""
     try:
         return read_inert(file)
     except Exception:
@@ -145,40 +145,40 @@ def _read_inert(file: Path) -> Pickled | None:
 
 
 def _is_of_arrays(pickled: Pickled) -> bool:
-    """True for pickles of NumPy arrays alone that torch did not write."""
+    """True for pickles that hold only NumPy arrays and were not written by torch."""
     return not pickled.by_torch and bool(pickled.names) and all(name.startswith(OF_ARRAYS) for name in pickled.names)
 
 
 def _stand_in(name: str) -> type | None:
-    """The stand-in for a name that a checkpoint wants to import; None if it gets none."""
+    """The stand-in for a name that a checkpoint imports; None if it has none."""
     if name in STAND_INS:
         return STAND_INS[name]
-    module, _, own = name.rpartition(".")
+    module, _, class_name = name.rpartition(".")
     top = module.split(".")[0]
     if top in ASIDE_MODULES or module.startswith(("numpy.random", "torch.optim")):
         return Aside
-    kind = getattr(np, own, None) if module == "numpy" else None
+    kind = getattr(np, class_name, None) if module == "numpy" else None
     if isinstance(kind, type) and issubclass(kind, np.generic):
         return Aside
-    if top in TABLE_MODULES or (own.endswith(TABLE_ENDINGS) and top not in ("torch", "builtins")):
+    if top in TABLE_MODULES or (class_name.endswith(TABLE_ENDINGS) and top not in ("torch", "builtins")):
         return PickledTable
     return None
 
 
 def _describe_refusal(file: Path, error: Exception) -> str:
-    told = describe_refused(file)
-    if told:
-        return f"{file} {told}" if "network (" in told else f"{file} {told.replace(';', f' ({_reason(error)});', 1)}"
+    kind = describe_refused(file)
+    if kind:
+        return f"{file} {kind}" if "network (" in kind else f"{file} {kind.replace(';', f' ({_reason(error)});', 1)}"
     return (
         f"{file} holds more than tensors, or is a pickle that torch did not write ({_reason(error)}); opening it "
-        "could run code, so it was not opened. Where it was made, or where you trust it, open it with "
+        "could run code, so it was not opened. If you trust it, open it with "
         "torch.load(FILE, weights_only=False) or pickle.load, and save its state dict alone: "
         "torch.save(model.state_dict(), NEW_FILE)."
     )
 
 
 def _reason(error: Exception) -> str:
-    """The first line of an error; of torch's refusals the first error below them, which names what was met."""
+    """The first line of an error; for a refusal by torch that of its cause, which names what was refused."""
     cause = error.__context__ if isinstance(error, pickle.UnpicklingError) and error.__context__ else error
     line = (str(cause) or type(cause).__name__).splitlines()[0]
     if line.startswith("Unsupported operand"):  # torch opens what pickle's protocol 2 writes

@@ -1,4 +1,4 @@
-"""Public checkpoints that fit the backbones: where their authors publish them, what is at hand, and what can be had."""
+"""Public checkpoints of the backbones: where they are published, which are present, and which can be downloaded."""
 
 import hashlib
 import os
@@ -20,23 +20,23 @@ State = Literal["have", "get", "by hand"]
 
 @dataclass(frozen=True)
 class FamilyWeights:
-    """One family: its backbones, what is published for it, and what is at hand.
+    """The weights of one family: what is published, and what is present.
 
     Attributes:
-        backbones: their names.
-        family: the family's name.
-        sources: what is published.
-        found: the file or folder that is taken by default, if there is one.
-        where: that in words; "" where there is none.
-        agrees: whether `found` is one of the published files; None where that cannot be told.
+        backbones: names.
+        family: name.
+        sources: published checkpoints.
+        file: the file or folder that is used by default; None if missing.
+        where: the same in words; "" if missing.
+        agrees: whether `file` is one of the published files; None if unknown.
         licence: in a word.
-        terms: what to know before using it.
+        terms: what to know before using the weights.
     """
 
     backbones: tuple[str, ...]
     family: str
     sources: tuple[KnownWeights, ...]
-    found: Path | None
+    file: Path | None
     where: str
     agrees: bool | None
     licence: str
@@ -44,20 +44,20 @@ class FamilyWeights:
 
     @property
     def state(self) -> State:
-        """Whether it is at hand, can be fetched, or has to be asked for by hand."""
+        """Whether the weights are present, can be downloaded, or have to be obtained by hand."""
         if self.where:
             return "have"
         return "get" if any(known.can_be_fetched for known in self.sources) else "by hand"
 
     @property
     def command(self) -> str:
-        """What fetches it; "" where nothing does."""
-        fetched = any(known.can_be_fetched for known in self.sources)
-        return f"abaw weights get {self.family}" if fetched else ""
+        """The command that downloads the weights; "" if they cannot be downloaded."""
+        can_be_fetched = any(known.can_be_fetched for known in self.sources)
+        return f"abaw weights get {self.family}" if can_be_fetched else ""
 
     @property
     def line(self) -> str:
-        """What there is to say of it, in few words."""
+        """The state in a few words."""
         if self.where:
             return "have it: " + self.where + (", not the published file" if self.agrees is False else "")
         if self.command:
@@ -66,29 +66,29 @@ class FamilyWeights:
 
 
 def weights_at_hand() -> list[FamilyWeights]:
-    """Every family that has weights, with its public checkpoints and the file that would be taken by default."""
+    """Every family with weights, with its public checkpoints and the file that is used by default."""
     return [weights_of(family.specs[0], _names(family)) for family in list_families() if family.has_weights]
 
 
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
-    """What is published for a family, and what is at hand."""
+    """The published checkpoints of a family, and the weights that are present."""
     sources = tuple(known for known in KNOWN if known.family == spec.family) or _of_timm(spec)
-    found = find_weights_file(spec)
-    where = found.name + ("/" if found.is_dir() else "") if found else ""
-    if not found and spec.weights == "shipped":
+    file = find_weights_file(spec)
+    where = file.name + ("/" if file.is_dir() else "") if file else ""
+    if not file and spec.weights == "shipped":
         where = "comes with abaw"
-    elif not found and spec.weights == "timm" and _in_cache_of_hub(sources):
+    elif not file and spec.weights == "timm" and _in_cache_of_hub(sources):
         where = "in the cache of Hugging Face"
     licence = next((known.licence for known in sources if known.licence), "") or _in_a_word(spec.licence)
-    agrees = _agrees(found, sources)
-    return FamilyWeights(tuple(names), spec.family, sources, found, where, agrees, licence, spec.licence or licence)
+    agrees = _agrees(file, sources)
+    return FamilyWeights(tuple(names), spec.family, sources, file, where, agrees, licence, spec.licence or licence)
 
 
 def find_weights(name: str) -> FamilyWeights:
-    """The same by the name of a family or of a backbone, `timm/<model>` among them.
+    """The weights of a family or backbone by name, such as `timm/<model>`.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: no family or backbone has this name, or it has no weights.
     """
     for family in list_families():
         if name == family.name and family.has_weights:
@@ -104,24 +104,24 @@ def _names(family: Family) -> tuple[str, ...]:
 
 
 def command_to_get(spec: BackboneSpec) -> str:
-    """The command that downloads a family's weights; "" where they may not be downloaded so."""
+    """The command that downloads a family's weights; "" if they cannot be downloaded."""
     sources = [known for known in KNOWN if known.family == spec.family] or _of_timm(spec)
     return f"abaw weights get {spec.family}" if any(known.can_be_fetched for known in sources) else ""
 
 
 def describe_by_hand(weights: FamilyWeights) -> str:
-    """From whom to get weights that are not downloaded, and where to put them, as a sentence."""
+    """A sentence on how to obtain weights that cannot be downloaded, and where to put them."""
     known = weights.sources[0] if weights.sources else None
-    place = f"{known.by} ({known.source})" if known and known.source else (known.by if known else "its authors")
+    author = f"{known.by} ({known.source})" if known and known.source else (known.by if known else "its authors")
     stem = weights.family.replace("/", "-")
     return (
-        f"The weights of {weights.family} are to be had by hand alone, from {place}. Put the file into "
+        f"The weights of {weights.family} have to be obtained by hand, from {author}. Put the file into "
         f"{weights_folder()} as {stem}.pth, or pass it as `--backbone {weights.backbones[0]}:FILE`."
     )
 
 
 def describe_folder() -> str:
-    """Where weights are put and looked for, as a sentence."""
+    """A sentence on the weights folder."""
     named = bool(os.environ.get(FOLDER))
     return f"Weights are in {weights_folder()} " + (
         "(ABAW_WEIGHTS)." if named else "(the default; ABAW_WEIGHTS names another folder)."
@@ -129,13 +129,13 @@ def describe_folder() -> str:
 
 
 def as_json(weights: Sequence[FamilyWeights]) -> dict[str, Any]:
-    """What is at hand, as one JSON object."""
+    """The state of all weights as one JSON object."""
     rows = [
         {
             "family": one.family,
             "backbones": list(one.backbones),
             "state": one.state,
-            "file": str(one.found) if one.found else None,
+            "file": str(one.file) if one.file else None,
             "published_file": one.agrees,
             "get": one.command or None,
             "licence": one.licence,
@@ -147,7 +147,7 @@ def as_json(weights: Sequence[FamilyWeights]) -> dict[str, Any]:
 
 
 def _of_timm(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
-    """The repository of a model of timm's, which several models may share."""
+    """The repository of a timm model; several models may share one."""
     if spec.weights != "timm":
         return ()
     import timm
@@ -173,17 +173,17 @@ def _in_a_word(licence: str) -> str:
 
 
 def _agrees(file: Path | None, sources: Sequence[KnownWeights]) -> bool | None:
-    """Whether a file is one of the published ones; None where that cannot be told."""
-    own = [known for known in sources if (known.md5 or known.sha256) and not known.saved_as]
-    if file is None or not own or not file.is_file():
+    """Whether a file is one of the published ones; None if unknown."""
+    checkable = [known for known in sources if (known.md5 or known.sha256) and not known.saved_as]
+    if file is None or not checkable or not file.is_file():
         return None
-    return any(is_as_published(file, known) for known in own)
+    return any(is_as_published(file, known) for known in checkable)
 
 
 def is_as_published(file: Path, known: KnownWeights) -> bool:
-    """Whether a file has the digits that are published; True where there are none."""
-    wanted = [(kind, digits) for kind, digits in (("md5", known.md5), ("sha256", known.sha256)) if digits]
-    for kind, digits in wanted:
+    """Whether a file has the published digits of its digest; True if none are published."""
+    published = [(kind, digits) for kind, digits in (("md5", known.md5), ("sha256", known.sha256)) if digits]
+    for kind, digits in published:
         with file.open("rb") as stream:
             if not hashlib.file_digest(stream, kind).hexdigest().startswith(digits):
                 return False
@@ -191,10 +191,10 @@ def is_as_published(file: Path, known: KnownWeights) -> bool:
 
 
 def check_known(weights: FamilyWeights) -> None:
-    """See that weights can be downloaded.
+    """Check that weights are present or can be downloaded.
 
     Raises:
-        CheckpointError: only by hand; the message says from whom.
+        CheckpointError: they have to be obtained by hand; the message says from whom.
     """
     if not weights.command and not weights.where:
         raise CheckpointError(describe_by_hand(weights))

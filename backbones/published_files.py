@@ -1,9 +1,9 @@
-"""The public checkpoints that fit backbones, as their authors publish them."""
+"""The public checkpoints of the backbones."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER_OF_HUB = "the folder"  # name of a checkpoint that is one
+FOLDER_OF_HUB = "the folder"  # name of a checkpoint that is a folder of Hugging Face
 
 
 @dataclass(frozen=True)
@@ -12,14 +12,14 @@ class KnownWeights:
 
     Attributes:
         name: the file, as its authors call it.
-        family: backbones that it fits.
-        source: the page where it is published; "" where there is none.
+        family: of the backbones that it fits.
+        source: the page where it is published; "" if there is no page.
         by: who publishes it.
-        md5, sha256: the first digits that they publish; empty where they publish none.
-        url: where the file itself can be fetched; "" where a click or a question comes first.
-        hub: repository of Hugging Face's, where it is one.
-        saved_as: its name in the weights folder; "" is the family's with the suffix of `name`.
-        licence: what it is published under, in a word; "" is the first word of the backbone's.
+        md5, sha256: the first digits that are published; empty if none are.
+        url: of the file itself; "" if it cannot be downloaded without a click or a request.
+        hub: repository of Hugging Face, if it has one.
+        saved_as: its name in the weights folder; "" for the family's name with the suffix of `name`.
+        licence: in a word; "" for the first word of the backbone's.
     """
 
     name: str
@@ -40,13 +40,13 @@ class KnownWeights:
 
     @property
     def target(self) -> str:
-        """Its name in the weights folder: of a file, or of a folder."""
+        """Its name in the weights folder, of a file or a folder."""
         stem = self.family.replace("/", "-")
         return self.saved_as or (stem if self.is_folder else stem + Path(self.name).suffix)
 
     @property
     def is_folder(self) -> bool:
-        """True for models of transformers, whose config counts as well."""
+        """True for models of transformers, which need their config as well."""
         return self.name == FOLDER_OF_HUB
 
 

@@ -1,4 +1,4 @@
-"""What fixes a feature: the spec of a backbone, which is data alone and loads no torch."""
+"""The spec of a backbone: data that determines a feature. Loads no torch."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -7,7 +7,7 @@ from abaw.core.records import FLOAT32, GIVEN, VERSION, Record, fingerprint_of
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-UNTRAINED = "untrained"  # the weights of a network that was asked for with --untrained
+UNTRAINED = "untrained"  # weights of a network that was requested with --untrained
 
 
 Option = str | int | float | bool | None
@@ -18,13 +18,13 @@ class ImageInput:
     """How a uint8 RGB face crop becomes a network's input: resized, scaled to [0, 1], normalised.
 
     Attributes:
-        size: side in pixels, or (height, width) where the input is no square.
+        size: side in pixels, or (height, width) if the input is not square.
         mean, std: per channel R, G, B, on the [0, 1] scale.
-        interpolation: how it is resized, always antialiased.
-        crop: "resize" squeezes the whole crop to `size`. The others are timm's rules, and cut `size` out of the middle
-            of a crop that was resized before: "center" so that its shorter side is `size / crop_pct`, "border" its
-            longer side, with a border where the crop ends, and "squash" both sides.
-        crop_pct: how much of the resized crop the middle is; counts where there is a middle.
+        interpolation: of resizing, always antialiased.
+        crop: "resize" resizes the whole crop to `size`. The others are rules of timm, which cut `size` out of the middle
+            of a crop that was resized first: with "center" its shorter side to `size / crop_pct`, with "border" its
+            longer side, with a border around the crop, and with "squash" both sides.
+        crop_pct: part of the resized crop that is kept; unused by "resize".
     """
 
     size: int | tuple[int, int]
@@ -40,44 +40,44 @@ class ImageInput:
         return self.size if isinstance(self.size, tuple) else (self.size, self.size)
 
     def record(self) -> dict[str, Any]:
-        """What it adds to the record of a feature; the whole crop is resized where no other rule stands there."""
+        """Its part of the record of a feature; `crop` is left out if the whole crop is resized."""
         height, width = self.height_width
-        made: dict[str, Any] = {
+        record: dict[str, Any] = {
             "size": height if height == width else [height, width],
             "mean": [float(value) for value in self.mean],
             "std": [float(value) for value in self.std],
             "interpolation": self.interpolation,
         }
         if self.crop != "resize":
-            made["crop"] = self.crop
+            record["crop"] = self.crop
             if self.crop_pct != 1:
-                made["crop_pct"] = self.crop_pct
-        return made
+                record["crop_pct"] = self.crop_pct
+        return record
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """Everything that fixes a feature, apart from the values of the weights.
+    """Everything that determines a feature, apart from the values of the weights.
 
     Attributes:
         name: `family-output`, or the family alone for its main output.
-        family: what shares one network and one forward pass.
-        output: which of the network's outputs this is.
+        family: name that all backbones of one network and one forward pass share.
+        output: of the network.
         modality: frames ("vision") or sound ("audio").
         shape: shape of the feature of one frame.
-        architecture: the published network, as its authors or timm call it.
-        weights: where the weights come from: "none" (it has none), "shipped" (with the package), "timm" (downloaded by
+        architecture: name of the published network.
+        weights: their origin: "none" (a network without weights), "shipped" (with the package), "timm" (downloaded by
             timm), "file" (only from a file), "untrained".
         image: preprocessing of a frame; None for sound.
-        classes: names of the outputs in order, where the feature is made of class scores.
+        classes: names of the values in order, for class scores.
         parameters: number of weights.
         licence: what to know before using the public weights.
-        rate_hz: native frames a second of an encoder of sound; 0 where one is made for each frame of the video.
-        dtype: how values are stored; a video whose values exceed float16 is float32 in any case.
-        network: short stable identifier of the network, such as "iresnet100"; it goes into fingerprints and is never
-            changed later. "" takes the family.
-        options: by name, what else changes the numbers: pooling, window_s, layer, number of classes. Defaults are left
-            out, so that options that come later change no fingerprint.
+        rate_hz: native frames per second of an encoder of sound; 0 if it gives one for each frame of the video.
+        dtype: of stored values; a video whose values exceed float16 is always float32.
+        network: short stable identifier of the network, such as "iresnet100"; it is part of fingerprints and never
+            changes. "" stands for the family.
+        options: whatever else changes the values, by name: pooling, window_s, layer, number of classes. Defaults are
+            left out, so that later options change no fingerprint.
     """
 
     name: str
@@ -97,24 +97,23 @@ class BackboneSpec:
     options: tuple[tuple[str, str | int | float | bool], ...] = ()
 
     def option(self, name: str, default: Option) -> Option:
-        """The value of an option; `default` where it is left out."""
+        """The value of an option; `default` if it is left out."""
         return dict(self.options).get(name, default)
 
     def with_options(self, **values: Option) -> "BackboneSpec":
-        """The same with some options set; None leaves one out."""
+        """This spec with some options set; None removes one."""
         options = {**dict(self.options), **values}
-        kept = tuple(sorted((name, value) for name, value in options.items() if value is not None))
-        return replace(self, options=kept)
+        return replace(self, options=tuple(sorted((k, v) for k, v in options.items() if v is not None)))
 
     def record(
         self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
     ) -> Record:
-        """All that a feature's values follow from, and nothing else; see `abaw.core.records`.
+        """Everything that a feature's values depend on, and nothing else; see `abaw.core.records`.
 
         Args:
-            weights_sha256: of the weights; None where there are none, or random ones.
+            weights_sha256: of the weights; None for random weights or none.
             view: of the frames.
-            precision: that the network computes in.
+            precision: of the network.
             alignment: of the crops.
         """
         record: Record = {"version": VERSION, "network": self.network or self.family, "output": self.output}
@@ -123,9 +122,9 @@ class BackboneSpec:
         if self.image is not None:
             record["image"] = self.image.record()
         weights = UNTRAINED if self.weights == UNTRAINED else weights_sha256
-        given = {"alignment": alignment, "view": view, "precision": precision, "weights": weights}
-        left_out = {"precision": FLOAT32}
-        return record | {key: value for key, value in given.items() if value and value != left_out.get(key)}
+        settings = {"alignment": alignment, "view": view, "precision": precision, "weights": weights}
+        defaults = {"precision": FLOAT32}
+        return record | {key: value for key, value in settings.items() if value and value != defaults.get(key)}
 
     def fingerprint(
         self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
@@ -135,5 +134,5 @@ class BackboneSpec:
 
 
 def _plain(value: object) -> object:
-    """4 for 4.0: both are the same option."""
+    """4 for 4.0, which is the same option."""
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,4 +1,4 @@
-"""Weights files: found, opened without running code, and matched to a network key by key."""
+"""Weights files: finding them, opening them without running code, and matching them to a network key by key."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
 
 
 def file_sha256(file: Path) -> str:
-    """sha256 of a file, in hex; of `FILE#CHOICE`, one of several copies in it, with `#CHOICE` after that."""
+    """sha256 of a file, in hex; for `FILE#CHOICE`, one of several copies in it, followed by `#CHOICE`."""
     path, choice = split_choice(file)
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -58,12 +58,12 @@ def how_to_pass(spec: BackboneSpec) -> str:
     first = f"Get it with `{command}`, or pass it" if command else "Pass it"
     return (
         f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {weights_stem(spec)}.safetensors (or .pth), "
-        "or say --untrained to go on with random weights."
+        "or use --untrained for random weights."
     )
 
 
 def read_tensors(file: Path) -> dict[str, Tensor]:
-    """The largest state dict in a checkpoint, out of its container, its keys as they stand. Runs no code of the file.
+    """The largest state dict in a checkpoint, its keys unchanged. Runs no code of the file.
 
     Args:
         file: `FILE`, or `FILE#CHOICE` for one of several copies, such as `run.pth#student` and `list.pth#1`.
@@ -75,11 +75,11 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
 
 
 def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit: Fit | None = None) -> Built:
-    """The network of some specs with the weights of a file, brought into the network's layout where that can be done.
+    """The network of some specs with the weights of a file, converted to the network's layout where possible.
 
     Args:
-        build: of the family; given no file, it makes the network with random weights.
-        specs: what is wanted.
+        build: of the family; without a file it makes the network with random weights.
+        specs: outputs of one network.
         file: a checkpoint.
         fit: of the family.
 
@@ -91,46 +91,46 @@ def load_network(build: Builder, specs: Sequence[BackboneSpec], file: Path, fit:
     load_strictly(checkpoint_network(built), fitted.state, file, specs[0].name)
     network = built.network if isinstance(built, Built) else built
     sha256 = file_sha256(split_choice(file)[0])
-    if fitted.copy is not None:  # which copy it was fixes the feature, too
+    if fitted.copy is not None:  # the feature depends on the copy, too
         sha256 = f"{sha256}#{fitted.copy}"
     return Built(network, fitted.specs, fitted.notes, sha256)
 
 
 def load_strictly(network: nn.Module, state: Mapping[str, Tensor], file: Path, name: str) -> None:
-    """Load a state dict whose keys and shapes must all be the network's; values become of its dtype.
+    """Load a state dict that must have exactly the keys and shapes of the network; values get its dtype.
 
     Raises:
-        CheckpointError: they are not; the message shows the first missing, unexpected and misshapen keys, and which
-            backbone the state dict looks like. Or there are values that are no numbers.
+        CheckpointError: keys or shapes differ; the message shows the first missing, unexpected and misshapen keys, and
+            which backbone the state dict looks like. Or some values are not finite.
     """
-    own = network.state_dict()
-    made = {key: value for key, value in own.items() if not value.is_floating_point()}  # counters and indices
-    state = {**{key: value for key, value in made.items() if key not in state}, **state}
-    problems = find_problems(state, {key: value.shape for key, value in own.items()})
+    expected = network.state_dict()
+    counters = {key: value for key, value in expected.items() if not value.is_floating_point()}  # and indices
+    state = {**counters, **state}
+    problems = find_problems(state, {key: value.shape for key, value in expected.items()})
     if problems:
         likeness = describe_likeness(state, name)
         raise CheckpointError(
-            f"{file} does not fit {name}: {show_problems(problems)}. {likeness} Pass the weights of this very network."
+            f"{file} does not fit {name}: {show_problems(problems)}. {likeness} Pass weights of this network."
         )
     check_numbers(state, file)
     network.load_state_dict(dict(state))
 
 
 def check_numbers(state: Mapping[str, Tensor], file: Path) -> None:
-    """See that the weights of a file are finite numbers.
+    """Check that the weights of a file are finite numbers.
 
     Raises:
-        CheckpointError: some are not; the message names the first tensors.
+        CheckpointError: some are missing or not finite; the message names the first tensors.
     """
-    hollow = [key for key, value in state.items() if value.is_meta or value.layout != torch.strided]
-    if hollow:
+    without_values = [key for key, value in state.items() if value.is_meta or value.layout != torch.strided]
+    if without_values:
         raise CheckpointError(
-            f"{file} holds no plain values of {some_of(hollow, SHOWN_KEYS)}. Save a dense state dict from the CPU."
+            f"{file} has no plain values for {some_of(without_values, SHOWN_KEYS)}. Save a dense state dict from the CPU."
         )
     broken = [key for key, value in state.items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise CheckpointError(
-            f"{file} has weights that are no finite numbers (NaN or infinite): {some_of(broken, SHOWN_KEYS)}. Its "
+            f"{file} has weights that are not finite (NaN or infinite): {some_of(broken, SHOWN_KEYS)}. Its "
             "training diverged, or it is damaged: take an earlier checkpoint, or download it again."
         )
 
@@ -138,8 +138,8 @@ def check_numbers(state: Mapping[str, Tensor], file: Path) -> None:
 def identify(file: Path) -> list[str]:
     """Names of the backbones that a file fits, best first; empty if it fits none.
 
-    Networks of one layout cannot be told apart by it: an MAE encoder and timm's ViT-B/16 both fit `mae-mean` and
-    `vit-mean`, and MAE's comes first.
+    Networks with the same layout cannot be told apart: an MAE encoder and timm's ViT-B/16 both fit `mae-mean` and
+    `vit-mean`; MAE's comes first.
 
     Raises:
         CheckpointError: the file cannot be read.

@@ -1,1 +1,1 @@
-"""Audio backbones: sound, the video's clock, and the encoders with their specs."""
+"""Audio backbones: encoders of sound and their specs."""

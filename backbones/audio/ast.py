@@ -1,4 +1,4 @@
-"""The Audio Spectrogram Transformer (Gong et al., 2021) as Hugging Face's transformers has it: one vector for 10 s.
+"""The Audio Spectrogram Transformer (Gong et al., 2021) of Hugging Face's transformers: one vector for 10 s.
 
 A window of the network's length (10.24 s) moves on by a hop. Its log-mel spectrogram is that of Kaldi, as the feature
 extractor of transformers computes it without torchaudio.
@@ -30,7 +30,7 @@ POWER_FLOOR = 1.192092955078125e-07
 
 
 class KaldiMel(nn.Module):
-    """(samples,) -> (steps, bands): logarithms of the power in mel bands from 20 to 8000 Hz, as Kaldi has them.
+    """(samples,) -> (steps, bands): log power in mel bands from 20 to 8000 Hz, as in Kaldi.
 
     Each step is a frame of 25 ms that is centred at zero, emphasised in its high frequencies, and windowed (Hann).
     """
@@ -46,7 +46,7 @@ class KaldiMel(nn.Module):
         self.register_buffer("filters", torch.from_numpy(mel_filters(self.settings)), persistent=False)
 
     def forward(self, samples: Tensor) -> Tensor:
-        """Log-mel steps of a sound that is as long as one frame at least, float32."""
+        """Log-mel steps of a sound of at least one frame, float32."""
         frames = samples.double().unfold(0, self.settings.window, self.settings.hop)
         frames = frames - frames.mean(dim=1, keepdim=True)
         before = torch.cat([frames[:, :1], frames[:, :-1]], dim=1)
@@ -78,7 +78,7 @@ class Ast(AudioEncoder):
         return self.mel.window.device
 
     def prepare(self, samples: Tensor) -> Tensor:
-        """Spectrograms of the windows of a sound, (n, steps, bands); a sound shorter than a window is one."""
+        """Spectrograms of the windows of a sound, (n, steps, bands); a shorter sound gives one."""
         steps = self._steps(samples.to(self._device))
         if len(steps) <= self.n_steps:
             return self._filled(steps)[None]
@@ -89,7 +89,7 @@ class Ast(AudioEncoder):
         return self.mel(nn.functional.pad(samples, (0, missing)))
 
     def _filled(self, steps: Tensor) -> Tensor:
-        """Steps of a short sound, with zeros behind, as transformers fills them up."""
+        """Steps of a short sound, padded with zeros at the end as in transformers."""
         return self._normalised(nn.functional.pad(steps, (0, 0, 0, self.n_steps - len(steps))))
 
     def _normalised(self, steps: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class Ast(AudioEncoder):
         return {POOLED: self.model(inputs).pooler_output}
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
-        """A native frame every hop, in the middle of its window; a sound shorter than a window is one window."""
+        """A native frame every hop, in the middle of its window; a shorter sound gives one window."""
         n_windows = max(1, (len(waveform) - self.window) // self.hop + 1)
         length = min(self.window, len(waveform))
         size = BATCH_SIZES[self._device.type]
@@ -113,30 +113,30 @@ class Ast(AudioEncoder):
 
 
 def load_ast(hop: int, path: Path) -> tuple[Ast, str, tuple[str, ...]]:
-    """The network with the weights of a folder or a file, the sha256 of both, and what was done and assumed.
+    """The network with the weights of a folder or a file, their sha256, and notes on what was changed and assumed.
 
     Raises:
-        CheckpointError: nothing is there, or it does not fit.
+        CheckpointError: the weights are missing or do not fit.
     """
     if not path.is_dir():
         network = Ast(hop)
         notes = _fill(network, read_tensors(path), path, is_folder=False)
-        note = f"Took {path} for an AST of base size that was trained on AudioSet: a file alone does not say."
+        note = f"Assumed that {path} is an AST of base size trained on AudioSet: a file does not say."
         return network, file_sha256(path), (note, *notes)
     folder = read_folder(path)
-    said = {"mean": folder.setting("mean", MEAN), "std": folder.setting("std", STD)}
+    scaling = {"mean": folder.setting("mean", MEAN), "std": folder.setting("std", STD)}
     if not (folder.extractor or {}).get("do_normalize", True):
-        said = {"mean": 0.0, "std": 0.0}
-    network = _network(hop, folder, **said)
+        scaling = {"mean": 0.0, "std": 0.0}
+    network = _network(hop, folder, **scaling)
     notes = _fill(network, folder.tensors(), folder.weights, is_folder=True)
     notes += assumed_note(folder, "mean and standard deviation of AudioSet")
-    return network, folder.sha256({"spectrogram": said}), notes
+    return network, folder.sha256({"spectrogram": scaling}), notes
 
 
 def _fill(network: Ast, state: dict[str, Tensor], where: Path, is_folder: bool) -> tuple[str, ...]:
     state, dropped = clean_ast(state)
-    own = {ast_name(key): key for key in network.model.state_dict()}  # as this version of transformers has them
-    fill(network.model, {own.get(key, key): value for key, value in state.items()}, where, FAMILY, is_folder)
+    keys = {ast_name(key): key for key in network.model.state_dict()}  # of this version of transformers
+    fill(network.model, {keys.get(key, key): value for key, value in state.items()}, where, FAMILY, is_folder)
     return dropped_note(dropped, where)
 
 
@@ -146,9 +146,9 @@ def _network(hop: int, folder: HubFolder, mean: float, std: float) -> Ast:
     network = build(folder, lambda: Ast(hop, ASTConfig.from_dict(dict(folder.config)), mean, std))
     config = network.model.config
     for name in ("num_mel_bins", "max_length"):
-        wanted, found = getattr(config, name), folder.setting(name, getattr(config, name))
-        if wanted != found:
+        expected, stated = getattr(config, name), folder.setting(name, getattr(config, name))
+        if expected != stated:
             raise CheckpointError(
-                f"{folder.path} has a network for {name} {wanted}, and an extractor for {found}. Download it again."
+                f"{folder.path} has a network for {name} {expected}, and an extractor for {stated}. Download it again."
             )
     return network

@@ -1,4 +1,4 @@
-"""What audio encoders have in common: sound of any length in, native frames with their centres out, block by block."""
+"""The interface of audio encoders: sound of any length in, native frames with their centres out, block by block."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from abaw.media.frame_times import Nanoseconds
 from abaw.media.waveform import Waveform
 
-# Takes native frames as they are made: their centres, counted from the first sample, and (n, *shape) of each output.
+# Called with native frames: their centres, counted from the first sample, and (n, *shape) of each output.
 Take = Callable[[Nanoseconds, dict[str, NDArray]], None]
 BATCH_SIZES = {"cuda": 128, "cpu": 16}
 
@@ -20,7 +20,7 @@ class AudioEncoder(nn.Module):
     """A network, or a set of descriptors, over a whole sound.
 
     Attributes:
-        float32_only: sound keeps its precision; these networks are small beside those of images.
+        float32_only: always True; these networks are small compared to those of images.
         on_device: True if it is one of torch, whose threads share the device one sound at a time.
     """
 
@@ -41,7 +41,7 @@ class AudioEncoder(nn.Module):
         Args:
             waveform: not empty.
             middles_ns: (rows,) middles of the video's frames on the clock of the sound, for encoders whose native
-                frames are made where they are wanted.
+                frames are placed there.
             take: called with native frames, in order of their centres; at least one comes.
         """
         raise NotImplementedError

@@ -51,12 +51,12 @@ def _vggish_spec(name: str, output: str, what: str) -> BackboneSpec:
 
 
 def fit_vggish(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Checkpoints may hold the projection of `vggish-pca` beside the network; it is read apart. torchaudio has other names."""
-    own = {key: value for key, value in state.items() if not key.startswith(("pproc.", "pca_"))}
+    """Drop the projection of `vggish-pca`, which is read separately, and translate the names of torchaudio."""
+    fitted = {key: value for key, value in state.items() if not key.startswith(("pproc.", "pca_"))}
     renamed = (("features_network.", "features."), ("embedding_network.", "embeddings."))
     for old, new in renamed:
-        own = {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in own.items()}
-    return specs, own
+        fitted = {new + key.removeprefix(old) if key.startswith(old) else key: value for key, value in fitted.items()}
+    return specs, fitted
 
 
 def _build_vggish(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -72,8 +72,8 @@ def _build_vggish(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
         return built
     assert isinstance(built.network, Vggish)
     pca_sha256 = load_pca(built.network, file)
-    own = built.weights_sha256
-    return replace(built, weights_sha256=f"{own}+{pca_sha256}" if pca_sha256 else own)
+    sha256 = built.weights_sha256
+    return replace(built, weights_sha256=f"{sha256}+{pca_sha256}" if pca_sha256 else sha256)
 
 
 VGGISH = (
@@ -134,7 +134,7 @@ def _functionals(feature_set: str, architecture: str, n_functionals: int) -> Fam
             return None
         window_s, hop_s = float(match[1]), float(match[2])
         if window_s < 0.1 or hop_s < 0.01:
-            raise UsageError(f"{asked} wants a window of 0.1 s or more and a hop of 0.01 s or more.")
+            raise UsageError(f"{asked} needs a window of at least 0.1 s and a hop of at least 0.01 s.")
         return replace(usual, name=asked, rate_hz=1 / hop_s).with_options(
             window_s=window_s if window_s != WINDOW_S else None, hop_s=hop_s if hop_s != HOP_S else None
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 TRANSFORMERS = "transformers"
-MOST_LAYERS = 64  # more than the largest published network has
+MAX_LAYERS = 64  # more than the largest published network has
 AST_HOP_S = 1.0
 
 WAV2VEC2 = audio_spec(
@@ -65,22 +65,22 @@ AST = audio_spec(
 
 
 def fit_waves(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Old names of the weight norm, and what was trained on top, in any of transformers' checkpoints."""
+    """Translate old names of the weight norm, and drop heads, in checkpoints of transformers."""
     return specs, clean_waves(state)[0]
 
 
 def fit_whisper(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """The encoder of a whole Whisper."""
+    """Take the encoder out of a whole Whisper."""
     return specs, clean_whisper(state)[0]
 
 
 def fit_ast(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Both of the names that transformers has had for AST's layers, without the classifier."""
+    """Translate both names that transformers has had for the layers of AST, and drop the classifier."""
     return specs, clean_ast(state)[0]
 
 
 def _is_layout(file: Path | None) -> bool:
-    """Whether only the layout of a network is asked for, which is made on the meta device."""
+    """Whether only the layout of a network is needed, on the meta device."""
     import torch
 
     return file is None and torch.get_default_device().type == "meta"
@@ -90,7 +90,7 @@ def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.
     import torch
 
     if _is_layout(file) and not has_package(TRANSFORMERS):
-        return torch.nn.Module()  # without the extra, none that could be recognised
+        return torch.nn.Module()  # without the extra its checkpoints are not recognised
     need_package(TRANSFORMERS, specs[0].name)
     from abaw.backbones.audio.wav2vec2 import CONFIGS, Wav2Vec2
     from abaw.backbones.audio.wav2vec2_weights import load_wav2vec2
@@ -98,15 +98,15 @@ def _build_waves(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.
     outputs, family = [spec.output for spec in specs], specs[0].family
     if file is None:
         network = Wav2Vec2(outputs, CONFIGS[family]())
-        if not _is_layout(file):  # a layout has the names of the checkpoint
+        if not _is_layout(file):  # a layout has the keys of checkpoints
             network.fix_statistics()
         return network
     network, sha256, notes = load_wav2vec2(outputs, file, family)
     network.fix_statistics()
     config = network.model.config
-    made = _as_loaded(specs, network, int(config.hidden_size), RATE_HZ / network.stride)
+    loaded = _as_loaded(specs, network, int(config.hidden_size), RATE_HZ / network.stride)
     kind = config.model_type if config.model_type != family else None
-    return Built(network, [spec.with_options(model=kind) for spec in made], notes, sha256)
+    return Built(network, [spec.with_options(model=kind) for spec in loaded], notes, sha256)
 
 
 def _build_whisper(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -121,8 +121,8 @@ def _build_whisper(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.n
     if file is None:
         return Whisper(outputs)
     network, sha256, notes = load_whisper(outputs, file)
-    made = _as_loaded(specs, network, int(network.model.config.d_model), RATE_HZ / network.stride)
-    return Built(network, made, notes, sha256)
+    loaded = _as_loaded(specs, network, int(network.model.config.d_model), RATE_HZ / network.stride)
+    return Built(network, loaded, notes, sha256)
 
 
 def _build_ast(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -137,14 +137,14 @@ def _build_ast(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     if file is None:
         return Ast(hop)
     network, sha256, notes = load_ast(hop, file)
-    made = _as_loaded(specs, network, int(network.model.config.hidden_size), specs[0].rate_hz)
-    return Built(network, made, notes, sha256)
+    loaded = _as_loaded(specs, network, int(network.model.config.hidden_size), specs[0].rate_hz)
+    return Built(network, loaded, notes, sha256)
 
 
 def _as_loaded(
     specs: Sequence[BackboneSpec], network: "torch.nn.Module", width: int, rate_hz: float
 ) -> list[BackboneSpec]:
-    """Specs of a network as its config makes it."""
+    """Specs with the sizes of the loaded network."""
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return [replace(spec, shape=(width,), rate_hz=rate_hz, parameters=parameters) for spec in specs]
 
@@ -157,16 +157,16 @@ def _resolve_layers(spec: BackboneSpec, name: str) -> BackboneSpec | None:
         return None
     kind, number = match[1], int(match[2])
     if kind == "layer":
-        if number > MOST_LAYERS:
+        if number > MAX_LAYERS:
             raise UsageError(
-                f"{family} has no layer {match[2]}: layer0 is what goes into the first; base has up to layer12."
+                f"{family} has no layer {match[2]}: layer0 is the input of the first layer; base networks have up to layer12."
             )
         what = f"hidden states of layer {number}"
     else:
         if number < 2:
-            raise UsageError(f"{name} wants the mean of two layers or more. The last one alone is {family}.")
-        if number > MOST_LAYERS:
-            raise UsageError(f"{family} has no {number} layers to take the mean of: take {family}-last4, say.")
+            raise UsageError(f"{name} is a mean of fewer than two layers. For the last layer use {family}.")
+        if number > MAX_LAYERS:
+            raise UsageError(f"{family} has no {number} layers: use {family}-last4, for example.")
         what = f"mean of the last {number} hidden states"
     network = spec.architecture.split(", ")[0]
     return replace(spec, name=name, output=f"{kind}{number}", architecture=f"{network}, {what}")

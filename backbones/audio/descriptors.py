@@ -28,5 +28,5 @@ EGEMAPS_NAMES = (
     *(f"logRelF0-H1-{name}_sma3nz" for name in ("H2", "A3")),
     *(name for number in (1, 2, 3) for name in _formant(number)),
 )
-# The first version, of 2016, lacks the bandwidths of the second and third formant
+# The first version (2016) lacks the bandwidths of the second and third formant
 EGEMAPS_V01A_NAMES = tuple(name for name in EGEMAPS_NAMES if name not in ("F2bandwidth_sma3nz", "F3bandwidth_sma3nz"))

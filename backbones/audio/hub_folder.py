@@ -1,4 +1,4 @@
-"""Folders in which Hugging Face's transformers keeps a model: what they say of it, and its weights, whole or in parts."""
+"""Model folders of Hugging Face's transformers: their settings and their weights, in one file or several."""
 
 import hashlib
 import json
@@ -18,30 +18,30 @@ from abaw.media.waveform import RATE_HZ
 CONFIG = "config.json"
 INDEX = ".index.json"
 FILES = ("model.safetensors", "pytorch_model.bin")  # or the index of its parts
-# Where a folder says how sound becomes input: transformers 5 writes the first, versions before it the second.
+# Files with the preprocessing of sound: transformers 5 writes the first, earlier versions the second.
 PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
-NESTED = ("feature_extractor", "audio_processor")  # where the first has it
-# Backbones that take networks of a kind; wav2vec2 also takes its relatives that have no name of their own
+NESTED = ("feature_extractor", "audio_processor")  # its keys in the first
+# Kind of network -> backbone; wav2vec2 also takes relatives that are no backbones here
 FAMILIES = {
     **{kind: kind for kind in ("wav2vec2", "hubert", "wavlm", "whisper")},
     "audio-spectrogram-transformer": "ast",
     **dict.fromkeys(("data2vec-audio", "unispeech", "unispeech-sat", "wav2vec2-conformer", "sew", "sew-d"), "wav2vec2"),
 }
-VOLATILE = ("transformers_version", "_name_or_path")  # of a config: who wrote it, not what it says
+VOLATILE = ("transformers_version", "_name_or_path")  # keys of a config that do not affect the network
 
 Network = TypeVar("Network")
 
 
 @dataclass(frozen=True)
 class HubFolder:
-    """A folder of transformers' with a model.
+    """A model folder of transformers.
 
     Attributes:
         path: the folder.
-        config: what it says of the network.
-        extractor: what it says of the network's input; None where it says nothing.
-        weights: the file of its weights, or the index of several.
-        files: those that hold the weights.
+        config: of the network.
+        extractor: settings of the network's input; None if missing.
+        weights: the file of weights, or the index of several.
+        files: all files of weights.
     """
 
     path: Path
@@ -52,11 +52,11 @@ class HubFolder:
 
     @property
     def kind(self) -> str:
-        """What transformers calls networks of this kind, such as "hubert"."""
+        """transformers' name of the kind of network, such as "hubert"."""
         return str(self.config.get("model_type", "?"))
 
     def way_out(self) -> str:
-        """What to do with a folder that was given to the wrong backbone, as a sentence."""
+        """A sentence on what to do with a folder that was passed to the wrong backbone."""
         family = FAMILIES.get(self.kind)
         return f"Pass it as --backbone {family}:{self.path}." if family else "There is no backbone for it."
 
@@ -64,10 +64,10 @@ class HubFolder:
         """All of its tensors by name."""
         return {key: value for file in self.files for key, value in read_tensors(file).items()}
 
-    def sha256(self, said: Mapping[str, Any]) -> str:
-        """sha256 over its weights, its config, and what was taken from its extractor: all of it fixes a feature."""
+    def sha256(self, settings: Mapping[str, Any]) -> str:
+        """sha256 over the weights, the config and some settings of the extractor, all of which determine a feature."""
         config = {key: value for key, value in self.config.items() if key not in VOLATILE}
-        text = json.dumps({**config, **said}, sort_keys=True)
+        text = json.dumps({**config, **settings}, sort_keys=True)
         parts = "+".join(file_sha256(file) for file in self.files)
         return hashlib.sha256(f"{parts} {text}".encode()).hexdigest()
 
@@ -75,19 +75,19 @@ class HubFolder:
         """A number that its extractor states.
 
         Raises:
-            CheckpointError: it states something else.
+            CheckpointError: it is not a number.
         """
         value = (self.extractor or {}).get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise CheckpointError(f"{self.path} states {name} {value!r}, which is no number. Download it again.")
+            raise CheckpointError(f"{self.path} states {name} {value!r}, which is not a number. Download it again.")
         return value
 
 
 def read_folder(path: Path) -> HubFolder:
-    """What a folder holds.
+    """Read a folder.
 
     Raises:
-        CheckpointError: it lacks its config or weights, or they cannot be read; or it is made for sound of another rate.
+        CheckpointError: config or weights are missing or cannot be read, or the model needs another sample rate.
     """
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no {CONFIG}. Pass a folder as Hugging Face publishes it, or a single file.")
@@ -96,7 +96,7 @@ def read_folder(path: Path) -> HubFolder:
     folder = HubFolder(path, config, _read_extractor(path), weights, files)
     rate_hz = folder.setting("sampling_rate", RATE_HZ)
     if rate_hz != RATE_HZ:
-        raise CheckpointError(f"{path} is made for sound at {rate_hz} Hz; abaw gives {RATE_HZ} Hz. Take another model.")
+        raise CheckpointError(f"{path} needs sound at {rate_hz} Hz; abaw uses {RATE_HZ} Hz. Use another model.")
     return folder
 
 
@@ -106,22 +106,22 @@ def _read_json(file: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be used ({first_line(error)}). Download it again.") from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{file} cannot be used (it is no table of JSON). Download it again.")
+        raise CheckpointError(f"{file} cannot be used (it is not a JSON object). Download it again.")
     return content
 
 
 def _read_extractor(path: Path) -> dict[str, Any] | None:
-    """As transformers looks for it: inside of the processor's config, else in a file of its own."""
+    """The extractor, where transformers looks for it: in the processor's config, else in its own file."""
     if (path / PROCESSOR).is_file():
         processor = _read_json(path / PROCESSOR)
-        found = next((processor[key] for key in NESTED if isinstance(processor.get(key), dict)), None)
-        if found is not None:
-            return found
+        nested = next((processor[key] for key in NESTED if isinstance(processor.get(key), dict)), None)
+        if nested is not None:
+            return nested
     return _read_json(path / PREPROCESSOR) if (path / PREPROCESSOR).is_file() else None
 
 
 def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
-    """The weights: one file, or the index of several and these, in order of their names."""
+    """The file of weights, or the index of several, and all files in order of their names."""
     for name in FILES:
         if (path / name).is_file():
             return path / name, (path / name,)
@@ -135,10 +135,10 @@ def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _parts(index: Path) -> tuple[Path, ...]:
-    places = _read_json(index).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    weight_map = _read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} cannot be used (it has no weight_map). Download it again.")
-    names = sorted({str(name) for name in places.values()})
+    names = sorted({str(name) for name in weight_map.values()})
     missing = [name for name in names if Path(name).name != name or not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(
@@ -149,19 +149,19 @@ def _parts(index: Path) -> tuple[Path, ...]:
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], where: Path, name: str, is_folder: bool) -> None:
-    """Load tensors into a network whose names and shapes must all be there; what masks frames in training need not.
+    """Load tensors, which must have the names and shapes of the network; the mask of training may be missing.
 
     Args:
-        where: the file that they are of.
+        where: their file.
         name: of the backbone, for errors.
-        is_folder: whether the whole folder of the file was given.
+        is_folder: True if the folder of the file was passed.
 
     Raises:
         CheckpointError: they do not fit.
     """
     state = {key: value for key, value in state.items() if key != MASK}
-    own: dict[str, Size] = {key: value.shape for key, value in model.state_dict().items() if key != MASK}
-    problems = find_problems(state, own)
+    layout: dict[str, Size] = {key: value.shape for key, value in model.state_dict().items() if key != MASK}
+    problems = find_problems(state, layout)
     if problems:
         way_out = "Download it again." if is_folder else f"Pass its whole folder instead, with {CONFIG}."
         raise CheckpointError(f"{where} does not fit {name}: {show_problems(problems)}. {way_out}")
@@ -170,10 +170,10 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], where: Path, name: str, 
 
 
 def build(folder: HubFolder, make: Callable[[], Network]) -> Network:
-    """A network that a folder's config describes.
+    """Make the network that a folder's config describes.
 
     Raises:
-        CheckpointError: its sizes do not fit each other, or are no sizes.
+        CheckpointError: the config is inconsistent or invalid.
     """
     try:
         return make()
@@ -184,15 +184,15 @@ def build(folder: HubFolder, make: Callable[[], Network]) -> Network:
 
 
 def assumed_note(folder: HubFolder, what: str) -> tuple[str, ...]:
-    """A sentence on what was assumed of a network's input, if its folder says nothing of it."""
+    """A note on what was assumed about a network's input, if its folder has no settings of it."""
     if folder.extractor is not None:
         return ()
     return (
-        f"{folder.path} has neither {PREPROCESSOR} nor a {PROCESSOR} with a feature extractor: took {what}, as "
-        "transformers does by default.",
+        f"{folder.path} has neither {PREPROCESSOR} nor a {PROCESSOR} with a feature extractor: assumed {what}, the "
+        "default of transformers.",
     )
 
 
 def dropped_note(dropped: list[str], where: Path) -> tuple[str, ...]:
-    """A sentence on tensors that were left out, if there were any."""
+    """A note on tensors that were dropped, if any."""
     return (f"Dropped {some_of(dropped, SHOWN_KEYS)} of {where}.",) if dropped else ()

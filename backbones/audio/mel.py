@@ -1,4 +1,4 @@
-"""Log-mel spectrograms as VGGish defines them (Hershey et al., 2017; `mel_features.py` of TensorFlow's models).
+"""Log-mel spectrograms of VGGish (Hershey et al., 2017; `mel_features.py` of TensorFlow's models).
 
 Magnitudes, not powers, of a short-time Fourier transform under a periodic Hann window; triangular bands on the HTK
 mel scale, 1127 ln(1 + f / 700 Hz), which are triangles over mels; log(x + 0.01).
@@ -64,7 +64,7 @@ class LogMel(nn.Module):
 
 
 def mel_filters(settings: MelSettings) -> NDArray[np.float64]:
-    """(bins, mels) weights of the bins of a Fourier transform in each band; the bin of 0 Hz has none."""
+    """(bins, mels) weights of the bins of a Fourier transform in each band; that of 0 Hz is 0."""
     bins = _mels(np.linspace(0, RATE_HZ / 2, settings.n_fft // 2 + 1))[:, None]
     edges = np.linspace(_mels(settings.low_hz), _mels(settings.high_hz), settings.n_mels + 2)
     low, centre, high = edges[:-2], edges[1:-1], edges[2:]

@@ -1,7 +1,7 @@
 """openSMILE's descriptors (Eyben et al., 2010): ComParE 2016 (Schuller et al.) and eGeMAPS v02, v01a (Eyben et al., 2016).
 
 openSMILE runs over the whole sound, as its descriptors are smoothed and normalised along it. It is fed piece by piece
-and its frames are handed on piece by piece, so that memory does not grow with the sound.
+and its frames are handed on piece by piece, so memory does not grow with the sound.
 """
 
 import warnings
@@ -24,31 +24,31 @@ SETS = {
     "egemaps": opensmile.FeatureSet.eGeMAPSv02,
     "egemaps-v01a": opensmile.FeatureSet.eGeMAPSv01a,
 }
-# Both levels in one pass; openSMILE joins their frames of one start, and leaves out deltas after the last of the others
+# Both levels in one pass; openSMILE joins frames with the same start, and drops deltas after the last of the others
 LEVELS = {"compare": "lld;lld_de", "egemaps": "lld", "egemaps-v01a": "lld"}
 FUNCTIONALS = "func"
-RING_BUFFERS = "shared/BufferModeRbMulti.conf.inc"  # of 15 s, which do not wait for readers that lag behind
-# Energy and spectrum are of frames of 20 ms; those of pitch are of 60 ms and begin at the same time.
+RING_BUFFERS = "shared/BufferModeRbMulti.conf.inc"  # of 15 s; they do not wait for slow readers
+# Energy and spectrum have frames of 20 ms; pitch has frames of 60 ms that begin at the same time.
 HALF_FRAME_NS = NS // 100
 FRAME_HOP_NS = NS // 100
 RING_INPUT = Path(__file__).with_name("wave_input.conf")
-LEAST_SAMPLES = RATE_HZ // 10  # openSMILE gives nothing for less than 60 ms
+MIN_SAMPLES = RATE_HZ // 10  # openSMILE gives nothing for less than 60 ms
 FED_AHEAD_S = 20.0
 FEED_SAMPLES = 10 * RATE_HZ
 FRAMES_AT_ONCE = 1000
 
 
 class Feeder(opensmile.Smile):
-    """openSMILE over a waveform in pieces. One object serves several threads: each run has a machine of its own."""
+    """openSMILE over a waveform in pieces. One object serves several threads: each run has its own machine."""
 
     def run(self, waveform: Waveform, take: "_Frames") -> None:
         """Run over a sound; `take` gets each frame."""
-        n_samples = max(len(waveform), LEAST_SAMPLES)
+        n_samples = max(len(waveform), MIN_SAMPLES)
         options = {**self._options(), "sampleRate": RATE_HZ, "nBits": 16}
-        # its own input keeps the whole sound, which is a quarter faster than a ring buffer
+        # openSMILE's own input keeps the whole sound, and is a quarter faster than a ring buffer
         own_input = f"{self.default_config_root}/{config.EXTERNAL_INPUT_CONFIG}"
         options["source"] = own_input if n_samples <= MEMORY_SAMPLES else str(RING_INPUT)
-        if self.feature_level != FUNCTIONALS:  # else it keeps all frames, for functionals that nobody asked for
+        if self.feature_level != FUNCTIONALS:  # else it keeps all frames for functionals, which are not needed
             options["bufferModeConf"] = f"{self.default_config_root}/{RING_BUFFERS}"
         machine = self._smile(options=options)
         fed = 0
@@ -59,7 +59,7 @@ class Feeder(opensmile.Smile):
                 stop = min(fed + FEED_SAMPLES, n_samples)
                 data = _int16(waveform.read(fed, stop)).tobytes()
                 if not machine.external_audio_source_write_data(config.EXTERNAL_SOURCE_COMPONENT, data):
-                    return  # no room: a later frame asks again
+                    return  # no room: a later frame tries again
                 fed = stop
                 if fed == n_samples:
                     machine.external_audio_source_set_eoi(config.EXTERNAL_SOURCE_COMPONENT)
@@ -80,14 +80,14 @@ class Feeder(opensmile.Smile):
 
 
 def make_feeder(feature_set: str, level: str) -> Feeder:
-    """openSMILE for a set and a level; that a set is not the newest, whoever asks for it by name knows."""
+    """openSMILE for a set and a level, without its warning that a set is not the newest."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Feature set .* is deprecated", UserWarning)
         return Feeder(SETS[feature_set], level)
 
 
 class _Frames:
-    """Gathers single frames and hands them on in pieces."""
+    """Collects single frames and passes them on in blocks."""
 
     def __init__(self, output: str, take: Take) -> None:
         self._output, self._take = output, take
@@ -95,15 +95,15 @@ class _Frames:
         self._n_taken = 0
 
     def add(self, values: NDArray) -> None:
-        self._values.append(values.copy())  # openSMILE uses its memory again
+        self._values.append(values.copy())  # openSMILE reuses its memory
         if len(self._values) >= FRAMES_AT_ONCE:
             self.finish()
 
     def finish(self) -> None:
         if self._values:
-            # counted, as openSMILE gives the last frame the time of the one before
+            # counted, because openSMILE gives the last frame the time of the one before
             starts = np.arange(self._n_taken, self._n_taken + len(self._values)) * FRAME_HOP_NS
-            # where there is nothing to measure, some descriptors are not a number
+            # some descriptors are NaN where there is nothing to measure
             values = np.nan_to_num(np.stack(self._values).reshape(len(starts), -1), nan=0.0)
             self._take(starts + HALF_FRAME_NS, {self._output: values})
             self._n_taken += len(starts)
@@ -140,7 +140,7 @@ class SmileFunctionals(AudioEncoder):
 
     Args:
         feature_set: compare, egemaps or egemaps-v01a.
-        window_s, hop_s: length of the window, and how far it moves on.
+        window_s, hop_s: length of the window, and its step.
     """
 
     on_device = False
@@ -159,7 +159,7 @@ class SmileFunctionals(AudioEncoder):
         return {"func": torch.from_numpy(self._of(Waveform.of(samples.cpu().numpy())))}
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
-        """A native frame every hop; a sound shorter than a window is one window."""
+        """A native frame every hop; a shorter sound gives one window."""
         n_windows = max(1, (len(waveform) - self.window) // self.hop + 1)
         length = min(self.window, len(waveform))
         for number in range(n_windows):
@@ -174,5 +174,5 @@ class SmileFunctionals(AudioEncoder):
 
 
 def _int16(samples: NDArray[np.float32]) -> NDArray[np.int16]:
-    """As openSMILE wants them; full scale is cut off at 32767, where a plain conversion would turn over."""
+    """Samples for openSMILE; full scale is clipped to 32767, where a plain conversion would overflow."""
     return np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)

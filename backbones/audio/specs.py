@@ -1,4 +1,4 @@
-"""What the catalogs of audio backbones share: the spec of one, and the packages of the extra; loads no torch."""
+"""Shared parts of the catalogs of audio backbones: specs, and the packages of the extra. Loads no torch."""
 
 from dataclasses import replace
 
@@ -11,16 +11,16 @@ SECONDS = r"(\d+(?:\.\d+)?)s"  # in names
 def audio_spec(
     name: str, family: str, output: str, shape: tuple[int, ...], architecture: str, **more: object
 ) -> BackboneSpec:
-    """The spec of an audio backbone, one without weights unless `more` says otherwise."""
+    """The spec of an audio backbone, without weights unless `more` says otherwise."""
     base = BackboneSpec(name, family, output, "audio", shape, architecture, weights="none")
     return replace(base, **more)  # type: ignore[arg-type]
 
 
 def check_hop(name: str, text: str, default_s: float) -> float:
-    """The hop that a name asks for, in seconds.
+    """The hop in a name, in seconds.
 
     Raises:
-        UsageError: it is no multiple of 0.01 s.
+        UsageError: it is not a multiple of 0.01 s.
     """
     hop_s = float(text)
     if hop_s < 0.01 or abs(hop_s * 100 - round(hop_s * 100)) > 1e-6:
@@ -29,17 +29,17 @@ def check_hop(name: str, text: str, default_s: float) -> float:
 
 
 def has_package(package: str) -> bool:
-    """Whether a package is installed; it is not loaded."""
+    """Whether a package is installed; does not load it."""
     from importlib.util import find_spec
 
     return find_spec(package) is not None
 
 
 def need_package(package: str, name: str) -> None:
-    """Stop where a backbone's package is not installed.
+    """Check that a backbone's package is installed.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it is not installed.
     """
     if not has_package(package):
         raise UsageError(

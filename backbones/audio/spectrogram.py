@@ -20,7 +20,7 @@ ROWS_AT_ONCE = 64
 
 
 class Spectrogram(AudioEncoder):
-    """A spectrogram for each row, its middle step as near as 5 ms to the middle of the video frame."""
+    """A spectrogram for each row, its middle step within 5 ms of the middle of the video frame."""
 
     def __init__(self, settings: MelSettings = SETTINGS, n_steps: int = N_STEPS) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Hidden states of a transformer by their names: the last ones, those of one layer, the mean of the last few."""
+"""Hidden states of a transformer by name: the last ones, those of one layer, the mean of the last few."""
 
 import re
 from collections.abc import Sequence
@@ -12,23 +12,23 @@ LAST = "last"
 
 
 def choose_states(outputs: Sequence[str], last: Tensor, hidden: Sequence[Tensor] | None) -> dict[str, Tensor]:
-    """Outputs by name: `last`, `layer6` (`layer0` is what goes into the first), `last4` (the mean of the last four).
+    """Outputs by name: `last`, `layer6` (`layer0` is the input of the first layer), `last4` (the mean of the last four).
 
     Args:
         outputs: their names.
         last: the last states.
-        hidden: what goes into the first layer, and the states after each; may be None if only `last` is wanted.
+        hidden: the input of the first layer and the states after each; may be None if only `last` is needed.
     """
-    made = {}
+    states = {}
     for name in outputs:
         number = _number(name)
         if number is None or hidden is None:
-            made[name] = last
+            states[name] = last
         elif name.startswith("layer"):
-            made[name] = hidden[number]
+            states[name] = hidden[number]
         else:
-            made[name] = torch.stack(list(hidden[-number:])).float().mean(dim=0)
-    return made
+            states[name] = torch.stack(list(hidden[-number:])).float().mean(dim=0)
+    return states
 
 
 def wants_layers(outputs: Sequence[str]) -> bool:
@@ -37,19 +37,19 @@ def wants_layers(outputs: Sequence[str]) -> bool:
 
 
 def check_layers(outputs: Sequence[str], n_layers: int, where: object) -> None:
-    """Whether a network has the layers that are wanted.
+    """Check that a network has the layers that the outputs need.
 
     Raises:
-        CheckpointError: it has not.
+        CheckpointError: it has fewer layers.
     """
     for name in outputs:
         number = _number(name) or 0
         if name.startswith("layer") and number > n_layers:
-            raise CheckpointError(f"{where} has {n_layers} layers: take layer0 to layer{n_layers}, not {name}.")
+            raise CheckpointError(f"{where} has {n_layers} layers: use layer0 to layer{n_layers}, not {name}.")
         if number > n_layers + 1:
-            raise CheckpointError(f"{where} has {n_layers} layers: take last2 to last{n_layers + 1}, not {name}.")
+            raise CheckpointError(f"{where} has {n_layers} layers: use last2 to last{n_layers + 1}, not {name}.")
 
 
 def _number(name: str) -> int | None:
-    found = re.fullmatch(r"(?:layer|last)(\d+)", name)
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"(?:layer|last)(\d+)", name)
+    return int(match[1]) if match else None

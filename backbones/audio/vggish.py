@@ -17,7 +17,7 @@ from abaw.media.waveform import Waveform
 
 SETTINGS = MelSettings()
 PATCH_STEPS = 96  # 0.96 s
-HOP_STEPS = 24  # 0.24 s; the authors' patches do not overlap, but 0.96 s is coarse beside a video frame
+HOP_STEPS = 24  # 0.24 s; the authors' patches do not overlap, but 0.96 s is coarse compared to a video frame
 WIDTH = 128
 CHANNELS = (64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool")
 PCA_LIMIT = 2.0
@@ -67,21 +67,21 @@ class Vggish(AudioEncoder):
         self.register_buffer("pca_means", torch.zeros(WIDTH), persistent=False)
 
     def prepare(self, samples: Tensor) -> Tensor:
-        """Patches of a sound, (n, 1, 96, 64); what is left at its end is dropped."""
+        """Patches of a sound, (n, 1, 96, 64); a shorter rest at its end is dropped."""
         steps = self.mel(samples.to(self.pca_means.device))
         return steps.unfold(0, PATCH_STEPS, self.hop_steps).transpose(1, 2)[:, None]
 
     def forward(self, patches: Tensor) -> dict[str, Tensor]:
         """All outputs of a batch of patches."""
         embedding = self.model(patches)
-        made = {"embedding": embedding, "relu": embedding.relu()}
+        outputs = {"embedding": embedding, "relu": embedding.relu()}
         if "pca" in self.outputs:
             projected = ((embedding - self.pca_means) @ self.pca_vectors.T).clamp(-PCA_LIMIT, PCA_LIMIT)
-            made["pca"] = torch.round((projected + PCA_LIMIT) * (255 / (2 * PCA_LIMIT)))
-        return {name: made[name] for name in self.outputs}
+            outputs["pca"] = torch.round((projected + PCA_LIMIT) * (255 / (2 * PCA_LIMIT)))
+        return {name: outputs[name] for name in self.outputs}
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
-        """A native frame every hop; a sound shorter than a patch is filled up with silence."""
+        """A native frame every hop; a shorter sound is padded with silence."""
         device = self.pca_means.device
         patch_samples = SETTINGS.n_samples(PATCH_STEPS)
         hop_samples = self.hop_steps * SETTINGS.hop

@@ -1,4 +1,4 @@
-"""The projection of `vggish-pca`: in the checkpoint itself, or in a file beside it."""
+"""The projection of `vggish-pca`, in the checkpoint itself or in a separate file next to it."""
 
 from pathlib import Path
 
@@ -11,33 +11,33 @@ from abaw.backbones.weights import file_sha256, read_tensors
 from abaw.core.errors import CheckpointError
 
 VECTORS, MEANS = "pca_eigen_vectors", "pca_means"
-BESIDE = "vggish_pca_params*"  # as torchvggish (.pth) and TensorFlow's models (.npz) publish it
+PCA_FILES = "vggish_pca_params*"  # published by torchvggish (.pth) and TensorFlow's models (.npz)
 
 
 def load_pca(network: Vggish, file: Path) -> str | None:
-    """Set the projection of a network; gives the sha256 of the file beside the checkpoint, if it is from there.
+    """Load the projection into a network; gives the sha256 of the separate file, if it is from there.
 
     Raises:
-        CheckpointError: it is in neither place, or has other shapes.
+        CheckpointError: it is missing in both files, or has other shapes.
     """
-    place, state = file, _bare(read_tensors(file))
+    source, state = file, _bare(read_tensors(file))
     if VECTORS not in state:
-        beside = sorted(file.parent.glob(BESIDE))
-        if not beside:
+        candidates = sorted(file.parent.glob(PCA_FILES))
+        if not candidates:
             raise CheckpointError(
-                f"vggish-pca needs {VECTORS} and {MEANS}, and {file} has none. Put vggish_pca_params.pth (torchvggish) or "
-                f"vggish_pca_params.npz (Google) into {file.parent}, or take vggish."
+                f"vggish-pca needs {VECTORS} and {MEANS}, and {file} has neither. Put vggish_pca_params.pth (torchvggish) or "
+                f"vggish_pca_params.npz (Google) into {file.parent}, or use vggish."
             )
-        place = beside[0]
-        state = _bare(_read_npz(place) if place.suffix == ".npz" else read_tensors(place))
+        source = candidates[0]
+        state = _bare(_read_npz(source) if source.suffix == ".npz" else read_tensors(source))
     vectors, means = state.get(VECTORS), state.get(MEANS)
     if vectors is None or means is None or vectors.shape != (WIDTH, WIDTH) or means.numel() != WIDTH:
         raise CheckpointError(
-            f"{place} should hold {VECTORS} ({WIDTH}, {WIDTH}) and {MEANS} ({WIDTH}). Download it again."
+            f"{source} should hold {VECTORS} ({WIDTH}, {WIDTH}) and {MEANS} ({WIDTH}). Download it again."
         )
     network.pca_vectors.copy_(vectors)
     network.pca_means.copy_(means.reshape(-1))
-    return file_sha256(place) if place != file else None
+    return file_sha256(source) if source != file else None
 
 
 def _bare(state: dict[str, Tensor]) -> dict[str, Tensor]:

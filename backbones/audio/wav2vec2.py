@@ -1,9 +1,9 @@
 """wav2vec 2.0 (Baevski et al., 2020) and its relatives of Hugging Face's transformers, HuBERT and WavLM: 768-d every 20 ms.
 
-A long sound goes through in chunks of 20 s with 2 s of context on either side, cut by the number of the native frame, so
-that there are as many as of the whole sound. What the network normalises along the whole sound is computed
-along the whole sound here too: its samples, and the group norm after the first convolution, whose statistics follow
-from the first and second moments of the samples under the convolution's kernel.
+A long sound is processed in chunks of 20 s with 2 s of context on either side, cut at native frames, so that their number
+is that of the whole sound. Normalisations along the whole sound are computed along the whole sound here, too: that of
+the samples, and the group norm after the first convolution, whose statistics follow from the first and second moments
+of the samples under the convolution's kernel.
 """
 
 import os
@@ -33,7 +33,7 @@ VARIANCE_FLOOR = 1e-7  # of the feature extractor of transformers
 
 
 class FileNorm(nn.Module):
-    """Group norm of one channel per group over time, with statistics set from outside; keys as `nn.GroupNorm`."""
+    """Group norm of one channel per group over time, with statistics that are set from outside; its keys are those of `nn.GroupNorm`."""
 
     mean: Tensor
     std: Tensor
@@ -69,12 +69,12 @@ class Wav2Vec2(AudioEncoder):
         self.stride = int(np.prod(strides))
         self.field = 1 + sum((kernel - 1) * int(np.prod(strides[:i])) for i, kernel in enumerate(kernels))
         self.n_layers = int(config.num_hidden_layers)
-        # SEW's layers see the mean of so many frames; its last states are of each frame again
+        # SEW's layers see the mean of this many frames; its last states are of single frames again
         self.squeeze = int(getattr(config, "squeeze_factor", 1))
-        self.least = self.field + (self.squeeze - 1) * self.stride
+        self.min_samples = self.field + (self.squeeze - 1) * self.stride
 
     def fix_statistics(self) -> None:
-        """Let the statistics of the group norm, if the network has one, be those of a whole sound."""
+        """Let the group norm, if the network has one, use the statistics of a whole sound."""
         layer = self.model.feature_extractor.conv_layers[0]
         if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
             layer.layer_norm = FileNorm(layer.layer_norm)
@@ -88,17 +88,17 @@ class Wav2Vec2(AudioEncoder):
     def forward(self, samples: Tensor) -> dict[str, Tensor]:
         """Hidden states of a batch (n, samples): (n, frames, width); of one sound (frames, width)."""
         layers = wants_layers(self.outputs)
-        found = self.model(samples, output_hidden_states=layers)
-        made = choose_states(self.outputs, found.last_hidden_state, found.hidden_states if layers else None)
-        return {name: states[0] if len(samples) == 1 else states for name, states in made.items()}
+        result = self.model(samples, output_hidden_states=layers)
+        outputs = choose_states(self.outputs, result.last_hidden_state, result.hidden_states if layers else None)
+        return {name: states[0] if len(samples) == 1 else states for name, states in outputs.items()}
 
     @property
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
-        """A native frame every 20 ms; a sound shorter than one is filled up with silence."""
-        n_samples = max(len(waveform), self.least)
+        """A native frame every 20 ms; a shorter sound is padded with silence."""
+        n_samples = max(len(waveform), self.min_samples)
         n_frames = (n_samples - self.field) // self.stride + 1
         mean, std = self._set_statistics(waveform)
         for batch in self._batches(n_frames):
@@ -111,28 +111,28 @@ class Wav2Vec2(AudioEncoder):
             self._compare(outputs, high - low)
             for i, (first, last, low, _) in enumerate(batch):
                 centres = np.arange(first, last) * self.stride + self.field / 2
-                mine = {name: states[i, first - low : last - low] for name, states in outputs.items()}
-                take(sample_times(centres), on_host(mine))
+                part = {name: states[i, first - low : last - low] for name, states in outputs.items()}
+                take(sample_times(centres), on_host(part))
 
     def _compare(self, outputs: dict[str, Tensor], n_frames: int) -> None:
-        """Whether there is a state for each frame of the convolutions.
+        """Check that there is one state for each frame of the convolutions.
 
         Raises:
-            CheckpointError: there is not.
+            CheckpointError: there are more or fewer.
         """
         for name, states in outputs.items():
             if states.shape[1] != n_frames:
                 raise CheckpointError(
                     f"{self.model.config.model_type} gives {states.shape[1]} states ({name}) for {n_frames} frames of its "
-                    "convolutions, so that nobody can say when they are. Take another network."
+                    "convolutions, so their times are unknown. Use another network."
                 )
 
     def _batches(self, n_frames: int) -> Iterator[list[tuple[int, int, int, int]]]:
-        """Chunks of equal length: the frames wanted (first, last + 1), and those with their context (first, last + 1).
+        """Batches of chunks of equal length: their frames (first, last + 1), and the same with context.
 
-        Padding would change the features, so that the first and the last chunk are batches of their own.
+        Padding would change the features, so the first and the last chunk are separate batches.
         """
-        unit = self.stride * self.squeeze  # chunks begin where frames are put together in the whole, too
+        unit = self.stride * self.squeeze  # chunks begin where SEW squeezes frames of the whole sound
         length, context = (round(seconds * RATE_HZ / unit) * self.squeeze for seconds in (CHUNK_S, CONTEXT_S))
         batch: list[tuple[int, int, int, int]] = []
         for first in range(0, n_frames, length):
@@ -144,15 +144,16 @@ class Wav2Vec2(AudioEncoder):
             batch.append(chunk)
         yield batch
 
+    @torch.no_grad()
     def _set_statistics(self, waveform: Waveform) -> tuple[float, float]:
-        """Mean and standard deviation of a sound; the group norm is set to the statistics that follow for it."""
+        """Mean and standard deviation of a sound; sets the statistics of the group norm."""
         mean, std = _mean_and_std(waveform) if self.normalise else (0.0, 1.0)
         convolution = self.model.feature_extractor.conv_layers[0]
         norm = getattr(convolution, "layer_norm", None)
         if isinstance(norm, FileNorm):
             kernel = convolution.conv.weight[:, 0].double().cpu()
             stride = convolution.conv.stride[0]
-            means, products = _window_moments(waveform, kernel.shape[1], stride, self.least)
+            means, products = _window_moments(waveform, kernel.shape[1], stride, self.min_samples)
             # of (x - mean) / std instead of x
             covariance = torch.from_numpy(products - np.outer(means, means)) / std**2
             centred = torch.from_numpy((means - mean) / std)
@@ -177,9 +178,9 @@ def _mean_and_std(waveform: Waveform) -> tuple[float, float]:
     return mean, float(np.sqrt(max(squares / len(waveform) - mean**2, 0.0) + VARIANCE_FLOOR))
 
 
-def _window_moments(waveform: Waveform, width: int, stride: int, least: int) -> tuple[np.ndarray, np.ndarray]:
+def _window_moments(waveform: Waveform, width: int, stride: int, min_samples: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean (width,) and mean outer product (width, width) of the samples under a moving kernel."""
-    n_windows = (max(len(waveform), least) - width) // stride + 1
+    n_windows = (max(len(waveform), min_samples) - width) // stride + 1
     means, products = np.zeros(width), np.zeros((width, width))
     step = MOMENT_SAMPLES // stride
     for first in range(0, n_windows, step):

@@ -1,4 +1,4 @@
-"""Weights of wav2vec 2.0, HuBERT and WavLM: a folder of Hugging Face's, or a single file in the layout of a base network."""
+"""Weights of wav2vec 2.0, HuBERT and WavLM: a folder of Hugging Face, or a single file with a base network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from abaw.backbones.weights import file_sha256, read_tensors
 from abaw.core.errors import CheckpointError, first_line
 
 NORMALISE = "do_normalize"
-ADAPTER = ".adapter."  # it has a note of its own
+ADAPTER = ".adapter."  # it has its own note
 
 logging.set_verbosity_error()
 
@@ -23,16 +23,16 @@ logging.set_verbosity_error()
 def load_wav2vec2(
     outputs: Sequence[str], path: Path, family: str = "wav2vec2"
 ) -> tuple[Wav2Vec2, str, tuple[str, ...]]:
-    """The network with the weights of a folder or a file, the sha256 of both, and what was done and assumed.
+    """The network with the weights of a folder or a file, their sha256, and notes on what was changed and assumed.
 
     Raises:
-        CheckpointError: nothing is there, or it does not fit.
+        CheckpointError: the weights are missing or do not fit.
     """
     if not path.is_dir():
         network = Wav2Vec2(outputs, CONFIGS[family]())
         check_layers(outputs, network.n_layers, path)
         notes = _fill(network, read_tensors(path), path, family, is_folder=False)
-        note = f"Took {path} for a {family} of base size that hears normalised sound: a file alone does not say."
+        note = f"Assumed that {path} is a {family} of base size for normalised sound: a file does not say."
         return network, file_sha256(path), (note, *notes)
     folder = read_folder(path)
     normalise = bool((folder.extractor or {}).get(NORMALISE, True))
@@ -58,21 +58,20 @@ def _check(network: Wav2Vec2, outputs: Sequence[str], folder: HubFolder) -> None
     if network.squeeze > 1 and wants_layers(outputs):
         raise CheckpointError(
             f"{folder.path} is of the kind {folder.kind}, whose layers see {network.squeeze} frames at once; only its last "
-            "states are of single frames. Leave out -layer or -last."
+            "states are of single frames. Omit -layer or -last."
         )
 
 
 def _read_config(folder: HubFolder, family: str) -> PretrainedConfig:
-    """The network's config; `wav2vec2` takes all networks of its kind, the others their own alone."""
+    """The network's config; `wav2vec2` takes all networks of its kind, the others only their own."""
     kind = folder.kind
     if FAMILIES.get(kind) not in CONFIGS:
         raise CheckpointError(
-            f"{folder.path} is of the kind {kind}, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms. "
-            f"{folder.way_out()}"
+            f"{folder.path} is of the kind {kind}, not a wav2vec 2.0, HuBERT or WavLM for waveforms. {folder.way_out()}"
         )
     if family != "wav2vec2" and kind != family:
         raise CheckpointError(f"{folder.path} is of the kind {kind}, not a {family}. {folder.way_out()}")
     try:
         return AutoConfig.from_pretrained(folder.path, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers checks little of it, and raises many types
+    except Exception as error:  # transformers checks little, and raises many types
         raise CheckpointError(f"The config in {folder.path} cannot be used ({first_line(error)}).") from error

@@ -1,8 +1,8 @@
-"""The encoder of Whisper (Radford et al., 2022) as Hugging Face's transformers has it: a state every 20 ms.
+"""The encoder of Whisper (Radford et al., 2022) of Hugging Face's transformers: a state every 20 ms.
 
-It hears 30 s at once, no more and no less. A sound up to that length goes through as transformers does it, filled up with
-silence; the states of the silence are left out. A longer one goes through in windows of 30 s that move on by 20 s: of
-each, the states with 5 s of sound on either side are taken, and at the ends of the sound those up to the end.
+Its input is always 30 s long. A sound up to that length is padded with silence as in transformers; the states of the
+silence are dropped. A longer sound is processed in windows of 30 s, one every 20 s: of each, the states with 5 s of sound
+on either side are used, and at the ends of the sound those up to the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,12 +25,12 @@ from abaw.media.frame_times import Nanoseconds, sample_times
 from abaw.media.waveform import RATE_HZ, Waveform
 
 FAMILY = "whisper"
-CONTEXT_SHARE = 6  # a sixth of the window is context on either side
+CONTEXT_SHARE = 6  # the context on either side is a sixth of the window
 BATCH_SIZES = {"cuda": 16, "cpu": 1}
 STEPS = 2  # of the spectrogram for each state
 # The encoder of whisper-base
 BASE: dict[str, Any] = {"d_model": 512, "encoder_layers": 6, "encoder_attention_heads": 8, "encoder_ffn_dim": 2048}
-# What makes the spectrogram, by transformers' names, with its defaults; the number of bands is the network's
+# Settings of the spectrogram by transformers' names, with its defaults; the network states the number of bands
 SPECTROGRAM = {"hop_length": 160, "n_fft": 400, "padding_value": 0.0}
 
 
@@ -62,21 +62,21 @@ class Whisper(AudioEncoder):
         return next(self.model.parameters()).device
 
     def prepare(self, samples: Tensor) -> Tensor:
-        """Log-mel spectrogram of the first 30 s of a sound, filled up with silence: (1, bands, 3000)."""
+        """Log-mel spectrogram of the first 30 s of a sound, padded with silence: (1, bands, 3000)."""
         return self._input([samples.cpu().numpy()])
 
     def _input(self, sounds: Sequence[np.ndarray]) -> Tensor:
-        made = self._extractor(
+        batch = self._extractor(
             list(sounds), sampling_rate=RATE_HZ, max_length=self.n_states * self.stride, return_tensors="pt"
         )
-        return made["input_features"].to(self._device)
+        return batch["input_features"].to(self._device)
 
     def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        """States of a batch of spectrograms, (n, 1500, width), those of silence too; of one sound (1500, width)."""
+        """States of a batch of spectrograms, (n, 1500, width), with those of silence; of one sound (1500, width)."""
         layers = wants_layers(self.outputs)
-        found = self.model(inputs, output_hidden_states=layers)
-        made = choose_states(self.outputs, found.last_hidden_state, found.hidden_states if layers else None)
-        return {name: states[0] if len(inputs) == 1 else states for name, states in made.items()}
+        result = self.model(inputs, output_hidden_states=layers)
+        outputs = choose_states(self.outputs, result.last_hidden_state, result.hidden_states if layers else None)
+        return {name: states[0] if len(inputs) == 1 else states for name, states in outputs.items()}
 
     def encode(self, waveform: Waveform, middles_ns: Nanoseconds, take: Take) -> None:
         """A native frame every 20 ms, the first at the beginning of the sound."""
@@ -87,16 +87,16 @@ class Whisper(AudioEncoder):
             if len(batch) == 1:
                 outputs = {name: states[None] for name, states in outputs.items()}
             for i, (first, last, low) in enumerate(batch):
-                mine = {name: states[i, first - low : last - low] for name, states in outputs.items()}
-                take(sample_times(np.arange(first, last) * self.stride), on_host(mine))
+                part = {name: states[i, first - low : last - low] for name, states in outputs.items()}
+                take(sample_times(np.arange(first, last) * self.stride), on_host(part))
 
     def _read(self, waveform: Waveform, low: int) -> np.ndarray:
-        """Samples of the window that begins with a state, as far as there are any."""
+        """Samples of the window that begins with a state, up to the end of the sound."""
         start = low * self.stride
         return waveform.read(start, min(start + self.n_states * self.stride, max(len(waveform), start + 1)))
 
     def _batches(self, n_frames: int) -> Iterator[list[tuple[int, int, int]]]:
-        """Windows: the states wanted of each (first, last + 1), and the one it begins with."""
+        """Batches of windows: the states to use of each (first, last + 1), and its first state."""
         context = self.n_states // CONTEXT_SHARE
         hop = self.n_states - 2 * context
         n_windows = 1 + max(0, -(-(n_frames - self.n_states) // hop))
@@ -111,17 +111,17 @@ class Whisper(AudioEncoder):
 
 
 def load_whisper(outputs: Sequence[str], path: Path) -> tuple[Whisper, str, tuple[str, ...]]:
-    """The encoder with the weights of a folder or a file, the sha256 of both, and what was done and assumed.
+    """The encoder with the weights of a folder or a file, their sha256, and notes on what was changed and assumed.
 
     Raises:
-        CheckpointError: nothing is there, or it does not fit.
+        CheckpointError: the weights are missing or do not fit.
     """
     if not path.is_dir():
         network = Whisper(outputs)
         check_layers(outputs, network.n_layers, path)
         state, dropped = clean_whisper(read_tensors(path))
         fill(network.model, state, path, FAMILY, is_folder=False)
-        note = f"Took {path} for the encoder of whisper-base: a file alone does not say."
+        note = f"Assumed that {path} is the encoder of whisper-base: a file does not say."
         return network, file_sha256(path), (note, *dropped_note(dropped, path))
     folder = read_folder(path)
     spectrogram = {name: folder.setting(name, default) for name, default in SPECTROGRAM.items()}
@@ -139,10 +139,10 @@ def _network(outputs: Sequence[str], folder: HubFolder, spectrogram: dict[str, A
         raise CheckpointError(f"{folder.path} is of the kind {folder.kind}, not a Whisper. {folder.way_out()}")
     network = build(folder, lambda: Whisper(outputs, WhisperConfig.from_dict(dict(folder.config)), spectrogram))
     n_bands = network.model.config.num_mel_bins
-    found = folder.setting("feature_size", n_bands)
-    if found != n_bands:
+    stated = folder.setting("feature_size", n_bands)
+    if stated != n_bands:
         raise CheckpointError(
-            f"{folder.path} has a network for spectrograms of {n_bands} bands, and an extractor that makes {found}. "
+            f"{folder.path} has a network for spectrograms of {n_bands} bands, and an extractor that makes {stated}. "
             "Download it again."
         )
     return network

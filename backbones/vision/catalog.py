@@ -1,6 +1,6 @@
 """The visual backbones by name: specs, and builders that load torch only when they are called.
 
-The other catalogs have those that read affect in faces, those made for faces, and DINOv3.
+The other catalogs have networks of affect, of faces, of HSEmotion, and DINOv3.
 """
 
 from collections.abc import Sequence

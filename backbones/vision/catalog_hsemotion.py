@@ -1,4 +1,4 @@
-"""Visual backbones of HSEmotion, which read expressions, valence and arousal. Torch is loaded by the builders alone."""
+"""Visual backbones of HSEmotion, for expressions, valence and arousal. Only the builders load torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     State = dict[str, torch.Tensor]
 
-# HSEmotion numbers its classes by the alphabet; models of 7 leave out contempt
+# HSEmotion numbers its classes by the alphabet; models of 7 classes lack contempt
 HSEMOTION = ("anger", "contempt", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 AFFECT = ("valence", "arousal")
 N_WITH_AFFECT = len(HSEMOTION) + len(AFFECT)
@@ -28,9 +28,9 @@ def _n_outputs(specs: Sequence[BackboneSpec], default: int) -> int:
 def _fit_outputs(
     specs: Sequence[BackboneSpec], n_outputs: int, default: int, named: Mapping[int, tuple[str, ...]]
 ) -> list[BackboneSpec]:
-    """Specs for a last layer with so many outputs, whose classes have names where their number tells the order.
+    """Specs for a last layer with `n_outputs`, whose classes have names if their number determines the order.
 
-    Valence and arousal are left out where there are none, unless nothing else is wanted.
+    Valence and arousal are left out if the layer has none, unless nothing else was requested.
     """
     if n_outputs != N_WITH_AFFECT:
         specs = [spec for spec in specs if spec.output != "va"] or specs
@@ -42,26 +42,26 @@ def _fit_outputs(
     ]
 
 
-def _tell_outputs(built: Built, wanted: Sequence[BackboneSpec], file: Path, default: int) -> Built:
-    """What was loaded, with a note where the file has other outputs than usual.
+def _note_outputs(built: Built, requested: Sequence[BackboneSpec], file: Path, default: int) -> Built:
+    """The loaded network, with a note if the file has other outputs than usual.
 
     Raises:
-        CheckpointError: valence and arousal are wanted, and the file has none.
+        CheckpointError: valence and arousal were requested, and the file has neither.
     """
-    specs = built.specs or wanted
+    specs = built.specs or requested
     n_outputs = _n_outputs(specs, default)
-    asked = [spec.name for spec in wanted if spec.output == "va"]
-    if asked and n_outputs != N_WITH_AFFECT:
+    affect = [spec.name for spec in requested if spec.output == "va"]
+    if affect and n_outputs != N_WITH_AFFECT:
         raise CheckpointError(
-            f"{file} has the scores of {n_outputs} classes, but neither valence nor arousal. Leave out {asked[0]}, or "
+            f"{file} has the scores of {n_outputs} classes, but neither valence nor arousal. Omit {affect[0]}, or "
             f"pass weights with {N_WITH_AFFECT} outputs, such as those of HSEmotion with mtl in their names."
         )
     if n_outputs == default:
         return built
     named = next((spec.classes for spec in specs if spec.classes), ())
-    classes = f"those of HSEmotion: {', '.join(named)}" if named else "in an order which is not known"
-    said = [spec for spec in wanted if spec.output == "logits"]
-    note = f"{file} has {n_outputs} outputs instead of {default}" + (f", {classes}." if said else ".")
+    classes = f"those of HSEmotion: {', '.join(named)}" if named else "in an unknown order"
+    has_logits = any(spec.output == "logits" for spec in requested)
+    note = f"{file} has {n_outputs} outputs instead of {default}" + (f", {classes}." if has_logits else ".")
     return replace(built, notes=(*built.notes, note))
 
 
@@ -110,12 +110,12 @@ def _emotieffnet(family: str, width: int, size: int, default: int, parameters: i
         if file is None:
             n_outputs = _n_outputs(specs, default)
             return EmotiEffNet(family, n_outputs, n_outputs == N_WITH_AFFECT)
-        return _tell_outputs(load_network(build, specs, file, fit), specs, file, default)
+        return _note_outputs(load_network(build, specs, file, fit), specs, file, default)
 
     return Family(family, specs, build, fit)
 
 
-# Of 8 or 7 classes there are models of HSEmotion and of DDAMFN's authors, who number them otherwise.
+# Of 8 or 7 classes there are models of HSEmotion and of DDAMFN's authors, who number them differently.
 EMOTIDDAMFN_CLASSES = {N_WITH_AFFECT: HSEMOTION}
 
 
@@ -149,7 +149,7 @@ def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
     if file is None:
         n_outputs = _n_outputs(specs, N_WITH_AFFECT)
         return Ddamfn(n_outputs, n_outputs == N_WITH_AFFECT)
-    return _tell_outputs(load_network(_build_ddamfn, specs, file, fit_ddamfn), specs, file, N_WITH_AFFECT)
+    return _note_outputs(load_network(_build_ddamfn, specs, file, fit_ddamfn), specs, file, N_WITH_AFFECT)
 
 
 DDAMFN = (

@@ -15,7 +15,7 @@ CHANNEL_WIDTH = 32
 
 
 class SpatialAttention(nn.Module):
-    """Weights the places of a map (n, 512, h, w) by what 3x3, 1x3 and 3x1 convolutions see there."""
+    """Weights the positions of a map (n, 512, h, w) by 3x3, 1x3 and 3x1 convolutions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class SpatialAttention(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Mean over places of a map (n, 512, h, w), its channels weighted by a bottleneck: (n, 512)."""
+    """Mean over positions of a map (n, 512, h, w), its channels weighted by a bottleneck: (n, 512)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,13 +66,13 @@ class DanHead(nn.Module):
 class Dan(nn.Module):
     """(n, 3, 224, 224) normalised -> `logits` (n, classes), `head` (n, 512), `map` (n, 512).
 
-    `head` is the sum over the heads after their log-softmax, what the classifier sees; `map` is the mean over places
+    `head` is the sum over the heads after their log-softmax, the input of the classifier; `map` is the mean over positions
     of the ResNet's last feature map.
     """
 
     def __init__(self, n_classes: int = 8) -> None:
         super().__init__()
-        # all of a ResNet-18 but its pooling and its classifier
+        # a ResNet-18 without its pooling and its classifier
         self.features = nn.Sequential(*list(timm.create_model("resnet18", num_classes=0).children())[:-2])
         self.cat_head0, self.cat_head1, self.cat_head2, self.cat_head3 = (DanHead() for _ in range(N_HEADS))
         self.fc = nn.Linear(WIDTH, n_classes)

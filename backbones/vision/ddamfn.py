@@ -1,6 +1,6 @@
 """DDAMFN++ (Zhang et al., 2023), a small network of expressions, as HSEmotion trained it on several tasks.
 
-A MixFaceNet whose depthwise convolutions have kernels of several sizes, and whose blocks weigh places by coordinate
+A MixFaceNet whose depthwise convolutions have kernels of several sizes, and whose blocks weigh positions by coordinate
 attention. Its last map is weighed by the greatest of two attention heads, and each channel of the result is summed up by
 a kernel as large as the map. Key names are those of the authors' checkpoints, which hold parts that no output needs.
 """
@@ -31,7 +31,7 @@ STAGES: tuple[Stage, ...] = (
 
 
 class ConvNorm(nn.Module):
-    """A convolution without bias, a norm, and a PReLU where it is wanted."""
+    """A convolution without bias, a norm, and optionally a PReLU."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class MixedConv(nn.Module):
 
 
 class CoordinateAttention(nn.Module):
-    """Weights of the places of a map from what its rows and its columns hold (Hou et al., 2021): (n, width, h, w)."""
+    """Weights of the positions of a map from the contents of its rows and columns (Hou et al., 2021): (n, width, h, w)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class CoordinateAttention(nn.Module):
         self.conv3 = nn.Conv2d(squeezed, width, 1)
 
     def rows_and_columns(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What each row holds, (n, width, h, 1), and each column, (n, width, 1, w): here the means."""
+        """The content of each row, (n, width, h, 1), and column, (n, width, 1, w): here the means."""
         return maps.mean(dim=3, keepdim=True), maps.mean(dim=2, keepdim=True)
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class CoordinateAttention(nn.Module):
 
 
 class AttentionHead(CoordinateAttention):
-    """Coordinate attention that sums up rows and columns by kernels of its own; `Linear` is never used."""
+    """Coordinate attention that sums up rows and columns by its own kernels; `Linear` is never used."""
 
     def __init__(self, width: int) -> None:
         super().__init__(width)
@@ -107,7 +107,7 @@ class AttentionHead(CoordinateAttention):
         self.Linear = ConvNorm(width, width, SIDE, groups=width)
 
     def rows_and_columns(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """What each row holds, (n, width, h, 1), and each column, (n, width, 1, w)."""
+        """The content of each row, (n, width, h, 1), and column, (n, width, 1, w)."""
         return self.Linear_h(maps), self.Linear_w(maps)
 
 
@@ -131,7 +131,7 @@ class MixedBlock(nn.Module):
 
 
 class Ddamfn(nn.Module):
-    """(n, 3, 112, 112) normalised -> `embedding` (n, 512), `logits` (n, classes), `va` (n, 2) where it was trained.
+    """(n, 3, 112, 112) normalised -> `embedding` (n, 512), `logits` (n, classes), `va` (n, 2) if it was trained.
 
     Args:
         n_outputs: of the last layer.

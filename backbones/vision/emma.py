@@ -1,4 +1,4 @@
-"""EMMA, a multi-task network of the 4th ABAW challenge (ICT-VIPL, 2022): an MAE ViT-B/16 beside a frozen DAN.
+"""EMMA, a multi-task network of the 4th ABAW challenge (ICT-VIPL, 2022): an MAE ViT-B/16 and a frozen DAN.
 
 The ViT's class token gives 8 expression and 12 action unit logits; these, with DAN's 8 expression logits, give
 valence and arousal. Key names are those of its checkpoint.
@@ -23,7 +23,7 @@ class Emma(nn.Module):
 
     `output` (n, 22): valence, arousal, 8 expression logits, 12 action unit logits. `hidden` (n, 768): what these are
     linear in, the hidden layer of the ViT's head (512) and that of the valence and arousal head (256), after their
-    ReLU. `vit` (n, 768): the ViT's class token. `dan` (n, 8): DAN's logits; `dan-head` (n, 512): what they are made of.
+    ReLU. `vit` (n, 768): the ViT's class token. `dan` (n, 8): DAN's logits; `dan-head` (n, 512): their input.
     """
 
     def __init__(self) -> None:

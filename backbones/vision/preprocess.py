@@ -1,4 +1,4 @@
-"""Images on the device: uint8 crops become normalised model input in one step."""
+"""Preprocessing of images on the device: from uint8 crops to normalised model input in one step."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,11 +12,11 @@ from abaw.backbones.vision.views import HFLIP
 
 
 def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """Resize (antialiased) and normalise a batch on the device that it lies on.
+    """Resize (antialiased) and normalise a batch on its device.
 
     Args:
         images: (n, height, width, 3) uint8 RGB.
-        image: what the network expects.
+        image: the input of the network.
         dtype: of the result.
 
     Returns:
@@ -31,7 +31,7 @@ def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype =
             pixels = _resize(pixels, resized, image)
         if resized != (height, width):
             pixels = _middle(pixels, image)
-        # whole rows of pixels, red, green and blue in turn, are what a processor multiplies fastest
+        # a processor multiplies whole rows of interleaved pixels fastest
         rows = pixels.permute(0, 2, 3, 1).reshape(len(images), height, -1).float()
         std = torch.tensor(image.std, device=images.device) * 255
         shift = (-torch.tensor(image.mean, device=images.device) * 255 / std).repeat(width)
@@ -43,8 +43,7 @@ def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype =
 def _one_thread(device: torch.device) -> Iterator[None]:
     """On a CPU, work in the calling thread alone.
 
-    Decoding keeps the other cores busy, and torch's threads, which wait for the last of them at every step, would
-    stand still behind it.
+    Decoding keeps the other cores busy, and torch's threads, which wait for the slowest at every step, would stall.
     """
     n_threads = torch.get_num_threads()
     if device.type == "cpu":
@@ -55,11 +54,8 @@ def _one_thread(device: torch.device) -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def _resized_sides(found: Sequence[int], image: ImageInput) -> tuple[int, int]:
-    """Height and width that a crop of some height and width is resized to, before its middle is cut out.
-
-    Rounded as timm and torchvision do it.
-    """
+def _resized_sides(before: Sequence[int], image: ImageInput) -> tuple[int, int]:
+    """Height and width that a crop is resized to before its middle is cut out, rounded as in timm and torchvision."""
     height, width = image.height_width
     if image.crop == "resize":
         return height, width
@@ -67,36 +63,36 @@ def _resized_sides(found: Sequence[int], image: ImageInput) -> tuple[int, int]:
     if image.crop == "squash":
         return sides
     if image.crop == "center" and sides[0] == sides[1]:
-        short, long = sorted(found)
+        short, long = sorted(before)
         other = int(sides[0] * long / short)
-        return (sides[0], other) if found[0] <= found[1] else (other, sides[0])
+        return (sides[0], other) if before[0] <= before[1] else (other, sides[0])
     choose = max if image.crop == "border" else min
-    ratio = choose(found[0] / sides[0], found[1] / sides[1])
-    return round(found[0] / ratio), round(found[1] / ratio)
+    ratio = choose(before[0] / sides[0], before[1] / sides[1])
+    return round(before[0] / ratio), round(before[1] / ratio)
 
 
 def _resize(pixels: torch.Tensor, sides: tuple[int, int], image: ImageInput) -> torch.Tensor:
-    # Of 8-bit images torch has a fast path on the CPU alone; it rounds to whole grey levels as Pillow does.
+    # torch has a fast path for 8-bit images on the CPU only; it rounds to whole grey levels like Pillow.
     pixels = pixels if pixels.device.type == "cpu" else pixels.float()
     resized = F.interpolate(pixels, sides, mode=image.interpolation, antialias=True, align_corners=False)
     return resized if pixels.dtype == torch.uint8 else resized.clamp(0, 255)
 
 
 def _middle(pixels: torch.Tensor, image: ImageInput) -> torch.Tensor:
-    """The middle of images (n, 3, height, width), as large as the input; where they end before, their mean colour."""
+    """The middle of images (n, 3, height, width) at the size of the input, padded with the mean colour."""
     size = image.height_width
-    missing = [max(wanted - found, 0) for wanted, found in zip(size, pixels.shape[-2:], strict=True)]
+    missing = [max(side - before, 0) for side, before in zip(size, pixels.shape[-2:], strict=True)]
     if any(missing):
         colour = torch.tensor([round(255 * mean) for mean in image.mean], dtype=pixels.dtype, device=pixels.device)
-        height, width = (found + more for found, more in zip(pixels.shape[-2:], missing, strict=True))
+        height, width = (side + more for side, more in zip(pixels.shape[-2:], missing, strict=True))
         framed = colour.view(1, 3, 1, 1).expand(len(pixels), 3, height, width).clone()
         top, left = (more // 2 for more in missing)
         framed[:, :, top : top + pixels.shape[-2], left : left + pixels.shape[-1]] = pixels
         pixels = framed
-    top, left = (round((found - wanted) / 2) for found, wanted in zip(pixels.shape[-2:], size, strict=True))
+    top, left = (round((before - side) / 2) for before, side in zip(pixels.shape[-2:], size, strict=True))
     return pixels[:, :, top : top + size[0], left : left + size[1]]
 
 
 def apply_view(images: torch.Tensor, view: str) -> torch.Tensor:
-    """Images (n, height, width, 3) as a view wants them: `hflip` mirrors left and right, others change nothing here."""
+    """Images (n, height, width, 3) in a view: `hflip` mirrors left and right, others change nothing here."""
     return images.flip(2) if view == HFLIP else images

@@ -1,7 +1,7 @@
 """ResNet-50 in the layout of the VGGFace2 weights (Cao et al., 2018), which came from Caffe.
 
 A stage halves the image in the first 1x1 convolution of its first block, as He et al. had it. Caffe also pools without
-padding and counts the incomplete places at the end; V-NAW (3rd ABAW challenge) took the same weights with the padded
+padding and counts the incomplete positions at the end; V-NAW (3rd ABAW challenge) took the same weights with the padded
 pooling of torchvision.
 """
 
@@ -39,7 +39,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNetVggFace(nn.Module):
-    """(n, 3, height, width) normalised -> {"pooled": (n, 2048)}, the mean over places of the last map.
+    """(n, 3, height, width) normalised -> {"pooled": (n, 2048)}, the mean over positions of the last map.
 
     Args:
         caffe: pool as Caffe does, and turn RGB into the BGR that the weights were trained on.

@@ -1,6 +1,6 @@
 """The image network of V-NAW (Netease Fuxi, 3rd ABAW challenge): a Swin transformer for faces of 112 pixels.
 
-Patches have 2 pixels. What the last stage gives is averaged over its places and goes through two linear layers, each
+Patches have 2 pixels. The output of the last stage is averaged over its positions and goes through two linear layers, each
 with a batch norm behind it.
 """
 
@@ -18,7 +18,7 @@ NORM_EPSILON = 2e-5
 
 
 class SwinFace(SwinTransformer):
-    """(n, 3, 112, 112) normalised -> `embedding` (n, 512) and `mean` (n, 768), the mean over places before it."""
+    """(n, 3, 112, 112) normalised -> `embedding` (n, 512) and `mean` (n, 768), the mean over positions before it."""
 
     def __init__(self) -> None:
         super().__init__(

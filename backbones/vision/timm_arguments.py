@@ -28,7 +28,7 @@ def model_of(spec: BackboneSpec) -> str:
 
 
 def check_model(model: str) -> str:
-    """The model of timm that computes what a name asks for: itself, or its variant with QuickGELU.
+    """The model of timm that a name stands for: the model itself, or its variant with QuickGELU.
 
     timm keeps weights that were trained with QuickGELU (OpenAI's CLIP, MetaCLIP, DFN) under models with GELU, too, and
     says in a note that these give other features than the original.
@@ -60,9 +60,9 @@ def tags_of(name: str) -> list[str]:
 
 
 def config_of(model: str) -> dict[str, Any]:
-    """What timm says of a model: its input, where its weights are, what its classifier is called."""
-    found = timm.get_pretrained_cfg(model)
-    return found.to_dict() if found else dict(cast(Any, draw(model)).pretrained_cfg)
+    """timm's configuration of a model: its input, the address of its weights, the name of its classifier."""
+    config = timm.get_pretrained_cfg(model)
+    return config.to_dict() if config else dict(cast(Any, draw(model)).pretrained_cfg)
 
 
 @lru_cache
@@ -75,18 +75,18 @@ def draw(model: str, options: Options = ()) -> nn.Module:
     try:
         with torch.device("meta"):
             return timm.create_model(model, num_classes=0, **to_arguments(model, options)).eval()
-    except Exception as error:  # each architecture has its own ways to refuse arguments
-        given = ", ".join(f"{name}={value}" for name, value in options) or "its own settings"
-        raise UsageError(f"timm cannot make {model} with {given} ({first_line(error)}).") from error
+    except Exception as error:  # each architecture refuses arguments in its own way
+        settings = ", ".join(f"{name}={value}" for name, value in options) or "its own settings"
+        raise UsageError(f"timm cannot make {model} with {settings} ({first_line(error)}).") from error
 
 
 def takes_size(model: str, arguments: Mapping[str, Any]) -> bool:
-    """True if a network is made for one size of images; the others take any."""
+    """True if a network is built for one size of images; others accept any size."""
     return bool(config_of(model).get("fixed_input_size")) or not arguments.keys().isdisjoint(ANY_SIZE)
 
 
 def to_arguments(model: str, options: Options) -> dict[str, Any]:
-    """Arguments of timm.create_model that options stand for, without a size where the model takes any."""
+    """Arguments of timm.create_model for options, without a size if the model accepts any."""
     values = {name: _argument(name, value) for name, value in options}
     return {name: value for name, value in values.items() if name != "img_size" or takes_size(model, values)}
 
@@ -98,19 +98,19 @@ def _argument(name: str, value: Any) -> Any:
         height, _, width = value.partition("x")
         return int(height), int(width)
     if isinstance(value, str) and value[:1] in ("[", "{"):
-        found = json.loads(value)
-        return tuple(found) if isinstance(found, list) else found
+        content = json.loads(value)
+        return tuple(content) if isinstance(content, list) else content
     return value
 
 
 def unusual(model: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Those arguments of a model that differ from what timm takes without them."""
+    """The arguments of a model that differ from timm's defaults."""
     usual = get_model_args(draw(model))
     return {name: value for name, value in arguments.items() if name not in usual or usual[name] != value}
 
 
 def as_option(name: str, value: Any) -> str | int | float | bool:
-    """An argument of timm.create_model as an option of a spec keeps it."""
+    """An argument of timm.create_model as the value of an option."""
     if name == "img_size":
         sides = (value, value) if isinstance(value, int) else tuple(value)
         return show_size((int(sides[0]), int(sides[1])))

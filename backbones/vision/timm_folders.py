@@ -1,4 +1,4 @@
-"""Folders of timm's, as `save_for_hf` and the hub have them: config.json beside the weights."""
+"""Folders of timm models, as `save_for_hf` writes them: config.json and weights."""
 
 import json
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ class Config:
     Attributes:
         model: of timm.
         pretrained_cfg: its input, as timm's PretrainedCfg has it.
-        arguments: of timm.create_model, where they differ from the model's own.
+        arguments: of timm.create_model that differ from the model's defaults.
     """
 
     model: str
@@ -47,7 +47,7 @@ class Config:
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
-    """What the config.json of a folder says; None where there is none.
+    """The content of a folder's config.json; None if the file is missing.
 
     Raises:
         CheckpointError: it cannot be read.
@@ -56,29 +56,29 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}). Download it again.") from error
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{file} holds a {type(found).__name__}, not a model's configuration.")
-    return found
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{file} holds a {type(content).__name__}, not a model's configuration.")
+    return content
 
 
-def parse_config(found: Mapping[str, Any], where: str) -> Config:
-    """A configuration in timm's format, of now or of before 2023, where all keys were in one.
+def parse_config(content: Mapping[str, Any], where: str) -> Config:
+    """A configuration in timm's format, also that before 2023 without nested keys.
 
     Raises:
-        CheckpointError: it is in another format, or of a network for other images than those of three colours.
+        CheckpointError: another format, or a network whose images do not have three channels.
     """
-    model = found.get("architecture")
+    model = content.get("architecture")
     if not isinstance(model, str):
-        if "model_type" in found:
-            kind = found["model_type"]
-            raise CheckpointError(f"{where} is of transformers ({kind}), not of timm. Take timm/local-dir:FOLDER.")
-        keys = some_of(list(found), SHOWN_FILES) or "none"
-        raise CheckpointError(f"The config of {where} names no architecture of timm; its keys are {keys}.")
-    cfg = found.get("pretrained_cfg", found)
-    arguments = dict(found.get("model_args") or {})
+        if "model_type" in content:
+            kind = content["model_type"]
+            raise CheckpointError(f"{where} is of transformers ({kind}), not of timm. Use timm/local-dir:FOLDER.")
+        keys = some_of(list(content), SHOWN_FILES) or "none"
+        raise CheckpointError(f"The config of {where} names no timm architecture; its keys are {keys}.")
+    cfg = content.get("pretrained_cfg", content)
+    arguments = dict(content.get("model_args") or {})
     channels = arguments.get("in_chans", cfg.get("input_size", (3,))[0])
     if channels != 3:
         raise CheckpointError(f"{where} is of a network for images of {channels} channels; faces here have 3.")
@@ -87,19 +87,18 @@ def parse_config(found: Mapping[str, Any], where: str) -> Config:
     if size is not None:
         sides = (size, size) if isinstance(size, int) else tuple(size)
         cfg["input_size"] = (3, *sides)
-    kept = {key: value for key, value in arguments.items() if key not in OF_THE_HEAD}
-    return Config(model, cfg, kept)
+    return Config(model, cfg, {key: value for key, value in arguments.items() if key not in OF_THE_HEAD})
 
 
 def folder_weights(folder: Path) -> Path:
-    """The weights in a folder, as timm chooses them.
+    """The weights file in a folder, as timm chooses it.
 
     Raises:
-        CheckpointError: there are none, or they are in several parts.
+        CheckpointError: the file is missing, or the weights are in several files.
     """
-    found = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
-    files = sorted(file.name for file in folder.iterdir() if file.is_file())
-    if found is None:
+    file = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+    files = sorted(path.name for path in folder.iterdir() if path.is_file())
+    if file is None:
         of_kind = [name for suffix in SUFFIXES for name in files if name.endswith(suffix)]
         parts = [name for name in files if name.endswith(".index.json")]
         if parts:
@@ -110,5 +109,5 @@ def folder_weights(folder: Path) -> Path:
         if not of_kind:
             holds = some_of(files, SHOWN_FILES) or "no files"
             raise CheckpointError(f"{folder} has no weights such as {WEIGHTS[0]}; it holds {holds}.")
-        found = folder / of_kind[0]
-    return found
+        file = folder / of_kind[0]
+    return file

@@ -30,17 +30,17 @@ def hub_config(model_id: str) -> Config:
     """The configuration of a model on the hub, `ORG/MODEL` or `ORG/MODEL@REVISION`.
 
     Raises:
-        UsageError: there is no such model.
-        CheckpointError: the hub cannot be reached, or the configuration is none of timm's.
+        UsageError: the hub has no such model.
+        CheckpointError: the hub cannot be reached, or the configuration is not timm's.
     """
     try:
         file = _fetch(model_id, CONFIG)
     except (HFValidationError, RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise UsageError(f"The hub has no model {model_id!r} that it shows ({first_line(error)}).") from error
-    except Exception as error:  # of the network, of many kinds
+        raise UsageError(f"The hub has no public model {model_id!r} ({first_line(error)}).") from error
+    except Exception as error:  # of the network
         raise CheckpointError(
-            f"What {HUB}{model_id} is could not be read from huggingface.co ({first_line(error)}). Where there is no "
-            f"network, download the folder elsewhere and take it as timm/{LOCAL}:FOLDER."
+            f"The configuration of {HUB}{model_id} could not be read from huggingface.co ({first_line(error)}). Without a "
+            f"network, download the folder elsewhere and pass it as timm/{LOCAL}:FOLDER."
         ) from error
     return parse_config(read_config(file.parent) or {}, f"{HUB}{model_id}")
 
@@ -49,38 +49,38 @@ def hub_file(spec: BackboneSpec) -> Path:
     """The weights of a spec of the family `timm/hf-hub:ORG/MODEL`.
 
     Raises:
-        CheckpointError: they could not be downloaded, or there are none.
+        CheckpointError: the download failed, or the model has no weights.
     """
     model_id = spec.family.removeprefix(TIMM + HUB)
-    kept = next(filter(None, (_cached(model_id, name) for name in WEIGHTS)), None)
-    if kept is not None:
-        return kept
+    cached = next(filter(None, (_cached(model_id, name) for name in WEIGHTS)), None)
+    if cached is not None:
+        return cached
     try:
         for name in WEIGHTS:
             with suppress(EntryNotFoundError):
                 return _fetch(model_id, name)
-    except Exception as error:  # of the network, of many kinds
+    except Exception as error:  # of the network
         raise _not_downloaded(spec, model_id.partition("@")[0], error) from error
     raise CheckpointError(f"huggingface.co/{model_id} has no weights such as {' or '.join(WEIGHTS[:2])}.")
 
 
 def _cached(model_id: str, name: str) -> Path | None:
-    """A file of a model in the hub's local cache, which is taken as it is: features are to stay the same."""
+    """A file of a model in the hub's local cache, which is not updated, so that features stay the same."""
     repository, _, revision = model_id.partition("@")
-    found = try_to_load_from_cache(repository, name, revision=revision or None)
-    return Path(found) if isinstance(found, str) else None
+    file = try_to_load_from_cache(repository, name, revision=revision or None)
+    return Path(file) if isinstance(file, str) else None
 
 
 def _fetch(model_id: str, name: str) -> Path:
-    """A file of a model from the cache or over the network; EntryNotFoundError where the hub says that there is none."""
-    kept = _cached(model_id, name)
-    if kept is not None:
-        return kept
+    """A file of a model from the cache or over the network; EntryNotFoundError if the hub has no such file."""
+    cached = _cached(model_id, name)
+    if cached is not None:
+        return cached
     repository, _, revision = model_id.partition("@")
     _reach(huggingface_hub.constants.ENDPOINT)
     try:
         return Path(huggingface_hub.hf_hub_download(repository, name, revision=revision or None))
-    except LocalEntryNotFoundError as error:  # nobody was asked
+    except LocalEntryNotFoundError as error:  # the hub was not asked
         raise OSError(first_line(error)) from error
 
 
@@ -88,7 +88,7 @@ def pretrained(spec: BackboneSpec) -> nn.Module:
     """The model with timm's own weights.
 
     Raises:
-        CheckpointError: they could not be downloaded.
+        CheckpointError: the download failed.
     """
     model = model_of(spec)
     config = timm.get_pretrained_cfg(model)
@@ -103,13 +103,13 @@ def pretrained(spec: BackboneSpec) -> nn.Module:
 
 def _not_downloaded(spec: BackboneSpec, hub: str, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"The weights of {spec.name} could not be downloaded ({first_line(error)}). The file wanted is "
+        f"The weights of {spec.name} could not be downloaded ({first_line(error)}). The file is "
         f"{WEIGHTS[0]} of huggingface.co/{hub}. {how_to_pass(spec)}"
     )
 
 
 def _reach(address: str) -> None:
-    """OSError at once if the host does not answer; the hub's client would try again for most of a minute."""
+    """Raises OSError at once if the host does not answer; the hub's client would retry for most of a minute."""
     parts = urlsplit(address)
     proxied = getproxies().get(parts.scheme)
     if proxied is None:

@@ -32,7 +32,7 @@ from abaw.core.errors import CheckpointError, UsageError
 
 
 class TimmNetwork(nn.Module):
-    """A timm model without its classifier; gives all of its outputs that are wanted in one pass."""
+    """A timm model without its classifier; gives several outputs in one pass."""
 
     def __init__(self, model: nn.Module, outputs: Sequence[str]) -> None:
         super().__init__()
@@ -42,21 +42,21 @@ class TimmNetwork(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(n, 3, height, width) normalised -> `mean` and `cls` (n, width) of a row of tokens, and `pooled`.
 
-        `mean` is that of the patch tokens after the final norm; a network that norms no tokens but their mean
-        (`fc_norm`) does so here, too.
+        `mean` is the mean of the patch tokens after the final norm; or it is normed itself, in networks that norm the
+        mean instead of the tokens (`fc_norm`).
         """
         model = cast(Any, self.model)
         hidden = model.forward_features(images)
-        found = {}
+        outputs = {}
         if POOLED in self.outputs:
-            found[POOLED] = model.forward_head(hidden, pre_logits=True)
+            outputs[POOLED] = model.forward_head(hidden, pre_logits=True)
         if "cls" in self.outputs:
-            found["cls"] = hidden[:, 0]
+            outputs["cls"] = hidden[:, 0]
         if "mean" in self.outputs:
             tokens = find_tokens(model, hidden)
             assert tokens is not None, "names of networks without tokens are refused"
-            found["mean"] = mean_norm(model)(hidden[:, tokens.n_first :].mean(dim=1))
-        return found
+            outputs["mean"] = mean_norm(model)(hidden[:, tokens.n_first :].mean(dim=1))
+        return outputs
 
 
 @lru_cache
@@ -78,13 +78,13 @@ def timm_spec(name: str) -> BackboneSpec:
 
 
 def sized_spec(name: str) -> BackboneSpec | None:
-    """Spec of a registered network of timm's with another size or crop, such as `vit-mean@112+center`.
+    """Spec of a registered network of timm with another size or crop, such as `vit-mean@112+center`.
 
     Returns:
-        None where the name without size and crop is no backbone's.
+        None if the name without size and crop is unknown.
 
     Raises:
-        UsageError: no such size or crop, or a network that takes its own input alone.
+        UsageError: an invalid size or crop, or a network whose input is fixed.
     """
     asked = parse_name(name)
     try:
@@ -92,14 +92,14 @@ def sized_spec(name: str) -> BackboneSpec | None:
     except UsageError:
         return None
     if not plain.network.startswith(TIMM):
-        raise UsageError(f"{asked.plain} takes its own input alone. Sizes (@112) and +center are for networks of timm.")
+        raise UsageError(f"{asked.plain} has a fixed input. Sizes (@112) and +center are for networks of timm.")
     model = model_of(plain)
     config = configured(name, plain.family, Config(model, config_of(model)), asked)
     return replace(plain, name=name, image=config.image, options=config.options)
 
 
 def configured(name: str, family: str, config: Config, asked: TimmName) -> BackboneSpec:
-    """The spec of a model with its configuration, at the size and with the crop that the name asks for.
+    """The spec of a model with its configuration, at the size and with the crop in the name.
 
     Raises:
         UsageError: the model has no such output or size.
@@ -113,9 +113,9 @@ def configured(name: str, family: str, config: Config, asked: TimmName) -> Backb
     if asked.size not in (None, config.size):
         check_patches(model, size)
     options = tuple((key, as_option(key, arguments[key])) for key in sorted(arguments))
-    found = sketch(model, options, size)
+    outputs = sketch(model, options, size)
     output = asked.output or POOLED
-    reason = why_not(name, model, output, found)
+    reason = why_not(name, model, output, outputs)
     if reason:
         raise UsageError(reason)
     return BackboneSpec(
@@ -123,11 +123,11 @@ def configured(name: str, family: str, config: Config, asked: TimmName) -> Backb
         family=family,
         output=output,
         modality="vision",
-        shape=(found.pooled if output == POOLED else found.width,),
+        shape=(outputs.pooled if output == POOLED else outputs.width,),
         architecture=f"timm {model}",
         weights="timm",
         image=image_input(config.pretrained_cfg, size, asked.center),
-        parameters=found.parameters,
+        parameters=outputs.parameters,
         licence=config.pretrained_cfg.get("license") or "see the model's card",
         network=TIMM + model,
         options=options,
@@ -141,17 +141,17 @@ def _unread(name: str, asked: TimmName) -> BackboneSpec:
 
 
 def build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module | Built:
-    """Network of specs of timm's: from a file or a folder, from timm's own download, or untrained.
+    """Network of timm specs: from a file or a folder, downloaded by timm, or untrained.
 
     Raises:
-        CheckpointError: the weights are not there or do not fit.
+        CheckpointError: the weights are missing or do not fit.
         UsageError: a folder is needed.
     """
     if file is not None and file.is_dir():
         return _build_folder(specs, file)
     if model_of(specs[0]) == LOCAL:
         raise UsageError(
-            f"{specs[0].name} wants a folder with config.json and weights: --backbone {specs[0].name}:FOLDER. "
+            f"{specs[0].name} needs a folder with config.json and weights: --backbone {specs[0].name}:FOLDER. "
             "For a file of weights name its model: timm/<model>:FILE."
         )
     if file is None and specs[0].weights == "timm" and specs[0].family.startswith(TIMM + HUB):
@@ -166,7 +166,7 @@ def build_timm(specs: Sequence[BackboneSpec], file: Path | None) -> nn.Module | 
 def make_timm(specs: Sequence[BackboneSpec]) -> Built:
     """Network of specs whose network is `timm/<model>`, with timm's weights or untrained."""
     spec = specs[0]
-    outputs = [one.output for one in specs]
+    outputs = [spec.output for spec in specs]
     if spec.weights == "timm":
         network = TimmNetwork(pretrained(spec), outputs)
         return Built(network, weights_sha256=state_sha256(network.state_dict()))
@@ -182,20 +182,20 @@ def _load(specs: Sequence[BackboneSpec], file: Path) -> Built:
 
 
 def _build_folder(specs: Sequence[BackboneSpec], folder: Path) -> Built:
-    """The network of a folder with a config.json and weights, or of a model that was named, with a folder's weights."""
-    spec, found = specs[0], read_config(folder)
+    """The network of a folder with a config.json and weights, or a named model with the weights of a folder."""
+    spec, content = specs[0], read_config(folder)
     local = model_of(spec) == LOCAL
-    if found is None and local:
+    if content is None and local:
         raise CheckpointError(
-            f"{folder} has no config.json, so nothing tells which network it is of. Name it: timm/<model>:{folder}."
+            f"{folder} has no config.json, so its network is unknown. Name it: timm/<model>:{folder}."
         )
-    if found is not None and local and is_of_transformers(found):
-        return build_hub(specs, folder, found)
-    if found is None:
+    if content is not None and local and is_of_transformers(content):
+        return build_hub(specs, folder, content)
+    if content is None:
         assert spec.image is not None
         note = f"{folder} has no config.json: {_input(spec.image)} were assumed, which are those of {model_of(spec)}."
     else:
-        config, note = _known(parse_config(found, str(folder))), ""
+        config, note = _known(parse_config(content, str(folder))), ""
         if not local:
             config = _as_named(config, spec, folder)
         specs = [configured(one.name, one.family, config, parse_name(one.name)) for one in specs]
@@ -205,25 +205,25 @@ def _build_folder(specs: Sequence[BackboneSpec], folder: Path) -> Built:
 
 
 def _known(config: Config) -> Config:
-    """The same of a model that timm has; the one with QuickGELU where the weights ask for it."""
+    """The configuration of a model that timm has; the one with QuickGELU if the weights need it."""
     name, tag = config.model.partition(".")[0], config.pretrained_cfg.get("tag")
     return replace(config, model=check_model(f"{name}.{tag}" if tag in tags_of(name) else name).partition(".")[0])
 
 
 def _as_named(config: Config, spec: BackboneSpec, folder: Path) -> Config:
-    """The same for the model that a spec names.
+    """A folder's configuration for the model that a spec names.
 
     Raises:
-        CheckpointError: it is of another architecture.
+        CheckpointError: the folder has another architecture.
     """
-    found, wanted = (name.partition(".")[0] for name in (config.model, model_of(spec)))
-    if found.replace(f"_{QUICKGELU}", "") != wanted.replace(f"_{QUICKGELU}", ""):
-        raise CheckpointError(f"{folder} is of {found}, not of {wanted}. Take timm/{found}:{folder}.")
-    return config if QUICKGELU in found and QUICKGELU not in wanted else replace(config, model=model_of(spec))
+    found, named = (name.partition(".")[0] for name in (config.model, model_of(spec)))
+    if found.replace(f"_{QUICKGELU}", "") != named.replace(f"_{QUICKGELU}", ""):
+        raise CheckpointError(f"{folder} is of {found}, not of {named}. Take timm/{found}:{folder}.")
+    return config if QUICKGELU in found and QUICKGELU not in named else replace(config, model=model_of(spec))
 
 
 def _with_notes(built: Built, specs: Sequence[BackboneSpec], *notes: str) -> Built:
-    """The same with a sentence on each thing that a name alone does not tell."""
+    """The network with notes on what its name does not say."""
     spec, model = specs[0], model_of(specs[0])
     more = [note for note in notes if note]
     if QUICKGELU in model and QUICKGELU not in spec.family and spec.family.startswith(TIMM):
@@ -240,18 +240,18 @@ def _bare_class(spec: BackboneSpec) -> bool:
 
 
 def _assumed(spec: BackboneSpec, file: Path) -> str:
-    """What was assumed of a file, which says nothing of its input, where timm knows more than one for the model."""
+    """A sentence on the input assumed for a file, if timm has several for the model; else ""."""
     model, image = model_of(spec), spec.image
     if "." in model or spec.family != TIMM + model or image is None:
         return ""
-    told = f"{file} does not say how it was trained: {_input(image)} were assumed"
+    assumption = f"{file} does not say how it was trained: {_input(image)} were assumed"
     quick = model.replace("_clip_", f"_clip_{QUICKGELU}_")
     if quick != model and timm.is_model(quick):
-        return f"{told}, and GELU; for weights of OpenAI, MetaCLIP or DFN take {TIMM}{quick}."
+        return f"{assumption}, and GELU; for weights of OpenAI, MetaCLIP or DFN take {TIMM}{quick}."
     usual = replace(image, crop="resize", crop_pct=1.0)
     others = {tag: image_input(config_of(f"{model}.{tag}"), image.height_width, False) for tag in tags_of(model)}
-    other = next((tag for tag, found in others.items() if found != usual), "")
-    return f"{told}; timm's {model}.{other} has others. Name the tag to take its own." if other else ""
+    other = next((tag for tag, image in others.items() if image != usual), "")
+    return f"{assumption}; timm's {model}.{other} has others. Name the tag to take its own." if other else ""
 
 
 def _input(image: ImageInput) -> str:

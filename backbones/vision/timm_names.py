@@ -1,4 +1,4 @@
-"""What a name of timm's networks may carry: an output, another input size, and timm's own crop. Loads no torch.
+"""Options in the names of timm networks: an output, another input size, and timm's own crop. Loads no torch.
 
 `timm/vit_small_patch14_dinov2@224-mean`, `timm/resnet18+center`, `vit-cls@112x96`.
 """
@@ -19,13 +19,13 @@ WHAT_GOES = "An output (-mean, -cls), a size (@224 or @HEIGHTxWIDTH) and +center
 
 @dataclass(frozen=True)
 class TimmName:
-    """A name taken apart.
+    """The parts of a name.
 
     Attributes:
         model: what is left: a model of timm, `hf-hub:ORG/MODEL`, `local-dir`, or a family such as `vit`.
-        output: "mean", "cls", or "" where the name gives none.
-        size: height and width of the input in pixels, where the name gives one.
-        center: timm's own crop, instead of the whole crop.
+        output: "mean", "cls", or "" if missing.
+        size: height and width of the input in pixels; None if missing.
+        center: True for timm's own crop, False for the whole crop.
     """
 
     model: str
@@ -40,22 +40,22 @@ class TimmName:
 
 
 def parse_name(name: str) -> TimmName:
-    """Take a name apart, with or without `timm/` in front.
+    """Split a name, with or without `timm/` in front.
 
     Raises:
-        UsageError: the name carries something twice, or something else than an output, a size and a crop.
+        UsageError: the name has an option twice, or one that is neither an output, a size nor a crop.
     """
-    model, found = name.removeprefix(TIMM), dict[str, str]()
+    model, options = name.removeprefix(TIMM), dict[str, str]()
     while (extra := EXTRA.search(model)) is not None:
         kind = str(extra.lastgroup)
-        if kind in found:
+        if kind in options:
             raise UsageError(f"{name} gives {KINDS[kind]} twice. {WHAT_GOES}")
-        found[kind] = extra[kind]
+        options[kind] = extra[kind]
         model = model[: extra.start()]
     if any(mark in model for mark in "@+") and not model.startswith(HUB):
         wrong = model[min(model.find(mark) for mark in "@+" if mark in model) :]
-        raise UsageError(f"{name} carries {wrong}, which says nothing here. {WHAT_GOES}")
-    return TimmName(model, found.get("output", ""), _sides(found.get("size")), "crop" in found)
+        raise UsageError(f"{name} contains {wrong}, which has no meaning here. {WHAT_GOES}")
+    return TimmName(model, options.get("output", ""), _sides(options.get("size")), "crop" in options)
 
 
 def _sides(text: str | None) -> tuple[int, int] | None:
@@ -66,12 +66,12 @@ def _sides(text: str | None) -> tuple[int, int] | None:
 
 
 def show_size(size: tuple[int, int]) -> int | str:
-    """(224, 224) -> 224, (224, 160) -> "224x160": what a name and an option say of a size."""
+    """(224, 224) -> 224, (224, 160) -> "224x160": a size in a name or an option."""
     return size[0] if size[0] == size[1] else f"{size[0]}x{size[1]}"
 
 
 def names_behind(feature: str) -> list[str]:
-    """Names of backbones that a feature may be called after, the likeliest first: `timm-test_vit-96-center-mean`.
+    """Names of backbones that a feature may be named after, the likeliest first: `timm-test_vit-96-center-mean`.
 
     A feature has - for the /, @ and + of its backbone's name.
     """

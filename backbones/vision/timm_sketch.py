@@ -1,4 +1,4 @@
-"""What a model of timm gives, found by drawing it on the meta device, where nothing is computed or held."""
+"""The outputs of a timm model, found on the meta device, where nothing is computed or stored."""
 
 import math
 from collections.abc import Mapping
@@ -34,16 +34,16 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Sketch:
-    """What a model gives.
+    """The outputs of a model.
 
     Attributes:
         size: height and width of its input.
-        tokens: of its last layer; None where it ends in something else.
+        tokens: of its last layer; None if it ends in something else.
         ending: what it ends in, in words.
         width: of a token.
         pooled: width of its pooled output.
         parameters: number of weights.
-        bare_class: its class token is not normed, as the network norms the mean of the patch tokens instead.
+        bare_class: its class token is not normed, because the network norms the mean of the patch tokens instead.
     """
 
     size: tuple[int, int]
@@ -57,10 +57,10 @@ class Sketch:
 
 @lru_cache
 def sketch(model: str, options: Options, size: tuple[int, int]) -> Sketch:
-    """What a model gives for images of a size.
+    """The outputs of a model for images of a size.
 
     Raises:
-        UsageError: it does not take them, or gives no features of images.
+        UsageError: it does not accept them, or gives no features of images.
     """
     drawn: Any = draw(model, options)
     try:
@@ -86,10 +86,10 @@ def sketch(model: str, options: Options, size: tuple[int, int]) -> Sketch:
 
 
 def check_patches(model: str, size: tuple[int, int]) -> None:
-    """See that patches fill an image: networks with positions of patches would leave out pixels at its edge.
+    """Check that patches fill an image: networks with position embeddings would leave out pixels at its edge.
 
     Raises:
-        UsageError: they do not.
+        UsageError: patches do not fill it.
     """
     patches = getattr(draw(model), "patch_embed", None)
     patch = getattr(patches, "patch_size", None)
@@ -111,7 +111,7 @@ def check_patches(model: str, size: tuple[int, int]) -> None:
 
 
 def find_tokens(model: Any, hidden: Any) -> Tokens | None:
-    """The row of tokens in what `forward_features` gave, (n, tokens, width); None where there is no such row."""
+    """The row of tokens in the result of `forward_features`, (n, tokens, width); None if there is no such row."""
     if not isinstance(hidden, Tensor) or hidden.ndim != 3:
         return None
     classes = _class_tokens(model)
@@ -121,7 +121,7 @@ def find_tokens(model: Any, hidden: Any) -> Tokens | None:
 
 
 def _class_tokens(model: Any) -> int:
-    """Class tokens (and those of distillation that lie in one parameter with them) that a network has."""
+    """How many class tokens a network has, with distillation tokens in the same parameter."""
     holders = (model, getattr(model, "embeds", None))  # of NaFlexViT
     for holder in holders:
         for name in ("cls_token", "cls_token4"):  # of CoaT's last scale
@@ -132,7 +132,7 @@ def _class_tokens(model: Any) -> int:
 
 
 def mean_norm(model: Any) -> nn.Module:
-    """What norms the mean of the patch tokens, where the network does not norm the tokens themselves."""
+    """The norm of the mean of the patch tokens, in networks that do not norm the tokens themselves."""
     if isinstance(getattr(model, "fc_norm", None), nn.Module):
         return model.fc_norm
     if getattr(model, "norm", None) is None:  # Hiera norms in its head
@@ -146,16 +146,16 @@ def _ending(hidden: Any) -> str:
     return {2: "one vector", 3: "tokens", 4: "a map of features"}.get(hidden.ndim, "something else")
 
 
-def why_not(spec_name: str, model: str, output: str, found: Sketch) -> str:
-    """Why a model has no such output, and which one to take; "" where it has it."""
+def why_not(spec_name: str, model: str, output: str, outputs: Sketch) -> str:
+    """Why a model has no such output, and which one to use; "" if it has it."""
     base = spec_name.replace(f"-{output}", "", 1)
-    tokens = found.tokens
+    tokens = outputs.tokens
     if output == POOLED:
         instead = f"Take {base}-mean." if tokens else "Take another model."
-        return "" if found.pooled else f"{model} has no pooled output. {instead}"
+        return "" if outputs.pooled else f"{model} has no pooled output. {instead}"
     if tokens is None:
-        instead = f"Use {base} for its pooled output." if found.pooled else "Take another model."
-        return f"{model} ends in {found.ending}, not in one row of tokens. {instead}"
+        instead = f"Use {base} for its pooled output." if outputs.pooled else "Take another model."
+        return f"{model} ends in {outputs.ending}, not in one row of tokens. {instead}"
     if output == "mean" and tokens.n_patches < 1:
         return f"{model} gives its class token alone, without patch tokens. Use {base}-cls."
     if output == "cls" and not tokens.has_class:
@@ -164,15 +164,15 @@ def why_not(spec_name: str, model: str, output: str, found: Sketch) -> str:
 
 
 def image_input(config: Mapping[str, Any], size: tuple[int, int], center: bool) -> ImageInput:
-    """timm's preprocessing of a model at some size: its crop, or the whole crop."""
-    found = timm.data.resolve_data_config(pretrained_cfg=dict(config))
+    """timm's preprocessing of a model at some size, with timm's crop or the whole crop."""
+    data = timm.data.resolve_data_config(pretrained_cfg=dict(config))
     image = ImageInput(
         size[0] if size[0] == size[1] else size,
-        tuple(found["mean"]),
-        tuple(found["std"]),
-        "bilinear" if found["interpolation"] == "bilinear" else "bicubic",
+        tuple(data["mean"]),
+        tuple(data["std"]),
+        "bilinear" if data["interpolation"] == "bilinear" else "bicubic",
     )
     if not center:
         return image
-    mode = found["crop_mode"]
-    return replace(image, crop=mode if mode in ("squash", "border") else "center", crop_pct=float(found["crop_pct"]))
+    mode = data["crop_mode"]
+    return replace(image, crop=mode if mode in ("squash", "border") else "center", crop_pct=float(data["crop_pct"]))

@@ -1,6 +1,6 @@
 """Views of a frame: mirrored, or with patches hidden at random. Names and random choices; no torch.
 
-A view's features are features of their own: `vit-mean@hflip`, `mae-cls@mask0.75.0`.
+The features of a view are separate features: `vit-mean@hflip`, `mae-cls@mask0.75.0`.
 """
 
 import hashlib
@@ -24,26 +24,26 @@ _GOLDEN = 0x9E3779B97F4A7C15  # 2**64 over the golden ratio, the increment of sp
 
 @dataclass(frozen=True)
 class Mask:
-    """A masked view: the share of patches that is hidden, and which of several views of a frame it is."""
+    """A masked view: the share of hidden patches, and its number among several views of a frame."""
 
     ratio: float
     index: int
 
     @property
     def view(self) -> str:
-        """Its name, the same however it was written: `mask0.75.0`."""
+        """Its normalised name: `mask0.75.0`."""
         return f"mask{self.ratio:g}.{self.index}"
 
 
 def parse_view(text: str, n_views: int = 1) -> list[str]:
-    """Names of the views that are asked for: `mask0.75` with 2 views gives `mask0.75.0` and `mask0.75.1`.
+    """Names of the requested views: `mask0.75` with 2 views gives `mask0.75.0` and `mask0.75.1`.
 
     Args:
         text: `hflip`, `mask<ratio>`, `mask<ratio>.<index>`, or "" for the frame as it is.
         n_views: how many differently masked views.
 
     Raises:
-        UsageError: no such view, or several where there can be only one.
+        UsageError: an unknown view, or several of a view that exists once.
     """
     match = _MASK.fullmatch(text)
     several = match is not None and match["index"] is None
@@ -73,7 +73,7 @@ def parse_mask(view: str) -> Mask | None:
 
 
 def kept_patches(mask: Mask, keys: Sequence[tuple[str, int]], n_patches: int) -> NDArray[np.int64]:
-    """Which patches each frame keeps: chosen by its video, its number and the view's index alone, whatever the batch.
+    """Which patches each frame keeps: chosen only by its video, its number and the index of the view, not by its batch.
 
     Args:
         mask: the view.
@@ -96,7 +96,7 @@ def _seed(video: str, frame: int, index: int) -> int:
 
 
 def _splitmix64(state: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The output of splitmix64 (Steele, Lea and Flood, 2014), which no version of numpy can change."""
+    """The output of splitmix64 (Steele, Lea and Flood, 2014), which does not depend on the version of numpy."""
     mixed = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return mixed ^ (mixed >> np.uint64(31))

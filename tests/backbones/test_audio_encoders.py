@@ -211,7 +211,7 @@ def test_wav2vec2_from_one_file_with_old_names(tmp_path):
     assert any(key.endswith("weight_g") for key in state)
     torch.save(state, tmp_path / "pytorch_model.bin")
     backbone = create_backbone("wav2vec2", tmp_path / "pytorch_model.bin")
-    assert "of base size that hears normalised sound: a file alone does not say" in backbone.notes[0]
+    assert "of base size for normalised sound: a file does not say" in backbone.notes[0]
     samples = make_voice(1)
     with torch.inference_mode():
         normalised = torch.from_numpy((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7))[None]
@@ -230,7 +230,7 @@ def test_wrong_weights_say_what_to_do(tmp_path, small_folder, vggish_file, monke
         create_backbone("wav2vec2", tmp_path)
     with pytest.raises(CheckpointError, match=r"does not fit wav2vec2: .* missing"):
         create_backbone("wav2vec2", small_folder / "model.safetensors")
-    with pytest.raises(CheckpointError, match="has 2 layers: take layer0 to layer2"):
+    with pytest.raises(CheckpointError, match="has 2 layers: use layer0 to layer2"):
         create_backbone("wav2vec2-layer9", small_folder)
     with pytest.raises(CheckpointError, match="does not fit vggish"):
         create_backbone("vggish", small_folder / "model.safetensors")
@@ -244,10 +244,10 @@ def test_wrong_weights_say_what_to_do(tmp_path, small_folder, vggish_file, monke
     ("name", "words"),
     [
         ("vggish-0.015s", "multiple of 0.01 s"),
-        ("egemaps-functionals-0.01s-1s", "window of 0.1 s or more"),
+        ("egemaps-functionals-0.01s-1s", "window of at least 0.1 s"),
         ("wav2vec2-layer99", "layer0"),
-        ("wavlm-last1", "two layers or more. The last one alone is wavlm"),
-        ("hubert-last99", "take hubert-last4"),
+        ("wavlm-last1", "fewer than two layers. For the last layer use wavlm"),
+        ("hubert-last99", "use hubert-last4"),
         ("ast-0.015s", "multiple of 0.01 s"),
         ("egemap", "Did you mean egemaps"),
     ],

@@ -156,7 +156,7 @@ def test_layers_and_the_mean_of_the_last_ones(kind, tmp_path):
     for k in (2, 4):
         assert relative_error(outputs[f"last{k}"], sum(hidden[-k:]) / k) < 1e-5
     assert len({backbone.fingerprint(spec) for spec in backbone.specs}) == 5
-    with pytest.raises(CheckpointError, match="has 3 layers: take last2 to last4, not last5"):
+    with pytest.raises(CheckpointError, match="has 3 layers: use last2 to last4, not last5"):
         create_backbone(f"{family}-last5", tmp_path)
 
 
@@ -285,7 +285,7 @@ def test_folders_go_to_the_backbone_of_their_kind(folder, tmp_path, monkeypatch)
         (
             "wav2vec2",
             tmp_path / "s",
-            "is of the kind speecht5, not a wav2vec 2.0, HuBERT or WavLM that hears waveforms.",
+            "is of the kind speecht5, not a wav2vec 2.0, HuBERT or WavLM for waveforms.",
         ),
     ):
         with pytest.raises(CheckpointError, match=re.escape(words)):
@@ -296,7 +296,7 @@ def test_folders_go_to_the_backbone_of_their_kind(folder, tmp_path, monkeypatch)
     assert own.spec.options == () and own.spec.shape == (32,) and own.spec.licence.startswith("CC BY-SA")
     assert dict(create_backbone("wav2vec2", tmp_path / "weights" / "wavlm").spec.options) == {"model": "wavlm"}
     Wav2Vec2FeatureExtractor(sampling_rate=8000).save_pretrained(tmp_path / "weights" / "wavlm")
-    with pytest.raises(CheckpointError, match="made for sound at 8000 Hz"):
+    with pytest.raises(CheckpointError, match="needs sound at 8000 Hz"):
         create_backbone("wavlm")
 
 
@@ -355,7 +355,7 @@ def test_whisper_at_the_length_of_the_published_ones(tmp_path):
     model = randomised(WhisperForConditionalGeneration(WhisperConfig(**WHISPER | {"max_source_positions": 1500})))
     model.save_pretrained(tmp_path)
     backbone = create_backbone("whisper", tmp_path)
-    assert "took a spectrogram of 20 bands" in backbone.notes[-1], "its folder says nothing of its input"
+    assert "assumed a spectrogram of 20 bands" in backbone.notes[-1], "its folder says nothing of its input"
     hidden = whisper_states(model, WhisperFeatureExtractor(feature_size=20), VOICE)
     assert relative_error(encode(backbone, VOICE)[1]["last"], hidden[-1][:86]) < 1e-5
     WhisperFeatureExtractor(feature_size=80).save_pretrained(tmp_path)

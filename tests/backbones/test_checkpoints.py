@@ -200,7 +200,7 @@ def test_lists_with_an_index(tmp_path):
     assert_loaded(second, OTHER)
     assert second.weights_sha256 != first.weights_sha256
     for choice in ("3", "nothing"):
-        with pytest.raises(CheckpointError, match=rf"nothing that is called {choice}.*state_dicts\.0, state_dicts\.1"):
+        with pytest.raises(CheckpointError, match=rf"nothing called {choice}.*state_dicts\.0, state_dicts\.1"):
             load(f"{file}#{choice}")
     with pytest.raises(CheckpointError, match="does not fit small: 22 missing"):
         load(f"{file}#blocks")
@@ -264,7 +264,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(wrong, dtype, tmp_path)
     state = {key: value.clone().to(dtype) if value.is_floating_point() else value for key, value in STATE.items()}
     state["norm.weight"][2] = state["blocks.1.bn.running_var"][0] = wrong
     file = save(under("module.", state), tmp_path / "w.pth")
-    words = r"no finite numbers \(NaN or infinite\): blocks\.1\.bn\.running_var, norm\.weight\. .*an earlier checkpoint"
+    words = r"not finite \(NaN or infinite\): blocks\.1\.bn\.running_var, norm\.weight\. .*an earlier checkpoint"
     with pytest.raises(CheckpointError, match=words):
         load(file)
 
@@ -491,7 +491,7 @@ def hdf5(file: Path) -> None:
         ("w.keras", lambda file: zip_of(["config.json", "model.weights.h5"], file), "is of Keras"),
         ("w.pt2", lambda file: zip_of(["m/models/model.json", "m/archive_format"], file), "torch.export.load"),
         ("w.tar", lambda file: tar_of(["a.pth"], file), r"is an archive of a\.pth. Unpack it"),
-        ("w.pth", lambda file: tar_of(["sys_info", "pickle", "storages", "tensors"], file), "torch of before 2017"),
+        ("w.pth", lambda file: tar_of(["sys_info", "pickle", "storages", "tensors"], file), "torch before 2017"),
         ("w.gguf", lambda file: file.write_bytes(b"GGUF" + bytes(20)), "is a GGUF file"),
         ("w.json", lambda file: file.write_text('{"a": 1}'), "is a text in JSON"),
         ("model.safetensors.index.json", lambda file: file.write_text('{"weight_map": {}}'), "checkpoint in several"),
@@ -508,13 +508,13 @@ def test_files_of_other_kinds_are_told_by_their_content(name, make, words, tmp_p
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (["config.json", "model.safetensors"], r"is a folder; wanted is one file of weights\. Pass .*/f/model\.safet"),
-        (["notes.txt"], r"is a folder that holds notes\.txt; wanted is one file of weights, a \.safetensors file"),
+        (["config.json", "model.safetensors"], r"is a folder, not a file of weights\. Pass .*/f/model\.safet"),
+        (["notes.txt"], r"is a folder that holds notes\.txt\. Pass one file of weights, a \.safetensors file"),
         ([], "is a folder that holds nothing"),
         (["saved_model.pb"], "is a folder of TensorFlow"),
         ([".metadata", "__0_0.distcp"], "dcp_to_torch"),
         (["zero_to_fp32.py", "latest"], "is a folder of DeepSpeed.*zero_to_fp32"),
-        (["data.pkl", "data"], "is a file of torch that was unpacked"),
+        (["data.pkl", "data"], "is an unpacked file of torch"),
     ],
 )
 def test_folders(names, words, tmp_path):

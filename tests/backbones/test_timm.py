@@ -215,7 +215,7 @@ def test_checkpoints_of_authors_are_read_as_timm_reads_them(model, as_published,
     assert found.keys() == wanted.keys()
     assert all(torch.equal(found[key], value) for key, value in wanted.items())
     told = " ".join(backbone.notes)
-    assert f"timm brought the keys of {folder / 'published.pth'} into its own layout." in told
+    assert f"timm converted the keys of {folder / 'published.pth'} to its own layout." in told
     assert "Dropped" in told, "the head is said to be left out"
 
 
@@ -355,10 +355,10 @@ def test_tokens_are_those_of_a_plain_computation(model, arguments, n_first, has_
         ("timm/test_vitt", "no model 'test_vitt'. Did you mean test_vit"),
         ("timm/test_vit@100", "patches of 16x16 pixels, which do not fill an image of 100x100. Take @96 or @112"),
         ("timm/test_vit@96@112", "gives a size twice"),
-        ("timm/test_vit@big", "carries @big, which says nothing here"),
-        ("timm/test_vit+squash", r"carries \+squash"),
-        ("dan@112", "dan takes its own input alone"),
-        ("wav2vec2@112", "wav2vec2 takes its own input alone"),
+        ("timm/test_vit@big", "contains @big, which has no meaning here"),
+        ("timm/test_vit+squash", r"contains \+squash"),
+        ("dan@112", "dan has a fixed input"),
+        ("wav2vec2@112", "wav2vec2 has a fixed input"),
     ],
 )
 def test_names_that_ask_for_what_is_not_there(name, words):
@@ -483,7 +483,7 @@ def test_folders_of_timm(tmp_path):
     with pytest.raises(CheckpointError, match=r"is of test_vit, not of test_resnet\. Take timm/test_vit:"):
         create_backbone("timm/test_resnet", folder)
     (folder / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"has no config.json, so nothing tells which network"):
+    with pytest.raises(CheckpointError, match=r"has no config.json, so its network is unknown"):
         create_backbone("timm/local-dir", folder)
     (folder / "model.safetensors").unlink()
     save_file(randomised(timm.create_model("test_vit")), folder / "weights.safetensors")
@@ -507,7 +507,7 @@ def test_folders_that_timm_saved_itself(tmp_path):
 
 
 def test_names_with_a_colon():
-    with pytest.raises(UsageError, match="timm/local-dir wants a folder"):
+    with pytest.raises(UsageError, match="timm/local-dir needs a folder"):
         create_backbone("timm/local-dir", untrained=True)
     request = Request.parse("timm/local-dir-mean:there")
     assert (request.feature, request.weights, request.spec.output) == ("timm-local-dir-mean", Path("there"), "mean")
@@ -564,7 +564,7 @@ def test_image_folders_of_transformers(config_name, model_name, n_first, tmp_pat
     larger = create_backbone("timm/local-dir@48-mean", tmp_path)
     assert "ImageNet's mean and deviation were assumed" in " ".join(larger.notes)
     assert larger(images_of((48, 48))).shape == (2, 32) and larger.spec.options == (("img_size", 48),)
-    with pytest.raises(CheckpointError, match=r"is of transformers .*, not of timm\. Take timm/local-dir:"):
+    with pytest.raises(CheckpointError, match=r"is of transformers .*, not of timm\. Use timm/local-dir:"):
         create_backbone("timm/test_vit", tmp_path)
 
 

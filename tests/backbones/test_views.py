@@ -125,7 +125,7 @@ def test_masked_views_need_patches_and_keys():
     inputs = torch.rand(1, 3, 112, 112)
     with pytest.raises(UsageError, match=r"hog has no patches to mask\. Take mae-mean or mae-cls"):
         hog(inputs, "mask0.75.0", KEYS[:1])
-    with pytest.raises(UsageError, match="the video and frame of each; it got none"):
+    with pytest.raises(UsageError, match="the video and frame of each; it got 0"):
         make_tiny_mae()(torch.randn(2, 3, 224, 224), "mask0.75.0")
     with pytest.raises(UsageError, match="the video and frame of each; it got 1"):
         make_tiny_mae()(torch.randn(2, 3, 224, 224), "mask0.75.0", KEYS[:1])

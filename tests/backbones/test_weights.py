@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw.backbones.backbone import create_backbone
-from abaw.backbones.checkpoint_fit import _resized
+from abaw.backbones.checkpoint_fit import _resize_positions
 from abaw.backbones.extractor import Backbone
 from abaw.backbones.registry import get_spec
 from abaw.backbones.vision.dan import Dan
@@ -156,7 +156,7 @@ def test_position_embeddings_of_another_size(state, side, tmp_path):
 @pytest.mark.parametrize("side", [7, 12, 24])
 def test_position_embeddings_of_networks_other_than_those_of_timm(side):
     embeddings = torch.randn(1, 1 + side**2, 8, generator=torch.Generator().manual_seed(1))
-    found, note = _resized(embeddings, torch.Size((1, 197, 8)))
+    found, note = _resize_positions(embeddings, torch.Size((1, 197, 8)))
     assert torch.equal(found[0, 0], embeddings[0, 0])
     assert np.abs(found[0, 1:].numpy() - interpolated(embeddings, side, cubic_matrix(side, 14))).max() < 1e-4
     assert note == f"Position embeddings of {side}x{side} patches were interpolated to 14x14"
@@ -210,7 +210,7 @@ def test_dan_with_seven_classes(prefix, tmp_path):
 def test_dan_with_classes_of_another_dataset(tmp_path):
     backbone = create_backbone("dan", save(Dan(5).state_dict(), tmp_path / "dan.pth"))
     assert backbone.spec.shape == (5,) and backbone.spec.classes == ()
-    assert "in an order which is not known" in backbone.notes[0]
+    assert "in an unknown order" in backbone.notes[0]
 
 
 def test_swin_of_its_authors(tmp_path):
@@ -256,7 +256,7 @@ def test_error_shows_keys_and_what_the_file_looks_like(tmp_path):
     assert message.startswith(
         f"{file} does not fit iresnet50: 450 unexpected (layer2.4.bn1.weight, layer2.4.bn1.bias, "
     )
-    assert "It looks like weights of iresnet100. Pass the weights of this very network." in message
+    assert "It looks like weights of iresnet100. Pass weights of this network." in message
 
 
 def test_error_shows_all_three_kinds(state, tmp_path):
@@ -273,7 +273,7 @@ def test_error_shows_all_three_kinds(state, tmp_path):
 
 def test_error_of_an_unknown_layout(tmp_path):
     file = save({"layer.weight": torch.zeros(2)}, tmp_path / "other.pth")
-    with pytest.raises(CheckpointError, match=r"150 missing \(cls_token, .* It looks like no backbone known here\."):
+    with pytest.raises(CheckpointError, match=r"150 missing \(cls_token, .* It looks like no known backbone\."):
         create_backbone("mae-mean", file)
     assert identify(file) == []
 

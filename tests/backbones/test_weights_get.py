@@ -185,7 +185,7 @@ def test_a_run_goes_on_with_what_an_earlier_one_kept(server, publish, tmp_path):
     publish()
     server.cut_after = [500_000, 0, 0, 0, 0, 0, 0]
     with pytest.raises(
-        CheckpointError, match=r"could not be downloaded \(.*0\.5 MB of it are kept\. Run the same command"
+        CheckpointError, match=r"could not be downloaded \(.*0\.5 MB of it were kept\. Run the same command"
     ):
         get_weights(find_weights("mae"))
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["mae.pth.partial"]
@@ -223,7 +223,7 @@ def test_another_file_than_the_published_one_is_dropped(server, publish, tmp_pat
 def test_errors_of_the_server_are_a_sentence_with_a_way_out(server, publish, tmp_path, status):
     publish()
     server.status = status
-    words = rf"\(HTTP {status}\).* fetch {server.url}/mae\.pth elsewhere and save it as {tmp_path}/weights/mae\.pth\."
+    words = rf"\(HTTP {status}\).* download {server.url}/mae\.pth elsewhere and save it as {tmp_path}/weights/mae\.pth\."
     with pytest.raises(CheckpointError, match=words):
         get_weights(find_weights("mae"))
 
@@ -263,7 +263,7 @@ def test_a_folder_of_transformers_comes_from_the_hub(server, weights, tmp_path):
 def test_damaged_files_of_the_hub_are_dropped(server, tmp_path):
     server.models["facebook/hubert-base-ls960"] = {"config.json": b"{}", "model.safetensors": CONTENT}
     server.lies["model.safetensors"] = "0" * 64
-    with pytest.raises(CheckpointError, match=r"model\.safetensors of facebook/hubert-base-ls960 came damaged"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors of facebook/hubert-base-ls960 arrived damaged"):
         get_weights(find_weights("hubert"))
     assert find_weights("hubert").state == "get"
     server.lies.clear()
@@ -272,7 +272,7 @@ def test_damaged_files_of_the_hub_are_dropped(server, tmp_path):
 
 def test_a_model_that_the_hub_does_not_have(server):
     with pytest.raises(
-        CheckpointError, match=r"openai/whisper-base could not be downloaded .* fetch https://huggingface"
+        CheckpointError, match=r"openai/whisper-base could not be downloaded .* download https://huggingface"
     ):
         get_weights(find_weights("whisper"))
 
@@ -291,7 +291,7 @@ def test_what_is_to_be_had_by_hand_does_not_cost_the_others(server, publish, run
     publish()
     found = run_cli("weights", "get", "dan", "mae")
     assert found.exit_code == 1 and "mae is in " in found.output
-    assert "by hand alone, from DAN's authors (https://github.com/yaoing/DAN). Put the file into" in found.output
+    assert "by hand, from DAN's authors (https://github.com/yaoing/DAN). Put the file into" in found.output
 
 
 @pytest.mark.parametrize("name", ["maee", "hog"])
