@@ -513,7 +513,7 @@ def test_names_with_a_colon():
     assert (request.feature, request.weights, request.spec.output) == ("timm-local-dir-mean", Path("there"), "mean")
     with pytest.raises((CheckpointError, UsageError), match="hf-hub:no-such-owner/resnet18"):
         Request.parse("x=timm/hf-hub:no-such-owner/resnet18:file.pth")
-    with pytest.raises(UsageError, match="hub has no model 'resnet18 of mine'"):
+    with pytest.raises(UsageError, match="hub has no public model 'resnet18 of mine'"):
         Request.parse("timm/hf-hub:resnet18 of mine")
 
 

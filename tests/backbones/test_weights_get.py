@@ -223,7 +223,9 @@ def test_another_file_than_the_published_one_is_dropped(server, publish, tmp_pat
 def test_errors_of_the_server_are_a_sentence_with_a_way_out(server, publish, tmp_path, status):
     publish()
     server.status = status
-    words = rf"\(HTTP {status}\).* download {server.url}/mae\.pth elsewhere and save it as {tmp_path}/weights/mae\.pth\."
+    words = (
+        rf"\(HTTP {status}\).* download {server.url}/mae\.pth elsewhere and save it as {tmp_path}/weights/mae\.pth\."
+    )
     with pytest.raises(CheckpointError, match=words):
         get_weights(find_weights("mae"))
 

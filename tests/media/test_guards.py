@@ -24,7 +24,7 @@ from abaw.backbones.audio.vggish_pca import load_pca
 from abaw.backbones.backbone import create_backbone
 from abaw.backbones.inert import describe_refused, read_inert
 from abaw.backbones.opening import open_checkpoint
-from abaw.backbones.weights import read_state_dict, read_tensors
+from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError
 from abaw.datasets.synth.cutouts import read_background, read_cutout
 from abaw.exchange.importer import ImportOptions, import_features
@@ -117,7 +117,7 @@ def test_a_tensor_file_runs_nothing(tmp_path, sprung, write, name, trap):
 
 
 CHECKPOINT_READERS = [
-    *(open_checkpoint, read_tensors, read_state_dict, lambda file: create_backbone("fer", file)),
+    *(open_checkpoint, read_tensors, lambda file: create_backbone("fer", file)),
     *(load_tensors, describe_refused, read_inert),
 ]
 
