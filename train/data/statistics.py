@@ -1,16 +1,17 @@
-"""Mean and standard deviation of features, straight from the store, by threads that each read one video at a time."""
+"""Mean and standard deviation of features, read from the store by threads, one video each at a time."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-import dask
 import numpy as np
 import torch
-from dask.delayed import Delayed
 from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import StoreError
+from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
 
@@ -37,15 +38,16 @@ class Moments:
 
 
 def feature_statistics(
-    store: FeatureStore, features: Sequence[str], videos: Sequence[str]
+    store: FeatureStore, features: Sequence[str], videos: Sequence[str], n_threads: int | None = None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Mean and standard deviation (population) of each feature over its present rows in some videos.
 
-    In memory are as many videos of one feature as the machine has cores, and two numbers of each value for every
-    video that awaits merging.
+    Memory holds up to `n_threads` + 1 videos of one feature, and two numbers per value for each of the few groups of
+    videos that wait to be merged.
 
     Args:
-        videos: names; one that lacks a feature is passed over for it.
+        videos: names; a video without a feature is skipped for that feature.
+        n_threads: threads that read; by default one per core.
 
     Returns:
         Means and standard deviations by feature, (*shape) float64 each; zeros where no row is present.
@@ -54,30 +56,39 @@ def feature_statistics(
         UsageError: a feature that is not in the store.
         StoreError: a video is damaged, or has values that are not finite.
     """
-    trees = []
-    for feature in features:
-        shape = tuple(store.feature_attrs(feature)["spec"]["shape"])
+    shapes = {feature: tuple(store.feature_attrs(feature)["spec"]["shape"]) for feature in features}
+    means, stds = {}, {}
+    for feature, shape in shapes.items():
         known = store.videos(feature)
-        nothing = Moments(0, np.zeros(shape), np.zeros(shape))
-        read = dask.delayed(_video_moments, pure=False)
-        trees.append(_merge_tree([read(store, feature, video) for video in videos if video in known], nothing))
-    # threads: Zarr and numpy let go of the interpreter's lock, and nothing has to be copied between processes
-    found = dict(zip(features, dask.compute(*trees, scheduler="threads"), strict=True))
-    means = {feature: torch.from_numpy(moments.mean) for feature, moments in found.items()}
-    stds = {
-        feature: torch.from_numpy(np.sqrt(moments.squares / max(1, moments.n_rows)))
-        for feature, moments in found.items()
-    }
+        # threads: Zarr and numpy release the interpreter's lock, and nothing has to be copied between processes
+        each = map_ahead(
+            partial(_video_moments, store, feature),
+            [video for video in videos if video in known],
+            n_threads or os.cpu_count() or 1,
+        )
+        moments = _merge_all(each) or Moments(0, np.zeros(shape), np.zeros(shape))
+        means[feature] = torch.from_numpy(moments.mean)
+        stds[feature] = torch.from_numpy(np.sqrt(moments.squares / max(1, moments.n_rows)))
     return means, stds
 
 
-def _merge_tree(leaves: list[Delayed], nothing: Moments) -> Delayed:
-    """Pairs are merged, then pairs of these, always in the same order: the same store gives the same bits."""
-    merge = dask.delayed(Moments.merge, pure=False)
-    while len(leaves) > 1:
-        pairs = [leaves[start : start + 2] for start in range(0, len(leaves), 2)]
-        leaves = [merge(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
-    return leaves[0] if leaves else dask.delayed(nothing, pure=False)
+def _merge_all(each: Iterable[Moments]) -> Moments | None:
+    """The moments of all videos; None if there is no video.
+
+    Pairs of neighbours are merged, then pairs of these pairs and so on: an order that depends on nothing but the number
+    of videos, so that equal stores give equal bits.
+    """
+    waiting: list[tuple[int, Moments]] = []  # number of videos, a power of two, smaller than the one before it
+    for moments in each:
+        n_videos = 1
+        while waiting and waiting[-1][0] == n_videos:
+            moments = waiting.pop()[1].merge(moments)
+            n_videos *= 2
+        waiting.append((n_videos, moments))
+    rest: Moments | None = None
+    for _, moments in reversed(waiting):
+        rest = moments if rest is None else moments.merge(rest)
+    return rest
 
 
 def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
@@ -85,11 +96,11 @@ def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
     read = store.read(feature, video)
     rows = np.flatnonzero(read.present)
     shape = read.values.shape[1:]
-    found = Moments(0, np.zeros(shape), np.zeros(shape))
+    moments = Moments(0, np.zeros(shape), np.zeros(shape))
     step = max(1, BLOCK_BYTES // (8 * max(1, int(np.prod(shape)))))
     for start in range(0, len(rows), step):
         block = read.values[rows[start : start + step]].astype(np.float64)
-        with np.errstate(invalid="ignore"):  # differences of infinities: told below
+        with np.errstate(invalid="ignore"):  # differences of infinities, which are reported below
             # from the first row, so that a value that never varies has no deviation at all, however large it is
             first = block[0].copy()
             block -= first
@@ -97,8 +108,8 @@ def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
         if not np.isfinite(shift).all():
             raise StoreError(_not_finite(store, feature, video, read))
         block -= shift
-        found = found.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
-    return found
+        moments = moments.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
+    return moments
 
 
 def _not_finite(store: FeatureStore, feature: str, video: str, read: VideoFeature) -> str:
