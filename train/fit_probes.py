@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.core.tasks import Task
-from abaw.train.data.table import Table
+from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.heads.linear import LinearHead
 from abaw.train.model import Model
@@ -16,14 +16,14 @@ NEVER = -30.0  # the logit of a class that the training labels do not have
 Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
 
 
-def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, table: Table, seed: int) -> None:
-    """Fit the linear head of a model in place on the labelled frames (or videos) of a table.
+def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, samples: Samples, seed: int) -> None:
+    """Fit the linear head of a model in place on the labelled frames (or videos) of samples.
 
     Its inputs are standardised as the head does it; frames that lack a feature have its mean there.
     """
     head = model.heads[0]
     assert isinstance(head, LinearHead)
-    inputs, labels, valid = _examples(head, table, config.n_rows, seed)
+    inputs, labels, valid = _examples(head, samples, config.n_rows, seed)
     solve = _ridge(config) if isinstance(config, RidgeConfig) else _logistic(config)
     weight, bias = np.zeros(head.output.weight.shape), np.zeros(head.output.bias.shape)
     if task.kind == "classes":
@@ -52,27 +52,26 @@ def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, ta
         head.output.bias.copy_(torch.from_numpy(bias))
 
 
-def _examples(head: LinearHead, table: Table, n_rows: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
+def _examples(head: LinearHead, samples: Samples, n_rows: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:
     """Standardised inputs, labels and valid flags of labelled frames; of whole videos, the mean over their frames."""
-    if table.task.level == "video":
-        counted = table.valid.any(axis=1) & table.present()
-        groups = [rows[counted[rows]] for rows in map(np.arange, table.starts[:-1], table.starts[1:])]
+    if samples.task.level == "video":
+        counted = samples.valid.any(axis=1) & samples.present()
+        groups = [rows[counted[rows]] for rows in map(np.arange, samples.starts[:-1], samples.starts[1:])]
         groups = [rows for rows in groups if len(rows)]
         rows = np.array([group[0] for group in groups])
-        inputs = np.stack([_inputs(head, table, group).mean(axis=0) for group in groups])
-        return inputs, table.labels[rows], table.valid[rows]
-    rows, labels, valid = table.each_label()
-    chosen = np.flatnonzero(valid.any(axis=1) & table.present()[rows])
+        inputs = np.stack([_inputs(head, samples, group).mean(axis=0) for group in groups])
+        return inputs, samples.labels[rows], samples.valid[rows]
+    rows, labels, valid = counted_labels(samples)
+    chosen = np.flatnonzero(valid.any(axis=1))
     if len(chosen) > n_rows:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, n_rows, replace=False))
-    return _inputs(head, table, rows[chosen]), labels[chosen], valid[chosen]
+    return _inputs(head, samples, rows[chosen]), labels[chosen], valid[chosen]
 
 
-def _inputs(head: LinearHead, table: Table, rows: NDArray) -> NDArray[np.float32]:
-    features = {name: torch.from_numpy(values[rows]).float()[None] for name, values in table.values.items()}
-    masks = {name: torch.from_numpy(mask[rows])[None] for name, mask in table.masks.items()}
+def _inputs(head: LinearHead, samples: Samples, rows: NDArray) -> NDArray[np.float32]:
+    features, masks = samples.inputs(rows[None], np.ones((1, len(rows)), dtype=np.bool_))
     assert head.inputs is not None
-    return head.inputs(features, masks)[0].numpy()
+    return head.inputs({name: values.float() for name, values in features.items()}, masks)[0].numpy()
 
 
 def _ridge(config: RidgeConfig) -> Solve:

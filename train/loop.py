@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +17,9 @@ from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.checkpoint import Progress, load_last, save_last, save_tensors
 from abaw.train.config import TrainConfig
-from abaw.train.data.table import Table
+from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.losses import create_loss
-from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.run_files import BEST
 
 METRICS = "metrics.jsonl"
@@ -61,7 +60,7 @@ def fit(
     config: TrainConfig,
     task: Task,
     model: nn.Module,
-    table: Table,
+    samples: Samples,
     validate: Callable[[nn.Module], float],
     folder: Path,
     device: torch.device,
@@ -73,7 +72,7 @@ def fit(
     through the same steps as one that was never stopped. Of several processes only the first one writes.
 
     Args:
-        table: the training videos.
+        samples: the training videos.
         validate: gives the score to maximise, NaN if an output is not finite; called with the model in eval mode after
             each epoch.
         folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files.
@@ -81,7 +80,7 @@ def fit(
     Raises:
         AbawError: the loss, or an output, is not finite; the checkpoints of the last good epoch stay.
     """
-    trainer = Trainer(config, task, model, table, device)
+    trainer = Trainer(config, task, model, samples, device)
     progress = load_last(folder, model, trainer.optimizer)
     multi_process.wait()  # for all to have read before one writes
     log = Log(folder, progress.epoch) if multi_process.rank() == 0 else None
@@ -119,12 +118,14 @@ def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config:
 class Trainer:
     """One model with its optimizer, loss and windows."""
 
-    def __init__(self, config: TrainConfig, task: Task, model: nn.Module, table: Table, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, task: Task, model: nn.Module, samples: Samples, device: torch.device
+    ) -> None:
         self._config, self._device = config, device
         self._model = multi_process.wrap(model, device)
-        self._sampler = WindowSampler(table, config.length)
-        rows, labels, valid = table.each_label()
-        self._loss = create_loss(config.loss, task, labels, valid & table.present()[rows, None]).to(device)
+        self._sampler = WindowSampler(samples, config.length)
+        _, labels, valid = counted_labels(samples)
+        self._loss = create_loss(config.loss, task, labels, valid).to(device)
         n_windows = self._sampler.n_windows(config.step, config.synthetic)
         self._steps_per_epoch = math.ceil(n_windows / config.batch_size)
         self.optimizer = create_optimizer(config, model.parameters())
@@ -175,11 +176,33 @@ class Trainer:
         step = int((~losses.isfinite()).nonzero()[0])
         size = self._config.batch_size
         videos = np.unique(self._sampler.videos_of(windows[step * size : (step + 1) * size]))
-        names = [self._sampler.table.videos[video] for video in videos]
+        names = [self._sampler.samples.videos[video] for video in videos]
         raise AbawError(
             f"The loss is not finite at step {step + 1} of epoch {number}, with windows of "
             f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self._config)
         )
+
+
+def create_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that a config names."""
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, config.lr, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
+    """Linear warm-up over the first `warmup` of the steps, then constant or half a cosine down to 0.
+
+    Args:
+        step: counts from 0.
+    """
+    n_warm = config.warmup * n_steps
+    if step < n_warm:
+        return config.lr * (step + 1) / (n_warm + 1)
+    if config.schedule == "constant":
+        return config.lr
+    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1.0, n_steps - n_warm)))
 
 
 def _remedy(config: TrainConfig) -> str:

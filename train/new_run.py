@@ -11,6 +11,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
+from abaw.train.data.samples import counted_labels
 from abaw.train.data.table import Table, load_table, select_labels
 from abaw.train.data.windows import class_counts
 from abaw.train.losses import create_loss
@@ -165,8 +166,7 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
     table = load_table(store, task, labels, config.training_features(), config.missing)
-    rows, _, valid = table.each_label()
-    if not (valid & table.present()[rows, None]).any():
+    if not counted_labels(table)[2].any():
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. See "
             "with `abaw doctor` what is missing, and with `abaw store info` what was extracted."

@@ -13,8 +13,8 @@ from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
+from abaw.train.loop import create_optimizer, learning_rate
 from abaw.train.new_run import load_tables
-from abaw.train.optim import create_optimizer, learning_rate
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

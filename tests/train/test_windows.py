@@ -180,7 +180,7 @@ def test_short_windows_reach_both_ends_of_a_video(n_frames: int) -> None:
 
 
 def labels_of(sampler: WindowSampler, windows: np.ndarray) -> np.ndarray:
-    return sampler.table.labels[windows[:, 0], 0].astype(int)
+    return sampler.samples.labels[windows[:, 0], 0].astype(int)
 
 
 def test_balance_by_class_draws_windows_of_each_class_alike() -> None:
@@ -222,7 +222,7 @@ def test_balance_by_class_is_that_of_the_real_windows() -> None:
     labels = np.array([[0]] * 45 + [[1]] * 5 + [[0]] * 100 + [[1]] * 100)
     sampler = WindowSampler(table_of_row_numbers([4] * 250, VGAF, labels, made=200), 4)
     drawn = np.concatenate([sampler.epoch(4, (0, n), "class", synthetic=0.5) for n in range(60)])
-    real = labels_of(sampler, drawn[~sampler.table.synthetic[sampler.videos_of(drawn)]])
+    real = labels_of(sampler, drawn[~sampler.samples.synthetic[sampler.videos_of(drawn)]])
     assert len(real) == 60 * 50
     assert np.mean(real == 0) == pytest.approx(0.5, abs=0.05)
 

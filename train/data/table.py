@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 import psutil
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
@@ -26,7 +28,7 @@ Missing = Literal["mask", "nearest"]
 
 @dataclass(frozen=True)
 class Table:
-    """Videos of a split, one after another in every array.
+    """Videos of a split, one after another in every array: `Samples` whose inputs are all in memory.
 
     Attributes:
         task: what the labels are of.
@@ -64,16 +66,11 @@ class Table:
         """(rows,) bool, at least one feature is in its mask."""
         return np.logical_or.reduce(list(self.masks.values()))
 
-    def each_label(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
-        """(labels,) rows of the table, (labels, columns) labels and valid flags: of every row, then of the doubles."""
-        rows = np.arange(len(self.labels))
-        if self.doubles is None:
-            return rows, self.labels, self.valid
-        return (
-            np.concatenate([rows, self.doubles.rows]),
-            np.concatenate([self.labels, self.doubles.labels]),
-            np.concatenate([self.valid, self.task.valid(self.doubles.labels)]),
-        )
+    def inputs(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs of windows, see `abaw.train.data.samples.Samples`."""
+        # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
+        features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.values.items()}
+        return features, {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.masks.items()}
 
     def doubles_of(self, video: int) -> Doubles | None:
         """The doubles of video number `video`, with rows of the video."""

@@ -1,4 +1,4 @@
-"""Windows drawn from a table by index."""
+"""Windows of samples, drawn by index."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import UsageError
-from abaw.train.data.table import Table
+from abaw.train.data.samples import Samples, counted_labels
 
 Balance = Literal["none", "class", "video"]
 Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames from the first to the last
@@ -75,7 +75,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class WindowBatch:
-    """Windows of a table.
+    """Windows of samples.
 
     Attributes:
         features: by name, (windows, time, *shape) as stored.
@@ -105,11 +105,11 @@ class WindowBatch:
 
 
 class WindowSampler:
-    """Draws windows of `length` frames from a table by index, in this process: no copy but the batch itself."""
+    """Draws windows of `length` frames from samples by index, in this process: no copy but the batch itself."""
 
-    def __init__(self, table: Table, length: int) -> None:
-        self.table, self.length = table, length
-        self._present = table.present()
+    def __init__(self, samples: Samples, length: int) -> None:
+        self.samples, self.length = samples, length
+        self._present = samples.present()
 
     def epoch(
         self,
@@ -134,7 +134,7 @@ class WindowSampler:
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
-        is_made = self.table.synthetic[self.videos_of(windows)]
+        is_made = self.samples.synthetic[self.videos_of(windows)]
         windows, made = windows[~is_made], windows[is_made]
         if balance != "none":
             weights = self._class_weights(windows) if balance == "class" else self._video_weights(windows)
@@ -149,7 +149,7 @@ class WindowSampler:
     def n_windows(self, stride: int, synthetic: float = 0.0) -> int:
         """Windows of an epoch."""
         windows = self.windows(stride)
-        n_real = int((~self.table.synthetic[self.videos_of(windows)]).sum())
+        n_real = int((~self.samples.synthetic[self.videos_of(windows)]).sum())
         return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
     def windows(
@@ -158,10 +158,10 @@ class WindowSampler:
         """Windows `stride` apart, covering every row, or those before `ends`; `rng` draws the phases.
 
         Args:
-            ends: (videos,) the row of the table after the last one of each video that is wanted.
+            ends: (videos,) the row after the last one of each video that is wanted.
         """
         found = []
-        for first, end in zip(self.table.starts[:-1], self.table.starts[1:] if ends is None else ends, strict=True):
+        for first, end in zip(self.samples.starts[:-1], self.samples.starts[1:] if ends is None else ends, strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
             begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
@@ -170,20 +170,18 @@ class WindowSampler:
 
     def videos_of(self, windows: Windows) -> NDArray[np.int64]:
         """(windows,) number of the video that each window is of."""
-        return np.searchsorted(self.table.starts, windows[:, 0], side="right") - 1
+        return np.searchsorted(self.samples.starts, windows[:, 0], side="right") - 1
 
     def rows_of(self, windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """(windows, time) rows of the table, and whether each is inside its video."""
+        """(windows, time) rows of the samples, and whether each is inside its video."""
         steps = np.linspace(0.0, 1.0, self.length) if self.length > 1 else np.zeros(1)
         rows = windows[:, :1] + np.rint(steps * (windows[:, 2:] - 1)).astype(np.int64)
-        return np.minimum(rows, windows[:, 1:2] - 1), rows < windows[:, 1:2]
+        return np.minimum(rows, windows[:, 1:2] - 1).clip(min=0), rows < windows[:, 1:2]
 
     def batch(self, windows: Windows) -> WindowBatch:
         """The batch of some windows."""
         rows, inside = self.rows_of(windows)
-        # numpy's take: torch's own gather splits so small a copy over threads that wait for each other
-        features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.table.values.items()}
-        masks = {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.table.masks.items()}
+        features, masks = self.samples.inputs(rows, inside)
         return WindowBatch(features, masks, self._targets_at(rows, inside))
 
     def targets(self, windows: Windows) -> Targets:
@@ -192,15 +190,15 @@ class WindowSampler:
 
     def _targets_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Targets:
         counted = self._present.take(rows) & inside
-        labels = self.table.labels.take(rows, axis=0)
-        valid = self.table.valid.take(rows, axis=0) & counted[..., None]
-        if self.table.task.level == "video":
+        labels = self.samples.labels.take(rows, axis=0)
+        valid = self.samples.valid.take(rows, axis=0) & counted[..., None]
+        if self.samples.task.level == "video":
             labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
         return Targets(torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows, inside))
 
     def _further_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Further | None:
         """The doubles of frames in windows, each as often as its frame is there."""
-        doubles, rows = self.table.doubles, rows.ravel()
+        doubles, rows = self.samples.doubles, rows.ravel()
         if doubles is None:
             return None
         first, end = (np.searchsorted(doubles.rows, rows, side=side) for side in ("left", "right"))
@@ -210,7 +208,7 @@ class WindowSampler:
         places = np.repeat(np.arange(len(rows)), counts)
         within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
         labels = doubles.labels[np.repeat(first, counts) + within]
-        valid = self.table.task.valid(labels) & self._present.take(rows[places])[:, None]
+        valid = self.samples.task.valid(labels) & self._present.take(rows[places])[:, None]
         return Further(torch.from_numpy(places), torch.from_numpy(labels), torch.from_numpy(valid))
 
     def _change_speed(self, windows: Windows, factors: NDArray[np.float64], places: NDArray[np.float64]) -> Windows:
@@ -218,7 +216,7 @@ class WindowSampler:
         # always from its first frame on, a shorter window would hardly ever reach the end of its video
         room = np.minimum(self.length, windows[:, 1] - windows[:, 0]) - spans
         first = windows[:, 0] + np.floor(places * (room + 1)).astype(np.int64)
-        video_starts = self.table.starts[self.videos_of(windows)]
+        video_starts = self.samples.starts[self.videos_of(windows)]
         first = np.maximum(np.minimum(first, windows[:, 1] - spans), video_starts)
         return np.stack([first, windows[:, 1], spans], axis=1)
 
@@ -228,11 +226,11 @@ class WindowSampler:
 
     def _class_weights(self, windows: Windows) -> NDArray[np.float64]:
         """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
-        rarity = np.zeros(len(self.table.labels))
-        is_real = np.repeat(~self.table.synthetic, np.diff(self.table.starts))  # the windows are: only these count
-        rows, labels, valid = self.table.each_label()
-        counted = valid & (self._present & is_real)[rows, None]
-        for part, _, columns in self.table.task.each():
+        rarity = np.zeros(len(self.samples.labels))
+        is_real = np.repeat(~self.samples.synthetic, np.diff(self.samples.starts))  # the windows are: only these count
+        rows, labels, counted = counted_labels(self.samples)
+        counted &= is_real[rows, None]
+        for part, _, columns in self.samples.task.each():
             own, is_own = labels[:, columns], counted[:, columns]
             if part.kind == "classes":
                 found = own[is_own].astype(np.int64)
@@ -244,7 +242,7 @@ class WindowSampler:
                 rarity += np.bincount(rows, shares, len(rarity))
         if not rarity.any():
             raise UsageError(
-                f"Task {self.table.task.name} has no classes to balance. Use --set balance=video or balance=none."
+                f"Task {self.samples.task.name} has no classes to balance. Use --set balance=video or balance=none."
             )
         total = np.concatenate([[0.0], np.cumsum(rarity)])
         weights = total[np.minimum(windows[:, 0] + self.length, windows[:, 1])] - total[windows[:, 0]]
@@ -252,7 +250,7 @@ class WindowSampler:
 
     def _draw_per_class(self, made: Windows, n_made: int, rng: np.random.Generator) -> Windows:
         """Synthetic windows, equally many of each class there is; each once before any comes twice."""
-        classes = self.table.labels[made[:, 0], 0]
+        classes = self.samples.labels[made[:, 0], 0]
         kinds = np.unique(classes)
         found = []
         for number, kind in enumerate(kinds):
@@ -276,13 +274,12 @@ def share(windows: Windows, rank: int, n_ranks: int) -> Windows:
     return np.concatenate([windows, empty])[rank * n_each : (rank + 1) * n_each]
 
 
-def class_counts(table: Table) -> Mapping[str, int]:
+def class_counts(samples: Samples) -> Mapping[str, int]:
     """How often each class, or each active unit, occurs among the labels that count; empty for other tasks."""
     counts: dict[str, int] = {}
-    rows, all_labels, all_valid = table.each_label()
-    present = table.present()[rows, None]
-    for part, _, columns in table.task.each():
-        labels, valid = all_labels[:, columns], all_valid[:, columns] & present
+    _, all_labels, all_counted = counted_labels(samples)
+    for part, _, columns in samples.task.each():
+        labels, valid = all_labels[:, columns], all_counted[:, columns]
         if part.kind == "classes":
             found = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
         elif part.kind == "binary":

@@ -1,0 +1,85 @@
+"""What training draws its windows from: rows of videos with labels, wherever their inputs are kept."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from abaw.core.doubles import Doubles
+from abaw.core.tasks import Task
+
+
+class Samples(Protocol):
+    """Labelled videos of a split. Their frames are rows, one video after another.
+
+    `abaw.train.data.table.Table` keeps the inputs of all rows in memory. Another implementation may make them when they
+    are asked for. Equal rows must always give equal inputs, in every process: a resumed run, and several processes,
+    depend on it.
+    """
+
+    @property
+    def task(self) -> Task:
+        """The task that the labels belong to."""
+        ...
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """Names; video i has the rows `starts[i]` to `starts[i + 1]`."""
+        ...
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(videos + 1,) int64."""
+        ...
+
+    @property
+    def labels(self) -> NDArray[np.float32]:
+        """(rows, columns) float32 as published, invalid values kept; the label of a whole video is in all its rows."""
+        ...
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """(rows, columns) bool, the label is annotated."""
+        ...
+
+    @property
+    def synthetic(self) -> NDArray[np.bool_]:
+        """(videos,) bool, a synthetic clip."""
+        ...
+
+    @property
+    def doubles(self) -> Doubles | None:
+        """Further labels of rows that have more than one."""
+        ...
+
+    def present(self) -> NDArray[np.bool_]:
+        """(rows,) bool, the row has at least one input; only labels of such rows count."""
+        ...
+
+    def inputs(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Inputs of windows, in memory of the host.
+
+        Args:
+            rows: (windows, time) numbers of rows, each from 0.
+            inside: (windows, time) bool, the row is in its window; any other row fills the window up.
+
+        Returns:
+            By feature (windows, time, *shape) of any number type, and (windows, time) bool: the row is inside and has
+            the feature. Values where that is False change nothing.
+        """
+        ...
+
+
+def counted_labels(samples: Samples) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """Labels of every row, then the doubles.
+
+    Returns:
+        (labels,) row of each; (labels, columns) float32; (labels, columns) bool: annotated, and the row has an input.
+    """
+    rows, labels, valid = np.arange(len(samples.labels)), samples.labels, samples.valid
+    if samples.doubles is not None:
+        rows = np.concatenate([rows, samples.doubles.rows])
+        labels = np.concatenate([labels, samples.doubles.labels])
+        valid = np.concatenate([valid, samples.task.valid(samples.doubles.labels)])
+    return rows, labels, valid & samples.present()[rows, None]
