@@ -221,7 +221,7 @@ class ProbeConfig(HeadConfig):
         n_rows: labelled frames that it is fitted on at most, drawn at random.
     """
 
-    built_by = "abaw.train.heads.probes:ProbeHead"
+    built_by = "abaw.train.heads.linear:ProbeHead"
     is_probe = True
 
     n_rows: int = Field(200_000, ge=1)

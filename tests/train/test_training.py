@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from abaw import pipeline
 from abaw.core.errors import AbawError
@@ -152,6 +153,22 @@ def test_constant_learning_rate_warms_up_and_stays():
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4] + [0.5] * 96)
     without = make_config({"task": "va", "features": ("f",)}, ["lr=0.5", "warmup=0", "schedule=constant"])
     assert {learning_rate(without, step, 100) for step in range(100)} == {0.5}
+
+
+@pytest.mark.parametrize("n_warm", [0, 10])
+def test_learning_rates_are_those_of_torchs_schedulers(n_warm):
+    """Of a linear warm-up and a cosine one after the other, which differ in rounding alone."""
+    config = make_config({"task": "va", "features": ("f",)}, ["lr=0.3", f"warmup={n_warm / 100}"])
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
+    cosine = CosineAnnealingLR(optimizer, 100 - n_warm)
+    warm = LinearLR(optimizer, 1 / (n_warm + 1), 1.0, max(1, n_warm))
+    schedule = SequentialLR(optimizer, [warm, cosine], [n_warm]) if n_warm else cosine
+    rates = []
+    for _ in range(100):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert [learning_rate(config, step, 100) for step in range(100)] == pytest.approx(rates, rel=1e-6, abs=1e-9)
 
 
 # seeds

@@ -5,8 +5,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
-from abaw.train.heads.attention import hidden_keys, positions
-from abaw.train.heads.inputs import width_of
+from abaw.train.heads.inputs import hidden_keys, positions, width_of
 
 WIDTH = 1024  # of all embeddings
 FEEDFORWARD = 2048

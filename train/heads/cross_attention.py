@@ -8,9 +8,8 @@ from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
 from abaw.train.head_options import CrossAttentionConfig
-from abaw.train.heads.attention import hidden_keys
 from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
-from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, width_of
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, width_of
 from abaw.train.heads.segments import average, middle
 
 Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of those that are there

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.train.head_options import EncoderConfig
-from abaw.train.heads.attention import hidden_keys, positions
-from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, positions
 
 
 class EncoderHead(Head):

@@ -1,5 +1,6 @@
-"""What every head begins with: features flattened, standardised and joined."""
+"""What heads share: features flattened, standardised and joined; positions and masks of attention."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
@@ -17,6 +18,21 @@ def any_mask(masks: Tensors) -> Tensor:
 def width_of(shape: tuple[int, ...]) -> int:
     """Values in one frame of a feature."""
     return int(torch.Size(shape).numel())
+
+
+def positions(length: int, dim: int, device: torch.device) -> Tensor:
+    """(length, dim) sine and cosine positions (Vaswani et al., 2017); `dim` is even."""
+    time = torch.arange(length, device=device)[:, None]
+    rate = torch.exp(torch.arange(0, dim, 2, device=device) * (-math.log(10_000.0) / dim))
+    return torch.stack([torch.sin(time * rate), torch.cos(time * rate)], dim=-1).flatten(1)
+
+
+def hidden_keys(shown: Tensor) -> Tensor:
+    """(batch, time) bool, True where no frame may attend to: missing frames, but none of a window that has only these.
+
+    Softmax over no key at all would be NaN.
+    """
+    return ~shown & shown.any(dim=1, keepdim=True)
 
 
 class JoinFeatures(nn.Module):

@@ -1,10 +1,10 @@
-"""The simplest head: one linear map of each frame by itself."""
+"""One linear map of each frame by itself: the simplest head, and what the probes solve."""
 
 from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
-from abaw.train.head_options import LinearConfig
+from abaw.train.head_options import LinearConfig, ProbeConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors
 
 
@@ -21,3 +21,10 @@ class LinearHead(Head):
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
         return self.output(self.dropout(self.inputs(features, masks)))
+
+
+class ProbeHead(LinearHead):
+    """The linear map that a probe's solution is put into (`abaw.train.fit_probes`)."""
+
+    def __init__(self, config: ProbeConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+        super().__init__(LinearConfig(), shapes, groups)

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.train.head_options import TransformerConfig
-from abaw.train.heads.attention import hidden_keys, positions
-from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, positions
 
 
 class TransformerHead(Head):
