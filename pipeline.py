@@ -390,13 +390,18 @@ def score_predictions(
     task: str | None = None,
     feature: str | None = None,
     data: Path | None = None,
-) -> "tuple[Task, Evaluation]":
-    """Score a submission file, or a folder with a file for each video; returns the task, too, as its header says it."""
+) -> "Evaluation":
+    """Score a submission file, or a folder with a file for each video.
+
+    Args:
+        task: its name; by default what the header of the file says.
+        feature: tells which frames have a crop; by default the first visual feature.
+    """
     from abaw.core.tasks import get_task
     from abaw.evaluate.submission import check, score
 
     known = get_task(task) if task else check.identify(path)
-    return known, score.score_predictions(store, known, split, path, feature or "", data)
+    return score.score_predictions(store, known, split, path, feature or "", data)
 
 
 def compare(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> "Comparison":

@@ -1,4 +1,4 @@
-"""What the command line shows: progress bars, or plain lines where there is no terminal, sentences and tables."""
+"""Output of the command line: sentences, tables, and progress as bars or, without a terminal, as lines."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from rich.text import Text
 
 from abaw.core.errors import printable
 
-FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, lines come ever more seldom
+FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, the pauses between lines get longer
 
 WIDTH_WITHOUT_TERMINAL = 140  # of tables in files and pipes
 
@@ -21,14 +21,14 @@ if not out.is_terminal:
 
 
 class ConsoleReporter:
-    """Draws progress on standard error: a bar with rate and remaining time, or now and then a line."""
+    """Shows progress on standard error: a bar with rate and remaining time, or a line now and then."""
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._label, self._unit = "", ""
         self._total = self._done = 0
-        self._begin = self._spoke = 0.0
+        self._begin = self._last_line = 0.0
         self._silence_s = FIRST_LINE_S
 
     def __enter__(self) -> "ConsoleReporter":
@@ -38,10 +38,10 @@ class ConsoleReporter:
         self.finish()
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """A piece of work begins."""
+        """Begin a step."""
         self.finish()
         self._label, self._total, self._unit, self._done = label, total, unit, 0
-        self._begin = self._spoke = time.monotonic()
+        self._begin = self._last_line = time.monotonic()
         self._silence_s = FIRST_LINE_S
         if err.is_terminal and total:
             columns = (
@@ -55,8 +55,8 @@ class ConsoleReporter:
             self._bar.start()
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """`n` units are done; 0 with a note before the first says that they are waited for."""
-        if n:  # several threads say 0, one counts
+        """Count `n` more units; 0 with a note before the first one shows what the step is waiting for."""
+        if n:  # several threads report 0, one counts
             self._done += n
         now = time.monotonic()
         if note and not self._done:
@@ -66,13 +66,13 @@ class ConsoleReporter:
         text = printable(", ".join(filter(None, (speed, note))))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=text)
-        elif now - self._spoke > self._silence_s:
-            self._spoke, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
+        elif now - self._last_line > self._silence_s:
+            self._last_line, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
             left = f"{(self._total - self._done) / rate:.0f} s left" if self._done else ""
             warn(", ".join(filter(None, (f"{self._label}: {self._done}/{self._total} {self._unit}", text, left))))
 
     def finish(self) -> None:
-        """Take the bar away and say what was done."""
+        """End the step: remove the bar and print what was done."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
@@ -98,8 +98,8 @@ def warn(sentence: str) -> None:
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; columns of numbers are right-aligned, as `>name`."""
-    # a name in brackets is no markup
+    """Print a table; a column `>name` is aligned to the right."""
+    # Text, not str: names in brackets are not markup
     table = Table(title=Text(printable(title), style="table.title"), title_justify="left")
     for number, column in enumerate(columns):
         justify: JustifyMethod = "right" if column.startswith(">") else "left"
@@ -111,7 +111,7 @@ def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 
 def show_some(heading: str, lines: Sequence[str], most: int = 10) -> None:
-    """Print a heading and the first lines of many."""
+    """Print a heading and the first `most` lines to standard error; nothing without lines."""
     if lines:
         warn(heading)
         for line in lines[:most]:

@@ -1,4 +1,4 @@
-"""What there is to choose from, as tables for the console: backbones, weights, heads, losses, recipes, tasks."""
+"""Lists of backbones, weights, heads, losses, recipes and tasks."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from abaw.backbones.spec import ImageInput
     from abaw.core.tasks import Task
 
-SHOWN_CLASSES = 30  # of the 130 descriptors of sound, say
+SHOWN_CLASSES = 30  # some backbones of sound have 130
 
 
 def show_backbones() -> None:
@@ -35,10 +35,10 @@ def show_backbones() -> None:
         if family.source:
             say(f"{', '.join(spec.name for spec in family.specs) or family.syntax}: from {family.source}.")
     say("timm/<model>[-mean|-cls] takes any model of timm: its pooled output, its mean patch token or its class token.")
-    say("timm/hf-hub:ORG/MODEL is one of the hub's, timm/local-dir:FOLDER one of a folder of timm's or transformers'.")
+    say("timm/hf-hub:ORG/MODEL is a model on the hub, timm/local-dir:FOLDER one in a folder of timm or transformers.")
     say(
-        "The whole crop is resized to the input. After a name of timm's networks, @224 or @HEIGHTxWIDTH sets another "
-        "input size and +center takes timm's own crop, whose edges are cut off: vit-mean@112, timm/resnet18+center."
+        "The whole crop is resized to the input. After the name of a timm network, @224 or @HEIGHTxWIDTH sets another "
+        "input size, and +center takes timm's own crop, without the edges: vit-mean@112, timm/resnet18+center."
     )
 
 
@@ -59,27 +59,27 @@ def show_weights() -> None:
     from abaw import pipeline
 
     weights = pipeline.list_weights()
-    width = max(len(one.family) for one in weights) + 2
-    for one in weights:
-        room = 100 - width - len(one.licence) - 2
-        line = one.line if len(one.line) <= room else f"{one.line[: room - 3]}..."
-        say(f"{one.family:<{width}}{line:<{room}}  {one.licence}".rstrip())
+    width = max(len(family.family) for family in weights) + 2
+    for family in weights:
+        room = 100 - width - len(family.licence) - 2
+        line = family.line if len(family.line) <= room else f"{family.line[: room - 3]}..."
+        say(f"{family.family:<{width}}{line:<{room}}  {family.licence}".rstrip())
     say("")
-    for page, families in _by_page([one for one in weights if one.state == "by hand"]).items():
+    for page, families in _by_page([family for family in weights if family.state == "by hand"]).items():
         say(f"By hand, {', '.join(families)}:")
         say(page)
     say("")
     say(pipeline.describe_weights_folder())
-    say("A file in there that has the family's name, such as mae.pth or dan.pth, is taken by default.")
+    say("A file in that folder with the name of the family, such as mae.pth or dan.pth, is used by default.")
 
 
 def _by_page(weights: "Sequence[FamilyWeights]") -> dict[str, list[str]]:
     """The families by the page where their weights are published."""
     pages: dict[str, list[str]] = {}
-    for one in weights:
-        for known in one.sources:
+    for family in weights:
+        for known in family.sources:
             if known.source:
-                pages.setdefault(known.source, []).append(one.family)
+                pages.setdefault(known.source, []).append(family.family)
     return pages
 
 
@@ -122,7 +122,7 @@ def show_losses() -> None:
 
 
 def show_recipes() -> None:
-    """Every recipe that comes along, with the features it wants."""
+    """Every recipe that comes with abaw, with the features it needs."""
     from abaw import pipeline
 
     rows = [(r.name, r.values["task"], ", ".join(r.values["features"]), r.summary) for r in pipeline.list_recipes()]
@@ -150,7 +150,7 @@ def show_tasks() -> None:
 
 
 def _invalid_values(task: "Task") -> str:
-    """The value that marks a label as not annotated; of a task of several, each one's."""
+    """The value that marks a label as not annotated; for a task with parts, the value of each part."""
     if task.parts:
         return ", ".join(f"{part.name} {part.invalid:g}" for part in task.parts)
     return f"{task.invalid:g}"

@@ -74,11 +74,11 @@ def _score_predictions(
     from abaw.commands import tables
 
     opened = pipeline.open_store(store, [feature] if feature else [])
-    known, evaluation = pipeline.score_predictions(opened, path, split, task, feature, data)
+    evaluation = pipeline.score_predictions(opened, path, split, task, feature, data)
     if as_json:
         print_json(evaluation.as_json(split, path.name))
     else:
-        tables.show_evaluation(path.name, known, split, evaluation)
+        tables.show_evaluation(path.name, split, evaluation)
 
 
 def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False) -> None:
@@ -89,7 +89,7 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
     if as_json:
         print_json(evaluation.as_json(split, folder.name))
         return
-    tables.show_evaluation(folder.name, evaluation.task, split, evaluation)
+    tables.show_evaluation(folder.name, split, evaluation)
     for sentence in pipeline.describe_members(evaluation):
         console.say(sentence)
     _warn_of_processing(evaluation.members, "`abaw ensemble --raw`")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from abaw.evaluate.submission.write import Submission
 
 SHOWN_VIDEOS = 3
-LACKING = {"vision": "crop", "audio": "sound"}  # what a row without a feature has not
+SOURCE_OF = {"vision": "crop", "audio": "sound"}  # of a feature, by modality
 
 SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip
@@ -45,30 +45,30 @@ def submit(
     allow_missing: bool,
     raw: bool,
 ) -> None:
-    """Answer every row of an official sample by a run or ensemble (default: the newest run of its task); check the file.
+    """Predict every row of an official sample with a run or ensemble (default: the newest run of its task).
 
-    Features of the test videos come from the store; `abaw extract` puts them there like any others.
+    The file is checked before it is written. Features of the test videos come from the store, like all others.
     """
     from abaw import pipeline
     from abaw.commands import console
 
-    wanted = pipeline.read_sample(sample)
-    task = wanted.task.name if isinstance(wanted, pipeline.Sample) and run is None else None
+    rows = pipeline.read_sample(sample)
+    task = rows.task.name if isinstance(rows, pipeline.Sample) and run is None else None
     predictor = pipeline.find_predictor(runs, run, device, raw, task)
     opened = pipeline.open_store(store)
-    written = pipeline.submit(predictor, opened, wanted, out, data, allow_missing)
+    written = pipeline.submit(predictor, opened, rows, out, data, allow_missing)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
-    for sentence in _warnings(written, is_list=not isinstance(wanted, pipeline.Sample)):
+    for sentence in _warnings(written, is_list=not isinstance(rows, pipeline.Sample)):
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {predictor.name}.")
 
 
 def _warnings(written: "Submission", is_list: bool) -> Iterator[str]:
-    """What should be known of a submission before it is sent.
+    """What the user should know about a submission before sending it.
 
     Args:
-        is_list: the sample was a list of videos, so that the store alone told how many rows each has.
+        is_list: the sample was a list of videos, so the number of rows of each comes from the store.
     """
     if is_list:
         yield from _short_videos(written)
@@ -83,9 +83,9 @@ def _short_videos(written: "Submission") -> Iterator[str]:
     names = [video.name for video in written.videos if video.length_from_crops]
     if names:
         yield (
-            f"{len(names):,} of {_amount_of(len(written.videos), 'video')} may be too short, as there was no video file to "
-            f"tell their length and they end at their last crop: {some_of(names, SHOWN_VIDEOS)}. Put the video "
-            "files beside the crops in videos/ and run `abaw extract` again, or take the official sample file."
+            f"{len(names):,} of {_amount_of(len(written.videos), 'video')} may be too short. They end at their last "
+            f"crop, because no video file gives their length: {some_of(names, SHOWN_VIDEOS)}. Put the video files "
+            "into videos/ and run `abaw extract` again, or use the official sample file."
         )
 
 
@@ -96,9 +96,9 @@ def _late_frames(written: "Submission") -> Iterator[str]:
     if late:
         worst = max(late, key=lambda video: video.last_frame - video.n_frames)
         yield (
-            f"The sample goes on after the end of {_amount_of(len(late), 'video')}, farthest in {worst.name}: to frame "
+            f"The sample continues after the end of {_amount_of(len(late), 'video')}, farthest in {worst.name}: to frame "
             f"{worst.last_frame:,}, where the store has {_amount_of(worst.n_frames, 'frame')}. Check that the crops are of "
-            "the sample's videos, unless there was no video file to tell their length."
+            "the sample's videos, unless no video file gave their length."
         )
 
 
@@ -111,7 +111,7 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
     if not written.n_videos:  # images of no video
         yield f"{share} {has} no feature and got the mean output of the others."
         return
-    lacking = " or ".join(LACKING[modality] for modality in written.modalities)
+    lacking = " or ".join(SOURCE_OF[modality] for modality in written.modalities)
     worst = max(written.videos, key=lambda video: video.n_filled)
     part = "all" if worst.n_filled == n_filled else "most"
     yield (
@@ -138,7 +138,7 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
 
 
 def _amount(n_rows: int, n_videos: int) -> str:
-    """How much is in a submission file; images without a time axis are of no videos."""
+    """The amount in a submission file; images without a time axis do not belong to videos."""
     rows = _amount_of(n_rows, "row")
     return f"{rows}, {_amount_of(n_videos, 'video')}" if n_videos else rows
 

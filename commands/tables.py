@@ -1,4 +1,4 @@
-"""The results of the stages as tables for the console."""
+"""Tables of what the stages return."""
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from abaw.evaluate.postprocessing.tuning import Tuning
     from abaw.store.audit import FeatureInfo, LabelInfo
 
-LONGEST_NAME = 40  # in a table
-MANY = 6  # videos with the same warning, which is then said once
+MAX_NAME_LENGTH = 40  # in a table
+N_SHARED = 6  # so many videos with the same warning share one line
 
 
 def show_summary(summary: "Summary", store: "Place") -> None:
-    """What an extraction did."""
+    """What a stage did with videos, and what went wrong."""
     say(
         f"done {len(summary.done)}, skipped {len(summary.skipped)}, failed {len(summary.failed)} "
         f"({summary.n_frames} frames into {store})"
@@ -41,10 +41,11 @@ def show_summary(summary: "Summary", store: "Place") -> None:
 
 
 def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str, Any], every: bool) -> None:
-    """Totals, what is not read, and the videos that need attention; or `every` video.
+    """Totals, what is not read, and the videos that need attention.
 
     Args:
-        total: sums over the reports, see `abaw.datasets.doctor.totals`.
+        total: see `abaw.datasets.doctor.totals`.
+        every: show all videos.
     """
     say(
         f"{data}: {total['videos']} videos, {total['frames']:,} frames, {total['crops']:,} crops, {total['missing']:,} missing, "
@@ -53,7 +54,7 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
     for task, counts in total["labels"].items():
         say(
             f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
-            f"than frames ({_how_usual(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
+            f"than frames ({_describe_difference(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
             f"{counts['crops_without_label']} crops without a label."
         )
     if not total["labels"] and not total["errors"]:
@@ -78,12 +79,12 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
 
 
 def _shared_notes(reports: "Sequence[VideoReport]") -> dict[str, list[str]]:
-    """Warnings that many videos have in common, with the names of these."""
+    """Warnings that many videos share, each with their names."""
     names: dict[str, list[str]] = {}
     for report in reports:
         for note in report.warnings:
             names.setdefault(note, []).append(report.video)
-    return {note: videos for note, videos in names.items() if len(videos) >= MANY}
+    return {note: videos for note, videos in names.items() if len(videos) >= N_SHARED}
 
 
 def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple[object, ...]]]:
@@ -104,33 +105,33 @@ def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple
     return columns, rows
 
 
-def _one_by_one(reports: "Sequence[VideoReport]") -> "Iterator[VideoReport]":
-    """The reports, with one for each path that is not read."""
+def _split_by_path(reports: "Sequence[VideoReport]") -> "Iterator[VideoReport]":
+    """The reports, with one for each path that was not read."""
     for report in reports:
         yield from (replace(report, video=path) for path in report.paths) if report.paths else (report,)
 
 
 def _shortened(name: str) -> str:
     """A name that leaves room for other columns."""
-    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..."
+    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 3]}..."
 
 
 def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
-    """A row for each report, as CSV: counts by task in columns of their own, then warnings and errors."""
+    """Write a row for each report as CSV: a column for each count and task, then warnings and errors."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
-    counted = ("extra_rows", "n_labels_without_crop", "n_crops_without_label")
-    own = ("kind", "video", "split", "fps", "n_frames", "n_crops", "n_missing", "n_runs")
+    counts_by_task = ("extra_rows", "n_labels_without_crop", "n_crops_without_label")
+    columns = ("kind", "video", "split", "fps", "n_frames", "n_crops", "n_missing", "n_runs")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*own, *(f"{task}_{name}" for task in tasks for name in counted), "warnings", "errors"])
-    for report in _one_by_one(reports):
-        counts = [getattr(report, name).get(task, "") for task in tasks for name in counted]
+    writer.writerow([*columns, *(f"{task}_{name}" for task in tasks for name in counts_by_task), "warnings", "errors"])
+    for report in _split_by_path(reports):
+        counts = [getattr(report, name).get(task, "") for task in tasks for name in counts_by_task]
         sentences = ["; ".join(report.warnings), "; ".join(report.errors)]
-        writer.writerow([*(getattr(report, name) for name in own), *counts, *sentences])
+        writer.writerow([*(getattr(report, name) for name in columns), *counts, *sentences])
 
 
-def _how_usual(task: str, reports: "Sequence[VideoReport]") -> str:
-    """What to say of the label rows of a task that are more or fewer than frames: one in a video is normal."""
-    known = [report for report in reports if not report.is_guessed]  # of the others the last frames may have no crop
+def _describe_difference(task: str, reports: "Sequence[VideoReport]") -> str:
+    """Whether the difference between label rows and frames is normal: one row in a video is."""
+    known = [report for report in reports if not report.is_guessed]  # in the others the last frames may have no crop
     worst = max(known, key=lambda report: abs(report.extra_rows.get(task, 0)), default=None)
     most = abs(worst.extra_rows.get(task, 0)) if worst is not None else 0
     return "normal" if worst is None or most <= 1 else f"one in a video is normal; {worst.video} has {most}"
@@ -140,7 +141,7 @@ def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
     return "/".join(str(counts.get(task, "-")) for task in tasks)
 
 
-# of a task's level: what its rows are, which of them the second score is over, and what lacks features as a whole
+# by level of the task: its rows, the rows that the second score is over, and what can lack features as a whole
 EVALUATED = {
     "frame": ("frames", "frames with a crop", "videos"),
     "image": ("images", "images with a feature", "folders of images"),
@@ -148,53 +149,57 @@ EVALUATED = {
 }
 
 
-def show_evaluation(run: str, task: "Task", split: str, found: "Evaluation") -> None:
-    """Each output's measure and the scores that come of them, over all labels and, if these are fewer, those with crops."""
-    what, seen, holders = EVALUATED[task.level]
-    scores = {f"all labelled {what} (official)": found.official}
-    if task.level == "frame" or found.crop_only.n_frames < found.official.n_frames:
-        scores[seen] = found.crop_only
-    post = found.postprocessed
+def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
+    """Each output and the score, over all labels and, if there are fewer, over those with a crop.
+
+    Args:
+        name: of what is scored.
+    """
+    rows_word, seen, holders = EVALUATED[evaluation.task.level]
+    scores = {f"all labelled {rows_word} (official)": evaluation.official}
+    if evaluation.task.level == "frame" or evaluation.crop_only.n_frames < evaluation.official.n_frames:
+        scores[seen] = evaluation.crop_only
+    post = evaluation.postprocessed
     if post:
         scores[f"all, post-processed ({post.origin}{': optimistic' if post.note else ''})"] = post.official
 
     rows: list[tuple[object, ...]] = []
-    for name, measure in measured(task):
-        values = [one.parts.get(name, one.by_task.get(name, one.score)) for one in scores.values()]
+    for output, measure in _measures(evaluation.task):
+        values = [score.parts.get(output, score.by_task.get(output, score.score)) for score in scores.values()]
         official, *others = (f"{value:.3f}" for value in values)
-        low, high = found.intervals[name]
-        sure = f"{low:.3f} to {high:.3f}" if low == low else "-"
-        rows.append((name, measure, official, sure, *others, found.official.support.get(name, "")))
+        low, high = evaluation.intervals[output]
+        interval = f"{low:.3f} to {high:.3f}" if low == low else "-"
+        rows.append((output, measure, official, interval, *others, evaluation.official.support.get(output, "")))
     n_official, *n_others = (score.n_frames for score in scores.values())
-    rows.append((what, "", n_official, "", *n_others, ""))
-    official, *others = (f">{name}" for name in scores)
+    rows.append((rows_word, "", n_official, "", *n_others, ""))
+    official, *others = (f">{heading}" for heading in scores)
     columns = ["", "measure", official, ">official, 95 %", *others, ">labels"]
-    show_table(f"{run} on {split}", columns, rows)
-    if found.without_feature:
+    show_table(f"{name} on {split}", columns, rows)
+    if evaluation.without_feature:
         warn(
-            f"{len(found.without_feature)} labelled {holders} have no feature and got the mean output of the others: "
-            f"{', '.join(found.without_feature[:3])}."
+            f"{len(evaluation.without_feature)} labelled {holders} have no feature and got the mean output of the others: "
+            f"{', '.join(evaluation.without_feature[:3])}."
         )
     if post and post.note:
         warn(f"{post.note[0].upper()}{post.note[1:]}.")
 
 
 def show_comparison(comparison: "Comparison") -> None:
-    """Each measure of two runs with its 95 % interval, their difference and how likely chance makes such a one."""
+    """Each measure of two runs with its 95 % interval, and their difference with its p-value."""
     first, second = comparison.results
     rows = []
-    for name, measure in measured(first.task):
+    for name, measure in _measures(first.task):
         compared = comparison.measures[name]
-        cells = (with_interval(value, ends) for value, ends in zip(compared.values, compared.intervals, strict=True))
+        cells = (_with_interval(value, ends) for value, ends in zip(compared.values, compared.intervals, strict=True))
         gain = compared.difference
         p = f"{gain.p_value:.4f}" if gain.p_value == gain.p_value else "-"
-        rows.append((name, measure, *cells, with_interval(gain.estimate, (gain.low, gain.high), "+"), p))
+        rows.append((name, measure, *cells, _with_interval(gain.estimate, (gain.low, gain.high), "+"), p))
     columns = ["", "measure", f">{first.name}, 95 %", f">{second.name}, 95 %", ">difference, 95 %", ">p"]
     show_table(f"{first.name} and {second.name} on {comparison.split}", columns, rows)
 
 
-def measured(task: "Task") -> list[tuple[str, str]]:
-    """What is scored, outputs first, each with its measure."""
+def _measures(task: "Task") -> list[tuple[str, str]]:
+    """The outputs of a task, its parts and the score, each with the name of its measure."""
     rows = []
     for part, _, _ in task.each():
         rows += [(name, part.measure.short) for name in part.outputs]
@@ -202,33 +207,35 @@ def measured(task: "Task") -> list[tuple[str, str]]:
     return [*rows, ("score", task.measure.name)]
 
 
-def with_interval(value: float, ends: tuple[float, float], sign: str = "") -> str:
+def _with_interval(value: float, ends: tuple[float, float], sign: str = "") -> str:
     """`0.512 [0.498, 0.530]`; the value alone where there is no interval."""
     low, high = ends
     return f"{value:{sign}.3f}" + (f" [{low:{sign}.3f}, {high:{sign}.3f}]" if low == low else "")
 
 
-def show_tuning(run: str, task: "Task", found: "Tuning") -> None:
-    """What was fitted, by output, and what it gives on the rows that it was fitted on."""
-    steps = found.postprocess
+def show_tuning(run: str, task: "Task", tuning: "Tuning") -> None:
+    """What was fitted for each output, and the scores on the rows that it was fitted on."""
+    steps = tuning.postprocess
     rows = [
         (
             name,
-            f"{s.kind} {s.width}" if (s := steps.smoothing.get(name)) and s.width > 1 else "-",
+            f"{smoothing.kind} {smoothing.width}"
+            if (smoothing := steps.smoothing.get(name)) and smoothing.width > 1
+            else "-",
             f"{steps.thresholds[name]:.3f}" if name in steps.thresholds else "-",
             f"{steps.offsets[name]:+.3f}" if steps.offsets.get(name) else "-",
         )
         for name in task.outputs
     ]
-    show_table(f"{run}: {found.origin}", ["", "smoothing", ">threshold", ">offset of the logit"], rows)
-    names = ", ".join(one.name for one in found.runs)
+    show_table(f"{run}: {tuning.origin}", ["", "smoothing", ">threshold", ">offset of the logit"], rows)
+    names = ", ".join(source.name for source in tuning.runs)
     say(
-        f"Score on what it was fitted on ({len(found.videos)} videos, {found.n_frames} frames; predictions of {names}): "
-        f"{found.score_before:.3f}, post-processed {found.score_after:.3f}."
+        f"Score on what it was fitted on ({len(tuning.videos)} videos, {tuning.n_frames} frames; predictions of {names}): "
+        f"{tuning.score_before:.3f}, post-processed {tuning.score_after:.3f}."
     )
-    if found.fit_on == "val":
+    if tuning.fit_on == "val":
         warn("Post-processing fitted on val: scores on val are optimistic.")
-    if found.fit_on == "train":
+    if tuning.fit_on == "train":
         warn("The head was trained on these videos and may do worse on others: --fit-on folds is more like those.")
 
 

@@ -573,9 +573,8 @@ def test_videos_that_end_at_their_last_crop_are_named(
     result = call(*options)
     assert (result.exit_code, result.stdout) == (0, "predictions: 19 rows, 5 videos, by va.\n")
     assert result.stderr.splitlines() == [
-        "4 of 5 videos may be too short, as there was no video file to tell their length and they end at their last crop: "
-        "a, b, c and 1 more. Put the video files beside the crops in videos/ and run `abaw extract` again, or take the "
-        "official sample file.",
+        "4 of 5 videos may be too short. They end at their last crop, because no video file gives their length: a, b, c "
+        "and 1 more. Put the video files into videos/ and run `abaw extract` again, or use the official sample file.",
         "9 of 19 rows have no crop and were filled from other frames; most in film (8 of 10).",
     ]
     for name in "abcd":
@@ -620,13 +619,13 @@ def test_filled_rows_and_frames_after_the_end_are_reported(
     assert said(a=4, b=2) == ["1 of 6 rows has no crop and was filled from other frames; all in a (1 of 4)."]
     assert said(a=3, d=5) == ["3 of 8 rows have no crop and were filled from other frames; all in d (3 of 5)."]
     assert said(a=5, b=2) == [
-        "The sample goes on after the end of 1 video, farthest in a: to frame 5, where the store has 3 frames. Check that "
-        "the crops are of the sample's videos, unless there was no video file to tell their length.",
+        "The sample continues after the end of 1 video, farthest in a: to frame 5, where the store has 3 frames. Check that "
+        "the crops are of the sample's videos, unless no video file gave their length.",
         "2 of 7 rows have no crop and were filled from other frames; all in a (2 of 5).",
     ]
     assert said(a=5, b=1003, c=3) == [
-        "The sample goes on after the end of 2 videos, farthest in b: to frame 1,003, where the store has 2 frames. Check "
-        "that the crops are of the sample's videos, unless there was no video file to tell their length.",
+        "The sample continues after the end of 2 videos, farthest in b: to frame 1,003, where the store has 2 frames. Check "
+        "that the crops are of the sample's videos, unless no video file gave their length.",
         "1,004 of 1,011 rows have no crop and were filled from other frames; most in b (1,001 of 1,003).",
     ]
 

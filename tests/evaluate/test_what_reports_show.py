@@ -19,6 +19,7 @@ from scipy.special import expit, logit, softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score
 
+from abaw import pipeline
 from abaw.commands.tables import (
     show_comparison,
     show_doctor,
@@ -31,7 +32,7 @@ from abaw.commands.tables import (
 from abaw.core.progress import Summary
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.doctor import VideoReport
-from abaw.evaluate.compare import Compared
+from abaw.evaluate.compare import Compared, Comparison
 from abaw.evaluate.evaluation import Evaluation
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
@@ -42,6 +43,7 @@ from abaw.evaluate.report.content import Reported, load_runs, report_on
 from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.page import TEMPLATES
+from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import Difference, difference, interval
 from abaw.evaluate.scores.metrics import Score
 from abaw.tests.support.stores import new_store, put_feature
@@ -605,7 +607,7 @@ def test_evaluation_is_shown_under_its_headings(capsys: pytest.CaptureFixture[st
     predictions = {f"v{i}": noise(VA, 30, i) for i in range(6)}
     official = Score(0.15, {"valence": 0.1, "arousal": 0.2}, {"valence": 11, "arousal": 12}, {"va": 0.15}, 180)
     crops = Score(0.35, {"valence": 0.3, "arousal": 0.4}, {"valence": 7, "arousal": 8}, {"va": 0.35}, 90)
-    show_evaluation("run", VA, "val", Evaluation(VA, official, crops, predictions, ()))
+    show_evaluation("run", "val", Evaluation(VA, official, crops, predictions, ()))
     rows, ends = shown(capsys), interval(VA, predictions)
     values = {"valence": ("0.100", "0.300", "11"), "arousal": ("0.200", "0.400", "12"), "score": ("0.150", "0.350", "")}
     for name, (all_frames, with_crop, labels) in values.items():
@@ -626,7 +628,8 @@ def test_comparison_is_shown_under_the_names_of_the_runs(capsys: pytest.CaptureF
         )
         for i, name in enumerate(("valence", "arousal", "score"))
     }
-    show_comparison(("one", "two"), VA, "val", found)
+    one, two = (Results(name, Path(name), VA, {}) for name in ("one", "two"))
+    show_comparison(Comparison((one, two), "val", found, 30))
     assert shown(capsys)["arousal"] == {
         "measure": "CCC",
         "one, 95 %": "1.100 [1.050, 1.150]",
@@ -660,10 +663,10 @@ def test_store_is_shown_under_its_headings(tmp_path: Path, capsys: pytest.Captur
     put_feature(store, "face", "a", np.ones((5, 4)), [True, False, True, True, True])
     put_feature(store, "face", "b", np.ones((3, 4)), [True, True, False])
     store.write_labels("va", "a", "train", np.zeros((6, 2), dtype=np.float32))
-    show_store(store)
+    show_store(store.path, *pipeline.describe_store(store))
     features, labels = printed(capsys.readouterr().out)
     row = dict(zip(features[0], features[1][0], strict=True))
-    assert (row["feature"], row["shape"], row["videos"], row["frames"], row["missing"], row["cut off"]) == (
+    assert (row["feature"], row["shape"], row["videos"], row["frames"], row["missing"], row["incomplete"]) == (
         "face", "4", "2", "8", "2 (25.0%)", "0",
     )  # fmt: skip
     assert labels == (["task", "split", "videos", "rows"], [["va", "train", "1", "6"]])
@@ -676,7 +679,8 @@ REPORTS = (
 
 
 def test_doctor_is_shown_under_its_headings(capsys: pytest.CaptureFixture[str]) -> None:
-    show_doctor(Path("data"), REPORTS, [("l", "r")], every=True)
+    totals = {**pipeline.doctor_totals(REPORTS), "left_right_pairs": [("l", "r")]}
+    show_doctor(Path("data"), REPORTS, totals, every=True)
     out = capsys.readouterr().out
     ((head, rows),) = printed(out)
     found = {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
