@@ -118,6 +118,20 @@ def test_mistyped_feature_reads_the_same_with_the_store_open(run_cli, tiny_store
     assert result.stderr == f"Error: {error.value}\n"
 
 
+def test_scores_of_a_run_load_only_what_they_need(run_cli, process_env, tiny_store, tmp_path):
+    """Each of these takes a second or so of start-up, and none of them does anything for scores."""
+    places = ("--store", str(tiny_store), "--runs", str(tmp_path / "runs"), "--device", "cpu")
+    settings = ("head.dim=8", "head.layers=1", "head.heads=2", "head.feedforward=8", "window=20", "epochs=1")
+    options = [option for setting in settings for option in ("--set", setting)]
+    assert run_cli("train", "--task", "va", "--run", "r1", *options, *places).exit_code == 0
+    heavy = {"torch._dynamo", "sympy", "sklearn", "pandas", "scipy.signal", "scipy.stats", "tensorboard", "distributed"}
+    code = ANSWER.format(words=["eval", "r1", *places], heavy=heavy | {"dask"})
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=process_env, cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert "r1 on val" in result.stdout and result.stdout.splitlines()[-1] == "0", result.stdout[-200:] + result.stderr
+
+
 def test_python_m_abaw_is_the_command(run_process):
     result = run_process("--version")
     assert result.returncode == 0
