@@ -140,7 +140,7 @@ def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
     figure = Figure(figsize=(max(COLUMN_IN, min(PAGE_IN, 2.6 * len(panels))), 2.8), layout="constrained")
     for axis, (part, together) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         for i, curve in enumerate(together):
-            axis.plot(curve.predicted, curve.found, **_look(i), marker="os"[i % 2], ms=3, label=runs[i].name)
+            axis.plot(curve.predicted, curve.actual, **_look(i), marker="os"[i % 2], ms=3, label=runs[i].name)
         _square(axis, part, together[0].name)
     _legend(figure, runs)
     return figure

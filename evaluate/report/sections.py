@@ -184,10 +184,10 @@ def _calibration(part: Task, title: str, curves: Sequence[Curve]) -> Chart:
     x, y = (Axis(word, low, high) for word in words[part.kind])
     series = []
     for i, curve in enumerate(curves):
-        points = zip(curve.predicted, curve.found, curve.counts, strict=True)
+        points = zip(curve.predicted, curve.actual, curve.counts, strict=True)
         tips = [f"predicted {p:.3f}, found {f:.3f}, {n:,} values" for p, f, n in points]
         sizes = sizes_of(curve.counts.tolist())
-        series.append(PointSeries(i, curve.predicted.tolist(), curve.found.tolist(), tips, sizes))
+        series.append(PointSeries(i, curve.predicted.tolist(), curve.actual.tolist(), tips, sizes))
     return chart(title, x, y, series, diagonal=True)
 
 

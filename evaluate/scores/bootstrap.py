@@ -1,10 +1,10 @@
-"""How sure a score is: bootstrap intervals over videos, of a run and of the difference between two.
+"""Confidence intervals of scores, and of the difference between two runs, by a bootstrap over videos.
 
 Frames of a video resemble each other, so videos are drawn with replacement and their frames pooled, as the official
-measures pool them. Where a task is about images or whole videos, these are drawn by themselves: the folders that hold
-images are whole classes, and without one of them there would be another question to score.
+measures pool them. Where a task is about images or whole videos, these are drawn individually: a folder of images is a
+whole class, and a draw without one of the classes would be a different problem.
 
-A measure follows from a few sums over frames, so the frames are read once: a draw is a row of counts (how often it has
+A measure follows from a few sums over frames, so the frames are read once. A draw is a row of counts (how often it has
 each video), and all draws are one product, (draws, videos) x (videos, sums).
 
 The intervals are the percentiles of the draws (Efron and Tibshirani, 1993, ch. 13) at levels that make up for two
@@ -41,15 +41,15 @@ Predictions = Mapping[str, VideoPrediction]
 
 @dataclass(frozen=True)
 class Difference:
-    """How much better the second of two runs is.
+    """Difference between the scores of two runs.
 
     Attributes:
         estimate: second score minus first.
-        low, high: 95 % interval; NaN where the draws cannot tell at 95 %: with fewer than `MIN_UNITS` videos, and for a
-            measure that hangs on so few of them that its interval would end beyond the outermost draw.
+        low, high: 95 % interval. NaN with fewer than `MIN_UNITS` videos, and for a measure that depends on so few of
+            them that its interval would end beyond the outermost draw.
         p_value: two-sided: twice the share of draws (with one more on each side) in which the difference has the other
-            sign or is 0, corrected as the interval is. NaN where there is no interval; else it is below .05 just where
-            the interval leaves out 0.
+            sign or is 0, corrected as the interval is. NaN where there is no interval; else it is below .05 exactly
+            where the interval excludes 0.
     """
 
     estimate: float
@@ -60,11 +60,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class _Units:
-    """What is drawn. Equal rows are kept once.
+    """The units that are drawn; equal rows are stored once.
 
     Attributes:
         sums: (units, width) float64.
-        times: (units,) int64, how often there is such a unit.
+        times: (units,) int64, number of units with these sums.
     """
 
     sums: NDArray[np.float64]
@@ -87,8 +87,8 @@ def measures(task: Task, predictions: Predictions) -> dict[str, float]:
 
 
 def n_units(task: Task, predictions: Predictions) -> int:
-    """How many labelled videos (or images, for a task about these) there are to draw from."""
-    labelled = [task.valid(found.by_label().labels).any(axis=1) for found in predictions.values()]
+    """Number of labelled videos (or images, for a task about images) to draw from."""
+    labelled = [task.valid(video.by_label().labels).any(axis=1) for video in predictions.values()]
     return int(sum(rows.any() if task.level == "frame" else rows.sum() for rows in labelled))
 
 
@@ -102,7 +102,7 @@ def interval(
 
     Args:
         predictions: by video.
-        n_draws: how often the videos are drawn.
+        n_draws: number of draws.
         seed: of the draws.
     """
     units = _units(task, _unit_sums(task, predictions))
@@ -116,10 +116,10 @@ def interval(
 def difference(
     task: Task, a: Predictions, b: Predictions, n_draws: int = N_DRAWS, seed: int = 0
 ) -> dict[str, Difference]:
-    """How much better `b` is than `a`, each draw being of the same videos for both; under `measure_names`.
+    """Scores of `b` minus scores of `a`, under `measure_names`. Each draw has the same videos for both.
 
     Raises:
-        UsageError: the two are not of the same videos and labels.
+        UsageError: the two have different videos or labels.
     """
     check_same_labels(task, a, b)
     units = _units(
@@ -132,7 +132,7 @@ def difference(
 
     estimates = gain(units.total)[0].tolist()
     if units.n < MIN_UNITS:
-        return {name: _untold(value) for name, value in zip(measure_names(task), estimates, strict=True)}
+        return {name: _without_interval(value) for name, value in zip(measure_names(task), estimates, strict=True)}
     draws = np.concatenate([gain(totals) for totals in _draw(units, n_draws, seed)])
     stretch = _stretch(draws, gain(units.total - units.sums), units)
     return {
@@ -143,18 +143,18 @@ def difference(
 def check_same_labels(
     task: Task, a: Predictions, b: Predictions, names: tuple[str, str] = ("the first", "the second")
 ) -> None:
-    """Raise a UsageError if two predictions, called `names`, are not of the same videos and labels; it says what differs.
+    """Raise a UsageError that says what differs if two predictions, called `names`, have different videos or labels.
 
-    Rows at the end of a video that have no label may be there in one of them only: features differ in length.
+    Unlabelled rows at the end of a video may be in only one of them, since features differ in length.
     """
-    for one, other, name in ((a, b, names[0]), (b, a, names[1])):
-        if only := sorted(one.keys() - other.keys()):
+    for first, second, name in ((a, b, names[0]), (b, a, names[1])):
+        if only := sorted(first.keys() - second.keys()):
             raise UsageError(
                 f"Only {name} has predictions of {some_of(only, SHOWN_VIDEOS)}: other stores or folds. Evaluate "
                 "both on the same videos."
             )
-    for video, found in a.items():
-        if not same_labels(task, found, b[video]):
+    for video, prediction in a.items():
+        if not same_labels(task, prediction, b[video]):
             raise UsageError(
                 f"{names[0]} and {names[1]} have other labels of {video}: they come from different stores. Run `abaw "
                 "eval` for both on one store."
@@ -162,7 +162,7 @@ def check_same_labels(
 
 
 def same_labels(task: Task, a: VideoPrediction, b: VideoPrediction) -> bool:
-    """True if two predictions have equal labels; more rows in one of them must be without any label."""
+    """True if two predictions have equal labels; rows that only one of them has must be unlabelled."""
     n = min(len(a.labels), len(b.labels))
     beyond = task.valid(a.labels[n:]).any() or task.valid(b.labels[n:]).any()
     return not beyond and bool(np.array_equal(a.labels[:n], b.labels[:n])) and same_doubles(a.doubles, b.doubles)
@@ -187,7 +187,7 @@ def _unit_sums(task: Task, predictions: Predictions) -> NDArray[np.float64]:
 
 
 def _units(task: Task, sums: NDArray[np.float64]) -> _Units:
-    """Images and whole videos are of few sorts, and drawing so many of each sort is drawing them one by one."""
+    """Images and whole videos have few distinct sums; how many of each are drawn is all that matters."""
     if task.level == "frame":
         return _Units(sums, np.ones(len(sums), dtype=np.int64))
     return _Units(*np.unique(sums, axis=0, return_counts=True))
@@ -203,26 +203,26 @@ def _draw(units: _Units, n_draws: int, seed: int) -> Iterator[NDArray[np.float64
 
 
 def _stretch(draws: NDArray[np.float64], left_out: NDArray[np.float64], units: _Units) -> NDArray[np.float64]:
-    """(measures,) jackknife's standard error over the bootstrap's, at least 1.
+    """(measures,) standard error of the jackknife over that of the bootstrap, at least 1.
 
     Args:
         draws: (draws, measures).
-        left_out: (units, measures) of all but one unit.
+        left_out: (units, measures) without one unit each.
     """
-    apart = left_out - units.times @ left_out / units.n
-    jackknife = np.sqrt((units.n - 1) / units.n * (units.times @ apart**2))
+    deviations = left_out - units.times @ left_out / units.n
+    jackknife = np.sqrt((units.n - 1) / units.n * (units.times @ deviations**2))
     return np.maximum(1, ratio(jackknife, draws.std(axis=0)))
 
 
 def _end(stretch: float, n: int) -> float:
-    """Where an interval ends, in standard deviations of a normal distribution of draws."""
+    """Half the width of an interval, in standard deviations of normally distributed draws."""
     from scipy.special import stdtrit  # scipy.stats has the same functions and takes half a second longer to load
 
     return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * stretch)
 
 
 def _interval(draws: NDArray[np.float64], stretch: float, n: int) -> tuple[float, float]:
-    """Percentiles of (draws,), farther out the larger `stretch` is and the fewer units there are."""
+    """Percentiles of (draws,): farther out for a larger `stretch` and for fewer units."""
     from scipy.special import ndtr
 
     end = _end(stretch, n)
@@ -231,23 +231,23 @@ def _interval(draws: NDArray[np.float64], stretch: float, n: int) -> tuple[float
 
 
 def _difference(estimate: float, draws: NDArray[np.float64], stretch: float, n: int) -> Difference:
-    """The interval ends at draws, not between two as `_interval` does, so that it and p are always at one."""
+    """The interval ends at draws, not between two as in `_interval`, so that it always agrees with the p-value."""
     from scipy.special import ndtr
 
     n_beyond = int(ndtr(-_end(stretch, n)) * (1 + len(draws)))  # draws at an end or farther out
     if n_beyond == 0:  # p could not be below .05, wherever the draws lie
-        return _untold(estimate)
+        return _without_interval(estimate)
     ordered = np.sort(draws)
     low, high = float(ordered[n_beyond - 1]), float(ordered[-n_beyond])
     return Difference(estimate, low, high, _p_value(draws, stretch, n))
 
 
-def _untold(estimate: float) -> Difference:
+def _without_interval(estimate: float) -> Difference:
     return Difference(estimate, math.nan, math.nan, math.nan)
 
 
 def _p_value(draws: NDArray[np.float64], stretch: float, n: int) -> float:
-    """See `Difference.p_value`; the level at which an end of the interval comes to lie on 0."""
+    """See `Difference.p_value`: the level at which the interval would end at 0."""
     from scipy.special import ndtri, stdtr
 
     n_other_side = min((draws <= 0).sum(), (draws >= 0).sum())

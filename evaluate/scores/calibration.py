@@ -1,4 +1,4 @@
-"""How far a prediction can be believed: predicted against found, bin by bin, and scores by how much was missing."""
+"""Calibration, predicted against actual values in bins; errors of rows; scores by the share of missing frames."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,18 +16,18 @@ MISSING_EDGES = (0.0, 0.05, 0.2, 0.5)  # lower ends of the ranges of missing sha
 
 @dataclass(frozen=True)
 class Curve:
-    """Predicted against found in equal bins of what was predicted; bins without a value are left out.
+    """Predicted against actual values in equal bins of the predicted ones; empty bins are left out.
 
     Attributes:
-        name: what it is of.
-        predicted, found: (bins,) means.
+        name: of the outputs.
+        predicted, actual: (bins,) means.
         counts: (bins,) values in each bin.
         error: mean distance of the two over all values; for classes the expected calibration error (Guo et al. 2017).
     """
 
     name: str
     predicted: NDArray[np.float64]
-    found: NDArray[np.float64]
+    actual: NDArray[np.float64]
     counts: NDArray[np.int64]
     error: float
 
@@ -35,8 +35,11 @@ class Curve:
 def calibration(task: Task, outputs: NDArray, labels: NDArray) -> list[Curve]:
     """Calibration of a plain task.
 
-    Of classes: the probability of the largest one against how often it is right; of action units, all together: the
-    probability against how often a unit is on; of valence and arousal, each: the prediction against the label.
+    For classes, the probability of the likeliest class against how often it is right. For binary outputs, all together,
+    the probability against how often one is on. For real numbers, each output, the prediction against the label.
+
+    Unlike `sklearn.calibration.calibration_curve` it also takes real numbers, counts the values in each bin, and accepts
+    no values at all.
 
     Args:
         outputs: (rows, outputs) as a head gives them.
@@ -58,21 +61,21 @@ def calibration(task: Task, outputs: NDArray, labels: NDArray) -> list[Curve]:
     ]
 
 
-def _curve(name: str, predicted: NDArray, found: NDArray, low: float, high: float) -> Curve:
-    predicted, found = predicted.astype(np.float64), found.astype(np.float64)
-    places = np.clip(((predicted - low) / (high - low) * N_BINS).astype(np.int64), 0, N_BINS - 1)
-    counts = np.bincount(places, minlength=N_BINS)
-    kept = counts > 0
-    means = [np.bincount(places, values, N_BINS)[kept] / counts[kept] for values in (predicted, found)]
+def _curve(name: str, predicted: NDArray, actual: NDArray, low: float, high: float) -> Curve:
+    predicted, actual = predicted.astype(np.float64), actual.astype(np.float64)
+    bins = np.clip(((predicted - low) / (high - low) * N_BINS).astype(np.int64), 0, N_BINS - 1)
+    counts = np.bincount(bins, minlength=N_BINS)
+    filled = counts > 0
+    means = [np.bincount(bins, values, N_BINS)[filled] / counts[filled] for values in (predicted, actual)]
     distance = np.abs(means[0] - means[1])
-    error = float((distance * counts[kept]).sum() / counts.sum()) if kept.any() else 0.0
-    return Curve(name, means[0], means[1], counts[kept], error)
+    error = float((distance * counts[filled]).sum() / counts.sum()) if filled.any() else 0.0
+    return Curve(name, means[0], means[1], counts[filled], error)
 
 
 def row_errors(task: Task, outputs: NDArray, labels: NDArray) -> NDArray[np.float64]:
-    """(rows,) how wrong each row of a plain task is; NaN where it has no valid label.
+    """(rows,) error of each row of a plain task; NaN where it has no valid label.
 
-    Of valence and arousal the mean distance from the label, of classes 0 or 1, of action units the share decided wrong.
+    For real numbers, the mean distance from the label; for classes, 0 or 1; for binary outputs, the share that is wrong.
 
     Args:
         outputs: (rows, outputs) as a head gives them.
@@ -85,9 +88,9 @@ def row_errors(task: Task, outputs: NDArray, labels: NDArray) -> NDArray[np.floa
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def missing_share(found: VideoPrediction) -> float:
+def missing_share(prediction: VideoPrediction) -> float:
     """Share of a video's frames that have no crop."""
-    return float((~found.present).mean()) if len(found.present) else 0.0
+    return float((~prediction.present).mean()) if len(prediction.present) else 0.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ class MissingRange:
 
     Attributes:
         name: the range in words.
-        n_videos, n_frames: how many; of the frames those with a valid label.
+        n_videos: in the range.
+        n_frames: of these videos, with a valid label.
         score: the task's measure, pooled over these videos; NaN without a valid label.
     """
 
@@ -109,21 +113,23 @@ class MissingRange:
 def scores_by_missing(task: Task, predictions: Mapping[str, VideoPrediction]) -> list[MissingRange]:
     """The measure of a task over videos of similar shares of missing frames; ranges without a video have NaN."""
     videos = list(predictions.values())
-    places = np.searchsorted(MISSING_EDGES, [missing_share(found) for found in videos], side="left")
+    range_of = np.searchsorted(MISSING_EDGES, [missing_share(video) for video in videos], side="left")
     names = ["none", *(f"up to {high:.0%}" for high in MISSING_EDGES[1:]), f"over {MISSING_EDGES[-1]:.0%}"]
     ranges = []
-    for place, name in enumerate(names):
-        own = [found for found, at in zip(videos, places, strict=True) if at == place]
-        if not own:
+    for number, name in enumerate(names):
+        members = [video for video, i in zip(videos, range_of, strict=True) if i == number]
+        if not members:
             ranges.append(MissingRange(name, 0, 0, float("nan")))
             continue
-        outputs, labels, _ = stack_labels(own)
+        outputs, labels, _ = stack_labels(members)
         pooled = score(task, outputs, labels)
-        ranges.append(MissingRange(name, len(own), pooled.n_frames, pooled.score if pooled.n_frames else float("nan")))
+        ranges.append(
+            MissingRange(name, len(members), pooled.n_frames, pooled.score if pooled.n_frames else float("nan"))
+        )
     return ranges
 
 
-def part_of(found: VideoPrediction, given: slice, wanted: slice) -> VideoPrediction:
-    """What a video has of a plain task in a `multi` one."""
-    doubles = found.doubles.columns(wanted) if found.doubles is not None else None
-    return VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps, doubles)
+def part_of(video: VideoPrediction, outputs: slice, columns: slice) -> VideoPrediction:
+    """The prediction of one plain task of a `multi` task; the slices are those of `Task.each`."""
+    doubles = video.doubles.columns(columns) if video.doubles is not None else None
+    return VideoPrediction(video.outputs[:, outputs], video.labels[:, columns], video.present, video.fps, doubles)

@@ -1,4 +1,4 @@
-"""Checks submission files against an official sample: header, rows and their order, columns, values."""
+"""Check submission files against an official sample: header, rows and their order, columns, values."""
 
 import codecs
 from collections.abc import Mapping, Sequence
@@ -24,12 +24,12 @@ BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 
 @dataclass(frozen=True)
 class Check:
-    """What was found in a submission file, or in a folder of them.
+    """The problems of a submission file, or of a folder of them.
 
     Attributes:
-        n_rows, n_videos: in it; of images without a time axis the videos are 0.
-        first: the first problem as a sentence with its line; empty if everything is as wanted.
-        counts: how many there are of each kind of problem, the first one included.
+        n_rows, n_videos: in it; 0 videos for images without a time axis.
+        first: the first problem as a sentence with its line; empty if there are no problems.
+        counts: number of problems of each kind, including the first.
     """
 
     n_rows: int
@@ -39,7 +39,7 @@ class Check:
 
 
 class _Findings:
-    """Counts problems and keeps the first: that of the lowest line, and of several on one line the earliest noted."""
+    """Counts problems and keeps the first: the one on the lowest line, and on one line the one that was added first."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -47,11 +47,11 @@ class _Findings:
         self._line = 0
         self._sentence = ""
 
-    def add(self, kind: str, line: int, what: str, n: int = 1) -> None:
-        """Note `n` problems of a kind, the first of them on a line."""
+    def add(self, kind: str, line: int, sentence: str, n: int = 1) -> None:
+        """Add `n` problems of a kind, the first of them on `line`."""
         self.counts[kind] = self.counts.get(kind, 0) + n
         if not self._sentence or line < self._line:
-            self._line, self._sentence = line, what
+            self._line, self._sentence = line, sentence
 
     @property
     def first(self) -> str:
@@ -59,26 +59,26 @@ class _Findings:
         return f"{self.path} line {self._line}: {self._sentence}." if self._sentence else ""
 
 
-def check_submission(path: Path, wanted: Sample | VideoList, task: Task | None = None) -> Check:
-    """Check a submission file, or a folder with one file for each video, against what is wanted.
+def check_submission(path: Path, sample: Sample | VideoList, task: Task | None = None) -> Check:
+    """Check a submission file, or a folder with one file for each video, against an official sample.
 
     Args:
         path: the file; for a list of videos the folder.
-        task: what is predicted; where it is left out, the sample's header tells, or that of the first video's file.
+        task: what is predicted; by default the task of the sample's header, or of the header of the first video's file.
 
     Raises:
-        UsageError: the task is not the sample's, or cannot be told.
-        DataError: nothing is there, or it cannot be read as text.
+        UsageError: the task is not that of the sample, or unknown.
+        DataError: the path is missing, or cannot be read as text.
     """
-    if isinstance(wanted, VideoList):
-        return _check_folder(path, wanted, task)
-    if task not in (None, wanted.task):
-        raise UsageError(f"{wanted.path} is a sample of task {wanted.task.name}, not {task.name if task else ''}.")
+    if isinstance(sample, VideoList):
+        return _check_folder(path, sample, task)
+    if task not in (None, sample.task):
+        raise UsageError(f"{sample.path} is a sample of task {sample.task.name}, not {task.name if task else ''}.")
     findings, rows = _Findings(path), read_rows(path, "images")
-    _check_header(findings, rows, wanted.header)
-    _check_values(findings, rows, wanted.task)
-    _check_images(findings, rows.images, wanted.images)
-    n_videos = len(locate_frames(wanted.path, wanted.images).videos) if wanted.task.level == "frame" else 0
+    _check_header(findings, rows, sample.header)
+    _check_values(findings, rows, sample.task)
+    _check_images(findings, rows.images, sample.images)
+    n_videos = len(locate_frames(sample.path, sample.images).videos) if sample.task.level == "frame" else 0
     return Check(len(rows.lines), n_videos, findings.first, findings.counts)
 
 
@@ -100,37 +100,37 @@ def _check_values(findings: _Findings, rows: SubmittedRows, task: Task) -> None:
             findings.add("row with a wrong value", number, sentence)
 
 
-def _check_images(findings: _Findings, images: Sequence[str], wanted: Sequence[str]) -> None:
-    """Each image of the sample must be there as often as in it, in the sample's order, and no other."""
-    if images == wanted:
+def _check_images(findings: _Findings, images: Sequence[str], expected: Sequence[str]) -> None:
+    """The file must name the images of the sample as often as the sample does, in its order, and no others."""
+    if images == expected:
         return
-    place_of = {row: place for place, row in enumerate(_numbered(wanted))}
+    position_of = {row: position for position, row in enumerate(_numbered(expected))}
     line_of: dict[tuple[str, int], int] = {}  # in the order of the file
     for line, (image, n_before) in enumerate(_numbered(images), start=2):
-        if (image, n_before) in place_of:
+        if (image, n_before) in position_of:
             line_of[image, n_before] = line
-        elif (image, 0) in place_of:
+        elif (image, 0) in position_of:
             findings.add("double row", line, f"{image} is on line {line_of[image, n_before - 1]} already")
             line_of.setdefault((image, n_before), line_of[image, n_before - 1])
         else:
             findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
-    line_of = {row: line for row, line in line_of.items() if row in place_of}
-    rows = list(place_of)
+    line_of = {row: line for row, line in line_of.items() if row in position_of}
+    rows = list(position_of)
     absent = [row for row in rows if row not in line_of]
     if absent:
-        place = place_of[absent[0]]
-        line = line_of[rows[place - 1]] + 1 if place else 2
+        position = position_of[absent[0]]
+        line = line_of[rows[position - 1]] + 1 if position else 2
         findings.add("missing row", line, f"{_named(absent[0])} should be here and is missing", len(absent))
-    there = (row for row in rows if row in line_of)
-    moved = [(row, found) for row, found in zip(there, line_of, strict=True) if row != found]
+    present = (row for row in rows if row in line_of)
+    moved = [(row, other) for row, other in zip(present, line_of, strict=True) if row != other]
     if moved:
-        row, found = moved[0]
-        sentence = f"{_named(found)} is out of order: {_named(row)} should be here, which is on line {line_of[row]}"
-        findings.add("row out of order", line_of[found], sentence, len(moved))
+        row, other = moved[0]
+        sentence = f"{_named(other)} is out of order: {_named(row)} should be here, which is on line {line_of[row]}"
+        findings.add("row out of order", line_of[other], sentence, len(moved))
 
 
 def _numbered(images: Sequence[str]) -> list[tuple[str, int]]:
-    """Each image and how many rows of it come before, by which rows of one image are told apart."""
+    """Each image with the number of rows of the same image before it."""
     counts: dict[str, int] = {}
     rows = []
     for image in images:
@@ -145,23 +145,23 @@ def _named(row: tuple[str, int]) -> str:
     return f"row {n_before + 1} of {image}" if n_before else image
 
 
-def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
+def _check_folder(folder: Path, sample: VideoList, task: Task | None) -> Check:
     if not folder.is_dir():
         raise DataError(
-            f"{wanted.path} is a list of videos, which wants a folder with a file for each, but {folder} is no folder."
+            f"{sample.path} is a list of videos and needs a folder with one file per video, but {folder} is not a folder."
         )
     in_folder = {path.name: composed(path.name) for path in sorted(folder.iterdir()) if not is_junk(path.name)}
-    paths = {video: folder / _file_of(video, in_folder) for video in wanted.videos}
-    there = {video: path for video, path in paths.items() if path.is_file()}
-    task = task or _task_of_files(folder, list(there.values()))
+    paths = {video: folder / _file_of(video, in_folder) for video in sample.videos}
+    present = {video: path for video, path in paths.items() if path.is_file()}
+    task = task or _task_of_files(folder, list(present.values()))
     check_has_form(task, "videos")
-    absent = [path.name for video, path in paths.items() if video not in there]
+    absent = [path.name for video, path in paths.items() if video not in present]
     others = sorted(set(in_folder) - {path.name for path in paths.values()})
     firsts, counts, n_rows = [], {}, 0
     if absent:
         firsts.append(f"{folder / absent[0]} is missing.")
         counts["missing file"] = len(absent)
-    for path in there.values():
+    for path in present.values():
         findings, rows = _Findings(path), read_rows(path, "videos")
         _check_header(findings, rows, header_of(task, "videos"))
         if not rows.lines:
@@ -171,22 +171,26 @@ def _check_folder(folder: Path, wanted: VideoList, task: Task | None) -> Check:
         firsts += [findings.first] if findings.first else []
         counts |= {kind: counts.get(kind, 0) + n for kind, n in findings.counts.items()}
     if others:
-        firsts.append(f"{folder / others[0]} is of no video in {wanted.path}.")
+        firsts.append(f"{folder / others[0]} belongs to no video in {sample.path}.")
         counts["file of no video"] = len(others)
-    return Check(n_rows, len(there), firsts[0] if firsts else "", counts)
+    return Check(n_rows, len(present), firsts[0] if firsts else "", counts)
 
 
 def _file_of(video: str, in_folder: Mapping[str, str]) -> str:
-    """Name of a video's file: the very one, or else one that says the same with other characters, see `composed`."""
+    """Name of a video's file: an exact match, or else one that differs only in its Unicode form, see `composed`."""
     name = f"{video}.txt"
-    return name if name in in_folder else next((own for own, same in in_folder.items() if same == composed(name)), name)
+    return (
+        name
+        if name in in_folder
+        else next((other for other, same in in_folder.items() if same == composed(name)), name)
+    )
 
 
 def _task_of_files(folder: Path, paths: Sequence[Path]) -> Task:
     for path in paths[:1]:
         if task := task_of_header(_header(path), "videos"):
             return task
-    raise UsageError(f"{folder} does not tell by a header what is predicted. Say it with --task.")
+    raise UsageError(f"{folder} has no file with the header of a known task. Name the task with --task.")
 
 
 def _header(path: Path) -> str:
@@ -197,12 +201,12 @@ def identify(path: Path) -> Task:
     """The task of a submission file, or of a folder of them, by its header.
 
     Raises:
-        DataError: nothing is there, or it cannot be read as text.
-        UsageError: the header is of no task.
+        DataError: the path is missing, or cannot be read as text.
+        UsageError: the header is not that of a known task.
     """
     if path.is_dir():
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
     task = task_of_header(_header(path), "images")
     if task is None:
-        raise UsageError(f"{path} does not tell by its header what is predicted. Say it with --task.")
+        raise UsageError(f"{path} does not begin with the header of a known task. Name the task with --task.")
     return task

@@ -26,18 +26,18 @@ from abaw.media.text_files import read_lines
 
 Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
 FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
-DIGITS = 6  # of valence and arousal, after the point
+DIGITS = 6  # of real numbers, after the point
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An official sample file: the rows that are wanted.
+    """An official sample file: the rows to predict.
 
     Attributes:
         path: the file.
-        task: as its header says.
+        task: the task of its header.
         header: its first line.
-        images: name of each row's image, as it stands there; some may stand there twice, and are answered twice.
+        images: the image of each row, as written; an image that is listed twice is answered twice.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class VideoList:
-    """A list of videos, one a line, of which each wants a file of its own; their names are as they stand there."""
+    """A list of videos, one per line, each of which needs a file of its own; names are as written."""
 
     path: Path
     videos: tuple[str, ...]
@@ -56,10 +56,10 @@ class VideoList:
 
 @dataclass(frozen=True)
 class Places:
-    """Where rows of a file stand in a store.
+    """The rows of a store that the rows of a file are about.
 
     Attributes:
-        videos: their names, by first appearance.
+        videos: names, in the order of their first row.
         index: (rows,) int64, number of the row's video.
         rows: (rows,) int64, row in the video: frame number - 1.
     """
@@ -70,7 +70,7 @@ class Places:
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[str, int]]) -> "Places":
-        """Places from a video and a row in it, each."""
+        """Places from pairs of a video and a row in it."""
         number_of: dict[str, int] = {}
         index, rows = array("q"), array("q")  # a list of a million pairs would need twenty times the memory
         for video, row in pairs:
@@ -80,7 +80,7 @@ class Places:
 
     @property
     def n_rows(self) -> dict[str, int]:
-        """For each video the last row that is named, plus one."""
+        """For each video, the last of its rows plus one."""
         last = np.zeros(len(self.videos), dtype=np.int64)
         np.maximum.at(last, self.index, self.rows + 1)
         return dict(zip(self.videos, last.tolist(), strict=True))
@@ -104,11 +104,11 @@ def task_of_header(header: str, form: Form) -> Task | None:
 
 
 def read_sample(path: Path) -> Sample | VideoList:
-    """Read an official sample: rows that end in a bare comma or hold dummy values, or a mere list of videos.
+    """Read an official sample: rows that end in a comma or hold dummy values, or a plain list of videos.
 
     Raises:
-        DataError: the header is of no challenge, an image is not `<video>/<frame number>.jpg`, or a video of a list
-            stands there twice; names file and line.
+        DataError: the header is unknown, an image is not `<video>/<frame number>.jpg`, or a list has a video twice; names
+            file and line.
     """
     first, *lines = read_lines(path, is_named=True) or [""]
     header = first.strip()
@@ -117,7 +117,7 @@ def read_sample(path: Path) -> Sample | VideoList:
         return VideoList(path, _names(path, [header, *lines]))
     if task is None:
         known = "; ".join(f"{name} {line}" for name, line in headers_of("images").items())
-        raise DataError(f"{path} line 1: {header[:60]!r} is the header of no challenge. They are: {known}.")
+        raise DataError(f"{path} line 1: {header[:60]!r} is not the header of a known challenge. Known are: {known}.")
     images = [line.partition(",")[0].strip() for line in lines]
     if not images:
         raise DataError(f"{path} has a header and no rows. Get the sample file again.")
@@ -134,7 +134,7 @@ def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
     for number, name in numbered.items():
         if "/" in name or "\\" in name or name.startswith(".") or has_unsafe_characters(name):
             raise DataError(
-                f"{path} line {number}: {name[:60]!r} is no name of a video. Name the official sample file."
+                f"{path} line {number}: {name[:60]!r} is not a valid name of a video. Name the official sample file."
             )
         first = line_of.setdefault(composed(name), number)
         if first != number:
@@ -143,13 +143,13 @@ def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
 
 
 def locate_frames(path: Path, images: Sequence[str]) -> Places:
-    """Video and row of images called `<video>/<frame number>.jpg`; names of videos are those of the store.
+    """Video and row of images named `<video>/<frame number>.jpg`; names of videos are those of the store.
 
     Raises:
-        DataError: an image has another name; names file and line.
+        DataError: an image has another kind of name; names file and line.
     """
 
-    names: dict[str, str] = {}  # composed, by what stands there
+    names: dict[str, str] = {}  # composed, by the name as written
 
     def pairs() -> Iterable[tuple[str, int]]:
         for line, image in enumerate(images, start=2):
@@ -168,7 +168,7 @@ def locate_frames(path: Path, images: Sequence[str]) -> Places:
 
 
 def format_values(task: Task, answers: NDArray) -> list[str]:
-    """The text of each row after the image: valence and arousal with six digits in [-1, 1], all else as integers.
+    """The text of each row after the image: real numbers with six digits and clipped to their range, others as integers.
 
     Args:
         answers: (rows, columns) in the form of labels, see `abaw.evaluate.scores.metrics.decide`.
@@ -177,7 +177,7 @@ def format_values(task: Task, answers: NDArray) -> list[str]:
     cells = []
     for part, _, columns in task.each():
         cells += [f"{{:.{DIGITS}f}}" if part.kind == "regression" else "{:.0f}"] * len(part.columns)
-        # rounded here, and nothing added, so that there is no "-0.000000"
+        # rounded here, and 0 added, so that there is no "-0.000000"
         values[:, columns] = np.clip(values[:, columns], part.low, part.high).round(DIGITS) + 0.0
     template = ",".join(cells)
     return [template.format(*row) for row in values.tolist()]

@@ -1,4 +1,4 @@
-"""Reading submission files: their rows, and what is wrong with the values in them."""
+"""Reading submission files: their rows, and mistakes in their values."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 @dataclass(frozen=True)
 class SubmittedRows:
-    """A submission file, read but not judged; row i is line i + 2.
+    """A submission file, read but not checked; row i is line i + 2.
 
     Attributes:
         path: the file.
@@ -36,9 +36,9 @@ class SubmittedRows:
     texts: Sequence[str]
 
     def mistakes(self, task: Task) -> Iterator[tuple[int, str]]:
-        """Line numbers of the rows whose values a task does not have, each with a sentence without its end.
+        """Line number and a clause for each row whose values are not valid for a task.
 
-        Every distinct text is looked at once: rows of classes and action units are mostly alike.
+        Every distinct text is checked once, since most rows of classes and action units are equal.
         """
         wrong = {text: sentence for text in set(self.texts) if (sentence := wrong_with(text, task))}
         for number, text in enumerate(self.texts if wrong else (), start=2):
@@ -49,7 +49,7 @@ class SubmittedRows:
         """(rows, columns) in the form of labels.
 
         Raises:
-            DataError: a row has values that the task does not have; names the line.
+            DataError: a row has values that are not valid for the task; names the line.
         """
         for number, sentence in self.mistakes(task):
             line = self.lines[number - 2][:60]
@@ -73,7 +73,7 @@ def read_rows(path: Path, form: Form) -> SubmittedRows:
 
 
 def wrong_with(text: str, task: Task) -> str:
-    """What is wrong with the text of a row's values: their number or the first bad one; empty if nothing is."""
+    """What is wrong with the text of a row's values, their number or the first invalid one; empty if all are valid."""
     if _usual_values(task).fullmatch(text):
         return ""
     values = text.split(",")
@@ -87,15 +87,15 @@ def wrong_with(text: str, task: Task) -> str:
 
 
 def wrong_columns(task: Task) -> str:
-    """What `wrong_with` says where there are too few or too many values."""
+    """What `wrong_with` says of too few or too many values."""
     if len(task.columns) == 1:
-        return f"one value is wanted ({task.columns[0]})"
-    return f"{len(task.columns)} values separated by commas are wanted ({', '.join(task.columns)})"
+        return f"one value is expected ({task.columns[0]})"
+    return f"{len(task.columns)} values separated by commas are expected ({', '.join(task.columns)})"
 
 
 @cache
 def _usual_values(task: Task) -> re.Pattern[str]:
-    """Matches rows that are surely right, so that a million of them take no time."""
+    """Matches most valid rows, so that a million of them take no time; the others are looked at closely."""
     cells = (
         cell
         for part, _, _ in task.each()
@@ -106,7 +106,7 @@ def _usual_values(task: Task) -> re.Pattern[str]:
 
 
 def _usual_number(part: Task) -> str:
-    """Matches numbers below 1 that are surely in range, or nothing where there may be none."""
+    """Matches numbers below 1 if all of them are in range, else nothing."""
     if part.low > 0 or part.high < 1:
         return "(?!)"
     return r"-?0\.[0-9]+" if part.low <= -1 else r"0\.[0-9]+"

@@ -97,17 +97,17 @@ WRONG = {
     ),
     "value too many": (
         replace_line(5, "a_left/00003.jpg,0.1,0.2,0.3"),
-        "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg,0.1,0.2,0.3'.",
+        "line 5: 2 values separated by commas are expected (valence, arousal), found 'a_left/00003.jpg,0.1,0.2,0.3'.",
         {"row with a wrong number of columns": 1},
     ),
     "bare comma": (
         replace_line(5, "a_left/00003.jpg,"),
-        "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg,'.",
+        "line 5: 2 values separated by commas are expected (valence, arousal), found 'a_left/00003.jpg,'.",
         {"row with a wrong number of columns": 1},
     ),
     "semicolons": (
         replace_line(5, "a_left/00003.jpg;0.1;0.2"),
-        "line 5: 2 values separated by commas are wanted (valence, arousal), found 'a_left/00003.jpg;0.1;0.2'.",
+        "line 5: 2 values separated by commas are expected (valence, arousal), found 'a_left/00003.jpg;0.1;0.2'.",
         {"row with a wrong number of columns": 1, "row that is not in the sample": 1, "missing row": 1},
     ),
     "space after a comma": (
@@ -117,7 +117,7 @@ WRONG = {
     ),
     "empty line": (
         lambda lines: lines.insert(4, ""),
-        "line 5: 2 values separated by commas are wanted (valence, arousal), found ''.",
+        "line 5: 2 values separated by commas are expected (valence, arousal), found ''.",
         {"row with a wrong number of columns": 1, "row that is not in the sample": 1},
     ),
     "out of range": (
@@ -158,11 +158,11 @@ def test_first_mistake_and_counts(tmp_path: Path, name: str) -> None:
         ("expr", 4, "a_left/00002.jpg,-1", "line 4: expression should be an integer from 0 to 7, found '-1'"),
         ("expr", 4, "a_left/00002.jpg,3.0", "line 4: expression should be an integer from 0 to 7, found '3.0'"),
         ("expr", 4, "a_left/00002.jpg,nan", "line 4: expression should be an integer from 0 to 7, found 'nan'"),
-        ("expr", 4, "a_left/00002.jpg,0,0,0,1,0,0,0,0", "line 4: one value is wanted (expression), found"),
+        ("expr", 4, "a_left/00002.jpg,0,0,0,1,0,0,0,0", "line 4: one value is expected (expression), found"),
         ("au", 3, "a_left/00001.jpg,1,0,0,0,0,0,0,0,0,0,0,0.9", "line 3: AU26 should be 0 or 1, found '0.9'"),
         ("au", 3, "a_left/00001.jpg,1,0,2,0,0,0,0,0,0,0,0,0", "line 3: AU4 should be 0 or 1, found '2'"),
-        ("au", 3, "a_left/00001.jpg,1,0,0,0,0,0,0,0,0,0,0", "line 3: 12 values separated by commas are wanted (AU1, AU2,"),
-        ("mtl", 3, "a_left/00001.jpg,0.5,-0.25,0", "line 3: 15 values separated by commas are wanted (valence,"),
+        ("au", 3, "a_left/00001.jpg,1,0,0,0,0,0,0,0,0,0,0", "line 3: 12 values separated by commas are expected (AU1, AU2,"),
+        ("mtl", 3, "a_left/00001.jpg,0.5,-0.25,0", "line 3: 15 values separated by commas are expected (valence,"),
         ("mtl", 3, "a_left/00001.jpg,0.5,0.5,9" + ",0" * 12, "line 3: expression should be an integer from 0 to 7, found '9'"),
         ("mtl", 3, "a_left/00001.jpg,0.5,2,0" + ",0" * 12, "line 3: arousal should be a number from -1 to 1, found '2'"),
         ("lsd", 2, "10.jpg,6", "line 2: expression should be an integer from 0 to 5, found '6'"),
@@ -226,11 +226,11 @@ def test_folders_with_mistakes(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN / "videos_va", folder)
     (folder / "b.txt").write_text("valence,arousal\n0,0\n")
     found = check_submission(folder, videos)
-    assert found.first == f"{folder / 'b.txt'} is of no video in {videos.path}."
+    assert found.first == f"{folder / 'b.txt'} belongs to no video in {videos.path}."
     assert found.counts == {"file of no video": 1}
     (folder / "a_left.txt").write_text("valence,arousal\n0,0\n0;0\n0,0\n7,0\n0,7\n")
     found = check_submission(folder, videos)
-    assert found.first.startswith(f"{folder / 'a_left.txt'} line 3: 2 values separated by commas are wanted")
+    assert found.first.startswith(f"{folder / 'a_left.txt'} line 3: 2 values separated by commas are expected")
     wrong = {"row with a wrong number of columns": 1, "row with a wrong value": 2}
     assert found.counts == {**wrong, "file of no video": 1}
     (folder / "a_right.txt").unlink()
@@ -252,10 +252,10 @@ def test_header_of_another_task_and_no_rows(tmp_path: Path) -> None:
 def test_folders_that_are_none(tmp_path: Path) -> None:
     videos = read_sample(GOLDEN / "videos.txt")
     with pytest.raises(
-        DataError, match=r"is a list of videos, which wants a folder with a file for each, but .* is no folder"
+        DataError, match=r"is a list of videos and needs a folder with one file per video, but .* is not a folder"
     ):
         check_submission(GOLDEN / "predictions_va.txt", videos)
-    with pytest.raises(UsageError, match=r"does not tell by a header what is predicted. Say it with --task"):
+    with pytest.raises(UsageError, match=r"has no file with the header of a known task. Name the task with --task"):
         check_submission(tmp_path, videos)
     with pytest.raises(
         UsageError, match="Task mtl has no format of one submission file per video; those that have: va, expr, au"

@@ -303,7 +303,7 @@ def test_calibration_is_scikit_learns() -> None:
     (curve,) = calibration(TASKS["au"], found.outputs, found.labels)
     valid = found.labels != -1
     truth, predicted = calibration_curve(found.labels[valid] == 1, expit(found.outputs.astype(float))[valid], n_bins=10)
-    np.testing.assert_allclose(curve.found, truth)
+    np.testing.assert_allclose(curve.actual, truth)
     np.testing.assert_allclose(curve.predicted, predicted)
     assert curve.counts.sum() == valid.sum()
     classes = invent(TASKS["expr"], 4000)
@@ -311,8 +311,8 @@ def test_calibration_is_scikit_learns() -> None:
     valid = classes.labels[:, 0] != -1
     right = (classes.outputs.argmax(axis=1) == classes.labels[:, 0])[valid]
     top = softmax(classes.outputs.astype(float), axis=1).max(axis=1)[valid]
-    np.testing.assert_allclose(curve.found, calibration_curve(right, top, n_bins=10)[0])
-    assert curve.error == pytest.approx(np.average(np.abs(curve.found - curve.predicted), weights=curve.counts))
+    np.testing.assert_allclose(curve.actual, calibration_curve(right, top, n_bins=10)[0])
+    assert curve.error == pytest.approx(np.average(np.abs(curve.actual - curve.predicted), weights=curve.counts))
 
 
 def test_perfect_and_shifted_predictions_of_valence() -> None:

@@ -233,12 +233,15 @@ def test_six_digit_frame_numbers(va_store: FeatureStore, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("image_location,valence\na/00001.jpg,\n", "line 1: 'image_location,valence' is the header of no challenge"),
+        (
+            "image_location,valence\na/00001.jpg,\n",
+            "line 1: 'image_location,valence' is not the header of a known challenge",
+        ),
         ("image_location,valence,arousal\n", "has a header and no rows"),
         ("image_location,valence,arousal\na/00001.jpg,\n../a/00002.jpg,\n", "line 3: the image should be <video>"),
         ("image_location,valence,arousal\na/00000.jpg,\n", "line 2: the image should be .* found 'a/00000.jpg'"),
         ("image_location,valence,arousal\na/00001.jpg,\n\na/00002.jpg,\n", "line 3: the image should be .* found ''"),
-        ("a_left\n../etc/passwd\n", "line 2: '../etc/passwd' is no name of a video"),
+        ("a_left\n../etc/passwd\n", "line 2: '../etc/passwd' is not a valid name of a video"),
         ("a_left\na_left\n", "line 2: a_left is on line 1 already"),
         ("a_left\n\nb\n  \nb\n", "line 5: b is on line 3 already"),
         ("caf\u00e9\ncafe\u0301\n", "line 2: .* is on line 1 already"),
@@ -275,7 +278,7 @@ def test_names_of_videos_may_have_any_space_and_no_control_characters(tmp_path: 
     file.write_text("9.41.00\u202fAM\na\u3000b\n", encoding="utf-8")
     assert read_sample(file).videos == ("9.41.00\u202fAM", "a\u3000b")
     file.write_text("a\u202eb\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 1: .* is no name of a video"):
+    with pytest.raises(DataError, match=r"line 1: .* is not a valid name of a video"):
         read_sample(file)
 
 
@@ -442,7 +445,7 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
             "image_location,valence,arousal\nb/1.jpg,0,0\nb/2.jpg,0,0\nb/00001.png,0,0.5\n",
             r"p.txt lines 2 and 4 answer frame 1 of b differently, which has one label. Keep one of them",
         ),
-        ("image_location,valence,arousal\nb/1.jpg,\n", "line 2: 2 values separated by commas are wanted"),
+        ("image_location,valence,arousal\nb/1.jpg,\n", "line 2: 2 values separated by commas are expected"),
     ):
         path.write_text(text)
         with pytest.raises(DataError, match=said):
@@ -665,7 +668,7 @@ def test_wrong_use_of_eval_with_predictions(call: Callable[..., Result], tmp_pat
     (tmp_path / "p.txt").write_text("frame,score\n")
     for words, said in (
         (("va", "--predictions", "p.txt"), "Score either a run or --predictions"),
-        (("--predictions", "p.txt"), "does not tell by its header what is predicted. Say it with --task."),
+        (("--predictions", "p.txt"), "does not begin with the header of a known task. Name the task with --task."),
         (("--predictions", "p.txt", "--task", "vgaf"), "Task vgaf has no format of a submission file"),
         (("--task", "va"), "--task and --feature are about --predictions"),
     ):
