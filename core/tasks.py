@@ -7,6 +7,7 @@ A distribution adds a task by an entry point in the group `abaw.tasks` whose nam
 `Task`. abaw lists its own in the same way.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -137,6 +138,8 @@ class Task:
         n_columns = 1 if self.kind == "classes" else len(self.outputs)
         if not self.parts and len(self.columns) != n_columns:
             raise ValueError(f"task {self.name} has {len(self.columns)} columns, not {n_columns}")
+        if not self.parts and not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise ValueError(f"task {self.name} has no range of labels from {self.low:g} to {self.high:g}")
         if self.kind == "classes" and (self.low, self.high) != (0, len(self.outputs) - 1):
             raise ValueError(f"task {self.name} has labels from {self.low:g} to {self.high:g}, not one for each class")
         if len(self.outputs) > MOST_CLASSES:

@@ -10,13 +10,13 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        note: said smaller, after the text.
+        text: shown in it.
+        note: smaller text after it.
         key: value to sort its column by; a number also sets it to the right. NaN sorts last.
         is_name: it is the header of its row.
         look: class of its style.
         share: per cent of colour in it; None for none.
-        picture: data URI of a small picture in place of the text.
+        picture: data URI of a small picture, shown instead of the text.
         video: number of the video that a click on the text chooses.
     """
 

@@ -18,10 +18,10 @@ class PointSeries:
 
     Attributes:
         run: its number, which gives colour and dash.
-        x, y: (points,); those that are not finite are left out.
+        x, y: (points,); points that are not finite are left out.
         tips: tooltip of each point.
-        sizes: radius of each in pixels; a line without points where there are none.
-        is_line: points are joined.
+        sizes: radius of each point in pixels; without sizes only the line is drawn.
+        is_line: points are joined by a line.
     """
 
     run: int
@@ -34,14 +34,14 @@ class PointSeries:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis: its title with the unit, and its range (by default that of the points)."""
+    """An axis: its title with the unit, and its range, by default that of the points."""
 
     title: str
     low: float | None = None
     high: float | None = None
 
     def fitted(self, values: Sequence[float]) -> tuple[float, float]:
-        """The range, a little wider than the values where it is not given."""
+        """The range, by default a little wider than the values."""
         known = [value for value in values if math.isfinite(value)] or [0.0]
         low, high = min(known), max(known)
         margin = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
@@ -49,7 +49,7 @@ class Axis:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Round numbers in a range, about `N_TICKS`."""
+    """About `N_TICKS` round numbers in a range."""
     rough = (high - low) / N_TICKS
     magnitude = 10.0 ** math.floor(math.log10(rough))
     step = next(step for step in STEPS if step * magnitude >= rough * 0.999) * magnitude
@@ -59,10 +59,10 @@ def ticks(low: float, high: float) -> list[float]:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a run: `shape` with the attributes `place` and the tooltip `tip`."""
+    """A point of a run: `shape` with the attributes `position` and the tooltip `tip`."""
 
     shape: str
-    place: Mapping[str, float]
+    position: Mapping[str, float]
     tip: str
 
 
@@ -77,11 +77,11 @@ class DrawnSeries:
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, all places in pixels.
+    """A chart; all positions are in pixels.
 
     Attributes:
         title, x_title, y_title: its words.
-        x_ticks, y_ticks: places of the grid's lines, and their values.
+        x_ticks, y_ticks: positions of the grid lines, and their values.
         series: in the order in which they are drawn.
         diagonal: ends of the line on which both axes are equal; None for none.
     """
@@ -156,6 +156,6 @@ def _mark(run: int, x: float, y: float, size: float, tip: str) -> Mark:
 
 
 def sizes_of(counts: Sequence[int]) -> list[float]:
-    """Radius of points that stand for many values: their area grows with the share of all."""
+    """Radius of points that represent many values: the area of a point grows with its share of them."""
     total = max(1, sum(counts))
     return [round(2 + 6 * float(np.sqrt(count / total)), 1) for count in counts]

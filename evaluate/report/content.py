@@ -1,4 +1,4 @@
-"""What goes into a report: runs with their predictions, scores, curves and settings."""
+"""The content of a report: runs with their predictions, scores, curves and settings."""
 
 import json
 import math
@@ -30,15 +30,15 @@ class Reported:
 
     Attributes:
         name: of the run.
-        predictions: by video, post-processed where the evaluation was.
-        raw: by video, as the head gives them.
+        predictions: by video, post-processed if the evaluation was.
+        raw: by video, before post-processing.
         official, crop_only: scores of `predictions` over all labelled frames, and over those with a crop.
         raw_score: official score of `raw`.
         intervals: 95 % interval of the official score and its parts, by the names of `measure_names`.
-        thresholds: by action unit, the probability above which it is on; else one half.
-        origin: of the post-processing, and what must be said of it; empty where there was none.
-        epochs: lines of `metrics.jsonl`; none of a run that is fitted in one step, or of an ensemble.
-        settings: its config, flat.
+        thresholds: by action unit, the probability above which it is on; one half for the others.
+        origin: of the post-processing, with its note; empty without post-processing.
+        epochs: lines of `metrics.jsonl`; empty for a run that is fitted in one step, and for an ensemble.
+        settings: its config, with dotted names.
     """
 
     name: str
@@ -55,21 +55,21 @@ class Reported:
 
 
 def load_runs(runs: Path, names: Sequence[str], split: str) -> tuple[Task, list[Reported]]:
-    """Read what was predicted for a split.
+    """Read the predictions of runs for a split.
 
     Args:
         runs: folder of the runs.
-        names: of runs or ensembles in it, or their folders.
+        names: of runs or ensembles in that folder, or paths of their folders.
 
     Raises:
-        UsageError: they are of different tasks, or one has not been evaluated on the split.
-        CheckpointError: files of one are damaged.
+        UsageError: they have different tasks, or one has not been evaluated on the split.
+        CheckpointError: the files of a run are damaged.
     """
-    found = [find_results(runs, name, split) for name in names]
-    if len({results.task for results in found}) > 1:
-        listed = ", ".join(f"{results.name} ({results.task.name})" for results in found)
+    all_results = [find_results(runs, name, split) for name in names]
+    if len({results.task for results in all_results}) > 1:
+        listed = ", ".join(f"{results.name} ({results.task.name})" for results in all_results)
         raise UsageError(f"A report compares runs of one task, found {listed}. Make a report for each task.")
-    return found[0].task, [_load(runs, results, split) for results in found]
+    return all_results[0].task, [_load(runs, results, split) for results in all_results]
 
 
 def _load(runs: Path, results: Results, split: str) -> Reported:
@@ -98,7 +98,7 @@ def report_on(
     epochs: Sequence[Mapping[str, float]] = (),
     settings: Mapping[str, str] | None = None,
 ) -> Reported:
-    """Score predictions for a report; see `Reported`. Without `raw` they are as the head gives them."""
+    """Score predictions for a report; see `Reported`. Without `raw` they are not post-processed."""
     outputs, labels, present = stack_labels(predictions.values())
     official = score(task, outputs, labels)
     before = score(task, stack_labels(raw.values())[0], labels).score if raw is not None else official.score
@@ -118,14 +118,14 @@ def report_on(
 
 
 def _settings(folder: Path, is_run: bool) -> dict[str, str]:
-    """How it was trained, or what an ensemble is made of."""
+    """How a run was trained, or the members of an ensemble."""
     if is_run:
         return _flat(open_run(folder).config.model_dump(mode="json"))
     return _flat(json.loads((folder / ENSEMBLE).read_text()))
 
 
 def _epochs(path: Path) -> list[dict[str, float]]:
-    """Lines of `metrics.jsonl`; those after one that was cut off while written are not read."""
+    """Lines of `metrics.jsonl` up to the first incomplete one."""
     epochs: list[dict[str, float]] = []
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
@@ -147,44 +147,44 @@ def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
 
 @dataclass(frozen=True)
 class VideoErrors:
-    """How wrong each run is on a video.
+    """Errors of each run on a video.
 
     Attributes:
         video: its name.
-        given: what each run predicts; None where a run does not have it, or has it with other frames than the first.
+        predictions: of each run; None where a run lacks the video, or has other frames than the first.
         by_part: for each plain task the error of each run; NaN without a valid label. See `row_errors`.
         rows: (rows,) error of the first run that has the video, summed over the plain tasks; NaN without a label.
     """
 
     video: str
-    given: Sequence[VideoPrediction | None]
+    predictions: Sequence[VideoPrediction | None]
     by_part: Sequence[Sequence[float]]
     rows: NDArray[np.float64]
 
     @property
     def first(self) -> VideoPrediction:
-        """What the first run that has the video predicts."""
-        return next(found for found in self.given if found is not None)
+        """The prediction of the first run that has the video."""
+        return next(prediction for prediction in self.predictions if prediction is not None)
 
     @property
     def total(self) -> float:
         """Error of the first run that has the video, summed over the plain tasks; -1 without a label."""
         sums = [sum(value for value in values if not math.isnan(value)) for values in zip(*self.by_part, strict=True)]
         known = [not all(map(math.isnan, values)) for values in zip(*self.by_part, strict=True)]
-        return next((one for one, is_known in zip(sums, known, strict=True) if is_known), -1.0)
+        return next((total for total, is_known in zip(sums, known, strict=True) if is_known), -1.0)
 
 
 def videos_by_error(task: Task, runs: Sequence[Reported]) -> list[VideoErrors]:
-    """All videos of all runs, those on which the first run is most wrong first."""
+    """All videos of all runs, in descending order of the first run's error."""
     names = dict.fromkeys(video for run in runs for video in run.predictions)
-    found = [_video_errors(task, video, [run.predictions.get(video) for run in runs]) for video in names]
-    return sorted(found, key=lambda one: -one.total)
+    errors = [_video_errors(task, video, [run.predictions.get(video) for run in runs]) for video in names]
+    return sorted(errors, key=lambda video: -video.total)
 
 
-def _video_errors(task: Task, video: str, given: Sequence[VideoPrediction | None]) -> VideoErrors:
-    n_rows = next(len(found.outputs) for found in given if found is not None)
-    same = [found if found is not None and len(found.outputs) == n_rows else None for found in given]
-    by_run = [[] if found is None else list(_part_errors(task, found)) for found in same]
+def _video_errors(task: Task, video: str, predictions: Sequence[VideoPrediction | None]) -> VideoErrors:
+    n_rows = next(len(one.outputs) for one in predictions if one is not None)
+    same = [one if one is not None and len(one.outputs) == n_rows else None for one in predictions]
+    by_run = [[] if one is None else list(_part_errors(task, one)) for one in same]
     n_parts = len(list(task.each()))
     by_part = [[_mean(errors[part]) if errors else math.nan for errors in by_run] for part in range(n_parts)]
     first = np.stack(next(errors for errors in by_run if errors))[:, :n_rows]
@@ -192,11 +192,11 @@ def _video_errors(task: Task, video: str, given: Sequence[VideoPrediction | None
     return VideoErrors(video, same, by_part, rows)
 
 
-def _part_errors(task: Task, found: VideoPrediction) -> Iterator[NDArray[np.float64]]:
-    """For each plain task the errors of the rows, then those of rows that are labelled twice, by their further labels."""
-    rows = found.by_label()
-    for part, given, wanted in task.each():
-        yield row_errors(part, rows.outputs[:, given], rows.labels[:, wanted])
+def _part_errors(task: Task, prediction: VideoPrediction) -> Iterator[NDArray[np.float64]]:
+    """For each plain task the errors of all rows, then those by second labels of rows that are labelled twice."""
+    rows = prediction.by_label()
+    for part, outputs, columns in task.each():
+        yield row_errors(part, rows.outputs[:, outputs], rows.labels[:, columns])
 
 
 def _mean(errors: NDArray[np.float64]) -> float:

@@ -1,4 +1,4 @@
-"""Pictures of a data folder, looked up by video and row: they go beside predictions where the folder is at hand."""
+"""Pictures of a data folder by video and row, to be shown next to predictions."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -29,7 +29,7 @@ class Faces:
         self._frames = lru_cache(maxsize=64)(self._open)
 
     def read(self, video: str, row: int) -> NDArray[np.uint8] | None:
-        """(height, width, 3) RGB picture of a video's row; None where there is none, or it is damaged."""
+        """(height, width, 3) RGB picture of a video's row; None if it is missing or damaged."""
         file = self.file(video, row)
         try:
             return read_image(file) if file is not None else None
@@ -37,7 +37,7 @@ class Faces:
             return None
 
     def file(self, video: str, row: int) -> Path | None:
-        """File of a video's row; None where there is none."""
+        """File of a video's row; None if it is missing."""
         frames = self._frames(video)
         try:
             return frames.file_of(row) if frames is not None else None

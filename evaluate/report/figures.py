@@ -1,4 +1,4 @@
-"""The figures of a report for print: each as PNG and as PDF, at the width of a column or of a page."""
+"""Figures of a report for print, each as PNG and as PDF, as wide as a column or a page."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -19,7 +19,7 @@ from abaw.evaluate.report.palette import LABEL_COLOUR, run_colour
 from abaw.evaluate.report.plots import draw_confusion, draw_traces
 from abaw.evaluate.scores.calibration import calibration, part_of
 
-PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text and of one of two columns, in inches
+PAGE_IN, COLUMN_IN = 7.0, 3.4  # widths of a page of text, and of one of two columns, in inches
 N_VIDEOS = 3
 DASHES = ("-", "--", ":", "-.")
 # PDF with fonts that can be searched and edited, as publishers ask for
@@ -40,8 +40,8 @@ def save_figures(
     """Draw scores by output, learning curves, calibration, confusion, and traces of the worst and best videos.
 
     Args:
-        folder: is made where it is not there.
-        faces: pictures of the data folder; they go above the traces.
+        folder: created if it is missing.
+        faces: pictures of the data folder, drawn above the traces.
 
     Returns:
         The files, two of each figure.
@@ -61,14 +61,14 @@ def save_figures(
 
 
 def _figures(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None) -> Iterator[tuple[str, Draw]]:
-    """Names and how they are drawn."""
+    """Name of each figure, and how to draw it."""
     yield "outputs", partial(draw_outputs, task, runs)
     yield "calibration", partial(draw_calibration, task, runs)
     if any(run.epochs for run in runs):
         yield "learning", partial(draw_learning, runs)
-    for part, given, wanted in task.each():
+    for part, outputs, columns in task.each():
         for run in runs if part.kind == "classes" else ():
-            videos = {video: part_of(found, given, wanted) for video, found in run.predictions.items()}
+            videos = {name: part_of(video, outputs, columns) for name, video in run.predictions.items()}
             draw = partial(draw_confusion, part, videos, f"{run.name} on {split}")
             yield f"confusion-{part.name}-{run.name}", draw
     if task.level == "frame":
@@ -76,7 +76,7 @@ def _figures(task: Task, runs: Sequence[Reported], split: str, faces: Faces | No
 
 
 def _traces(task: Task, run: Reported, faces: Faces | None) -> Iterator[tuple[str, Draw]]:
-    ordered = [one.video for one in videos_by_error(task, [run]) if one.total >= 0]
+    ordered = [errors.video for errors in videos_by_error(task, [run]) if errors.total >= 0]
     face_of = faces.read if faces is not None else None
     for name, chosen in (("worst", ordered[:N_VIDEOS]), ("best", ordered[: -N_VIDEOS - 1 : -1])):
         shown = {video: run.predictions[video] for video in chosen}
@@ -86,16 +86,16 @@ def _traces(task: Task, run: Reported, faces: Faces | None) -> Iterator[tuple[st
 
 
 def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
-    """Bars of CCC or F1 of every output with 95 % intervals, a panel for each plain task."""
+    """Bars of the measure of every output with 95 % intervals, a panel for each plain task."""
     parts = [part for part, _, _ in task.each()]
     figure = Figure(figsize=(PAGE_IN, 0.4 + 2.0 * len(parts)), layout="constrained")
     for axis, part in zip(figure.subplots(len(parts), 1, squeeze=False)[:, 0], parts, strict=True):
         width = 0.8 / len(runs)
         for i, run in enumerate(runs):
-            places = np.arange(len(part.outputs)) + (i - (len(runs) - 1) / 2) * width
+            centres = np.arange(len(part.outputs)) + (i - (len(runs) - 1) / 2) * width
             values = np.array([run.official.parts[name] for name in part.outputs])
             ends = np.array([run.intervals[name] for name in part.outputs])
-            # what rounding or a skewed interval leaves on the wrong side is no length
+            # rounding or a skewed interval may put an end on the wrong side of the value
             lengths = np.nan_to_num(np.maximum([values - ends[:, 0], ends[:, 1] - values], 0))
             look = {
                 "color": run_colour(i),
@@ -103,7 +103,7 @@ def draw_outputs(task: Task, runs: Sequence[Reported]) -> Figure:
                 "hatch": "" if i % 2 == 0 else "///",
                 "edgecolor": "white",
             }
-            axis.bar(places, values, width, yerr=lengths, error_kw={"lw": 0.8, "ecolor": LABEL_COLOUR}, **look)
+            axis.bar(centres, values, width, yerr=lengths, error_kw={"lw": 0.8, "ecolor": LABEL_COLOUR}, **look)
         axis.set_xticks(range(len(part.outputs)), part.outputs)
         axis.set_ylabel(part.measure.short)
         axis.grid(axis="y", lw=0.4)
@@ -129,27 +129,27 @@ def draw_learning(runs: Sequence[Reported]) -> Figure:
 
 
 def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
-    """Predicted against found, a panel for each plain task, or for valence and for arousal."""
+    """Predicted against actual values, a panel for each plain task, or for each of its real numbers."""
     panels = []
-    for part, given, wanted in task.each():
+    for part, own, columns in task.each():
         curves = []
         for run in runs:
-            outputs, labels, _ = stack_labels(part_of(video, given, wanted) for video in run.raw.values())
-            curves.append(calibration(part, outputs, labels))
-        panels += [(part, together) for together in zip(*curves, strict=True)]
+            outputs, labels, _ = stack_labels(run.raw.values())
+            curves.append(calibration(part, outputs[:, own], labels[:, columns]))
+        panels += [(part, of_runs) for of_runs in zip(*curves, strict=True)]
     figure = Figure(figsize=(max(COLUMN_IN, min(PAGE_IN, 2.6 * len(panels))), 2.8), layout="constrained")
-    for axis, (part, together) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        for i, curve in enumerate(together):
+    for axis, (part, of_runs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for i, curve in enumerate(of_runs):
             axis.plot(curve.predicted, curve.actual, **_look(i), marker="os"[i % 2], ms=3, label=runs[i].name)
-        _square(axis, part, together[0].name)
+        _square(axis, part, of_runs[0].name)
     _legend(figure, runs)
     return figure
 
 
 def _square(axis: Axes, part: Task, name: str) -> None:
-    low = part.low if part.kind == "regression" else 0
-    axis.plot([low, 1], [low, 1], color="#888888", lw=0.8, ls=":")
-    axis.set(xlim=(low, 1), ylim=(low, 1), aspect="equal", title=f"{part.name}: {name}")
+    low, high = (part.low, part.high) if part.kind == "regression" else (0, 1)
+    axis.plot([low, high], [low, high], color="#888888", lw=0.8, ls=":")
+    axis.set(xlim=(low, high), ylim=(low, high), aspect="equal", title=f"{part.name}: {name}")
     axis.set(xlabel="predicted", ylabel="label" if part.kind == "regression" else "found")
 
 
@@ -158,7 +158,7 @@ def _look(run: int) -> dict[str, Any]:
 
 
 def _legend(figure: Figure, runs: Sequence[Reported]) -> None:
-    """Names of the runs that are drawn below all panels, where a report has several."""
+    """Names of the runs below all panels, if there are several."""
     if len(runs) > 1:
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)

@@ -1,4 +1,4 @@
-"""One HTML file in which a run, or several side by side, can be understood; it opens from disk and needs no network."""
+"""A report of one run, or of several side by side, as one HTML file that opens from disk and needs no network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,17 +15,17 @@ def write_report(path: Path, task: Task, runs: Sequence[Reported], split: str, f
     """Write a report.
 
     Args:
-        path: of the HTML file; it is replaced whole, and folders above it are made.
-        runs: of one task, the first is what the others are compared with.
-        faces: pictures of the data folder, where that is at hand.
+        path: of the HTML file; it is replaced atomically, and missing folders above it are created.
+        runs: of one task; the others are compared with the first.
+        faces: pictures of the data folder, if that is available.
 
     Raises:
-        UsageError: a folder is in the place of the file.
+        UsageError: the path is a folder.
     """
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / 'report.html'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = new_partial(path)
-    # names of videos may hold what is no character; it must not keep the rest from being read
+    # names of videos may have lone surrogates, which have no encoding
     partial.write_text(render(task, runs, split, faces), encoding="utf-8", errors="replace")
     partial.replace(path)

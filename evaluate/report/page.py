@@ -1,6 +1,6 @@
-"""The page of a report: `report.html` filled with its parts, one HTML file that needs nothing else.
+"""The page of a report: the template `report.html` filled in, one HTML file that needs nothing else.
 
-All text in templates is escaped, unless it is `Markup`: style and script, which are ours.
+Templates escape all text except `Markup`, which is used for our own style and script alone.
 """
 
 import base64
@@ -20,7 +20,7 @@ from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.palette import RUN_COLOURS
 from abaw.evaluate.report.worst_spans import Pictures
 
-SCRIPTS = ("tables.js", "drawing.js", "traces.js")  # in the order in which they run
+SCRIPTS = ("tables.js", "drawing.js", "traces.js")  # in this order
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # of runs, so that they differ without colours, too
 
 
@@ -49,7 +49,7 @@ def render(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None
 
 
 def _of_videos(task: Task, runs: Sequence[Reported], faces: Faces | None) -> dict[str, Any]:
-    """Single videos: their traces, or what was answered wrongly of images and whole videos."""
+    """The parts about single videos: their traces, or for images and whole videos the wrong answers."""
     ordered = videos_by_error(task, runs)
     pictures = Pictures(faces.read) if faces is not None else None
     if task.level != "frame":
@@ -76,7 +76,7 @@ TEMPLATES.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan"
 
 
 def _namer(task: Task, faces: Faces | None) -> video_sections.NameOf:
-    """What an image or a whole video is called: an image by its file where that is at hand."""
+    """The name of an image or a whole video: of an image that of its file, if that is available."""
 
     def name_of(video: str, row: int) -> str:
         if task.level == "video":
@@ -88,10 +88,10 @@ def _namer(task: Task, faces: Faces | None) -> video_sections.NameOf:
 
 
 def _run_styles(n_runs: int) -> str:
-    """Colours and dashes of the runs as variables of the page; the script reads them, too."""
+    """Colours and dashes of the runs as CSS variables, which the script reads as well."""
     rules = []
-    for place, scheme in enumerate(("light", "dark")):
-        values = "".join(f"--run{i}:{RUN_COLOURS[i % len(RUN_COLOURS)][place]};" for i in range(n_runs))
+    for ground, scheme in enumerate(("light", "dark")):
+        values = "".join(f"--run{i}:{RUN_COLOURS[i % len(RUN_COLOURS)][ground]};" for i in range(n_runs))
         rules.append(f":root{{{values}}}" if scheme == "light" else _when_dark(values))
     for i in range(n_runs):
         dash = DASHES[i % len(DASHES)]

@@ -1,4 +1,4 @@
-"""Pictures of predictions: beside what was annotated, over time in seconds; or counted class by class."""
+"""Pictures of predictions: traces over time with the labels, or counts of classes."""
 
 import textwrap
 from collections.abc import Mapping
@@ -24,6 +24,7 @@ from abaw.evaluate.report.palette import (
     PREDICTED_COLOUR,
     class_colours,
 )
+from abaw.evaluate.scores.calibration import part_of
 from abaw.evaluate.scores.metrics import confusion, decide
 
 N_VIDEOS = 3
@@ -39,7 +40,7 @@ def save_picture(
     title: str,
     face_of: FaceOf | None = None,
 ) -> Path:
-    """Draw what suits a task: `traces-<split>.png` over time, or `confusion-<split>.png` for images and whole videos.
+    """Draw the picture that suits a task: `traces-<split>.png` over time, or `confusion-<split>.png` for images and whole videos.
 
     Args:
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; used in traces.
@@ -57,7 +58,7 @@ def save_picture(
 
 
 def save_confusion(path: Path, task: Task, predictions: Mapping[str, VideoPrediction], title: str) -> None:
-    """Draw as PNG how often each class of a task of classes was taken for which, over all labels of a split."""
+    """Draw the confusion matrix of a task of classes, over all labels of a split, as PNG."""
     _save(draw_confusion(task, predictions, title), path)
 
 
@@ -95,7 +96,7 @@ def save_traces(
 ) -> None:
     """Draw the longest videos of a split as PNG: labels and predictions over time, missing spans shaded.
 
-    Of a frame that is labelled twice the first label is drawn.
+    For a frame that is labelled twice the first label is drawn.
 
     Args:
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; faces are drawn above the traces.
@@ -111,26 +112,25 @@ def draw_traces(
     face_of: FaceOf | None = None,
     width: float = 11.0,
 ) -> Figure:
-    """Videos below each other, as in `save_traces`.
+    """Draw videos below each other, as in `save_traces`.
 
     Args:
         width: of the picture in inches.
     """
-    panels = [(part, kind, given, wanted) for part, given, wanted in task.each() for kind in _panels(part)]
+    panels = [(part, kind, own, columns) for part, own, columns in task.each() for kind in _panels(part)]
     n_faces = int(face_of is not None)
     heights = ([_FACES_HEIGHT] * n_faces + [_HEIGHTS[part.kind] for part, *_ in panels]) * len(predictions)
     figure = Figure(figsize=(width, 0.9 + sum(heights)), layout="constrained")
     axes = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for (video, found), own in zip(predictions.items(), axes.reshape(len(predictions), -1), strict=True):
+    for (name, video), rows in zip(predictions.items(), axes.reshape(len(predictions), -1), strict=True):
         if face_of is not None:
-            _draw_faces(own[0], video, len(found.outputs), face_of)
-        for axis, (part, kind, given, wanted) in zip(own[n_faces:], panels, strict=True):
-            alone = VideoPrediction(found.outputs[:, given], found.labels[:, wanted], found.present, found.fps)
-            _PAINTERS[part.kind](axis, kind, part, alone)
-        for axis in own[:-1]:
+            _draw_faces(rows[0], name, len(video.outputs), face_of)
+        for axis, (part, kind, own, columns) in zip(rows[n_faces:], panels, strict=True):
+            _PAINTERS[part.kind](axis, kind, part, part_of(video, own, columns))
+        for axis in rows[:-1]:
             axis.tick_params(labelbottom=False)
-        own[0].set_title(video, loc="left", fontsize=10)
-        own[-1].set_xlabel("time in s" if found.fps else "frame")
+        rows[0].set_title(name, loc="left", fontsize=10)
+        rows[-1].set_xlabel("time in s" if video.fps else "frame")
     figure.suptitle(title, fontsize=12)
     _draw_legend(figure, task)
     return figure
@@ -147,58 +147,58 @@ def _panels(task: Task) -> tuple[str, ...]:
     return task.outputs if task.kind == "regression" else ("label", "predicted")
 
 
-def _seconds(found: VideoPrediction) -> NDArray[np.float64]:
-    return np.arange(len(found.outputs)) / (found.fps or 1.0)
+def _seconds(video: VideoPrediction) -> NDArray[np.float64]:
+    return np.arange(len(video.outputs)) / (video.fps or 1.0)
 
 
-def _end(found: VideoPrediction) -> float:
+def _end(video: VideoPrediction) -> float:
     """Time at which a video ends."""
-    return len(found.outputs) / (found.fps or 1.0)
+    return len(video.outputs) / (video.fps or 1.0)
 
 
 def _draw_faces(axis: Axes, video: str, n_rows: int, face_of: FaceOf) -> None:
-    places = np.linspace(0, n_rows - 1, N_FACES + 2)[1:-1].astype(int)
+    shown = np.linspace(0, n_rows - 1, N_FACES + 2)[1:-1].astype(int)
     blank = np.full((112, 112, 3), 221, dtype=np.uint8)  # as missing spans are shaded
-    faces = [face if (face := face_of(video, int(row))) is not None else blank for row in places]
+    faces = [face if (face := face_of(video, int(row))) is not None else blank for row in shown]
     shape = faces[0].shape
     strip = np.concatenate([face if face.shape == shape else blank for face in faces], axis=1)
     axis.imshow(strip, aspect="auto", extent=(0, n_rows, 0, 1))
     axis.set_axis_off()
 
 
-def _shade_missing(axis: Axes, found: VideoPrediction) -> None:
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], found.present, [True]]).astype(int)))
-    for start, end in edges.reshape(-1, 2) / (found.fps or 1.0):
+def _shade_missing(axis: Axes, video: VideoPrediction) -> None:
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], video.present, [True]]).astype(int)))
+    for start, end in edges.reshape(-1, 2) / (video.fps or 1.0):
         axis.axvspan(start, end, color=MISSING_COLOUR, lw=0)
 
 
-def _paint_values(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
+def _paint_values(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
     column = task.outputs.index(kind)
-    seconds, valid = _seconds(found), task.valid(found.labels)[:, column]
-    _shade_missing(axis, found)
-    axis.plot(seconds, np.where(valid, found.labels[:, column], np.nan), color=LABEL_COLOUR, lw=1.6)
-    axis.plot(seconds, decide(task, found.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
-    axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(found)), ylabel=kind)
+    seconds, valid = _seconds(video), task.valid(video.labels)[:, column]
+    _shade_missing(axis, video)
+    axis.plot(seconds, np.where(valid, video.labels[:, column], np.nan), color=LABEL_COLOUR, lw=1.6)
+    axis.plot(seconds, decide(task, video.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
+    axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(video)), ylabel=kind)
 
 
-def _paint_classes(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
-    classes = (found.labels if kind == "label" else decide(task, found.outputs))[:, 0].astype(float)
+def _paint_classes(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
+    classes = (video.labels if kind == "label" else decide(task, video.outputs))[:, 0].astype(float)
     shown = np.where(classes == task.invalid, np.nan, classes)
     colours = ListedColormap(class_colours(len(task.outputs)))
-    extent = (0, _end(found), 0, 1)
+    extent = (0, _end(video), 0, 1)
     axis.imshow(shown[None], aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5)
     if kind == "predicted":
-        _shade_missing(axis, found)
+        _shade_missing(axis, video)
     axis.set(yticks=[], xlim=extent[:2])
     axis.set_ylabel(kind, rotation="horizontal", ha="right", va="center")
 
 
-def _paint_units(axis: Axes, kind: str, task: Task, found: VideoPrediction) -> None:
+def _paint_units(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
     from scipy.special import expit  # a quarter of a second of start-up
 
-    values = found.labels if kind == "label" else expit(found.outputs)
+    values = video.labels if kind == "label" else expit(video.outputs)
     shown = np.where(values == task.invalid, np.nan, values)
-    extent = (0, _end(found), len(task.outputs), 0)
+    extent = (0, _end(video), len(task.outputs), 0)
     axis.imshow(shown.T, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=6)
     axis.set_ylabel(kind)
@@ -210,7 +210,7 @@ _FACES_HEIGHT = 0.95
 
 
 def _draw_legend(figure: Figure, task: Task) -> None:
-    """Below the panels a line of entries for each plain task, the first one with the shade of missing spans."""
+    """A line of entries for each plain task, below the panels; the first has the shade of missing spans."""
     from matplotlib.patches import Patch
 
     lines = [_entries(part) for part, _, _ in task.each()]

@@ -1,4 +1,4 @@
-"""Scores that others published, to be read beside one's own: CCC, F1 or accuracy, as the task's measure is."""
+"""Scores that others published, by the measure of the task, for comparison."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,9 +10,9 @@ class Published:
 
     Attributes:
         task: name of the task.
-        source: whose it is, and how it came about.
+        source: the authors, and how they got it.
         split: `V` for the official validation set, `T` for the hidden test set.
-        score: as it was given; two numbers where it was a range or a pair.
+        score: as published; two numbers for a range or a pair.
     """
 
     task: str
@@ -48,5 +48,5 @@ PUBLISHED: tuple[Published, ...] = (
 
 
 def published_for(task: str) -> tuple[Published, ...]:
-    """What is known for a task; nothing for some."""
+    """The published scores of a task; empty if we know of none."""
     return tuple(one for one in PUBLISHED if one.task == task)

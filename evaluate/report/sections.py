@@ -25,7 +25,7 @@ ERRORS = {
 
 
 def letter(run: int, n_runs: int) -> str:
-    """What a run is called in narrow places; nothing where it is the only one."""
+    """The short name of a run: a letter; empty for the only run."""
     return f"{chr(ord('A') + run % 26)}{run // 26 or ''}" if n_runs > 1 else ""
 
 
@@ -35,7 +35,7 @@ def titled(text: str, run: int, n_runs: int) -> str:
 
 
 def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
-    """The measure of each run and what it is made of."""
+    """The score of each run and its components."""
     rows = [[row_name("score"), *(interval_cell(r.official.score, r.intervals["score"]) for r in runs)]]
     for part in task.parts:
         cells = [interval_cell(r.official.by_task[part.name], r.intervals[part.name]) for r in runs]
@@ -73,7 +73,7 @@ def _differences(task: Task, runs: Sequence[Reported]) -> Iterator[Cell]:
 
 
 def published(task: Task) -> DataTable | None:
-    """What others published; None where nothing is known."""
+    """Scores that others published; None if we know of none."""
     split = {"V": "validation", "T": "test"}
     rows = [
         [row_name(one.source), Cell(split[one.split]), Cell(one.score, look="number")]
@@ -84,7 +84,7 @@ def published(task: Task) -> DataTable | None:
 
 
 def outputs(task: Task, runs: Sequence[Reported]) -> list[DataTable]:
-    """A table for each plain task: what each output reaches, and with which threshold."""
+    """A table for each plain task: the measure of each output, and its threshold."""
     return [_outputs(task, part, runs) for part, _, _ in task.each()]
 
 
@@ -111,15 +111,15 @@ def _shares(task: Task, part: Task, run: Reported) -> Mapping[str, float]:
     """Share of each class or active unit in the valid labels."""
     if part.kind == "regression":
         return {}
-    wanted = next(columns for one, _, columns in task.each() if one is part)
-    labels = stack_labels(run.predictions.values())[1][:, wanted]
-    counts = [int(n) for n in part.valid(labels).sum(axis=0)]  # all classes have one
+    columns = next(columns for other, _, columns in task.each() if other is part)
+    labels = stack_labels(run.predictions.values())[1][:, columns]
+    counts = [int(n) for n in part.valid(labels).sum(axis=0)]  # a single column for all classes
     counts = counts * len(part.outputs) if part.kind == "classes" else counts
     return {name: run.official.support[name] / max(1, n) for name, n in zip(part.outputs, counts, strict=True)}
 
 
 def confusions(task: Task, runs: Sequence[Reported]) -> list[DataTable]:
-    """How often each class was taken for which, by run; nothing for a task without classes."""
+    """Confusion matrices by plain task and run; empty for a task without classes."""
     return [
         _confusion(part, *_columns(run.predictions, own, columns), letter(i, len(runs)))
         for part, own, columns in task.each()
@@ -149,7 +149,7 @@ def _confusion(part: Task, predicted: NDArray, labels: NDArray, run: str) -> Dat
 
 
 def learning(runs: Sequence[Reported]) -> list[Chart]:
-    """Loss, score and learning rate over epochs; nothing if no run was trained in epochs."""
+    """Loss, score and learning rate over epochs; empty if no run was trained in epochs."""
     if not any(run.epochs for run in runs):
         return []
     kinds = (("loss", "training loss"), ("score", "validation score"), ("lr", "learning rate"))
@@ -164,7 +164,7 @@ def _curves(runs: Sequence[Reported], name: str) -> Iterator[PointSeries]:
 
 
 def calibrations(task: Task, runs: Sequence[Reported]) -> list[Chart]:
-    """Predicted against found for each plain task."""
+    """Predicted against actual values for each plain task."""
     charts = []
     for part, own, columns in task.each():
         by_run = [calibration(part, *_columns(run.raw, own, columns)) for run in runs]
@@ -195,10 +195,10 @@ def errors_by_missing(task: Task, runs: Sequence[Reported], videos: Sequence[Vid
     """Errors of videos by the share of frames that have no crop."""
     shares = [100 * missing_share(video.first) for video in videos]
     charts = []
-    for place, (part, _, _) in enumerate(task.each()):
+    for number, (part, _, _) in enumerate(task.each()):
         series = []
         for i in range(len(runs)):
-            errors = [video.by_part[place][i] for video in videos]
+            errors = [video.by_part[number][i] for video in videos]
             points = zip(videos, shares, errors, strict=True)
             tips = [f"{video.video}: {share:.1f} % missing, error {error:.3f}" for video, share, error in points]
             series.append(PointSeries(i, shares, errors, tips, [3.5] * len(videos), is_line=False))
@@ -219,7 +219,7 @@ def missing_ranges(task: Task, runs: Sequence[Reported]) -> DataTable:
 
 
 def settings(runs: Sequence[Reported]) -> DataTable:
-    """How each run was trained; what differs between runs is marked."""
+    """How each run was trained; differences between runs are marked."""
     names = dict.fromkeys(name for run in runs for name in run.settings)
     rows = []
     for name in names:

@@ -1,5 +1,5 @@
 "use strict";
-// What the page does: links at its top, tables that sort and filter, and the traces of the chosen video.
+// The page: links at its top, tables that sort and filter, and the traces of the chosen video.
 
 // ---- links to the parts of the page
 
@@ -51,7 +51,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 
 for (const field of document.querySelectorAll("input[data-table]")) {
   const rows = [...document.getElementById(field.dataset.table).tBodies[0].rows];
-  const told = field.parentElement.querySelector("output");
+  const count = field.parentElement.querySelector("output");
   const filter = () => {
     const wanted = field.value.trim().toLowerCase();
     let shown = 0;
@@ -59,7 +59,7 @@ for (const field of document.querySelectorAll("input[data-table]")) {
       row.hidden = !row.textContent.toLowerCase().includes(wanted);
       shown += !row.hidden;
     }
-    told.textContent = `${shown} of ${rows.length}`;
+    count.textContent = `${shown} of ${rows.length}`;
   };
   field.parentElement.hidden = false;
   field.addEventListener("input", filter);

@@ -1,8 +1,7 @@
-// The chosen video: its traces are unpacked and drawn, and what is under the cursor is told.
-
+// The chosen video: its traces are unpacked and drawn, and the values under the cursor are shown.
 
 const content = JSON.parse(document.getElementById("content").textContent);
-const LABEL = -1; // stands in for the number of a run
+const LABEL = -1; // in place of the number of a run
 const [VALUE_SCALE, NO_VALUE] = content.scales ? content.scales.i2 : [];
 const [SHARE_SCALE, NONE] = content.scales ? content.scales.u1 : [];
 const byId = (id) => document.getElementById(id);
@@ -46,7 +45,7 @@ async function choose(index) {
   byId("chosen").textContent = `${meta.name}: ${meta.rows.toLocaleString("en")} frames${length && ", "}${length}`;
   showFaces(meta);
   byId("cursor").hidden = byId("face").hidden = true;
-  byId("readout").replaceChildren("Move over the traces, or go along them with the arrow keys, to read values.");
+  byId("readout").replaceChildren("Move over the traces, or along them with the arrow keys, to read values.");
   draw();
 }
 
@@ -54,8 +53,8 @@ async function choose(index) {
 
 const shown = (value, digits) => (value === null ? "–" : value.toFixed(digits));
 
-// What the label and each run say of one output at a point, as pairs of a name and a text.
-function sayings(part, name, point) {
+// The values of the label and of each run for one output at a point, as pairs of a name and a text.
+function textsAt(part, name, point) {
   const kinds = {
     regression: (run) => shown(valueAt(video.traces(part.name, run, name), point), 2),
     binary: (run) => {
@@ -79,7 +78,7 @@ function pointTo(point) {
   const items = [`${time} ${unit(meta)}`, `frame ${row + 1}`];
   for (const part of content.parts) {
     for (const name of part.kind === "classes" ? [part.name] : part.outputs) {
-      items.push(`${name}: ${sayings(part, name, cursor).map((pair) => pair.join(" ")).join(", ")}`);
+      items.push(`${name}: ${textsAt(part, name, cursor).map((pair) => pair.join(" ")).join(", ")}`);
     }
   }
   const readout = byId("readout");

@@ -1,7 +1,7 @@
-"""What is drawn of a video over time: down-sampled so that peaks survive, quantised and packed.
+"""The traces of a video over time: down-sampled so that peaks survive, quantised and packed.
 
-A video of up to `MAX_POINTS` rows is kept row by row. A longer one is cut into `N_BUCKETS` equal spans, and of each two
-values are kept in the order in which they come: the smallest and the largest, or of classes the two commonest.
+A video of up to `MAX_POINTS` rows keeps every row. A longer one is cut into `N_BUCKETS` equal spans, each of which keeps
+two values in order of time: the smallest and the largest, or the two most frequent classes.
 """
 
 import base64
@@ -20,9 +20,9 @@ from abaw.evaluate.scores.metrics import decide
 
 N_BUCKETS = 1000
 MAX_POINTS = 2 * N_BUCKETS
-VALUE_SCALE, NO_VALUE = 32_000, -32_768  # int16: valence and arousal
+VALUE_SCALE, NO_VALUE = 32_000, -32_768  # int16: the largest real number, and a missing one
 SHARE_SCALE, NO_SHARE = 250, 255  # uint8: probabilities; classes and 0/1 labels are not scaled
-LABEL = -1  # stands in for the number of a run
+LABEL = -1  # in place of the number of a run
 
 Type = Literal["i2", "u1"]
 Traces = Mapping[str, NDArray]  # by name
@@ -59,26 +59,34 @@ def columns_of(task: Task, n_runs: int) -> list[Column]:
     return sorted(columns, key=lambda column: column.type)
 
 
+def value_scale(task: Task) -> float:
+    """Factor from real numbers to int16; it is 32000 for tasks within -1 and 1."""
+    ends = [abs(end) for part, _, _ in task.each() if part.kind == "regression" for end in (part.low, part.high)]
+    return VALUE_SCALE / max([1.0, *ends])
+
+
 def n_points(n_rows: int) -> int:
-    """How many values are kept of each trace."""
+    """Number of values of each trace."""
     return n_rows if n_rows <= MAX_POINTS else MAX_POINTS
 
 
-def pack(task: Task, columns: Sequence[Column], given: Sequence[VideoPrediction | None]) -> dict[str, Any]:
-    """The traces of a video: its `rows`, `fps`, the kept `points` of each trace and these as `data`.
+def pack(task: Task, columns: Sequence[Column], predictions: Sequence[VideoPrediction | None]) -> dict[str, Any]:
+    """The traces of a video: its `rows`, `fps`, the number of `points` of each trace, and the points as `data`.
 
-    `data` is base64 of zlib of the columns one after another.
+    `data` is base64 of zlib of the columns, one after another.
 
     Args:
-        given: what each run predicts; None where a run does not have the video, or has it with other frames.
+        predictions: of each run; None where a run lacks the video, or has other frames.
     """
-    first = next(found for found in given if found is not None)
-    n_rows = len(first.outputs)
+    first = next(prediction for prediction in predictions if prediction is not None)
+    n_rows, scale = len(first.outputs), value_scale(task)
     drawn: dict[tuple[str, int], Traces] = {("", LABEL): {"present": _present(first.present)}}
     for part, outputs, labels in task.each():
-        drawn[part.name, LABEL] = _label_traces(part, first.labels[:, labels])
-        for run, found in enumerate(given):
-            drawn[part.name, run] = {} if found is None else _output_traces(part, found.outputs[:, outputs])
+        drawn[part.name, LABEL] = _label_traces(part, first.labels[:, labels], scale)
+        for run, prediction in enumerate(predictions):
+            drawn[part.name, run] = (
+                {} if prediction is None else _output_traces(part, prediction.outputs[:, outputs], scale)
+            )
     missing = {"i2": np.full(n_points(n_rows), NO_VALUE, "<i2"), "u1": np.full(n_points(n_rows), NO_SHARE, np.uint8)}
     parts = [drawn[column.part, column.run].get(column.name, missing[column.type]) for column in columns]
     data = zlib.compress(b"".join(part.tobytes() for part in parts), 6)
@@ -90,38 +98,38 @@ def pack(task: Task, columns: Sequence[Column], given: Sequence[VideoPrediction 
     }
 
 
-def _label_traces(part: Task, labels: NDArray[np.float32]) -> Traces:
+def _label_traces(part: Task, labels: NDArray[np.float32], scale: float) -> Traces:
     shown = np.where(part.valid(labels), labels, np.nan).astype(np.float64)
     if part.kind == "classes":
         return {"class": commonest(np.where(np.isnan(shown[:, 0]), NO_SHARE, shown[:, 0]).astype(np.uint8))}
     if part.kind == "regression":
-        return {name: _as_values(shown[:, i]) for i, name in enumerate(part.outputs)}
+        return {name: _as_values(shown[:, i], scale) for i, name in enumerate(part.outputs)}
     return {name: _as_shares(shown[:, i], 1) for i, name in enumerate(part.outputs)}
 
 
-def _output_traces(part: Task, outputs: NDArray[np.float32]) -> Traces:
+def _output_traces(part: Task, outputs: NDArray[np.float32], scale: float) -> Traces:
     if part.kind == "classes":
         top = softmax(outputs.astype(np.float64), axis=1).max(axis=1)
         return {"class": commonest(decide(part, outputs)[:, 0].astype(np.uint8)), "top": _as_shares(top, SHARE_SCALE)}
     if part.kind == "regression":
         answers = decide(part, outputs).astype(np.float64)
-        return {name: _as_values(answers[:, i]) for i, name in enumerate(part.outputs)}
+        return {name: _as_values(answers[:, i], scale) for i, name in enumerate(part.outputs)}
     shares = expit(outputs.astype(np.float64))
     return {name: _as_shares(shares[:, i], SHARE_SCALE) for i, name in enumerate(part.outputs)}
 
 
-def _as_values(values: NDArray[np.float64]) -> NDArray[np.int16]:
-    kept = np.rint(extremes(values) * VALUE_SCALE)
-    return np.where(np.isnan(kept), NO_VALUE, kept).astype("<i2")
+def _as_values(values: NDArray[np.float64], scale: float) -> NDArray[np.int16]:
+    points = np.rint(extremes(values) * scale)
+    return np.where(np.isnan(points), NO_VALUE, points).astype("<i2")
 
 
 def _as_shares(values: NDArray[np.float64], scale: int) -> NDArray[np.uint8]:
-    kept = np.rint(extremes(values) * scale)
-    return np.where(np.isnan(kept), NO_SHARE, kept).astype(np.uint8)
+    points = np.rint(extremes(values) * scale)
+    return np.where(np.isnan(points), NO_SHARE, points).astype(np.uint8)
 
 
 def _present(present: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """1 where all rows of a bucket have a crop: a gap is never lost."""
+    """1 where all rows of a bucket have a crop, so that no gap is lost."""
     if len(present) <= MAX_POINTS:
         return present.astype(np.uint8)
     return np.repeat(np.logical_and.reduceat(present, _edges(len(present))[:-1]), 2).astype(np.uint8)
@@ -133,51 +141,50 @@ def _edges(n_rows: int) -> NDArray[np.int64]:
 
 
 def _buckets(n_rows: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(N_BUCKETS, longest) rows of each bucket, and which of them are its own."""
+    """(N_BUCKETS, longest) rows of each bucket, and False where a row is beyond its end."""
     edges = _edges(n_rows)
     rows = edges[:-1, None] + np.arange(int(np.diff(edges).max()))
     return np.minimum(rows, n_rows - 1), rows < edges[1:, None]
 
 
 def extremes(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest and the largest value of each bucket in the order in which they come; NaN is passed over.
+    """The smallest and the largest value of each bucket in order of time; NaN is ignored.
 
     Args:
         values: (rows,).
 
     Returns:
-        (n_points(rows),), NaN where a bucket has nothing else.
+        (n_points(rows),), NaN where a bucket is all NaN.
     """
     if len(values) <= MAX_POINTS:
         return values
-    rows, own = _buckets(len(values))
-    known = own & ~np.isnan(values[rows])
+    rows, is_inside = _buckets(len(values))
+    known = is_inside & ~np.isnan(values[rows])
     lowest = np.where(known, values[rows], np.inf).argmin(axis=1)
     highest = np.where(known, values[rows], -np.inf).argmax(axis=1)
-    places = np.sort(np.stack([lowest, highest], axis=1), axis=1)
-    kept = values[np.take_along_axis(rows, places, axis=1)]
-    # in a bucket without any value both places are its first row, which is NaN
-    return kept.ravel()
+    positions = np.sort(np.stack([lowest, highest], axis=1), axis=1)
+    # in a bucket that is all NaN both positions are its first row
+    return values[np.take_along_axis(rows, positions, axis=1)].ravel()
 
 
 def commonest(classes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The two commonest classes of each bucket in the order in which they come, or the one there is twice.
+    """The two most frequent classes of each bucket in order of time, or its only class twice.
 
     Args:
-        classes: (rows,); NO_SHARE is no class and counts only where a bucket has none.
+        classes: (rows,); NO_SHARE is not a class and counts only in a bucket without classes.
 
     Returns:
         (n_points(rows),).
     """
     if len(classes) <= MAX_POINTS:
         return classes
-    rows, own = _buckets(len(classes))
-    found = classes[rows]
+    rows, is_inside = _buckets(len(classes))
+    in_bucket = classes[rows]
     known = sorted(set(np.unique(classes).tolist()) - {NO_SHARE})
-    counts = np.stack([((found == one) & own).sum(axis=1) for one in [*known, NO_SHARE]], axis=1)
+    counts = np.stack([((in_bucket == value) & is_inside).sum(axis=1) for value in [*known, NO_SHARE]], axis=1)
     counts[:, -1] = counts[:, :-1].sum(axis=1) == 0
     order = np.argsort(-counts, axis=1, kind="stable")[:, :2]
     order = np.where(np.take_along_axis(counts, order, axis=1) > 0, order, order[:, :1])
     names = np.array([*known, NO_SHARE], dtype=np.uint8)[order]
-    firsts = [(found == names[:, [i]]).argmax(axis=1) for i in (0, 1)]
+    firsts = [(in_bucket == names[:, [i]]).argmax(axis=1) for i in (0, 1)]
     return np.where((firsts[0] <= firsts[1])[:, None], names, names[:, ::-1]).ravel()

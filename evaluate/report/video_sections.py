@@ -1,4 +1,4 @@
-"""The list of videos with the traces of the chosen one; or what was answered wrongly, of images and whole videos."""
+"""The parts of a report about single videos: their traces, or for images and whole videos the wrong answers."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from abaw.evaluate.report.cells import Cell, DataTable, number_cells, row_name
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.palette import class_colours
 from abaw.evaluate.report.sections import ERRORS, letter, titled
-from abaw.evaluate.report.traces import NO_SHARE, NO_VALUE, SHARE_SCALE, VALUE_SCALE, columns_of, pack
+from abaw.evaluate.report.traces import NO_SHARE, NO_VALUE, SHARE_SCALE, columns_of, pack, value_scale
 from abaw.evaluate.report.worst_spans import Pictures, spans_with_faces
 from abaw.evaluate.scores.calibration import missing_share
 from abaw.evaluate.scores.metrics import decide
@@ -25,7 +25,7 @@ NameOf = Callable[[str, int], str]
 
 
 def videos_table(task: Task, runs: Sequence[Reported], videos: Sequence[VideoErrors]) -> DataTable:
-    """The list of videos, the worst first."""
+    """The list of videos, in descending order of their error."""
     n_runs = len(runs)
     head = ["video", ">frames", ">seconds", ">no crop"]
     for part, _, _ in task.each():
@@ -57,7 +57,7 @@ def class_legend(task: Task) -> list[tuple[str, str]]:
 def payload(
     task: Task, runs: Sequence[Reported], videos: Sequence[VideoErrors], pictures: Pictures | None
 ) -> dict[str, Any]:
-    """What the page's script draws; `columns`, `scales` and `videos` are explained in `traces`."""
+    """What the script of the page draws; see `abaw.evaluate.report.traces` for `columns`, `scales` and `videos`."""
     columns = columns_of(task, len(runs))
     packed = zip(videos, spans_with_faces(videos, pictures), strict=True)
     return {
@@ -67,10 +67,10 @@ def payload(
             for part, _, _ in task.each()
         ],
         "columns": [vars(column) for column in columns],
-        "scales": {"i2": [VALUE_SCALE, NO_VALUE], "u1": [SHARE_SCALE, NO_SHARE]},
+        "scales": {"i2": [value_scale(task), NO_VALUE], "u1": [SHARE_SCALE, NO_SHARE]},
         "colours": class_colours(max(len(part.outputs) for part, _, _ in task.each())),
         "videos": [
-            {"name": video.video, "spans": spans, **pack(task, columns, video.given)} for video, spans in packed
+            {"name": video.video, "spans": spans, **pack(task, columns, video.predictions)} for video, spans in packed
         ],
     }
 
@@ -78,7 +78,7 @@ def payload(
 def wrong_answers(
     task: Task, runs: Sequence[Reported], videos: Sequence[VideoErrors], pictures: Pictures | None, name_of: NameOf
 ) -> DataTable:
-    """Images or whole videos that a run has wrong, those of which the first is surest on top."""
+    """Images or whole videos that a run has wrong, in descending order of the first wrong run's probability."""
     answers = [answer for video in videos for answer in _wrong_rows(task, video)]
     answers.sort(key=lambda answer: -answer[2])
     n_runs = len(runs)
@@ -86,10 +86,10 @@ def wrong_answers(
     for i in range(n_runs):
         head += [titled("predicted", i, n_runs), f">{titled('probability', i, n_runs)}"]
     rows = []
-    for place, (video, row, _) in enumerate(answers[:MOST_ANSWERS]):
+    for number, (video, row, _) in enumerate(answers[:MOST_ANSWERS]):
         cells = _answer_row(task, video, row, name_of(video.video, row))
         if pictures is not None:
-            picture = pictures.small(video.video, row) if place < MOST_PICTURES else None
+            picture = pictures.small(video.video, row) if number < MOST_PICTURES else None
             cells.insert(0, Cell(picture=picture))
         rows.append(cells)
     n_all = sum(int(task.valid(video.first.labels).any(axis=1).sum()) for video in videos)
@@ -100,15 +100,15 @@ def wrong_answers(
 
 
 def _wrong_rows(task: Task, video: VideoErrors) -> list[tuple[VideoErrors, int, float]]:
-    """Each row that a run has wrong, and the largest probability that the first wrong run gives."""
+    """Each row that a run has wrong, with the probability that the first wrong run gives its answer."""
     labels = video.first.labels[:, 0]
     valid = task.valid(video.first.labels)[:, 0]
-    sure = np.full(len(labels), np.nan)
-    for found in video.given:
-        if found is not None:
-            wrong = valid & (decide(task, found.outputs)[:, 0] != labels)
-            sure = np.where(wrong & np.isnan(sure), _probabilities(found.outputs).max(axis=1), sure)
-    return [(video, row, float(sure[row])) for row in np.flatnonzero(~np.isnan(sure)).tolist()]
+    certainty = np.full(len(labels), np.nan)
+    for prediction in video.predictions:
+        if prediction is not None:
+            wrong = valid & (decide(task, prediction.outputs)[:, 0] != labels)
+            certainty = np.where(wrong & np.isnan(certainty), _probabilities(prediction.outputs).max(axis=1), certainty)
+    return [(video, row, float(certainty[row])) for row in np.flatnonzero(~np.isnan(certainty)).tolist()]
 
 
 def _probabilities(outputs: NDArray) -> NDArray[np.float64]:
@@ -118,12 +118,12 @@ def _probabilities(outputs: NDArray) -> NDArray[np.float64]:
 def _answer_row(task: Task, video: VideoErrors, row: int, name: str) -> list[Cell]:
     label = int(video.first.labels[row, 0])
     cells = [row_name(name), Cell(task.outputs[label])]
-    for prediction in video.given:
+    for prediction in video.predictions:
         if prediction is None:
             cells += [Cell("–"), Cell("–", key=math.nan)]
             continue
         probabilities = _probabilities(prediction.outputs[row : row + 1])[0]
         answer = int(probabilities.argmax())
-        mark = " right" if answer == label and len(video.given) > 1 else ""
+        mark = " right" if answer == label and len(video.predictions) > 1 else ""
         cells += [Cell(task.outputs[answer], mark), *number_cells([float(probabilities[answer])], 2)]
     return cells

@@ -1,4 +1,4 @@
-"""Where a video is worst, and small pictures of its faces there."""
+"""The worst spans of a video, with small pictures of its faces."""
 
 import base64
 import io
@@ -30,11 +30,11 @@ class WorstSpan:
 
 
 def worst_spans(errors: NDArray[np.float64], fps: float) -> list[WorstSpan]:
-    """The spans of `SPAN_S` with the largest mean error that do not overlap, in the order of time.
+    """The spans of `SPAN_S` with the largest mean error that do not overlap, in order of time.
 
     Args:
-        errors: (rows,) NaN without a label.
-        fps: 0 counts as 1.
+        errors: (rows,), NaN without a label.
+        fps: frames a second; 0 counts as 1.
     """
     length = max(1, min(len(errors), round(SPAN_S * (fps or 1.0))))
     known = ~np.isnan(errors)
@@ -56,7 +56,7 @@ def _moving_sum(values: NDArray[np.float64], length: int) -> NDArray[np.float64]
 
 
 class Pictures:
-    """Makes small pictures as long as the budget lasts.
+    """Encodes small pictures until a budget of bytes is used up.
 
     Args:
         face_of: gives the (height, width, 3) uint8 picture of a video's row, or None.
@@ -67,7 +67,7 @@ class Pictures:
         self._left_bytes = BUDGET_BYTES
 
     def small(self, video: str, row: int) -> str | None:
-        """A data URI of a JPEG; None where there is no picture, or no room for more."""
+        """A data URI of a JPEG; None if there is no picture, or the budget is used up."""
         image = self._face_of(video, row) if self._left_bytes > 0 else None
         if image is None:
             return None
@@ -81,29 +81,29 @@ class Pictures:
 
 
 def spans_with_faces(videos: Sequence[VideoErrors], pictures: Pictures | None) -> Iterator[list[dict[str, Any]]]:
-    """For each video, the worst first, its worst spans; those of the first `N_VIDEOS` with faces in them.
+    """For each video its worst spans; for the first `N_VIDEOS` with faces.
 
     Yields:
         `start` and `stop` rows, `error`, and `faces`: pairs of a row and a data URI.
     """
-    for place, video in enumerate(videos):
+    for number, video in enumerate(videos):
         spans = worst_spans(video.rows, video.first.fps)
-        wanted = pictures if place < N_VIDEOS else None
+        shown = pictures if number < N_VIDEOS else None
         yield [
             {
                 "start": span.start,
                 "stop": span.stop,
                 "error": round(span.error, 4),
-                "faces": _faces(video, span, wanted),
+                "faces": _faces(video, span, shown),
             }
             for span in spans
         ]
 
 
 def _faces(video: VideoErrors, span: WorstSpan, pictures: Pictures | None) -> list[tuple[int, str]]:
-    """Faces evenly spread over a span; rows without one are passed over."""
+    """Faces evenly spread over a span; rows without one are skipped."""
     if pictures is None:
         return []
     rows = np.unique(np.linspace(span.start, span.stop - 1, N_FACES).round().astype(int)).tolist()
-    found = [(row, pictures.small(video.video, row)) for row in rows if video.first.present[row]]
-    return [(row, picture) for row, picture in found if picture is not None]
+    faces = [(row, pictures.small(video.video, row)) for row in rows if video.first.present[row]]
+    return [(row, picture) for row, picture in faces if picture is not None]

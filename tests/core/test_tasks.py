@@ -162,6 +162,8 @@ def test_a_video_of_other_real_numbers_can_be_drawn() -> None:
         (VA, {"outputs": ("joy", "score")}, "called score"),
         (VA, {"columns": ("joy",)}, "has 1 columns, not 2"),
         (EXPR, {"columns": EXPR.outputs}, "has 8 columns, not 1"),
+        (VA, {"low": 1}, "has no range of labels from 1 to 1"),
+        (VA, {"high": float("inf")}, "has no range of labels from -1 to inf"),
         (EXPR, {"high": 8}, "has labels from 0 to 8, not one for each class"),
         (EXPR, {"outputs": tuple(map(str, range(129))), "high": 128}, "has 129 outputs; 128 are possible"),
     ],

@@ -7,6 +7,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -270,6 +271,18 @@ def test_packed_traces_are_the_predictions(tmp_path: Path, n_rows: int) -> None:
     else:
         assert np.mean(traces["", -1, "present"] == 0) == pytest.approx(0.2, abs=0.003)
     assert set(traces["au", -1, "AU1"].tolist()) <= {0, 1, no_share}
+
+
+def test_traces_of_a_wide_range_are_not_cut_off(tmp_path: Path) -> None:
+    task = replace(TASKS["va"], name="wide", low=-50, high=200)
+    video = invent(task, 40)
+    video.outputs[:4, 0], video.labels[:4, 1] = [-50, 200, 13, -500], [-50, 200, 13, task.invalid]
+    write_report(tmp_path / "r.html", task, [report_on("r", task, {"v": video})], "val")
+    content = content_of((tmp_path / "r.html").read_text())
+    traces, (scale, none) = unpack(content, content["videos"][0]), content["scales"]["i2"]
+    np.testing.assert_allclose(traces["wide", 0, "valence"][:4] / scale, [-50, 200, 13, -50], atol=0.005)
+    np.testing.assert_allclose(traces["wide", -1, "arousal"][:3] / scale, [-50, 200, 13], atol=0.005)
+    assert traces["wide", -1, "arousal"][3] == none
 
 
 def test_a_run_without_a_video_or_with_other_frames_has_no_trace_of_it(tmp_path: Path) -> None:
