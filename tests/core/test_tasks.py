@@ -18,7 +18,7 @@ from abaw.core.tasks import AU, EXPR, MTL, TASKS, VA, Measure
 from abaw.evaluate.predictions import load_predictions
 from abaw.predict.output_rows import OutputRow, output_values
 from abaw.predict.overlay import Overlay
-from abaw.predict.timeline import Series, draw_timeline
+from abaw.predict.timeline import PersonSeries, draw_timeline
 from abaw.store import FeatureStore
 from abaw.tests.support.plugins import write_distribution
 
@@ -142,7 +142,7 @@ def test_a_video_of_other_real_numbers_can_be_drawn() -> None:
     outputs = output_values(task, np.array([0.25, 0.75], dtype=np.float32))
     row = OutputRow(1, 0.0, "a", outputs, (10.0, 10.0, 40.0, 40.0))
     assert Overlay(task, ["a"]).draw(np.zeros((240, 320, 3), np.uint8), {"a": row}).shape[1:] == (320, 3)
-    seen = Series([0.0, 0.1], [np.array([0.25, 0.75], np.float32)] * 2)
+    seen = PersonSeries([0.0, 0.1], [np.array([0.25, 0.75], np.float32)] * 2)
     (axis,) = draw_timeline(task, {"a": seen}, "title", 0.0, 0.2).axes
     assert axis.get_ylim() == pytest.approx((-0.05, 1.05))
     lines = [line for line in axis.lines if len(line.get_xdata()) == len(seen.times_s)]
