@@ -357,6 +357,13 @@ def test_rows_with_a_feature_of_any_run_are_not_filled(tmp_path: Path) -> None:
     assert found.modalities == ("vision", "audio") and not found.without_feature
 
 
+def test_coverage_ends_with_the_last_frame_of_the_sample(va_store: FeatureStore, tmp_path: Path) -> None:
+    """The store has four frames of a_left, the third without a crop; the sample has the first and the third."""
+    sample = tmp_path / "sample.txt"
+    sample.write_text("image_location,valence,arousal\na_left/00003.jpg,\na_left/00001.jpg,\n")
+    assert write(va_store, "va", sample, tmp_path / "p.txt").videos == (VideoCoverage("a_left", 2, 1, 3, 4),)
+
+
 def test_length_is_from_crops_where_no_feature_was_made_with_the_file(tmp_path: Path) -> None:
     store = new_store(tmp_path / "s.zarr", {"f": (2,)})
     store.add_feature("g", {"shape": [2], "weights": "none"}, None, "d" * 64)
