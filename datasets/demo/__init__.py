@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from abaw.datasets.demo.film import LABEL_FOLDERS, PARTIAL, SPLIT_FOLDERS, write_annotations, write_film
-from abaw.datasets.demo.film_plan import SIZES, DemoSize, Film, check_place, n_frames_of, plan_films
+from abaw.datasets.demo.film_plan import SIZES, DemoSize, Film, check_empty, n_frames_of, plan_films
 from abaw.datasets.demo.parallel import write_in_parallel
 
 __all__ = ["SIZES", "DemoSize", "n_frames_of", "write_demo"]
@@ -36,7 +36,7 @@ def write_demo(
         on_frames: called now and then with the number of faces drawn since the last call.
     """
     films = plan_films(size, seed)
-    root = check_place(root)
+    root = check_empty(root)
     for split in SPLIT_FOLDERS.values():
         for task in LABEL_FOLDERS.values():
             (root / "labels" / task / split).mkdir(parents=True)

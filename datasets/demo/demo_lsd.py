@@ -17,7 +17,7 @@ from PIL import Image
 from abaw.core.errors import UsageError
 from abaw.core.tasks import EXPRESSIONS, LSD_CLASSES
 from abaw.datasets.demo.film import PARTIAL
-from abaw.datasets.demo.film_plan import check_place
+from abaw.datasets.demo.film_plan import check_empty
 from abaw.datasets.demo.identity import draw_identity
 from abaw.datasets.demo.latents import N_STAGINGS, N_VARIATIONS, compose_latents, compose_staging
 from abaw.datasets.demo.scene import SceneRenderer
@@ -76,7 +76,7 @@ def write_lsd_demo(
     """
     if size not in SIZES:
         raise UsageError(f"Unknown demo size {size!r}. Choose one of: {', '.join(SIZES)}.")
-    root = check_place(root)
+    root = check_empty(root)
     try:
         for split, (look, n_images) in enumerate(zip((SYNTHETIC, REAL), SIZES[size], strict=True)):
             _write_split(root / PARTIAL, look, n_images, (seed, split))

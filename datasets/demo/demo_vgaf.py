@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from abaw.core.errors import UsageError
 from abaw.core.tasks import EXPRESSIONS, GROUP_EMOTIONS
 from abaw.datasets.demo.face import FaceShapes
-from abaw.datasets.demo.film_plan import check_place
+from abaw.datasets.demo.film_plan import check_empty
 from abaw.datasets.demo.identity import BACKGROUNDS, draw_identity, mix
 from abaw.datasets.demo.latents import Latents, Staging, draw_staging, latents_around
 from abaw.datasets.demo.parallel import write_in_parallel
@@ -30,7 +30,7 @@ SUPERSAMPLING = 2  # scenes are drawn this many times larger, then averaged down
 RATE_HZ = 25
 MIN_PEOPLE, MAX_PEOPLE = 3, 5
 N_SPEAKERS = 2
-PARTIAL = ".partial"  # where clips wait under the root until they are whole
+PARTIAL = ".partial"  # folder under the root for incomplete clips
 FOLDERS = {"train": ("Train", "Train_labels.txt"), "val": ("Val", "Val_labels.txt")}
 # How likely a person in a group of each emotion shows an expression.
 MOODS = {
@@ -68,11 +68,13 @@ def plan_clips(size: str = "tiny", seed: int = 0) -> tuple[GroupClip, ...]:
     if size not in SIZES:
         raise UsageError(f"Unknown demo size {size!r}. Choose one of: {', '.join(SIZES)}.")
     numbers = SIZES[size]
-    places = [("train", place) for place in range(numbers.n_train)] + [("val", place) for place in range(numbers.n_val)]
+    clips = [("train", number) for number in range(numbers.n_train)] + [
+        ("val", number) for number in range(numbers.n_val)
+    ]
     n_frames = round(numbers.duration_s * RATE_HZ)
     return tuple(
-        GroupClip(f"{index + 1}_1", split, place % len(GROUP_EMOTIONS), n_frames, (seed, index))
-        for index, (split, place) in enumerate(places)
+        GroupClip(f"{index + 1}_1", split, number % len(GROUP_EMOTIONS), n_frames, (seed, index))
+        for index, (split, number) in enumerate(clips)
     )
 
 
@@ -98,7 +100,7 @@ def write_vgaf_demo(
         on_frames: called after each clip with the number of its frames.
     """
     clips = plan_clips(size, seed)
-    root = check_place(root)
+    root = check_empty(root)
     for folder in (PARTIAL, *(folder for folder, _ in FOLDERS.values())):
         (root / folder).mkdir(parents=True)
     report = on_frames or (lambda n_frames: None)
@@ -125,7 +127,7 @@ def _write_labels(root: Path, split: str, clips: tuple[GroupClip, ...]) -> None:
 
 
 def write_clip(root: Path, clip: GroupClip) -> int:
-    """Write one video file; it appears at its place when it is whole. Returns the number of its frames."""
+    """Write one video file, which appears once it is complete; returns the number of its frames."""
     rng = np.random.default_rng([*clip.seed, 11])
     group = DrawnGroup(rng, GROUP_EMOTIONS[clip.emotion], clip.n_frames)
     arousals = [person.arousal for person in group.latents[:N_SPEAKERS]]
@@ -206,5 +208,5 @@ def _to_pixels(
 
 
 def _whole(colour: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole numbers, as Pillow wants them."""
+    """Whole numbers, as Pillow expects them."""
     return tuple(round(value) for value in colour)

@@ -23,7 +23,7 @@ LABEL_FOLDERS = {
 MTL_FILES = {"train": "training_set_annotations.txt", "validation": "validation_set_annotations.txt"}
 MTL_FOLDER, MTL_HEADER = "MTL_Challenge", "image,valence,arousal,expression,aus"
 LABEL_HEADERS = {"va": "valence,arousal", "expr": ",".join(EXPRESSIONS), "au": ",".join(ACTION_UNITS)}
-PARTIAL = ".partial"  # where files wait under the root until they are whole
+PARTIAL = ".partial"  # folder under the root for incomplete files
 JPEG_QUALITY = 92
 PROGRESS_FRAMES = 50  # frames between two reports of progress
 
@@ -40,7 +40,7 @@ class Actor:
 
 
 def write_film(root: Path, film: Film) -> Iterator[int]:
-    """Write crops, labels and video of one film; nothing appears at its final place before it is whole.
+    """Write crops, labels and video of one film; files appear only once they are complete.
 
     Args:
         root: root of the dataset.
@@ -108,7 +108,7 @@ def _draw_present(rng: np.random.Generator, n_frames: int, missing_at: str) -> N
 
 
 def _write_labels(root: Path, film: Film, face: int, actor: Actor) -> None:
-    """Write the label files of one face, and its multi-task rows, which wait for those of the others."""
+    """Write the label files of one face, and keep its multi-task rows for `write_annotations`."""
     rng = np.random.default_rng([*film.seeds[face], 7])
     tables = {
         "va": np.column_stack([actor.latents.valence, actor.latents.arousal]).round(3),
@@ -116,7 +116,7 @@ def _write_labels(root: Path, film: Film, face: int, actor: Actor) -> None:
         "au": actor.latents.unit_labels(),
     }
     for task, table in tables.items():
-        # Drawn for every task, so that leaving one out changes no other.
+        # Drawn for every task, so that leaving one out does not change the others.
         tables[task] = table = _invalidate(rng, table, TASKS[task].invalid)
         if task not in film.tasks:
             tables[task] = np.full_like(table, TASKS[task].invalid)
@@ -148,7 +148,7 @@ def write_annotations(root: Path, films: Sequence[Film]) -> None:
 
 
 def _mtl_rows(root: Path, name: str) -> Path:
-    """Where the multi-task rows of a face wait."""
+    """The file that keeps the multi-task rows of a face."""
     return root / PARTIAL / f"{name}.mtl.txt"
 
 
@@ -175,7 +175,7 @@ def _invalidate(rng: np.random.Generator, table: NDArray, invalid: float) -> NDA
     table = table.copy()
     n_frames, n_columns = table.shape
     length = max(2, n_frames // 50)
-    # Each run lies in a part of the video of its own, so that all of them show.
+    # Each run is in its own part of the video, so that none covers another.
     start = int(rng.integers(n_frames // 2 - length))
     table[start : start + length] = invalid
     if n_columns > 1:

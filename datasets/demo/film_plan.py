@@ -78,8 +78,8 @@ def get_size(name: str) -> DemoSize:
     return SIZES[name]
 
 
-def check_place(root: Path) -> Path:
-    """Where a demo dataset is to be written; a UsageError if something is there already."""
+def check_empty(root: Path) -> Path:
+    """Return the folder for a demo dataset; raise a UsageError unless it is new or empty."""
     root = Path(root)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise UsageError(
@@ -100,21 +100,21 @@ def plan_films(size: str, seed: int = 0) -> tuple[Film, ...]:
     films = []
     for index in range(numbers.n_train + numbers.n_validation):
         train = index < numbers.n_train
-        place = index if train else index - numbers.n_train
+        number = index if train else index - numbers.n_train
         length = np.random.default_rng([seed, index]).uniform(0.85, 1.15)
         films.append(
             Film(
                 base=f"demo-{index + 1:02d}",
                 split="train" if train else "validation",
                 index=index,
-                # A face of its own in every video: no person can be in both splits.
+                # Each video has its own faces, so that no person is in both splits.
                 seeds=tuple((seed, index, face) for face in range(2 if index == 0 else 1)),
                 n_frames=round(numbers.n_frames * length),
                 n_segments=numbers.n_segments,
-                rate_hz=25 if place % 2 else 30,
+                rate_hz=25 if number % 2 else 30,
                 tasks=tuple(task for task in LABELLED_TASKS if not (task == "au" and index == 3)),
                 n_spare_rows=-1 if index == 2 else 1,
-                missing_at="start" if place == 1 else "end" if index == 2 else "anywhere",
+                missing_at="start" if number == 1 else "end" if index == 2 else "anywhere",
             )
         )
     return tuple(films)

@@ -12,11 +12,11 @@ Item = TypeVar("Item")
 def write_in_parallel(
     write: Callable[[Path, Item], int], root: Path, items: Iterable[Item], n_workers: int, report: Callable[[int], None]
 ) -> None:
-    """Call `write(root, item)` for each item in processes of their own, in this order.
+    """Call `write(root, item)` for each item in several processes, starting them in this order.
 
     Args:
-        write: gives the number of frames that it drew; a function of a module.
-        report: called with that number as each item is done.
+        write: a function of a module; returns the number of frames that it drew.
+        report: called with that number whenever an item is done.
     """
     # Forking a process that already runs threads (PyTorch, BLAS) can hang it; a spawned one starts clean.
     context = multiprocessing.get_context("spawn")

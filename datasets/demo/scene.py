@@ -90,5 +90,5 @@ class SceneRenderer:
 
 
 def _as_fill(colour: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole numbers, as Pillow wants them."""
+    """Whole numbers, as Pillow expects them."""
     return tuple(round(value) for value in colour)

@@ -1,4 +1,4 @@
-"""Write clips as they are drawn, in several processes; a clip is there whole or not at all."""
+"""Writing clips in several processes; a clip appears only once it is complete."""
 
 import json
 import multiprocessing
@@ -32,14 +32,14 @@ RATE_HZ = 15  # 75 frames are the 5 s of a real clip
 JPEG_QUALITY = 92
 # Encoding costs more than drawing: `ultrafast` halves it against `veryfast`, for files of 160 kB instead of 50.
 VIDEO_OPTIONS = {"preset": "ultrafast", "crf": "18", "threads": "1"}  # one thread: same frames, same bytes
-PARTIAL = ".partial"  # where files wait in the output folder until they are whole
-RECORD = "synth.json"  # tells what the clips in the output folder were made of
+PARTIAL = ".partial"  # folder in the output folder for incomplete files
+RECORD = "synth.json"  # sources and options of the clips in the output folder
 NAME = re.compile(rf"synt-({'|'.join(label.lower() for label in LABELS)})-\d{{4,}}")
 
 
 @dataclass(frozen=True)
 class Made:
-    """What `write_clips` did: clips it made, and clips that were there already."""
+    """Result of `write_clips`: numbers of clips that it made, and that existed already."""
 
     n_made: int
     n_kept: int
@@ -60,9 +60,9 @@ def write_clips(
     workers: int | None = None,
     reporter: Reporter | None = None,
 ) -> Made:
-    """Make the first `n_clips` clips, but for those that are there, and write `<Label>_labels.txt`.
+    """Make those of the first `n_clips` clips that do not exist yet, and write `<Label>_labels.txt`.
 
-    The label files list every clip that is whole, one made for another `kind` included; they are written also when
+    The label files list every complete clip, also of another `kind`; they are written also when
     the work is interrupted.
 
     Args:
@@ -73,7 +73,7 @@ def write_clips(
         kind: a name of `KINDS`: `<out>/<name>.mp4`, `<out>/<name>/00001.jpg` or `<out>/<name>.synt.img.<frames>.pt`.
         options: the rules and the seed.
         workers: processes; by default one per processor.
-        reporter: is told of the clips.
+        reporter: receives progress.
 
     Raises:
         UsageError: `kind` is unknown, or `out` holds something else.
@@ -88,8 +88,8 @@ def write_clips(
     reporter.start("synth", len(todo), "clips")
     n_workers = min(workers or _count_processors(), len(todo))
     try:
-        with closing(_make_all(ClipWriter(material, options, out, kind), todo, n_workers)) as made:
-            for _ in made:
+        with closing(_make_all(ClipWriter(material, options, out, kind), todo, n_workers)) as clips:
+            for _ in clips:
                 reporter.advance()
     finally:
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
@@ -99,26 +99,26 @@ def write_clips(
 
 
 def _claim(out: Path, material: Material, options: SynthOptions) -> None:
-    """Make the output folder and note what its clips are made of, or check that it is the same."""
+    """Create the output folder with a record of sources and options, or check that its record is the same."""
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out} is a file. Choose another folder for the clips.")
     out.mkdir(parents=True, exist_ok=True)
-    record, mine = out / RECORD, {**asdict(options), **material.digests()}
+    record, sources = out / RECORD, {**asdict(options), **material.digests()}
     if record.exists():
-        theirs = _read_record(record)
-        other = [name for name in mine if theirs.get(name) != mine[name]]
-        if other:
+        recorded = _read_record(record)
+        changed = [name for name in sources if recorded.get(name) != sources[name]]
+        if changed:
             raise UsageError(
-                f"The clips in {out} were made with other {' and '.join(other)}. "
+                f"The clips in {out} were made with other {' and '.join(changed)}. "
                 "Choose another folder, or repeat the command they were made with."
             )
     else:
         foreign = sorted(path.name for path in out.iterdir() if path.name != PARTIAL)
         if foreign:
             raise UsageError(f"{out} holds something else, such as {foreign[0]}. Choose a new or empty folder.")
-    clear(out / PARTIAL).mkdir()  # of a process that was killed
+    clear(out / PARTIAL).mkdir()  # left by a process that was killed
     if not record.exists():
-        _replace(out, RECORD, partial(Path.write_text, data=json.dumps(mine, indent=2) + "\n", encoding="utf-8"))
+        _replace(out, RECORD, partial(Path.write_text, data=json.dumps(sources, indent=2) + "\n", encoding="utf-8"))
 
 
 def _read_record(record: Path) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _read_record(record: Path) -> dict[str, Any]:
 
 
 def _replace(out: Path, name: str, write: Callable[[Path], object]) -> None:
-    """Write a file or folder under a partial name, then give it its own."""
+    """Write a file or folder under a partial name, then rename it."""
     (out / PARTIAL).mkdir(exist_ok=True)
     write(out / PARTIAL / name)
     (out / PARTIAL / name).replace(out / name)
@@ -191,7 +191,7 @@ def _make_all(writer: ClipWriter, todo: list[int], n_workers: int) -> Generator[
             pool.shutdown(cancel_futures=True)  # clips in work are finished, which takes a moment
 
 
-_writers: list[ClipWriter] = []  # of a worker process: the one it was begun with, for its decoded images
+_writers: list[ClipWriter] = []  # of a worker process; keeps decoded images between clips
 
 
 def _begin_worker(material: Material, options: SynthOptions, out: Path, kind: str) -> None:
@@ -204,7 +204,7 @@ def _write_in_worker(number: int) -> None:
 
 
 def _write_labels(out: Path) -> None:
-    """Write the label files anew: every whole clip, in order."""
+    """Rewrite the label files: every complete clip, in order."""
     clips: dict[str, set[str]] = {label: set() for label in LABELS}
     for path in out.iterdir():
         name = path.name.split(".")[0]

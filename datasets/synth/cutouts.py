@@ -34,7 +34,7 @@ class Material:
     def digests(self) -> dict[str, str]:
         """sha256 over names and sizes of the files, of faces and of backgrounds: other images, other digests."""
         files = {"faces": [file for label in LABELS for file in self.faces[label]], "backgrounds": self.backgrounds}
-        return {name: _digest(found) for name, found in files.items()}
+        return {name: _digest(paths) for name, paths in files.items()}
 
 
 def _digest(files: Iterable[Path]) -> str:
@@ -54,22 +54,22 @@ def find_material(faces: Path, backgrounds: Path | None) -> Material:
     folders = sorted(path.name for path in faces.iterdir() if path.is_dir() and not path.name.startswith("."))
     unknown = [name for name in folders if name not in LABELS]
     if unknown:
-        raise DataError(f"{faces} holds a folder {unknown[0]!r}, which is no class. Face folders are named {names}.")
-    found = {label: tuple(_images(faces / label, "*")) for label in LABELS}
-    for label, files in found.items():
+        raise DataError(f"{faces} holds a folder {unknown[0]!r}, which is not a class. Face folders are named {names}.")
+    cutouts = {label: tuple(_images(faces / label, "*")) for label in LABELS}
+    for label, files in cutouts.items():
         if not files:
             raise DataError(f"No faces of class {label}: put cut-outs (.png or .jpg) into {faces / label}.")
     if backgrounds is None:
-        return Material(found, ())
+        return Material(cutouts, ())
     scenes = tuple(_images(backgrounds, "**/*"))
     if not scenes:
         raise DataError(f"No images in {backgrounds}. Name a folder of background images, or leave out --backgrounds.")
-    return Material(found, scenes)
+    return Material(cutouts, scenes)
 
 
 def _images(folder: Path, pattern: str) -> list[Path]:
-    found = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in found if not any(map(is_junk, path.relative_to(folder).parts)))
+    images = (path for path in folder.glob(pattern) if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in images if not any(map(is_junk, path.relative_to(folder).parts)))
 
 
 def read_cutout(file: Path, longest_px: int) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Where the faces of a clip are in every frame: straight paths inside a growing margin, found by bounded trying."""
+"""Positions of the faces of a clip in every frame: straight paths inside a growing margin, found by limited search."""
 
 from dataclasses import dataclass
 
@@ -148,7 +148,7 @@ def _straight(starts: NDArray[np.int64], ends: NDArray[np.int64], n_frames: int)
 
 @dataclass(frozen=True)
 class _Hits:
-    """Tells where a face would overlap those that have their paths.
+    """Finds where a face would overlap those that have their paths.
 
     Attributes:
         box: (2,) width and height of the face.
@@ -171,8 +171,8 @@ class _Hits:
         """
         frames = np.arange(self.corners.shape[1])[frame].reshape(-1)
         others = self.corners[:, frames]
-        mine = corners[:, None]  # (paths, placed, frames, 2)
-        common = np.minimum(mine + self.box, others + self.boxes[:, None]) - np.maximum(mine, others)
+        own = corners[:, None]  # (paths, placed, frames, 2)
+        common = np.minimum(own + self.box, others + self.boxes[:, None]) - np.maximum(own, others)
         overlaps = common.clip(0).prod(-1) > self.limits[:, None]
         return (overlaps & (frames < self.n_shown[:, None])).any(1)
 

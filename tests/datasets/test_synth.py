@@ -379,7 +379,7 @@ def test_messages_about_folders(tmp_path: Path, faces: Path) -> None:
     with pytest.raises(DataError, match=r"No images in .*nothing\. Name a folder of background images"):
         run_short(faces, tmp_path / "out", backgrounds=tmp_path / "nothing")
     (faces / "Happy").mkdir()
-    with pytest.raises(DataError, match=r"a folder 'Happy', which is no class\. Face folders are named Positive, "):
+    with pytest.raises(DataError, match=r"a folder 'Happy', which is not a class\. Face folders are named Positive, "):
         run_short(faces, tmp_path / "out")
     (faces / "Happy").rmdir()
     (faces / "Negative").rename(tmp_path / "away")
@@ -442,7 +442,7 @@ def test_the_command(tmp_path: Path, faces: Path, run_cli: Callable) -> None:
     assert "out: made 0 clips, 2 were there." in second.stdout
     assert json.loads((tmp_path / "out" / "synth.json").read_text())["seed"] == 3
     wrong = run_cli("synth", "--faces", tmp_path, "--out", tmp_path / "other", "--clips", 2)
-    assert wrong.exit_code == 1 and wrong.stderr.startswith("Error: ") and "no class" in wrong.stderr
+    assert wrong.exit_code == 1 and wrong.stderr.startswith("Error: ") and "not a class" in wrong.stderr
 
 
 def test_videos_need_no_torch(tmp_path: Path, faces: Path, process_env: dict[str, str]) -> None:
