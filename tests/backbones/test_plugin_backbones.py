@@ -5,13 +5,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from abaw.backbones import registry
+from abaw.backbones.checkpoint_fit import find_matches
+from abaw.backbones.registry import Family, find_backbone, get_spec
 from abaw.core import plugins
 from abaw.store import FeatureStore
 from abaw.tests.support.plugins import write_distribution
@@ -115,3 +119,13 @@ def test_a_plugin_is_extracted_with_in_one_process_and_by_workers(in_process, ru
     cluster = run(*options, "--store", tmp_path / "cluster.zarr", "--cluster", file)
     assert cluster.returncode == 0, cluster.stderr + cluster.stdout
     assert_equal_stores(tmp_path / "cluster.zarr", tmp_path / "alone.zarr")
+
+
+def test_a_plugin_whose_builder_fails_fits_no_checkpoint(monkeypatch):
+    def fail(specs, file):
+        raise RuntimeError("no network today")
+
+    broken = replace(get_spec("iresnet18"), name="broken", family="broken")
+    families = {"iresnet18": find_backbone("iresnet18")[1], "broken": Family("broken", (broken,), fail, source="far 1")}
+    monkeypatch.setattr(registry, "_FAMILIES", families)
+    assert [match.names for match in find_matches({"conv1.weight": torch.zeros(64, 3, 3, 3)})] == [("iresnet18",)]

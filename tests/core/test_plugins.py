@@ -75,7 +75,7 @@ def test_a_name_that_is_taken_is_left_out_and_named(folder, caplog):
 
 def test_a_checkout_lists_its_own_plugins_whatever_its_metadata_says(folder, tmp_path, monkeypatch):
     write_fruit(folder)
-    stale = {GROUP: {"cherry": "gone_fruit:CHERRY"}}
+    stale = {GROUP: {"cherry": "own_fruit:KIWI"}}
     write_distribution(folder, "abaw", "0.0.1", stale, {"own_fruit": "PEAR = 'brown'\nKIWI = 'green'\n"})
     listed = tmp_path / "setup.cfg"
     listed.write_text(f"[options.entry_points]\n{GROUP} =\n    pear = own_fruit:PEAR\n    kiwi = own_fruit:KIWI\n")
