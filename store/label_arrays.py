@@ -4,17 +4,13 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
-from zarr.core.metadata.v3 import ArrayV3Metadata
-from zarr.storage import MemoryStore
 
 from abaw.core.doubles import Doubles
+from abaw.store.keys import array_template, encode_metadata
 from abaw.store.writer import with_checksum
 
 
@@ -41,13 +37,14 @@ def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> 
     content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])
     listed = {"doubles": frames} if frames else {}
     attrs = {"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True}
-    metadata = dict[str, Any](labels_template(rows.dtype.name, rows.ndim).to_dict()) | {
+    ones = (1,) * rows.ndim
+    metadata = dict(array_template(ones, rows.dtype.name, ones, None, None)) | {
         "shape": content.shape,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": content.shape}},
         "attributes": attrs,
     }
     chunk = {"/".join(["c", *("0" * rows.ndim)]): with_checksum(content.tobytes())}
-    return chunk, json.dumps(metadata, indent=2).encode()
+    return chunk, encode_metadata(metadata)
 
 
 def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, Doubles | None]:
@@ -73,13 +70,3 @@ def _labels_digest(content: NDArray, frames: Sequence[int]) -> str:
     """The sha256 of an array of labels, and of the numbers of its doubles' frames where it has any."""
     listed = json.dumps(list(frames)).encode() if frames else b""
     return hashlib.sha256(content.tobytes() + listed).hexdigest()
-
-
-@lru_cache
-def labels_template(dtype: str, n_axes: int) -> ArrayV3Metadata:
-    """Zarr's metadata of an array of labels."""
-    array = zarr.create_array(
-        MemoryStore(), shape=(1,) * n_axes, dtype=dtype, chunks=(1,) * n_axes, compressors=[Crc32cCodec()], filters=None
-    )
-    assert isinstance(array.metadata, ArrayV3Metadata)
-    return array.metadata

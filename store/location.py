@@ -44,7 +44,7 @@ def open_or_make(place: Place) -> "zarr.Group":
     import zarr  # as above
     from zarr.errors import ContainsGroupError
 
-    from abaw.store.folder_store import FolderStore
+    from abaw.store.keys import FolderStore
 
     is_new = is_url(place) or _is_free(Path(place))
     if not is_new and not (Path(place) / "zarr.json").is_file():

@@ -1,19 +1,14 @@
 """The groups and arrays of a Zarr store, without opening each: their names, their attributes, small ones written whole."""
 
-import asyncio
-import errno
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import zarr
 from zarr.abc.store import Store
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import sync
 from zarr.errors import ContainsGroupError
 
+from abaw.store.keys import METADATA, delete_node, names_in, read_keys, write_keys
 from abaw.store.schema import damage_told, group_attrs, trouble_told
-
-READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 
 
 class Tree:
@@ -66,63 +61,24 @@ class Tree:
 
     def drop(self, path: str) -> None:
         """Delete what is at a path."""
-
-        async def delete() -> None:
-            # first what makes it count: nothing half deleted is ever read
-            await self.store.delete(f"{path}/zarr.json")
-            await self.store.delete_dir(path)
-
-        sync(delete())
-
-
-def names_in(store: Store, path: str) -> list[str]:
-    """Names of the groups and arrays in a group, sorted; nothing in them is opened."""
-
-    async def collect() -> list[str]:
-        return sorted([name async for name in store.list_dir(path) if not name.startswith("zarr.json")])
-
-    return sync(collect())
+        delete_node(self.store, path)
 
 
 def attrs_at(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:
-    """Attributes of the groups at some paths; empty where there is none, or its metadata is damaged."""
-
-    async def read_one(path: str, room: asyncio.Semaphore) -> bytes:
-        try:
-            async with room:
-                content = await store.get(f"{path}/zarr.json", default_buffer_prototype())
-        except OSError as error:
-            if error.errno != errno.ELOOP:  # a link that leads to itself
-                raise
-            content = None
-        return b"" if content is None else content.to_bytes()
-
-    async def read_all() -> list[bytes]:
-        room = asyncio.Semaphore(READS_AT_ONCE)
-        return await asyncio.gather(*(read_one(path, room) for path in paths))
-
-    return [group_attrs(metadata) for metadata in sync(read_all())]
+    """Attributes of the groups at some paths; empty where there is no group, or its metadata is damaged."""
+    contents = read_keys(store, [f"{path}/{METADATA}" for path in paths])
+    return [group_attrs(content or b"") for content in contents]
 
 
 def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: bytes) -> bool:
-    """Write an array so that it is there whole or not at all; False if this very metadata stands there already.
+    """Write an array so that it exists whole or not at all; False if it exists already with the same metadata.
 
     Args:
         contents: its chunks by key.
         metadata: its `zarr.json`, written last.
     """
-    make = default_buffer_prototype().buffer.from_bytes
-
-    async def put() -> bool:
-        found = await store.get(f"{path}/zarr.json", default_buffer_prototype())
-        if found is not None and found.to_bytes() == metadata:
-            return False
-        if found is not None:
-            await store.delete(f"{path}/zarr.json")  # first what makes it count
-            await store.delete_dir(path)
-        for key, content in contents.items():
-            await store.set(f"{path}/{key}", make(content))
-        await store.set(f"{path}/zarr.json", make(metadata))
-        return True
-
-    return sync(put())
+    (existing,) = read_keys(store, [f"{path}/{METADATA}"])
+    if existing == metadata:
+        return False
+    write_keys(store, path, contents, last={METADATA: metadata}, clear=existing is not None)
+    return True

@@ -4,23 +4,17 @@ Zarr itself makes the metadata, once for each kind of array; shards are laid out
 of going through its arrays. They are read back through Zarr alone.
 """
 
-import asyncio
-import json
+import math
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import google_crc32c
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.metadata.v3 import ArrayV3Metadata
-from zarr.core.sync import sync
-from zarr.storage import MemoryStore
 
 from abaw import __version__
+from abaw.store.keys import array_template, encode_metadata, write_keys
 
 CHUNK_ROWS = 256
 SHARD_ROWS = 16 * CHUNK_ROWS  # a longer video (2 minutes at 30 fps) is several shards, so that memory stays flat
@@ -144,35 +138,15 @@ class VideoWriter:
         self._written.clear()
 
     def _values_metadata(self) -> bytes:
-        template = values_template(self._shape, self._dtype.name, *self._grid())
-        return array_metadata(template, (self._n_frames, *self._shape))
+        return values_metadata((self._n_frames, *self._shape), self._dtype.name, *self._grid())
 
     def _grid(self) -> tuple[int, int]:
         """Rows of a chunk and of a shard; a video shorter than a chunk is one chunk of its own length."""
         return (CHUNK_ROWS, SHARD_ROWS) if self._n_frames >= CHUNK_ROWS else (self._n_frames, self._n_frames)
 
     def _put(self, contents: Mapping[str, bytes], last: Mapping[str, bytes] | None = None, clear: bool = False) -> None:
-        """Write files of the video, each whole or not at all.
-
-        Args:
-            contents: by key; in any order.
-            last: written when all others are.
-            clear: first delete what an earlier run left or made, the group before all, so that it is not read.
-        """
-        store = self._feature.store
-
-        async def put_one(key: str, content: bytes) -> None:
-            await store.set(f"{self._place}/{key}", default_buffer_prototype().buffer.from_bytes(content))
-
-        async def put() -> None:
-            if clear:
-                await store.delete(f"{self._place}/zarr.json")
-                await store.delete_dir(self._place)
-            await asyncio.gather(*(put_one(key, content) for key, content in contents.items()))
-            for key, content in (last or {}).items():
-                await put_one(key, content)
-
-        sync(put())
+        """Write keys of the video, see `write_keys`; `clear` deletes what an earlier run left."""
+        write_keys(self._feature.store, self._place, contents, last, clear)
 
 
 def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
@@ -196,7 +170,8 @@ def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
 
 def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
     """The files of the array `present`, in chunks of `SHARD_ROWS` rows."""
-    files = {"present/zarr.json": array_metadata(mask_template(SHARD_ROWS), present.shape)}
+    template = array_template((1,), "bool", (SHARD_ROWS,), None, None)
+    files = {"present/zarr.json": encode_metadata({**template, "shape": present.shape})}
     for number, start in enumerate(range(0, len(present), SHARD_ROWS)):
         chunk = np.zeros(SHARD_ROWS, dtype=np.bool_)
         part = present[start : start + SHARD_ROWS]
@@ -210,38 +185,14 @@ def with_checksum(content: bytes) -> bytes:
     return content + int(google_crc32c.value(content)).to_bytes(4, "little")
 
 
-@lru_cache
-def values_template(shape: tuple[int, ...], dtype: str, chunk_rows: int, shard_rows: int) -> ArrayV3Metadata:
-    """Zarr's metadata of an array of values."""
-    array = zarr.create_array(
-        MemoryStore(),
-        shape=(1, *shape),
-        dtype=dtype,
-        chunks=(chunk_rows, *shape),
-        shards=(shard_rows, *shape),
-        compressors=[Crc32cCodec()],
-        filters=None,
-        fill_value=np.nan,  # never stored: where it is read, a shard is missing
-    )
-    assert isinstance(array.metadata, ArrayV3Metadata)
-    return array.metadata
-
-
-@lru_cache
-def mask_template(chunk_rows: int) -> ArrayV3Metadata:
-    """Zarr's metadata of an array `present`."""
-    array = zarr.create_array(
-        MemoryStore(), shape=(1,), dtype="bool", chunks=(chunk_rows,), compressors=[Crc32cCodec()], filters=None
-    )
-    assert isinstance(array.metadata, ArrayV3Metadata)
-    return array.metadata
-
-
-def array_metadata(template: ArrayV3Metadata, shape: tuple[int, ...]) -> bytes:
-    """The content of an array's `zarr.json`."""
-    return template.update_shape(shape).to_buffer_dict(default_buffer_prototype())["zarr.json"].to_bytes()
+def values_metadata(shape: tuple[int, ...], dtype: str, chunk_rows: int, shard_rows: int) -> bytes:
+    """The `zarr.json` of an array of values of shape (frames, ...)."""
+    rest = shape[1:]
+    # NaN is never stored: where it is read, a shard is missing
+    template = array_template((1, *rest), dtype, (chunk_rows, *rest), (shard_rows, *rest), math.nan)
+    return encode_metadata({**template, "shape": shape})
 
 
 def group_metadata(attrs: Mapping[str, Any]) -> bytes:
     """The content of a group's `zarr.json`."""
-    return json.dumps({"attributes": dict(attrs), "zarr_format": 3, "node_type": "group"}, indent=2).encode()
+    return encode_metadata({"attributes": dict(attrs), "zarr_format": 3, "node_type": "group"})

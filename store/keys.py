@@ -1,0 +1,163 @@
+"""Access to the keys of a Zarr store, below its groups and arrays. The only module that uses private parts of zarr.
+
+Zarr offers no public way to read and write many keys at once from synchronous code, and its `sync` and buffers have
+moved before: setup.cfg keeps zarr below the next minor version.
+"""
+
+import asyncio
+import errno
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import zarr
+from zarr.abc.store import Store
+from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer, default_buffer_prototype
+from zarr.core.sync import sync
+from zarr.storage import LocalStore, MemoryStore
+
+from abaw.core.errors import StoreError
+
+READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
+METADATA = "zarr.json"
+
+
+class FolderStore(LocalStore):
+    """A Zarr store in a folder that refuses to write or delete through links below its root. The root may be a link."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write a key."""
+        self._check_parents(key)
+        await super().set(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write a key unless it exists."""
+        self._check_parents(key)
+        await super().set_if_not_exists(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Delete a key; if it is a link, the link."""
+        self._check_parents(key)
+        if (self.root / key).is_symlink():
+            (self.root / key).unlink()
+        else:
+            await super().delete(key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Delete every key under a prefix."""
+        self._check_parents(f"{prefix}/")
+        await super().delete_dir(prefix)
+
+    def _check_parents(self, key: str) -> None:
+        folder = self.root
+        for name in Path(key).parts if key.endswith("/") else Path(key).parts[:-1]:
+            folder /= name
+            if folder.is_symlink():
+                raise StoreError(
+                    f"{folder} is a link, and a store is never changed through a link. Replace it by what it leads to."
+                )
+
+
+def names_in(store: Store, path: str) -> list[str]:
+    """Sorted names of the groups, arrays and files in a group; none is opened."""
+
+    async def collect() -> list[str]:
+        return sorted([name async for name in store.list_dir(path) if not name.startswith(METADATA)])
+
+    return sync(collect())
+
+
+def read_keys(store: Store, keys: Sequence[str]) -> list[bytes | None]:
+    """The contents of some keys, read at the same time; None for a key that does not exist, or links to itself."""
+
+    async def read_one(key: str, limit: asyncio.Semaphore) -> bytes | None:
+        try:
+            async with limit:
+                content = await store.get(key, default_buffer_prototype())
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            return None
+        return None if content is None else content.to_bytes()
+
+    async def read_all() -> list[bytes | None]:
+        limit = asyncio.Semaphore(READS_AT_ONCE)
+        return await asyncio.gather(*(read_one(key, limit) for key in keys))
+
+    return sync(read_all())
+
+
+def write_keys(
+    store: Store,
+    path: str,
+    contents: Mapping[str, bytes],
+    last: Mapping[str, bytes] | None = None,
+    clear: bool = False,
+) -> None:
+    """Write keys below a path, each whole or not at all.
+
+    Args:
+        contents: by key, written in any order.
+        last: written after all others.
+        clear: first delete what is at the path, its metadata before all, so that it is never read half deleted.
+    """
+
+    async def write_one(key: str, content: bytes) -> None:
+        await store.set(f"{path}/{key}", default_buffer_prototype().buffer.from_bytes(content))
+
+    async def write_all() -> None:
+        if clear:
+            await _delete(store, path)
+        await asyncio.gather(*(write_one(key, content) for key, content in contents.items()))
+        for key, content in (last or {}).items():
+            await write_one(key, content)
+
+    sync(write_all())
+
+
+def delete_key(store: Store, key: str) -> None:
+    """Delete a key, if it exists."""
+    sync(store.delete(key))
+
+
+def delete_node(store: Store, path: str) -> None:
+    """Delete the group or array at a path, its metadata first: it is never read half deleted."""
+    sync(_delete(store, path))
+
+
+async def _delete(store: Store, path: str) -> None:
+    await store.delete(f"{path}/{METADATA}")
+    await store.delete_dir(path)
+
+
+@lru_cache
+def array_template(
+    shape: tuple[int, ...],
+    dtype: str,
+    chunks: tuple[int, ...],
+    shards: tuple[int, ...] | None,
+    fill_value: float | None,
+) -> Mapping[str, Any]:
+    """The content of `zarr.json` that Zarr writes for an uncompressed array with checksums."""
+    store = MemoryStore()
+    zarr.create_array(
+        store,
+        shape=shape,
+        dtype=dtype,
+        chunks=chunks,
+        shards=shards,
+        compressors=[Crc32cCodec()],
+        filters=None,
+        fill_value=fill_value,
+    )
+    (content,) = read_keys(store, [METADATA])
+    assert content is not None
+    return json.loads(content)
+
+
+def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of a `zarr.json`, as Zarr formats them."""
+    return json.dumps(dict(metadata), indent=2).encode()
