@@ -14,7 +14,7 @@ from abaw.commands.store import store
 from abaw.commands.submission import check_submission, submit
 from abaw.commands.train import train
 from abaw.commands.video import predict
-from abaw.core.errors import DISK_FULL, AbawError
+from abaw.core.errors import AbawError, is_disk_full
 
 INTERRUPTED = (
     "Interrupted. What was finished is kept; run the same command again to continue. Training continues with `abaw train "
@@ -36,7 +36,7 @@ class CommandGroup(click.Group):
         except AbawError as error:
             _fail(str(error), error.exit_code)
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if not is_disk_full(error):
                 raise
             path = error.filename or "the store or run"
             _fail(

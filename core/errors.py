@@ -22,13 +22,18 @@ def some_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+def is_disk_full(error: Exception) -> bool:
+    """True if a disk, a quota or the largest size of a file is exhausted."""
+    return getattr(error, "errno", None) in DISK_FULL
+
+
 def disk_trouble(error: OSError, what: str) -> str:
     """Why nothing more can be written to a disk, and what to do; empty if only one file is affected.
 
     Args:
         what: what was being written, such as `video into store.zarr`.
     """
-    if error.errno in DISK_FULL:
+    if is_disk_full(error):
         return f"no space left to write {what} ({error.strerror}); free some space and run the same command again"
     if error.errno == errno.EROFS:
         return f"{what} can no longer be written ({error.strerror}); check the disk and run the same command again"

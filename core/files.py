@@ -1,9 +1,14 @@
-"""Places where files are made before they get their names. What lies there is deleted, and links are never followed."""
+"""Files and folders that are written under a temporary name and renamed when they are whole.
+
+Whatever has the temporary name is deleted first. Links are never followed.
+"""
 
 import hashlib
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ Place = Path | str
 
 
 def clear(path: Path) -> Path:
-    """Delete what is at a path, a folder with all that is in it; of a link only the link. Returns the path."""
+    """Delete a file, a link (not what it leads to), or a folder and all that is in it. Returns the path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -22,11 +27,28 @@ def clear(path: Path) -> Path:
     return path
 
 
-def new_partial(path: Path) -> Path:
-    """The name beside a file under which it is written, until it replaces the old one; nothing is there.
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yields the temporary path of a file or folder, which replaces `path` if the block succeeds and is deleted if not.
 
     Raises:
-        UsageError: a folder has the name of the file.
+        UsageError: `path` is a folder.
+    """
+    partial = new_partial(path)
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):  # the first error says more
+            clear(partial)
+        raise
+
+
+def new_partial(path: Path) -> Path:
+    """The temporary path of a file, next to it; nothing is there any more.
+
+    Raises:
+        UsageError: `path` is a folder.
     """
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder where a file is to be written. Move it away.")
@@ -34,7 +56,7 @@ def new_partial(path: Path) -> Path:
 
 
 def partial_name(name: str) -> str:
-    """The name under which something is made that gets another one: with `.partial`, or of its hash where that is too long."""
+    """The temporary name of a file: it ends in `.partial`, and a name that is too long is replaced by its hash."""
     partial = f"{name}.partial"
     if len(os.fsencode(partial)) <= MAX_NAME_BYTES:
         return partial
@@ -47,7 +69,6 @@ def is_url(place: Place) -> bool:
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write JSON so that the file is either the old or the new one."""
-    partial = new_partial(path)
-    partial.write_text(json.dumps(content, indent=2) + "\n")
-    partial.replace(path)
+    """Write a JSON file, whole or not at all."""
+    with writing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def save_predictions(
     Args:
         made_from: digest of the checkpoints that made the predictions; empty if unknown.
     """
-    partial = new_partial(path)
-    with h5py.File(partial, "w") as file:
+    with writing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["outputs"] = list(output_names)
         file.attrs["made_from"] = made_from
         for video, prediction in predictions.items():
@@ -89,7 +88,6 @@ def save_predictions(
             if prediction.doubles is not None:
                 group.create_dataset("doubles", data=prediction.doubles.labels)
                 group.create_dataset("doubles_rows", data=prediction.doubles.rows)
-    partial.replace(path)
 
 
 def load_predictions(path: Path) -> dict[str, VideoPrediction]:

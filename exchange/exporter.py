@@ -11,7 +11,7 @@ import numpy as np
 
 from abaw.core.clock import marks_of
 from abaw.core.errors import StoreError, UsageError
-from abaw.core.files import clear, new_partial
+from abaw.core.files import writing
 from abaw.core.names import MAX_NAME_BYTES
 from abaw.core.progress import Reporter, Silent
 from abaw.exchange.provenance import FEATURE_FILE, Origin
@@ -102,18 +102,13 @@ def export_feature(
 
 @contextmanager
 def _new_place(out: Path) -> Iterator[Path]:
-    """A partial name beside `out`, renamed to it if all went well and deleted if not."""
+    """Yields the temporary path of `out`, see `writing`."""
     _check_free(out)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"No folder {out.resolve().parent} to write {out.name} into. Make it first.")
-    partial = new_partial(out)
-    try:
+    with writing(out) as partial:
         yield partial
         _check_free(out)
-        partial.rename(out)
-    except BaseException:
-        clear(partial)
-        raise
 
 
 def _check_free(out: Path) -> None:

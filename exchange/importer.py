@@ -71,26 +71,26 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     if options.data is not None and not options.data.is_dir():
         raise DataError(f"No data folder {options.data}. Name yours with --data, or leave it out.")
     dataset = look_through(options.data) if options.data is not None else None
-    found = find_videos(options.source, options.n_rows)
-    if not found.videos and not found.failed:
+    source = find_videos(options.source, options.n_rows)
+    if not source.videos and not source.failed:
         raise DataError(f"{options.source} has no videos in it. Name another.")
     clocks = Clocks({}, options.fps)
     if dataset is not None:
         clocks = Clocks(_video_files(dataset), options.fps, dataset.labels, dataset.people)
-        time_files((file for name in found.videos if (file := clocks.file_of(name)) is not None), reporter)
-    if found.origin is None:
-        check_ways(found.videos.values(), clocks)
-    summary = Summary(failed=dict(found.failed))
-    shape = first_shape(found, clocks, summary)
+        time_files((file for name in source.videos if (file := clocks.file_of(name)) is not None), reporter)
+    if source.origin is None:
+        check_ways(source.videos.values(), clocks)
+    summary = Summary(failed=dict(source.failed))
+    shape = first_shape(source, clocks, summary)
     if shape is None:
         return summary
     store = FeatureStore.create(options.store)
-    register(store, options.feature, found, shape)
+    register(store, options.feature, source, shape)
     if dataset is not None:
         write_labels(dataset, store, summary)
-    pending, n_rows = plan(store, options.feature, found, clocks, summary)
+    pending, n_rows = plan(store, options.feature, source, clocks, summary)
     reporter.start("import", n_rows, "frames")
-    work = Importer(store, options.feature, shape, clocks, summary, reporter, found.origin is not None)
+    work = Importer(store, options.feature, shape, clocks, summary, reporter, source.origin is not None)
     with claimed(store, [options.feature], ""):
         for video, digest in pending:
             work.take(video, digest)
@@ -101,12 +101,12 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     return summary
 
 
-def first_shape(found: SourceVideos, clocks: Clocks, summary: Summary) -> tuple[int, ...] | None:
+def first_shape(source: SourceVideos, clocks: Clocks, summary: Summary) -> tuple[int, ...] | None:
     """Shape of a frame in the first video that can be opened; those before it have failed."""
-    for name, video in found.videos.items():
+    for name, video in source.videos.items():
         try:
             with video.open() as rows:
-                if found.origin is None:
+                if source.origin is None:
                     check_is_no_batch(video, rows)
                     check_way(name, rows, clocks)
                 return rows.shape
@@ -129,24 +129,24 @@ def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
         )
 
 
-def register(store: FeatureStore, feature: str, found: SourceVideos, shape: tuple[int, ...]) -> None:
+def register(store: FeatureStore, feature: str, source: SourceVideos, shape: tuple[int, ...]) -> None:
     """Make the feature known to the store, or check that it is the one that is there.
 
     Raises:
         StoreError: the store has another feature of this name.
     """
-    origin = found.origin or new_origin(feature, shape, found.modality)
+    origin = source.origin or new_origin(feature, shape, source.modality)
     if tuple(origin.spec["shape"]) != shape:
         raise DataError(f"The source says that frames have the shape {origin.spec['shape']}; they have {shape}.")
     if feature in store.features():
-        there, other = store.feature_attrs(feature), ""
-        if there["fingerprint"] != origin.fingerprint:
+        existing, other = store.feature_attrs(feature), ""
+        if existing["fingerprint"] != origin.fingerprint:
             records = store.feature_record(feature), origin.known_record()
-            other = describe_other(*records, there["fingerprint"], origin.fingerprint)
+            other = describe_other(*records, existing["fingerprint"], origin.fingerprint)
         if other:
             raise StoreError(
-                f"Feature {feature!r} in {store.path} is another one, of shape {there['spec']['shape']} with weights "
-                f"{there['spec']['weights']!r}; these have shape {list(shape)} ({other}). Choose another name with "
+                f"Feature {feature!r} in {store.path} is another one, of shape {existing['spec']['shape']} with weights "
+                f"{existing['spec']['weights']!r}; these have shape {list(shape)} ({other}). Choose another name with "
                 f"--feature, or delete {store.path}/features/{feature} to replace it."
             )
     else:
@@ -163,10 +163,10 @@ def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
 
 def is_imported(feature: str, made: Mapping[str, Any]) -> bool:
     """True if what a run knows of a feature, its `fingerprint` and `shape`, is of one that was imported."""
-    found, shape = made["fingerprint"], tuple(made["shape"])
+    fingerprint, shape = made["fingerprint"], tuple(made["shape"])
     origins = [new_origin(feature, shape, modality) for modality in ("vision", "audio")]
     old = (old_fingerprint({**origin.spec, "variant": ""}, None) for origin in origins)
-    return found in [*(origin.fingerprint for origin in origins), *old]
+    return fingerprint in [*(origin.fingerprint for origin in origins), *old]
 
 
 def _video_files(dataset: Dataset) -> dict[str, Path]:
@@ -176,12 +176,12 @@ def _video_files(dataset: Dataset) -> dict[str, Path]:
 
 
 def plan(
-    store: FeatureStore, feature: str, found: SourceVideos, clocks: Clocks, summary: Summary
+    store: FeatureStore, feature: str, source: SourceVideos, clocks: Clocks, summary: Summary
 ) -> tuple[list[tuple[SourceVideo, str]], int]:
     """The videos to import, each with the digest of what it comes from, and the number of their rows."""
     complete = store.videos(feature)
     pending, n_rows = [], 0
-    for name, video in found.videos.items():
+    for name, video in source.videos.items():
         if name in summary.failed:
             continue
         try:

@@ -1,12 +1,14 @@
-"""Small results of long work on a file, kept for the next time: arrays, in the user's cache folder.
+"""A cache of small arrays that take long to compute from a file, in the user's cache folder.
 
-They are told by what is in the file: its size, its time of change, and its first, middle and last bytes, so that links
-and copies that keep the time share one. Where the folder cannot be written, nothing is kept.
+The key is made from the size of the file, its time of change, and its first, middle and last bytes, so that links and
+copies that keep the time share an entry. Where the folder cannot be written, nothing is cached.
 """
 
 import hashlib
 import os
 import tempfile
+import threading
+import time
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -18,12 +20,17 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.media.links import check_file
 
-VERSION = 1  # of what is kept; with that of the decoder
+VERSION = 1  # of the entries; the key has the decoder's version, too
 SAMPLED_BYTES = 2**16
+SETTLED_NS = 10**9  # a file that changed more recently may change again without a later time of change
+MOST_KEYS = 4096
+
+_keys: dict[tuple[int, ...], str] = {}  # by the file's status, so that a process reads the bytes of a file once
+_guard = threading.Lock()
 
 
 def folder() -> Path | None:
-    """`$ABAW_CACHE`, else `$XDG_CACHE_HOME/abaw` or `~/.cache/abaw`; None where there is no home."""
+    """`$ABAW_CACHE`, else `$XDG_CACHE_HOME/abaw` or `~/.cache/abaw`; None if there is no home folder."""
     if own := os.environ.get("ABAW_CACHE"):
         return Path(own)
     if caches := os.environ.get("XDG_CACHE_HOME"):
@@ -34,19 +41,29 @@ def folder() -> Path | None:
 
 
 def key_of(file: Path) -> str:
-    """What a file's results are kept under.
+    """The key of a file's entry. A process reads the bytes of an unchanged file only once.
 
     Raises:
-        DataError: it is no file.
+        DataError: it is not a file.
         OSError: it cannot be read.
     """
     status = check_file(file).stat()
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    with _guard:
+        if identity in _keys:
+            return _keys[identity]
     text = f"{VERSION} {av.__version__} {status.st_mtime_ns} "
-    return hashlib.sha256(text.encode() + _sample(file)).hexdigest()
+    key = hashlib.sha256(text.encode() + _sample(file)).hexdigest()
+    if time.time_ns() - status.st_ctime_ns > SETTLED_NS:
+        with _guard:
+            if len(_keys) >= MOST_KEYS:
+                _keys.clear()
+            _keys[identity] = key
+    return key
 
 
 def is_same_content(one: Path, other: Path) -> bool:
-    """True if two files are one, or as long and alike at their beginning, middle and end."""
+    """True if two paths are of one file, or of files of equal length with equal beginnings, middles and ends."""
     try:
         if one.samefile(other):
             return True
@@ -56,7 +73,7 @@ def is_same_content(one: Path, other: Path) -> bool:
 
 
 def _sample(file: Path) -> bytes:
-    """The size of a file, and what stands at its beginning, in its middle and at its end."""
+    """The size of a file, and its first, middle and last bytes."""
     with file.open("rb") as stream:
         size_bytes = os.fstat(stream.fileno()).st_size
         parts = [f"{size_bytes} ".encode()]
@@ -67,29 +84,30 @@ def _sample(file: Path) -> bytes:
 
 
 def load(key: str) -> dict[str, NDArray] | None:
-    """What was kept under a key; None if that is nothing, or damaged."""
-    place = folder()
-    if place is None:
+    """The entry of a key; None if it is missing or damaged."""
+    cache = folder()
+    if cache is None:
         return None
     try:
-        with np.load(place / f"{key}.npz", allow_pickle=False) as archive:
+        with np.load(cache / f"{key}.npz", allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def save(key: str, arrays: dict[str, NDArray]) -> None:
-    """Keep arrays under a key, whole or not at all."""
-    place = folder()
-    if place is None:
+    """Write the entry of a key, whole or not at all."""
+    cache = folder()
+    if cache is None:
         return
     with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-        number, name = tempfile.mkstemp(suffix=".partial", dir=place)
+        cache.mkdir(parents=True, exist_ok=True)
+        # another process may write the same entry: each has its own temporary file
+        number, name = tempfile.mkstemp(suffix=".partial", dir=cache)
         try:
             with os.fdopen(number, "wb") as stream:
                 np.savez_compressed(stream, allow_pickle=False, **arrays)
-            Path(name).replace(place / f"{key}.npz")
+            Path(name).replace(cache / f"{key}.npz")
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise

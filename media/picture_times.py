@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.media.decoder import PictureDecoder, picture_stream
+from abaw.media.tracks import sound_track
 
 CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
 RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
@@ -85,7 +86,7 @@ def decode_times(container: InputContainer, file: Path, cancelled: threading.Eve
         if packet.pts is not None and packet.time_base is not None:
             heard.append(float(packet.pts * packet.time_base))
 
-    sound = container.streams.best("audio")
+    sound = sound_track(container)
     decoder = PictureDecoder(container, stream, times_alone=True, beside=(sound, hear) if sound is not None else None)
     times: list[int | None] = []
     for frame in decoder:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DISK_FULL, DataError
+from abaw.core.errors import DataError, is_disk_full
 from abaw.media.decoder import PictureDecoder, open_media, picture_stream
 from abaw.media.orientation import Orientation, Turning
 from abaw.media.picture_times import RESTART_S
@@ -47,7 +47,7 @@ def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[in
         with open_media(file) as source, av.open(str(out), "w", format="mp4") as target:
             yield from _Film(source, picture_stream(source, file), stamps, target, draw, n_threads).run()
     except (av.FFmpegError, OSError) as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise OSError(error.errno, error.strerror, str(out)) from error
         raise DataError(f"{file} could not be drawn over ({error}).") from error
 

@@ -1,11 +1,11 @@
-"""Which of the sound tracks of a file is heard: the one that players and ffmpeg take."""
+"""The choice between the sound tracks of a file: the one that players and ffmpeg take."""
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-# of a track that is no plain sound of the scene: spoken descriptions, remarks, music to sing to, parts of a mix
-ASIDE = (
+# of a track that is not the plain sound of the scene: spoken descriptions, comments, karaoke, parts of a mix
+SECONDARY = (
     Disposition.visual_impaired
     | Disposition.hearing_impaired
     | Disposition.comment
@@ -18,27 +18,26 @@ ASIDE = (
 
 
 def sound_tracks(container: InputContainer) -> list[AudioStream]:
-    """The tracks of sound that can be decoded, the one to take first, the others as they would stand in for it.
+    """The sound tracks that can be decoded, best first.
 
-    A plain track goes before one of remarks or for the impaired, a default one before others, the first of equals
-    before those behind it.
+    Plain tracks precede secondary ones such as comments, default tracks precede others, and equals keep their order.
     """
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
-    return sorted(tracks, key=lambda track: (bool(track.disposition & ASIDE), not is_default(track)))
+    return sorted(tracks, key=lambda track: (bool(track.disposition & SECONDARY), not is_default(track)))
 
 
 def sound_track(container: InputContainer) -> AudioStream | None:
-    """The track of sound to take; None if there is none that can be decoded."""
+    """The best sound track; None if none can be decoded."""
     return next(iter(sound_tracks(container)), None)
 
 
 def is_default(track: AudioStream) -> bool:
-    """True if the file says that this track is played unless another is asked for."""
+    """True if the file marks this track as the one to play."""
     return bool(track.disposition & Disposition.default)
 
 
 def describe_choice(name: str, container: InputContainer, track: AudioStream) -> str:
-    """A sentence on which of the tracks of a file is taken; empty where it has one."""
+    """A sentence on which of the tracks of a file is taken; empty if it has only one."""
     tracks = container.streams.audio
     if len(tracks) < 2:
         return ""

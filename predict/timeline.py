@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, class_colours, run_colour
 from abaw.predict.output_rows import SUFFIX, OutputRow
@@ -78,9 +78,8 @@ class Timeline:
         if len(shown) < len(people):
             title += f" ({len(shown)} of {len(people)} people, those seen longest)"
         figure = draw_timeline(self._task, shown, title, start_s, end_s)
-        partial = new_partial(path)
-        figure.savefig(partial, format="png", dpi=DPI)
-        partial.replace(path)
+        with writing(path) as partial:
+            figure.savefig(partial, format="png", dpi=DPI)
 
 
 def draw_timeline(task: Task, people: Mapping[str, PersonSeries], title: str, start_s: float, end_s: float) -> Figure:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from abaw import __version__
-from abaw.core.errors import DISK_FULL, UsageError
-from abaw.core.files import clear, partial_name
+from abaw.core.errors import UsageError, is_disk_full
+from abaw.core.files import writing
 from abaw.core.names import composed
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.extract.faces.prepare import list_videos
@@ -91,7 +91,7 @@ def predict_videos(run: Run, options: PredictOptions, reporter: Reporter | None 
         try:
             predicted = _predict_into(predictor, file, options, reporter)
         except OSError as error:
-            if error.errno in DISK_FULL:
+            if is_disk_full(error):
                 raise
             summary.failed[video] = f"could not be read or written: {error}"
         except Exception as error:  # an error in one video must not stop the others
@@ -111,21 +111,18 @@ def _predict_into(
 ) -> PredictedVideo | None:
     """Make the folder of a video; None if an earlier call made it."""
     name = composed(file.stem)
-    folder, partial = options.out / name, options.out / partial_name(name)
+    folder = options.out / name
     if _is_done(predictor, file, folder):
         return None
     if folder.exists():
         raise UsageError(f"{folder} exists. Delete it, or choose another folder with --out.")
-    clear(partial).mkdir()
-    try:
+    with writing(folder) as partial:
+        partial.mkdir()
         predicted = predictor.predict(file, partial / "data", reporter)
         _write(predictor, predicted, file, partial)
         if options.overlay:
             _draw(predictor, predicted, file, partial / OVERLAY, reporter)
         shutil.rmtree(partial / "data")
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return predicted
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles
-from abaw.store.keys import array_template, encode_metadata
 from abaw.store.writer import with_checksum
+from abaw.store.zarr_keys import array_template, encode_metadata
 
 
 @dataclass(frozen=True)

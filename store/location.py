@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.core.errors import DISK_FULL, StoreError, first_line
+from abaw.core.errors import StoreError, first_line, is_disk_full
 from abaw.core.files import Place, is_url
 from abaw.store.feature_names import no_store
 
@@ -44,7 +44,7 @@ def open_or_make(place: Place) -> "zarr.Group":
     import zarr  # as above
     from zarr.errors import ContainsGroupError
 
-    from abaw.store.keys import FolderStore
+    from abaw.store.zarr_keys import FolderStore
 
     is_new = is_url(place) or _is_free(Path(place))
     if not is_new and not (Path(place) / "zarr.json").is_file():
@@ -86,7 +86,7 @@ def room_for(store: Place) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise StoreError(
                 f"No space left to write into {store} ({error.strerror or first_line(error)}). Free some space and run the same command again."
             ) from error

@@ -2,7 +2,7 @@
 
 from zarr.abc.store import Store
 
-from abaw.store.keys import delete_key, names_in, read_keys, write_keys
+from abaw.store.zarr_keys import delete_key, names_in, read_keys, write_keys
 
 FOLDER = ".notes"
 

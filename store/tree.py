@@ -7,8 +7,8 @@ import zarr
 from zarr.abc.store import Store
 from zarr.errors import ContainsGroupError
 
-from abaw.store.keys import METADATA, delete_node, names_in, read_keys, write_keys
 from abaw.store.schema import damage_told, group_attrs, trouble_told
+from abaw.store.zarr_keys import METADATA, delete_node, names_in, read_key, read_keys, write_keys
 
 
 class Tree:
@@ -77,7 +77,7 @@ def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: 
         contents: its chunks by key.
         metadata: its `zarr.json`, written last.
     """
-    (existing,) = read_keys(store, [f"{path}/{METADATA}"])
+    existing = read_key(store, f"{path}/{METADATA}")
     if existing == metadata:
         return False
     write_keys(store, path, contents, last={METADATA: metadata}, clear=existing is not None)

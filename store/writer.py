@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from abaw import __version__
-from abaw.store.keys import array_template, encode_metadata, write_keys
+from abaw.store.zarr_keys import array_template, encode_metadata, write_keys
 
 CHUNK_ROWS = 256
 SHARD_ROWS = 16 * CHUNK_ROWS  # a longer video (2 minutes at 30 fps) is several shards, so that memory stays flat

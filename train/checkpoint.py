@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from abaw.core.errors import CheckpointError
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train.run_files import LAST
 
@@ -30,13 +30,11 @@ class Progress:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file so that the file is either the old or the new one; equal content is equal bytes."""
-    partial = new_partial(path)
     whole = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
     try:
-        partial.write_bytes(save(whole, {METADATA: json.dumps(dict(metadata), sort_keys=True)}))
-        partial.replace(path)
+        with writing(path) as partial:
+            partial.write_bytes(save(whole, {METADATA: json.dumps(dict(metadata), sort_keys=True)}))
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CheckpointError(
             f"{path} cannot be written ({error.strerror}). Make room, then go on with `abaw train --resume`."
         ) from error

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.errors import AbawError, CheckpointError, some_of
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.checkpoint import Progress, load_last, save_last, save_tensors
@@ -227,9 +227,8 @@ class Log:
         except (OSError, UnicodeDecodeError) as error:
             raise CheckpointError(f"{self._path} cannot be read ({error}). Delete it, or train again.") from error
         if len(lines) > n_epochs:
-            partial = new_partial(self._path)
-            partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
-            partial.replace(self._path)
+            with writing(self._path) as partial:
+                partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=n_epochs + 1)
 
     def add(self, epoch: Epoch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from abaw.core.errors import UsageError
-from abaw.core.files import clear
+from abaw.core.files import writing
 from abaw.core.progress import Reporter
 from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.demo.demo_lsd import n_images_of, write_lsd_demo
@@ -47,11 +47,10 @@ def make_demo(data: Path, kind: DemoKind, size: str, seed: int, reporter: Report
     """Make a demo dataset, whole or not at all; one that is already there is kept."""
     if data.exists():
         return
-    partial = clear(data.with_name(f"{data.name}.partial"))
-    reporter.start("draw faces", kind.n_frames(size, seed), "frames")
-    kind.write(partial, size, seed, on_frames=reporter.advance)
-    reporter.finish()
-    partial.rename(data)
+    with writing(data) as partial:
+        reporter.start("draw faces", kind.n_frames(size, seed), "frames")
+        kind.write(partial, size, seed, on_frames=reporter.advance)
+        reporter.finish()
 
 
 def get_demo_kind(name: str) -> DemoKind:

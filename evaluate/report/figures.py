@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import stack_labels
 from abaw.evaluate.report.content import Reported, videos_by_error
@@ -53,9 +53,8 @@ def save_figures(
             figure = draw()
             for kind in ("png", "pdf"):
                 path = folder / f"{name}-{split}.{kind}"
-                unfinished = new_partial(path)
-                figure.savefig(unfinished, format=kind)
-                unfinished.replace(path)
+                with writing(path) as unfinished:
+                    figure.savefig(unfinished, format=kind)
                 paths.append(path)
     return paths
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from abaw.core.errors import UsageError
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.evaluate.report.content import Reported
 from abaw.evaluate.report.face_crops import Faces
@@ -25,7 +25,6 @@ def write_report(path: Path, task: Task, runs: Sequence[Reported], split: str, f
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / 'report.html'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = new_partial(path)
-    # names of videos may have lone surrogates, which have no encoding
-    partial.write_text(render(task, runs, split, faces), encoding="utf-8", errors="replace")
-    partial.replace(path)
+    with writing(path) as partial:
+        # names of videos may have lone surrogates, which have no encoding
+        partial.write_text(render(task, runs, split, faces), encoding="utf-8", errors="replace")

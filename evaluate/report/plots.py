@@ -13,7 +13,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from abaw.core.files import new_partial
+from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.report.face_crops import FaceOf
@@ -137,10 +137,8 @@ def draw_traces(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    partial = new_partial(path)
-    with matplotlib.rc_context({"savefig.dpi": 110}):
+    with writing(path) as partial, matplotlib.rc_context({"savefig.dpi": 110}):
         figure.savefig(partial, format="png")
-    partial.replace(path)
 
 
 def _panels(task: Task) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Submission files: exactly the rows of an official sample, in its order, each with a prediction."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -8,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DISK_FULL, AbawError, DataError, StoreError, UsageError, some_of
-from abaw.core.files import new_partial
+from abaw.core.errors import AbawError, DataError, StoreError, UsageError, is_disk_full, some_of
+from abaw.core.files import writing
 from abaw.core.names import composed
 from abaw.core.tasks import Task
 from abaw.datasets.layouts import open_dataset
@@ -104,11 +105,13 @@ def write_submission(
     _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing)
     predictions = predictor.predict(store, Wanted(rows=n_rows))
     answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
-    partial = _write_partial(out, task, sample, places, answers)
-    check = check_submission(partial, sample, task)
-    if check.first:
-        raise AbawError(f"The predictions do not make a submission file: {check.first} Nothing was written to {out}.")
-    partial.rename(out)
+    with _refuse_unwritable(out), writing(out) as partial:
+        _write_answers(partial, task, sample, places, answers)
+        check = check_submission(partial, sample, task)
+        if check.first:
+            raise AbawError(
+                f"The predictions do not make a submission file: {check.first} Nothing was written to {out}."
+            )
     has_feature = {video: _has_feature(predictions[video]) for video in n_rows}
     modalities = {store.feature_attrs(name)["spec"].get("modality", "vision"): None for name in features}
     return Submission(
@@ -205,23 +208,26 @@ def _check_in_store(
         )
 
 
-def _write_partial(
-    out: Path, task: Task, sample: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
-) -> Path:
-    """Write the answers next to `out`, and return the path."""
+def _write_answers(
+    path: Path, task: Task, sample: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
+) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(sample, VideoList):
+        _write_folder(path, task, {video: answers[composed(video)] for video in sample.videos})
+    else:
+        assert places is not None
+        _write_file(path, sample, places, answers)
+
+
+@contextmanager
+def _refuse_unwritable(out: Path) -> Iterator[None]:
+    """Turns an error of the system at writing, but for a full disk, into a UsageError."""
     try:
-        partial = new_partial(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(sample, VideoList):
-            _write_folder(partial, task, {video: answers[composed(video)] for video in sample.videos})
-        else:
-            assert places is not None
-            _write_file(partial, sample, places, answers)
+        yield
     except OSError as error:
-        if error.errno in DISK_FULL:
+        if is_disk_full(error):
             raise
         raise UsageError(f"{out} cannot be written ({error.strerror}). Choose another path with --out.") from error
-    return partial
 
 
 def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str, NDArray]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import simplejpeg
 
 from abaw.core.errors import DataError
-from abaw.core.files import clear, partial_name
+from abaw.core.files import clear, partial_name, save_json
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
 from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
 from abaw.datasets.sound_files import FOLDER as AUDIO
@@ -174,10 +174,7 @@ class Files:
         people = tuple(dict.fromkeys(names.values()))
         record = Record(**{**asdict(record), "people": people, "n_crops": n_crops})
         self._check_free(people)
-        content = json.dumps(asdict(record), indent=2)
-        temporary = self._partial / "record.json.partial"
-        temporary.write_text(content + "\n", encoding="utf-8")
-        temporary.replace(self._partial / "record.json")
+        save_json(self._partial / "record.json", asdict(record))
         self._move(record)
         return record
 

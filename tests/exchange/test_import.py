@@ -187,7 +187,7 @@ def test_spectrograms_are_sound(source):
 def test_one_layout_at_a_time(source):
     write_arrays(source)
     np.savez(source / "c.npz", values=A)
-    with pytest.raises(UsageError, match=r"holds one \.npz or \.h5 per video and one \.npy per video, and which"):
+    with pytest.raises(UsageError, match=r"contains one \.npz or \.h5 per video and one \.npy per video; cannot"):
         run(source)
     clips = source.parent / "clips"
     write_clips(clips)

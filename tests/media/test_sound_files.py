@@ -10,6 +10,7 @@ from av.stream import Disposition
 from scipy.io import wavfile
 
 from abaw.datasets.sound_files import SUFFIXES, find_sound_files
+from abaw.media.picture_times import decode_times
 from abaw.media.redraw import redraw
 from abaw.media.sound import Sound, load_sound
 from abaw.media.waveform import RATE_HZ
@@ -295,3 +296,25 @@ def test_titles_may_be_in_any_encoding(tmp_path):
     assert content.count(b"Gesprach") == 1
     file.write_bytes(content.replace(b"Gesprach", "Gespräch".encode("latin-1")))
     assert pitch_of(load_sound(file)) == pytest.approx(VOICE, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "wanted"),
+    [
+        (Disposition(0), Disposition.default, 1),
+        (Disposition.default, Disposition(0), 0),
+        (Disposition(0), Disposition.default | Disposition.comment, 0),
+    ],
+    ids=["the second is the default", "the first is", "the second is, but comments"],
+)
+def test_the_clock_of_pictures_and_the_sound_go_by_the_same_track(tmp_path, first, second, wanted):
+    """Pictures end after 3 s; the times that their clock notes of sound are those of the track that is heard."""
+    file = tmp_path / "a.mkv"
+    voices = [bursts(48_000)[:n_samples] for n_samples in (48_000, 96_000)]
+    tracks = [("flac", 48_000, voice, 0.0, what) for voice, what in zip(voices, (first, second), strict=True)]
+    write(file, "matroska", tracks, "mpeg4")
+    sound = load_sound(file)
+    assert sound is not None and round(sound.waveform.duration_s) == wanted + 1
+    with av.open(str(file)) as container:
+        decoding = decode_times(container, file, None)
+    assert decoding.heard_s.max() == pytest.approx(wanted + 1, abs=0.2)

@@ -296,6 +296,20 @@ def test_another_file_is_not_taken_for_the_one_that_was_decoded(place, tmp_path)
     assert len({before, changed, clock_cache.key_of(file), clock_cache.key_of(longer)}) == 4
 
 
+def test_the_bytes_of_an_unchanged_file_are_read_once(tmp_path, monkeypatch):
+    file, n_read = tmp_path / "a.mp4", []
+    file.write_bytes(bytes(1000))
+    sample = clock_cache._sample
+    monkeypatch.setattr(clock_cache, "_sample", lambda path: n_read.append(path) or sample(path))
+    keys = [clock_cache.key_of(file) for _ in range(3)]
+    assert len(n_read) == 3  # it has just been written, and may be written again within the same tick of the clock
+    monkeypatch.setattr(clock_cache, "SETTLED_NS", -1)
+    keys += [clock_cache.key_of(file) for _ in range(3)]
+    assert len(n_read) == 4 and len(set(keys)) == 1
+    file.write_bytes(bytes(1001))
+    assert clock_cache.key_of(file) not in keys and len(n_read) == 5
+
+
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(tmp_path, numbered, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "file"))

@@ -70,24 +70,33 @@ def names_in(store: Store, path: str) -> list[str]:
     return sync(collect())
 
 
+def read_key(store: Store, key: str) -> bytes | None:
+    """The content of a key; None if it does not exist."""
+    return sync(_read(store, key))
+
+
 def read_keys(store: Store, keys: Sequence[str]) -> list[bytes | None]:
-    """The contents of some keys, read at the same time; None for a key that does not exist, or links to itself."""
+    """The contents of some keys, read at the same time; None for a key that does not exist, or is a link to itself."""
 
     async def read_one(key: str, limit: asyncio.Semaphore) -> bytes | None:
         try:
             async with limit:
-                content = await store.get(key, default_buffer_prototype())
+                return await _read(store, key)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
             return None
-        return None if content is None else content.to_bytes()
 
     async def read_all() -> list[bytes | None]:
         limit = asyncio.Semaphore(READS_AT_ONCE)
         return await asyncio.gather(*(read_one(key, limit) for key in keys))
 
     return sync(read_all())
+
+
+async def _read(store: Store, key: str) -> bytes | None:
+    content = await store.get(key, default_buffer_prototype())
+    return None if content is None else content.to_bytes()
 
 
 def write_keys(
@@ -153,7 +162,7 @@ def array_template(
         filters=None,
         fill_value=fill_value,
     )
-    (content,) = read_keys(store, [METADATA])
+    content = read_key(store, METADATA)
     assert content is not None
     return json.loads(content)
 

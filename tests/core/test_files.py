@@ -1,0 +1,61 @@
+"""Files and folders are written whole or not at all."""
+
+import json
+
+import pytest
+
+from abaw.core.errors import UsageError
+from abaw.core.files import save_json, writing
+
+
+def test_a_file_is_replaced_when_it_is_whole(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with writing(file) as partial:
+        partial.write_text("new")
+        assert file.read_text() == "old" and partial.parent == tmp_path
+    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_is_made_like_a_file(tmp_path):
+    with writing(tmp_path / "a") as partial:
+        (partial / "b").mkdir(parents=True)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a", tmp_path / "a" / "b"]
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError, KeyboardInterrupt])
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error, is_folder):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with pytest.raises(error), writing(file) as partial:
+        if is_folder:
+            partial.mkdir()
+            (partial / "b").write_text("half")
+        else:
+            partial.write_text("half")
+        raise error
+    assert file.read_text() == "old" and list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_killed_process_left_is_replaced_and_links_are_not_followed(tmp_path):
+    file, other = tmp_path / "a.json", tmp_path / "other.txt"
+    other.write_text("kept")
+    file.symlink_to(other)
+    (tmp_path / "a.json.partial").symlink_to(other)
+    save_json(file, {"a": [1, 2]})
+    assert json.loads(file.read_text()) == {"a": [1, 2]} and not file.is_symlink()
+    assert other.read_text() == "kept" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_is_not_replaced_by_a_file(tmp_path):
+    (tmp_path / "a.txt").mkdir()
+    with pytest.raises(UsageError, match="is a folder where a file is to be written"), writing(tmp_path / "a.txt"):
+        raise AssertionError("nothing is written")
+
+
+def test_the_longest_names_are_written(tmp_path):
+    file = tmp_path / ("n" * 255)  # bytes, the most that file systems take; `.partial` does not fit behind it
+    with writing(file) as partial:
+        partial.write_text("new")
+    assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]
