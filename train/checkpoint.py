@@ -21,7 +21,7 @@ METADATA = "abaw"  # the only key of a file's metadata: safetensors writes sever
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is: epochs finished, the best score so far and its epoch (from 1; 0 is none yet)."""
+    """How far a run is: epochs finished, the best score so far and its epoch (from 1; 0 before the first)."""
 
     epoch: int = 0
     best_score: float = float("-inf")
@@ -84,7 +84,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 
 def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write weights, optimizer state and progress: all that `load_last` needs to go on as if never stopped."""
+    """Write weights, optimizer state and progress: all that `load_last` needs to resume as if never stopped."""
     tensors = {MODEL + key: value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
@@ -92,7 +92,7 @@ def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, 
 
 
 def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
-    """Take up a run where `save_last` left it; a run that has not finished an epoch starts at the beginning."""
+    """Resume a run where `save_last` left it; a run that has not finished an epoch starts at the beginning."""
     if not (folder / LAST).exists():
         return Progress()
     tensors, metadata = load_tensors(folder / LAST)

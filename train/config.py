@@ -162,7 +162,7 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
         key, equals, value = setting.partition("=")
         if not equals:
             raise UsageError(f"--set wants key=value, found {setting!r}.")
-        _place(merged, key.strip().split("."), value.strip(), setting)
+        _assign(merged, key.strip().split("."), value.strip(), setting)
     if "task" not in merged:
         raise UsageError(f"Option 'task' is missing. Choose one of: {', '.join(TASKS)}.")
     task = get_task(str(merged["task"]))
@@ -175,7 +175,7 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
         raise UsageError(_explain(error)) from None
 
 
-def _place(values: dict[str, Any], keys: list[str], value: str, setting: str) -> None:
+def _assign(values: dict[str, Any], keys: list[str], value: str, setting: str) -> None:
     inner = values
     for key in keys[:-1]:
         below = inner.setdefault(key, {})

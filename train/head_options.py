@@ -43,8 +43,8 @@ class TransformerConfig(HeadConfig):
     Attributes:
         dim, layers, heads, feedforward: sizes of the encoder.
         dropout: inside the encoder and on its input.
-        mask_ratio: share of the frames that are hidden in training, drawn anew for every window.
-        mask_token: what stands for a hidden or missing frame: one learned vector, or zeros.
+        mask_ratio: share of the frames that are hidden in training, drawn for every window.
+        mask_token: what replaces a hidden or missing frame: one learned vector, or zeros.
     """
 
     built_by = "abaw.train.heads.transformer:TransformerHead"

@@ -28,7 +28,7 @@ SHOWN_VIDEOS = 3
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave.
+    """The results of one epoch.
 
     Attributes:
         epoch: its number, from 1.
@@ -36,7 +36,7 @@ class Epoch:
         score: the task's measure on the validation split.
         lr: learning rate of its last step.
         seconds: of the training steps.
-        waiting_share: part of these that the model waited for its data.
+        waiting_share: part of these that the model waited for data.
     """
 
     epoch: int
@@ -66,14 +66,14 @@ def fit(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> TrainingResult:
-    """Train a model, from where `folder` stands: the first epoch, or the one after its last checkpoint.
+    """Train a model from the first epoch, or from the one after the last checkpoint in `folder`.
 
     Everything random in an epoch is seeded by the config's seed and the epoch's number, so that a resumed run goes
     through the same steps as one that was never stopped. Of several processes only the first one writes.
 
     Args:
         samples: the training videos.
-        validate: gives the score to maximise, NaN if an output is not finite; called with the model in eval mode after
+        validate: returns the score to maximise, NaN if an output is not finite; called with the model in eval mode after
             each epoch.
         folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files.
 
@@ -144,7 +144,7 @@ class Trainer:
         for step, part in enumerate(batches(windows, config.batch_size)):
             batch = self._sampler.batch(multi_process.own_share(part)).to(self._device)
             waiting_s += time.perf_counter() - before
-            # a random phase may add a window or two to an epoch; the schedule ends at its end all the same
+            # a random phase may add a window or two to an epoch; the schedule still ends at its end
             at = (number - 1) * self._steps_per_epoch + min(step, self._steps_per_epoch - 1)
             self.lr = learning_rate(config, at, self._steps_per_epoch * config.epochs)
             losses.append(self._step(batch, part, (number - 1) / config.epochs))
@@ -162,7 +162,7 @@ class Trainer:
         if multi_process.n_ranks() > 1:  # the loss is that of the whole batch
             outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
             targets = self._sampler.targets(windows).to(self._device)
-        loss = self._loss(*targets.beside(outputs.float()), progress)
+        loss = self._loss(*targets.align(outputs.float()), progress)
         self.optimizer.zero_grad(set_to_none=True)
         # the processes' gradients are averaged, but each holds only its own share of one loss
         (loss * multi_process.n_ranks()).backward()
@@ -212,7 +212,7 @@ def _remedy(config: TrainConfig) -> str:
 class Log:
     """Epochs in `metrics.jsonl` and for TensorBoard.
 
-    Lines of epochs that a resumed run goes through again are dropped, and one that was cut off while written.
+    Lines of epochs that a resumed run repeats are dropped, and so is one that was cut off while written.
     """
 
     def __init__(self, folder: Path, n_epochs: int) -> None:

@@ -67,7 +67,7 @@ class CccBinsConfig(LossConfig):
     """Options of `ccc-bins`.
 
     Attributes:
-        bins: points between -1 and 1 that stand for a column's values, both ends included.
+        bins: points between -1 and 1 that represent a column's values, both ends included.
         ccc: factor of the loss of the expectations.
         ce: factor of the cross-entropy of the bins.
     """
@@ -99,7 +99,7 @@ class FocalConfig(LossConfig):
     """Options of `focal`.
 
     Attributes:
-        gamma: how much what is right already is played down; 0 is the cross-entropy.
+        gamma: how much labels that are already predicted well are played down; 0 is the cross-entropy.
         weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
     """
 

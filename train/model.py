@@ -1,4 +1,4 @@
-"""The model of a run: its head, or one for each view, and what stands between a head and its loss."""
+"""The model of a run: its head, or one for each view, and what comes between a head and its loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -60,13 +60,13 @@ class Model(nn.Module):
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """Outputs of a batch; see the class."""
         if self.training and self._views:
-            given = []
+            outputs = []
             for number, view in enumerate(self._views):
                 names = {name: name_of_view(name, view) for name in self._names}
-                seen = {name: features[stored] for name, stored in names.items()}
-                own_masks = {name: masks[stored] for name, stored in names.items()}
-                given.append(self._outputs(number % len(self.heads), seen, own_masks))
-            return torch.stack(given)
+                view_features = {name: features[stored] for name, stored in names.items()}
+                view_masks = {name: masks[stored] for name, stored in names.items()}
+                outputs.append(self._outputs(number % len(self.heads), view_features, view_masks))
+            return torch.stack(outputs)
         total = self._outputs(0, features, masks)
         for number in range(1, len(self.heads)):
             total = total + self._outputs(number, features, masks)
@@ -135,7 +135,7 @@ def best_model(run: Run, device: torch.device) -> Model:
     """The model of a run's best checkpoint, on a device.
 
     Raises:
-        CheckpointError: there is none, or it does not fit the run's config.
+        CheckpointError: it is missing, or does not fit the run's config.
     """
     model = build_model(run)
     load_weights(model, run.folder / BEST)

@@ -25,7 +25,7 @@ def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ..
     """The features asked for, or the only one of the store.
 
     Raises:
-        UsageError: one is not there, or none was named and the store has none or several.
+        UsageError: one is missing, or no feature was named and the store does not have exactly one.
     """
     for feature in features:
         store.feature_attrs(feature)
@@ -93,7 +93,7 @@ def _all_features(config: TrainConfig) -> tuple[str, ...]:
 
 
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
-    """Build head and loss once, so that what does not fit is said before anything is loaded or written."""
+    """Build head and loss once, so that misfits are reported before anything is loaded or written."""
     task = get_task(config.task)
     check_size(config, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
     nothing = np.zeros((0, len(task.columns)), dtype=np.float32)
@@ -106,10 +106,10 @@ def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
 
 
 def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:
-    """The run of a name, or without one the newest run of exactly this config and these features, to go on with.
+    """The run of a name, or without one the newest run of exactly this config and these features, to resume.
 
     Raises:
-        UsageError: the run of this name has other options, or the name is none.
+        UsageError: the run of this name has other options, or the name is not a valid folder name.
         StoreError: it was trained on other features than those of the store.
     """
     if name is None:
@@ -135,20 +135,23 @@ def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | 
 
 
 def _are_same(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> bool:
-    """True if two runs are on the same features; those of before have no records."""
-    told = [{name: (made["fingerprint"], list(made["shape"])) for name, made in of.items()} for of in (one, other)]
-    return told[0] == told[1]
+    """True if two runs are on the same features; older runs have no records."""
+    first, second = (
+        {name: (feature["fingerprint"], list(feature["shape"])) for name, feature in features.items()}
+        for features in (one, other)
+    )
+    return first == second
 
 
 def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, dict[str, Any]]:
     """Fingerprint and shape of the features that a config takes, and their record where it is known."""
-    made = {}
+    described: dict[str, dict[str, Any]] = {}
     for feature in _all_features(config):
         attrs = store.feature_attrs(feature)
         record = store.feature_record(feature)
-        told = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
-        made[feature] = told if record is None else {**told, "record": record}
-    return made
+        description = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}
+        described[feature] = description if record is None else {**description, "record": record}
+    return described
 
 
 def load_split(config: TrainConfig, store: FeatureStore, split: str) -> Table:
@@ -161,7 +164,7 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
     """Training and validation videos of a config.
 
     Raises:
-        UsageError: there are none, none of them has both labels and features, or a window is longer than each of them.
+        UsageError: there are no such videos, no frame has both a label and a feature, or a window is longer than every video.
     """
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
@@ -181,7 +184,7 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
 
 
 def notes_on(table: Table) -> list[str]:
-    """Sentences on what training labels lack: classes or units that never occur."""
+    """Sentences about what training labels lack: classes or units that never occur."""
     never = [name for name, count in class_counts(table).items() if count == 0]
     if not never:
         return []

@@ -76,7 +76,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             ) from error
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """A union of the registered classes, told apart by their names."""
+        """A union of the registered classes, discriminated by name."""
         classes = tuple(self.values())
         return handler.generate_schema(Annotated[Union[classes], Field(discriminator="name")])  # noqa: UP007
 

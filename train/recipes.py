@@ -10,7 +10,7 @@ from abaw.core.errors import UsageError
 from abaw.train.config import make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
-OWN_KEYS = ("summary", "extract")  # what a recipe says beside the options of a config
+OWN_KEYS = ("summary", "extract")  # what a recipe has in addition to the options of a config
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """Names of the recipes that come along, sorted."""
+    """Names of the built-in recipes, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read a recipe that comes along, by its name, or a file of one's own, by its path ending in `.toml`.
+    """Read a built-in recipe by its name, or a file by its path ending in `.toml`.
 
     Raises:
         UsageError: no such recipe, no TOML, or options that a config does not have; the message names near ones.

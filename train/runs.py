@@ -52,7 +52,7 @@ class Run:
         return {name: tuple(self.features[name]["shape"]) for name in self.config.features}
 
     def digest(self) -> str:
-        """The sha256 of its best checkpoint, which tells whether predictions are of it; empty if there is none."""
+        """The sha256 of its best checkpoint, by which predictions name the run; empty if it is missing."""
         try:
             with (self.folder / BEST).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -82,14 +82,14 @@ class Run:
 
 
 def check_free(folders: Iterable[Path]) -> None:
-    """Raise a UsageError if a run, or anything else, is at one of these places."""
+    """Raise a UsageError if one of these paths exists."""
     for folder in folders:
         if folder.exists():
             raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.")
 
 
 def check_run_name(name: str) -> None:
-    """Raise a UsageError if a name is none of a folder among the runs."""
+    """Raise a UsageError if a name is not a valid name of a folder among the runs."""
     if not name or name != Path(name).name or name.startswith("."):
         raise UsageError(
             f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
@@ -106,7 +106,7 @@ def create_run(
         stem: by default `<task>-<features>-<head>`.
 
     Raises:
-        UsageError: a run of this name is there already, or the name is none.
+        UsageError: the name is taken or not a valid folder name.
     """
     if name is not None:
         check_run_name(name)
@@ -151,14 +151,14 @@ def open_run(folder: Path) -> Run:
             features[name]["shape"] = [int(size) for size in features[name]["shape"]]
             features[name]["fingerprint"] = str(features[name]["fingerprint"])
             if not isinstance(features[name].get("record", {}), dict):
-                raise ValueError(f"the record of {name!r} is none")
+                raise ValueError(f"the record of {name!r} is not an object")
         return Run(folder, config, features, str(content["created"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
         raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
 
 
 def all_runs(runs: Path) -> list[Run]:
-    """The runs in a folder, the newest last; those with a damaged config are passed over.
+    """The runs in a folder, the newest last; those with a damaged config are skipped.
 
     Raises:
         CheckpointError: all of them are damaged.
@@ -181,7 +181,7 @@ def find_run(runs: Path, name: str | None, task: str | None = None, also: str = 
         also: a file whose folders the caller takes in place of runs, such as those of ensembles; they are listed, too.
 
     Raises:
-        UsageError: there is none, and the message lists those that are there; or it is of another task.
+        UsageError: it is missing, and the message lists the runs that exist; or it is of another task.
     """
     if name is not None:
         run = open_run(find_folder(runs, name, CONFIG, *filter(None, [also])))

@@ -317,7 +317,7 @@ def test_both_labels_pull(listed: Listed) -> None:
     sampler = WindowSampler(listed.table(), 8)
     batch = sampler.batch(sampler.windows(8))
     outputs = torch.zeros(*batch.labels.shape[:2], 22, requires_grad=True)
-    given, labels, valid = batch.targets.beside(outputs)
+    given, labels, valid = batch.targets.align(outputs)
     assert given.ndim == labels.ndim == 2 and len(given) == len(labels) == len(valid)
     torch.where(valid[:, :2], (given[:, :2] - labels[:, :2]) ** 2, 0).sum().backward()
     rows, inside = sampler.rows_of(sampler.windows(8))

@@ -21,9 +21,9 @@ from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-# every window of 4 videos: eleven batches of 33, and one window that is left for two processes
-COMMON = ("window=30", "stride=1", "batch_size=33", "lr=0.01", "epochs=3")
-N_WINDOWS = 4 * (120 - 30 + 1)
+# every window of 4 videos: three batches of 41, and one window that is left for two processes
+COMMON = ("window=90", "stride=1", "batch_size=41", "lr=0.03", "epochs=3")
+N_WINDOWS = 4 * (120 - 90 + 1)
 SMALL = ("head.dim=16", "head.layers=1", "head.heads=2", "head.feedforward=32", "head.dropout=0", "head.mask_ratio=0")
 
 
@@ -159,7 +159,7 @@ def assert_alike(lab, folder, wanted):
 
 
 def test_the_last_batch_is_smaller_than_the_number_of_processes():
-    assert N_WINDOWS % 33 == 1
+    assert N_WINDOWS % 41 == 1
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name != "ridge"])

@@ -23,9 +23,9 @@ LOST = 7  # every so many frames have no feature
 
 @dataclass(frozen=True)
 class MadeSamples:
-    """Videos of the store of `lab`, whose features are read again for every batch."""
+    """Videos whose features are put together when a batch asks for them."""
 
-    store: object
+    values: list[np.ndarray]
     task: object
     videos: tuple[str, ...]
     n_frames: int
@@ -52,9 +52,9 @@ class MadeSamples:
         assert rows.min() >= 0
         self.asked.append(len(rows))
         values = np.full((*rows.shape, 16), np.nan, dtype=np.float32)
-        for number, video in enumerate(self.videos):
+        for number, features in enumerate(self.values):
             is_own = rows // self.n_frames == number
-            values[is_own] = self.store.read("f", video).values[rows[is_own] % self.n_frames]
+            values[is_own] = features[rows[is_own] % self.n_frames]
         mask = inside & self.present()[rows]
         values[~mask] = np.nan  # a table has other values there
         return {"f": torch.from_numpy(values)}, {"f": torch.from_numpy(mask)}
@@ -86,7 +86,8 @@ def both(store, task_name, n_frames):
     table = load_table(store, task, labels, ["f"])
     object.__setattr__(table, "doubles", doubles)
     rows = np.concatenate([video.rows for video in labels.values()]).astype(np.float32)
-    return table, MadeSamples(store, task, tuple(labels), n_frames, rows, doubles)
+    values = [store.read("f", video).values for video in labels]
+    return table, MadeSamples(values, task, tuple(labels), n_frames, rows, doubles)
 
 
 @pytest.mark.parametrize(

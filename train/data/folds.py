@@ -14,7 +14,7 @@ _PIECE = re.compile(r"(.*[0-9]x[0-9]+)-[0-9]+")  # of a recording named after it
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold, counted from 1, of so many; its videos validate what is trained on the others'."""
+    """Fold `number`, from 1, out of `of`; its videos validate what is trained on the other folds."""
 
     number: int
     of: int
@@ -39,6 +39,7 @@ def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
 
     The largest group of videos goes first, each into the fold with the fewest frames: no fold then has more frames
     than another by more than the largest group. The result depends on names and numbers alone, not on their order.
+    scikit-learn's GroupKFold deals groups of equal size differently; existing runs rely on this assignment.
 
     Args:
         videos: number of frames by video.
@@ -70,7 +71,7 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
     """Videos of one recording, sorted, under the name of the recording.
 
     Two or more people in a recording are `<recording>_left` and `<recording>_right`, with or without a bare
-    `<recording>` beside them, or `<recording>_1`, `<recording>_2`; so are clips cut from it, as `video86_1` and
+    `<recording>` with them, or `<recording>_1`, `<recording>_2`; so are clips cut from it, as `video86_1` and
     `video86_3` of Aff-Wild2, and pieces as `5-60-1920x1080-2`. A number after `_` is one within a
     recording only where the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
     recordings.

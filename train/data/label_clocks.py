@@ -1,4 +1,4 @@
-"""Whether features of a video can stand in one table: row i of each has to be the same moment."""
+"""Whether features of a video fit into one table: row i of each has to be the same moment."""
 
 from collections.abc import Mapping
 from itertools import pairwise

@@ -35,10 +35,10 @@ class Table:
         videos: names; video i has the rows `starts[i]` to `starts[i + 1]`.
         starts: (videos + 1,) int64.
         values: by feature, (rows, *shape) float16 or float32; zero where a frame lacks it.
-        masks: by feature, (rows,) bool, the frame has it by itself or, with `missing="nearest"`, from a neighbour.
-        has_any: (rows,) bool, the frame has at least one feature by itself.
-        has_crop: (rows,) bool, the frame has every visual feature by itself (every feature, if none is visual).
-        labels: (rows, columns) float32 as published, invalid values kept; a video's own label stands in all its rows.
+        masks: by feature, (rows,) bool, the frame has it itself or, with `missing="nearest"`, from a neighbour.
+        has_any: (rows,) bool, the frame has at least one feature itself, before any is filled in.
+        has_crop: (rows,) bool, the frame has every visual feature itself (every feature, if none is visual).
+        labels: (rows, columns) float32 as published, invalid values kept; a video's label is in all its rows.
         valid: (rows, columns) bool, the label is annotated.
         fps: (videos,) frames a second; 0 where the video has no feature.
         synthetic: (videos,) bool, a made clip.
@@ -176,7 +176,7 @@ def load_table(
         video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]
         for video in labels
     }
-    # a video's one label row stands for as many frames as there are
+    # a video's single label row is for all of its frames
     n_labels = {video: 1 if task.level == "video" else len(found.rows) for video, found in labels.items()}
     lengths = [max([n_labels[video], *n_frames[video]]) for video in labels]
     shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}

@@ -21,27 +21,27 @@ class Further:
     """Labels of frames in windows beyond their first ones.
 
     Attributes:
-        places: (n,) int64, of the frame among all of the windows, (windows * time).
+        positions: (n,) int64, of the frame among all frames of the windows, (windows * time).
         labels, valid: (n, columns) float32 and bool.
     """
 
-    places: Tensor
+    positions: Tensor
     labels: Tensor
     valid: Tensor
 
     def to(self, device: torch.device) -> "Further":
         """The same on a device."""
-        return Further(self.places.to(device), self.labels.to(device), self.valid.to(device))
+        return Further(self.positions.to(device), self.labels.to(device), self.valid.to(device))
 
 
 @dataclass(frozen=True)
 class Targets:
-    """What the outputs of windows are compared with.
+    """The labels that outputs of windows are compared with.
 
     Attributes:
         labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
         valid: bool like the labels, the label counts: annotated, and the frame (a frame) has a feature.
-        further: labels of frames that are labelled twice; None if there are none.
+        further: labels of frames that are labelled twice; None if no frame is.
     """
 
     labels: Tensor
@@ -53,21 +53,21 @@ class Targets:
         further = self.further.to(device) if self.further is not None else None
         return Targets(self.labels.to(device), self.valid.to(device), further)
 
-    def beside(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs, labels and valid flags as a loss takes them: where there are further labels, as rows without windows.
+    def align(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Outputs, labels and valid flags as a loss takes them: with further labels, as rows without windows.
 
         Args:
             outputs: (windows, time, outputs), or with an axis of views in front.
 
         Returns:
-            What was given, or (rows, outputs), or (views, rows, outputs), and (rows, columns) twice: a frame that is
-            labelled twice is two rows.
+            The three tensors as they are; with further labels (rows, outputs) or (views, rows, outputs), and (rows, columns)
+            twice: a frame that is labelled twice is two rows.
         """
         if self.further is None:
             return outputs, self.labels, self.valid
         flat = outputs.flatten(-3, -2)
         return (
-            torch.cat([flat, flat.index_select(-2, self.further.places)], dim=-2),
+            torch.cat([flat, flat.index_select(-2, self.further.positions)], dim=-2),
             torch.cat([self.labels.flatten(0, 1), self.further.labels]),
             torch.cat([self.valid.flatten(0, 1), self.further.valid]),
         )
@@ -89,12 +89,12 @@ class WindowBatch:
 
     @property
     def labels(self) -> Tensor:
-        """Those of the targets."""
+        """Labels of the targets."""
         return self.targets.labels
 
     @property
     def valid(self) -> Tensor:
-        """That of the targets."""
+        """Valid flags of the targets."""
         return self.targets.valid
 
     def to(self, device: torch.device) -> "WindowBatch":
@@ -134,14 +134,14 @@ class WindowSampler:
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
-        is_made = self.samples.synthetic[self.videos_of(windows)]
-        windows, made = windows[~is_made], windows[is_made]
+        is_synthetic = self.samples.synthetic[self.videos_of(windows)]
+        windows, synthetic_windows = windows[~is_synthetic], windows[is_synthetic]
         if balance != "none":
             weights = self._class_weights(windows) if balance == "class" else self._video_weights(windows)
             windows = windows[rng.choice(len(windows), len(windows), p=weights / weights.sum())]
         if synthetic:
-            n_made = round(len(windows) * synthetic / (1 - synthetic))
-            windows = np.concatenate([windows, self._draw_per_class(made, n_made, rng)])
+            n_synthetic = round(len(windows) * synthetic / (1 - synthetic))
+            windows = np.concatenate([windows, self._draw_per_class(synthetic_windows, n_synthetic, rng)])
         if speed != (1.0, 1.0):
             windows = self._change_speed(windows, rng.uniform(*speed, len(windows)), rng.random(len(windows)))
         return windows[rng.permutation(len(windows))]
@@ -160,13 +160,13 @@ class WindowSampler:
         Args:
             ends: (videos,) the row after the last one of each video that is wanted.
         """
-        found = []
+        windows = []
         for first, end in zip(self.samples.starts[:-1], self.samples.starts[1:] if ends is None else ends, strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
             begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
-            found.append(np.stack([begins, np.full_like(begins, end), np.full_like(begins, self.length)], axis=1))
-        return np.concatenate(found)
+            windows.append(np.stack([begins, np.full_like(begins, end), np.full_like(begins, self.length)], axis=1))
+        return np.concatenate(windows)
 
     def videos_of(self, windows: Windows) -> NDArray[np.int64]:
         """(windows,) number of the video that each window is of."""
@@ -185,7 +185,7 @@ class WindowSampler:
         return WindowBatch(features, masks, self._targets_at(rows, inside))
 
     def targets(self, windows: Windows) -> Targets:
-        """Those of the batch of some windows."""
+        """Targets of the batch of some windows."""
         return self._targets_at(*self.rows_of(windows))
 
     def _targets_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Targets:
@@ -205,17 +205,17 @@ class WindowSampler:
         counts = (end - first) * inside.ravel()
         if not counts.any():
             return None
-        places = np.repeat(np.arange(len(rows)), counts)
-        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        positions = np.repeat(np.arange(len(rows)), counts)
+        within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
         labels = doubles.labels[np.repeat(first, counts) + within]
-        valid = self.samples.task.valid(labels) & self._present.take(rows[places])[:, None]
-        return Further(torch.from_numpy(places), torch.from_numpy(labels), torch.from_numpy(valid))
+        valid = self.samples.task.valid(labels) & self._present.take(rows[positions])[:, None]
+        return Further(torch.from_numpy(positions), torch.from_numpy(labels), torch.from_numpy(valid))
 
-    def _change_speed(self, windows: Windows, factors: NDArray[np.float64], places: NDArray[np.float64]) -> Windows:
+    def _change_speed(self, windows: Windows, factors: NDArray[np.float64], positions: NDArray[np.float64]) -> Windows:
         spans = np.maximum(1, np.rint(self.length * factors).astype(np.int64))
         # always from its first frame on, a shorter window would hardly ever reach the end of its video
         room = np.minimum(self.length, windows[:, 1] - windows[:, 0]) - spans
-        first = windows[:, 0] + np.floor(places * (room + 1)).astype(np.int64)
+        first = windows[:, 0] + np.floor(positions * (room + 1)).astype(np.int64)
         video_starts = self.samples.starts[self.videos_of(windows)]
         first = np.maximum(np.minimum(first, windows[:, 1] - spans), video_starts)
         return np.stack([first, windows[:, 1], spans], axis=1)
@@ -231,13 +231,13 @@ class WindowSampler:
         rows, labels, counted = counted_labels(self.samples)
         counted &= is_real[rows, None]
         for part, _, columns in self.samples.task.each():
-            own, is_own = labels[:, columns], counted[:, columns]
+            part_labels, part_counted = labels[:, columns], counted[:, columns]
             if part.kind == "classes":
-                found = own[is_own].astype(np.int64)
-                shares = 1 / np.bincount(found, minlength=len(part.outputs))[found]
-                rarity += np.bincount(rows[is_own[:, 0]], shares, len(rarity))
+                classes = part_labels[part_counted].astype(np.int64)
+                shares = 1 / np.bincount(classes, minlength=len(part.outputs))[classes]
+                rarity += np.bincount(rows[part_counted[:, 0]], shares, len(rarity))
             elif part.kind == "binary":
-                active = (own == 1) & is_own
+                active = (part_labels == 1) & part_counted
                 shares = (active / np.maximum(1, active.sum(axis=0))).sum(axis=1)
                 rarity += np.bincount(rows, shares, len(rarity))
         if not rarity.any():
@@ -248,17 +248,17 @@ class WindowSampler:
         weights = total[np.minimum(windows[:, 0] + self.length, windows[:, 1])] - total[windows[:, 0]]
         return np.maximum(weights, 0.0)
 
-    def _draw_per_class(self, made: Windows, n_made: int, rng: np.random.Generator) -> Windows:
-        """Synthetic windows, equally many of each class there is; each once before any comes twice."""
-        classes = self.samples.labels[made[:, 0], 0]
+    def _draw_per_class(self, windows: Windows, n_windows: int, rng: np.random.Generator) -> Windows:
+        """Synthetic windows, equally many of each class that occurs; each once before any comes twice."""
+        classes = self.samples.labels[windows[:, 0], 0]
         kinds = np.unique(classes)
-        found = []
+        drawn = []
         for number, kind in enumerate(kinds):
-            own = made[classes == kind]
-            n_wanted = (n_made + number) // len(kinds)
-            rounds = [rng.permutation(len(own)) for _ in range(-(-n_wanted // len(own)))]
-            found.append(own[np.concatenate(rounds)[:n_wanted]] if rounds else own[:0])
-        return np.concatenate(found)
+            of_class = windows[classes == kind]
+            n_drawn = (n_windows + number) // len(kinds)
+            rounds = [rng.permutation(len(of_class)) for _ in range(-(-n_drawn // len(of_class)))]
+            drawn.append(of_class[np.concatenate(rounds)[:n_drawn]] if rounds else of_class[:0])
+        return np.concatenate(drawn)
 
 
 def batches(windows: Windows, batch_size: int) -> Iterator[Windows]:
@@ -281,10 +281,10 @@ def class_counts(samples: Samples) -> Mapping[str, int]:
     for part, _, columns in samples.task.each():
         labels, valid = all_labels[:, columns], all_counted[:, columns]
         if part.kind == "classes":
-            found = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
+            totals = np.bincount(labels[valid].astype(np.int64), minlength=len(part.outputs))
         elif part.kind == "binary":
-            found = ((labels == 1) & valid).sum(axis=0)
+            totals = ((labels == 1) & valid).sum(axis=0)
         else:
             continue
-        counts |= {name: int(count) for name, count in zip(part.outputs, found, strict=True)}
+        counts |= {name: int(count) for name, count in zip(part.outputs, totals, strict=True)}
     return counts

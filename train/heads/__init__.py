@@ -2,8 +2,8 @@
 
 A head is an `nn.Module`: `forward(features, masks)` takes `{name: (batch, time, *shape)}` float and for each feature
 a mask (batch, time) bool of the frames that have it, and gives (batch, time, outputs), or (batch, outputs) if its
-`level` is `video`. What stands at masked frames changes nothing. Where its `inputs` are not None they are to be given
-the mean and standard deviation of the training rows.
+`level` is `video`. Values at masked frames change nothing. If its `inputs` are not None, they
+must be given the mean and standard deviation of the training rows.
 
 `linear`, `mlp` and `emma` look at each frame alone, `gru`, `tcn`, `encoder` and `transformer` also at its neighbours;
 `cross-attention` looks at the whole window. `ridge` and `logistic` are linear maps that scikit-learn solves.

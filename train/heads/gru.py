@@ -13,7 +13,7 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
 class GruHead(Head):
     """Projection, bidirectional gated recurrent units, linear output.
 
-    A learned vector stands for a frame without any feature. The network reads a window up to its last frame with
+    A learned vector replaces a frame without any feature. The network reads a window up to its last frame with
     one, so that padding at the end of a window changes nothing; frames after it get that frame's outputs.
     """
 

@@ -1,4 +1,4 @@
-"""Losses on masked labels. Values that are not valid change nothing, and every loss is finite when none is."""
+"""Losses on masked labels. Values that are not valid change nothing, and every loss is finite when no value is valid."""
 
 from typing import Protocol
 
@@ -22,7 +22,7 @@ class Loss(Protocol):
 
         Args:
             outputs: (batch, time, outputs) or (batch, outputs) float; with several views of the same windows they
-                have an axis of views in front. Losses that know nothing of views take them as further examples.
+                have an axis of views in front. Losses that ignore views take them as further examples.
             labels: (batch, time, columns) or (batch, columns), any number where not valid, NaN too.
             valid: bool, of the labels' shape.
             progress: epochs finished over epochs, in [0, 1).
@@ -56,5 +56,5 @@ def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], val
 
 
 def n_bins(config: LossConfig) -> int:
-    """Bin logits that a model gives for each label column beside its expectation; 0 if the loss wants none."""
+    """Bin logits that a model gives for each label column in addition to its expectation; 0 if the loss needs no bins."""
     return config.bins if isinstance(config, CccBinsConfig) else 0
