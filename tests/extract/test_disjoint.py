@@ -10,7 +10,7 @@ import pytest
 from abaw.core.parts import split_evenly
 from abaw.datasets.layouts import open_dataset
 from abaw.extract.cluster.jobs import make_orders
-from abaw.extract.plan import ExtractionPlan, own_part
+from abaw.extract.plan import ExtractionPlan, select_part
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 
@@ -32,7 +32,7 @@ def data(make_data, make_labels):
 @pytest.mark.parametrize("total", [1, 2, 3, 5, 7, 9])
 def test_no_two_parts_have_a_video_in_common(data, total):
     dataset = open_dataset(data)
-    parts = [own_part(dataset, f"{number}/{total}") for number in range(1, total + 1)]
+    parts = [select_part(dataset, f"{number}/{total}") for number in range(1, total + 1)]
     names = [[video.name for video in part.videos] for part in parts]
     for first, second in combinations(names, 2):
         assert set(first) & set(second) == set()
@@ -46,7 +46,7 @@ def test_a_part_is_the_same_whatever_the_order_of_the_videos(data):
     turned = replace(dataset, videos=dataset.videos[::-1])
     wanted = {1: {"c"}, 2: {"b", "d", "e", "f"}, 3: {"a", "g"}}  # 30, 18 and 18 crops
     for number in (1, 2, 3):
-        one, other = (own_part(found, f"{number}/3").videos for found in (dataset, turned))
+        one, other = (select_part(found, f"{number}/3").videos for found in (dataset, turned))
         assert {video.name for video in one} == {video.name for video in other} == wanted[number]
 
 

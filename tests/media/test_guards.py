@@ -33,7 +33,7 @@ from abaw.media.clock_cache import folder as kept_folder
 from abaw.media.clock_cache import load as load_kept
 from abaw.media.clock_cache import save as save_kept
 from abaw.media.images import open_upright, read_image
-from abaw.media.tensors import read_image_tensor, read_spec
+from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore
 from abaw.studies.house import modules_of
 from abaw.tests.support.paths import CHECKOUT
@@ -103,7 +103,7 @@ def test_traps_do_spring(tmp_path, trap, write):
     assert place.exists()
 
 
-TENSOR_READERS = [read_image_tensor, read_spec, load_tensor]
+TENSOR_READERS = [read_image_tensor, load_tensor]
 
 
 @pytest.mark.parametrize("trap", TRAPS)
