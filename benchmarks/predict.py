@@ -25,7 +25,7 @@ from benchmarks.measure import Report, Requirement, in_turns
 ROUNDS = 5
 METHOD = [
     "One video in the page cache, of one face: single_face.mp4, 640x360, 72 frames, unless another is named; hog and a ridge "
-    "probe for valence and arousal, on the processor. Networks are loaded anew by whatever needs them.",
+    "probe for valence and arousal, on the processor. Every step loads the networks that it needs.",
     "The parts: `abaw prepare`, `abaw extract` on what it made, and drawing and encoding the overlay with the rows at hand. "
     "Predicting is all of `abaw predict` but the start of Python: these, the head, the tables and the timeline.",
 ]

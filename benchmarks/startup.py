@@ -9,7 +9,7 @@ import sys
 from benchmarks.measure import Report, Requirement, in_turns
 
 ROUNDS = 15
-METHOD = ["A new process each time, files in the page cache; Python's own start is measured beside it."]
+METHOD = ["A new process each time, files in the page cache; the start of Python alone is measured, too."]
 
 
 def main() -> None:

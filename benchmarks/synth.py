@@ -27,7 +27,7 @@ METHOD = [
     "Usual: for every frame and face, Pillow opens the cut-out, resizes, rotates with expand and pastes it on a copy "
     "of the background, in one process; the plan (places, scales, angles) is given to it free of charge.",
     f"Ours plans too. Both make the same {N_CLIPS} clips with the middle number of faces, in memory or on to MP4 with "
-    "the same encoder; 'cold' decodes every cut-out anew in each round, 'warm' has decoded them before. The command "
+    "the same encoder; 'cold' decodes every cut-out again in each round, 'warm' has decoded them before. The command "
     f"makes {N_CLIPS_COMMAND} clips in a new folder with one process per processor, their start and cold decoding "
     "included; ratios are per clip.",
 ]
