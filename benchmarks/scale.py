@@ -1,4 +1,4 @@
-"""What many hours of video need, computed from what `benchmarks.cluster` measured.
+"""What many hours of video need, computed from the measurements of `benchmarks.cluster`.
 
 python -m benchmarks.cluster > cluster.json
 python -m benchmarks.scale cluster.json --hours 1000 1000000 --frames-per-s 1000 5000
@@ -9,7 +9,7 @@ import json
 import math
 from pathlib import Path
 
-from abaw.extract.cluster.jobs import FRAMES_PER_ORDER
+from abaw.extract.cluster.jobs import FRAMES_PER_JOB
 from benchmarks.cluster import HOUR_FRAMES, N_START, VIDEO_FRAMES
 
 WIDTH = 768
@@ -34,11 +34,15 @@ class Figures:
         return self._medians[name]
 
     def sum(self, begin: str, end: str) -> float:
-        """Sum of the figures whose names begin and end so."""
-        found = [value for name, value in self._medians.items() if name.startswith(begin) and name.endswith(end)]
-        if not found:
+        """Sum of the figures whose names begin and end with these texts.
+
+        Raises:
+            SystemExit: no such figure was measured.
+        """
+        values = [value for name, value in self._medians.items() if name.startswith(begin) and name.endswith(end)]
+        if not values:
             raise SystemExit(f"The report has no figure {begin!r}. Run all of `python -m benchmarks.cluster`.")
-        return math.fsum(found)
+        return math.fsum(values)
 
     def seconds_of(self, part: str) -> float:
         """Seconds of a part of the start, for `N_START` videos."""
@@ -46,7 +50,7 @@ class Figures:
 
 
 def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, str]]:
-    """What so many hours need, as names and figures with units."""
+    """What `hours` of video need, as names and figures with units; `rates` are frames/s of one GPU."""
     n_frames = hours * HOUR_FRAMES
     n_videos = n_frames / VIDEO_FRAMES
     per_crop_s = figures.seconds_of("listing all crops once") / figures.get("crops of a video of the start") / N_START
@@ -55,33 +59,33 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
         "S3, extract, without labels, ms by video"
     )
     table_bytes = n_frames * (WIDTH * 2 + LABEL_BYTES + MASK_BYTES)
-    found = [
+    table = [
         ("frames, at 30 a second", _number(n_frames)),
         (f"videos of {VIDEO_FRAMES:,} frames", _number(n_videos)),
     ]
-    found += [(f"GPU hours at {rate:g} frames/s", _number(n_frames / rate / 3600)) for rate in rates]
-    found += [
+    table += [(f"GPU hours at {rate:g} frames/s", _number(n_frames / rate / 3600)) for rate in rates]
+    table += [
         ("crops, as JPEG files", _number(n_frames)),
         ("listing all crops once from a cache", _time(n_frames * per_crop_s)),
         (f"store of one feature, {WIDTH} x float16", _bytes(store_bytes)),
         ("files of one feature", _number(n_videos * figures.get(f"a video of {VIDEO_FRAMES:,} frames, files"))),
         ("requests to write them to S3", _number(n_videos * written)),
         (
-            "cost of all videos beside their frames",
+            "cost of all videos in addition to their frames",
             _time(n_videos * figures.get("cost of a video, one worker, ms") / 1000),
         ),
         (
-            "looking through the complete ones, local disk",
+            "listing the complete videos, local disk",
             _time(n_videos * figures.get("list of complete videos, 1,000 of them, ms") / 1e6),
         ),
         (
-            "looking through the complete ones, S3",
+            "listing the complete videos, S3",
             _time(n_videos * figures.get("S3, list of complete videos, ms by video") / 1000),
         ),
-        (f"orders of {FRAMES_PER_ORDER:,} frames", _number(n_frames / FRAMES_PER_ORDER)),
+        (f"jobs of {FRAMES_PER_JOB:,} frames", _number(n_frames / FRAMES_PER_JOB)),
         ("table of one feature for training", _bytes(table_bytes)),
     ]
-    return found
+    return table
 
 
 def _number(value: float) -> str:

@@ -1,7 +1,6 @@
-"""Clusters of dask for extraction: one that runs already, or one that is started from a file."""
+"""Dask clusters for extraction: one that runs already, or one that is started from a file."""
 
 import gc
-import logging
 import shutil
 import tomllib
 from collections.abc import Callable, Iterator
@@ -9,30 +8,35 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from distributed import Client
-from distributed.client import AllExit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from abaw.core.errors import UsageError, first_line
 from abaw.extract.cluster.gpus import Gpu, check_gpu
-from abaw.extract.cluster.local import DEATHS, MEMORY, THREADS, LocalWorkers
+from abaw.extract.cluster.local import MEMORY, THREADS, LocalWorkers
+from abaw.extract.cluster.process_settings import MAX_LOCAL_DEATHS, abandoned_waits_silenced, dask_settings
+
+if TYPE_CHECKING:
+    from abaw.extract.cluster.slurm import SlurmWorkers
 
 STALL_S = 600.0
 PATIENCE_S = 600.0
-CONNECT_S = 15.0  # to the scheduler, at first and where the connection was lost
+CONNECT_S = 15.0  # to the scheduler, at first and after the connection was lost
+LOST_WORKER_S = 600  # dask gives up a worker that takes longer to restart; its default of 15 s fails on a busy machine
+LOST_JOB_S = 120  # a worker without a scheduler, or a slurm job without its worker, ends then: shared disks may be slow
 
 
 class LocalCluster(BaseModel):
     """Processes on this machine.
 
     Attributes:
-        workers: how many.
-        threads: of each, for its networks on the CPU.
-        gpus: those that the workers take in turn: numbers among the GPUs that this process may use, or their names;
-            none without.
-        stall_s: a worker that reports nothing for so long while it has work is started anew.
+        workers: number of workers.
+        threads: of each worker, for its networks on the CPU.
+        gpus: the GPUs that the workers take in turn: numbers among those that this process may use, or names; empty for
+            the CPU.
+        stall_s: seconds after which a worker that has work and reports nothing is restarted.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -45,14 +49,14 @@ class LocalCluster(BaseModel):
 
 
 class SlurmCluster(BaseModel):
-    """Jobs of slurm with one worker each; started through dask-jobqueue, and replaced when they end.
+    """Slurm jobs with one worker each; started through dask-jobqueue, and replaced when they end.
 
     Attributes:
-        jobs: how many. A worker drives one GPU: for more GPUs ask for more jobs.
-        queue, account, walltime, cores, memory: of each job, as slurm takes them.
-        gpus: of each job, 0 or 1.
-        logs: folder that gets a file for each job, abaw-worker-<number>.log; made if it is not there.
-        prologue: lines of the shell before the worker starts, such as `module load`.
+        jobs: number of slurm jobs. A worker drives one GPU: for more GPUs ask for more jobs.
+        queue, account, walltime, cores, memory: of each slurm job, as slurm takes them.
+        gpus: of each slurm job, 0 or 1.
+        logs: folder that gets a file for each slurm job, abaw-worker-<number>.log; created if it is missing.
+        prologue: shell lines that run before the worker, such as `module load`.
         directives: further `#SBATCH` options.
         stall_s: as for a local cluster.
     """
@@ -83,7 +87,12 @@ class ClusterFile(BaseModel):
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """Which cluster: the address of a scheduler, or a file to start one from."""
+    """Which cluster to use.
+
+    Attributes:
+        address: of a scheduler; ignored if there is a file.
+        file: cluster file to start a cluster from.
+    """
 
     address: str = ""
     file: Path | None = None
@@ -93,7 +102,7 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
     """Read and check a cluster file: a TOML table `cluster` with `kind = "local"` or `"slurm"`.
 
     Raises:
-        UsageError: it cannot be read, is no TOML, or has an option that is unknown or does not fit.
+        UsageError: it cannot be read, is not TOML, or has an option that is unknown or invalid.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -103,34 +112,34 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
         return ClusterFile.model_validate(content).cluster
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(key) for key in first["loc"] if key not in ("local", "slurm"))
-        why = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"Cluster file {path}: {place or 'cluster'}: {why}. Correct it there.") from None
+        key = ".".join(str(part) for part in first["loc"] if part not in ("local", "slurm"))
+        problem = first["msg"].removeprefix("Value error, ")
+        raise UsageError(f"Cluster file {path}: {key or 'cluster'}: {problem}. Correct it there.") from None
 
 
 def workers_have_gpus(options: ClusterOptions) -> bool | None:
-    """Whether the workers of a cluster that is to be started compute on GPUs; None where nothing says so.
+    """Whether the workers of a cluster that is to be started compute on GPUs; None if that is unknown.
 
     Raises:
-        UsageError: the file is wrong.
+        UsageError: the file is invalid.
     """
-    found = read_cluster_file(options.file) if options.file is not None else None
-    if isinstance(found, SlurmCluster):
-        return found.gpus > 0
-    return True if found is not None and found.gpus else None
+    cluster = read_cluster_file(options.file) if options.file is not None else None
+    if isinstance(cluster, SlurmCluster):
+        return cluster.gpus > 0
+    return True if cluster is not None and cluster.gpus else None
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A cluster that is there.
+    """A cluster that runs.
 
     Attributes:
         client: of its scheduler.
         n_workers: how many workers it will have; 0 where nobody knows.
-        stall_s: a worker that has work and reports nothing for so long is started anew.
-        patience_s: how long it may be without any worker.
-        trouble: says why no further worker will come; empty while one may.
-        deaths: when so many workers have died that were at an order, it is taken to be the cause.
+        stall_s: seconds after which a worker that has work and reports nothing is restarted.
+        patience_s: seconds that it may be without any worker.
+        trouble: returns why no further worker will come; empty while one may.
+        deaths: a job is given up when so many workers died while they were at it.
     """
 
     client: Client
@@ -138,72 +147,79 @@ class Cluster:
     stall_s: float = STALL_S
     patience_s: float = PATIENCE_S
     trouble: Callable[[], str] = str
-    deaths: int = 4  # machines fail, and jobs are taken away
+    deaths: int = 4  # machines fail, and slurm jobs are taken away
 
 
 @contextmanager
 def connected(options: ClusterOptions) -> Iterator[Cluster]:
-    """The cluster that the options name, started if it is to be, for as long as the block runs.
+    """Connect to the cluster that the options name, started if necessary, for as long as the block runs.
 
     Raises:
-        UsageError: no scheduler answers, the file is wrong, a package is missing, or slurm refuses.
+        UsageError: no scheduler answers, the file is invalid, a package is missing, or slurm refuses.
     """
-    logging.getLogger("asyncio").addFilter(_matters)
-    if options.file is None:
-        with _reach(options.address) as client:
-            yield Cluster(client)
-        return
-    found = read_cluster_file(options.file)
-    with _started(found) as started, Client(started) as client:
-        if isinstance(found, LocalCluster):
-            yield Cluster(client, found.workers, found.stall_s, trouble=started.trouble, deaths=DEATHS)
-        else:
-            # jobs may wait in the queue for days
-            yield Cluster(client, found.jobs, found.stall_s, inf, started.trouble)
+    with abandoned_waits_silenced():
+        if options.file is None:
+            with _connect(options.address) as client:
+                yield Cluster(client)
+            return
+        cluster = read_cluster_file(options.file)
+        with started(cluster) as workers, Client(workers) as client:
+            if isinstance(cluster, LocalCluster):
+                trouble, deaths = workers.trouble, MAX_LOCAL_DEATHS
+                yield Cluster(client, cluster.workers, cluster.stall_s, trouble=trouble, deaths=deaths)
+            else:
+                # slurm jobs may wait in the queue for days
+                yield Cluster(client, cluster.jobs, cluster.stall_s, inf, workers.trouble)
 
 
-def _matters(record: logging.LogRecord) -> bool:
-    """Whether a record is no word of dask to itself, left behind where a result is not waited for any longer."""
-    return not (record.exc_info and record.exc_info[0] is AllExit)
-
-
-def _reach(address: str) -> Client:
+def _connect(address: str) -> Client:
     try:
         return Client(address, timeout=CONNECT_S)
     except (OSError, ValueError, TypeError) as error:  # TypeError: tls without certificates
-        why = str(error)
-    gc.collect()  # ends what is left of the client: found while the next one starts, it would wait for itself
-    raise UsageError(f"No dask scheduler answers at {address} ({why}). Check --scheduler.")
+        reason = str(error)
+    gc.collect()  # ends what is left of the client: collected while the next one starts, it would wait for itself
+    raise UsageError(f"No dask scheduler answers at {address} ({reason}). Check --scheduler.")
 
 
-def _started(options: LocalCluster | SlurmCluster) -> Any:
-    try:
-        return _start(options)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise UsageError(
-            f"The cluster cannot be started ({first_line(error)}). Correct the cluster file, or the network interface."
-        ) from error
+@contextmanager
+def started(options: LocalCluster | SlurmCluster) -> "Iterator[LocalWorkers | SlurmWorkers]":
+    """Start a scheduler and its workers; they end with the block.
+
+    Raises:
+        UsageError: they cannot be started, a package is missing, or slurm refuses.
+    """
+    is_local = isinstance(options, LocalCluster)
+    with dask_settings(LOST_WORKER_S if is_local else LOST_JOB_S):
+        try:
+            workers = _start(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise UsageError(
+                f"The cluster cannot be started ({first_line(error)}). "
+                "Correct the cluster file, or the network interface."
+            ) from error
+        with workers:
+            yield workers
 
 
-def _start(options: LocalCluster | SlurmCluster) -> Any:
+def _start(options: LocalCluster | SlurmCluster) -> "LocalWorkers | SlurmWorkers":
     if isinstance(options, LocalCluster):
         return LocalWorkers(options.workers, options.threads, options.gpus)
     return _start_slurm(options)
 
 
-def _start_slurm(options: SlurmCluster) -> Any:
+def _start_slurm(options: SlurmCluster) -> "SlurmWorkers":
     if shutil.which("sbatch") is None:
-        raise UsageError("A slurm cluster needs the command sbatch, and there is none here. Call abaw where slurm is.")
+        raise UsageError("A slurm cluster needs the command sbatch, which is missing here. Run abaw where slurm is.")
     try:
         from abaw.extract.cluster.slurm import SlurmWorkers
     except ImportError as error:
         raise UsageError(
-            "A slurm cluster needs a package that is not there: pip install '.[slurm]' in abaw's folder."
+            "A slurm cluster needs a package that is missing: pip install '.[slurm]' in abaw's folder."
         ) from error
     try:
         options.logs.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"The folder of the jobs' logs cannot be made ({error}). Choose another one.") from error
+        raise UsageError(f"The folder for the logs cannot be created ({error}). Choose another one.") from error
     directives = [
         f"--output={options.logs}/%x-%j.log",
         *(["--gres=gpu:1"] if options.gpus else []),
@@ -213,6 +229,7 @@ def _start_slurm(options: SlurmCluster) -> Any:
     return SlurmWorkers(
         options.jobs,
         options.logs,
+        death_timeout=LOST_JOB_S,
         job_name="abaw-worker",
         queue=options.queue,
         account=options.account,

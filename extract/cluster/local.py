@@ -1,11 +1,10 @@
-"""Workers that are processes of this machine: started, and started again for as long as there is work."""
+"""Workers that are processes of this machine: started, and restarted for as long as there is work."""
 
 import logging
 import signal
 from multiprocessing import resource_tracker
 from typing import Any
 
-import dask
 from distributed import Nanny, Scheduler, SpecCluster, Status
 from tornado.ioloop import PeriodicCallback
 
@@ -15,38 +14,31 @@ from abaw.extract.cluster.gpus import VISIBLE, Gpu, choose_gpus
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
-DEATHS = 2  # of workers at an order: processes of one machine are not taken away, the order is the cause
-OWN_CLUSTER = {
-    # the driver starts workers anew that hang; dask would, after Ctrl-Z for five minutes, take all of them for dead
-    "distributed.scheduler.worker-ttl": None,
-    "distributed.scheduler.allowed-failures": DEATHS - 1,  # the next one, and dask gives the order back to the driver
-    # dask watches itself a hundred times a second, for a page that nobody opens, at the networks' expense
-    "distributed.worker.profile.enabled": False,
-    "distributed.admin.tick.interval": "500 ms",
-}
-LOOK_S = 2.0  # between two looks at the workers
-AWAY_S = 600  # dask gives a worker up that needs longer to begin anew; by default 15 s, too short for a busy machine
-FAILED_STARTS = 3  # when so many in a row have failed, no more are tried
+CHECK_S = 2.0  # between two checks of the workers
+MAX_FAILED_STARTS = 3  # in a row; then no more workers are started
 
 
 class LocalWorkers(SpecCluster):
-    """A scheduler in this process, and workers each in one of its own; those that dask gives up are replaced.
+    """A scheduler in this process, and workers each in a process of its own; those that dask gives up are replaced.
+
+    Must start and end within `dask_settings`.
 
     Args:
-        n_workers: how many.
-        threads: of each, for its networks on the CPU.
-        gpus: those that the workers take in turn: numbers among the GPUs that this process may use, or their names;
-            none without.
+        n_workers: number of workers.
+        threads: of each worker, for its networks on the CPU.
+        gpus: the GPUs that the workers take in turn: numbers among those that this process may use, or names; empty for
+            the CPU.
+        check_s: seconds between two checks whether workers have to be replaced.
 
     Raises:
         RuntimeError: a worker cannot be started.
-        UsageError: a GPU is not there.
+        UsageError: a GPU is missing.
     """
 
-    def __init__(self, n_workers: int, threads: int, gpus: tuple[Gpu, ...]) -> None:
+    def __init__(self, n_workers: int, threads: int, gpus: tuple[Gpu, ...], check_s: float = CHECK_S) -> None:
         visible = choose_gpus(gpus)
-        self._n_failed, self._why = 0, ""  # of the starts since a worker was there last
-        dask.config.set(OWN_CLUSTER | {"distributed.deploy.lost-worker-timeout": AWAY_S})
+        self._check_s = check_s
+        self._n_failed, self._reason = 0, ""  # of the starts since a worker was last connected
         scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
         workers = {number: _worker(threads, visible, number) for number in range(n_workers)}
         super().__init__(workers, scheduler, silence_logs="critical")
@@ -54,16 +46,16 @@ class LocalWorkers(SpecCluster):
 
     def trouble(self) -> str:
         """Why no worker will come; empty while one may."""
-        if self._n_failed < FAILED_STARTS:
+        if self._n_failed < MAX_FAILED_STARTS:
             return ""
-        return f"{self._n_failed} workers in a row could not be started ({self._why})"
+        return f"{self._n_failed} workers in a row could not be started ({self._reason})"
 
     async def _begin(self) -> None:
-        self.periodic_callbacks["workers"] = PeriodicCallback(self._look, LOOK_S * 1000)
+        self.periodic_callbacks["workers"] = PeriodicCallback(self._check, self._check_s * 1000)
         self.periodic_callbacks["workers"].start()
 
-    async def _look(self) -> None:
-        """Replace the workers whose nanny has given up, as it does where one dies while it starts."""
+    async def _check(self) -> None:
+        """Replace the workers whose nanny has given up, as it does if one dies while it starts."""
         if self.scheduler is not None and self.scheduler.workers:
             self._n_failed = 0
         for number, nanny in list(self.workers.items()):
@@ -73,22 +65,22 @@ class LocalWorkers(SpecCluster):
             return
         try:
             await self._correct_state()
-        except Exception as error:  # whatever it died of; the next look tries again
-            self._n_failed, self._why = self._n_failed + 1, first_line(error.__cause__ or error)
+        except Exception as error:  # whatever it died of; the next check tries again
+            self._n_failed, self._reason = self._n_failed + 1, first_line(error.__cause__ or error)
 
 
 class LocalNanny(Nanny):
-    """Starts a worker that keeps its memory, and does not hear Ctrl-C: the driver does, and ends it."""
+    """Starts a worker that keeps its memory, and that ignores Ctrl-C: the driver receives it, and ends the worker."""
 
     async def instantiate(self) -> Status:
-        """Start the worker; processes inherit what their thread is deaf to."""
+        """Start the worker; processes inherit the signals that their thread blocks."""
         self.pre_spawn_env.update(MEMORY)
-        resource_tracker.ensure_running()  # would turn it back, were it started with the worker
+        resource_tracker.ensure_running()  # would unblock the signal, were it started with the worker
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         return await super().instantiate()
 
     async def kill(self, timeout: float = 5, reason: str = "nanny-kill") -> None:
-        """End the worker; one that is still starting at once, as dask would wait until it has, which it may never."""
+        """End the worker; one that is still starting at once, as dask would wait until it has, which may never happen."""
         worker = self.process
         if worker is not None and worker.status == Status.starting and worker.is_alive() and worker.process is not None:
             await worker.process.kill()
@@ -106,9 +98,8 @@ def _worker(threads: int, gpus: tuple[str, ...], number: int) -> dict[str, Any]:
         "env": environment,
         "resources": resources,
         "memory_limit": 0,
-        "preload": [
-            "abaw.extract.cluster.worker"
-        ],  # a worker comes when it can begin, and does not hang while it imports
-        "silence_logs": logging.CRITICAL,  # what matters of dask's logs, the driver says in a sentence
+        # a worker connects when it can begin, and does not hang while it imports
+        "preload": ["abaw.extract.cluster.worker"],
+        "silence_logs": logging.CRITICAL,  # the driver says what matters of dask's logs
     }
     return {"cls": LocalNanny, "options": settings}

@@ -1,4 +1,4 @@
-"""What a worker of a dask cluster does: it takes orders, and tells the driver how far it is."""
+"""The part of an extraction that runs on a worker of a dask cluster: it does jobs, and reports its progress."""
 
 import threading
 import time
@@ -11,24 +11,25 @@ from distributed.utils import sync
 
 from abaw.core.errors import AbawError
 from abaw.core.progress import Summary
-from abaw.extract.cluster.jobs import Order
+from abaw.extract.cluster.jobs import Job
+from abaw.extract.cluster.worker_progress import Report
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
 
-EVENT_S = 0.5  # between two reports
-TOLD_S = 5.0  # that the scheduler may take to know of an order; the work begins then, known or not
-_AT_WORK = threading.Lock()  # a worker may have several threads, but its networks are there once
+REPORT_S = 0.5  # between two reports
+BEGIN_S = 5.0  # that the scheduler may take to hear of a job; then the work begins anyway
+_WORKING = threading.Lock()  # a worker may have several threads, but it has its networks once
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What became of an order.
+    """How a job ended.
 
     Attributes:
         worker: address of the worker.
         summary: what was done.
-        unfit: why this worker cannot do such work at all, as one that does not see the data; empty if it can.
-        error: what went wrong with the order as a whole; empty if nothing did.
+        unfit: why this worker cannot do such work at all, for example because it does not see the data; empty if it can.
+        error: what went wrong with the job as a whole; empty if nothing did.
     """
 
     worker: str
@@ -37,102 +38,118 @@ class JobResult:
     error: str = ""
 
 
-class Withdrawn(Exception):
-    """Nobody wants the order any more (the driver died, was interrupted, or gave it away), or its worker is closing.
+class JobCancelled(Exception):
+    """The driver does not want the job any more (it died, was interrupted, or gave the job away), or the worker is closing.
 
-    Its argument is the worker's process, as in its reports.
+    Args:
+        process: the worker's process, as in its reports.
     """
+
+    def __init__(self, process: str) -> None:
+        super().__init__(process)
+        self.process = process
 
 
 @lru_cache(maxsize=1)
 def opened_stage(options: ExtractOptions, topic: str) -> Stage:
-    """The stage of this process, opened once for all orders of a driver.
+    """The stage of this process, opened once for all jobs of a driver.
 
-    Another driver with the same options has it opened again: the data, the weights or the store may have changed.
+    For another driver it is opened again, even with the same options: the data, the weights or the store may have changed.
     """
     return Stage.open(options)
 
 
-class Teller:
-    """Tells the driver how far an order is, and notices that it is not wanted any more."""
+class JobProgress:
+    """Reports the progress of a job to the driver, and raises `JobCancelled` when the job is cancelled."""
 
-    def __init__(self, order: str, topic: str) -> None:
-        self._worker, self._order, self._topic = get_worker(), order, topic
+    def __init__(self, job: str, topic: str) -> None:
+        self._worker, self._job, self._topic = get_worker(), job, topic
         self._key = self._worker.get_current_task()
-        self._n_frames = self._n_said = 0
-        self._said = 0.0
+        self._n_frames = self._n_reported = 0
+        self._reported_s = 0.0
 
     def begin(self) -> None:
-        """Say that the order begins, and wait until the scheduler knows: the work may kill this process at once.
+        """Report that the job begins, and wait until the scheduler knows: the work may kill this process at once.
 
         Raises:
-            Withdrawn: nobody waits for the order.
+            JobCancelled: nobody waits for the job.
         """
         self._check()
         with suppress(OSError):
-            tell = self._worker.scheduler.log_event
-            sync(self._worker.loop, tell, topic=self._topic, msg=self._report(begins=True), callback_timeout=TOLD_S)
-        self._said = time.monotonic()
+            log_event = self._worker.scheduler.log_event
+            message = self._make_report(begins=True)
+            sync(self._worker.loop, log_event, topic=self._topic, msg=message, callback_timeout=BEGIN_S)
+        self._reported_s = time.monotonic()
 
     def advance(self, n: int) -> None:
-        """Some more frames are through.
+        """Count `n` more frames that are done; reports them now and then.
 
         Raises:
-            Withdrawn: nobody waits for the order.
+            JobCancelled: nobody waits for the job.
         """
-        if n:  # several threads say 0, one counts
+        if n:  # several threads pass 0, one thread counts
             self._n_frames += n
         self._check()
-        if time.monotonic() - self._said > EVENT_S:
-            self.say()
+        if time.monotonic() - self._reported_s > REPORT_S:
+            self.report()
+
+    def report(self) -> None:
+        """Report the frames that are done."""
+        self._worker.log_event(self._topic, self._make_report())
+        self._n_reported, self._reported_s = self._n_frames, time.monotonic()
 
     def _check(self) -> None:
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state == "cancelled" or self._worker.status in (Status.closing, Status.closed):
-            raise Withdrawn(self._worker.id)
+            raise JobCancelled(self._worker.id)
 
-    def say(self) -> None:
-        """Say it now."""
-        self._worker.log_event(self._topic, self._report())
-        self._n_said, self._said = self._n_frames, time.monotonic()
+    def _make_report(self, begins: bool = False) -> Report:
+        return {
+            "worker": self._worker.address,
+            "process": self._worker.id,
+            "job": self._job,
+            "begins": begins,
+            "frames": self._n_frames,
+            "new": self._n_frames - self._n_reported,
+        }
 
-    def _report(self, begins: bool = False) -> dict[str, str | int]:
-        worker = {"worker": self._worker.address, "life": self._worker.id}  # a new process may have the old address
-        frames = {"frames": self._n_frames, "new": self._n_frames - self._n_said}
-        return {**worker, "order": self._order, "begins": begins, **frames}
 
-
-def extract_videos(options: ExtractOptions, order: Order, topic: str) -> JobResult:
-    """Do an order; videos that another worker has finished since it was made are left as they are.
+def extract_videos(options: ExtractOptions, job: Job, topic: str) -> JobResult:
+    """Do a job; videos that another worker has finished since the job was made are left as they are.
 
     Args:
-        topic: where the driver listens.
+        options: of the driver, with absolute paths.
+        job: which videos, and for which features.
+        topic: of dask's events, to which the progress is reported.
+
+    Raises:
+        JobCancelled: nobody waits for the job.
     """
     address = get_worker().address
-    with _AT_WORK:
-        teller = Teller(order.name, topic)
-        teller.begin()
+    with _WORKING:
+        progress = JobProgress(job.name, topic)
+        progress.begin()
         try:
             stage = opened_stage(options, topic)
-        except Exception as error:  # as of CUDA, or of a disk: others may be better off
-            return JobResult(address, unfit=_sentence(error))
-        lost = set(order.videos).difference(video.name for video in stage.dataset.videos)
-        if lost:
-            return JobResult(address, unfit=f"there is no video {min(lost)!r} in {options.data}.")
+        except Exception as error:  # for example of CUDA or of a disk: other workers may do better
+            return JobResult(address, unfit=_describe(error))
+        missing = set(job.videos).difference(video.name for video in stage.dataset.videos)
+        if missing:
+            return JobResult(address, unfit=f"there is no video {min(missing)!r} in {options.data}.")
         summary = Summary()
         try:
-            stage.run({order.pending: order.videos}, summary, teller.advance)
-        except Withdrawn:
+            stage.run({job.pending: job.videos}, summary, progress.advance)
+        except JobCancelled:
             raise
         except Exception as error:
-            return JobResult(address, error=_sentence(error))
+            return JobResult(address, error=_describe(error))
         if summary.stopped and summary.device_failed:
             return JobResult(address, summary, error=summary.stopped.sentence)
-        teller.say()
-    # a worker that died had finished them: this run did it
+        progress.report()
+    # a worker that died had finished the skipped ones: they count as done by this run
     summary.done, summary.skipped = summary.done + summary.skipped, []
     return JobResult(address, summary)
 
 
-def _sentence(error: Exception) -> str:
+def _describe(error: Exception) -> str:
     return str(error) if isinstance(error, AbawError) else f"{type(error).__name__}: {error}"

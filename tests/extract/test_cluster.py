@@ -16,11 +16,11 @@ from abaw.extract.cluster.cluster import (
     ClusterOptions,
     LocalCluster,
     SlurmCluster,
-    _started,
     connected,
     read_cluster_file,
+    started,
 )
-from abaw.extract.cluster.jobs import Order, make_orders
+from abaw.extract.cluster.jobs import Job, make_jobs
 from abaw.extract.cluster.worker import extract_videos
 from abaw.extract.plan import ExtractionPlan
 from abaw.pipeline import ExtractOptions, extract
@@ -33,7 +33,7 @@ def scheduler(process_env):
     """Address of a cluster of two processes on this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
-        with _started(LocalCluster(workers=2)) as cluster:
+        with started(LocalCluster(workers=2)) as cluster:
             yield cluster.scheduler_address
 
 
@@ -78,15 +78,15 @@ def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
     assert_equal_stores(store, tiny_store)
 
 
-def test_orders_are_many_of_about_equal_size_and_hold_each_video_once():
+def test_jobs_are_many_of_about_equal_size_and_hold_each_video_once():
     sizes = {f"video-{number}": number * 37 % 101 + 1 for number in range(40)}
     few = {"video-0": 5, "video-1": 7}
-    orders = make_orders(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
-    for wanted, names in ((("hog",), sizes), (("dan", "hog"), few)):
-        dealt = [name for order in orders if order.pending == wanted for name in order.videos]
-        assert sorted(dealt) == sorted(names)
-    assert 16 <= len(orders) <= 20 and len({order.name for order in orders}) == len(orders)
-    frames = [sum(sizes[name] for name in order.videos) for order in orders if order.pending == ("hog",)]
+    jobs = make_jobs(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
+    for pending, names in ((("hog",), sizes), (("dan", "hog"), few)):
+        videos = [name for job in jobs if job.pending == pending for name in job.videos]
+        assert sorted(videos) == sorted(names)
+    assert 16 <= len(jobs) <= 20 and len({job.name for job in jobs}) == len(jobs)
+    frames = [sum(sizes[name] for name in job.videos) for job in jobs if job.pending == ("hog",)]
     assert max(frames) - min(frames) <= max(sizes.values())
 
 
@@ -113,8 +113,8 @@ def test_command_line_errors(tiny_demo, tmp_path, run_cli):
     assert tls.exit_code == 2 and "No dask scheduler answers at tls://127.0.0.1:1" in tls.output
     both = run_cli(*arguments, "--scheduler", "tcp://127.0.0.1:1", "--cluster", "x.toml")
     assert both.exit_code == 2 and "--scheduler and --cluster cannot be combined" in both.output
-    missing = run_cli(*arguments, "--cluster", tmp_path / "none.toml")
-    assert missing.exit_code == 2 and "none.toml cannot be read" in missing.output
+    missing = run_cli(*arguments, "--cluster", tmp_path / "missing.toml")
+    assert missing.exit_code == 2 and "missing.toml cannot be read" in missing.output
     part = run_cli(*arguments, "--part", "5/4")
     assert part.exit_code == 2 and "A part is I/N" in part.output
 
@@ -125,22 +125,23 @@ def test_a_client_that_cannot_connect_is_closed():
         connected(ClusterOptions("tls://127.0.0.1:1")),
     ):
         pass
-    assert not [found for found in gc.get_objects() if type(found) is Client and found.status != "closed"]
+    assert not [client for client in gc.get_objects() if type(client) is Client and client.status != "closed"]
 
 
 def test_workers_have_the_threads_of_the_file_and_spend_none_on_dask(scheduler):
-    def look():  # in here, as workers cannot import this file
+    def read_settings():  # a local function, because workers cannot import this file
         import torch
 
-        # as the process was started: what is set later changes nothing
+        # of the process at its start: what is set later has no effect
         lines = Path("/proc/self/environ").read_text().split("\0")
-        started = dict(line.split("=", 1) for line in lines if "=" in line)
-        return torch.get_num_threads(), started.get("MALLOC_TRIM_THRESHOLD_"), started.get("MALLOC_MMAP_THRESHOLD_")
+        variables = dict(line.split("=", 1) for line in lines if "=" in line)
+        limits = variables.get("MALLOC_TRIM_THRESHOLD_"), variables.get("MALLOC_MMAP_THRESHOLD_")
+        return torch.get_num_threads(), *limits
 
     with Client(scheduler) as client:
-        assert set(client.run(look).values()) == {(1, str(2**30), str(2**30))}
-        regular = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
-    assert all("heartbeat" in names and "profile" not in names for names in regular.values()), "they are not watched"
+        assert set(client.run(read_settings).values()) == {(1, str(2**30), str(2**30))}
+        callbacks = client.run(lambda dask_worker: list(dask_worker.periodic_callbacks))
+    assert all("heartbeat" in names and "profile" not in names for names in callbacks.values()), "dask profiles them"
 
 
 @pytest.fixture
@@ -156,28 +157,33 @@ def sbatch(monkeypatch, tmp_path):
 def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
     (tmp_path / "file").touch()
     options = SlurmCluster(kind="slurm", logs=tmp_path / "file" / "logs")
-    with pytest.raises(UsageError, match=r"folder of the jobs' logs cannot be made \(.*\)\. Choose another one\."):
-        _started(options)
+    words = r"folder for the logs cannot be created \(.*\)\. Choose another one\."
+    with pytest.raises(UsageError, match=words), started(options):
+        pass
 
 
 def test_slurm_without_its_package_says_how_to_install_it(sbatch, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "abaw.extract.cluster.slurm", None)
-    words = r"^A slurm cluster needs a package that is not there: pip install '\.\[slurm\]' in abaw's folder\.$"
-    with pytest.raises(UsageError, match=words):
-        _started(SlurmCluster(kind="slurm", logs=tmp_path / "logs"))
+    words = r"^A slurm cluster needs a package that is missing: pip install '\.\[slurm\]' in abaw's folder\.$"
+    with pytest.raises(UsageError, match=words), started(SlurmCluster(kind="slurm", logs=tmp_path / "logs")):
+        pass
 
 
 def test_a_cluster_that_cannot_start_is_one_sentence(sbatch, tmp_path):
     pytest.importorskip("dask_jobqueue", reason="needs the packages of the extra `slurm`")
     options = SlurmCluster(kind="slurm", logs=tmp_path / "logs")
     words = r"The cluster cannot be started \(.*nowhere0.*\)\. Correct the cluster file, or the network interface\."
-    with dask.config.set({"jobqueue.slurm.interface": "nowhere0"}), pytest.raises(UsageError, match=words):
-        _started(options)
+    with (
+        dask.config.set({"jobqueue.slurm.interface": "nowhere0"}),
+        pytest.raises(UsageError, match=words),
+        started(options),
+    ):
+        pass
 
 
 def test_a_worker_that_sees_other_data_says_so(tiny_demo, scheduler, tmp_path):
     options = ExtractOptions(tiny_demo, tmp_path / "store.zarr", ("hog",), device="cpu")
     with Client(scheduler) as client:
-        order = Order("0", ("hog",), ("demo-99",))
-        found = client.submit(extract_videos, options, order, "nobody listens", pure=False).result()
-    assert found.unfit == f"there is no video 'demo-99' in {tiny_demo}." and not found.summary.done
+        job = Job("0", ("hog",), ("demo-99",))
+        result = client.submit(extract_videos, options, job, "nobody listens", pure=False).result()
+    assert result.unfit == f"there is no video 'demo-99' in {tiny_demo}." and not result.summary.done

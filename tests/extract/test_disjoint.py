@@ -1,4 +1,4 @@
-"""Parts of the work are disjoint, and together all of it: parts of an array job, orders of workers, splits of labels."""
+"""Parts of the work are disjoint, and together all of it: parts of an array job, jobs of workers, splits of labels."""
 
 from collections import Counter
 from dataclasses import replace
@@ -9,7 +9,7 @@ import pytest
 
 from abaw.core.parts import split_evenly
 from abaw.datasets.layouts import open_dataset
-from abaw.extract.cluster.jobs import make_orders
+from abaw.extract.cluster.jobs import make_jobs
 from abaw.extract.plan import ExtractionPlan, select_part
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -68,18 +68,18 @@ def test_parts_of_an_extraction_write_each_video_once(data, tmp_path):
 
 
 @pytest.mark.parametrize("n_workers", [1, 2, 5, 40])
-def test_each_video_is_in_one_order(n_workers):
+def test_each_video_is_in_one_job(n_workers):
     lacking_all = {f"v{number}": 37 * number % 101 + 1 for number in range(60)}
     lacking_one = {f"w{number}": 1000 * number for number in range(1, 8)}
-    orders = make_orders(ExtractionPlan({("f", "g"): lacking_all, ("g",): lacking_one}, 0), n_workers)
-    dealt = Counter((name, order.pending) for order in orders for name in order.videos)
+    jobs = make_jobs(ExtractionPlan({("f", "g"): lacking_all, ("g",): lacking_one}, 0), n_workers)
+    dealt = Counter((name, job.pending) for job in jobs for name in job.videos)
     wanted = [(name, ("f", "g")) for name in lacking_all] + [(name, ("g",)) for name in lacking_one]
     assert dealt == Counter(wanted)
-    assert len({order.name for order in orders}) == len(orders)
-    for order in orders:
-        halves = order.split()
-        assert [half.videos for half in halves] == [(name,) for name in order.videos]
-        assert {half.pending for half in halves} == {order.pending}
+    assert len({job.name for job in jobs}) == len(jobs)
+    for job in jobs:
+        halves = job.split()
+        assert [half.videos for half in halves] == [(name,) for name in job.videos]
+        assert {half.pending for half in halves} == {job.pending}
 
 
 def test_splits_of_labels_are_disjoint(data, tmp_path):

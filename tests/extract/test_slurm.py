@@ -53,7 +53,7 @@ def submit(slurm, tmp_path):
 def here(slurm, monkeypatch):
     """This process uses the slurm, and looks at its jobs often."""
     jobs = pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
-    monkeypatch.setattr(jobs, "LOOK_S", 1.0)
+    monkeypatch.setattr(jobs, "CHECK_S", 1.0)
     for name in ("SLURM_CONF", "PATH", "PYTHONPATH"):
         monkeypatch.setenv(name, slurm.environment[name])
 
@@ -196,7 +196,7 @@ def test_a_machine_without_slurm(run_cli, tiny_demo, tmp_path, monkeypatch):
     arguments = ("--data", tiny_demo, "--store", tmp_path / "store.zarr", "--backbone", "hog")
     found = run_cli("extract", *arguments, "--cluster", EXAMPLES / "cluster.toml")
     assert found.exit_code == 2
-    assert "Error: A slurm cluster needs the command sbatch, and there is none here." in found.output
+    assert "Error: A slurm cluster needs the command sbatch, which is missing here." in found.output
 
 
 def test_options_of_slurm_clusters(tmp_path):
