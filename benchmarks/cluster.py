@@ -1,4 +1,4 @@
-"""Extraction on a dask cluster of this machine: speed, cost of a video, start, memory, and figures to extrapolate from.
+"""Extraction on a local dask cluster: speed, cost of a video, start, memory, and figures to extrapolate from.
 
 python -m benchmarks.cluster
 python -m benchmarks.cluster start --crops 2800
@@ -55,41 +55,41 @@ METHOD = [
 ]
 
 
-class Places:
-    """A new path at every call."""
+class StorePaths:
+    """Paths for stores."""
 
     def __init__(self, root: Path) -> None:
         self._root, self._n = root, 0
 
     def new(self) -> str:
-        """A path of a store that is not there."""
+        """A path that was not returned before."""
         self._n += 1
         return str(self._root / f"store-{self._n}.zarr")
 
 
 def measure_speed(root: Path, report: Report) -> None:
-    """One worker against two, and the network alone beside them."""
-    data, places = write_videos(root, N_FULL, FULL_FRAMES, 112), Places(root)
+    """One worker against two, and against the network alone."""
+    data, paths = write_videos(root, N_FULL, FULL_FRAMES, 112), StorePaths(root)
     seen: dict[int, list[Watched]] = {1: [], 2: []}
     for turn in range(SPEED_ROUNDS):
         for workers in (1, 2) if turn % 2 else (2, 1):
-            seen[workers].append(watch(Case(str(data), places.new(), MODEL, workers, BATCH_SIZE)))
+            seen[workers].append(watch(Case(str(data), paths.new(), MODEL, workers, BATCH_SIZE)))
             assert seen[workers][-1].n_frames == N_FULL * FULL_FRAMES
     bare = {n_processes: bare_rate(n_processes, MODEL, BATCH_SIZE, BARE_S) for n_processes in (1, 2)}
-    rates = {workers: [each.frames_per_s for each in found] for workers, found in seen.items()}
-    whole = {workers: [each.whole_s for each in found] for workers, found in seen.items()}
+    rates = {workers: [each.frames_per_s for each in runs] for workers, runs in seen.items()}
+    whole = {workers: [each.whole_s for each in runs] for workers, runs in seen.items()}
     ratio = median_ratio(rates[2], rates[1])
     report.requirements.append(Requirement(f"two workers against one, {MODEL}, steady", ratio, 1.8))
     report.ratios["two workers against one, whole command"] = median_ratio(whole[1], whole[2])
     report.ratios["two bare processes against one"] = bare[2] / bare[1]
     report.ratios["one worker against its bare network, steady"] = statistics.median(rates[1]) / bare[1]
-    for workers, found in seen.items():
+    for workers, runs in seen.items():
         name = f"{MODEL}, {_workers(workers)}"
         _add(report, f"{name}, frames/s", rates[workers])
         _add(report, f"{name}, whole command, s", whole[workers])
-        _add(report, f"{name}, until the first report, s", [each.ready_s + each.first_s for each in found])
-        _add(report, f"{name}, cores of the workers", [each.worker_cores for each in found])
-        _add(report, f"{name}, cores of the driver", [each.own_cores for each in found])
+        _add(report, f"{name}, until the first report, s", [each.ready_s + each.first_s for each in runs])
+        _add(report, f"{name}, cores of the workers", [each.worker_cores for each in runs])
+        _add(report, f"{name}, cores of the driver", [each.own_cores for each in runs])
     for n_processes, rate in bare.items():
         report.medians[f"{MODEL}, bare, processes: {n_processes}, frames/s"] = rate
 
@@ -103,13 +103,13 @@ def _add(report: Report, name: str, values: Iterable[float]) -> None:
 
 
 def measure_cost(root: Path, report: Report) -> None:
-    """What a video costs beside its frames."""
+    """What a video costs in addition to its frames."""
     many, one = write_videos(root / "many", N_SHORT, 1, 16), write_videos(root / "one", 1, N_SHORT, 16)
-    places = Places(root)
+    paths = StorePaths(root)
     for workers in (0, 1):
         costs_ms = []
         for _ in range(COST_ROUNDS):
-            long, short = (watch(Case(str(data), places.new(), NOTHING, workers)) for data in (many, one))
+            long, short = (watch(Case(str(data), paths.new(), NOTHING, workers)) for data in (many, one))
             assert (long.n_done, short.n_done) == (N_SHORT, 1) and long.n_frames == short.n_frames
             costs_ms.append(1000 * (long.total_s - short.total_s) / (N_SHORT - 1))
         text = f"cost of a video, {_workers(workers)}"
@@ -118,32 +118,32 @@ def measure_cost(root: Path, report: Report) -> None:
 
 
 def measure_start(root: Path, report: Report, n_crops: int) -> None:
-    """How soon the first frame of many videos is through, and what takes the time before."""
+    """How soon the first frame of many videos is done, and what takes the time before it."""
     began = time.perf_counter()
-    data, places = write_videos(root, N_START, n_crops, 4), Places(root)
+    data, paths = write_videos(root, N_START, n_crops, 4), StorePaths(root)
     n_labels = write_labels(data, n_crops)
     report.medians["crops of a video of the start"] = n_crops
     say(f"Made {N_START * n_crops:,} crops in {time.perf_counter() - began:.0f} s.")
-    seen = {("first run", 0): watch(Case(str(data), places.new(), NARROW, 0, until_first=True))}
-    store = places.new()
-    seen["first run", 2] = watch(Case(str(data), store, NARROW, 2))
-    assert seen["first run", 2].n_done == N_START
-    say(f"First run: first frame after {seen['first run', 2].first_s:.1f} s.")
+    runs = {("first run", 0): watch(Case(str(data), paths.new(), NARROW, 0, until_first=True))}
+    store = paths.new()
+    runs["first run", 2] = watch(Case(str(data), store, NARROW, 2))
+    assert runs["first run", 2].n_done == N_START
+    say(f"First run: first frame after {runs['first run', 2].first_s:.1f} s.")
     for workers in (2, 0):
         _drop_some(Path(store))
-        seen["second run", workers] = found = watch(Case(str(data), store, NARROW, workers))
-        say(f"Second run, {_workers(workers)}: first frame after {found.first_s:.1f} s.")
-        assert (found.n_done, found.n_skipped) == (N_UNDONE, N_START - N_UNDONE), found
-    for (run, workers), found in seen.items():
+        runs["second run", workers] = watched = watch(Case(str(data), store, NARROW, workers))
+        say(f"Second run, {_workers(workers)}: first frame after {watched.first_s:.1f} s.")
+        assert (watched.n_done, watched.n_skipped) == (N_UNDONE, N_START - N_UNDONE), watched
+    for (run, workers), watched in runs.items():
         name = f"{N_START:,} videos of {n_crops:,} crops, {run}, {_workers(workers)}"
         if workers:
             text = f"{name}, first frame after"
-            report.requirements.append(Requirement(text, found.first_s, 10, "s", at_least=False))
+            report.requirements.append(Requirement(text, watched.first_s, 10, "s", at_least=False))
         else:
-            report.medians[f"{name}, first frame after, s"] = found.first_s
-        report.medians[f"{name}, planned after, s"] = found.plan_s
-        report.medians[f"{name}, driver, MB"] = found.peak_mb
-    report.medians["frames/s of a network that does nothing, 2 workers"] = seen["first run", 2].frames_per_s
+            report.medians[f"{name}, first frame after, s"] = watched.first_s
+        report.medians[f"{name}, planned after, s"] = watched.plan_s
+        report.medians[f"{name}, driver, MB"] = watched.peak_mb
+    report.medians["frames/s of a network that does nothing, 2 workers"] = runs["first run", 2].frames_per_s
     _measure_parts(data, root, Path(store), n_labels, report)
 
 
@@ -154,13 +154,13 @@ def _drop_some(path: Path) -> None:
 
 
 def _measure_parts(data: Path, root: Path, store: Path, n_labels: int, report: Report) -> None:
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
 
     def measure(part: str, action: Callable[[], Any]) -> Any:
         began = time.perf_counter()
-        found[part] = action()
+        results[part] = action()
         report.medians[f"part: {part}, s"] = time.perf_counter() - began
-        return found[part]
+        return results[part]
 
     dataset = measure("finding videos and labels", lambda: open_dataset(data))
     assert (len(dataset.videos), len(dataset.labels)) == (N_START, n_labels)
@@ -181,17 +181,17 @@ def _measure_parts(data: Path, root: Path, store: Path, n_labels: int, report: R
 
 def measure_memory(root: Path, report: Report, most_frames: int) -> None:
     """The driver's peak as the number of frames grows."""
-    places, peaks_mb = Places(root), {}
+    paths, peaks_mb = StorePaths(root), {}
     for n_frames in (10**power for power in range(4, 1 + round(math.log10(most_frames)))):
         n_videos = n_frames // MEMORY_FRAMES
         data = write_videos(root / str(n_frames), n_videos, MEMORY_FRAMES, 4, shared=True)
-        found = watch(Case(str(data), places.new(), NARROW, 2))
-        assert (found.n_done, found.n_frames) == (n_videos, n_frames)
-        peaks_mb[n_frames] = found.peak_mb
-        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, MB"] = found.peak_mb
-        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, MB before it began"] = found.began_mb
-        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, whole command, s"] = found.whole_s
-        say(f"{n_frames:,} frames: {found.peak_mb:.0f} MB in {found.whole_s:.0f} s.")
+        watched = watch(Case(str(data), paths.new(), NARROW, 2))
+        assert (watched.n_done, watched.n_frames) == (n_videos, n_frames)
+        peaks_mb[n_frames] = watched.peak_mb
+        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, MB"] = watched.peak_mb
+        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, MB before it began"] = watched.began_mb
+        report.medians[f"driver, {n_frames:,} frames of {n_videos:,} videos, whole command, s"] = watched.whole_s
+        say(f"{n_frames:,} frames: {watched.peak_mb:.0f} MB in {watched.whole_s:.0f} s.")
     low, high = min(peaks_mb), max(peaks_mb)
     text = f"driver's peak memory for {high:,} frames over {low:,}"
     report.requirements.append(Requirement(text, peaks_mb[high] - peaks_mb[low], LIMIT_MB, "MB", at_least=False))
@@ -199,9 +199,9 @@ def measure_memory(root: Path, report: Report, most_frames: int) -> None:
 
 def measure_store(root: Path, report: Report) -> None:
     """Bytes, files and requests, by video and by hour."""
-    places = Places(root)
+    paths = StorePaths(root)
     for name, n_videos, n_frames in (("one video", 1, HOUR_FRAMES), ("short videos", N_VIDEOS, VIDEO_FRAMES)):
-        data, store = write_videos(root / name, n_videos, n_frames, 16, shared=True), places.new()
+        data, store = write_videos(root / name, n_videos, n_frames, 16, shared=True), paths.new()
         assert watch(Case(str(data), store, NOTHING)).n_done == n_videos
         files = [path for path in (Path(store) / "features" / NOTHING).glob("*/**/*") if path.is_file()]
         sizes, hours = [path.stat() for path in files], n_videos * n_frames / HOUR_FRAMES
@@ -215,7 +215,7 @@ def measure_store(root: Path, report: Report) -> None:
             n_bytes / n_videos - n_frames * 1536
         )
     for n_videos in LISTED:
-        opened = FeatureStore.create(places.new())
+        opened = FeatureStore.create(paths.new())
         opened.add_feature("f", {"shape": [8], "weights": "none"}, None, "none")
         for number in range(n_videos):
             writer = opened.writer("f", f"{number:05}", 1, np.arange(1), {"fps": 30.0, "source": "0" * 64})

@@ -1,4 +1,4 @@
-"""A backbone that does nothing, so that all that is measured is what happens around it."""
+"""A backbone that does nothing: benchmarks with it measure everything else."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from benchmarks.nothing_family import CORNER_PX
 
 
 class Nothing(nn.Module):
-    """Gives a corner of its input as the feature."""
+    """Returns a corner of its input as the feature."""
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(n, 3, size, size) -> `corner` (n, 768)."""
@@ -29,8 +29,8 @@ def make_feature(name: str, untrained: bool = False) -> Feature:
 
 def extract(feature: Feature, sources: Sequence[FrameSource], store: Path, batch_size: int) -> None:
     """Run a feature over videos into a new store, as `abaw extract` does."""
-    opened = FeatureStore.create(store)
-    opened.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
-    summary = Runner(opened, [feature], batch_size).run(sources)
+    feature_store = FeatureStore.create(store)
+    feature_store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view))
+    summary = Runner(feature_store, [feature], batch_size).run(sources)
     assert summary.ok, summary
     assert summary.n_frames == sum(len(source.rows) for source in sources)

@@ -1,4 +1,4 @@
-"""One extraction in a process of its own, and what was seen of it: when it began, how fast it went, memory and cores.
+"""One extraction in a process of its own, and measurements of it: start, speed, memory and cores.
 
 `benchmarks.cluster` starts these processes, with the plug-in that has the networks that do nothing.
 """
@@ -16,8 +16,8 @@ import psutil
 
 from benchmarks.nothing_family import NARROW, NOTHING
 
-SAMPLE_S = 0.5  # between two looks at the processor
-STEADY = 0.25  # part of the frames after which every process is at work
+SAMPLE_S = 0.5  # between two samples of the processor time
+STEADY = 0.25  # fraction of the frames after which every process is busy
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONPATH = (ROOT / ".dev", ROOT, ROOT / "benchmarks" / "plugin")
@@ -31,7 +31,7 @@ class Case:
     Attributes:
         data, store: folders.
         backbone: its name; vit and the like get random weights.
-        workers: of a local cluster, one thread each; 0 is none: all in one process.
+        workers: of a local cluster, one thread each; 0 for no cluster: all in one process.
         batch_size: frames in a batch; 0 takes the default.
         until_first: end it, as Ctrl-C does, as soon as the first frame is reported.
     """
@@ -46,7 +46,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen; times in s since `extract()` was called, `nan` for what did not come.
+    """Measurements; times in s since `extract()` was called, `nan` for events that did not happen.
 
     Attributes:
         ready_s: of the process, until it calls `extract()`: Python's start and imports.
@@ -81,13 +81,17 @@ class Watched:
 
 
 def watch(case: Case) -> Watched:
-    """Run an extraction in a new process; raises if it fails, with what it said."""
+    """Run an extraction in a new process.
+
+    Raises:
+        RuntimeError: it fails; with the end of its error output.
+    """
     command = [sys.executable, "-m", "benchmarks.watched", json.dumps(asdict(case))]
     environment = {**os.environ, **ENVIRONMENT}
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{case} failed: {done.stderr[-3000:]}")
-    return Watched(**json.loads(done.stdout.splitlines()[-1]))
+    run = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise RuntimeError(f"{case} failed: {run.stderr[-3000:]}")
+    return Watched(**json.loads(run.stdout.splitlines()[-1]))
 
 
 def bare_rate(n_processes: int, backbone: str, batch_size: int, seconds: float) -> float:
@@ -111,7 +115,7 @@ def bare_rate(n_processes: int, backbone: str, batch_size: int, seconds: float) 
 
 
 class Watcher:
-    """A reporter that keeps times, and looks at the processor now and then."""
+    """A reporter that keeps times, and samples the processor time."""
 
     def __init__(self, until_first: bool) -> None:
         self._until_first, self._began = until_first, time.perf_counter()
@@ -120,18 +124,18 @@ class Watcher:
         self.first: tuple[float, int] | None = None
         self.steady: tuple[float, int] | None = None
         self.last: tuple[float, int] = (float("nan"), 0)
-        self.looks: list[tuple[float, float, float]] = []  # time, processor time of children and of itself
+        self.samples: list[tuple[float, float, float]] = []  # time, processor time of children and of itself
 
     def since(self) -> float:
         """Seconds since the beginning."""
         return time.perf_counter() - self._began
 
     def start(self, label: str, total: int, unit: str) -> None:
-        """The plan is made."""
+        """The plan is ready."""
         self.plan_s, self.total = self.since(), total
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """Some frames are through."""
+        """Count frames that are done."""
         self.n_frames += n
         self.last = (self.since(), self.n_frames)
         if self.first is None:
@@ -140,8 +144,8 @@ class Watcher:
                 _thread.interrupt_main()
         if self.steady is None and self.n_frames >= STEADY * self.total:
             self.steady = self.last
-        if self.steady and (not self.looks or self.last[0] - self.looks[-1][0] > SAMPLE_S):
-            self.looks.append((self.last[0], self._children_s(), time.process_time()))
+        if self.steady and (not self.samples or self.last[0] - self.samples[-1][0] > SAMPLE_S):
+            self.samples.append((self.last[0], self._children_s(), time.process_time()))
 
     def finish(self) -> None:
         """Nothing."""
@@ -167,11 +171,11 @@ class Watcher:
 
     def cores(self) -> tuple[float, float]:
         """Processor time over time, of the children and of this process."""
-        if len(self.looks) < 2:
+        if len(self.samples) < 2:
             return float("nan"), float("nan")
-        (begin, *before), (end, *after) = self.looks[0], self.looks[-1]
-        children, own = (float(b - a) / (end - begin) for a, b in zip(before, after, strict=True))
-        return children, own
+        (begin, *before), (end, *after) = self.samples[0], self.samples[-1]
+        children_cores, own_cores = (float(b - a) / (end - begin) for a, b in zip(before, after, strict=True))
+        return children_cores, own_cores
 
 
 def peak_mb() -> float:
