@@ -1,4 +1,4 @@
-"""Jobs of a real slurm: the examples as they are, workers that are lost, and what slurm refuses."""
+"""Jobs of a real slurm: the unchanged examples, workers that are lost, and jobs that slurm refuses."""
 
 import os
 import re
@@ -51,7 +51,7 @@ def submit(slurm, tmp_path):
 
 @pytest.fixture
 def here(slurm, monkeypatch):
-    """This process uses the slurm, and looks at its jobs often."""
+    """This process uses the slurm, and checks its jobs often."""
     jobs = pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     monkeypatch.setattr(jobs, "CHECK_S", 1.0)
     for name in ("SLURM_CONF", "PATH", "PYTHONPATH"):
@@ -59,7 +59,7 @@ def here(slurm, monkeypatch):
 
 
 def assert_completed(slurm, job, folder):
-    """The job, or all jobs of an array, ended well."""
+    """The job, or all jobs of an array, ended successfully."""
     until(lambda: not slurm.jobs(f"--jobs={job}"), f"job {job} ends", JOB_S)
     logs = "\n".join(path.read_text() for path in sorted(folder.glob("**/*.log")))
     states = re.findall(r"JobState=(\w+)", slurm.call("scontrol", "show", "job", job).stdout)
@@ -91,12 +91,12 @@ def test_an_array_gives_what_one_process_gives(slurm, submit, tiny_demo, tiny_st
     assert re.search(r"done \d, skipped 0, failed 0", log)
 
 
-def test_a_driver_goes_on_with_another_job_when_one_is_cancelled(slurm, submit, slow_data, slow_store, tmp_path):
+def test_a_driver_continues_with_another_job_when_one_is_cancelled(slurm, submit, slow_data, slow_store, tmp_path):
     pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     store = tmp_path / "store.zarr"
     cluster = write_cluster_file(tmp_path, "jobs = 1", 'prologue = ["echo $CUDA_VISIBLE_DEVICES >> gpus-of-workers"]')
     job = submit("dask.sbatch", "--backbone", "hog", ABAW_CLUSTER=cluster, ABAW_DATA=slow_data, ABAW_STORE=store)
-    until(lambda: any(store.glob("features/hog/video-*")) or job not in slurm.jobs(), "a video is begun", JOB_S)
+    until(lambda: any(store.glob("features/hog/video-*")) or job not in slurm.jobs(), "a video has begun", JOB_S)
     workers = slurm.jobs("--name=abaw-worker")
     slurm.call("scancel", *workers)
     _, log = assert_completed(slurm, job, tmp_path)
@@ -122,8 +122,8 @@ def test_workers_use_their_job_and_come_back(slurm, here, tmp_path):
         slurm.call("scancel", jobs[lost])
 
         def replaced():
-            found = cluster.client.sync(cluster.client.scheduler.identity, n_workers=-1)["workers"]
-            return len(found) == 2 and lost not in found
+            workers = cluster.client.sync(cluster.client.scheduler.identity, n_workers=-1)["workers"]
+            return len(workers) == 2 and lost not in workers
 
         until(replaced, "the worker is replaced", JOB_S)
         assert set(cluster.client.run(os.getenv, "SLURM_JOB_ID").values()) - set(jobs.values())
@@ -143,8 +143,8 @@ def test_jobs_that_end_before_their_worker_comes(slurm, here, tmp_path):
     file = write_cluster_file(tmp_path, "jobs = 3", f'logs = "{logs}"', 'prologue = ["echo no such module; exit 1"]')
     with connected(ClusterOptions(file=file)) as cluster:
         until(cluster.trouble, "all jobs failed", JOB_S)
-        wanted = rf"[3-9] jobs in a row ended before their worker came; their logs in {re.escape(str(logs))} say why"
-        assert re.fullmatch(wanted, cluster.trouble())
+        sentence = rf"[3-9] jobs in a row ended before their worker came; their logs in {re.escape(str(logs))} say why"
+        assert re.fullmatch(sentence, cluster.trouble())
     texts = [path.read_text() for path in logs.iterdir()]
     assert len(texts) >= 3 and set(texts) == {"no such module\n"}
 
@@ -170,20 +170,20 @@ def test_an_interrupt_takes_waiting_jobs_out_of_the_queue(slurm, tiny_demo, tmp_
 )
 def test_slurm_refuses(slurm, here, run_cli, tiny_demo, tmp_path, line, words):
     file = write_cluster_file(tmp_path, f'logs = "{tmp_path}"', line)
-    places = ("--data", tiny_demo, "--store", tmp_path / "store.zarr")
-    found = run_cli("extract", *places, "--backbone", "hog", "--cluster", file)
+    paths = ("--data", tiny_demo, "--store", tmp_path / "store.zarr")
+    found = run_cli("extract", *paths, "--backbone", "hog", "--cluster", file)
     assert found.exit_code == 2
     last = found.output.strip().splitlines()[-1]
     assert last.startswith("Error: Slurm refuses the jobs: ") and words in last and "Correct the cluster file." in last
     assert not slurm.jobs()
 
 
-def test_training_on_two_gpus_goes_on_when_submitted_again(slurm, submit, tiny_store, tmp_path):
-    places = {"ABAW_STORE": tiny_store, "ABAW_RUNS": tmp_path / "runs"}
+def test_training_on_two_gpus_continues_when_submitted_again(slurm, submit, tiny_store, tmp_path):
+    variables = {"ABAW_STORE": tiny_store, "ABAW_RUNS": tmp_path / "runs"}
     options = ("--set", "epochs=2", "--set", "head.dim=16", "--set", "head.layers=1", "--set", "head.heads=2")
-    first = submit("train.sbatch", "va-1", "--task", "va", *options, options=("--gres=gpu:2",), **places)
+    first = submit("train.sbatch", "va-1", "--task", "va", *options, options=("--gres=gpu:2",), **variables)
     again = ("--gres=gpu:2", f"--dependency=afterany:{first}")
-    second = submit("train.sbatch", "va-1", "--task", "va", *options, options=again, **places)
+    second = submit("train.sbatch", "va-1", "--task", "va", *options, options=again, **variables)
     for job in (first, second):
         assert_completed(slurm, job, tmp_path)
     assert len((tmp_path / "runs" / "va-1" / "metrics.jsonl").read_text().splitlines()) == 2

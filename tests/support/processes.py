@@ -1,4 +1,4 @@
-"""What tests of faults share: programs in the background, a watched progress, and the comparison of two stores."""
+"""Shared by tests of faults: programs in the background, recorded progress, and the comparison of two stores."""
 
 import os
 import signal
@@ -22,35 +22,40 @@ END_S = 400.0  # for what takes forty, as where workers hang again and again
 
 
 def until(is_so: Callable[[], Any], what: str, seconds: float = DEADLINE_S) -> None:
-    """Wait until something is so.
+    """Wait until a condition holds.
+
+    Args:
+        is_so: the condition, asked again and again.
+        what: describes it for the error.
+        seconds: deadline.
 
     Raises:
-        AssertionError: it is not in time.
+        AssertionError: it does not hold in time.
     """
     end = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < end, f"after {seconds:.0f} s still not: {what}"
+        assert time.monotonic() < end, f"after {seconds:.0f} s this does not hold: {what}"
         time.sleep(0.02)
 
 
 def assert_equal_stores(found: Place, wanted: Place) -> None:
-    """Two stores have the same features, videos and arrays, and nothing half written."""
+    """Two stores have the same features, videos and arrays, and no incomplete videos."""
     one, other = FeatureStore.open(found), FeatureStore.open(wanted)
     assert one.features() == other.features() and one.tasks() == other.tasks()
     for feature in other.features():
         assert list(one.videos(feature)) == list(other.videos(feature)) and one.incomplete(feature) == []
         for video in other.videos(feature):
-            mine, theirs = one.read(feature, video), other.read(feature, video)
-            assert np.array_equal(mine.values, theirs.values) and np.array_equal(mine.present, theirs.present)
+            first, second = one.read(feature, video), other.read(feature, video)
+            assert np.array_equal(first.values, second.values) and np.array_equal(first.present, second.present)
 
 
 def n_finished(store: Path, feature: str = "hog") -> int:
-    """How many videos of a feature are complete, also while the store is being made."""
+    """How many videos of a feature are complete, also while the store is being written."""
     return sum(1 for _ in store.glob(f"features/{feature}/*/zarr.json"))
 
 
 class Watcher(Silent):
-    """A reporter that keeps what it hears, and calls `first` when the first frames are through."""
+    """A reporter that records its calls, and calls `first` when the first frames are done."""
 
     def __init__(self, first: Callable[[], object] = lambda: None) -> None:
         self.first = first
@@ -76,12 +81,12 @@ class Watcher(Silent):
         self.warnings.append(sentence)
 
     def assert_whole(self) -> None:
-        """The bar reached its end, and never went back."""
+        """The bar reached its end and never went backwards."""
         assert self.n_frames == self.total > 0 and min(self.steps) >= 0
 
 
 class Started:
-    """A program in a session of its own; it and all that it has started are killed when the block ends."""
+    """A program in a session of its own; it and all processes that it has started are killed when the block ends."""
 
     def __init__(self, command: list[object], environment: Mapping[str, str], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +112,7 @@ class Started:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # Ctrl-C counts, also where the tests themselves run in the background and never hear of it
+                # receive Ctrl-C even if the tests run in the background, where it is ignored
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         return self
@@ -115,13 +120,13 @@ class Started:
     def __exit__(self, *exception: object) -> None:
         self.kill()
         for process in self.others():
-            with suppress(psutil.NoSuchProcess):  # it ended just now
+            with suppress(psutil.NoSuchProcess):  # it has just ended
                 process.kill()
         psutil.wait_procs(self.others(), timeout=DEADLINE_S)
 
     @property
     def output(self) -> str:
-        """What it has printed."""
+        """Its output so far."""
         return self._log.read_text()
 
     @property
@@ -130,7 +135,7 @@ class Started:
         return self._process.pid
 
     def others(self) -> list[psutil.Process]:
-        """The processes that it has started, and they, as far as they live; also after its own end."""
+        """Its descendants that are alive, also after its own end."""
         return [process for process in psutil.process_iter() if process.pid != self.pid and self._is_ours(process)]
 
     def workers(self) -> list[psutil.Process]:
@@ -143,14 +148,14 @@ class Started:
         self._process.wait()
 
     def interrupt(self) -> None:
-        """Ctrl-C: every process of the session hears it."""
+        """Ctrl-C: every process of the session receives it."""
         os.killpg(self.pid, signal.SIGINT)
 
     def end(self, seconds: float = END_S) -> int:
-        """Wait for its end; the exit code.
+        """Wait for its end, and return the exit code.
 
         Raises:
-            AssertionError: it has not ended in time; says what it printed, and where each of its threads is.
+            AssertionError: it has not ended in time; with its output and the stack of each of its threads.
         """
         try:
             return self._process.wait(seconds)
@@ -160,10 +165,10 @@ class Started:
         raise AssertionError(f"it has not ended after {seconds:.0f} s\n{self.output}")
 
     def until(self, is_so: Callable[[], Any], what: str) -> None:
-        """Wait until something is so, while the program runs."""
+        """Wait until a condition holds, while the program runs."""
 
         def is_so_or_over() -> bool:
-            assert self._process.poll() is None, f"it ended before this was so: {what}\n{self.output}"
+            assert self._process.poll() is None, f"it ended before this held: {what}\n{self.output}"
             return bool(is_so())
 
         until(is_so_or_over, what)

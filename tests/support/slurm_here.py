@@ -1,4 +1,4 @@
-"""A slurm of one node on this machine, for tests: its own ports, key and folder, and GPUs that are only names."""
+"""A slurm of one node on this machine, for tests: with its own ports, key and folder, and GPUs that are only names."""
 
 import ctypes
 import os
@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scancel", "scontrol", "sinfo", "squeue")
-N_GPUS, N_CPUS, MEMORY_MIB = 4, 32, 200_000  # as a larger machine has them: nothing here is bound to cores or memory
+N_GPUS, N_CPUS, MEMORY_MIB = (
+    4,
+    32,
+    200_000,
+)  # those of a larger machine: slurm does not bind jobs to cores or memory here
 DEADLINE_S = 60.0
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -54,7 +58,7 @@ class NoSlurmError(Exception):
 
 @dataclass(frozen=True)
 class Slurm:
-    """A slurm that runs; commands find it by their environment."""
+    """A running slurm; commands find it through their environment."""
 
     folder: Path
     environment: dict[str, str]
@@ -66,8 +70,8 @@ class Slurm:
 
     def jobs(self, *options: str) -> dict[str, str]:
         """The states of all jobs that have not ended, by their numbers."""
-        found = self.call("squeue", "--noheader", "--array", "--format=%i %T", *options)
-        return dict(line.split() for line in found.stdout.splitlines())
+        queue = self.call("squeue", "--noheader", "--array", "--format=%i %T", *options)
+        return dict(line.split() for line in queue.stdout.splitlines())
 
 
 @contextmanager
@@ -79,11 +83,11 @@ def running_slurm(environment: dict[str, str]) -> Iterator[Slurm]:
     """
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
-        raise NoSlurmError(f"needs slurm and munge, and {missing[0]} is not there")
+        raise NoSlurmError(f"needs slurm and munge, and {missing[0]} is missing")
     if os.geteuid() != 0:
         raise NoSlurmError("needs root, to start slurm's daemons")
     with ExitStack() as stack:
-        # munge wants folders that everybody may enter, which those of pytest are not
+        # munge needs folders that everybody may enter, unlike those of pytest
         folder = Path(
             stack.enter_context(tempfile.TemporaryDirectory(prefix="abaw-slurm-", ignore_cleanup_errors=True))
         )
@@ -94,10 +98,10 @@ def running_slurm(environment: dict[str, str]) -> Iterator[Slurm]:
         try:
             configure(folder)
         except OSError as error:
-            raise NoSlurmError(f"no devices can be made in {folder} ({error})") from error
+            raise NoSlurmError(f"no devices can be created in {folder} ({error})") from error
         files = {"socket": "munge.socket", "key-file": "munge.key", "pid-file": "munged.pid", "seed-file": "seed"}
-        places = [f"--{option}={folder / name}" for option, name in {**files, "log-file": "munged.log"}.items()]
-        start(slurm, daemons, ["munged", "--foreground", *places], (folder / "munge.socket").exists)
+        paths = [f"--{option}={folder / name}" for option, name in {**files, "log-file": "munged.log"}.items()]
+        start(slurm, daemons, ["munged", "--foreground", *paths], (folder / "munge.socket").exists)
         start(slurm, daemons, ["slurmctld", "-D"], lambda: slurm.call("scontrol", "ping").returncode == 0)
         state = ("sinfo", "--noheader", "--format=%T")
         start(slurm, daemons, ["slurmd", "-D"], lambda: slurm.call(*state).stdout.strip() == "idle")
@@ -113,7 +117,7 @@ def configure(folder: Path) -> None:
     key.write_bytes(os.urandom(128))
     lines = []
     for number in range(N_GPUS):
-        # slurm sets CUDA_VISIBLE_DEVICES for real devices only: these are all /dev/null
+        # slurm sets CUDA_VISIBLE_DEVICES for device files only: these are all /dev/null
         os.mknod(folder / f"gpu{number}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
         lines.append(f"Name=gpu File={folder}/gpu{number} Flags=nvidia_gpu_env\n")
     (folder / "gres.conf").write_text("".join(lines))
@@ -154,11 +158,11 @@ def start(
     daemons.append(process)
     if not soon(lambda: process.poll() is not None or is_up()) or process.poll() is not None:
         lines = log.read_text(errors="replace").splitlines()
-        raise NoSlurmError(f"{command[0]} does not start: {lines[-1] if lines else 'it said nothing'}")
+        raise NoSlurmError(f"{command[0]} does not start: {lines[-1] if lines else 'it printed nothing'}")
 
 
 def soon(is_so: Callable[[], bool]) -> bool:
-    """Wait until something is so; false if it is not within a minute."""
+    """Wait until a condition holds; false if it does not within a minute."""
     end = time.monotonic() + DEADLINE_S
     while not is_so():
         if time.monotonic() > end:
@@ -168,19 +172,19 @@ def soon(is_so: Callable[[], bool]) -> bool:
 
 
 def end_all(slurm: Slurm, daemons: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Kill every process that has this slurm's environment: daemons, jobs, and what these have left behind."""
-    own = f"SLURM_CONF={slurm.environment['SLURM_CONF']}".encode()
+    """Kill every process that has this slurm's environment: daemons, jobs, and processes that these have left behind."""
+    variable = f"SLURM_CONF={slurm.environment['SLURM_CONF']}".encode()
 
     def are_gone() -> bool:
-        left = []
+        pids = []
         for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):  # it ended just now
-                if own in (folder / "environ").read_bytes().split(b"\0"):
-                    left.append(int(folder.name))
-        for number in left:
+            with suppress(OSError):  # it has just ended
+                if variable in (folder / "environ").read_bytes().split(b"\0"):
+                    pids.append(int(folder.name))
+        for pid in pids:
             with suppress(ProcessLookupError):
-                os.kill(number, signal.SIGKILL)
-        return not left
+                os.kill(pid, signal.SIGKILL)
+        return not pids
 
     soon(are_gone)
     for process in daemons:
