@@ -224,6 +224,19 @@ def test_a_broken_image_is_told_of_by_each_run_until_it_is_replaced(make_data, r
     assert summary.skipped == ["a", "b"] and summary.ok and not summary.n_frames
 
 
+def test_one_of_two_broken_images_that_is_replaced_is_read(make_data, run):
+    root = make_data({"a": 5})
+    files = [root / "cropped_aligned/a" / name for name in ("00002.jpg", "00004.jpg")]
+    images = [file.read_bytes() for file in files]
+    for file, image in zip(files, images, strict=True):
+        file.write_bytes(bytes(len(image)))
+    assert run(root, "hog")[0].done == ["a"] and run(root, "hog")[0].skipped == ["a"]
+    files[0].write_bytes(images[0])
+    summary, store = run(root, "hog")
+    assert summary.done == ["a"] and len(summary.broken_frames) == 1
+    assert store.read("hog", "a").present.tolist() == [True, True, True, False, True]
+
+
 def test_a_clip_that_is_cut_off_is_told_of_by_each_run_until_it_is_replaced(tmp_path, numbered, run):
     root = tmp_path / "data"
     root.mkdir()
