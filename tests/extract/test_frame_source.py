@@ -8,6 +8,11 @@ import torch
 
 from abaw.backbones.backbone import create_backbone
 from abaw.core import plugins
+from abaw.core.records import MIXED, PREPARED
+from abaw.datasets.doctor import examine
+from abaw.datasets.layouts import open_dataset
+from abaw.evaluate.submission.write import locate_stills
+from abaw.extract.crop_alignment import Alignments
 from abaw.extract.reader import FRAMES_PER_PIECE, pieces_of
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -122,9 +127,39 @@ def test_features_of_a_source_of_another_distribution(data, tmp_path):
 
 
 def test_what_is_not_divisible_is_read_in_one_piece(data):
-    from abaw.datasets.layouts import open_dataset
-
     dataset = open_dataset(data)
     pieces = [(piece.source.name, piece.start, piece.stop) for piece in pieces_of(map(dataset.open, dataset.videos))]
     assert FRAMES_PER_PIECE == 32
     assert pieces == [("few", 0, 32), ("few", 32, 40), ("many", 0, 70)]
+
+
+def test_pictures_that_are_no_crops_of_faces_have_no_say_in_the_alignment(make_crops, tmp_path):
+    data = tmp_path / "faces-and-images"
+    make_crops(data / "cropped_aligned/a", 2)
+    make_crops(data / "validation_set_real_images/FEAR", 2)
+    (data / "faces").mkdir()
+    (data / "faces/a.json").write_text('{"people": ["a"]}')
+    dataset = open_dataset(data)
+    assert {video.name for video in dataset.videos} == {"a", "val-fear"}
+    assert Alignments.of(dataset).alignment == PREPARED
+    make_crops(data / "cropped_aligned/b", 2)
+    assert Alignments.of(open_dataset(data)).alignment == MIXED
+
+
+def test_frames_of_videos_are_not_found_by_their_names(make_crops, tmp_path):
+    data, store = tmp_path / "data", FeatureStore.create(tmp_path / "store.zarr")
+    make_crops(data / "cropped_aligned/test", 1)
+    assert locate_stills(data, store, (), ("test", "val-fear")) == {}
+    make_crops(data / "validation_set_real_images/FEAR", 2)
+    images = {"00001.jpg": ("val-fear", 0), "00002.jpg": ("val-fear", 1)}
+    assert locate_stills(data, store, (), ("test", "val-fear")) == images
+
+
+def test_doctor_warns_of_a_clip_that_is_cut_off_and_does_not_list_its_rows(numbered, tmp_path):
+    (tmp_path / "Train_labels.txt").write_text("Vid_name Label\n1_1 1\n")
+    file = numbered.write(tmp_path / "Train" / "1_1.mp4", n_frames=150)
+    content = file.read_bytes()
+    half = (content.index(b"mdat") + len(content)) // 2
+    file.write_bytes(content[:half] + bytes(len(content) - half))
+    (report,) = examine(open_dataset(tmp_path))
+    assert report.errors == () and "1_1.mp4 is cut off" in report.warnings[0]
