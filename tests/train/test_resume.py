@@ -26,7 +26,7 @@ from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LONG = ("epochs=150", "patience=1000")
+LONG = ("epochs=60", "patience=1000")
 
 
 class StopAfter(Silent):
@@ -155,7 +155,7 @@ def test_stopped_process_is_resumed_to_the_same_result(
     assert process.returncode == exit_code, output
     if stop == signal.SIGINT:
         assert "Interrupted. What was finished is kept" in output
-        assert "a training by `abaw train --resume`, several seeds by the whole command with --resume." in output
+        assert "`abaw train --resume`" in output
         assert "Traceback" not in output
     assert n_lines(folder) < 150
     result = run_cli("train", "--resume", *common)
