@@ -203,6 +203,16 @@ def test_frames_of_a_job_that_is_split_count_under_its_videos():
     assert (bench.progress.n_shown, watcher.n_frames, watcher.steps) == (16, 16, [12, 4])
 
 
+def test_a_job_that_is_restarted_counts_from_its_beginning_and_the_bar_waits_for_it():
+    bench = Bench("0: a", "1: b")
+    bench.report("p", "0", frames=12)
+    bench.report("q", "0", frames=4)
+    bench.report("r", "1", frames=5)
+    assert bench.progress.n_shown == 17
+    bench.report("q", "0", frames=14)
+    assert bench.progress.n_shown == 19
+
+
 # when the work stops
 
 
