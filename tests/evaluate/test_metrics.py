@@ -8,7 +8,7 @@ from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, GROUP_EMOTIONS, LSD_CLASSES, TASKS, Measure, Task
-from abaw.evaluate.scores.metrics import decide, score
+from abaw.evaluate.scores.metrics import decide, measures_of, row_sums, score
 from abaw.tests.support.paths import DATA
 
 VA, EXPR, AU = TASKS["va"], TASKS["expr"], TASKS["au"]
@@ -438,6 +438,24 @@ def test_mtl_row_counts_if_any_of_its_values_does() -> None:
 def test_mtl_answers_stand_in_the_columns_of_labels() -> None:
     outputs = np.array([[0.25, 2.0, *one_hot([5])[0], *[3.0, -3.0] * 6]])
     assert decide(MTL, outputs).tolist() == [[0.25, 1.0, 5.0, *[1.0, 0.0] * 6]]
+
+
+def test_every_one_of_many_rows_counts() -> None:
+    """More rows than are summed at a time, and no whole multiple of that."""
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 3, 200_003), rng.normal(size=(200_003, 3))
+    result = score(VGAF, logits, labels[:, None])
+    assert list(result.support.values()) == np.bincount(labels).tolist()
+    assert result.score == accuracy_score(labels, logits.argmax(axis=1))
+
+
+@pytest.mark.parametrize("of_output", ["ccc", "pearson"])
+def test_constants_far_from_the_centre_have_no_correlation(of_output: str) -> None:
+    """As in a draw of a single video in which nothing changes: what rounding leaves of a variance is not one."""
+    task, centres = regression(of_output), np.array([[0.1], [0.4]])
+    for n in range(1, 400):
+        sums = row_sums(task, np.full((n, 1), 0.3), np.full((n, 1), 0.7), centres)
+        assert np.abs(measures_of(task, sums[None])).max() < 1e-12, n
 
 
 def test_score_is_pooled_not_averaged_over_videos() -> None:
