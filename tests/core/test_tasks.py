@@ -16,6 +16,7 @@ from scipy.stats import pearsonr
 from abaw.core import plugins
 from abaw.core.tasks import AU, EXPR, MTL, TASKS, VA, Measure
 from abaw.evaluate.predictions import load_predictions
+from abaw.evaluate.submission.parsing import wrong_with
 from abaw.predict.output_rows import OutputRow, output_values
 from abaw.predict.overlay import Overlay
 from abaw.predict.timeline import PersonSeries, draw_timeline
@@ -110,6 +111,18 @@ def test_task_of_another_distribution_is_trained_scored_and_handed_in(
     (tmp_path / "predictions.txt").write_text("\n".join([*lines[:2], f"{images[1]},-0.25,0.5", *lines[3:]]) + "\n")
     wrong = run_cli("check-submission", tmp_path / "predictions.txt", "--sample", tmp_path / "sample.txt")
     assert "line 3: joy should be a number from 0 to 1, found '-0.25'" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "invalid"),
+    [(0, 1, "-0.5"), (0, 0.5, "0.7"), (0.5, 2, "0.25"), (-0.5, 1, "-0.75"), (-1, 0.5, "0.75"), (-50, 200, "200.5")],
+)
+def test_values_outside_of_any_range_are_found(low: float, high: float, invalid: str) -> None:
+    task = replace(VA, low=low, high=high)
+    assert wrong_with(f"{low},{high}", task) == ""
+    assert wrong_with(f"{invalid},{low}", task) == (
+        f"valence should be a number from {low:g} to {high:g}, found '{invalid}'"
+    )
 
 
 def test_a_process_finds_the_task_by_itself(folder: Path, process_env: dict[str, str]) -> None:
