@@ -1,14 +1,13 @@
-"""abaw: affect in video, from face crops and sound to per-frame features, and from those to scores.
+"""Affect in video: face crops and sound become per-frame features, and features become predictions and scores.
 
-Two stages with one store between them: `abaw extract` writes per-frame features of faces and sound into a
-Zarr store, `abaw train` and `abaw eval` work from that store alone. `abaw.pipeline` holds the same stages
-as Python functions. Importing this module loads nothing heavy.
+A store connects the two halves: `abaw extract` writes features into it, and `abaw train` and `abaw eval` read nothing
+else. `abaw.pipeline` has the same stages as Python functions. Importing this module loads nothing heavy.
 """
 
 import os
 
-# Threads of torch that wait for each other on a CPU do so in a loop by default, which costs whatever else is at work there,
-# them included, most of its time. Asleep, they wait as well. It is read when torch is loaded; what the user has set stays.
+# By default, torch's threads on a CPU wait for each other in a busy loop, which takes most of the time from all other
+# work on these cores. Passive waiting sleeps instead. Torch reads this when it is loaded; the user's own setting stays.
 if not os.environ.keys() & {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"}:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
