@@ -233,12 +233,18 @@ def load_slowly(_root: Path, _file: Path) -> None:
     LOADED.append(True)
 
 
+def follow_link(root: Path) -> None:
+    """Write through a link that leads out."""
+    (root / "link").symlink_to("../outside/kept.txt")
+    (root / "link").write_text("x")
+
+
 LOADED: list[bool] = []
 TRIAL: dict[str, Route] = {  # what must be noticed
     "write": lambda root, _: (root.parent / "outside" / "new.txt").write_text("x"),
     "delete": lambda root, _: (root.parent / "outside" / "kept.txt").unlink(),
     "folder": lambda root, _: (root.parent / "new").mkdir(),
-    "follow": lambda root, _: ((root / "link").symlink_to("../outside/kept.txt"), (root / "link").write_text("x")),
+    "follow": lambda root, _: follow_link(root),
     "program": lambda root, _: subprocess.run(["true"], check=True),
     "shell": lambda root, _: os.system("true"),
     "text": lambda root, _: exec("pass"),

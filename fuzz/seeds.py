@@ -270,7 +270,7 @@ def write_video(file: Path, sound: np.ndarray | None) -> None:
             values = np.full((32, 64, 3), 30 * number, dtype=np.uint8)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(values, format="rgb24")))
         container.mux(stream.encode(None))
-        if voice is not None:
+        if voice is not None and sound is not None:
             frame = av.AudioFrame.from_ndarray(sound[None], "fltp", "mono")
             frame.sample_rate = 16000
             container.mux(voice.encode(frame))
@@ -308,7 +308,12 @@ def make_records(root: Path) -> None:
     (root / "record.json").write_text(json.dumps({**record, "n_frames": 3, "n_crops": 2, "notes": ["x"]}))
     folder = root / "encoder"
     folder.mkdir()
-    config = {"model_type": "wav2vec2", "conv_kernel": [10, 3], "conv_dim": [8, 8], "conv_stride": [5, 2]}
+    config: dict[str, object] = {
+        "model_type": "wav2vec2",
+        "conv_kernel": [10, 3],
+        "conv_dim": [8, 8],
+        "conv_stride": [5, 2],
+    }
     config |= {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
     (folder / "config.json").write_text(json.dumps({**config, "num_feat_extract_layers": 2, "architectures": ["x"]}))
     (folder / "preprocessor_config.json").write_text(json.dumps({"do_normalize": True, "sampling_rate": 16000}))

@@ -12,6 +12,7 @@ import shutil
 import sys
 import traceback
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -90,7 +91,7 @@ class Guard:
 
 def _is_harmless() -> bool:
     """True while a module is loaded for the first time, or dask tells functions apart: they run text and unpickle."""
-    frame = sys._getframe()
+    frame: FrameType | None = sys._getframe()
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib") or "/dask/tokenize" in frame.f_code.co_filename:
             return True
@@ -145,7 +146,8 @@ class Worker:
         file = self.case / case.file
         for change in case.changes:
             if change[0] == "hdf5":
-                change_hdf5(file, *change[1], self.outside)
+                at, what = change[1]
+                change_hdf5(file, at, what, self.outside)
             else:
                 file = change_file(file, change, self.outside)
         before = listing(self.outside)

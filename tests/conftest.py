@@ -182,11 +182,6 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """`--hostile-cases N` runs so many new cases of hostile input instead of the usual 1,000 that are always the same."""
-    parser.addoption("--hostile-cases", type=int, default=0, metavar="N", help="cases of hostile input")
-
-
 @pytest.fixture
 def deadly(process_env: dict[str, str], tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Makes an environment whose processes die, or hang, when they open such a file, `deadly(ending)`; see `letters`."""
