@@ -22,7 +22,7 @@ def map_ahead(
     When the caller closes the iterator, running calls are waited for and the others are dropped.
 
     Args:
-        n_ahead: total size of the items in work or waiting beside the one that is yielded; `n_threads` by default.
+        n_ahead: total size of the items computed ahead of the one that is yielded; `n_threads` by default.
         size: of an item.
     """
     if n_threads < 2:

@@ -1,10 +1,10 @@
-"""The record of a feature: all that its values follow from, as JSON, and the fingerprint over it.
+"""The record of a feature, everything that determines its values, as JSON; and its fingerprint.
 
     {"version": 2, "network": "dan", "options": {"classes": 7}, "output": "logits", "image": {"size": 224, ...},
      "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "weights": "<sha256>"}
 
-What has its default is left out, so that a key that comes later changes no fingerprint of before; `None` stands for what
-nobody knows. Features of version 1 have no record: `abaw.store.old_records` makes one out of what they have.
+Defaults are left out, so that a new key does not change old fingerprints; `None` means unknown. Features of version 1 have
+no record: `abaw.store.old_records` derives one from their attributes.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ GIVEN, PREPARED, MIXED = (
     "mixed",
 )  # alignments of crops: as others made them, as `abaw prepare` does, both
 ALIGNMENTS = (GIVEN, PREPARED, MIXED)
-# of keys that are left out, and how they are called where records are compared
+# values of keys that are left out, in the words of a comparison
 DEFAULTS: Mapping[str, Any] = {
     "version": VERSION,
     "view": "plain",
@@ -42,46 +42,46 @@ def fingerprint_of(record: Mapping[str, Any]) -> str:
 
 
 def precision_of(record: Mapping[str, Any] | None) -> str | None:
-    """The precision that a feature's network computed in; None where nobody knows."""
-    found = record.get("precision", FLOAT32) if record else None
-    return found if isinstance(found, str) else None
+    """The precision that a feature's network computed in; None if unknown."""
+    precision = record.get("precision", FLOAT32) if record else None
+    return precision if isinstance(precision, str) else None
 
 
 def without_alignment(record: Mapping[str, Any]) -> Record:
-    """The record, whatever its crops were."""
+    """The record with an unknown alignment."""
     return {**record, "alignment": None}
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
-    """What two records differ in, such as "precision bfloat16 there, float32 here"; nothing where both say the same.
+    """The differences of two records, such as "precision bfloat16 there, float32 here".
 
-    What one of them does not know is taken to be the same.
+    A value that one of them does not know counts as equal.
     """
     one, other = _flat(there), _flat(here)
-    found = []
+    different = []
     for name in dict.fromkeys((*_ORDER, *one, *other)):
         default = DEFAULTS.get(name, "none")
         first, second = one.get(name, default), other.get(name, default)
         if first is not None and second is not None and first != second:
-            found.append(f"{name} {_shown(name, first)} there, {_shown(name, second)} here")
-    return found
+            different.append(f"{name} {_shown(name, first)} there, {_shown(name, second)} here")
+    return different
 
 
 def describe_other(
-    there: Mapping[str, Any] | None, here: Mapping[str, Any] | None, found: str, fingerprint: str
+    there: Mapping[str, Any] | None, here: Mapping[str, Any] | None, other_fingerprint: str, fingerprint: str
 ) -> str:
-    """What a feature that is there has other than one that is to be added; empty where they are the same.
+    """How an existing feature differs from one that is to be added; empty if they are the same.
 
     Args:
         there, here: their records, as far as they are known.
-        found, fingerprint: their fingerprints, which differ.
+        other_fingerprint, fingerprint: their fingerprints, which differ.
     """
     if there is None or here is None:
-        return f"with fingerprint {found[:SHOWN]}, this one has {fingerprint[:SHOWN]}: other weights or settings"
-    told = differences(there, here)
-    if len(told) == 1 and told[0].startswith("precision "):
-        return f"{told[0]} (leave out --precision to go on as before)"
-    return "; ".join(told)
+        return f"with fingerprint {other_fingerprint[:SHOWN]}, this one has {fingerprint[:SHOWN]}: other weights or settings"
+    different = differences(there, here)
+    if len(different) == 1 and different[0].startswith("precision "):
+        return f"{different[0]} (leave out --precision to continue as before)"
+    return "; ".join(different)
 
 
 _ORDER = ("version", "network")

@@ -1,4 +1,4 @@
-"""What a state dict lacks, or has too much, against the one that is wanted."""
+"""Differences between a state dict and the one that a network expects."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 SHOWN_KEYS = 3
 
 
-def find_problems(state: "Mapping[str, Tensor]", wanted: "Mapping[str, Size]") -> dict[str, list[str]]:
+def find_problems(state: "Mapping[str, Tensor]", expected: "Mapping[str, Size]") -> dict[str, list[str]]:
     """Keys that are missing, unexpected or misshapen, by these words; empty when the state dict fits."""
     problems = {
-        "missing": [key for key in wanted if key not in state],
-        "unexpected": [key for key in state if key not in wanted],
+        "missing": [key for key in expected if key not in state],
+        "unexpected": [key for key in state if key not in expected],
         "misshapen": [
             f"{key} {tuple(state[key].shape)} instead of {tuple(shape)}"
-            for key, shape in wanted.items()
+            for key, shape in expected.items()
             if key in state and state[key].shape != shape
         ],
     }

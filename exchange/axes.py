@@ -31,7 +31,7 @@ def check_way(video: str, rows: Rows, clocks: Clocks) -> None:
     shape = shape_of(rows)
     length = clocks.length(video) if shape else None
     if shape and length and abs(shape[1] - length.n) <= NEAR < abs(shape[0] - length.n):
-        raise DataError(f"its shape is {shape}, and {length.told}: {REMEDY}")
+        raise DataError(f"its shape is {shape}, and {length.reason}: {REMEDY}")
 
 
 def check_ways(videos: Iterable[SourceVideo], clocks: Clocks) -> None:

@@ -70,15 +70,15 @@ class FrameFiles:
 
     def _list(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Frame numbers, ascending, and the file name of each."""
-        found = []
+        frames = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if is_frame(entry.name):
                     if not entry.is_file():
                         check_file(Path(entry.path))
-                    found.append((frame_number(entry.name[: -len(SUFFIX)], entry.path), entry.name))
-        found.sort()
-        return np.array([number for number, _ in found], dtype=np.int64), tuple(name for _, name in found)
+                    frames.append((frame_number(entry.name[: -len(SUFFIX)], entry.path), entry.name))
+        frames.sort()
+        return np.array([number for number, _ in frames], dtype=np.int64), tuple(name for _, name in frames)
 
     def _read(self, names: Sequence[str], shape: tuple[int, ...]) -> NDArray:
         values = []
@@ -94,10 +94,10 @@ class FrameFiles:
 
 
 def frame_number(text: str, place: str) -> int:
-    """The frame number that a name or a cell of a table says.
+    """The frame number in a file name or in a cell of a table.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a frame number.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise DataError(f"{place}: {text[:30]!r} is not a frame number from 1. Correct or delete it.")
@@ -113,7 +113,7 @@ def _status_of(entry: os.DirEntry) -> os.stat_result:
     try:
         return entry.stat()
     except OSError:
-        return check_file(Path(entry.path)).stat()  # which says what is wrong
+        return check_file(Path(entry.path)).stat()  # raises an error that says what is wrong
 
 
 def read_frame(file: str) -> NDArray:

@@ -73,7 +73,7 @@ def open_file(file: Path) -> h5py.File:
     """Open a file for reading.
 
     Raises:
-        DataError: it is no HDF5 file, or cut off.
+        DataError: it is not an HDF5 file, or cut off.
     """
     try:
         return h5py.File(file, "r", rdcc_nbytes=CACHE_BYTES)
@@ -87,7 +87,7 @@ def own_datasets(group: h5py.Group, place: str) -> dict[str, h5py.Dataset]:
     Raises:
         DataError: one of them is a link, or lies in another file.
     """
-    found = {}
+    datasets = {}
     for name in group:
         if not is_own(group, name):
             raise DataError(f"{place}: {name!r} is a link, and links are not followed. Copy what it leads to.")
@@ -95,12 +95,12 @@ def own_datasets(group: h5py.Group, place: str) -> dict[str, h5py.Dataset]:
         if isinstance(member, h5py.Dataset):
             if member.is_virtual or member.external:
                 raise DataError(f"{place}: the values of {name!r} lie in another file. Copy them into this one.")
-            found[name] = member
-    return found
+            datasets[name] = member
+    return datasets
 
 
 def is_own(group: h5py.Group, name: str) -> bool:
-    """True if a member lies in the group itself and is no link to elsewhere."""
+    """True if a member is in the group itself and not a link to elsewhere."""
     return isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
@@ -114,7 +114,7 @@ def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
     """True if a group has a mark of `abaw.store.schema`.
 
     Raises:
-        DataError: the attribute is no truth value.
+        DataError: the attribute is not a truth value.
     """
     value = np.asarray(group.attrs.get(mark, False))
     if value.size != 1 or value.dtype.kind not in "bui" or value.item() not in (0, 1):
@@ -123,10 +123,10 @@ def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
 
 
 def checked_fps(value: object, place: str) -> float:
-    """A frame rate that a file tells.
+    """A frame rate from a file.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a frame rate.
     """
     try:
         fps = float(np.asarray(value).item())

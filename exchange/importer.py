@@ -116,10 +116,10 @@ def first_shape(source: SourceVideos, clocks: Clocks, summary: Summary) -> tuple
 
 
 def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
-    """Refuse one frame of a table, as a batch of one video of many frames looks; a file for each frame is none.
+    """Refuse one frame with a table of values: it looks like a batch of one video. Files of single frames are exempt.
 
     Raises:
-        DataError: it is one.
+        DataError: it looks like a batch.
     """
     is_by_frame = rows.is_sampled or isinstance(video, FrameFiles)
     if rows.n_frames == 1 and len(rows.shape) == 2 and rows.shape[0] > 1 and not is_by_frame:
@@ -133,7 +133,7 @@ def register(store: FeatureStore, feature: str, source: SourceVideos, shape: tup
     """Make the feature known to the store, or check that it is the one that is there.
 
     Raises:
-        StoreError: the store has another feature of this name.
+        StoreError: the store has a different feature of this name.
     """
     origin = source.origin or new_origin(feature, shape, source.modality)
     if tuple(origin.spec["shape"]) != shape:
@@ -157,12 +157,12 @@ def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
     """Spec and fingerprint of a feature of which only the name and the shape are known."""
     bare = BackboneSpec(feature, IMPORTED, "", modality, shape, "unknown", IMPORTED)
     spec = bare.with_options(**imported_options(feature, shape, modality))
-    record, told = spec.record(None), {**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}
-    return Origin(told, None, fingerprint_of(record), record)
+    record, attrs = spec.record(None), {**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}
+    return Origin(attrs, None, fingerprint_of(record), record)
 
 
 def is_imported(feature: str, made: Mapping[str, Any]) -> bool:
-    """True if what a run knows of a feature, its `fingerprint` and `shape`, is of one that was imported."""
+    """True if a feature was imported, by the `fingerprint` and `shape` that a run has of it."""
     fingerprint, shape = made["fingerprint"], tuple(made["shape"])
     origins = [new_origin(feature, shape, modality) for modality in ("vision", "audio")]
     old = (old_fingerprint({**origin.spec, "variant": ""}, None) for origin in origins)
@@ -192,7 +192,7 @@ def plan(
             with video.open() as rows:
                 n_rows += len(rows.numbers)
             pending.append((video, digest))
-        except Exception as error:  # one video's trouble must not cost the others
+        except Exception as error:  # an error in one video must not stop the others
             summary.failed[name] = sentence(error)
     return pending, n_rows
 
@@ -230,7 +230,7 @@ class Importer:
             self.summary.stopped = Stop.of_disk(error, f"{video.name} into {self.store.path}")
             if not self.summary.stopped:
                 self.summary.failed[video.name] = sentence(error)
-        except Exception as error:  # one video's trouble must not cost the others
+        except Exception as error:  # an error in one video must not stop the others
             self._discard(video.name)
             self.summary.failed[video.name] = sentence(error)
 
@@ -285,12 +285,12 @@ def _blocks(rows: Rows) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
         numbers = rows.numbers[start : start + len(values)]
         start += len(values)
         if values.dtype != np.float16:
-            with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and is left out
+            with np.errstate(over="ignore"):  # values beyond float32 become infinite and are left out
                 values = values.astype(np.float32)
         yield numbers, values
 
 
 def sentence(error: Exception) -> str:
-    """What went wrong, in one line."""
+    """The error in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, AbawError) else f"it cannot be read ({text[:200]}). Copy it again."

@@ -77,7 +77,7 @@ def find_indexed(file: Path, table: Path) -> list[IndexedRows]:
     if n_rows != len(values):
         raise DataError(
             f"{table} has {n_rows} rows after its header and {file.name} has {len(values)}; row k of the one should be "
-            "row k of the other. Make them anew together."
+            "row k of the other. Make both again, together."
         )
     return [IndexedRows(name, file, table, index) for name, index in videos.items()]
 
@@ -92,7 +92,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     n_rows = blank = 0
     try:
         with open_text(table) as stream:
-            form = _tell_form(table, stream.readline())
+            form = _find_form(table, stream.readline())
             lines = csv.reader(stream, delimiter=form.delimiter, skipinitialspace=True)
             for cells in lines:
                 number = lines.line_num + 1
@@ -117,13 +117,13 @@ class Form:
     names: tuple[str, ...]
 
 
-def _tell_form(table: Path, header: str) -> Form:
+def _find_form(table: Path, header: str) -> Form:
     for delimiter in DELIMITERS:
         cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
         names = [cell.strip(BLANK).lower() for cell in cells]
-        for wanted in (VIDEO_AND_FRAME, IMAGE):
-            if set(wanted) <= set(names):
-                return Form(delimiter, tuple(names.index(name) for name in wanted), wanted)
+        for columns in (VIDEO_AND_FRAME, IMAGE):
+            if set(columns) <= set(names):
+                return Form(delimiter, tuple(names.index(name) for name in columns), columns)
     raise DataError(
         f"{table} should have the columns {COLUMNS}, separated by commas; line 1 is {header.strip()[:60]!r}. Add a header."
     )
@@ -140,15 +140,15 @@ def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form:
         raise DataError(
             f"{place}: a row of {len(cells)} cells, and none for `{form.names[-1]}`: {shown!r}. Correct it."
         )
-    found, home = [cells[column].strip(BLANK) for column in form.columns], ""
+    texts, home = [cells[column].strip(BLANK) for column in form.columns], ""
     if form.names == IMAGE:
-        folder, _, file = found[0].replace("\\", "/").rpartition("/")
+        folder, _, file = texts[0].replace("\\", "/").rpartition("/")
         video, home = _video_of(folder)
         text = file.partition(".")[0]
         if not video:
-            raise DataError(f"{place}: `image` should be <video>/00001.jpg, found {found[0][:60]!r}. Correct the cell.")
+            raise DataError(f"{place}: `image` should be <video>/00001.jpg, found {texts[0][:60]!r}. Correct the cell.")
     else:
-        video, text = composed(found[0]), found[1]
+        video, text = composed(texts[0]), texts[1]
     index = videos.setdefault(video, RowIndex(home=home))
     frame = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
     if index.home != home:
@@ -160,7 +160,7 @@ def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form:
         index.frames.append(frame)
     else:
         index.trouble = index.trouble or (
-            f"{place}: `{form.names[-1]}` is {found[-1][:60]!r}, which has no frame number from 1 to {MAX_FRAMES:,}. "
+            f"{place}: `{form.names[-1]}` is {texts[-1][:60]!r}, which has no frame number from 1 to {MAX_FRAMES:,}. "
             "Correct the cell."
         )
 

@@ -44,10 +44,10 @@ class Header:
 
 
 def read_header(stream: IO[bytes], place: str) -> Header:
-    """Read what stands before the values of a `.npy` file.
+    """Read the header of a `.npy` file.
 
     Raises:
-        DataError: it is no such file, or it holds pickled objects.
+        DataError: it is not a `.npy` file, or has pickled objects.
     """
     try:
         version = np.lib.format.read_magic(stream)
@@ -67,7 +67,7 @@ def map_array(file: Path, place: str) -> NDArray:
     """An array that stays on the disk until its values are asked for.
 
     Raises:
-        DataError: it is no such file, cut off, or it holds pickled objects.
+        DataError: it is not a `.npy` file, is cut off, or has pickled objects.
     """
     try:
         with file.open("rb") as stream:
@@ -100,7 +100,7 @@ class ArrayFile:
     marks: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """sha256 over its files, and the frame rate and the marks that are told of it."""
+        """sha256 over its files, and the frame rate and marks that an export gives it."""
         return " ".join((stamp([file for file in (self.file, self.mask) if file]), str(self.fps), *self.marks))
 
     @contextmanager
@@ -196,8 +196,8 @@ def _column_major(stream: IO[bytes], header: Header, place: str) -> Iterator[NDA
 
 
 def _take(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, place: str) -> NDArray:
-    wanted = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
-    content = stream.read(wanted)
-    if len(content) < wanted:
+    n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    content = stream.read(n_bytes)
+    if len(content) < n_bytes:
         raise DataError(f"{place} is cut off. Copy it again.")
     return np.frombuffer(content, dtype=dtype).reshape(shape)

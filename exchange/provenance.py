@@ -1,4 +1,4 @@
-"""What an export tells of the feature in it, so that its import is the same feature again."""
+"""The origin of an exported feature, kept with the export so that its import is the same feature again."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from abaw.media.links import check_file
 from abaw.media.text_files import read_text
 from abaw.store.old_records import record_in
 
-FEATURE_FILE = "feature.json"  # beside the arrays of an export
+FEATURE_FILE = "feature.json"  # next to the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20
 DTYPES = ("float16", "float32")
 
@@ -48,8 +48,8 @@ class Origin:
 
     def known_record(self) -> Record | None:
         """The record, which of a feature of version 1 follows from its spec; None where nothing tells."""
-        told = {"spec": dict(self.spec), "weights_sha256": self.weights_sha256, "fingerprint": self.fingerprint}
-        return self.record if self.record is not None else record_in(told, list)
+        attrs = {"spec": dict(self.spec), "weights_sha256": self.weights_sha256, "fingerprint": self.fingerprint}
+        return self.record if self.record is not None else record_in(attrs, list)
 
 
 def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
@@ -78,7 +78,7 @@ def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
 
 
 def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[str, set[str]]]:
-    """What stands in an export's `feature.json`: the origin, frames a second by video, and videos by mark.
+    """The content of an export's `feature.json`: the origin, frames a second by video, and videos by mark.
 
     Raises:
         DataError: it is no such file.

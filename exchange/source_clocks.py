@@ -17,10 +17,10 @@ from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 @dataclass(frozen=True)
 class Length:
-    """How many frames a video has, and a clause that says what tells it."""
+    """The number of frames of a video, and a clause that says how it is known."""
 
     n: int
-    told: str
+    reason: str
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Clocks:
 
     Attributes:
         files: video files by name.
-        fps: frames a second where nothing else tells.
+        fps: frames a second of videos whose rate is unknown.
         labels: of the data folder.
         people: of the data folder; they have the files of their videos.
     """
@@ -61,9 +61,9 @@ class Clocks:
                 return Clock(timing.fps, max(timing.n_frames, rows.n_frames))
             except DataError as error:
                 reason = str(error)
-        told = rows.fps or self.fps
-        if told:
-            return Clock(told, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
+        fps = rows.fps or self.fps
+        if fps:
+            return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
         self.assumed[f"{reason}: " + (f"clips of {CLIP_S:g} s" if rows.is_sampled else f"{DEFAULT_FPS:g} fps")] += 1
         fps = rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS
         return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
@@ -80,7 +80,7 @@ class Clocks:
             return None
         try:
             n_frames = self._timing(file).n_frames
-        except DataError:  # said where its frame rate is wanted
+        except DataError:  # reported when its frame rate is needed
             return None
         return Length(n_frames, f"{file.name} has {n_frames} frames")
 
@@ -89,13 +89,13 @@ class Clocks:
             if label.video == video and TASKS[label.task].labels is not None:
                 try:
                     n_rows = len(label.read())
-                except DataError:  # said where labels are written
+                except DataError:  # reported when the labels are written
                     continue
                 return Length(n_rows, f"its {label.task} labels have {n_rows} rows")
         return None
 
     def file_of(self, video: str) -> Path | None:
-        """The video file that tells the clock of a video; None if there is none."""
+        """The video file that a video's clock comes from; None if it has no file."""
         return video_file_of(video, self.files, self.people) if self.people else self.files.get(video)
 
     def _timing(self, file: Path) -> Timing:

@@ -1,4 +1,4 @@
-"""What every layout is read into: the rows of one video, a block of them in memory at a time."""
+"""The common form of all layouts: the rows of one video, a block of them in memory at a time."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -27,12 +27,12 @@ class Rows:
         numbers: (rows,) int64, the frame number from 1 of each row, in the order of the blocks.
         n_frames: frames that the source knows of; at least the largest number.
         shape: of the values of one frame.
-        dtype: of the values as they lie there.
-        blocks: gives the values anew at each call: (some rows, *shape), together as many as `numbers`.
-        fps: frames a second, where the source tells.
+        dtype: of the values in the source.
+        blocks: reads the values at each call: (some rows, *shape), together as many as `numbers`.
+        fps: frames a second, if the source says so.
         is_sampled: the rows are spread over a clip, so that there are `n_frames` in its whole duration.
-        is_guessed: the source says that no video file told `n_frames`; the video may be longer.
-        is_bare: one array without a word on which frame a row is of; its axes may have been mixed up.
+        is_guessed: the source says that `n_frames` is not from a video file; the video may be longer.
+        is_bare: an array without frame numbers; its axes may have been mixed up.
     """
 
     numbers: NDArray[np.int64]
@@ -99,7 +99,7 @@ def pick_values(names: Iterable[str], place: str) -> str:
     """Which of the arrays of a video holds the features: `values`, or the only one that is no mask.
 
     Raises:
-        DataError: it cannot be told.
+        DataError: it cannot be decided.
     """
     candidates = sorted(set(names) - {PRESENT, FRAMES})
     if VALUES in candidates:
@@ -182,7 +182,7 @@ def check_numbers(numbers: NDArray[np.int64], n_frames: int, place: str) -> None
         DataError: there are no frames, or a number is impossible or there twice.
     """
     if n_frames < 1:
-        raise DataError(f"{place} has no frames. Delete it, or make it anew.")
+        raise DataError(f"{place} has no frames. Delete it, or make it again.")
     lowest, highest = int(numbers.min(initial=1)), int(numbers.max(initial=n_frames))
     if lowest < 1:
         raise DataError(f"{place} has a frame number {lowest}; frames are numbered from 1. Correct the numbers.")

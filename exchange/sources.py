@@ -160,7 +160,9 @@ def _add_hdf5(source: SourceVideos, file: Path) -> None:
                     if is_group:
                         source.add(Hdf5Video(composed(name), file, name))
                     else:
-                        source.failed[name] = f"{file}: {name!r} is a link, or lies beside groups. Make it a group."
+                        source.failed[name] = (
+                            f"{file}: {name!r} is a link, or not a group like the others. Make it a group."
+                        )
             else:
                 source.add(Hdf5Video(composed(file.stem), file))
     except DataError as error:

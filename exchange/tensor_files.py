@@ -57,7 +57,7 @@ class TensorFile:
         check_numbers(numbers, n_frames, place)
         if self.n_rows not in (0, n_frames):
             raise DataError(
-                f"{place} should have {self.n_rows} rows, as its name says; it has {n_frames}. Make it anew."
+                f"{place} should have {self.n_rows} rows, as its name says; it has {n_frames}. Make it again."
             )
         shape = tuple(tensor.shape[1:])
         blocks = kept_blocks(lambda start, stop: tensor[start:stop].float().numpy(), kept, step_of(shape, np.float32))

@@ -185,7 +185,9 @@ def main(base: Path) -> None:
     sys.dont_write_bytecode = True
     import torch
 
-    from abaw.fuzz import kinds  # noqa: F401  loaded now, as no case has time for it
+    # loaded now, as no case has time for it, and matplotlib writes a cache then
+    from abaw.evaluate.report import figures, html  # noqa: F401
+    from abaw.fuzz import kinds  # noqa: F401
 
     torch.set_num_threads(1)
     worker = Worker(base)

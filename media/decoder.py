@@ -27,7 +27,7 @@ def open_media(file: Path) -> InputContainer:
 
     Raises:
         DataError: it is no file, or a link to nowhere.
-        av.FFmpegError, OSError: it cannot be read, or is of none of `CONTAINERS`.
+        av.FFmpegError, OSError: it cannot be read, or is not of a kind in `CONTAINERS`.
     """
     options = {"format_whitelist": CONTAINERS}
     return av.open(str(check_file(file)), options=options, metadata_errors="replace")  # titles in any encoding
@@ -37,7 +37,7 @@ def picture_stream(container: InputContainer, file: Path) -> VideoStream:
     """The pictures that players show: the default stream, and no cover of an album.
 
     Raises:
-        DataError: there is none, or its pictures are larger than `MAX_PIXELS`.
+        DataError: it has none, or its pictures are larger than `MAX_PIXELS`.
     """
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
@@ -58,8 +58,8 @@ class PictureDecoder:
 
     Args:
         n_threads: of the decoder; 0 takes one per processor.
-        times_alone: what is in the pictures does not matter, so that they may be decoded with less care.
-        beside: another stream, and what takes its packets as they come.
+        times_alone: only the times matter, so that the pictures may be decoded with less care.
+        second: another stream, and what takes its packets as they come.
 
     Attributes:
         n_frames: pictures so far.
@@ -74,10 +74,10 @@ class PictureDecoder:
         stream: VideoStream,
         n_threads: int = 1,
         times_alone: bool = False,
-        beside: tuple[Stream, Callable[[Packet], None]] | None = None,
+        second: tuple[Stream, Callable[[Packet], None]] | None = None,
     ) -> None:
-        self._stream, self._beside = stream, beside
-        self._packets = container.demux([stream] if beside is None else [stream, beside[0]])
+        self._stream, self._second = stream, second
+        self._packets = container.demux([stream] if second is None else [stream, second[0]])
         stream.codec_context.thread_count = n_threads
         options = {"max_pixels": str(MAX_PIXELS)}  # pictures may grow within a stream
         stream.codec_context.options = options | ({"skip_loop_filter": "all"} if times_alone else {})
@@ -97,18 +97,18 @@ class PictureDecoder:
                 packet = next(self._packets, None)
                 if packet is None:
                     return
-                is_picture = self._beside is None or packet.stream.index == self._stream.index
+                is_picture = self._second is None or packet.stream.index == self._stream.index
                 if is_picture:
                     self._count(packet)
                     frames = packet.decode()
             except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
                 return
-            except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
+            except av.FFmpegError:  # one damaged packet; a container that cannot continue raises the same, then ends
                 self.n_broken += 1
                 self.broken_after.append(self.n_frames)
                 continue
-            if self._beside is not None and not is_picture:
-                self._beside[1](packet)
+            if self._second is not None and not is_picture:
+                self._second[1](packet)
             for frame in frames:
                 assert isinstance(frame, VideoFrame)
                 self.n_frames += 1

@@ -39,7 +39,7 @@ def read_times(file: Path, n_frames: int) -> FrameTimes:
     """Times of the frames of a video file by its own timestamps, see `read_stamps`.
 
     Args:
-        n_frames: rows that are wanted. Those beyond the last picture go on at the mean rate.
+        n_frames: rows that are wanted. Those beyond the last picture continue at the mean rate.
 
     Raises:
         DataError: the file cannot be read or has no timestamps.

@@ -70,7 +70,7 @@ def _read(file: Path | str) -> bytes:
     content = read_bytes(file)
     if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
         raise DataError(
-            f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it anew."
+            f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it again."
         )
     return content
 

@@ -17,7 +17,7 @@ from abaw.media.waveform import RATE_HZ, Waveform
 GAP_S = 0.1  # from one frame to the next: a hole or a jump, of which the edge is kept
 TOLERANCE_S = 0.02  # differences up to this are left as they are
 ROUGHEST_S = 0.04  # up to this where stamps are so rough that they tell no more
-RESTART_S = 1.0  # stamps that go back by more count anew: another recording was appended
+RESTART_S = 1.0  # stamps that go back by more begin again: another recording was appended
 MOST_SLOPE = 0.05  # no clock is wrong by more: a steeper change is a jump
 STEP_S, CLEAN_S = 0.015, 0.005  # a packet that was lost shows where stamps are no further from their course than that
 HELD_S = 2.0  # stamps of that time tell whether a jump is one
@@ -63,7 +63,7 @@ class PacePlan:
 
     Attributes:
         pieces: in order; their targets count from the first timestamp.
-        restarts: times in seconds of decoded sound at which the stamps go back and count anew.
+        restarts: times in seconds of decoded sound at which the stamps go back and begin again.
     """
 
     pieces: list[Piece]

@@ -1,4 +1,4 @@
-"""What decoding a video file tells of its pictures: their times in order, which are lost, and how the file ends."""
+"""The times of a video's pictures from decoding it: their order, the lost ones, and how the file ends."""
 
 import threading
 from array import array
@@ -19,7 +19,7 @@ from abaw.media.tracks import sound_track
 
 CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
 RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
-JUMP_S = 10.0  # times that go ahead for longer, without any sound meanwhile, are those of a clock that was set anew
+JUMP_S = 10.0  # times that go ahead for longer, without any sound meanwhile, are from a clock that was set again
 ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
 HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
 STREAMED = (
@@ -36,7 +36,7 @@ REORDERED = 16  # pictures at the end that may come before others of it
 
 @dataclass(frozen=True)
 class Decoding:
-    """What came of decoding a file.
+    """The result of decoding a file.
 
     Attributes:
         kind, codec: FFmpeg's names of the container and of the codec of the pictures.
@@ -87,7 +87,7 @@ def decode_times(container: InputContainer, file: Path, cancelled: threading.Eve
             heard.append(float(packet.pts * packet.time_base))
 
     sound = sound_track(container)
-    decoder = PictureDecoder(container, stream, times_alone=True, beside=(sound, hear) if sound is not None else None)
+    decoder = PictureDecoder(container, stream, times_alone=True, second=(sound, hear) if sound is not None else None)
     times: list[int | None] = []
     for frame in decoder:
         times.append(frame.pts if frame.pts is not None else frame.dts)
@@ -117,7 +117,7 @@ def decode_times(container: InputContainer, file: Path, cancelled: threading.Eve
 
 
 def _beyond_the_end(stream: VideoStream, file: Path) -> int:
-    """Pictures that a table tells of, and whose bytes are not there."""
+    """The number of pictures in the file's table whose bytes are missing."""
     size_bytes = file.stat().st_size
     return sum(1 for entry in stream.index_entries if entry.pos + entry.size > size_bytes)
 
@@ -141,15 +141,15 @@ def in_order(decoding: Decoding) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     known = np.array([i for i, time in enumerate(decoding.times) if time is not None], dtype=np.int64)
     if not len(known):
         return np.rint(np.arange(len(decoding.times)) * step).astype(np.int64), np.zeros((0, 2), dtype=np.int64)
-    told = np.array([time for time in decoding.times if time is not None], dtype=np.int64)
-    found, jumps = told.copy(), []
-    apart_s = np.diff(told) * float(decoding.base)
+    known_times = np.array([time for time in decoding.times if time is not None], dtype=np.int64)
+    found, jumps = known_times.copy(), []
+    apart_s = np.diff(known_times) * float(decoding.base)
     for start in (np.flatnonzero((apart_s < -RESTART_S) | (apart_s > JUMP_S)) + 1).tolist():
         is_back = apart_s[start - 1] < 0
-        if is_back or _is_jump(decoding, int(told[start - 1]), int(told[start])):
+        if is_back or _is_jump(decoding, int(known_times[start - 1]), int(known_times[start])):
             less = int(found[start]) - int(found[:start].max()) - round(step)
             found[start:] -= less
-            jumps += [] if is_back else [(int(told[start]), less)]
+            jumps += [] if is_back else [(int(known_times[start]), less)]
     found = np.sort(found)
     rows = np.arange(len(decoding.times))
     if len(known) < len(rows):
@@ -166,7 +166,7 @@ def _is_jump(decoding: Decoding, before: int, after: int) -> bool:
 
 
 def find_lost(decoding: Decoding, shown: NDArray[np.int64], is_cut: bool) -> tuple[int, int]:
-    """How many pictures are missing between others, as far as that can be told, and the frame after which the first is.
+    """How many pictures are missing between others, as far as can be determined, and the frame after which the first is.
 
     Args:
         is_cut: the file ends early, and what is missing at its end is not missing between others.
@@ -214,7 +214,7 @@ def how_it_ends(decoding: Decoding, shown: NDArray[np.int64], has_jumps: bool) -
         is_cut = last_s < stated_s - slack_s and (
             decoding.is_short or last_s < float(decoding.stated * decoding.base) - slack_s
         )
-    else:  # sound may go on for longer
+    else:  # sound may last longer
         stated_s = decoding.end_s or 0.0
         is_cut = max(last_s, float(decoding.heard_s.max(initial=last_s))) < stated_s - slack_s
     return (

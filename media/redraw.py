@@ -77,8 +77,8 @@ class _Film:
         self._sound_shift = 0
 
     def run(self) -> Iterator[int]:
-        beside = (self._audio, self._take_sound) if self._audio is not None else None
-        decoder = PictureDecoder(self._source, self._video, self._n_threads, beside=beside)
+        second = (self._audio, self._take_sound) if self._audio is not None else None
+        decoder = PictureDecoder(self._source, self._video, self._n_threads, second=second)
         for frame in decoder:
             self._take_picture(frame)
             yield self._n_frames - 1
@@ -148,14 +148,14 @@ class _Film:
                 self._target.mux(packet)
 
     def _placed(self, time: int, base: Fraction) -> int:
-        """A time of the sound beside the pictures, whose clock does not jump, see `Stamps`; always after the one before."""
+        """A time of the sound on the clock of the pictures, which does not jump, see `Stamps`; always after the one before."""
         stamps, time_s = self._stamps, time * base
         for after, less in stamps.jumps.tolist():
             if time_s >= after * stamps.base - Fraction(RESTART_S):
                 time -= round(less * stamps.base / base)
         time += self._sound_shift
         if self._heard is not None and time <= self._heard:
-            if (self._heard - time) * base > RESTART_S:  # another recording, which goes on from here
+            if (self._heard - time) * base > RESTART_S:  # another recording, which continues from here
                 self._sound_shift += self._heard + 1 - time
             time = self._heard + 1
         self._heard = time

@@ -77,14 +77,16 @@ def load_sound(file: Path) -> Sound | None:
                 notes += sound.notes
             attempt, holes = attempt + 1, None
     except (av.FFmpegError, OSError) as error:
-        raise DataError(f"{file} cannot be opened ({error}). Replace it, or delete it to go on without.") from error
+        raise DataError(
+            f"{file} cannot be opened ({error}). Replace it, or delete it to continue without it."
+        ) from error
     return Sound(Waveform(), notes=notes) if notes else None
 
 
 def _jumps(file: Path, container: InputContainer) -> Sequence[tuple[float, float]] | None:
     """Where the clock of the pictures in a file jumps ahead: the time after, and by how much, in seconds.
 
-    None where there are no pictures, and sound itself has to tell it.
+    None if there are no pictures: then the sound itself must show it.
     """
     if container.format.name.split(",")[0] not in STREAMED:
         return ()
@@ -113,7 +115,7 @@ class _Decoder:
 
     Attributes:
         holes: frames before which there is a hole, with all timestamps known.
-        was_misled: a hole was seen where there is none.
+        was_misled: it assumed a hole that does not exist.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class _Decoder:
                 frames = packet.decode()
             except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
                 return
-            except av.FFmpegError:  # one damaged packet; a container that cannot go on raises the same, then ends
+            except av.FFmpegError:  # one damaged packet; a container that cannot continue raises the same, then ends
                 self._n_broken += 1
                 if self._n_broken > 1000:
                     return
@@ -273,7 +275,7 @@ class _Decoder:
         if found.restarts:
             notes.append(
                 f"the timestamps of the sound in {name} go back, first after {min(found.restarts):.1f} s: what follows was "
-                "taken to go on from there"
+                "taken to continue from there"
             )
 
     def _add_notes(self) -> None:

@@ -1,6 +1,6 @@
 """The clock of a video file: frame i is the i-th picture that its decoder gives, and is shown when that is shown.
 
-What a container says of its pictures is not what is seen: it counts hidden ones (VP8), those before an edit list begins,
+A container's list of its pictures is not what is seen: it counts hidden ones (VP8), those before an edit list begins,
 those that cannot be decoded without what was cut off before them, and damaged ones. So each file is decoded once, for the
 times of its pictures alone, and the result is kept; see `abaw.media.clock_cache`.
 """
@@ -20,7 +20,7 @@ from abaw.media import clock_cache
 from abaw.media.decoder import open_media
 from abaw.media.picture_times import decode_times, find_lost, how_it_ends, in_order
 
-SAME_RATE = 1e-4  # relative difference of rates that are one, beside what rounded times make
+SAME_RATE = 1e-4  # relative difference of equal rates, apart from the rounding of times
 MOST_RECENT = 1024
 
 
@@ -35,7 +35,7 @@ class Stamps:
         nominal: frame rate that the file states; 0 where it states none.
         n_stated: pictures that the file states; 0 where it states none.
         n_broken: packets that could not be decoded.
-        n_lost: pictures that are missing between others, as far as that can be told.
+        n_lost: pictures that are missing between others, as far as can be determined.
         lost_after: number of the frame after which the first of them is missing.
         ends_early: how the file ends before it should, as a sentence without its subject; empty if it does not.
         jumps: (k, 2) int64, where the clock of the file jumps ahead: its time after the jump, and what all times from then
@@ -93,8 +93,8 @@ class Stamps:
         if not self.n_lost:
             return ""
         return (
-            f"{self.n_lost} pictures in the middle of {name} are lost as it seems, the first after frame {self.lost_after}: crops that "
-            "another program made may be numbered otherwise from there on. Make them anew with `abaw prepare`"
+            f"{self.n_lost} pictures in the middle of {name} seem to be lost, the first after frame {self.lost_after}: crops that "
+            "another program made may be numbered otherwise from there on. Make them again with `abaw prepare`"
         )
 
 

@@ -41,7 +41,7 @@ def read_text(path: Path, is_named: bool = False) -> str:
 
 @contextmanager
 def open_text(path: Path) -> Iterator[IO[str]]:
-    """A text file of any length, opened for reading; ends of lines are as they stand there.
+    """A text file of any length, opened for reading; ends of lines are not changed.
 
     Raises:
         DataError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""What is in a store, and whether it is whole."""
+"""Summaries of a store, and the search for damage in it."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +28,7 @@ class FeatureInfo:
 
 
 def describe_store(store: FeatureStore) -> list[FeatureInfo]:
-    """What is there of each feature."""
+    """Sums over the videos of each feature."""
     return [_describe_feature(store, feature) for feature in store.features()]
 
 
@@ -61,7 +61,7 @@ class LabelInfo:
 
 
 def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
-    """What labels a store has."""
+    """The labels of a store, by task and split."""
     infos = []
     for task in store.tasks():
         labels = store.labels(task).values()
@@ -73,11 +73,11 @@ def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that is wrong in a store.
+    """A fault in a store.
 
     Attributes:
-        sentence: about it.
-        path: what to drop so that the next extract makes it again; empty if nothing is damaged.
+        sentence: describes it.
+        path: to drop, so that the next extract makes it again; empty if nothing there is damaged.
     """
 
     sentence: str
@@ -103,8 +103,8 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             for video in store.incomplete(feature)
         ]
         videos = list(store.videos(feature))
-        found = map_ahead(partial(_length, store, feature), videos, store.n_readers)
-        for video, length in zip(videos, found, strict=True):
+        counts = map_ahead(partial(_length, store, feature), videos, store.n_readers)
+        for video, length in zip(videos, counts, strict=True):
             if isinstance(length, StoreError):
                 problems.append(_problem(length, f"features/{feature}/{video}"))
             else:
@@ -112,8 +112,8 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             reporter.advance()
     for video, by_feature in lengths.items():
         if len(set(by_feature.values())) > 1:
-            counts = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
-            problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {counts}."))
+            listed = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
+            problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {listed}."))
     reporter.finish()
     return problems + _label_problems(store)
 
@@ -123,27 +123,27 @@ def _problem(error: StoreError, path: str) -> Problem:
 
 
 def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
-    """Number of frames of a video, or what is wrong with it."""
+    """The number of frames of a video, or the error in it."""
     try:
-        found = store.read(feature, video)
+        read = store.read(feature, video)
     except StoreError as error:
         return error
-    if not np.isfinite(found.values[found.present]).all():
+    if not np.isfinite(read.values[read.present]).all():
         return StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
-    return len(found.values)
+    return len(read.values)
 
 
 def _label_problems(store: FeatureStore) -> list[Problem]:
-    def find(place: tuple[str, str]) -> list[Problem]:
-        task, video = place
+    def find(pair: tuple[str, str]) -> list[Problem]:
+        task, video = pair
         try:
             store.read_labels(task, video)
         except StoreError as error:
             return [_problem(error, f"labels/{task}/{video}")]
         return []
 
-    places = [(task, video) for task in store.tasks() for video in store.label_names(task)]
-    return [problem for found in map_ahead(find, places, store.n_readers) for problem in found]
+    pairs = [(task, video) for task in store.tasks() for video in store.label_names(task)]
+    return [problem for problems in map_ahead(find, pairs, store.n_readers) for problem in problems]
 
 
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:

@@ -18,7 +18,7 @@ from abaw.store import FeatureStore
 from abaw.store.location import room_for
 
 BEAT_S = 20.0
-DEAD_S = 120.0  # a claim from another machine that was not renewed for so long is of a driver that died
+DEAD_S = 120.0  # a claim from another machine that was not renewed for this long belongs to a driver that died
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
         StoreError: another driver that is alive has claimed some of them, or the store must not be written.
     """
     name = f"claim-{uuid.uuid4().hex}.json"
-    own = {
+    claim = {
         "features": list(features),
         "part": part,
         "host": socket.gethostname(),
@@ -38,11 +38,11 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
         "claimed": time.time(),
     }
     with room_for(store.path):
-        store.notes.write(name, json.dumps({**own, "beat": time.time()}))
+        store.notes.write(name, json.dumps({**claim, "beat": time.time()}))
     stop = threading.Event()
-    beating = threading.Thread(target=_beat, args=(store, name, own, stop), daemon=True)
+    beating = threading.Thread(target=_beat, args=(store, name, claim, stop), daemon=True)
     try:
-        _check_others(store, name, own)
+        _check_others(store, name, claim)
         beating.start()
         yield
     finally:
@@ -53,27 +53,27 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
             store.notes.drop(name)
 
 
-def _beat(store: FeatureStore, name: str, own: dict[str, Any], stop: threading.Event) -> None:
+def _beat(store: FeatureStore, name: str, claim: dict[str, Any], stop: threading.Event) -> None:
     while not stop.wait(BEAT_S):
         try:
-            store.notes.write(name, json.dumps({**own, "beat": time.time()}))
+            store.notes.write(name, json.dumps({**claim, "beat": time.time()}))
         except Exception:
             continue
 
 
-def _check_others(store: FeatureStore, name: str, own: dict[str, Any]) -> None:
-    """The earlier of two claims stands; those of dead drivers are taken away."""
+def _check_others(store: FeatureStore, name: str, claim: dict[str, Any]) -> None:
+    """Give way to an earlier claim, and delete those of dead drivers."""
     for other_name, text in store.notes.read().items():
         if other_name == name or not (other_name.startswith("claim-") and other_name.endswith(".json")):
             continue
         try:
             other = json.loads(text)
             is_dead = not _is_alive(other)
-            shared = [feature for feature in other["features"] if feature in own["features"]]
-            collides = bool(shared) and _overlap(other["part"], own["part"])
-            is_earlier = (other["claimed"], other_name) < (own["claimed"], name)
-        except Exception:  # whatever it is
-            is_dead, collides = True, False  # no claim of ours
+            shared = [feature for feature in other["features"] if feature in claim["features"]]
+            collides = bool(shared) and _overlap(other["part"], claim["part"])
+            is_earlier = (other["claimed"], other_name) < (claim["claimed"], name)
+        except Exception:  # not a claim that abaw wrote
+            is_dead, collides = True, False
         if is_dead:
             store.notes.drop(other_name)
         elif collides and is_earlier:

@@ -5,12 +5,12 @@
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
                 attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
-                where true, length_from_crops (no video file told it), sampled (rows spread over a clip)
+                where true, length_from_crops (from no video file), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete;
                 where frames are labelled twice, doubles: numbers of the frames that further rows at the end are of
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
-shards, and counts only once `complete` stands in its attributes, so that a writer killed at any moment leaves
+shards, and counts only once its attributes have `complete`, so that a writer killed at any moment leaves
 nothing that is ever read. Values are not compressed: features do not compress.
 """
 
@@ -36,7 +36,7 @@ from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
-from abaw.store.schema import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, trouble_told
+from abaw.store.schema import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, report_unreachable
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import VideoWriter
 
@@ -65,7 +65,7 @@ class FeatureStore:
     def __init__(self, root: zarr.Group, path: str) -> None:
         self.path = path
         self._tree = Tree(root, path)
-        self._label_groups: set[str] = set()  # those that are there for sure
+        self._label_groups: set[str] = set()  # known to exist
 
     @classmethod
     def open(cls, path: Place) -> "FeatureStore":
@@ -131,7 +131,7 @@ class FeatureStore:
         fingerprint: str,
         record: Record | None = None,
     ) -> None:
-        """Register a feature, or check that the one of this name was made the same way; it keeps what is said of it.
+        """Register a feature, or check that the one of this name was made the same way; its attributes are kept.
 
         Raises:
             StoreError: the feature was made otherwise.
@@ -140,8 +140,8 @@ class FeatureStore:
         group = self._tree.require("features", feature)
         found = group.attrs.get("fingerprint")
         if found is None:
-            told = {"spec": spec, "weights_sha256": weights_sha256, "fingerprint": fingerprint}
-            group.update_attributes({**told, **({"record": record} if record else {}), "abaw": __version__})
+            attrs = {"spec": spec, "weights_sha256": weights_sha256, "fingerprint": fingerprint}
+            group.update_attributes({**attrs, **({"record": record} if record else {}), "abaw": __version__})
         elif found != fingerprint:
             other = describe_other(self.feature_record(feature), record, str(found), fingerprint)
             if other:
@@ -156,7 +156,7 @@ class FeatureStore:
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
         """Attributes of a video of a feature; empty where it is not complete."""
-        with trouble_told(f"{self.path}/features/{feature}/{video}"):
+        with report_unreachable(f"{self.path}/features/{feature}/{video}"):
             attrs = attrs_at(self._tree.store, [f"features/{feature}/{video}"])[0]
         return attrs if is_video(attrs) else {}
 
@@ -174,7 +174,7 @@ class FeatureStore:
             StoreError: the video is not there, or damaged; an UnreachableError where the disk or the network is at fault.
         """
         place = f"features/{feature}/{video}"
-        with trouble_told(f"{self.path}/{place}"):
+        with report_unreachable(f"{self.path}/{place}"):
             return self._read(feature, video, place)
 
     def _read(self, feature: str, video: str, place: str) -> VideoFeature:
@@ -204,7 +204,7 @@ class FeatureStore:
             )
 
     def drop(self, path: str) -> None:
-        """Delete what is at a path in the store, such as `features/hog/video-1`; the next extract makes it again."""
+        """Delete a group or array, such as `features/hog/video-1`; the next extract makes it again."""
         self._tree.drop(path)
 
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:
@@ -253,7 +253,7 @@ class FeatureStore:
 
     def _find_labels(self, task: str, video: str) -> VideoLabels | None:
         """The labels of one video; None if they are not there, or cut off."""
-        with trouble_told(f"{self.path}/labels/{task}/{video}"):
+        with report_unreachable(f"{self.path}/labels/{task}/{video}"):
             try:
                 array = self._tree.root[f"labels/{task}/{video}"]
                 if "complete" not in array.attrs:
@@ -286,10 +286,10 @@ class FeatureStore:
 
     @property
     def n_readers(self) -> int:
-        """How many reads at once pay: many where each waits for the network, one where the disk is here."""
+        """How many reads at once are worthwhile: many over a network, one on a local disk."""
         return READERS_FAR_AWAY if is_url(self.path) else 1
 
     @property
     def notes(self) -> Notes:
-        """Small texts beside the data."""
+        """Small texts next to the data."""
         return Notes(self._tree.store)

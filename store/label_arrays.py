@@ -18,7 +18,7 @@ from abaw.store.zarr_keys import array_template, encode_metadata
 class VideoLabels:
     """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1.
 
-    Of a frame that is labelled twice the first one stands there, and the second among the `doubles`.
+    If a frame is labelled twice, `rows` has its first label and `doubles` the second.
     """
 
     split: str
@@ -31,7 +31,7 @@ def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> 
 
     Args:
         rows: (rows, columns), at least one.
-        doubles: stand in the array after the rows, and the numbers of their frames in its attributes.
+        doubles: go behind the rows of the array; the numbers of their frames go into its attributes.
     """
     frames = (doubles.rows + 1).tolist() if doubles is not None else []
     content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])

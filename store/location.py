@@ -1,4 +1,4 @@
-"""Where a store lies: a folder, or a URL such as `s3://bucket/store.zarr`, which fsspec opens."""
+"""The location of a store: a folder, or a URL such as `s3://bucket/store.zarr`, which fsspec opens."""
 
 import errno
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def open_existing(place: Place) -> "zarr.Group":
     Raises:
         StoreError: nothing is there, or it cannot be reached.
     """
-    import zarr  # the command line knows places too, and must start at once
+    import zarr  # the command line imports this module and must start fast
 
     try:
         return zarr.open_group(str(place), mode="r", use_consolidated=False, storage_options=_options(place))
@@ -53,7 +53,7 @@ def open_or_make(place: Place) -> "zarr.Group":
     try:
         try:
             return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(place))
-        except ContainsGroupError:  # another one has made it meanwhile
+        except ContainsGroupError:  # another process has just made it
             return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(place))
     except (OSError, ValueError) as error:
         raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
@@ -82,7 +82,7 @@ def _unreachable(place: Place, error: Exception) -> StoreError:
 
 @contextmanager
 def room_for(store: Place) -> Iterator[None]:
-    """Turns the system's word for a full disk, or for one that must not be written, into a StoreError."""
+    """Turns the errors of a full or write-protected disk into a StoreError."""
     try:
         yield
     except OSError as error:

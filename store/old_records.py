@@ -1,6 +1,6 @@
 """Features of version 1, whose fingerprint was over the spec as a whole, its sentences included.
 
-`old_specs.json` has the specs that the built-in names had then, so that the fingerprints of that time are told again, and
+`old_specs.json` has the specs that the built-in names had then, so that the fingerprints of that time can be computed again, and
 so are the networks where a name means another one by now. Nothing here changes any more.
 """
 
@@ -162,7 +162,7 @@ def record_in(attrs: Mapping[str, Any], videos: Callable[[], Iterable[Mapping[st
         if old_fingerprint(spec, weights, view) != attrs["fingerprint"]:
             return None  # nobody made it so
         return old_record(spec, weights, (str(video.get("precision")) for video in videos()), view)
-    except (KeyError, TypeError, ValueError, AttributeError):  # anything may stand in files that others made
+    except (KeyError, TypeError, ValueError, AttributeError):  # files of others may have anything in them
         return None
 
 
@@ -174,7 +174,7 @@ def was_made_as(attrs: Mapping[str, Any], fingerprint: str) -> bool:
         if old is None or record is None or old_fingerprint(old, weights, view) != fingerprint:
             return False
         there = old_record(old, weights, view=view)
-    except (KeyError, TypeError, ValueError, AttributeError):  # anything may stand in files that others made
+    except (KeyError, TypeError, ValueError, AttributeError):  # files of others may have anything in them
         return False
     return there is not None and not differences(there, record)
 

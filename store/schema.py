@@ -1,4 +1,4 @@
-"""What the attributes and arrays of a store may say: anything may stand in the files of one that others made."""
+"""Validation of store metadata and arrays. Stores may come from anyone; trust nothing in them."""
 
 import errno
 import json
@@ -24,11 +24,11 @@ CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files
 
 
 def group_attrs(metadata: bytes) -> dict[str, Any]:
-    """The attributes in the `zarr.json` of a group; empty if it is damaged, or that of an array."""
+    """The attributes in the `zarr.json` of a group; empty if it is damaged or describes an array."""
     try:
-        found = json.loads(metadata)
-        is_group = found["zarr_format"] == 3 and found["node_type"] == "group"
-        return dict(found["attributes"]) if is_group else {}
+        content = json.loads(metadata)
+        is_group = content["zarr_format"] == 3 and content["node_type"] == "group"
+        return dict(content["attributes"]) if is_group else {}
     except (ValueError, KeyError, TypeError, RecursionError):
         return {}
 
@@ -48,7 +48,7 @@ def is_feature(attrs: Mapping[str, Any]) -> bool:
 
 
 def is_video(attrs: Mapping[str, Any]) -> bool:
-    """True if a group has the attributes of a video that was written whole."""
+    """True if a group has the attributes of a complete video."""
     n_frames, fps = attrs.get("n_frames"), attrs.get("fps")
     is_counted = _is_count(n_frames, MAX_FRAMES) and _is_count(attrs.get("n_present"), int(n_frames or 0))
     is_rate = isinstance(fps, int | float) and 0 <= fps < math.inf
@@ -60,7 +60,7 @@ def _is_count(value: object, most: int) -> bool:
 
 
 def is_outside(error: Exception) -> bool:
-    """True for trouble of the system or the network, which says nothing of what is stored."""
+    """True for errors of the system or the network, which do not mean that the stored data are damaged."""
     is_of_system = isinstance(error, OSError) and error.errno in OUTSIDE
     is_of_network = type(error).__module__.partition(".")[0] in ("botocore", "aiobotocore", "aiohttp")
     return (
@@ -71,8 +71,8 @@ def is_outside(error: Exception) -> bool:
 
 
 @contextmanager
-def trouble_told(what: str) -> Iterator[None]:
-    """Turns trouble of the system or the network at reading into an UnreachableError."""
+def report_unreachable(what: str) -> Iterator[None]:
+    """Turns errors of the system or the network into an UnreachableError."""
     try:
         yield
     except Exception as error:
@@ -84,8 +84,8 @@ def trouble_told(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def damage_told(what: str) -> Iterator[None]:
-    """Turns what zarr raises where metadata is missing or damaged, which is of many types, into a StoreError."""
+def report_damage(what: str) -> Iterator[None]:
+    """Turns the errors of many types that zarr raises for missing or damaged metadata into a StoreError."""
     try:
         yield
     except Exception as error:
@@ -102,12 +102,12 @@ def as_numpy(array: Any) -> NDArray:
     """The values of an array.
 
     Raises:
-        ValueError: it is none, or claims to have so many values or chunks that it cannot be true.
+        ValueError: it is not an array, or claims an impossible number of values or chunks.
     """
-    import zarr  # attributes are read without it
+    import zarr  # attributes are checked without it
 
     if not isinstance(array, zarr.Array):
-        raise ValueError("a group stands where an array should be")
+        raise ValueError("there is a group instead of an array")
     n_chunks = math.prod(-(-size // max(1, chunk)) for size, chunk in zip(array.shape, array.chunks, strict=True))
     if n_chunks > MAX_CHUNKS:
         raise ValueError(f"an array claims to have {n_chunks} chunks")
@@ -118,7 +118,7 @@ def as_numpy(array: Any) -> NDArray:
 
 
 def check_whole(values: NDArray, present: NDArray, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Raises a ValueError where the arrays of a video are not as its attributes say."""
+    """Raise a ValueError if the arrays of a video contradict its attributes."""
     if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
         raise ValueError("its values are not of the shape they had")
     if len(values) != len(present) or present.sum() != attrs["n_present"]:

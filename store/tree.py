@@ -1,4 +1,4 @@
-"""The groups and arrays of a Zarr store, without opening each: their names, their attributes, small ones written whole."""
+"""The groups and arrays of a Zarr store: names and attributes without opening each, small arrays written whole."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -7,51 +7,51 @@ import zarr
 from zarr.abc.store import Store
 from zarr.errors import ContainsGroupError
 
-from abaw.store.schema import damage_told, group_attrs, trouble_told
+from abaw.store.schema import group_attrs, report_damage, report_unreachable
 from abaw.store.zarr_keys import METADATA, delete_node, names_in, read_key, read_keys, write_keys
 
 
 class Tree:
-    """What lies in a store, by path; what is damaged or cannot be reached is told in a sentence that names the place.
+    """The groups and arrays of a store, by path. Errors name the path that is damaged or cannot be reached.
 
     Args:
         root: the store's group.
-        place: where the store is, for the sentences.
+        location: of the store, for error messages.
     """
 
-    def __init__(self, root: zarr.Group, place: str) -> None:
-        self.root, self.store, self._place = root, root.store, place
+    def __init__(self, root: zarr.Group, location: str) -> None:
+        self.root, self.store, self._location = root, root.store, location
 
     def names(self, path: str) -> list[str]:
-        """Names of what is in a group, sorted."""
-        with trouble_told(f"{self._place}/{path}"):
+        """Sorted names of the members of a group."""
+        with report_unreachable(f"{self._location}/{path}"):
             return names_in(self.store, path)
 
     def attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Attributes of the groups in a group, by name."""
         names = self.names(path)
-        with trouble_told(f"{self._place}/{path}"):
+        with report_unreachable(f"{self._location}/{path}"):
             attrs = attrs_at(self.store, [f"{path}/{name}" for name in names])
         yield from zip(names, attrs, strict=True)
 
     def group(self, path: str) -> zarr.Group:
         """The group at a path."""
-        with damage_told(f"{self._place}/{path}"):
+        with report_damage(f"{self._location}/{path}"):
             node = self.root[path]
             if not isinstance(node, zarr.Group):
-                raise ValueError("an array stands where a group should be")
+                raise ValueError("there is an array instead of a group")
             return node
 
     def require(self, parent: str, name: str) -> zarr.Group:
-        """The group of a name in a group; made if it is not there."""
-        with damage_told(f"{self._place}/{parent} or {name} in it"):
+        """The group called `name` in a group; made if it is missing."""
+        with report_damage(f"{self._location}/{parent} or {name} in it"):
             try:
                 return self.group(parent).require_group(name)
             except ContainsGroupError:  # another one has made it meanwhile
                 return self.group(f"{parent}/{name}")
 
     def is_cut_off(self, path: str) -> bool:
-        """True if writing at a path was begun and not finished; False if it was, or if what is there is damaged."""
+        """True if writing at a path was begun and not finished; False if it was finished, or its metadata are damaged."""
         try:
             return "complete" not in self.root[path].attrs
         except KeyError:
@@ -60,7 +60,7 @@ class Tree:
             return False
 
     def drop(self, path: str) -> None:
-        """Delete what is at a path."""
+        """Delete the group or array at a path."""
         delete_node(self.store, path)
 
 

@@ -23,17 +23,17 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
 class VideoWriter:
-    """Takes the features of a video's frames in any order; the video is `complete` once `finish` has returned.
+    """Writes the features of a video's frames, given in any order; the video is `complete` once `finish` has returned.
 
-    A shard is written when all of its awaited rows have come, and each shard once. Whatever stood in the store
-    under this name is replaced when the first shard is ready.
+    A shard is written once, when all of its awaited rows have come. A video of this name that is already in the store
+    is replaced when the first shard is ready.
 
     Args:
         feature: the feature's Zarr group.
         video: name of the video, checked by the caller.
         n_frames: frames of the video.
         rows: frame number - 1 of every frame that will come.
-        attrs: `fps`, `source` and what else is kept with the video.
+        attrs: `fps`, `source` and further attributes of the video.
     """
 
     def __init__(self, feature: zarr.Group, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> None:
@@ -43,11 +43,11 @@ class VideoWriter:
         self._awaited = np.bincount(np.asarray(rows) // SHARD_ROWS, minlength=-(-n_frames // SHARD_ROWS))
         self._buffers: dict[int, NDArray] = {}
         self._written: set[int] = set()
-        self._place = f"{feature.path}/{video}"
+        self._path = f"{feature.path}/{video}"
         spec = feature.attrs.get("spec")
-        made = spec if isinstance(spec, dict) else {}
-        self._shape: tuple[int, ...] = tuple(made.get("shape", ()))  # for a video of which no frame comes
-        self._dtype: np.dtype = np.dtype(made.get("dtype", "float16"))
+        known = spec if isinstance(spec, dict) else {}
+        self._shape: tuple[int, ...] = tuple(known.get("shape", ()))  # for a video without any frame
+        self._dtype: np.dtype = np.dtype(known.get("dtype", "float16"))
 
     @property
     def ready(self) -> bool:
@@ -73,23 +73,23 @@ class VideoWriter:
             self._widen()
         shards = rows // SHARD_ROWS
         for shard in np.unique(shards).tolist():
-            mine = shards == shard
-            self._buffer(shard)[rows[mine] - shard * SHARD_ROWS] = values[mine]
-            self._present[rows[mine]] = True
-            self._arrived(shard, int(mine.sum()))
+            in_shard = shards == shard
+            self._buffer(shard)[rows[in_shard] - shard * SHARD_ROWS] = values[in_shard]
+            self._present[rows[in_shard]] = True
+            self._arrived(shard, int(in_shard.sum()))
 
     def skip(self, row: int) -> None:
-        """Say that an awaited frame will not come: it could not be read."""
+        """Note that an awaited frame will not come, as it could not be read."""
         self._arrived(row // SHARD_ROWS, 1)
 
     def finish(self, allow_empty: bool = False) -> None:
-        """Write what is left and mark the video complete.
+        """Write the remaining shards and mark the video complete.
 
         Args:
-            allow_empty: also a video of which no frame came, as one without sound.
+            allow_empty: accept a video without any frame, such as one without sound.
 
         Raises:
-            ValueError: not one frame came.
+            ValueError: the video has no frame.
         """
         assert self.ready, "every awaited row has to come or be skipped before finish()"
         if not (self._present.any() or allow_empty):
@@ -97,15 +97,15 @@ class VideoWriter:
         for shard in range(len(self._awaited)):
             if shard not in self._written:  # no frame of it has a crop
                 self._flush(shard)
-        made = {
+        counts = {
             "n_frames": self._n_frames,
             "n_present": int(self._present.sum()),
             "dtype": self._dtype.name,
             "abaw": __version__,
         }
         arrays = {"values/zarr.json": self._values_metadata(), **encode_mask(self._present)}
-        # before the group is there, nothing of the video is read
-        self._put(arrays, last={"zarr.json": group_metadata({**self._attrs, **made, "complete": True})})
+        # nothing of the video is read before its group exists
+        self._put(arrays, last={"zarr.json": group_metadata({**self._attrs, **counts, "complete": True})})
 
     def _arrived(self, shard: int, n_rows: int) -> None:
         self._awaited[shard] -= n_rows
@@ -126,14 +126,14 @@ class VideoWriter:
         self._written.add(shard)
 
     def _widen(self) -> None:
-        """Go over to float32, as a value does not fit into float16; shards already written are written again."""
+        """Switch to float32 for a value that float16 cannot hold; shards already written are written again."""
         if self._dtype == np.float32:
             return
         self._put({"values/zarr.json": self._values_metadata()} if self._written else {})
         self._dtype = np.dtype(np.float32)
         self._buffers = {shard: rows.astype(np.float32) for shard, rows in self._buffers.items()}
         for shard in self._written:
-            narrow = zarr.open_array(self._feature.store, path=f"{self._place}/values", mode="r")
+            narrow = zarr.open_array(self._feature.store, path=f"{self._path}/values", mode="r")
             self._buffer(shard)[:] = narrow[shard * SHARD_ROWS : (shard + 1) * SHARD_ROWS]
         self._written.clear()
 
@@ -146,7 +146,7 @@ class VideoWriter:
 
     def _put(self, contents: Mapping[str, bytes], last: Mapping[str, bytes] | None = None, clear: bool = False) -> None:
         """Write keys of the video, see `write_keys`; `clear` deletes what an earlier run left."""
-        write_keys(self._feature.store, self._place, contents, last, clear)
+        write_keys(self._feature.store, self._path, contents, last, clear)
 
 
 def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
@@ -181,7 +181,7 @@ def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
 
 
 def with_checksum(content: bytes) -> bytes:
-    """Content followed by its CRC-32C, as Zarr's codec of that name has it."""
+    """Content followed by its CRC-32C, as Zarr's codec of that name stores it."""
     return content + int(google_crc32c.value(content)).to_bytes(4, "little")
 
 

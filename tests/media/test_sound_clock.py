@@ -181,7 +181,7 @@ def test_timestamps_that_begin_anew_lose_no_sound(tmp_path):
     sound = load_sound(tmp_path / "a.flv")
     assert heard(sound) == pytest.approx(np.arange(SECONDS), abs=NEAR_S)
     assert sound is not None and sound.notes == [
-        "the timestamps of the sound in a.flv go back, first after 12.5 s: what follows was taken to go on from there"
+        "the timestamps of the sound in a.flv go back, first after 12.5 s: what follows was taken to continue from there"
     ]
 
 
