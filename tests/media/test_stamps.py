@@ -236,8 +236,7 @@ def test_lost_pictures_are_told_where_crops_are_from_elsewhere(films, tmp_path):
             assert suffix == ".flv" or bool(found.n_lost) == is_told, file
     (report,) = [report for report in doctor(films) if report.video == "mp4-damaged"]
     assert any(
-        "pictures in the middle of mp4-damaged.mp4 seem to be lost, the first after frame" in w
-        for w in report.warnings
+        "pictures in the middle of mp4-damaged.mp4 seem to be lost, the first after frame" in w for w in report.warnings
     )
     data = tmp_path / "own"
     shutil.copytree(films / "cropped_aligned" / "mp4-damaged", data / "cropped_aligned" / "mp4-damaged")
