@@ -211,3 +211,11 @@ def test_crops_from_0_have_no_clock(tmp_path):
     (video.path / "00005.png").rename(video.path / "00000.png")
     with pytest.raises(DataError, match="frame number 0"):
         opened(video).clock()
+
+
+def test_crops_of_a_video_file_that_is_broken_have_a_constant_rate(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"no film")
+    frames = opened(CropFolder("a", write_crops(tmp_path), tmp_path / "a.mp4"), fps=20.0)
+    clock = frames.clock()
+    assert (clock.fps, clock.n_frames, clock.is_guessed) == (20.0, 5, True) and "a.mp4" in clock.warning
+    assert frames.times().edges_ns.tolist() == [number * 50_000_000 for number in range(6)]
