@@ -33,6 +33,7 @@ from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.page import TEMPLATES
 from abaw.evaluate.report.palette import LABEL_COLOUR, RUN_COLOURS
 from abaw.evaluate.report.published_scores import PUBLISHED, published_for
+from abaw.evaluate.report.sections import calibrations
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
 from abaw.evaluate.report.worst_spans import worst_spans
 from abaw.evaluate.scores.calibration import calibration, missing_share, row_errors, scores_by_missing
@@ -277,7 +278,11 @@ def test_traces_of_a_wide_range_are_not_cut_off(tmp_path: Path) -> None:
     task = replace(TASKS["va"], name="wide", low=-50, high=200)
     video = invent(task, 40)
     video.outputs[:4, 0], video.labels[:4, 1] = [-50, 200, 13, -500], [-50, 200, 13, task.invalid]
-    write_report(tmp_path / "r.html", task, [report_on("r", task, {"v": video})], "val")
+    run = report_on("r", task, {"v": video})
+    write_report(tmp_path / "r.html", task, [run], "val")
+    axis = draw_calibration(task, [run]).axes[0]
+    assert (axis.get_xlim(), axis.get_ylim()) == ((-50, 200), (-50, 200))
+    assert {"-50", "200"} <= {text for _, text in calibrations(task, [run])[0].x_ticks}
     content = content_of((tmp_path / "r.html").read_text())
     traces, (scale, none) = unpack(content, content["videos"][0]), content["scales"]["i2"]
     np.testing.assert_allclose(traces["wide", 0, "valence"][:4] / scale, [-50, 200, 13, -50], atol=0.005)
