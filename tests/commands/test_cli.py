@@ -225,9 +225,11 @@ def test_store_info_shows_features_and_labels(run_cli, tiny_store):
     (line,) = (line for line in result.stdout.splitlines() if "hog" in line)
     cells = [cell.strip() for cell in line.replace("│", "|").split("|") if cell.strip()]
     assert cells[:4] == ["hog", "none", "1764", "7"]
+    lines = [line.replace("│", " ").split() for line in result.stdout.splitlines()]
     for task in ("va", "expr", "au"):
         for split in ("train", "val"):
-            assert any({task, split} <= set(line.split()) for line in result.stdout.splitlines())
+            rows = [video.rows for video in FeatureStore.open(tiny_store).labels(task, split).values()]
+            assert [task, split, str(len(rows)), str(sum(map(len, rows)))] in lines
 
 
 def test_store_verify_says_that_a_store_is_whole(run_cli, tiny_store):
