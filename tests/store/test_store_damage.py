@@ -335,3 +335,13 @@ def test_repair_of_a_path_without_a_store_makes_none(run_cli, tmp_path):
     result = run_cli("store", "repair", tmp_path / "typo.zarr")
     assert result.exit_code != 0 and f"No feature store at {tmp_path / 'typo.zarr'}." in result.stderr
     assert "Nothing" not in result.stdout and list(tmp_path.iterdir()) == []
+
+
+def test_a_link_to_itself_in_the_place_of_metadata_or_a_note_does_not_stop_the_others(store: FeatureStore) -> None:
+    store.notes.write("one", "text")
+    (Path(store.path) / ".notes/loop").symlink_to("loop")
+    assert store.notes.read() == {"one": "text"}
+    metadata = Path(store.path) / "features/f/v/zarr.json"
+    metadata.unlink()
+    metadata.symlink_to(metadata.name)
+    assert list(store.videos("f")) == ["w"]
