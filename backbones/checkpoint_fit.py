@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from abaw.backbones.averages import averaging
+from abaw.backbones.averaged_weights import averaging
 from abaw.backbones.checkpoints import COUNTERS, Checkpoint, Layout, Location, describe_locations
 from abaw.backbones.registry import Builder, Built, Family, Fit, list_families
 from abaw.backbones.spec import UNTRAINED, BackboneSpec

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from abaw.backbones.averages import RULE, averaging
-from abaw.backbones.opening import open_checkpoint
+from abaw.backbones.averaged_weights import RULE, averaging
+from abaw.backbones.checkpoint_files import open_checkpoint
 from abaw.core.errors import CheckpointError, some_of
 from abaw.core.state_dicts import SHOWN_KEYS
 

@@ -26,7 +26,7 @@ from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
-from abaw.extract.remaking import Remaker
+from abaw.extract.remake import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.stage import Stage
 from abaw.predict.output_rows import OutputRow, output_values

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from abaw.backbones.audio import catalog_speech
+from abaw.backbones.audio.audio_specs import SECONDS, audio_spec, check_hop, need_package
 from abaw.backbones.audio.descriptors import COMPARE_NAMES, EGEMAPS_NAMES, EGEMAPS_V01A_NAMES
-from abaw.backbones.audio.specs import SECONDS, audio_spec, check_hop, need_package
 from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError

@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from abaw.backbones.audio.keys import clean_ast, clean_waves, clean_whisper
-from abaw.backbones.audio.specs import SECONDS, audio_spec, check_hop, has_package, need_package
+from abaw.backbones.audio.audio_specs import SECONDS, audio_spec, check_hop, has_package, need_package
+from abaw.backbones.audio.checkpoint_keys import clean_ast, clean_waves, clean_whisper
 from abaw.backbones.registry import Built, Family
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError

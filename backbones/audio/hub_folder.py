@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from torch import Size, Tensor, nn
 
-from abaw.backbones.audio.keys import MASK
+from abaw.backbones.audio.checkpoint_keys import MASK
 from abaw.backbones.weights import check_numbers, file_sha256, read_tensors
 from abaw.core.errors import CheckpointError, first_line, some_of
 from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from abaw.backbones.averages import averaging
+from abaw.backbones.averaged_weights import averaging
 from abaw.backbones.backbone import create_backbone
 from abaw.backbones.checkpoints import Checkpoint, read_checkpoint
 from abaw.backbones.registry import Built

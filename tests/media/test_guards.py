@@ -22,8 +22,8 @@ from PIL import Image
 from abaw.backbones.audio.vggish import Vggish
 from abaw.backbones.audio.vggish_pca import load_pca
 from abaw.backbones.backbone import create_backbone
-from abaw.backbones.inert import describe_refused, read_inert
-from abaw.backbones.opening import open_checkpoint
+from abaw.backbones.checkpoint_files import open_checkpoint
+from abaw.backbones.safe_pickle import describe_refused, read_inert
 from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError
 from abaw.datasets.synth.cutouts import read_background, read_cutout

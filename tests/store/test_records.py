@@ -23,7 +23,7 @@ from abaw.core.records import differences, fingerprint_of
 from abaw.evaluate.trained import TrainedRun, evaluate
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features, is_imported
-from abaw.extract.remaking import as_it_was
+from abaw.extract.remake import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage
 from abaw.pipeline import extract, train_seeds

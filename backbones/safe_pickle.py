@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.backbones.averages import averaging
+from abaw.backbones.averaged_weights import averaging
 
 MAGIC = 0x1950A86A20F9469CFC6C  # first in torch's files before they were archives
 DEPTH = 6  # of nested mappings

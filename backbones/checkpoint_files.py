@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from abaw.backbones.checkpoint_formats import describe_absence, describe_kind
-from abaw.backbones.inert import Pickled, describe_refused, read_arrays, read_inert
+from abaw.backbones.safe_pickle import Pickled, describe_refused, read_arrays, read_inert
 from abaw.core.errors import CheckpointError
 
 
