@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -218,6 +219,15 @@ def test_stages_are_typed_and_work_when_they_are_called():
         assert all(argument.annotation is not None for argument in arguments) and node.returns is not None, node.name
         assert not any(isinstance(inner, ast.Yield | ast.YieldFrom) for inner in ast.walk(node)), node.name
         assert "Iterator" not in ast.unparse(node.returns), node.name
+
+
+def test_types_of_the_pipeline_are_those_that_type_checkers_see():
+    (block,) = [node for node in TREES["abaw.pipeline"].body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    modules = {alias.name: node.module for node in imports for alias in node.names}
+    pipeline = importlib.import_module("abaw.pipeline")
+    assert pipeline.TYPES.items() <= modules.items()
+    assert [getattr(pipeline, name).__name__ for name in pipeline.TYPES] == list(pipeline.TYPES)
 
 
 def test_no_two_modules_share_a_name():

@@ -156,6 +156,7 @@ def python_path() -> dict[str, str]:
     [
         ({"names": "mae-meen"}, UsageError, "Did you mean mae-mean"),
         ({"names": ("dan", "mae-cls")}, UsageError, "not outputs of one network"),
+        ({"names": ("mae-cls", "mae-mean-bilinear")}, UsageError, "not outputs of one network"),  # another input
         ({"names": "dan", "weights": "dan.pth", "untrained": True}, UsageError, "Choose one"),
         ({"names": "hog", "weights": "hog.pth"}, UsageError, "has no weights"),
         ({"names": "dan"}, CheckpointError, "--backbone dan:FILE"),

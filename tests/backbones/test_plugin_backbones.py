@@ -15,8 +15,10 @@ from PIL import Image
 
 from abaw.backbones import registry
 from abaw.backbones.checkpoint_fit import find_matches
-from abaw.backbones.registry import Family, find_backbone, get_spec
+from abaw.backbones.registry import Family, find_backbone, get_spec, register
+from abaw.backbones.spec import BackboneSpec
 from abaw.core import plugins
+from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.tests.support.plugins import write_distribution
 from abaw.tests.support.processes import assert_equal_stores
@@ -86,7 +88,7 @@ def test_the_list_shows_a_plugin_with_its_source_and_warns_once_of_each_broken_o
     assert result.returncode == 0, result.stderr
     lines = result.stdout.splitlines()
     assert [line for line in lines if "tint" in line and "mean colour" in line]
-    assert [line for line in lines if "from" in line and "1.2" in line] == ["tint: from abaw-tint 1.2."]
+    assert [line for line in lines if ": from " in line] == ["tint: from abaw-tint 1.2."], "not of abaw's own families"
     assert "grey-hog" not in result.stdout and "another HOG" not in result.stdout
     warnings = result.stderr.splitlines()
     assert len(warnings) == 4 and all(f"({GROUP}) of abaw-tint 1.2 is left out" in line for line in warnings)
@@ -119,6 +121,34 @@ def test_a_plugin_is_extracted_with_in_one_process_and_by_workers(in_process, ru
     cluster = run(*options, "--store", tmp_path / "cluster.zarr", "--cluster", file)
     assert cluster.returncode == 0, cluster.stderr + cluster.stdout
     assert_equal_stores(tmp_path / "cluster.zarr", tmp_path / "alone.zarr")
+
+
+def build_nothing(specs, file):
+    raise AssertionError("never called")
+
+
+def test_a_family_with_two_specs_of_one_name_is_refused(in_process):
+    spec = replace(get_spec("hog"), name="twice", family="twin")
+    with pytest.raises(UsageError, match="'twice' of family 'twin' is taken by family 'twin'"):
+        register(Family("twin", (spec, replace(spec, output="other")), build_nothing))
+    with pytest.raises(UsageError, match="Unknown backbone 'twice'"):
+        get_spec("twice")
+
+
+def test_a_name_that_one_family_refuses_may_be_that_of_another(in_process):
+    def refuse(name: str) -> None:
+        if name.startswith("odd-"):
+            raise UsageError(f"{name} is too odd")
+
+    def resolve(name: str) -> BackboneSpec | None:
+        return replace(get_spec("hog"), name=name, family="second") if name == "odd-3" else None
+
+    register(Family("first", (), build_nothing, resolve=refuse))
+    register(Family("second", (), build_nothing, resolve=resolve))
+    spec, family = find_backbone("odd-3")
+    assert (spec.name, family.name) == ("odd-3", "second")
+    with pytest.raises(UsageError, match="odd-5 is too odd"):
+        find_backbone("odd-5")
 
 
 def test_a_plugin_whose_builder_fails_fits_no_checkpoint(monkeypatch):

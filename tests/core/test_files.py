@@ -48,14 +48,26 @@ def test_what_a_killed_process_left_is_replaced_and_links_are_not_followed(tmp_p
     assert other.read_text() == "kept" and len(list(tmp_path.iterdir())) == 2
 
 
+def test_a_link_to_a_folder_in_place_of_a_temporary_file_is_replaced(tmp_path):
+    file, folder = tmp_path / "a.json", tmp_path / "folder"
+    folder.mkdir()
+    (folder / "other.txt").write_text("kept")
+    (tmp_path / "a.json.partial").symlink_to(folder)
+    save_json(file, [1])
+    assert json.loads(file.read_text()) == [1] and not file.is_symlink()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.json", "folder", "other.txt"]
+
+
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     (tmp_path / "a.txt").mkdir()
     with pytest.raises(UsageError, match="is a folder where a file is to be written"), writing(tmp_path / "a.txt"):
         raise AssertionError("nothing is written")
 
 
-def test_the_longest_names_are_written(tmp_path):
-    file = tmp_path / ("n" * 255)  # bytes, the most that file systems take; `.partial` does not fit behind it
+@pytest.mark.parametrize("letter", ["n", "é", "脸"])
+def test_the_longest_names_are_written(tmp_path, letter):
+    n_bytes = 255  # the most that file systems take; `.partial` does not fit behind it
+    file = tmp_path / (letter * (n_bytes // len(letter.encode())))
     with writing(file) as partial:
         partial.write_text("new")
     assert file.read_text() == "new" and list(tmp_path.iterdir()) == [file]

@@ -13,6 +13,8 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.tests.support.plugins import write_distribution
 
 PAIRS = """
+from abaw.core.errors import DataError
+from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import Remark
 from abaw.datasets.image_folders import CropFolder
@@ -23,11 +25,19 @@ def open_pairs(root, fps):
     videos = tuple(CropFolder(folder.name, folder, None) for folder in folders)
     return Dataset(root, videos, (), fps, (Remark("pairs", "two of each", False),)) if videos else None
 
+def open_films(root, fps):
+    return Dataset(root, tuple(Clip(file.stem, file, file) for file in sorted(root.glob("videos/*.mp4"))), (), fps)
+
 def fail(root, fps):
     raise KeyError("broken")
 
+def refuse(root, fps):
+    raise DataError("pairs/b lacks its partner.")
+
 PAIRS = Layout(open_pairs, "Pairs, with crops in pairs/")
+FILMS = Layout(open_films)
 FAILING = Layout(fail)
+REFUSING = Layout(refuse)
 """
 
 
@@ -77,6 +87,14 @@ def test_videos_and_remarks_of_another_layout(add_layout, data):
     assert [remark.sentence for remark in dataset.remarks] == ["two of each"]
 
 
+def test_a_video_file_of_crops_is_not_a_clip_as_well(add_layout, data):
+    (data / "videos").mkdir()
+    for name in ("a.mp4", "d.mp4"):
+        (data / "videos" / name).write_bytes(b"film")
+    add_layout(films="FILMS")
+    assert [(video.name, video.path.name) for video in open_dataset(data).videos] == [("a", "a"), ("d", "d.mp4")]
+
+
 def test_a_folder_of_nothing_lists_all_layouts(add_layout, tmp_path):
     (tmp_path / "empty").mkdir()
     add_layout(pairs="PAIRS")
@@ -89,6 +107,12 @@ def test_a_folder_of_nothing_lists_all_layouts(add_layout, tmp_path):
 def test_a_layout_that_fails_names_its_distribution(add_layout, data):
     add_layout(failing="FAILING")
     with pytest.raises(DataError, match=r"Layout failing of abaw-pairs 2\.1 failed on .*KeyError: 'broken'"):
+        look_through(data)
+
+
+def test_what_a_layout_says_of_the_data_is_passed_on(add_layout, data):
+    add_layout(refusing="REFUSING")
+    with pytest.raises(DataError, match=r"^pairs/b lacks its partner\.$"):
         look_through(data)
 
 

@@ -18,6 +18,7 @@ from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 from abaw.store import writer as writer_module
 from abaw.store.audit import describe_store, verify_store
+from abaw.store.zarr_keys import FolderStore, read_keys
 from abaw.tests.support.stores import put_feature
 
 SPEC = {"shape": [3], "weights": "none"}
@@ -475,3 +476,12 @@ def test_a_video_that_is_dropped_is_whole_or_not_there(tmp_path):
             break
         n_changes += 1
     assert seen == [True] + [False] * (len(seen) - 1) and len(seen) > 3
+
+
+def test_only_a_link_to_itself_counts_as_a_missing_key(tmp_path):
+    (tmp_path / "a").write_bytes(b"1")
+    (tmp_path / "loop").symlink_to("loop")
+    store = FolderStore(tmp_path)
+    assert read_keys(store, ["a", "loop", "missing"]) == [b"1", None, None]
+    with pytest.raises(OSError, match="name too long"):
+        read_keys(store, ["a", "n" * 300])

@@ -28,6 +28,10 @@ class TakenConfig(HeadConfig):
     built_by = "shift_parts:ShiftHead"
     name: Literal["gru"] = "gru"
 
+class OpenConfig(HeadConfig):
+    built_by = "shift_parts:ShiftHead"
+    name: str = "open"
+
 class LostConfig(HeadConfig):
     built_by = "shift_parts:NoHead"
     name: Literal["lost"] = "lost"
@@ -58,6 +62,7 @@ HEADS = {
     "shift": "shift_options:ShiftConfig",
     "gru": "shift_options:TakenConfig",
     "renamed": "shift_options:ShiftConfig",
+    "open": "shift_options:OpenConfig",
     "lost": "shift_options:LostConfig",
     "foreign": "shift_options:AbsoluteConfig",
 }
@@ -110,6 +115,7 @@ def test_plugins_that_cannot_be_used_are_named_with_their_distribution(run_with_
     for expected in (
         "Plug-in gru (abaw.heads) of abaw-shift 1.0 is left out: ValueError: the name is taken by abaw ",
         "Plug-in renamed (abaw.heads) of abaw-shift 1.0 is left out: TypeError: ShiftConfig does not have the name",
+        "Plug-in open (abaw.heads) of abaw-shift 1.0 is left out: TypeError: OpenConfig does not have the name 'open'",
         "Plug-in foreign (abaw.heads) of abaw-shift 1.0 is left out: TypeError: AbsoluteConfig is not derived from",
         "shift_parts:NoHead of abaw-shift 1.0 cannot be imported (AttributeError",
     ):
