@@ -38,27 +38,31 @@ def predict(model: nn.Module, table: Table, window: int, device: torch.device) -
     outputs = _window_outputs(model, table, window, device)
     if table.task.level == "video":
         return _video_predictions(outputs, table)
-    mean = outputs[table.has_any if table.has_any.any() else slice(None)].mean(axis=0)
+    mean = outputs[table.has_feature if table.has_feature.any() else slice(None)].mean(axis=0)
     predictions = {}
     for i, video in enumerate(table.videos):
         rows = table.rows(i)
-        has_any, values = table.has_any[rows], outputs[rows]
-        if table.task.level == "image" or not has_any.any():
-            values = np.where(has_any[:, None], values, mean)
+        has_feature, values = table.has_feature[rows], outputs[rows]
+        if table.task.level == "image" or not has_feature.any():
+            values = np.where(has_feature[:, None], values, mean)
         else:
-            values = fill_gaps(values, has_any)
+            values = fill_gaps(values, has_feature)
         predictions[video] = VideoPrediction(
-            values, table.labels[rows], table.has_crop[rows], float(table.fps[i]), table.doubles_of(i), has_any
+            values, table.labels[rows], table.has_face[rows], float(table.fps[i]), table.doubles_of(i), has_feature
         )
     return predictions
 
 
 def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, VideoPrediction]:
-    has_any = np.array([table.has_any[table.rows(i)].any() for i in range(len(table.videos))])
-    outputs = np.where(has_any[:, None], outputs, outputs[has_any if has_any.any() else slice(None)].mean(axis=0))
+    has_feature = np.array([table.has_feature[table.rows(i)].any() for i in range(len(table.videos))])
+    outputs = np.where(
+        has_feature[:, None], outputs, outputs[has_feature if has_feature.any() else slice(None)].mean(axis=0)
+    )
     labels = table.labels[table.starts[:-1]]
     return {
-        video: VideoPrediction(outputs[[i]], labels[[i]], has_any[[i]], float(table.fps[i]), has_feature=has_any[[i]])
+        video: VideoPrediction(
+            outputs[[i]], labels[[i]], has_feature[[i]], float(table.fps[i]), has_feature=has_feature[[i]]
+        )
         for i, video in enumerate(table.videos)
     }
 
@@ -74,7 +78,7 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
         for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
-            part = multi_process.own_share(part)
+            part = multi_process.process_share(part)
             batch = sampler.batch(part).to(device)
             # a model may give more than the task's outputs: the rest is for its loss
             outputs = model(batch.features, batch.masks)[..., :width].float().cpu()
@@ -95,7 +99,7 @@ def _ends(table: Table) -> NDArray[np.int64]:
     """(videos,) the row after the last one of each video that has a feature, or the end of a video that has no feature."""
     ends = table.starts[1:].copy()
     for i in range(len(ends)):
-        present_rows = np.flatnonzero(table.has_any[table.rows(i)])
+        present_rows = np.flatnonzero(table.has_feature[table.rows(i)])
         if len(present_rows):
             ends[i] = table.starts[i] + present_rows[-1] + 1
     return ends

@@ -26,27 +26,27 @@ class TrainConfig(BaseModel):
         features: names of the features; a frame may lack some of them.
         head: the head's name and options.
         loss: the loss's name and options; by default the task's.
-        views: the same frames seen differently, as names of views: with `("", "hflip")` a training batch holds each
-            window of feature `F` as it is and as `F@hflip`. Evaluation takes the features as they are.
-        co_train: a head of its own for each view; their outputs are averaged at evaluation.
+        views: names of views of the same frames: with `("", "hflip")` a training batch holds each
+            window of feature `F` as it is and as `F@hflip`. Evaluation takes the plain features.
+        co_train: a separate head for each view; their outputs are averaged at evaluation.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
         window, stride: length of a window and distance between windows, in frames; window 0 takes the task's, stride 0
             half a window.
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
-        synthetic: share of the training windows that are of made clips.
-        fold: empty, or `K/N`: of N folds over all labelled videos, number K is for validation. Not for tasks of images,
-            whose videos are whole classes.
+        synthetic: share of the training windows that come from synthetic clips.
+        fold: empty, or `K/N`: split all labelled videos into N folds and validate on number K. Not for tasks of
+            images, whose videos are whole classes.
         epochs: passes over the training videos.
         batch_size: windows in a batch, over all processes.
-        optimizer, lr, weight_decay, momentum: the last is SGD's.
+        optimizer, lr, weight_decay, momentum: momentum is only for SGD.
         schedule, warmup: the rate grows over `warmup` of all steps, then falls to 0 along a cosine or stays.
-        clip_norm: largest norm of the gradient; `inf` leaves it as it is.
-        patience: epochs without a better validation score after which training stops.
+        clip_norm: largest norm of the gradient; `inf` disables clipping.
+        patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.
     """
 
-    # heads and losses are loaded when the first config is made
+    # heads and losses are loaded with the first config
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     task: str
@@ -80,7 +80,7 @@ class TrainConfig(BaseModel):
         if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
         if self.co_train and len(self.views) < 2:
-            raise ValueError(f"co_train wants two or more views, found {len(self.views)}: set views too")
+            raise ValueError(f"co_train needs two or more views, found {len(self.views)}: set views too")
         if task.kind not in self.loss.kinds:
             fitting = [name for name, known in LOSSES.items() if task.kind in known.kinds]
             raise ValueError(
@@ -89,12 +89,12 @@ class TrainConfig(BaseModel):
         n_views = max(1, len(self.views))
         if n_views < self.loss.min_views:
             raise ValueError(
-                f"loss {self.loss.name} wants {self.loss.min_views} or more views, found {n_views}: set views too"
+                f"loss {self.loss.name} needs {self.loss.min_views} or more views, found {n_views}: set views too"
             )
         if task.kind not in self.head.kinds:
             alike = [name for name, known in HEADS.items() if known.is_probe == self.head.is_probe]
             fitting = [name for name in alike if task.kind in HEADS[name].kinds]
-            hint = f"use {' or '.join(fitting)}" if fitting else "train its parts, va, expr and au, one by one"
+            hint = f"use {' or '.join(fitting)}" if fitting else "train its parts, va, expr and au, separately"
             raise ValueError(f"head {self.head.name} does not fit task {task.name}: {hint}")
         if self.synthetic and task.level != "video":
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
@@ -115,7 +115,7 @@ class TrainConfig(BaseModel):
             raise ValueError(f"task {task.name} has single images, which have no nearest frame: use missing=mask")
         if self.fold:
             raise ValueError(
-                f"task {task.name} cannot be dealt into folds, for its videos are whole classes: leave out fold, found "
+                f"task {task.name} cannot be split into folds, because its videos are whole classes: leave out fold, found "
                 f"{self.fold}"
             )
         return self
@@ -126,9 +126,11 @@ class TrainConfig(BaseModel):
             return self
         for option in NOT_FOR_PROBES:
             if getattr(self, option) != type(self).model_fields[option].default:
-                raise ValueError(f"head {self.head.name} is solved, not trained in windows: leave out {option}")
+                raise ValueError(
+                    f"head {self.head.name} is solved directly, not trained on windows: leave out {option}"
+                )
         if self.loss.name != get_task(self.task).loss:
-            raise ValueError(f"head {self.head.name} has a loss of its own: leave out loss, found {self.loss.name}")
+            raise ValueError(f"head {self.head.name} has a fixed loss: leave out loss, found {self.loss.name}")
         return self
 
     @property
@@ -155,13 +157,13 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
     """A config from values, with `key=value` settings on top; `head.dim=64` reaches into the head.
 
     Raises:
-        UsageError: an unknown key (the message names near ones) or a value that does not fit.
+        UsageError: an unknown key (the message suggests similar ones) or an invalid value.
     """
     merged: dict[str, Any] = copy.deepcopy(dict(values))
     for setting in settings:
         key, equals, value = setting.partition("=")
         if not equals:
-            raise UsageError(f"--set wants key=value, found {setting!r}.")
+            raise UsageError(f"--set needs key=value, found {setting!r}.")
         _assign(merged, key.strip().split("."), value.strip(), setting)
     if "task" not in merged:
         raise UsageError(f"Option 'task' is missing. Choose one of: {', '.join(TASKS)}.")
@@ -178,10 +180,10 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
 def _assign(values: dict[str, Any], keys: list[str], value: str, setting: str) -> None:
     inner = values
     for key in keys[:-1]:
-        below = inner.setdefault(key, {})
-        if not isinstance(below, dict):
-            raise UsageError(f"--set {setting}: {key} has no options of its own.")
-        inner = below
+        nested = inner.setdefault(key, {})
+        if not isinstance(nested, dict):
+            raise UsageError(f"--set {setting}: {key} has no options.")
+        inner = nested
     inner[keys[-1]] = value
 
 
@@ -193,32 +195,32 @@ def _explain(error: ValidationError) -> str:
     choice = loc[0] if loc and loc[0] in choices else ""
     chosen = loc[1] if choice and len(loc) > 1 else ""
     # pydantic puts the tag of the chosen head into the location; users write head.dim
-    place = ".".join(key for number, key in enumerate(loc) if not (number == 1 and choice and key in choices[choice]))
+    option = ".".join(key for number, key in enumerate(loc) if not (number == 1 and choice and key in choices[choice]))
     if first["type"] == "extra_forbidden":
-        return f"Unknown option {place!r}. {_near(place, choice, chosen)}"
+        return f"Unknown option {option!r}. {_near(option, choice, chosen)}"
     if first["type"] == "union_tag_invalid":
         names = list(choices[choice])
         near = difflib.get_close_matches(str(first["ctx"]["tag"]), names, n=1)
         hint = f"Did you mean {near[0]}? " if near else ""
         return f"Unknown {choice} {first['ctx']['tag']!r}. {hint}Choose one of: {', '.join(names)}."
-    if place == choice and choice and not isinstance(first["input"], dict):
+    if option == choice and choice and not isinstance(first["input"], dict):
         known = ", ".join(choices[choice])
-        return f"{choice}: say which with {choice}.name=..., one of: {known}; found {first['input']!r}."
+        return f"{choice}: choose one with {choice}.name=..., one of: {known}; found {first['input']!r}."
     if first["type"] == "missing" and isinstance(first["loc"][-1], int):
         return f"{'.'.join(loc[:-1])}: too few values, found {first['input']!r}."
     if first["type"] == "missing":
-        return f"Option {place!r} is missing."
+        return f"Option {option!r} is missing."
     message = first["msg"].removeprefix("Value error, ")
-    # a rule about several options says itself what it found
-    return f"{place}: {message}, found {first['input']!r}." if place and place != choice else f"{message}."
+    # a rule about several options includes the values in its message
+    return f"{option}: {message}, found {first['input']!r}." if option and option != choice else f"{message}."
 
 
-def _near(place: str, choice: str, chosen: str) -> str:
-    """The known options most like an unknown one, of the chosen head or loss if it is one of these."""
+def _near(option: str, choice: str, chosen: str) -> str:
+    """Suggestions for an unknown option, among those of the chosen head or loss if it belongs to one."""
     if choice:
         options: type[Options] = HEADS[chosen] if choice == "head" else LOSSES[chosen]
         known = [f"{choice}.{field}" for field in options.model_fields]
     else:
         known = list(TrainConfig.model_fields)
-    near = difflib.get_close_matches(place, known, n=3)
-    return f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join(sorted(known))}."
+    near = difflib.get_close_matches(option, known, n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else f"Known options: {', '.join(sorted(known))}."

@@ -1,4 +1,4 @@
-"""Scikit-learn probes: a linear map of each frame by itself, the baseline that every temporal head has to beat."""
+"""Scikit-learn probes: a linear map of single frames, the baseline that every temporal head has to beat."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.heads.linear import LinearHead
 from abaw.train.model import Model
 
-NEVER = -30.0  # the logit of a class that the training labels do not have
+NEVER = -30.0  # logit of a class that is missing from the training labels
 Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
 
 
 def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, samples: Samples, seed: int) -> None:
     """Fit the linear head of a model in place on the labelled frames (or videos) of samples.
 
-    Its inputs are standardised as the head does it; frames that lack a feature have its mean there.
+    The head standardises its inputs; a missing feature is replaced by its mean.
     """
     head = model.heads[0]
     assert isinstance(head, LinearHead)
@@ -29,24 +29,27 @@ def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, sa
     if task.kind == "classes":
         bias[:] = NEVER
         counted = valid[:, 0]
-        given = labels[counted, 0].astype(np.int64)
-        classes = np.unique(given)
+        targets = labels[counted, 0].astype(np.int64)
+        classes = np.unique(targets)
         if len(classes) == 1:
             bias[classes] = 0
         elif len(classes) > 1:
-            found, offset = solve(inputs[counted], given)
-            # of two classes scikit-learn keeps one logit, their difference
-            weight[classes] = found if len(classes) > 2 else np.stack([-found[0] / 2, found[0] / 2])
-            bias[classes] = offset if len(classes) > 2 else np.array([-offset[0] / 2, offset[0] / 2])
+            coefficients, intercepts = solve(inputs[counted], targets)
+            # for two classes scikit-learn has a single logit, their difference
+            if len(classes) == 2:
+                coefficients, intercepts = (
+                    np.stack([-values[0] / 2, values[0] / 2]) for values in (coefficients, intercepts)
+                )
+            weight[classes], bias[classes] = coefficients, intercepts
     else:
         for column in range(labels.shape[1]):
             counted = valid[:, column]
-            given = labels[counted, column]
-            if task.kind == "binary" and len(np.unique(given)) < 2:
-                bias[column] = -NEVER if given.any() else NEVER
-            elif len(given):
-                found, offset = solve(inputs[counted], given)
-                weight[column], bias[column] = found.ravel(), np.ravel(offset)[0]
+            targets = labels[counted, column]
+            if task.kind == "binary" and len(np.unique(targets)) < 2:
+                bias[column] = -NEVER if targets.any() else NEVER
+            elif len(targets):
+                coefficients, intercepts = solve(inputs[counted], targets)
+                weight[column], bias[column] = coefficients.ravel(), np.ravel(intercepts)[0]
     with torch.no_grad():
         head.output.weight.copy_(torch.from_numpy(weight))
         head.output.bias.copy_(torch.from_numpy(bias))
@@ -75,11 +78,11 @@ def _inputs(head: LinearHead, samples: Samples, rows: NDArray) -> NDArray[np.flo
 
 
 def _ridge(config: RidgeConfig) -> Solve:
-    from sklearn.linear_model import Ridge  # a second of start-up that only probes need
+    from sklearn.linear_model import Ridge  # takes a second to import, and only probes need it
 
     def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
-        found = Ridge(alpha=config.alpha * len(inputs)).fit(inputs, labels)
-        return found.coef_, np.atleast_1d(found.intercept_)
+        ridge = Ridge(alpha=config.alpha * len(inputs)).fit(inputs, labels)
+        return ridge.coef_, np.atleast_1d(ridge.intercept_)
 
     return solve
 
@@ -93,7 +96,7 @@ def _logistic(config: LogisticConfig) -> Solve:
             class_weight="balanced" if config.balanced else None,
             max_iter=config.n_iterations,
         )
-        found = model.fit(inputs, labels)
-        return found.coef_, found.intercept_
+        model.fit(inputs, labels)
+        return model.coef_, model.intercept_
 
     return solve

@@ -1,4 +1,4 @@
-"""Options of the heads. No torch here: configs of runs are read where nothing is computed."""
+"""Options of the heads. Imports no torch: configs are also read where nothing is computed."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from abaw.train.options import Options, Registry
 
-MAX_WIDTH, MAX_LAYERS = 65_536, 256  # far beyond all that is published: a number above is a mistake
+MAX_WIDTH, MAX_LAYERS = 65_536, 256  # far beyond anything published: larger numbers are mistakes
 
 
 def _split(value: object) -> object:
@@ -15,19 +15,19 @@ def _split(value: object) -> object:
     return value
 
 
-COMMAS = BeforeValidator(_split)  # options that are lists: `a,b` on the command line, a list in a file
+COMMAS = BeforeValidator(_split)  # for lists: `a,b` on the command line, a list in a file
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_WIDTH)], ...], COMMAS]
 Frames = Literal["middle", "all"]
 
 
 class HeadConfig(Options):
-    """Base of the options of heads.
+    """Base class for options of heads.
 
     The callable takes the options, the shapes of the features and the sizes of the groups of outputs, as
     `abaw.train.heads.create_head` does.
 
     Attributes:
-        is_probe: it is solved by scikit-learn, not trained.
+        is_probe: solved by scikit-learn rather than trained.
     """
 
     is_probe: ClassVar[bool] = False
@@ -69,7 +69,7 @@ class LinearConfig(HeadConfig):
     """Options of the linear head.
 
     Attributes:
-        dropout: of the input values.
+        dropout: on the input.
     """
 
     built_by = "abaw.train.heads.linear:LinearHead"
@@ -83,7 +83,7 @@ class MlpConfig(HeadConfig):
 
     Attributes:
         hidden: widths of the hidden layers.
-        dropout: of what each layer takes in.
+        dropout: on the input of each layer.
     """
 
     built_by = "abaw.train.heads.mlp:MlpHead"
@@ -97,9 +97,9 @@ class GruConfig(HeadConfig):
     """Options of the recurrent head.
 
     Attributes:
-        dim: width of what enters the network, and of its state in each direction.
+        dim: width of the input, and of the state in each direction.
         layers: bidirectional layers.
-        dropout: of the input of each layer and of the output.
+        dropout: on the input of each layer and before the output.
     """
 
     built_by = "abaw.train.heads.gru:GruHead"
@@ -138,7 +138,7 @@ class TcnConfig(HeadConfig):
 
 
 class EncoderConfig(HeadConfig):
-    """Options of the encoder head; the defaults are those of Situ-RUCAIM3 but for `output_hidden`, there 256.
+    """Options of the encoder head; the defaults follow Situ-RUCAIM3, except `output_hidden`, which is 256 there.
 
     V-NAW has convs 512, heads 1 and dropout 0.6.
 
@@ -174,8 +174,8 @@ class EmmaHeadConfig(HeadConfig):
     """Options of EMMA's heads.
 
     Attributes:
-        vit: the feature that is the class token of an MAE ViT.
-        dan: the feature that is DAN's logits.
+        vit: feature with the class token of an MAE ViT.
+        dan: feature with DAN's logits.
         vit_hidden: width of the hidden layer between the class token and the expression and action unit logits.
         va_hidden: width of the hidden layer between all logits and valence and arousal.
     """
@@ -192,15 +192,15 @@ class EmmaHeadConfig(HeadConfig):
 class CrossAttentionConfig(HeadConfig):
     """Options of the fusion of sound and scene.
 
-    The published ones have windows of 75 frames and 5 segments, and so 5 (`middle`) or 75 (`all`) frames of each.
+    The published variants have windows of 75 frames in 5 segments: 5 (`middle`) or 75 (`all`) frames of each kind.
 
     Attributes:
-        audio: the feature that is the sound; all others are the scene. Empty if there is no sound.
-        segments: steps in time that sound and scene are brought to.
-        audio_frames, video_frames: what the branch of each takes from a segment, its middle frame or all its frames;
-            what it makes of these is averaged over the segment.
-        pool: mean of the segments, or all of them side by side.
-        dropout: in the audio branch and of the attention.
+        audio: name of the sound feature; all others are the scene. Empty for no sound.
+        segments: time steps that sound and scene are reduced to.
+        audio_frames, video_frames: frames of a segment that each branch takes: the middle one, or all, whose
+            embeddings are averaged.
+        pool: mean of the segments, or their concatenation.
+        dropout: in the audio branch and the attention.
     """
 
     built_by = "abaw.train.heads.cross_attention:CrossAttentionHead"
@@ -215,10 +215,10 @@ class CrossAttentionConfig(HeadConfig):
 
 
 class ProbeConfig(HeadConfig):
-    """What the probes share.
+    """Base class for options of probes.
 
     Attributes:
-        n_rows: labelled frames that it is fitted on at most, drawn at random.
+        n_rows: maximum number of labelled frames to fit on, drawn at random.
     """
 
     built_by = "abaw.train.heads.linear:ProbeHead"
@@ -231,7 +231,7 @@ class RidgeConfig(ProbeConfig):
     """Options of ridge regression, for valence and arousal.
 
     Attributes:
-        alpha: strength of the penalty on the squared weights, a share of the number of rows.
+        alpha: strength of the penalty on the squared weights, as a multiple of the number of rows.
     """
 
     kinds = ("regression",)
@@ -244,9 +244,9 @@ class LogisticConfig(ProbeConfig):
     """Options of logistic regression, for classes and action units.
 
     Attributes:
-        inverse_penalty: scikit-learn's `C`, larger is freer, for the mean loss of a row.
+        inverse_penalty: scikit-learn's `C` for the mean loss per row; larger means less regularisation.
         balanced: weigh classes by their inverse frequency.
-        n_iterations: of L-BFGS at most.
+        n_iterations: maximum number of L-BFGS iterations.
     """
 
     kinds = ("classes", "binary")

@@ -36,7 +36,7 @@ class Epoch:
         score: the task's measure on the validation split.
         lr: learning rate of its last step.
         seconds: of the training steps.
-        waiting_share: part of these that the model waited for data.
+        waiting_share: share of `seconds` that the model waited for data.
     """
 
     epoch: int
@@ -68,8 +68,8 @@ def fit(
 ) -> TrainingResult:
     """Train a model from the first epoch, or from the one after the last checkpoint in `folder`.
 
-    Everything random in an epoch is seeded by the config's seed and the epoch's number, so that a resumed run goes
-    through the same steps as one that was never stopped. Of several processes only the first one writes.
+    Everything random in an epoch is seeded by the config's seed and the epoch's number, so a resumed run takes the
+    same steps as an uninterrupted one. Only the first process writes.
 
     Args:
         samples: the training videos.
@@ -82,7 +82,7 @@ def fit(
     """
     trainer = Trainer(config, task, model, samples, device)
     progress = load_last(folder, model, trainer.optimizer)
-    multi_process.wait()  # for all to have read before one writes
+    multi_process.wait()  # until every process has read, before one writes
     log = Log(folder, progress.epoch) if multi_process.rank() == 0 else None
     try:
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
@@ -95,7 +95,7 @@ def fit(
             if log is not None:
                 if better:
                     save_tensors(folder / BEST, model.state_dict(), {"epoch": str(number), "score": repr(score)})
-                # before the checkpoint: a line too many is dropped on the way back, one too few would stay lost
+                # before the checkpoint: resuming drops an extra line but cannot restore a missing one
                 log.add(epoch)
                 save_last(folder, model, trainer.optimizer, progress)
             on_epoch(epoch)
@@ -106,7 +106,7 @@ def fit(
 
 
 def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config: TrainConfig, number: int) -> float:
-    """The score after epoch `number`; errors as those of `fit`."""
+    """The score after epoch `number`; raises like `fit`."""
     model.eval()
     multi_process.same_buffers(model)
     score = validate(model)
@@ -132,7 +132,7 @@ class Trainer:
         self.lr = 0.0
 
     def run_epoch(self, number: int) -> tuple[float, float, float]:
-        """Train one epoch (numbers start at 1): mean loss, seconds in all, seconds spent waiting for batches."""
+        """Train one epoch (numbers start at 1): mean loss, total seconds, seconds spent waiting for batches."""
         config = self._config
         self._model.train()
         torch.manual_seed(config.seed * 1_000_003 + number + 7_919 * multi_process.rank())
@@ -140,18 +140,18 @@ class Trainer:
             config.step, (config.seed, number), config.balance, config.synthetic, config.speed
         )
         losses, waiting_s = [], 0.0
-        begin = before = time.perf_counter()
-        for step, part in enumerate(batches(windows, config.batch_size)):
-            batch = self._sampler.batch(multi_process.own_share(part)).to(self._device)
+        start = before = time.perf_counter()
+        for step, batch_windows in enumerate(batches(windows, config.batch_size)):
+            batch = self._sampler.batch(multi_process.process_share(batch_windows)).to(self._device)
             waiting_s += time.perf_counter() - before
-            # a random phase may add a window or two to an epoch; the schedule still ends at its end
-            at = (number - 1) * self._steps_per_epoch + min(step, self._steps_per_epoch - 1)
-            self.lr = learning_rate(config, at, self._steps_per_epoch * config.epochs)
-            losses.append(self._step(batch, part, (number - 1) / config.epochs))
+            # a random phase may add a window or two to an epoch; the schedule still ends with the last epoch
+            global_step = (number - 1) * self._steps_per_epoch + min(step, self._steps_per_epoch - 1)
+            self.lr = learning_rate(config, global_step, self._steps_per_epoch * config.epochs)
+            losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
             before = time.perf_counter()
         values = torch.stack(losses)
         self._check_finite(values, windows, number)
-        return float(values.mean()), time.perf_counter() - begin, waiting_s
+        return float(values.mean()), time.perf_counter() - start, waiting_s
 
     def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -159,12 +159,12 @@ class Trainer:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._model(batch.features, batch.masks)
         targets = batch.targets
-        if multi_process.n_ranks() > 1:  # the loss is that of the whole batch
+        if multi_process.n_ranks() > 1:  # the loss covers the whole batch
             outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
             targets = self._sampler.targets(windows).to(self._device)
         loss = self._loss(*targets.align(outputs.float()), progress)
         self.optimizer.zero_grad(set_to_none=True)
-        # the processes' gradients are averaged, but each holds only its own share of one loss
+        # gradients are averaged over processes, but each process has only its share of the loss
         (loss * multi_process.n_ranks()).backward()
         nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
         self.optimizer.step()
@@ -212,7 +212,7 @@ def _remedy(config: TrainConfig) -> str:
 class Log:
     """Epochs in `metrics.jsonl` and for TensorBoard.
 
-    Lines of epochs that a resumed run repeats are dropped, and so is one that was cut off while written.
+    Lines of epochs that a resumed run repeats are dropped, and so is a truncated last line.
     """
 
     def __init__(self, folder: Path, n_epochs: int) -> None:
@@ -221,7 +221,9 @@ class Log:
         self._path = folder / METRICS
         for path in (self._path, folder / "tensorboard"):
             if path.is_symlink():
-                raise CheckpointError(f"{path} is a link, and a run writes only into its own folder. Delete it.")
+                raise CheckpointError(
+                    f"{path} is a symbolic link, and a run writes only into its own folder. Delete the link."
+                )
         try:
             lines = self._path.read_text().splitlines() if self._path.exists() else []
         except (OSError, UnicodeDecodeError) as error:
@@ -232,7 +234,7 @@ class Log:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=n_epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
-        """Write down an epoch."""
+        """Log an epoch."""
         with self._path.open("a") as file:
             file.write(json.dumps(vars(epoch)) + "\n")
         for name in ("loss", "score", "lr"):
@@ -240,5 +242,5 @@ class Log:
         self._writer.flush()
 
     def close(self) -> None:
-        """Close TensorBoard's file."""
+        """Close the TensorBoard file."""
         self._writer.close()

@@ -1,4 +1,4 @@
-"""Options of the losses, and what each fits. No torch here: configs of runs are read where nothing is computed."""
+"""Options of the losses. Imports no torch: configs are also read where nothing is computed."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ Moments = Literal["population", "unbiased"]
 
 
 def _read(value: object) -> object:
-    """One message for all that is wrong, where a union would give one for each of its members."""
+    """Parse weights with a single error message; a union would report one for each member."""
     if isinstance(value, str) and value not in RULES:
         value = value.split(",")
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -24,7 +24,7 @@ def _read(value: object) -> object:
         if any(numbers) and all(number >= 0 and math.isfinite(number) for number in numbers):
             return numbers
     if value not in RULES:
-        raise ValueError("must be equal, inverse, or numbers of 0 and above with a comma between them")
+        raise ValueError("must be equal, inverse, or comma-separated numbers of 0 and above")
     return value
 
 
@@ -32,13 +32,13 @@ Weights = Annotated[Literal["equal", "inverse"] | tuple[float, ...], BeforeValid
 
 
 class LossConfig(Options):
-    """Base of the options of losses.
+    """Base class for options of losses.
 
     The callable takes the options, the task, and labels and valid flags of the training split, as
     `abaw.train.losses.create_loss` does.
 
     Attributes:
-        min_views: of the same windows that it needs at least.
+        min_views: minimum number of views of the same windows.
     """
 
     min_views: ClassVar[int] = 1
@@ -68,8 +68,8 @@ class CccBinsConfig(LossConfig):
 
     Attributes:
         bins: points between -1 and 1 that represent a column's values, both ends included.
-        ccc: factor of the loss of the expectations.
-        ce: factor of the cross-entropy of the bins.
+        ccc: factor of the loss on the expectations.
+        ce: factor of the cross-entropy over the bins.
     """
 
     built_by = "abaw.train.losses.regression:CccBinsLoss"
@@ -99,7 +99,7 @@ class FocalConfig(LossConfig):
     """Options of `focal`.
 
     Attributes:
-        gamma: how much labels that are already predicted well are played down; 0 is the cross-entropy.
+        gamma: how strongly well predicted labels are down-weighted; 0 is the cross-entropy.
         weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
     """
 
@@ -131,8 +131,8 @@ class VNawConfig(LossConfig):
 
     Attributes:
         plain: factor of the cross-entropy.
-        weighted: factor of the cross-entropy weighted by noise.
-        consistency: factor of the divergence of the views.
+        weighted: factor of the noise-weighted cross-entropy.
+        consistency: factor of the divergence between views.
         decay: how fast the noise weights take their final form: their term e is 1 - exp(-decay * progress).
         weights: of the classes, as for `cross-entropy`, in both cross-entropies.
     """
@@ -152,7 +152,7 @@ class CotexConfig(LossConfig):
     """Options of `cotex`.
 
     Attributes:
-        consistency: factor of the divergence of the views.
+        consistency: factor of the divergence between views.
         unlabelled: ask for agreement on frames without a label too, as the published code does; a window's padding
             has no label either, so this is for tasks of single images.
     """

@@ -1,4 +1,4 @@
-"""The model of a run: its head, or one for each view, and what comes between a head and its loss."""
+"""The model of a run: its head, or one per view, and the steps between a head and its loss."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -26,8 +26,8 @@ class Model(nn.Module):
     """Heads over one or several views of the same windows.
 
     In training `forward(features, masks)` takes the features of every view (`F`, `F@hflip`) and gives (batch, time,
-    outputs), or with views (views, batch, time, outputs). In evaluation it takes the features as they are. For tasks
-    of whole videos there is no time axis. Outputs beyond the task's are for the loss.
+    outputs), or with views (views, batch, time, outputs). In evaluation it takes the unmodified features. Tasks of
+    whole videos have no time axis. Outputs beyond the task's are for the loss.
     """
 
     def __init__(self, config: TrainConfig, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -42,11 +42,11 @@ class Model(nn.Module):
         self.heads = nn.ModuleList(create_head(config.head, shapes, sizes) for _ in range(n_heads))
         if self._head(0).level == "video" and not self._is_whole:
             raise UsageError(
-                f"Head {config.head.name!r} gives one output for a whole video; task {task.name} wants frames."
+                f"Head {config.head.name!r} gives one output for a whole video; task {task.name} needs one per frame."
             )
 
     def standardised(self) -> tuple[str, ...]:
-        """Names of the features that the heads standardise: those that they want statistics of."""
+        """Names of the features that the heads standardise and need statistics of."""
         inputs = self._head(0).inputs
         return tuple(inputs.widths) if inputs is not None else ()
 
@@ -89,8 +89,8 @@ class Model(nn.Module):
         return head
 
 
-class _NothingDrawn(TorchFunctionMode):
-    """Tensors are not filled with random numbers: to draw them on the meta device torch loads seconds of other code."""
+class _SkipInitialisation(TorchFunctionMode):
+    """Skips random initialisation, for which torch imports seconds of other code on the meta device."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Sequence[type], args: tuple = (), kwargs: dict[str, Any] | None = None
@@ -102,32 +102,32 @@ class _NothingDrawn(TorchFunctionMode):
 
 
 def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise a UsageError if a model would have more than `MAX_PARAMETERS`; no memory is taken to find out."""
-    with torch.device("meta"), _NothingDrawn():
+    """Raise a UsageError if a model would have more than `MAX_PARAMETERS`. Allocates no memory."""
+    with torch.device("meta"), _SkipInitialisation():
         model = Model(config, get_task(config.task), shapes)
     n_parameters = sum(value.numel() for value in model.parameters())
     if n_parameters > MAX_PARAMETERS:
         raise UsageError(
-            f"Head {config.head.name!r} would have {n_parameters:,} parameters with these options; more than "
-            f"{MAX_PARAMETERS:,} are a mistake. Make it smaller."
+            f"Head {config.head.name!r} would have {n_parameters:,} parameters with these options, more than the "
+            f"limit of {MAX_PARAMETERS:,}. Make it smaller."
         )
 
 
 def build_model(run: Run) -> Model:
-    """The model of a run with its first weights, which its seed draws.
+    """The model of a run with initial weights drawn by its seed.
 
     Raises:
-        UsageError: it is too large, at all or for the memory there is.
+        UsageError: it has too many parameters, or does not fit into memory.
     """
     check_size(run.config, run.shapes)
     try:
         with own_random_state(run.config.seed):
             return Model(run.config, run.task, run.shapes)
     except RuntimeError as error:
-        if "can't allocate memory" not in str(error):  # torch has no type for it outside of accelerators
+        if "can't allocate memory" not in str(error):  # torch has no exception type for this on the CPU
             raise
         raise UsageError(
-            f"There is no room for the head of run {run.name}. Make room, or train a smaller one."
+            f"Not enough memory for the head of run {run.name}. Free some memory, or train a smaller head."
         ) from error
 
 

@@ -1,9 +1,9 @@
-"""Several processes that train one model: started by torchrun, joined by gradients that are averaged.
+"""Training one model in several processes, started by torchrun; their gradients are averaged.
 
 `torchrun --nproc-per-node N -m -- abaw train ...` sets RANK, WORLD_SIZE and LOCAL_RANK; without them there is one
-process and every function here does nothing. Each process draws the same windows and takes its share of every batch; a
-loss is computed from the outputs of all of them, so that measures which are no means over examples, such as the CCC,
-come out as in one process. Batch normalisation alone takes its statistics from a process's own share.
+process and every function here does nothing. Each process draws the same windows and takes its share of every batch; the
+loss is computed from all outputs, so that losses which are not means over examples, such as the CCC, are the same as in
+one process. Only batch normalisation takes its statistics from the process's share.
 """
 
 import gc
@@ -28,7 +28,7 @@ def n_ranks() -> int:
 
 
 def rank() -> int:
-    """Number of this process, from 0; process 0 is the one that writes and reports."""
+    """Number of this process, from 0; process 0 writes and reports."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -39,9 +39,9 @@ def launched() -> bool:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """Join the other processes, if torchrun started this one and no block around this one has done so.
+    """Join the other processes, if torchrun started this one and no enclosing block has joined them.
 
-    The process group ends with the block: nothing that holds the model may live on outside of it.
+    The process group ends with the block: nothing that holds the model may outlive it.
 
     Raises:
         UsageError: more processes than GPUs.
@@ -50,8 +50,8 @@ def processes(device: torch.device) -> Iterator[None]:
         yield
         return
     if device.type == "cuda":
-        # before anything is sent: else all processes would send from the first GPU
-        torch.cuda.set_device(_own_gpu())
+        # before any communication: otherwise all processes would use the first GPU
+        torch.cuda.set_device(_process_gpu())
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -62,44 +62,44 @@ def processes(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def own_device(device: torch.device) -> torch.device:
-    """The GPU of this process, if it is one of several on GPUs; else the device itself."""
+def process_device(device: torch.device) -> torch.device:
+    """The GPU of this process if several processes run on GPUs; otherwise `device`."""
     if n_ranks() == 1 or device.type != "cuda":
         return device
-    return _own_gpu()
+    return _process_gpu()
 
 
-def _own_gpu() -> torch.device:
+def _process_gpu() -> torch.device:
     n_gpus, n_processes = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if n_processes > n_gpus:
-        raise UsageError(f"{n_processes} processes want a GPU each, found {n_gpus}. Use --nproc-per-node {n_gpus}.")
+        raise UsageError(f"{n_processes} processes need a GPU each, found {n_gpus}. Use --nproc-per-node {n_gpus}.")
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 
 
 def wrap(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model with gradients that are averaged over the processes."""
+    """The model with gradients averaged over the processes."""
     if n_ranks() == 1:
         return model
     return nn.parallel.DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def own_share(windows: Windows) -> Windows:
+def process_share(windows: Windows) -> Windows:
     """This process's part of a batch; the parts are of equal size, see `abaw.train.data.windows.share`."""
     return share(windows, rank(), n_ranks())
 
 
 def gather(outputs: Tensor, n_windows: int, axis: int) -> Tensor:
-    """The outputs of all processes for a batch, (..., windows, ...) along `axis`; gradients reach this one's own."""
+    """The outputs of all processes for a batch, (..., windows, ...) along `axis`; gradients flow only to this process's."""
     if n_ranks() == 1:
         return outputs
-    found = [torch.empty_like(outputs) for _ in range(n_ranks())]
-    dist.all_gather(found, outputs.detach().contiguous())
-    found[rank()] = outputs
-    return torch.cat(found, dim=axis).narrow(axis, 0, n_windows)
+    gathered = [torch.empty_like(outputs) for _ in range(n_ranks())]
+    dist.all_gather(gathered, outputs.detach().contiguous())
+    gathered[rank()] = outputs
+    return torch.cat(gathered, dim=axis).narrow(axis, 0, n_windows)
 
 
 def add_up(values: Tensor, device: torch.device) -> None:
-    """Replace values on the host by their sum over all processes."""
+    """Replace values in host memory by their sum over all processes."""
     if n_ranks() > 1:
         moved = values.to(device)
         dist.all_reduce(moved)
@@ -107,14 +107,14 @@ def add_up(values: Tensor, device: torch.device) -> None:
 
 
 def same_buffers(model: nn.Module) -> None:
-    """Give all processes process 0's buffers, such as running statistics, which each moves by its own share."""
+    """Copy the buffers of process 0, such as running statistics, to all processes."""
     if n_ranks() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What process 0 makes, in every process; an AbawError that it raises is raised in all of them."""
+    """The result of calling `make` in process 0, in every process; an AbawError is raised in all of them."""
     if n_ranks() == 1:
         return make()
     box: list[Any] = [None, None]
@@ -130,6 +130,6 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def wait() -> None:
-    """Until all processes are here."""
+    """Wait until all processes get here."""
     if n_ranks() > 1:
         dist.barrier()

@@ -1,4 +1,4 @@
-"""What comes before training: which features and options, which videos, and a folder for the run."""
+"""Preparation of a training: its features and options, its videos, and the folder of its run."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -25,7 +25,7 @@ def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ..
     """The features asked for, or the only one of the store.
 
     Raises:
-        UsageError: one is missing, or no feature was named and the store does not have exactly one.
+        UsageError: one is missing, or none was requested and the store does not have exactly one.
     """
     for feature in features:
         store.feature_attrs(feature)
@@ -50,7 +50,7 @@ def make_train_config(
     settings: Sequence[str],
     recipe: Recipe | None = None,
 ) -> TrainConfig:
-    """A config on features of a store: the recipe's options, then `values`, then `key=value` settings.
+    """A config for features of a store: the recipe's options, then `values`, then `key=value` settings.
 
     Raises:
         UsageError: options that do not fit, or features that the store does not have.
@@ -60,7 +60,7 @@ def make_train_config(
         raise UsageError(f"Recipe {recipe.name} is for task {base['task']}, not {task}. Leave out --task.")
     base["task"] = task or base.get("task")
     if base["task"] is None:
-        raise UsageError("Say what to train with --task (`abaw list tasks` shows them), or take a --recipe.")
+        raise UsageError("Choose a task with --task (`abaw list tasks` shows them), or use a --recipe.")
     get_task(base["task"])
     if features or not recipe:
         base["features"] = pick_features(store, features)
@@ -69,8 +69,8 @@ def make_train_config(
     if missing and recipe and recipe.extract and not features:
         commands = " and ".join(f"`{command}`" for command in recipe.extract)
         raise UsageError(
-            f"Recipe {recipe.name} wants {', '.join(missing)}, which {store.path} does not have. Make them with "
-            f"{commands}, or name others with --feature."
+            f"Recipe {recipe.name} needs {', '.join(missing)}, which {store.path} does not have. Extract them with "
+            f"{commands}, or choose others with --feature."
         )
     for name in missing:
         store.feature_attrs(name)  # its error says what to do
@@ -79,7 +79,7 @@ def make_train_config(
 
 
 def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
-    """The config with as many seeds, from its own upwards.
+    """Copies of the config with consecutive seeds, starting at its own.
 
     Raises:
         UsageError: a seed is too large.
@@ -88,57 +88,59 @@ def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
 
 
 def _all_features(config: TrainConfig) -> tuple[str, ...]:
-    """Those that evaluation takes, and the views that training takes."""
+    """The features that evaluation uses, and the views that training uses."""
     return tuple(dict.fromkeys((*config.features, *config.training_features())))
 
 
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
-    """Build head and loss once, so that misfits are reported before anything is loaded or written."""
+    """Build head and loss once, so that a bad combination fails before anything is loaded or written."""
     task = get_task(config.task)
     check_size(config, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
-    nothing = np.zeros((0, len(task.columns)), dtype=np.float32)
-    create_loss(config.loss, task, nothing, nothing.astype(np.bool_))
+    no_labels = np.zeros((0, len(task.columns)), dtype=np.float32)
+    create_loss(config.loss, task, no_labels, no_labels.astype(np.bool_))
 
 
 def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None, stem: str = "") -> Run:
-    """Make the folder of a new run on the store's features; see `create_run`."""
+    """Create the folder of a new run on the store's features; see `create_run`."""
     return create_run(runs, config, _describe_features(config, store), name, stem)
 
 
-def begun_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:
-    """The run of a name, or without one the newest run of exactly this config and these features, to resume.
+def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:
+    """The run to resume: the one called `name`, or else the newest with exactly this config and these features.
 
     Raises:
-        UsageError: the run of this name has other options, or the name is not a valid folder name.
+        UsageError: the run has other options, or the name is not a valid folder name.
         StoreError: it was trained on other features than those of the store.
     """
     if name is None:
-        made = _describe_features(config, store)
-        found = [run for run in all_runs(runs) if run.config == config and _are_same(run.features, made)]
-        return found[-1] if found else None
+        features = _describe_features(config, store)
+        matches = [run for run in all_runs(runs) if run.config == config and _are_same(run.features, features)]
+        return matches[-1] if matches else None
     check_run_name(name)  # before anything is deleted in its folder
     folder = runs / name
     if not (folder / CONFIG).is_file():
-        with suppress(OSError):  # something else is in the folder: it is refused when the run is made
-            (folder / f"{CONFIG}.partial").unlink(missing_ok=True)  # of a run that was stopped just here
+        with suppress(OSError):  # the folder has other files: creating the run will fail
+            (folder / f"{CONFIG}.partial").unlink(
+                missing_ok=True
+            )  # left by a run that was killed while it wrote this file
             folder.rmdir()
         return None
     run = open_run(folder)
     if run.config != config:
-        given, kept = config.model_dump(), run.config.model_dump()
-        other = ", ".join(key for key in given if given[key] != kept[key])
+        options, run_options = config.model_dump(), run.config.model_dump()
+        changed = ", ".join(key for key in options if options[key] != run_options[key])
         raise UsageError(
-            f"Run {folder} was begun with other options: {other}. Give those that are in its {CONFIG}, or choose another --run."
+            f"Run {folder} was started with other options: {changed}. Use those in its {CONFIG}, or choose another --run."
         )
     run.check_store(store, training=True)
     return run
 
 
-def _are_same(one: Mapping[str, Mapping[str, Any]], other: Mapping[str, Mapping[str, Any]]) -> bool:
+def _are_same(features: Mapping[str, Mapping[str, Any]], others: Mapping[str, Mapping[str, Any]]) -> bool:
     """True if two runs are on the same features; older runs have no records."""
     first, second = (
-        {name: (feature["fingerprint"], list(feature["shape"])) for name, feature in features.items()}
-        for features in (one, other)
+        {name: (feature["fingerprint"], list(feature["shape"])) for name, feature in described.items()}
+        for described in (features, others)
     )
     return first == second
 
@@ -171,8 +173,8 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
     table = load_table(store, task, labels, config.training_features(), config.missing)
     if not counted_labels(table)[2].any():
         raise UsageError(
-            f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. See "
-            "with `abaw doctor` what is missing, and with `abaw store info` what was extracted."
+            f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. "
+            "`abaw doctor` shows what is missing, and `abaw store info` what was extracted."
         )
     longest = int((table.starts[1:] - table.starts[:-1]).max())
     if config.length > longest:
@@ -184,7 +186,7 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
 
 
 def notes_on(table: Table) -> list[str]:
-    """Sentences about what training labels lack: classes or units that never occur."""
+    """Warnings about classes or action units that never occur in the training labels."""
     never = [name for name, count in class_counts(table).items() if count == 0]
     if not never:
         return []

@@ -1,7 +1,7 @@
-"""Registries of heads and losses: classes of options, by entry points in `abaw.heads` and `abaw.losses`.
+"""Registries of heads and losses: option classes from the entry points `abaw.heads` and `abaw.losses`.
 
-abaw lists its own in its setup.cfg, and other distributions add to them in the same way. The class of options says where
-the network or the loss is, whose module is imported only when one is built: reading options loads no torch.
+abaw lists its own in setup.cfg, and other distributions add theirs the same way. An option class names the callable
+that builds the head or loss; its module is imported only then, so that reading options does not load torch.
 """
 
 import pkgutil
@@ -18,12 +18,12 @@ from abaw.core.tasks import Kind
 
 
 class Options(BaseModel):
-    """Base of the options of a head or a loss.
+    """Base class for the options of a head or a loss.
 
     Attributes:
-        name: in the registry; a subclass gives it the type `Literal["its-name"]` and that name as default.
-        built_by: `module:callable` that makes the head or loss.
-        kinds: of the tasks that it fits.
+        name: name in the registry; a subclass sets its type to `Literal["its-name"]` and its default to that name.
+        built_by: `module:callable` that builds the head or loss.
+        kinds: kinds of tasks that it fits.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -37,13 +37,13 @@ T = TypeVar("T", bound=Options)
 
 
 class Registry(Mapping[str, type[T]], Generic[T]):
-    """Classes of options by name, loaded when the registry is first used.
+    """Option classes by name, loaded on first use.
 
-    As an annotation, `Annotated[T, registry]`, it makes pydantic validate the options of any registered class.
+    As an annotation, `Annotated[T, registry]`, it lets pydantic validate options of any registered class.
 
     Args:
-        group: of entry points.
-        base: class that every class of options is derived from.
+        group: group of entry points.
+        base: class that every option class must derive from.
     """
 
     def __init__(self, group: str, base: type[T]) -> None:
@@ -59,7 +59,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return len(self._plugins)
 
     def builder(self, name: str) -> Callable[..., Any]:
-        """The callable that makes the head or loss of a name; its module is imported now.
+        """The callable that builds the head or loss of this name; imports its module.
 
         Raises:
             UsageError: the module of another distribution cannot be imported.
@@ -67,12 +67,12 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         plugin = self._plugins[name]
         try:
             return pkgutil.resolve_name(plugin.value.built_by)
-        except Exception as error:  # importing runs code of any kind
+        except Exception as error:  # an import may raise anything
             if plugin.built_in:
                 raise
             raise UsageError(
                 f"{plugin.value.built_by} of {plugin.source} cannot be imported ({type(error).__name__}: "
-                f"{first_line(error)}). Update that distribution, or choose another than {name!r}."
+                f"{first_line(error)}). Update that distribution, or choose something other than {name!r}."
             ) from error
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -93,7 +93,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
 
 def _problem(plugin: Plugin[type], base: type[Options]) -> str:
-    """What is wrong with a plug-in as a class of options; empty if nothing is."""
+    """Why a plug-in is not a valid option class; empty if it is valid."""
     options = plugin.value
     if not issubclass(options, base):
         return f"{options.__name__} is not derived from {base.__name__}"

@@ -1,4 +1,4 @@
-"""Recipes: published systems as files of options, one TOML file each."""
+"""Recipes: the options of published systems, one TOML file each."""
 
 import difflib
 import tomllib
@@ -10,17 +10,16 @@ from abaw.core.errors import UsageError
 from abaw.train.config import make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
-OWN_KEYS = ("summary", "extract")  # what a recipe has in addition to the options of a config
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Options of a training run, and how its features are made.
+    """Options of a training run, and the commands that extract its features.
 
     Attributes:
-        name: of the file, without suffix.
+        name: file name without suffix.
         summary: one sentence.
-        extract: the commands that make its features, as people type them.
+        extract: shell commands that extract its features.
         values: options of a `TrainConfig`.
     """
 
@@ -39,22 +38,22 @@ def load_recipe(name: str) -> Recipe:
     """Read a built-in recipe by its name, or a file by its path ending in `.toml`.
 
     Raises:
-        UsageError: no such recipe, no TOML, or options that a config does not have; the message names near ones.
+        UsageError: unknown recipe, invalid TOML, or unknown options; the message suggests similar names.
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in recipe_names():
         near = difflib.get_close_matches(name, recipe_names(), n=2)
         hint = f"Did you mean {' or '.join(near)}? " if near else ""
-        raise UsageError(f"No recipe {name!r}. {hint}There are: {', '.join(recipe_names())}; or name a .toml file.")
+        raise UsageError(f"No recipe {name!r}. {hint}Available: {', '.join(recipe_names())}; or pass a .toml file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"Recipe {path} cannot be read ({error.strerror}).") from error
-    except (ValueError, RecursionError) as error:  # of TOML, of UTF-8, of numbers too long, of tables too deep
-        raise UsageError(f"Recipe {path} is not TOML ({str(error)[:300]}). Correct it there.") from error
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, numbers too long, tables too deep
+        raise UsageError(f"Recipe {path} is not valid TOML ({str(error)[:300]}). Correct the file.") from error
     summary, extract = values.pop("summary", ""), values.pop("extract", [])
     if not isinstance(summary, str) or not isinstance(extract, list) or not all(isinstance(e, str) for e in extract):
-        raise UsageError(f"Recipe {path}: summary must be a text and extract a list of commands.")
+        raise UsageError(f"Recipe {path}: summary must be a string and extract a list of commands.")
     try:
         make_config(values)
     except UsageError as error:

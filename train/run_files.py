@@ -1,4 +1,4 @@
-"""The files in the folder of a run, and the folders that have them. Loads nothing, so a mistyped name is answered at once."""
+"""File names inside a run folder, and finding such folders. Imports little, so that a mistyped name fails at once."""
 
 from pathlib import Path
 
@@ -9,25 +9,25 @@ ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 
 
 def find_folder(runs: Path, name: str, *files: str) -> Path:
-    """The folder called `name`, under `runs` or as a path, that has one of some files.
+    """The folder called `name`, under `runs` or as a path, that contains one of the files.
 
     Raises:
-        UsageError: there is no such folder; the message lists those in `runs`.
+        UsageError: no such folder; the message lists those in `runs`.
     """
     for folder in (runs / name, Path(name)):
         if any((folder / file).is_file() for file in files):
             return folder
     known = sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
-    raise UsageError(f"No run {name!r} in {runs}; there are: {', '.join(known) or 'none'}.")
+    raise UsageError(f"No run {name!r} in {runs}; available: {', '.join(known) or 'none'}.")
 
 
 def check_any_run(runs: Path, task: str | None = None) -> None:
-    """Raise a UsageError if a folder has no run at all."""
+    """Raise a UsageError if a folder has no runs."""
     if not any(runs.glob(f"*/{CONFIG}")):
         raise no_run(runs, task)
 
 
 def no_run(runs: Path, task: str | None = None) -> UsageError:
-    """The error where a folder has no run, or none of a task."""
+    """The error for a folder without runs, or without runs of a task."""
     of_task = f" of task {task}" if task else ""
-    return UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or name another folder with --runs.")
+    return UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or choose another folder with --runs.")

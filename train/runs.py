@@ -21,13 +21,12 @@ from abaw.train.run_files import BEST, CONFIG, find_folder, no_run
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and what its `config.json` says.
+    """A run folder and the contents of its `config.json`.
 
     Attributes:
-        folder: where checkpoints, metrics, predictions and scores lie.
+        folder: holds checkpoints, metrics, predictions and scores.
         config: how the head is trained.
-        features: by name, `fingerprint` and `shape` of the features it was trained on, and their `record` where that
-            was known.
+        features: `fingerprint`, `shape` and, where known, `record` of each feature it was trained on, by name.
         created: UTC time, ISO 8601.
     """
 
@@ -43,7 +42,7 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
+        """The task that it predicts."""
         return get_task(self.config.task)
 
     @property
@@ -60,24 +59,24 @@ class Run:
             return ""
 
     def check_store(self, store: FeatureStore, training: bool = False) -> None:
-        """Raise a StoreError if the store's features were made otherwise than those the run was trained on.
+        """Raise a StoreError if the store's features differ from those the run was trained on.
 
         Args:
-            training: check the views that only training takes, too.
+            training: also check the views that only training uses.
         """
         for name in self.features if training else self.config.features:
-            made, attrs = self.features[name], store.feature_attrs(name)
-            found, wanted = str(attrs["fingerprint"]), made["fingerprint"]
-            if found == wanted or was_made_as(attrs, wanted):
+            trained, attrs = self.features[name], store.feature_attrs(name)
+            fingerprint, expected = str(attrs["fingerprint"]), trained["fingerprint"]
+            if fingerprint == expected or was_made_as(attrs, expected):
                 continue
-            there, here = made.get("record"), store.feature_record(name)
-            other = "other weights or settings"
-            if there is not None and here is not None:
-                other = "; ".join(differences(there, here))
-            if other:
+            trained_record, record = trained.get("record"), store.feature_record(name)
+            reason = "other weights or settings"
+            if trained_record is not None and record is not None:
+                reason = "; ".join(differences(trained_record, record))
+            if reason:
                 raise StoreError(
-                    f"Run {self.name} was trained on feature {name!r} with fingerprint {wanted[:12]}; the one in "
-                    f"{store.path} has {found[:12]}: {other}. Use the store it was trained on, or train again."
+                    f"Run {self.name} was trained on feature {name!r} with fingerprint {expected[:12]}; the one in "
+                    f"{store.path} has {fingerprint[:12]}: {reason}. Use the store it was trained on, or train again."
                 )
 
 
@@ -85,14 +84,14 @@ def check_free(folders: Iterable[Path]) -> None:
     """Raise a UsageError if one of these paths exists."""
     for folder in folders:
         if folder.exists():
-            raise UsageError(f"Run {folder} exists. Go on with it by --resume, or choose another --run.")
+            raise UsageError(f"Run {folder} already exists. Continue it with --resume, or choose another --run.")
 
 
 def check_run_name(name: str) -> None:
-    """Raise a UsageError if a name is not a valid name of a folder among the runs."""
+    """Raise a UsageError if a name is not a valid name for a run folder."""
     if not name or name != Path(name).name or name.startswith("."):
         raise UsageError(
-            f"{name!r} cannot be the name of a run: no slash, no dot at its beginning. Choose another --run."
+            f"{name!r} is not a valid run name: it needs a character, no slash and no leading dot. Choose another --run."
         )
 
 
@@ -102,7 +101,7 @@ def create_run(
     """Make a run folder.
 
     Args:
-        name: of the folder; without one it is `<stem>-<number>`.
+        name: name of the folder; by default `<stem>-<number>`.
         stem: by default `<task>-<features>-<head>`.
 
     Raises:
@@ -137,7 +136,7 @@ def open_run(folder: Path) -> Run:
     """Read a run folder.
 
     Raises:
-        UsageError: no run is there.
+        UsageError: the folder is not a run.
         CheckpointError: its config is damaged.
     """
     path = folder / CONFIG
@@ -146,7 +145,7 @@ def open_run(folder: Path) -> Run:
     try:
         content = json.loads(path.read_text())
         config = make_config(content["config"])
-        features = {str(name): dict(made) for name, made in dict(content["features"]).items()}
+        features = {str(name): dict(feature) for name, feature in dict(content["features"]).items()}
         for name in (*config.features, *config.training_features()):
             features[name]["shape"] = [int(size) for size in features[name]["shape"]]
             features[name]["fingerprint"] = str(features[name]["fingerprint"])
@@ -163,32 +162,32 @@ def all_runs(runs: Path) -> list[Run]:
     Raises:
         CheckpointError: all of them are damaged.
     """
-    found, damage = [], []
+    readable, errors = [], []
     for path in sorted(runs.glob(f"*/{CONFIG}")):
         try:
-            found.append(open_run(path.parent))
+            readable.append(open_run(path.parent))
         except CheckpointError as error:
-            damage.append(error)
-    if damage and not found:
-        raise damage[0]
-    return sorted(found, key=lambda run: run.created)
+            errors.append(error)
+    if errors and not readable:
+        raise errors[0]
+    return sorted(readable, key=lambda run: run.created)
 
 
 def find_run(runs: Path, name: str | None, task: str | None = None, also: str = "") -> Run:
     """The run called `name` (under `runs`, or a path), or else the newest one (of a task).
 
     Args:
-        also: a file whose folders the caller takes in place of runs, such as those of ensembles; they are listed, too.
+        also: a file that marks other folders the caller accepts, such as ensembles; the message lists these too.
 
     Raises:
-        UsageError: it is missing, and the message lists the runs that exist; or it is of another task.
+        UsageError: it does not exist (the message lists the runs that do), or it is for another task.
     """
     if name is not None:
         run = open_run(find_folder(runs, name, CONFIG, *filter(None, [also])))
         if task not in (None, run.config.task):
             raise UsageError(f"Run {run.name} is of task {run.config.task}, not {task}. Leave out --task.")
         return run
-    found = [run for run in all_runs(runs) if task in (None, run.config.task)]
-    if not found:
+    candidates = [run for run in all_runs(runs) if task in (None, run.config.task)]
+    if not candidates:
         raise no_run(runs, task)
-    return found[-1]
+    return candidates[-1]

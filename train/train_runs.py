@@ -1,4 +1,4 @@
-"""Training of runs: one from where its folder stopped, or several that differ in their seed."""
+"""Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ from abaw.train.fit_probes import fit_probe
 from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.loop import Epoch, TrainingResult, fit
 from abaw.train.model import Model, build_model
-from abaw.train.new_run import begun_run, load_tables, notes_on, start_run
+from abaw.train.new_run import find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
 
@@ -38,11 +38,11 @@ def train_run(
 ) -> TrainingResult:
     """Train a run's head from its last checkpoint, or from the start; see `abaw.train.loop.fit`.
 
-    Under torchrun every process calls this. All of them go through the same epochs; the first one writes and reports.
+    Under torchrun every process calls this and runs the same epochs; only the first one writes and reports.
 
     Args:
         tables: training and validation videos; by default those of the run's config.
-        on_result: called at the end; of several processes only in the first one.
+        on_result: called at the end, only in the first process.
 
     Raises:
         StoreError: the run was trained on other features than those of the store.
@@ -53,7 +53,7 @@ def train_run(
         run.check_store(store, training=True)
         table, validation = tables or load_tables(run.config, store)
         model = build_model(run)
-        real = [video for video, is_made in zip(table.videos, table.synthetic, strict=True) if not is_made]
+        real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
         model.set_statistics(*feature_statistics(store, model.standardised(), real))
         if isinstance(run.config.head, RidgeConfig | LogisticConfig):
             result = _fit_probe(run, run.config.head, model, table, validation, validate, reporter)
@@ -74,7 +74,7 @@ def _fit(
     reporter: Reporter,
 ) -> TrainingResult:
     config, task = run.config, run.task
-    device = multi_process.own_device(device)
+    device = multi_process.process_device(device)
     model.to(device)
     reporter.start(f"train {run.name}", config.epochs, "epochs")
 
@@ -130,8 +130,8 @@ def train_seeds(
 
     Args:
         name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` is appended to the name.
-        resume: continue the runs that were begun, see `begun_run`; finished ones stay as they are.
-        on_result: called after each run; of several processes only in the first one.
+        resume: continue runs that were started, see `find_started_run`; finished ones do not change.
+        on_result: called after each run, only in the first process.
     """
     names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
     with multi_process.processes(pick_device(device)):
@@ -155,19 +155,19 @@ def _first_reporter(reporter: Reporter | None) -> Reporter:
 def _check(
     configs: Sequence[TrainConfig], store: FeatureStore, runs: Path, names: Sequence[str | None], resume: bool
 ) -> None:
-    """Raise an error now rather than after hours of the first seeds."""
+    """Raise errors now rather than hours later, after the first seeds."""
     if resume:
         for config, name in zip(configs, names, strict=True):
-            begun_run(config, store, runs, name)
+            find_started_run(config, store, runs, name)
     else:
         check_free([runs / name for name in names if name])
 
 
 def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str, resume: bool) -> Run:
-    """The run that was begun, if that is to be resumed, or a new one; the same in all processes."""
+    """The run to resume, or a new one; the same in all processes."""
 
-    def find_or_make() -> Path:
-        begun = begun_run(config, store, runs, name) if resume else None
-        return (begun or start_run(config, store, runs, name, stem)).folder
+    def find_or_create() -> Path:
+        started = find_started_run(config, store, runs, name) if resume else None
+        return (started or start_run(config, store, runs, name, stem)).folder
 
-    return open_run(multi_process.from_first(find_or_make))
+    return open_run(multi_process.from_first(find_or_create))

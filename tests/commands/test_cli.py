@@ -82,9 +82,9 @@ HEAVY = {"torch", "zarr", "matplotlib", "sklearn", "scipy.signal", "distributed"
     ("words", "exit_code", "said"),
     [
         (("doctor", "--data", "nope"), 1, "No data folder nope."),
-        (("eval", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; there are: r1."),
-        (("tune", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; there are: r1."),
-        (("predict", "nope", "video.mp4", "--runs", "{runs}"), 2, "No run 'nope' in {runs}; there are: r1."),
+        (("eval", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
+        (("tune", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
+        (("predict", "nope", "video.mp4", "--runs", "{runs}"), 2, "No run 'nope' in {runs}; available: r1."),
         (("train", "--task", "nope", "--store", "{store}"), 2, "Unknown task 'nope'. Choose one of: va, "),
         (
             ("train", "--task", "va", "--feature", "nope", "--store", "{store}"),

@@ -153,7 +153,7 @@ def test_what_cannot_be_compared_is_named(run_cli, runs: Path) -> None:
     )
     assert run_cli("ensemble", "va-good", "va-bad", "--run", "together", "--runs", runs).exit_code == 0
     known = "mtl-bad, mtl-good, mtl-like-good, together, va-bad, va-good, va-like-good"
-    assert f"No run 'none' in {runs}; there are: {known}." in refused("va-good", "none")
+    assert f"No run 'none' in {runs}; available: {known}." in refused("va-good", "none")
     add_run(runs, "va-few", "va", make_predictions("va", 0.2, 0, 24))
     assert "Only va-good has predictions of v24, v25, v26 and 3 more" in refused("va-few", "va-good")
     other = make_predictions("va", 0.2, 0)

@@ -207,9 +207,9 @@ def test_ensembles_are_listed_if_no_run_is_found(run_cli, runs: Path) -> None:
     run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
     members, every = "au-one, fold-1, fold-2, va-one, va-two", "au-one, both, fold-1, fold-2, va-one, va-two"
     for command in (("eval", "x"), ("compare", "x", "both"), ("report", "x")):
-        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {every}.")
+        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; available: {every}.")
     for command in (("ensemble", "x", "va-one"), ("tune", "x")):
-        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; there are: {members}.")
+        assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; available: {members}.")
 
 
 def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -273,8 +273,8 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
         (("va-one", "va-two", "--weights", "1,0"), "Weights must be above 0, found 1.0, 0.0"),
         (("va-one", "va-two", "--weights", "1,nan"), "Weights must be above 0"),
         (("va-one", "va-two", "--weights", "1;2"), "--weights needs numbers separated by commas"),
-        (("va-one", "va-two", "--run", "../out"), "cannot be the name of a run"),
-        (("va-one", "va-two", "--run", ""), "cannot be the name of a run"),
+        (("va-one", "va-two", "--run", "../out"), "is not a valid run name"),
+        (("va-one", "va-two", "--run", ""), "is not a valid run name"),
     ],
 )
 def test_wrong_use_is_refused(run_cli, runs: Path, words: tuple[str, ...], message: str) -> None:

@@ -445,7 +445,7 @@ def test_unknown_names_list_the_known_ones(evaluate: Callable[..., Result], tmp_
         "No run 'va'",
         "au-f-linear-1, expr-f-linear-1, lsd-f-linear-1, mtl-f-linear-1, va-f-linear-1, vgaf-f-linear-1",
     )
-    assert_refused(evaluate("--split", "test"), 2, "labels of train, val", "none of 'test'")
+    assert_refused(evaluate("--split", "test"), 2, "labels of train, val", "not of 'test'")
     assert_refused(evaluate("--runs", tmp_path / "empty"), 2, "No run in", "abaw train")
     assert_refused(evaluate("--store", tmp_path / "none.zarr"), 1, "No feature store")
 

@@ -26,7 +26,7 @@ def random_table(task: Task, lengths: list[int], seed: int = 0, masks: Mapping[s
     n_rows = sum(lengths)
     masks = masks or {"face": rng.random(n_rows) < 0.6, "sound": rng.random(n_rows) < 0.4}
     values = {"face": rng.normal(size=(n_rows, 3)), "sound": rng.normal(size=(n_rows, 2, 2))}
-    return build_table(task, lengths, values, masks, has_crop=masks["face"])
+    return build_table(task, lengths, values, masks, has_face=masks["face"])
 
 
 class Recurrence(nn.Module):
@@ -59,7 +59,7 @@ def outputs_by_hand(model: nn.Module, table: Table, length: int) -> list[list[li
     """For each row of each video the outputs of all windows that hold it, half a length apart up to the last feature."""
     found = []
     for start, stop in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
-        has = np.flatnonzero(table.has_any[start:stop])
+        has = np.flatnonzero(table.has_feature[start:stop])
         end = start + has[-1] + 1 if len(has) else stop
         last = max(start, end - length)
         begins = sorted({*range(start, last, max(1, length // 2)), last})
@@ -96,19 +96,19 @@ def fill_by_hand(values: np.ndarray, has: np.ndarray, otherwise: np.ndarray) -> 
 def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost: list[int]) -> None:
     table = random_table(TASKS["va"], LENGTHS)
     for video in lost:
-        for mask in (*table.masks.values(), table.has_any, table.has_crop):
+        for mask in (*table.masks.values(), table.has_feature, table.has_face):
             mask[table.rows(video)] = False
     model = Recurrence(2)
     averaged = [np.array([np.mean(row, axis=0) for row in video]) for video in outputs_by_hand(model, table, length)]
-    mean = np.concatenate(averaged)[table.has_any].mean(axis=0)
+    mean = np.concatenate(averaged)[table.has_feature].mean(axis=0)
     found = predict(model, table, length, CPU)
     assert list(found) == list(table.videos)
     for i, video in enumerate(table.videos):
-        has = table.has_any[table.rows(i)]
+        has = table.has_feature[table.rows(i)]
         assert not has.all() or len(has) < 4, "else nothing is interpolated"
         np.testing.assert_allclose(found[video].outputs, fill_by_hand(averaged[i], has, mean), rtol=1e-4, atol=1e-5)
         assert found[video].outputs.dtype == np.float32
-        np.testing.assert_array_equal(found[video].present, table.has_crop[table.rows(i)])
+        np.testing.assert_array_equal(found[video].present, table.has_face[table.rows(i)])
 
 
 @pytest.mark.parametrize("length", [1, 7, 64, 200])
@@ -123,15 +123,15 @@ def test_rows_after_the_last_feature_change_nothing(length: int) -> None:
         starts=np.array([0, 147, 278]),
         values={name: values[more[0]] for name, values in table.values.items()},
         masks={name: mask[more[0]] & more[1] for name, mask in table.masks.items()},
-        has_any=table.has_any[more[0]] & more[1],
-        has_crop=table.has_crop[more[0]] & more[1],
+        has_feature=table.has_feature[more[0]] & more[1],
+        has_face=table.has_face[more[0]] & more[1],
         labels=table.labels[more[0]],
         valid=table.valid[more[0]],
     )
     wanted, found = (predict(Recurrence(2), one, length, CPU) for one in (table, longer))
     for video, n_rows in (("v0", 57), ("v1", 130)):
         np.testing.assert_array_equal(found[video].outputs[:n_rows], wanted[video].outputs)
-        last = np.flatnonzero(found[video].present | longer.has_any[longer.rows(int(video[1]))])[-1]
+        last = np.flatnonzero(found[video].present | longer.has_feature[longer.rows(int(video[1]))])[-1]
         assert (found[video].outputs[last:] == found[video].outputs[last]).all()
 
 
@@ -139,7 +139,7 @@ def test_images_without_a_feature_get_the_mean_of_all_others() -> None:
     table = random_table(TASKS["lsd"], LENGTHS)
     model = Recurrence(6)
     rows = np.concatenate([[row[0] for row in video] for video in outputs_by_hand(model, table, 1)])
-    rows[~table.has_any] = rows[table.has_any].mean(axis=0)
+    rows[~table.has_feature] = rows[table.has_feature].mean(axis=0)
     found = np.concatenate([video.outputs for video in predict(model, table, 1, CPU).values()])
     np.testing.assert_allclose(found, rows, rtol=1e-4, atol=1e-5)
 
@@ -158,7 +158,7 @@ class WholeWindow(nn.Module):
 @pytest.mark.parametrize("length", [7, 20, 200])
 def test_video_is_the_mean_of_its_windows(length: int) -> None:
     table = random_table(TASKS["vgaf"], LENGTHS)
-    for mask in (*table.masks.values(), table.has_any):
+    for mask in (*table.masks.values(), table.has_feature):
         mask[table.rows(4)] = False
     model, wanted = WholeWindow(), []
     for start, end in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
@@ -167,7 +167,7 @@ def test_video_is_the_mean_of_its_windows(length: int) -> None:
             padded_window(table, first, end, length) for first in sorted({*range(start, last, length // 2), last})
         ]
         wanted.append(np.mean([model(*window)[0].numpy() for window in windows], axis=0))
-    has = np.array([table.has_any[table.rows(i)].any() for i in range(5)])
+    has = np.array([table.has_feature[table.rows(i)].any() for i in range(5)])
     assert not has.all()
     wanted = [row if there else np.array(wanted)[has].mean(axis=0) for row, there in zip(wanted, has, strict=True)]
     found = predict(model, table, length, CPU)
@@ -241,7 +241,7 @@ def test_head_of_frames_gives_a_video_the_mean_of_the_frames_that_are_there() ->
         rows = table.rows(i)
         features = {name: torch.from_numpy(values[rows])[None] for name, values in table.values.items()}
         masks = {name: torch.from_numpy(mask[rows])[None] for name, mask in table.masks.items()}
-        each = head(features, masks)[0].detach().numpy()[table.has_any[rows]]
+        each = head(features, masks)[0].detach().numpy()[table.has_feature[rows]]
         np.testing.assert_allclose(found[video].outputs[0], each.mean(axis=0), atol=1e-5)
 
 

@@ -457,7 +457,7 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=said):
             score_predictions(store, TASKS["va"], "val", path)
-    with pytest.raises(UsageError, match="has va labels of val but none of 'train'"):
+    with pytest.raises(UsageError, match="has va labels of val, but not of 'train'"):
         score_predictions(store, TASKS["va"], "train", path)
     with pytest.raises(UsageError, match="No feature 'g'"):
         score_predictions(store, TASKS["va"], "val", path, feature="g")

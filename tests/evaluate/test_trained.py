@@ -112,7 +112,7 @@ def test_what_is_found_by_name(runs, tmp_path):
     assert find_predictor(runs, "both").name == "both"
     assert find_predictor(tmp_path, str(runs / "both")).name == "both"
     assert find_predictor(runs, None).name == "two", "the newest run"
-    with pytest.raises(UsageError, match=r"No run 'three' in .*; there are: both, one, two\."):
+    with pytest.raises(UsageError, match=r"No run 'three' in .*; available: both, one, two\."):
         find_predictor(runs, "three")
     with pytest.raises(UsageError, match="No run at"):
         open_predictor(tmp_path)

@@ -260,7 +260,7 @@ def test_command_line(tiny_demo, tmp_path, run_cli):
     table = load_table(opened, get_task("va"), opened.labels("va", "train"), ("hog", "egemaps"))
     rows = table.rows(table.videos.index(films[0].stem))
     assert table.masks["hog"][rows].any() and not table.masks["egemaps"][rows].any()
-    assert table.masks["egemaps"].any() and np.array_equal(table.has_crop, table.masks["hog"]), "sound is no crop"
+    assert table.masks["egemaps"].any() and np.array_equal(table.has_face, table.masks["hog"]), "sound is no crop"
 
     again = run_cli(*arguments, "egemaps")
     assert again.exit_code == 0 and f"done 0, skipped {len(face)}" in again.output

@@ -379,7 +379,7 @@ def test_a_note_that_is_a_link_to_itself_says_nothing(tmp_path, store):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "tensorboard"])
 def test_a_run_does_not_go_on_through_a_link(tmp_path, outside, name):
     (tmp_path / name).symlink_to(outside / "kept.txt" if name.endswith("l") else outside)
-    with pytest.raises(CheckpointError, match=f"{name} is a link, and a run writes only into its own folder"):
+    with pytest.raises(CheckpointError, match=f"{name} is a symbolic link, and a run writes only into its own folder"):
         Log(tmp_path, 0)
     assert_kept(outside)
 
@@ -401,8 +401,8 @@ def test_predictions_of_another_file_are_not_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (f"x = {'[' * 5000}{']' * 5000}", "is not TOML"),
-        (f"x = {'1' * 5000}", "is not TOML"),
+        (f"x = {'[' * 5000}{']' * 5000}", "is not valid TOML"),
+        (f"x = {'1' * 5000}", "is not valid TOML"),
         ('task = "va"\nfeatures = ["f"]\n[head]\nname = "gru"\nlayers = 1000000000000\n', "less than or equal to 256"),
         ('task = "va"\nfeatures = ["f"]\nwindow = 1000000000000\n', "less than or equal to 1000000"),
     ],
@@ -421,7 +421,7 @@ def test_a_head_of_too_many_parameters_is_not_built(tmp_path, run_cli):
         "train", "--recipe", tmp_path / "r.toml", "--store", tmp_path / "store.zarr", "--device", "cpu"
     )
     assert (
-        found.exit_code == 2 and "parameters with these options; more than 2,000,000,000 are a mistake" in found.output
+        found.exit_code == 2 and "parameters with these options, more than the limit of 2,000,000,000" in found.output
     )
 
 

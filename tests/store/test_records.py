@@ -34,7 +34,7 @@ from abaw.tests.pin_fingerprints import FILE, fingerprints
 from abaw.tests.support.paths import DATA
 from abaw.train.config import make_config
 from abaw.train.model import best_model, build_model
-from abaw.train.new_run import begun_run
+from abaw.train.new_run import find_started_run
 from abaw.train.runs import open_run
 
 OLD = DATA / "store-v1"  # written by the version before records: features, runs and exports
@@ -403,7 +403,7 @@ def test_an_old_store_evaluates_and_trains(old):
     found = evaluate(TrainedRun.open(made, "cpu"), store, "val")
     assert found.official.score == pytest.approx(0.1585112602229422, abs=1e-6)
     config = make_config({"task": "va", "features": ("tiny",), "head": {"name": "ridge"}, "window": 4})
-    begun = begun_run(config, store, old / "runs")
+    begun = find_started_run(config, store, old / "runs")
     assert begun is not None and begun.name == "tiny", "which is the same, though it has no record"
     [(again, result)] = list(train_seeds([config], store, old / "runs", "again", device="cpu"))
     assert result.best_score == pytest.approx(found.official.score, abs=1e-5)

@@ -14,7 +14,7 @@ def build_table(
     values: Mapping[str, np.ndarray],
     masks: Mapping[str, np.ndarray] | None = None,
     labels: np.ndarray | None = None,
-    has_crop: np.ndarray | None = None,
+    has_face: np.ndarray | None = None,
     n_synthetic: int = 0,
 ) -> Table:
     """Make a table of the videos `v0`, `v1`, ... at 25 frames a second.
@@ -24,13 +24,13 @@ def build_table(
         values: (rows, *shape) by feature.
         masks: (rows,) bool by feature; by default all rows are present.
         labels: (rows, columns); by default all are invalid.
-        has_crop: (rows,) bool; by default the rows with any feature.
+        has_face: (rows,) bool; by default the rows with any feature.
         n_synthetic: the last videos that are synthetic.
     """
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     n_rows, n_videos = int(starts[-1]), len(lengths)
     masks = masks or {feature: np.ones(n_rows, dtype=bool) for feature in values}
-    has_any = np.logical_or.reduce(list(masks.values()))
+    has_feature = np.logical_or.reduce(list(masks.values()))
     labels = np.tile(task.invalid_row, (n_rows, 1)) if labels is None else labels
     labels = labels.astype(np.float32)
     return Table(
@@ -39,8 +39,8 @@ def build_table(
         starts=starts,
         values={feature: array.astype(np.float32) for feature, array in values.items()},
         masks=masks,
-        has_any=has_any,
-        has_crop=has_any if has_crop is None else has_crop,
+        has_feature=has_feature,
+        has_face=has_feature if has_face is None else has_face,
         labels=labels,
         valid=task.valid(labels),
         fps=np.full(n_videos, 25.0),

@@ -133,8 +133,8 @@ def test_config_survives_a_run_folder(found: TrainConfig, tmp_path: Path) -> Non
         ("head.dimm=64", ["Unknown option 'head.dimm'", "head.dim"]),
         ("head.mask_rate=0.1", ["Unknown option 'head.mask_rate'", "head.mask_ratio"]),
         ("loss.moment=unbiased", ["Unknown option 'loss.moment'", "loss.moments"]),
-        ("loss.zzz=1", ["Unknown option 'loss.zzz'", "Known are: loss.moments, loss.name."]),
-        ("zzz=1", ["Unknown option 'zzz'", "Known are", "epochs", "window"]),
+        ("loss.zzz=1", ["Unknown option 'loss.zzz'", "Known options: loss.moments, loss.name."]),
+        ("zzz=1", ["Unknown option 'zzz'", "Known options", "epochs", "window"]),
     ],
 )
 def test_unknown_option_names_the_near_ones(setting: str, words: list[str]) -> None:
@@ -172,9 +172,9 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
-    assert message("head=linear").startswith("head: say which with head.name=..., one of: cross-attention, emma, ")
+    assert message("head=linear").startswith("head: choose one with head.name=..., one of: cross-attention, emma, ")
     assert "found 'linear'" in message("head=linear")
-    assert message("loss=bce").startswith("loss: say which with loss.name=..., one of: bce, ccc, ccc-bins")
+    assert message("loss=bce").startswith("loss: choose one with loss.name=..., one of: bce, ccc, ccc-bins")
 
 
 # wrong values
@@ -224,16 +224,16 @@ def test_rate_that_is_no_number_is_refused(setting: str) -> None:
 
 def test_weights_that_are_none_are_refused() -> None:
     found = message("loss.weights=often", task="expr")
-    assert found.startswith("loss.weights: must be equal, inverse, or numbers of 0 and above with a comma between them")
+    assert found.startswith("loss.weights: must be equal, inverse, or comma-separated numbers of 0 and above")
     assert "found 'often'" in found
 
 
 def test_setting_without_a_value_is_refused() -> None:
-    assert message("epochs") == "--set wants key=value, found 'epochs'."
+    assert message("epochs") == "--set needs key=value, found 'epochs'."
 
 
 def test_option_without_options_of_its_own_is_refused() -> None:
-    assert "epochs has no options of its own" in message("epochs.most=3", epochs=2)
+    assert "epochs has no options" in message("epochs.most=3", epochs=2)
 
 
 def test_missing_features_are_said() -> None:
@@ -259,11 +259,11 @@ def test_loss_of_another_kind_of_task_names_the_fitting_ones() -> None:
 
 def test_views_are_asked_for() -> None:
     found = message("loss.name=cotex", task="expr")
-    assert found == "loss cotex wants 2 or more views, found 1: set views too."
+    assert found == "loss cotex needs 2 or more views, found 1: set views too."
     assert "found 1" in message("loss.name=cotex", "views=hflip", task="expr")
     assert config("loss.name=cotex", "views=,hflip", task="expr").loss.name == "cotex"
-    assert message("co_train=true") == "co_train wants two or more views, found 0: set views too."
-    assert message("co_train=true", "views=hflip") == "co_train wants two or more views, found 1: set views too."
+    assert message("co_train=true") == "co_train needs two or more views, found 0: set views too."
+    assert message("co_train=true", "views=hflip") == "co_train needs two or more views, found 1: set views too."
 
 
 def test_images_have_windows_of_one() -> None:
@@ -278,7 +278,9 @@ def test_images_have_no_neighbours() -> None:
 
 def test_classes_of_images_are_no_videos_to_deal_out() -> None:
     found = message("fold=1/5", task="lsd")
-    assert "task lsd cannot be dealt into folds, for its videos are whole classes: leave out fold, found 1/5" in found
+    assert (
+        "task lsd cannot be split into folds, because its videos are whole classes: leave out fold, found 1/5" in found
+    )
     for task in set(TASKS) - {"lsd"}:
         assert config("fold=1/5", task=task).fold == "1/5"
 
@@ -303,8 +305,8 @@ def test_balance_by_class_wants_classes() -> None:
         ("ridge", "expr", "use logistic"),
         ("ridge", "au", "use logistic"),
         ("logistic", "va", "use ridge"),
-        ("ridge", "mtl", "train its parts, va, expr and au, one by one"),
-        ("logistic", "mtl", "train its parts, va, expr and au, one by one"),
+        ("ridge", "mtl", "train its parts, va, expr and au, separately"),
+        ("logistic", "mtl", "train its parts, va, expr and au, separately"),
     ],
 )
 def test_probe_of_another_kind_of_task_is_refused(head: str, task: str, hint: str) -> None:
@@ -322,9 +324,9 @@ def test_probe_of_another_kind_of_task_is_refused(head: str, task: str, hint: st
 )
 def test_probe_takes_no_options_of_batches(setting: str, option: str) -> None:
     found = message(setting, task="vgaf", head={"name": "logistic"})
-    assert found == f"head logistic is solved, not trained in windows: leave out {option}."
+    assert found == f"head logistic is solved directly, not trained on windows: leave out {option}."
 
 
 def test_probe_takes_no_other_loss() -> None:
     found = message("loss.name=ccc-bins", head={"name": "ridge"})
-    assert found == "head ridge has a loss of its own: leave out loss, found ccc-bins."
+    assert found == "head ridge has a fixed loss: leave out loss, found ccc-bins."

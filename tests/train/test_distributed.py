@@ -217,7 +217,7 @@ def test_processes_agree_on_scores_and_errors(pair):
     """Errors of the first process alone, too: a run's folder is there already."""
     first, second = pair.said
     assert first == second
-    assert first["va"] == f"Run {pair.together}/va exists. Go on with it by --resume, or choose another --run."
+    assert first["va"] == f"Run {pair.together}/va already exists. Continue it with --resume, or choose another --run."
     assert first["wrong"].startswith("The loss is not finite at step 2 of epoch 1, with windows of v")
     assert all(isinstance(found, list) for name, found in first.items() if name not in ("va", "wrong"))
     assert "Traceback" not in pair.second.stderr
@@ -245,7 +245,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
     for name, value in (("WORLD_SIZE", "64"), ("LOCAL_WORLD_SIZE", "64"), ("RANK", "0"), ("LOCAL_RANK", "0")):
         monkeypatch.setenv(name, value)
     with (
-        pytest.raises(UsageError, match=r"64 processes want a GPU each, found \d+\. Use --nproc-per-node"),
+        pytest.raises(UsageError, match=r"64 processes need a GPU each, found \d+\. Use --nproc-per-node"),
         multi_process.processes(torch.device("cuda")),
     ):
         pass

@@ -42,7 +42,7 @@ def lengths_of(folds: dict[str, int], videos: dict[str, int], n_folds: int) -> l
 )
 def test_one_recording_is_one_group(together: list[str]) -> None:
     assert list(group_videos(set(together)).values()) == [sorted(together)]
-    with pytest.raises(UsageError, match="2 folds need as many groups of videos, found 1 among"):
+    with pytest.raises(UsageError, match="2 folds need at least 2 groups of videos, found 1 among"):
         assign_folds(dict.fromkeys(together, 10), 2)
 
 
@@ -72,7 +72,7 @@ def test_groups_are_whole_and_every_video_is_in_one_fold(videos: dict[str, int],
     groups = group_videos(videos.keys())
     assert sorted(video for group in groups.values() for video in group) == sorted(videos)
     if len(groups) < n_folds:
-        with pytest.raises(UsageError, match=f"{n_folds} folds need as many groups"):
+        with pytest.raises(UsageError, match=f"{n_folds} folds need at least {n_folds} groups"):
             assign_folds(videos, n_folds)
         return
     folds = assign_folds(videos, n_folds)
@@ -124,7 +124,7 @@ def test_every_fold_gets_a_video_even_if_all_are_empty() -> None:
 def test_too_few_groups_are_refused() -> None:
     videos = {"a_left": 10, "a_right": 10, "b": 5}
     with pytest.raises(
-        UsageError, match=r"3 folds need as many groups of videos, found 2 among 3 videos .* fewer folds"
+        UsageError, match=r"3 folds need at least 3 groups of videos, found 2 among 3 videos .* fewer folds"
     ):
         assign_folds(videos, 3)
     with pytest.raises(UsageError, match="found 0 among 0 videos"):

@@ -622,10 +622,10 @@ def test_the_default_loss_of_each_task_fits_it(task: Task) -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (CrossEntropyConfig(weights=(1, 2, 3)), r"^loss\.weights has 3 numbers, but task expr has 8 classes: give one"),
+        (CrossEntropyConfig(weights=(1, 2, 3)), r"^loss\.weights has 3 numbers, but task expr has 8 classes: pass one"),
         (FocalConfig(weights=(1, 2)), r"has 2 numbers, but task expr has 8 classes"),
         (VNawConfig(weights=(1, 2)), r"has 2 numbers, but task expr has 8 classes"),
-        (BceConfig(weights=(1, 2)), r"^loss\.weights has 2 numbers, but task au has 12 columns: give one"),
+        (BceConfig(weights=(1, 2)), r"^loss\.weights has 2 numbers, but task au has 12 columns: pass one"),
         (EmmaLossConfig(positive_weights=(1, 2)), r"^loss\.positive_weights has 2 numbers, but task au has 12 columns"),
     ],
     ids=lambda given: given.name if hasattr(given, "name") else "",
@@ -642,7 +642,9 @@ def test_weights_are_read_as_the_command_line_gives_them(weights: object) -> Non
 
 @pytest.mark.parametrize("weights", ["often", "", "1,-2", [1, float("nan")], [0, 0], [], 3, "1,x"])
 def test_weights_that_are_none_are_refused_in_one_sentence(weights: object) -> None:
-    with pytest.raises(ValidationError, match="must be equal, inverse, or numbers of 0 and above") as caught:
+    with pytest.raises(
+        ValidationError, match="must be equal, inverse, or comma-separated numbers of 0 and above"
+    ) as caught:
         BceConfig.model_validate({"weights": weights})
     assert [error["loc"] for error in caught.value.errors()] == [("weights",)]
 

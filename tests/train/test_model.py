@@ -165,7 +165,7 @@ def test_frames_of_a_whole_video_are_averaged_where_they_are_there(views: tuple[
 
 def test_head_of_whole_videos_is_for_tasks_of_whole_videos() -> None:
     assert build("head.name=cross-attention", "head.audio=", task="vgaf").eval()(*batch()).shape == (N, 3)
-    with pytest.raises(UsageError, match=r"Head 'cross-attention' gives one output for a whole video; task va wants"):
+    with pytest.raises(UsageError, match=r"Head 'cross-attention' gives one output for a whole video; task va needs"):
         build("head.name=cross-attention", "head.audio=", task="va")
 
 
@@ -183,7 +183,7 @@ def test_large_models_are_allowed_and_those_beyond_all_memory_are_not() -> None:
     two = {"task": "va", "features": ("f", "g"), "head": {"name": "encoder"}}
     check_size(make_config(two), {"f": (197, 768), "g": (197, 768)})
     beyond = sized(8192, heads=8)
-    with pytest.raises(UsageError, match=r"would have .* more than 2,000,000,000 are a"):
+    with pytest.raises(UsageError, match=r"would have .* more than the limit of 2,000,000,000"):
         check_size(beyond.config, beyond.shapes)
 
 
@@ -195,7 +195,7 @@ def test_a_model_without_room_in_memory_is_told() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**29, before[1]))
     try:
         with pytest.raises(
-            UsageError, match=r"There is no room for the head of run large\. Make room, or train a smaller"
+            UsageError, match=r"Not enough memory for the head of run large\. Free some memory, or train a smaller"
         ):
             build_model(sized(2048, heads=8))
     finally:

@@ -48,7 +48,7 @@ def linear_table(task: Task, lengths: tuple[int, ...] = (200, 150, 1, 80), seed:
     values = {"face": x[:, :4], "sound": x[:, 4:].reshape(-1, 2, 3)}
     for name, mask in masks.items():
         values[name][~mask] = 1e6  # must not matter
-    return build_table(task, lengths, values, masks, labels, has_crop=masks["face"])
+    return build_table(task, lengths, values, masks, labels, has_face=masks["face"])
 
 
 def standardised(table: Table) -> np.ndarray:
@@ -89,44 +89,44 @@ def test_ridge_is_scikit_learns_on_the_valid_rows() -> None:
     table = linear_table(TASKS["va"])
     x, found = standardised(table), outputs_of(fitted(table, "head.alpha=0.3"), table)
     for column in range(2):
-        counted = table.valid[:, column] & table.has_any
+        counted = table.valid[:, column] & table.has_feature
         assert 100 < counted.sum() < 0.9 * len(counted)
         model = Ridge(alpha=0.3 * counted.sum()).fit(x[counted], table.labels[counted, column])
-        wanted = model.predict(x[table.has_any])
-        np.testing.assert_allclose(found[table.has_any, column], wanted, atol=1e-4)
+        wanted = model.predict(x[table.has_feature])
+        np.testing.assert_allclose(found[table.has_feature, column], wanted, atol=1e-4)
 
 
 @pytest.mark.parametrize("balanced", [True, False])
 def test_logistic_of_classes_is_scikit_learns_on_the_valid_rows(balanced: bool) -> None:
     table = linear_table(TASKS["expr"])
-    counted = table.valid[:, 0] & table.has_any
+    counted = table.valid[:, 0] & table.has_feature
     x = standardised(table)
     model = LogisticRegression(
         C=5 / counted.sum(), class_weight="balanced" if balanced else None, max_iter=1000, tol=1e-8
     ).fit(x[counted], table.labels[counted, 0])
     settings = (f"head.balanced={balanced}", "head.inverse_penalty=5", "head.n_iterations=1000")
-    found = log_softmax(outputs_of(fitted(table, *settings), table))[table.has_any]
-    np.testing.assert_allclose(found, model.predict_log_proba(x[table.has_any]), atol=0.02)
-    assert (found.argmax(1) == model.predict(x[table.has_any])).mean() > 0.99
+    found = log_softmax(outputs_of(fitted(table, *settings), table))[table.has_feature]
+    np.testing.assert_allclose(found, model.predict_log_proba(x[table.has_feature]), atol=0.02)
+    assert (found.argmax(1) == model.predict(x[table.has_feature])).mean() > 0.99
 
 
 def test_logistic_of_action_units_is_scikit_learns_on_the_valid_values() -> None:
     table = linear_table(TASKS["au"])
     x, found = standardised(table), outputs_of(fitted(table), table)
     for column in range(12):
-        counted = table.valid[:, column] & table.has_any
+        counted = table.valid[:, column] & table.has_feature
         model = LogisticRegression(C=100 / counted.sum(), class_weight="balanced", max_iter=300, tol=1e-8)
         model.fit(x[counted], table.labels[counted, column])
-        wanted = model.decision_function(x[table.has_any])
-        np.testing.assert_allclose(found[table.has_any, column], wanted, atol=0.02)
+        wanted = model.decision_function(x[table.has_feature])
+        np.testing.assert_allclose(found[table.has_feature, column], wanted, atol=0.02)
 
 
 def test_logistic_of_whole_videos_is_fitted_on_their_mean_frames() -> None:
     table = linear_table(TASKS["vgaf"], (5, 1, 12, 7) * 10)
     masks = {name: mask & (np.arange(len(mask)) >= 5) for name, mask in table.masks.items()}
-    table = replace(table, masks=masks, has_any=masks["face"] | masks["sound"])  # the first video has nothing
+    table = replace(table, masks=masks, has_feature=masks["face"] | masks["sound"])  # the first video has nothing
     x, groups = standardised(table), [np.arange(len(table.labels))[table.rows(i)] for i in range(40)]
-    groups = [rows[table.has_any[rows]] for rows in groups]
+    groups = [rows[table.has_feature[rows]] for rows in groups]
     has = np.array([len(rows) > 0 for rows in groups])
     assert 30 < has.sum() < 40
     means = np.stack([x[rows].mean(0) for rows in groups if len(rows)])
@@ -157,11 +157,11 @@ def test_class_that_never_occurs_is_never_predicted() -> None:
 def test_two_classes_have_the_probabilities_of_scikit_learn() -> None:
     table = linear_table(TASKS["expr"])
     two = with_labels(table, np.where(table.labels == -1, -1, np.where(table.labels < 4, 6, 1)))
-    counted, x = two.valid[:, 0] & two.has_any, standardised(two)
+    counted, x = two.valid[:, 0] & two.has_feature, standardised(two)
     model = LogisticRegression(C=100 / counted.sum(), class_weight="balanced", max_iter=300, tol=1e-8)
     model.fit(x[counted], two.labels[counted, 0])
-    chances = np.exp(log_softmax(outputs_of(fitted(two), two)))[two.has_any]
-    np.testing.assert_allclose(chances[:, [1, 6]], model.predict_proba(x[two.has_any]), atol=5e-3)
+    chances = np.exp(log_softmax(outputs_of(fitted(two), two)))[two.has_feature]
+    np.testing.assert_allclose(chances[:, [1, 6]], model.predict_proba(x[two.has_feature]), atol=5e-3)
     assert chances[:, [0, 2, 3, 4, 5, 7]].max() < 1e-6
 
 
@@ -191,7 +191,7 @@ def test_action_units_that_never_change_keep_their_value() -> None:
 @pytest.mark.parametrize("n_valid", [0, 1])
 def test_one_label_or_none_gives_finite_outputs(task: str, n_valid: int) -> None:
     table = linear_table(TASKS[task])
-    keep = int(np.flatnonzero(table.has_any & table.valid.all(axis=1))[0]) if n_valid else -1
+    keep = int(np.flatnonzero(table.has_feature & table.valid.all(axis=1))[0]) if n_valid else -1
     labels = np.where(np.arange(len(table.labels))[:, None] == keep, table.labels, TASKS[task].invalid)
     found = outputs_of(fitted(with_labels(table, labels)), table)
     assert np.isfinite(found).all()
@@ -213,7 +213,7 @@ def test_probe_is_fitted_on_as_many_rows_as_allowed() -> None:
         assert near < 1e-6 or found[0, 0] == 0, "a label of the table, or none if that of the row is not valid"
         levels.add(float(found[0, 0]))
     assert len(levels) > 2
-    n_rows = int((table.valid.any(axis=1) & table.has_any).sum())
+    n_rows = int((table.valid.any(axis=1) & table.has_feature).sum())
     whole, exact = (outputs_of(fitted(table, f"head.n_rows={n}"), table) for n in (200_000, n_rows))
     np.testing.assert_array_equal(whole, exact)
     assert np.abs(outputs_of(fitted(table, f"head.n_rows={n_rows // 3}"), table) - whole).max() > 1e-3

@@ -313,11 +313,11 @@ def test_own_file_is_read_from_its_folder(write: Callable) -> None:
         (('task = "expr"', ""), ["mine.toml: Option 'task' is missing", "va, expr, au"]),
         (('features = ["vit-mean"]', ""), ["mine.toml: Option 'features' is missing"]),
         (('features = ["vit-mean"]', 'features = "vit-mean"'), ["mine.toml: features", "found 'vit-mean'"]),
-        (('summary = "Mine"', "summary = 3"), ["mine.toml: summary must be a text and extract a list of commands"]),
-        (('summary = "Mine"', 'extract = "abaw"'), ["mine.toml: summary must be a text and extract a list of commands"]),
-        (("window = 50", "window ="), ["mine.toml is not TOML", "line 6", "Correct it there"]),
-        (("window = 50", "epochs = 2"), ["mine.toml is not TOML", "line 6"]),
-        (("[head]", 'head = "linear"\n[other]'), ["mine.toml: head: say which with head.name=...", "found 'linear'"]),
+        (('summary = "Mine"', "summary = 3"), ["mine.toml: summary must be a string and extract a list of commands"]),
+        (('summary = "Mine"', 'extract = "abaw"'), ["mine.toml: summary must be a string and extract a list of commands"]),
+        (("window = 50", "window ="), ["mine.toml is not valid TOML", "line 6", "Correct the file"]),
+        (("window = 50", "epochs = 2"), ["mine.toml is not valid TOML", "line 6"]),
+        (("[head]", 'head = "linear"\n[other]'), ["mine.toml: head: choose one with head.name=...", "found 'linear'"]),
     ],
 )  # fmt: skip
 def test_fault_in_a_file_is_named(in_store: Cli, write: Callable, tmp_path: Path, change: tuple, words: list) -> None:
@@ -327,7 +327,7 @@ def test_fault_in_a_file_is_named(in_store: Cli, write: Callable, tmp_path: Path
 
 
 def test_file_that_cannot_be_read_is_named(write: Callable, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^Recipe .*mine\.toml is not TOML \(.*utf-8.*\)"):
+    with pytest.raises(UsageError, match=r"^Recipe .*mine\.toml is not valid TOML \(.*utf-8.*\)"):
         load_recipe(str(write(b"task = '\xff'")))
     with pytest.raises(UsageError, match=r"^Recipe .*none\.toml cannot be read \(No such file or directory\)"):
         load_recipe(str(tmp_path / "none.toml"))
@@ -366,7 +366,7 @@ def test_missing_features_are_listed_with_the_commands_that_make_them(run_cli: C
     store, config = new_store(tmp_path / "s.zarr", {"hog": (3,)}), config_of(name)
     done = run_cli("train", "--recipe", name, "--store", store.path, "--runs", tmp_path / "runs", "--device", "cpu")
     wanted = [*config.features, *config.training_features()]
-    assert_refused(done, 2, f"Recipe {name} wants ", *wanted, store.path, "or name others with --feature")
+    assert_refused(done, 2, f"Recipe {name} needs ", *wanted, store.path, "or choose others with --feature")
     assert all(f"`{command}`" in done.output for command in load_recipe(name).extract)
     assert not (tmp_path / "runs").exists()
 
@@ -374,7 +374,7 @@ def test_missing_features_are_listed_with_the_commands_that_make_them(run_cli: C
 def test_missing_view_alone_is_listed_alone(run_cli: Cli, tmp_path: Path) -> None:
     store = new_store(tmp_path / "s.zarr", {"swin-t": (768,)})
     done = run_cli("train", "--recipe", "v-naw", "--store", store.path, "--runs", tmp_path / "runs")
-    assert_refused(done, 2, "Recipe v-naw wants swin-t@hflip, which", "`abaw extract --backbone swin-t --view hflip`")
+    assert_refused(done, 2, "Recipe v-naw needs swin-t@hflip, which", "`abaw extract --backbone swin-t --view hflip`")
 
 
 def test_missing_features_of_an_own_file_are_said_without_its_commands(
@@ -402,13 +402,16 @@ def test_named_feature_takes_the_place_of_the_recipes(in_store: Cli, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--recipe", "masked-cotex", "--fold", "1/3"], ["lsd cannot be dealt into folds"]),
-        (["--recipe", "masked-cotex", "--set", "views="], ["co_train wants two or more views, found 0"]),
+        (["--recipe", "masked-cotex", "--fold", "1/3"], ["lsd cannot be split into folds"]),
+        (["--recipe", "masked-cotex", "--set", "views="], ["co_train needs two or more views, found 0"]),
         (["--recipe", "random-masking-va", "--set", "balance=class"], ["va has no classes to balance"]),
         (["--recipe", "emotiw-video", "--set", "synthetic=0.3"], ["no synthetic vgaf clips", "abaw synth"]),
         (["--recipe", "situ-va", "--set", "window=300"], ["longer than every training video; the longest has 260"]),
         (["--recipe", "v-naw", "--set", "loss.weights=1,2"], ["loss.weights has 2 numbers", "8 classes"]),
-        (["--recipe", "random-masking-va", "--head", "cross-attention", "--set", "head.audio="], ["wants frames"]),
+        (
+            ["--recipe", "random-masking-va", "--head", "cross-attention", "--set", "head.audio="],
+            ["needs one per frame"],
+        ),
         (["--recipe", "random-masking-va", "--fold", "1/3"], ["3 folds need as many groups of videos, found 2"]),
     ],
     ids=lambda given: " ".join(given),

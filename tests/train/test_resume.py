@@ -21,7 +21,7 @@ from abaw.tests.support.command_line import assert_refused, hear_interrupts
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
-from abaw.train.new_run import begun_run
+from abaw.train.new_run import find_started_run
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -257,12 +257,14 @@ def test_seeds_are_resumed_with_the_same_options_only(lab, tmp_path, three_seeds
     shutil.copytree(whole_seeds[0] / "some-seed1", tmp_path / "some-seed1")
     named = ("--run", "some", "--resume")
     result = run_cli(*three_seeds(tmp_path, *named, "--set", "lr=0.02", "--loss", "ccc-bins"))
-    assert_refused(result, 2, f"Run {tmp_path / 'some-seed1'} was begun with other options: loss, lr.", "another --run")
+    assert_refused(
+        result, 2, f"Run {tmp_path / 'some-seed1'} was started with other options: loss, lr.", "another --run"
+    )
     other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
     result = run_cli(*three_seeds(tmp_path, *named, "--store", other.path))
     assert_refused(result, 1, "some-seed1", "Use the store it was trained on")
     result = run_cli(*three_seeds(tmp_path, "--run", "some"))
-    assert_refused(result, 2, "some-seed1 exists. Go on with it by --resume")
+    assert_refused(result, 2, "some-seed1 already exists. Continue it with --resume")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.zarr", "some-seed1"]
 
 
@@ -270,9 +272,9 @@ def test_runs_of_other_features_are_not_taken_for_seeds(lab, linear_store, tmp_p
     """Unnamed runs are known by their config; the same on features of other weights is another run."""
     begun = lab.start(linear_store, tmp_path)
     other = lab.make_store(tmp_path / "other.zarr", fingerprint="b" * 64)
-    assert begun_run(lab.config(), other, tmp_path) is None
-    assert begun_run(lab.config("va", "lr=0.02"), linear_store, tmp_path) is None
-    assert begun_run(lab.config(), linear_store, tmp_path) == begun
+    assert find_started_run(lab.config(), other, tmp_path) is None
+    assert find_started_run(lab.config("va", "lr=0.02"), linear_store, tmp_path) is None
+    assert find_started_run(lab.config(), linear_store, tmp_path) == begun
 
 
 def test_run_that_was_stopped_before_its_config_was_written_starts_anew(lab, linear_store, tmp_path, whole_run):
@@ -284,7 +286,7 @@ def test_run_that_was_stopped_before_its_config_was_written_starts_anew(lab, lin
     lab.assert_same(run.folder, whole_run)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "notes.txt").write_text("keep")
-    with pytest.raises(UsageError, match="full exists"):
+    with pytest.raises(UsageError, match="full already exists"):
         list(pipeline.train_seeds([lab.config()], linear_store, tmp_path, "full", device="cpu", resume=True))
     assert (tmp_path / "full" / "notes.txt").read_text() == "keep"
 
@@ -294,14 +296,16 @@ def test_nothing_is_deleted_where_a_name_leads_out_of_the_runs(lab, linear_store
     outside.mkdir()
     (outside / "config.json.partial").write_text("keep")
     for name in ("../outside", str(outside)):
-        with pytest.raises(UsageError, match="outside' cannot be the name of a run: no slash, no dot at its beginning"):
-            begun_run(lab.config(), linear_store, runs, name)
+        with pytest.raises(
+            UsageError, match="outside' is not a valid run name: it needs a character, no slash and no leading dot"
+        ):
+            find_started_run(lab.config(), linear_store, runs, name)
         assert (outside / "config.json.partial").read_text() == "keep"
     (tmp_path / "outside-seed0").mkdir()
     (tmp_path / "outside-seed0" / "config.json.partial").write_text("keep")
     common = ("--task", "va", "--feature", "f", "--seeds", "2", "--store", linear_store.path, "--device", "cpu")
     result = run_cli("train", *common, "--runs", runs, "--run", "../outside", "--resume")
-    assert_refused(result, 2, "outside-seed0' cannot be the name of a run")
+    assert_refused(result, 2, "outside-seed0' is not a valid run name")
     assert (tmp_path / "outside-seed0" / "config.json.partial").read_text() == "keep"
 
 
@@ -404,7 +408,7 @@ def test_checkpoints_with_a_key_for_each_of_their_metadata_are_taken(lab, linear
 
 def test_metadata_that_is_no_json_is_damage(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "one", {"abaw": "{"})
-    with pytest.raises(CheckpointError, match="one is not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="one is not a complete safetensors file"):
         load_tensors(tmp_path / "one")
 
 
@@ -436,7 +440,7 @@ def test_missing_optimizer_state_is_refused(lab, copied, resumed):
     path = copied / "last.safetensors"
     tensors, metadata = lab.tensors(path)
     save_file({key: value for key, value in tensors.items() if key.startswith("model.")}, path, metadata)
-    assert_refused(resumed(), 1, str(path), "optimizer state of 0 of 19 parameters")
+    assert_refused(resumed(), 1, str(path), "optimizer state for 0 of 19 parameters")
 
 
 def test_last_checkpoint_without_progress_is_refused(lab, copied, resumed):

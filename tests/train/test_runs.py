@@ -100,7 +100,7 @@ def test_views_of_training_are_kept_with_the_run(lab, linear_store, tmp_path):
 def test_existing_run_is_refused_and_left_alone(lab, in_store, tmp_path, whole_run):
     folder = shutil.copytree(whole_run, tmp_path / "runs" / "mine")
     result = in_store("--task", "va", "--feature", "f", "--run", "mine")
-    assert_refused(result, 2, "mine exists", "--resume", "another --run")
+    assert_refused(result, 2, "mine already exists", "--resume", "another --run")
     lab.assert_same(folder, whole_run)
 
 
@@ -123,22 +123,22 @@ def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
         (("va", "--loss", "bce"), ("bce", "does not fit", "ccc")),
         (("va", "--device", "abacus"), ("'abacus'", "cpu, cuda")),
         (("va", "--set", "seed=99999999999999999999"), ("seed",)),
-        (("va", "--run", "a/b"), ("'a/b'", "cannot be the name of a run")),
-        (("va", "--run", ".a"), ("'.a'", "cannot be the name of a run")),
-        (("va", "--run", ""), ("''", "cannot be the name of a run")),
+        (("va", "--run", "a/b"), ("'a/b'", "is not a valid run name")),
+        (("va", "--run", ".a"), ("'.a'", "is not a valid run name")),
+        (("va", "--run", ""), ("''", "is not a valid run name")),
         (("expr", "--set", "loss.weights=1,2"), ("loss.weights has 2 numbers", "8 classes")),
         (("au", "--set", "loss.weights=1,2,3"), ("loss.weights has 3 numbers", "12")),
         (("va", "--set", "head.dim=15"), ("head.dim", "15")),
         (("va", "--head", "cross-attention"), ("cross-attention",)),
         (("mtl", "--head", "ridge"), ("ridge", "mtl")),
         (("va", "--set", "views=,mask0.75.0"), ("'f@mask0.75.0'", "abaw extract", "--view mask0.75")),
-        (("expr", "--loss", "cotex"), ("cotex wants 2 or more views", "set views")),
+        (("expr", "--loss", "cotex"), ("cotex needs 2 or more views", "set views")),
         (("va", "--set", "window=121"), ("window of 121 frames", "longest has 120", "--set window=120")),
         (("va", "--set", "balance=class"), ("va", "balance=video")),
         (("va", "--set", "synthetic=0.3"), ("synthetic", "va")),
         (("va", "--fold", "3/2"), ("NUMBER/FOLDS", "'3/2'")),
         (("va", "--fold", "1/7"), ("7 folds", "6")),
-        (("mtl",), ("au, expr, va", "mtl needs them", "abaw extract")),
+        (("mtl",), ("au, expr, va", "not of mtl", "abaw extract")),
         (("va", "--recipe", "v-naw"), ("Recipe v-naw is for task expr, not va",)),
         (("expr", "--recipe", "v-naw"), ("swin-t", "abaw extract --backbone swin-t --view hflip")),
     ],
@@ -165,10 +165,10 @@ def test_synthetic_share_without_synthetic_clips(lab, tmp_path, run_cli):
 def test_store_without_labels_says_so(lab, tmp_path, run_cli):
     store = lab.make_store(tmp_path / "s.zarr", tasks=())
     common = ("train", "--feature", "f", "--store", store.path, "--runs", tmp_path / "runs")
-    assert_refused(run_cli(*common, "--task", "va"), 2, "has no labels at all", "va needs them", "abaw extract")
+    assert_refused(run_cli(*common, "--task", "va"), 2, "has no labels, not of va", "abaw extract")
     store.write_labels("va", "v0", "train", np.zeros((lab.n_frames, 2), dtype=np.float32))
-    assert_refused(run_cli(*common, "--task", "va"), 2, "va labels of train", "none of 'val'")
-    assert_refused(run_cli(*common, "--task", "au"), 2, "has labels of va only", "au needs them")
+    assert_refused(run_cli(*common, "--task", "va"), 2, "va labels of train", "not of 'val'")
+    assert_refused(run_cli(*common, "--task", "au"), 2, "only has labels of va, not of au")
     assert not (tmp_path / "runs").exists()
 
 
@@ -192,15 +192,15 @@ def test_newest_run_is_found_by_the_time_it_was_made(lab, linear_store, tmp_path
 
 
 def test_unknown_run_lists_the_others_and_ensembles_only_where_these_are_taken(lab, linear_store, tmp_path):
-    with pytest.raises(UsageError, match=r"No run 'x' in .*; there are: none\.$"):
+    with pytest.raises(UsageError, match=r"No run 'x' in .*; available: none\.$"):
         find_run(tmp_path, "x", also="ensemble.json")
     for name in ("z", "b"):
         lab.start(linear_store, tmp_path, name=name)
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "ensemble.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"there are: b, z\.$"):
+    with pytest.raises(UsageError, match=r"available: b, z\.$"):
         find_run(tmp_path, "x")
-    with pytest.raises(UsageError, match=r"there are: b, c, z\.$"):
+    with pytest.raises(UsageError, match=r"available: b, c, z\.$"):
         find_run(tmp_path, "x", also="ensemble.json")
 
 
@@ -254,7 +254,7 @@ def test_missing_and_unexpected_keys_are_listed(lab, copied, linear_store, run_c
     save_file(tensors, path)
     result = evaluated(copied, linear_store, run_cli)
     assert_refused(result, 1, str(path), "missing", "heads.0.output.bias", "unexpected", "extra.0", "extra.1")
-    assert_refused(result, 1, "heads.0.output.weight", "Use the two files of one run")
+    assert_refused(result, 1, "heads.0.output.weight", "Use both files from the same run")
 
 
 class LeavesTrace:
@@ -283,7 +283,7 @@ def test_pickle_in_place_of_a_checkpoint_is_refused_and_never_run(
     assert trace.exists(), "else this test could not notice"
     trace.unlink()
     result = (evaluated if name.startswith("best") else resumed)(copied, linear_store, run_cli)
-    assert_refused(result, 1, str(copied / name), "not a whole safetensors file")
+    assert_refused(result, 1, str(copied / name), "not a complete safetensors file")
     assert not trace.exists()
 
 
@@ -291,14 +291,14 @@ def test_pickle_in_place_of_a_checkpoint_is_refused_and_never_run(
 def test_cut_checkpoint_is_refused(lab, copied, linear_store, run_cli, n_bytes):
     path = copied / "best.safetensors"
     path.write_bytes(path.read_bytes()[:n_bytes])
-    assert_refused(evaluated(copied, linear_store, run_cli), 1, str(path), "not a whole safetensors file")
+    assert_refused(evaluated(copied, linear_store, run_cli), 1, str(path), "not a complete safetensors file")
 
 
 def test_run_that_never_finished_an_epoch_says_how_to_go_on(lab, linear_store, tmp_path, run_cli):
     run = lab.start(linear_store, tmp_path / "runs", name="mine")
     result = evaluated(run.folder, linear_store, run_cli)
     assert_refused(result, 1, f"No checkpoint {run.folder}/best.safetensors", "has not finished an epoch")
-    assert_refused(result, 1, "`abaw train --resume --run mine`", "name another run")
+    assert_refused(result, 1, "`abaw train --resume --run mine`", "choose another run")
 
 
 @pytest.mark.parametrize(
@@ -343,7 +343,7 @@ def test_file_that_cannot_be_written_is_one_sentence(lab, in_store, tmp_path):
         result = in_store("--task", "va", "--feature", "f", "--set", "epochs=1")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert_refused(result, 1, "best.safetensors cannot be written", "Make room", "abaw train --resume")
+    assert_refused(result, 1, "best.safetensors cannot be written", "Free some space", "abaw train --resume")
     (folder,) = (tmp_path / "runs").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "tensorboard"]
     assert in_store("--resume").exit_code == 0

@@ -89,7 +89,7 @@ def test_rows_hold_features_masks_and_labels_of_their_frame(store: FeatureStore)
         rows, (n_frames, n_labels, _) = table.rows(i), VIDEOS[video]
         n_rows = rows.stop - rows.start
         faces = padded(face_rows(video), n_rows)
-        for mask in (table.masks["face"], table.has_any, table.has_crop, table.present()):
+        for mask in (table.masks["face"], table.has_feature, table.has_face, table.present()):
             assert mask[rows].tolist() == faces
         labelled = np.arange(n_rows) < n_labels
         np.testing.assert_array_equal(table.valid[rows].all(1), labelled)
@@ -111,8 +111,8 @@ def test_each_feature_has_its_own_mask(store: FeatureStore) -> None:
         sounds = np.array(padded(sound_rows(video) if video != "short" else np.zeros(0, bool), n_rows))
         np.testing.assert_array_equal(table.masks["face"][rows], faces)
         np.testing.assert_array_equal(table.masks["sound"][rows], sounds)
-        np.testing.assert_array_equal(table.has_any[rows], faces | sounds)
-        np.testing.assert_array_equal(table.has_crop[rows], faces)
+        np.testing.assert_array_equal(table.has_feature[rows], faces | sounds)
+        np.testing.assert_array_equal(table.has_face[rows], faces)
         np.testing.assert_array_equal(table.present()[rows], faces | sounds)
         assert not table.values["sound"][rows][~sounds].any()
         kinds |= set(zip(faces.tolist(), sounds.tolist(), strict=True))
@@ -128,10 +128,10 @@ def test_crop_means_every_visual_feature(tmp_path: Path) -> None:
     for video, n in (("v", 4), ("w", 1)):
         store.write_labels("va", video, "train", np.zeros((n, 2), dtype=np.float32))
     both = load(store, "a", "b", "sound")
-    assert both.has_crop.tolist() == [True, False, False, False, False], "w lacks b wholly"
-    assert both.has_any.all()
-    assert load(store, "a", "sound").has_crop.tolist() == [True, True, False, False, True]
-    assert load(store, "sound").has_crop.tolist() == [False, True, False, True, False], (
+    assert both.has_face.tolist() == [True, False, False, False, False], "w lacks b wholly"
+    assert both.has_feature.all()
+    assert load(store, "a", "sound").has_face.tolist() == [True, True, False, False, True]
+    assert load(store, "sound").has_face.tolist() == [False, True, False, True, False], (
         "without a picture, of the sound"
     )
 
@@ -142,8 +142,8 @@ def test_labelled_video_without_feature_is_kept(store: FeatureStore) -> None:
     rows = table.rows(number)
     assert rows.stop - rows.start == 45
     assert table.valid[rows].all()
-    assert not table.has_any[rows].any()
-    assert not table.has_crop[rows].any()
+    assert not table.has_feature[rows].any()
+    assert not table.has_face[rows].any()
     assert table.fps[number] == 0
     assert table.fps[table.videos.index("short")] == 25
 
@@ -194,7 +194,7 @@ def test_images_are_rows_of_their_own(tmp_path: Path) -> None:
     table = load(store, task="lsd")
     assert table.labels.tolist() == [[0]] * 3
     assert table.values["face"].tolist() == [[1], [0], [3]]
-    assert table.has_any.tolist() == [True, False, True]
+    assert table.has_feature.tolist() == [True, False, True]
 
 
 # widths of the values
@@ -244,7 +244,7 @@ def test_value_that_is_not_finite_names_feature_video_and_frame(tmp_path: Path, 
     for row in (263, 270):
         for column, value in enumerate(values):
             spoil(store, "bad", (row, column + 1), value)
-    words = r"Feature 'face' of video 'bad' is not finite at frame 264 \(2 such frames\).*delete features/face/bad"
+    words = r"Feature 'face' of video 'bad' is not finite at frame 264 \(2 such frames\).*Delete features/face/bad"
     with pytest.raises(StoreError, match=words):
         load(store)
 
@@ -346,23 +346,23 @@ def test_table_tells_synthetic_clips(tmp_path: Path) -> None:
 def test_missing_synthetic_clips_are_said(tmp_path: Path) -> None:
     store = new_store(tmp_path / "s.zarr", {})
     store.write_labels("vgaf", "a", "train", np.ones((1, 1), dtype=np.int8))
-    with pytest.raises(UsageError, match=r"has no synthetic vgaf clips to mix in\. Make some with `abaw synth`"):
+    with pytest.raises(UsageError, match=r"has no synthetic vgaf clips to mix in\. Create some with `abaw synth`"):
         select_labels(store, VGAF, "train", synthetic=True)
 
 
 @pytest.mark.parametrize("fold", ["", "1/2"])
 def test_labels_that_are_not_there_are_said(split_store: FeatureStore, tmp_path: Path, fold: str) -> None:
-    with pytest.raises(UsageError, match=r"has labels of expr only; va needs them.*abaw extract"):
+    with pytest.raises(UsageError, match=r"only has labels of expr, not of va.*abaw extract"):
         select_labels(split_store, VA, "train", fold)
-    with pytest.raises(UsageError, match=r"has expr labels of synthetic, test, train, val but none of 'dev'"):
+    with pytest.raises(UsageError, match=r"has expr labels of synthetic, test, train, val, but not of 'dev'"):
         select_labels(split_store, EXPR, "dev", fold)
     empty = new_store(tmp_path / "s.zarr", {})
-    with pytest.raises(UsageError, match="has no labels at all; va needs them"):
+    with pytest.raises(UsageError, match="has no labels, not of va"):
         select_labels(empty, VA, "train", fold)
 
 
 def test_too_many_folds_are_refused(split_store: FeatureStore) -> None:
-    with pytest.raises(UsageError, match=r"11 folds need as many groups of videos, found 10"):
+    with pytest.raises(UsageError, match=r"11 folds need at least 11 groups of videos, found 10"):
         select_labels(split_store, EXPR, "train", "1/11")
 
 
@@ -395,7 +395,7 @@ def test_missing_frames_are_masked_or_taken_from_the_nearest(tmp_path: Path) -> 
     filled = load(store, missing="nearest")
     assert filled.values["face"][:, 0].tolist() == [11, 11, 11, 14, 14, 14, 14]
     assert filled.masks["face"].all()
-    for mask in (filled.has_any, filled.has_crop):
+    for mask in (filled.has_feature, filled.has_face):
         assert mask.tolist() == [*present, False, False], "by itself"
 
 
@@ -411,8 +411,8 @@ def test_nearest_fills_each_feature_by_itself(tmp_path: Path) -> None:
     assert table.values["other"][:, 0].tolist() == [3, 3, 3, 0, 0, 0]
     assert table.masks["face"].tolist() == [True] * 4 + [False] * 2
     assert table.masks["other"].tolist() == [True] * 3 + [False] * 3, "never from another video"
-    assert table.has_any.tolist() == [True, False, True, True, False, False]
-    assert not table.has_crop.any()
+    assert table.has_feature.tolist() == [True, False, True, True, False, False]
+    assert not table.has_face.any()
 
 
 # memory

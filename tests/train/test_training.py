@@ -198,7 +198,7 @@ def test_seeds_are_checked_before_the_first_one_is_trained(lab, linear_store, tm
     (tmp_path / "mine-seed1").mkdir()
     common = ("train", "--task", "va", "--feature", "f", "--seeds", "2", "--run", "mine", "--device", "cpu")
     places = ("--store", linear_store.path, "--runs", tmp_path)
-    assert_refused(run_cli(*common, *places), 2, "mine-seed1 exists", "another --run")
+    assert_refused(run_cli(*common, *places), 2, "mine-seed1 already exists", "another --run")
     assert_refused(run_cli(*common, *places, "--set", f"seed={2**32 - 1}"), 2, "seed", "less than 4294967296")
     assert [path.name for path in tmp_path.iterdir()] == ["mine-seed1"]
 

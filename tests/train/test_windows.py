@@ -200,7 +200,7 @@ def test_balance_by_class_leaves_out_what_is_not_valid() -> None:
     labels = np.array([[0]] * 30 + [[-1]] * 30 + [[3]] * 30)
     table = table_of_row_numbers([30, 30, 30], EXPR, labels)
     masks = {"row": np.arange(90) < 80}
-    sampler = WindowSampler(replace(table, masks=masks, has_any=masks["row"]), 10)
+    sampler = WindowSampler(replace(table, masks=masks, has_feature=masks["row"]), 10)
     drawn = np.concatenate([sampler.epoch(10, (0, n), "class") for n in range(400)])
     assert not ((drawn[:, 0] >= 30) & (drawn[:, 0] + 10 <= 60)).any()
     # 30 frames of the first class weigh as much as the 20 of the other that have a feature

@@ -9,12 +9,14 @@ from abaw.core.names import SIDES
 from abaw.core.parts import parse_k_of_n
 
 _NUMBERED = re.compile(r"(.+)_[0-9]+")
-_PIECE = re.compile(r"(.*[0-9]x[0-9]+)-[0-9]+")  # of a recording named after its resolution: 5-60-1920x1080-2
+_PIECE = re.compile(
+    r"(.*[0-9]x[0-9]+)-[0-9]+"
+)  # one piece of a recording with its resolution in the name: 5-60-1920x1080-2
 
 
 @dataclass(frozen=True)
 class Fold:
-    """Fold `number`, from 1, out of `of`; its videos validate what is trained on the other folds."""
+    """Fold `number`, from 1, out of `of`; training on the other folds is validated on its videos."""
 
     number: int
     of: int
@@ -24,22 +26,22 @@ def parse_fold(text: str) -> Fold:
     """The fold that `text` names, as `2/5` the second of five.
 
     Raises:
-        UsageError: it is not of that form, there are fewer than two folds, or there is no such one.
+        UsageError: invalid form, fewer than two folds, or no such fold.
     """
     fold = parse_k_of_n(text)
     if fold is None or fold[1] < 2:
         raise UsageError(
-            f"A fold is written NUMBER/FOLDS, as 2/5 for the second of five, from 1 on and of at least 2; found {text!r}."
+            f"A fold is written NUMBER/FOLDS, as 2/5 for the second of five, counted from 1, with at least 2 folds; found {text!r}."
         )
     return Fold(*fold)
 
 
 def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
-    """Put each video into a fold, 1 to `n_folds`, so that folds have about as many frames.
+    """Put each video into a fold, 1 to `n_folds`, so that folds have similar numbers of frames.
 
-    The largest group of videos goes first, each into the fold with the fewest frames: no fold then has more frames
-    than another by more than the largest group. The result depends on names and numbers alone, not on their order.
-    scikit-learn's GroupKFold deals groups of equal size differently; existing runs rely on this assignment.
+    The largest group of videos goes first, each into the fold with the fewest frames: the difference between
+    folds is at most the size of the largest group. The result depends on names and numbers alone, not on their order.
+    scikit-learn's GroupKFold orders groups of equal size differently; existing runs rely on this assignment.
 
     Args:
         videos: number of frames by video.
@@ -52,12 +54,12 @@ def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
     groups = group_videos(videos.keys())
     if len(groups) < n_folds:
         raise UsageError(
-            f"{n_folds} folds need as many groups of videos, found {len(groups)} among {len(videos)} videos (those "
+            f"{n_folds} folds need at least {n_folds} groups of videos, found {len(groups)} among {len(videos)} videos (videos "
             "of one recording stay together). Choose fewer folds."
         )
     n_frames = {name: sum(videos[video] for video in group) for name, group in groups.items()}
     folds: dict[str, int] = {}
-    # frames, videos, number: a group without frames goes into an empty fold while there is one
+    # frames, videos, number: the videos break ties, so that groups without frames go into empty folds first
     loads = [(0, 0, number) for number in range(1, n_folds + 1)]
     for name in sorted(groups, key=lambda name: (-n_frames[name], name)):
         lightest = min(loads)
@@ -71,9 +73,9 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
     """Videos of one recording, sorted, under the name of the recording.
 
     Two or more people in a recording are `<recording>_left` and `<recording>_right`, with or without a bare
-    `<recording>` with them, or `<recording>_1`, `<recording>_2`; so are clips cut from it, as `video86_1` and
-    `video86_3` of Aff-Wild2, and pieces as `5-60-1920x1080-2`. A number after `_` is one within a
-    recording only where the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
+    `<recording>` with them, or `<recording>_1`, `<recording>_2`; the same holds for clips of it, such as `video86_1`
+    and `video86_3` of Aff-Wild2, and pieces such as `5-60-1920x1080-2`. A number after `_` counts within a recording only
+    if the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
     recordings.
     """
     bare = {_without_side(video) for video in videos}
@@ -84,7 +86,7 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
 
 
 def _recording(video: str, bare: Set[str]) -> str:
-    """The name of a video without the suffixes that tell apart what comes from one recording."""
+    """The name of a video without the suffixes for parts of one recording."""
     name = _without_side(video)
     if match := _PIECE.fullmatch(name):
         return _recording(match[1], bare)

@@ -1,4 +1,4 @@
-"""What training draws its windows from: rows of videos with labels, wherever their inputs are kept."""
+"""The source of training windows: labelled rows of videos, however their inputs are stored."""
 
 from typing import Protocol
 
@@ -13,8 +13,8 @@ from abaw.core.tasks import Task
 class Samples(Protocol):
     """Labelled videos of a split. Their frames are rows, one video after another.
 
-    `abaw.train.data.table.Table` keeps the inputs of all rows in memory. Another implementation may make them when they
-    are asked for. Equal rows must always give equal inputs, in every process: a resumed run, and several processes,
+    `abaw.train.data.table.Table` keeps the inputs of all rows in memory. Another implementation may compute them on
+    demand. Equal rows must always give equal inputs, in every process: resumed runs and training in several processes
     depend on it.
     """
 
@@ -35,7 +35,7 @@ class Samples(Protocol):
 
     @property
     def labels(self) -> NDArray[np.float32]:
-        """(rows, columns) float32 as published, invalid values kept; the label of a whole video is in all its rows."""
+        """(rows, columns) float32 as published, invalid values included; the label of a whole video is in all its rows."""
         ...
 
     @property
@@ -45,7 +45,7 @@ class Samples(Protocol):
 
     @property
     def synthetic(self) -> NDArray[np.bool_]:
-        """(videos,) bool, a synthetic clip."""
+        """(videos,) bool, the video is a synthetic clip."""
         ...
 
     @property
@@ -58,15 +58,15 @@ class Samples(Protocol):
         ...
 
     def inputs(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs of windows, in memory of the host.
+        """Inputs of windows, in host memory.
 
         Args:
-            rows: (windows, time) numbers of rows, each from 0.
-            inside: (windows, time) bool, the row is in its window; any other row fills the window up.
+            rows: (windows, time) row numbers, from 0.
+            inside: (windows, time) bool, the row belongs to its window; other rows are padding.
 
         Returns:
             By feature (windows, time, *shape) of any number type, and (windows, time) bool: the row is inside and has
-            the feature. Values where that is False change nothing.
+            the feature. Values where it is False have no effect.
         """
         ...
 

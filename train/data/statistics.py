@@ -1,4 +1,4 @@
-"""Mean and standard deviation of features, read from the store by threads, one video each at a time."""
+"""Mean and standard deviation of features, read from the store by threads, one video per thread at a time."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -15,12 +15,12 @@ from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
 
-BLOCK_BYTES = 2**21  # of float64 values at a time, so that they stay in a core's cache
+BLOCK_BYTES = 2**21  # of float64 values per block, to fit into a core's cache
 
 
 @dataclass(frozen=True)
 class Moments:
-    """Number of rows, their mean and the sum of their squared distances from it, (*shape) float64 each."""
+    """Number of rows, their mean and the sum of squared distances from it, (*shape) float64 each."""
 
     n_rows: int
     mean: NDArray[np.float64]
@@ -42,79 +42,79 @@ def feature_statistics(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Mean and standard deviation (population) of each feature over its present rows in some videos.
 
-    Memory holds up to `n_threads` + 1 videos of one feature, and two numbers per value for each of the few groups of
-    videos that wait to be merged.
+    Holds up to `n_threads` + 1 videos of one feature in memory, and two numbers per value for the few groups of videos
+    that wait to be merged.
 
     Args:
-        videos: names; a video without a feature is skipped for that feature.
+        videos: names; videos without a feature are skipped for that feature.
         n_threads: threads that read; by default one per core.
 
     Returns:
         Means and standard deviations by feature, (*shape) float64 each; zeros where no row is present.
 
     Raises:
-        UsageError: a feature that is not in the store.
-        StoreError: a video is damaged, or has values that are not finite.
+        UsageError: a feature is not in the store.
+        StoreError: a video is damaged, or has a value that is not finite.
     """
     shapes = {feature: tuple(store.feature_attrs(feature)["spec"]["shape"]) for feature in features}
     means, stds = {}, {}
     for feature, shape in shapes.items():
         known = store.videos(feature)
         # threads: Zarr and numpy release the interpreter's lock, and nothing has to be copied between processes
-        each = map_ahead(
+        video_moments = map_ahead(
             partial(_video_moments, store, feature),
             [video for video in videos if video in known],
             n_threads or os.cpu_count() or 1,
         )
-        moments = _merge_all(each) or Moments(0, np.zeros(shape), np.zeros(shape))
+        moments = _merge_all(video_moments) or Moments(0, np.zeros(shape), np.zeros(shape))
         means[feature] = torch.from_numpy(moments.mean)
         stds[feature] = torch.from_numpy(np.sqrt(moments.squares / max(1, moments.n_rows)))
     return means, stds
 
 
-def _merge_all(each: Iterable[Moments]) -> Moments | None:
+def _merge_all(video_moments: Iterable[Moments]) -> Moments | None:
     """The moments of all videos; None if there is no video.
 
-    Pairs of neighbours are merged, then pairs of these pairs and so on: an order that depends on nothing but the number
-    of videos, so that equal stores give equal bits.
+    Pairs of neighbours are merged, then pairs of these pairs and so on: the order depends only on the number of
+    videos, so that equal stores give bit-equal results.
     """
     waiting: list[tuple[int, Moments]] = []  # number of videos, a power of two, smaller than the one before it
-    for moments in each:
+    for moments in video_moments:
         n_videos = 1
         while waiting and waiting[-1][0] == n_videos:
             moments = waiting.pop()[1].merge(moments)
             n_videos *= 2
         waiting.append((n_videos, moments))
-    rest: Moments | None = None
+    merged: Moments | None = None
     for _, moments in reversed(waiting):
-        rest = moments if rest is None else moments.merge(rest)
-    return rest
+        merged = moments if merged is None else moments.merge(merged)
+    return merged
 
 
 def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
     """Moments of the present rows of one video."""
-    read = store.read(feature, video)
-    rows = np.flatnonzero(read.present)
-    shape = read.values.shape[1:]
+    stored = store.read(feature, video)
+    rows = np.flatnonzero(stored.present)
+    shape = stored.values.shape[1:]
     moments = Moments(0, np.zeros(shape), np.zeros(shape))
     step = max(1, BLOCK_BYTES // (8 * max(1, int(np.prod(shape)))))
     for start in range(0, len(rows), step):
-        block = read.values[rows[start : start + step]].astype(np.float64)
+        block = stored.values[rows[start : start + step]].astype(np.float64)
         with np.errstate(invalid="ignore"):  # differences of infinities, which are reported below
-            # from the first row, so that a value that never varies has no deviation at all, however large it is
+            # relative to the first row, so that a constant value has deviation 0, however large it is
             first = block[0].copy()
             block -= first
             shift = block.mean(axis=0)
         if not np.isfinite(shift).all():
-            raise StoreError(_not_finite(store, feature, video, read))
+            raise StoreError(_not_finite(store, feature, video, stored))
         block -= shift
         moments = moments.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
     return moments
 
 
-def _not_finite(store: FeatureStore, feature: str, video: str, read: VideoFeature) -> str:
-    finite = np.isfinite(read.values.reshape(len(read.values), -1)).all(axis=1)
-    row = int(np.flatnonzero(read.present & ~finite)[0])
+def _not_finite(store: FeatureStore, feature: str, video: str, stored: VideoFeature) -> str:
+    finite = np.isfinite(stored.values.reshape(len(stored.values), -1)).all(axis=1)
+    row = int(np.flatnonzero(stored.present & ~finite)[0])
     return (
         f"Feature {feature!r} of video {video!r} has a value that is not finite in frame {row + 1}. Run `abaw store "
         f"verify {store.path}` to see what else is damaged, delete {store.path}/features/{feature}/{video} and extract "

@@ -18,10 +18,10 @@ Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames
 
 @dataclass(frozen=True)
 class Further:
-    """Labels of frames in windows beyond their first ones.
+    """Second labels of frames in windows.
 
     Attributes:
-        positions: (n,) int64, of the frame among all frames of the windows, (windows * time).
+        positions: (n,) int64, index of the frame among all (windows * time) frames.
         labels, valid: (n, columns) float32 and bool.
     """
 
@@ -40,8 +40,8 @@ class Targets:
 
     Attributes:
         labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
-        valid: bool like the labels, the label counts: annotated, and the frame (a frame) has a feature.
-        further: labels of frames that are labelled twice; None if no frame is.
+        valid: bool like the labels: annotated, and the frame (any frame of the video) has a feature.
+        further: second labels of frames that are labelled twice; None if no frame is.
     """
 
     labels: Tensor
@@ -54,14 +54,14 @@ class Targets:
         return Targets(self.labels.to(device), self.valid.to(device), further)
 
     def align(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Outputs, labels and valid flags as a loss takes them: with further labels, as rows without windows.
+        """Outputs, labels and valid flags for a loss; with further labels they are flat rows.
 
         Args:
             outputs: (windows, time, outputs), or with an axis of views in front.
 
         Returns:
-            The three tensors as they are; with further labels (rows, outputs) or (views, rows, outputs), and (rows, columns)
-            twice: a frame that is labelled twice is two rows.
+            The three tensors unchanged; with further labels (rows, outputs) or (views, rows, outputs), and (rows, columns)
+            twice: a frame with two labels is two rows.
         """
         if self.further is None:
             return outputs, self.labels, self.valid
@@ -105,7 +105,7 @@ class WindowBatch:
 
 
 class WindowSampler:
-    """Draws windows of `length` frames from samples by index, in this process: no copy but the batch itself."""
+    """Draws windows of `length` frames from samples by index, in this process; copies only the batch."""
 
     def __init__(self, samples: Samples, length: int) -> None:
         self.samples, self.length = samples, length
@@ -126,11 +126,11 @@ class WindowSampler:
 
         Args:
             seed: same seed, same windows.
-            balance: draw as many windows with replacement, so that every class, or every video, counts alike.
-            synthetic: share of the epoch's windows that are of synthetic clips, equally many of each class: to n real
-                windows come n * synthetic / (1 - synthetic).
-            speed: each window covers `length` times a factor drawn from this range; a shorter one lies anywhere inside
-                the one that it comes from, a longer one anywhere around it.
+            balance: draw the same number of windows with replacement so that every class, or every video, counts alike.
+            synthetic: share of the epoch's windows from synthetic clips, equally many of each class: n real windows get
+                n * synthetic / (1 - synthetic) synthetic ones.
+            speed: each window covers `length` times a factor drawn from this range; a shorter one lies anywhere
+                inside the original window, a longer one anywhere around it.
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
@@ -158,18 +158,20 @@ class WindowSampler:
         """Windows `stride` apart, covering every row, or those before `ends`; `rng` draws the phases.
 
         Args:
-            ends: (videos,) the row after the last one of each video that is wanted.
+            ends: (videos,) the row after the last requested one of each video.
         """
         windows = []
         for first, end in zip(self.samples.starts[:-1], self.samples.starts[1:] if ends is None else ends, strict=True):
             last = max(first, end - self.length)
             phase = int(rng.integers(stride)) if rng is not None else 0
-            begins = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
-            windows.append(np.stack([begins, np.full_like(begins, end), np.full_like(begins, self.length)], axis=1))
+            first_rows = np.unique(np.append(np.arange(first - phase, last, stride), last).clip(first, last))
+            windows.append(
+                np.stack([first_rows, np.full_like(first_rows, end), np.full_like(first_rows, self.length)], axis=1)
+            )
         return np.concatenate(windows)
 
     def videos_of(self, windows: Windows) -> NDArray[np.int64]:
-        """(windows,) number of the video that each window is of."""
+        """(windows,) video number of each window."""
         return np.searchsorted(self.samples.starts, windows[:, 0], side="right") - 1
 
     def rows_of(self, windows: Windows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -197,7 +199,7 @@ class WindowSampler:
         return Targets(torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows, inside))
 
     def _further_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Further | None:
-        """The doubles of frames in windows, each as often as its frame is there."""
+        """The doubles of frames in windows, repeated for every window that contains the frame."""
         doubles, rows = self.samples.doubles, rows.ravel()
         if doubles is None:
             return None
@@ -213,7 +215,7 @@ class WindowSampler:
 
     def _change_speed(self, windows: Windows, factors: NDArray[np.float64], positions: NDArray[np.float64]) -> Windows:
         spans = np.maximum(1, np.rint(self.length * factors).astype(np.int64))
-        # always from its first frame on, a shorter window would hardly ever reach the end of its video
+        # if they always started at the first frame, shorter windows would rarely reach the end of their video
         room = np.minimum(self.length, windows[:, 1] - windows[:, 0]) - spans
         first = windows[:, 0] + np.floor(positions * (room + 1)).astype(np.int64)
         video_starts = self.samples.starts[self.videos_of(windows)]
@@ -227,7 +229,9 @@ class WindowSampler:
     def _class_weights(self, windows: Windows) -> NDArray[np.float64]:
         """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
         rarity = np.zeros(len(self.samples.labels))
-        is_real = np.repeat(~self.samples.synthetic, np.diff(self.samples.starts))  # the windows are: only these count
+        is_real = np.repeat(
+            ~self.samples.synthetic, np.diff(self.samples.starts)
+        )  # the windows are, so only these count
         rows, labels, counted = counted_labels(self.samples)
         counted &= is_real[rows, None]
         for part, _, columns in self.samples.task.each():
@@ -249,7 +253,7 @@ class WindowSampler:
         return np.maximum(weights, 0.0)
 
     def _draw_per_class(self, windows: Windows, n_windows: int, rng: np.random.Generator) -> Windows:
-        """Synthetic windows, equally many of each class that occurs; each once before any comes twice."""
+        """Synthetic windows, equally many of each class that occurs; each once before any repeats."""
         classes = self.samples.labels[windows[:, 0], 0]
         kinds = np.unique(classes)
         drawn = []
@@ -268,7 +272,7 @@ def batches(windows: Windows, batch_size: int) -> Iterator[Windows]:
 
 
 def share(windows: Windows, rank: int, n_ranks: int) -> Windows:
-    """One process's part of a batch: equally many for each, filled up with empty windows, in which nothing is valid."""
+    """One process's part of a batch: equal sizes, padded with empty windows in which nothing is valid."""
     n_each = -(-len(windows) // n_ranks)
     empty = np.tile(np.array([0, 0, 1]), (n_each * n_ranks - len(windows), 1))
     return np.concatenate([windows, empty])[rank * n_each : (rank + 1) * n_each]

@@ -1,9 +1,9 @@
 """Temporal heads: features of a window in, outputs of each frame or of the window out.
 
 A head is an `nn.Module`: `forward(features, masks)` takes `{name: (batch, time, *shape)}` float and for each feature
-a mask (batch, time) bool of the frames that have it, and gives (batch, time, outputs), or (batch, outputs) if its
-`level` is `video`. Values at masked frames change nothing. If its `inputs` are not None, they
-must be given the mean and standard deviation of the training rows.
+a mask (batch, time) bool of the frames that have it, and returns (batch, time, outputs), or (batch, outputs) if its
+`level` is `video`. Values at masked frames have no effect. If `inputs` is not None, set its statistics to the mean and
+standard deviation of the training rows.
 
 `linear`, `mlp` and `emma` look at each frame alone, `gru`, `tcn`, `encoder` and `transformer` also at its neighbours;
 `cross-attention` looks at the whole window. `ridge` and `logistic` are linear maps that scikit-learn solves.
@@ -19,9 +19,9 @@ def create_head(config: HeadConfig, shapes: Mapping[str, tuple[int, ...]], group
     """Build a head.
 
     Args:
-        shapes: of one frame of each feature, by name.
-        groups: how many outputs it has, as the sizes of groups that belong together: (1, 1) for valence and arousal,
-            (8,) for the logits of eight classes. A head with hidden layers at its end has them for each group.
+        shapes: shape of one frame of each feature, by name.
+        groups: sizes of the groups of outputs: (1, 1) for valence and arousal, (8,) for the logits of eight classes.
+            Output layers with a hidden layer have a separate one for each group.
 
     Raises:
         UsageError: the head does not fit these features or outputs.

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from abaw.core.errors import UsageError
 from abaw.train.heads.inputs import hidden_keys, positions, width_of
 
-WIDTH = 1024  # of all embeddings
+WIDTH = 1024  # of every embedding
 FEEDFORWARD = 2048
-LEAST_SIZE = 106  # below, the last convolution has nothing left to look at
+LEAST_SIZE = 106  # the CNN reduces anything smaller to nothing
 
 
 def is_spectrogram(shape: tuple[int, ...]) -> bool:
@@ -24,7 +24,7 @@ class AudioBranch(nn.Module):
     Key names are those of the published network.
 
     Args:
-        shape: of one frame of the feature.
+        shape: shape of one frame of the feature.
         dropout: in the transformer block.
     """
 
@@ -46,9 +46,9 @@ class AudioBranch(nn.Module):
         """Embed frames.
 
         Args:
-            values: (batch, time, 1, bands, steps), or (batch, time, width) of a feature that is no spectrogram.
-            mask: (batch, time) bool, the frames that have the feature. The others go through neither CNN nor map and
-                are not attended to; what comes out for them means nothing.
+            values: (batch, time, 1, bands, steps), or (batch, time, width) for other features.
+            mask: (batch, time) bool, the frames that have the feature. Other frames are neither embedded nor attended
+                to; their outputs are meaningless.
         """
         rows = self.backbone(values[mask])
         embeddings = rows.new_zeros((*mask.shape, WIDTH))
@@ -91,7 +91,7 @@ class TransformerBlock(nn.Module):
         self.ff = _FeedForward(dropout)
 
     def forward(self, tokens: Tensor, hidden: Tensor) -> Tensor:
-        """(batch, time, 1024) and (batch, time) bool, True at frames that none may attend to -> (batch, time, 1024)."""
+        """(batch, time, 1024) and (batch, time) bool, True at frames that are not attended to -> (batch, time, 1024)."""
         normed = self.norm1(tokens)
         tokens = tokens + self.attn(normed, normed, normed, key_padding_mask=hidden, need_weights=False)[0]
         return tokens + self.ff(self.norm2(tokens))

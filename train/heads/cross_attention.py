@@ -12,15 +12,15 @@ from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, width_of
 from abaw.train.heads.segments import average, middle
 
-Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of those that are there
+Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of present ones
 
 
 class CrossAttentionHead(Head):
-    """Sound, scene, and the scene as the sound attends to it, side by side; one linear output for the window.
+    """Concatenates sound, scene, and the scene attended to by the sound; one linear output for the window.
 
-    With sound or scene alone it is the linear output of that one. All features but spectrograms are standardised. A
-    scene that is not 1024 wide is projected to it. Segments without a frame are left out of the mean, and are zero
-    side by side.
+    With only sound or only scene it is a linear output of that one. All features but spectrograms are standardised. A
+    scene that is not 1024 wide is projected to 1024. Segments without a frame are left out of the mean; with `flatten`
+    they are zero.
     """
 
     level: ClassVar[Literal["frame", "video"]] = "video"
@@ -31,7 +31,7 @@ class CrossAttentionHead(Head):
         if config.audio and config.audio not in shapes:
             raise UsageError(
                 f"Head 'cross-attention' takes its sound from the feature {config.audio!r} (head.audio), found "
-                f"{', '.join(shapes)}. Add that feature, name another, or none (--set head.audio=)."
+                f"{', '.join(shapes)}. Add that feature, choose another, or train without sound (--set head.audio=)."
             )
         joined = {name: shape for name, shape in shapes.items() if name != config.audio or not is_spectrogram(shape)}
         super().__init__(JoinFeatures(joined) if joined else None)
@@ -60,7 +60,7 @@ class CrossAttentionHead(Head):
             steps.append(self._look(scene, any_mask({name: masks[name] for name in self.video})))
         if self.attention is not None:
             steps.insert(1, _attend(self.attention, *steps))
-        return self.output(torch.cat([self._pool(*found) for found in steps], dim=-1).flatten(1))
+        return self.output(torch.cat([self._pool(*part) for part in steps], dim=-1).flatten(1))
 
     def _hear(self, branch: AudioBranch, values: Tensor, mask: Tensor) -> Steps:
         if self.config.audio_frames == "all":
@@ -82,7 +82,7 @@ class CrossAttentionHead(Head):
 
 
 def _attend(attention: nn.MultiheadAttention, audio: Steps, video: Steps) -> Steps:
-    """What each step of the sound finds in the scene; nothing where there is no sound, or no scene at all."""
+    """The scene attended to by each step of the sound; masked where there is no sound, or no scene at all."""
     (queries, heard), (keys, seen) = audio, video
-    found, _ = attention(queries, keys, keys, key_padding_mask=hidden_keys(seen), need_weights=False)
-    return found, heard & seen.any(dim=1, keepdim=True)
+    attended, _ = attention(queries, keys, keys, key_padding_mask=hidden_keys(seen), need_weights=False)
+    return attended, heard & seen.any(dim=1, keepdim=True)

@@ -18,8 +18,8 @@ N_SCORES = N_EXPRESSIONS + N_ACTION_UNITS
 class EmmaHead(Head):
     """Expression and action unit logits from the ViT; from these and DAN's logits valence and arousal.
 
-    The outputs are valence, arousal, 8 expression logits and 12 action unit logits, of each frame by itself. The
-    features are taken as they are; one that a frame lacks is zero. Key names are those of EMMA's checkpoint.
+    The outputs are valence, arousal, 8 expression logits and 12 action unit logits, for each frame. The features
+    are not standardised; missing ones are zero. Key names are those of EMMA's checkpoint.
     """
 
     def __init__(self, config: EmmaHeadConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
@@ -32,7 +32,7 @@ class EmmaHead(Head):
         if set(shapes) != {config.vit, config.dan}:
             raise UsageError(
                 f"Head 'emma' takes the features {config.vit!r} (head.vit) and {config.dan!r} (head.dan), found "
-                f"{', '.join(shapes)}. Name the two that play these roles and no other."
+                f"{', '.join(shapes)}. Train on exactly these two features, or set head.vit and head.dan."
             )
         self._vit, self._dan = config.vit, config.dan
         self.head = nn.Sequential(

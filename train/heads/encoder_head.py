@@ -13,7 +13,7 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidde
 class EncoderHead(Head):
     """1x1 convolutions, positions, post-norm transformer encoder, output.
 
-    No frame attends to one without any feature; such a frame still gets an output, from its neighbours.
+    Frames without any feature are not attended to, but get an output from their neighbours.
     """
 
     inputs: JoinFeatures
@@ -39,11 +39,11 @@ class EncoderHead(Head):
 
 
 class _Output(nn.Module):
-    """A group of outputs from the encoder's: a linear map, or two with batch normalisation between them."""
+    """The output layer of a group: one linear map, or two with batch normalisation between them."""
 
     def __init__(self, dim: int, hidden: int, n_outputs: int) -> None:
         super().__init__()
-        # the normalisation takes any bias away again
+        # the normalisation would remove a bias
         self.hidden = nn.Linear(dim, hidden, bias=False) if hidden else None
         self.norm = FrameNorm(hidden) if hidden else None
         self.last = nn.Linear(hidden or dim, n_outputs)
@@ -56,10 +56,10 @@ class _Output(nn.Module):
 
 
 class FrameNorm(nn.BatchNorm1d):
-    """Batch normalisation over the frames of a batch, whose statistics come from the frames with a feature alone.
+    """Batch normalisation over the frames of a batch, with statistics of only the frames that have a feature.
 
-    All frames are normalised by them. Where fewer than two frames have a feature a batch has no variance: these
-    batches are normalised by the running statistics, which they leave as they are.
+    All frames are normalised. A batch with fewer than two such frames has no variance: it is normalised by the running
+    statistics and does not update them.
     """
 
     running_mean: Tensor
@@ -78,5 +78,5 @@ class FrameNorm(nn.BatchNorm1d):
         else:
             variance, mean = torch.var_mean(rows, dim=0, correction=0)
             with torch.no_grad():
-                super().forward(rows)  # moves the running statistics
+                super().forward(rows)  # updates the running statistics
         return (values - mean) * torch.rsqrt(variance + self.eps) * self.weight + self.bias

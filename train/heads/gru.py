@@ -14,7 +14,7 @@ class GruHead(Head):
     """Projection, bidirectional gated recurrent units, linear output.
 
     A learned vector replaces a frame without any feature. The network reads a window up to its last frame with
-    one, so that padding at the end of a window changes nothing; frames after it get that frame's outputs.
+    one, so that padding at the end of a window has no effect; later frames repeat that frame's outputs.
     """
 
     inputs: JoinFeatures
@@ -23,7 +23,7 @@ class GruHead(Head):
         super().__init__(JoinFeatures(shapes))
         self.project = nn.Linear(self.inputs.width, config.dim)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(config.dim), std=0.02))
-        between = config.dropout if config.layers > 1 else 0.0  # torch warns of dropout between the layers of one
+        between = config.dropout if config.layers > 1 else 0.0  # torch warns about dropout with a single layer
         self.gru = nn.GRU(config.dim, config.dim, config.layers, batch_first=True, dropout=between, bidirectional=True)
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(2 * config.dim, sum(groups))

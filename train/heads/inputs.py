@@ -1,4 +1,4 @@
-"""What heads share: features flattened, standardised and joined; positions and masks of attention."""
+"""Shared by heads: flattened, standardised and joined features; positions and attention masks."""
 
 import math
 from collections.abc import Mapping
@@ -28,18 +28,18 @@ def positions(length: int, dim: int, device: torch.device) -> Tensor:
 
 
 def hidden_keys(shown: Tensor) -> Tensor:
-    """(batch, time) bool, True where no frame may attend to: missing frames, but none of a window that has only these.
+    """(batch, time) bool, True for missing frames, which are not attended to, except in windows without any frame.
 
-    Softmax over no key at all would be NaN.
+    A softmax over no keys would be NaN.
     """
     return ~shown & shown.any(dim=1, keepdim=True)
 
 
 class JoinFeatures(nn.Module):
-    """(batch, time, *shape) of each feature -> (batch, time, width); a feature that a frame lacks is zero there.
+    """(batch, time, *shape) of each feature -> (batch, time, width); missing features are zero.
 
-    Each value is standardised by the mean and standard deviation of the training rows, which are kept with the
-    head's weights: zero is the mean.
+    Each value is standardised by the mean and standard deviation of the training rows, which are saved with
+    the head's weights: zero is the mean.
     """
 
     mean: Tensor
@@ -53,7 +53,7 @@ class JoinFeatures(nn.Module):
         self.register_buffer("scale", torch.ones(self.width))
 
     def set_statistics(self, mean: Tensors, std: Tensors) -> None:
-        """Take mean and standard deviation, (*shape) of each feature. A value that never varies is left out."""
+        """Set mean and standard deviation, (*shape) by feature. Constant values are set to zero."""
         self.mean = torch.cat([mean[name].flatten() for name in self.widths]).float()
         joined = torch.cat([std[name].flatten() for name in self.widths]).float()
         self.scale = torch.where(joined > 1e-6, 1 / joined.clamp(min=1e-6), 0.0)
@@ -66,17 +66,17 @@ class JoinFeatures(nn.Module):
 
 
 class Head(nn.Module):
-    """Base of the heads.
+    """Base class of heads.
 
     Attributes:
-        inputs: where the features are standardised; None for a head that takes them as they are.
+        inputs: standardises the features; None for a head that takes them unchanged.
         level: `frame`, one output row for every frame, or `video`, one for the whole window.
     """
 
     level: ClassVar[Literal["frame", "video"]] = "frame"
     inputs: JoinFeatures | None
 
-    # no default in the class: it would hide the module, which torch finds only where nothing else has its name
+    # no class attribute as default: it would hide the module, which torch looks up only if there is no such attribute
     def __init__(self, inputs: JoinFeatures | None) -> None:
         super().__init__()
         self.inputs = inputs

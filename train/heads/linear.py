@@ -1,4 +1,4 @@
-"""One linear map of each frame by itself: the simplest head, and what the probes solve."""
+"""One linear map of single frames: the simplest head, and the one that probes solve."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +24,7 @@ class LinearHead(Head):
 
 
 class ProbeHead(LinearHead):
-    """The linear map that a probe's solution is put into (`abaw.train.fit_probes`)."""
+    """The linear map that holds the solution of a probe (`abaw.train.fit_probes`)."""
 
     def __init__(self, config: ProbeConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(LinearConfig(), shapes, groups)

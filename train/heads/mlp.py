@@ -1,4 +1,4 @@
-"""A multilayer perceptron on each frame by itself."""
+"""A multilayer perceptron on single frames."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise

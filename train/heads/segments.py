@@ -1,4 +1,4 @@
-"""A window in equal segments: its frames averaged in each of them, or one frame taken from each.
+"""Reduces a window to equal segments: the mean of the frames of each, or its middle frame.
 
 Frame t of a window of `length` frames lies in segment floor(t n_segments / length): 75 frames make 5 segments of 15.
 A window shorter than `n_segments` has segments without a frame.
@@ -25,23 +25,23 @@ def average(values: Tensor, mask: Tensor, n_segments: int) -> tuple[Tensor, Tens
 
 
 def middle(values: Tensor, mask: Tensor, n_segments: int) -> tuple[Tensor, Tensor]:
-    """Of each segment the present frame that is nearest to its middle, the earlier one of two.
+    """The present frame nearest to the middle of each segment; the earlier one of a tie.
 
     Args:
         values: (batch, time, *shape).
         mask: (batch, time) bool.
 
     Returns:
-        (batch, n_segments, *shape), anything for a segment without a present frame, and a mask of those that have
+        (batch, n_segments, *shape), arbitrary for a segment without a present frame, and a mask of those that have
         one, (batch, n_segments) bool.
     """
     inside = _inside(mask, n_segments)
     frames = torch.arange(mask.shape[1], device=mask.device)
     middles = (inside * frames).sum(dim=1, keepdim=True) / inside.sum(dim=1, keepdim=True).clamp(min=1)
     distances = torch.where(inside & mask[:, None], (frames - middles).abs(), torch.inf)
-    nearest, places = distances.min(dim=2)
+    nearest, indices = distances.min(dim=2)
     rows = torch.arange(len(mask), device=mask.device)[:, None]
-    return values[rows, places], nearest.isfinite()
+    return values[rows, indices], nearest.isfinite()
 
 
 def _inside(mask: Tensor, n_segments: int) -> Tensor:

@@ -12,8 +12,8 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
 class TcnHead(Head):
     """Projection, residual convolutions with growing dilation, linear output.
 
-    To every convolution a frame without any feature is zero, like what lies beyond the window; such a frame still
-    gets an output, gathered from its neighbours.
+    Frames without any feature are zero in every convolution, like the padding around the window; they still get an
+    output, from their neighbours.
     """
 
     inputs: JoinFeatures
@@ -35,7 +35,7 @@ class TcnHead(Head):
 
 
 class _Block(nn.Module):
-    """One dilated convolution, normalised over the channels of each frame, and a map of each frame."""
+    """One dilated convolution, normalised over the channels of each frame, then a linear map of each frame."""
 
     def __init__(self, config: TcnConfig, dilation: int) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidde
 class TransformerHead(Head):
     """Projection, positions, pre-norm transformer encoder, linear output.
 
-    No frame attends to a missing or hidden one; these still get an output, from their neighbours. In a window
-    without a single frame all of them attend to the mask token.
+    Missing and hidden frames are not attended to, but get an output from their neighbours. In a window without any
+    frame all positions attend to the mask token.
     """
 
     inputs: JoinFeatures
@@ -40,9 +40,9 @@ class TransformerHead(Head):
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
         if self.training and self.mask_ratio > 0:
-            some = next(iter(masks.values()))
-            kept = torch.rand(some.shape, device=some.device) >= self.mask_ratio
-            masks = {name: mask & kept for name, mask in masks.items()}
+            any_feature = next(iter(masks.values()))
+            visible = torch.rand(any_feature.shape, device=any_feature.device) >= self.mask_ratio
+            masks = {name: mask & visible for name, mask in masks.items()}
         shown = any_mask(masks)
         tokens = self.project(self.inputs(features, masks))
         tokens = torch.where(shown[..., None], tokens, self.mask_token.to(tokens.dtype))

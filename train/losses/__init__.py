@@ -1,4 +1,4 @@
-"""Losses on masked labels. Values that are not valid change nothing, and every loss is finite when no value is valid."""
+"""Losses on masked labels. Invalid values have no effect, and every loss is finite even if no value is valid."""
 
 from typing import Protocol
 
@@ -15,17 +15,17 @@ from abaw.train.losses.classes import FocalLoss
 
 
 class Loss(Protocol):
-    """What a model is trained to lower. It may hold weights, which `to` moves to a device."""
+    """The function that training minimises. It may hold weights, which `to` moves to a device."""
 
     def __call__(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
-        """A finite scalar, 0 if nothing is valid; the gradient is 0 at outputs whose labels are not valid.
+        """A finite scalar, 0 if no label is valid; the gradient is 0 at outputs with invalid labels.
 
         Args:
-            outputs: (batch, time, outputs) or (batch, outputs) float; with several views of the same windows they
-                have an axis of views in front. Losses that ignore views take them as further examples.
-            labels: (batch, time, columns) or (batch, columns), any number where not valid, NaN too.
-            valid: bool, of the labels' shape.
-            progress: epochs finished over epochs, in [0, 1).
+            outputs: (batch, time, outputs) or (batch, outputs) float, with a leading axis of views if there are several
+                of the same windows. Losses that ignore views treat them as further examples.
+            labels: (batch, time, columns) or (batch, columns), any number where invalid, even NaN.
+            valid: bool, same shape as the labels.
+            progress: finished epochs / all epochs, in [0, 1).
         """
         ...
 
@@ -43,7 +43,7 @@ def create_loss(config: LossConfig, task: Task, labels: NDArray[np.float32], val
     """Build a loss.
 
     Args:
-        labels, valid: (rows, columns) of the training split, from which weights are taken.
+        labels, valid: (rows, columns) of the training split, for computing weights.
 
     Raises:
         UsageError: the loss is for another kind of task, or its weights are for another number of classes.

@@ -1,4 +1,4 @@
-"""The loss of tasks with several labels that are there or not, such as action units."""
+"""Losses of tasks with several binary labels, such as action units."""
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class BinaryFocalLoss(nn.Module):
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         shown = torch.where(valid, outputs, 0) * torch.where(valid & (labels != 1), -1, 1)
-        # a power below 1 has no slope at 0
+        # a power below 1 has no finite slope at 0
         missed = torch.sigmoid(-shown).clamp(min=torch.finfo(shown.dtype).eps)
         entropies = binary_cross_entropies(outputs, labels, valid, self.weights)
         return (missed.pow(self._gamma) * entropies).sum() / valid.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Weights of classes and of positive labels: given, equal, or from how often each occurs in the training split."""
+"""Weights of classes and of positive labels: as configured, equal, or inverse to their frequency in the training split."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.train.loss_options import Weights
 
-HIGHEST = 50.0  # of a positive weight: an action unit that is rarer still would drown the others
+HIGHEST = 50.0  # largest positive weight: without it a very rare action unit would dominate the loss
 
 
 def class_weights(
@@ -19,19 +19,19 @@ def class_weights(
 
     Args:
         weights: `inverse` are the inverse frequencies of the valid labels, scaled to a mean of 1 over the classes
-            that occur; classes that never do get 0.
+            that occur; other classes get 0.
         labels, valid: (rows, 1) of the training split.
-        option: what a user calls `weights`.
+        option: name of the option, for the error message.
 
     Raises:
-        UsageError: not one number for each class.
+        UsageError: the number of weights is not the number of classes.
     """
     n_classes = len(task.outputs)
     if weights == "inverse":
         counts = np.bincount(labels[valid].astype(np.int64), minlength=n_classes)
         shares = np.where(counts > 0, 1 / np.maximum(counts, 1), 0)
         return torch.tensor(shares * (counts > 0).sum() / max(shares.sum(), 1e-12), dtype=torch.float32)
-    return _given(weights, n_classes, f"task {task.name} has {n_classes} classes", option)
+    return _configured_weights(weights, n_classes, f"task {task.name} has {n_classes} classes", option)
 
 
 def positive_weights(
@@ -41,24 +41,24 @@ def positive_weights(
 
     Args:
         weights: `inverse` are the valid negative over the valid positive labels, between 1/50 and 50; a column
-            without a positive one gets 1.
+            without positive labels gets 1.
         labels, valid: (rows, columns) of the training split.
-        option: what a user calls `weights`.
+        option: name of the option, for the error message.
 
     Raises:
-        UsageError: not one number for each column.
+        UsageError: the number of weights is not the number of columns.
     """
     n_columns = len(task.columns)
     if weights == "inverse":
         positives, negatives = ((labels == 1) & valid).sum(axis=0), ((labels == 0) & valid).sum(axis=0)
         ratios = np.clip(negatives / np.maximum(positives, 1), 1 / HIGHEST, HIGHEST)
         return torch.tensor(np.where(positives > 0, ratios, 1), dtype=torch.float32)
-    return _given(weights, n_columns, f"task {task.name} has {n_columns} columns", option)
+    return _configured_weights(weights, n_columns, f"task {task.name} has {n_columns} columns", option)
 
 
-def _given(weights: Weights, n_wanted: int, why: str, option: str) -> Tensor:
+def _configured_weights(weights: Weights, n_weights: int, reason: str, option: str) -> Tensor:
     if weights == "equal":
-        return torch.ones(n_wanted)
-    if len(weights) != n_wanted:
-        raise UsageError(f"{option} has {len(weights)} numbers, but {why}: give one for each, or say equal or inverse.")
+        return torch.ones(n_weights)
+    if len(weights) != n_weights:
+        raise UsageError(f"{option} has {len(weights)} numbers, but {reason}: pass one for each, or equal or inverse.")
     return torch.tensor(weights, dtype=torch.float32)

@@ -46,7 +46,7 @@ class FocalLoss(nn.Module):
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         entropies = cross_entropies(outputs, labels, valid)
-        # 1 - p without cancellation; a power below 1 has no slope at 0
+        # 1 - p without cancellation; a power below 1 has no finite slope at 0
         missed = (-torch.expm1(-entropies)).clamp(min=torch.finfo(entropies.dtype).eps)
         return weighted_mean(missed.pow(self._gamma) * entropies, row_weights(self.weights, labels, valid))
 
@@ -57,9 +57,9 @@ def classes_of(labels: Tensor, valid: Tensor) -> Tensor:
 
 
 def cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """(rows,) cross-entropy of logits (rows, classes) with labels (rows, 1); what it is where not valid is constant."""
-    chances = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
-    return -chances.gather(-1, classes_of(labels, valid)[:, None])[:, 0]
+    """(rows,) cross-entropy of logits (rows, classes) with labels (rows, 1); constant where not valid."""
+    log_probabilities = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
+    return -log_probabilities.gather(-1, classes_of(labels, valid)[:, None])[:, 0]
 
 
 def row_weights(weights: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every loss begins with: windows and views flattened into rows, and means that stay finite."""
+"""Shared by losses: windows and views flattened into rows, and means that stay finite."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def as_views(outputs: Tensor, labels: Tensor) -> Tensor:
     """(views, rows, outputs) of (batch, time, outputs), (batch, outputs) or either with an axis of views in front.
 
-    Half precision becomes float32: sums over a batch need it. float64 stays.
+    Half precision becomes float32, which sums over a batch need; float64 is unchanged.
     """
     views = outputs if outputs.ndim > labels.ndim else outputs[None]
     return views.to(torch.promote_types(views.dtype, torch.float32)).flatten(1, -2)

@@ -15,10 +15,10 @@ from abaw.train.losses.regression import concordance_losses
 
 
 class EmmaLoss(nn.Module):
-    """Sum of 1 - CCC of each real number, the cross-entropy of the classes and that of the binary labels (EMMA, 2022).
+    """Sum of 1 - CCC for each real number and cross-entropies of the classes and the binary labels (EMMA, 2022).
 
-    As in the authors' code, the CCC is the `unbiased` one; the cross-entropy is a mean over its valid frames; that of
-    the binary labels is summed over valid values and divided by the frames of the batch, valid or not.
+    As in the authors' code, the CCC is the `unbiased` one; the cross-entropy of the classes is a mean over valid
+    frames; that of the binary labels is summed over valid values and divided by the frames of the batch, valid or not.
     """
 
     def __init__(
@@ -28,16 +28,16 @@ class EmmaLoss(nn.Module):
         self._config, self._task = config, task
         for part, _, columns in task.each():
             if part.kind == "binary":
-                given, option = config.positive_weights, "loss.positive_weights"
-                weights = positive_weights(given, part, labels[:, columns], valid[:, columns], option)
+                option = "loss.positive_weights"
+                weights = positive_weights(config.positive_weights, part, labels[:, columns], valid[:, columns], option)
                 self.register_buffer(f"weights_{part.name}", weights)
 
     def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         losses = [
-            self._part(part, outputs[:, own], labels[:, columns], valid[:, columns])
-            for part, own, columns in self._task.each()
+            self._part(part, outputs[:, part_outputs], labels[:, columns], valid[:, columns])
+            for part, part_outputs, columns in self._task.each()
         ]
         return torch.stack(losses).sum()
 

@@ -10,8 +10,8 @@ from abaw.core.tasks import Task
 from abaw.train.loss_options import CccBinsConfig, CccConfig, Moments
 from abaw.train.losses.masked_rows import as_rows, weighted_mean
 
-EPSILON = 1e-8  # far below the variance of any annotation, so that a constant prediction has a finite gradient
-PUBLISHED_EPSILON = 1e-4  # of the variant that EMMA was trained with
+EPSILON = 1e-8  # far below the variance of annotations; gives constant predictions a finite gradient
+PUBLISHED_EPSILON = 1e-4  # EMMA's variant
 
 
 class CccLoss(nn.Module):
@@ -57,18 +57,18 @@ class CccBinsLoss(nn.Module):
 
 
 def concordance_losses(outputs: Tensor, labels: Tensor, valid: Tensor, moments: Moments) -> Tensor:
-    """(columns,) of 1 - CCC over the valid rows; 0 where none is. CCC is that of Lin (Biometrics 45, 1989).
+    """(columns,) 1 - CCC (Lin, Biometrics 45, 1989) over the valid rows; 0 for a column without any.
 
     Args:
         outputs, labels, valid: (rows, columns).
         moments: see `CccConfig`. EMMA's code takes the correlation, its denominator raised by 1e-4, times the two
-            unbiased deviations; here the same product is the unbiased covariance, lowered by that share, which has
-            a gradient at constant predictions too.
+            unbiased deviations; here the equal product is computed from the unbiased covariance, which also
+            has a gradient at constant predictions.
     """
     counts = valid.to(outputs.dtype)
     n_valid = counts.sum(dim=0)
     n = n_valid.clamp(min=1)
-    # invalid labels and outputs hold any number: put zero where they are before they meet anything
+    # invalid labels and outputs may be any number, even NaN: set them to zero first
     outputs, labels = torch.where(valid, outputs, 0), torch.where(valid, labels, 0).to(outputs.dtype)
     mean_x, mean_y = outputs.sum(dim=0) / n, labels.sum(dim=0) / n
     x, y = (outputs - mean_x) * counts, (labels - mean_y) * counts
@@ -86,5 +86,7 @@ def concordance_losses(outputs: Tensor, labels: Tensor, valid: Tensor, moments: 
 
 def expectation(logits: Tensor, bins: int) -> Tensor:
     """(...) expected value, in [-1, 1], of the softmax of logits (..., bins) over linspace(-1, 1, bins)."""
-    chances = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
-    return (chances * torch.linspace(-1, 1, bins, dtype=chances.dtype, device=chances.device)).sum(dim=-1)
+    probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(dim=-1)
+    return (probabilities * torch.linspace(-1, 1, bins, dtype=probabilities.dtype, device=probabilities.device)).sum(
+        dim=-1
+    )

@@ -18,10 +18,9 @@ from abaw.train.losses.masked_rows import as_rows, as_views, weighted_mean
 class VNawLoss(nn.Module):
     """Cross-entropy, once plain and once weighted by how noisy a label looks, and the views' divergence (V-NAW, 2025).
 
-    Both cross-entropies are of the first view alone, the others only have to agree with it. The recorded values fix
-    the weighted cross-entropy of the clip as it is and say nothing of the flipped one, whose labels the authors' code
-    leaves unused too. The noise weights are constants: no gradient goes through them, or a frame could lower its
-    loss by lowering its weight. The divergence is Jensen and Shannon's in nats, a mean over the valid frames.
+    Both cross-entropies use only the first view; the others only have to agree with it. In the authors' code, too, the
+    labels of the flipped clip are unused. No gradient flows through the noise weights, otherwise a frame could lower
+    its loss by lowering its weight. The divergence is Jensen and Shannon's in nats, a mean over the valid frames.
     """
 
     weights: Tensor
@@ -41,15 +40,15 @@ class VNawLoss(nn.Module):
         loss = weighted_mean((config.plain + config.weighted * noise) * entropies, by_class)
         if len(views) == 1:
             return loss
-        apart = divergence(torch.where(valid, views, 0))
-        return loss + config.consistency * weighted_mean(apart, valid[:, 0].to(apart.dtype))
+        distances = divergence(torch.where(valid, views, 0))
+        return loss + config.consistency * weighted_mean(distances, valid[:, 0].to(distances.dtype))
 
 
 class CotexLoss(nn.Module):
     """Mean cross-entropy of the views, and their generalised Jensen-Shannon divergence (masked CoTEX, 2022).
 
-    The views are the outputs of models that are trained together. The divergence is a mean over frames and, as in
-    the authors' code, over classes: its factor is meant for that.
+    The views are the outputs of models trained together. The divergence is a mean over frames and, as in the authors'
+    code, over classes, for which its default factor is chosen.
     """
 
     def __init__(self, config: CotexConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
@@ -63,15 +62,15 @@ class CotexLoss(nn.Module):
         entropy = weighted_mean(cross_entropies(rows, row_labels, row_valid), row_valid[:, 0].to(rows.dtype))
         flat = valid.flatten(0, -2)
         counted = torch.ones_like(flat) if self._config.unlabelled else flat
-        apart = divergence(torch.where(counted, views, 0)) / views.shape[-1]
-        return entropy + self._config.consistency * weighted_mean(apart, counted[:, 0].to(apart.dtype))
+        distances = divergence(torch.where(counted, views, 0)) / views.shape[-1]
+        return entropy + self._config.consistency * weighted_mean(distances, counted[:, 0].to(distances.dtype))
 
 
 def noise_weights(entropies: Tensor, outputs: Tensor, labels: Tensor, valid: Tensor, e: float) -> Tensor:
     """(rows,) weights exp(-d' S^-1 d / 2) of V-NAW, in (0, 1]: low where a label looks wrong.
 
     d is (p_gt, p_nn) - mu, the probabilities of the label and of the most probable other class. Where the label is
-    on top mu = (.50, .50), S = [[.75, -.50 e], [-.50 e, .75]]; otherwise mu = (.30, .15), S = [[.85, .80], [.80, .85]].
+    the top class mu = (.50, .50), S = [[.75, -.50 e], [-.50 e, .75]]; otherwise mu = (.30, .15), S = [[.85, .80], [.80, .85]].
 
     Args:
         entropies: (rows,) -log(p_gt).
@@ -79,12 +78,12 @@ def noise_weights(entropies: Tensor, outputs: Tensor, labels: Tensor, valid: Ten
         labels, valid: (rows, 1).
         e: from 0 at the first epoch towards 1.
     """
-    chances = torch.where(valid, outputs, 0).softmax(dim=-1)
+    probabilities = torch.where(valid, outputs, 0).softmax(dim=-1)
     classes = torch.where(valid, labels, 0).long()
-    of_label, of_other = torch.exp(-entropies), chances.scatter(-1, classes, -1).amax(dim=-1)
+    of_label, of_other = torch.exp(-entropies), probabilities.scatter(-1, classes, -1).amax(dim=-1)
     on_top = _closeness(of_label - 0.50, of_other - 0.50, 0.75, -0.50 * e)
     below = _closeness(of_label - 0.30, of_other - 0.15, 0.85, 0.80)
-    return torch.where(chances.gather(-1, classes)[:, 0] >= of_other, on_top, below)
+    return torch.where(probabilities.gather(-1, classes)[:, 0] >= of_other, on_top, below)
 
 
 def _closeness(x: Tensor, y: Tensor, variance: float, covariance: float) -> Tensor:
@@ -98,6 +97,6 @@ def divergence(views: Tensor) -> Tensor:
 
     The mean over views of the Kullback-Leibler divergence from the views' mean distribution (Lin, 1991).
     """
-    chances = F.log_softmax(views, dim=-1)
-    mean = chances.logsumexp(dim=0) - math.log(len(views))
-    return (chances.exp() * (chances - mean)).sum(dim=-1).mean(dim=0)
+    probabilities = F.log_softmax(views, dim=-1)
+    mean = probabilities.logsumexp(dim=0) - math.log(len(views))
+    return (probabilities.exp() * (probabilities - mean)).sum(dim=-1).mean(dim=0)
