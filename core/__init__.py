@@ -1,1 +1,1 @@
-"""Ground that every room stands on: errors, tasks, progress, clocks, names, files. Imports no torch, zarr or av."""
+"""The basics that every other room uses: errors, tasks, progress, clocks, names, files. No torch, zarr or av."""

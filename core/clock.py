@@ -1,4 +1,4 @@
-"""The clock of a video: its frame rate and number of frames, and how they are known."""
+"""The clock of a video: its frame rate and number of frames, and where they come from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ def marks_of(attrs: Mapping[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Clock:
-    """Frame rate and number of frames of a video, and how they are known.
+    """Frame rate and number of frames of a video, and where they come from.
 
     Attributes:
         fps: frames a second; `STILLS_FPS` for images without a time axis.
-        n_frames: that of the video file, or the number of the last crop if that is larger or there is no file.
+        n_frames: from the video file, or the number of the last crop if that is larger or there is no file.
         warning: why the frame rate is assumed, or that there are crops after the end of the file; else empty.
         is_guessed: the number of frames is only the number of the last crop; the video may be longer.
         is_sampled: the rows are spread over a clip; they are not the frames of its file.

@@ -1,4 +1,4 @@
-"""Devices that networks run on, and their random numbers."""
+"""Devices that networks run on, and their random states."""
 
 import random
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def pick_device(name: str) -> "torch.device":
-    """The torch device of a name; "auto" is a GPU if there is one.
+    """The torch device called `name`; "auto" is a GPU if there is one.
 
     Raises:
         UsageError: the device is unknown or cannot be used.
@@ -37,7 +37,7 @@ def own_random_state(seed: int) -> Iterator[None]:
     import torch
 
     on_gpus = torch.cuda.is_available() and torch.cuda.is_initialized()
-    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  it is the caller's
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the caller's state
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_gpus else []):
             # torch.manual_seed would also seed GPUs that are not in use yet, once they are

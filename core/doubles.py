@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Doubles:
-    """Second and later rows of labels of frames; at least one.
+    """The second and later label rows of frames; at least one.
 
     Attributes:
         rows: (doubles,) int64, ascending, the row of each frame: its number - 1.
@@ -23,7 +23,7 @@ class Doubles:
     labels: NDArray
 
     def columns(self, columns: slice) -> "Doubles":
-        """The same with some columns of the labels."""
+        """The same rows with some columns of the labels."""
         return Doubles(self.rows, self.labels[:, columns])
 
     def between(self, start: int, stop: int) -> "Doubles | None":

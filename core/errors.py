@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what was wrong, what was found and what to do."""
+"""The errors a user can see. Each message says what is wrong, what was found and what to do."""
 
 import errno
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ MAX_LENGTH = 10_000  # characters of a message
 
 
 def printable(text: str) -> str:
-    """A text in one line of printable characters. Names in files may have others, which control a terminal."""
-    if len(text) > MAX_LENGTH:  # what was found comes in the middle, what to do at the end
+    """A text in one line of printable characters. Names in files may have others, such as terminal escape codes."""
+    if len(text) > MAX_LENGTH:  # long lists are in the middle, what to do is at the end
         text = f"{text[: MAX_LENGTH // 2]} [...] {text[-MAX_LENGTH // 2 :]}"
     if text.isprintable():
         return text
@@ -27,16 +27,16 @@ def is_disk_full(error: Exception) -> bool:
     return getattr(error, "errno", None) in DISK_FULL
 
 
-def disk_trouble(error: OSError, what: str) -> str:
+def disk_trouble(error: OSError, target: str) -> str:
     """Why nothing more can be written to a disk, and what to do; empty if only one file is affected.
 
     Args:
-        what: what was being written, such as `video into store.zarr`.
+        target: what was being written, such as `video into store.zarr`.
     """
     if is_disk_full(error):
-        return f"no space left to write {what} ({error.strerror}); free some space and run the same command again"
+        return f"no space left to write {target} ({error.strerror}); free some space and run the same command again"
     if error.errno == errno.EROFS:
-        return f"{what} can no longer be written ({error.strerror}); check the disk and run the same command again"
+        return f"{target} can no longer be written ({error.strerror}); check the disk and run the same command again"
     return ""
 
 
@@ -68,7 +68,7 @@ class StoreError(AbawError):
 
 
 class UnreachableError(StoreError):
-    """Part of the store cannot be read at the moment, which says nothing about what is stored there."""
+    """Part of the store cannot be read at the moment; the stored data may be fine."""
 
 
 class CheckpointError(AbawError):
@@ -76,5 +76,5 @@ class CheckpointError(AbawError):
 
 
 def first_line(error: BaseException) -> str:
-    """The message of an error without its details; the type where there is no message."""
+    """The first line of an error's message; its type if it has no message."""
     return next(iter(str(error).splitlines()), "")[:300] or type(error).__name__

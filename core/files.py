@@ -1,6 +1,6 @@
-"""Files and folders that are written under a temporary name and renamed when they are whole.
+"""Files and folders that are written under a temporary name and renamed when they are complete.
 
-Whatever has the temporary name is deleted first. Links are never followed.
+An existing file or folder of the temporary name is deleted first. Links are never followed.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ Place = Path | str
 
 
 def clear(path: Path) -> Path:
-    """Delete a file, a link (not what it leads to), or a folder and all that is in it. Returns the path."""
+    """Delete a file, a link (not its target), or a folder with its content. Returns the path."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -45,13 +45,13 @@ def writing(path: Path) -> Iterator[Path]:
 
 
 def new_partial(path: Path) -> Path:
-    """The temporary path of a file, next to it; nothing is there any more.
+    """The temporary path of a file, next to it, after deleting anything at that path.
 
     Raises:
         UsageError: `path` is a folder.
     """
     if path.is_dir() and not path.is_symlink():
-        raise UsageError(f"{path} is a folder where a file is to be written. Move it away.")
+        raise UsageError(f"{path} is a folder, but a file is to be written there. Move it away.")
     return clear(path.with_name(partial_name(path.name)))
 
 
@@ -63,12 +63,12 @@ def partial_name(name: str) -> str:
     return f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"
 
 
-def is_url(place: Place) -> bool:
+def is_url(location: Place) -> bool:
     """True for `s3://...` and the like."""
-    return "://" in str(place)
+    return "://" in str(location)
 
 
 def save_json(path: Path, content: Any) -> None:
-    """Write a JSON file, whole or not at all."""
+    """Write a JSON file atomically."""
     with writing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -30,17 +30,17 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def check_name(name: str, what: str) -> str:
+def check_name(name: str, kind: str) -> str:
     """Return `name` if it can be a path component of the store.
 
     Raises:
-        StoreError: it cannot; says why.
+        StoreError: it cannot.
     """
     is_bad = any(c in "/\\" for c in name) or has_unsafe_characters(name) or name != name.strip() or name == "zarr.json"
     # Zarr reserves names that begin with two underscores
     if not name or name.startswith((".", "__")) or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
-            f"{name[:60]!r} cannot be the name of a {what}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
+            f"{name[:60]!r} cannot be the name of a {kind}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
             "start with '.' or '__', begin or end with a space, or contain a slash or control characters. Rename it."
         )
     return name

@@ -1,7 +1,7 @@
-"""Plug-ins: what distributions list under one of abaw's groups of entry points, such as `abaw.backbones`.
+"""Plug-ins: objects that distributions list under abaw's groups of entry points, such as `abaw.backbones`.
 
-abaw lists its own backbones, heads and so on in its setup.cfg, and other distributions add to them in the same way. A
-process loads a group once, when it first needs it; workers of a cluster load it by themselves.
+abaw lists its own backbones, heads and so on in its setup.cfg; other distributions add theirs in the same way. A
+process loads a group once, when it first needs it; cluster workers load their own.
 """
 
 import configparser
@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar
 from abaw import __version__
 from abaw.core.errors import first_line, printable
 
-OWN = "abaw"  # name of the distribution that abaw itself is
-CHECKOUT_LIST = Path(__file__).resolve().parent.parent / "setup.cfg"  # an installed package has none
+OWN = "abaw"  # name of abaw's own distribution
+CHECKOUT_LIST = Path(__file__).resolve().parent.parent / "setup.cfg"  # missing in an installed package
 
 T = TypeVar("T")
 
@@ -52,7 +52,7 @@ class Plugin(Generic[T]):
 def load_group(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
     """All plug-ins of a group: abaw's own by name, then the others by distribution and name.
 
-    A plug-in that cannot be loaded, or that is no `kind`, is left out with one warning.
+    A plug-in that cannot be loaded, or is not an instance of `kind`, is left out with one warning.
 
     Args:
         group: such as "abaw.heads".
@@ -83,7 +83,7 @@ def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
             value = entry.load()
             if not isinstance(value, kind):
                 raise TypeError(f"{entry.value} is a {type(value).__name__}, not a {kind.__name__}")
-        except Exception as error:  # importing runs code of any kind
+        except Exception as error:  # importing runs foreign code
             _warn(entry.name, group, source, error)
             continue
         plugins.append(Plugin(entry.name, value, group, source, _is_own(source)))

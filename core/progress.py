@@ -1,4 +1,4 @@
-"""Progress reporting. Stages call a `Reporter`, which the command line renders; a `Summary` says what a run did."""
+"""Progress reporting. Stages call a `Reporter`, which the command line renders; a `Summary` lists what a run did."""
 
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
@@ -55,17 +55,17 @@ class Stop:
     @classmethod
     def interrupted(cls) -> "Stop":
         """The user pressed Ctrl-C."""
-        return cls("interrupted", f"interrupted; {AGAIN} to go on")
+        return cls("interrupted", f"interrupted; {AGAIN} to continue")
 
     @classmethod
     def of_device(cls, error: Exception) -> "Stop":
         """The device failed; only a new process can use it again."""
-        return cls("device failed", f"the device failed ({first_line(error)}); {AGAIN} to go on")
+        return cls("device failed", f"the device failed ({first_line(error)}); {AGAIN} to continue")
 
     @classmethod
-    def of_disk(cls, error: OSError, what: str) -> "Stop | None":
+    def of_disk(cls, error: OSError, target: str) -> "Stop | None":
         """A disk takes no more data, see `disk_trouble`; None if the error concerns only one file."""
-        trouble = disk_trouble(error, what)
+        trouble = disk_trouble(error, target)
         return cls("disk", trouble) if trouble else None
 
 
@@ -75,12 +75,12 @@ class Summary:
 
     Attributes:
         done, skipped: videos written by this run; videos that were already complete.
-        failed: video -> why; this run wrote nothing for it.
-        failed_backbones: feature -> why its backbone was left out.
-        broken_frames: why images could not be read, a sentence each; their frames are absent.
+        failed: video -> reason; this run wrote nothing for it.
+        failed_backbones: feature -> reason why its backbone was left out.
+        broken_frames: a sentence for each image that could not be read; its frame is missing.
         n_frames: frames that went through the networks.
         label_errors: sentences about label files that are not in the store.
-        warnings: assumptions made about individual videos, and other sentences that are no errors.
+        warnings: assumptions made about individual videos, and other remarks that are not errors.
         without_sound: videos that an audio backbone wrote without any row.
         stopped: why the run ended early; None if it did not.
     """

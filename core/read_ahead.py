@@ -1,4 +1,4 @@
-"""Computing results ahead of their use, several at a time in threads: requests to a distant store, frames to decode."""
+"""Computing results ahead of their use in several threads, such as requests to a remote store or frames to decode."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -18,11 +18,11 @@ def map_ahead(
 ) -> Generator[Result, None, None]:
     """Yield `function(item)` in the order of the items, computing the next ones ahead in threads.
 
-    With one thread nothing is computed before it is asked for. An error is raised where its result would be yielded.
-    When the caller closes the iterator, running calls are waited for and the others are dropped.
+    With one thread each result is computed on demand. An error is raised where its result would be yielded. When the
+    caller closes the iterator, it waits for running calls and drops the others.
 
     Args:
-        n_ahead: total size of the items computed ahead of the one that is yielded; `n_threads` by default.
+        n_ahead: total size of the items that are computed ahead; `n_threads` by default.
         size: of an item.
     """
     if n_threads < 2:

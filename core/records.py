@@ -1,4 +1,4 @@
-"""The record of a feature, everything that determines its values, as JSON; and its fingerprint.
+"""The record of a feature: everything that determines its values, as JSON. The fingerprint is its hash.
 
     {"version": 2, "network": "dan", "options": {"classes": 7}, "output": "logits", "image": {"size": 224, ...},
      "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "weights": "<sha256>"}
@@ -18,9 +18,9 @@ GIVEN, PREPARED, MIXED = (
     "",
     "prepare",
     "mixed",
-)  # alignments of crops: as others made them, as `abaw prepare` does, both
+)  # alignments of crops: by another program, by `abaw prepare`, both
 ALIGNMENTS = (GIVEN, PREPARED, MIXED)
-# values of keys that are left out, in the words of a comparison
+# values of keys that are left out, as a comparison shows them
 DEFAULTS: Mapping[str, Any] = {
     "version": VERSION,
     "view": "plain",
@@ -52,33 +52,33 @@ def without_alignment(record: Mapping[str, Any]) -> Record:
     return {**record, "alignment": None}
 
 
-def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:
+def differences(stored: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
     """The differences of two records, such as "precision bfloat16 there, float32 here".
 
-    A value that one of them does not know counts as equal.
+    A value that is unknown in one of them counts as equal.
     """
-    one, other = _flat(there), _flat(here)
+    first_values, second_values = _flat(stored), _flat(current)
     different = []
-    for name in dict.fromkeys((*_ORDER, *one, *other)):
+    for name in dict.fromkeys((*_ORDER, *first_values, *second_values)):
         default = DEFAULTS.get(name, "none")
-        first, second = one.get(name, default), other.get(name, default)
+        first, second = first_values.get(name, default), second_values.get(name, default)
         if first is not None and second is not None and first != second:
             different.append(f"{name} {_shown(name, first)} there, {_shown(name, second)} here")
     return different
 
 
 def describe_other(
-    there: Mapping[str, Any] | None, here: Mapping[str, Any] | None, other_fingerprint: str, fingerprint: str
+    stored: Mapping[str, Any] | None, current: Mapping[str, Any] | None, other_fingerprint: str, fingerprint: str
 ) -> str:
-    """How an existing feature differs from one that is to be added; empty if they are the same.
+    """How an existing feature differs from one that is to be added; empty if they do not differ.
 
     Args:
-        there, here: their records, as far as they are known.
+        stored, current: their records; None if unknown.
         other_fingerprint, fingerprint: their fingerprints, which differ.
     """
-    if there is None or here is None:
+    if stored is None or current is None:
         return f"with fingerprint {other_fingerprint[:SHOWN]}, this one has {fingerprint[:SHOWN]}: other weights or settings"
-    different = differences(there, here)
+    different = differences(stored, current)
     if len(different) == 1 and different[0].startswith("precision "):
         return f"{different[0]} (leave out --precision to continue as before)"
     return "; ".join(different)
@@ -88,7 +88,7 @@ _ORDER = ("version", "network")
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys and values, those of the image and of the options among them."""
+    """Keys and values, with those of the image and the options on the same level."""
     flat: dict[str, Any] = {}
     for key, value in record.items():
         if key in ("image", "options") and isinstance(value, Mapping):

@@ -10,7 +10,7 @@ SHOWN_KEYS = 3
 
 
 def find_problems(state: "Mapping[str, Tensor]", expected: "Mapping[str, Size]") -> dict[str, list[str]]:
-    """Keys that are missing, unexpected or misshapen, by these words; empty when the state dict fits."""
+    """Lists of keys by problem: missing, unexpected or misshapen; empty if the state dict fits."""
     problems = {
         "missing": [key for key in expected if key not in state],
         "unexpected": [key for key in state if key not in expected],

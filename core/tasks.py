@@ -1,7 +1,7 @@
-"""The tasks of the field: what a label row holds, what a head must output, and the measure to maximise.
+"""The tasks: what a label row holds, what a head must output, and the measure to maximise.
 
-A task is data alone: no dataset, loader or model lives here. Formats and measures of the built-in ones are those of the
-ABAW challenges on Aff-Wild2.
+A task is only data; datasets, loaders and models are elsewhere. The built-in tasks have the formats and measures of
+the ABAW challenges on Aff-Wild2.
 
 A distribution adds a task by an entry point in the group `abaw.tasks` whose name is the task's and whose object is the
 `Task`. abaw lists its own in the same way.
@@ -78,9 +78,9 @@ class SubmissionFiles:
     """Files to hand in.
 
     Attributes:
-        images: header of a file with a row for each image, which begins with the image's name; empty where there is no
+        images: header of a file with a row for each image, which begins with the image's name; empty if there is no
             such file.
-        videos: header of files of one video each, without image names; empty where there are no such files.
+        videos: header of files of one video each, without image names; empty if there are no such files.
     """
 
     images: str = ""
@@ -101,11 +101,11 @@ class Task:
         low, high: inclusive range of a valid label. `multi` tasks leave these three to their parts.
         loss: default loss, a name of `abaw.train.loss_options.LOSSES`.
         measure: the score.
-        level: what a label belongs to: a `frame` of a video, an `image` that has no neighbours in time (a video's
-            rows are then merely a list of images), or a whole `video`, whose labels are one row.
+        level: what a label belongs to: a `frame` of a video, an `image` without neighbours in time (a video's rows
+            are then only a list of images), or a whole `video`, whose labels are one row.
         window: frames that a head sees at once unless a config says otherwise.
         parts: the tasks that a `multi` task joins; their outputs and columns follow one another.
-        labels: label files in the official layout; None where the labels lie elsewhere.
+        labels: label files in the official layout; None if the labels are elsewhere.
         submission: files to hand in.
 
     Raises:
@@ -134,7 +134,7 @@ class Task:
             raise ValueError(f"task {self.name} of kind {self.kind} has {len(self.parts)} parts")
         joined = tuple(name for part in self.parts for name in part.outputs)
         if len({*self.outputs}) < len(self.outputs) or "score" in self.outputs or joined not in ((), self.outputs):
-            raise ValueError(f"task {self.name} has outputs of one name, called score, or not those of its parts")
+            raise ValueError(f"task {self.name} has outputs of equal names, one called score, or others than its parts")
         n_columns = 1 if self.kind == "classes" else len(self.outputs)
         if not self.parts and len(self.columns) != n_columns:
             raise ValueError(f"task {self.name} has {len(self.columns)} columns, not {n_columns}")
@@ -146,7 +146,7 @@ class Task:
             raise ValueError(f"task {self.name} has {len(self.outputs)} outputs; {MOST_CLASSES} are possible")
 
     def each(self) -> Iterator[tuple["Task", slice, slice]]:
-        """The plain tasks in this one, each with its slice of the outputs and of the label columns."""
+        """The plain tasks in this one, each with its slices of the outputs and of the label columns."""
         output = column = 0
         for part in self.parts or (self,):
             n_outputs, n_columns = len(part.outputs), len(part.columns)
@@ -252,7 +252,7 @@ VGAF = Task(
 
 
 class _Tasks(Mapping[str, Task]):
-    """The tasks that plug-ins provide, loaded when they are first asked for: abaw's own first, in its order."""
+    """The tasks that plug-ins provide, loaded on first use: abaw's own first, in its order."""
 
     def __getitem__(self, name: str) -> Task:
         return self._loaded()[name]
@@ -266,14 +266,16 @@ class _Tasks(Mapping[str, Task]):
     @staticmethod
     @cache
     def _loaded() -> dict[str, Task]:
-        own = [task.name for task in (VA, EXPR, AU, MTL, LSD, VGAF)]
+        builtin = [task.name for task in (VA, EXPR, AU, MTL, LSD, VGAF)]
         tasks = {}
         for plugin in load_named(GROUP, Task).values():
             if plugin.name == plugin.value.name:
                 tasks[plugin.name] = plugin.value
             else:
                 plugin.reject(ValueError(f"its task is called {plugin.value.name}"))
-        return dict(sorted(tasks.items(), key=lambda item: own.index(item[0]) if item[0] in own else len(own)))
+        return dict(
+            sorted(tasks.items(), key=lambda item: builtin.index(item[0]) if item[0] in builtin else len(builtin))
+        )
 
 
 TASKS: Mapping[str, Task] = _Tasks()

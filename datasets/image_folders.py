@@ -103,7 +103,7 @@ class CropFrames:
             except DataError as error:
                 reason = str(error)
         fps = self.fps or DEFAULT_FPS
-        assumed = f"{fps:g} fps " + ("given with --fps" if self.fps else "assumed; say it with --fps")
+        assumed = f"{fps:g} fps " + ("given with --fps" if self.fps else "assumed; set it with --fps")
         return Clock(fps, last_crop, f"{reason}: {assumed}", is_guessed=True)
 
     def _clock_of_file(self, file: Path, last_crop: int) -> Clock:

@@ -1,4 +1,4 @@
-"""Arrays that lie the other way round, (values, frames): they look like any other, and are asked about."""
+"""Detects transposed arrays, (values, frames), which look like any other array and are refused."""
 
 from collections.abc import Iterable
 
@@ -16,17 +16,17 @@ REMEDY = (
 
 
 def shape_of(rows: Rows) -> tuple[int, int] | None:
-    """(rows, columns) of an array that says nothing of its frames; None of any other."""
+    """(rows, columns) of an array without frame numbers; None for any other."""
     if not rows.is_bare or rows.is_sampled or len(rows.shape) != 1:
         return None
     return len(rows.numbers), rows.shape[0]
 
 
 def check_way(video: str, rows: Rows, clocks: Clocks) -> None:
-    """Refuse an array whose columns are as many as the frames of its video, and whose rows are not.
+    """Refuse an array that has as many columns as its video has frames, but another number of rows.
 
     Raises:
-        DataError: it is one.
+        DataError: the array is probably transposed.
     """
     shape = shape_of(rows)
     length = clocks.length(video) if shape else None
@@ -35,31 +35,31 @@ def check_way(video: str, rows: Rows, clocks: Clocks) -> None:
 
 
 def check_ways(videos: Iterable[SourceVideo], clocks: Clocks) -> None:
-    """Refuse arrays of one number of rows and several numbers of columns: then the columns are the frames.
+    """Refuse arrays with equal numbers of rows and different numbers of columns: probably the columns are the frames.
 
     Raises:
-        DataError: they are such, and the length of no video says that its rows are its frames.
+        DataError: the arrays are like that, and no video has about as many frames as its array has rows.
     """
-    found: dict[str, tuple[int, int]] = {}
+    shapes: dict[str, tuple[int, int]] = {}
     for video in videos:
         if isinstance(video, FrameFiles | IndexedRows):
             return
         try:
             with video.open() as rows:
                 shape = shape_of(rows)
-        except Exception:  # said of the video where it is imported
+        except Exception:  # reported when the video is imported
             continue
-        if shape is None or any(shape[0] != other for other, _ in found.values()):
+        if shape is None or any(shape[0] != other for other, _ in shapes.values()):
             return
-        found[video.name] = shape
-    if len({n_columns for _, n_columns in found.values()}) < 2 or 1 in {n_rows for n_rows, _ in found.values()}:
+        shapes[video.name] = shape
+    if len({n_columns for _, n_columns in shapes.values()}) < 2 or 1 in {n_rows for n_rows, _ in shapes.values()}:
         return
-    for name, (n_rows, _) in found.items():
+    for name, (n_rows, _) in shapes.items():
         length = clocks.length(name)
         if length and abs(n_rows - length.n) <= NEAR:
             return
-    (first, shape), *others = found.items()
-    other, another = next((name, one) for name, one in others if one != shape)
+    (first, shape), *others = shapes.items()
+    other, another = next((name, other_shape) for name, other_shape in others if other_shape != shape)
     raise DataError(
         f"All arrays have {shape[0]} rows, and their columns differ: the shape of {first!r} is {shape}, that of {other!r} "
         f"is {another}. If the columns are the frames, save array.T of each; if the rows are, make the columns alike."

@@ -25,7 +25,7 @@ Format = Literal["h5", "npy"]
 class ExportSink(Protocol):
     """Takes the videos of an export."""
 
-    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
+    def put(self, video: str, stored: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video, and which of `abaw.core.clock.MARKS` it has."""
 
 
@@ -35,12 +35,12 @@ class Hdf5Sink:
     def __init__(self, file: h5py.File) -> None:
         self._file = file
 
-    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
+    def put(self, video: str, stored: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
         group = self._file.create_group(video)
-        group.create_dataset(VALUES, data=found.values)
-        group.create_dataset(PRESENT, data=found.present)
-        group.attrs.update({"fps": found.fps, **dict.fromkeys(marks, True)})
+        group.create_dataset(VALUES, data=stored.values)
+        group.create_dataset(PRESENT, data=stored.present)
+        group.attrs.update({"fps": stored.fps, **dict.fromkeys(marks, True)})
 
 
 class FolderSink:
@@ -51,17 +51,17 @@ class FolderSink:
         self.fps: dict[str, float] = {}
         self.marked: dict[str, list[str]] = {}
 
-    def put(self, video: str, found: VideoFeature, marks: Sequence[str]) -> None:
+    def put(self, video: str, stored: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
         if len(f"{video}.{PRESENT}.npy".encode()) > MAX_NAME_BYTES:
             raise UsageError(
                 f"The name of video {video[:30]!r}... is too long for a file of its own. Export with --format h5."
             )
-        for file, values in ((f"{video}.npy", found.values), (f"{video}.{PRESENT}.npy", found.present)):
+        for file, values in ((f"{video}.npy", stored.values), (f"{video}.{PRESENT}.npy", stored.present)):
             if (self._folder / file).exists():
                 raise UsageError(f"Two videos would be written into {file}. Export with --format h5.")
             np.save(self._folder / file, values)
-        self.fps[video] = found.fps
+        self.fps[video] = stored.fps
         for mark in marks:
             self.marked.setdefault(mark, []).append(video)
 
@@ -69,17 +69,17 @@ class FolderSink:
 def export_feature(
     store: FeatureStore, feature: str, out: Path, form: Format = "h5", reporter: Reporter | None = None
 ) -> tuple[int, int]:
-    """Write every complete video of a feature to a new place; other videos are left out.
+    """Write every complete video of a feature to a new file or folder; other videos are left out.
 
     Args:
-        out: file or folder to make; it must not be there.
+        out: file or folder to make; it must not exist.
         form: "h5" (one file, a group per video) or "npy" (a folder, two arrays per video).
 
     Returns:
         Numbers of videos and of frames.
 
     Raises:
-        UsageError: something is at `out`, or the store has no such feature.
+        UsageError: `out` exists, or the store has no such feature.
         StoreError: the feature has no video, or one is damaged; then nothing is left at `out`.
     """
     reporter = reporter or Silent()
@@ -89,19 +89,19 @@ def export_feature(
     origin = Origin(attrs["spec"], attrs["weights_sha256"], attrs["fingerprint"], attrs.get("record"))
     sinks = {"h5": _hdf5_sink, "npy": _folder_sink}
     n_frames = sum(int(video["n_frames"]) for video in videos.values())
-    with _new_place(out) as partial:
+    with _new_output(out) as partial:
         reporter.start("export", n_frames, "frames")
         with sinks[form](partial, feature, origin) as sink:
-            for video, own in videos.items():
-                found = store.read(feature, video)
-                sink.put(video, found, marks_of(own))
-                reporter.advance(len(found.values), video)
+            for video, attrs_of_video in videos.items():
+                stored = store.read(feature, video)
+                sink.put(video, stored, marks_of(attrs_of_video))
+                reporter.advance(len(stored.values), video)
         reporter.finish()
     return len(videos), n_frames
 
 
 @contextmanager
-def _new_place(out: Path) -> Iterator[Path]:
+def _new_output(out: Path) -> Iterator[Path]:
     """Yields the temporary path of `out`, see `writing`."""
     _check_free(out)
     if not out.resolve().parent.is_dir():
@@ -113,7 +113,7 @@ def _new_place(out: Path) -> Iterator[Path]:
 
 def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} is there already and is not overwritten. Name another place with --out, or delete it.")
+        raise UsageError(f"{out} already exists and is not overwritten. Choose another path with --out, or delete it.")
 
 
 @contextmanager

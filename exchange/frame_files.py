@@ -32,7 +32,7 @@ class FrameFiles:
     """A video as a folder of files named by frame number.
 
     Attributes:
-        folder: where they lie; it, and each of them, may be a link.
+        folder: the folder; it and the files in it may be links.
     """
 
     folder: Path
@@ -56,10 +56,10 @@ class FrameFiles:
     def open(self) -> Iterator[Rows]:
         """Its rows."""
         numbers, names = self._list()
-        place = str(self.folder)
-        check_numbers(numbers, int(numbers.max(initial=0)), place)
-        first = read_frame(f"{place}/{names[0]}")
-        check_array(Header((len(names), *first.shape), first.dtype, False), f"{place}/{names[0]}")
+        folder = str(self.folder)
+        check_numbers(numbers, int(numbers.max(initial=0)), folder)
+        first = read_frame(f"{folder}/{names[0]}")
+        check_array(Header((len(names), *first.shape), first.dtype, False), f"{folder}/{names[0]}")
 
         def blocks() -> Iterator[NDArray]:
             step = max(1, min(FILES_AT_ONCE, step_of(first.shape, np.float32) // THREADS))
@@ -93,19 +93,19 @@ class FrameFiles:
         return np.stack(values)
 
 
-def frame_number(text: str, place: str) -> int:
+def frame_number(text: str, location: str) -> int:
     """The frame number in a file name or in a cell of a table.
 
     Raises:
         DataError: it is not a frame number.
     """
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise DataError(f"{place}: {text[:30]!r} is not a frame number from 1. Correct or delete it.")
+        raise DataError(f"{location}: {text[:30]!r} is not a frame number from 1. Correct or delete it.")
     return int(text)
 
 
 def is_frame(name: str) -> bool:
-    """True if a file of this name is one of a frame, or should be."""
+    """True if a file of this name holds a frame, or is meant to."""
     return name.lower().endswith(SUFFIX) and not is_junk(name)
 
 
@@ -113,14 +113,14 @@ def _status_of(entry: os.DirEntry) -> os.stat_result:
     try:
         return entry.stat()
     except OSError:
-        return check_file(Path(entry.path)).stat()  # raises an error that says what is wrong
+        return check_file(Path(entry.path)).stat()  # raises an error that names the cause
 
 
 def read_frame(file: str) -> NDArray:
     """The values of one frame, without the leading 1 of (1, D).
 
     Raises:
-        DataError: the file is no NumPy array, cut off, far too large, or holds pickled objects.
+        DataError: the file is not a NumPy array, is cut off or far too large, or holds pickled objects.
     """
     with open(file, "rb") as stream:
         content = stream.read(MAX_FILE_BYTES)

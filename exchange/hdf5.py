@@ -18,8 +18,8 @@ from abaw.exchange.source_rows import (
     check_mark,
     check_numbers,
     frame_numbers,
-    kept_blocks,
     pick_values,
+    selected_blocks,
     stamp,
     step_of,
 )
@@ -31,10 +31,10 @@ MAX_FPS = 10_000
 
 @dataclass(frozen=True)
 class Hdf5Video:
-    """A video as the datasets `values` (frames, *shape) and, if they are there, `present` or `frames`.
+    """A video as the datasets `values` (frames, *shape) and optionally `present` or `frames`.
 
     Attributes:
-        group: that they lie in; empty for the file itself.
+        group: the group with the datasets; empty for the file itself.
     """
 
     name: str
@@ -50,21 +50,21 @@ class Hdf5Video:
         """Its rows."""
         with open_file(self.file) as opened:
             group = opened[self.group] if self.group else opened
-            place = f"{self.file}/{self.group}".removesuffix("/")
-            datasets = own_datasets(group, place)
-            values = datasets[pick_values(datasets, place)]
-            check_array(values, place)
+            location = f"{self.file}/{self.group}".removesuffix("/")
+            datasets = own_datasets(group, location)
+            values = datasets[pick_values(datasets, location)]
+            check_array(values, location)
             marks = {}
-            for what in (PRESENT, FRAMES):
-                if what in datasets:
-                    check_mark(datasets[what], len(values), what, place)
-                    marks[what] = np.asarray(datasets[what][...])
-            kept, numbers, n_frames = frame_numbers(len(values), marks.get(PRESENT), marks.get(FRAMES))
-            check_numbers(numbers, n_frames, place)
+            for name in (PRESENT, FRAMES):
+                if name in datasets:
+                    check_mark(datasets[name], len(values), name, location)
+                    marks[name] = np.asarray(datasets[name][...])
+            is_kept, numbers, n_frames = frame_numbers(len(values), marks.get(PRESENT), marks.get(FRAMES))
+            check_numbers(numbers, n_frames, location)
             step = step_of(values.shape[1:], values.dtype)
-            blocks = kept_blocks(lambda start, stop: np.asarray(values[start:stop]), kept, step)
-            fps = _fps_of(group, place)
-            is_sampled, is_guessed = (_is_marked(group, mark, place) for mark in (SAMPLED, LENGTH_FROM_CROPS))
+            blocks = selected_blocks(lambda start, stop: np.asarray(values[start:stop]), is_kept, step)
+            fps = _fps_of(group, location)
+            is_sampled, is_guessed = (_is_marked(group, mark, location) for mark in (SAMPLED, LENGTH_FROM_CROPS))
             shape, is_bare = values.shape[1:], not marks
             yield Rows(numbers, n_frames, shape, values.dtype, blocks, fps, is_sampled, is_guessed, is_bare)
 
@@ -73,15 +73,15 @@ def open_file(file: Path) -> h5py.File:
     """Open a file for reading.
 
     Raises:
-        DataError: it is not an HDF5 file, or cut off.
+        DataError: it is not an HDF5 file, or is cut off.
     """
     try:
         return h5py.File(file, "r", rdcc_nbytes=CACHE_BYTES)
     except OSError as error:
-        raise DataError(f"{file} is not an HDF5 file, or cut off ({str(error)[:100]}). Copy it again.") from error
+        raise DataError(f"{file} is not an HDF5 file, or is cut off ({str(error)[:100]}). Copy it again.") from error
 
 
-def own_datasets(group: h5py.Group, place: str) -> dict[str, h5py.Dataset]:
+def own_datasets(group: h5py.Group, location: str) -> dict[str, h5py.Dataset]:
     """The datasets of a group.
 
     Raises:
@@ -90,11 +90,11 @@ def own_datasets(group: h5py.Group, place: str) -> dict[str, h5py.Dataset]:
     datasets = {}
     for name in group:
         if not is_own(group, name):
-            raise DataError(f"{place}: {name!r} is a link, and links are not followed. Copy what it leads to.")
+            raise DataError(f"{location}: {name!r} is a link, and links are not followed. Copy its target.")
         member = group[name]
         if isinstance(member, h5py.Dataset):
             if member.is_virtual or member.external:
-                raise DataError(f"{place}: the values of {name!r} lie in another file. Copy them into this one.")
+                raise DataError(f"{location}: the values of {name!r} lie in another file. Copy them into this one.")
             datasets[name] = member
     return datasets
 
@@ -104,13 +104,13 @@ def is_own(group: h5py.Group, name: str) -> bool:
     return isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
-def _fps_of(group: h5py.Group, place: str) -> float | None:
+def _fps_of(group: h5py.Group, location: str) -> float | None:
     if "fps" not in group.attrs:
         return None
-    return checked_fps(group.attrs["fps"], place)
+    return checked_fps(group.attrs["fps"], location)
 
 
-def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
+def _is_marked(group: h5py.Group, mark: str, location: str) -> bool:
     """True if a group has a mark of `abaw.store.schema`.
 
     Raises:
@@ -118,11 +118,11 @@ def _is_marked(group: h5py.Group, mark: str, place: str) -> bool:
     """
     value = np.asarray(group.attrs.get(mark, False))
     if value.size != 1 or value.dtype.kind not in "bui" or value.item() not in (0, 1):
-        raise DataError(f"{place} has an attribute {mark!r} that is neither true nor false. Correct or delete it.")
+        raise DataError(f"{location} has an attribute {mark!r} that is neither true nor false. Correct or delete it.")
     return bool(value.item())
 
 
-def checked_fps(value: object, place: str) -> float:
+def checked_fps(value: object, location: str) -> float:
     """A frame rate from a file.
 
     Raises:
@@ -133,5 +133,7 @@ def checked_fps(value: object, place: str) -> float:
     except (TypeError, ValueError):
         fps = 0.0
     if not 0 < fps <= MAX_FPS:
-        raise DataError(f"{place} tells a frame rate of {value!r}. Correct `fps`, or leave it out and use --fps.")
+        raise DataError(
+            f"{location} has an invalid frame rate {value!r}. Correct `fps`, or leave it out and use --fps."
+        )
     return fps

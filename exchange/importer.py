@@ -1,7 +1,7 @@
 """Import: features that people already have become a feature of the store, video by video.
 
 The fingerprint of an imported feature is over its name and shape: nobody can tell which network made the values, so
-the name is the user's word for it. What is in the files is not part of it, as videos may be added and replaced later;
+the name stands for it. The content of the files is not part of it, as videos may be added and replaced later;
 each video keeps a digest of its files. An export of `abaw` keeps the spec, the fingerprint and the marks that it had.
 """
 
@@ -43,11 +43,11 @@ class ImportOptions:
 
     Attributes:
         source: folder, or HDF5 file, in one of the known layouts.
-        store: the feature store; made if it is not there.
+        store: the feature store; created if missing.
         feature: name that the feature gets.
         data: data folder, for video files (frame rates, numbers of frames) and labels.
-        fps: frames a second where neither a video file nor the source tells.
-        n_rows: of clips with several numbers of rows, which to take; the largest if it is None.
+        fps: frames a second for videos whose rate neither a video file nor the source gives.
+        n_rows: which tensor to take of a clip that has several, by its number of rows; None takes the largest.
     """
 
     source: Path
@@ -64,16 +64,16 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     Videos that are complete and whose files did not change are skipped. Errors of one video end up in the summary.
 
     Raises:
-        AbawError: nothing could be begun: no layout that is known, or the feature is another one in the store.
+        AbawError: the source has no known layout, or the store has a different feature of this name.
     """
     reporter = reporter or Silent()
     check_name(options.feature, "feature")
     if options.data is not None and not options.data.is_dir():
-        raise DataError(f"No data folder {options.data}. Name yours with --data, or leave it out.")
+        raise DataError(f"No data folder {options.data}. Correct --data, or leave it out.")
     dataset = look_through(options.data) if options.data is not None else None
     source = find_videos(options.source, options.n_rows)
     if not source.videos and not source.failed:
-        raise DataError(f"{options.source} has no videos in it. Name another.")
+        raise DataError(f"{options.source} contains no videos. Choose another source.")
     clocks = Clocks({}, options.fps)
     if dataset is not None:
         clocks = Clocks(_video_files(dataset), options.fps, dataset.labels, dataset.people)
@@ -116,7 +116,7 @@ def first_shape(source: SourceVideos, clocks: Clocks, summary: Summary) -> tuple
 
 
 def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
-    """Refuse one frame with a table of values: it looks like a batch of one video. Files of single frames are exempt.
+    """Refuse an array that looks like a batch of one video: one frame with a table of values. Frame files are exempt.
 
     Raises:
         DataError: it looks like a batch.
@@ -130,23 +130,26 @@ def check_is_no_batch(video: SourceVideo, rows: Rows) -> None:
 
 
 def register(store: FeatureStore, feature: str, source: SourceVideos, shape: tuple[int, ...]) -> None:
-    """Make the feature known to the store, or check that it is the one that is there.
+    """Add the feature to the store, or check that it matches the existing one.
 
     Raises:
         StoreError: the store has a different feature of this name.
+        DataError: the frames do not have the shape that the source declares.
     """
     origin = source.origin or new_origin(feature, shape, source.modality)
     if tuple(origin.spec["shape"]) != shape:
-        raise DataError(f"The source says that frames have the shape {origin.spec['shape']}; they have {shape}.")
+        raise DataError(
+            f"The source declares frames of shape {origin.spec['shape']}; they have shape {shape}. Export it again."
+        )
     if feature in store.features():
-        existing, other = store.feature_attrs(feature), ""
+        existing, difference = store.feature_attrs(feature), ""
         if existing["fingerprint"] != origin.fingerprint:
             records = store.feature_record(feature), origin.known_record()
-            other = describe_other(*records, existing["fingerprint"], origin.fingerprint)
-        if other:
+            difference = describe_other(*records, existing["fingerprint"], origin.fingerprint)
+        if difference:
             raise StoreError(
-                f"Feature {feature!r} in {store.path} is another one, of shape {existing['spec']['shape']} with weights "
-                f"{existing['spec']['weights']!r}; these have shape {list(shape)} ({other}). Choose another name with "
+                f"Feature {feature!r} in {store.path} is a different one, of shape {existing['spec']['shape']} with weights "
+                f"{existing['spec']['weights']!r}; these have shape {list(shape)} ({difference}). Choose another name with "
                 f"--feature, or delete {store.path}/features/{feature} to replace it."
             )
     else:
@@ -161,9 +164,9 @@ def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
     return Origin(attrs, None, fingerprint_of(record), record)
 
 
-def is_imported(feature: str, made: Mapping[str, Any]) -> bool:
-    """True if a feature was imported, by the `fingerprint` and `shape` that a run has of it."""
-    fingerprint, shape = made["fingerprint"], tuple(made["shape"])
+def is_imported(feature: str, attrs: Mapping[str, Any]) -> bool:
+    """True if a feature was imported, judging by the `fingerprint` and `shape` that a run recorded."""
+    fingerprint, shape = attrs["fingerprint"], tuple(attrs["shape"])
     origins = [new_origin(feature, shape, modality) for modality in ("vision", "audio")]
     old = (old_fingerprint({**origin.spec, "variant": ""}, None) for origin in origins)
     return fingerprint in [*(origin.fingerprint for origin in origins), *old]
@@ -171,14 +174,14 @@ def is_imported(feature: str, made: Mapping[str, Any]) -> bool:
 
 def _video_files(dataset: Dataset) -> dict[str, Path]:
     """Video files by name, also of videos without crops."""
-    own = {video.name: video.file for video in dataset.videos if video.file is not None}
-    return {**find_video_files(dataset.root), **own}
+    files = {video.name: video.file for video in dataset.videos if video.file is not None}
+    return {**find_video_files(dataset.root), **files}
 
 
 def plan(
     store: FeatureStore, feature: str, source: SourceVideos, clocks: Clocks, summary: Summary
 ) -> tuple[list[tuple[SourceVideo, str]], int]:
-    """The videos to import, each with the digest of what it comes from, and the number of their rows."""
+    """The videos to import, each with the digest of its source, and the total number of their rows."""
     complete = store.videos(feature)
     pending, n_rows = [], 0
     for name, video in source.videos.items():
@@ -210,7 +213,7 @@ class Importer:
     is_export: bool
 
     def take(self, video: SourceVideo, digest: str) -> None:
-        """Write one video whole, or nothing of it."""
+        """Write one video completely or not at all."""
         try:
             with video.open() as rows:
                 if not self.is_export:
@@ -220,7 +223,7 @@ class Importer:
                     hint = ", or save array.T" if shape_of(rows) and self.shape == (len(rows.numbers),) else ""
                     raise DataError(
                         f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
-                        f"{list(self.shape)}. Import it as a feature of its own{hint}"
+                        f"{list(self.shape)}. Import it as a separate feature{hint}"
                     )
                 n_present = self._write(video.name, rows, digest)
             self.summary.done.append(video.name)
@@ -248,16 +251,16 @@ class Importer:
             self.reporter.advance(len(numbers), name)
         if lost:
             if len(lost) == len(rows.numbers):
-                raise DataError("not one of its frames has finite values")
+                raise DataError("all of its frames have values that are not finite")
             self.summary.warnings.append(
-                f"{name}: {len(lost)} of {len(rows.numbers)} frames are left out, as they are not finite; the first is "
+                f"{name}: {len(lost)} of {len(rows.numbers)} frames are left out because their values are not finite; the first is "
                 f"frame {min(lost)}"
             )
         writer.finish(allow_empty=True)
         return len(rows.numbers) - len(lost)
 
     def _discard(self, name: str) -> None:
-        """Delete what was written of a video that is not whole: the group's own file is written last."""
+        """Delete an incomplete video; a complete one has its group's file, which is written last."""
         if name in self.store.incomplete(self.feature):
             self.store.drop(f"features/{self.feature}/{name}")
 
@@ -265,8 +268,8 @@ class Importer:
 def in_writing_order(rows: Rows, is_export: bool) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
     """Blocks of frame numbers and values, float16 or float32.
 
-    In an export a block with values that need float32 comes first, so that all of the video is float32 from the
-    beginning: then the import equals what was exported, bit by bit.
+    In an export a block with values that need float32 comes first. The whole video is then float32 from the start,
+    and the import equals the exported feature bit by bit.
     """
     first = _first_wide_block(rows) if is_export and rows.dtype == np.float32 else None
     if first is not None:

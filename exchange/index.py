@@ -1,4 +1,4 @@
-"""One array with the rows of all videos, and a table that says which video and frame each row is."""
+"""One array with the rows of all videos, and a table with the video and frame of each row."""
 
 import csv
 from array import array
@@ -25,7 +25,7 @@ MAX_ROWS = 2**31 - 1
 
 @dataclass
 class RowIndex:
-    """Rows of the array that are of one video, and their frame numbers; four bytes for each; the folder of its images."""
+    """The rows of one video in the array, their frame numbers (four bytes each), and the folder of its images."""
 
     rows: array = field(default_factory=lambda: array("i"))
     frames: array = field(default_factory=lambda: array("i"))
@@ -69,24 +69,24 @@ def find_indexed(file: Path, table: Path) -> list[IndexedRows]:
     """The videos of an array and its table.
 
     Raises:
-        DataError: the two do not belong together, or are not as they should be; then no video can be trusted.
+        DataError: the two do not match, or one is invalid; then no video can be trusted.
     """
     values = map_array(file, str(file))
     check_array(values, str(file))
     videos, n_rows = read_table(table)
     if n_rows != len(values):
         raise DataError(
-            f"{table} has {n_rows} rows after its header and {file.name} has {len(values)}; row k of the one should be "
-            "row k of the other. Make both again, together."
+            f"{table} has {n_rows} rows after its header, but {file.name} has {len(values)}; row k of the table "
+            "should describe row k of the array. Write both again, together."
         )
     return [IndexedRows(name, file, table, index) for name, index in videos.items()]
 
 
 def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
-    """Rows by video, and the number of rows. What is wrong with one video's rows is kept with it.
+    """Rows by video, and the number of rows. An error in one video's rows is kept with that video.
 
     Raises:
-        DataError: no columns that are known, a blank line before others, or a row that is of no video.
+        DataError: no known columns, a blank line between rows, or a row without a video.
     """
     videos: dict[str, RowIndex] = {}
     n_rows = blank = 0
@@ -100,7 +100,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
                     blank = blank or number
                     continue
                 if blank:
-                    raise DataError(f"{table} line {blank} is blank, and rows follow. Delete it, or put its row back.")
+                    raise DataError(f"{table} line {blank} is blank but rows follow. Delete it, or restore its row.")
                 _take_row(videos, n_rows, cells, form, f"{table} line {number}")
                 n_rows += 1
     except (UnicodeError, csv.Error) as error:
@@ -110,7 +110,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
 
 @dataclass(frozen=True)
 class Form:
-    """What separates the cells of a table, and which are the columns of video and frame, or of the image."""
+    """The delimiter of a table, and its columns with video and frame, or with the image."""
 
     delimiter: str
     columns: tuple[int, ...]
@@ -129,16 +129,16 @@ def _find_form(table: Path, header: str) -> Form:
     )
 
 
-def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form: Form, place: str) -> None:
+def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form: Form, location: str) -> None:
     """Note the video and the frame of a row.
 
     Raises:
-        DataError: they are not there.
+        DataError: the row has none.
     """
     if len(cells) <= max(form.columns) or row > MAX_ROWS:
         shown = form.delimiter.join(cells)[:60]
         raise DataError(
-            f"{place}: a row of {len(cells)} cells, and none for `{form.names[-1]}`: {shown!r}. Correct it."
+            f"{location}: the row has {len(cells)} cells and lacks `{form.names[-1]}`: {shown!r}. Correct it."
         )
     texts, home = [cells[column].strip(BLANK) for column in form.columns], ""
     if form.names == IMAGE:
@@ -146,27 +146,29 @@ def _take_row(videos: dict[str, RowIndex], row: int, cells: Sequence[str], form:
         video, home = _video_of(folder)
         text = file.partition(".")[0]
         if not video:
-            raise DataError(f"{place}: `image` should be <video>/00001.jpg, found {texts[0][:60]!r}. Correct the cell.")
+            raise DataError(
+                f"{location}: `image` should be <video>/00001.jpg, found {texts[0][:60]!r}. Correct the cell."
+            )
     else:
         video, text = composed(texts[0]), texts[1]
     index = videos.setdefault(video, RowIndex(home=home))
     frame = int(text) if text.isascii() and text.isdigit() and len(text) <= 18 else 0
     if index.home != home:
         index.trouble = index.trouble or (
-            f"{place}: `image` is in {home}, others of video {video!r} are in {index.home}. Give each video its own name."
+            f"{location}: `image` is in {home}, others of video {video!r} are in {index.home}. Give each video its own name."
         )
     elif 1 <= frame <= MAX_FRAMES:
         index.rows.append(row)
         index.frames.append(frame)
     else:
         index.trouble = index.trouble or (
-            f"{place}: `{form.names[-1]}` is {texts[-1][:60]!r}, which has no frame number from 1 to {MAX_FRAMES:,}. "
+            f"{location}: `{form.names[-1]}` is {texts[-1][:60]!r}, which has no frame number from 1 to {MAX_FRAMES:,}. "
             "Correct the cell."
         )
 
 
 @lru_cache(maxsize=1024)
 def _video_of(folder: str) -> tuple[str, str]:
-    """The video whose images a folder holds, and the folder without what says nothing (`./`)."""
+    """The video whose images a folder holds, and the normalized folder (without `./`)."""
     parts = [part for part in composed(folder).split("/") if part not in ("", ".")]
     return (parts[-1] if parts else ""), "/".join(parts)

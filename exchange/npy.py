@@ -21,8 +21,8 @@ from abaw.exchange.source_rows import (
     check_mark,
     check_numbers,
     frame_numbers,
-    kept_blocks,
     pick_values,
+    selected_blocks,
     stamp,
     step_of,
 )
@@ -36,14 +36,14 @@ MAX_COLUMN_MAJOR_BYTES = 4 * 2**30  # in an archive these cannot be read row by 
 
 @dataclass(frozen=True)
 class Header:
-    """Shape and dtype of an array, and whether it lies column by column."""
+    """Shape and dtype of an array, and whether it is stored column by column."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     is_column_major: bool
 
 
-def read_header(stream: IO[bytes], place: str) -> Header:
+def read_header(stream: IO[bytes], location: str) -> Header:
     """Read the header of a `.npy` file.
 
     Raises:
@@ -54,34 +54,34 @@ def read_header(stream: IO[bytes], place: str) -> Header:
         shape, is_column_major, dtype = HEADERS[version](stream)
         if not all(0 <= size < 2**63 for size in shape) or int(np.prod(shape, dtype=np.float64)) >= 2**63:
             raise ValueError("an impossible shape")
-    except (zipfile.BadZipFile, OSError):  # of the archive, which says what it is
+    except (zipfile.BadZipFile, OSError):  # about the archive; its own message is better
         raise
-    except Exception as error:  # the header is an expression, which may be anything
-        raise DataError(f"{place} is not a NumPy array, or cut off. Save it again with np.save.") from error
+    except Exception as error:  # the header is an expression, and may hold anything
+        raise DataError(f"{location} is not a NumPy array, or is cut off. Save it again with np.save.") from error
     if dtype.hasobject:
-        raise DataError(f"{place} holds pickled objects, which are not read. Save it as float16.")
+        raise DataError(f"{location} holds pickled objects, which are not read. Save it as float16.")
     return Header(shape, dtype, is_column_major)
 
 
-def map_array(file: Path, place: str) -> NDArray:
-    """An array that stays on the disk until its values are asked for.
+def map_array(file: Path, location: str) -> NDArray:
+    """An array that stays on disk until its values are used.
 
     Raises:
         DataError: it is not a `.npy` file, is cut off, or has pickled objects.
     """
     try:
         with file.open("rb") as stream:
-            read_header(stream, place)
+            read_header(stream, location)
     except OSError as error:
-        raise DataError(f"{place} cannot be read ({error.strerror}). Replace or delete it.") from error
+        raise DataError(f"{location} cannot be read ({error.strerror}). Replace or delete it.") from error
     try:
         return np.lib.format.open_memmap(file, mode="r")
     except ValueError as error:
-        raise DataError(f"{place} is cut off ({error}). Copy it again.") from error
+        raise DataError(f"{location} is cut off ({error}). Copy it again.") from error
 
 
 def read_rows(file: Path, rows: slice | NDArray) -> NDArray:
-    """Some rows of an array on the disk; what was mapped of the file does not stay in memory."""
+    """Some rows of an array on disk; the mapping of the file does not stay in memory."""
     return np.array(np.lib.format.open_memmap(file, mode="r")[rows])
 
 
@@ -90,7 +90,7 @@ class ArrayFile:
     """A video as `<video>.npy` (frames, *shape), and `<video>.present.npy` if there is a mask.
 
     Attributes:
-        marks: of `abaw.store.schema`, which an export tells.
+        marks: of `abaw.core.clock.MARKS`, as the export lists them.
     """
 
     name: str
@@ -106,25 +106,25 @@ class ArrayFile:
     @contextmanager
     def open(self) -> Iterator[Rows]:
         """Its rows."""
-        place = str(self.file)
-        values = map_array(self.file, place)
-        check_array(values, place)
+        location = str(self.file)
+        values = map_array(self.file, location)
+        check_array(values, location)
         present = None
         if self.mask is not None:
             present = map_array(self.mask, str(self.mask))
             check_mark(present, len(values), PRESENT, str(self.mask))
-        kept, numbers, n_frames = frame_numbers(len(values), present, None)
+        is_kept, numbers, n_frames = frame_numbers(len(values), present, None)
         shape, dtype = values.shape[1:], values.dtype
         step = step_of(shape, dtype)
-        blocks = kept_blocks(lambda start, stop: read_rows(self.file, slice(start, stop)), kept, step)
-        check_numbers(numbers, n_frames, place)
+        blocks = selected_blocks(lambda start, stop: read_rows(self.file, slice(start, stop)), is_kept, step)
+        check_numbers(numbers, n_frames, location)
         is_sampled, is_guessed = SAMPLED in self.marks, LENGTH_FROM_CROPS in self.marks
         yield Rows(numbers, n_frames, shape, dtype, blocks, self.fps, is_sampled, is_guessed, present is None)
 
 
 @dataclass(frozen=True)
 class ArchiveFile:
-    """A video as `<video>.npz` with `values` (frames, *shape), and `present` or `frames` if they are there."""
+    """A video as `<video>.npz` with `values` (frames, *shape) and optionally `present` or `frames`."""
 
     name: str
     file: Path
@@ -136,30 +136,30 @@ class ArchiveFile:
     @contextmanager
     def open(self) -> Iterator[Rows]:
         """Its rows. An archive is never unpacked; it is read from front to back, some rows at a time."""
-        place = str(self.file)
+        location = str(self.file)
         try:
             archive = zipfile.ZipFile(self.file)
         except zipfile.BadZipFile as error:
-            raise DataError(f"{place} is not a .npz archive, or cut off. Save it again with np.savez.") from error
+            raise DataError(f"{location} is not a .npz archive, or is cut off. Save it again with np.savez.") from error
         with archive:
             members = [name for name in archive.namelist() if name.endswith(".npy") and not is_junk(Path(name).name)]
             names = {Path(name).stem: name for name in members}
-            chosen = names[pick_values(names, place)]
+            chosen = names[pick_values(names, location)]
             with archive.open(chosen) as stream:
-                header = read_header(stream, place)
-            check_array(header, place)
+                header = read_header(stream, location)
+            check_array(header, location)
             marks = {
-                what: _read_mark(archive, names[what], header.shape[0], what, place)
-                for what in (PRESENT, FRAMES)
-                if what in names
+                mark: _read_mark(archive, names[mark], header.shape[0], mark, location)
+                for mark in (PRESENT, FRAMES)
+                if mark in names
             }
-            kept, numbers, n_frames = frame_numbers(header.shape[0], marks.get(PRESENT), marks.get(FRAMES))
-            check_numbers(numbers, n_frames, place)
+            is_kept, numbers, n_frames = frame_numbers(header.shape[0], marks.get(PRESENT), marks.get(FRAMES))
+            check_numbers(numbers, n_frames, location)
 
             def blocks() -> Iterator[NDArray]:
                 start = 0
-                for block in _member_blocks(archive, chosen, place):
-                    chosen_rows = kept[start : start + len(block)]
+                for block in _member_blocks(archive, chosen, location):
+                    chosen_rows = is_kept[start : start + len(block)]
                     start += len(block)
                     if chosen_rows.any():
                         yield block[chosen_rows]
@@ -167,37 +167,39 @@ class ArchiveFile:
             yield Rows(numbers, n_frames, header.shape[1:], header.dtype, blocks, is_bare=not marks)
 
 
-def _read_mark(archive: zipfile.ZipFile, name: str, n_rows: int, what: str, place: str) -> NDArray:
+def _read_mark(archive: zipfile.ZipFile, name: str, n_rows: int, mark: str, location: str) -> NDArray:
     with archive.open(name) as stream:
-        check_mark(read_header(stream, place), n_rows, what, place)
-    parts = list(_member_blocks(archive, name, place))
+        check_mark(read_header(stream, location), n_rows, mark, location)
+    parts = list(_member_blocks(archive, name, location))
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 
-def _member_blocks(archive: zipfile.ZipFile, name: str, place: str) -> Iterator[NDArray]:
+def _member_blocks(archive: zipfile.ZipFile, name: str, location: str) -> Iterator[NDArray]:
     """The rows of an array in an archive, in order."""
     with archive.open(name) as stream:
-        header = read_header(stream, place)
+        header = read_header(stream, location)
         if header.is_column_major and len(header.shape) > 1:
-            yield from _column_major(stream, header, place)
+            yield from _column_major(stream, header, location)
             return
         step = step_of(header.shape[1:], header.dtype)
         for start in range(0, header.shape[0], step):
-            yield _take(stream, (min(step, header.shape[0] - start), *header.shape[1:]), header.dtype, place)
+            yield _take(stream, (min(step, header.shape[0] - start), *header.shape[1:]), header.dtype, location)
 
 
-def _column_major(stream: IO[bytes], header: Header, place: str) -> Iterator[NDArray]:
+def _column_major(stream: IO[bytes], header: Header, location: str) -> Iterator[NDArray]:
     if int(np.prod(header.shape, dtype=np.float64)) * header.dtype.itemsize > MAX_COLUMN_MAJOR_BYTES:
-        raise DataError(f"{place} lies column by column and is large. Save it again through np.ascontiguousarray.")
-    whole = _take(stream, header.shape[::-1], header.dtype, place).T
+        raise DataError(
+            f"{location} is stored column by column and is large. Save it again through np.ascontiguousarray."
+        )
+    values = _take(stream, header.shape[::-1], header.dtype, location).T
     step = step_of(header.shape[1:], header.dtype)
     for start in range(0, header.shape[0], step):
-        yield whole[start : start + step]
+        yield values[start : start + step]
 
 
-def _take(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, place: str) -> NDArray:
+def _take(stream: IO[bytes], shape: tuple[int, ...], dtype: np.dtype, location: str) -> NDArray:
     n_bytes = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     content = stream.read(n_bytes)
     if len(content) < n_bytes:
-        raise DataError(f"{place} is cut off. Copy it again.")
+        raise DataError(f"{location} is cut off. Copy it again.")
     return np.frombuffer(content, dtype=dtype).reshape(shape)

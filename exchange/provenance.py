@@ -1,4 +1,4 @@
-"""The origin of an exported feature, kept with the export so that its import is the same feature again."""
+"""The origin of an exported feature, kept with the export so that its import gives the same feature."""
 
 import json
 import re
@@ -22,13 +22,13 @@ DTYPES = ("float16", "float32")
 
 @dataclass(frozen=True)
 class Origin:
-    """How a feature was made, as the store that it comes from had it.
+    """How a feature was made, as recorded in the store that it was exported from.
 
     Attributes:
         spec: of the backbone, with at least `shape`, `dtype` and `weights`.
         weights_sha256: of its weights.
         fingerprint: equal if and only if features are comparable.
-        record: what the fingerprint is over, see `abaw.core.records`; None of a feature of version 1.
+        record: what the fingerprint is computed from, see `abaw.core.records`; None for a feature of version 1.
     """
 
     spec: Mapping[str, Any]
@@ -47,16 +47,16 @@ class Origin:
         }
 
     def known_record(self) -> Record | None:
-        """The record, which of a feature of version 1 follows from its spec; None where nothing tells."""
+        """The record; for a feature of version 1 it is derived from the spec. None if unknown."""
         attrs = {"spec": dict(self.spec), "weights_sha256": self.weights_sha256, "fingerprint": self.fingerprint}
         return self.record if self.record is not None else record_in(attrs, list)
 
 
-def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
-    """What `Origin.as_texts` wrote; None where there is nothing of it.
+def read_origin(texts: Mapping[str, Any], location: str) -> Origin | None:
+    """Read what `Origin.as_texts` wrote; None if it is missing.
 
     Raises:
-        DataError: it is there and broken.
+        DataError: it is broken.
     """
     if not {"spec", "fingerprint"} <= set(texts):
         return None
@@ -72,7 +72,7 @@ def read_origin(texts: Mapping[str, Any], place: str) -> Origin | None:
             raise ValueError
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(
-            f"{place} says what its feature is, but not as `abaw store export` writes it. Export it again."
+            f"{location} describes its feature, but not in the form that `abaw store export` writes. Export it again."
         ) from error
     return Origin({"weights": "imported", **spec}, weights, fingerprint, record)
 
@@ -81,7 +81,7 @@ def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[s
     """The content of an export's `feature.json`: the origin, frames a second by video, and videos by mark.
 
     Raises:
-        DataError: it is no such file.
+        DataError: the file is not a valid `feature.json`.
     """
     try:
         if check_file(file).stat().st_size > MAX_FILE_BYTES:
@@ -92,7 +92,7 @@ def read_feature_file(file: Path) -> tuple[Origin | None, dict[str, Any], dict[s
         marked = {mark: content.get(mark, []) for mark in MARKS}
         for mark, videos in marked.items():
             if not isinstance(videos, list) or not all(isinstance(video, str) for video in videos):
-                raise ValueError(f"{mark!r} is no list of videos")
+                raise ValueError(f"{mark!r} is not a list of videos")
     except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{file} cannot be read ({error}). Delete it, or export again.") from error
     return read_origin(content, str(file)), content.get("fps", {}), {mark: set(marked[mark]) for mark in MARKS}

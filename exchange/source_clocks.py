@@ -17,7 +17,7 @@ from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 @dataclass(frozen=True)
 class Length:
-    """The number of frames of a video, and a clause that says how it is known."""
+    """The number of frames of a video, and a clause that explains how it is known."""
 
     n: int
     reason: str
@@ -31,7 +31,7 @@ class Clocks:
         files: video files by name.
         fps: frames a second of videos whose rate is unknown.
         labels: of the data folder.
-        people: of the data folder; they have the files of their videos.
+        people: of the data folder, with the files of their videos.
     """
 
     files: dict[str, Path]
@@ -43,14 +43,14 @@ class Clocks:
     _lengths: dict[str, Length | None] = field(default_factory=dict)
 
     def stamp(self, video: str) -> str:
-        """What a video's clock is from, as part of its digest."""
+        """Identifies the source of a video's clock, as part of the video's digest."""
         file = self.file_of(video)
         return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file else f"{self.fps}"
 
     def clock(self, video: str, rows: Rows) -> Clock:
-        """Frame rate and number of frames of a video; rows that are spread over a clip are frames of their own.
+        """Frame rate and number of frames of a video; rows that are spread over a clip count as its frames.
 
-        The number is guessed where the source says so of it and no video file tells another.
+        The number is marked as guessed if the source marks it so and there is no readable video file.
         """
         file, reason = self.file_of(video), "no video file"
         if file is not None:
@@ -69,7 +69,7 @@ class Clocks:
         return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
 
     def length(self, video: str) -> Length | None:
-        """How long a video is as its file says, or else its labels; None if neither does."""
+        """The length of a video by its file, else by its labels; None if both are missing."""
         if video not in self._lengths:
             self._lengths[video] = self._length_of_file(video) or self._length_of_labels(video)
         return self._lengths[video]
@@ -105,4 +105,4 @@ class Clocks:
 
     def warnings(self) -> list[str]:
         """A sentence for each thing that was assumed, with the number of videos."""
-        return [f"{n} videos, {what} assumed; say it with --fps" for what, n in self.assumed.items()]
+        return [f"{n} videos, {assumption} assumed; set it with --fps" for assumption, n in self.assumed.items()]

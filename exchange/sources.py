@@ -1,4 +1,4 @@
-"""The layouts of foreign features, and the videos in a folder of one. Only names and headers are read.
+"""The layouts of foreign features, and how to find videos in them. Only names and headers are read.
 
 a   <video>/00001.npy                      one file per frame
 b   <video>.npz, <video>.h5                one file per video; or one .h5 with a group per video
@@ -53,7 +53,7 @@ class SourceVideos:
         try:
             check_name(video.name, "video")
             if video.name in self.videos or video.name in self.failed:
-                raise DataError("there is more than one of this name in the source; keep one")
+                raise DataError("the source has several videos of this name; keep one")
             self.videos[video.name] = video
         except AbawError as error:
             self.videos.pop(video.name, None)
@@ -65,14 +65,14 @@ def find_videos(path: Path, n_rows: int | None = None) -> SourceVideos:
 
     Args:
         path: a folder, or an HDF5 file.
-        n_rows: of clips with several numbers of rows, which to take; the largest if it is None.
+        n_rows: which tensor to take of a clip that has several, by its number of rows; None takes the largest.
 
     Raises:
         DataError: the path does not exist, or has no known layout.
         UsageError: a folder has several layouts, or several kinds of clips.
     """
     if not path.exists() and not path.is_symlink():
-        raise DataError(f"No {path}. Name the folder, or the HDF5 file, that holds the features.")
+        raise DataError(f"{path} does not exist. Choose the folder or HDF5 file with the features.")
     if not path.is_dir():
         check_file(path)
     layout, files = _find_layout(path)
@@ -95,15 +95,13 @@ def _find_layout(source: Path) -> tuple["SourceLayout", list[Path]]:
     if not layouts:
         for path in broken:
             check_file(path)
-        known = ", ".join(layout.example for layout in LAYOUTS)
-        raise DataError(f"{source} has none of the known layouts: {known}. Convert it to one of them.")
+        examples = ", ".join(layout.example for layout in LAYOUTS)
+        raise DataError(f"{source} has no known layout ({examples}). Convert it to one of these.")
     if len(layouts) > 1:
         names = " and ".join(layout.name for layout in layouts)
-        raise UsageError(
-            f"{source} contains {names}; cannot tell which one you mean. Move one into a folder of its own."
-        )
+        raise UsageError(f"{source} contains {names}; cannot tell which one you mean. Move one into a separate folder.")
     (layout,) = layouts
-    if layout is BY_FRAME:  # folders without a file are videos that lack all frames
+    if layout is BY_FRAME:  # an empty folder is a video without frames
         return layout, [path for path in paths if path.is_dir() or path in broken]
     return layout, files_of[layout]
 
@@ -201,7 +199,7 @@ def _add_arrays(source: SourceVideos, root: Path, files: list[Path], n_rows: int
         except DataError as error:
             source.failed[name] = str(error)
             continue
-        marks = tuple(what for what, videos in marked.items() if name in videos)
+        marks = tuple(mark for mark, videos in marked.items() if name in videos)
         source.add(ArrayFile(name, file, stems.get(file.stem + MASK), fps, marks))
 
 
@@ -218,7 +216,7 @@ def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: in
         numbers[clip.n_rows] = clip
     if len(kinds) > 1:
         shown = " and ".join(sorted(f".{kind}." if kind else "plain" for kind in kinds))
-        raise UsageError(f"{files[0].parent} holds {shown} tensors, which are features of their own. Keep one kind.")
+        raise UsageError(f"{files[0].parent} holds {shown} tensors, which are separate features. Keep one kind.")
     source.modality = "audio" if kinds == {"spec"} else "vision"
     for name, numbers in clips.items():
         chosen = n_rows if n_rows and kinds != {""} else max(numbers)
@@ -226,20 +224,20 @@ def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: in
             source.add(numbers[chosen])
         else:
             have = ", ".join(map(str, sorted(numbers)))
-            source.failed[name] = f"there is no tensor of {chosen} rows, but of {have}; choose with --n-frames"
+            source.failed[name] = f"no tensor has {chosen} rows; there are tensors with {have}; choose with --n-frames"
     for clip in twice:
         source.add(clip)
 
 
 @dataclass(frozen=True)
 class SourceLayout:
-    """One way in which features lie in a folder.
+    """One way in which features are stored in a folder.
 
     Attributes:
         name: for messages.
         example: its file names, for messages.
-        has: whether a path in the folder belongs to it, given the folder's tables by their names without `.csv`.
-        add_videos: adds the videos in the folder to the source: source, folder, its files, rows of each clip.
+        has: whether a path in the folder belongs to this layout; also takes the folder's tables, by name without `.csv`.
+        add_videos: adds the videos in the folder to the source; takes source, folder, its files, rows of each clip.
     """
 
     name: str

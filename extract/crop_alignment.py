@@ -61,7 +61,7 @@ class Alignments:
         stored_alignment = alignment_of(known)
         if stored_alignment != self.alignment:
             raise StoreError(
-                f"Feature {feature!r} in {store.path} was made otherwise: alignment {stored_alignment or 'given'} there, "
+                f"Feature {feature!r} in {store.path} was made differently: alignment {stored_alignment or 'given'} there, "
                 f"{self.alignment or 'given'} here. Keep both by naming this one, as in `--backbone NEWNAME=...`, or delete "
                 f"{store.path}/features/{feature} to replace it."
             )

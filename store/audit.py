@@ -52,7 +52,7 @@ def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """The labels of a task in a split: how many videos have them, and rows of all these."""
+    """The labels of a task in a split: the number of videos that have them, and the total number of rows."""
 
     task: str
     split: str
@@ -77,7 +77,7 @@ class Problem:
 
     Attributes:
         sentence: describes it.
-        path: to drop, so that the next extract makes it again; empty if nothing there is damaged.
+        path: path in the store to drop, so that the next extract writes it again; empty if nothing needs to be dropped.
     """
 
     sentence: str
@@ -88,7 +88,7 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
     """Read everything: damaged and incomplete videos and labels, and features that disagree on frames."""
     problems = [
         Problem(
-            f"Feature {name!r} has damaged attributes and is not read. Delete {store.path}/features/{name}, and make it again."
+            f"Feature {name!r} has damaged attributes and is not read. Delete {store.path}/features/{name} and extract it again."
         )
         for name in store.damaged_features()
     ]
@@ -125,12 +125,12 @@ def _problem(error: StoreError, path: str) -> Problem:
 def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
     """The number of frames of a video, or the error in it."""
     try:
-        read = store.read(feature, video)
+        stored = store.read(feature, video)
     except StoreError as error:
         return error
-    if not np.isfinite(read.values[read.present]).all():
+    if not np.isfinite(stored.values[stored.present]).all():
         return StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
-    return len(read.values)
+    return len(stored.values)
 
 
 def _label_problems(store: FeatureStore) -> list[Problem]:
@@ -147,13 +147,13 @@ def _label_problems(store: FeatureStore) -> list[Problem]:
 
 
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:
-    """Drop every damaged or incomplete video and label, so that the next extract makes it again.
+    """Drop every damaged or incomplete video and label, so that the next extract writes it again.
 
     Returns:
-        The problems that were dropped, and those that are left.
+        The problems that were repaired by dropping, and the remaining ones.
 
     Raises:
-        StoreError: a command is writing the store: what it is writing just now is incomplete, too.
+        StoreError: another command is writing the store; what it is still writing would look incomplete.
     """
     with claimed(store, store.features(), ""):
         problems = verify_store(store, reporter)

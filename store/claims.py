@@ -26,7 +26,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
     """Claim features of a store (or a part of their videos) for as long as the block runs.
 
     Raises:
-        StoreError: another driver that is alive has claimed some of them, or the store must not be written.
+        StoreError: another live driver has claimed some of them, or the store is not writable.
     """
     name = f"claim-{uuid.uuid4().hex}.json"
     claim = {
@@ -49,7 +49,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
         stop.set()
         if beating.ident is not None:
             beating.join()
-        with suppress(OSError):  # the store may be gone by now, or not be written any more; this process ends anyway
+        with suppress(OSError):  # the store may be gone or read-only by now; this process ends anyway
             store.notes.drop(name)
 
 
@@ -62,7 +62,7 @@ def _beat(store: FeatureStore, name: str, claim: dict[str, Any], stop: threading
 
 
 def _check_others(store: FeatureStore, name: str, claim: dict[str, Any]) -> None:
-    """Give way to an earlier claim, and delete those of dead drivers."""
+    """Yield to an earlier claim, and delete claims of dead drivers."""
     for other_name, text in store.notes.read().items():
         if other_name == name or not (other_name.startswith("claim-") and other_name.endswith(".json")):
             continue
@@ -89,18 +89,18 @@ def _is_alive(claim: dict[str, Any]) -> bool:
         return time.time() - float(claim["beat"]) < DEAD_S
     try:
         process = psutil.Process(int(claim["process"]))
-        # another process may have the number of a dead one by now, and a dead one that nobody asked after is a zombie
+        # the number of a dead process may be in use again, and a dead child that was not waited for is a zombie
         is_same = abs(process.create_time() - float(claim["began"])) < 1
         return is_same and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
-    except psutil.Error:  # it is there, and of somebody else
+    except psutil.Error:  # it exists but belongs to another user
         return True
 
 
-def _overlap(one: str, other: str) -> bool:
-    """Parts overlap unless they are different ones of the same division."""
-    if not one or not other:
+def _overlap(part: str, other_part: str) -> bool:
+    """True unless they are different parts of the same division."""
+    if not part or not other_part:
         return True
-    (number, total), (other_number, other_total) = parse_part(one), parse_part(other)
+    (number, total), (other_number, other_total) = parse_part(part), parse_part(other_part)
     return total != other_total or number == other_number

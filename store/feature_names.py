@@ -1,4 +1,4 @@
-"""Names of features in a store, checked before zarr is loaded: a mistyped one is answered at once."""
+"""Names of features in a store, checked before zarr is loaded, so that a typo is reported at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,37 +9,37 @@ from abaw.core.names import how_to_make
 from abaw.store.schema import group_attrs, is_feature
 
 
-def check_features(place: Place, features: Sequence[str]) -> None:
+def check_features(location: Place, features: Sequence[str]) -> None:
     """Raise an error if a store in a local folder is missing or lacks a feature. Stores at URLs are not checked here.
 
     Raises:
-        StoreError: nothing is there.
-        UsageError: no such feature; the message lists those that are there.
+        StoreError: the store does not exist.
+        UsageError: there is no such feature; the message lists the existing ones.
     """
-    if is_url(place):
+    if is_url(location):
         return
-    if not Path(place).exists():
-        raise no_store(place)
+    if not Path(location).exists():
+        raise no_store(location)
     if not features:
         return
-    files = sorted(Path(place).glob("features/*/zarr.json"))
-    known = [file.parent.name for file in files if is_feature(group_attrs(_read(file)))]
+    files = sorted(Path(location).glob("features/*/zarr.json"))
+    existing = [file.parent.name for file in files if is_feature(group_attrs(_read(file)))]
     for feature in features:
-        if known and feature not in known:
-            raise unknown_feature(feature, known, str(place))
+        if existing and feature not in existing:
+            raise unknown_feature(feature, existing, str(location))
 
 
-def no_store(place: Place) -> StoreError:
-    """The error where no store is."""
+def no_store(location: Place) -> StoreError:
+    """The error for a missing store."""
     return StoreError(
-        f"No feature store at {place}. Make one with `abaw extract --store {place}`, or name another with --store."
+        f"No feature store at {location}. Make one with `abaw extract --store {location}`, or choose another with --store."
     )
 
 
-def unknown_feature(feature: str, known: Sequence[str], path: str) -> UsageError:
-    """The error where a store lacks a feature."""
+def unknown_feature(feature: str, existing: Sequence[str], path: str) -> UsageError:
+    """The error for a store that lacks a feature."""
     return UsageError(
-        f"No feature {feature!r} in {path}; it has: {', '.join(known) or 'none yet'}. "
+        f"No feature {feature!r} in {path}; it has: {', '.join(existing) or 'no features yet'}. "
         f"Make it with `{how_to_make(feature)}`, or choose one with --feature."
     )
 
@@ -47,5 +47,5 @@ def unknown_feature(feature: str, known: Sequence[str], path: str) -> UsageError
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
-    except OSError:  # the store itself says what is wrong
+    except OSError:  # opening the store reports the cause
         return b""

@@ -7,11 +7,11 @@
                 attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
                 where true, length_from_crops (from no video file), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete;
-                where frames are labelled twice, doubles: numbers of the frames that further rows at the end are of
+                where frames are labelled twice, doubles: frame numbers of the extra rows at the end
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
-shards, and counts only once its attributes have `complete`, so that a writer killed at any moment leaves
-nothing that is ever read. Values are not compressed: features do not compress.
+shards, and counts only once its attributes have `complete`, so that nothing left by a killed writer is
+ever read. Values are not compressed: features do not compress.
 """
 
 from contextlib import suppress
@@ -72,28 +72,28 @@ class FeatureStore:
         """Open an existing store for reading.
 
         Raises:
-            StoreError: nothing is there, or it is no store of this format.
+            StoreError: the path does not exist, or is not a store of this format.
         """
         return cls(open_existing(path), str(path))._checked()
 
     @classmethod
     def create(cls, path: Place) -> "FeatureStore":
-        """Open a store for writing; make it if nothing is there."""
+        """Open a store for writing; create it if the path is free."""
         root = open_or_make(path)
         if "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
-            raise StoreError(f"{path} is a Zarr group of something else. Name another with --store.")
+            raise StoreError(f"{path} is a Zarr group but not a feature store. Choose another with --store.")
         if "format" not in root.attrs:
             for name in ("features", "labels"):
-                with suppress(ContainsGroupError):  # another one has made it meanwhile
+                with suppress(ContainsGroupError):  # another process has just created it
                     root.require_group(name)
             root.update_attributes({"format": FORMAT})
         return cls(root, str(path))._checked()
 
     def _checked(self) -> "FeatureStore":
-        found = self._tree.root.attrs.get("format")
-        if found != FORMAT:
+        store_format = self._tree.root.attrs.get("format")
+        if store_format != FORMAT:
             raise StoreError(
-                f"{self.path} has store format {found!r}; this version of abaw reads format {FORMAT}. "
+                f"{self.path} has store format {store_format!r}; this version of abaw reads format {FORMAT}. "
                 "Extract again into a new store, or use the version of abaw that wrote it."
             )
         return self
@@ -105,21 +105,21 @@ class FeatureStore:
         return [name for name, attrs in self._tree.attrs_in("features") if is_feature(attrs)]
 
     def damaged_features(self) -> list[str]:
-        """Names of the features whose attributes are not as they should be; they are never read."""
+        """Names of the features with invalid attributes; they are never read."""
         return [name for name, attrs in self._tree.attrs_in("features") if not is_feature(attrs)]
 
     def feature_attrs(self, feature: str) -> dict[str, Any]:
         """`spec`, `weights_sha256`, `fingerprint`, `record` and the writing version of a feature.
 
         Raises:
-            UsageError: no such feature; the message lists those that are there.
+            UsageError: there is no such feature; the message lists the existing ones.
         """
         if feature not in self.features():
             raise unknown_feature(feature, self.features(), self.path)
         return dict(self._tree.group(f"features/{feature}").attrs)
 
     def feature_record(self, feature: str) -> Record | None:
-        """How a feature was made, see `abaw.core.records`; None where it is not there, or does not tell."""
+        """How a feature was made, see `abaw.core.records`; None if it is missing or this is unknown."""
         attrs = attrs_at(self._tree.store, [f"features/{feature}"])[0]
         return record_in(attrs, lambda: self.videos(feature).values())
 
@@ -131,22 +131,22 @@ class FeatureStore:
         fingerprint: str,
         record: Record | None = None,
     ) -> None:
-        """Register a feature, or check that the one of this name was made the same way; its attributes are kept.
+        """Register a feature, or check that the existing one was made the same way; its attributes are kept.
 
         Raises:
-            StoreError: the feature was made otherwise.
+            StoreError: the existing feature was made differently.
         """
         check_name(feature, "feature")
         group = self._tree.require("features", feature)
-        found = group.attrs.get("fingerprint")
-        if found is None:
+        fingerprint_in_store = group.attrs.get("fingerprint")
+        if fingerprint_in_store is None:
             attrs = {"spec": spec, "weights_sha256": weights_sha256, "fingerprint": fingerprint}
             group.update_attributes({**attrs, **({"record": record} if record else {}), "abaw": __version__})
-        elif found != fingerprint:
-            other = describe_other(self.feature_record(feature), record, str(found), fingerprint)
-            if other:
+        elif fingerprint_in_store != fingerprint:
+            difference = describe_other(self.feature_record(feature), record, str(fingerprint_in_store), fingerprint)
+            if difference:
                 raise StoreError(
-                    f"Feature {feature!r} in {self.path} was made otherwise: {other}. Keep both by naming this one, as in "
+                    f"Feature {feature!r} in {self.path} was made differently: {difference}. Keep both by naming this one, as in "
                     f"`--backbone NEWNAME=...`, or delete {self.path}/features/{feature} to replace it."
                 )
 
@@ -155,7 +155,7 @@ class FeatureStore:
         return {name: attrs for name, attrs in self._tree.attrs_in(f"features/{feature}") if is_video(attrs)}
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
-        """Attributes of a video of a feature; empty where it is not complete."""
+        """Attributes of a video of a feature; empty if it is not complete."""
         with report_unreachable(f"{self.path}/features/{feature}/{video}"):
             attrs = attrs_at(self._tree.store, [f"features/{feature}/{video}"])[0]
         return attrs if is_video(attrs) else {}
@@ -171,31 +171,31 @@ class FeatureStore:
         """Read one feature of one video, checksums verified.
 
         Raises:
-            StoreError: the video is not there, or damaged; an UnreachableError where the disk or the network is at fault.
+            StoreError: the video is missing or damaged; an UnreachableError if the disk or the network is at fault.
         """
-        place = f"features/{feature}/{video}"
-        with report_unreachable(f"{self.path}/{place}"):
-            return self._read(feature, video, place)
+        key = f"features/{feature}/{video}"
+        with report_unreachable(f"{self.path}/{key}"):
+            return self._read(feature, video, key)
 
-    def _read(self, feature: str, video: str, place: str) -> VideoFeature:
-        attrs, made = attrs_at(self._tree.store, [place, f"features/{feature}"])
+    def _read(self, feature: str, video: str, key: str) -> VideoFeature:
+        attrs, attrs_of_feature = attrs_at(self._tree.store, [key, f"features/{feature}"])
         if not attrs.get("complete"):
-            self._check_there(feature, video)
+            self._check_exists(feature, video)
         try:
             if not is_video(attrs):
-                raise ValueError("its attributes are not as they should be")
-            values, present = (as_numpy(self._tree.root[f"{place}/{name}"]) for name in ("values", "present"))
-            check_whole(values, present, attrs, tuple(made["spec"]["shape"]))
+                raise ValueError("its attributes are invalid")
+            values, present = (as_numpy(self._tree.root[f"{key}/{name}"]) for name in ("values", "present"))
+            check_whole(values, present, attrs, tuple(attrs_of_feature["spec"]["shape"]))
             return VideoFeature(values, present, float(attrs["fps"]))
         except Exception as error:  # zarr and its codecs raise many types for damaged bytes
             if is_outside(error):
                 raise
             raise StoreError(
                 f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
-                f"Delete {self.path}/{place} and run the same `abaw extract` again."
+                f"Delete {self.path}/{key} and run the same `abaw extract` again."
             ) from error
 
-    def _check_there(self, feature: str, video: str) -> None:
+    def _check_exists(self, feature: str, video: str) -> None:
         if video not in self._tree.names(f"features/{feature}"):
             raise StoreError(f"Feature {feature!r} has no video {video!r} in {self.path}.")
         if self._tree.is_cut_off(f"features/{feature}/{video}"):
@@ -204,16 +204,16 @@ class FeatureStore:
             )
 
     def drop(self, path: str) -> None:
-        """Delete a group or array, such as `features/hog/video-1`; the next extract makes it again."""
+        """Delete a group or array, such as `features/hog/video-1`; the next extract writes it again."""
         self._tree.drop(path)
 
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:
-        """A writer for one video; whatever was there is replaced once the first shard is ready.
+        """A writer for one video; an existing one is replaced once the first shard is ready.
 
         Args:
             n_frames: frames of the video.
-            rows: (present,) frame number - 1 of each frame that will come, in any order.
-            attrs: `fps`, `source` and what else is to be kept with the video.
+            rows: (present,) frame number - 1 of each frame that will be written, in any order.
+            attrs: `fps`, `source` and other attributes to store with the video.
         """
         return VideoWriter(self._tree.group(f"features/{feature}"), check_name(video, "video"), n_frames, rows, attrs)
 
@@ -224,7 +224,7 @@ class FeatureStore:
         return self._tree.names("labels")
 
     def write_labels(self, task: str, video: str, split: str, rows: NDArray, doubles: Doubles | None = None) -> bool:
-        """Store the labels of one video as published; False if the very same ones are there already."""
+        """Store the labels of one video as published; False if identical ones exist already."""
         check_name(video, "video")
         if task not in self._label_groups:
             self._tree.require("labels", task)
@@ -237,22 +237,22 @@ class FeatureStore:
             raise self._damaged_labels(task, video, first_line(error)) from error
 
     def label_names(self, task: str) -> list[str]:
-        """Videos that have labels of a task, whole or not, sorted."""
+        """Videos that have labels of a task, complete or not, sorted."""
         return self._tree.names(f"labels/{task}") if task in self.tasks() else []
 
     def read_labels(self, task: str, video: str) -> VideoLabels:
         """Read the labels of one video.
 
         Raises:
-            StoreError: they are not there, cut off, or damaged.
+            StoreError: they are missing, cut off, or damaged.
         """
-        found = self._find_labels(task, video)
-        if found is None:
+        labels = self._find_labels(task, video)
+        if labels is None:
             raise self._damaged_labels(task, video, "they are incomplete")
-        return found
+        return labels
 
     def _find_labels(self, task: str, video: str) -> VideoLabels | None:
-        """The labels of one video; None if they are not there, or cut off."""
+        """The labels of one video; None if they are missing or cut off."""
         with report_unreachable(f"{self.path}/labels/{task}/{video}"):
             try:
                 array = self._tree.root[f"labels/{task}/{video}"]
@@ -278,15 +278,15 @@ class FeatureStore:
         """Labels of a task by video in sorted order, of one split or of all.
 
         Raises:
-            StoreError: those of a video are damaged. Labels that a killed process left unfinished are passed over.
+            StoreError: a video's labels are damaged. Labels that a killed process left unfinished are skipped.
         """
         names = self.label_names(task)
-        found = zip(names, map_ahead(partial(self._find_labels, task), names, self.n_readers), strict=True)
-        return {video: labels for video, labels in found if labels is not None and split in (None, labels.split)}
+        labels_of = zip(names, map_ahead(partial(self._find_labels, task), names, self.n_readers), strict=True)
+        return {video: labels for video, labels in labels_of if labels is not None and split in (None, labels.split)}
 
     @property
     def n_readers(self) -> int:
-        """How many reads at once are worthwhile: many over a network, one on a local disk."""
+        """How many concurrent reads pay off: several over a network, one on a local disk."""
         return READERS_FAR_AWAY if is_url(self.path) else 1
 
     @property

@@ -1,4 +1,4 @@
-"""Arrays of labels in the store: their one chunk and their metadata as bytes, and what was read back."""
+"""Arrays of labels in the store: encoding them as one chunk and metadata, and decoding them."""
 
 import hashlib
 import json
@@ -27,11 +27,11 @@ class VideoLabels:
 
 
 def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> tuple[dict[str, bytes], bytes]:
-    """The files of an array of labels: its one chunk by key, and its metadata, which says that the labels are complete.
+    """The files of an array of labels: its only chunk by key, and its metadata, which marks the labels as complete.
 
     Args:
         rows: (rows, columns), at least one.
-        doubles: go behind the rows of the array; the numbers of their frames go into its attributes.
+        doubles: appended to the rows of the array; their frame numbers go into its attributes.
     """
     frames = (doubles.rows + 1).tolist() if doubles is not None else []
     content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])
@@ -48,16 +48,16 @@ def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> 
 
 
 def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, Doubles | None]:
-    """Rows and doubles of an array of labels that `encode_labels` made.
+    """Rows and doubles of an array of labels that `encode_labels` wrote.
 
     Raises:
-        ValueError: they are not what was written.
+        ValueError: the content differs from what was written.
     """
     frames = attrs.get("doubles", [])
     is_list = isinstance(frames, list) and all(type(frame) is int for frame in frames)
-    # a chunk that is gone reads as zeros
+    # a missing chunk reads as zeros
     if not is_list or _labels_digest(content, frames) != attrs.get("sha256"):
-        raise ValueError("they are not what was written")
+        raise ValueError("their content has changed since it was written")
     n_rows = len(content) - len(frames) if content.ndim else 0
     if not frames:
         return content, None
@@ -67,6 +67,6 @@ def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, 
 
 
 def _labels_digest(content: NDArray, frames: Sequence[int]) -> str:
-    """The sha256 of an array of labels, and of the numbers of its doubles' frames where it has any."""
+    """The sha256 of an array of labels and, if it has doubles, of their frame numbers."""
     listed = json.dumps(list(frames)).encode() if frames else b""
     return hashlib.sha256(content.tobytes() + listed).hexdigest()

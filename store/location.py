@@ -14,69 +14,69 @@ if TYPE_CHECKING:
     import zarr
 
 
-def open_existing(place: Place) -> "zarr.Group":
-    """Open the Zarr group at a place for reading.
+def open_existing(location: Place) -> "zarr.Group":
+    """Open the Zarr group at a location for reading.
 
     Raises:
-        StoreError: nothing is there, or it cannot be reached.
+        StoreError: it is missing, damaged, or cannot be reached.
     """
     import zarr  # the command line imports this module and must start fast
 
     try:
-        return zarr.open_group(str(place), mode="r", use_consolidated=False, storage_options=_options(place))
+        return zarr.open_group(str(location), mode="r", use_consolidated=False, storage_options=_options(location))
     except (FileNotFoundError, ValueError) as error:
-        if not is_url(place) and (Path(place) / "zarr.json").exists():
+        if not is_url(location) and (Path(location) / "zarr.json").exists():
             raise StoreError(
-                f"{place} is damaged, or no feature store: its zarr.json cannot be read ({first_line(error)}). Put the file "
-                "back, or name another with --store."
+                f"{location} is damaged, or is not a feature store: its zarr.json cannot be read ({first_line(error)}). Restore "
+                "the file, or choose another store with --store."
             ) from error
-        raise no_store(place) from error
+        raise no_store(location) from error
     except Exception as error:  # what fsspec's file systems raise has no common type
-        raise _unreachable(place, error) from error
+        raise _unreachable(location, error) from error
 
 
-def open_or_make(place: Place) -> "zarr.Group":
-    """Open the Zarr group at a place for writing; make it if nothing is there.
+def open_or_make(location: Place) -> "zarr.Group":
+    """Open the Zarr group at a location for writing; create it if the location is free.
 
     Raises:
-        StoreError: something else is there, or nothing can be made.
+        StoreError: something else is there, or the store cannot be created.
     """
     import zarr  # as above
     from zarr.errors import ContainsGroupError
 
     from abaw.store.zarr_keys import FolderStore
 
-    is_new = is_url(place) or _is_free(Path(place))
-    if not is_new and not (Path(place) / "zarr.json").is_file():
-        raise StoreError(f"{place} is not a feature store but something else. Name another with --store.")
-    store = str(place) if is_url(place) else FolderStore(Path(place))
+    is_new = is_url(location) or _is_free(Path(location))
+    if not is_new and not (Path(location) / "zarr.json").is_file():
+        raise StoreError(f"{location} is not a feature store but something else. Choose another with --store.")
+    store = str(location) if is_url(location) else FolderStore(Path(location))
     try:
         try:
-            return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(place))
-        except ContainsGroupError:  # another process has just made it
-            return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(place))
+            return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(location))
+        except ContainsGroupError:  # another process has just created it
+            return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(location))
     except (OSError, ValueError) as error:
-        raise StoreError(f"No feature store can be made at {place} ({first_line(error)}).") from error
+        raise StoreError(f"Cannot create a feature store at {location} ({first_line(error)}).") from error
     except Exception as error:  # fsspec again
-        raise _unreachable(place, error) from error
+        raise _unreachable(location, error) from error
 
 
-def _options(place: Place) -> dict[str, bool] | None:
-    """Options of fsspec: listings are not kept, as other processes write into the store, too."""
-    return {"use_listings_cache": False} if is_url(place) else None
+def _options(location: Place) -> dict[str, bool] | None:
+    """Options for fsspec: listings are not cached, because other processes write to the store, too."""
+    return {"use_listings_cache": False} if is_url(location) else None
 
 
 def _is_free(folder: Path) -> bool:
     return not folder.exists() or (folder.is_dir() and all(child.suffix == ".partial" for child in folder.iterdir()))
 
 
-def _unreachable(place: Place, error: Exception) -> StoreError:
+def _unreachable(location: Place, error: Exception) -> StoreError:
     if isinstance(error, ImportError):
         return StoreError(
-            f"{place} needs a package that is not there ({first_line(error)}): pip install '.[s3]' in abaw's folder."
+            f"{location} needs a package that is not installed ({first_line(error)}): pip install '.[s3]' in abaw's folder."
         )
     return StoreError(
-        f"The store at {place} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
+        f"The store at {location} cannot be reached ({first_line(error)}). Check its name, the address and your keys."
     )
 
 
@@ -92,6 +92,6 @@ def room_for(store: Place) -> Iterator[None]:
             ) from error
         if isinstance(error, PermissionError) or error.errno == errno.EROFS:
             raise StoreError(
-                f"{store} must not be written ({error.strerror or first_line(error)}). Choose another --store."
+                f"{store} is not writable ({error.strerror or first_line(error)}). Choose another --store."
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""Notes: small texts in a store next to its data, such as who is filling it at the moment."""
+"""Notes: small texts in a store next to its data, such as which process is writing it."""
 
 from zarr.abc.store import Store
 

@@ -1,7 +1,7 @@
-"""Features of version 1, whose fingerprint was over the spec as a whole, its sentences included.
+"""Features of version 1, whose fingerprint was computed from the whole spec, including its descriptions.
 
-`old_specs.json` has the specs that the built-in names had then, so that the fingerprints of that time can be computed again, and
-so are the networks where a name means another one by now. Nothing here changes any more.
+`old_specs.json` has the specs of the built-in names at that time, so that their fingerprints can be computed again,
+even if a name now stands for another network. Nothing here changes any more.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ from abaw.core.records import FLOAT32, VERSION, Record, differences
 
 FILE = Path(__file__).resolve().parent / "old_specs.json"
 IMPORTED, UNTRAINED = "imported", "untrained"
-KNOWN_PRECISIONS = {FLOAT32, "bfloat16"}  # imports have noted down other words
+KNOWN_PRECISIONS = {FLOAT32, "bfloat16"}  # imports recorded other words
 TIMM, TIMM_SENTENCE = "timm/", "timm "
 GLOBAL_POOL, GLOBAL_POOL_VARIANT = "global_pool", "global-pool"
 KEYS = ("name", "family", "output", "modality", "shape", "architecture", "weights", "image", "classes", "variant")
 IMAGE_KEYS = ("size", "mean", "std", "interpolation")
-# what names with options left out, by the option and the last word of the family: they are the defaults to this day
+# values that names with options left out, by option and last word of the family; they are still the defaults
 DEFAULT_SECONDS = {("hop", "vggish"): 0.24, ("hop", "functionals"): 1.0, ("window", "functionals"): 4.0}
-# names with options: the name that is in the file, and what is said of the options
+# names with options: the name in the file, and the options
 _HOP = re.compile(r"(vggish|vggish-relu|vggish-pca)-(\d+(?:\.\d+)?)s")
 _WINDOW = re.compile(r"(compare-functionals|egemaps-functionals)-(\d+(?:\.\d+)?)s-(\d+(?:\.\d+)?)s")
 _LAYER = re.compile(r"(wav2vec2)-layer(\d+)")
@@ -34,7 +34,7 @@ def old_fingerprint(spec: Mapping[str, Any], weights_sha256: str | None, view: s
     """The fingerprint of version 1.
 
     Args:
-        spec: as a store of that time has it.
+        spec: as in a store of that time.
     """
     fixed = {key: spec[key] for key in KEYS}
     if spec.get("rate_hz"):
@@ -50,60 +50,60 @@ def old_specs() -> dict[str, dict[str, Any]]:
 
 
 def old_spec(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The spec that version 1 had of a backbone's name, with the weights that a spec of today tells of.
+    """The spec that version 1 had for the name of a backbone, with the weights of the current spec.
 
     Args:
-        spec: of today, as a dict.
+        spec: the current spec, as a dict.
 
     Returns:
-        None where there was no such name.
+        None if there was no such name.
     """
     name = str(spec["name"])
-    found = _named(name, spec)
-    if found is None:
+    spec_then = _named(name, spec)
+    if spec_then is None:
         return None
     options = dict(spec.get("options") or ())
     n_classes, model = options.get("classes"), options.get("model")
     if n_classes:
-        found["variant"] = f"{n_classes}-class"
+        spec_then["variant"] = f"{n_classes}-class"
     elif options.get(GLOBAL_POOL):
-        found["variant"] = GLOBAL_POOL_VARIANT
-    elif found["family"] == "wav2vec2" and spec["weights"] == "file":
-        found["variant"] = model or "wav2vec2"
-    return {**found, "weights": spec["weights"], "shape": list(spec["shape"]), "classes": list(spec["classes"])}
+        spec_then["variant"] = GLOBAL_POOL_VARIANT
+    elif spec_then["family"] == "wav2vec2" and spec["weights"] == "file":
+        spec_then["variant"] = model or "wav2vec2"
+    return {**spec_then, "weights": spec["weights"], "shape": list(spec["shape"]), "classes": list(spec["classes"])}
 
 
 def _named(name: str, spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The spec of a name, its weights and what follows from them left open."""
+    """The spec of a name, without its weights and what follows from them."""
     if name in old_specs():
         return dict(old_specs()[name])
-    if found := _HOP.fullmatch(name):
-        hop_s = float(found[2])
-        return {**old_specs()[found[1]], "name": name, "rate_hz": 1 / hop_s, "variant": f"hop {hop_s:g} s"}
-    if found := _WINDOW.fullmatch(name):
-        window_s, hop_s = float(found[2]), float(found[3])
+    if match := _HOP.fullmatch(name):
+        hop_s = float(match[2])
+        return {**old_specs()[match[1]], "name": name, "rate_hz": 1 / hop_s, "variant": f"hop {hop_s:g} s"}
+    if match := _WINDOW.fullmatch(name):
+        window_s, hop_s = float(match[2]), float(match[3])
         variant = f"window {window_s:g} s, hop {hop_s:g} s"
-        return {**old_specs()[found[1]], "name": name, "rate_hz": 1 / hop_s, "variant": variant}
-    if found := _LAYER.fullmatch(name):
-        layer = int(found[2])
+        return {**old_specs()[match[1]], "name": name, "rate_hz": 1 / hop_s, "variant": variant}
+    if match := _LAYER.fullmatch(name):
+        layer = int(match[2])
         sentence = f"wav2vec 2.0 base, hidden states of layer {layer}"
-        return {**old_specs()[found[1]], "name": name, "output": f"layer{layer}", "architecture": sentence}
-    if found := _TIMM.fullmatch(name):
-        return _of_timm(name, found["model"], found["output"] or "pooled", spec["image"])
+        return {**old_specs()[match[1]], "name": name, "output": f"layer{layer}", "architecture": sentence}
+    if match := _TIMM.fullmatch(name):
+        return _of_timm(name, match["model"], match["output"] or "pooled", spec["image"])
     return None
 
 
 def _of_timm(name: str, model: str, output: str, image: Mapping[str, Any]) -> dict[str, Any]:
     size = image["size"]
-    kept = {key: image[key] for key in IMAGE_KEYS}
-    kept["size"] = size if isinstance(size, int) else size[-1]  # the width alone was looked at
+    shown = {key: image[key] for key in IMAGE_KEYS}
+    shown["size"] = size if isinstance(size, int) else size[-1]  # only the width counted
     return {
         "name": name,
         "family": f"{TIMM}{model}",
         "output": output,
         "modality": "vision",
         "architecture": f"{TIMM_SENTENCE}{model}",
-        "image": {**kept, "mean": list(kept["mean"]), "std": list(kept["std"])},
+        "image": {**shown, "mean": list(shown["mean"]), "std": list(shown["std"])},
         "variant": "",
         "rate_hz": 0.0,
     }
@@ -115,11 +115,11 @@ def old_record(
     """The record of a feature of version 1.
 
     Args:
-        spec: as a store of that time has it, or `old_spec` gives it.
-        precisions: of its videos; none leaves it open.
+        spec: as in a store of that time, or from `old_spec`.
+        precisions: of its videos; empty if unknown.
 
     Returns:
-        None where the spec is none of that time. Nobody knows of which alignment crops were.
+        None if the spec is not from that time. The alignment of crops was not recorded, so it is unknown.
     """
     if not all(key in spec for key in KEYS):
         return None
@@ -144,13 +144,13 @@ def old_record(
 
 
 def record_in(attrs: Mapping[str, Any], videos: Callable[[], Iterable[Mapping[str, Any]]]) -> Record | None:
-    """The record among the attributes of a feature, or of version 1 the one that follows from them.
+    """The record in the attributes of a feature; for version 1 it is derived from them.
 
     Args:
-        videos: gives the attributes of its videos.
+        videos: returns the attributes of its videos.
 
     Returns:
-        None where they do not tell, as of features that were made by hand.
+        None if it cannot be derived, as for features that were made by hand.
     """
     record, spec = attrs.get("record"), attrs.get("spec")
     if isinstance(record, dict):
@@ -160,27 +160,27 @@ def record_in(attrs: Mapping[str, Any], videos: Callable[[], Iterable[Mapping[st
     try:
         weights, view = attrs.get("weights_sha256"), str(spec.get("view", ""))
         if old_fingerprint(spec, weights, view) != attrs["fingerprint"]:
-            return None  # nobody made it so
+            return None  # not made by abaw
         return old_record(spec, weights, (str(video.get("precision")) for video in videos()), view)
-    except (KeyError, TypeError, ValueError, AttributeError):  # files of others may have anything in them
+    except (KeyError, TypeError, ValueError, AttributeError):  # foreign files may contain anything
         return None
 
 
 def was_made_as(attrs: Mapping[str, Any], fingerprint: str) -> bool:
-    """True if a feature of today, by its attributes, would have had this fingerprint of version 1."""
+    """True if a current feature, judging by its attributes, would have had this fingerprint in version 1."""
     spec, record, weights = attrs["spec"], attrs.get("record"), attrs.get("weights_sha256")
     try:
         old, view = old_spec(spec), str(spec.get("view", ""))
         if old is None or record is None or old_fingerprint(old, weights, view) != fingerprint:
             return False
-        there = old_record(old, weights, view=view)
-    except (KeyError, TypeError, ValueError, AttributeError):  # files of others may have anything in them
+        derived = old_record(old, weights, view=view)
+    except (KeyError, TypeError, ValueError, AttributeError):  # foreign files may contain anything
         return False
-    return there is not None and not differences(there, record)
+    return derived is not None and not differences(derived, record)
 
 
 def _network_of(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Network and options, which stood in sentences then."""
+    """Network and options, which were in descriptions then."""
     family, architecture, variant = (str(spec[key]) for key in ("family", "architecture", "variant"))
     if family == IMPORTED:
         return IMPORTED, imported_options(str(spec["name"]), spec["shape"], str(spec["modality"]))
@@ -189,8 +189,8 @@ def _network_of(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         return TIMM + architecture.removeprefix(TIMM_SENTENCE), options
     if variant == GLOBAL_POOL_VARIANT:
         return family, {GLOBAL_POOL: True}
-    if found := re.fullmatch(r"(\d+)-class", variant):
-        return family, {"classes": int(found[1])}
+    if match := re.fullmatch(r"(\d+)-class", variant):
+        return family, {"classes": int(match[1])}
     seconds = re.findall(r"(window|hop) ([\d.]+) s", variant)
     if seconds:
         kind = family.rpartition("-")[2]
@@ -201,13 +201,13 @@ def _network_of(spec: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def imported_options(feature: str, shape: Iterable[int], modality: str) -> dict[str, Any]:
-    """Options of the record of an imported feature: its name is the user's word for what made it."""
+    """Options in the record of an imported feature: its name stands for what made it."""
     options: dict[str, Any] = {"name": feature, "shape": "x".join(map(str, shape))}
     return options if modality == "vision" else {**options, "modality": modality}
 
 
 def _precision_of(spec: Mapping[str, Any], precisions: set[str]) -> str | None:
-    """What the network computed in; some only know float32, whatever was noted down."""
+    """The precision that the network computed in; some know only float32, whatever was recorded."""
     if spec["modality"] == "audio" or spec["weights"] == IMPORTED or spec["family"] == "hog":
         return FLOAT32
     return " and ".join(sorted(precisions)) or None

@@ -14,13 +14,17 @@ from abaw.core.errors import StoreError, UnreachableError, first_line
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
 
 DTYPES = ("float16", "float32")
-MAX_CHUNKS = 200_000  # of an array; the longest video has a fifth of it
+MAX_CHUNKS = 200_000  # per array; the longest video has a fifth of it
 OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
-MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)  # a folder or a loop of links for a file, or a file for a folder
-CHECKED_BYTES = 2**26  # arrays beyond are compared with the size of their files before memory is taken
+MISPLACED = (
+    errno.ELOOP,
+    errno.EISDIR,
+    errno.ENOTDIR,
+)  # a folder or a loop of links instead of a file, or a file instead of a folder
+CHECKED_BYTES = 2**26  # larger arrays are compared with the size of their files before memory is allocated
 
 
 def group_attrs(metadata: bytes) -> dict[str, Any]:
@@ -71,7 +75,7 @@ def is_outside(error: Exception) -> bool:
 
 
 @contextmanager
-def report_unreachable(what: str) -> Iterator[None]:
+def report_unreachable(path: str) -> Iterator[None]:
     """Turns errors of the system or the network into an UnreachableError."""
     try:
         yield
@@ -79,22 +83,22 @@ def report_unreachable(what: str) -> Iterator[None]:
         if not is_outside(error):
             raise
         raise UnreachableError(
-            f"{what} cannot be read just now ({first_line(error)}). See to the disk, the network or your rights, and run this again."
+            f"{path} cannot be read at the moment ({first_line(error)}). Check the disk, the network and your permissions, and run this again."
         ) from error
 
 
 @contextmanager
-def report_damage(what: str) -> Iterator[None]:
+def report_damage(path: str) -> Iterator[None]:
     """Turns the errors of many types that zarr raises for missing or damaged metadata into a StoreError."""
     try:
         yield
     except Exception as error:
-        # such as a full disk; zarr has errors of that type, too, without a number
+        # such as a full disk; zarr also raises OSErrors, which have no errno
         is_of_system = isinstance(error, OSError) and error.errno not in (None, *MISPLACED)
         if isinstance(error, StoreError) or is_of_system or is_outside(error):
             raise
         raise StoreError(
-            f"{what} is damaged ({first_line(error)}). Put its zarr.json back, or extract again into another store."
+            f"{path} is damaged ({first_line(error)}). Restore its zarr.json, or extract again into another store."
         ) from error
 
 
@@ -107,20 +111,20 @@ def as_numpy(array: Any) -> NDArray:
     import zarr  # attributes are checked without it
 
     if not isinstance(array, zarr.Array):
-        raise ValueError("there is a group instead of an array")
+        raise ValueError("it is a group instead of an array")
     n_chunks = math.prod(-(-size // max(1, chunk)) for size, chunk in zip(array.shape, array.chunks, strict=True))
     if n_chunks > MAX_CHUNKS:
         raise ValueError(f"an array claims to have {n_chunks} chunks")
     # nothing in a store is compressed
     if array.nbytes > CHECKED_BYTES and array.nbytes_stored() < array.nbytes:
-        raise ValueError(f"an array claims to have {array.nbytes} bytes, which are not in its files")
+        raise ValueError(f"an array claims to have {array.nbytes} bytes, but its files are smaller")
     return np.asarray(array[...])
 
 
 def check_whole(values: NDArray, present: NDArray, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
     """Raise a ValueError if the arrays of a video contradict its attributes."""
     if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
-        raise ValueError("its values are not of the shape they had")
+        raise ValueError("the shape or type of its values does not match its attributes")
     if len(values) != len(present) or present.sum() != attrs["n_present"]:
         raise ValueError("its arrays disagree")
     # a missing shard reads as the fill value, NaN, which is never stored

@@ -1,4 +1,4 @@
-"""The groups and arrays of a Zarr store: names and attributes without opening each, small arrays written whole."""
+"""The groups and arrays of a Zarr store: names and attributes without opening each, small arrays written at once."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -39,19 +39,19 @@ class Tree:
         with report_damage(f"{self._location}/{path}"):
             node = self.root[path]
             if not isinstance(node, zarr.Group):
-                raise ValueError("there is an array instead of a group")
+                raise ValueError("it is an array instead of a group")
             return node
 
     def require(self, parent: str, name: str) -> zarr.Group:
-        """The group called `name` in a group; made if it is missing."""
+        """The group called `name` in a group; created if missing."""
         with report_damage(f"{self._location}/{parent} or {name} in it"):
             try:
                 return self.group(parent).require_group(name)
-            except ContainsGroupError:  # another one has made it meanwhile
+            except ContainsGroupError:  # another process has just created it
                 return self.group(f"{parent}/{name}")
 
     def is_cut_off(self, path: str) -> bool:
-        """True if writing at a path was begun and not finished; False if it was finished, or its metadata are damaged."""
+        """True if writing at a path was started but not finished; False if it was finished or its metadata is damaged."""
         try:
             return "complete" not in self.root[path].attrs
         except KeyError:
@@ -65,7 +65,7 @@ class Tree:
 
 
 def attrs_at(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:
-    """Attributes of the groups at some paths; empty where there is no group, or its metadata is damaged."""
+    """Attributes of the groups at some paths; empty if there is no group or its metadata is damaged."""
     contents = read_keys(store, [f"{path}/{METADATA}" for path in paths])
     return [group_attrs(content or b"") for content in contents]
 

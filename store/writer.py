@@ -1,7 +1,7 @@
 """VideoWriter: writes one feature of one video into the store, whole shards at a time.
 
-Zarr itself makes the metadata, once for each kind of array; shards are laid out here, which takes a third of the time
-of going through its arrays. They are read back through Zarr alone.
+Zarr itself creates the metadata, once for each kind of array. Shards are encoded here, which takes a third of the time
+that Zarr's arrays would take. Zarr alone reads them back.
 """
 
 import math
@@ -25,14 +25,14 @@ FLOAT16_MAX = float(np.finfo(np.float16).max)
 class VideoWriter:
     """Writes the features of a video's frames, given in any order; the video is `complete` once `finish` has returned.
 
-    A shard is written once, when all of its awaited rows have come. A video of this name that is already in the store
-    is replaced when the first shard is ready.
+    A shard is written once, when all of its expected rows have arrived. An existing video of this name is replaced
+    when the first shard is ready.
 
     Args:
         feature: the feature's Zarr group.
         video: name of the video, checked by the caller.
         n_frames: frames of the video.
-        rows: frame number - 1 of every frame that will come.
+        rows: frame number - 1 of every frame that will be written.
         attrs: `fps`, `source` and further attributes of the video.
     """
 
@@ -45,13 +45,13 @@ class VideoWriter:
         self._written: set[int] = set()
         self._path = f"{feature.path}/{video}"
         spec = feature.attrs.get("spec")
-        known = spec if isinstance(spec, dict) else {}
-        self._shape: tuple[int, ...] = tuple(known.get("shape", ()))  # for a video without any frame
-        self._dtype: np.dtype = np.dtype(known.get("dtype", "float16"))
+        known_spec = spec if isinstance(spec, dict) else {}
+        self._shape: tuple[int, ...] = tuple(known_spec.get("shape", ()))  # for a video without any frame
+        self._dtype: np.dtype = np.dtype(known_spec.get("dtype", "float16"))
 
     @property
     def ready(self) -> bool:
-        """True once every awaited frame has come or was skipped."""
+        """True once every expected frame was written or skipped."""
         return not self._awaited.any()
 
     def write(self, rows: NDArray, values: NDArray) -> None:
@@ -79,7 +79,7 @@ class VideoWriter:
             self._arrived(shard, int(in_shard.sum()))
 
     def skip(self, row: int) -> None:
-        """Note that an awaited frame will not come, as it could not be read."""
+        """Note that an expected frame will not be written because it could not be read."""
         self._arrived(row // SHARD_ROWS, 1)
 
     def finish(self, allow_empty: bool = False) -> None:
@@ -91,7 +91,7 @@ class VideoWriter:
         Raises:
             ValueError: the video has no frame.
         """
-        assert self.ready, "every awaited row has to come or be skipped before finish()"
+        assert self.ready, "every expected row has to be written or skipped before finish()"
         if not (self._present.any() or allow_empty):
             raise ValueError("none of its frames could be read")
         for shard in range(len(self._awaited)):
@@ -104,7 +104,7 @@ class VideoWriter:
             "abaw": __version__,
         }
         arrays = {"values/zarr.json": self._values_metadata(), **encode_mask(self._present)}
-        # nothing of the video is read before its group exists
+        # no part of the video is read before its group exists
         self._put(arrays, last={"zarr.json": group_metadata({**self._attrs, **counts, "complete": True})})
 
     def _arrived(self, shard: int, n_rows: int) -> None:
@@ -141,7 +141,7 @@ class VideoWriter:
         return values_metadata((self._n_frames, *self._shape), self._dtype.name, *self._grid())
 
     def _grid(self) -> tuple[int, int]:
-        """Rows of a chunk and of a shard; a video shorter than a chunk is one chunk of its own length."""
+        """Rows of a chunk and of a shard; a video shorter than a chunk is a single chunk of its length."""
         return (CHUNK_ROWS, SHARD_ROWS) if self._n_frames >= CHUNK_ROWS else (self._n_frames, self._n_frames)
 
     def _put(self, contents: Mapping[str, bytes], last: Mapping[str, bytes] | None = None, clear: bool = False) -> None:
@@ -153,7 +153,7 @@ def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
     """A shard of Zarr's sharding codec: chunks with their checksums, then the index with its own.
 
     Args:
-        rows: (rows, *shape), at most `shard_rows`; the last chunk is filled up with NaN, the fill value.
+        rows: (rows, *shape), at most `shard_rows`; the last chunk is padded with NaN, the fill value.
     """
     index = np.full((shard_rows // chunk_rows, 2), MISSING_CHUNK, dtype="<u8")
     parts, offset = [], 0
@@ -187,9 +187,11 @@ def with_checksum(content: bytes) -> bytes:
 
 def values_metadata(shape: tuple[int, ...], dtype: str, chunk_rows: int, shard_rows: int) -> bytes:
     """The `zarr.json` of an array of values of shape (frames, ...)."""
-    rest = shape[1:]
+    value_shape = shape[1:]
     # NaN is never stored: where it is read, a shard is missing
-    template = array_template((1, *rest), dtype, (chunk_rows, *rest), (shard_rows, *rest), math.nan)
+    template = array_template(
+        (1, *value_shape), dtype, (chunk_rows, *value_shape), (shard_rows, *value_shape), math.nan
+    )
     return encode_metadata({**template, "shape": shape})
 
 

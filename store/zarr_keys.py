@@ -57,12 +57,12 @@ class FolderStore(LocalStore):
             folder /= name
             if folder.is_symlink():
                 raise StoreError(
-                    f"{folder} is a link, and a store is never changed through a link. Replace it by what it leads to."
+                    f"{folder} is a link, and a store is never changed through a link. Replace it with its target."
                 )
 
 
 def names_in(store: Store, path: str) -> list[str]:
-    """Sorted names of the groups, arrays and files in a group; none is opened."""
+    """Sorted names of the groups, arrays and files in a group, without opening them."""
 
     async def collect() -> list[str]:
         return sorted([name async for name in store.list_dir(path) if not name.startswith(METADATA)])
@@ -106,12 +106,12 @@ def write_keys(
     last: Mapping[str, bytes] | None = None,
     clear: bool = False,
 ) -> None:
-    """Write keys below a path, each whole or not at all.
+    """Write keys below a path, each atomically.
 
     Args:
         contents: by key, written in any order.
         last: written after all others.
-        clear: first delete what is at the path, its metadata before all, so that it is never read half deleted.
+        clear: first delete everything at the path, starting with its metadata so that it is never read half deleted.
     """
 
     async def write_one(key: str, content: bytes) -> None:

@@ -12,7 +12,7 @@ from abaw.extract.cluster.worker_progress import WorkerProgress
 
 GONE = ("closing", "closed")  # states of a client that has given up its scheduler
 RESTART_S = 30.0
-LOST = f"the connection to the scheduler was lost; {AGAIN} to go on"
+LOST = f"the connection to the scheduler was lost; {AGAIN} to continue"
 
 
 @dataclass(frozen=True)

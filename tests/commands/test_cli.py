@@ -261,7 +261,7 @@ def test_extract_tells_what_it_did(run_cli, make_data, tmp_path):
     assert (first.exit_code, second.exit_code) == (0, 0)
     assert "done 2, skipped 0, failed 0 (5 frames into" in first.stdout
     assert "done 0, skipped 2, failed 0 (0 frames into" in second.stdout
-    assert "30 fps assumed; say it with --fps" in first.stderr
+    assert "30 fps assumed; set it with --fps" in first.stderr
 
 
 def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):

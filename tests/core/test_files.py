@@ -60,7 +60,7 @@ def test_a_link_to_a_folder_in_place_of_a_temporary_file_is_replaced(tmp_path):
 
 def test_a_folder_is_not_replaced_by_a_file(tmp_path):
     (tmp_path / "a.txt").mkdir()
-    with pytest.raises(UsageError, match="is a folder where a file is to be written"), writing(tmp_path / "a.txt"):
+    with pytest.raises(UsageError, match="is a folder, but a file is to be written there"), writing(tmp_path / "a.txt"):
         raise AssertionError("nothing is written")
 
 

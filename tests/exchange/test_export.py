@@ -103,7 +103,7 @@ def test_round_trip_of_the_demo(run_cli, tiny_store, tmp_path, form):
     assert one.feature_attrs("hog")["fingerprint"] == two.feature_attrs("f")["fingerprint"]
     again = run_cli(*words)
     assert again.exit_code == 2
-    assert again.stderr.startswith("Error: ") and "is there already and is not overwritten" in again.stderr
+    assert again.stderr.startswith("Error: ") and "already exists and is not overwritten" in again.stderr
 
 
 def test_layout_of_the_hdf5_file(tmp_path):
@@ -223,7 +223,8 @@ def test_marks_in_a_folder_that_are_no_list_of_videos(tmp_path, mark, value):
     np.save(tmp_path / "v.npy", np.ones((2, 3), np.float16))
     (tmp_path / "feature.json").write_text(json.dumps({mark: value}))
     with pytest.raises(
-        DataError, match=rf"feature.json cannot be read \('{mark}' is no list of videos\). Delete it, or export again."
+        DataError,
+        match=rf"feature.json cannot be read \('{mark}' is not a list of videos\). Delete it, or export again.",
     ):
         import_features(ImportOptions(tmp_path, tmp_path / "two.zarr", "f"))
 
@@ -234,7 +235,7 @@ def test_nothing_is_overwritten(tmp_path, form, make):
     store = new_export_store(tmp_path / "one.zarr")
     fill(store)
     make(tmp_path / "out")
-    with pytest.raises(UsageError, match=r"out is there already and is not overwritten. Name another place with --out"):
+    with pytest.raises(UsageError, match=r"out already exists and is not overwritten. Choose another path with --out"):
         export_feature(store, "f", tmp_path / "out", form)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.zarr", "out"]
 
@@ -314,14 +315,14 @@ def test_an_export_that_was_tampered_with(tmp_path, spec, fingerprint):
         file["v/values"] = np.ones((2, 3), np.float16)
         file.attrs.update({"spec": spec, "fingerprint": fingerprint})
     summary = import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f"))
-    assert "not as `abaw store export` writes it" in summary.failed["in"] and not summary.done
+    assert "not in the form that `abaw store export` writes" in summary.failed["in"] and not summary.done
 
 
 def test_another_shape_than_the_export_says(tmp_path):
     with h5py.File(tmp_path / "in.h5", "w") as file:
         file["v/values"] = np.ones((2, 3), np.float16)
         file.attrs.update({"spec": '{"shape": [4]}', "fingerprint": FINGERPRINT})
-    with pytest.raises(DataError, match=r"says that frames have the shape \[4\]; they have \(3,\)"):
+    with pytest.raises(DataError, match=r"declares frames of shape \[4\]; they have shape \(3,\)"):
         import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f"))
 
 
@@ -332,4 +333,4 @@ def test_an_impossible_frame_rate(tmp_path, fps):
         file["v"].attrs["fps"] = fps
         file["w/values"] = np.ones((2, 3), np.float16)
     summary = import_features(ImportOptions(tmp_path / "in.h5", tmp_path / "two.zarr", "f", fps=25))
-    assert summary.done == ["w"] and "tells a frame rate of" in summary.failed["v"]
+    assert summary.done == ["w"] and "has an invalid frame rate" in summary.failed["v"]

@@ -166,14 +166,14 @@ def test_clips_take_the_largest_number_of_rows_or_the_one_asked_for(source):
     store = opened(source)
     assert store.read("most", "x").values.shape == (15, WIDTH) and store.read("five", "y").values.shape == (5, WIDTH)
     refused = run(source, "seven", n_rows=7)
-    assert refused.failed["x"] == "there is no tensor of 7 rows, but of 5, 15; choose with --n-frames"
+    assert refused.failed["x"] == "no tensor has 7 rows; there are tensors with 5, 15; choose with --n-frames"
 
 
 def test_clips_are_spread_over_their_duration(source):
     write_clips(source)
     summary = run(source, fps=None)
     assert opened(source).read("f", "x").fps == 3  # 15 rows in 5 s
-    assert "2 videos, no video file: clips of 5 s assumed; say it with --fps" in summary.warnings
+    assert "2 videos, no video file: clips of 5 s assumed; set it with --fps" in summary.warnings
 
 
 def test_spectrograms_are_sound(source):
@@ -200,7 +200,7 @@ def test_one_layout_at_a_time(source):
 def test_no_known_layout(source, make):
     make(source)
     with pytest.raises(
-        DataError, match=r"none of the known layouts: <video>/00001\.npy, <video>\.npz|No .*source\. Name"
+        DataError, match=r"no known layout \(<video>/00001\.npy, <video>\.npz|source does not exist\. Choose"
     ):
         run(source)
     assert not (source.parent / "store.zarr").exists()
@@ -224,9 +224,9 @@ def test_frames_that_are_not_finite_are_left_out_and_counted(source):
     np.savez(source / "v.npz", values=values)
     np.savez(source / "w.npz", values=np.full((2, WIDTH), np.nan))
     summary = run(source)
-    assert summary.failed == {"w": "not one of its frames has finite values"} and summary.n_frames == 6
+    assert summary.failed == {"w": "all of its frames have values that are not finite"} and summary.n_frames == 6
     (said,) = summary.warnings
-    assert said == "v: 3 of 9 frames are left out, as they are not finite; the first is frame 4"
+    assert said == "v: 3 of 9 frames are left out because their values are not finite; the first is frame 4"
     found = opened(source).read("f", "v")
     assert np.flatnonzero(~found.present).tolist() == [3, 5, 8]
     assert opened(source).incomplete("f") == []
@@ -259,27 +259,30 @@ def tensor(value: object):
 REFUSED = {
     "pickled array": (npy(bad=np.array([{}, {}])), "holds pickled objects, which are not read"),
     "pickled archive": (npz(values=np.array([[None]])), "holds pickled objects, which are not read"),
-    "a bare pickle": (lambda s: (s / "bad.npy").write_bytes(pickle.dumps([1])), "is not a NumPy array, or cut off"),
+    "a bare pickle": (lambda s: (s / "bad.npy").write_bytes(pickle.dumps([1])), "is not a NumPy array, or is cut off"),
     "text": (npy(bad=np.array([["x", "y"]])), "holds values of type <U1; features are numbers"),
     "flat": (npy(bad=np.ones(5)), r"should hold an array \(frames, values\)"),
-    "no width": (npz(values=np.ones((5, 0))), "with 1 to 1,000,000 values of each frame"),
+    "no width": (npz(values=np.ones((5, 0))), "with 1 to 1,000,000 values per frame"),
     "empty": (npz(values=np.ones((0, WIDTH))), "has no frames"),
     "wide": (npy(bad=np.ones((3, WIDTH + 1))), r"its frames have the shape \[5\], feature 'f' has \[4\]"),
     "which array": (npz(x=A, y=A), "should have an array `values`, or only one; found x, y"),
     "twice": (npz(values=A[:3], frames=np.array([1, 7, 7])), "has frame 7 more than once"),
     "frame 0": (npz(values=A[:2], frames=np.array([0, 1])), "has a frame number 0; frames are numbered from 1"),
     "negative": (h5(values=A[:2], frames=np.array([-3, 1])), "has a frame number -3"),
-    "absurd": (h5(values=A[:2], frames=np.array([1, 10_000_001])), "has a frame number 10000001; more than 10,000,000"),
+    "absurd": (
+        h5(values=A[:2], frames=np.array([1, 10_000_001])),
+        "has a frame number 10000001; the largest allowed is 10,000,000",
+    ),
     "numbers for other rows": (npz(values=A, frames=np.arange(3)), "`frames` should be 9 frame numbers"),
     "fractions": (npz(values=A, frames=np.ones(N)), "`frames` should be 9 frame numbers.*found float64"),
     "mask of text": (h5(values=A, present=[b"x"] * N), "`present` should be 9 truth values"),
     "no dataset": (h5(), "should have an array `values`, or only one; found none"),
     "no HDF5": (
         lambda s: (s / "bad.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"x" * 50),
-        "is not an HDF5 file, or cut off",
+        "is not an HDF5 file, or is cut off",
     ),
-    "no archive": (lambda s: (s / "bad.npz").write_bytes(b"PK\3\4 no"), r"is not a \.npz archive, or cut off"),
-    "code": (tensor(np.random.default_rng()), "holds more than a tensor, which is not opened"),
+    "no archive": (lambda s: (s / "bad.npz").write_bytes(b"PK\3\4 no"), r"is not a \.npz archive, or is cut off"),
+    "code": (tensor(np.random.default_rng()), "holds more than a tensor and is not opened"),
     "a dict": (tensor({"x": torch.ones(2, 2)}), "holds a dict, not a dense tensor"),
     "complex": (tensor(torch.ones(2, 2, dtype=torch.complex64)), "holds values of type torch.complex64"),
     "no tensor": (lambda s: (s / "bad.pt").write_bytes(b"nothing"), "bad.pt"),
@@ -394,9 +397,9 @@ def test_bad_frame_numbers_in_a_table_cost_their_video(source, frame):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("video,frame\na,1\n", "has 1 rows after its header and features.npy has 16"),
+        ("video,frame\na,1\n", "has 1 rows after its header, but features.npy has 16"),
         ("name,number\na,1\n", "should have the columns `video` and `frame`, or `image`"),
-        ("video,frame\na\n", "line 2: a row of 1 cells"),
+        ("video,frame\na\n", "line 2: the row has 1 cells"),
         ("", "should have the columns"),
     ],
 )
@@ -430,7 +433,7 @@ def test_two_files_of_one_video(source):
     with h5py.File(source / "a.h5", "w") as file:
         file["values"] = A
     summary = run(source)
-    assert summary.done == ["b"] and "more than one of this name" in summary.failed["a"]
+    assert summary.done == ["b"] and "several videos of this name" in summary.failed["a"]
 
 
 # the store
@@ -440,7 +443,9 @@ def test_another_feature_of_the_name_is_kept(source, tiny_store):
     write_arrays(source)
     copy = source.parent / "store.zarr"
     shutil.copytree(tiny_store, copy)
-    with pytest.raises(StoreError, match=r"Feature 'hog' in .* is another one, of shape \[1764\].*Choose another name"):
+    with pytest.raises(
+        StoreError, match=r"Feature 'hog' in .* is a different one, of shape \[1764\].*Choose another name"
+    ):
         run(source, "hog")
     assert run(source, "mine").ok
     assert FeatureStore.open(copy).features() == ["hog", "mine"]
@@ -528,7 +533,7 @@ def test_frame_rate_and_length_come_from_the_video_file(source, sample, tmp_path
         n_frames = sum(1 for _ in container.decode(video=0))
     assert len(found.values) == n_frames and found.present.sum() == N
     assert opened(source).read("f", "other").fps == 30
-    assert summary.warnings == ["1 videos, no video file: 30 fps assumed; say it with --fps"]
+    assert summary.warnings == ["1 videos, no video file: 30 fps assumed; set it with --fps"]
 
 
 def test_labels_of_every_layout_are_stored_where_there_are_no_crops(source, tmp_path):
@@ -554,7 +559,7 @@ def test_rows_of_clips_are_on_the_clock_of_their_files(source, numbered, tmp_pat
     summary = run(source, data=data, fps=None)
     timing = probe_timing(data / "Train" / "x.mp4")
     assert opened(source).read("f", "x").fps == pytest.approx(15 * timing.fps / timing.n_frames)
-    assert "1 videos, no video file: clips of 5 s assumed; say it with --fps" in summary.warnings
+    assert "1 videos, no video file: clips of 5 s assumed; set it with --fps" in summary.warnings
     assert opened(source).video_attrs("f", "x")["sampled"] is True
 
 
@@ -810,8 +815,7 @@ def test_an_array_that_would_fit_the_feature_the_other_way_round_is_told_so(sour
     np.save(source / "b.npy", np.ones((8, 31), np.float16))
     said = run(source).failed["b"]
     assert (
-        said
-        == "its frames have the shape [31], feature 'f' has [8]. Import it as a feature of its own, or save array.T"
+        said == "its frames have the shape [31], feature 'f' has [8]. Import it as a separate feature, or save array.T"
     )
 
 

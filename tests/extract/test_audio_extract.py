@@ -224,7 +224,7 @@ def test_trouble_of_the_device_is_not_blamed_on_videos(features, monkeypatch, tm
     assert broken.device_failed and not broken.failed
     assert broken.stopped == Stop(
         "device failed",
-        "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to go on",
+        "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to continue",
     )
     other = run_with(RuntimeError("no such kernel"))
     assert other.failed == dict.fromkeys("abc", "no such kernel") and not other.stopped

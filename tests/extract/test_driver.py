@@ -163,9 +163,7 @@ def test_a_video_that_breaks_the_gpu_of_its_process(slow_data, slow_store, proce
     preload = ["abaw.extract.cluster.worker", str(tmp_path / "broken.py")]
     with one_worker(memory_limit=0, preload=preload) as cluster, Client(cluster) as client:
         Driver(stage, Cluster(client, 1), summary, Watcher()).run(stage.plan(summary))
-    why = (
-        "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to go on"
-    )
+    why = "the device failed (CUDA error: an illegal memory access was encountered); run the same command again to continue"
     assert summary.failed == {"video-02": why}
     assert len(summary.done) == N_VIDEOS - 1 and not summary.stopped
     assert extract(ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8)).ok

@@ -166,7 +166,7 @@ def test_a_feature_name_that_is_no_name_is_refused(options, tmp_path):
 def test_other_weights_under_the_same_name_are_refused_and_under_another_kept(options, tmp_path):
     extract(options("f=hog"))
     before = FeatureStore.open(tmp_path / "store.zarr").read("f", "a").values
-    with pytest.raises(StoreError, match=r"'f' .*was made otherwise: .*NEWNAME="):
+    with pytest.raises(StoreError, match=r"'f' .*was made differently: .*NEWNAME="):
         extract(options("f=timm/resnet10t", untrained=True))
     extract(options("g=timm/resnet10t", untrained=True))
     store = FeatureStore.open(tmp_path / "store.zarr")

@@ -52,8 +52,8 @@ def test_a_store_that_must_not_be_written(slow_data, slow_store, fill, run_cli, 
     before = n_finished(store)
     small_disk.remount("ro")
     for place, words in (
-        (store, "must not be written"),
-        (small_disk.path / "new.zarr", "No feature store can be made at"),
+        (store, "is not writable"),
+        (small_disk.path / "new.zarr", "Cannot create a feature store at"),
     ):
         code, output = fill(place)
         assert code == 1 and output.startswith("Error: ") and output.count("\n") == 1

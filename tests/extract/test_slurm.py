@@ -157,7 +157,7 @@ def test_an_interrupt_takes_waiting_jobs_out_of_the_queue(slurm, tiny_demo, tmp_
         driver.until(lambda: list(slurm.jobs().values()) == ["PENDING"] * 4, "four jobs wait")
         driver.interrupt()
         assert driver.end() == 1
-    assert re.search(r"[Ii]nterrupted.* run the same command again to go on", driver.output)
+    assert re.search(r"[Ii]nterrupted.* run the same command again to continue", driver.output)
     until(lambda: not slurm.jobs(), "no job is left")
 
 

@@ -192,7 +192,7 @@ def test_an_array_that_claims_an_impossible_shape(tmp_path, shape):
     header = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).ljust(118).encode() + b"\n"
     (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0" + len(header).to_bytes(2, "little") + header)
     summary = import_features(ImportOptions(tmp_path, tmp_path / "store.zarr", "f"))
-    assert "is not a NumPy array, or cut off" in summary.failed["a"]
+    assert "is not a NumPy array, or is cut off" in summary.failed["a"]
 
 
 def test_a_damaged_hdf5_file_costs_no_other(tmp_path):
@@ -312,7 +312,7 @@ def edit(file: Path, change: Callable[[dict], object]) -> None:
 def test_a_video_whose_attributes_cannot_be_true_is_unfinished(tmp_path, store, key, value):
     edit(tmp_path / "store.zarr/features/f/a/zarr.json", lambda content: content["attributes"].update({key: value}))
     assert store.videos("f") == {} and store.incomplete("f") == ["a"]
-    with pytest.raises(StoreError, match=r"its attributes are not as they should be"):
+    with pytest.raises(StoreError, match=r"its attributes are invalid"):
         store.read("f", "a")
 
 
@@ -337,7 +337,7 @@ def test_an_array_that_claims_more_than_its_files_hold(tmp_path, store, shape):
 @pytest.mark.parametrize(("parent", "words"), [("features", "features"), ("labels", "labels"), ("labels/va", "va")])
 def test_a_group_with_damaged_metadata_is_told_when_something_is_written(tmp_path, store, parent, words):
     (tmp_path / "store.zarr" / parent / "zarr.json").write_text("{")
-    with pytest.raises(StoreError, match=rf"{words}.* is damaged \(.*\)\. Put its zarr\.json back"):
+    with pytest.raises(StoreError, match=rf"{words}.* is damaged \(.*\)\. Restore its zarr\.json"):
         write_all(FeatureStore.create(tmp_path / "store.zarr"), "labels" if parent != "features" else "features/f")
 
 
@@ -366,7 +366,7 @@ def test_a_link_where_a_file_is_made_is_not_followed(tmp_path, outside, write):
 
 def test_a_folder_where_a_file_is_made_is_told(tmp_path):
     (tmp_path / "file").mkdir()
-    with pytest.raises(UsageError, match=r"file is a folder where a file is to be written\. Move it away\."):
+    with pytest.raises(UsageError, match=r"file is a folder, but a file is to be written there\. Move it away\."):
         save_json(tmp_path / "file", {})
 
 

@@ -330,7 +330,7 @@ def test_an_export_does_not_follow_the_link_in_its_place(tmp_path, away):
     (away / "kept").write_bytes(b"kept")
     for form in ("h5", "npy"):
         (tmp_path / "out").symlink_to(away / "kept")
-        with pytest.raises(UsageError, match="out is there already and is not overwritten"):
+        with pytest.raises(UsageError, match="out already exists and is not overwritten"):
             export_feature(store, "f", tmp_path / "out", form)
         (tmp_path / "out").unlink()
         (tmp_path / "out.partial").symlink_to(away / "kept")

@@ -199,7 +199,7 @@ def test_tables_are_read_with_any_ends_and_separators(file, delimiter, end, mark
 @pytest.mark.parametrize("blank", ["", "  ", ",", "\xa0,\t"])
 def test_a_blank_line_in_the_middle_of_a_table_is_an_error(file, blank):
     file.write_text(f"video,frame\na,1\n{blank}\n\na,2\n\n")
-    with pytest.raises(DataError, match=r"a\.txt line 3 is blank, and rows follow\. Delete it, or put its row back\."):
+    with pytest.raises(DataError, match=r"a\.txt line 3 is blank but rows follow\. Delete it, or restore its row\."):
         read_table(file)
 
 

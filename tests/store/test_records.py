@@ -279,7 +279,7 @@ def test_a_feature_holds_one_precision(tmp_path, tiny):
     )
     put_crops(root, "b")
     with pytest.raises(
-        StoreError, match=r"'f' .*made otherwise: precision bfloat16 there, float32 here.*NEWNAME=.*delete"
+        StoreError, match=r"'f' .*made differently: precision bfloat16 there, float32 here.*NEWNAME=.*delete"
     ):
         run(root, store, f"f={TINY}:{tiny}", precision="fp32")
     summary, told = run(root, store, f"f={TINY}:{tiny}", f"g={TINY}:{tiny}", "hog")  # auto, on a CPU
@@ -426,11 +426,11 @@ def test_an_old_feature_is_extended_by_the_same_and_by_nothing_else(old, tiny):
     with pytest.raises(StoreError, match=r"'tiny' .*precision float32 there, bfloat16 here"):
         run(root, place, f"tiny={TINY}:{tiny}", precision="bf16")
     with pytest.raises(
-        StoreError, match=r"'tiny' .*otherwise: weights b5f10b58c761 there, untrained here\. Keep.*NEWNAME="
+        StoreError, match=r"'tiny' .*made differently: weights b5f10b58c761 there, untrained here\. Keep.*NEWNAME="
     ):
         run(root, place, f"tiny={TINY}", untrained=True)
     with pytest.raises(
-        StoreError, match=r"'hog' .*otherwise: network hog there, timm/test_vit.r160_in1k here; output "
+        StoreError, match=r"'hog' .*made differently: network hog there, timm/test_vit.r160_in1k here; output "
     ):
         run(root, place, f"hog={TINY}:{tiny}")
     put_crops(root, "fresh")
@@ -448,7 +448,9 @@ def test_what_an_old_name_meant_is_not_extended_by_what_it_means_now(old):
     with torch.device("meta"):
         emma = create_backbone("emma-dan", untrained=True, device="meta")
     store = FeatureStore.create(old / "store.zarr")
-    with pytest.raises(StoreError, match=r"'emma-dan' .*otherwise: interpolation bicubic there, bilinear here. Keep"):
+    with pytest.raises(
+        StoreError, match=r"'emma-dan' .*made differently: interpolation bicubic there, bilinear here. Keep"
+    ):
         store.add_feature("emma-dan", **describe(emma, emma.spec, ""))
 
 
@@ -557,7 +559,7 @@ def test_old_imports_and_exports_go_on(old, tmp_path, tiny):
     assert import_features(ImportOptions(tmp_path / "new.h5", place, "tiny")).ok, "the same as the old one there"
     export_feature(FeatureStore.open(old / "new.zarr"), "hog", tmp_path / "hog.h5")
     with pytest.raises(
-        StoreError, match=r"'tiny' in .* is another one.*network timm/test_vit.r160_in1k there, hog here"
+        StoreError, match=r"'tiny' in .* is a different one.*network timm/test_vit.r160_in1k there, hog here"
     ):
         import_features(ImportOptions(tmp_path / "hog.h5", place, "tiny"))
 

@@ -99,4 +99,4 @@ def test_a_bucket_that_is_not_there(tiny_demo, client, run_cli):
     found = run_cli("store", "info", "s3://elsewhere/store.zarr")
     assert found.exit_code == 1 and "No feature store at s3://elsewhere/store.zarr" in found.output
     made = run_cli("extract", "--data", tiny_demo, "--store", "s3://elsewhere/store.zarr", "--backbone", "hog")
-    assert made.exit_code == 1 and "No feature store can be made at s3://elsewhere/store.zarr" in made.output
+    assert made.exit_code == 1 and "Cannot create a feature store at s3://elsewhere/store.zarr" in made.output

@@ -345,9 +345,7 @@ def test_another_format_is_refused_with_both_numbers(store):
 def test_a_store_that_needs_a_package_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(_registry, "s3", raising=False)  # it keeps what it has imported
-    words = (
-        r"^s3://bucket/store\.zarr needs a package that is not there \(.*\): pip install '\.\[s3\]' in abaw's folder\.$"
-    )
+    words = r"^s3://bucket/store\.zarr needs a package that is not installed \(.*\): pip install '\.\[s3\]' in abaw's folder\.$"
     with pytest.raises(StoreError, match=words):
         FeatureStore.open("s3://bucket/store.zarr")
 

@@ -164,7 +164,7 @@ def test_labels_are_not_written_where_a_folder_or_a_loop_of_links_stands_for_a_f
         store.write_labels("va", "v", "train", rows)
     group.unlink()
     group.mkdir()
-    with pytest.raises(StoreError, match=r"labels or va in it is damaged .*Put its zarr.json back"):
+    with pytest.raises(StoreError, match=r"labels or va in it is damaged .*Restore its zarr.json"):
         FeatureStore.create(store.path).write_labels("va", "w", "train", rows)
 
 
@@ -292,10 +292,12 @@ def test_trouble_of_the_network_is_no_damage_and_repair_drops_nothing(store, mon
         return await get(self, key, prototype, byte_range)
 
     monkeypatch.setattr(LocalStore, "get", failing)
-    with pytest.raises(UnreachableError, match=r"features/f/v cannot be read just now .* run this again"):
+    with pytest.raises(UnreachableError, match=r"features/f/v cannot be read at the moment .* run this again"):
         FeatureStore.open(store.path).read("f", "v")
     dropped, left = repair_store(FeatureStore.create(store.path), Silent())
-    assert dropped == [] and len(left) == 2 and all("cannot be read just now" in problem.sentence for problem in left)
+    assert (
+        dropped == [] and len(left) == 2 and all("cannot be read at the moment" in problem.sentence for problem in left)
+    )
     monkeypatch.undo()
     assert verify_store(FeatureStore.open(store.path), Silent()) == []
 
