@@ -21,7 +21,7 @@ from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.submission.check import check_submission
 from abaw.evaluate.submission.formats import Sample, read_sample
 from abaw.evaluate.submission.write import write_submission
-from abaw.evaluate.trained import Wanted
+from abaw.evaluate.trained import Selection
 from abaw.store import FeatureStore
 from benchmarks.measure import Report, Requirement
 
@@ -99,7 +99,7 @@ class Ready:
         """None."""
         return {}
 
-    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """Outputs between -1 and 1."""
         rng = np.random.default_rng(0)
         empty = np.zeros((N_FRAMES, len(self.task.columns)), dtype=np.float32)
@@ -112,7 +112,7 @@ class Ready:
                 30.0,
                 has_feature=present,
             )
-            for video in wanted.rows or ()
+            for video in selection.rows or ()
         }
 
 

@@ -26,9 +26,9 @@ class Compared:
     """One measure of two runs.
 
     Attributes:
-        values: of the first and of the second run.
+        values: values of the first and the second run.
         intervals: 95 % interval of each value, low and high; NaN where `abaw.evaluate.scores.bootstrap.interval` has none.
-        difference: second less first.
+        difference: second minus first.
     """
 
     values: tuple[float, float]
@@ -40,7 +40,7 @@ def compare(first: Results, second: Results) -> dict[str, Compared]:
     """Score, sub-scores and parts of two runs, under `abaw.evaluate.scores.metrics.measure_names`.
 
     Raises:
-        UsageError: they are of different tasks, videos or labels.
+        UsageError: they have different tasks, videos or labels.
     """
     task = first.task
     if second.task != task:
@@ -61,8 +61,8 @@ class Comparison:
     """Two runs on a split, measure by measure.
 
     Attributes:
-        results: saved predictions of the first and of the second run.
-        split: of these predictions.
+        results: saved predictions of the two runs.
+        split: split of the predictions.
         measures: by the names of `measure_names`.
         n_units: labelled videos (or images) that are drawn for intervals and p-values.
     """
@@ -74,7 +74,7 @@ class Comparison:
 
     @property
     def unit(self) -> str:
-        """The word for what is drawn, in the plural."""
+        """The plural noun for what is drawn."""
         return "images" if self.results[0].task.level == "image" else "videos"
 
     def explain(self) -> str:
@@ -120,8 +120,8 @@ def compare_runs(runs: Path, names: tuple[str, str], split: str = "val", raw: bo
 
     Args:
         runs: folder of the runs.
-        names: of runs or ensembles in it, or their folders.
-        raw: without the post-processing of the runs.
+        names: names of runs or ensembles in it, or their folders.
+        raw: compare without post-processing.
     """
     first, second = (find_results(runs, name, split, raw) for name in names)
     return Comparison((first, second), split, compare(first, second), n_units(first.task, first.predictions))

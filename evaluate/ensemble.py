@@ -1,7 +1,7 @@
-"""Ensembles: several runs that predict together, by the weighted mean of their predictions.
+"""Ensembles: weighted means of the predictions of several runs.
 
 Runs that validate on the same videos are averaged. Runs of different folds are pooled: each video is predicted by the
-runs that have it in their split, which for `val` are those that did not train on it.
+runs with this video in their split; for `val` these are the runs that did not train on it.
 """
 
 import fnmatch
@@ -33,7 +33,7 @@ from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 PATTERN = frozenset("*?[")
 
-# the folder of a run, which lies in the same folder as the ensemble's
+# folder name of a run, a sibling of the ensemble's folder
 MemberName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -42,12 +42,12 @@ class Members(BaseModel):
     """The content of `ensemble.json`.
 
     Attributes:
-        abaw: version that made it.
+        abaw: version that created it.
         created: UTC time, ISO 8601.
         task: its name.
         members: names of the runs, whose folders are siblings of the ensemble's.
-        weights: of the runs; they add up to 1.
-        raw: the runs are taken without their post-processing.
+        weights: weights of the runs, sum 1.
+        raw: predictions are averaged without the runs' post-processing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -62,7 +62,7 @@ class Members(BaseModel):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A folder with an `ensemble.json`, and the files that the evaluation of a run leaves.
+    """A folder with an `ensemble.json` and the same evaluation files as a run.
 
     `abaw.evaluate.trained.OpenEnsemble` predicts with it.
     """
@@ -90,13 +90,13 @@ class Ensemble:
             if run.task.name != self.task.name:
                 raise CheckpointError(
                     f"{self.folder / ENSEMBLE} is of task {self.task.name}, its run {run.name} of {run.task.name}. "
-                    "Make it again with `abaw ensemble`."
+                    "Create it again with `abaw ensemble`."
                 )
         return runs
 
 
 def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
-    """The runs of a folder with these names, or that match patterns such as `va-*-seed?`; each once.
+    """The runs with these names or matching these patterns, such as `va-*-seed?`, without duplicates.
 
     Raises:
         UsageError: nothing matches a name or pattern, a run lies elsewhere, or there are fewer than two runs.
@@ -108,20 +108,20 @@ def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
         if PATTERN & set(name) and name not in known:
             matches = fnmatch.filter(known, name)
             if not matches:
-                raise UsageError(f"No run in {runs} is like {name!r}; there are: {', '.join(known) or 'none'}.")
+                raise UsageError(f"No run in {runs} matches {name!r}; available: {', '.join(known) or 'none'}.")
         for match in matches:
             if (runs / match / ENSEMBLE).is_file():
                 raise UsageError(
-                    f"{match} is an ensemble itself. Name its members, which are in {runs / match / ENSEMBLE}."
+                    f"{match} is an ensemble. Use its members instead; {runs / match / ENSEMBLE} lists them."
                 )
             run = find_run(runs, match)
             if run.folder.resolve().parent != runs.resolve():
                 raise UsageError(
-                    f"Run {run.folder} is not in {runs}, where the ensemble goes. Name its folder by --runs."
+                    f"Run {run.folder} is not in {runs}, the folder of the ensemble. Choose its folder with --runs."
                 )
             selected[run.folder.resolve()] = run
     if len(selected) < 2:
-        raise UsageError(f"An ensemble needs at least 2 runs, found {len(selected)}. Name more of them, or a pattern.")
+        raise UsageError(f"An ensemble needs at least 2 runs, found {len(selected)}. Add more runs, or use a pattern.")
     return list(selected.values())
 
 
@@ -133,14 +133,14 @@ def create_ensemble(
     name: str | None = None,
     raw: bool = False,
 ) -> tuple[Ensemble, Evaluation]:
-    """Combine what runs predicted for a split; keep the result in a folder and score it like a run.
+    """Combine the predictions of runs for a split, save the result in a folder and score it like a run.
 
     Args:
         runs: folder of the runs and of the ensemble.
-        weights: of the runs; equal by default.
-        name: of the ensemble's folder, by default `<task>-ensemble-<number>`. An existing ensemble of the same runs and
-            weights gets another split.
-        raw: without the post-processing of the runs.
+        weights: weights of the runs; equal by default.
+        name: folder name, by default `<task>-ensemble-<number>`. An existing ensemble with the same runs and weights
+            gets another split.
+        raw: combine predictions without post-processing.
 
     Raises:
         UsageError: the runs are of several tasks or have not been evaluated; weights or name do not fit.
@@ -148,7 +148,7 @@ def create_ensemble(
     shares = _shares(members, weights)
     digest = digest_of(members, shares, raw)
     if len(tasks := {run.task.name for run in members}) > 1:
-        raise UsageError(f"The runs are of tasks {', '.join(sorted(tasks))}. An ensemble is of one task.")
+        raise UsageError(f"The runs have tasks {', '.join(sorted(tasks))}. An ensemble needs runs of one task.")
     evaluation = combine_results([run_results(run, split, raw) for run in members], shares)
     content = Members(
         abaw=__version__,
@@ -158,13 +158,13 @@ def create_ensemble(
         weights=tuple(shares),
         raw=raw,
     )
-    ensemble = _make_folder(runs, name, content)
+    ensemble = _create_folder(runs, name, content)
     evaluation.save(ensemble.folder, split, digest)
     return ensemble, evaluation
 
 
 def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Evaluation:
-    """Scores of the weighted mean of what runs of one task predict; see `combine`."""
+    """Scores of the weighted mean of predictions of runs of one task; see `combine`."""
     task = results[0].task
     evaluation = evaluate_predictions(task, combine(task, [result.predictions for result in results], weights))
     return replace(evaluation, members=tuple(results), weights=tuple(weights))
@@ -173,18 +173,18 @@ def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Eva
 def combine(
     task: Task, predictions_by_run: Sequence[Mapping[str, VideoPrediction]], weights: Sequence[float] | None = None
 ) -> dict[str, VideoPrediction]:
-    """The weighted mean of what runs predict; each video over the runs that have it.
+    """The weighted mean of predictions; each video is averaged over the runs that have it.
 
-    Valence and arousal are averaged as they are, classes as probabilities (the result is their logarithm), action units
-    as probabilities (the result is the logit); `decide` takes the answers from these. A row is present if it is present
-    for all of the runs, and has a feature if it has one for any of them.
+    Real numbers are averaged directly, classes as probabilities (the result is their logarithm), action units
+    as probabilities (the result is the logit); `decide` accepts both. A row is present if it is present in all runs, and
+    has a feature if it has one in any of them.
 
     Args:
-        predictions_by_run: by video, for each run.
-        weights: of the runs, above 0; equal by default. Only their ratios count.
+        predictions_by_run: for each run, predictions by video.
+        weights: weights of the runs, above 0; equal by default. Only their ratios matter.
 
     Raises:
-        UsageError: runs have different labels of a video.
+        UsageError: runs have different labels for a video.
     """
     factors = np.ones(len(predictions_by_run)) if weights is None else np.array(weights, dtype=np.float64)
     combined = {}
@@ -194,7 +194,7 @@ def combine(
         longest = max(predictions, key=lambda prediction: len(prediction.outputs))
         if not all(same_labels(task, prediction, longest) for prediction in predictions):
             raise UsageError(
-                f"The runs have different labels of {video}: they come from different stores. Run `abaw eval` for all "
+                f"The runs have different labels for {video}: they come from different stores. Run `abaw eval` for all "
                 "of them on one store."
             )
         aligned = [_lengthened(prediction, len(longest.outputs)) for prediction in predictions]
@@ -211,7 +211,7 @@ def combine(
 
 
 def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
-    """With more rows at the end, which repeat the last output as rows without a feature do."""
+    """The prediction padded to `n_rows`; new rows repeat the last output, like rows without a feature."""
     n_missing = n_rows - len(prediction.outputs)
     if not n_missing:
         return prediction
@@ -226,7 +226,7 @@ def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
 
 def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
     """(rows, outputs): the mean of (runs, rows, outputs) with (runs,) weights."""
-    from scipy.special import log_expit, log_softmax, logsumexp  # a quarter of a second of start-up
+    from scipy.special import log_expit, log_softmax, logsumexp  # takes a quarter of a second to import
 
     scale = (weights / weights.sum())[:, None, None]
     means = []
@@ -236,7 +236,7 @@ def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]
             mean = (scale * values).sum(axis=0)
         elif part.kind == "classes":
             mean = logsumexp(log_softmax(values, axis=2), axis=0, b=scale)
-        else:  # by logarithms of both probabilities, so that extreme logits stay finite
+        else:  # from the logarithms of both probabilities, so that extreme logits stay finite
             yes, no = (logsumexp(log_expit(sign * values), axis=0, b=scale) for sign in (1, -1))
             mean = yes - no
         means.append(mean)
@@ -244,7 +244,7 @@ def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]
 
 
 def digest_of(runs: Sequence[Run], weights: Sequence[float], raw: bool) -> str:
-    """The sha256 of what an ensemble's predictions follow from: weights, checkpoints, and post-processing unless `raw`."""
+    """The sha256 of everything an ensemble's predictions depend on: weights, checkpoints, post-processing unless `raw`."""
     sources = []
     for run, weight in zip(runs, weights, strict=True):
         tuning = None if raw else load_tuning(run)
@@ -261,9 +261,9 @@ def describe_members(evaluation: Evaluation) -> list[str]:
     n_videos_by_runs = sorted(Counter(n_runs_of.values()).items(), reverse=True)
     counts = (f"{n} video{'s' * (n > 1)} over {n_runs} run{'s' * (n_runs > 1)}" for n_runs, n in n_videos_by_runs)
     is_pooled = [n_runs for n_runs, _ in n_videos_by_runs] != [len(members)]
-    why = " The runs have different videos: each is predicted by the runs that have it." if is_pooled else ""
+    reason = " The runs have different videos: each is predicted by the runs that have it." if is_pooled else ""
     weights = (f"{run.name} ({weight:.3g})" for run, weight in zip(members, evaluation.weights, strict=True))
-    return [f"Averaged: {', '.join(counts)}.{why}", f"Members and weights: {', '.join(weights)}."]
+    return [f"Averaged: {', '.join(counts)}.{reason}", f"Members and weights: {', '.join(weights)}."]
 
 
 def parse_weights(text: str) -> list[float]:
@@ -283,13 +283,13 @@ def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[flo
         return [1 / len(members)] * len(members)
     if len(weights) != len(members):
         names = ", ".join(run.name for run in members)
-        raise UsageError(f"{len(weights)} weights do not fit {len(members)} runs: {names}. Give one weight for each.")
+        raise UsageError(f"{len(weights)} weights do not fit {len(members)} runs: {names}. Pass one weight for each.")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise UsageError(f"Weights must be above 0, found {', '.join(map(str, weights))}. Leave out a run instead.")
     return [weight / math.fsum(weights) for weight in weights]
 
 
-def _make_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
+def _create_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
     if name is None:
         number = 1
         while (runs / f"{content.task}-ensemble-{number}").exists():
@@ -301,7 +301,7 @@ def _make_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
         ensemble = open_ensemble(folder) if (folder / ENSEMBLE).is_file() else None
         expected = (content.members, content.weights, content.raw)
         if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw) != expected:
-            raise UsageError(f"{folder} exists and is not this ensemble. Choose another --run.")
+            raise UsageError(f"{folder} already exists and is not this ensemble. Choose another --run.")
         return ensemble
     folder.mkdir()
     save_json(folder / ENSEMBLE, content.model_dump(mode="json"))
@@ -320,17 +320,17 @@ def open_ensemble(folder: Path) -> Ensemble:
         task = get_task(content.task)
     except (OSError, ValueError, UsageError, ValidationError) as error:
         reason = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} is damaged ({reason}). Make it again with `abaw ensemble`.") from error
+        raise CheckpointError(f"{path} is damaged ({reason}). Create it again with `abaw ensemble`.") from error
     if len(content.weights) != len(content.members):
         raise CheckpointError(
-            f"{path} is damaged ({len(content.weights)} weights of {len(content.members)} runs). Make it again with "
+            f"{path} is damaged ({len(content.weights)} weights for {len(content.members)} runs). Create it again with "
             "`abaw ensemble`."
         )
     return Ensemble(folder, task, content.weights, content.members, content.raw)
 
 
 def find_ensemble(runs: Path, name: str) -> Ensemble | None:
-    """The ensemble called `name` (under `runs`, or a path); None if there is no ensemble of that name."""
+    """The ensemble called `name` (under `runs`, or a path); None if no ensemble has that name."""
     folder = next((folder for folder in (runs / name, Path(name)) if (folder / ENSEMBLE).is_file()), None)
     return open_ensemble(folder) if folder is not None else None
 

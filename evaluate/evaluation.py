@@ -1,6 +1,6 @@
-"""Evaluations: predictions of a split, scored over all labelled frames and over those that have a crop.
+"""Evaluations: predictions of a split, scored over all labelled frames and over those with a crop.
 
-For tasks about images or whole videos, read image or video for frame; a video "has a crop" if it has any feature.
+For tasks of images or whole videos, "frame" means image or video; a video "has a crop" if it has any feature.
 """
 
 import math
@@ -55,14 +55,14 @@ class Evaluation:
     """Scores and the predictions behind them.
 
     Attributes:
-        task: what is predicted.
+        task: task of the predictions.
         official: over all labelled frames, as the challenges score.
         crop_only: over the labelled frames that have a crop.
-        predictions: by video, as the head (or the ensemble) gives them.
+        predictions: by video, before post-processing.
         without_feature: labelled videos that have no feature at all.
-        postprocessed: scores after post-processing, if there was any.
-        members: of an ensemble, the predictions of each run that were averaged; empty for a single run.
-        weights: of the members.
+        postprocessed: scores after post-processing, if any.
+        members: for an ensemble, the averaged predictions of each run; empty for a single run.
+        weights: weights of the members.
     """
 
     task: Task
@@ -80,7 +80,7 @@ class Evaluation:
         return interval(self.task, self.predictions)
 
     def with_postprocess(self, postprocess: Postprocess, origin: str, note: str = "") -> "Evaluation":
-        """The same, with the scores after post-processing; see `Postprocessed`."""
+        """A copy with the scores after post-processing; see `Postprocessed`."""
         scores = score_both(self.task, postprocess.apply_to(self.task, self.predictions))
         return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
 
@@ -88,8 +88,8 @@ class Evaluation:
         """Task, split, run and all attributes but the predictions.
 
         Under `official` and `crop_only` are the fields of `Score`. Under `intervals` each measure has the two ends of
-        its interval, null where there is none. `postprocessed` may be null; `members` (names) and `weights` are there
-        for an ensemble only.
+        its interval, null if unknown. `postprocessed` may be null; only ensembles have
+        `members` (names) and `weights`.
         """
         content: dict[str, Any] = {
             "task": self.task.name,
@@ -127,7 +127,7 @@ def _or_null(value: float) -> float | None:
 
 
 def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:
-    """Score predictions over all labels and over those that have a crop."""
+    """Score predictions over all labels and over those with a crop."""
     without_feature = tuple(video for video, prediction in predictions.items() if prediction.fps == 0)
     return Evaluation(task, *score_both(task, predictions), predictions, without_feature)
 

@@ -27,10 +27,10 @@ def validation_score(model: nn.Module, table: Table, window: int, device: torch.
 
 
 def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
-    """Predict every row of a table, or every video where the task is about whole videos.
+    """Predict every row of a table, or every video for a task of whole videos.
 
     Windows overlap by half, and the outputs of a row (or video) are averaged. With several processes each computes a
-    share of the windows, and all of them get every prediction. The windows of a video end with its last row that has a
+    share of the windows, and all get every prediction. The windows of a video end with its last row that has a
     feature, so its outputs do not depend on how many rows follow. Rows without any feature are filled by linear
     interpolation over time, with the nearest output at the ends of a video. A video (or image) without any feature gets
     the mean output of all others.
@@ -68,24 +68,24 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
 
 
 def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
-    """(rows, outputs), or (videos, outputs) for a task about whole videos: the mean over the windows that cover each."""
+    """(rows, outputs), or (videos, outputs) for a task of whole videos: the mean over the windows that cover each."""
     sampler, width = WindowSampler(table, window), len(table.task.outputs)
     is_whole = table.task.level == "video"
     n_slots = len(table.videos) if is_whole else len(table.labels)
-    # steps after the end of a video go to one extra slot, which is dropped
+    # steps past the end of a video go into an extra slot, which is dropped
     total, counts = torch.zeros(n_slots + 1, width), torch.zeros(n_slots + 1)
     model.eval()
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
-        for part in batches(windows, max(1, FRAMES_PER_BATCH // window)):
-            part = multi_process.process_share(part)
-            batch = sampler.batch(part).to(device)
-            # a model may give more than the task's outputs: the rest is for its loss
+        for batch_windows in batches(windows, max(1, FRAMES_PER_BATCH // window)):
+            batch_windows = multi_process.process_share(batch_windows)
+            batch = sampler.batch(batch_windows).to(device)
+            # further outputs of a model are only for its loss
             outputs = model(batch.features, batch.masks)[..., :width].float().cpu()
             if is_whole:
-                slots = np.where(part[:, 1] > 0, sampler.videos_of(part), n_slots)
+                slots = np.where(batch_windows[:, 1] > 0, sampler.videos_of(batch_windows), n_slots)
             else:
-                rows, is_inside = sampler.rows_of(part)
+                rows, is_inside = sampler.rows_of(batch_windows)
                 slots = np.where(is_inside, rows, n_slots).ravel()
             index = torch.from_numpy(slots)
             total.index_add_(0, index, outputs.reshape(-1, width))

@@ -1,4 +1,4 @@
-"""Predictions by video, and the HDF5 files that hold them."""
+"""Predictions by video, and their HDF5 files."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,16 +14,16 @@ from abaw.core.files import writing
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """Outputs for a video next to its labels; a single row where the task is about whole videos.
+    """Outputs for a video next to its labels; a single row for tasks of whole videos.
 
     Attributes:
         outputs: (rows, outputs) float32, without gaps.
         labels: (rows, columns) float32 as published.
         present: (rows,) bool, the frame has a crop (every visual feature).
-        fps: frames a second; 0 where the video has no feature at all.
+        fps: frames a second; 0 if the video has no feature.
         doubles: second labels of rows that are labelled twice. Compare outputs with labels through `by_label`.
         has_feature: (rows,) bool, the frame has at least one feature, and its output was not filled from other frames.
-            None where that is not known, as in predictions that were read from a file.
+            None if unknown, as in predictions read from a file.
     """
 
     outputs: NDArray[np.float32]
@@ -34,14 +34,14 @@ class VideoPrediction:
     has_feature: NDArray[np.bool_] | None = None
 
     def by_label(self) -> "VideoPrediction":
-        """One row for each label: first every row as it is, then once more the rows that have a second label."""
+        """One row for each label: first every row, then the rows with a second label again."""
         if self.doubles is None:
             return self
-        again = self.doubles.rows
+        repeated = self.doubles.rows
         return VideoPrediction(
-            np.concatenate([self.outputs, self.outputs[again]]),
+            np.concatenate([self.outputs, self.outputs[repeated]]),
             np.concatenate([self.labels, self.doubles.labels]),
-            np.concatenate([self.present, self.present[again]]),
+            np.concatenate([self.present, self.present[repeated]]),
             self.fps,
         )
 
@@ -50,8 +50,8 @@ def stack_labels(
     videos: Iterable[VideoPrediction],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """Outputs, labels and presence of videos, one after another, with a row for each label."""
-    rows = [video.by_label() for video in videos]
-    outputs, labels, present = ([getattr(one, name) for one in rows] for name in ("outputs", "labels", "present"))
+    videos = [video.by_label() for video in videos]
+    outputs, labels, present = ([getattr(video, name) for video in videos] for name in ("outputs", "labels", "present"))
     return np.concatenate(outputs), np.concatenate(labels), np.concatenate(present)
 
 
@@ -75,7 +75,7 @@ def save_predictions(
     Where rows are labelled twice there are also `doubles`, the second labels, and `doubles_rows`, their rows.
 
     Args:
-        made_from: digest of the checkpoints that made the predictions; empty if unknown.
+        made_from: digest of the checkpoints that the predictions come from; empty if unknown.
     """
     with writing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs["outputs"] = list(output_names)
@@ -91,10 +91,10 @@ def save_predictions(
 
 
 def load_predictions(path: Path) -> dict[str, VideoPrediction]:
-    """Read what `save_predictions` wrote. Links are not followed, and values are not taken from other files.
+    """Read what `save_predictions` wrote. Links and values in other files are refused.
 
     Raises:
-        Exception: the file is damaged or holds something else; HDF5 raises many types.
+        Exception: the file is damaged or holds something else; HDF5 raises many types of errors.
     """
     with h5py.File(path, "r") as file:
         return {
@@ -123,13 +123,13 @@ def _values(file: h5py.File, name: str, dtype: np.dtype) -> NDArray:
             raise ValueError(f"{key} is missing or a link")
     dataset = file[name]
     if dataset.is_virtual or dataset.external or dataset.dtype != dtype:
-        raise ValueError(f"{name} holds no {dtype.name} values of its own")
-    if dataset.size * dtype.itemsize > Path(file.filename).stat().st_size:  # nothing in it is compressed
+        raise ValueError(f"{name} does not contain {dtype.name} values")
+    if dataset.size * dtype.itemsize > Path(file.filename).stat().st_size:  # the file is not compressed
         raise ValueError(f"{name} claims more values than the file has")
     return np.asarray(dataset[...])
 
 
 def read_made_from(path: Path) -> str:
-    """The digest that `save_predictions` wrote; empty in files of versions that wrote none."""
+    """The digest that `save_predictions` wrote; empty in files of older versions."""
     with h5py.File(path, "r") as file:
         return str(file.attrs.get("made_from", ""))

@@ -20,11 +20,11 @@ class Results:
     """Predictions of a run or of an ensemble.
 
     Attributes:
-        name: of the folder.
-        folder: of the run or ensemble.
-        task: what is predicted.
+        name: folder name.
+        folder: folder of the run or ensemble.
+        task: task of the predictions.
         predictions: by video, with labels.
-        origin: where the applied post-processing comes from, such as `fitted on folds`; empty if there was none.
+        origin: where the applied post-processing comes from, such as `fitted on folds`; empty without post-processing.
         note: a sentence if scores on these videos are optimistic, else empty.
     """
 
@@ -43,7 +43,7 @@ def run_results(run: Run, split: str, raw: bool = False) -> Results:
         raw: without the post-processing that `abaw tune` fitted.
 
     Raises:
-        UsageError: there are no predictions, or they come from another checkpoint; names the command that makes them.
+        UsageError: the predictions are missing or come from another checkpoint; the message names the command to run.
         CheckpointError: the file is damaged.
     """
     predictions = read_current(run.folder, split, run.task, run.digest())
@@ -59,19 +59,19 @@ def results_of(run: Run, predictions: Mapping[str, VideoPrediction], tuning: Tun
 
 
 def read_current(folder: Path, split: str, task: Task, digest: str) -> dict[str, VideoPrediction]:
-    """The saved predictions of a split, if they come from the checkpoints that are there now; raises like `run_results`.
+    """The saved predictions of a split, if they come from the current checkpoints; raises like `run_results`.
 
     Args:
-        digest: of these checkpoints.
+        digest: digest of the current checkpoints.
     """
     predictions = read_predictions(folder, split, task)
     path, remedy = _file_and_remedy(folder, split)
     with _damage_as_error(path, remedy):
         made_from = read_made_from(path)
     if not made_from:
-        raise UsageError(f"{folder.name} has a {path.name} that does not say which checkpoint made it. {remedy}")
+        raise UsageError(f"{folder.name} has a {path.name} that does not name its checkpoint. {remedy}")
     if made_from != digest:
-        raise UsageError(f"{folder.name} has changed since its {path.name} was made. {remedy}")
+        raise UsageError(f"{folder.name} has changed since its {path.name} was written. {remedy}")
     return predictions
 
 
@@ -104,13 +104,13 @@ def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
 
 
 def _file_and_remedy(folder: Path, split: str) -> tuple[Path, str]:
-    """The file of predictions, and a sentence on how to make it."""
-    return folder / f"predictions-{split}.h5", f"Make it with `abaw eval {folder.name} --split {split}`."
+    """The file of predictions, and a sentence on how to create it."""
+    return folder / f"predictions-{split}.h5", f"Create it with `abaw eval {folder.name} --split {split}`."
 
 
 @contextmanager
 def _damage_as_error(path: Path, remedy: str) -> Iterator[None]:
     try:
         yield
-    except Exception as error:  # HDF5 raises many types, and finds damage only where it reads
+    except Exception as error:  # HDF5 raises many types of errors, and only when it reads the damaged part
         raise CheckpointError(f"{path} is damaged ({str(error)[:200]}). {remedy}") from error

@@ -1,11 +1,11 @@
 """Trained runs and ensembles as predictors: the one place where a run, its model and its post-processing meet.
 
     predictor = find_predictor(Path("runs"), "va-1")
-    predictor.predict(store, Wanted("val"))                   every labelled row of a split
-    predictor.predict(store, Wanted(rows={"video": 250}))     so many rows of videos without labels
+    predictor.predict(store, Selection("val"))                   every labelled row of a split
+    predictor.predict(store, Selection(rows={"video": 250}))     this many rows of unlabelled videos
     evaluate(predictor, store, "val")                         scores and predictions, saved in its folder
 
-Opening a predictor is cheap; its checkpoints, and torch, are loaded for the first prediction.
+Opening a predictor is cheap; torch and the checkpoints are loaded for the first prediction.
 """
 
 from collections.abc import Collection, Mapping
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Selection:
     """The rows to predict.
 
     Attributes:
-        split: all labelled rows of a split; of a run that was trained on a fold, of the fold's split.
-        rows: instead, by video, how many rows to predict of videos without labels. A video has more rows where its
-            features have more.
+        split: predict all labelled rows of this split; for a run trained on a fold, of the fold's split.
+        rows: instead, the number of rows to predict by video, for unlabelled videos. Predictions have more rows if
+            the features have more.
     """
 
     split: str = ""
@@ -60,43 +60,43 @@ class Predictor(Protocol):
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
+        """The task that it predicts."""
 
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the features that it needs."""
 
     def digest(self) -> str:
-        """The sha256 of what its saved predictions follow from; see `abaw.evaluate.predictions.save_predictions`."""
+        """The sha256 of everything its saved predictions depend on; see `abaw.evaluate.predictions.save_predictions`."""
 
     def load(self) -> None:
-        """Load what predictions need, now rather than for the first one.
+        """Load models now rather than for the first prediction.
 
         Raises:
             UsageError: the device cannot be used.
             CheckpointError: a checkpoint is missing or damaged.
         """
 
-    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, post-processed.
 
         Raises:
             UsageError: the store lacks features or labels.
-            StoreError: its features are not those of the training, or it is damaged.
+            StoreError: its features differ from those of the training, or it is damaged.
         """
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
         """Score the predictions of a split.
 
         Args:
-            smoothing: of all outputs, instead of the fitted post-processing.
+            smoothing: smooths all outputs, instead of the fitted post-processing.
 
         Raises:
             AbawError: like `predict`.
         """
 
     def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
-        """By run, where its post-processing comes from, such as `fitted on val: optimistic` for these videos."""
+        """The origin of the post-processing by run, such as `fitted on val: optimistic`, for these videos."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +105,9 @@ class TrainedRun:
 
     Attributes:
         run: the run.
-        device: "auto" takes a GPU if there is one.
-        tuning: the post-processing; None leaves it out.
-        checkpoint: sha256 of the best checkpoint, taken before it is read: a training that still runs may replace it.
+        device: "auto" uses a GPU if available.
+        tuning: the post-processing; None for no post-processing.
+        checkpoint: sha256 of the best checkpoint, computed before it is read, since a running training may replace it.
     """
 
     run: Run
@@ -120,8 +120,8 @@ class TrainedRun:
         """Open a run.
 
         Args:
-            device: "auto" takes a GPU if there is one.
-            raw: without the post-processing that `abaw tune` fitted.
+            device: "auto" uses a GPU if available.
+            raw: leave out the post-processing that `abaw tune` fitted.
 
         Raises:
             CheckpointError: the post-processing is damaged or does not belong to the checkpoint.
@@ -140,7 +140,7 @@ class TrainedRun:
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
+        """The task that it predicts."""
         return self.run.task
 
     @property
@@ -165,29 +165,29 @@ class TrainedRun:
         device = pick_device(self.device)
         return best_model(self.run, device), device
 
-    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
-        predictions = self.predict_raw(store, wanted)
+        predictions = self.predict_raw(store, selection)
         return self.tuning.postprocess.apply_to(self.task, predictions) if self.tuning else predictions
 
-    def predict_raw(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+    def predict_raw(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, without post-processing; raises like `Predictor.predict`."""
         from abaw.evaluate.inference import predict
 
         self.run.check_store(store)
         model, device = self._loaded
         config = self.run.config
-        if wanted.rows is None:
-            labels = select_labels(store, self.task, wanted.split, config.fold)
+        if selection.rows is None:
+            labels = select_labels(store, self.task, selection.split, config.fold)
         else:
-            labels = unlabelled(self.task, wanted.rows)
+            labels = unlabelled(self.task, selection.rows)
         table = load_table(store, self.task, labels, config.features, config.missing)
         return predict(model, table, config.length, device)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
-        """Scores without post-processing, and next to them those with it; see `Predictor`."""
+        """Scores without and with post-processing; see `Predictor`."""
         smooth = Postprocess.uniform(self.task, smoothing) if smoothing else None
-        evaluation = evaluate_predictions(self.task, self.predict_raw(store, Wanted(split)))
+        evaluation = evaluate_predictions(self.task, self.predict_raw(store, Selection(split)))
         if smoothing and smooth:
             return evaluation.with_postprocess(smooth, f"{smoothing.kind}:{smoothing.width}")
         if self.tuning:
@@ -197,7 +197,7 @@ class TrainedRun:
 
     def results(self, store: FeatureStore, split: str) -> Results:
         """Post-processed predictions of a split; raises like `Predictor.predict`."""
-        return results_of(self.run, self.predict_raw(store, Wanted(split)), self.tuning)
+        return results_of(self.run, self.predict_raw(store, Selection(split)), self.tuning)
 
     def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
         """See `Predictor`."""
@@ -213,8 +213,8 @@ class OpenEnsemble:
     Attributes:
         ensemble: the ensemble.
         members: its runs, in the order of the weights.
-        raw: the runs are taken without their post-processing.
-        sources: the digest of what its predictions follow from.
+        raw: predictions are averaged without the runs' post-processing.
+        sources: digest of everything its predictions depend on.
     """
 
     ensemble: Ensemble
@@ -227,8 +227,8 @@ class OpenEnsemble:
         """Open an ensemble.
 
         Args:
-            device: "auto" takes a GPU if there is one.
-            raw: without the post-processing of its runs, even if the ensemble was made with it.
+            device: "auto" uses a GPU if available.
+            raw: leave out the post-processing of its runs, even if the ensemble was created with it.
 
         Raises:
             UsageError: a run is missing.
@@ -250,7 +250,7 @@ class OpenEnsemble:
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
+        """The task that it predicts."""
         return self.ensemble.task
 
     @property
@@ -267,21 +267,21 @@ class OpenEnsemble:
         for member in self.members:
             member.load()
 
-    def predict(self, store: FeatureStore, wanted: Wanted) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
-        predictions = [member.predict(store, wanted) for member in self.members]
+        predictions = [member.predict(store, selection) for member in self.members]
         return combine(self.task, predictions, self.ensemble.weights)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
         """Score the mean of the runs' post-processed predictions; see `Predictor`.
 
         Raises:
-            UsageError: other post-processing is asked for than the ensemble was made with.
+            UsageError: the requested post-processing differs from that of the ensemble.
         """
         if smoothing or self.raw != self.ensemble.raw:
             raise UsageError(
-                f"--raw and --smooth are for single runs: ensemble {self.name} takes its runs as it was made. Leave them "
-                "out, or make another by `abaw ensemble`, which has --raw."
+                f"--raw and --smooth are for single runs: ensemble {self.name} has a fixed post-processing. Leave them "
+                "out, or create another with `abaw ensemble`, which has --raw."
             )
         return combine_results([member.results(store, split) for member in self.members], self.ensemble.weights)
 
@@ -294,8 +294,8 @@ def open_predictor(folder: Path, device: str = "auto", raw: bool = False) -> Pre
     """Open the run or ensemble in a folder.
 
     Args:
-        device: "auto" takes a GPU if there is one.
-        raw: without the post-processing that `abaw tune` fitted.
+        device: "auto" uses a GPU if available.
+        raw: leave out the post-processing that `abaw tune` fitted.
 
     Raises:
         UsageError: the folder has neither.
@@ -315,12 +315,12 @@ def find_predictor(
         device, raw: see `open_predictor`.
 
     Raises:
-        UsageError: there is no such run; the message lists those that are there.
+        UsageError: no such run; the message lists the existing ones.
         CheckpointError: it is damaged.
     """
     ensemble = find_ensemble(runs, name) if name is not None else None
-    found = ensemble or find_run(runs, name, task, also=ENSEMBLE)
-    return open_predictor(found.folder, device, raw)
+    run_or_ensemble = ensemble or find_run(runs, name, task, also=ENSEMBLE)
+    return open_predictor(run_or_ensemble.folder, device, raw)
 
 
 def evaluate(
@@ -333,8 +333,8 @@ def evaluate(
     """Score a run or ensemble on a split; save scores, predictions and a picture in its folder.
 
     Args:
-        data: the data folder, if it is at hand: its faces are shown in the picture.
-        smoothing: of all outputs, instead of the fitted post-processing.
+        data: the data folder, if available: its faces are shown in the picture.
+        smoothing: smooths all outputs, instead of the fitted post-processing.
     """
     from abaw.evaluate.report.face_crops import open_faces
 
@@ -344,13 +344,13 @@ def evaluate(
 
 
 def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:
-    """Fit the post-processing of a run and keep it in its folder; see `fit_run`.
+    """Fit the post-processing of a run and save it in its folder; see `fit_run`.
 
     Args:
-        runs: folder with the runs of the folds, which `folds` takes.
+        runs: folder with the runs of the folds, for `fit_on="folds"`.
     """
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
-        return TrainedRun.open(source, device, raw=True).predict(store, Wanted(split))
+        return TrainedRun.open(source, device, raw=True).predict(store, Selection(split))
 
     return fit_run(run, store, fit_on, runs, predict_run)

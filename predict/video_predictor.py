@@ -20,7 +20,7 @@ from abaw.core.records import FLOAT32, GIVEN, MIXED, differences, without_alignm
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.video_files import FACES
 from abaw.evaluate.submission.coverage import frames_in_store
-from abaw.evaluate.trained import TrainedRun, Wanted
+from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.exchange.importer import is_imported
 from abaw.extract.faces.layout import Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
@@ -123,7 +123,7 @@ class VideoPredictor:
         if predicted.people:
             store = self._extract(predicted, reporter)
             known = [store.videos(feature) for feature in self.trained.features]
-            predictions = self.trained.predict(store, Wanted(rows=frames_in_store(known, predicted.people)))
+            predictions = self.trained.predict(store, Selection(rows=frames_in_store(known, predicted.people)))
             predicted.outputs = {person: prediction.outputs for person, prediction in predictions.items()}
         return predicted
 

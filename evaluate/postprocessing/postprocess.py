@@ -61,12 +61,12 @@ class Postprocess(BaseModel):
             "thresholds": of_kind["binary"],
             "offsets": of_kind["classes"],
         }
-        for what, names in allowed.items():
-            if wrong := sorted(set(getattr(self, what)) - names):
+        for field, names in allowed.items():
+            if unknown := sorted(set(getattr(self, field)) - names):
                 known = (
-                    f"it has {what} of {', '.join(n for n in task.outputs if n in names)}" if names else "it has none"
+                    f"it has {field} of {', '.join(n for n in task.outputs if n in names)}" if names else "it has none"
                 )
-                raise UsageError(f"Task {task.name} has no {what} of {wrong[0]!r}: {known}.")
+                raise UsageError(f"Task {task.name} has no {field} of {unknown[0]!r}: {known}.")
 
     def apply(self, task: Task, outputs: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Post-process the outputs of one video (or of a list of images, or of whole videos).
@@ -78,11 +78,11 @@ class Postprocess(BaseModel):
         Returns:
             (rows, outputs) for `decide`.
         """
-        from scipy.special import logit  # a quarter of a second of start-up
+        from scipy.special import logit  # takes a quarter of a second to import
 
-        chosen = [self.smoothing.get(name, Smoothing()) for name in task.outputs]
+        smoothings = [self.smoothing.get(name, Smoothing()) for name in task.outputs]
         for kind in KINDS:
-            widths = [smoothing.width if smoothing.kind == kind else 1 for smoothing in chosen]
+            widths = [smoothing.width if smoothing.kind == kind else 1 for smoothing in smoothings]
             if max(widths) > 1:
                 outputs = smooth(outputs, present, kind, widths)
         shifts = np.array([self.offsets.get(n, 0) - logit(self.thresholds.get(n, 0.5)) for n in task.outputs])
@@ -114,8 +114,8 @@ def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> P
     smoothing: dict[str, Smoothing] = {}
     thresholds: dict[str, float] = {}
     offsets: dict[str, float] = {}
-    for part, of_outputs, of_labels in task.each():
-        videos = [part_of(prediction, of_outputs, of_labels) for prediction in predictions.values()]
+    for part, part_outputs, columns in task.each():
+        videos = [part_of(prediction, part_outputs, columns) for prediction in predictions.values()]
         labels = np.concatenate([video.by_label().labels for video in videos])
         if task.level == "frame":
             smoothing |= _fit_smoothing(part, videos)
@@ -195,7 +195,7 @@ def best_threshold(logits: NDArray[np.float32], actual: NDArray[np.bool_]) -> tu
     """
     from scipy.special import expit
 
-    logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # beyond this no threshold is tried
+    logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # no threshold beyond this is tried
     on, off = np.sort(logits[actual]), np.sort(logits[~actual])
     below = np.searchsorted(off, on)  # number of frames that are off below each frame that is on
     floor = np.maximum(_before(on, np.arange(len(on))), _before(off, below))

@@ -90,10 +90,10 @@ def smooth(
 
 def _box(values: NDArray[np.float64], present: NDArray[np.bool_], width: int) -> NDArray[np.float64]:
     rows = np.flatnonzero(present)
-    begin, end = np.maximum(rows - width // 2, 0), np.minimum(rows + width // 2 + 1, len(values))
+    start, end = np.maximum(rows - width // 2, 0), np.minimum(rows + width // 2 + 1, len(values))
     totals = np.cumsum(np.concatenate([np.zeros_like(values[:1]), values]), axis=0)
     counts = np.cumsum(np.concatenate([[0], present]))
-    return (totals[end] - totals[begin]) / (counts[end] - counts[begin])[:, None]
+    return (totals[end] - totals[start]) / (counts[end] - counts[start])[:, None]
 
 
 def _gaussian(values: NDArray[np.float64], present: NDArray[np.bool_], width: int) -> NDArray[np.float64]:
@@ -149,6 +149,6 @@ def _steps(width: int) -> NDArray[np.float64]:
 
 def _sums(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """For each frame the weighted sum over the window around it; zeros beyond the ends."""
-    from scipy.signal import oaconvolve  # most of a second of start-up
+    from scipy.signal import oaconvolve  # takes most of a second to import
 
     return oaconvolve(values, weights[::-1, None], mode="same", axes=0)

@@ -46,12 +46,12 @@ class Tuning(BaseModel):
         abaw: version that fitted it.
         task: its name.
         weights: sha256 of the checkpoint that it is for.
-        postprocess: what was fitted.
+        postprocess: the fitted post-processing.
         fit_on: `train` (the training videos of the run, which its head has seen), `folds` (predictions of other runs
             for videos that they were not trained on) or `val`.
-        runs: whose predictions were fitted.
-        videos, n_frames: what was fitted on, including frames without a label.
-        score_before, score_after: on these same videos, all labelled frames; optimistic, the second even more so.
+        runs: runs whose predictions were fitted.
+        videos, n_frames: videos and number of frames that were fitted on, including frames without a label.
+        score_before, score_after: scores on all labelled frames of the same videos; optimistic, `score_after` more so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -69,7 +69,7 @@ class Tuning(BaseModel):
 
     @property
     def origin(self) -> str:
-        """Where it comes from, for people."""
+        """Where it comes from, in words."""
         return f"fitted on {self.fit_on}"
 
     def note(self, videos: Collection[str]) -> str:
@@ -180,9 +180,9 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
     trained = by_n_folds.get(of, {})
     missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in trained]
     commands = "; ".join(train_command(run.config, fold, store.path, str(runs)) for fold in missing)
-    have = f"folds {', '.join(f'{number}/{of}' for number in sorted(trained))}" if trained else "no fold"
+    trained_folds = f"folds {', '.join(f'{number}/{of}' for number in sorted(trained))}" if trained else "no fold"
     raise UsageError(
-        f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {have}. Train "
+        f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {trained_folds}. Train "
         f"the others, then tune again: {commands}"
     )
 
@@ -193,8 +193,8 @@ def _without_fold(config: TrainConfig) -> TrainConfig:
 
 def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:
     """The command that trains a config (except its seed) on a fold, with these paths of the store and the runs."""
-    chosen = {"task": config.task, "features": config.features}
-    defaults = make_config({**chosen, "head": {"name": config.head.name}, "loss": {"name": config.loss.name}})
+    required = {"task": config.task, "features": config.features}
+    defaults = make_config({**required, "head": {"name": config.head.name}, "loss": {"name": config.loss.name}})
     words = ["abaw", "train", "--task", config.task]
     for feature in config.features:
         words += ["--feature", feature]

@@ -98,7 +98,7 @@ class Chart:
 
     @property
     def label(self) -> str:
-        """What it shows, for those who do not see it."""
+        """Description for screen readers."""
         return f"{self.title}: {self.y_title} over {self.x_title}"
 
 
@@ -108,8 +108,8 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[PointSeries], diagonal:
     Args:
         diagonal: draw the line on which both are equal.
     """
-    x_range = x.fitted([value for one in series for value in one.x])
-    y_range = y.fitted([value for one in series for value in one.y])
+    x_range = x.fitted([value for points in series for value in points.x])
+    y_range = y.fitted([value for points in series for value in points.y])
     place_x, place_y = _scale(x_range, LEFT, WIDTH - RIGHT), _scale(y_range, HEIGHT - BOTTOM, TOP)
     corners = None
     if diagonal:
@@ -121,7 +121,7 @@ def chart(title: str, x: Axis, y: Axis, series: Sequence[PointSeries], diagonal:
         y.title,
         [(place_x(value), f"{value:g}") for value in ticks(*x_range)],
         [(place_y(value), f"{value:g}") for value in ticks(*y_range)],
-        [_placed(one, place_x, place_y) for one in series],
+        [_placed(points, place_x, place_y) for points in series],
         corners,
     )
 

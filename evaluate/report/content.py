@@ -101,14 +101,14 @@ def report_on(
     """Score predictions for a report; see `Reported`. Without `raw` they are not post-processed."""
     outputs, labels, present = stack_labels(predictions.values())
     official = score(task, outputs, labels)
-    before = score(task, stack_labels(raw.values())[0], labels).score if raw is not None else official.score
+    raw_score = score(task, stack_labels(raw.values())[0], labels).score if raw is not None else official.score
     return Reported(
         name,
         predictions,
         predictions if raw is None else raw,
         official,
         score(task, outputs[present], labels[present]),
-        before,
+        raw_score,
         interval(task, predictions),
         thresholds or {},
         origin,
@@ -135,13 +135,13 @@ def _epochs(path: Path) -> list[dict[str, float]]:
     return epochs
 
 
-def _flat(settings: Mapping[str, Any], before: str = "") -> dict[str, str]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     flat: dict[str, str] = {}
     for name, value in settings.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{before}{name}.")
+            flat |= _flat(value, f"{prefix}{name}.")
         else:
-            flat[before + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            flat[prefix + name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return flat
 
 
@@ -182,14 +182,17 @@ def videos_by_error(task: Task, runs: Sequence[Reported]) -> list[VideoErrors]:
 
 
 def _video_errors(task: Task, video: str, predictions: Sequence[VideoPrediction | None]) -> VideoErrors:
-    n_rows = next(len(one.outputs) for one in predictions if one is not None)
-    same = [one if one is not None and len(one.outputs) == n_rows else None for one in predictions]
-    by_run = [[] if one is None else list(_part_errors(task, one)) for one in same]
+    n_rows = next(len(prediction.outputs) for prediction in predictions if prediction is not None)
+    comparable = [
+        prediction if prediction is not None and len(prediction.outputs) == n_rows else None
+        for prediction in predictions
+    ]
+    by_run = [[] if prediction is None else list(_part_errors(task, prediction)) for prediction in comparable]
     n_parts = len(list(task.each()))
     by_part = [[_mean(errors[part]) if errors else math.nan for errors in by_run] for part in range(n_parts)]
     first = np.stack(next(errors for errors in by_run if errors))[:, :n_rows]
     rows = np.where(np.isnan(first).all(axis=0), np.nan, np.nansum(first, axis=0))
-    return VideoErrors(video, same, by_part, rows)
+    return VideoErrors(video, comparable, by_part, rows)
 
 
 def _part_errors(task: Task, prediction: VideoPrediction) -> Iterator[NDArray[np.float64]]:

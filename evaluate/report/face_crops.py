@@ -17,7 +17,7 @@ FaceOf = Callable[[str, int], NDArray[np.uint8] | None]  # (height, width, 3) RG
 
 
 class Faces:
-    """Face crops (or images) of the videos of a dataset; a folder is listed when it is first asked for.
+    """Face crops (or images) of the videos of a dataset; a folder is listed on first use.
 
     Args:
         dataset: clips, whose frames are not files of their own, have no pictures here.
@@ -49,7 +49,7 @@ class Faces:
 
 
 def open_faces(data: Path | None) -> Faces | None:
-    """The pictures of a data folder; None if there is no folder, or it is somebody else's: scores do not need it."""
+    """The pictures of a data folder; None if there is no folder or its layout is unknown: scores do not need it."""
     if data is None or not data.is_dir():
         return None
     try:

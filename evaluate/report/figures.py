@@ -130,11 +130,11 @@ def draw_learning(runs: Sequence[Reported]) -> Figure:
 def draw_calibration(task: Task, runs: Sequence[Reported]) -> Figure:
     """Predicted against actual values, a panel for each plain task, or for each of its real numbers."""
     panels = []
-    for part, own, columns in task.each():
+    for part, part_outputs, columns in task.each():
         curves = []
         for run in runs:
             outputs, labels, _ = stack_labels(run.raw.values())
-            curves.append(calibration(part, outputs[:, own], labels[:, columns]))
+            curves.append(calibration(part, outputs[:, part_outputs], labels[:, columns]))
         panels += [(part, of_runs) for of_runs in zip(*curves, strict=True)]
     figure = Figure(figsize=(max(COLUMN_IN, min(PAGE_IN, 2.6 * len(panels))), 2.8), layout="constrained")
     for axis, (part, of_runs) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):

@@ -1,6 +1,6 @@
 """The page of a report: the template `report.html` filled in, one HTML file that needs nothing else.
 
-Templates escape all text except `Markup`, which is used for our own style and script alone.
+Templates escape all text except `Markup`, which is used only for abaw's style and script.
 """
 
 import base64

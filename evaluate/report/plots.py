@@ -117,7 +117,7 @@ def draw_traces(
     Args:
         width: of the picture in inches.
     """
-    panels = [(part, kind, own, columns) for part, own, columns in task.each() for kind in _panels(part)]
+    panels = [(part, kind, outputs, columns) for part, outputs, columns in task.each() for kind in _panels(part)]
     n_faces = int(face_of is not None)
     heights = ([_FACES_HEIGHT] * n_faces + [_HEIGHTS[part.kind] for part, *_ in panels]) * len(predictions)
     figure = Figure(figsize=(width, 0.9 + sum(heights)), layout="constrained")
@@ -125,8 +125,8 @@ def draw_traces(
     for (name, video), rows in zip(predictions.items(), axes.reshape(len(predictions), -1), strict=True):
         if face_of is not None:
             _draw_faces(rows[0], name, len(video.outputs), face_of)
-        for axis, (part, kind, own, columns) in zip(rows[n_faces:], panels, strict=True):
-            _PAINTERS[part.kind](axis, kind, part, part_of(video, own, columns))
+        for axis, (part, kind, outputs, columns) in zip(rows[n_faces:], panels, strict=True):
+            _PAINTERS[part.kind](axis, kind, part, part_of(video, outputs, columns))
         for axis in rows[:-1]:
             axis.tick_params(labelbottom=False)
         rows[0].set_title(name, loc="left", fontsize=10)
@@ -192,7 +192,7 @@ def _paint_classes(axis: Axes, kind: str, task: Task, video: VideoPrediction) ->
 
 
 def _paint_units(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
-    from scipy.special import expit  # a quarter of a second of start-up
+    from scipy.special import expit  # takes a quarter of a second to import
 
     values = video.labels if kind == "label" else expit(video.outputs)
     shown = np.where(values == task.invalid, np.nan, values)

@@ -49,4 +49,4 @@ PUBLISHED: tuple[Published, ...] = (
 
 def published_for(task: str) -> tuple[Published, ...]:
     """The published scores of a task; empty if we know of none."""
-    return tuple(one for one in PUBLISHED if one.task == task)
+    return tuple(published for published in PUBLISHED if published.task == task)

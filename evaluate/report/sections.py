@@ -73,11 +73,11 @@ def _differences(task: Task, runs: Sequence[Reported]) -> Iterator[Cell]:
 
 
 def published(task: Task) -> DataTable | None:
-    """Scores that others published; None if we know of none."""
+    """Scores that others published; None if unknown."""
     split = {"V": "validation", "T": "test"}
     rows = [
-        [row_name(one.source), Cell(split[one.split]), Cell(one.score, look="number")]
-        for one in published_for(task.name)
+        [row_name(entry.source), Cell(split[entry.split]), Cell(entry.score, look="number")]
+        for entry in published_for(task.name)
     ]
     caption = "Published scores of this task, on the official data"
     return DataTable(caption, ["source", "split", ">score"], rows) if rows else None
@@ -121,17 +121,19 @@ def _shares(task: Task, part: Task, run: Reported) -> Mapping[str, float]:
 def confusions(task: Task, runs: Sequence[Reported]) -> list[DataTable]:
     """Confusion matrices by plain task and run; empty for a task without classes."""
     return [
-        _confusion(part, *_columns(run.predictions, own, columns), letter(i, len(runs)))
-        for part, own, columns in task.each()
+        _confusion(part, *_columns(run.predictions, part_outputs, columns), letter(i, len(runs)))
+        for part, part_outputs, columns in task.each()
         if part.kind == "classes"
         for i, run in enumerate(runs)
     ]
 
 
-def _columns(predictions: Mapping[str, VideoPrediction], own: slice, columns: slice) -> tuple[NDArray, NDArray]:
+def _columns(
+    predictions: Mapping[str, VideoPrediction], part_outputs: slice, columns: slice
+) -> tuple[NDArray, NDArray]:
     """Outputs and labels of a plain task in all videos, a row for each label."""
     all_outputs, labels, _ = stack_labels(predictions.values())
-    return all_outputs[:, own], labels[:, columns]
+    return all_outputs[:, part_outputs], labels[:, columns]
 
 
 def _confusion(part: Task, predicted: NDArray, labels: NDArray, run: str) -> DataTable:
@@ -166,8 +168,8 @@ def _curves(runs: Sequence[Reported], name: str) -> Iterator[PointSeries]:
 def calibrations(task: Task, runs: Sequence[Reported]) -> list[Chart]:
     """Predicted against actual values for each plain task."""
     charts = []
-    for part, own, columns in task.each():
-        by_run = [calibration(part, *_columns(run.raw, own, columns)) for run in runs]
+    for part, part_outputs, columns in task.each():
+        by_run = [calibration(part, *_columns(run.raw, part_outputs, columns)) for run in runs]
         for curves in zip(*by_run, strict=True):
             errors = ", ".join(titled(f"{curve.error:.3f}", i, len(runs)) for i, curve in enumerate(curves))
             charts.append(_calibration(part, f"{part.name}, {curves[0].name}: mean distance {errors}", curves))
@@ -212,7 +214,7 @@ def missing_ranges(task: Task, runs: Sequence[Reported]) -> DataTable:
     rows = []
     for ranges in zip(*(scores_by_missing(task, run.predictions) for run in runs), strict=True):
         counts = number_cells([ranges[0].n_videos, ranges[0].n_frames], 0)
-        rows.append([row_name(ranges[0].name), *counts, *number_cells(one.score for one in ranges)])
+        rows.append([row_name(ranges[0].name), *counts, *number_cells(by_run.score for by_run in ranges)])
     by_run = [f">{titled('score', i, len(runs))}" for i in range(len(runs))]
     head = ["frames without a crop", ">videos", ">labelled frames", *by_run]
     return DataTable("Score over the videos of each range", head, rows)

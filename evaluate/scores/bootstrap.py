@@ -1,16 +1,16 @@
 """Confidence intervals of scores, and of the difference between two runs, by a bootstrap over videos.
 
 Frames of a video resemble each other, so videos are drawn with replacement and their frames pooled, as the official
-measures pool them. Where a task is about images or whole videos, these are drawn individually: a folder of images is a
-whole class, and a draw without one of the classes would be a different problem.
+measures pool them. For tasks of images or whole videos, these are drawn individually: a folder of images is a whole
+class, and a draw without one of the classes would be a different problem.
 
-A measure follows from a few sums over frames, so the frames are read once. A draw is a row of counts (how often it has
+A measure is a function of a few sums over frames, so the frames are read once. A draw is a row of counts (how often it has
 each video), and all draws are one product, (draws, videos) x (videos, sums).
 
-The intervals are the percentiles of the draws (Efron and Tibshirani, 1993, ch. 13) at levels that make up for two
-reasons why plain ones are too narrow: Student's t in place of the normal distribution (Hesterberg, 2015, "expanded
+The intervals are the percentiles of the draws (Efron and Tibshirani, 1993, ch. 13) at levels that correct
+two reasons why plain ones are too narrow: Student's t in place of the normal distribution (Hesterberg, 2015, "expanded
 percentile"), and the jackknife's standard error where it is larger than the bootstrap's. On simulated clusters of
-frames, where 95 of 100 intervals should hold the truth, plain percentiles did so in 91 of 100 cases at 30 videos and
+frames, where 95 of 100 intervals should contain the truth, plain percentiles did in 91 of 100 cases at 30 videos and
 in 92 to 94 at 60 to 100, BCa in 89 to 95, bootstrap-t in 91 to 96, these in 93 to 95 (F1 of a class that few videos
 show: 88 at 30 videos, 94 from 60 on).
 """
@@ -31,10 +31,10 @@ from abaw.evaluate.scores.metrics import addends, centres_of, measure_names, mea
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95
-BYTES_AT_ONCE = 2**26  # of the counts of draws that are in memory together
+BYTES_AT_ONCE = 2**26  # memory for counts of draws at a time
 SHOWN_VIDEOS = 3
-MIN_UNITS = 4  # below, the ends of a 95 % interval lie beyond the outermost of `N_DRAWS` draws
-FEW_UNITS = 20  # below, intervals are too narrow
+MIN_UNITS = 4  # with fewer, the ends of a 95 % interval lie beyond the outermost of `N_DRAWS` draws
+FEW_UNITS = 20  # with fewer, intervals are too narrow
 
 Predictions = Mapping[str, VideoPrediction]
 
@@ -97,13 +97,13 @@ def interval(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of score, sub-scores and parts, under `measure_names`.
 
-    Videos (or images) without any valid label are left out. With fewer than `MIN_UNITS` others an interval is
-    (NaN, NaN).
+    Videos (or images) without any valid label are left out. With fewer than `MIN_UNITS` labelled ones intervals
+    are (NaN, NaN).
 
     Args:
         predictions: by video.
         n_draws: number of draws.
-        seed: of the draws.
+        seed: seed of the draws.
     """
     units = _units(task, _unit_sums(task, predictions))
     if units.n < MIN_UNITS:
@@ -150,13 +150,13 @@ def check_same_labels(
     for first, second, name in ((a, b, names[0]), (b, a, names[1])):
         if only := sorted(first.keys() - second.keys()):
             raise UsageError(
-                f"Only {name} has predictions of {some_of(only, SHOWN_VIDEOS)}: other stores or folds. Evaluate "
+                f"Only {name} has predictions for {some_of(only, SHOWN_VIDEOS)}: different stores or folds. Evaluate "
                 "both on the same videos."
             )
     for video, prediction in a.items():
         if not same_labels(task, prediction, b[video]):
             raise UsageError(
-                f"{names[0]} and {names[1]} have other labels of {video}: they come from different stores. Run `abaw "
+                f"{names[0]} and {names[1]} have different labels for {video}: they come from different stores. Run `abaw "
                 "eval` for both on one store."
             )
 
@@ -187,14 +187,14 @@ def _unit_sums(task: Task, predictions: Predictions) -> NDArray[np.float64]:
 
 
 def _units(task: Task, sums: NDArray[np.float64]) -> _Units:
-    """Images and whole videos have few distinct sums; how many of each are drawn is all that matters."""
+    """Images and whole videos have few distinct sums, and only the number drawn of each matters."""
     if task.level == "frame":
         return _Units(sums, np.ones(len(sums), dtype=np.int64))
     return _Units(*np.unique(sums, axis=0, return_counts=True))
 
 
 def _draw(units: _Units, n_draws: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """(some draws, width) sums of as many units as there are, drawn with replacement; `n_draws` in all."""
+    """(draws, width) sums over `units.n` units drawn with replacement, in blocks; `n_draws` in all."""
     rng = np.random.default_rng(seed)
     n_at_once = max(1, BYTES_AT_ONCE // (8 * len(units.times)))
     for start in range(0, n_draws, n_at_once):
@@ -207,7 +207,7 @@ def _stretch(draws: NDArray[np.float64], left_out: NDArray[np.float64], units: _
 
     Args:
         draws: (draws, measures).
-        left_out: (units, measures) without one unit each.
+        left_out: (units, measures), each without one unit.
     """
     deviations = left_out - units.times @ left_out / units.n
     jackknife = np.sqrt((units.n - 1) / units.n * (units.times @ deviations**2))
@@ -216,7 +216,7 @@ def _stretch(draws: NDArray[np.float64], left_out: NDArray[np.float64], units: _
 
 def _end(stretch: float, n: int) -> float:
     """Half the width of an interval, in standard deviations of normally distributed draws."""
-    from scipy.special import stdtrit  # scipy.stats has the same functions and takes half a second longer to load
+    from scipy.special import stdtrit  # scipy.stats has the same functions but takes half a second longer to import
 
     return float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * stretch)
 
@@ -235,7 +235,7 @@ def _difference(estimate: float, draws: NDArray[np.float64], stretch: float, n: 
     from scipy.special import ndtr
 
     n_beyond = int(ndtr(-_end(stretch, n)) * (1 + len(draws)))  # draws at an end or farther out
-    if n_beyond == 0:  # p could not be below .05, wherever the draws lie
+    if n_beyond == 0:  # p could not be below .05 for any draws
         return _without_interval(estimate)
     ordered = np.sort(draws)
     low, high = float(ordered[n_beyond - 1]), float(ordered[-n_beyond])

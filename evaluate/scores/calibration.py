@@ -11,7 +11,7 @@ from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import decide, score
 
 N_BINS = 10
-MISSING_EDGES = (0.0, 0.05, 0.2, 0.5)  # lower ends of the ranges of missing share; the first holds 0 alone
+MISSING_EDGES = (0.0, 0.05, 0.2, 0.5)  # lower ends of the ranges of missing shares; the first contains only 0
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Curve:
     """Predicted against actual values in equal bins of the predicted ones; empty bins are left out.
 
     Attributes:
-        name: of the outputs.
+        name: name of the outputs.
         predicted, actual: (bins,) means.
         counts: (bins,) values in each bin.
         error: mean distance of the two over all values; for classes the expected calibration error (Guo et al. 2017).
@@ -35,17 +35,17 @@ class Curve:
 def calibration(task: Task, outputs: NDArray, labels: NDArray) -> list[Curve]:
     """Calibration of a plain task.
 
-    For classes, the probability of the likeliest class against how often it is right. For binary outputs, all together,
-    the probability against how often one is on. For real numbers, each output, the prediction against the label.
+    For classes, the probability of the likeliest class against how often it is right. For binary outputs, pooled,
+    the probability against how often they are on. For real numbers, each output's prediction against the label.
 
-    Unlike `sklearn.calibration.calibration_curve` it also takes real numbers, counts the values in each bin, and accepts
-    no values at all.
+    Unlike `sklearn.calibration.calibration_curve` it also handles real numbers, counts the values in each bin, and accepts
+    empty input.
 
     Args:
-        outputs: (rows, outputs) as a head gives them.
+        outputs: (rows, outputs) of a head.
         labels: (rows, columns) as published.
     """
-    from scipy.special import expit, softmax  # a quarter of a second of start-up
+    from scipy.special import expit, softmax  # takes a quarter of a second to import
 
     valid = task.valid(labels)
     if task.kind == "classes":
@@ -75,16 +75,16 @@ def _curve(name: str, predicted: NDArray, actual: NDArray, low: float, high: flo
 def row_errors(task: Task, outputs: NDArray, labels: NDArray) -> NDArray[np.float64]:
     """(rows,) error of each row of a plain task; NaN where it has no valid label.
 
-    For real numbers, the mean distance from the label; for classes, 0 or 1; for binary outputs, the share that is wrong.
+    For real numbers, the mean distance from the label; for classes, 0 or 1; for binary outputs, the share of errors.
 
     Args:
-        outputs: (rows, outputs) as a head gives them.
+        outputs: (rows, outputs) of a head.
         labels: (rows, columns) as published.
     """
     answers, valid = decide(task, outputs), task.valid(labels)
-    wrong = np.abs(answers - labels) if task.kind == "regression" else answers != labels
+    errors = np.abs(answers - labels) if task.kind == "regression" else answers != labels
     counts = valid.sum(axis=1)
-    sums = np.where(valid, wrong, 0).sum(axis=1, dtype=np.float64)
+    sums = np.where(valid, errors, 0).sum(axis=1, dtype=np.float64)
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
@@ -99,8 +99,8 @@ class MissingRange:
 
     Attributes:
         name: the range in words.
-        n_videos: in the range.
-        n_frames: of these videos, with a valid label.
+        n_videos: number of videos in the range.
+        n_frames: their frames with a valid label.
         score: the task's measure, pooled over these videos; NaN without a valid label.
     """
 

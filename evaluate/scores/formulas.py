@@ -1,6 +1,6 @@
-"""The formulas of the measures: what a row adds to the sums of an output, and the measure that follows from the sums.
+"""The formulas of the measures: the contribution of a row to the sums of an output, and the measure of these sums.
 
-A class or action unit that never occurs, in labels or predictions, has F1 0. A constant has CCC and Pearson's r 0.
+A class or action unit that occurs neither in labels nor in predictions has F1 0. Constants have CCC and Pearson's r 0.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from abaw.core.tasks import OfOutput, Task
 
-ROUNDING = 1e-12  # a spread below this share of the mean square is what rounding leaves of equal values
+ROUNDING = 1e-12  # a smaller spread, relative to the mean square, is a rounding error of equal values
 
 Addends = Callable[[Task, NDArray, NDArray, NDArray[np.bool_]], list[NDArray]]
 
@@ -21,9 +21,9 @@ class Formula:
     """The measure of an output.
 
     Attributes:
-        n_sums: how many sums it needs; the first is the output's support.
-        addends: what rows add to each sum, (outputs, rows), 0 without a valid label; from answers, labels and validity
-            of a plain task, (columns, rows) each.
+        n_sums: number of sums it needs; the first is the output's support.
+        addends: contributions of rows to each sum, (outputs, rows), 0 without a valid label; from answers, labels and
+            validity of a plain task, (columns, rows) each.
         measure: (...,) values from (..., n_sums) sums.
         has_moments: the sums are moments, which lose digits unless answers and labels are centred.
     """
@@ -40,9 +40,9 @@ def formula_of(task: Task) -> Formula:
     return FORMULAS[task.measure.of_output]
 
 
-def ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`above / below`, 0 where `below` is 0."""
-    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`numerator / denominator`, 0 where the denominator is 0."""
+    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
 def _moments(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
@@ -69,8 +69,8 @@ def _pearson(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _means(sums: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    n, *others = np.moveaxis(sums, -1, 0)
-    return [one / np.maximum(n, 1) for one in others]
+    n, *totals = np.moveaxis(sums, -1, 0)
+    return [total / np.maximum(n, 1) for total in totals]
 
 
 def _decisions(
@@ -82,7 +82,7 @@ def _decisions(
 
 
 def _f1_counts(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
-    """Labels of the output, predictions of it, and predictions that are right."""
+    """Labels of the output, predictions of it, and correct predictions."""
     predicted, actual = _decisions(task, answers, labels, valid)
     return [actual, predicted, predicted & actual]
 
@@ -94,14 +94,14 @@ def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _accuracy_counts(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
-    """Labels of the output, rows that are judged, and those of them that are right."""
+    """Labels of the output, judged rows, and correct ones among them."""
     predicted, actual = _decisions(task, answers, labels, valid)
     judged = actual if task.kind == "classes" else valid
     return [actual, judged, (predicted == actual) & judged]
 
 
 def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the judged rows that are right."""
+    """Share of correct rows among the judged ones."""
     _, judged, right = np.moveaxis(sums, -1, 0)
     return ratio(right, judged)
 

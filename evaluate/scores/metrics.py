@@ -1,8 +1,8 @@
 """The official measures, pooled over all valid rows of a split, in float64.
 
-Every measure follows from a few sums over rows (see `abaw.evaluate.scores.formulas`), so that one implementation serves
-a single score and the ten thousand draws of a bootstrap. Rows are frames, images or videos, whichever a task's labels
-belong to.
+Every measure is a function of a few sums over rows (see `abaw.evaluate.scores.formulas`), so that one implementation serves
+a single score and the ten thousand draws of a bootstrap. Rows are frames, images or videos, depending on the
+task.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ class Score:
     Attributes:
         score: the measure to maximise.
         parts: by output, its measure, such as CCC of valence and arousal, or F1 of each class or action unit.
-        support: by output, how many labels count: valid values, or valid values of that class.
+        support: by output, number of counted labels: valid values, or valid values of that class.
         by_task: the measure of each plain task in the task; of a `multi` task `score` is their sum.
         n_frames: rows with at least one valid label.
     """
@@ -40,13 +40,13 @@ def decide(task: Task, outputs: NDArray) -> NDArray:
     """Outputs in the form of labels: (n, columns).
 
     Real numbers are clipped to the range of the task; the class is the largest logit; a binary output is on where its
-    logit is above 0, a probability of one half. A `multi` task has the answers of its parts side by side.
+    logit is above 0, a probability of one half. The answers of a `multi` task are those of its parts, concatenated.
 
     Args:
-        outputs: (n, outputs) as a head gives them.
+        outputs: (n, outputs) of a head.
     """
     if task.kind == "multi":
-        return np.concatenate([decide(part, outputs[:, own]) for part, own, _ in task.each()], axis=1)
+        return np.concatenate([decide(part, outputs[:, part_outputs]) for part, part_outputs, _ in task.each()], axis=1)
     if task.kind == "regression":
         return np.clip(outputs, task.low, task.high)
     if task.kind == "classes":
@@ -58,14 +58,14 @@ def score(task: Task, outputs: NDArray, labels: NDArray) -> Score:
     """Score outputs against labels.
 
     Args:
-        outputs: (n, outputs) as a head gives them.
-        labels: (n, columns) as published; invalid values are left out one by one.
+        outputs: (n, outputs) of a head.
+        labels: (n, columns) as published; invalid values are left out individually.
     """
     sums = row_sums(task, outputs, labels, centres_of(task, [(outputs, labels)]))
     total, *values = measures_of(task, sums[None])[0].tolist()
     n_parts = len(task.parts)
     by_task = dict(zip((part.name for part in task.parts), values, strict=False)) if n_parts else {task.name: total}
-    support = [int(n) for _, own in _by_part(task, sums) for n in own[:, 0]]
+    support = [int(n) for _, part_sums in _by_part(task, sums) for n in part_sums[:, 0]]
     return Score(
         total,
         dict(zip(task.outputs, values[n_parts:], strict=True)),
@@ -76,7 +76,7 @@ def score(task: Task, outputs: NDArray, labels: NDArray) -> Score:
 
 
 def measure_names(task: Task) -> tuple[str, ...]:
-    """What is measured, in order: `score`, the parts of a `multi` task, and each output."""
+    """Names of the measures, in order: `score`, the parts of a `multi` task, and each output."""
     return ("score", *(part.name for part in task.parts), *task.outputs)
 
 
@@ -87,10 +87,10 @@ def measures_of(task: Task, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         sums: (n, width) of `addends` over rows.
     """
     by_output, by_part = [], []
-    for part, own in _by_part(task, sums):
+    for part, part_sums in _by_part(task, sums):
         measure = formula_of(part).measure
-        by_output.append(measure(own))
-        by_part.append(measure(own.sum(axis=1)) if part.measure.pooled == "all" else by_output[-1].mean(axis=1))
+        by_output.append(measure(part_sums))
+        by_part.append(measure(part_sums.sum(axis=1)) if part.measure.pooled == "all" else by_output[-1].mean(axis=1))
     parts = np.stack(by_part, axis=1)
     return np.concatenate([parts.sum(axis=1, keepdims=True), parts[:, : len(task.parts)], *by_output], axis=1)
 
@@ -120,12 +120,12 @@ def _sum(arrays: list[NDArray]) -> NDArray[np.float64]:
 
 
 def addends(task: Task, outputs: NDArray, labels: NDArray, centres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(rows, width): what every row adds to the sums of every output, 0 where its label is not valid.
+    """(rows, width): contribution of every row to the sums of every output, 0 where its label is invalid.
 
     Args:
-        outputs: (rows, outputs) as a head gives them.
+        outputs: (rows, outputs) of a head.
         labels: (rows, columns) as published.
-        centres: as `centres_of` gives them.
+        centres: from `centres_of`.
     """
     parts = _addends_by_part(task, outputs, labels, centres)
     blocks = [np.stack(rows, axis=1, dtype=np.float64) for rows in parts]
@@ -137,8 +137,8 @@ def _addends_by_part(
 ) -> list[list[NDArray]]:
     """For each plain task the (outputs, rows) addends to each sum."""
     parts = []
-    for part, own, columns in task.each():
-        answers, actual = decide(part, outputs[:, own]), labels[:, columns]
+    for part, part_outputs, columns in task.each():
+        answers, actual = decide(part, outputs[:, part_outputs]), labels[:, columns]
         valid, formula = part.valid(actual), formula_of(part)
         if formula.has_moments:
             answers, actual = answers - centres[0, columns], actual - centres[1, columns]
@@ -148,20 +148,22 @@ def _addends_by_part(
 
 
 def centres_of(task: Task, videos: Iterable[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
-    """(2, columns) means of answers and of labels, about which moments lose no digits; 0 where they are not needed.
+    """(2, columns) means of answers and of labels, around which moments lose no digits; 0 where not needed.
 
-    CCC does not mind a common shift alone, so that there both are the mean of the labels.
+    CCC is only invariant to a common shift, so both are the mean of the labels there.
 
     Args:
-        videos: outputs (rows, outputs) and labels (rows, columns) of each.
+        videos: outputs (rows, outputs) and labels (rows, columns) of each video.
     """
     totals, counts = np.zeros((2, len(task.columns))), np.zeros(len(task.columns))
-    parts = [(part, own, columns) for part, own, columns in task.each() if formula_of(part).has_moments]
+    parts = [
+        (part, part_outputs, columns) for part, part_outputs, columns in task.each() if formula_of(part).has_moments
+    ]
     for outputs, labels in videos:
-        for part, own, columns in parts:
+        for part, part_outputs, columns in parts:
             valid = part.valid(labels[:, columns])
             counts[columns] += valid.sum(axis=0)
-            for i, values in enumerate((decide(part, outputs[:, own]), labels[:, columns])):
+            for i, values in enumerate((decide(part, outputs[:, part_outputs]), labels[:, columns])):
                 totals[i, columns] += np.where(valid, values, 0).sum(axis=0, dtype=np.float64)
     for part, _, columns in parts:
         if part.measure.pooled == "all":  # the values of all columns are one sample

@@ -27,7 +27,7 @@ class Check:
     """The problems of a submission file, or of a folder of them.
 
     Attributes:
-        n_rows, n_videos: in it; 0 videos for images without a time axis.
+        n_rows, n_videos: rows and videos in it; 0 videos for images without a time axis.
         first: the first problem as a sentence with its line; empty if there are no problems.
         counts: number of problems of each kind, including the first.
     """
@@ -39,7 +39,7 @@ class Check:
 
 
 class _Findings:
-    """Counts problems and keeps the first: the one on the lowest line, and on one line the one that was added first."""
+    """Counts problems and keeps the first: the one on the lowest line, or added first on that line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -64,7 +64,7 @@ def check_submission(path: Path, sample: Sample | VideoList, task: Task | None =
 
     Args:
         path: the file; for a list of videos the folder.
-        task: what is predicted; by default the task of the sample's header, or of the header of the first video's file.
+        task: the predicted task; by default the task of the sample's header, or of the header of the first video's file.
 
     Raises:
         UsageError: the task is not that of the sample, or unknown.
@@ -110,17 +110,17 @@ def _check_images(findings: _Findings, images: Sequence[str], expected: Sequence
         if (image, n_before) in position_of:
             line_of[image, n_before] = line
         elif (image, 0) in position_of:
-            findings.add("double row", line, f"{image} is on line {line_of[image, n_before - 1]} already")
+            findings.add("double row", line, f"{image} is already on line {line_of[image, n_before - 1]}")
             line_of.setdefault((image, n_before), line_of[image, n_before - 1])
         else:
             findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
     line_of = {row: line for row, line in line_of.items() if row in position_of}
     rows = list(position_of)
-    absent = [row for row in rows if row not in line_of]
-    if absent:
-        position = position_of[absent[0]]
+    missing = [row for row in rows if row not in line_of]
+    if missing:
+        position = position_of[missing[0]]
         line = line_of[rows[position - 1]] + 1 if position else 2
-        findings.add("missing row", line, f"{_named(absent[0])} should be here and is missing", len(absent))
+        findings.add("missing row", line, f"{_named(missing[0])} should be here and is missing", len(missing))
     present = (row for row in rows if row in line_of)
     moved = [(row, other) for row, other in zip(present, line_of, strict=True) if row != other]
     if moved:
@@ -155,12 +155,12 @@ def _check_folder(folder: Path, sample: VideoList, task: Task | None) -> Check:
     present = {video: path for video, path in paths.items() if path.is_file()}
     task = task or _task_of_files(folder, list(present.values()))
     check_has_form(task, "videos")
-    absent = [path.name for video, path in paths.items() if video not in present]
+    missing = [path.name for video, path in paths.items() if video not in present]
     others = sorted(set(in_folder) - {path.name for path in paths.values()})
     firsts, counts, n_rows = [], {}, 0
-    if absent:
-        firsts.append(f"{folder / absent[0]} is missing.")
-        counts["missing file"] = len(absent)
+    if missing:
+        firsts.append(f"{folder / missing[0]} is missing.")
+        counts["missing file"] = len(missing)
     for path in present.values():
         findings, rows = _Findings(path), read_rows(path, "videos")
         _check_header(findings, rows, header_of(task, "videos"))
@@ -190,7 +190,7 @@ def _task_of_files(folder: Path, paths: Sequence[Path]) -> Task:
     for path in paths[:1]:
         if task := task_of_header(_header(path), "videos"):
             return task
-    raise UsageError(f"{folder} has no file with the header of a known task. Name the task with --task.")
+    raise UsageError(f"{folder} has no file with the header of a known task. Choose the task with --task.")
 
 
 def _header(path: Path) -> str:
@@ -208,5 +208,5 @@ def identify(path: Path) -> Task:
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
     task = task_of_header(_header(path), "images")
     if task is None:
-        raise UsageError(f"{path} does not begin with the header of a known task. Name the task with --task.")
+        raise UsageError(f"{path} does not begin with the header of a known task. Choose the task with --task.")
     return task

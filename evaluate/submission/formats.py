@@ -26,7 +26,7 @@ from abaw.media.text_files import read_lines
 
 Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
 FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
-DIGITS = 6  # of real numbers, after the point
+DIGITS = 6  # decimals of real numbers
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Sample:
         path: the file.
         task: the task of its header.
         header: its first line.
-        images: the image of each row, as written; an image that is listed twice is answered twice.
+        images: the image of each row, as written; an image that is listed twice has two rows.
     """
 
     path: Path
@@ -48,15 +48,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class VideoList:
-    """A list of videos, one per line, each of which needs a file of its own; names are as written."""
+    """A list of videos, one per line, each of which needs its own file; names are as written."""
 
     path: Path
     videos: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Places:
-    """The rows of a store that the rows of a file are about.
+class FrameRows:
+    """The rows of videos in a store that the rows of a file refer to.
 
     Attributes:
         videos: names, in the order of their first row.
@@ -69,8 +69,8 @@ class Places:
     rows: NDArray[np.int64]
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[str, int]]) -> "Places":
-        """Places from pairs of a video and a row in it."""
+    def of(cls, pairs: Iterable[tuple[str, int]]) -> "FrameRows":
+        """Build from pairs of a video and a row in it."""
         number_of: dict[str, int] = {}
         index, rows = array("q"), array("q")  # a list of a million pairs would need twenty times the memory
         for video, row in pairs:
@@ -80,19 +80,19 @@ class Places:
 
     @property
     def n_rows(self) -> dict[str, int]:
-        """For each video, the last of its rows plus one."""
+        """By video, its last row plus one."""
         last = np.zeros(len(self.videos), dtype=np.int64)
         np.maximum.at(last, self.index, self.rows + 1)
         return dict(zip(self.videos, last.tolist(), strict=True))
 
 
 def header_of(task: Task, form: Form) -> str:
-    """First line of a task's files of a form; empty if it has no such files."""
+    """Header of a task's files in this form; empty if it has none."""
     return task.submission.images if form == "images" else task.submission.videos
 
 
 def headers_of(form: Form) -> dict[str, str]:
-    """First lines of files of a form by task; tasks without such files are left out."""
+    """Headers of files in this form by task; tasks without such files are left out."""
     headers = {task.name: header_of(task, form) for task in TASKS.values()}
     return {name: header for name, header in headers.items() if header}
 
@@ -117,10 +117,12 @@ def read_sample(path: Path) -> Sample | VideoList:
         return VideoList(path, _names(path, [header, *lines]))
     if task is None:
         known = "; ".join(f"{name} {line}" for name, line in headers_of("images").items())
-        raise DataError(f"{path} line 1: {header[:60]!r} is not the header of a known challenge. Known are: {known}.")
+        raise DataError(
+            f"{path} line 1: {header[:60]!r} is not the header of a known challenge. Known headers: {known}."
+        )
     images = [line.partition(",")[0].strip() for line in lines]
     if not images:
-        raise DataError(f"{path} has a header and no rows. Get the sample file again.")
+        raise DataError(f"{path} has a header but no rows. Download the sample file again.")
     if task.level == "frame":
         locate_frames(path, images)
     return Sample(path, task, header, images)
@@ -129,27 +131,27 @@ def read_sample(path: Path) -> Sample | VideoList:
 def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
     numbered = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
     if not numbered:
-        raise DataError(f"{path} is empty. Name the official sample file with --sample.")
+        raise DataError(f"{path} is empty. Pass the official sample file with --sample.")
     line_of: dict[str, int] = {}
     for number, name in numbered.items():
         if "/" in name or "\\" in name or name.startswith(".") or has_unsafe_characters(name):
             raise DataError(
-                f"{path} line {number}: {name[:60]!r} is not a valid name of a video. Name the official sample file."
+                f"{path} line {number}: {name[:60]!r} is not a valid video name. Pass the official sample file."
             )
         first = line_of.setdefault(composed(name), number)
         if first != number:
-            raise DataError(f"{path} line {number}: {name} is on line {first} already. Delete one of the two.")
+            raise DataError(f"{path} line {number}: {name} is already on line {first}. Delete one of the two.")
     return tuple(numbered.values())
 
 
-def locate_frames(path: Path, images: Sequence[str]) -> Places:
+def locate_frames(path: Path, images: Sequence[str]) -> FrameRows:
     """Video and row of images named `<video>/<frame number>.jpg`; names of videos are those of the store.
 
     Raises:
         DataError: an image has another kind of name; names file and line.
     """
 
-    names: dict[str, str] = {}  # composed, by the name as written
+    names: dict[str, str] = {}  # composed names by the name as written
 
     def pairs() -> Iterable[tuple[str, int]]:
         for line, image in enumerate(images, start=2):
@@ -164,7 +166,7 @@ def locate_frames(path: Path, images: Sequence[str]) -> Places:
                 names[match[1]] = composed(match[1])
             yield names[match[1]], number - 1
 
-    return Places.of(pairs())
+    return FrameRows.of(pairs())
 
 
 def format_values(task: Task, answers: NDArray) -> list[str]:
@@ -187,4 +189,4 @@ def check_has_form(task: Task, form: Form) -> None:
     """Raise a UsageError if a task has no submission files of a form."""
     if not header_of(task, form):
         known = ", ".join(headers_of(form))
-        raise UsageError(f"Task {task.name} has no format of {FORMS[form]}; those that have: {known}.")
+        raise UsageError(f"Task {task.name} has no format for {FORMS[form]}; tasks with one: {known}.")

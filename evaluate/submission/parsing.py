@@ -23,7 +23,7 @@ class SubmittedRows:
 
     Attributes:
         path: the file.
-        header: its first line; empty if the file is.
+        header: its first line; empty if the file is empty.
         lines: the lines after it.
         images: the image that each row names; empty in a file of one video.
         texts: the text of each row's values.
@@ -40,10 +40,10 @@ class SubmittedRows:
 
         Every distinct text is checked once, since most rows of classes and action units are equal.
         """
-        wrong = {text: sentence for text in set(self.texts) if (sentence := wrong_with(text, task))}
-        for number, text in enumerate(self.texts if wrong else (), start=2):
-            if text in wrong:
-                yield number, wrong[text]
+        problems = {text: sentence for text in set(self.texts) if (sentence := wrong_with(text, task))}
+        for number, text in enumerate(self.texts if problems else (), start=2):
+            if text in problems:
+                yield number, problems[text]
 
     def values(self, task: Task) -> NDArray[np.float32]:
         """(rows, columns) in the form of labels.
@@ -68,12 +68,12 @@ def read_rows(path: Path, form: Form) -> SubmittedRows:
     header, *lines = read_lines(path) or [""]
     if form == "videos":
         return SubmittedRows(path, header, lines, (), lines)
-    cut = [line.partition(",") for line in lines]
-    return SubmittedRows(path, header, lines, [image for image, _, _ in cut], [text for _, _, text in cut])
+    cells = [line.partition(",") for line in lines]
+    return SubmittedRows(path, header, lines, [image for image, _, _ in cells], [text for _, _, text in cells])
 
 
 def wrong_with(text: str, task: Task) -> str:
-    """What is wrong with the text of a row's values, their number or the first invalid one; empty if all are valid."""
+    """The first problem in the text of a row's values: their number, or an invalid value; empty if all are valid."""
     if _usual_values(task).fullmatch(text):
         return ""
     values = text.split(",")
@@ -87,7 +87,7 @@ def wrong_with(text: str, task: Task) -> str:
 
 
 def wrong_columns(task: Task) -> str:
-    """What `wrong_with` says of too few or too many values."""
+    """The problem that `wrong_with` reports for too few or too many values."""
     if len(task.columns) == 1:
         return f"one value is expected ({task.columns[0]})"
     return f"{len(task.columns)} values separated by commas are expected ({', '.join(task.columns)})"
@@ -95,7 +95,7 @@ def wrong_columns(task: Task) -> str:
 
 @cache
 def _usual_values(task: Task) -> re.Pattern[str]:
-    """Matches most valid rows, so that a million of them take no time; the others are looked at closely."""
+    """Matches most valid rows, so that a million of them take no time; others are checked value by value."""
     cells = (
         cell
         for part, _, _ in task.each()

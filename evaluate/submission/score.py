@@ -1,4 +1,4 @@
-"""Score submission files of any origin against the labels in a store."""
+"""Score submission files, of abaw or other programs, against the labels in a store."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.submission.formats import Form, Places, check_has_form, header_of, locate_frames
+from abaw.evaluate.submission.formats import Form, FrameRows, check_has_form, header_of, locate_frames
 from abaw.evaluate.submission.parsing import SubmittedRows, read_rows
 from abaw.evaluate.submission.write import locate_stills
 from abaw.store import FeatureStore
@@ -59,11 +59,11 @@ def score_predictions(
     check_has_form(task, "videos" if path.is_dir() else "images")
     labels = select_labels(store, task, split)
     feature = feature or _visual_feature(store)
-    store.feature_attrs(feature)  # its error says which there are
+    store.feature_attrs(feature)  # its error lists the features
     is_folder = path.is_dir()
     submitted = _read_folder(path, task) if is_folder else _read_file(path, task, store, tuple(labels), feature, data)
     known = store.videos(feature)
-    predictions, unanswered, n_wanted = {}, list[tuple[str, int]](), 0
+    predictions, unanswered, n_labels = {}, list[tuple[str, int]](), 0
     for video, video_labels in labels.items():
         present = np.zeros(len(video_labels.rows), dtype=np.bool_)
         if video in known:
@@ -71,16 +71,16 @@ def score_predictions(
             present[: len(stored)] = stored
         rows, actual = _by_label(video_labels)
         counted = np.any(task.valid(actual), axis=1)
-        answers, has = _match(task, rows, counted, submitted.get(video))
-        unanswered += [(video, int(row)) for row in rows[counted & ~has]]
-        n_wanted += int(counted.sum())
+        answers, is_answered = _match(task, rows, counted, submitted.get(video))
+        unanswered += [(video, int(row)) for row in rows[counted & ~is_answered]]
+        n_labels += int(counted.sum())
         fps = float(known[video]["fps"]) if video in known else 0.0
         predictions[video] = VideoPrediction(outputs_of(task, answers), actual, present[rows], fps)
     if unanswered:
         video, row = unanswered[0]
         raise DataError(
-            f"{path} has no prediction for {len(unanswered)} of the {n_wanted} {task.name} labels of {split}, the first "
-            f"being frame {row + 1} of {video}. The official score needs all of them: add them."
+            f"{path} has no prediction for {len(unanswered)} of the {n_labels} {task.name} labels of {split}, the first "
+            f"being frame {row + 1} of {video}. The official score needs all of them: add the missing ones."
         )
     return Evaluation(task, *score_both(task, predictions), dict(predictions), ())
 
@@ -110,32 +110,33 @@ def _by_label(labels: VideoLabels) -> tuple[NDArray[np.int64], NDArray[np.float3
     rows, values = np.arange(len(labels.rows)), labels.rows.astype(np.float32)
     if labels.doubles is None:
         return rows, values
-    again = labels.doubles
-    return np.concatenate([rows, again.rows]), np.concatenate([values, again.labels.astype(np.float32)])
+    doubles = labels.doubles
+    return np.concatenate([rows, doubles.rows]), np.concatenate([values, doubles.labels.astype(np.float32)])
 
 
 def _match(
     task: Task, rows: NDArray[np.int64], counted: NDArray[np.bool_], video: SubmittedVideo | None
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The answer for each label, and which labels have one; answers for rows after the last label are dropped.
+    """The answer for each label, and which labels have one; answers beyond the last label are dropped.
 
     Args:
         rows: (labels,) rows of the video; second labels of a row come later, in their order.
         counted: (labels,) bool, the label is annotated.
 
     Raises:
-        DataError: a row has several answers that differ, and another number of labels; names the lines.
+        DataError: a row has different answers that do not pair with its labels; the message names the lines.
     """
-    answers, has = np.zeros((len(rows), len(task.columns)), dtype=np.float32), np.zeros(len(rows), dtype=np.bool_)
+    answers = np.zeros((len(rows), len(task.columns)), dtype=np.float32)
+    is_answered = np.zeros(len(rows), dtype=np.bool_)
     if video is None:
-        return answers, has
+        return answers, is_answered
     order = np.argsort(video.rows, kind="stable")
     first, end = (np.searchsorted(video.rows[order], rows, side=side) for side in ("left", "right"))
-    has = end > first
+    is_answered = end > first
     n_answers, n_labels = end - first, np.bincount(rows)[rows]
-    is_paired = (n_answers == n_labels) & has
+    is_paired = (n_answers == n_labels) & is_answered
     position = first + np.where(is_paired, count_before(rows), 0)
-    for label in np.flatnonzero(counted & has & ~is_paired & (n_answers > 1)).tolist():
+    for label in np.flatnonzero(counted & is_answered & ~is_paired & (n_answers > 1)).tolist():
         of_row = order[first[label] : end[label]]
         if (video.values[of_row] != video.values[of_row[0]]).any():
             lines = " and ".join(map(str, video.lines[of_row]))
@@ -143,8 +144,8 @@ def _match(
                 f"{video.path} lines {lines} answer frame {rows[label] + 1} of {video.video} differently, which has "
                 f"{_labels(int(n_labels[label]))}. Keep one of them."
             )
-    answers[has] = video.values[order[position[has]]]
-    return answers, has
+    answers[is_answered] = video.values[order[position[is_answered]]]
+    return answers, is_answered
 
 
 def _labels(n: int) -> str:
@@ -175,15 +176,15 @@ def _read_file(
     images = [image.strip() for image in rows.images]
     values = rows.values(task)
     if task.level == "frame":
-        places = locate_frames(path, images)
+        frame_rows = locate_frames(path, images)
     else:
         stills = locate_stills(data, store, (feature,), videos)
-        nowhere = ("", 0)  # a video without labels
-        places = Places.of(stills.get(composed(image), nowhere) for image in images)
-    order = np.argsort(places.index, kind="stable")
-    ends = np.searchsorted(places.index[order], np.arange(1, len(places.videos)))
-    parts = zip(places.videos, np.split(order, ends), strict=True)
-    return {video: SubmittedVideo(video, places.rows[part], values[part], part + 2, path) for video, part in parts}
+        unlabelled = ("", 0)  # an image without a label
+        frame_rows = FrameRows.of(stills.get(composed(image), unlabelled) for image in images)
+    order = np.argsort(frame_rows.index, kind="stable")
+    ends = np.searchsorted(frame_rows.index[order], np.arange(1, len(frame_rows.videos)))
+    parts = zip(frame_rows.videos, np.split(order, ends), strict=True)
+    return {video: SubmittedVideo(video, frame_rows.rows[part], values[part], part + 2, path) for video, part in parts}
 
 
 def _read_folder(folder: Path, task: Task) -> Mapping[str, SubmittedVideo]:
@@ -200,5 +201,5 @@ def _read_rows(path: Path, task: Task, form: Form) -> SubmittedRows:
     rows = read_rows(path, form)
     check_header(path, rows.header, header_of(task, form))
     if not rows.lines:
-        raise DataError(f"{path} has a header and no rows. Write it again.")
+        raise DataError(f"{path} has a header but no rows. Write the file again.")
     return rows

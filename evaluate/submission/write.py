@@ -20,7 +20,7 @@ from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.submission.check import check_submission
 from abaw.evaluate.submission.coverage import Known, VideoCoverage, count_rows, frames_in_store, pick_rows
 from abaw.evaluate.submission.formats import (
-    Places,
+    FrameRows,
     Sample,
     VideoList,
     check_has_form,
@@ -28,7 +28,7 @@ from abaw.evaluate.submission.formats import (
     header_of,
     locate_frames,
 )
-from abaw.evaluate.trained import Predictor, Wanted
+from abaw.evaluate.trained import Predictor, Selection
 from abaw.store import FeatureStore
 
 SHOWN_NAMES = 5
@@ -41,11 +41,11 @@ class Submission:
 
     Attributes:
         path: the file, or the folder with a file for each video.
-        n_rows, n_videos: in the file or folder.
+        n_rows, n_videos: rows and videos in the file or folder.
         without_feature: videos without a feature in any row; they got the mean output of all others.
         videos: coverage of each video; images without a time axis count as one video.
-        modalities: of the features, `vision` and `audio`.
-        processed: by run, where its post-processing comes from, such as `fitted on val: optimistic`.
+        modalities: modalities of the features, `vision` and `audio`.
+        processed: origin of the post-processing by run, such as `fitted on val: optimistic`.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Submission:
 
 
 def default_out(sample: Sample | VideoList) -> Path:
-    """Where predictions go by default: a file, or for a list of videos a folder."""
+    """The default output path: a file, or a folder for a list of videos."""
     return Path("predictions" if isinstance(sample, VideoList) else "predictions.txt")
 
 
@@ -67,7 +67,7 @@ def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
     check_has_form(task, "videos" if isinstance(sample, VideoList) else "images")
     if isinstance(sample, Sample) and sample.task != task:
         raise UsageError(
-            f"{sample.path} is a sample of task {sample.task.name}, but the run was trained for {task.name}. Name a run "
+            f"{sample.path} is a sample of task {sample.task.name}, but the run was trained for {task.name}. Use a run "
             f"of {sample.task.name}, or the sample of {task.name}."
         )
     if out.exists() or out.is_symlink():
@@ -87,26 +87,26 @@ def write_submission(
     Args:
         sample: from `abaw.evaluate.submission.formats.read_sample`.
         out: a file for a sample, a folder for a list of videos; see `default_out`. It must not exist.
-        data: folder of the images, where the sample names files of images without a time axis.
+        data: folder of the images; needed for samples of images without a time axis.
         allow_missing: videos that are not in the store get the mean output of all others.
 
     Raises:
         UsageError: the predictor is for another task than the sample, or the output exists.
-        StoreError: videos are not in the store; names them.
+        StoreError: videos are missing in the store; the message names them.
     """
     task, features, out = predictor.task, predictor.features, out or default_out(sample)
     check_fits(task, sample, out)
     known = [store.videos(feature) for feature in features]
     if isinstance(sample, VideoList):
-        places, n_rows = None, frames_in_store(known, map(composed, sample.videos))
+        frame_rows, n_rows = None, frames_in_store(known, map(composed, sample.videos))
     else:
-        places = locate(sample, store, features, data)
-        n_rows = places.n_rows
+        frame_rows = locate(sample, store, features, data)
+        n_rows = frame_rows.n_rows
     _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing)
-    predictions = predictor.predict(store, Wanted(rows=n_rows))
+    predictions = predictor.predict(store, Selection(rows=n_rows))
     answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
-    with _refuse_unwritable(out), writing(out) as partial:
-        _write_answers(partial, task, sample, places, answers)
+    with _unwritable_as_error(out), writing(out) as partial:
+        _write_answers(partial, task, sample, frame_rows, answers)
         check = check_submission(partial, sample, task)
         if check.first:
             raise AbawError(
@@ -119,19 +119,19 @@ def write_submission(
         check.n_rows,
         check.n_videos,
         tuple(video for video, rows in has_feature.items() if not rows.any()),
-        count_rows(known, {video: rows[: n_rows[video]] for video, rows in has_feature.items()}, places),
+        count_rows(known, {video: rows[: n_rows[video]] for video, rows in has_feature.items()}, frame_rows),
         tuple(modalities),
         predictor.postprocessing(tuple(n_rows)),
     )
 
 
 def _has_feature(prediction: VideoPrediction) -> NDArray[np.bool_]:
-    """(rows,) bool, at least as many as were wanted."""
+    """(rows,) bool, at least as many as were requested."""
     assert prediction.has_feature is not None, "a predictor knows its features"
     return prediction.has_feature
 
 
-def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data: Path | None) -> Places:
+def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data: Path | None) -> FrameRows:
     """Video and row in the store of each row of a sample.
 
     Images without a time axis are found by their file names in the data folder: the store only has their order.
@@ -140,13 +140,13 @@ def locate(sample: Sample, store: FeatureStore, features: tuple[str, ...], data:
         return locate_frames(sample.path, sample.images)
     stills = locate_stills(data, store, features, (TEST_VIDEO,))
     images = [composed(image) for image in sample.images]
-    absent = [image for image in images if image not in stills]
-    if absent:
+    missing = [image for image in images if image not in stills]
+    if missing:
         raise DataError(
-            f"{len(absent)} of {len(sample.images)} images of {sample.path} are not among the test images of {data}: "
-            f"{some_of(absent, SHOWN_NAMES)}. Name the folder that has them with --data and run `abaw extract` on it."
+            f"{len(missing)} of {len(sample.images)} images of {sample.path} are not among the test images of {data}: "
+            f"{some_of(missing, SHOWN_NAMES)}. Pass the folder that has them with --data and run `abaw extract` on it."
         )
-    return Places.of(stills[image] for image in images)
+    return FrameRows.of(stills[image] for image in images)
 
 
 def locate_stills(
@@ -156,13 +156,13 @@ def locate_stills(
 
     Args:
         data: the folder that features were extracted from.
-        videos: of the dataset, those to search.
+        videos: videos of the dataset to search.
 
     Raises:
         DataError: the folder has no such images, two of the same name, or other images than the store.
     """
     if data is None:
-        raise DataError("Images are found by their names in the data folder. Name it with --data.")
+        raise DataError("Images are found by their names in the data folder. Pass it with --data.")
     dataset = open_dataset(data)
     stills: dict[str, tuple[str, int]] = {}
     for video in (video for video in dataset.videos if video.name in videos):
@@ -173,7 +173,7 @@ def locate_stills(
             stored = store.videos(feature).get(video.name)
             if stored is not None and stored.get("source") != frames.digest():
                 raise DataError(
-                    f"The images in {video.path} are not those that feature {feature!r} of {store.path} was made of. "
+                    f"The images in {video.path} are not those that feature {feature!r} of {store.path} was extracted from. "
                     "Run the same `abaw extract` again."
                 )
         for row in frames.rows.tolist():
@@ -181,7 +181,7 @@ def locate_stills(
             name = composed(file.name) if file is not None else ""
             if name in stills:
                 raise DataError(
-                    f"{data} has two images {name} ({stills[name][0]} and {video.name}), which a file cannot tell apart."
+                    f"{data} has two images {name} ({stills[name][0]} and {video.name}), and a submission file cannot distinguish them."
                 )
             stills[name] = (video.name, row)
     return stills
@@ -195,13 +195,13 @@ def _check_in_store(
     videos: tuple[str, ...],
     allow_missing: bool,
 ) -> None:
-    """Raise a StoreError if videos are missing. A video without any face is not in the data folder; nor is a forgotten one."""
+    """Raise a StoreError if videos are missing. They may have no faces, or may have been forgotten."""
     missing = [video for video in videos if not all(video in attrs for attrs in known)]
-    nowhere = [video for video in videos if not any(video in attrs for attrs in known)]
+    without_any = [video for video in videos if not any(video in attrs for attrs in known)]
     # a list of videos does not say how many frames they have
-    can_fill = len(nowhere) < len(videos) and not (nowhere and isinstance(sample, VideoList))
+    can_fill = len(without_any) < len(videos) and not (without_any and isinstance(sample, VideoList))
     if missing and not (allow_missing and can_fill):
-        remedy = ", or let them get the mean output of the others with --allow-missing" if can_fill else ""
+        remedy = ", or give them the mean output of the others with --allow-missing" if can_fill else ""
         raise StoreError(
             f"{len(missing)} of {len(videos)} videos of {sample.path} lack {' or '.join(features)} in {store.path}: "
             f"{some_of(missing, SHOWN_NAMES)}. Run `abaw extract` on the data folder that has their crops{remedy}."
@@ -209,19 +209,19 @@ def _check_in_store(
 
 
 def _write_answers(
-    path: Path, task: Task, sample: Sample | VideoList, places: Places | None, answers: Mapping[str, NDArray]
+    path: Path, task: Task, sample: Sample | VideoList, frame_rows: FrameRows | None, answers: Mapping[str, NDArray]
 ) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(sample, VideoList):
         _write_folder(path, task, {video: answers[composed(video)] for video in sample.videos})
     else:
-        assert places is not None
-        _write_file(path, sample, places, answers)
+        assert frame_rows is not None
+        _write_file(path, sample, frame_rows, answers)
 
 
 @contextmanager
-def _refuse_unwritable(out: Path) -> Iterator[None]:
-    """Turns an error of the system at writing, but for a full disk, into a UsageError."""
+def _unwritable_as_error(out: Path) -> Iterator[None]:
+    """Turns system errors while writing, except a full disk, into a UsageError."""
     try:
         yield
     except OSError as error:
@@ -230,11 +230,11 @@ def _refuse_unwritable(out: Path) -> Iterator[None]:
         raise UsageError(f"{out} cannot be written ({error.strerror}). Choose another path with --out.") from error
 
 
-def _write_file(path: Path, sample: Sample, places: Places, answers: Mapping[str, NDArray]) -> None:
+def _write_file(path: Path, sample: Sample, frame_rows: FrameRows, answers: Mapping[str, NDArray]) -> None:
     images = iter(sample.images)
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.write(sample.header + "\n")
-        for texts in _texts(sample.task, pick_rows(answers, places)):
+        for texts in _texts(sample.task, pick_rows(answers, frame_rows)):
             file.writelines(f"{image},{text}\n" for image, text in zip(islice(images, len(texts)), texts, strict=True))
 
 

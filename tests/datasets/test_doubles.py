@@ -425,7 +425,7 @@ def test_scores_and_intervals_are_over_the_listed_rows() -> None:
     gained = difference(MTL, worse, videos, n_draws=200)["score"].estimate
     assert gained == pytest.approx(loop_over(videos, listed) - loop_over(worse, listed), abs=1e-9)
     without = {name: VideoPrediction(*list(vars(one).values())[:4]) for name, one in videos.items()}
-    with pytest.raises(UsageError, match="have other labels of v0"):
+    with pytest.raises(UsageError, match="have different labels for v0"):
         difference(MTL, without, videos)
 
 
@@ -548,7 +548,7 @@ def test_other_samples_may_list_an_image_twice_too(tmp_path: Path, task: str) ->
     assert f"line {len(whole)}: row 3 of {image} should be here and is missing." in missing.first
     many = checked(*whole, given[2])
     assert many.counts == {"double row": 1}
-    assert f"line {len(whole) + 1}: {image} is on line {len(whole)} already." in many.first
+    assert f"line {len(whole) + 1}: {image} is already on line {len(whole)}." in many.first
     moved = checked(*whole[:-2], whole[-1], whole[-2])
     assert moved.counts == {"row out of order": 2}
 

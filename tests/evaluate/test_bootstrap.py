@@ -305,13 +305,13 @@ def test_a_paired_difference_is_surer_than_its_parts() -> None:
 def test_other_videos_or_labels_are_refused() -> None:
     found = simulate(VA, 5, 0.3)
     fewer = {name: one for name, one in found.items() if name != "v3"}
-    with pytest.raises(UsageError, match="Only the first has predictions of v3: other stores or folds"):
+    with pytest.raises(UsageError, match="Only the first has predictions for v3: different stores or folds"):
         difference(VA, found, fewer)
-    with pytest.raises(UsageError, match="Only the second has predictions of v3"):
+    with pytest.raises(UsageError, match="Only the second has predictions for v3"):
         difference(VA, fewer, found)
     labels = found["v2"].labels.copy()
     labels[1, 0] = 0.125
-    with pytest.raises(UsageError, match="have other labels of v2"):
+    with pytest.raises(UsageError, match="have different labels for v2"):
         difference(VA, found, found | {"v2": video(found["v2"].outputs, labels)})
 
 
@@ -324,5 +324,5 @@ def test_rows_after_the_last_label_may_be_in_one_run_only() -> None:
     longer = {name: video(*pair) for name, pair in rows.items()}
     assert difference(VA, found, longer)["score"] == Difference(0, 0, 0, 1)
     labelled = longer | {"v0": video(rows["v0"][0], np.concatenate([found["v0"].labels, [[0, 0]]]))}
-    with pytest.raises(UsageError, match="have other labels of v0"):
+    with pytest.raises(UsageError, match="have different labels for v0"):
         difference(VA, found, labelled)

@@ -82,7 +82,7 @@ WRONG = {
     ),
     "double row": (
         lambda lines: lines.insert(5, lines[2]),
-        "line 6: a_left/00001.jpg is on line 3 already.",
+        "line 6: a_left/00001.jpg is already on line 3.",
         {"double row": 1},
     ),
     "unknown image": (
@@ -255,10 +255,10 @@ def test_folders_that_are_none(tmp_path: Path) -> None:
         DataError, match=r"is a list of videos and needs a folder with one file per video, but .* is not a folder"
     ):
         check_submission(GOLDEN / "predictions_va.txt", videos)
-    with pytest.raises(UsageError, match=r"has no file with the header of a known task. Name the task with --task"):
+    with pytest.raises(UsageError, match=r"has no file with the header of a known task. Choose the task with --task"):
         check_submission(tmp_path, videos)
     with pytest.raises(
-        UsageError, match="Task mtl has no format of one submission file per video; those that have: va, expr, au"
+        UsageError, match="Task mtl has no format for one submission file per video; tasks with one: va, expr, au"
     ):
         check_submission(tmp_path, videos, TASKS["mtl"])
     with pytest.raises(DataError, match="is a folder, where a file should be"):

@@ -148,18 +148,18 @@ def test_what_cannot_be_compared_is_named(run_cli, runs: Path) -> None:
         return result.output
 
     assert "va-good is of task va, mtl-good of mtl. Compare runs of one task." in refused("va-good", "mtl-good")
-    assert "va-good has no predictions-train.h5. Make it with `abaw eval va-good --split train`." in refused(
+    assert "va-good has no predictions-train.h5. Create it with `abaw eval va-good --split train`." in refused(
         "va-good", "va-bad", "--split", "train"
     )
     assert run_cli("ensemble", "va-good", "va-bad", "--run", "together", "--runs", runs).exit_code == 0
     known = "mtl-bad, mtl-good, mtl-like-good, together, va-bad, va-good, va-like-good"
     assert f"No run 'none' in {runs}; available: {known}." in refused("va-good", "none")
     add_run(runs, "va-few", "va", make_predictions("va", 0.2, 0, 24))
-    assert "Only va-good has predictions of v24, v25, v26 and 3 more" in refused("va-few", "va-good")
+    assert "Only va-good has predictions for v24, v25, v26 and 3 more" in refused("va-few", "va-good")
     other = make_predictions("va", 0.2, 0)
     other["v03"].labels[0, 0] = 0.5
     add_run(runs, "va-other", "va", other)
-    assert "va-good and va-other have other labels of v03" in refused("va-good", "va-other")
+    assert "va-good and va-other have different labels for v03" in refused("va-good", "va-other")
 
 
 def test_compare_takes_results_from_anywhere(tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_videos_of_one_run_only_are_pooled() -> None:
 
 def test_other_labels_are_refused() -> None:
     runs = [{"a": video([[0, 0]], [[0, 0.5]])}, {"a": video([[0, 0]], [[0, 0.25]])}]
-    with pytest.raises(UsageError, match="different labels of a"):
+    with pytest.raises(UsageError, match="different labels for a"):
         combine(VA, runs)
 
 
@@ -198,7 +198,7 @@ def test_ensemble_can_be_opened_and_its_members_found(run_cli, runs: Path) -> No
     for name, one in results.predictions.items():
         np.testing.assert_array_equal(one.outputs, wanted[name].outputs)
     with pytest.raises(
-        UsageError, match=r"both has no predictions-train\.h5\. Make it with `abaw eval both --split train`"
+        UsageError, match=r"both has no predictions-train\.h5\. Create it with `abaw eval both --split train`"
     ):
         find_results(runs, "both", "train")
 
@@ -242,8 +242,10 @@ def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_sto
         run_cli("eval", name, "--split", "train", "--store", tiny_store, "--runs", runs, "--data", runs / "none")
     assert run_cli(*words, "--split", "train").exit_code == 0
     assert (runs / "both" / "predictions-train.h5").is_file()
-    assert_refused(run_cli(*words, "--weights", "1,2"), 2, "exists and is not this ensemble", "--run")
-    assert_refused(run_cli("ensemble", "va-*", "--run", "au-one", "--runs", runs), 2, "exists and is not this ensemble")
+    assert_refused(run_cli(*words, "--weights", "1,2"), 2, "already exists and is not this ensemble", "--run")
+    assert_refused(
+        run_cli("ensemble", "va-*", "--run", "au-one", "--runs", runs), 2, "already exists and is not this ensemble"
+    )
 
 
 def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store: Path) -> None:
@@ -264,7 +266,7 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("va-one", "au-one"), "The runs are of tasks au, va. An ensemble is of one task."),
+        (("va-one", "au-one"), "The runs have tasks au, va. An ensemble needs runs of one task."),
         (("va-one",), "at least 2 runs, found 1"),
         (("va-one", "va-o*"), "at least 2 runs, found 1"),
         (("x-*",), "No run in"),
@@ -285,7 +287,7 @@ def test_wrong_use_is_refused(run_cli, runs: Path, words: tuple[str, ...], messa
 
 def test_ensembles_and_runs_elsewhere_are_no_members(run_cli, runs: Path, tmp_path: Path) -> None:
     run_cli("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
-    assert_refused(run_cli("ensemble", "both", "va-one", "--runs", runs), 2, "both is an ensemble itself")
+    assert_refused(run_cli("ensemble", "both", "va-one", "--runs", runs), 2, "both is an ensemble")
     assert [run.name for run in select_runs(runs, ["*-one", "va-two"])] == ["au-one", "va-one", "va-two"]
     elsewhere = shutil.copytree(runs / "va-two", tmp_path / "elsewhere")
     assert_refused(run_cli("ensemble", "va-one", elsewhere, "--runs", runs), 2, "is not in", "--runs")
@@ -361,7 +363,7 @@ def test_ensemble_is_evaluated_with_the_post_processing_that_it_was_made_with(
         assert ("va-one is post-processed (fitted on val" in result.output) == (name == "applied")
     for option in (("--raw",), ("--smooth", "box:5")):
         result = run_cli("eval", "applied", *option, *places)
-        assert_refused(result, 2, "ensemble applied takes its runs as it was made", "abaw ensemble")
+        assert_refused(result, 2, "ensemble applied has a fixed post-processing", "abaw ensemble")
 
 
 def test_member_of_another_task_is_refused(run_cli, runs: Path, tiny_store: Path) -> None:

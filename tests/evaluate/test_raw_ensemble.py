@@ -185,7 +185,7 @@ def test_a_raw_ensemble_does_not_mind_the_tuning_of_its_members(runs):
         make(runs, "va", is_raw)
     put_tuning(open_run(runs / "va-2"), SMOOTHED)
     assert set(find_results(runs, "va-raw", "val").predictions) == {"v4", "v5"}
-    with pytest.raises(pipeline.AbawError, match=r"va-usual has changed since its predictions-val\.h5 was made"):
+    with pytest.raises(pipeline.AbawError, match=r"va-usual has changed since its predictions-val\.h5 was written"):
         find_results(runs, "va-usual", "val")
 
 
@@ -193,7 +193,7 @@ def test_raw_and_usual_are_not_the_same_ensemble(runs):
     make(runs, "va", False)
     members = [open_run(runs / f"va-{number}") for number in (1, 2)]
     for weights, raw in (((1, 3), True), ((3, 1), False)):
-        with pytest.raises(pipeline.AbawError, match="exists and is not this ensemble"):
+        with pytest.raises(pipeline.AbawError, match="already exists and is not this ensemble"):
             create_ensemble(runs, members, weights, name="va-usual", raw=raw)
 
 

@@ -542,7 +542,7 @@ def test_newest_run_is_the_default(run_cli: Callable[..., Any], runs: Path, tmp_
         (("va-hog-linear-1", "expr-hog-linear-1"), r"A report compares runs of one task, found va-hog-linear-1 \(va\)"),
         (
             ("va-hog-linear-1", "--split", "train"),
-            r"no predictions-train\.h5\. Make it with `abaw eval va-hog-linear-1",
+            r"no predictions-train\.h5\. Create it with `abaw eval va-hog-linear-1",
         ),
         (("nothing",), "No run 'nothing'"),
     ],

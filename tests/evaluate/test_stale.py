@@ -77,7 +77,7 @@ def test_predictions_of_a_run_that_was_trained_on_are_refused(lab, call, runs, r
     assert open_run(runs / "a").digest() != before
     result = call(*reader)
     assert_refused(
-        result, 2, "a has changed since its predictions-val.h5 was made. Make it with `abaw eval a --split val`."
+        result, 2, "a has changed since its predictions-val.h5 was written. Create it with `abaw eval a --split val`."
     )
     assert not (runs / "new").exists()
     assert call("eval", "a").exit_code == 0
@@ -94,9 +94,7 @@ def test_predictions_that_do_not_name_their_checkpoint_are_refused(lab, call, ru
     with h5py.File(runs / "a" / "predictions-val.h5", "r+") as file:
         del file.attrs["made_from"]
     result = call(*reader)
-    assert_refused(
-        result, 2, "a has a predictions-val.h5 that does not say which checkpoint made it", "`abaw eval a --split"
-    )
+    assert_refused(result, 2, "a has a predictions-val.h5 that does not name its checkpoint", "`abaw eval a --split")
     assert call("eval", "a").exit_code == 0
     assert call(*reader).exit_code == 0
 
@@ -114,7 +112,7 @@ def test_predictions_of_an_ensemble_whose_run_was_trained_on_are_refused(lab, ca
     for again in (("train", "--resume", "--run", "a"), ("eval", "a")):
         assert call(*again).exit_code == 0
     assert_refused(
-        call(*command), 2, "both has changed since its predictions-val.h5 was made", "`abaw eval both --split val`"
+        call(*command), 2, "both has changed since its predictions-val.h5 was written", "`abaw eval both --split val`"
     )
     assert call(*way_out).exit_code == 0
     assert call(*command).exit_code == 0

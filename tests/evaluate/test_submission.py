@@ -151,7 +151,7 @@ def test_images_of_lsd_are_found_by_their_names(tmp_path: Path) -> None:
 
 def test_images_of_lsd_that_are_not_those_of_the_store(tmp_path: Path) -> None:
     data, store = lsd_case(tmp_path)
-    with pytest.raises(DataError, match="Name it with --data"):
+    with pytest.raises(DataError, match="Pass it with --data"):
         write(store, "lsd", GOLDEN / "sample_lsd.txt", tmp_path / "p.txt")
     (data / "test_set_real_images" / "2.jpg").rename(data / "test_set_real_images" / "3.jpg")
     with pytest.raises(DataError, match=r"are not those that feature 'f' .* Run the same `abaw extract` again"):
@@ -176,7 +176,9 @@ def test_file_of_lsd_is_scored_by_the_names_of_the_images(tmp_path: Path) -> Non
     assert found.predictions["val-fear"].outputs.argmax(axis=1).tolist() == [2, 2, 1]
     shutil.copytree(data / "validation_set_real_images/FEAR", data / "validation_set_real_images/ANGER")
     store.write_labels("lsd", "val-anger", "val", np.zeros((3, 1), dtype=np.int8))
-    with pytest.raises(DataError, match=r"has two images 0\.jpg \(val-anger and val-fear\), which a file cannot tell"):
+    with pytest.raises(
+        DataError, match=r"has two images 0\.jpg \(val-anger and val-fear\), and a submission file cannot distinguish"
+    ):
         score_predictions(store, TASKS["lsd"], "val", path, data=data)
 
 
@@ -237,14 +239,14 @@ def test_six_digit_frame_numbers(va_store: FeatureStore, tmp_path: Path) -> None
             "image_location,valence\na/00001.jpg,\n",
             "line 1: 'image_location,valence' is not the header of a known challenge",
         ),
-        ("image_location,valence,arousal\n", "has a header and no rows"),
+        ("image_location,valence,arousal\n", "has a header but no rows"),
         ("image_location,valence,arousal\na/00001.jpg,\n../a/00002.jpg,\n", "line 3: the image should be <video>"),
         ("image_location,valence,arousal\na/00000.jpg,\n", "line 2: the image should be .* found 'a/00000.jpg'"),
         ("image_location,valence,arousal\na/00001.jpg,\n\na/00002.jpg,\n", "line 3: the image should be .* found ''"),
-        ("a_left\n../etc/passwd\n", "line 2: '../etc/passwd' is not a valid name of a video"),
-        ("a_left\na_left\n", "line 2: a_left is on line 1 already"),
-        ("a_left\n\nb\n  \nb\n", "line 5: b is on line 3 already"),
-        ("caf\u00e9\ncafe\u0301\n", "line 2: .* is on line 1 already"),
+        ("a_left\n../etc/passwd\n", "line 2: '../etc/passwd' is not a valid video name"),
+        ("a_left\na_left\n", "line 2: a_left is already on line 1"),
+        ("a_left\n\nb\n  \nb\n", "line 5: b is already on line 3"),
+        ("caf\u00e9\ncafe\u0301\n", "line 2: .* is already on line 1"),
         ("", "is empty"),
     ],
 )
@@ -262,11 +264,11 @@ def test_missing_sample_is_named(tmp_path: Path) -> None:
 
 def test_sample_of_another_task_and_output_that_is_there(tmp_path: Path) -> None:
     sample, out = read_sample(GOLDEN / "sample_va.txt"), tmp_path / "p.txt"
-    with pytest.raises(UsageError, match=r"is a sample of task va, but the run was trained for expr. Name a run of va"):
+    with pytest.raises(UsageError, match=r"is a sample of task va, but the run was trained for expr. Use a run of va"):
         check_fits(TASKS["expr"], sample, out)
-    with pytest.raises(UsageError, match="Task vgaf has no format of a submission file; those that have: va, expr"):
+    with pytest.raises(UsageError, match="Task vgaf has no format for a submission file; tasks with one: va, expr"):
         check_fits(TASKS["vgaf"], sample, out)
-    with pytest.raises(UsageError, match="Task mtl has no format of one submission file per video"):
+    with pytest.raises(UsageError, match="Task mtl has no format for one submission file per video"):
         check_fits(TASKS["mtl"], read_sample(GOLDEN / "videos.txt"), out)
     out.write_text("mine")
     with pytest.raises(UsageError, match=r"p\.txt exists. Delete it, or choose another path with --out"):
@@ -278,7 +280,7 @@ def test_names_of_videos_may_have_any_space_and_no_control_characters(tmp_path: 
     file.write_text("9.41.00\u202fAM\na\u3000b\n", encoding="utf-8")
     assert read_sample(file).videos == ("9.41.00\u202fAM", "a\u3000b")
     file.write_text("a\u202eb\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"line 1: .* is not a valid name of a video"):
+    with pytest.raises(DataError, match=r"line 1: .* is not a valid video name"):
         read_sample(file)
 
 
@@ -443,7 +445,7 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
     store, path = labelled_store(tmp_path / "s.zarr", "va"), tmp_path / "p.txt"
     for text, said in (
         ("image_location,valence\n", "line 1: the header should be 'image_location,valence,arousal'"),
-        ("image_location,valence,arousal\n", "has a header and no rows"),
+        ("image_location,valence,arousal\n", "has a header but no rows"),
         (
             "image_location,valence,arousal\nb/1.jpg,0,0\nb/2.jpg,0,2\n",
             "line 3: arousal should be a number from -1 to 1",
@@ -675,8 +677,8 @@ def test_wrong_use_of_eval_with_predictions(call: Callable[..., Result], tmp_pat
     (tmp_path / "p.txt").write_text("frame,score\n")
     for words, said in (
         (("va", "--predictions", "p.txt"), "Score either a run or --predictions"),
-        (("--predictions", "p.txt"), "does not begin with the header of a known task. Name the task with --task."),
-        (("--predictions", "p.txt", "--task", "vgaf"), "Task vgaf has no format of a submission file"),
+        (("--predictions", "p.txt"), "does not begin with the header of a known task. Choose the task with --task."),
+        (("--predictions", "p.txt", "--task", "vgaf"), "Task vgaf has no format for a submission file"),
         (("--task", "va"), "--task and --feature are about --predictions"),
     ):
         result = call("eval", *words)

@@ -13,7 +13,7 @@ from abaw.core.tasks import TASKS
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.predictions import load_predictions
-from abaw.evaluate.trained import Wanted, evaluate, find_predictor, open_predictor
+from abaw.evaluate.trained import Selection, evaluate, find_predictor, open_predictor
 from abaw.tests.support.paths import CHECKOUT
 from abaw.train.runs import open_run
 
@@ -45,7 +45,7 @@ def test_a_predictor_says_what_it_is(runs, name):
 
 def test_an_ensemble_predicts_the_weighted_mean(runs, linear_store):
     one, two = (load_predictions(runs / name / "predictions-val.h5") for name in ("one", "two"))
-    both = open_predictor(runs / "both", "cpu").predict(linear_store, Wanted("val"))
+    both = open_predictor(runs / "both", "cpu").predict(linear_store, Selection("val"))
     assert set(both) == {"v4", "v5"}
     for video, prediction in both.items():
         mean = 0.25 * one[video].outputs + 0.75 * two[video].outputs
@@ -57,8 +57,8 @@ def test_an_ensemble_predicts_the_weighted_mean(runs, linear_store):
 def test_rows_without_labels_are_predicted_like_those_with(runs, linear_store, name):
     """Ten rows beyond the end of v4 have no feature and repeat its last output; v5 has all of its 120 rows anyway."""
     predictor = open_predictor(runs / name, "cpu")
-    labelled = predictor.predict(linear_store, Wanted("val"))
-    rows = predictor.predict(linear_store, Wanted(rows={"v5": 50, "v4": 130}))
+    labelled = predictor.predict(linear_store, Selection("val"))
+    rows = predictor.predict(linear_store, Selection(rows={"v5": 50, "v4": 130}))
     assert list(rows) == ["v5", "v4"]
     np.testing.assert_array_equal(rows["v5"].outputs, labelled["v5"].outputs)
     np.testing.assert_array_equal(rows["v4"].outputs[:120], labelled["v4"].outputs)
@@ -69,7 +69,7 @@ def test_rows_without_labels_are_predicted_like_those_with(runs, linear_store, n
 
 
 @NAMES
-@pytest.mark.parametrize("wanted", [Wanted("val"), Wanted(rows={"v4": 120})], ids=["split", "rows"])
+@pytest.mark.parametrize("wanted", [Selection("val"), Selection(rows={"v4": 120})], ids=["split", "rows"])
 def test_features_of_another_network_are_refused(lab, runs, tmp_path, name, wanted):
     other = lab.make_store(tmp_path / "other.zarr", ("va",), "b" * 64)
     with pytest.raises(StoreError, match=r"trained on feature 'f' with fingerprint a{12}; the one in .* has b{12}"):
@@ -92,7 +92,7 @@ def test_the_saved_interval_is_that_of_the_table(run_cli, runs, linear_store, na
 
 def test_an_ensemble_is_scored_as_it_was_made(runs, linear_store):
     for raw, smoothing in ((True, None), (False, Smoothing(width=5))):
-        with pytest.raises(UsageError, match=r"ensemble both takes its runs as it was made"):
+        with pytest.raises(UsageError, match=r"ensemble both has a fixed post-processing"):
             open_predictor(runs / "both", "cpu", raw).evaluate(linear_store, "val", smoothing)
 
 

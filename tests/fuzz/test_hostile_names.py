@@ -144,7 +144,7 @@ def test_folders_of_labels_and_crops_may_be_links(tmp_path, make_data, make_labe
 def test_names_in_samples_do_not_lead_elsewhere(tmp_path, name):
     file = tmp_path / "sample.txt"
     file.write_text(f"a\n{name}\n")
-    with pytest.raises(DataError, match=r"line 2: .* is not a valid name of a video"):
+    with pytest.raises(DataError, match=r"line 2: .* is not a valid video name"):
         read_sample(file)
     file.write_text(f"image_location,valence,arousal\n{name}/00001.jpg,\n")
     with pytest.raises(DataError, match=r"line 2: the image should be <video>/<frame number>\.jpg"):

@@ -412,7 +412,7 @@ def test_named_feature_takes_the_place_of_the_recipes(in_store: Cli, tmp_path: P
             ["--recipe", "random-masking-va", "--head", "cross-attention", "--set", "head.audio="],
             ["needs one per frame"],
         ),
-        (["--recipe", "random-masking-va", "--fold", "1/3"], ["3 folds need as many groups of videos, found 2"]),
+        (["--recipe", "random-masking-va", "--fold", "1/3"], ["3 folds need at least 3 groups of videos, found 2"]),
     ],
     ids=lambda given: " ".join(given),
 )
