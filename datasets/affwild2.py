@@ -4,7 +4,7 @@ cropped_aligned/<video>/00001.jpg      or raw/images/<video>/00001.jpg
 <challenge>/Train_Set/<video>.txt      also Validation_Set
 videos/<base>.mp4                      `<base>_left` and `<base>_right` share a file
 
-`abaw.datasets.folders` lists other names and places of these folders; `abaw.datasets.mtl` reads the multi-task labels.
+`abaw.datasets.folders` lists other names and locations of these folders; `abaw.datasets.mtl` reads the multi-task labels.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ def open_affwild2(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos of Aff-Wild2 under a root, with the labels of its single-task challenges; None if both are missing.
 
     Raises:
-        DataError: crops or files of one video lie in two places.
+        DataError: crops or files of one video are in two folders.
     """
     folders, people = find_folders(root), People(root)
     paths = find_crop_folders(folders)

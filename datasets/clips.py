@@ -1,7 +1,7 @@
-"""Clips: videos without face crops, whose frames are whole pictures out of the video file or out of a tensor.
+"""Clips: videos without face crops, whose frames are whole pictures from the video file or a tensor.
 
-Every clip has the same number of rows, whatever its length and frame rate: row i shows the middle of the i-th of that
-many equal parts of the clip. Sound of the clip is joined with the same parts.
+Every clip has the same number of rows, regardless of its length and frame rate: row i shows the middle of the i-th of
+that many equal parts of the clip. Sound of the clip is split into the same parts.
 """
 
 import hashlib
@@ -22,8 +22,8 @@ from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
 from abaw.media.probe import probe_span
 from abaw.media.tensors import read_image_tensor
 
-N_FRAMES = 75  # of a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)
-CLIP_S = 5.0  # length of a clip of VGAF, where there is no video file to tell it
+N_FRAMES = 75  # in a clip of 5 s, one in 67 ms, as in the system that won EmotiW 2023 (Augusma et al.)
+CLIP_S = 5.0  # length of a clip of VGAF without a video file
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ClipFrames:
     """The frames of a clip: a `FrameSource`.
 
     Attributes:
-        path: what they are read from: the video file (then also `file`), or a tensor `<name>.img.<n>.pt`.
+        path: the source of the frames: the video file (then also `file`), or a tensor `<name>.img.<n>.pt`.
         n_frames: number of rows.
         fps: rows a second of a tensor.
     """
@@ -48,7 +48,7 @@ class ClipFrames:
 
     @property
     def rows(self) -> NDArray[np.int64]:
-        """All; which of them can be read turns out when they are."""
+        """All rows; errors show only when they are read."""
         return np.arange(self.n_frames, dtype=np.int64)
 
     def size(self) -> int:
@@ -67,14 +67,14 @@ class ClipFrames:
     def _digest(self) -> str:
         try:
             size_bytes = self.path.stat().st_size
-        except OSError:  # a link to nowhere: reading it will cost this clip
+        except OSError:  # a broken link: reading will report it
             size_bytes = 0
         listing = hashlib.sha256(f"{self.path.name} {size_bytes} {self.n_frames}".encode()).hexdigest()
         clock_source = self.file.stat().st_size if self.file is not None else self.fps
         return hashlib.sha256(f"{listing} {clock_source}".encode()).hexdigest()
 
     def clock(self) -> Clock:
-        """Rows a second: their number over the clip's duration, or `fps` (else that of a clip of 5 s) of a tensor.
+        """Rows per second: their number over the clip's duration; for a tensor `fps`, else the rate of a clip of 5 s.
 
         Raises:
             DataError: the video file cannot be read.
@@ -87,7 +87,7 @@ class ClipFrames:
             return Clock(self.fps or self.n_frames / CLIP_S, self.n_frames, is_sampled=True)
         span = probe_span(self.file)
         is_cut = span.found_s < span.duration_s
-        warning = f"{self.file.name} is cut off: pictures of {span.found_s:.1f} of {span.duration_s:.1f} s are there"
+        warning = f"{self.file.name} is cut off: it has pictures for {span.found_s:.1f} of {span.duration_s:.1f} s"
         return Clock(self.n_frames / span.duration_s, self.n_frames, warning if is_cut else "", is_sampled=True)
 
     def times(self) -> FrameTimes:
@@ -99,9 +99,9 @@ class ClipFrames:
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
         """Decode the clip in one pass; rows after the last picture of a damaged file are broken.
 
-        Frames are shrunk at once: those of a clip in full HD take 45 MB together.
+        Frames are shrunk immediately: those of a full HD clip take 45 MB in total.
         """
-        reason = f"{self.path} is cut off or damaged: there are no pictures in its last part."
+        reason = f"{self.path} is cut off or damaged: its last part has no pictures."
         images: list[NDArray[np.uint8]] = []
         try:
             images = self._images()
@@ -118,7 +118,7 @@ class ClipFrames:
             images = read_image_tensor(self.path)
             if len(images) != self.n_frames:
                 raise DataError(
-                    f"{self.path} holds {len(images)} frames, and its name says {self.n_frames}. Correct the name."
+                    f"{self.path} holds {len(images)} frames, but its name says {self.n_frames}. Correct the name."
                 )
             return [shrink(image, SHORTER_SIDE_PX) for image in images]
         span = probe_span(self.file)
@@ -126,7 +126,7 @@ class ClipFrames:
         return [picture.image for picture in read_pictures_at(self.file, times_s, SHORTER_SIDE_PX)]
 
     def file_of(self, row: int) -> Path | None:
-        """None: one file holds all rows."""
+        """None, since one file holds all rows."""
         return None
 
     def remarks(self) -> list[Remark]:
@@ -144,7 +144,7 @@ class Clip:
 
     Attributes:
         name: unique in the dataset.
-        path: what its frames are from: the video file (then also `file`), or a tensor `<name>.img.<n>.pt`.
+        path: the source of its frames: the video file (then also `file`), or a tensor `<name>.img.<n>.pt`.
         file: the video file; None for a tensor.
         n_frames: number of rows.
     """

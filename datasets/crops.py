@@ -22,14 +22,13 @@ class Crops:
     """The face crops of one video.
 
     Attributes:
-        folder: that holds them.
+        folder: the folder with the crops.
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
-        digest: sha256 over numbers (or names, for images without numbers) and file sizes; another digest means other
-            crops.
-        ignored: other names in the folder: not `<number>.jpg`, a number above `MAX_FRAMES`, or a duplicate; without junk
-            of other programs.
-        fault: why they cannot be joined with labels and sound: one has the number 0, so that all may be shifted by a
+        digest: sha256 over numbers (or names, for images without numbers) and file sizes; it changes with the crops.
+        ignored: other names in the folder: not `<number>.jpg`, a number above `MAX_FRAMES`, or a duplicate; junk of
+            other programs is left out.
+        fault: why the crops cannot be matched with labels and sound: one has the number 0, so all may be shifted by a
             frame. `FrameSource.clock` raises it.
     """
 
@@ -54,15 +53,15 @@ def list_crops(folder: Path) -> Crops:
     names = tuple(by_number[number] for number in numbers.tolist())
     with _sizes_in(folder) as size_of:
         sizes = np.array([size_of(name) for name in names], dtype=np.int64)
-    # the fault counts, or features from before it would pass for those of these crops
+    # the fault counts, or features from before it would be taken for those of these crops
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes() + os.fsencode(fault)).hexdigest()
     return Crops(folder, numbers, names, digest, tuple(ignored), fault)
 
 
 def describe_no_crops(crops: Crops) -> str:
-    """A sentence about a folder without crops: what it holds instead."""
+    """A sentence about a folder without crops and what it contains instead."""
     if nested := first_folder(crops):
-        return f"{crops.folder} has no crops but folders, such as {nested}. Move them up one level."
+        return f"{crops.folder} has folders instead of crops, such as {nested}. Move them up one level."
     content = f"it holds {crops.ignored[0]}, for example" if crops.ignored else "it is empty"
     return f"{crops.folder} has no files named <frame number>.jpg, such as 00001.jpg; {content}."
 
@@ -73,25 +72,25 @@ def first_folder(crops: Crops) -> str:
 
 
 def count_crops(folder: Path) -> int:
-    """Number of crops that `list_crops` finds, in a third of its time, and over a network in far less."""
+    """Number of crops that `list_crops` finds; takes a third of the time, over a network far less."""
     by_number = _find_crops(folder)[0]
     return len(by_number) - (0 in by_number)
 
 
 def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
-    """Names of crops by frame number, including 0, and names that are ignored; files are not looked at."""
+    """Names of crops by frame number, including 0, and names that are ignored; files are not opened."""
     by_number: dict[int, str] = {}
     ignored = []
     for name in sorted(os.listdir(folder)):  # noqa: PTH208  creating millions of Paths takes as long as everything else
         stem, _, suffix = name.rpartition(".")
         is_number = stem.isascii() and stem.isdigit() and f".{suffix.lower()}" in SUFFIXES
         number = int(stem) if is_number else -1
-        other = by_number.get(number, "")
+        rival = by_number.get(number, "")
         if 0 <= number <= MAX_FRAMES and (
-            not other or (other.lower().endswith(SECOND) and not name.lower().endswith(SECOND))
+            not rival or (rival.lower().endswith(SECOND) and not name.lower().endswith(SECOND))
         ):
             by_number[number] = name
-            ignored += [other] if other else []
+            ignored += [rival] if rival else []
         elif not is_junk(name):
             ignored.append(name)
     return by_number, ignored

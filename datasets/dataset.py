@@ -1,4 +1,4 @@
-"""What every layout is read into: videos, their labels, and remarks about everything else."""
+"""The common form of all layouts: videos, their labels, and remarks about everything else."""
 
 import threading
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Labels(Protocol):
         """(rows, columns) labels as published, invalid values kept; row i is frame i+1.
 
         Raises:
-            DataError: they are invalid; names file and line.
+            DataError: they are invalid; the message names file and line.
         """
 
 
@@ -52,7 +52,7 @@ class Dataset:
 
     Attributes:
         fps: frame rate of videos without a video file.
-        remarks: about everything else that was found.
+        remarks: about everything else in the folder.
     """
 
     root: Path
@@ -67,7 +67,7 @@ class Dataset:
 
     @cached_property
     def people(self) -> People:
-        """The people that `abaw prepare` found in the videos."""
+        """The people that `abaw prepare` detected in the videos."""
         return People(self.root)
 
     def time_videos(self, videos: Iterable[Video], reporter: Reporter) -> None:
@@ -76,7 +76,7 @@ class Dataset:
 
 
 def time_files(files: Iterable[Path], reporter: Reporter) -> None:
-    """Decode video files for the times of their pictures, unless they are known already.
+    """Decode video files for the times of their pictures, unless these are known already.
 
     Errors in a file are raised when something asks for its clock.
     """
@@ -92,8 +92,8 @@ def time_files(files: Iterable[Path], reporter: Reporter) -> None:
 
     pool = ThreadPoolExecutor(cpu_count() or 1)
     try:
-        for done in as_completed([pool.submit(read, file) for file in new]):
-            done.result()
+        for future in as_completed([pool.submit(read, file) for file in new]):
+            future.result()
             reporter.advance(1)
     finally:
         cancelled.set()

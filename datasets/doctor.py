@@ -22,7 +22,7 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
-USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger one counts
+USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger limit counts
 MOST_AFTER_CROPS = (
     100  # more than that many times as many label rows as frames up to the last crop belong to another video
 )
@@ -30,7 +30,7 @@ MOST_AFTER_CROPS = (
 
 @dataclass(frozen=True)
 class VideoReport:
-    """Findings about one video, or about a file or folder that is not one.
+    """Findings about one video, or about a file or folder that is not a video.
 
     Attributes:
         video: its name.
@@ -42,7 +42,7 @@ class VideoReport:
             (`mtl`), rows after the last frame; 0 for labels of whole videos.
         n_labels_without_crop: by task, labelled frames (all up to the last row, or those listed) without a crop.
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
-        warnings, errors: sentences; only errors must be repaired.
+        warnings, errors: sentences; only errors must be fixed.
         is_guessed: the number of frames is that of the last crop, because there is no video file.
         paths: files and folders that are not read, relative to the data folder.
         kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read.
@@ -85,7 +85,7 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
         for video in dataset.videos:
             reports.append(_examine_video(dataset, video, labels.pop(video.name, []), pool))
             on_video()
-    reports += [_report_absent(name, left) for name, left in labels.items()]
+    reports += [_report_absent(name, remaining) for name, remaining in labels.items()]
     for remark in dataset.remarks:
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
@@ -99,7 +99,7 @@ def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | No
         fps: frame rate of videos without a video file.
 
     Raises:
-        DataError: the folder has no dataset. What is in it and not read has been reported then.
+        DataError: the folder has no dataset. Its unread files have been reported before.
     """
     reporter = reporter or Silent()
     try:
@@ -117,7 +117,7 @@ def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | No
 
 
 def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
-    """Sums over videos, in all and of the labels of each task, and the pairs of people in one video."""
+    """Sums over all videos and over the labels of each task, and the pairs of people in one video."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
     labelled = {task: [report for report in reports if task in report.extra_rows] for task in tasks}
     return {
@@ -152,9 +152,9 @@ def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
     """The report on a video that has only labels; some clips of VGAF are no longer available."""
     errors = _read(labels)[1]
     if all(TASKS[label.task].level == "video" for label in labels):
-        none, one = ({label.task: number for label in labels} for number in (0, 1))
-        warnings = (f"{labels[0].path.name} labels it, but there is no such clip",)
-        return VideoReport(name, _split(labels), 0.0, 0, 0, 0, none, one, none, warnings, tuple(errors))
+        no_counts, one_each = ({label.task: number for label in labels} for number in (0, 1))
+        warnings = (f"{labels[0].path.name} labels this clip, but the clip is missing",)
+        return VideoReport(name, _split(labels), 0.0, 0, 0, 0, no_counts, one_each, no_counts, warnings, tuple(errors))
     sentence = f"{labels[0].path} labels a video without crops: {name}."
     return VideoReport(name, _split(labels), errors=(*errors, sentence))
 
@@ -165,8 +165,8 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         clock, rows = frames.clock(), frames.rows
     except DataError as error:  # a broken clip, or a crop with number 0
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], str(error)))
-    except OSError as error:  # its folder cannot be entered
-        sentence = f"{error.filename or video.path} cannot be read ({error.strerror}). See that you may enter it."
+    except OSError as error:  # its folder cannot be read
+        sentence = f"{error.filename or video.path} cannot be read ({error.strerror}). Check its permissions."
         return VideoReport(video.name, _split(labels), errors=(*_read(labels)[1], sentence))
     present = np.zeros(clock.n_frames, dtype=np.bool_)
     present[rows] = True
@@ -179,7 +179,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         warnings.append("no crop at all")
     warnings += _mismatches(video, clock, {task: extra for task, (extra, _, _) in counts.items()}, labels)
     errors = [*label_errors, *(remark.sentence for remark in remarks if remark.is_error)]
-    if frames.divisible:  # else the clock has looked through the file
+    if frames.divisible:  # otherwise the clock has already read the whole file
         errors += _broken(frames, pool)
     return VideoReport(
         video=video.name,
@@ -198,14 +198,14 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
 
 
 def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int], labels: Sequence[Labels]) -> Iterator[str]:
-    """Sentences about labels of another length than the video. Without a video file the last frames may have no crop."""
+    """Sentences about labels whose length differs from the video. Without a video file the last frames may lack crops."""
     paths = {label.task: label.path for label in labels}
     for extra in dict.fromkeys(extra_rows.values()):
-        tasks = sorted(task for task, other in extra_rows.items() if other == extra)
+        tasks = sorted(task for task, task_extra in extra_rows.items() if task_extra == extra)
         compared = f"{abs(extra):,} label rows {'more' if extra > 0 else 'fewer'} than frames ({', '.join(tasks)})"
         if extra > MOST_AFTER_CROPS * max(clock.n_frames, MOST_AFTER_CROPS):
             path = paths[tasks[0]]
-            yield f"{path.name} has {clock.n_frames + extra:,} rows for {clock.n_frames:,} frames: is it of this video?"
+            yield f"{path.name} has {clock.n_frames + extra:,} rows for {clock.n_frames:,} frames: does it belong to this video?"
         elif video.file is None or clock.is_guessed:
             continue
         elif abs(extra) > max(USUAL_DIFFERENCE, USUAL_SHARE * clock.n_frames):
@@ -231,7 +231,7 @@ def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tu
 
 
 def _broken(frames: FrameSource, pool: ThreadPoolExecutor) -> Iterator[str]:
-    """Why frames cannot be read."""
+    """Reasons why frames cannot be read."""
 
     def reasons(index: int) -> list[str]:
         return [frame.reason for frame in frames.read(index, index + 1) if isinstance(frame, BrokenFrame)]
@@ -256,14 +256,14 @@ def _read(labels: Sequence[Labels]) -> tuple[dict[str, NDArray], list[str]]:
 
 def conflicts(labels: Sequence[Labels]) -> Iterator[str]:
     """Sentences about videos that are labelled twice for one task."""
-    seen: dict[str, Path] = {}
+    path_by_task: dict[str, Path] = {}
     for label in labels:
-        if label.task in seen:
+        if label.task in path_by_task:
             yield (
-                f"{label.path} labels a video that {seen[label.task]} labels too: {label.video}. "
-                "Delete its labels in one of the two; until then neither counts."
+                f"{label.path} labels a video that {path_by_task[label.task]} also labels: {label.video}. "
+                "Delete its labels in one of them; until then neither counts."
             )
-        seen[label.task] = label.path
+        path_by_task[label.task] = label.path
 
 
 def left_right_pairs(reports: Sequence[VideoReport]) -> list[tuple[str, str]]:
@@ -273,5 +273,5 @@ def left_right_pairs(reports: Sequence[VideoReport]) -> list[tuple[str, str]]:
     for name in sorted(names):
         if name.endswith(SIDES[1]):
             base = name.removesuffix(SIDES[1])
-            pairs += [(other, name) for other in (base + SIDES[0], base) if other in names][:1]
+            pairs += [(partner, name) for partner in (base + SIDES[0], base) if partner in names][:1]
     return pairs

@@ -1,4 +1,4 @@
-"""Where the parts of Aff-Wild2 are: its archives unpack to many folders, which can stay where they are.
+"""Locations of the parts of Aff-Wild2: its archives unpack to many folders, which can stay where they are.
 
 cropped_aligned/  cropped_aligned_new_50_vids/    crops: all folders with names like that, and such folders in them
 raw/images/                                       pictures that are not aligned
@@ -50,13 +50,13 @@ class Folders:
 
 
 def find_folders(root: Path) -> Folders:
-    """Find the folders under a root and one level down; crops, videos and label files are not looked at."""
+    """Find the folders under a root and one level down; crops, videos and label files are not listed."""
     folders = Folders(mtl=[root])
-    others = [folder for folder in subfolders(root) if not _add_known(folders, folder)]
-    for home in others:
+    unknown = [folder for folder in subfolders(root) if not _add_by_name(folders, folder)]
+    for home in unknown:
         if not (home / NO_CONTAINER).exists():
             for folder in subfolders(home):
-                _add_known(folders, folder)
+                _add_by_name(folders, folder)
             folders.mtl.append(home)
     order = [(task, split) for task in TASKS for split in SPLITS]
     folders.labels.sort(key=lambda entry: (order.index(entry[:2]), entry[2]))
@@ -64,7 +64,7 @@ def find_folders(root: Path) -> Folders:
 
 
 def folded(name: str) -> str:
-    """The name of a folder in the form in which names are compared."""
+    """The name of a folder, normalized for comparison."""
     return re.sub(r"[ -]+", "_", composed(name).casefold())
 
 
@@ -115,7 +115,7 @@ def _closed(folder: Path, error: OSError) -> DataError:
     return DataError(f"{folder} cannot be read ({error.strerror}). Check its permissions, or move it away.")
 
 
-def _add_known(folders: Folders, folder: Path) -> bool:
+def _add_by_name(folders: Folders, folder: Path) -> bool:
     """Add a folder according to its name; False if the name is unknown."""
     name = folded(folder.name)
     if is_crop_folder(folder.name):
@@ -139,9 +139,9 @@ def _add_known(folders: Folders, folder: Path) -> bool:
     return True
 
 
-def is_known(folder: Path) -> bool:
+def has_known_name(folder: Path) -> bool:
     """True if a folder of this name is read."""
-    return _add_known(Folders(), folder)
+    return _add_by_name(Folders(), folder)
 
 
 def is_crop_folder(name: str) -> bool:
@@ -169,11 +169,11 @@ def find_crop_folders(folders: Folders) -> dict[str, Path]:
 
 
 def _add(by_video: dict[str, Path], name: str, path: Path) -> None:
-    other = by_video.setdefault(name, path)
-    if other == path or other.samefile(path) or not count_crops(path):
+    existing = by_video.setdefault(name, path)
+    if existing == path or existing.samefile(path) or not count_crops(path):
         return
-    if count_crops(other):
-        raise DataError(f"Video {name!r} has crops in {other} and in {path}. Move one of the two away, or rename it.")
+    if count_crops(existing):
+        raise DataError(f"Video {name!r} has crops in {existing} and in {path}. Move one of them away, or rename it.")
     by_video[name] = path
 
 
@@ -186,10 +186,10 @@ def find_video_files(root: Path, folders: Folders | None = None) -> dict[str, Pa
     by_name: dict[str, Path] = {}
     for folder in (folders or find_folders(root)).videos:
         for path in files_in(folder, SUFFIXES):
-            other = by_name.setdefault(composed(path.stem), path)
-            if other != path and not is_same_content(other, path):
+            existing = by_name.setdefault(composed(path.stem), path)
+            if existing != path and not is_same_content(existing, path):
                 raise DataError(
-                    f"There are two files of video {path.stem!r}, which differ: {other} and {path}. Move one of the two "
-                    "away, or rename it."
+                    f"There are two files of video {path.stem!r}, which differ: {existing} and {path}. Move one of "
+                    "them away, or rename it."
                 )
     return by_name

@@ -1,8 +1,8 @@
-"""Where frames come from: the seam between the layouts of datasets and everything that reads pictures.
+"""Sources of frames: the interface between dataset layouts and everything that reads pictures.
 
-A layout gives a `Video` for each unit that is planned and stored by name. Opened, it is a `FrameSource`: a folder of
-crops (`abaw.datasets.image_folders`), a clip out of a video file or a tensor (`abaw.datasets.clips`), or what another
-distribution brings. Nobody else asks which of them it is.
+A layout creates a `Video` for each unit that is planned and stored by name. Opening it gives a `FrameSource`: a folder
+of crops (`abaw.datasets.image_folders`), a clip from a video file or a tensor (`abaw.datasets.clips`), or a type of
+another distribution. No other code depends on which one it is.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class BrokenFrame:
-    """A frame that cannot be read: its row, and a sentence that says why."""
+    """A frame that cannot be read: its row, and a sentence with the reason."""
 
     row: int
     reason: str
@@ -45,12 +45,12 @@ class BrokenFrame:
 
 @dataclass(frozen=True)
 class Remark:
-    """A sentence about a video, or about a part of the data that is not a video, such as a file with labels of many.
+    """A sentence about a video, or about a part of the data that is not a video, such as a file with the labels of many videos.
 
     Attributes:
         about: name of the file, folder or video.
-        sentence: what was found, and what to do.
-        is_error: it must be repaired; something was left out because of it.
+        sentence: what is wrong or unusual, and what to do.
+        is_error: it must be fixed; something was left out because of it.
     """
 
     about: str
@@ -59,7 +59,7 @@ class Remark:
 
 
 class FrameSource(Protocol):
-    """The frames of one video. Opening is cheap; files are listed, not decoded, when something first asks for them.
+    """The frames of one video. Opening is cheap; files are listed, not decoded, on first use.
 
     Listed once, a source does not change: `rows`, `digest`, `clock` and `read` agree with each other.
     """
@@ -103,7 +103,7 @@ class FrameSource(Protocol):
         """Names under which features are stored; None if they are known only after reading everything."""
 
     def digest(self) -> str:
-        """sha256 over what features come from, stored with them: another digest means other frames or another clock.
+        """sha256 over the source of the features, stored with them: it changes with the frames or the clock.
 
         Raises:
             OSError: the files cannot be listed.
@@ -113,7 +113,7 @@ class FrameSource(Protocol):
         """Frame rate and number of rows.
 
         Raises:
-            DataError: the video file cannot be read and nothing else tells, or frames are numbered from 0.
+            DataError: the video file cannot be read and the clock is otherwise unknown, or frames are numbered from 0.
             OSError: the files cannot be listed.
         """
 
@@ -125,20 +125,20 @@ class FrameSource(Protocol):
         """
 
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
-        """Decode the frames of `rows[start:stop]`, in order. What is wrong with one frame never costs another."""
+        """Decode the frames of `rows[start:stop]`, in order. A broken frame never affects another."""
 
     def file_of(self, row: int) -> Path | None:
-        """The image file that holds this row and nothing else; None if there is none."""
+        """The image file that holds only this row; None if there is no such file."""
 
     def remarks(self) -> list[Remark]:
-        """What is odd about the files, for `abaw doctor`."""
+        """Unusual things about the files, for `abaw doctor`."""
 
     def why_empty(self) -> str:
-        """A sentence for a source without rows: what is there instead of frames."""
+        """A sentence for a source without rows, about what it contains instead of frames."""
 
 
 class Video(Protocol):
-    """A video of a dataset, or images that are kept together like one."""
+    """A video of a dataset, or images that are treated like one."""
 
     @property
     def name(self) -> str:
@@ -153,9 +153,9 @@ class Video(Protocol):
         """The video file; None without one."""
 
     def open(self, fps: float | None, people: People) -> FrameSource:
-        """Its frames as they are now.
+        """Its frames in their current state.
 
         Args:
-            fps: frame rate where no video file tells it.
+            fps: frame rate without a video file.
             people: of the same dataset.
         """

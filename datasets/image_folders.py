@@ -29,7 +29,7 @@ from abaw.media.images import read_image
 from abaw.media.probe import DEFAULT_FPS
 from abaw.media.stamps import read_stamps
 
-STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store wants a number
+STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store needs a number
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class CropFrames:
 
     Attributes:
         folder: holds the crops.
-        file: the video file that they were cut from, if it is there.
+        file: the video file that they were cut from; None if missing.
         fps: frame rate without a video file.
         known_people: of the dataset.
     """
@@ -54,12 +54,12 @@ class CropFrames:
 
     @cached_property
     def crops(self) -> Crops:
-        """The listing, made when it is first asked for."""
+        """The listing, made on first use."""
         return list_crops(self.folder)
 
     @property
     def alignment(self) -> str:
-        """That of `abaw prepare` if it made these crops, else that of crops as others made them."""
+        """`PREPARED` if `abaw prepare` made these crops, else `GIVEN`."""
         return PREPARED if self.known_people.is_prepared(self.name) else GIVEN
 
     @cached_property
@@ -76,7 +76,7 @@ class CropFrames:
         return (self.name,)
 
     def digest(self) -> str:
-        """sha256 over the crops, and the size of the video file or `fps`, whichever the clock is from."""
+        """sha256 over the crops and the source of the clock: the size of the video file, or `fps`."""
         return hashlib.sha256(f"{self.crops.digest} {self._clock_source}".encode()).hexdigest()
 
     @cached_property
@@ -112,14 +112,16 @@ class CropFrames:
         n_pictures = len(stamps.shown)
         notes = stamps.notes(file.name)
         if stamps.n_lost and self.name not in self.known_people.of(composed(file.stem)):
-            notes.append(stamps.doubt(file.name))  # `abaw prepare` counts frames as we do; others may not
+            notes.append(
+                stamps.doubt(file.name)
+            )  # `abaw prepare` numbers frames in the same way; other programs may not
         if last_crop > n_pictures + 1:
             n_after = last_crop - n_pictures
-            notes.append(f"crops go on {n_after} frames after the end of {file.name}: is it the right video?")
+            notes.append(f"crops continue for {n_after} frames after the end of {file.name}: is it the right video?")
         return Clock(stamps.fps, max(n_pictures, last_crop), "; ".join(notes), is_decoded=True)
 
     def times(self) -> FrameTimes:
-        """When the pictures of the video file are shown; a constant rate where it does not tell."""
+        """When the pictures of the video file are shown; a constant rate if this is unknown."""
         clock = self.clock()
         if self.file is None or clock.is_guessed:
             return regular_times(clock.n_frames, clock.fps)
@@ -142,10 +144,10 @@ class CropFrames:
         return self.folder / self.crops.names[index]
 
     def remarks(self) -> list[Remark]:
-        """Files that are not crops; an error if the crops seem to lie one level further down."""
+        """Files that are not crops; an error if the crops seem to be one level further down."""
         remarks = []
         if ignored := self.crops.ignored:
-            remarks.append(Remark(self.name, f"{len(ignored)} files are no crops, such as {ignored[0]}", False))
+            remarks.append(Remark(self.name, f"{len(ignored)} files are not crops, such as {ignored[0]}", False))
         if not len(self.crops.numbers) and first_folder(self.crops):
             remarks.append(Remark(self.name, self.why_empty()))
         return remarks
@@ -162,7 +164,7 @@ class StillFrames(CropFrames):
 
     @cached_property
     def crops(self) -> Crops:
-        """The listing, made when it is first asked for."""
+        """The listing, made on first use."""
         return list_stills(self.folder)
 
     @property
@@ -189,7 +191,7 @@ class CropFolder:
     Attributes:
         name: unique in the dataset.
         path: the folder of crops.
-        file: the video file that they were cut from; None if it is not there.
+        file: the video file that they were cut from; None if missing.
     """
 
     name: str

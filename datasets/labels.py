@@ -41,7 +41,7 @@ class LabelFile:
         """Labels as published: (rows, columns), float32 for `va`, int8 for the other tasks; row i is frame i+1.
 
         Raises:
-            DataError: a wrong header, number of columns or value; names file and line.
+            DataError: a wrong header, number of columns or value; the message names file and line.
         """
         return read_labels(self.path, TASKS[self.task])
 
@@ -65,7 +65,7 @@ def read_labels(path: Path, task: Task) -> NDArray:
             parts.append(_parse(path, block, number, task))
             number += len(block)
     if not parts:
-        raise DataError(f"{path} has a header and no rows. Copy it again.")
+        raise DataError(f"{path} has a header but no rows. Copy it again.")
     return np.concatenate(parts)
 
 
@@ -90,11 +90,11 @@ def check_header(path: Path, header: str, expected: str) -> None:
     edition = next((edition for edition, line in EDITIONS.items() if line.lower() == normalised), "")
     if edition:
         raise DataError(
-            f"{path} line 1: this is the header of {edition}; expected {expected!r}. Take the label files of the "
+            f"{path} line 1: this is the header of {edition}; expected {expected!r}. Use the label files of the "
             "edition that you work on, and move this folder away."
         )
     shown = header.strip()[:60]
-    raise DataError(f"{path} line 1: the header should be {expected!r}, found {shown!r}. Put the header back.")
+    raise DataError(f"{path} line 1: the header should be {expected!r}, found {shown!r}. Restore the header.")
 
 
 def fits(rows: NDArray, task: Task) -> NDArray[np.bool_]:
@@ -120,7 +120,7 @@ def check_values(texts: Sequence[str], task: Task) -> str:
         texts: one value for each column of the task.
     """
     for part, _, columns in task.each():
-        allowed = f"{part.low:g} to {part.high:g}, or {part.invalid:g} where there is none"
+        allowed = f"{part.low:g} to {part.high:g}, or {part.invalid:g} if not annotated"
         for column, text in zip(task.columns[columns], texts[columns], strict=True):
             if not _is_value(text, part):
                 return f"{column} should be {allowed}, found {text.strip()[:30]!r}"

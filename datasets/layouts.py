@@ -1,4 +1,4 @@
-"""Opening a dataset in whatever layouts its folder holds.
+"""Opening a dataset in any of the known layouts.
 
 Layouts are plug-ins of the group `abaw.layouts`, abaw's own among them, see `abaw.core.plugins`.
 """
@@ -20,13 +20,13 @@ GROUP = "abaw.layouts"
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a dataset lies in a folder.
+    """One way in which a dataset is stored in a folder.
 
     Attributes:
-        open: the dataset under a root, or None if nothing there is in this layout. Takes the root, and the frame rate of
-            videos without a file or None. No image is opened.
-        description: what a folder in this layout holds, such as "Aff-Wild2, with crops in cropped_aligned/"; empty for
-            a layout of labels alone.
+        open: returns the dataset under a root, or None if nothing there has this layout. Takes the root, and the frame
+            rate of videos without a file or None. No image is opened.
+        description: content of a folder in this layout, such as "Aff-Wild2, with crops in cropped_aligned/"; empty for
+            a layout with only labels.
     """
 
     open: Callable[[Path, float | None], Dataset | None]
@@ -34,7 +34,7 @@ class Layout:
 
 
 def open_dataset(root: Path, fps: float | None = None) -> Dataset:
-    """Find the videos and labels of every layout that lies under a root; no image is opened.
+    """Find the videos and labels of every layout under a root; no image is opened.
 
     Args:
         root: the folder that holds `cropped_aligned/` and the challenge folders, or the folders of another layout.
@@ -62,12 +62,14 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
         DataError: no such folder, or a layout of another distribution failed.
     """
     if not root.is_dir():
-        raise DataError(f"No data folder {root}. Name yours with --data, or make a demo one with `abaw demo`.")
+        raise DataError(f"No data folder {root}. Choose yours with --data, or make a demo one with `abaw demo`.")
     opened = (_open(plugin, root, fps) for plugin in load_named(GROUP, Layout).values())
     datasets = [dataset for dataset in opened if dataset is not None]
     videos: list[Video] = []
     for dataset in datasets:
-        files = {video.file for video in videos if video.file is not None}  # read as crops already; not again as clips
+        files = {
+            video.file for video in videos if video.file is not None
+        }  # already read as crops, so not read again as clips
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
@@ -98,4 +100,4 @@ def _nothing_in(root: Path, errors: list[str]) -> str:
     else:
         content = f"{root} has no videos or images; " + (f"it holds {', '.join(names)}" if names else "it is empty")
     descriptions = [plugin.value.description for plugin in load_named(GROUP, Layout).values()]
-    return f"{content}. The layouts known are {'; '.join(filter(None, descriptions))}."
+    return f"{content}. Known layouts are {'; '.join(filter(None, descriptions))}."

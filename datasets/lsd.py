@@ -52,7 +52,7 @@ def open_lsd(root: Path, fps: float | None = None) -> Dataset | None:
     without images get a remark that is not an error.
 
     Args:
-        root: the folder that holds those of the splits.
+        root: the folder that contains the folders of the splits.
         fps: not used, since the images have no time axis.
     """
     test = root / TEST_FOLDER
@@ -83,8 +83,8 @@ def _class_folders(folder: Path) -> tuple[dict[str, list[Path]], list[Remark]]:
         if name is not None:
             by_class.setdefault(name, []).append(path)
             continue
-        known = ", ".join(known.upper() for known in LSD_CLASSES)
-        sentence = f"{path} is not the folder of a class. The classes are {known}; rename or remove it."
+        class_names = ", ".join(class_name.upper() for class_name in LSD_CLASSES)
+        sentence = f"{path} is not the folder of a class. The classes are {class_names}; rename or remove it."
         unknown.append(Remark(f"{folder.name}/{path.name}", sentence))
     return by_class, unknown
 

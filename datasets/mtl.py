@@ -108,36 +108,36 @@ def _find_labels(folders: Iterable[Path]) -> tuple[tuple[MtlLabels, ...], tuple[
 
 
 def describe_doubles(name: str, labels: Sequence[MtlLabels]) -> str:
-    """A sentence about images that a file lists more than once; empty if there are none."""
-    n_images = n_rows = n_apart = 0
+    """A sentence about images that a file lists more than once; empty if no image is repeated."""
+    n_images = n_rows = n_different = 0
     for video in labels:
         starts = np.flatnonzero(~video.is_double)
         counts = np.diff(starts, append=len(video.numbers))
-        is_other = (video.values != np.repeat(video.values[starts], counts, axis=0)).any(axis=1)
+        differs = (video.values != np.repeat(video.values[starts], counts, axis=0)).any(axis=1)
         n_images += int((counts > 1).sum())
         n_rows += int(counts[counts > 1].sum())
-        n_apart += int(np.logical_or.reduceat(is_other, starts).sum())
+        n_different += int(np.logical_or.reduceat(differs, starts).sum())
     if not n_images:
         return ""
     images = f"{n_images:,} image" + "s" * (n_images > 1)
     often = "twice: both rows count" if n_rows == 2 * n_images else f"twice or more often: all {n_rows:,} rows count"
-    apart = f"{n_apart:,} of them with different labels" if n_apart else "all with the same labels"
-    return f"{name} lists {images} {often}, {apart}"
+    difference = f"{n_different:,} of them with different labels" if n_different else "all with the same labels"
+    return f"{name} lists {images} {often}, {difference}"
 
 
 def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
     """Parse and check an annotation file; yields the labels of each video, in the order of names.
 
     Raises:
-        DataError: an invalid header, image name, number of columns or value; names file and line.
+        DataError: an invalid header, image name, number of columns or value; the message names file and line.
     """
     header, *lines = read_lines(path) or [""]
     check_header(path, header, HEADER)
     if not lines:
-        raise DataError(f"{path} has a header and no rows. Copy it again.")
+        raise DataError(f"{path} has a header but no rows. Copy it again.")
     cut = [line.partition(",") for line in lines]
     matches = [IMAGE.fullmatch(name.strip()) for name, _, _ in cut]
-    values = _parse([rest for _, _, rest in cut])
+    values = _parse([values_text for _, _, values_text in cut])
     if values is None or not all(matches):
         raise _first_bad_line(path, lines)
     videos = [match[1] for match in matches if match]

@@ -23,7 +23,7 @@ def sound_folder(root: Path) -> Path:
 
 
 def find_sound_files(root: Path) -> dict[str, Path]:
-    """Sound files of a dataset by video; of several files the one whose suffix comes first in `SUFFIXES`."""
+    """Sound files of a dataset by video; of several files, the one whose suffix is first in `SUFFIXES`."""
     folder = sound_folder(root)
     files = sorted(files_in(folder, SUFFIXES)) if folder.is_dir() else []
     by_video: dict[str, Path] = {}

@@ -8,7 +8,15 @@ from pathlib import Path
 from abaw.core.errors import some_of
 from abaw.core.names import composed, is_junk
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import LABEL_SUFFIX, NO_CONTAINER, find_folders, folded, is_folder, is_known, subfolders
+from abaw.datasets.folders import (
+    LABEL_SUFFIX,
+    NO_CONTAINER,
+    find_folders,
+    folded,
+    has_known_name,
+    is_folder,
+    subfolders,
+)
 from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound_files import find_sound_files, sound_file_of, sound_folder
 from abaw.datasets.video_files import FACES, SUFFIXES
@@ -50,7 +58,7 @@ def find_unread(dataset: Dataset) -> list[Unread]:
 
 
 class _Search:
-    """Walks through the folders that are read from and those with known names."""
+    """Walks through folders that contain read files and those with known names."""
 
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
@@ -59,9 +67,9 @@ class _Search:
         self._with_sound = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
         self._files = {composed(path.stem): path for path in self._used if path.parent in self._folders.videos}
         self._remarked = {remark.about for remark in dataset.remarks}
-        known = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
-        known |= {folder for _, _, folder in self._folders.labels}
-        self._entered = {parent for path in self._used | known for parent in path.parents} | known
+        known_folders = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
+        known_folders |= {folder for _, _, folder in self._folders.labels}
+        self._entered = {parent for path in self._used | known_folders for parent in path.parents} | known_folders
         self._unread: dict[tuple[str, str], list[str]] = {}
 
     def run(self) -> list[Unread]:
@@ -96,23 +104,23 @@ class _Search:
     def _why_not_file(self, path: Path) -> str:
         suffix = path.suffix.lower()
         if is_broken(path):
-            return "a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
+            return "a broken link: get its target with `git annex get` or `dvc pull`"
         if suffix in ARCHIVES:
-            return "an archive, which is not looked into: unpack it"
+            return "an archive, which is not opened: unpack it"
         if path.parent in self._folders.videos or path.parent == self._audio:
             is_video = path.parent in self._folders.videos
             if suffix not in (SUFFIXES if is_video else SOUND_SUFFIXES):
                 return f"files that end in {suffix or 'nothing'} are not read here: convert to {'.mp4' if is_video else '.wav'}"
             if is_video:
-                other = self._files.get(composed(path.stem))
-                if other is not None and other != path:
-                    return "another file of the same video, and just like it, is read"
-                return "there are no crops of this video: make them with `abaw prepare`"
+                file_that_is_read = self._files.get(composed(path.stem))
+                if file_that_is_read is not None and file_that_is_read != path:
+                    return "an identical file of the same video is read instead"
+                return "this video has no crops: make them with `abaw prepare`"
             is_second = composed(path.stem) in self._with_sound
-            return "another sound file of this video is read" if is_second else "there is no such video"
+            return "another sound file of this video is read" if is_second else "the dataset has no such video"
         if any(path.parent == folder for _, _, folder in self._folders.labels):
             return f"label files end in {LABEL_SUFFIX}"
-        return "no file of a known name"
+        return "not a known file name"
 
     def _why_not_folder(self, path: Path) -> str:
         if path.parent in self._folders.raw:
@@ -120,18 +128,18 @@ class _Search:
         if any(path.parent == folder.parent for _, _, folder in self._folders.labels):
             if folded(path.name).startswith("test"):
                 return "labels of test sets are not read"
-            return "no folder of a split: those are Train_Set and Validation_Set"
-        known = _known_inside(path, 2)
-        return "no folder of a known name" + (f"; it holds {known}: move that up" if known else "")
+            return "not the folder of a split, such as Train_Set or Validation_Set"
+        inner_path = _readable_inside(path, 2)
+        return "not a known folder name" + (f"; it contains {inner_path}: move that up" if inner_path else "")
 
 
-def _known_inside(folder: Path, depth: int) -> str:
+def _readable_inside(folder: Path, depth: int) -> str:
     """The first folder at most `depth` levels down that would be read if it were moved up; empty without one."""
     for inner in subfolders(folder):
-        if is_known(inner):
+        if has_known_name(inner):
             return inner.name
-        if depth > 1 and (known := _known_inside(inner, depth - 1)):
-            return f"{inner.name}/{known}"
+        if depth > 1 and (inner_path := _readable_inside(inner, depth - 1)):
+            return f"{inner.name}/{inner_path}"
     return ""
 
 

@@ -56,7 +56,7 @@ class ClipLabel:
 
 
 class PictureFrames(CropFrames):
-    """Frames of a synthetic clip at the given rate, or at the one at which the clip lasts 5 s."""
+    """Frames of a synthetic clip at `fps`, or at the rate that makes the clip last 5 s."""
 
     def _make_clock(self) -> Clock:
         numbers = self.crops.numbers
@@ -101,7 +101,7 @@ def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
 
 
 def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLabel]:
-    """Parse and check a label file: `<name> <label>` in each line, a header first or not; labels by number or name.
+    """Parse and check a label file: `<name> <label>` in each line, optionally after a header; labels by number or name.
 
     Args:
         split: of its clips.
@@ -130,7 +130,7 @@ def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLab
         if only and CLASSES[label] != CLASSES[only.lower()]:
             raise DataError(f"{where}: the clips of this file are {only}, found {words[1]!r}. Correct the line.")
         if name in lines_of:
-            raise DataError(f"{where}: clip {name} is in line {lines_of[name]} already. Delete one of the two lines.")
+            raise DataError(f"{where}: clip {name} is already in line {lines_of[name]}. Delete one of the two lines.")
         lines_of[name] = number
         yield ClipLabel(split, name, path, CLASSES[label])
 
@@ -155,7 +155,7 @@ def _read_all(
             duplicate = next(iter(labels.keys() & of_file.keys()), None)
             if duplicate is not None:
                 raise DataError(
-                    f"{path} labels clip {duplicate}, and so does {labels[duplicate].path}. Correct one of them."
+                    f"{path} and {labels[duplicate].path} both label clip {duplicate}. Correct one of them."
                 )
             labels |= of_file
         except DataError as error:
@@ -188,7 +188,7 @@ class _Clips:
             self._add_folder(root / folder, False, tensors)
         for folder in SYNTHETIC_FOLDERS:
             self._add_folder(root / folder, True, tensors)
-        for name, (n_frames, path) in tensors.items():  # a tensor counts if there is nothing else
+        for name, (n_frames, path) in tensors.items():  # a tensor counts only without other files
             self.videos.setdefault(name, Clip(name, path, None, n_frames))
             self._note_class(name, path.parent)
 
@@ -206,15 +206,15 @@ class _Clips:
                 self._add(name, PictureFolder(name, path, None), path)
 
     def _add(self, name: str, video: Video, path: Path) -> None:
-        other = self.videos.get(name)
-        if other is not None and other.file is not None and video.file is not None:
-            self._refuse_another(name, other.file, video.file)
+        existing = self.videos.get(name)
+        if existing is not None and existing.file is not None and video.file is not None:
+            self._report_duplicate(name, existing.file, video.file)
             return
         self.videos[name] = video
         self._note_class(name, path.parent)
 
-    def _refuse_another(self, name: str, first: Path, second: Path) -> None:
-        """Two files of one name are two clips, unless they have the same size: then one is a copy."""
+    def _report_duplicate(self, name: str, first: Path, second: Path) -> None:
+        """Report two files of one name, unless they have the same size, so that one must be a copy."""
         if first.stat().st_size != second.stat().st_size:
             sentence = f"{second} is not used: {first} has the same name. Rename or delete one of the two."
             self.remarks.append(Remark(name, sentence))
@@ -224,4 +224,4 @@ class _Clips:
             self.class_folders.setdefault(name, folder)
 
 
-LAYOUT = Layout(open_vgaf, f"VGAF, with {' and '.join(LABEL_FILES.values())} beside its clips")
+LAYOUT = Layout(open_vgaf, f"VGAF, with {' and '.join(LABEL_FILES.values())} next to its clips")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from abaw.core.names import SIDES, composed
 
-# common suffixes of what FFmpeg opens; it recognises formats by content, not by suffix
+# common suffixes of files that FFmpeg opens; it recognises formats by content, not by suffix
 SUFFIXES = (
     *(".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".mts", ".m2ts", ".flv", ".3gp", ".ts"),
     *(".asf", ".ogv", ".vob", ".3g2", ".f4v", ".m2v", ".mxf", ".divx", ".qt"),
@@ -15,7 +15,7 @@ FACES = "faces"  # folder of the tables and records that `abaw prepare` writes
 
 
 class People:
-    """The people that `abaw prepare` found in videos, from its records in `faces/`.
+    """The people that `abaw prepare` detected in videos, from its records in `faces/`.
 
     Args:
         root: of the dataset.

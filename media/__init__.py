@@ -1,1 +1,1 @@
-"""Decoding of images, video and sound. The only room that opens media files of others."""
+"""Decoding of images, video and sound. The only room that opens foreign media files."""

@@ -1,7 +1,7 @@
-"""A cache of small arrays that take long to compute from a file, in the user's cache folder.
+"""A cache, in the user's cache folder, for small arrays that are slow to compute from a file.
 
-The key is made from the size of the file, its time of change, and its first, middle and last bytes, so that links and
-copies that keep the time share an entry. Where the folder cannot be written, nothing is cached.
+The key covers the size of the file, its modification time, and its first, middle and last bytes, so that links and
+copies with the same time share an entry. If the folder cannot be written, nothing is cached.
 """
 
 import hashlib
@@ -22,17 +22,17 @@ from abaw.media.links import check_file
 
 VERSION = 1  # of the entries; the key has the decoder's version, too
 SAMPLED_BYTES = 2**16
-SETTLED_NS = 10**9  # a file that changed more recently may change again without a later time of change
+SETTLED_NS = 10**9  # a file that changed more recently may change again within the same time stamp
 MOST_KEYS = 4096
 
-_keys: dict[tuple[int, ...], str] = {}  # by the file's status, so that a process reads the bytes of a file once
+_keys: dict[tuple[int, ...], str] = {}  # by file status, so that a process reads the bytes of a file once
 _guard = threading.Lock()
 
 
 def folder() -> Path | None:
     """`$ABAW_CACHE`, else `$XDG_CACHE_HOME/abaw` or `~/.cache/abaw`; None if there is no home folder."""
-    if own := os.environ.get("ABAW_CACHE"):
-        return Path(own)
+    if configured := os.environ.get("ABAW_CACHE"):
+        return Path(configured)
     if caches := os.environ.get("XDG_CACHE_HOME"):
         return Path(caches) / "abaw"
     with suppress(RuntimeError):
@@ -62,12 +62,12 @@ def key_of(file: Path) -> str:
     return key
 
 
-def is_same_content(one: Path, other: Path) -> bool:
-    """True if two paths are of one file, or of files of equal length with equal beginnings, middles and ends."""
+def is_same_content(first: Path, second: Path) -> bool:
+    """True if two paths lead to one file, or to files of equal size with equal first, middle and last bytes."""
     try:
-        if one.samefile(other):
+        if first.samefile(second):
             return True
-        return one.stat().st_size == other.stat().st_size and _sample(one) == _sample(check_file(other))
+        return first.stat().st_size == second.stat().st_size and _sample(first) == _sample(check_file(second))
     except (OSError, DataError):
         return False
 
@@ -96,13 +96,13 @@ def load(key: str) -> dict[str, NDArray] | None:
 
 
 def save(key: str, arrays: dict[str, NDArray]) -> None:
-    """Write the entry of a key, whole or not at all."""
+    """Write the entry of a key atomically."""
     cache = folder()
     if cache is None:
         return
     with suppress(OSError):
         cache.mkdir(parents=True, exist_ok=True)
-        # another process may write the same entry: each has its own temporary file
+        # another process may write the same entry, so each has its own temporary file
         number, name = tempfile.mkstemp(suffix=".partial", dir=cache)
         try:
             with os.fdopen(number, "wb") as stream:

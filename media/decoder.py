@@ -1,4 +1,4 @@
-"""The pictures of a video file, one after another as its decoder gives them."""
+"""The pictures of a video file, in the order of its decoder."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,31 +13,31 @@ from av.video.stream import VideoStream
 from abaw.core.errors import DataError
 from abaw.media.links import check_file
 
-# A playlist is not among them: it names other files, which FFmpeg would open, whatever its own name ends in.
+# Playlists are excluded: they name other files, which FFmpeg would open, whatever the suffix of the playlist.
 CONTAINERS = (
     "mov,mp4,matroska,webm,avi,mpeg,mpegts,asf,flv,wav,flac,mp3,ogg,aac,"
     "h264,hevc,m4v,mpegvideo,mjpeg,dv,mxf,w64,aiff,caf,ac3,amr"
 )
 MOST_BROKEN_PACKETS = 1000
-MAX_PIXELS = 8192 * 8192  # of a picture; 8K has half of it. A decoder holds some twenty
+MAX_PIXELS = 8192 * 8192  # per picture; 8K has half of it. A decoder holds about twenty pictures
 
 
 def open_media(file: Path) -> InputContainer:
     """Open a file of pictures or sound for reading.
 
     Raises:
-        DataError: it is no file, or a link to nowhere.
-        av.FFmpegError, OSError: it cannot be read, or is not of a kind in `CONTAINERS`.
+        DataError: it is not a file, or is a broken link.
+        av.FFmpegError, OSError: it cannot be read, or its format is not in `CONTAINERS`.
     """
     options = {"format_whitelist": CONTAINERS}
     return av.open(str(check_file(file)), options=options, metadata_errors="replace")  # titles in any encoding
 
 
 def picture_stream(container: InputContainer, file: Path) -> VideoStream:
-    """The pictures that players show: the default stream, and no cover of an album.
+    """The stream of pictures that players show: the default one, never an album cover.
 
     Raises:
-        DataError: it has none, or its pictures are larger than `MAX_PIXELS`.
+        DataError: there is no such stream, or its pictures are larger than `MAX_PIXELS`.
     """
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
@@ -54,18 +54,19 @@ def picture_stream(container: InputContainer, file: Path) -> VideoStream:
 
 
 class PictureDecoder:
-    """Decodes the pictures of an open file in the order they are shown; those damaged beyond decoding are passed over.
+    """Decodes the pictures of an open file in the order they are shown; damaged ones are skipped.
 
     Args:
         n_threads: of the decoder; 0 takes one per processor.
-        times_alone: only the times matter, so that the pictures may be decoded with less care.
-        second: another stream, and what takes its packets as they come.
+        times_alone: only the times matter, so the pictures may be decoded at lower quality.
+        second: another stream, and a function that is called with each of its packets.
 
     Attributes:
-        n_frames: pictures so far.
-        n_broken: packets so far that could not be decoded.
-        broken_after: pictures before each of these.
-        n_packets: so far; `due` are the presentation times of those that should be shown.
+        n_frames: number of pictures decoded so far.
+        n_broken: number of packets so far that could not be decoded.
+        broken_after: the number of pictures before each broken packet.
+        n_packets: number of packets so far.
+        due: presentation times of the packets that should be shown.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class PictureDecoder:
                 if is_picture:
                     self._count(packet)
                     frames = packet.decode()
-            except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
+            except (av.error.EOFError, IndexError):  # PyAV fails at the end if a stream appeared late
                 return
             except av.FFmpegError:  # one damaged packet; a container that cannot continue raises the same, then ends
                 self.n_broken += 1
@@ -115,6 +116,6 @@ class PictureDecoder:
                 yield frame
 
     def _count(self, packet: Packet) -> None:
-        self.n_packets += packet.dts is not None or packet.size > 0  # the last one of a stream is none
+        self.n_packets += packet.dts is not None or packet.size > 0  # the last packet of a stream is empty
         if packet.size and packet.pts is not None and not packet.is_discard:
             self.due.append(packet.pts)

@@ -1,7 +1,7 @@
-"""The video's clock: the time interval of each frame, and native audio frames averaged into these intervals.
+"""The time interval of each video frame, and native audio frames averaged into these intervals.
 
-Times are whole nanoseconds (int64): a native frame whose centre is exactly at a border belongs to the frame that
-begins there, on every machine.
+Times are integer nanoseconds (int64), so that all machines agree: a native frame whose centre is exactly on a border
+belongs to the video frame that begins there.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def read_times(file: Path, n_frames: int) -> FrameTimes:
     """Times of the frames of a video file by its own timestamps, see `read_stamps`.
 
     Args:
-        n_frames: rows that are wanted. Those beyond the last picture continue at the mean rate.
+        n_frames: number of rows. Rows beyond the last picture continue at the mean rate.
 
     Raises:
         DataError: the file cannot be read or has no timestamps.
@@ -72,30 +72,30 @@ def rows_with_sound(edges_ns: Nanoseconds, start_ns: int, end_ns: int) -> tuple[
 
 
 class RowMeans:
-    """Averages native frames into rows, as they come.
+    """Averages native frames into rows as they arrive.
 
-    A row is the mean of the native frames whose centres fall into its interval, or the one nearest to the interval's
-    middle (the earlier of two) where none does. A row is given out once no later native frame can change it, so that
-    what is held does not grow with the length of the sound.
+    A row is the mean of the native frames whose centres fall into its interval; without any, it is the native frame
+    nearest to the middle of the interval (the earlier of two). A row is returned once no later native frame can change
+    it, so that memory does not grow with the length of the sound.
 
     Args:
-        edges_ns: (rows + 1,) of the rows wanted, on the clock of the centres.
+        edges_ns: (rows + 1,) edges of the rows, on the clock of the centres.
     """
 
     def __init__(self, edges_ns: Nanoseconds) -> None:
         self._edges = edges_ns
         self._middles = edges_ns[:-1] + np.diff(edges_ns) // 2
-        self._next = 0  # the first row that is not yet given out
+        self._next = 0  # the first row that is not yet returned
         self._centres = np.zeros(0, dtype=np.int64)
         self._values: NDArray | None = None
 
     @property
     def n_done(self) -> int:
-        """Rows given out so far; they come in order."""
+        """Number of rows returned so far, in order."""
         return self._next
 
     def add(self, centres_ns: Nanoseconds, values: NDArray) -> NDArray:
-        """Take native frames, which come in order of their centres; give the rows that are ready.
+        """Take native frames, in the order of their centres, and return the rows that are ready.
 
         Args:
             centres_ns: (n,) ascending.
@@ -111,11 +111,11 @@ class RowMeans:
         return self._means(int(np.searchsorted(self._edges[1:], self._centres[-1], side="right")))
 
     def rest(self) -> NDArray:
-        """The rows that are left, once all native frames have come."""
+        """The remaining rows, once all native frames have been added."""
         return self._means(len(self._edges) - 1)
 
     def _means(self, stop: int) -> NDArray:
-        """Rows from the next one up to `stop`; forgets native frames that no later row needs."""
+        """Rows from the next one up to `stop`; drops native frames that no later row needs."""
         assert self._values is not None, "native frames come first"
         rows = slice(self._next, max(stop, self._next))
         if rows.stop == rows.start:
@@ -139,7 +139,7 @@ class RowMeans:
 
 
 def _range_means(values: NDArray, first: NDArray, last: NDArray) -> NDArray:
-    """Means of `values[first[i]:last[i]]`, none of them empty."""
+    """Means of `values[first[i]:last[i]]`; no range is empty."""
     counts = last - first
     if (counts == 1).all():
         return values[first].astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""Face crops: finding them by frame number, and decoding them."""
+"""Decoding of image files such as face crops."""
 
 import io
 from pathlib import Path
@@ -13,11 +13,11 @@ from abaw.media import orientation
 from abaw.media.links import read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-# What Pillow may decode, whatever a file is called: of its other formats one runs a program, Ghostscript.
+# Formats that Pillow may decode, whatever the suffix. One of its other formats runs a program, Ghostscript.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 250_000_000  # the largest cameras have 200 million; a small file may claim to hold any number
-# What other images have in their first bytes, and from where on: cameras and programs call some of these .jpg or .png.
-OTHERS = (
+MAX_PIXELS = 250_000_000  # the largest cameras have 200 million; a small file can claim any number
+# First bytes of other formats, and their offset. Some cameras and programs name such files .jpg or .png.
+OTHER_FORMATS = (
     (b"II*\0", 0, "TIFF"),
     (b"MM\0*", 0, "TIFF"),
     (b"ftyphe", 4, "HEIF"),
@@ -30,38 +30,38 @@ OTHERS = (
     (b"P6\n", 0, "PPM"),
 )
 JPEG, SCAN = b"\xff\xd8", b"\xff\xda"  # the first bytes of a JPEG, and of each scan in it
-MAX_SCANS = 100  # a progressive JPEG has about ten; each one more is another pass over all pixels
+MAX_SCANS = 100  # a progressive JPEG has about ten; each one is a pass over all pixels
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit warns from 89 million on and refuses 179 million
 
 
 def read_image(file: Path | str) -> NDArray[np.uint8]:
-    """Decode an image file to (height, width, 3) uint8 RGB, turned upright where the file says how it was held.
+    """Decode an image file to (height, width, 3) uint8 RGB, turned upright if the file states its orientation.
 
-    What is transparent has the colour that is stored below.
+    Transparent pixels have the colour that is stored for them.
 
     Raises:
-        DataError: it cannot be read, is cut off, or is no image.
+        DataError: it cannot be read, is cut off, or is not an image.
     """
     content = _read(file)
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
         check_size(width, height, file)
         return orientation.of_jpeg(content).turn(simplejpeg.decode_jpeg(content, colorspace="RGB", strict=True))
-    except ValueError as error:  # not a JPEG of the usual kinds: Pillow knows more of them, and says what is wrong
-        # Pillow would fill what is missing with grey; simplejpeg has one type of error, and only libjpeg's words differ
+    except ValueError as error:  # not a common kind of JPEG: Pillow reads more kinds and reports errors better
+        # Pillow would fill missing parts with grey; simplejpeg has one error type, so check libjpeg's message
         if "orrupt" in str(error) or "remature" in str(error):
             raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
     picture = _decode(content, file)
-    picture.info.pop("transparency", None)  # Pillow would warn of some that it has no use for
+    picture.info.pop("transparency", None)  # Pillow would warn about values that it cannot use
     return np.asarray(picture.convert("RGB"))
 
 
 def open_upright(file: Path | str) -> Image.Image:
-    """Decode an image file to 8 bits a channel, turned upright where the file says how it was held.
+    """Decode an image file to 8 bits per channel, turned upright if the file states its orientation.
 
     Raises:
-        DataError: it cannot be read, is cut off, or is no image.
+        DataError: it cannot be read, is cut off, or is not an image.
     """
     return _decode(_read(file), file)
 
@@ -86,19 +86,21 @@ def _decode(content: bytes, file: Path | str) -> Image.Image:
             return orientation.of_picture(picture).turn_picture(_in_8_bits(picture))
     except DataError:
         raise
-    except Image.DecompressionBombError as error:  # twice the limit, which Pillow refuses before it tells the size
+    except (
+        Image.DecompressionBombError
+    ) as error:  # above twice the limit, which Pillow refuses before its size is known
         raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
     except UnidentifiedImageError as error:
-        for mark, at, kind in OTHERS:
+        for mark, at, kind in OTHER_FORMATS:
             if content.startswith(mark, at):
-                raise DataError(f"{file} is an image in {kind}, which is not read. Save it as PNG.") from error
+                raise DataError(f"{file} is a {kind} image, which is not supported. Save it as PNG.") from error
         raise DataError(f"{file} is not an image. Replace or delete it.") from error
     except Exception as error:  # damaged files raise many types in Pillow
         raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
 
 
 def _size_of_webp(content: bytes) -> tuple[int, int]:
-    """Width and height that a WebP file states; 0 and 0 of others. Pillow makes room for them before it tells them."""
+    """Width and height that a WebP file states; 0 and 0 for others. Pillow allocates memory before it reports them."""
     kind, head = content[8:16], content[:30].ljust(30, b"\0")
     if kind == b"WEBPVP8X":
         return int.from_bytes(head[24:27], "little") + 1, int.from_bytes(head[27:30], "little") + 1
@@ -111,18 +113,18 @@ def _size_of_webp(content: bytes) -> tuple[int, int]:
 
 
 def _in_8_bits(picture: Image.Image) -> Image.Image:
-    """A picture with the high bytes of its values: Pillow keeps 16 bits of grey ones alone, and would clip them."""
+    """A picture reduced to the high bytes of its values. Pillow keeps 16 bits only for grey pictures, and would clip them."""
     if not picture.mode.startswith("I;16"):
         return picture
     values = np.asarray(picture)
     grey = Image.fromarray((values >> 8).astype(np.uint8))
-    if isinstance(clear := picture.info.get("transparency"), int):  # one value of them
+    if isinstance(clear := picture.info.get("transparency"), int):  # the value that is transparent
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
 
 
 def check_size(width: int, height: int, file: Path | str) -> None:
-    """Raises a DataError if an image says that it has more than `MAX_PIXELS`."""
+    """Raises a DataError if an image has more than `MAX_PIXELS` by its header."""
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{file} has {width} x {height} pixels: more than {MAX_PIXELS:,} are not decoded. Shrink or delete it."

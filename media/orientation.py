@@ -1,4 +1,4 @@
-"""How stored pictures are to be turned and mirrored to be upright: as the EXIF data of images says, or a video's matrix."""
+"""How to turn and mirror stored pictures to be upright, from the EXIF data of an image or the matrix of a video."""
 
 import struct
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from av.sidedata.sidedata import SideData, Type
 from numpy.typing import NDArray
 from PIL import Image
 
-EXIF = b"Exif\0\0"  # what EXIF data begin with in a JPEG
+EXIF = b"Exif\0\0"  # start of EXIF data in a JPEG
 START_OF_SCAN, APP1 = 0xDA, 0xE1  # markers of segments of a JPEG; a byte 0xFF comes before each
 ORIENTATION, SHORT = 0x0112, 3  # tag and type of a value in EXIF data
 UNKNOWN_SIDE_DATA = sorted(set(range(48)) - {kind.value for kind in Type})  # FFmpeg has more kinds than PyAV
@@ -20,12 +20,12 @@ MATRIX = struct.Struct("=9i")
 
 
 class Orientation(NamedTuple):
-    """One of the eight symmetries of a rectangle; the steps are taken in this order.
+    """One of the eight symmetries of a rectangle; the steps are applied in this order.
 
     Attributes:
-        is_turned: lines become columns, and the first ones stay the first.
-        is_flipped: top and bottom change places.
-        is_mirrored: left and right change places.
+        is_turned: rows and columns are transposed.
+        is_flipped: top and bottom are swapped.
+        is_mirrored: left and right are swapped.
     """
 
     is_turned: bool = False
@@ -33,14 +33,14 @@ class Orientation(NamedTuple):
     is_mirrored: bool = False
 
     def turn(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An image (height, width, 3) made upright; the same array where there is nothing to do."""
+        """An image (height, width, 3) made upright; the same array if it is upright already."""
         if self == UPRIGHT:
             return image
         image = image.swapaxes(0, 1) if self.is_turned else image
         return np.ascontiguousarray(image[:: -1 if self.is_flipped else 1, :: -1 if self.is_mirrored else 1])
 
     def turn_picture(self, picture: Image.Image) -> Image.Image:
-        """A Pillow image of any mode made upright; the same one where there is nothing to do."""
+        """A Pillow image of any mode made upright; the same image if it is upright already."""
         if self.is_turned:
             picture = picture.transpose(Image.Transpose.TRANSPOSE)
         if self.is_flipped:
@@ -49,7 +49,7 @@ class Orientation(NamedTuple):
 
 
 UPRIGHT = Orientation()
-# by the number that EXIF gives them
+# by EXIF number
 BY_NUMBER = {
     1: UPRIGHT,
     2: Orientation(is_mirrored=True),
@@ -63,9 +63,9 @@ BY_NUMBER = {
 
 
 class Turning:
-    """How to make the frames of a video upright, asked of all in their order.
+    """The orientations of the frames of a video; call it for every frame, in order.
 
-    Containers say it for each. In the stream itself it may stand at key frames alone, and holds until the next.
+    Containers state the orientation for every frame. Streams may state it only at key frames; it holds until the next.
     """
 
     def __init__(self) -> None:
@@ -80,19 +80,19 @@ class Turning:
 
 
 def _matrix(frame: av.VideoFrame) -> bytes | None:
-    """The display matrix of a frame; None without one."""
+    """The display matrix of a frame; None if it has no matrix."""
     try:
-        found = frame.side_data
-    except ValueError:  # of a kind that PyAV does not know, such as EXIF in Motion JPEG
-        found = _without_unknown(frame).side_data
-    kinds = cast(Iterable[SideData], found)  # PyAV's stubs have another type
-    return next((bytes(one) for one in kinds if one.type is Type.DISPLAYMATRIX), None)
+        side_data = frame.side_data
+    except ValueError:  # it has a kind that PyAV does not know, such as EXIF in Motion JPEG
+        side_data = _without_unknown(frame).side_data
+    entries = cast(Iterable[SideData], side_data)  # PyAV's stubs have another type
+    return next((bytes(entry) for entry in entries if entry.type is Type.DISPLAYMATRIX), None)
 
 
 def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
-    """The same frame without side data that PyAV cannot name."""
+    """The same frame without side data that PyAV does not know."""
     graph = av.filter.Graph()
-    graph.threads = 1  # others would only be started and stopped
+    graph.threads = 1  # more threads would only be started and stopped
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 90_000)
     )
@@ -105,7 +105,7 @@ def _without_unknown(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def of_matrix(content: bytes) -> Orientation:
-    """The symmetry nearest to a display matrix, 9 int32 as FFmpeg has it; none of one that leaves no picture.
+    """The symmetry nearest to a display matrix, 9 int32 as in FFmpeg; `UPRIGHT` for a singular or incomplete matrix.
 
     A point (x, y) of the stored picture is shown at (a x + c y, b x + d y), shifted so that nothing is outside.
     """
@@ -120,7 +120,7 @@ def of_matrix(content: bytes) -> Orientation:
 
 
 def of_jpeg(content: bytes) -> Orientation:
-    """How to make the pixels of a JPEG upright, as the EXIF data among its first segments say."""
+    """How to make the pixels of a JPEG upright, from the EXIF data in its first segments."""
     at = 2
     try:
         while content[at] == 0xFF and (marker := content[at + 1]) != START_OF_SCAN:
@@ -128,28 +128,28 @@ def of_jpeg(content: bytes) -> Orientation:
                 return of_exif(content[at + 4 : at + 2 + (content[at + 2] << 8) + content[at + 3]])
             # any number of 0xFF may come before a marker
             at += 1 if marker == 0xFF else 2 + (content[at + 2] << 8) + content[at + 3]
-    except IndexError:  # it breaks off
+    except IndexError:  # it is cut off
         pass
     return UPRIGHT
 
 
 def of_picture(picture: Image.Image) -> Orientation:
-    """How to make an image that Pillow has loaded upright, as its EXIF data say."""
+    """How to make an image that Pillow has loaded upright, from its EXIF data."""
     if isinstance(content := picture.info.get("exif"), bytes):
         return of_exif(content)
-    written = picture.info.get(
+    exif_text = picture.info.get(
         "Raw profile type exif"
-    )  # of a PNG by older programs: a name, the length, and hex digits
-    if isinstance(written, str):
+    )  # in a PNG by older programs: a name, the length, and hex digits
+    if isinstance(exif_text, str):
         try:
-            return of_exif(bytes.fromhex("".join(written.split("\n")[3:])))
+            return of_exif(bytes.fromhex("".join(exif_text.split("\n")[3:])))
         except ValueError:
             pass
     return UPRIGHT
 
 
 def of_exif(content: bytes) -> Orientation:
-    """What EXIF data say of the orientation; none where they are broken or say something else."""
+    """The orientation in EXIF data; `UPRIGHT` if it is missing or broken."""
     content = content.removeprefix(EXIF)
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(content[:4])
     if order is None:
@@ -161,6 +161,6 @@ def of_exif(content: bytes) -> Orientation:
             tag, kind, n_values, value = struct.unpack_from(f"{order}HHIH", content, at)
             if tag == ORIENTATION:
                 return BY_NUMBER.get(value, UPRIGHT) if (kind, n_values) == (SHORT, 1) else UPRIGHT
-    except struct.error:  # it points to what is not there
+    except struct.error:  # it points beyond its end
         pass
     return UPRIGHT

@@ -1,8 +1,8 @@
-"""Sound brought to its timestamps.
+"""Aligning sound with its timestamps.
 
-A sound card that delivers more or fewer samples than it says, packets that were lost, and stamps that jump make sound
-drift away from the pictures. What lasts of the difference between stamps and counted samples is taken out: a stretch
-is moved, or made longer or shorter a little. What does not last is the roughness of stamps, and changes nothing.
+Sound drifts away from the pictures if a sound card delivers more or fewer samples than its nominal rate, if packets
+are lost, or if stamps jump. The lasting part of the difference between stamps and counted samples is removed: a
+stretch is moved, or made slightly longer or shorter. The rest is jitter of the stamps and changes nothing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from abaw.media.waveform import RATE_HZ, Waveform
 
-GAP_S = 0.1  # from one frame to the next: a hole or a jump, of which the edge is kept
-TOLERANCE_S = 0.02  # differences up to this are left as they are
-ROUGHEST_S = 0.04  # up to this where stamps are so rough that they tell no more
-RESTART_S = 1.0  # stamps that go back by more begin again: another recording was appended
-MOST_SLOPE = 0.05  # no clock is wrong by more: a steeper change is a jump
-STEP_S, CLEAN_S = 0.015, 0.005  # a packet that was lost shows where stamps are no further from their course than that
-HELD_S = 2.0  # stamps of that time tell whether a jump is one
-BLOCK_S, BLOCK_FRAMES, FEW_FRAMES = 1.0, 25, 5  # of which the median is taken
+GAP_S = 0.1  # between two frames: a hole or a jump, whose edge is kept
+TOLERANCE_S = 0.02  # smaller differences are not corrected
+ROUGHEST_S = 0.04  # the same, where stamps have much jitter
+RESTART_S = 1.0  # stamps that go back by more restart: another recording was appended
+MOST_SLOPE = 0.05  # no clock is that wrong: a steeper change is a jump
+STEP_S, CLEAN_S = 0.015, 0.005  # lost packets are visible if jitter is at most `CLEAN_S`
+HELD_S = 2.0  # the stamps on either side that decide whether a jump is real
+BLOCK_S, BLOCK_FRAMES, FEW_FRAMES = 1.0, 25, 5  # for medians
 CHUNK = 10 * RATE_HZ  # samples at a time
 N_TAPS, N_PHASES = 32, 4096  # of the filter that reads between samples
 
@@ -30,11 +30,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of the samples as they were decoded, and where it belongs.
+    """A stretch of the decoded samples, and where it belongs.
 
     Attributes:
         sources: (points,) ascending, positions in the decoded sound.
-        targets: (points,) where they belong. Between two points a stretch is made longer or shorter evenly.
+        targets: (points,) where they belong. Between two points the sound is stretched or squeezed evenly.
     """
 
     sources: Floats
@@ -42,13 +42,13 @@ class Piece:
 
     @classmethod
     def moved(cls, first: float, stop: float, by: float) -> "Piece":
-        """A stretch whose samples stay as they are."""
+        """A stretch that is moved but not stretched."""
         sources = np.array([first, stop])
         return cls(sources, sources + round(by))
 
     @property
     def is_even(self) -> bool:
-        """True if its samples stay as they are."""
+        """True if it is moved but not stretched."""
         return len(self.sources) == 2 and float(np.ptp(self.targets - self.sources)) == 0.0
 
     @property
@@ -63,7 +63,7 @@ class PacePlan:
 
     Attributes:
         pieces: in order; their targets count from the first timestamp.
-        restarts: times in seconds of decoded sound at which the stamps go back and begin again.
+        restarts: times, in seconds of decoded sound, at which the stamps go back and restart.
     """
 
     pieces: list[Piece]
@@ -71,12 +71,12 @@ class PacePlan:
 
     @property
     def is_needed(self) -> bool:
-        """False if the sound is right as it is."""
+        """False if the sound needs no correction."""
         return not (len(self.pieces) == 1 and self.pieces[0].is_even and self.pieces[0].targets[0] == 0)
 
     @property
     def change_s(self) -> float:
-        """Seconds that are stretched, squeezed or left out, in all; silence put in does not count."""
+        """Total seconds that are stretched, squeezed or left out; added silence does not count."""
         ends = [piece.targets[-1] for piece in self.pieces[:-1]]
         overlaps = [max(0.0, end - piece.targets[0]) for end, piece in zip(ends, self.pieces[1:], strict=True)]
         return float(sum(piece.change for piece in self.pieces) + sum(overlaps)) / RATE_HZ
@@ -86,11 +86,11 @@ def plan(positions: Floats, stamps: Floats, n_samples: int, is_counted: bool = F
     """Find where the stretches of a decoded sound belong by its timestamps.
 
     Args:
-        positions: (frames,) where the frames that have a stamp begin in the decoded sound, in samples.
+        positions: (frames,) where the frames with a stamp begin in the decoded sound, in samples.
         stamps: (frames,) their timestamps, in samples.
         n_samples: length of the decoded sound.
-        is_counted: the container has no timestamps: they are counted from bytes at the rate that it states, which may
-            be another than that of the samples, but wanders where bytes are not spread evenly.
+        is_counted: the container has no timestamps. They are computed from byte counts at its stated rate, which may
+            differ from the rate of the samples, and they wander if bytes are not spread evenly.
     """
     lateness = stamps - stamps[0] - (positions - positions[0])
     if np.abs(lateness).max() <= TOLERANCE_S * RATE_HZ:
@@ -105,7 +105,7 @@ def plan(positions: Floats, stamps: Floats, n_samples: int, is_counted: bool = F
 
 
 def rebuild(decoded: Waveform, pieces: Sequence[Piece]) -> Waveform:
-    """The sound with its stretches where they belong: silence between them, the later one left out where two overlap."""
+    """The sound with its stretches where they belong: silence in gaps, and the earlier stretch where two overlap."""
     built = Waveform()
     for piece in pieces:
         first, stop = round(piece.targets[0]), round(piece.targets[-1])
@@ -117,23 +117,23 @@ def rebuild(decoded: Waveform, pieces: Sequence[Piece]) -> Waveform:
 
 
 def _jumps(positions: Floats, lateness: Floats) -> tuple[list[int], Floats, list[int]]:
-    """Frames at which stamps jump and stay so, the lateness without restarts, and the frames of the restarts."""
+    """Frames at which stamps jump for good, the lateness without restarts, and the frames of the restarts."""
     lateness = lateness.copy()
     cuts: list[int] = []
     restarts: list[int] = []
     first = 0
     for number in (np.flatnonzero(np.abs(np.diff(lateness)) > GAP_S * RATE_HZ) + 1).tolist():
-        held = np.searchsorted(positions, positions[number] + np.array([-HELD_S, HELD_S]) * RATE_HZ)
-        before = float(np.median(lateness[min(max(first, held[0]), number - 1) : number]))
-        following = lateness[number : max(held[1], number + 1)]
+        nearby = np.searchsorted(positions, positions[number] + np.array([-HELD_S, HELD_S]) * RATE_HZ)
+        before = float(np.median(lateness[min(max(first, nearby[0]), number - 1) : number]))
+        following = lateness[number : max(nearby[1], number + 1)]
         jump = float(np.median(following)) - before
-        # what catches up again was held up on its way, and stamps that are wrong are soon right again
+        # sound that catches up was only delayed, and wrong stamps are soon right again
         if abs(jump) <= GAP_S * RATE_HZ or (jump < 0 and len(following) < FEW_FRAMES):
             continue
         if jump >= -RESTART_S * RATE_HZ:
             cuts.append(number)
             first = number
-        elif number - first < FEW_FRAMES:  # stamps that are wrong in front of others
+        elif number - first < FEW_FRAMES:  # wrong stamps at the start
             lateness[first:number] += jump
         else:
             lateness[number:] -= jump
@@ -145,7 +145,7 @@ def _pieces(positions: Floats, lateness: Floats, begin: int, end: int, is_counte
     """Pieces from `begin` to `end` for frames whose stamps do not jump far."""
     edges, middles, levels = _blocks(positions, lateness)
     apart = np.abs(lateness - np.interp(positions, middles, levels))
-    # where stamps are rough the first one is no worse than others
+    # with much jitter the first stamp is no worse than others
     tolerance = float(np.clip(1.25 * np.percentile(apart, 90), TOLERANCE_S * RATE_HZ, GAP_S / 2 * RATE_HZ))
     if np.abs(levels - lateness[0]).max() <= tolerance:
         return [Piece.moved(begin, end, lateness[0])]
@@ -154,7 +154,7 @@ def _pieces(positions: Floats, lateness: Floats, begin: int, end: int, is_counte
     firm, rough = _firm(positions, lateness, falls=levels[-1] < levels[0])
     is_steep = np.abs(np.diff(levels)) > MOST_SLOPE * np.diff(middles)
     is_stepped = np.append(is_steep, False) | np.insert(is_steep, 0, False)
-    if rough <= CLEAN_S * RATE_HZ:  # then packets that were lost show one by one
+    if rough <= CLEAN_S * RATE_HZ:  # then each lost packet is visible
         is_step = np.abs(np.diff(firm)) >= np.maximum(STEP_S * RATE_HZ, MOST_SLOPE * np.diff(positions))
         is_stepped |= np.array([is_step[max(0, first - 1) : stop - 1].any() for first, stop in pairwise(edges)])
     borders = [0, *(np.flatnonzero(np.diff(is_stepped)) + 1).tolist(), len(levels)]
@@ -171,7 +171,7 @@ def _pieces(positions: Floats, lateness: Floats, begin: int, end: int, is_counte
 
 
 def _slope(middles: Floats, levels: Floats, rough: float, begin: int, end: int) -> Piece:
-    """A piece that is made longer or shorter a little."""
+    """A piece that is stretched or squeezed slightly."""
     tolerance = min(max(TOLERANCE_S * RATE_HZ, 9 * rough / BLOCK_FRAMES**0.5), ROUGHEST_S * RATE_HZ)
     if len(levels) == 1 or np.ptp(levels) <= tolerance:
         return Piece.moved(begin, end, float(np.median(levels)))
@@ -182,24 +182,24 @@ def _slope(middles: Floats, levels: Floats, rough: float, begin: int, end: int) 
 
 
 def _steps(positions: Floats, levels: Floats, tolerance: float, begin: int, end: int) -> list[Piece]:
-    """Pieces that are moved, each as far as the stamps in it say."""
+    """Pieces that are each moved to their stamps."""
     pieces: list[Piece] = []
     level = float(levels[0])
     for number in range(1, len(levels)):
         if abs(levels[number] - level) >= tolerance:
-            place = round(positions[number])
-            pieces.append(Piece.moved(begin, place, level))
-            begin, level = place, float(levels[number])
+            cut = round(positions[number])
+            pieces.append(Piece.moved(begin, cut, level))
+            begin, level = cut, float(levels[number])
     return [*pieces, Piece.moved(begin, end, level)]
 
 
 def _firm(positions: Floats, lateness: Floats, falls: bool) -> tuple[Floats, float]:
-    """The part of the lateness that is not made up for soon, and how far stamps are from it, usually.
+    """The lasting part of the lateness, and the typical distance of stamps from it.
 
-    Where packets are lost it is all of the lateness, to the frame.
+    Where packets are lost, it is exact to the frame.
 
     Args:
-        falls: samples run ahead, rather than that some are missing.
+        falls: True if samples run ahead; False if some are missing.
     """
     signed = -lateness if falls else lateness
     span_s = max((positions[-1] - positions[0]) / RATE_HZ, 1e-3)
@@ -211,7 +211,7 @@ def _firm(positions: Floats, lateness: Floats, falls: bool) -> tuple[Floats, flo
 
 
 def _is_straight(positions: Floats, lateness: Floats) -> bool:
-    """True if the lateness grows as that of a clock that is wrong, and no otherwise."""
+    """True if the lateness grows linearly, as from a clock at the wrong rate."""
     line = np.interp(positions, positions[[0, -1]], lateness[[0, -1]])
     is_flat = abs(lateness[-1] - lateness[0]) <= MOST_SLOPE * max(positions[-1] - positions[0], 1)
     return bool(is_flat and np.abs(lateness - line).max() <= CLEAN_S * RATE_HZ)
@@ -226,40 +226,40 @@ def _blocks(positions: Floats, lateness: Floats) -> tuple[list[int], Floats, Flo
     parts = [slice(first, stop) for first, stop in pairwise(edges)]
     middles = np.array([np.median(positions[part]) for part in parts])
     levels = np.array([np.median(lateness[part]) for part in parts])
-    # what comes late for some blocks and then catches up was held up on its way
+    # blocks that are late and then catch up were only delayed
     levels = np.array([np.median(levels[max(0, i - r) : i + r + 1]) for i, r in enumerate(_reaches(len(levels)))])
     return edges, middles, levels
 
 
 def _reaches(n: int) -> list[int]:
-    """How many neighbours on either side each of n blocks has, two at most: as many on the one as on the other."""
+    """The number of neighbours to use on each side of each of n blocks: equal on both sides, two at most."""
     return [min(2, i, n - 1 - i) for i in range(n)]
 
 
 def _read(decoded: Waveform, piece: Piece, first: int, stop: int) -> Iterator[NDArray[np.float32]]:
-    """Samples of a piece that belong at `first` to `stop`, some at a time."""
+    """Samples of a piece that belong at `first` to `stop`, in chunks."""
     for start in range(first, stop, CHUNK):
-        wanted = np.arange(start, min(start + CHUNK, stop))
+        targets = np.arange(start, min(start + CHUNK, stop))
         if piece.is_even:
             source = start - round(piece.targets[0] - piece.sources[0])
-            yield decoded.read(source, source + len(wanted))
+            yield decoded.read(source, source + len(targets))
         else:
-            yield _between(decoded, np.interp(wanted, piece.targets, piece.sources))
+            yield _between(decoded, np.interp(targets, piece.targets, piece.sources))
 
 
-def _between(decoded: Waveform, places: Floats) -> NDArray[np.float32]:
-    """The sound at places between its samples, which come in order."""
-    whole = np.floor(places).astype(np.int64)
-    base = int(whole[0]) - N_TAPS // 2 + 1
-    around = decoded.read(base, int(whole[-1]) + N_TAPS // 2 + 1)
-    phases = np.rint((places - whole) * N_PHASES).astype(np.int64)
-    windows = np.lib.stride_tricks.sliding_window_view(around, N_TAPS)[whole - int(whole[0])]
+def _between(decoded: Waveform, positions: Floats) -> NDArray[np.float32]:
+    """The sound at fractional sample positions, in ascending order."""
+    samples_before = np.floor(positions).astype(np.int64)
+    base = int(samples_before[0]) - N_TAPS // 2 + 1
+    around = decoded.read(base, int(samples_before[-1]) + N_TAPS // 2 + 1)
+    phases = np.rint((positions - samples_before) * N_PHASES).astype(np.int64)
+    windows = np.lib.stride_tricks.sliding_window_view(around, N_TAPS)[samples_before - int(samples_before[0])]
     values: NDArray[np.float32] = np.einsum("nt,nt->n", windows, _FILTERS[phases], optimize=False)
     return values
 
 
 def _filters() -> NDArray[np.float32]:
-    """(phases + 1, taps) weights of the samples around a place: a sinc under a Kaiser window, with a sum of one."""
+    """(phases + 1, taps) weights of the samples around a position: a sinc under a Kaiser window, with a sum of one."""
     offsets = np.arange(N_TAPS) - (N_TAPS // 2 - 1) - (np.arange(N_PHASES + 1) / N_PHASES)[:, None]
     window = np.i0(9.0 * np.sqrt(np.clip(1 - (offsets / (N_TAPS // 2)) ** 2, 0, None))) / np.i0(9.0)
     weights = np.sinc(offsets) * window

@@ -17,9 +17,9 @@ from abaw.core.errors import DataError
 from abaw.media.decoder import PictureDecoder, picture_stream
 from abaw.media.tracks import sound_track
 
-CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
-RESTART_S = 1.0  # times that go back for longer are of another recording, as where two files were joined
-JUMP_S = 10.0  # times that go ahead for longer, without any sound meanwhile, are from a clock that was set again
+CUT_S = 0.5  # a file that ends at least this much before its stated duration is cut off
+RESTART_S = 1.0  # times that go back by more are from another recording, as if two files were joined
+JUMP_S = 10.0  # times that go ahead by more, without sound in between, are from a clock that was reset
 ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
 HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
 STREAMED = (
@@ -27,11 +27,11 @@ STREAMED = (
     "flv",
     "asf",
     "mpeg",
-)  # containers that lose damaged packets without a word, and whose clocks jump
-EXACT = ("mov",)  # containers whose table tells how long each picture is shown
-ODD_GAPS = 0.05  # of the gaps between pictures, where the others are alike
-LONG_GAP = 3  # pictures; in other containers a shorter one may have been recorded so
-REORDERED = 16  # pictures at the end that may come before others of it
+)  # containers that drop damaged packets silently, and whose clocks jump
+EXACT = ("mov",)  # containers whose table has the duration of each picture
+ODD_GAPS = 0.05  # the most odd gaps between pictures, as a share, if the others are to count as even
+LONG_GAP = 3  # pictures; in other containers a shorter gap may have been recorded like that
+REORDERED = 16  # pictures at the end that may be out of order
 
 
 @dataclass(frozen=True)
@@ -39,18 +39,18 @@ class Decoding:
     """The result of decoding a file.
 
     Attributes:
-        kind, codec: FFmpeg's names of the container and of the codec of the pictures.
-        times: of each picture that decodes, in units of `base`; None where it has none.
-        base: seconds of a unit.
+        kind, codec: FFmpeg's names of the container and the picture codec.
+        times: time of each decoded picture, in units of `base`; None if unknown.
+        base: seconds per unit.
         nominal, stated, n_stated: frame rate, duration in units of `base` and number of pictures that the file states; 0
-            where it states none.
+            if unknown.
         n_broken: packets that could not be decoded.
-        broken_after: pictures before each of these.
+        broken_after: number of pictures before each broken packet.
         due: times of packets that should be shown.
-        heard_s: times of packets of sound, in seconds, in their order.
-        end_s: of the file, as it states; None where it does not.
-        n_cut: pictures that lie after the end of the file, as its table says.
-        is_short: the file has fewer bytes than its header says.
+        heard_s: times of sound packets in seconds, in file order.
+        end_s: end that the file states; None if unknown.
+        n_cut: pictures that should be beyond the end of the file, by its table.
+        is_short: the file has fewer bytes than its header states.
     """
 
     kind: str
@@ -73,11 +73,11 @@ def decode_times(container: InputContainer, file: Path, cancelled: threading.Eve
     """Decode all pictures of a file for their times.
 
     Args:
-        cancelled: gives up once it is set.
+        cancelled: decoding stops with a DataError once it is set.
 
     Raises:
         av.FFmpegError, OSError: the file cannot be read.
-        DataError: it has no pictures, or not one that can be decoded.
+        DataError: no picture can be decoded.
     """
     stream = picture_stream(container, file)
     heard = array("d")
@@ -133,29 +133,29 @@ def _is_short(file: Path) -> bool:
 def in_order(decoding: Decoding) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Times of all pictures, ascending, and the jumps of the clock, see `Stamps.jumps`.
 
-    Decoders give pictures in the order they are shown; a container like AVI has times of decoding alone, which come in
-    another one. A picture without a time is shown between its neighbours. Where times go back for more than `RESTART_S`,
-    or jump ahead, a new recording begins, and is shown after the one before.
+    Decoders return pictures in display order; containers like AVI have only decoding times, whose order may differ. A
+    picture without a time is shown between its neighbours. Where times go back by more than `RESTART_S`, or jump ahead,
+    a new recording begins and is shown after the previous one.
     """
     step = float(1 / (decoding.nominal * decoding.base)) if decoding.nominal else 1.0
-    known = np.array([i for i, time in enumerate(decoding.times) if time is not None], dtype=np.int64)
-    if not len(known):
+    timed = np.array([i for i, time in enumerate(decoding.times) if time is not None], dtype=np.int64)
+    if not len(timed):
         return np.rint(np.arange(len(decoding.times)) * step).astype(np.int64), np.zeros((0, 2), dtype=np.int64)
-    known_times = np.array([time for time in decoding.times if time is not None], dtype=np.int64)
-    found, jumps = known_times.copy(), []
-    apart_s = np.diff(known_times) * float(decoding.base)
+    stamped = np.array([time for time in decoding.times if time is not None], dtype=np.int64)
+    ordered, jumps = stamped.copy(), []
+    apart_s = np.diff(stamped) * float(decoding.base)
     for start in (np.flatnonzero((apart_s < -RESTART_S) | (apart_s > JUMP_S)) + 1).tolist():
         is_back = apart_s[start - 1] < 0
-        if is_back or _is_jump(decoding, int(known_times[start - 1]), int(known_times[start])):
-            less = int(found[start]) - int(found[:start].max()) - round(step)
-            found[start:] -= less
-            jumps += [] if is_back else [(int(known_times[start]), less)]
-    found = np.sort(found)
+        if is_back or _is_jump(decoding, int(stamped[start - 1]), int(stamped[start])):
+            less = int(ordered[start]) - int(ordered[:start].max()) - round(step)
+            ordered[start:] -= less
+            jumps += [] if is_back else [(int(stamped[start]), less)]
+    ordered = np.sort(ordered)
     rows = np.arange(len(decoding.times))
-    if len(known) < len(rows):
-        beyond = np.minimum(rows - known[0], 0) + np.maximum(rows - known[-1], 0)
-        found = np.rint(np.interp(rows, known, found) + step * beyond).astype(np.int64)
-    return found, np.array(jumps, dtype=np.int64).reshape(-1, 2)
+    if len(timed) < len(rows):
+        beyond = np.minimum(rows - timed[0], 0) + np.maximum(rows - timed[-1], 0)
+        ordered = np.rint(np.interp(rows, timed, ordered) + step * beyond).astype(np.int64)
+    return ordered, np.array(jumps, dtype=np.int64).reshape(-1, 2)
 
 
 def _is_jump(decoding: Decoding, before: int, after: int) -> bool:
@@ -166,27 +166,27 @@ def _is_jump(decoding: Decoding, before: int, after: int) -> bool:
 
 
 def find_lost(decoding: Decoding, shown: NDArray[np.int64], is_cut: bool) -> tuple[int, int]:
-    """How many pictures are missing between others, as far as can be determined, and the frame after which the first is.
+    """How many pictures are missing between others, as far as is known, and the frame after which the first is missing.
 
     Args:
-        is_cut: the file ends early, and what is missing at its end is not missing between others.
+        is_cut: the file ends early; pictures missing at its end do not count.
     """
-    found = [np.array(decoding.broken_after, dtype=np.int64)]
+    candidates = [np.array(decoding.broken_after, dtype=np.int64)]
     if decoding.kind in ONE_BY_ONE and decoding.codec not in HIDING:
         due = np.setdiff1d(np.array(decoding.due, dtype=np.int64), shown)
-        found.append(np.searchsorted(shown, due[(due > shown[0]) & (due < shown[-1])]))
+        candidates.append(np.searchsorted(shown, due[(due > shown[0]) & (due < shown[-1])]))
     if decoding.kind not in EXACT:
-        found.append(_in_gaps(shown, 1 if decoding.kind in STREAMED else LONG_GAP))
+        candidates.append(_in_gaps(shown, 1 if decoding.kind in STREAMED else LONG_GAP))
     last = len(shown) - (REORDERED if is_cut or decoding.kind in STREAMED else 0)
-    places = max((places[(places > 0) & (places < last)] for places in found), key=len)
-    return len(places), int(places.min()) if len(places) else 0
+    lost = max((rows[(rows > 0) & (rows < last)] for rows in candidates), key=len)
+    return len(lost), int(lost.min()) if len(lost) else 0
 
 
 def _in_gaps(shown: NDArray[np.int64], shortest: int) -> NDArray[np.int64]:
-    """The picture before each one that is missing in gaps between pictures which otherwise follow evenly.
+    """The picture before each missing one, from gaps between pictures that otherwise follow evenly.
 
     Args:
-        shortest: gaps of so many pictures count.
+        shortest: the fewest missing pictures in a gap that count.
     """
     gaps = np.diff(shown)
     usual = float(np.median(gaps)) if len(gaps) > 1 else 0.0
@@ -200,16 +200,16 @@ def _in_gaps(shown: NDArray[np.int64], shortest: int) -> NDArray[np.int64]:
 
 
 def how_it_ends(decoding: Decoding, shown: NDArray[np.int64], has_jumps: bool) -> str:
-    """What to say of an end before the one that the file states, without its subject; empty if there is nothing to say."""
+    """A sentence, without its subject, about an end before the one that the file states; empty if it ends as stated."""
     last_s, slack_s = float(shown[-1] * decoding.base), CUT_S + 1 / max(float(decoding.nominal), 1.0)
     if decoding.kind in EXACT:
         n_decoded = len(shown)
         return (
-            f"is cut off or damaged: {n_decoded} of {n_decoded + decoding.n_cut} frames are there"
+            f"is cut off or damaged: it has {n_decoded} of {n_decoded + decoding.n_cut} frames"
             if decoding.n_cut
             else ""
         )
-    if decoding.kind == "avi":  # its headers count frames that are nowhere
+    if decoding.kind == "avi":  # its headers count frames that do not exist
         stated_s = float(max(decoding.stated, decoding.n_stated) * decoding.base)
         is_cut = last_s < stated_s - slack_s and (
             decoding.is_short or last_s < float(decoding.stated * decoding.base) - slack_s

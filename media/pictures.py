@@ -1,7 +1,7 @@
 """Pictures of a video file: decoded in one pass over it, turned upright, and shrunk where they are larger than needed.
 
-Times are those of the file's own clock, so that constant and variable frame rates are alike, and sound of the same file
-can be laid beside them.
+Times are on the file's own clock, so that constant and variable frame rates work alike, and sound of the same file
+can be aligned with them.
 """
 
 from collections.abc import Container, Iterator, Sequence
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """A decoded frame that may yet be made a picture."""
+    """A decoded frame that may still be converted to a picture."""
 
     number: int
     time_s: float
@@ -56,13 +56,13 @@ def read_pictures(
 ) -> Iterator[Picture]:
     """All frames of a video file in the order they are shown, or those whose number is in `indices`.
 
-    Only these are made RGB. Frames that are damaged beyond decoding are passed over.
+    Only these are converted to RGB. Frames that cannot be decoded are skipped.
 
     Args:
         indices: numbers of frames, from 0.
-        shorter_side: shrink larger pictures to so many pixels; 0 leaves them as they are.
+        shorter_side: shrink larger pictures to this many pixels; 0 keeps their size.
         n_threads: of the decoder; 0 takes one per processor.
-        notes: gets, at the end, a sentence for each thing that was wrong with the file.
+        notes: at the end, a sentence is added for each thing that is wrong with the file.
 
     Raises:
         DataError: not one frame can be decoded.
@@ -75,10 +75,10 @@ def read_pictures(
 def read_pictures_at(
     file: Path, times_s: Sequence[float], shorter_side: int = 0, n_threads: int = 1
 ) -> Iterator[Picture]:
-    """What is shown at some times: for each the last frame that begins by then, or the first one before the first.
+    """The pictures shown at some times: the last frame that begins by then, or the first frame for earlier times.
 
-    A frame that is asked for several times is converted once. Ends early if the pictures end more than `CUT_S` before
-    a time that is asked for.
+    A frame that is needed several times is converted once. Ends early if the pictures end more than `CUT_S` before
+    one of the times.
 
     Args:
         times_s: ascending, on the clock of the file.
@@ -108,7 +108,7 @@ def _repeated(shown: _Shown, n_times: int, shorter_side: int) -> Iterator[Pictur
 
 
 def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iterator[_Shown]:
-    """All frames that can be decoded; notes on what cannot."""
+    """All frames that can be decoded; adds notes on what is wrong with the file."""
     stamps = read_stamps(file)
     times_s, turning = stamps.times_s(), Turning()
     try:
@@ -123,11 +123,11 @@ def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iter
 
 
 def as_rgb(frame: av.VideoFrame, shorter_side: int = 0, orientation: Orientation | None = None) -> NDArray[np.uint8]:
-    """A frame as (height, width, 3) uint8 RGB, turned and mirrored as its file says.
+    """A frame as (height, width, 3) uint8 RGB, turned and mirrored to be upright.
 
     Args:
-        shorter_side: shrink a larger picture to so many pixels, see `shrink`; 0 leaves it as it is.
-        orientation: what `Turning` says of it; else what the frame says by itself.
+        shorter_side: shrink a larger picture to this many pixels, see `shrink`; 0 keeps its size.
+        orientation: from `Turning`; None takes the one that the frame itself states.
     """
     image = np.asarray(frame.to_ndarray(format="rgb24", threads=1), dtype=np.uint8)
     image = shrink(image, shorter_side)
@@ -135,10 +135,10 @@ def as_rgb(frame: av.VideoFrame, shorter_side: int = 0, orientation: Orientation
 
 
 def shrink(image: NDArray[np.uint8], shorter_side: int) -> NDArray[np.uint8]:
-    """An image (height, width, 3), shrunk by averaging areas so that its shorter side has so many pixels.
+    """An image (height, width, 3), shrunk by averaging areas so that its shorter side has this many pixels.
 
-    A smaller one, or any with a `shorter_side` of 0, stays as it is. It is made RGB before: in one step FFmpeg takes
-    another way to RGB, up to one grey level brighter, which changes features more than the shrinking does.
+    Smaller images, and all with a `shorter_side` of 0, are returned unchanged. Images are converted to RGB before: in a
+    single step FFmpeg would convert up to one grey level brighter, which changes features more than shrinking does.
     """
     height, width = image.shape[:2]
     ratio = shorter_side / min(height, width)

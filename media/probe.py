@@ -1,4 +1,4 @@
-"""What a video file states of itself: frame rate, number of frames, when its pictures are shown."""
+"""Properties of a video file: frame rate, number of frames, and when its pictures are shown."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +36,8 @@ class ShownSpan:
 
     Attributes:
         start_s: time of the first picture on the clock of the file.
-        duration_s: from the first picture to the end of the last one, as far as the file states it where it is cut off.
-        found_s: the part of it that there are pictures for.
+        duration_s: from the first picture to the end of the last one; the stated duration if the file is cut off.
+        found_s: the part of the duration that has pictures.
     """
 
     start_s: float
@@ -45,7 +45,7 @@ class ShownSpan:
     found_s: float
 
     def middles(self, n_parts: int) -> NDArray[np.float64]:
-        """(n_parts,) times on the clock of the file: the middles of so many equal parts of the duration."""
+        """(n_parts,) times on the clock of the file: the middles of `n_parts` equal parts of the duration."""
         middles = (np.arange(n_parts, dtype=np.float64) + 0.5) * (self.duration_s / n_parts)
         return np.asarray(self.start_s + middles, dtype=np.float64)
 
@@ -53,7 +53,7 @@ class ShownSpan:
 def probe_span(file: Path) -> ShownSpan:
     """Read when the pictures of a video file are shown; see `read_stamps`."""
     stamps = read_stamps(file)
-    found_s = float((stamps.shown[-1] - stamps.shown[0] + stamps.step) * stamps.base)
+    pictured_s = float((stamps.shown[-1] - stamps.shown[0] + stamps.step) * stamps.base)
     stated_s = float(stamps.stated * stamps.base)
-    duration_s = stated_s if stated_s > found_s + CUT_S else found_s
-    return ShownSpan(float(int(stamps.shown[0]) * stamps.base), duration_s, found_s)
+    duration_s = stated_s if stated_s > pictured_s + CUT_S else pictured_s
+    return ShownSpan(float(int(stamps.shown[0]) * stamps.base), duration_s, pictured_s)

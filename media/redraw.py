@@ -1,4 +1,4 @@
-"""A video file made again with other pictures: the same frames at the same times, and its sound as it is."""
+"""Rewriting a video file with changed pictures: the same frames at the same times, and the same sound."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -17,30 +17,29 @@ from abaw.media.pictures import as_rgb
 from abaw.media.stamps import Stamps, read_stamps
 from abaw.media.tracks import sound_track
 
-COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # what MP4 holds as it is; others become AAC
+COPIED_SOUND = ("aac", "mp3", "ac3", "eac3", "opus", "alac", "flac")  # MP4 can hold these unchanged; others become AAC
 AAC_RATES_HZ = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
 OPTIONS = {"crf": "20", "preset": "veryfast"}
 
-# number of a frame from 0, and (height, width, 3) uint8 RGB; gives a picture of one and the same size for all
+# takes a frame's number from 0 and its (height, width, 3) uint8 RGB; returns pictures of one size
 Draw = Callable[[int, NDArray[np.uint8]], NDArray[np.uint8]]
 
 
 def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[int]:
-    """Write a video as H.264 in MP4, its pictures drawn over, one at a time.
+    """Write a video as H.264 in MP4 with changed pictures, one at a time.
 
-    Frames have the numbers that `abaw.media.pictures.read_pictures` gives them, and the times that the file says.
-    Pictures of odd sides get a line or column more, as H.264 wants. A picture of another size than the first is
-    scaled to that.
+    Frames have the numbers of `abaw.media.pictures.read_pictures` and the times of the file. Pictures with odd sides
+    get another row or column, which H.264 requires. A picture whose size differs from the first is scaled to it.
 
     Args:
-        draw: gives the picture to be shown instead.
+        draw: returns the picture to show instead.
         n_threads: of the decoder; 0 takes one per processor.
 
     Yields:
         The number of each frame that was written.
 
     Raises:
-        DataError: the file cannot be read, or none of its frames.
+        DataError: the file, or every one of its frames, cannot be read.
     """
     stamps = read_stamps(file)
     try:
@@ -49,11 +48,11 @@ def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[in
     except (av.FFmpegError, OSError) as error:
         if is_disk_full(error):
             raise OSError(error.errno, error.strerror, str(out)) from error
-        raise DataError(f"{file} could not be drawn over ({error}).") from error
+        raise DataError(f"{file} could not be redrawn ({error}). Check the file.") from error
 
 
 class _Film:
-    """Takes packets of one container to another."""
+    """Copies a container to another, with its pictures redrawn."""
 
     def __init__(
         self,
@@ -69,8 +68,8 @@ class _Film:
         self._audio = sound_track(source)
         self._pictures: av.VideoStream | None = None
         self._sound: av.AudioStream | None = None
-        self._resampler: av.AudioResampler | None = None  # of sound that cannot be copied
-        self._waiting: list[av.Packet] = []  # of sound, before the first picture
+        self._resampler: av.AudioResampler | None = None  # for sound that cannot be copied
+        self._waiting: list[av.Packet] = []  # sound packets before the first picture
         self._n_frames, self._last_pts, self._turning = 0, 0, Turning()
         self._later = max(0, -int(stamps.shown[0]))  # MP4 begins at 0
         self._heard: int | None = None  # time of the last packet or frame of sound
@@ -104,7 +103,9 @@ class _Film:
         assert self._pictures is not None
         drawn = av.VideoFrame.from_ndarray(image, format="rgb24")
         drawn = drawn.reformat(self._pictures.width, self._pictures.height, "yuv420p")
-        drawn.pts = self._last_pts = max(pts, self._last_pts + 1)  # of two at one time the second comes a tick later
+        drawn.pts = self._last_pts = max(
+            pts, self._last_pts + 1
+        )  # of two at the same time the second comes a tick later
         drawn.time_base = base
         self._n_frames += 1
         self._target.mux(self._pictures.encode(drawn))
@@ -148,7 +149,7 @@ class _Film:
                 self._target.mux(packet)
 
     def _placed(self, time: int, base: Fraction) -> int:
-        """A time of the sound on the clock of the pictures, which does not jump, see `Stamps`; always after the one before."""
+        """A time of the sound on the clock of the pictures, which has no jumps, see `Stamps`; always after the previous one."""
         stamps, time_s = self._stamps, time * base
         for after, less in stamps.jumps.tolist():
             if time_s >= after * stamps.base - Fraction(RESTART_S):
@@ -162,14 +163,14 @@ class _Film:
         return time + round(self._later * stamps.base / base)
 
     def _encode_sound(self, frame: av.AudioFrame | None) -> None:
-        """Encode a frame, or with None what is left."""
+        """Encode a frame, or the remaining samples (None)."""
         assert self._sound is not None and self._resampler is not None
         for resampled in self._resampler.resample(frame):
             self._target.mux(self._sound.encode(resampled))
 
 
 def _pixel_shape(stream: av.VideoStream, orientation: Orientation) -> Fraction | None:
-    """Width by height of a pixel as it is to be shown, of the upright picture; None where the file does not say."""
+    """Width by height of a displayed pixel in the upright picture; None if the file does not state it."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     if not ratio:
         return None
@@ -177,6 +178,6 @@ def _pixel_shape(stream: av.VideoStream, orientation: Orientation) -> Fraction |
 
 
 def _even(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture with its last line and column again where it has an odd number of them."""
+    """The picture with its last row and column repeated if it has an odd number of them."""
     height, width = image.shape[:2]
     return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")

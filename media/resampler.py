@@ -1,4 +1,4 @@
-"""Frames of sound of one format brought to mono 16 kHz by FFmpeg's resampler."""
+"""Resampling frames of sound to mono 16 kHz with FFmpeg."""
 
 from collections.abc import Iterator
 from fractions import Fraction
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from abaw.media.waveform import RATE_HZ
 
-# one channel as float, the weights of the channels adding up to one at most
+# one float channel; the weights of the input channels add up to at most one
 RESAMPLE = f"sample_rate={RATE_HZ}:out_chlayout=mono:out_sample_fmt=flt:rematrix_maxval=1"
 
 
@@ -36,9 +36,9 @@ class Resampler:
         return self._kind == _kind(frame)
 
     def push(self, frame: av.AudioFrame | None) -> Iterator[NDArray[np.float32]]:
-        """Samples that are ready after a frame, or all that are left at the end (None)."""
+        """Samples that are ready after a frame, or all remaining ones at the end (None)."""
         if frame is not None:
-            frame.pts = None  # times are kept outside: rough ones must not make it drop or add samples
+            frame.pts = None  # times are kept elsewhere: jitter must not make FFmpeg drop or add samples
         self._graph.push(frame)
         while True:
             try:

@@ -1,7 +1,7 @@
-"""The sound of a video or sound file as mono 16 kHz, with the time at which it begins.
+"""The sound of a video or sound file as mono 16 kHz, with its start time.
 
-Decoding and resampling are FFmpeg's (through PyAV). The downmix is FFmpeg's too, with its weights scaled to a sum of
-one: without that, its float output of full-scale stereo reaches 1.41.
+FFmpeg (through PyAV) decodes, resamples and downmixes. The weights of the downmix are scaled to a sum of one: without
+that, full-scale stereo would reach 1.41 in float.
 """
 
 import math
@@ -27,17 +27,17 @@ from abaw.media.stated_length import CUT_S, describe_cut
 from abaw.media.tracks import describe_choice, sound_tracks
 from abaw.media.waveform import RATE_HZ, Waveform
 
-RUN_IN_COUNTED = ("wmav1", "wmav2")  # the decoder leaves out the run-in of the encoder, the timestamps count it
+RUN_IN_COUNTED = ("wmav1", "wmav2")  # the decoder drops the encoder's padding, but the timestamps count it
 
 
 @dataclass
 class Sound:
-    """What is heard in a file.
+    """The sound of a file.
 
     Attributes:
         waveform: mono, 16 kHz.
         start_s: time of its first sample, on the clock of the file.
-        notes: a sentence for each thing that was wrong with the file.
+        notes: a sentence for each thing that is wrong with the file.
     """
 
     waveform: Waveform
@@ -46,11 +46,11 @@ class Sound:
 
 
 def load_sound(file: Path) -> Sound | None:
-    """Decode the sound track of a file that players take; None if it has none, or none with a single sample.
+    """Decode the sound track of a file that players choose; None if the file has no track, or only empty ones.
 
-    A damaged track gives what can be decoded of it, with a note; where that is nothing, the next one is taken, and where
-    there is no next one, the sound is empty. Holes between packets are filled with silence, and samples that run away from
-    their timestamps are brought back, so that all stay where they belong.
+    From a damaged track, whatever can be decoded is used, with a note. If that is nothing, the next track is used; if no
+    track can be decoded, the sound is empty. Holes between packets are filled with silence, and samples that drift away
+    from their timestamps are moved back to them.
 
     Raises:
         DataError: the file cannot be opened at all.
@@ -67,7 +67,7 @@ def load_sound(file: Path) -> Sound | None:
                     return _unheard(file, container)
                 decoder = _Decoder(file, container, tracks[attempt], holes, _jumps(file, container))
                 sound = decoder.decode()
-                if holes is None and decoder.was_misled:  # once more, without breaks where there is no hole
+                if holes is None and decoder.was_misled:  # decode again, without breaks where there is no hole
                     holes = decoder.holes
                     continue
                 if len(sound.waveform):
@@ -84,9 +84,9 @@ def load_sound(file: Path) -> Sound | None:
 
 
 def _jumps(file: Path, container: InputContainer) -> Sequence[tuple[float, float]] | None:
-    """Where the clock of the pictures in a file jumps ahead: the time after, and by how much, in seconds.
+    """Where the clock of the pictures in a file jumps ahead: the time after the jump, and its size, in seconds.
 
-    None if there are no pictures: then the sound itself must show it.
+    None if there are no pictures: then the jumps must be found in the sound itself.
     """
     if container.format.name.split(",")[0] not in STREAMED:
         return ()
@@ -99,18 +99,18 @@ def _jumps(file: Path, container: InputContainer) -> Sequence[tuple[float, float
 
 
 def _unheard(file: Path, container: InputContainer) -> Sound | None:
-    """For a file without a track that can be decoded."""
+    """An empty sound with a note if the file has sound that cannot be decoded; None if it has no sound."""
     if not container.streams.audio:
         return None
-    note = f"the sound in {file.name} is of a kind that FFmpeg cannot decode: put it into audio/ as {file.stem}.wav"
+    note = f"the sound in {file.name} is in a format that FFmpeg cannot decode: put it into audio/ as {file.stem}.wav"
     return Sound(Waveform(), notes=[note])
 
 
 class _Decoder:
-    """Decodes a track, and notes for each frame where it begins in what was decoded, and its timestamp.
+    """Decodes a track, and records for each frame its position in the decoded sound and its timestamp.
 
     Args:
-        holes: frames before which there is a hole; if None, timestamps tell as they come.
+        holes: frames before which there is a hole; if None, they are detected from the timestamps during decoding.
         jumps: of the clock, see `_jumps`.
 
     Attributes:
@@ -128,14 +128,14 @@ class _Decoder:
     ) -> None:
         self._jumps, self._less_s = jumps, 0.0
         self._known, self.holes, self.was_misled = holes, frozenset[int](), False
-        self._seen: dict[int, int] = {}  # holes by frame: where it begins in what was decoded
+        self._seen: dict[int, int] = {}  # holes by frame: position in the decoded sound
         self._n_frames = 0
         self._file, self._container, self._stream = file, container, stream
         self._sound = Sound(Waveform())
         self._resampler: Resampler | None = None
-        self._base, self._since_s = 0, 0.0  # where its input began, and how long it is by now
+        self._base, self._since_s = 0, 0.0  # where the resampler's input began, and its length so far
         self._positions, self._stamps_s = array("d"), array("d")
-        self._end_s: float | None = None  # of the last frame, by its samples since the last hole
+        self._end_s: float | None = None  # end of the last frame, by its samples since the last hole
         self._n_broken = self._n_not_finite = 0
         self._run_in_s = 0.0
         self._is_adts = container.format.name == "aac"
@@ -145,7 +145,7 @@ class _Decoder:
             self._take(frame)
         self._drain()
         if len(self._sound.waveform):
-            self._put_in_place()
+            self._align()
         self._add_notes()
         return self._sound
 
@@ -157,7 +157,7 @@ class _Decoder:
                 if packet is None:
                     return
                 frames = packet.decode()
-            except (av.error.EOFError, IndexError):  # PyAV stumbles at the end over a stream that came up late
+            except (av.error.EOFError, IndexError):  # PyAV fails at the end if a stream appeared late
                 return
             except av.FFmpegError:  # one damaged packet; a container that cannot continue raises the same, then ends
                 self._n_broken += 1
@@ -170,7 +170,7 @@ class _Decoder:
         duration_s = frame.samples / frame.sample_rate
         if not self._run_in_s:
             self._run_in_s = duration_s
-            if self._is_adts:  # nothing but the run-in of the encoder, which other containers tell of
+            if self._is_adts:  # only the encoder's padding, which other containers declare
                 return
         time_s = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
         if time_s is not None and self._stamps_s and time_s >= self._limit_s():
@@ -195,7 +195,7 @@ class _Decoder:
         self._end_s = None if begin_s is None else begin_s + duration_s
 
     def _without_jumps(self, time_s: float) -> float:
-        """A timestamp on a clock that does not jump ahead, as that of the pictures does not."""
+        """A timestamp on a clock without jumps ahead, like that of the pictures."""
         if self._jumps is not None:
             return time_s - sum(less_s for after_s, less_s in self._jumps if time_s >= after_s - RESTART_S)
         ahead_s = time_s - self._less_s - self._end_s if self._end_s is not None else 0.0
@@ -203,7 +203,7 @@ class _Decoder:
         return time_s - self._less_s
 
     def _is_hole(self, time_s: float) -> bool:
-        """True if a frame begins so late, all of a sudden, that its first samples are no neighbours of those before."""
+        """True if a frame suddenly begins so late that its first samples do not follow the previous ones."""
         if self._known is not None:
             return self._n_frames in self._known
         if self._end_s is None or time_s - self._end_s <= GAP_S:
@@ -212,7 +212,7 @@ class _Decoder:
         return time_s - self._stamps_s[-1] - elapsed_s > GAP_S / 2
 
     def _limit_s(self) -> float:
-        """No sound can be after this: a timestamp that says so is wrong."""
+        """The latest possible time of sound: a later timestamp is wrong."""
         if self._container.duration is None:
             return math.inf
         start = (self._container.start_time or 0) / av.time_base
@@ -231,29 +231,29 @@ class _Decoder:
             samples = np.where(finite, samples, np.float32(0))
         self._sound.waveform.append(samples)
 
-    def _put_in_place(self) -> None:
-        """Bring the samples to their timestamps."""
+    def _align(self) -> None:
+        """Move the samples to their timestamps."""
         sound = self._sound
         if not self._stamps_s:
             return
         positions, stamps_s = np.array(self._positions), np.array(self._stamps_s)
         first_s, lead_s = self._beginning(float(stamps_s[0] - positions[0] / RATE_HZ))
         stamps = (stamps_s - stamps_s[0]) * RATE_HZ
-        found = plan(positions, stamps, len(sound.waveform), is_counted=self._container.format.name == "avi")
-        begins = {piece.sources[0] for piece in found.pieces}
-        self.holes = frozenset(frame for frame, place in self._seen.items() if place in begins)
+        pace_plan = plan(positions, stamps, len(sound.waveform), is_counted=self._container.format.name == "avi")
+        begins = {piece.sources[0] for piece in pace_plan.pieces}
+        self.holes = frozenset(frame for frame, position in self._seen.items() if position in begins)
         self.was_misled = len(self.holes) < len(self._seen)
-        begin = round(-lead_s * RATE_HZ if lead_s else found.pieces[0].targets[0])
+        begin = round(-lead_s * RATE_HZ if lead_s else pace_plan.pieces[0].targets[0])
         sound.start_s = first_s + begin / RATE_HZ
-        pieces = [Piece(piece.sources, piece.targets - begin) for piece in found.pieces]
+        pieces = [Piece(piece.sources, piece.targets - begin) for piece in pace_plan.pieces]
         if len(pieces) > 1 or not pieces[0].is_even or lead_s:
             sound.waveform = rebuild(sound.waveform, pieces)
-        self._note_pace(found)
+        self._note_pace(pace_plan)
 
     def _beginning(self, first_s: float) -> tuple[float, float]:
-        """When the first sample is heard, and how much silence has to go before it.
+        """When the first sample is heard, and how much silence must precede it.
 
-        A file of sound alone begins with the file, also where its first packets cannot be decoded.
+        A file with only sound starts at its own start time, even if its first packets cannot be decoded.
 
         Args:
             first_s: time of the first sample by the timestamps.
@@ -266,25 +266,29 @@ class _Decoder:
         lead_s = first_s - origin_s
         return first_s, lead_s if lead_s > TOLERANCE_S else 0.0
 
-    def _note_pace(self, found: PacePlan) -> None:
+    def _note_pace(self, pace_plan: PacePlan) -> None:
         name, notes = self._file.name, self._sound.notes
-        if found.change_s > GAP_S:
+        if pace_plan.change_s > GAP_S:
             notes.append(
-                f"the sound in {name} runs away from its timestamps, by {found.change_s:.1f} s in all: it was brought back"
+                f"the sound in {name} drifts away from its timestamps, by {pace_plan.change_s:.1f} s in total: it was moved back"
             )
-        if found.restarts:
+        if pace_plan.restarts:
             notes.append(
-                f"the timestamps of the sound in {name} go back, first after {min(found.restarts):.1f} s: what follows was "
-                "taken to continue from there"
+                f"the timestamps of the sound in {name} go back, first after {min(pace_plan.restarts):.1f} s: the sound after that was "
+                "assumed to continue from there"
             )
 
     def _add_notes(self) -> None:
-        notes, found_s = self._sound.notes, self._sound.waveform.duration_s
+        notes, decoded_s = self._sound.notes, self._sound.waveform.duration_s
         if self._n_broken:
             notes.append(f"{self._n_broken} packets of the sound in {self._file.name} could not be decoded")
         if self._n_not_finite:
-            notes.append(f"{self._n_not_finite} samples of {self._file.name} are no numbers and were taken as silence")
-        is_steady = not self._jumps and not self._less_s  # a clock that jumps tells no duration
-        cut = describe_cut(self._file, self._container, self._stream, self._sound.start_s, found_s) if found_s else ""
+            notes.append(
+                f"{self._n_not_finite} samples of {self._file.name} are not finite and were replaced by silence"
+            )
+        is_steady = not self._jumps and not self._less_s  # a clock that jumps states no duration
+        cut = (
+            describe_cut(self._file, self._container, self._stream, self._sound.start_s, decoded_s) if decoded_s else ""
+        )
         if cut and is_steady:
             notes.append(cut)

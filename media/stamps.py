@@ -1,8 +1,8 @@
-"""The clock of a video file: frame i is the i-th picture that its decoder gives, and is shown when that is shown.
+"""The clock of a video file: frame i is the i-th picture that its decoder returns, at the time of that picture.
 
-A container's list of its pictures is not what is seen: it counts hidden ones (VP8), those before an edit list begins,
-those that cannot be decoded without what was cut off before them, and damaged ones. So each file is decoded once, for the
-times of its pictures alone, and the result is kept; see `abaw.media.clock_cache`.
+A container's list of pictures is not what is shown: it includes hidden pictures (VP8), pictures before the start of an
+edit list, damaged ones, and those that depend on pictures that were cut off. So each file is decoded once, only for
+the times of its pictures, and the result is cached; see `abaw.media.clock_cache`.
 """
 
 import threading
@@ -30,16 +30,16 @@ class Stamps:
 
     Attributes:
         shown: (pictures,) int64 ascending, in units of `base`; picture i is frame i + 1.
-        base: seconds of a unit.
-        stated: duration that the file states, in units of `base`; 0 where it states none.
-        nominal: frame rate that the file states; 0 where it states none.
-        n_stated: pictures that the file states; 0 where it states none.
+        base: seconds per unit.
+        stated: duration that the file states, in units of `base`; 0 if unknown.
+        nominal: frame rate that the file states; 0 if unknown.
+        n_stated: number of pictures that the file states; 0 if unknown.
         n_broken: packets that could not be decoded.
-        n_lost: pictures that are missing between others, as far as can be determined.
-        lost_after: number of the frame after which the first of them is missing.
-        ends_early: how the file ends before it should, as a sentence without its subject; empty if it does not.
-        jumps: (k, 2) int64, where the clock of the file jumps ahead: its time after the jump, and what all times from then
-            on are less by in `shown`.
+        n_lost: pictures that are missing between others, as far as is known.
+        lost_after: number of the frame after which the first lost picture is missing.
+        ends_early: how the file ends too early, as a sentence without its subject; empty if it does not.
+        jumps: (k, 2) int64, where the clock of the file jumps ahead: its time after the jump, and what is subtracted from
+            all later times in `shown`.
     """
 
     shown: NDArray[np.int64]
@@ -64,8 +64,8 @@ class Stamps:
     def fps(self) -> float:
         """Frames a second, mean over the file.
 
-        The nominal rate, where it is of just these pictures and all of their time, or where the times differ from it by
-        their rounding.
+        The nominal rate if the file states exactly these pictures and their whole duration, or if the mean rate differs
+        from it only by the rounding of times.
         """
         if self.nominal and self.n_stated == len(self.shown) and self.stated >= self.shown[-1] - self.shown[0]:
             return float(self.nominal)
@@ -84,28 +84,28 @@ class Stamps:
         if len(self.jumps):
             after_s = float(self.jumps[0, 0] * self.base)
             notes.append(
-                f"the clock of {name} jumps to {after_s:.1f} s: what follows was put right behind what was before"
+                f"the clock of {name} jumps to {after_s:.1f} s: the pictures after that were moved to follow the previous ones"
             )
         return notes + ([f"{name} {self.ends_early}"] if self.ends_early else [])
 
     def doubt(self, name: str) -> str:
-        """A sentence where crops that another program made may be numbered otherwise; else empty."""
+        """A sentence if crops by another program may be numbered differently; else empty."""
         if not self.n_lost:
             return ""
         return (
             f"{self.n_lost} pictures in the middle of {name} seem to be lost, the first after frame {self.lost_after}: crops that "
-            "another program made may be numbered otherwise from there on. Make them again with `abaw prepare`"
+            "another program made may be numbered differently from there on. Remake them with `abaw prepare`"
         )
 
 
 def read_stamps(file: Path, cancelled: threading.Event | None = None) -> Stamps:
-    """When the pictures of a video file are shown. Decoded once; the next time, what was kept of it is read.
+    """When the pictures of a video file are shown. A file is decoded once; later calls read the cache.
 
     Args:
-        cancelled: gives up once it is set.
+        cancelled: decoding stops with a DataError once it is set.
 
     Raises:
-        DataError: the file cannot be read, has no pictures, or not one that can be decoded.
+        DataError: the file cannot be read, or no picture in it can be decoded.
     """
     try:
         key = clock_cache.key_of(file)
@@ -127,7 +127,9 @@ def is_timed(file: Path) -> bool:
         return False
 
 
-_recent: OrderedDict[str, Stamps] = OrderedDict()  # so that nothing is decoded twice where nothing can be kept
+_recent: OrderedDict[str, Stamps] = (
+    OrderedDict()
+)  # so that nothing is decoded twice even if the cache cannot be written
 _guard = threading.Lock()
 
 
@@ -135,9 +137,9 @@ def _find(key: str) -> Stamps | None:
     with _guard:
         if key in _recent:
             return _recent[key]
-    found = clock_cache.load(key)
+    arrays = clock_cache.load(key)
     try:
-        stamps = None if found is None else _from_arrays(found)
+        stamps = None if arrays is None else _from_arrays(arrays)
     except (KeyError, ValueError, TypeError, ZeroDivisionError):
         return None
     if stamps is not None:
@@ -158,7 +160,7 @@ def _as_arrays(stamps: Stamps) -> dict[str, NDArray]:
         *(stamps.nominal.numerator, stamps.nominal.denominator),
         *(stamps.n_stated, stamps.n_broken, stamps.n_lost, stamps.lost_after),
     ]
-    steps = np.diff(stamps.shown, prepend=0)  # alike, so that they take little room
+    steps = np.diff(stamps.shown, prepend=0)  # they compress better than times
     return {
         "steps": steps,
         "numbers": np.array(numbers, dtype=np.int64),
@@ -167,9 +169,9 @@ def _as_arrays(stamps: Stamps) -> dict[str, NDArray]:
     }
 
 
-def _from_arrays(found: dict[str, NDArray]) -> Stamps:
-    base, per, stated, nominal, nominal_per, n_stated, n_broken, n_lost, lost_after = found["numbers"].tolist()
-    shown = np.cumsum(found["steps"].astype(np.int64))
+def _from_arrays(arrays: dict[str, NDArray]) -> Stamps:
+    base, per, stated, nominal, nominal_per, n_stated, n_broken, n_lost, lost_after = arrays["numbers"].tolist()
+    shown = np.cumsum(arrays["steps"].astype(np.int64))
     if not len(shown):
         raise ValueError("no pictures")
     return Stamps(
@@ -181,8 +183,8 @@ def _from_arrays(found: dict[str, NDArray]) -> Stamps:
         n_broken=n_broken,
         n_lost=n_lost,
         lost_after=lost_after,
-        ends_early=str(found["ends_early"]),
-        jumps=found["jumps"].astype(np.int64).reshape(-1, 2),
+        ends_early=str(arrays["ends_early"]),
+        jumps=arrays["jumps"].astype(np.int64).reshape(-1, 2),
     )
 
 

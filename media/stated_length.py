@@ -1,4 +1,4 @@
-"""How long a sound is by what its file says, against what could be decoded of it."""
+"""The stated length of a sound compared with what could be decoded."""
 
 from contextlib import suppress
 from fractions import Fraction
@@ -8,31 +8,31 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-CUT_S = 0.5  # a file that ends so much before the duration it states is cut off
+CUT_S = 0.5  # a file that ends at least this much before its stated duration is cut off
 UNKNOWN_SIZE = 0xFFFFFF00  # in the header of a wav that was written into a pipe
-STATES_END = ("asf", "ogg")  # containers that state when a track ends, rather than how long it is
+STATES_END = ("asf", "ogg")  # containers that state the end of a track, not its length
 
 
-def describe_cut(file: Path, container: InputContainer, stream: AudioStream, start_s: float, found_s: float) -> str:
-    """A sentence where a sound ends before it should; else empty.
+def describe_cut(file: Path, container: InputContainer, stream: AudioStream, start_s: float, decoded_s: float) -> str:
+    """A sentence if a sound ends too early; else empty.
 
     Args:
         start_s: when it begins, on the clock of the file.
-        found_s: how long what could be decoded is.
+        found_s: length of the decoded part.
     """
-    stated_s = _stated_s(file, container, stream, start_s, found_s)
-    if stated_s is None or found_s >= stated_s - CUT_S:
+    stated_s = _stated_s(file, container, stream, start_s, decoded_s)
+    if stated_s is None or decoded_s >= stated_s - CUT_S:
         return ""
-    return f"the sound in {file.name} is cut off: {found_s:.1f} of {stated_s:.1f} s could be decoded"
+    return f"the sound in {file.name} is cut off: {decoded_s:.1f} of {stated_s:.1f} s could be decoded"
 
 
 def _stated_s(
-    file: Path, container: InputContainer, stream: AudioStream, start_s: float, found_s: float
+    file: Path, container: InputContainer, stream: AudioStream, start_s: float, decoded_s: float
 ) -> float | None:
-    """The duration that the file gives for its sound, if it does."""
-    if file.suffix.lower() == ".wav":  # FFmpeg corrects its duration to what is there
+    """The duration that the file states for its sound; None if unknown."""
+    if file.suffix.lower() == ".wav":  # FFmpeg corrects the duration to the actual content
         missing_s = _missing_of_wav_s(file, stream)
-        return None if missing_s is None else found_s + missing_s
+        return None if missing_s is None else decoded_s + missing_s
     if stream.duration is not None and stream.time_base is not None:
         before_s = start_s if container.format.name in STATES_END else 0.0
         return float(stream.duration * stream.time_base) - before_s
@@ -46,12 +46,12 @@ def _stated_s(
 
 
 def _missing_of_wav_s(file: Path, stream: AudioStream) -> float | None:
-    """By the size in the header; a stream of unknown length has the largest number or none there."""
+    """Seconds missing by the size in the header; None if nothing is missing or the header states no size."""
     with file.open("rb") as opened:
         header = opened.read(8)
     size = int.from_bytes(header[4:8], "little") + 8
-    missing = size - file.stat().st_size
+    n_missing_bytes = size - file.stat().st_size
     rate = stream.codec_context.bit_rate
-    if header[:4] != b"RIFF" or missing <= 0 or size >= UNKNOWN_SIZE or not rate:
+    if header[:4] != b"RIFF" or n_missing_bytes <= 0 or size >= UNKNOWN_SIZE or not rate:
         return None
-    return missing * 8 / rate
+    return n_missing_bytes * 8 / rate

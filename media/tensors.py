@@ -1,7 +1,7 @@
-"""The tensors in which the pictures of VGAF's clips are passed on: `<video>.mp4.img.<N>.pt`.
+"""Tensors with the pictures of VGAF's clips, as people share them: `<video>.mp4.img.<N>.pt`.
 
-Nothing is published about what is in them but their names and numbers of frames. What is accepted here is every plain
-layout of images; pixels that were normalised for some network are not, as nothing tells for which.
+Only their names and numbers of frames are published. Every plain layout of images is accepted; pixels that were
+normalised for a network are not, because it is unknown for which one.
 """
 
 import pickle
@@ -16,7 +16,7 @@ from abaw.core.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-ROUNDING = 1e-3  # how far values may be out of [0, 1]
+ROUNDING = 1e-3  # how far values may be outside [0, 1]
 MAX_REPEATS, MAX_REPEATED_BYTES = (
     64,
     10**9,
@@ -26,20 +26,20 @@ MAX_REPEATS, MAX_REPEATED_BYTES = (
 def read_image_tensor(file: Path) -> NDArray[np.uint8]:
     """Images of a tensor file: (N, height, width, 3) uint8 RGB.
 
-    Taken are (N, 3, height, width) and (N, height, width, 3); whole numbers from 0 to 255, or real ones from 0 to 1 or
-    from 0 to 255.
+    Accepts (N, 3, height, width) and (N, height, width, 3), with integers from 0 to 255, or floats from 0 to 1 or from
+    0 to 255.
 
     Raises:
-        DataError: it cannot be read, holds something else than one tensor, or values out of these ranges.
+        DataError: it cannot be read, does not hold exactly one tensor, or has values outside these ranges.
     """
     tensor = _load(file)
     if tensor.ndim != 4 or 3 not in (tensor.shape[1], tensor.shape[3]):
         raise DataError(
             f"{file} holds a tensor of shape {tuple(tensor.shape)}; images are (N, 3, height, width) or "
-            "(N, height, width, 3). Save them so."
+            "(N, height, width, 3). Save them in one of these shapes."
         )
     if not tensor.numel():
-        raise DataError(f"{file} holds no pixels: its shape is {tuple(tensor.shape)}. Make it again.")
+        raise DataError(f"{file} holds no pixels: its shape is {tuple(tensor.shape)}. Create it again.")
     if tensor.shape[1] == 3:
         tensor = tensor.permute(0, 2, 3, 1)
     if str(tensor.dtype) == "torch.uint8":
@@ -48,7 +48,7 @@ def read_image_tensor(file: Path) -> NDArray[np.uint8]:
     is_unit = tensor.is_floating_point() and high <= 1 + ROUNDING
     if not (low >= -ROUNDING and high <= 255 + ROUNDING):  # also if there is a NaN
         raise DataError(
-            f"{file} has pixels from {low:.3g} to {high:.3g}; images from 0 to 1 or from 0 to 255 are wanted. If they "
+            f"{file} has pixels from {low:.3g} to {high:.3g}; images should have 0 to 1 or 0 to 255. If they "
             "were normalised for a network, undo that: multiply with its standard deviation and add its mean."
         )
     scaled = tensor.float() * (255 if is_unit else 1)
@@ -56,7 +56,7 @@ def read_image_tensor(file: Path) -> NDArray[np.uint8]:
 
 
 def _load(file: Path) -> "Tensor":
-    """The tensor in a file; nothing in it is run."""
+    """The tensor in a file, loaded without running code from it."""
     import torch
 
     try:
@@ -79,24 +79,24 @@ def _load(file: Path) -> "Tensor":
 
 
 def is_plain(tensor: "Tensor") -> bool:
-    """True if the values of a tensor are there: it is not sparse, quantized or without data."""
+    """True if a tensor has plain values: it is not sparse, quantized or without data."""
     import torch
 
     return tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
 
 
 def written_out(tensor: "Tensor", file: Path) -> "Tensor":
-    """A tensor with all of its values; those of one that was saved after `expand` or `unfold` stand in the file once.
+    """A tensor with all of its values, including those that a file stores once after `expand` or `unfold`.
 
     Raises:
-        DataError: a few values claim to be many.
+        DataError: the file stores far fewer values than the tensor claims.
     """
     n_bytes, n_stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
     if n_bytes <= n_stored:
         return tensor
     if n_bytes > min(MAX_REPEATS * n_stored, MAX_REPEATED_BYTES):
         raise DataError(
-            f"{file} holds {n_stored:,} bytes that stand for {n_bytes:,}, which are not written out. Save "
+            f"{file} holds {n_stored:,} bytes for {n_bytes:,} bytes of values, which is not expanded. Save "
             "tensor.contiguous() instead."
         )
     return tensor.contiguous()

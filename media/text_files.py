@@ -1,4 +1,4 @@
-"""Text files as people have them: from Windows, from old Macs, out of editors that leave marks and blank ends."""
+"""Text files from Windows, old Macs, and editors that leave byte order marks and blank lines at the end."""
 
 import codecs
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from typing import IO
 from abaw.core.errors import DataError
 from abaw.media.links import check_file, read_bytes
 
-# The longer mark first: that of UTF-32 begins as that of UTF-16.
+# Longer marks first: that of UTF-32 begins like that of UTF-16.
 MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -17,7 +17,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 BLOCK = 2**20  # characters
-END_OF_FILE = "\x1a"  # Ctrl-Z, with which DOS ended its text files
+END_OF_FILE = "\x1a"  # Ctrl-Z, which ends text files of DOS
 BLANK = "".join(c for c in map(chr, range(0x10000)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
 
 
@@ -25,7 +25,7 @@ def read_text(path: Path, is_named: bool = False) -> str:
     r"""The text of a file without a byte order mark, its lines ended by "\n" alone; UTF-8 if no mark says otherwise.
 
     Args:
-        is_named: the user named this very file, which may be a pipe then, as of `<(...)`.
+        is_named: the user named this file, so it may be a pipe, such as from `<(...)`.
 
     Raises:
         DataError: it cannot be read as text.
@@ -35,7 +35,7 @@ def read_text(path: Path, is_named: bool = False) -> str:
         text = content.decode(_encoding_of(content[:4]))
     except UnicodeError as error:
         raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
-    del content  # of large files one copy is enough
+    del content  # saves memory for large files
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
@@ -51,7 +51,9 @@ def open_text(path: Path) -> Iterator[IO[str]]:
             encoding = _encoding_of(content.read(4))
         stream = path.open(encoding=encoding, newline="")
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). Copy it again, or see that you may.") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}). Copy it again, or check its permissions."
+        ) from error
     with stream:
         yield stream
 
@@ -59,8 +61,8 @@ def open_text(path: Path) -> Iterator[IO[str]]:
 def read_lines(path: Path, is_named: bool = False) -> list[str]:
     """The lines of a text file without their ends, which are LF, CRLF or CR and nothing else.
 
-    Lines at the end that look blank (spaces, tabs, spaces that do not break, a Ctrl-Z) are dropped, those before are
-    kept. An empty file has no lines.
+    Blank lines at the end (spaces, tabs, non-breaking spaces, a Ctrl-Z) are dropped; earlier ones are kept. An empty
+    file has no lines.
 
     Args:
         is_named: see `read_text`.
@@ -73,7 +75,7 @@ def read_lines(path: Path, is_named: bool = False) -> list[str]:
 
 
 def read_blocks(path: Path) -> Iterator[list[str]]:
-    """The lines that `read_lines` gives, some thousands at a time: a large file takes far less memory so.
+    """The lines of `read_lines`, some thousands at a time, which needs far less memory for a large file.
 
     Raises:
         DataError: it cannot be read as text.

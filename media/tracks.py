@@ -1,10 +1,10 @@
-"""The choice between the sound tracks of a file: the one that players and ffmpeg take."""
+"""The choice between the sound tracks of a file: the same as that of players and ffmpeg."""
 
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 
-# of a track that is not the plain sound of the scene: spoken descriptions, comments, karaoke, parts of a mix
+# marks of tracks other than the plain sound of the scene: spoken descriptions, comments, karaoke, parts of a mix
 SECONDARY = (
     Disposition.visual_impaired
     | Disposition.hearing_impaired
@@ -20,14 +20,14 @@ SECONDARY = (
 def sound_tracks(container: InputContainer) -> list[AudioStream]:
     """The sound tracks that can be decoded, best first.
 
-    Plain tracks precede secondary ones such as comments, default tracks precede others, and equals keep their order.
+    Plain tracks precede secondary ones such as comments, default tracks precede others, and ties keep their order.
     """
     tracks = [track for track in container.streams.audio if track.codec_context is not None]
     return sorted(tracks, key=lambda track: (bool(track.disposition & SECONDARY), not is_default(track)))
 
 
 def sound_track(container: InputContainer) -> AudioStream | None:
-    """The best sound track; None if none can be decoded."""
+    """The best sound track; None if there is no track that can be decoded."""
     return next(iter(sound_tracks(container)), None)
 
 
@@ -37,10 +37,10 @@ def is_default(track: AudioStream) -> bool:
 
 
 def describe_choice(name: str, container: InputContainer, track: AudioStream) -> str:
-    """A sentence on which of the tracks of a file is taken; empty if it has only one."""
+    """A sentence about which track of a file is used; empty if it has only one."""
     tracks = container.streams.audio
     if len(tracks) < 2:
         return ""
-    number = next(i for i, other in enumerate(tracks, 1) if other.index == track.index)
+    number = next(i for i, candidate in enumerate(tracks, 1) if candidate.index == track.index)
     reason = ", the default one," if is_default(track) else ""
-    return f"{name} has {len(tracks)} sound tracks: number {number}{reason} is taken"
+    return f"{name} has {len(tracks)} sound tracks: number {number}{reason} is used"

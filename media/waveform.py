@@ -1,4 +1,4 @@
-"""Mono 16 kHz sound of any length: in memory while it is short, else in an unnamed temporary file."""
+"""Mono 16 kHz sound of any length: in memory if it is short, else in an unnamed temporary file."""
 
 import tempfile
 from typing import IO
@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RATE_HZ = 16_000
-MEMORY_SAMPLES = 600 * RATE_HZ  # ten minutes, 38 MB; what is longer waits in a file ($TMPDIR), 230 MB an hour
+MEMORY_SAMPLES = 600 * RATE_HZ  # ten minutes, 38 MB; longer sound is kept in a file ($TMPDIR), 230 MB per hour
 SAMPLE_BYTES = 4
 
 
@@ -40,7 +40,7 @@ class Waveform:
         self._file.write(samples.astype(np.float32, copy=False).tobytes())
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Samples `start` to `stop`, (stop - start,); silence where they lie outside of the sound."""
+        """Samples `start` to `stop`, (stop - start,); silence outside the sound."""
         first, last = max(start, 0), min(stop, self._n_samples)
         inside = self._read(first, last) if first < last else np.zeros(0, dtype=np.float32)
         if first == start and last == stop:
@@ -59,7 +59,7 @@ class Waveform:
 
     @classmethod
     def of(cls, samples: NDArray[np.float32]) -> "Waveform":
-        """A waveform of samples at hand."""
+        """A waveform with the given samples."""
         waveform = cls()
         waveform.append(np.ascontiguousarray(samples, dtype=np.float32))
         return waveform

@@ -153,24 +153,24 @@ class DrawnGroup:
         n_people = int(rng.integers(MIN_PEOPLE, MAX_PEOPLE + 1))
         self.latents = [_feel(rng, emotion, n_frames) for _ in range(n_people)]
         self._wall = BACKGROUNDS[int(rng.integers(len(BACKGROUNDS)))]
-        places = _place(rng, n_people)
+        seats = _seat(rng, n_people)
         # they sit behind a table, which hides where the drawn bodies end
-        self._table_y = round(SUPERSAMPLING * min(y + 1.8 * half_width for _, y, half_width in places))
+        self._table_y = round(SUPERSAMPLING * min(y + 1.8 * half_width for _, y, half_width in seats))
         self._layers: list[tuple[list[list[float]], list[tuple[int, ...]]]] = []
-        for place, latents in zip(places, self.latents, strict=True):
+        for seat, latents in zip(seats, self.latents, strict=True):
             staging = draw_staging(rng, n_frames, RATE_HZ)
             shapes = FaceShapes(draw_identity(rng), latents)
-            self._layers += [_to_pixels(layer, staging, place) for layer in shapes.layers]
+            self._layers += [_to_pixels(layer, staging, seat) for layer in shapes.layers]
 
     def draw(self, frame: int) -> NDArray[np.uint8]:
         """(180, 320, 3) uint8 RGB picture of frame `frame`."""
         size = (WIDTH_PX * SUPERSAMPLING, HEIGHT_PX * SUPERSAMPLING)
-        image = Image.new("RGB", size, _whole(self._wall))
+        image = Image.new("RGB", size, _rounded(self._wall))
         draw = ImageDraw.Draw(image, "RGBA")
         for corners, fills in self._layers:
             if fills[frame][3] >= MIN_OPACITY:
                 draw.polygon(corners[frame], fill=fills[frame])
-        draw.rectangle((0, self._table_y, *size), fill=_whole(mix(self._wall, (90, 70, 50), 0.5)))
+        draw.rectangle((0, self._table_y, *size), fill=_rounded(mix(self._wall, (90, 70, 50), 0.5)))
         return np.asarray(image.reduce(SUPERSAMPLING))
 
 
@@ -183,7 +183,7 @@ def _feel(rng: np.random.Generator, emotion: str, n_frames: int) -> Latents:
     return latents_around(rng, weights, RATE_HZ)
 
 
-def _place(rng: np.random.Generator, n_people: int) -> list[tuple[float, float, float]]:
+def _seat(rng: np.random.Generator, n_people: int) -> list[tuple[float, float, float]]:
     """Middle (x, y) and half crop width of each face in pixels, side by side, those behind first."""
     step = WIDTH_PX / n_people
     x = (np.arange(n_people) + 0.5) * step + rng.uniform(-0.1, 0.1, n_people) * step
@@ -194,19 +194,19 @@ def _place(rng: np.random.Generator, n_people: int) -> list[tuple[float, float, 
 
 
 def _to_pixels(
-    layer: Layer, staging: Staging, place: tuple[float, float, float]
+    layer: Layer, staging: Staging, seat: tuple[float, float, float]
 ) -> tuple[list[list[float]], list[tuple[int, ...]]]:
     """Corners of a layer on the large canvas and its fill, per frame."""
-    x, y, half_width = place
+    x, y, half_width = seat
     points = layer.points + (TURN * layer.depth * staging.turn)[:, None]
     cosine, sine = np.cos(staging.angle), np.sin(staging.angle)
     rotation = np.stack([np.stack([cosine, sine], -1), np.stack([-sine, cosine], -1)], 1)
     points = staging.scale[:, None, None] * (points @ rotation) + staging.shift[:, None]
     pixels = (points * half_width + (x, y)) * SUPERSAMPLING
     opacity = np.rint(255 * layer.opacity).astype(int).tolist()
-    return pixels.reshape(len(pixels), -1).tolist(), [_whole((*layer.colour, alpha)) for alpha in opacity]
+    return pixels.reshape(len(pixels), -1).tolist(), [_rounded((*layer.colour, alpha)) for alpha in opacity]
 
 
-def _whole(colour: tuple[float, ...]) -> tuple[int, ...]:
+def _rounded(colour: tuple[float, ...]) -> tuple[int, ...]:
     """Whole numbers, as Pillow expects them."""
     return tuple(round(value) for value in colour)

@@ -180,7 +180,7 @@ def _invalidate(rng: np.random.Generator, table: NDArray, invalid: float) -> NDA
     table[start : start + length] = invalid
     if n_columns > 1:
         quarter = n_frames // 4
-        for place, column in enumerate(rng.choice(n_columns, size=2, replace=False)):
-            start = (2 + place) * quarter + int(rng.integers(quarter - length))
+        for index, column in enumerate(rng.choice(n_columns, size=2, replace=False)):
+            start = (2 + index) * quarter + int(rng.integers(quarter - length))
             table[start : start + length, column] = invalid
     return table

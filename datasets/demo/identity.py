@@ -84,9 +84,9 @@ class Identity:
     moustache: float
 
 
-def mix(one: Colour, other: Colour, share: float) -> Colour:
-    """The colour `share` of the way from `one` to `other`."""
-    red, green, blue = (a + (b - a) * share for a, b in zip(one, other, strict=True))
+def mix(first: Colour, second: Colour, share: float) -> Colour:
+    """The colour `share` of the way from `first` to `second`."""
+    red, green, blue = (a + (b - a) * share for a, b in zip(first, second, strict=True))
     return red, green, blue
 
 
@@ -125,16 +125,16 @@ def draw_identity(rng: np.random.Generator) -> Identity:
 def _draw_colours(rng: np.random.Generator) -> dict[str, Colour]:
     """The colours of a person."""
 
-    def one_of(palette: tuple[Colour, ...]) -> Colour:
+    def pick(palette: tuple[Colour, ...]) -> Colour:
         index = rng.integers(len(palette), size=2)
         return mix(palette[index[0]], palette[index[1]], float(rng.uniform(0, 0.3)))
 
-    skin = one_of(SKINS)
+    skin = pick(SKINS)
     return {
         "skin": skin,
-        "hair": one_of(HAIRS),
-        "iris": one_of(IRISES),
-        "background": one_of(BACKGROUNDS),
-        "shirt": one_of(SHIRTS),
+        "hair": pick(HAIRS),
+        "iris": pick(IRISES),
+        "background": pick(BACKGROUNDS),
+        "shirt": pick(SHIRTS),
         "lips": mix(skin, (186, 62, 70), float(rng.uniform(0.4, 0.75))),
     }

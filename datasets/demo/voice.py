@@ -142,10 +142,10 @@ class FilmWriter:
         self._n_frames += 1
         self._write_sound(self._n_frames * SAMPLE_RATE_HZ // self._rate_hz)
 
-    def _write_sound(self, end: int, whole: bool = False) -> None:
-        """Append the sound up to sample `end`, in whole chunks unless `whole` asks for the rest too."""
+    def _write_sound(self, end: int, flush: bool = False) -> None:
+        """Append the sound up to sample `end`, in whole chunks; `flush` also appends the incomplete last one."""
         end = min(end, self._sound.shape[1])
-        while self._n_samples + CHUNK_SAMPLES <= end or (whole and self._n_samples < end):
+        while self._n_samples + CHUNK_SAMPLES <= end or (flush and self._n_samples < end):
             part = self._sound[:, self._n_samples : min(end, self._n_samples + CHUNK_SAMPLES)]
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(part), "fltp", self._layout)
             frame.sample_rate, frame.pts = SAMPLE_RATE_HZ, self._n_samples
@@ -161,7 +161,7 @@ class FilmWriter:
     ) -> None:
         try:
             if kind is None:
-                self._write_sound(self._sound.shape[1], whole=True)
+                self._write_sound(self._sound.shape[1], flush=True)
                 self._container.mux(self._video.encode(None))
                 self._container.mux(self._audio.encode(None))
         finally:

@@ -8,7 +8,7 @@ The rules, all of which hold in every frame of every clip (`SynthOptions` has th
   is the smallest one around everything that is drawn of a face, so the pixels themselves overlap by no more.
 - Margin: in frame k (from 0) every box stays at least 30 + k px away from all four borders, 104 px in the last of 75.
 
-How the growing margin is read. The published generator places the faces anew in every frame, inside that frame's
+How the growing margin is read. The published generator draws new positions of the faces in every frame, inside that frame's
 margin, and leaves out those for which it finds no room: of 15 faces few fit into the 118 px that the last frame has.
 Here the margin is taken by the letter too, and so is the leaving out, but a clip is a film and not 75 pictures. Each
 face moves on a straight line from a place within the first frame's margin to one within the last frame's; then it is

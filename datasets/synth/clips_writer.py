@@ -184,8 +184,8 @@ def _make_all(writer: ClipWriter, todo: list[int], n_workers: int) -> Generator[
                 yield
         except BrokenProcessPool as error:
             raise DataError(
-                "A process that made clips was stopped from outside, perhaps for want of memory. "
-                "What was finished is kept; run the same command again to go on."
+                "A process that made clips was killed, perhaps because memory ran out. "
+                "Finished clips are kept; run the same command again to continue."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # clips in work are finished, which takes a moment

@@ -170,9 +170,11 @@ class _Hits:
             frame: the frames of the others that belong to these, a single one by its number.
         """
         frames = np.arange(self.corners.shape[1])[frame].reshape(-1)
-        others = self.corners[:, frames]
-        own = corners[:, None]  # (paths, placed, frames, 2)
-        common = np.minimum(own + self.box, others + self.boxes[:, None]) - np.maximum(own, others)
+        placed_corners = self.corners[:, frames]
+        candidates = corners[:, None]  # (paths, placed, frames, 2)
+        common = np.minimum(candidates + self.box, placed_corners + self.boxes[:, None]) - np.maximum(
+            candidates, placed_corners
+        )
         overlaps = common.clip(0).prod(-1) > self.limits[:, None]
         return (overlaps & (frames < self.n_shown[:, None])).any(1)
 

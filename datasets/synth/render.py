@@ -159,16 +159,16 @@ def render(clip: SynthClip, n_frames: int) -> NDArray[np.uint8]:
     return frames
 
 
-def blend(place: NDArray[np.uint8], patch: Patch) -> None:
+def blend(target: NDArray[np.uint8], patch: Patch) -> None:
     """Draw a patch over a part of a frame, in place: colour + background x (255 - alpha) / 255.
 
     Args:
-        place: (height, width, 3) uint8, the pixels that the patch covers.
+        target: (height, width, 3) uint8, the pixels that the patch covers.
         patch: what to draw.
     """
-    mixed = place * patch.behind
+    mixed = target * patch.behind
     mixed += 128
     mixed += mixed >> 8
     mixed >>= 8  # with the two lines above: division by 255, rounded, exact up to 255 x 255
     mixed += patch.colour
-    place[:] = mixed
+    target[:] = mixed

@@ -224,7 +224,7 @@ def test_images_of_formats_that_are_not_read_are_told_by_name(tmp_path, written,
         Image.fromarray(np.random.default_rng(0).random((20, 20), np.float32)).save(tmp_path / "1.png", "TIFF")
     else:
         Image.new("RGB", (20, 20)).save(tmp_path / "1.png", written)
-    with pytest.raises(DataError, match=rf"1\.png is an image in {said}, which is not read\. Save it as PNG\."):
+    with pytest.raises(DataError, match=rf"1\.png is a {said} image, which is not supported\. Save it as PNG\."):
         read_image(tmp_path / "1.png")
 
 
@@ -440,7 +440,7 @@ def test_label_errors_name_file_line_and_remedy(tmp_path, make_labels, task, lin
     folder = {"va": VA, "expr": OLD_EXPR, "au": AU}[task]
     make_labels(tmp_path, f"{folder}/Train_Set", "clip", *lines)
     (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
-    with pytest.raises(DataError, match=rf"clip\.txt line {line}: .*{words}.*(Correct the line|Put the header back)"):
+    with pytest.raises(DataError, match=rf"clip\.txt line {line}: .*{words}.*(Correct the line|Restore the header)"):
         open_dataset(tmp_path).labels[0].read()
 
 
@@ -455,7 +455,7 @@ def test_binary_junk_for_labels_is_an_error(tmp_path, make_labels, content):
 def test_a_header_alone_is_an_error(tmp_path, make_labels):
     make_labels(tmp_path, f"{VA}/Train_Set", "clip", VA_HEADER)
     (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"clip\.txt has a header and no rows"):
+    with pytest.raises(DataError, match=r"clip\.txt has a header but no rows"):
         open_dataset(tmp_path).labels[0].read()
 
 
@@ -472,9 +472,7 @@ def test_no_folder_an_empty_one_and_one_without_videos(tmp_path):
     with pytest.raises(DataError, match=r"No data folder .*nowhere.*--data.*abaw demo"):
         open_dataset(tmp_path / "nowhere")
     (tmp_path / "data").mkdir()
-    with pytest.raises(
-        DataError, match=r"has no videos or images; it is empty\. The layouts known are Aff-Wild2"
-    ) as error:
+    with pytest.raises(DataError, match=r"has no videos or images; it is empty\. Known layouts are Aff-Wild2") as error:
         open_dataset(tmp_path / "data")
     for place in ("cropped_aligned/<video>/00001.jpg", "training_set_synthetic_images/<CLASS>", "Train_labels.txt"):
         assert place in str(error.value)
@@ -482,7 +480,7 @@ def test_no_folder_an_empty_one_and_one_without_videos(tmp_path):
     with pytest.raises(DataError, match=r"it holds pictures\."):
         open_dataset(tmp_path / "data")
     (tmp_path / "data/cropped_aligned").mkdir()
-    with pytest.raises(DataError, match=r"cropped_aligned has no video folders\. The layouts known are"):
+    with pytest.raises(DataError, match=r"cropped_aligned has no video folders\. Known layouts are"):
         open_dataset(tmp_path / "data")
 
 
@@ -576,7 +574,7 @@ def test_both_crop_folders_together(tmp_path, make_crops):
 
 
 @pytest.mark.parametrize(
-    ("last", "words"), [(10, ""), (11, ""), (12, "crops go on 2 frames after the end of a.mp4: is ")]
+    ("last", "words"), [(10, ""), (11, ""), (12, "crops continue for 2 frames after the end of a.mp4: is ")]
 )
 def test_crops_that_go_on_long_after_the_end_of_the_video_file_are_told(make_data, last, words):
     root = make_data({"a": [1, last]})

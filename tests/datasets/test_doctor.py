@@ -107,7 +107,7 @@ def test_a_video_without_crops_and_files_that_are_none(make_data):
         file.unlink()
     (root / "cropped_aligned/a/notes.txt").write_text("x")
     assert "no crop at all" in report_on(root, "b").warnings
-    assert any("1 files are no crops, such as notes.txt" in warning for warning in report_on(root, "a").warnings)
+    assert any("1 files are not crops, such as notes.txt" in warning for warning in report_on(root, "a").warnings)
 
 
 def test_a_label_error_leaves_the_other_counts(make_data, va_labels, make_labels):
@@ -131,7 +131,7 @@ def test_a_video_labelled_twice_for_one_task(make_data, va_labels, make_labels):
     make_labels(root, EXPR_OLD, "b", EXPR_HEADER, "1")
     for video in "ab":
         (error,) = report_on(root, video).errors
-        assert f"too: {video}." in error and "Delete its labels in one of the two" in error
+        assert f"also labels: {video}." in error and "Delete its labels in one of them" in error
     assert report_on(root, "a").split == "train+val"
 
 
@@ -254,7 +254,7 @@ def test_crops_after_the_end_of_the_video_file_are_told(make_data, numbered):
     root = make_data({"a": 14})
     numbered.write(root / "videos/a.mp4", 10)
     report = report_on(root, "a")
-    assert report.warnings == ("crops go on 4 frames after the end of a.mp4: is it the right video?",)
+    assert report.warnings == ("crops continue for 4 frames after the end of a.mp4: is it the right video?",)
     assert (report.n_frames, report.errors) == (14, ())
 
 
@@ -284,6 +284,6 @@ def test_a_folder_of_folders_is_no_video(make_data, run_cli):
     (root / "inner").rename(crops / "batch_a")
     (crops / "empty/.thumbnails").mkdir(parents=True)
     (error,) = report_on(root, "batch_a").errors
-    assert error == f"{crops / 'batch_a'} has no crops but folders, such as a. Move them up one level."
+    assert error == f"{crops / 'batch_a'} has folders instead of crops, such as a. Move them up one level."
     assert (report_on(root, "empty").errors, "no crop at all" in report_on(root, "empty").warnings) == ((), True)
     assert run_cli("doctor", "--data", root).exit_code == 1

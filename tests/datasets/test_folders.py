@@ -195,17 +195,17 @@ def test_what_is_not_read_is_told_with_the_reason(make_data, numbered, run_cli):
     (root / "VA_Estimation_Challenge/Train_Set/a.txt").write_text(f"{VA}\n0,0\n0,0\n")
     assert set(unread_of(root)) == {
         "new_vids/b.rm, new_vids/c.rm (2): files that end in .rm are not read here: convert to .mp4",
-        "new_vids/d.mp4: there are no crops of this video: make them with `abaw prepare`",
-        "batch3.zip: an archive, which is not looked into: unpack it",
-        "notes.pdf: no file of a known name",
-        "old pictures: no folder of a known name",
+        "new_vids/d.mp4: this video has no crops: make them with `abaw prepare`",
+        "batch3.zip: an archive, which is not opened: unpack it",
+        "notes.pdf: not a known file name",
+        "old pictures: not a known folder name",
         "audio/a.wav.part: files that end in .part are not read here: convert to .wav",
-        "audio/z.wav: there is no such video",
+        "audio/z.wav: the dataset has no such video",
         "audio/a.mp3: another sound file of this video is read",
         "VA_Estimation_Challenge/Test_Set: labels of test sets are not read",
-        "VA_Estimation_Challenge/Extra: no folder of a split: those are Train_Set and Validation_Set",
+        "VA_Estimation_Challenge/Extra: not the folder of a split, such as Train_Set or Validation_Set",
         "VA_Estimation_Challenge/Train_Set/a.docx: label files end in .txt",
-        "cropped_aligned/list.txt: no file of a known name",
+        "cropped_aligned/list.txt: not a known file name",
     }
     result = run_cli("doctor", "--data", root)
     assert result.exit_code == 0
@@ -287,7 +287,9 @@ def test_a_label_file_of_millions_of_rows_for_one_frame(make_data, run_cli):
     (root / "VA_Set/Train/a.txt").write_text(f"{VA}\n" + "0,0\n" * 1_000_000)
     (root / "VA_Set/Train/b.txt").write_text(f"{VA}\n0,0\n0,0\n")
     (a, b) = [report for report in doctor(root) if report.kind == "video"]
-    assert any("a.txt has 1,000,000 rows for 1 frames: is it of this video?" in warning for warning in a.warnings)
+    assert any(
+        "a.txt has 1,000,000 rows for 1 frames: does it belong to this video?" in warning for warning in a.warnings
+    )
     assert not any("rows" in warning for warning in b.warnings)
 
 
@@ -322,7 +324,7 @@ def test_a_link_in_a_circle_hides_nothing_else(make_data, tmp_path):
         place.mkdir(exist_ok=True)
         (place / "loop.mp4").symlink_to(place / "loop.mp4")
     assert [video.name for video in open_dataset(root).videos] == ["a"]
-    assert len([warning for warning in unread_of(root) if "loop.mp4: a link to nothing" in warning]) >= 2
+    assert len([warning for warning in unread_of(root) if "loop.mp4: a broken link" in warning]) >= 2
 
 
 @pytest.mark.parametrize("place", ["cropped_aligned", "videos", "VA_Set/Train", "cropped_aligned/a"])
@@ -349,9 +351,9 @@ def test_a_copy_is_told_as_one_and_folders_too_deep_with_a_hint(make_data, numbe
     shutil.copyfile(one, root / "videos/a.mp4")
     touch(root, "x/y/VA_Estimation_Challenge/Train_Set/a.txt", "z/b.txt")
     assert set(unread_of(root)) == {
-        "videos/a.mp4: another file of the same video, and just like it, is read",
-        "x: no folder of a known name; it holds y/VA_Estimation_Challenge: move that up",
-        "z: no folder of a known name",
+        "videos/a.mp4: an identical file of the same video is read instead",
+        "x: not a known folder name; it contains y/VA_Estimation_Challenge: move that up",
+        "z: not a known folder name",
     }
 
 

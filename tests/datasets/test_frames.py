@@ -191,7 +191,7 @@ def test_a_broken_clip_has_broken_rows_alone(make: Callable[[Path], Video], tmp_
 def test_a_tensor_of_another_length_than_its_name_says(tmp_path):
     video = Clip("a", tensor(tmp_path).path, None, n_frames=5)
     (reason,) = {frame.reason for frame in opened(video).read(0, 5) if isinstance(frame, BrokenFrame)}
-    assert "holds 4 frames, and its name says 5" in reason
+    assert "holds 4 frames, but its name says 5" in reason
 
 
 def test_remarks_on_folders_of_crops(tmp_path):
@@ -199,7 +199,7 @@ def test_remarks_on_folders_of_crops(tmp_path):
     assert opened(video).remarks() == []
     (video.path / "notes.txt").write_text("x")
     (remark,) = opened(video).remarks()
-    assert remark.sentence == "1 files are no crops, such as notes.txt" and not remark.is_error
+    assert remark.sentence == "1 files are not crops, such as notes.txt" and not remark.is_error
     nested = CropFolder("b", tmp_path, None)
     assert len(opened(nested).rows) == 0 and opened(nested).clock().n_frames == 0
     assert [remark.is_error for remark in opened(nested).remarks()] == [False, True]

@@ -150,7 +150,7 @@ def test_one_bad_row_is_one_sentence_with_file_and_line(root, bad, words):
     [
         (b"", "line 1: the header should be 'image,valence,arousal,expression,aus'"),
         (row("a/00001.jpg").encode(), "line 1: the header should be"),
-        (HEADER.encode() + b"\n\n", "has a header and no rows"),
+        (HEADER.encode() + b"\n\n", "has a header but no rows"),
         (bytes(range(256)), "cannot be read as text"),
     ],
 )
@@ -186,7 +186,7 @@ def test_a_video_in_both_files_is_an_error_of_doctor_and_extract(root, run_cli, 
     for result in (run_cli("doctor", "--data", root),
                    run_cli("extract", "--backbone", "hog", "--data", root, "--store", tmp_path / "s.zarr")):  # fmt: skip
         assert result.exit_code == 1
-    assert f"{VAL} labels a video that" in error and f"{TRAIN} labels too: a. Delete its labels in one" in error
+    assert f"{VAL} labels a video that" in error and f"{TRAIN} also labels: a. Delete its labels in one" in error
 
 
 def test_a_video_that_is_only_listed_and_a_bad_file_are_errors_of_doctor(root, run_cli):

@@ -97,7 +97,7 @@ def test_where_labels_and_clips_may_lie(tmp_path, numbered, places):
         (["a\\b 1"], 2, "is not the name of a clip"),
         (["..  1"], 2, "is not the name of a clip"),
         ([".mp4 1"], 2, "is not the name of a clip"),
-        (["1_1 1", "1_2 1", "1_1.mp4 2"], 4, "clip 1_1 is in line 2 already"),
+        (["1_1 1", "1_2 1", "1_1.mp4 2"], 4, "clip 1_1 is already in line 2"),
     ],
 )
 def test_a_line_that_is_wrong_is_named_and_costs_its_file(make_clips, run, lines, number, sentence):
@@ -125,7 +125,7 @@ def test_accents_mean_the_same_in_names_of_files_and_in_labels_and_junk_is_no_cl
 def test_a_clip_in_both_splits_is_an_error(make_clips):
     root = make_clips({"1_1": 1}, {"1_1": 2}, n_frames=4)
     found = [remark.sentence for remark in open_vgaf(root, None).remarks if remark.is_error]
-    assert len(found) == 1 and "Val_labels.txt labels clip 1_1, and so does" in found[0]
+    assert len(found) == 1 and "both label clip 1_1" in found[0]
 
 
 def test_two_clips_of_one_name_are_an_error_and_a_copy_is_not(make_clips, numbered):
@@ -260,7 +260,7 @@ def test_layouts_and_ranges_of_image_tensors(tmp_path, is_first, dtype, scale):
     [
         (
             torch.linspace(-2, 2, 5 * 3 * 4).reshape(5, 3, 2, 2),
-            "pixels from -2 to 2; images from 0 to 1 or from 0 to 255",
+            "pixels from -2 to 2; images should have 0 to 1 or 0 to 255",
         ),
         (torch.full((5, 3, 2, 2), 300.0), "pixels from 300 to 300"),
         (torch.full((5, 3, 2, 2), float("nan")), "pixels from nan to nan"),
@@ -288,7 +288,7 @@ def test_a_tensor_that_repeats_its_values_is_written_out(tmp_path):
 def test_a_tensor_that_repeats_its_values_too_much_is_refused(tmp_path, n_stored, times):
     torch.save(torch.zeros(1, 1, 1, n_stored).expand(times, -1, -1, -1), tmp_path / "a.pt")
     sentence = (
-        f"{4 * n_stored:,} bytes that stand for {4 * n_stored * times:,}, which .* Save tensor\\.contiguous\\(\\)"
+        f"{4 * n_stored:,} bytes for {4 * n_stored * times:,} bytes of values, which .* Save tensor\\.contiguous\\(\\)"
     )
     with pytest.raises(DataError, match=sentence):
         read_image_tensor(tmp_path / "a.pt")
@@ -322,7 +322,7 @@ def test_tensors_stand_in_for_video_files(make_clips, run, tmp_path):
     torch.save(torch.from_numpy(images(74)), root / "Train/1_2.mp4.img.75.pt")
     summary, store = run(root, "hog")
     assert summary.done == ["1_1", "1_3"] and list(summary.failed) == ["1_2"]
-    assert "1_2.mp4.img.75.pt holds 74 frames, and its name says 75" in summary.broken_frames[0]
+    assert "1_2.mp4.img.75.pt holds 74 frames, but its name says 75" in summary.broken_frames[0]
     found = store.read("hog", "1_1")
     assert found.fps == 15  # 75 rows in the 5 s of a clip
     np.testing.assert_array_equal(found.values, hog_of(list(images(75))))
@@ -368,7 +368,7 @@ def test_doctor_counts_what_has_no_partner(make_clips, run_cli):
     found = json.loads(result.output[result.output.index("{") :])
     assert result.exit_code == 0 and found["total"]["labels"]["vgaf"]["labels_without_crop"] == 2
     notes = {report["video"]: report["warnings"] for report in found["per_video"]}
-    assert notes["1_2"] == ["Train_labels.txt labels it, but there is no such clip"]
+    assert notes["1_2"] == ["Train_labels.txt labels this clip, but the clip is missing"]
     assert ["1 clips have no label, such as 1_4"] in notes.values()
 
 

@@ -380,7 +380,7 @@ def test_tensors_that_repeat_their_values(tmp_path):
     for name in summary.done:
         values = FeatureStore.open(tmp_path / "store.zarr").read("f", name).values
         np.testing.assert_array_equal(values, np.arange(4.0)[:, None].repeat(3, axis=1))
-    assert summary.failed["bad"].endswith("are not written out. Save tensor.contiguous() instead.")
+    assert summary.failed["bad"].endswith("is not expanded. Save tensor.contiguous() instead.")
 
 
 @pytest.mark.parametrize("frame", ["0", "-1", "1.5", "", "10000001", "9" * 5000, "1"])

@@ -370,7 +370,7 @@ def test_a_folder_without_crops_is_told_with_what_it_holds(make_data, make_crops
     summary, _ = run(root, "hog")
     none = "has no files named <frame number>.jpg, such as 00001.jpg"
     assert summary.done == ["a"] and summary.failed == {
-        "doubled": f"{crops / 'doubled'} has no crops but folders, such as b. Move them up one level.",
+        "doubled": f"{crops / 'doubled'} has folders instead of crops, such as b. Move them up one level.",
         "empty": f"{crops / 'empty'} {none}; it is empty.",
         "named": f"{crops / 'named'} {none}; it holds frame_00001.jpg, for example.",
     }
@@ -381,7 +381,7 @@ def test_crops_after_the_end_of_the_video_file_are_a_warning(make_data, run, num
     numbered.write(root / "videos/a.mp4", 10)
     summary, store = run(root, "hog")
     assert summary.ok and len(store.read("hog", "a").values) == 14
-    assert summary.warnings == ["a: crops go on 4 frames after the end of a.mp4: is it the right video?"]
+    assert summary.warnings == ["a: crops continue for 4 frames after the end of a.mp4: is it the right video?"]
 
 
 # labels of videos that are gone

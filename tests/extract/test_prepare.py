@@ -205,7 +205,7 @@ def test_files_that_are_no_videos_and_files_that_are_cut_off(tmp_path, film, tal
     done = run_cli("prepare", tmp_path / "in", "--data", data)
     assert done.exit_code == 1 and "done 1, skipped 0, failed 1" in done.output
     assert "text.mp4 cannot be read as a video" in done.output and "--fps" not in done.output
-    assert "cut: cut.mp4 is cut off or damaged" in done.output and "of 42 frames are there" in done.output
+    assert "cut: cut.mp4 is cut off or damaged" in done.output and "of 42 frames" in done.output
     assert 0 < len(crops_of(data)["cut"]) < 42
     assert {path.name for path in (data / "faces").iterdir()} == {"cut.csv", "cut.json"}
 

@@ -137,7 +137,7 @@ def test_samples_that_are_no_numbers_are_silence(tmp_path):
     wavfile.write(tmp_path / "a.wav", RATE_HZ, tone)
     sound = load_sound(tmp_path / "a.wav")
     found = samples_of(sound)
-    assert sound is not None and "101 samples of a.wav are no numbers" in sound.notes[0]
+    assert sound is not None and "101 samples of a.wav are not finite" in sound.notes[0]
     assert np.isfinite(found).all() and not found[5000:5100].any() and rms(found[:4900] - tone[:4900]) < 1e-6
 
 
@@ -231,5 +231,5 @@ def test_crops_that_go_on_after_the_end_of_the_video_file_leave_sound_its_times(
     dataset = open_dataset(data)
     frames = dataset.open(dataset.videos[0])
     clock, edges_ns = frames.clock(), frames.times().edges_ns
-    assert "crops go on 2 frames after the end" in clock.warning
+    assert "crops continue for 2 frames after the end" in clock.warning
     assert edges_ns[:4].tolist() == pytest.approx([0, 40e6, 200e6, 240e6], abs=2e6) and len(edges_ns) == 7

@@ -298,7 +298,7 @@ def test_only_wanted_formats_are_opened_whatever_a_file_is_called(tmp_path, entr
         if kind in WANTED:
             ENTRANCES[entrance](tmp_path / name)
         else:
-            with pytest.raises(DataError, match=r"is an image in .*, which is not read|is not an image"):
+            with pytest.raises(DataError, match=r"is a .* image, which is not supported|is not an image"):
                 ENTRANCES[entrance](tmp_path / name)
 
 

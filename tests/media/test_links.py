@@ -94,11 +94,11 @@ def test_a_link_to_nowhere_says_what_to_do(tmp_path, read, target, remedy):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (os.mkfifo, "is no file but a pipe, a socket or a device, where a file should be. Move it away."),
+        (os.mkfifo, "is a pipe, a socket or a device, where a file should be. Move it away."),
         (os.mkdir, "is a folder, where a file should be. Move it away."),
-        (lambda path: path.symlink_to("/dev/zero"), "is a link to no file but a pipe, a socket or a device"),
+        (lambda path: path.symlink_to("/dev/zero"), "is a link to a pipe, a socket or a device"),
         (lambda path: path.symlink_to("."), "is a link to a folder, where a file should be"),
-        (lambda path: path.symlink_to(path.name), "is a link that leads in a circle. Delete it"),
+        (lambda path: path.symlink_to(path.name), "is a circular link. Delete it"),
         (lambda path: None, r"cannot be read (No such file or directory). Copy it again."),
     ],
     ids=["pipe", "folder", "device", "link to folder", "circle", "nothing"],
@@ -182,9 +182,7 @@ def test_crops_and_labels_that_are_not_fetched_cost_no_more_than_themselves(data
 def test_folders_of_crops_that_are_not_fetched_are_told(data, move_away):
     move_away(data / "cropped_aligned" / "a").rename(data.parent / "gone")
     (found,) = (one for one in find_unread(look_through(data)) if one.folder == "cropped_aligned")
-    assert found.sentence == (
-        "cropped_aligned/a: a link to nothing: get what it leads to with `git annex get` or `dvc pull`"
-    )
+    assert found.sentence == ("cropped_aligned/a: a broken link: get its target with `git annex get` or `dvc pull`")
 
 
 def test_extraction_reads_links_and_changes_nothing_behind_them(data, move_away, away, run_cli, tmp_path):
@@ -311,7 +309,7 @@ def test_pipes_among_imports_are_not_waited_for(tmp_path, write):
         said = next(iter(imported(source).failed.values()))
     except DataError as error:
         said = str(error)
-    assert f"{first} is no file but a pipe, a socket or a device" in said
+    assert f"{first} is a pipe, a socket or a device" in said
 
 
 def test_a_source_may_be_a_link_to_a_file_of_another_name(tmp_path, away):

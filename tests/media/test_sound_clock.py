@@ -72,7 +72,7 @@ def test_samples_that_run_away_are_brought_back(tmp_path, pace):
     assert np.abs(found - np.rint(found)).max() < NEAR_S and len(found) == np.ceil(stamps_s[-1])
     assert sound is not None and sound.waveform.duration_s == pytest.approx(stamps_s[-1] + BLOCK / RATE, abs=0.01)
     change_s = abs(1 - pace) * SECONDS
-    note = f"the sound in a.flv runs away from its timestamps, by {change_s:.1f} s in all: it was brought back"
+    note = f"the sound in a.flv drifts away from its timestamps, by {change_s:.1f} s in total: it was moved back"
     assert sound.notes == [note]
 
 
@@ -181,7 +181,7 @@ def test_timestamps_that_begin_anew_lose_no_sound(tmp_path):
     sound = load_sound(tmp_path / "a.flv")
     assert heard(sound) == pytest.approx(np.arange(SECONDS), abs=NEAR_S)
     assert sound is not None and sound.notes == [
-        "the timestamps of the sound in a.flv go back, first after 12.5 s: what follows was taken to continue from there"
+        "the timestamps of the sound in a.flv go back, first after 12.5 s: the sound after that was assumed to continue from there"
     ]
 
 
@@ -279,7 +279,7 @@ def test_bursts_are_in_the_rows_of_their_frames(tmp_path, make_crops):
         write_film(data / "videos" / f"{name}.mkv", pace, fps, seconds)
     summary = extract(ExtractOptions(data, tmp_path / "store.zarr", ("spectrogram", "egemaps"), device="cpu"))
     for name in PACES:
-        assert any(f"{name}.mkv runs away from its timestamps" in warning for warning in summary.warnings)
+        assert any(f"{name}.mkv drifts away from its timestamps" in warning for warning in summary.warnings)
     store = FeatureStore.open(tmp_path / "store.zarr")
     for name in PACES:
         loudness = store.read("egemaps", name).values[:, get_spec("egemaps").classes.index("Loudness_sma3")]

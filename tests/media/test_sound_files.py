@@ -228,7 +228,7 @@ def test_the_default_track_is_taken(tmp_path, suffix, case):
     assert pitch_of(sound) == pytest.approx(VOICE, abs=2)
     reason = ", the default one," if kept[wanted] & DEFAULT else ""
     assert sound is not None
-    assert sound.notes == [f"a{suffix} has {len(tracks)} sound tracks: number {wanted + 1}{reason} is taken"]
+    assert sound.notes == [f"a{suffix} has {len(tracks)} sound tracks: number {wanted + 1}{reason} is used"]
 
 
 def test_a_video_drawn_over_has_the_same_track(tmp_path):
@@ -245,7 +245,7 @@ def test_a_default_track_without_a_sound_gives_way(tmp_path):
     write(file, "", [("aac", 48_000, none, 0.0, DEFAULT), ("aac", 48_000, tone(VOICE), 0.0, PLAIN)], "libx264")
     sound = load_sound(file)
     assert pitch_of(sound) == pytest.approx(VOICE, abs=2)
-    assert sound is not None and sound.notes == ["a.mkv has 2 sound tracks: number 2 is taken"]
+    assert sound is not None and sound.notes == ["a.mkv has 2 sound tracks: number 2 is used"]
 
 
 def test_a_track_of_an_unknown_codec_gives_way_or_is_told(tmp_path):
@@ -259,7 +259,7 @@ def test_a_track_of_an_unknown_codec_gives_way_or_is_told(tmp_path):
     other.write_bytes(other.read_bytes().replace(b"A_FLAC", b"A_NONE"))
     sound = load_sound(other)
     assert sound is not None and not len(sound.waveform)
-    assert sound.notes == ["the sound in b.mkv is of a kind that FFmpeg cannot decode: put it into audio/ as b.wav"]
+    assert sound.notes == ["the sound in b.mkv is in a format that FFmpeg cannot decode: put it into audio/ as b.wav"]
     assert len(list(redraw(other, tmp_path / "drawn.mp4", lambda number, picture: picture))) == SECONDS * FPS
 
 

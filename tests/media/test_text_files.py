@@ -74,7 +74,7 @@ def test_what_is_no_text_is_said_in_a_sentence(file):
 @pytest.mark.parametrize("read", [read_text, lambda file: read_labels(file, TASKS["va"]), read_table])
 def test_a_pipe_is_not_waited_for(file, read):
     os.mkfifo(file)
-    with pytest.raises(DataError, match=r"is no file but a pipe, a socket or a device, where a file should be"):
+    with pytest.raises(DataError, match=r"is a pipe, a socket or a device, where a file should be"):
         read(file)
 
 
@@ -134,7 +134,7 @@ def test_spaces_around_the_cells_of_labels_say_nothing(file):
 )
 def test_what_only_looks_like_a_number_is_named_with_its_line_and_column(file, cell):
     file.write_text(f"valence,arousal\n0,0\n0,{cell}\n")
-    with pytest.raises(DataError, match="line 3: arousal should be -1 to 1, or -5 where there is none, found "):
+    with pytest.raises(DataError, match="line 3: arousal should be -1 to 1, or -5 if not annotated, found "):
         read_labels(file, TASKS["va"])
 
 
