@@ -1,5 +1,6 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import click
 import pytest
 
 import abaw
+from abaw import pipeline
 from abaw.cli import main
 from abaw.commands import console
 from abaw.core.errors import UsageError
@@ -50,6 +52,7 @@ def test_help_of_every_command(run_cli, words, flag):
 HELP_OF_ALL = """
 import sys
 from abaw.commands import console
+from abaw import pipeline
 from abaw.cli import main
 for words in {commands}:
     try:
@@ -69,6 +72,7 @@ def test_help_of_all_commands_imports_nothing_heavy(process_env):
 
 ANSWER = """
 import sys
+from abaw import pipeline
 from abaw.cli import main
 try:
     main({words})
@@ -142,6 +146,13 @@ def test_python_m_abaw_is_the_command(run_process):
 def test_every_command_is_in_the_readme(words):
     readme = (ROOT / "README.md").read_text()
     assert f"abaw {' '.join(words)}" in readme
+
+
+def test_names_in_the_readmes_video_example_are_in_the_pipeline():
+    code = re.search(r"`(for row in predict_video.*?)`", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    names = {node.id for node in ast.walk(ast.parse(code + ": pass")) if isinstance(node, ast.Name)}
+    assert {"predict_video", "find_run"} <= names
+    assert not [name for name in names - {"row", "Path"} if not hasattr(pipeline, name)]
 
 
 # wrong use and missing input
