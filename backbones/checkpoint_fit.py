@@ -176,7 +176,9 @@ def find_matches(state: Mapping[str, Tensor] | Checkpoint) -> list[Match]:
     """
     checkpoint = Checkpoint.of(state)
     matches = [match for family in list_families() if family.has_weights if (match := _match(checkpoint, family))]
-    matches = [replace(one, fits=one.fits and not any(map(one.is_part_of, matches))) for one in matches]
+    matches = [
+        replace(candidate, fits=candidate.fits and not any(map(candidate.is_part_of, matches))) for candidate in matches
+    ]
     return sorted(matches, key=lambda match: (match.fits, match.similarity), reverse=True)
 
 

@@ -33,47 +33,53 @@ class Cut(Exception):
 
 
 def get_weights(weights: FamilyWeights, reporter: Reporter | None = None) -> list[Path]:
-    """Download the published weights of a family that are missing; gives all of its files.
+    """Download the published weights of a family that are missing; returns all of its files.
 
     Raises:
-        CheckpointError: no network, no such file, no space, or a file that differs from the published one.
+        CheckpointError: there is no network, file or space, or a file differs from the published one.
     """
     reporter = reporter or Silent()
     folder, files = weights_folder(), []
-    for known in weights.sources:
-        target = folder / known.target if known.saved_as or weights.file is None else weights.file
+    for published_file in weights.sources:
+        target = folder / published_file.target if published_file.saved_as or weights.file is None else weights.file
         if not target.exists():
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _get(known, target, reporter)
+                _get(published_file, target, reporter)
             except OSError as error:
-                trouble = disk_trouble(error, f"{known.name} into {folder}") or first_line(error)
-                raise CheckpointError(f"{known.name} could not be downloaded: {trouble}. {_way_out(known)}") from error
+                trouble = disk_trouble(error, f"{published_file.name} into {folder}") or first_line(error)
+                raise CheckpointError(
+                    f"{published_file.name} could not be downloaded: {trouble}. {_way_out(published_file)}"
+                ) from error
         files.append(target)
     return files
 
 
-def _get(known: KnownWeights, target: Path, reporter: Reporter) -> None:
-    if known.hub:
-        get_from_hub(known, target, reporter)
+def _get(published_file: KnownWeights, target: Path, reporter: Reporter) -> None:
+    if published_file.hub:
+        get_from_hub(published_file, target, reporter)
         return
     partial = target.with_name(target.name + PARTIAL)
-    fetch(known.url, partial, reporter, _way_out(known))
-    if not is_as_published(partial, known):
+    fetch(published_file.url, partial, reporter, _way_out(published_file))
+    if not is_as_published(partial, published_file):
         partial.unlink()
-        digits = f"md5 {known.md5}" if known.md5 else f"sha256 {known.sha256}"
+        digits = f"md5 {published_file.md5}" if published_file.md5 else f"sha256 {published_file.sha256}"
         raise CheckpointError(
-            f"The file received is not {known.name} as published ({digits}...), and was deleted. {_way_out(known)}"
+            f"The file received is not {published_file.name} as published ({digits}...), and was deleted. {_way_out(published_file)}"
         )
     partial.replace(target)
 
 
-def _way_out(known: KnownWeights) -> str:
+def _way_out(published_file: KnownWeights) -> str:
     """A sentence on what to do when a download fails."""
-    target = weights_folder() / known.target
-    what = f"{known.url or known.source}"
-    put = f"put its {CONFIGS[0]}, {CONFIGS[1]} and weights into {target}" if known.is_folder else f"save it as {target}"
-    return f"Run the same command again with a network, or download {what} elsewhere and {put}."
+    target = weights_folder() / published_file.target
+    url = f"{published_file.url or published_file.source}"
+    put = (
+        f"put its {CONFIGS[0]}, {CONFIGS[1]} and weights into {target}"
+        if published_file.is_folder
+        else f"save it as {target}"
+    )
+    return f"Run the same command again with a network, or download {url} elsewhere and {put}."
 
 
 def fetch(url: str, partial: Path, reporter: Reporter, way_out: str) -> None:
@@ -107,8 +113,8 @@ def fetch(url: str, partial: Path, reporter: Reporter, way_out: str) -> None:
             reporter.finish()
         n_failures = 1 if _size(partial) > before else n_failures + 1
         if n_failures >= TRIES:
-            kept = f"{_size(partial) / MEGA:.1f} MB of it were kept. " if _size(partial) else ""
-            raise CheckpointError(f"The file could not be downloaded ({reason}). {kept}{way_out}")
+            kept_part = f"{_size(partial) / MEGA:.1f} MB of it were kept. " if _size(partial) else ""
+            raise CheckpointError(f"The file could not be downloaded ({reason}). {kept_part}{way_out}")
         time.sleep(PAUSE_S * (n_failures - 1))
 
 
@@ -128,27 +134,27 @@ def _fetch_rest(url: str, partial: Path, reporter: Reporter) -> None:
         raise Cut("the server has no such part") from error
     with response:
         begins = f"bytes {start}-"
-        is_rest = response.status == 206 and response.headers.get("Content-Range", begins).startswith(begins)
-        if response.status == 206 and not is_rest:
+        is_continued = response.status == 206 and response.headers.get("Content-Range", begins).startswith(begins)
+        if response.status == 206 and not is_continued:
             raise Cut("the server sent another part")
-        start = start if is_rest else 0
+        start = start if is_continued else 0
         length = response.headers.get("Content-Length")
         total = start + int(length) if length else 0
         reporter.start(f"download {partial.name.removesuffix(PARTIAL)}", total // MEGA, "MB")
-        _receive(response, partial, "ab" if is_rest else "wb", reporter.advance)
+        _receive(response, partial, "ab" if is_continued else "wb", reporter.advance)
     if total and _size(partial) < total:
         raise Cut("the connection was cut")
 
 
 def _receive(response: Any, partial: Path, mode: str, advance: Callable[[int], None]) -> None:
-    n_bytes = n_said = 0
+    n_bytes = n_reported = 0
     with partial.open(mode) as stream:
         while chunk := response.read1(CHUNK):
             stream.write(chunk)
             n_bytes += len(chunk)
-            if n_bytes // MEGA > n_said:
-                advance(n_bytes // MEGA - n_said)
-                n_said = n_bytes // MEGA
+            if n_bytes // MEGA > n_reported:
+                advance(n_bytes // MEGA - n_reported)
+                n_reported = n_bytes // MEGA
 
 
 def _size(file: Path) -> int:
@@ -157,7 +163,7 @@ def _size(file: Path) -> int:
     return 0
 
 
-def get_from_hub(known: KnownWeights, target: Path, reporter: Reporter) -> None:
+def get_from_hub(published_file: KnownWeights, target: Path, reporter: Reporter) -> None:
     """Download a file, or the folder of a model, from Hugging Face; each file of weights is verified.
 
     Raises:
@@ -170,31 +176,35 @@ def get_from_hub(known: KnownWeights, target: Path, reporter: Reporter) -> None:
     endpoint = constants.ENDPOINT
     partial = target.with_name(target.name + PARTIAL)  # a folder, where the hub's client keeps incomplete files
     try:
-        info = huggingface_hub.HfApi(endpoint=endpoint).model_info(known.hub, files_metadata=True, timeout=TIMEOUT_S)
-        files = _needed(known, {file.rfilename: file for file in info.siblings or ()})
-        reporter.start(f"download {known.hub}", len(files), "files")
+        info = huggingface_hub.HfApi(endpoint=endpoint).model_info(
+            published_file.hub, files_metadata=True, timeout=TIMEOUT_S
+        )
+        files = _needed(published_file, {file.rfilename: file for file in info.siblings or ()})
+        reporter.start(f"download {published_file.hub}", len(files), "files")
         for name, file in files.items():
-            received = Path(huggingface_hub.hf_hub_download(known.hub, name, local_dir=partial, endpoint=endpoint,
+            received = Path(huggingface_hub.hf_hub_download(published_file.hub, name, local_dir=partial, endpoint=endpoint,
                                                        revision=info.sha))  # fmt: skip
             sha256 = file.lfs.sha256 if file.lfs else None
             if sha256 and file_sha256(received) != sha256:
                 received.unlink()
-                raise CheckpointError(f"{name} of {known.hub} arrived damaged, and was deleted. {_way_out(known)}")
+                raise CheckpointError(
+                    f"{name} of {published_file.hub} arrived damaged, and was deleted. {_way_out(published_file)}"
+                )
             reporter.advance(1, name)
     except CheckpointError:
         raise
     except GatedRepoError as error:
         raise CheckpointError(
-            f"{known.source} requires you to accept its licence first. Do so there, log in with `hf auth login`, and run "
+            f"{published_file.source} requires you to accept its licence first. Do so there, log in with `hf auth login`, and run "
             "the same command again."
         ) from error
-    except Exception as error:  # of the network, the hub and its client
+    except Exception as error:  # errors of the network, the hub or its client
         raise CheckpointError(
-            f"{known.hub} could not be downloaded from {endpoint} ({first_line(error)}). {_way_out(known)}"
+            f"{published_file.hub} could not be downloaded from {endpoint} ({first_line(error)}). {_way_out(published_file)}"
         ) from error
     finally:
         reporter.finish()
-    if known.is_folder:
+    if published_file.is_folder:
         shutil.rmtree(partial / ".cache", ignore_errors=True)
         partial.replace(target)
     else:
@@ -202,10 +212,10 @@ def get_from_hub(known: KnownWeights, target: Path, reporter: Reporter) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _needed(known: KnownWeights, files: dict[str, Any]) -> dict[str, Any]:
+def _needed(published_file: KnownWeights, files: dict[str, Any]) -> dict[str, Any]:
     """The files of a repository that are needed."""
-    if not known.is_folder:
-        names = [known.name] if known.name in files else []
+    if not published_file.is_folder:
+        names = [published_file.name] if published_file.name in files else []
     else:
         weights = [name for name in WEIGHTS if name in files][:1] or [
             name for name in files if name.startswith("model-") and name.endswith(".safetensors")
@@ -213,5 +223,7 @@ def _needed(known: KnownWeights, files: dict[str, Any]) -> dict[str, Any]:
         weights += ["model.safetensors.index.json"] if len(weights) > 1 or "-of-" in "".join(weights) else []
         names = [*(name for name in CONFIGS if name in files), *weights] if weights else []
     if not names:
-        raise CheckpointError(f"{known.source} has no {known.name if not known.is_folder else WEIGHTS[0]}.")
+        raise CheckpointError(
+            f"{published_file.source} has no {published_file.name if not published_file.is_folder else WEIGHTS[0]}."
+        )
     return {name: files[name] for name in names}

@@ -47,12 +47,12 @@ class FamilyWeights:
         """Whether the weights are present, can be downloaded, or have to be obtained by hand."""
         if self.where:
             return "have"
-        return "get" if any(known.can_be_fetched for known in self.sources) else "by hand"
+        return "get" if any(published_file.can_be_fetched for published_file in self.sources) else "by hand"
 
     @property
     def command(self) -> str:
         """The command that downloads the weights; "" if they cannot be downloaded."""
-        can_be_fetched = any(known.can_be_fetched for known in self.sources)
+        can_be_fetched = any(published_file.can_be_fetched for published_file in self.sources)
         return f"abaw weights get {self.family}" if can_be_fetched else ""
 
     @property
@@ -62,24 +62,28 @@ class FamilyWeights:
             return "have it: " + self.where + (", not the published file" if self.agrees is False else "")
         if self.command:
             return f"can get it: {self.command}"
-        return f"by hand, from {', '.join(dict.fromkeys(known.by for known in self.sources)) or 'its authors'}"
+        return f"by hand, from {', '.join(dict.fromkeys(published_file.by for published_file in self.sources)) or 'its authors'}"
 
 
 def weights_at_hand() -> list[FamilyWeights]:
-    """Every family with weights, with its public checkpoints and the file that is used by default."""
+    """Every family that needs weights, with its public checkpoints and its default file."""
     return [weights_of(family.specs[0], _names(family)) for family in list_families() if family.has_weights]
 
 
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
     """The published checkpoints of a family, and the weights that are present."""
-    sources = tuple(known for known in KNOWN if known.family == spec.family) or _of_timm(spec)
+    sources = tuple(published_file for published_file in KNOWN if published_file.family == spec.family) or _of_timm(
+        spec
+    )
     file = find_weights_file(spec)
     where = file.name + ("/" if file.is_dir() else "") if file else ""
     if not file and spec.weights == "shipped":
         where = "comes with abaw"
     elif not file and spec.weights == "timm" and _in_cache_of_hub(sources):
         where = "in the cache of Hugging Face"
-    licence = next((known.licence for known in sources if known.licence), "") or _in_a_word(spec.licence)
+    licence = next((published_file.licence for published_file in sources if published_file.licence), "") or _in_a_word(
+        spec.licence
+    )
     agrees = _agrees(file, sources)
     return FamilyWeights(tuple(names), spec.family, sources, file, where, agrees, licence, spec.licence or licence)
 
@@ -105,14 +109,18 @@ def _names(family: Family) -> tuple[str, ...]:
 
 def command_to_get(spec: BackboneSpec) -> str:
     """The command that downloads a family's weights; "" if they cannot be downloaded."""
-    sources = [known for known in KNOWN if known.family == spec.family] or _of_timm(spec)
-    return f"abaw weights get {spec.family}" if any(known.can_be_fetched for known in sources) else ""
+    sources = [published_file for published_file in KNOWN if published_file.family == spec.family] or _of_timm(spec)
+    return f"abaw weights get {spec.family}" if any(published_file.can_be_fetched for published_file in sources) else ""
 
 
 def describe_by_hand(weights: FamilyWeights) -> str:
-    """A sentence on how to obtain weights that cannot be downloaded, and where to put them."""
-    known = weights.sources[0] if weights.sources else None
-    author = f"{known.by} ({known.source})" if known and known.source else (known.by if known else "its authors")
+    """A sentence about how to obtain weights that cannot be downloaded, and where to put them."""
+    published_file = weights.sources[0] if weights.sources else None
+    author = (
+        f"{published_file.by} ({published_file.source})"
+        if published_file and published_file.source
+        else (published_file.by if published_file else "its authors")
+    )
     stem = weights.family.replace("/", "-")
     return (
         f"The weights of {weights.family} have to be obtained by hand, from {author}. Put the file into "
@@ -121,7 +129,7 @@ def describe_by_hand(weights: FamilyWeights) -> str:
 
 
 def describe_folder() -> str:
-    """A sentence on the weights folder."""
+    """A sentence about the weights folder."""
     named = bool(os.environ.get(FOLDER))
     return f"Weights are in {weights_folder()} " + (
         "(ABAW_WEIGHTS)." if named else "(the default; ABAW_WEIGHTS names another folder)."
@@ -132,16 +140,19 @@ def as_json(weights: Sequence[FamilyWeights]) -> dict[str, Any]:
     """The state of all weights as one JSON object."""
     rows = [
         {
-            "family": one.family,
-            "backbones": list(one.backbones),
-            "state": one.state,
-            "file": str(one.file) if one.file else None,
-            "published_file": one.agrees,
-            "get": one.command or None,
-            "licence": one.licence,
-            "sources": [{"name": known.name, "by": known.by, "url": known.source} for known in one.sources],
+            "family": family_weights.family,
+            "backbones": list(family_weights.backbones),
+            "state": family_weights.state,
+            "file": str(family_weights.file) if family_weights.file else None,
+            "published_file": family_weights.agrees,
+            "get": family_weights.command or None,
+            "licence": family_weights.licence,
+            "sources": [
+                {"name": published_file.name, "by": published_file.by, "url": published_file.source}
+                for published_file in family_weights.sources
+            ],
         }
-        for one in weights
+        for family_weights in weights
     ]
     return {"folder": str(weights_folder()), "weights": rows}
 
@@ -163,7 +174,11 @@ def _of_timm(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
 def _in_cache_of_hub(sources: Sequence[KnownWeights]) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    return any(isinstance(try_to_load_from_cache(known.hub, known.name), str) for known in sources if known.hub)
+    return any(
+        isinstance(try_to_load_from_cache(published_file.hub, published_file.name), str)
+        for published_file in sources
+        if published_file.hub
+    )
 
 
 def _in_a_word(licence: str) -> str:
@@ -174,15 +189,21 @@ def _in_a_word(licence: str) -> str:
 
 def _agrees(file: Path | None, sources: Sequence[KnownWeights]) -> bool | None:
     """Whether a file is one of the published ones; None if unknown."""
-    checkable = [known for known in sources if (known.md5 or known.sha256) and not known.saved_as]
+    checkable = [
+        published_file
+        for published_file in sources
+        if (published_file.md5 or published_file.sha256) and not published_file.saved_as
+    ]
     if file is None or not checkable or not file.is_file():
         return None
-    return any(is_as_published(file, known) for known in checkable)
+    return any(is_as_published(file, published_file) for published_file in checkable)
 
 
-def is_as_published(file: Path, known: KnownWeights) -> bool:
-    """Whether a file has the published digits of its digest; True if none are published."""
-    published = [(kind, digits) for kind, digits in (("md5", known.md5), ("sha256", known.sha256)) if digits]
+def is_as_published(file: Path, published_file: KnownWeights) -> bool:
+    """Whether the digest of a file begins with the published digits; True if no digest is published."""
+    published = [
+        (kind, digits) for kind, digits in (("md5", published_file.md5), ("sha256", published_file.sha256)) if digits
+    ]
     for kind, digits in published:
         with file.open("rb") as stream:
             if not hashlib.file_digest(stream, kind).hexdigest().startswith(digits):

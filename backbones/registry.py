@@ -195,9 +195,9 @@ def _add(family: Family) -> None:
     others = sorted({spec.family for spec in specs} - {family.name})
     if others:
         raise UsageError(f"Family {family.name!r} has specs of {', '.join(others)}. Give all of them its name.")
-    taken = _FAMILIES.get(family.name)
-    if taken is not None:
-        raise UsageError(f"Family {family.name!r} is taken by {_distribution(taken)}. Choose another name.")
+    owner_of = _FAMILIES.get(family.name)
+    if owner_of is not None:
+        raise UsageError(f"Family {family.name!r} is taken by {_distribution(owner_of)}. Choose another name.")
     names: set[str] = set()
     for spec in specs:
         owner = family if spec.name in names else _owner(spec.name)

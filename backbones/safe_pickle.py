@@ -184,8 +184,8 @@ def describe_refused(file: Path) -> str:
             where = (
                 "" if package in ("torch", "__main__", "builtins") else f", where the package {package} is installed"
             )
-            what = f"is a whole pickled network ({network.name})"
-            return f"{what}; {_way_out(file, pickled, path, '.state_dict()', where)}"
+            problem = f"is a whole pickled network ({network.name})"
+            return f"{problem}; {_way_out(file, pickled, path, '.state_dict()', where)}"
         sizes = {path: _n_tensors(value) for path, value in _walk(pickled.content)}
         most = max(sizes.values(), default=0)
         if not most:

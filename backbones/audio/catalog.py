@@ -40,9 +40,9 @@ def _build_spectrogram(specs: Sequence[BackboneSpec], file: Path | None) -> "tor
     return Spectrogram()
 
 
-def _vggish_spec(name: str, output: str, what: str) -> BackboneSpec:
+def _vggish_spec(name: str, output: str, description: str) -> BackboneSpec:
     return audio_spec(
-        *(name, "vggish", output, (128,), f"VGGish, {what}"),
+        *(name, "vggish", output, (128,), f"VGGish, {description}"),
         weights="file",
         rate_hz=1 / VGGISH_HOP_S,
         parameters=72_141_184,
@@ -127,15 +127,15 @@ def _functionals(feature_set: str, architecture: str, n_functionals: int) -> Fam
         window_s = float(specs[0].option("window_s", None) or WINDOW_S)
         return SmileFunctionals(feature_set, window_s, 1 / specs[0].rate_hz)
 
-    def resolve(asked: str) -> BackboneSpec | None:
+    def resolve(requested: str) -> BackboneSpec | None:
         """`egemaps-functionals-4s-1s`: another window and hop."""
-        match = re.fullmatch(rf"{name}-{SECONDS}-{SECONDS}", asked)
+        match = re.fullmatch(rf"{name}-{SECONDS}-{SECONDS}", requested)
         if match is None:
             return None
         window_s, hop_s = float(match[1]), float(match[2])
         if window_s < 0.1 or hop_s < 0.01:
-            raise UsageError(f"{asked} needs a window of at least 0.1 s and a hop of at least 0.01 s.")
-        return replace(usual, name=asked, rate_hz=1 / hop_s).with_options(
+            raise UsageError(f"{requested} needs a window of at least 0.1 s and a hop of at least 0.01 s.")
+        return replace(usual, name=requested, rate_hz=1 / hop_s).with_options(
             window_s=window_s if window_s != WINDOW_S else None, hop_s=hop_s if hop_s != HOP_S else None
         )
 

@@ -161,15 +161,15 @@ def _resolve_layers(spec: BackboneSpec, name: str) -> BackboneSpec | None:
             raise UsageError(
                 f"{family} has no layer {match[2]}: layer0 is the input of the first layer; base networks have up to layer12."
             )
-        what = f"hidden states of layer {number}"
+        layer_name = f"hidden states of layer {number}"
     else:
         if number < 2:
             raise UsageError(f"{name} is a mean of fewer than two layers. For the last layer use {family}.")
         if number > MAX_LAYERS:
             raise UsageError(f"{family} has no {number} layers: use {family}-last4, for example.")
-        what = f"mean of the last {number} hidden states"
+        layer_name = f"mean of the last {number} hidden states"
     network = spec.architecture.split(", ")[0]
-    return replace(spec, name=name, output=f"{kind}{number}", architecture=f"{network}, {what}")
+    return replace(spec, name=name, output=f"{kind}{number}", architecture=f"{network}, {layer_name}")
 
 
 def _resolve_ast(name: str) -> BackboneSpec | None:

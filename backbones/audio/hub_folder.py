@@ -130,7 +130,7 @@ def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
             return index, _parts(index)
     names = ", ".join(sorted(file.name for file in path.iterdir())[:5]) or "nothing"
     raise CheckpointError(
-        f"{path} has none of {', '.join(FILES)}, nor an index of them; it holds {names}. Download all of its files."
+        f"{path} lacks weights ({', '.join(FILES)}, or an index of several files); it contains {names}. Download all of its files."
     )
 
 
@@ -183,12 +183,12 @@ def build(folder: HubFolder, make: Callable[[], Network]) -> Network:
         ) from error
 
 
-def assumed_note(folder: HubFolder, what: str) -> tuple[str, ...]:
+def assumed_note(folder: HubFolder, part: str) -> tuple[str, ...]:
     """A note on what was assumed about a network's input, if its folder has no settings of it."""
     if folder.extractor is not None:
         return ()
     return (
-        f"{folder.path} has neither {PREPROCESSOR} nor a {PROCESSOR} with a feature extractor: assumed {what}, the "
+        f"{folder.path} has neither {PREPROCESSOR} nor a {PROCESSOR} with a feature extractor: assumed {part}, the "
         "default of transformers.",
     )
 

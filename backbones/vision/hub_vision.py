@@ -91,9 +91,9 @@ def build_hub(specs: Sequence[BackboneSpec], folder: Path, config: Mapping[str, 
     if kind not in KINDS:
         known = ", ".join(KINDS)
         raise CheckpointError(f"{folder} is a {kind} of transformers; known image networks are {known}.")
-    asked = parse_name(specs[0].name)
+    requested = parse_name(specs[0].name)
     vision = config.get("vision_config", config)
-    image, note = _image_input(folder, vision, asked)
+    image, note = _image_input(folder, vision, requested)
     model, dropped = _load(folder, kind)
     network = HubNetwork(model, kind, image.height_width != _sides(vision.get("image_size", 224)))
     if "cls" in [spec.output for spec in specs] and not network.has_class:
@@ -107,7 +107,7 @@ def build_hub(specs: Sequence[BackboneSpec], folder: Path, config: Mapping[str, 
             network=f"transformers/{kind}",
             image=image,
             parameters=parameters,
-            options=(("img_size", show_size(asked.size)),) if asked.size else (),
+            options=(("img_size", show_size(requested.size)),) if requested.size else (),
         )
         for spec in specs
     ]
@@ -137,7 +137,7 @@ def _load(folder: Path, kind: str) -> tuple[nn.Module, list[str]]:
     return model, sorted(report["unexpected_keys"])
 
 
-def _image_input(folder: Path, vision: Mapping[str, Any], asked: TimmName) -> tuple[ImageInput, str]:
+def _image_input(folder: Path, vision: Mapping[str, Any], requested: TimmName) -> tuple[ImageInput, str]:
     """The input that a folder states, and a sentence on what was assumed if it states nothing."""
     stated, note = _processor(folder), ""
     default = _sides(vision.get("image_size", 224))
@@ -152,12 +152,12 @@ def _image_input(folder: Path, vision: Mapping[str, Any], asked: TimmName) -> tu
     std = tuple(stated.get("image_std") or IMAGENET_STD) if normal else (1.0, 1.0, 1.0)
     resized = stated.get("size") or {}
     cut = stated.get("crop_size") if stated.get("do_center_crop") else None
-    size = asked.size or _sides(cut or resized, default)
+    size = requested.size or _sides(cut or resized, default)
     shortest = resized.get("shortest_edge") if isinstance(resized, Mapping) else resized
     side = size[0] if size[0] == size[1] else size
     mode = "bilinear" if stated.get("resample", BICUBIC) == BILINEAR else "bicubic"
     image = ImageInput(side, mean, std, mode)  # type: ignore[arg-type]
-    if asked.center and cut and shortest:
+    if requested.center and cut and shortest:
         image = replace(image, crop="center", crop_pct=min(_sides(cut, default)[0] / shortest, 1.0))
     return image, note
 

@@ -44,7 +44,7 @@ def check_model(model: str) -> str:
         config = timm.get_pretrained_cfg(model)
     except RuntimeError as error:  # no such tag
         tags = some_of([f"{name}.{known}" for known in tags_of(name)], SHOWN_TAGS)
-        has = f"There are {tags}." if tags else "There are none: leave out what follows the dot."
+        has = f"There are {tags}." if tags else "This model has no tags: leave out the dot and the text after it."
         raise UsageError(f"timm has no weights {tag!r} of {name}. {has}") from error
     if config is None or QUICKGELU in name or not tag:
         return model

@@ -65,16 +65,16 @@ def timm_spec(name: str) -> BackboneSpec:
 
     Raises:
         UsageError: timm has no such model, or the model has no such output or size.
-        CheckpointError: what a hub's model is cannot be read.
+        CheckpointError: the configuration of a model on the hub cannot be read.
     """
-    asked = parse_name(name)
-    family = TIMM + asked.model
-    if asked.model == LOCAL:
-        return _unread(name, asked)
-    if asked.model.startswith(HUB):
-        return configured(name, family, _known(hub_config(asked.model.removeprefix(HUB))), asked)
-    model = check_model(asked.model)
-    return configured(name, family, Config(model, config_of(model)), asked)
+    parsed = parse_name(name)
+    family = TIMM + parsed.model
+    if parsed.model == LOCAL:
+        return _unread(name, parsed)
+    if parsed.model.startswith(HUB):
+        return configured(name, family, _supported(hub_config(parsed.model.removeprefix(HUB))), parsed)
+    model = check_model(parsed.model)
+    return configured(name, family, Config(model, config_of(model)), parsed)
 
 
 def sized_spec(name: str) -> BackboneSpec | None:
@@ -86,35 +86,35 @@ def sized_spec(name: str) -> BackboneSpec | None:
     Raises:
         UsageError: an invalid size or crop, or a network whose input is fixed.
     """
-    asked = parse_name(name)
+    parsed = parse_name(name)
     try:
-        plain = get_spec(asked.plain)
+        plain = get_spec(parsed.plain)
     except UsageError:
         return None
     if not plain.network.startswith(TIMM):
-        raise UsageError(f"{asked.plain} has a fixed input. Sizes (@112) and +center are for networks of timm.")
+        raise UsageError(f"{parsed.plain} has a fixed input. Sizes (@112) and +center are for networks of timm.")
     model = model_of(plain)
-    config = configured(name, plain.family, Config(model, config_of(model)), asked)
+    config = configured(name, plain.family, Config(model, config_of(model)), parsed)
     return replace(plain, name=name, image=config.image, options=config.options)
 
 
-def configured(name: str, family: str, config: Config, asked: TimmName) -> BackboneSpec:
+def configured(name: str, family: str, config: Config, parsed: TimmName) -> BackboneSpec:
     """The spec of a model with its configuration, at the size and with the crop in the name.
 
     Raises:
         UsageError: the model has no such output or size.
     """
     model, usual = config.model, tuple(config_of(config.model)["input_size"][1:])
-    size = asked.size or config.size
+    size = parsed.size or config.size
     arguments = {name: value for name, value in config.arguments.items() if name != "img_size"}
     arguments = unusual(model, arguments) if arguments else {}
     if size != usual:
         arguments["img_size"] = size
-    if asked.size not in (None, config.size):
+    if parsed.size not in (None, config.size):
         check_patches(model, size)
     options = tuple((key, as_option(key, arguments[key])) for key in sorted(arguments))
     outputs = sketch(model, options, size)
-    output = asked.output or POOLED
+    output = parsed.output or POOLED
     reason = why_not(name, model, output, outputs)
     if reason:
         raise UsageError(reason)
@@ -126,7 +126,7 @@ def configured(name: str, family: str, config: Config, asked: TimmName) -> Backb
         shape=(outputs.pooled if output == POOLED else outputs.width,),
         architecture=f"timm {model}",
         weights="timm",
-        image=image_input(config.pretrained_cfg, size, asked.center),
+        image=image_input(config.pretrained_cfg, size, parsed.center),
         parameters=outputs.parameters,
         licence=config.pretrained_cfg.get("license") or "see the model's card",
         network=TIMM + model,
@@ -134,9 +134,9 @@ def configured(name: str, family: str, config: Config, asked: TimmName) -> Backb
     )
 
 
-def _unread(name: str, asked: TimmName) -> BackboneSpec:
+def _unread(name: str, parsed: TimmName) -> BackboneSpec:
     """The spec of a folder before it is read."""
-    output = asked.output or POOLED
+    output = parsed.output or POOLED
     return BackboneSpec(name, TIMM + LOCAL, output, "vision", (), "a folder of timm's", "file", network=TIMM + LOCAL)
 
 
@@ -195,16 +195,16 @@ def _build_folder(specs: Sequence[BackboneSpec], folder: Path) -> Built:
         assert spec.image is not None
         note = f"{folder} has no config.json: {_input(spec.image)} were assumed, which are those of {model_of(spec)}."
     else:
-        config, note = _known(parse_config(content, str(folder))), ""
+        config, note = _supported(parse_config(content, str(folder))), ""
         if not local:
             config = _as_named(config, spec, folder)
-        specs = [configured(one.name, one.family, config, parse_name(one.name)) for one in specs]
+        specs = [configured(member.name, member.family, config, parse_name(member.name)) for member in specs]
     file = folder_weights(folder)
     built = _with_notes(_load(specs, file), specs, note)
     return replace(built, weights_sha256=built.weights_sha256 or file_sha256(file))
 
 
-def _known(config: Config) -> Config:
+def _supported(config: Config) -> Config:
     """The configuration of a model that timm has; the one with QuickGELU if the weights need it."""
     name, tag = config.model.partition(".")[0], config.pretrained_cfg.get("tag")
     return replace(config, model=check_model(f"{name}.{tag}" if tag in tags_of(name) else name).partition(".")[0])
@@ -216,19 +216,23 @@ def _as_named(config: Config, spec: BackboneSpec, folder: Path) -> Config:
     Raises:
         CheckpointError: the folder has another architecture.
     """
-    found, named = (name.partition(".")[0] for name in (config.model, model_of(spec)))
-    if found.replace(f"_{QUICKGELU}", "") != named.replace(f"_{QUICKGELU}", ""):
-        raise CheckpointError(f"{folder} is of {found}, not of {named}. Take timm/{found}:{folder}.")
-    return config if QUICKGELU in found and QUICKGELU not in named else replace(config, model=model_of(spec))
+    folder_model, spec_model = (name.partition(".")[0] for name in (config.model, model_of(spec)))
+    if folder_model.replace(f"_{QUICKGELU}", "") != spec_model.replace(f"_{QUICKGELU}", ""):
+        raise CheckpointError(f"{folder} contains {folder_model}, not {spec_model}. Use timm/{folder_model}:{folder}.")
+    return (
+        config if QUICKGELU in folder_model and QUICKGELU not in spec_model else replace(config, model=model_of(spec))
+    )
 
 
 def _with_notes(built: Built, specs: Sequence[BackboneSpec], *notes: str) -> Built:
-    """The network with notes on what its name does not say."""
+    """The network with notes on details that its name does not show."""
     spec, model = specs[0], model_of(specs[0])
     more = [note for note in notes if note]
     if QUICKGELU in model and QUICKGELU not in spec.family and spec.family.startswith(TIMM):
         more.append(f"These weights were trained with QuickGELU: {model} is computed, as timm advises.")
-    bare = next((one.name for one in built.specs or specs if one.output == "cls" and _bare_class(one)), None)
+    bare = next(
+        (member.name for member in built.specs or specs if member.output == "cls" and _bare_class(member)), None
+    )
     if bare:
         more.append(f"{model} norms the mean of its patch tokens alone: {bare} is as the last block left it.")
     return replace(built, notes=(*built.notes, *more))
@@ -249,9 +253,9 @@ def _assumed(spec: BackboneSpec, file: Path) -> str:
     if quick != model and timm.is_model(quick):
         return f"{assumption}, and GELU; for weights of OpenAI, MetaCLIP or DFN take {TIMM}{quick}."
     usual = replace(image, crop="resize", crop_pct=1.0)
-    others = {tag: image_input(config_of(f"{model}.{tag}"), image.height_width, False) for tag in tags_of(model)}
-    other = next((tag for tag, image in others.items() if image != usual), "")
-    return f"{assumption}; timm's {model}.{other} has others. Name the tag to take its own." if other else ""
+    inputs = {tag: image_input(config_of(f"{model}.{tag}"), image.height_width, False) for tag in tags_of(model)}
+    other_tag = next((tag for tag, image in inputs.items() if image != usual), "")
+    return f"{assumption}; timm's {model}.{other_tag} has others. Name the tag to take its own." if other_tag else ""
 
 
 def _input(image: ImageInput) -> str:

@@ -480,7 +480,7 @@ def test_folders_of_timm(tmp_path):
         assert spec.network == "timm/test_vit" and spec.shape == (64,) and spec.name == name
         assert dict(spec.options) == {"img_size": 96, "global_pool": "avg"}
         assert spec.image is not None and spec.image.size == 96 and spec.image.mean == (0.1, 0.2, 0.3)
-    with pytest.raises(CheckpointError, match=r"is of test_vit, not of test_resnet\. Take timm/test_vit:"):
+    with pytest.raises(CheckpointError, match=r"contains test_vit, not test_resnet\. Use timm/test_vit:"):
         create_backbone("timm/test_resnet", folder)
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"has no config.json, so its network is unknown"):
