@@ -208,8 +208,7 @@ def test_smoothing_in_the_place_of_a_tuning_and_raw_are_what_they_say(runs, line
     """Scores of one run three ways: after its tuning, after another smoothing, and bare."""
     run = open_run(runs / "va-1")
     by_tuning, bare = (pipeline.evaluate(TrainedRun.open(run, "cpu", raw), linear_store) for raw in (False, True))
-    median = Smoothing(kind="median", width=5)
-    by_hand = pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, smoothing=median)
+    by_hand = pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, smoothing="median:5")
     assert bare.postprocessed is None
     assert by_tuning.postprocessed.postprocess == SMOOTHED
     assert by_hand.postprocessed.postprocess.smoothing["valence"] == Smoothing(kind="median", width=5)

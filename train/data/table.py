@@ -4,13 +4,11 @@ import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import psutil
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
@@ -20,6 +18,9 @@ from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature, VideoLabels
 from abaw.train.data.folds import assign_folds, parse_fold
 from abaw.train.data.label_clocks import check_clocks
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels
@@ -66,8 +67,12 @@ class Table:
         """(rows,) bool, at least one feature is in its mask."""
         return np.logical_or.reduce(list(self.masks.values()))
 
-    def inputs(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def inputs(
+        self, rows: NDArray[np.int64], inside: NDArray[np.bool_]
+    ) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
         """Inputs of windows, see `abaw.train.data.samples.Samples`."""
+        import torch  # what opens and compares runs reads labels alone
+
         # numpy's take: torch's gather splits even small copies over threads
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.values.items()}
         return features, {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.masks.items()}
