@@ -19,8 +19,9 @@ OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "recipes"
 COMMANDS = {
     "abaw --help": ["--help"],
     "abaw doctor, folder missing": ["doctor", "--data", "missing"],
-    "abaw eval, run missing": ["eval", "--run", "missing"],
-    "abaw train, feature missing": ["train", "--task", "va", "--features", "missing", "--store", "missing"],
+    "abaw eval, run missing": ["eval", "missing"],
+    "abaw train, store missing": ["train", "--task", "va", "--feature", "missing"],
+    "abaw compare, runs missing": ["compare", "missing", "missing-too"],
     "abaw list backbones": ["list", "backbones"],
 }
 LOADED = (
