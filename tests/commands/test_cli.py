@@ -193,7 +193,7 @@ def test_wrong_values_of_our_own_exit_with_2(run_cli, make_data):
 def test_no_data_an_empty_folder_and_a_foreign_one(run_cli, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     for make, said in (
-        (lambda: None, "No data folder data. Name yours with --data"),
+        (lambda: None, "No data folder data. Choose yours with --data"),
         ((tmp_path / "data").mkdir, "it is empty"),
         ((tmp_path / "data/music").mkdir, "it holds music"),
         ((tmp_path / "data/cropped_aligned").mkdir, "has no video folders"),

@@ -200,7 +200,7 @@ def test_damaged_doubles_are_never_read(tmp_path: Path, change: Callable[[dict],
 def test_doubles_that_are_no_labels_of_the_task_are_refused(tmp_path: Path) -> None:
     labels, doubles = some_doubles(np.random.default_rng(0), 6, [1])
     doubles.labels[0, 3] = np.nan
-    with pytest.raises(StoreError, match="are no finite numbers in 15 columns"):
+    with pytest.raises(StoreError, match="are not finite numbers in 15 columns"):
         select_labels(stored(tmp_path / "s.zarr", labels, doubles), MTL, "train")
     store = FeatureStore.create(tmp_path / "t.zarr")
     store.write_labels("vgaf", "a", "train", np.ones((1, 1), np.int8), Doubles(np.array([0]), np.ones((1, 1))))
