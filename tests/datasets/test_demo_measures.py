@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from abaw import pipeline
 from abaw.core.progress import Silent
@@ -13,6 +12,7 @@ from abaw.core.tasks import EXPRESSIONS, TASKS
 from abaw.evaluate.scores.metrics import score
 from abaw.evaluate.trained import TrainedRun
 from abaw.store import FeatureStore
+from abaw.tests.support.trainings import single_thread
 from abaw.train.config import make_config
 from abaw.train.new_run import start_run
 from abaw.train.runs import Run
@@ -55,11 +55,8 @@ def rewritten(source: Path, target: Path, shuffle: str) -> FeatureStore:
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Networks this small wait for their threads much longer than they compute, most of all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with single_thread():
+        yield
 
 
 def train(store: FeatureStore, task: str, folder: Path) -> tuple[list[Run], float]:

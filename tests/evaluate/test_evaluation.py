@@ -23,6 +23,7 @@ from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.tests.support.tables import build_table
+from abaw.tests.support.trainings import single_thread
 from abaw.train.config import make_config
 from abaw.train.data.table import Missing, Table, load_table, select_labels
 from abaw.train.new_run import start_run
@@ -266,37 +267,35 @@ def label_rows(x: np.ndarray, rules: Mapping[str, np.ndarray]) -> dict[str, np.n
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Path]]:
     """A store with missing frames and a labelled video without feature, and one trained run per task."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("evaluation")
-    store = new_store(root / "store.zarr", {"f": (16,)})
-    rng = np.random.default_rng(0)
-    rules = {
-        name: rng.normal(size=(16, n)) for name, n in (("va", 2), ("expr", 8), ("au", 12), ("lsd", 6), ("vgaf", 3))
-    }
-    present = np.ones(120, dtype=bool)
-    present[MISSING_ROWS] = False
-    for i in range(7):
-        x = rng.normal(size=(121, 16))
-        split = "train" if i < 4 else "val"
-        if i < 6:
-            put_feature(store, "f", f"v{i}", x[:120], present)
-        for task, rows in label_rows(x, rules).items():
-            store.write_labels(task, f"v{i}", split, rows)
-    for i in range(30):
-        x = rng.normal(size=(8, 16)) + 2 * rng.normal(size=16)
-        if i < 29:
-            put_feature(store, "f", f"clip{i}", x)
-        label = (x.mean(axis=0, keepdims=True) @ rules["vgaf"]).argmax(1)[:, None].astype(np.int8)
-        store.write_labels("vgaf", f"clip{i}", "train" if i < 15 else "val", label)
-    settings = ["epochs=3", "lr=0.03", "batch_size=8", "warmup=0"]
-    for task in TASKS:
-        values = {"task": task, "features": ("f",), "head": {"name": "linear"}}
-        config = make_config(values, [*settings, f"window={WINDOWS.get(task, 30)}"])
-        run = start_run(config, store, root / "runs")
-        pipeline.train(run, store, device="cpu")
+    with single_thread():
+        root = tmp_path_factory.mktemp("evaluation")
+        store = new_store(root / "store.zarr", {"f": (16,)})
+        rng = np.random.default_rng(0)
+        rules = {
+            name: rng.normal(size=(16, n)) for name, n in (("va", 2), ("expr", 8), ("au", 12), ("lsd", 6), ("vgaf", 3))
+        }
+        present = np.ones(120, dtype=bool)
+        present[MISSING_ROWS] = False
+        for i in range(7):
+            x = rng.normal(size=(121, 16))
+            split = "train" if i < 4 else "val"
+            if i < 6:
+                put_feature(store, "f", f"v{i}", x[:120], present)
+            for task, rows in label_rows(x, rules).items():
+                store.write_labels(task, f"v{i}", split, rows)
+        for i in range(30):
+            x = rng.normal(size=(8, 16)) + 2 * rng.normal(size=16)
+            if i < 29:
+                put_feature(store, "f", f"clip{i}", x)
+            label = (x.mean(axis=0, keepdims=True) @ rules["vgaf"]).argmax(1)[:, None].astype(np.int8)
+            store.write_labels("vgaf", f"clip{i}", "train" if i < 15 else "val", label)
+        settings = ["epochs=3", "lr=0.03", "batch_size=8", "warmup=0"]
+        for task in TASKS:
+            values = {"task": task, "features": ("f",), "head": {"name": "linear"}}
+            config = make_config(values, [*settings, f"window={WINDOWS.get(task, 30)}"])
+            run = start_run(config, store, root / "runs")
+            pipeline.train(run, store, device="cpu")
     yield Path(store.path), root / "runs"
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from abaw.evaluate.trained import OpenEnsemble, TrainedRun
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.trainings import single_thread
 from abaw.train.checkpoint import save_tensors
 from abaw.train.config import make_config
 from abaw.train.model import build_model
@@ -471,16 +472,14 @@ def test_files_that_cannot_be_scored(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def trained(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folder of a short run of each task on the tiny demo."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    runs, store = tmp_path_factory.mktemp("submission") / "runs", FeatureStore.open(tiny_store)
-    for task in ("va", "expr", "au"):
-        values = {"task": task, "features": ("hog",), "head": {"name": "linear"}}
-        config = make_config(values, ["epochs=2", "window=20", "warmup=0", "batch_size=4"])
-        run = start_run(config, store, runs, task)
-        pipeline.train(run, store, device="cpu")
+    with single_thread():
+        runs, store = tmp_path_factory.mktemp("submission") / "runs", FeatureStore.open(tiny_store)
+        for task in ("va", "expr", "au"):
+            values = {"task": task, "features": ("hog",), "head": {"name": "linear"}}
+            config = make_config(values, ["epochs=2", "window=20", "warmup=0", "batch_size=4"])
+            run = start_run(config, store, runs, task)
+            pipeline.train(run, store, device="cpu")
     yield runs
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from abaw import pipeline
-from abaw.core.progress import Reporter
+from abaw.core.progress import Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.checkpoint import load_tensors
@@ -84,6 +84,18 @@ class Lab:
             for place in (folder, wanted)
         )
         assert found_rows == rows
+
+
+class StopAfter(Silent):
+    """A reporter that breaks a training off once some epochs are done."""
+
+    def __init__(self, n_epochs: int) -> None:
+        self.n_left = n_epochs
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.n_left -= n
+        if self.n_left == 0:
+            raise KeyboardInterrupt
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from abaw import pipeline
 from abaw.core.errors import UsageError
-from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
+from abaw.tests.support.trainings import StopAfter
 from abaw.train import multi_process
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
@@ -73,18 +73,6 @@ with multi_process.processes(torch.device("cpu")):
             said[step["name"]] = str(error)
 (folder / f"said-{os.environ['RANK']}.json").write_text(json.dumps(said))
 """
-
-
-class StopAfter(Silent):
-    """A reporter that breaks a training off once some epochs are done."""
-
-    def __init__(self, n_epochs):
-        self.n_left = n_epochs
-
-    def advance(self, n=1, note=""):
-        self.n_left -= n
-        if self.n_left == 0:
-            raise KeyboardInterrupt
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
 
 from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.trainings import single_thread
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.recipes import FOLDER, load_recipe, recipe_names
 from abaw.train.runs import open_run
@@ -35,10 +35,8 @@ Cli = Callable[..., Result]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with single_thread():
+        yield
 
 
 def frame_labels(classes: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,9 +15,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from abaw import pipeline
 from abaw.cli import main
 from abaw.core.errors import AbawError, CheckpointError, UsageError
-from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused, hear_interrupts
+from abaw.tests.support.trainings import StopAfter
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
@@ -27,18 +27,6 @@ from abaw.train.runs import open_run
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LONG = ("epochs=60", "patience=1000")
-
-
-class StopAfter(Silent):
-    """A reporter that breaks a training off once some epochs are done."""
-
-    def __init__(self, n_epochs):
-        self.n_left = n_epochs
-
-    def advance(self, n=1, note=""):
-        self.n_left -= n
-        if self.n_left == 0:
-            raise KeyboardInterrupt
 
 
 def scalars_of(folder, name):

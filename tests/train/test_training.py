@@ -10,9 +10,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from abaw import pipeline
 from abaw.core.errors import AbawError
-from abaw.core.progress import Silent
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused
+from abaw.tests.support.trainings import StopAfter
 from abaw.train.config import make_config
 from abaw.train.loop import create_optimizer, learning_rate
 from abaw.train.new_run import load_tables
@@ -229,18 +229,6 @@ def test_labels_that_have_everything_are_not_talked_about(lab, linear_store, tmp
 
 
 # numbers that end
-
-
-class StopAfter(Silent):
-    """A reporter that breaks a training off once some epochs are done."""
-
-    def __init__(self, n_epochs):
-        self.n_left = n_epochs
-
-    def advance(self, n=1, note=""):
-        self.n_left -= n
-        if self.n_left == 0:
-            raise KeyboardInterrupt
 
 
 def test_loss_that_is_not_finite_stops_and_keeps_the_good_checkpoints(lab, linear_store, tmp_path, whole_run):
