@@ -14,7 +14,6 @@ from abaw.backbones.spec import BackboneSpec
 from abaw.backbones.weights_folder import FOLDER, find_weights_file, weights_folder
 from abaw.core.errors import CheckpointError, UsageError
 
-HAVE, GET, BY_HAND = "have", "get", "by hand"
 State = Literal["have", "get", "by hand"]
 
 
@@ -47,13 +46,12 @@ class FamilyWeights:
         """Whether the weights are present, can be downloaded, or have to be obtained by hand."""
         if self.where:
             return "have"
-        return "get" if any(published_file.can_be_fetched for published_file in self.sources) else "by hand"
+        return "get" if self.command else "by hand"
 
     @property
     def command(self) -> str:
         """The command that downloads the weights; "" if they cannot be downloaded."""
-        can_be_fetched = any(published_file.can_be_fetched for published_file in self.sources)
-        return f"abaw weights get {self.family}" if can_be_fetched else ""
+        return _command(self.family, self.sources)
 
     @property
     def line(self) -> str:
@@ -72,9 +70,7 @@ def weights_at_hand() -> list[FamilyWeights]:
 
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
     """The published checkpoints of a family, and the weights that are present."""
-    sources = tuple(published_file for published_file in KNOWN if published_file.family == spec.family) or _of_timm(
-        spec
-    )
+    sources = _sources(spec)
     file = find_weights_file(spec)
     where = file.name + ("/" if file.is_dir() else "") if file else ""
     if not file and spec.weights == "shipped":
@@ -109,8 +105,16 @@ def _names(family: Family) -> tuple[str, ...]:
 
 def command_to_get(spec: BackboneSpec) -> str:
     """The command that downloads a family's weights; "" if they cannot be downloaded."""
-    sources = [published_file for published_file in KNOWN if published_file.family == spec.family] or _of_timm(spec)
-    return f"abaw weights get {spec.family}" if any(published_file.can_be_fetched for published_file in sources) else ""
+    return _command(spec.family, _sources(spec))
+
+
+def _command(family: str, sources: Sequence[KnownWeights]) -> str:
+    return f"abaw weights get {family}" if any(source.can_be_fetched for source in sources) else ""
+
+
+def _sources(spec: BackboneSpec) -> tuple[KnownWeights, ...]:
+    """The published checkpoints of a family."""
+    return tuple(source for source in KNOWN if source.family == spec.family) or _of_timm(spec)
 
 
 def describe_by_hand(weights: FamilyWeights) -> str:
