@@ -1,7 +1,6 @@
 """DINOv3 by short names. Only the builder loads torch."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,7 @@ def fit_dinov3(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence
 def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.timm_folders import folder_weights, read_config
     from abaw.backbones.vision.timm_models import build_timm
-    from abaw.backbones.weights import file_sha256, load_network
+    from abaw.backbones.weights import load_network
 
     if file is None:
         return build_timm(specs, None)
@@ -39,8 +38,7 @@ def _build_dinov3(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
         if (read_config(file) or {}).get("model_type") != TRANSFORMERS:
             return build_timm(specs, file)
         file = folder_weights(file)
-    built = load_network(_build_dinov3, specs, file, fit_dinov3)
-    return replace(built, weights_sha256=built.weights_sha256 or file_sha256(file))
+    return load_network(_build_dinov3, specs, file, fit_dinov3)
 
 
 def _dinov3(name: str, size: str, width: int, parameters: int) -> Family:

