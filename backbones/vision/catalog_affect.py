@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,20 +78,16 @@ def _n_classes(specs: Sequence[BackboneSpec]) -> int:
     return int(specs[0].option("classes", None) or len(AFFECTNET))
 
 
-def _dan_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        family="dan",
-        output=output,
-        modality="vision",
-        shape=shape,
-        architecture="DAN: ResNet-18 and 4 cross attention heads",
-        weights="file",
-        image=DAN_INPUT,
-        classes=classes,
-        parameters=19_724_248,
-        licence="MIT (DAN); trained on AffectNet, which is for research only",
-    )
+_dan = partial(
+    BackboneSpec,
+    family="dan",
+    modality="vision",
+    architecture="DAN: ResNet-18 and 4 cross attention heads",
+    weights="file",
+    image=DAN_INPUT,
+    parameters=19_724_248,
+    licence="MIT (DAN); trained on AffectNet, which is for research only",
+)
 
 
 def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -110,20 +107,16 @@ def _build_dan(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     return replace(built, notes=(*built.notes, note))
 
 
-def _emma_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        family="emma",
-        output=output,
-        modality="vision",
-        shape=shape,
-        architecture="EMMA: MAE ViT-B/16 and DAN",
-        weights="file",
-        image=EMMA_INPUT,
-        classes=classes,
-        parameters=105_934_830,
-        licence=MAE_LICENCE,
-    )
+_emma = partial(
+    BackboneSpec,
+    family="emma",
+    modality="vision",
+    architecture="EMMA: MAE ViT-B/16 and DAN",
+    weights="file",
+    image=EMMA_INPUT,
+    parameters=105_934_830,
+    licence=MAE_LICENCE,
+)
 
 
 def _build_emma(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -134,16 +127,16 @@ def _build_emma(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.M
 
 
 DAN = (
-    _dan_spec("dan", "logits", (8,), AFFECTNET),
-    _dan_spec("dan-head", "head", (512,)),
-    _dan_spec("dan-map", "map", (512,)),
+    _dan(name="dan", output="logits", shape=(8,), classes=AFFECTNET),
+    _dan(name="dan-head", output="head", shape=(512,)),
+    _dan(name="dan-map", output="map", shape=(512,)),
 )
 EMMA = (
-    _emma_spec("emma", "output", (22,), ("valence", "arousal", *EXPRESSIONS, *ACTION_UNITS)),
-    _emma_spec("emma-hidden", "hidden", (768,)),
-    _emma_spec("emma-vit", "vit", (768,)),
-    _emma_spec("emma-dan", "dan", (8,), AFFECTNET),
-    _emma_spec("emma-dan-head", "dan-head", (512,)),
+    _emma(name="emma", output="output", shape=(22,), classes=("valence", "arousal", *EXPRESSIONS, *ACTION_UNITS)),
+    _emma(name="emma-hidden", output="hidden", shape=(768,)),
+    _emma(name="emma-vit", output="vit", shape=(768,)),
+    _emma(name="emma-dan", output="dan", shape=(8,), classes=AFFECTNET),
+    _emma(name="emma-dan-head", output="dan-head", shape=(512,)),
 )
 FAMILIES = (
     _mae("mae", "MAE ViT-B/16", 768, 85_798_656),

