@@ -16,7 +16,10 @@ def _split(value: object) -> object:
 
 
 COMMAS = BeforeValidator(_split)  # for lists: `a,b` on the command line, a list in a file
-Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_WIDTH)], ...], COMMAS]
+Share = Annotated[float, Field(ge=0, lt=1)]  # of the values that dropout or a mask hides
+Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
+Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
+Widths = Annotated[tuple[Width, ...], COMMAS]
 Frames = Literal["middle", "all"]
 
 
@@ -51,11 +54,11 @@ class TransformerConfig(HeadConfig):
 
     name: Literal["transformer"] = "transformer"
     dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
-    layers: int = Field(2, ge=1, le=MAX_LAYERS)
+    layers: Layers = 2
     heads: int = Field(4, ge=1)
-    feedforward: int = Field(256, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    mask_ratio: float = Field(0.3, ge=0, lt=1)
+    feedforward: Width = 256
+    dropout: Share = 0.2
+    mask_ratio: Share = 0.3
     mask_token: Literal["learned", "zero"] = "learned"
 
     @model_validator(mode="after")
@@ -75,7 +78,7 @@ class LinearConfig(HeadConfig):
     built_by = "abaw.train.heads.linear:LinearHead"
 
     name: Literal["linear"] = "linear"
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: Share = 0.0
 
 
 class MlpConfig(HeadConfig):
@@ -90,7 +93,7 @@ class MlpConfig(HeadConfig):
 
     name: Literal["mlp"] = "mlp"
     hidden: Widths = Field((256,), min_length=1)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: Share = 0.3
 
 
 class GruConfig(HeadConfig):
@@ -105,9 +108,9 @@ class GruConfig(HeadConfig):
     built_by = "abaw.train.heads.gru:GruHead"
 
     name: Literal["gru"] = "gru"
-    dim: int = Field(128, ge=1, le=MAX_WIDTH)
-    layers: int = Field(2, ge=1, le=MAX_LAYERS)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dim: Width = 128
+    layers: Layers = 2
+    dropout: Share = 0.3
 
 
 class TcnConfig(HeadConfig):
@@ -126,8 +129,8 @@ class TcnConfig(HeadConfig):
     name: Literal["tcn"] = "tcn"
     kernel: int = Field(3, ge=3, le=MAX_WIDTH)
     layers: int = Field(5, ge=1, le=16)
-    dim: int = Field(128, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dim: Width = 128
+    dropout: Share = 0.3
 
     @field_validator("kernel")
     @classmethod
@@ -154,10 +157,10 @@ class EncoderConfig(HeadConfig):
 
     name: Literal["encoder"] = "encoder"
     convs: Widths = Field((1024, 512), min_length=1)
-    layers: int = Field(4, ge=1, le=MAX_LAYERS)
+    layers: Layers = 4
     heads: int = Field(4, ge=1)
-    feedforward: int = Field(512, ge=1, le=MAX_WIDTH)
-    dropout: float = Field(0.3, ge=0, lt=1)
+    feedforward: Width = 512
+    dropout: Share = 0.3
     output_hidden: int = Field(0, ge=0, le=MAX_WIDTH)
 
     @model_validator(mode="after")
@@ -185,8 +188,8 @@ class EmmaHeadConfig(HeadConfig):
     name: Literal["emma"] = "emma"
     vit: str = Field("mae-cls", min_length=1)
     dan: str = Field("dan", min_length=1)
-    vit_hidden: int = Field(512, ge=1, le=MAX_WIDTH)
-    va_hidden: int = Field(256, ge=1, le=MAX_WIDTH)
+    vit_hidden: Width = 512
+    va_hidden: Width = 256
 
 
 class CrossAttentionConfig(HeadConfig):
@@ -211,7 +214,7 @@ class CrossAttentionConfig(HeadConfig):
     audio_frames: Frames = "middle"
     video_frames: Frames = "all"
     pool: Literal["mean", "flatten"] = "mean"
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: Share = 0.1
 
 
 class ProbeConfig(HeadConfig):

@@ -10,6 +10,7 @@ from abaw.train.options import Options, Registry
 
 RULES = ("equal", "inverse")
 Moments = Literal["population", "unbiased"]
+Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 def _read(value: object) -> object:
@@ -77,8 +78,8 @@ class CccBinsConfig(LossConfig):
 
     name: Literal["ccc-bins"] = "ccc-bins"
     bins: int = Field(20, ge=2, le=10_000)
-    ccc: float = Field(0.5, ge=0, allow_inf_nan=False)
-    ce: float = Field(0.5, ge=0, allow_inf_nan=False)
+    ccc: Factor = 0.5
+    ce: Factor = 0.5
 
 
 class CrossEntropyConfig(LossConfig):
@@ -107,7 +108,7 @@ class FocalConfig(LossConfig):
     kinds = ("classes", "binary")
 
     name: Literal["focal"] = "focal"
-    gamma: float = Field(2.0, ge=0, allow_inf_nan=False)
+    gamma: Factor = 2.0
     weights: Weights = "equal"
 
 
@@ -141,10 +142,10 @@ class VNawConfig(LossConfig):
     kinds = ("classes",)
 
     name: Literal["v-naw"] = "v-naw"
-    plain: float = Field(0.5, ge=0, allow_inf_nan=False)
-    weighted: float = Field(0.5, ge=0, allow_inf_nan=False)
-    consistency: float = Field(0.4, ge=0, allow_inf_nan=False)
-    decay: float = Field(15.0, ge=0, allow_inf_nan=False)
+    plain: Factor = 0.5
+    weighted: Factor = 0.5
+    consistency: Factor = 0.4
+    decay: Factor = 15.0
     weights: Weights = "equal"
 
 
@@ -162,7 +163,7 @@ class CotexConfig(LossConfig):
     min_views = 2
 
     name: Literal["cotex"] = "cotex"
-    consistency: float = Field(100.0, ge=0, allow_inf_nan=False)
+    consistency: Factor = 100.0
     unlabelled: bool = False
 
 
@@ -178,7 +179,7 @@ class EmmaLossConfig(LossConfig):
     kinds = ("multi",)
 
     name: Literal["emma"] = "emma"
-    va: float = Field(1.0, ge=0, allow_inf_nan=False)
-    expr: float = Field(1.0, ge=0, allow_inf_nan=False)
-    au: float = Field(1.0, ge=0, allow_inf_nan=False)
+    va: Factor = 1.0
+    expr: Factor = 1.0
+    au: Factor = 1.0
     positive_weights: Weights = "inverse"
