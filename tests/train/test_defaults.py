@@ -33,7 +33,7 @@ from abaw.extract.request import BATCH_SIZES, ExtractOptions
 from abaw.predict.video_predictor import PredictOptions
 from abaw.predict.videos import predict_video
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.data.label_clocks import CLOCK_TOLERANCE
+from abaw.train.data.feature_clocks import CLOCK_TOLERANCE
 from abaw.train.data.windows import WindowSampler
 from abaw.train.fit_probes import NEVER
 from abaw.train.head_options import HEADS

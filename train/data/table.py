@@ -16,8 +16,8 @@ from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature, VideoLabels
+from abaw.train.data.feature_clocks import check_clocks
 from abaw.train.data.folds import assign_folds, parse_fold
-from abaw.train.data.label_clocks import check_clocks
 
 if TYPE_CHECKING:
     from torch import Tensor
