@@ -147,6 +147,10 @@ class TrainConfig(BaseModel):
         """Names of the features that a training batch holds: those of every view."""
         return tuple(dict.fromkeys(name_of_view(name, view) for view in self.views or ("",) for name in self.features))
 
+    def all_features(self) -> tuple[str, ...]:
+        """Names of the features that evaluation takes, then of the views that only training takes."""
+        return tuple(dict.fromkeys((*self.features, *self.training_features())))
+
 
 def name_of_view(feature: str, view: str) -> str:
     """The name of a feature's view in the store."""

@@ -65,7 +65,8 @@ def make_train_config(
     if features or not recipe:
         base["features"] = pick_features(store, features)
     config = make_config({**base, **values}, settings)
-    missing = [name for name in _all_features(config) if name not in store.features()]
+    known = store.features()
+    missing = [name for name in config.all_features() if name not in known]
     if missing and recipe and recipe.extract and not features:
         commands = " and ".join(f"`{command}`" for command in recipe.extract)
         raise UsageError(
@@ -85,11 +86,6 @@ def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
         UsageError: a seed is too large.
     """
     return [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
-
-
-def _all_features(config: TrainConfig) -> tuple[str, ...]:
-    """The features that evaluation uses, and the views that training uses."""
-    return tuple(dict.fromkeys((*config.features, *config.training_features())))
 
 
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
@@ -148,7 +144,7 @@ def _are_same(features: Mapping[str, Mapping[str, Any]], others: Mapping[str, Ma
 def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, dict[str, Any]]:
     """Fingerprint and shape of the features that a config takes, and their record where it is known."""
     described: dict[str, dict[str, Any]] = {}
-    for feature in _all_features(config):
+    for feature in config.all_features():
         attrs = store.feature_attrs(feature)
         record = store.feature_record(feature)
         description = {"fingerprint": attrs["fingerprint"], "shape": attrs["spec"]["shape"]}

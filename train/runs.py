@@ -146,7 +146,7 @@ def open_run(folder: Path) -> Run:
         content = json.loads(path.read_text())
         config = make_config(content["config"])
         features = {str(name): dict(feature) for name, feature in dict(content["features"]).items()}
-        for name in (*config.features, *config.training_features()):
+        for name in config.all_features():
             features[name]["shape"] = [int(size) for size in features[name]["shape"]]
             features[name]["fingerprint"] = str(features[name]["fingerprint"])
             if not isinstance(features[name].get("record", {}), dict):
