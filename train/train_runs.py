@@ -1,10 +1,11 @@
 """Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from abaw.core.devices import pick_device
 from abaw.core.progress import Reporter, Silent
@@ -25,6 +26,8 @@ from abaw.train.runs import Run, check_free, open_run
 # model, validation videos, frames in a window, and device -> the score to maximise; NaN if an output is not finite
 Validate = Callable[[nn.Module, Table, int, torch.device], float]
 OnResult = Callable[[Run, TrainingResult], None]
+# names of features -> their means and standard deviations, see `feature_statistics`
+Statistics = Callable[[tuple[str, ...]], tuple[dict[str, Tensor], dict[str, Tensor]]]
 
 
 def train_run(
@@ -49,19 +52,37 @@ def train_run(
         AbawError: the loss or an output is not finite.
     """
     with multi_process.processes(pick_device(device)):
-        reporter = _first_reporter(reporter)
         run.check_store(store, training=True)
-        table, validation = tables or load_tables(run.config, store)
-        model = build_model(run)
-        real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
-        model.set_statistics(*feature_statistics(store, model.standardised(), real))
-        if isinstance(run.config.head, RidgeConfig | LogisticConfig):
-            result = _fit_probe(run, run.config.head, model, table, validation, validate, reporter)
-        else:
-            result = _fit(run, model, table, validation, validate, pick_device(device), reporter)
-        if on_result is not None and multi_process.rank() == 0:
-            on_result(run, result)
-        return result
+        tables = tables or load_tables(run.config, store)
+        statistics = _statistics_of(store, tables[0])
+        return _train_on(tables, statistics, run, validate, pick_device(device), _first_reporter(reporter), on_result)
+
+
+def _statistics_of(store: FeatureStore, table: Table) -> Statistics:
+    """Computes means and standard deviations over the training videos that are real; reads the same features once."""
+    real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
+    return cache(lambda features: feature_statistics(store, features, real))
+
+
+def _train_on(
+    tables: tuple[Table, Table],
+    statistics: Statistics,
+    run: Run,
+    validate: Validate,
+    device: torch.device,
+    reporter: Reporter,
+    on_result: OnResult | None,
+) -> TrainingResult:
+    table, validation = tables
+    model = build_model(run)
+    model.set_statistics(*statistics(model.standardised()))
+    if isinstance(run.config.head, RidgeConfig | LogisticConfig):
+        result = _fit_probe(run, run.config.head, model, table, validation, validate, reporter)
+    else:
+        result = _fit(run, model, table, validation, validate, device, reporter)
+    if on_result is not None and multi_process.rank() == 0:
+        on_result(run, result)
+    return result
 
 
 def _fit(
@@ -126,7 +147,7 @@ def train_seeds(
     resume: bool = False,
     on_result: OnResult | None = None,
 ) -> list[tuple[Run, TrainingResult]]:
-    """Train one run for each config. The configs differ in their seed only, so the videos are loaded once.
+    """Train one run for each config. The configs differ in their seed only, so the videos and their statistics are read once.
 
     Args:
         name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` is appended to the name.
@@ -140,10 +161,13 @@ def train_seeds(
         tables = load_tables(configs[0], store)
         for note in notes_on(tables[0]):
             reporter.warn(note)
+        statistics = _statistics_of(store, tables[0])
         results = []
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume)
-            results.append((run, train_run(run, store, validate, tables, device, reporter, on_result)))
+            run.check_store(store, training=True)
+            result = _train_on(tables, statistics, run, validate, pick_device(device), reporter, on_result)
+            results.append((run, result))
         return results
 
 

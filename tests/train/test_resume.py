@@ -279,6 +279,20 @@ def test_run_that_was_stopped_before_its_config_was_written_starts_anew(lab, lin
     assert (tmp_path / "full" / "notes.txt").read_text() == "keep"
 
 
+def test_seeds_after_the_first_read_no_values_from_the_store(lab, tmp_path):
+    """Values that are lost once the first seed is done are not missed: tables and statistics were read before."""
+    store = lab.make_store(tmp_path / "features.zarr")
+    configs = [lab.config("va", "epochs=1", f"seed={seed}") for seed in (1, 2)]
+    alone = lab.train(lab.start(store, tmp_path / "alone", configs[1]), store)
+
+    def lose_values(run, result):
+        for path in (tmp_path / "features.zarr" / "features").glob("*/*/*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    runs = pipeline.train_seeds(configs, store, tmp_path / "runs", device="cpu", on_result=lose_values)
+    assert [result for _, result in runs][1] == alone
+
+
 def test_nothing_is_deleted_where_a_name_leads_out_of_the_runs(lab, linear_store, tmp_path, run_cli):
     runs, outside = tmp_path / "runs", tmp_path / "outside"
     outside.mkdir()
