@@ -7,6 +7,7 @@ stretch is moved, or made slightly longer or shorter. The rest is jitter of the 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -254,10 +255,11 @@ def _between(decoded: Waveform, positions: Floats) -> NDArray[np.float32]:
     around = decoded.read(base, int(samples_before[-1]) + N_TAPS // 2 + 1)
     phases = np.rint((positions - samples_before) * N_PHASES).astype(np.int64)
     windows = np.lib.stride_tricks.sliding_window_view(around, N_TAPS)[samples_before - int(samples_before[0])]
-    values: NDArray[np.float32] = np.einsum("nt,nt->n", windows, _FILTERS[phases], optimize=False)
+    values: NDArray[np.float32] = np.einsum("nt,nt->n", windows, _filters()[phases], optimize=False)
     return values
 
 
+@cache
 def _filters() -> NDArray[np.float32]:
     """(phases + 1, taps) weights of the samples around a position: a sinc under a Kaiser window, with a sum of one."""
     offsets = np.arange(N_TAPS) - (N_TAPS // 2 - 1) - (np.arange(N_PHASES + 1) / N_PHASES)[:, None]
@@ -265,5 +267,3 @@ def _filters() -> NDArray[np.float32]:
     weights = np.sinc(offsets) * window
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
-
-_FILTERS = _filters()
