@@ -18,7 +18,8 @@ MARKS = (
 )
 BLOCK = 2**20  # characters
 END_OF_FILE = "\x1a"  # Ctrl-Z, which ends text files of DOS
-BLANK = "".join(c for c in map(chr, range(0x10000)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
+# no character after U+3000 is a space
+BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
 
 
 def read_text(path: Path, is_named: bool = False) -> str:
