@@ -1,7 +1,7 @@
 """Files in a data folder that are not read, and why: unknown names, other suffixes, archives."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,9 @@ class _Search:
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
         self._audio = sound_folder(dataset.root)
-        self._used = set(_used_paths(dataset))
-        self._with_sound = find_sound_files(dataset.root).keys() & {composed(path.stem) for path in self._used}
+        sounds = find_sound_files(dataset.root)
+        self._used = set(_used_paths(dataset, sounds))
+        self._with_sound = sounds.keys() & {composed(path.stem) for path in self._used}
         self._files = {composed(path.stem): path for path in self._used if path.parent in self._folders.videos}
         self._remarked = {remark.about for remark in dataset.remarks}
         known_folders = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
@@ -143,9 +144,8 @@ def _readable_inside(folder: Path, depth: int) -> str:
     return ""
 
 
-def _used_paths(dataset: Dataset) -> Iterator[Path]:
-    """Files and folders that are read."""
-    sounds = find_sound_files(dataset.root)
+def _used_paths(dataset: Dataset, sounds: Mapping[str, Path]) -> Iterator[Path]:
+    """Files and folders that are read; `sounds` are the sound files by video."""
     for video in dataset.videos:
         yield video.path
         for file in (video.file, sound_file_of(video, sounds, dataset.people)):
