@@ -93,8 +93,9 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
         for name in store.damaged_features()
     ]
     lengths: dict[str, dict[str, int]] = {}
-    reporter.start("verify", sum(len(store.videos(feature)) for feature in store.features()), "videos")
-    for feature in store.features():
+    videos_of = {feature: list(store.videos(feature)) for feature in store.features()}
+    reporter.start("verify", sum(map(len, videos_of.values())), "videos")
+    for feature, videos in videos_of.items():
         problems += [
             Problem(
                 f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again.",
@@ -102,7 +103,6 @@ def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             )
             for video in store.incomplete(feature)
         ]
-        videos = list(store.videos(feature))
         counts = map_ahead(partial(_length, store, feature), videos, store.n_readers)
         for video, length in zip(videos, counts, strict=True):
             if isinstance(length, StoreError):
