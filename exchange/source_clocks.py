@@ -62,10 +62,10 @@ class Clocks:
             except DataError as error:
                 reason = str(error)
         fps = rows.fps or self.fps
-        if fps:
-            return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
-        self.assumed[f"{reason}: " + (f"clips of {CLIP_S:g} s" if rows.is_sampled else f"{DEFAULT_FPS:g} fps")] += 1
-        fps = rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS
+        if not fps:
+            fps = rows.n_frames / CLIP_S if rows.is_sampled else DEFAULT_FPS
+            assumption = f"clips of {CLIP_S:g} s" if rows.is_sampled else f"{DEFAULT_FPS:g} fps"
+            self.assumed[f"{reason}: {assumption}"] += 1
         return Clock(fps, rows.n_frames, is_guessed=rows.is_guessed, is_sampled=rows.is_sampled)
 
     def length(self, video: str) -> Length | None:
