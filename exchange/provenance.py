@@ -14,10 +14,10 @@ from abaw.core.records import Record, fingerprint_of
 from abaw.media.links import check_file
 from abaw.media.text_files import read_text
 from abaw.store.old_records import record_in
+from abaw.store.schema import DTYPES
 
 FEATURE_FILE = "feature.json"  # next to the arrays of an export
 MAX_FILE_BYTES = 64 * 2**20
-DTYPES = ("float16", "float32")
 
 
 @dataclass(frozen=True)
