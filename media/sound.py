@@ -18,12 +18,12 @@ from av.stream import Disposition
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.media.decoder import open_media
+from abaw.media.decoder import MOST_BROKEN_PACKETS, open_media
 from abaw.media.pace import GAP_S, TOLERANCE_S, PacePlan, Piece, plan, rebuild
-from abaw.media.picture_times import JUMP_S, RESTART_S, STREAMED
+from abaw.media.picture_times import CUT_S, JUMP_S, RESTART_S, STREAMED
 from abaw.media.resampler import Resampler
 from abaw.media.stamps import read_stamps
-from abaw.media.stated_length import CUT_S, describe_cut
+from abaw.media.stated_length import describe_cut
 from abaw.media.tracks import describe_choice, sound_tracks
 from abaw.media.waveform import RATE_HZ, Waveform
 
@@ -161,7 +161,7 @@ class _Decoder:
                 return
             except av.FFmpegError:  # one damaged packet; a container that cannot continue raises the same, then ends
                 self._n_broken += 1
-                if self._n_broken > 1000:
+                if self._n_broken > MOST_BROKEN_PACKETS:
                     return
                 continue
             yield from (frame for frame in frames if isinstance(frame, av.AudioFrame) and frame.samples)

@@ -8,7 +8,8 @@ import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-CUT_S = 0.5  # a file that ends at least this much before its stated duration is cut off
+from abaw.media.picture_times import CUT_S
+
 UNKNOWN_SIZE = 0xFFFFFF00  # in the header of a wav that was written into a pipe
 STATES_END = ("asf", "ogg")  # containers that state the end of a track, not its length
 
@@ -18,7 +19,7 @@ def describe_cut(file: Path, container: InputContainer, stream: AudioStream, sta
 
     Args:
         start_s: when it begins, on the clock of the file.
-        found_s: length of the decoded part.
+        decoded_s: length of the decoded part.
     """
     stated_s = _stated_s(file, container, stream, start_s, decoded_s)
     if stated_s is None or decoded_s >= stated_s - CUT_S:
