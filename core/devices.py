@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,7 @@ def pick_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"Device {name!r} cannot be used ({reason}). Choose cpu, cuda or cuda:N.") from error
+        raise UsageError(f"Device {name!r} cannot be used ({first_line(error)}). Choose cpu, cuda or cuda:N.") from error
     return device
 
 

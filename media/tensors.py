@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DataError
+from abaw.core.errors import DataError, first_line
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +67,7 @@ def _load(file: Path) -> "Tensor":
             "it was not opened. Save the tensor alone: torch.save(tensor, NEW_FILE)."
         ) from error
     except Exception as error:  # damaged bytes raise many types
-        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise DataError(f"{file} cannot be read as a tensor ({reason}). Replace it, or delete it.") from error
     if not isinstance(content, torch.Tensor):
         raise DataError(f"{file} holds a {type(content).__name__}, not one tensor. Save the tensor alone.")
