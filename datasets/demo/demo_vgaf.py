@@ -17,11 +17,12 @@ from PIL import Image, ImageDraw
 from abaw.core.errors import UsageError
 from abaw.core.tasks import EXPRESSIONS, GROUP_EMOTIONS
 from abaw.datasets.demo.face import FaceShapes
+from abaw.datasets.demo.film import PARTIAL
 from abaw.datasets.demo.film_plan import check_empty
 from abaw.datasets.demo.identity import BACKGROUNDS, draw_identity, mix
 from abaw.datasets.demo.latents import Latents, Staging, draw_staging, latents_around
 from abaw.datasets.demo.parallel import write_in_parallel
-from abaw.datasets.demo.scene import MIN_OPACITY, TURN
+from abaw.datasets.demo.scene import MIN_OPACITY, TURN, as_fill
 from abaw.datasets.demo.shapes import Layer
 from abaw.datasets.demo.voice import FilmWriter, speak
 
@@ -30,7 +31,6 @@ SUPERSAMPLING = 2  # scenes are drawn this many times larger, then averaged down
 RATE_HZ = 25
 MIN_PEOPLE, MAX_PEOPLE = 3, 5
 N_SPEAKERS = 2
-PARTIAL = ".partial"  # folder under the root for incomplete clips
 FOLDERS = {"train": ("Train", "Train_labels.txt"), "val": ("Val", "Val_labels.txt")}
 # How likely a person in a group of each emotion shows an expression.
 MOODS = {
@@ -165,12 +165,12 @@ class DrawnGroup:
     def draw(self, frame: int) -> NDArray[np.uint8]:
         """(180, 320, 3) uint8 RGB picture of frame `frame`."""
         size = (WIDTH_PX * SUPERSAMPLING, HEIGHT_PX * SUPERSAMPLING)
-        image = Image.new("RGB", size, _rounded(self._wall))
+        image = Image.new("RGB", size, as_fill(self._wall))
         draw = ImageDraw.Draw(image, "RGBA")
         for corners, fills in self._layers:
             if fills[frame][3] >= MIN_OPACITY:
                 draw.polygon(corners[frame], fill=fills[frame])
-        draw.rectangle((0, self._table_y, *size), fill=_rounded(mix(self._wall, (90, 70, 50), 0.5)))
+        draw.rectangle((0, self._table_y, *size), fill=as_fill(mix(self._wall, (90, 70, 50), 0.5)))
         return np.asarray(image.reduce(SUPERSAMPLING))
 
 
@@ -204,9 +204,4 @@ def _to_pixels(
     points = staging.scale[:, None, None] * (points @ rotation) + staging.shift[:, None]
     pixels = (points * half_width + (x, y)) * SUPERSAMPLING
     opacity = np.rint(255 * layer.opacity).astype(int).tolist()
-    return pixels.reshape(len(pixels), -1).tolist(), [_rounded((*layer.colour, alpha)) for alpha in opacity]
-
-
-def _rounded(colour: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole numbers, as Pillow expects them."""
-    return tuple(round(value) for value in colour)
+    return pixels.reshape(len(pixels), -1).tolist(), [as_fill((*layer.colour, alpha)) for alpha in opacity]

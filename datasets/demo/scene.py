@@ -33,7 +33,7 @@ class SceneRenderer:
             noise: standard deviation of the noise of a crop, in grey levels.
         """
         self._staging = staging
-        self._background = _as_fill((*mix(identity.background, (255, 255, 255), 0.1), 255))
+        self._background = as_fill((*mix(identity.background, (255, 255, 255), 0.1), 255))
         self._shapes = [self._to_pixels(layer) for layer in FaceShapes(identity, latents).layers]
         n_values = CROP_PX * CROP_PX * 3
         # One long strip of noise, read from a random place for every frame, costs far less than fresh noise.
@@ -85,10 +85,10 @@ class SceneRenderer:
         middle = np.array([SCENE_WIDTH_PX, SCENE_HEIGHT_PX]) / 2
         pixels = (points * (CROP_PX / 2) + middle + staging.wander[:, None]) * SUPERSAMPLING
         opacity = np.rint(255 * layer.opacity).astype(int).tolist()
-        fills = [_as_fill((*layer.colour, alpha)) for alpha in opacity]
+        fills = [as_fill((*layer.colour, alpha)) for alpha in opacity]
         return pixels.reshape(len(pixels), -1).tolist(), fills
 
 
-def _as_fill(colour: tuple[float, ...]) -> tuple[int, ...]:
-    """Whole numbers, as Pillow expects them."""
+def as_fill(colour: tuple[float, ...]) -> tuple[int, ...]:
+    """A colour, with its opacity if there is one, in whole numbers, as Pillow expects them."""
     return tuple(round(value) for value in colour)

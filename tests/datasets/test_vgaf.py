@@ -11,7 +11,8 @@ import torch
 
 from abaw.backbones.backbone import create_backbone
 from abaw.core.errors import DataError, UsageError
-from abaw.datasets.demo.demo_vgaf import PARTIAL, n_frames_of, plan_clips, write_clip, write_vgaf_demo
+from abaw.datasets.demo.demo_vgaf import n_frames_of, plan_clips, write_clip, write_vgaf_demo
+from abaw.datasets.demo.film import PARTIAL
 from abaw.datasets.doctor import examine
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
