@@ -86,8 +86,8 @@ class ClipFrames:
         if self.file is None:
             return Clock(self.fps or self.n_frames / CLIP_S, self.n_frames, is_sampled=True)
         span = probe_span(self.file)
-        is_cut = span.found_s < span.duration_s
-        warning = f"{self.file.name} is cut off: it has pictures for {span.found_s:.1f} of {span.duration_s:.1f} s"
+        is_cut = span.pictured_s < span.duration_s
+        warning = f"{self.file.name} is cut off: it has pictures for {span.pictured_s:.1f} of {span.duration_s:.1f} s"
         return Clock(self.n_frames / span.duration_s, self.n_frames, warning if is_cut else "", is_sampled=True)
 
     def times(self) -> FrameTimes:
@@ -122,7 +122,7 @@ class ClipFrames:
                 )
             return [shrink(image, SHORTER_SIDE_PX) for image in images]
         span = probe_span(self.file)
-        times_s = [time_s for time_s in span.middles(self.n_frames).tolist() if time_s < span.start_s + span.found_s]
+        times_s = [time_s for time_s in span.middles(self.n_frames).tolist() if time_s < span.start_s + span.pictured_s]
         return [picture.image for picture in read_pictures_at(self.file, times_s, SHORTER_SIDE_PX)]
 
     def file_of(self, row: int) -> Path | None:

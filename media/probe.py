@@ -37,12 +37,12 @@ class ShownSpan:
     Attributes:
         start_s: time of the first picture on the clock of the file.
         duration_s: from the first picture to the end of the last one; the stated duration if the file is cut off.
-        found_s: the part of the duration that has pictures.
+        pictured_s: the part of the duration that has pictures.
     """
 
     start_s: float
     duration_s: float
-    found_s: float
+    pictured_s: float
 
     def middles(self, n_parts: int) -> NDArray[np.float64]:
         """(n_parts,) times on the clock of the file: the middles of `n_parts` equal parts of the duration."""

@@ -136,7 +136,7 @@ def _write(predictor: VideoPredictor, predicted: PredictedVideo, file: Path, fol
             timeline.add(row)
     title = f"{predicted.video}: predicted by {predictor.run.name}"
     span = probe_span(file)
-    timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.found_s, predicted.people)
+    timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.pictured_s, predicted.people)
 
 
 def _sources(predictor: VideoPredictor, file: Path) -> dict[str, Any]:

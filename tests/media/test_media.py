@@ -66,7 +66,7 @@ def test_pictures_end_where_the_file_ends(tmp_path, numbered):
 def test_the_span_of_a_file(tmp_path, numbered, first, n_frames, rate):
     times = [first + round(1000 * n / rate) for n in range(n_frames)]
     span = probe_span(numbered.write(tmp_path / "a.mkv", times_ms=times))
-    assert (span.start_s, span.duration_s, span.found_s) == pytest.approx(
+    assert (span.start_s, span.duration_s, span.pictured_s) == pytest.approx(
         (first / 1000, n_frames / rate, n_frames / rate), abs=2e-3
     )
     np.testing.assert_allclose(span.middles(4), span.start_s + span.duration_s * np.array([0.125, 0.375, 0.625, 0.875]))
@@ -157,4 +157,4 @@ def test_a_file_that_is_cut_off_gives_its_first_frames(tmp_path, numbered):
     assert 20 < len(found) < 130 and found[:-1] == list(range(len(found) - 1))
     span = probe_span(file)
     assert span.duration_s == pytest.approx(5, abs=0.02)
-    assert span.found_s == pytest.approx(len(found) / 30, abs=0.1)
+    assert span.pictured_s == pytest.approx(len(found) / 30, abs=0.1)
