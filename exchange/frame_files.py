@@ -94,7 +94,7 @@ class FrameFiles:
 
 
 def frame_number(text: str, location: str) -> int:
-    """The frame number in a file name or in a cell of a table.
+    """The frame number in a file name.
 
     Raises:
         DataError: it is not a frame number.

@@ -111,7 +111,7 @@ def _fps_of(group: h5py.Group, location: str) -> float | None:
 
 
 def _is_marked(group: h5py.Group, mark: str, location: str) -> bool:
-    """True if a group has a mark of `abaw.store.schema`.
+    """True if a group has a mark, one of `abaw.core.clock.MARKS`.
 
     Raises:
         DataError: the attribute is not a truth value.
