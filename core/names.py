@@ -10,9 +10,8 @@ MAX_FRAMES = 10_000_000  # per video, 92 hours at 30 frames a second; anything l
 MAX_NAME_BYTES = 255  # limit of most file systems
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, surrogates, line and paragraph separators
 JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
-TURNING = frozenset(
-    "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)  # reverse the order in which text is shown
+# these reverse the order in which text is shown
+TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def has_unsafe_characters(name: str) -> bool:

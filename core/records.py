@@ -14,11 +14,8 @@ from typing import Any
 
 VERSION = 2
 FLOAT32 = "float32"
-GIVEN, PREPARED, MIXED = (
-    "",
-    "prepare",
-    "mixed",
-)  # alignments of crops: by another program, by `abaw prepare`, both
+# alignments of crops: by another program, by `abaw prepare`, both
+GIVEN, PREPARED, MIXED = "", "prepare", "mixed"
 ALIGNMENTS = (GIVEN, PREPARED, MIXED)
 # values of keys that are left out, as a comparison shows them
 DEFAULTS: Mapping[str, Any] = {

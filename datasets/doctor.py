@@ -23,9 +23,8 @@ from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger limit counts
-MOST_AFTER_CROPS = (
-    100  # more than that many times as many label rows as frames up to the last crop belong to another video
-)
+# more than that many times as many label rows as frames up to the last crop belong to another video
+MOST_AFTER_CROPS = 100
 
 
 @dataclass(frozen=True)

@@ -112,9 +112,8 @@ class CropFrames:
         n_pictures = len(stamps.shown)
         notes = stamps.notes(file.name)
         if stamps.n_lost and self.name not in self.known_people.of(composed(file.stem)):
-            notes.append(
-                stamps.doubt(file.name)
-            )  # `abaw prepare` numbers frames in the same way; other programs may not
+            # `abaw prepare` numbers frames in the same way; other programs may not
+            notes.append(stamps.doubt(file.name))
         if last_crop > n_pictures + 1:
             n_after = last_crop - n_pictures
             notes.append(f"crops continue for {n_after} frames after the end of {file.name}: is it the right video?")

@@ -67,9 +67,8 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     datasets = [dataset for dataset in opened if dataset is not None]
     videos: list[Video] = []
     for dataset in datasets:
-        files = {
-            video.file for video in videos if video.file is not None
-        }  # already read as crops, so not read again as clips
+        # already read as crops, so not read again as clips
+        files = {video.file for video in videos if video.file is not None}
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))

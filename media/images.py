@@ -86,9 +86,8 @@ def _decode(content: bytes, file: Path | str) -> Image.Image:
             return orientation.of_picture(picture).turn_picture(_in_8_bits(picture))
     except DataError:
         raise
-    except (
-        Image.DecompressionBombError
-    ) as error:  # above twice the limit, which Pillow refuses before its size is known
+    except Image.DecompressionBombError as error:
+        # above twice the limit, which Pillow refuses before its size is known
         raise DataError(f"{file} has more than {MAX_PIXELS:,} pixels. Shrink or delete it.") from error
     except UnidentifiedImageError as error:
         for mark, at, kind in OTHER_FORMATS:

@@ -137,9 +137,8 @@ def of_picture(picture: Image.Image) -> Orientation:
     """How to make an image that Pillow has loaded upright, from its EXIF data."""
     if isinstance(content := picture.info.get("exif"), bytes):
         return of_exif(content)
-    exif_text = picture.info.get(
-        "Raw profile type exif"
-    )  # in a PNG by older programs: a name, the length, and hex digits
+    # in a PNG by older programs: a name, the length, and hex digits
+    exif_text = picture.info.get("Raw profile type exif")
     if isinstance(exif_text, str):
         try:
             return of_exif(bytes.fromhex("".join(exif_text.split("\n")[3:])))

@@ -22,12 +22,8 @@ RESTART_S = 1.0  # times that go back by more are from another recording, as if 
 JUMP_S = 10.0  # times that go ahead by more, without sound in between, are from a clock that was reset
 ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
 HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
-STREAMED = (
-    "mpegts",
-    "flv",
-    "asf",
-    "mpeg",
-)  # containers that drop damaged packets silently, and whose clocks jump
+# containers that drop damaged packets silently, and whose clocks jump
+STREAMED = ("mpegts", "flv", "asf", "mpeg")
 EXACT = ("mov",)  # containers whose table has the duration of each picture
 ODD_GAPS = 0.05  # the most odd gaps between pictures, as a share, if the others are to count as even
 LONG_GAP = 3  # pictures; in other containers a shorter gap may have been recorded like that

@@ -103,9 +103,8 @@ class _Film:
         assert self._pictures is not None
         drawn = av.VideoFrame.from_ndarray(image, format="rgb24")
         drawn = drawn.reformat(self._pictures.width, self._pictures.height, "yuv420p")
-        drawn.pts = self._last_pts = max(
-            pts, self._last_pts + 1
-        )  # of two at the same time the second comes a tick later
+        # of two at the same time the second comes a tick later
+        drawn.pts = self._last_pts = max(pts, self._last_pts + 1)
         drawn.time_base = base
         self._n_frames += 1
         self._target.mux(self._pictures.encode(drawn))

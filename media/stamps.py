@@ -127,9 +127,8 @@ def is_timed(file: Path) -> bool:
         return False
 
 
-_recent: OrderedDict[str, Stamps] = (
-    OrderedDict()
-)  # so that nothing is decoded twice even if the cache cannot be written
+# so that nothing is decoded twice even if the cache cannot be written
+_recent: OrderedDict[str, Stamps] = OrderedDict()
 _guard = threading.Lock()
 
 

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDING = 1e-3  # how far values may be outside [0, 1]
-MAX_REPEATS, MAX_REPEATED_BYTES = (
-    64,
-    10**9,
-)  # a grey image as three channels is 3, windows with a step of 1 their length
+# a grey image as three channels repeats its values 3 times, windows with a step of 1 as often as they are long
+MAX_REPEATS, MAX_REPEATED_BYTES = 64, 10**9
 
 
 def read_image_tensor(file: Path) -> NDArray[np.uint8]:

@@ -19,11 +19,8 @@ OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
-MISPLACED = (
-    errno.ELOOP,
-    errno.EISDIR,
-    errno.ENOTDIR,
-)  # a folder or a loop of links instead of a file, or a file instead of a folder
+# a folder or a loop of links instead of a file, or a file instead of a folder
+MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 CHECKED_BYTES = 2**26  # larger arrays are compared with the size of their files before memory is allocated
 
 
