@@ -25,7 +25,9 @@ def pick_device(name: str) -> "torch.device":
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"Device {name!r} cannot be used ({first_line(error)}). Choose cpu, cuda or cuda:N.") from error
+        raise UsageError(
+            f"Device {name!r} cannot be used ({first_line(error)}). Choose cpu, cuda or cuda:N."
+        ) from error
     return device
 
 

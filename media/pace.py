@@ -266,4 +266,3 @@ def _filters() -> NDArray[np.float32]:
     window = np.i0(9.0 * np.sqrt(np.clip(1 - (offsets / (N_TAPS // 2)) ** 2, 0, None))) / np.i0(9.0)
     weights = np.sinc(offsets) * window
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
-
