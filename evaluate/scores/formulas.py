@@ -21,16 +21,18 @@ class Formula:
     """The measure of an output.
 
     Attributes:
-        n_sums: number of sums it needs; the first is the output's support.
+        n_sums: number of sums it needs. A bootstrap of images sorts by them: another order gives other draws.
         addends: contributions of rows to each sum, (outputs, rows), 0 without a valid label; from answers, labels and
             validity of a plain task, (columns, rows) each.
         measure: (...,) values from (..., n_sums) sums.
+        support: index of the sum that is the output's support.
         has_moments: the sums are moments, which lose digits unless answers and labels are centred.
     """
 
     n_sums: int
     addends: Addends
     measure: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    support: int = 0
     has_moments: bool = False
 
 
@@ -82,14 +84,14 @@ def _decisions(
 
 
 def _f1_counts(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
-    """Labels of the output, predictions of it, and correct predictions."""
+    """Correct predictions of the output, predictions of it, and labels."""
     predicted, actual = _decisions(task, answers, labels, valid)
-    return [actual, predicted, predicted & actual]
+    return [predicted & actual, predicted, actual]
 
 
 def _f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
     """F1 of the positive class, 2 TP / (2 TP + FP + FN)."""
-    actual, predicted, hits = np.moveaxis(sums, -1, 0)
+    hits, predicted, actual = np.moveaxis(sums, -1, 0)
     return ratio(2 * hits, predicted + actual)
 
 
@@ -109,6 +111,6 @@ def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 FORMULAS: dict[OfOutput, Formula] = {
     "ccc": Formula(6, _moments, _ccc, has_moments=True),
     "pearson": Formula(6, _moments, _pearson, has_moments=True),
-    "f1": Formula(3, _f1_counts, _f1),
+    "f1": Formula(3, _f1_counts, _f1, support=2),
     "accuracy": Formula(3, _accuracy_counts, _accuracy),
 }

@@ -65,7 +65,7 @@ def score(task: Task, outputs: NDArray, labels: NDArray) -> Score:
     total, *values = measures_of(task, sums[None])[0].tolist()
     n_parts = len(task.parts)
     by_task = dict(zip((part.name for part in task.parts), values, strict=False)) if n_parts else {task.name: total}
-    support = [int(n) for _, part_sums in _by_part(task, sums) for n in part_sums[:, 0]]
+    support = [int(n) for part, part_sums in _by_part(task, sums) for n in part_sums[:, formula_of(part).support]]
     return Score(
         total,
         dict(zip(task.outputs, values[n_parts:], strict=True)),

@@ -47,6 +47,14 @@ def simulate(task: Task, n_videos: int, noise: float, seed: int = 0) -> Predicti
     return found
 
 
+def unlike_images(period: int) -> Predictions:
+    """90 images of five of the six classes, not equally many of each; every `period`-th has a wrong prediction."""
+    numbers = np.arange(90)
+    labels = numbers**2 % 13 % 6
+    answers = np.where(numbers % period == 0, (labels + 1 + numbers % 3) % 6, labels)
+    return {"images": video(np.eye(6)[answers], labels[:, None])}
+
+
 def pooled(task: Task, videos: list[VideoPrediction]) -> np.ndarray:
     """Every measure in the order of `measure_names`, by the official functions."""
     outputs, labels = (np.concatenate([getattr(one, name) for one in videos]) for name in ("outputs", "labels"))
@@ -146,6 +154,17 @@ def test_images_are_drawn_one_by_one() -> None:
     low, high = interval(LSD, found)["Anger"]
     spread = math.sqrt(0.9 * 0.1 / 2000)  # F1 is near the share of right answers, as the classes are alike
     assert (low, high) == pytest.approx((0.9 - 1.96 * spread, 0.9 + 1.96 * spread), abs=0.003)
+
+
+def test_intervals_of_images_are_those_of_earlier_versions() -> None:
+    """Kinds of images are sorted before they are drawn: the order of their sums decides what a seed draws."""
+    first, second = (unlike_images(period) for period in (4, 7))
+    ends = interval(LSD, first)
+    assert ends["score"] == pytest.approx((0.4468479790613185, 0.5698726588630516), abs=1e-12)
+    assert ends["Anger"] == pytest.approx((0.6111111111111112, 0.9032258064516129), abs=1e-12)
+    gain = difference(LSD, first, second)["score"]
+    expected = (-0.009236596736596714, 0.14198641181218086, 0.09067517924693506)
+    assert (gain.low, gain.high, gain.p_value) == pytest.approx(expected, abs=1e-12)
 
 
 def test_videos_without_labels_are_not_drawn() -> None:
