@@ -28,7 +28,7 @@ from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.evaluate.scores.bootstrap import same_labels
-from abaw.train.run_files import CONFIG, ENSEMBLE
+from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 PATTERN = frozenset("*?[")
@@ -108,7 +108,7 @@ def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
         if PATTERN & set(name) and name not in known:
             matches = fnmatch.filter(known, name)
             if not matches:
-                raise UsageError(f"No run in {runs} matches {name!r}; available: {', '.join(known) or 'none'}.")
+                raise UsageError(f"No run in {runs} matches {name!r}; {describe_available(known)}")
         for match in matches:
             if (runs / match / ENSEMBLE).is_file():
                 raise UsageError(

@@ -1,11 +1,13 @@
 """File names inside a run folder, and finding such folders. Imports little, so that a mistyped name fails at once."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from abaw.core.errors import UsageError
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
+REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
 
 
 def find_folder(runs: Path, name: str, *files: str) -> Path:
@@ -18,7 +20,14 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
         if any((folder / file).is_file() for file in files):
             return folder
     known = sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
-    raise UsageError(f"No run {name!r} in {runs}; available: {', '.join(known) or 'none'}.")
+    raise UsageError(f"No run {name!r} in {runs}; {describe_available(known)}")
+
+
+def describe_available(names: Sequence[str]) -> str:
+    """The end of a message about a missing run: the names to choose from, or what to do if there are no runs."""
+    if names:
+        return f"available: {', '.join(names)}."
+    return f"the folder has no runs. {REMEDY}"
 
 
 def check_any_run(runs: Path, task: str | None = None) -> None:
@@ -30,4 +39,4 @@ def check_any_run(runs: Path, task: str | None = None) -> None:
 def no_run(runs: Path, task: str | None = None) -> UsageError:
     """The error for a folder without runs, or without runs of a task."""
     of_task = f" of task {task}" if task else ""
-    return UsageError(f"No run{of_task} in {runs}. Train one with `abaw train`, or choose another folder with --runs.")
+    return UsageError(f"No run{of_task} in {runs}. {REMEDY}")

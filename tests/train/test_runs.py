@@ -192,7 +192,8 @@ def test_newest_run_is_found_by_the_time_it_was_made(lab, linear_store, tmp_path
 
 
 def test_unknown_run_lists_the_others_and_ensembles_only_where_these_are_taken(lab, linear_store, tmp_path):
-    with pytest.raises(UsageError, match=r"No run 'x' in .*; available: none\.$"):
+    remedy = r"Train one with `abaw train`, or choose another folder with --runs\."
+    with pytest.raises(UsageError, match=rf"No run 'x' in .*; the folder has no runs\. {remedy}$"):
         find_run(tmp_path, "x", also="ensemble.json")
     for name in ("z", "b"):
         lab.start(linear_store, tmp_path, name=name)
