@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
-from abaw.evaluate.postprocessing.tuning import load_tuning
+from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.evaluate.scores.bootstrap import same_labels
@@ -245,11 +245,16 @@ def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]
 
 def digest_of(runs: Sequence[Run], weights: Sequence[float], raw: bool) -> str:
     """The sha256 of everything an ensemble's predictions depend on: weights, checkpoints, post-processing unless `raw`."""
-    sources = []
-    for run, weight in zip(runs, weights, strict=True):
-        tuning = None if raw else load_tuning(run)
-        sources.append([weight, run.digest(), tuning.postprocess.model_dump_json() if tuning else ""])
-    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
+    return digest_of_sources([(run.digest(), None if raw else load_tuning(run)) for run in runs], weights)
+
+
+def digest_of_sources(sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[float]) -> str:
+    """Like `digest_of`, from the digest of each run's checkpoint and its post-processing; None for no post-processing."""
+    content = [
+        [weight, checkpoint, tuning.postprocess.model_dump_json() if tuning else ""]
+        for (checkpoint, tuning), weight in zip(sources, weights, strict=True)
+    ]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def describe_members(evaluation: Evaluation) -> list[str]:

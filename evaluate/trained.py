@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.ensemble import ENSEMBLE, Ensemble, combine, combine_results, digest_of, find_ensemble, open_ensemble
+from abaw.evaluate.ensemble import (
+    ENSEMBLE,
+    Ensemble,
+    combine,
+    combine_results,
+    digest_of_sources,
+    find_ensemble,
+    open_ensemble,
+)
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
@@ -214,13 +222,11 @@ class OpenEnsemble:
         ensemble: the ensemble.
         members: its runs, in the order of the weights.
         raw: predictions are averaged without the runs' post-processing.
-        sources: digest of everything its predictions depend on.
     """
 
     ensemble: Ensemble
     members: tuple[TrainedRun, ...]
     raw: bool
-    sources: str
 
     @classmethod
     def open(cls, ensemble: Ensemble, device: str = "auto", raw: bool = False) -> "OpenEnsemble":
@@ -234,9 +240,8 @@ class OpenEnsemble:
             UsageError: a run is missing.
             CheckpointError: a run is damaged or of another task.
         """
-        raw, runs = raw or ensemble.raw, ensemble.runs()
-        sources = digest_of(runs, ensemble.weights, raw)
-        return cls(ensemble, tuple(TrainedRun.open(run, device, raw) for run in runs), raw, sources)
+        raw = raw or ensemble.raw
+        return cls(ensemble, tuple(TrainedRun.open(run, device, raw) for run in ensemble.runs()), raw)
 
     @property
     def name(self) -> str:
@@ -260,7 +265,7 @@ class OpenEnsemble:
 
     def digest(self) -> str:
         """The sha256 of weights, checkpoints and post-processing."""
-        return self.sources
+        return digest_of_sources([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
 
     def load(self) -> None:
         """See `Predictor`."""
