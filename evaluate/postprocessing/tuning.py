@@ -5,7 +5,6 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from abaw import __version__
@@ -13,7 +12,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
@@ -155,9 +154,8 @@ def _describe(run: Run) -> FittedRun:
 
 
 def _score_of(task: Task, predictions: Mapping[str, VideoPrediction]) -> float:
-    videos = [prediction.by_label() for prediction in predictions.values()]
-    outputs = np.concatenate([video.outputs for video in videos])
-    return score(task, outputs, np.concatenate([video.labels for video in videos])).score
+    outputs, labels, _ = stack_labels(predictions.values())
+    return score(task, outputs, labels).score
 
 
 def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
