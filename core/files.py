@@ -5,6 +5,7 @@ An existing file or folder of the temporary name is deleted first. Links are nev
 
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -72,3 +73,8 @@ def save_json(path: Path, content: Any) -> None:
     """Write a JSON file atomically."""
     with writing(path) as partial:
         partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def or_null(value: float) -> float | None:
+    """A number for a JSON file: None in place of NaN, which JSON does not have."""
+    return None if math.isnan(value) else value

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
+from abaw.core.files import or_null
 from abaw.evaluate.ensemble import find_results
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import (
@@ -105,10 +106,10 @@ class Comparison:
         scores = {
             name: {
                 "values": measure.values,
-                "intervals": [[_number(end) for end in ends] for ends in measure.intervals],
+                "intervals": [[or_null(end) for end in ends] for ends in measure.intervals],
                 "difference": measure.difference.estimate,
-                "interval": [_number(measure.difference.low), _number(measure.difference.high)],
-                "p_value": _number(measure.difference.p_value),
+                "interval": [or_null(measure.difference.low), or_null(measure.difference.high)],
+                "p_value": or_null(measure.difference.p_value),
             }
             for name, measure in self.measures.items()
         }
@@ -125,8 +126,3 @@ def compare_runs(runs: Path, names: tuple[str, str], split: str = "val", raw: bo
     """
     first, second = (find_results(runs, name, split, raw) for name in names)
     return Comparison((first, second), split, compare(first, second), n_units(first.task, first.predictions))
-
-
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else value

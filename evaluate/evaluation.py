@@ -3,14 +3,13 @@
 For tasks of images or whole videos, "frame" means image or video; a video "has a crop" if it has any feature.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from abaw.core.files import save_json
+from abaw.core.files import or_null, save_json
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
@@ -97,7 +96,7 @@ class Evaluation:
             "run": run,
             "official": asdict(self.official),
             "crop_only": asdict(self.crop_only),
-            "intervals": {name: [_or_null(end) for end in ends] for name, ends in self.intervals.items()},
+            "intervals": {name: [or_null(end) for end in ends] for name, ends in self.intervals.items()},
             "without_feature": list(self.without_feature),
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
@@ -119,11 +118,6 @@ class Evaluation:
         save_json(folder / f"scores-{split}.json", self.as_json(split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
         save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)
-
-
-def _or_null(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else value
 
 
 def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:
