@@ -92,7 +92,7 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
     Raises:
         UsageError: folds are missing; the message has the commands that train them.
     """
-    task = run.task
+    task, checkpoint = run.task, run.digest()  # before it is read, since a running training may replace it
     sources = fold_runs(run, store, runs) if fit_on == "folds" else [run]
     predictions: dict[str, VideoPrediction] = {}
     for source in sources:
@@ -109,7 +109,7 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
     tuning = Tuning(
         abaw=__version__,
         task=task.name,
-        weights=run.digest(),
+        weights=checkpoint,
         postprocess=postprocess,
         fit_on=fit_on,
         runs=tuple(_describe(source) for source in sources),

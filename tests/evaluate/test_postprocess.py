@@ -20,11 +20,13 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, TAUS, Postprocess, best_threshold, fit_postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing, smooth
-from abaw.evaluate.postprocessing.tuning import POSTPROCESS, fold_runs, load_tuning, train_command
+from abaw.evaluate.postprocessing.tuning import POSTPROCESS, fit_run, fold_runs, load_tuning, train_command
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.scores.metrics import decide, score
+from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run, find_run
 
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
@@ -528,6 +530,19 @@ def test_damaged_file_is_one_sentence(tuned: Run, change: Callable[[str], str], 
     assert said.startswith(str(path))
     assert said.endswith("with `abaw tune va`, or leave it out with `abaw eval va --raw`.")
     assert said.isprintable()
+
+
+def test_fit_is_not_taken_for_that_of_a_checkpoint_which_replaces_its_own(tuned: Run, tiny_store: Path) -> None:
+    store = FeatureStore.open(tiny_store)
+
+    def predict_and_replace(run: Run, split: str) -> Mapping[str, VideoPrediction]:
+        predictions = TrainedRun.open(run, "cpu", raw=True).predict(store, Selection(split))
+        (run.folder / BEST).write_bytes(b"of a later epoch")
+        return predictions
+
+    fit_run(tuned, store, "val", tuned.folder.parent, predict_and_replace)
+    with pytest.raises(CheckpointError, match=r"was fitted to another best\.safetensors"):
+        load_tuning(tuned)
 
 
 def test_damaged_file_stops_eval_unless_it_is_left_out(call: Callable[..., Result], tuned: Run) -> None:
