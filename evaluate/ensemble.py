@@ -146,7 +146,7 @@ def create_ensemble(
         UsageError: the runs are of several tasks or have not been evaluated; weights or name do not fit.
     """
     shares = _shares(members, weights)
-    digest = digest_of(members, shares, raw)
+    digest = digest_of(_sources(members, raw), shares)
     if len(tasks := {run.task.name for run in members}) > 1:
         raise UsageError(f"The runs have tasks {', '.join(sorted(tasks))}. An ensemble needs runs of one task.")
     evaluation = combine_results([run_results(run, split, raw) for run in members], shares)
@@ -243,13 +243,18 @@ def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]
     return np.concatenate(means, axis=1).astype(np.float32)
 
 
-def digest_of(runs: Sequence[Run], weights: Sequence[float], raw: bool) -> str:
-    """The sha256 of everything an ensemble's predictions depend on: weights, checkpoints, post-processing unless `raw`."""
-    return digest_of_sources([(run.digest(), None if raw else load_tuning(run)) for run in runs], weights)
+def _sources(runs: Sequence[Run], raw: bool) -> list[tuple[str, Tuning | None]]:
+    """What the predictions of runs depend on, as `digest_of` takes it."""
+    return [(run.digest(), None if raw else load_tuning(run)) for run in runs]
 
 
-def digest_of_sources(sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[float]) -> str:
-    """Like `digest_of`, from the digest of each run's checkpoint and its post-processing; None for no post-processing."""
+def digest_of(sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[float]) -> str:
+    """The sha256 of everything an ensemble's predictions depend on: weights, checkpoints, post-processing.
+
+    Args:
+        sources: for each run the digest of its checkpoint, and its post-processing; None for no post-processing.
+        weights: weights of the runs.
+    """
     content = [
         [weight, checkpoint, tuning.postprocess.model_dump_json() if tuning else ""]
         for (checkpoint, tuning), weight in zip(sources, weights, strict=True)
@@ -344,7 +349,7 @@ def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Result
     """Saved predictions of the run or ensemble called `name` (under `runs`, or a path); see `run_results`."""
     ensemble = find_ensemble(runs, name)
     if ensemble is not None:
-        digest = digest_of(ensemble.runs(), ensemble.weights, ensemble.raw)
+        digest = digest_of(_sources(ensemble.runs(), ensemble.raw), ensemble.weights)
         predictions = read_current(ensemble.folder, split, ensemble.task, digest)
         return Results(ensemble.name, ensemble.folder, ensemble.task, predictions)
     return run_results(find_run(runs, name, also=ENSEMBLE), split, raw)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,30 @@ class Results:
         name: folder name.
         folder: folder of the run or ensemble.
         task: task of the predictions.
-        predictions: by video, with labels.
-        origin: where the applied post-processing comes from, such as `fitted on folds`; empty without post-processing.
-        note: a sentence if scores on these videos are optimistic, else empty.
+        raw: by video, with labels, before post-processing.
+        tuning: the post-processing of a run; None without post-processing.
     """
 
     name: str
     folder: Path
     task: Task
-    predictions: Mapping[str, VideoPrediction]
-    origin: str = ""
-    note: str = ""
+    raw: Mapping[str, VideoPrediction]
+    tuning: Tuning | None = None
+
+    @cached_property
+    def predictions(self) -> Mapping[str, VideoPrediction]:
+        """By video, with labels, post-processed if there is a tuning."""
+        return self.tuning.postprocess.apply_to(self.task, self.raw) if self.tuning else self.raw
+
+    @property
+    def origin(self) -> str:
+        """Where the applied post-processing comes from, such as `fitted on folds`; empty without post-processing."""
+        return self.tuning.origin if self.tuning else ""
+
+    @property
+    def note(self) -> str:
+        """A sentence if scores on these videos are optimistic, else empty."""
+        return self.tuning.note(self.raw) if self.tuning else ""
 
 
 def run_results(run: Run, split: str, raw: bool = False) -> Results:
@@ -47,15 +61,7 @@ def run_results(run: Run, split: str, raw: bool = False) -> Results:
         CheckpointError: the file is damaged.
     """
     predictions = read_current(run.folder, split, run.task, run.digest())
-    return results_of(run, predictions, None if raw else load_tuning(run))
-
-
-def results_of(run: Run, predictions: Mapping[str, VideoPrediction], tuning: Tuning | None) -> Results:
-    """Predictions of a run as results, post-processed if there is a tuning."""
-    if tuning is None:
-        return Results(run.name, run.folder, run.task, predictions)
-    processed = tuning.postprocess.apply_to(run.task, predictions)
-    return Results(run.name, run.folder, run.task, processed, tuning.origin, tuning.note(predictions))
+    return Results(run.name, run.folder, run.task, predictions, None if raw else load_tuning(run))
 
 
 def read_current(folder: Path, split: str, task: Task, digest: str) -> dict[str, VideoPrediction]:

@@ -21,7 +21,7 @@ from abaw.evaluate.ensemble import (
     Ensemble,
     combine,
     combine_results,
-    digest_of_sources,
+    digest_of,
     find_ensemble,
     open_ensemble,
 )
@@ -30,7 +30,7 @@ from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import FitOn, Tuning, fit_run, load_tuning
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.results import Results, results_of
+from abaw.evaluate.results import Results
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
 from abaw.train.runs import Run, find_run, open_run
@@ -205,7 +205,7 @@ class TrainedRun:
 
     def results(self, store: FeatureStore, split: str) -> Results:
         """Post-processed predictions of a split; raises like `Predictor.predict`."""
-        return results_of(self.run, self.predict_raw(store, Selection(split)), self.tuning)
+        return Results(self.name, self.folder, self.task, self.predict_raw(store, Selection(split)), self.tuning)
 
     def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
         """See `Predictor`."""
@@ -265,7 +265,7 @@ class OpenEnsemble:
 
     def digest(self) -> str:
         """The sha256 of weights, checkpoints and post-processing."""
-        return digest_of_sources([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
+        return digest_of([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
 
     def load(self) -> None:
         """See `Predictor`."""

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from abaw.core.tasks import TASKS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
+from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
 from abaw.tests.support.stores import new_store, put_feature
 
@@ -197,7 +198,7 @@ def make_run(root: Path, run: Path, store: Path) -> None:
     ensemble.mkdir()
     members = {"abaw": "1", "created": "2026-01-01", "task": "va", "members": ["r", "s"], "weights": [0.5, 0.5]}
     (ensemble / "ensemble.json").write_text(json.dumps({**members, "raw": False}))
-    made_from = digest_of(open_ensemble(ensemble).runs(), (0.5, 0.5), False)
+    made_from = digest_of([(run.digest(), load_tuning(run)) for run in open_ensemble(ensemble).runs()], (0.5, 0.5))
     found = load_predictions(run / "predictions-val.h5")
     save_predictions(ensemble / "predictions-val.h5", found, TASKS["va"].outputs, made_from)
     (root / "store.zarr").symlink_to(store)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import ENSEMBLE, find_results
-from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
@@ -69,22 +68,20 @@ def load_runs(runs: Path, names: Sequence[str], split: str) -> tuple[Task, list[
     if len({results.task for results in all_results}) > 1:
         listed = ", ".join(f"{results.name} ({results.task.name})" for results in all_results)
         raise UsageError(f"A report compares runs of one task, found {listed}. Make a report for each task.")
-    return all_results[0].task, [_load(runs, results, split) for results in all_results]
+    return all_results[0].task, [_report_on_results(results) for results in all_results]
 
 
-def _load(runs: Path, results: Results, split: str) -> Reported:
-    is_run = (results.folder / CONFIG).is_file()
-    tuning = load_tuning(open_run(results.folder)) if is_run and results.origin else None
-    raw = find_results(runs, str(results.folder), split, raw=True).predictions if results.origin else None
+def _report_on_results(results: Results) -> Reported:
+    tuning = results.tuning
     return report_on(
         results.name,
         results.task,
         results.predictions,
-        raw,
+        results.raw if tuning else None,
         tuning.postprocess.thresholds if tuning else {},
         f"{results.origin}. {results.note}".strip() if results.origin else "",
         _epochs(results.folder / METRICS),
-        _settings(results.folder, is_run),
+        _settings(results.folder),
     )
 
 
@@ -117,9 +114,9 @@ def report_on(
     )
 
 
-def _settings(folder: Path, is_run: bool) -> dict[str, str]:
+def _settings(folder: Path) -> dict[str, str]:
     """How a run was trained, or the members of an ensemble."""
-    if is_run:
+    if (folder / CONFIG).is_file():
         return _flat(open_run(folder).config.model_dump(mode="json"))
     return _flat(json.loads((folder / ENSEMBLE).read_text()))
 
