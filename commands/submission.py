@@ -134,7 +134,7 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
         counts = (f"{kind}: {n:,}" for kind, n in check.counts.items())
         console.warn(f"Error: {check.first} In all: {', '.join(counts)}.")
         sys.exit(1)
-    console.say(f"{path}: {_amount(check.n_rows, check.n_videos)}, as wanted.")
+    console.say(f"{path}: {_amount(check.n_rows, check.n_videos)}, no problems.")
 
 
 def _amount(n_rows: int, n_videos: int) -> str:

@@ -272,9 +272,9 @@ def test_command_says_what_it_found(run_cli, tmp_path: Path) -> None:
     sample = GOLDEN / "sample_va.txt"
     good = run_cli("check-submission", GOLDEN / "predictions_va.txt", "--sample", sample)
     assert (good.exit_code, good.stderr) == (0, "")
-    assert good.stdout == f"{GOLDEN / 'predictions_va.txt'}: 7 rows, 2 videos, as wanted.\n"
+    assert good.stdout == f"{GOLDEN / 'predictions_va.txt'}: 7 rows, 2 videos, no problems.\n"
     images = run_cli("check-submission", GOLDEN / "predictions_lsd.txt", "--sample", GOLDEN / "sample_lsd.txt")
-    assert images.stdout == f"{GOLDEN / 'predictions_lsd.txt'}: 3 rows, as wanted.\n"
+    assert images.stdout == f"{GOLDEN / 'predictions_lsd.txt'}: 3 rows, no problems.\n"
     changed(tmp_path, lambda lines: lines.__delitem__(slice(3, 5)))
     bad = run_cli("check-submission", tmp_path / "p.txt", "--sample", sample)
     assert (bad.exit_code, bad.stdout) == (1, "")
