@@ -55,3 +55,13 @@ def how_to_make(feature: str) -> str:
         view, _, number = view.rpartition(".")
         return f"{command} --view {view} --views {int(number) + 1 if number.isdigit() else 1}"
     return f"{command} --view {view}" if view else command
+
+
+def name_of_view(feature: str, view: str) -> str:
+    """The name of a feature's view in a store, such as `vit-mean@hflip`; that of the feature if `view` is empty."""
+    return f"{feature}@{view}" if view else feature
+
+
+def without_view(name: str) -> str:
+    """The name of the feature that a view is of; see `name_of_view`."""
+    return name.partition("@")[0]

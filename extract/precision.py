@@ -7,6 +7,7 @@ from typing import Literal
 
 from abaw.core.errors import StoreError
 from abaw.core.files import Place
+from abaw.core.names import without_view
 from abaw.core.records import FLOAT32, precision_of
 from abaw.extract.feature import Feature
 from abaw.store import FeatureStore
@@ -34,7 +35,7 @@ class Precisions:
         """The precision of a feature; its views get the same one where the store allows it."""
         if self.option != AUTO:
             return PRECISIONS[self.option]
-        base = feature.partition("@")[0]
+        base = without_view(feature)
         views = (name for name in self.stored if name.startswith(f"{base}@"))
         return next((self.stored[name] for name in (feature, base, *views) if name in self.stored), self.default)
 
@@ -50,7 +51,7 @@ def stored_precisions(location: Place, bases: Iterable[str]) -> dict[str, str]:
     with suppress(StoreError):  # reported when the store is opened for writing
         store = FeatureStore.open(location)
         for name in store.features():
-            precision = precision_of(store.feature_record(name)) if name.partition("@")[0] in names else None
+            precision = precision_of(store.feature_record(name)) if without_view(name) in names else None
             if precision in PRECISIONS.values():
                 precisions[name] = str(precision)
     return precisions
@@ -75,7 +76,7 @@ def describe_precisions(features: Sequence[Feature]) -> str:
     """A line with the features that are computed in each precision; views go with their feature."""
     names: dict[str, dict[str, None]] = {}
     for feature in features:
-        names.setdefault(feature.backbone.precision, {})[feature.name.partition("@")[0]] = None
+        names.setdefault(feature.backbone.precision, {})[without_view(feature.name)] = None
     return (
         "Precision: " + "; ".join(f"{precision} for {', '.join(of)}" for precision, of in sorted(names.items())) + "."
     )

@@ -13,6 +13,7 @@ from abaw.backbones.vision.views import HFLIP, parse_view
 from abaw.core.devices import pick_device
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import Place, is_url
+from abaw.core.names import name_of_view
 from abaw.core.records import FLOAT32
 from abaw.extract.feature import Feature
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
@@ -136,7 +137,7 @@ def _create_group(
     """The features of requests that one pass of one network serves."""
     names = list(dict.fromkeys(request.spec.name for request in group))
     requested = [
-        (request, view, _feature_name(request.feature, view)) for request in group for view in _views_of(request, views)
+        (request, view, name_of_view(request.feature, view)) for request in group for view in _views_of(request, views)
     ]
     # the finest first: the coarser ones are derived from it
     in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
@@ -172,7 +173,3 @@ def _views_of(request: Request, views: Sequence[str]) -> tuple[str, ...]:
 def _n_views(view: str, n_views: int) -> int:
     """Number of views of this kind: there is only one mirror image."""
     return 1 if view == HFLIP else n_views
-
-
-def _feature_name(feature: str, view: str) -> str:
-    return f"{feature}@{view}" if view else feature

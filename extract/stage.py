@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from abaw.backbones.backbone import describe
 from abaw.core.errors import StoreError, UnreachableError
+from abaw.core.names import without_view
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.dataset import Dataset
@@ -129,8 +130,8 @@ def _register(
         except StoreError as error:
             if failed is None or isinstance(error, UnreachableError):
                 raise
-            errors.setdefault(feature.name.partition("@")[0], error)
-    registered = tuple(feature for feature in features if feature.name.partition("@")[0] not in errors)
+            errors.setdefault(without_view(feature.name), error)
+    registered = tuple(feature for feature in features if without_view(feature.name) not in errors)
     if errors and not registered:
         raise next(iter(errors.values()))
     if failed is not None:

@@ -14,7 +14,7 @@ from abaw.backbones.vision.timm_names import names_behind
 from abaw.backbones.vision.views import parse_view
 from abaw.core.devices import pick_device
 from abaw.core.errors import AbawError, CheckpointError, DataError, UsageError
-from abaw.core.names import composed
+from abaw.core.names import composed, without_view
 from abaw.core.progress import Reporter, Summary
 from abaw.core.records import FLOAT32, GIVEN, MIXED, differences, without_alignment
 from abaw.datasets.layouts import open_dataset
@@ -182,7 +182,7 @@ def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untr
         CheckpointError: weights are missing, or weights or settings differ from the run's.
     """
     requested = {Request.parse(text).feature: text for text in backbones}
-    bases = {name: name.partition("@")[0] for name in run.config.features}
+    bases = {name: without_view(name) for name in run.config.features}
     unknown = [name for name in requested if name not in bases.values()]
     if unknown:
         raise UsageError(
@@ -231,7 +231,7 @@ def _other_error(run: Run, feature: Feature) -> CheckpointError:
     fingerprint = feature.backbone.fingerprint(feature.spec, feature.view)
     here = without_alignment(feature.backbone.record(feature.spec, feature.view) | {"precision": None})
     other = "; ".join(differences(record, here)) if record else ""
-    base = feature.name.partition("@")[0]
+    base = without_view(feature.name)
     what, backbone = "the weights that it was extracted with", feature.spec.name
     if other and not other.startswith("weights "):
         what, backbone = "the backbone that it was extracted with", "BACKBONE"

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from abaw.core.errors import UsageError
+from abaw.core.names import name_of_view
 from abaw.core.tasks import TASKS, get_task
 from abaw.train.data.folds import parse_fold
 from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
@@ -150,11 +151,6 @@ class TrainConfig(BaseModel):
     def all_features(self) -> tuple[str, ...]:
         """Names of the features that evaluation takes, then of the views that only training takes."""
         return tuple(dict.fromkeys((*self.features, *self.training_features())))
-
-
-def name_of_view(feature: str, view: str) -> str:
-    """The name of a feature's view in the store."""
-    return f"{feature}@{view}" if view else feature
 
 
 def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> TrainConfig:

@@ -9,9 +9,10 @@ from torch.overrides import TorchFunctionMode
 
 from abaw.core.devices import own_random_state
 from abaw.core.errors import UsageError
+from abaw.core.names import name_of_view
 from abaw.core.tasks import Task, get_task
 from abaw.train.checkpoint import load_weights
-from abaw.train.config import TrainConfig, name_of_view
+from abaw.train.config import TrainConfig
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import Tensors, any_mask
 from abaw.train.losses import n_bins
