@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
+from abaw.evaluate.published_scores import FELL, SPLITS, published_for
 from abaw.evaluate.report.cells import Cell, DataTable, interval_cell, number_cells, row_name
 from abaw.evaluate.report.charts import Axis, Chart, PointSeries, chart, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
-from abaw.evaluate.report.published_scores import published_for
 from abaw.evaluate.scores.bootstrap import difference
 from abaw.evaluate.scores.calibration import Curve, calibration, missing_share, scores_by_missing
 from abaw.evaluate.scores.metrics import confusion
@@ -74,13 +74,18 @@ def _differences(task: Task, runs: Sequence[Reported]) -> Iterator[Cell]:
 
 def published(task: Task) -> DataTable | None:
     """Scores that others published; None if unknown."""
-    split = {"V": "validation", "T": "test"}
     rows = [
-        [row_name(entry.source), Cell(split[entry.split]), Cell(entry.score, look="number")]
+        [
+            row_name(entry.system),
+            Cell(entry.venue),
+            Cell(SPLITS[entry.split]),
+            Cell(entry.numbers, look="number"),
+            Cell(entry.protocol, f" {entry.source}"),
+        ]
         for entry in published_for(task.name)
     ]
-    caption = "Published scores of this task, on the official data"
-    return DataTable(caption, ["source", "split", ">score"], rows) if rows else None
+    caption = f"Published scores of this task, on the official data. {FELL}"
+    return DataTable(caption, ["system", "edition", "split", ">score", "protocol and source"], rows) if rows else None
 
 
 def outputs(task: Task, runs: Sequence[Reported]) -> list[DataTable]:
