@@ -278,8 +278,22 @@ def load_recipe(name: str) -> "Recipe":
     return recipes.load_recipe(name)
 
 
+def find_setting(word: str, head: str = "", loss: str = "") -> str:
+    """The key that `--set` takes for a word such as `dropout`, or for a similar one; empty if there is none."""
+    from abaw.train import config
+
+    return config.find_setting(word, head, loss)
+
+
+def format_config(config: "TrainConfig") -> str:
+    """All options of a training as a recipe, which `load_recipe` reads."""
+    from abaw.train import recipes
+
+    return recipes.format_config(config)
+
+
 def make_train_configs(
-    store: "FeatureStore",
+    store: "FeatureStore | None",
     task: str | None = None,
     features: Sequence[str] = (),
     values: dict[str, Any] | None = None,
@@ -287,7 +301,11 @@ def make_train_configs(
     recipe: "Recipe | None" = None,
     n_seeds: int = 1,
 ) -> "list[TrainConfig]":
-    """A config on features of a store for each of some seeds; see `abaw.train.new_run.make_train_config`."""
+    """A config on features of a store for each of some seeds; see `abaw.train.new_run.make_train_config`.
+
+    Args:
+        store: None checks the options alone; features or a recipe are needed then.
+    """
     from abaw.train import new_run
 
     config = new_run.make_train_config(store, task, features, values or {}, settings, recipe)

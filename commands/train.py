@@ -1,29 +1,73 @@
 """The command that trains runs."""
 
+import shlex
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from abaw.commands.shared_options import DEVICE, RUNS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
 if TYPE_CHECKING:
-    from abaw.store import FeatureStore
     from abaw.train.config import TrainConfig
     from abaw.train.loop import TrainingResult
     from abaw.train.runs import Run
 
+# options of the command that are settings too -> the key that --set takes
+KEYS = {
+    **{"task": "task", "head": "head.name", "loss": "loss.name", "fold": "fold"},
+    **{"epochs": "epochs", "batch_size": "batch_size", "lr": "lr", "seed": "seed"},
+}
 
-@click.command()
+
+class TrainCommand(click.Command):
+    """A command that answers an unknown option with the setting of that name, if there is one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        words = list(args)  # parsing takes them out of the list
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            remedy = _remedy_for(error.option_name, words)
+            if not remedy:
+                raise
+            raise UsageError(f"No such option {error.option_name}: use {remedy}.") from error
+
+
+def _remedy_for(option: str, words: Sequence[str]) -> str:
+    """What to type for an option that does not exist, such as `--dropout`; empty if no setting is similar."""
+    from abaw import pipeline
+
+    given = dict(pairwise(words)) | {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
+    key = pipeline.find_setting(option.lstrip("-"), given.get("--head", ""), given.get("--loss", ""))
+    value = given.get(option, "")
+    value = shlex.quote(value) if value and not value.startswith("-") else "..."
+    flag = next((flag for flag, known in KEYS.items() if known == key), None)
+    if flag is not None:
+        return f"--{flag.replace('_', '-')} {value}"
+    return f"--set {key}={value}" if key else ""
+
+
+@click.command(cls=TrainCommand)
 @click.option("--task", help="What to predict; `abaw list tasks` shows the tasks.")
 @click.option("--recipe", help="A published system, or a .toml file; `abaw list recipes` shows them.")
 @click.option("--feature", "features", multiple=True, help="Feature to train on; repeatable.  [default: the only one]")
 @click.option("--head", help="Head; `abaw list heads` shows them.  [default: transformer]")
 @click.option("--loss", help="Loss; `abaw list losses` shows them.  [default: the task's]")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as epochs=50.")
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the training videos.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows in a batch.")
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of weights, windows and masks.")
+@click.option(
+    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as head.dropout=0.1."
+)
 @click.option("--fold", metavar="K/N", help="Deal all labelled videos into N folds and validate on number K.")
 @click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
               help="Train N runs with different seeds.", metavar="N")  # fmt: skip
@@ -32,85 +76,126 @@ if TYPE_CHECKING:
 @click.option("--run", "name", help="Name of the run.  [default: task-features-head-number, or recipe-number]")
 @click.option("--resume", is_flag=True,
               help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
+@click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")
 @DEVICE
+@click.pass_context
 def train(
+    ctx: click.Context,
     task: str | None,
     recipe: str | None,
     features: tuple[str, ...],
-    head: str | None,
-    loss: str | None,
     settings: tuple[str, ...],
-    fold: str | None,
     n_seeds: int,
     store: Place,
     runs: Path,
     name: str | None,
     resume: bool,
+    print_config: bool,
     device: str,
+    **options: Any,
 ) -> None:
     """Train a temporal head for a task on stored features.
 
     On several GPUs: torchrun --nproc-per-node N -m -- abaw train ...
     """
+    flags = {key: value for key, value in options.items() if value is not None}
     if resume and n_seeds == 1:
-        if recipe or features or head or loss or settings or fold:
+        if recipe or features or settings or flags:
             raise UsageError(
                 "--resume continues the run with its own options. Leave out all but --task and --run; only with --seeds "
                 "give the whole command again."
             )
-        _resume(store, runs, name, task, device)
+        _resume(ctx, task, print_config)
         return
+    _check_settings({**flags, **({"task": task} if task else {})}, settings)
     from abaw import pipeline
+    from abaw.commands import console
     from abaw.core.tasks import get_task
 
     if task:
         get_task(task)
-    opened = pipeline.open_store(store, features)
+    opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
-    options = {"head": {"name": head} if head else None, "loss": {"name": loss} if loss else None, "fold": fold}
-    values = {key: value for key, value in options.items() if value}
-    configs = pipeline.make_train_configs(opened, task, features, values, settings, named, n_seeds)
-    _train(configs, opened, runs, name, named.name if named else "", device, resume)
+    configs = pipeline.make_train_configs(opened, task, features, _values(flags), settings, named, n_seeds)
+    if print_config:
+        click.echo(pipeline.format_config(configs[0]), nl=False)
+        return
+    assert opened is not None
+    ending = _Ending(ctx)
+    with console.ConsoleReporter() as reporter:
+        pipeline.train_seeds(
+            configs, opened, runs, name, named.name if named else "", device, reporter, resume, ending.add
+        )
+    ending.say_all(configs[0])
 
 
-def _resume(store: Place, runs: Path, name: str | None, task: str | None, device: str) -> None:
+def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:
     from abaw import pipeline
     from abaw.commands import console
 
-    opened = pipeline.open_store(store)
-    run = pipeline.find_run(runs, name, task)
+    given = ctx.params
+    if print_config:
+        click.echo(pipeline.format_config(pipeline.find_run(given["runs"], given["name"], task).config), nl=False)
+        return
+    opened = pipeline.open_store(given["store"])
+    run = pipeline.find_run(given["runs"], given["name"], task)
     with console.ConsoleReporter() as reporter:
-        pipeline.train(run, opened, device=device, reporter=reporter, on_result=_say_trained)
+        pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending(ctx).add)
 
 
-def _train(
-    configs: "list[TrainConfig]",
-    store: "FeatureStore",
-    runs: Path,
-    name: str | None,
-    stem: str,
-    device: str,
-    resume: bool,
-) -> None:
-    from abaw import pipeline
-    from abaw.commands import console
-
-    scores = []
-
-    def on_result(run: "Run", result: "TrainingResult") -> None:
-        _say_trained(run, result)
-        scores.append(result.best_score)
-
-    with console.ConsoleReporter() as reporter:
-        pipeline.train_seeds(configs, store, runs, name, stem, device, reporter, resume, on_result)
-    if len(scores) > 1:
-        console.say(f"{len(scores)} seeds: {configs[0].task} score {mean(scores):.3f} ± {stdev(scores):.3f}.")
+def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a config; the head's and the loss's names are options of theirs."""
+    return {key: {"name": value} if key in ("head", "loss") else value for key, value in flags.items()}
 
 
-def _say_trained(run: "Run", result: "TrainingResult") -> None:
-    from abaw.commands import console
+def _check_settings(flags: Mapping[str, Any], settings: Sequence[str]) -> None:
+    """Raise a UsageError if `--set` gives another value than the option of the same meaning."""
+    for setting in settings:
+        key, _, value = (part.strip() for part in setting.partition("="))
+        option = next((option for option, known in KEYS.items() if known == key and option in flags), None)
+        if option is not None and not _are_equal(flags[option], value):
+            written = f"--{option.replace('_', '-')} {flags[option]}"
+            raise UsageError(f"{written} and --set {setting} contradict each other. Leave out one of them.")
 
-    console.say(
-        f"{run.folder}: best {run.config.task} score {result.best_score:.3f} at epoch {result.best_epoch} "
-        f"of {result.n_epochs}. Next: abaw eval {run.name}"
-    )
+
+def _are_equal(value: Any, text: str) -> bool:
+    try:
+        return type(value)(text) == value
+    except ValueError:
+        return False
+
+
+class _Ending:
+    """Says what each run came to, and the next command."""
+
+    def __init__(self, ctx: click.Context) -> None:
+        self._scores: list[float] = []
+        self._names: list[str] = []
+        self._places = _places(ctx)
+
+    def add(self, run: "Run", result: "TrainingResult") -> None:
+        from abaw.commands import console
+
+        self._scores.append(result.best_score)
+        self._names.append(run.name)
+        console.say(
+            f"{run.folder}: best {run.task.name} score {result.best_score:.3f} at epoch {result.best_epoch} of "
+            f"{result.n_epochs} ({run.task.measure.name}). Next: {shlex.join(['abaw', 'eval', run.name, *self._places])}"
+        )
+
+    def say_all(self, config: "TrainConfig") -> None:
+        """The mean of several seeds."""
+        from abaw.commands import console
+
+        if len(self._scores) > 1:
+            spread = f"{mean(self._scores):.3f} ± {stdev(self._scores):.3f}"
+            console.say(f"{len(self._scores)} seeds: {config.task} score {spread}.")
+
+
+def _places(ctx: click.Context) -> list[str]:
+    """The options of the next command that say where store and runs are, as far as they were typed."""
+    words = []
+    for option in ("store", "runs"):
+        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
+            words += [f"--{option}", str(ctx.params[option])]
+    return words

@@ -5,7 +5,15 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    model_validator,
+)
 
 from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
@@ -17,6 +25,13 @@ from abaw.train.options import Options
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
+
+# strict JSON has no infinity: null stands for a limit that never applies
+OrUnlimited = Annotated[
+    float,
+    BeforeValidator(lambda value: float("inf") if value is None else value),
+    PlainSerializer(lambda value: None if value == float("inf") else value, float | None, when_used="json"),
+]
 
 
 class TrainConfig(BaseModel):
@@ -42,7 +57,7 @@ class TrainConfig(BaseModel):
         batch_size: windows in a batch, over all processes.
         optimizer, lr, weight_decay, momentum: momentum is only for SGD.
         schedule, warmup: the rate grows over `warmup` of all steps, then falls to 0 along a cosine or stays.
-        clip_norm: largest norm of the gradient; `inf` disables clipping.
+        clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
         patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.
     """
@@ -71,7 +86,7 @@ class TrainConfig(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: OrUnlimited = Field(1.0, gt=0)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
 
@@ -144,6 +159,10 @@ class TrainConfig(BaseModel):
         """Distance between windows in frames."""
         return self.stride or max(1, self.length // 2)
 
+    def resolved(self) -> "TrainConfig":
+        """The config with the numbers that 0 stands for: a run keeps these, whatever the defaults become."""
+        return self.model_copy(update={"window": self.length, "stride": self.step})
+
     def training_features(self) -> tuple[str, ...]:
         """Names of the features that a training batch holds: those of every view."""
         return tuple(dict.fromkeys(name_of_view(name, view) for view in self.views or ("",) for name in self.features))
@@ -213,6 +232,25 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     # a rule about several options includes the values in its message
     return f"{option}: {message}, found {first['input']!r}." if option and option != choice else f"{message}."
+
+
+def find_setting(word: str, head: str = "", loss: str = "") -> str:
+    """The key that `--set` takes for a word such as `dropout`, or for a similar one; empty if there is none.
+
+    Args:
+        word: words of the key, separated by `-` or `_`.
+        head, loss: names of those that will be trained; by default the default head, and no loss.
+    """
+    keys = {name: name for name in TrainConfig.model_fields}
+    options: tuple[tuple[str, type[Options] | None], ...] = (
+        ("head", HEADS.get(head or TransformerConfig().name)),
+        ("loss", LOSSES.get(loss)),
+    )
+    for choice, chosen in options:
+        for name in chosen.model_fields if chosen else ():
+            keys.setdefault(name, f"{choice}.{name}")
+    near = difflib.get_close_matches(word.replace("-", "_"), keys, n=1, cutoff=0.75)
+    return keys[near[0]] if near else ""
 
 
 def _near(option: str, choice: str, chosen: str) -> str:

@@ -43,7 +43,7 @@ def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ..
 
 
 def make_train_config(
-    store: FeatureStore,
+    store: FeatureStore | None,
     task: str | None,
     features: Sequence[str],
     values: Mapping[str, Any],
@@ -51,6 +51,8 @@ def make_train_config(
     recipe: Recipe | None = None,
 ) -> TrainConfig:
     """A config for features of a store: the recipe's options, then `values`, then `key=value` settings.
+
+    Without a store, features or a recipe are needed, and it is not checked whether any store has the features.
 
     Raises:
         UsageError: options that do not fit, or features that the store does not have.
@@ -63,11 +65,19 @@ def make_train_config(
         raise UsageError("Choose a task with --task (`abaw list tasks` shows them), or use a --recipe.")
     get_task(base["task"])
     if features or not recipe:
-        base["features"] = pick_features(store, features)
+        base["features"] = tuple(features) if store is None else pick_features(store, features)
     config = make_config({**base, **values}, settings)
+    if store is not None:
+        _check_features(config, store, None if features else recipe)
+        _check_fits(config, store)
+    return config
+
+
+def _check_features(config: TrainConfig, store: FeatureStore, recipe: Recipe | None) -> None:
+    """Raise a UsageError if a store lacks features of a config; `recipe` is where their names come from."""
     known = store.features()
     missing = [name for name in config.all_features() if name not in known]
-    if missing and recipe and recipe.extract and not features:
+    if missing and recipe and recipe.extract:
         commands = " and ".join(f"`{command}`" for command in recipe.extract)
         raise UsageError(
             f"Recipe {recipe.name} needs {', '.join(missing)}, which {store.path} does not have. Extract them with "
@@ -75,8 +85,6 @@ def make_train_config(
         )
     for name in missing:
         store.feature_attrs(name)  # its error says what to do
-    _check_fits(config, store)
-    return config
 
 
 def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
@@ -108,6 +116,7 @@ def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name:
         UsageError: the run has other options, or the name is not a valid folder name.
         StoreError: it was trained on other features than those of the store.
     """
+    config = config.resolved()
     if name is None:
         features = _describe_features(config, store)
         matches = [run for run in all_runs(runs) if run.config == config and _are_same(run.features, features)]

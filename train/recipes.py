@@ -1,13 +1,15 @@
 """Recipes: the options of published systems, one TOML file each."""
 
 import difflib
+import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.train.config import make_config
+from abaw.train.config import TrainConfig, make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
 
@@ -59,3 +61,27 @@ def load_recipe(name: str) -> Recipe:
     except UsageError as error:
         raise UsageError(f"Recipe {path.name}: {error}") from error
     return Recipe(path.stem, summary, tuple(extract), values)
+
+
+def format_config(config: TrainConfig) -> str:
+    """All options of a config, resolved, as the text of a recipe: `load_recipe` reads the same config from it."""
+    values = config.resolved().model_dump()
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    lines = [_line(key, value) for key, value in values.items() if key not in tables]
+    for name, options in tables.items():
+        lines += ["", f"[{name}]", *(_line(key, value) for key, value in options.items() if value is not None)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(key: str, value: object) -> str:
+    return f"{key} = {_as_toml(value)}"
+
+
+def _as_toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(_line(key, inner) for key, inner in value.items() if inner is not None) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_as_toml, value)) + "]"
+    if isinstance(value, float):
+        return repr(value)  # inf is a float of TOML, unlike the Infinity of json
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

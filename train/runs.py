@@ -25,7 +25,7 @@ class Run:
 
     Attributes:
         folder: holds checkpoints, metrics, predictions and scores.
-        config: how the head is trained.
+        config: how the head is trained, resolved; see `TrainConfig.resolved`.
         features: `fingerprint`, `shape` and, where known, `record` of each feature it was trained on, by name.
         created: UTC time, ISO 8601.
     """
@@ -121,11 +121,11 @@ def create_run(
             if name:
                 check_free([folder])
             number += 1
-    run = Run(folder, config, features, datetime.now(UTC).isoformat())
+    run = Run(folder, config.resolved(), features, datetime.now(UTC).isoformat())
     content = {
         "abaw": __version__,
         "created": run.created,
-        "config": config.model_dump(mode="json"),
+        "config": run.config.model_dump(mode="json"),
         "features": features,
     }
     save_json(folder / CONFIG, content)
@@ -144,7 +144,7 @@ def open_run(folder: Path) -> Run:
         raise UsageError(f"No run at {folder}: it has no {CONFIG}. Name a run folder, or train one with `abaw train`.")
     try:
         content = json.loads(path.read_text())
-        config = make_config(content["config"])
+        config = make_config(content["config"]).resolved()
         features = {str(name): dict(feature) for name, feature in dict(content["features"]).items()}
         for name in config.all_features():
             features[name]["shape"] = [int(size) for size in features[name]["shape"]]

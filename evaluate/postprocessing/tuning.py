@@ -197,10 +197,10 @@ def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:
     for feature in config.features:
         words += ["--feature", feature]
     words += ["--head", config.head.name, "--loss", config.loss.name, "--fold", fold]
-    default_values = _flatten(defaults.model_dump(mode="json"))
-    for key, value in _flatten(_without_fold(config).model_dump(mode="json")).items():
+    default_values = _flatten(defaults.resolved().model_dump())
+    for key, value in _flatten(_without_fold(config).model_dump()).items():
         if value != default_values[key]:
-            words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, list) else value}"]
+            words += ["--set", f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}"]
     for option, path, default in (("--store", store, "store.zarr"), ("--runs", runs, "runs")):
         words += [option, path] if path != default else []
     return shlex.join(words)

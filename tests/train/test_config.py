@@ -1,5 +1,8 @@
 """Training options: defaults, settings as text, and what the messages say about wrong ones."""
 
+import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -114,9 +117,37 @@ def test_config_survives_a_run_folder(found: TrainConfig, tmp_path: Path) -> Non
     features = {name: {"fingerprint": "f", "shape": [2]} for name in (*found.features, *found.training_features())}
     run = create_run(tmp_path, found, features)
     opened = open_run(run.folder)
-    assert opened.config == run.config == found
+    assert opened.config == run.config == found.resolved()
     assert opened.shapes == {"hog": (2,)}
     assert make_config(found.model_dump(mode="json")) == found
+
+
+def test_config_of_a_run_is_strict_json_without_defaults_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run keeps the length of its window and their distance, even where the task's default is another one by then."""
+    run = create_run(tmp_path, config("clip_norm=inf"), {"hog": {"fingerprint": "f", "shape": [2]}})
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    written = json.loads((run.folder / "config.json").read_text(), parse_constant=refuse)["config"]
+    assert (written["window"], written["stride"], written["clip_norm"]) == (100, 50, None)
+    monkeypatch.setattr("abaw.train.config.get_task", lambda name: replace(TASKS[name], window=7))
+    assert open_run(run.folder).config.length == 100
+    assert open_run(run.folder).config.clip_norm == math.inf
+
+
+def test_config_of_an_older_run_is_read_and_resolved(tmp_path: Path) -> None:
+    """Before, an infinite limit was the word Infinity, and 0 a window of the task's length."""
+    features = {"hog": {"fingerprint": "f", "shape": [2]}}
+    run = create_run(tmp_path, config("clip_norm=inf"), features)
+    file = run.folder / "config.json"
+    content = json.loads(file.read_text())
+    content["config"] |= {"clip_norm": math.inf, "window": 0, "stride": 0}
+    file.write_text(json.dumps(content))
+    assert "Infinity" in file.read_text()
+    assert open_run(run.folder) == run
 
 
 # unknown options and names

@@ -3,21 +3,24 @@
 import json
 import re
 import shlex
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from click.testing import Result
 
 from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.tests.support.trainings import single_thread
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.recipes import FOLDER, load_recipe, recipe_names
+from abaw.train.head_options import HeadConfig
+from abaw.train.recipes import FOLDER, format_config, load_recipe, recipe_names
 from abaw.train.runs import open_run
 
 RECIPES = pytest.mark.parametrize("name", recipe_names())
@@ -105,13 +108,30 @@ def test_recipe_trains_and_evaluates(in_store: Cli, tmp_path: Path, name: str) -
     done = in_store("train", "--recipe", name, *(part for setting in settings for part in ("--set", setting)))
     assert done.exit_code == 0, done.output
     run = open_run(tmp_path / "runs" / f"{name}-1")
-    assert run.config == make_config(load_recipe(name).values, settings)
+    config = make_config(load_recipe(name).values, settings)
+    assert run.config == config.resolved()
+    assert_strict_and_resolved(run.folder / "config.json", config)
     (epoch,) = (json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines())
     assert np.isfinite(epoch["loss"])
     found = in_store("eval", name + "-1", "--json", "--data", tmp_path / "none")
     assert found.exit_code == 0, found.output
     assert json.loads(found.output)["official"]["score"] == pytest.approx(epoch["score"], abs=1e-4)
     assert np.isfinite(epoch["score"])
+
+
+def assert_strict_and_resolved(file: Path, config: TrainConfig) -> None:
+    """A config has every option, in JSON that other readers take, and no number that stands for a default."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    written = json.loads(file.read_text(), parse_constant=refuse)["config"]
+    assert written.keys() == TrainConfig.model_fields.keys()
+    assert written["head"].keys() == type(config.head).model_fields.keys()
+    assert written["loss"].keys() == type(config.loss).model_fields.keys()
+    window = config.window or TASKS[config.task].window
+    assert (written["window"], written["stride"]) == (window, config.stride or max(1, window // 2))
+    assert written["clip_norm"] == (None if config.clip_norm == float("inf") else config.clip_norm)
 
 
 SMALL = ["head.layers=1", "head.feedforward=64", "head.dropout=0", "stride=20", "batch_size=4", "lr=0.001", "warmup=0"]
@@ -255,6 +275,94 @@ def test_situ_has_six_features_of_the_published_widths() -> None:
 def test_variant_trains(in_store: Cli, name: str, options: list[str]) -> None:
     done = in_store("train", "--recipe", name, "--set", "epochs=1", *options)
     assert done.exit_code == 0, done.output
+
+
+# options that are printed
+
+
+@RECIPES
+def test_printed_config_is_a_recipe_of_the_same_options(run_cli: Cli, write: Callable, name: str) -> None:
+    """Without a store. Only what 0 stands for is written out; the file can be printed again."""
+    printed = run_cli("train", "--recipe", name, "--print-config", "--store", "none.zarr")
+    assert printed.exit_code == 0, printed.output
+    file = write(printed.stdout)
+    assert make_config(load_recipe(str(file)).values) == config_of(name).resolved()
+    assert run_cli("train", "--recipe", file, "--print-config").stdout == printed.stdout
+
+
+def test_printed_config_has_the_options_of_the_command(in_store: Cli, tmp_path: Path) -> None:
+    options = ("--epochs", "3", "--batch-size", "5", "--lr", "2e-5", "--seed", "7", "--loss", "focal")
+    printed = in_store("train", "--recipe", "v-naw", "--print-config", *options, "--set", "views=", "--fold", "2/5")
+    found = make_config(tomllib.loads(printed.stdout))
+    assert (found.epochs, found.batch_size, found.lr, found.seed) == (3, 5, 2e-5, 7)
+    assert (found.loss.name, found.views, found.fold, found.clip_norm) == ("focal", (), "2/5", float("inf"))
+    assert not (tmp_path / "runs").exists()
+    assert_refused(in_store("train", "--task", "va", "--print-config"), 2, "Choose with --feature")
+
+
+@pytest.mark.filterwarnings("ignore:Pydantic serializer")
+def test_options_of_a_plug_in_are_toml() -> None:
+    """A string with everything that TOML escapes, a table within a table, and an option that is None."""
+    config = config_of("emma").model_copy(
+        update={"features": ('a"\\\x7f\né',), "head": OptionsOfAPlugIn(inner={"a": 1, "b": [True]}, none=None)}
+    )
+    found = tomllib.loads(format_config(config))
+    assert found["features"] == ['a"\\\x7f\né']
+    assert found["head"] == {"name": "plug-in", "inner": {"a": 1, "b": [True]}}
+
+
+class OptionsOfAPlugIn(HeadConfig):
+    name: Literal["plug-in"] = "plug-in"
+    inner: dict[str, Any]
+    none: int | None
+
+
+@pytest.mark.parametrize(
+    ("option", "remedy"),
+    [
+        (("--dropout", "0.1"), "use --set head.dropout=0.1."),
+        (("--weight-decay=0.2",), "use --set weight_decay=0.2."),
+        (("--head", "tcn", "--kernel", "5"), "use --set head.kernel=5."),
+        (("--loss=focal", "--gamma", "3"), "use --set loss.gamma=3."),
+        (("--epoch", "3"), "use --epochs 3."),
+        (("--mask-rato", "0.5"), "use --set head.mask_ratio=0.5."),
+        (("--dropout",), "use --set head.dropout=...."),
+    ],
+    ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
+)
+def test_option_that_is_a_setting_is_answered_with_it(run_cli: Cli, option: tuple[str, ...], remedy: str) -> None:
+    assert_refused(run_cli("train", "--task", "va", *option), 2, "No such option --", remedy)
+
+
+def test_option_that_is_no_setting_either_is_unknown(run_cli: Cli) -> None:
+    for option in ("--kernel", "--gamma", "--xyzzy"):  # of another head, of another loss, of nothing
+        found = run_cli("train", "--task", "va", option, "3")
+        assert found.exit_code == 2
+        assert f"Error: No such option '{option}'." in found.output
+
+
+@pytest.mark.parametrize(
+    ("option", "setting"),
+    [
+        (("--epochs", "3"), "epochs=5"),
+        (("--batch-size", "3"), "batch_size = 5"),
+        (("--lr", "0.1"), "lr=0.2"),
+        (("--seed", "1"), "seed=x"),
+        (("--head", "linear"), "head.name=gru"),
+        (("--task", "va"), "task=au"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0],
+)
+def test_option_and_setting_that_contradict_each_other_are_refused(
+    run_cli: Cli, option: tuple[str, str], setting: str
+) -> None:
+    written = f"{option[0]} {option[1]} and --set {setting} contradict each other. Leave out one of them."
+    assert_refused(run_cli("train", *option, "--set", setting), 2, written)
+
+
+def test_option_and_setting_of_one_value_agree(run_cli: Cli) -> None:
+    printed = run_cli("train", "--recipe", "emma", "--lr", "1e-3", "--set", "lr=0.001", "--print-config")
+    assert "lr = 0.001" in printed.stdout
 
 
 # recipes of one's own

@@ -37,7 +37,7 @@ def in_store(linear_store, tmp_path, run_cli):
 
 def test_run_holds_safetensors_and_its_config(lab, whole_run):
     content = json.loads((whole_run / "config.json").read_text())
-    assert make_config(content["config"]) == lab.config()
+    assert make_config(content["config"]) == lab.config().resolved()
     assert content["features"] == {"f": {"fingerprint": "a" * 64, "shape": [lab.width]}}
     assert load_file(whole_run / "best.safetensors").keys() == {
         key.removeprefix("model.") for key in load_file(whole_run / "last.safetensors") if key.startswith("model.")
