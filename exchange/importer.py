@@ -18,6 +18,7 @@ from abaw import __version__
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import AbawError, DataError, StoreError
 from abaw.core.files import Place
+from abaw.core.finite import finite_rows
 from abaw.core.names import check_name
 from abaw.core.progress import Reporter, Silent, Stop, Summary
 from abaw.core.records import describe_other, fingerprint_of
@@ -243,7 +244,7 @@ class Importer:
         writer = self.store.writer(self.feature, name, clock.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):
-            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+            finite = finite_rows(values)
             writer.write(numbers[finite] - 1, values[finite] if not finite.all() else values)
             for number in numbers[~finite].tolist():
                 writer.skip(number - 1)

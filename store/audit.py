@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 
 from abaw.core.errors import StoreError, UnreachableError
+from abaw.core.finite import finite_rows
 from abaw.core.progress import Reporter
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
@@ -128,7 +129,7 @@ def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
         stored = store.read(feature, video)
     except StoreError as error:
         return error
-    if not np.isfinite(stored.values[stored.present]).all():
+    if not finite_rows(stored.values)[stored.present].all():
         return StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
     return len(stored.values)
 

@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import NDArray
 
 from abaw import __version__
+from abaw.core.finite import finite_rows, largest_magnitude
 from abaw.store.zarr_keys import array_template, encode_metadata, write_keys
 
 CHUNK_ROWS = 256
@@ -64,10 +65,9 @@ class VideoWriter:
         Raises:
             ValueError: a value is not finite.
         """
-        highest = max(float(values.max()), -float(values.min())) if values.size else 0.0
+        highest = largest_magnitude(values)
         if not np.isfinite(highest):
-            finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
-            raise ValueError(f"the feature of frame {int(rows[~finite][0]) + 1} is not finite")
+            raise ValueError(f"the feature of frame {int(rows[~finite_rows(values)][0]) + 1} is not finite")
         self._shape = values.shape[1:]
         if highest > FLOAT16_MAX:
             self._widen()

@@ -12,6 +12,7 @@ from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.heads.linear import LinearHead
 from abaw.train.model import Model
 
+ROWS_AT_ONCE = 4096  # rows joined at a time
 NEVER = -30.0  # logit of a class that is missing from the training labels
 Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
 
@@ -34,22 +35,26 @@ def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, sa
         if len(classes) == 1:
             bias[classes] = 0
         elif len(classes) > 1:
-            coefficients, intercepts = solve(inputs[counted], targets)
+            coefficients, intercepts = solve(_rows_of(inputs, counted), targets)
             # for two classes scikit-learn has a single logit, their difference
             if len(classes) == 2:
                 coefficients, intercepts = (
                     np.stack([-values[0] / 2, values[0] / 2]) for values in (coefficients, intercepts)
                 )
             weight[classes], bias[classes] = coefficients, intercepts
-    else:
-        for column in range(labels.shape[1]):
-            counted = valid[:, column]
+    elif task.kind == "binary":
+        for column, counted in enumerate(valid.T):
             targets = labels[counted, column]
-            if task.kind == "binary" and len(np.unique(targets)) < 2:
+            if len(np.unique(targets)) < 2:
                 bias[column] = -NEVER if targets.any() else NEVER
-            elif len(targets):
-                coefficients, intercepts = solve(inputs[counted], targets)
+            else:
+                coefficients, intercepts = solve(_rows_of(inputs, counted), targets)
                 weight[column], bias[column] = coefficients.ravel(), np.ravel(intercepts)[0]
+    else:
+        for columns in _columns_by_rows(valid):
+            counted = valid[:, columns[0]]
+            if counted.any():
+                weight[columns], bias[columns] = solve(_rows_of(inputs, counted), labels[counted][:, columns])
     with torch.no_grad():
         head.output.weight.copy_(torch.from_numpy(weight))
         head.output.bias.copy_(torch.from_numpy(bias))
@@ -72,17 +77,37 @@ def _examples(head: LinearHead, samples: Samples, n_rows: int, seed: int) -> tup
 
 
 def _inputs(head: LinearHead, samples: Samples, rows: NDArray) -> NDArray[np.float32]:
-    features, masks = samples.inputs(rows[None], np.ones((1, len(rows)), dtype=np.bool_))
+    """(rows, width) standardised inputs; only a block of rows is held more than once."""
     assert head.inputs is not None
-    return head.inputs({name: values.float() for name, values in features.items()}, masks)[0].numpy()
+    inputs = np.empty((len(rows), head.inputs.width), dtype=np.float32)
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        block = rows[None, start : start + ROWS_AT_ONCE]
+        features, masks = samples.inputs(block, np.ones(block.shape, dtype=np.bool_))
+        joined = head.inputs({name: values.float() for name, values in features.items()}, masks)
+        inputs[start : start + ROWS_AT_ONCE] = joined[0].numpy()
+    return inputs
+
+
+def _rows_of(inputs: NDArray[np.float32], counted: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The counted rows; no copy if all are."""
+    return inputs if counted.all() else inputs[counted]
+
+
+def _columns_by_rows(valid: NDArray[np.bool_]) -> list[list[int]]:
+    """The columns that are valid in the same rows, together; those that are valid in all rows are last."""
+    columns: dict[bytes, list[int]] = {}
+    for column, counted in enumerate(valid.T):
+        columns.setdefault(counted.tobytes(), []).append(column)
+    return sorted(columns.values(), key=lambda group: bool(valid[:, group[0]].all()))
 
 
 def _ridge(config: RidgeConfig) -> Solve:
     from sklearn.linear_model import Ridge  # takes a second to import, and only probes need it
 
     def solve(inputs: NDArray, labels: NDArray) -> tuple[NDArray, NDArray]:
-        ridge = Ridge(alpha=config.alpha * len(inputs)).fit(inputs, labels)
-        return ridge.coef_, np.atleast_1d(ridge.intercept_)
+        # centres the inputs in place: they are a copy, or nothing needs them later
+        ridge = Ridge(alpha=config.alpha * len(inputs), copy_X=False).fit(inputs, labels)
+        return ridge.coef_, ridge.intercept_
 
     return solve
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
+from abaw.core.finite import finite_rows
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
@@ -244,10 +245,7 @@ def _fill_features(
 
 
 def _check_finite(stored: VideoFeature, feature: str, video: str) -> None:
-    # isfinite is slow for float16, but a row's sum is finite only if all its values are
-    with np.errstate(invalid="ignore"):  # infinities that cancel
-        sums = stored.values.reshape(len(stored.values), -1).sum(axis=1, dtype=np.float64)
-    frames = np.flatnonzero(stored.present & ~np.isfinite(sums)) + 1
+    frames = np.flatnonzero(stored.present & ~finite_rows(stored.values)) + 1
     if len(frames):
         raise StoreError(
             f"Feature {feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
