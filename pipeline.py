@@ -216,6 +216,21 @@ def extract(
     return extraction.extract(options, reporter, cluster)
 
 
+def check_extract(options: "ExtractOptions") -> None:
+    """Check the names and the folder of an extraction, without loading torch or reading the data.
+
+    Raises:
+        AbawError: unknown names, or no data.
+    """
+    from abaw.extract.request import parse_names
+
+    if not options.data.is_dir():
+        from abaw.datasets.layouts import open_dataset
+
+        open_dataset(options.data)  # its error says what is expected there
+    parse_names(options)
+
+
 def open_store(place: Place, features: Sequence[str] = ()) -> "FeatureStore":
     """Open a feature store for reading, once it is clear that it has some features."""
     from abaw.store.feature_names import check_features

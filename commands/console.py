@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from abaw.core.devices import describe_device
 from abaw.core.errors import printable
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, the pauses between lines get longer
@@ -95,6 +96,21 @@ def say(sentence: str) -> None:
 def warn(sentence: str) -> None:
     """Print a sentence to standard error."""
     err.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
+
+
+def show_device(name: str, precision: str = "") -> None:
+    """Print the device that a command computes on, and why it is not the GPU of this machine; loads torch.
+
+    Args:
+        precision: of the networks, if it is known.
+
+    Raises:
+        UsageError: the device is unknown or cannot be used.
+    """
+    with err.status("Loading torch"):
+        lines = describe_device(name, precision)
+    for line in lines:
+        warn(line)
 
 
 def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

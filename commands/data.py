@@ -50,6 +50,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     from abaw.commands import console, tables
 
     options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
+    console.show_device(device)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.prepare(options, reporter)
     tables.show_summary(summary, data)

@@ -22,6 +22,7 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
     from abaw import pipeline
     from abaw.commands import console
 
+    console.show_device(device)
     with console.ConsoleReporter() as reporter:
         results = pipeline.demo(
             out, size, seed, device, reporter, kind, lambda run, evaluation: show_scores(run.folder, evaluation, "val")

@@ -60,6 +60,9 @@ def extract(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part
     )
     workers = pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
+    pipeline.check_extract(options)
+    if workers is None:
+        console.show_device(device)
     if untrained:
         console.warn("Untrained weights: the features are random projections, only good for trying things out.")
     # slurm ends a job by SIGTERM; taken as an interruption, workers and claims do not outlive it

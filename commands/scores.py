@@ -50,6 +50,7 @@ def eval_(
     Scores come from the store alone; if the data folder exists, its faces go into the picture.
     """
     from abaw import pipeline
+    from abaw.commands import console
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
@@ -63,7 +64,9 @@ def eval_(
     if task or feature:
         raise UsageError("--task and --feature are about --predictions. Leave them out.")
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
-    evaluation = pipeline.evaluate(predictor, pipeline.open_store(store), split, data, smooth)
+    opened = pipeline.open_store(store)
+    console.show_device(device)
+    evaluation = pipeline.evaluate(predictor, opened, split, data, smooth)
     show_scores(predictor.folder, evaluation, split, as_json)
 
 
@@ -115,7 +118,9 @@ def tune(
     from abaw.commands import console, tables
 
     trained = pipeline.find_run(runs, run)
-    tuning = pipeline.tune(trained, pipeline.open_store(store), fit_on, runs, device)
+    opened = pipeline.open_store(store)
+    console.show_device(device)
+    tuning = pipeline.tune(trained, opened, fit_on, runs, device)
     if as_json:
         print_json(tuning.model_dump(mode="json"))
         return

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from abaw.core.devices import check_device
 from abaw.core.files import Place, is_url
 
 
@@ -19,6 +20,17 @@ class StorePlace(click.ParamType):
         return value if is_url(value) else Path(value)
 
 
+class DeviceName(click.ParamType):
+    """The name of a device, checked before torch is loaded; whether there is such a device, only torch knows."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse unknown names."""
+        check_device(value)
+        return str(value)
+
+
 DATA = click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
                     show_envvar=True, help="Folder with cropped_aligned/ and the label folders.")  # fmt: skip
 STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=StorePlace(),
@@ -26,7 +38,8 @@ STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=
 RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Path(path_type=Path), show_default=True,
                     show_envvar=True, help="Folder of the runs.")  # fmt: skip
 STORE_ARGUMENT = click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=StorePlace())
-DEVICE = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+DEVICE = click.option("--device", type=DeviceName(), default="auto", show_default=True,
+                      help="auto, cpu, cuda or cuda:N.")  # fmt: skip
 FPS = click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate of videos without a video file."
 )

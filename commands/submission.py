@@ -56,6 +56,7 @@ def submit(
     task = rows.task.name if isinstance(rows, pipeline.Sample) and run is None else None
     predictor = pipeline.find_predictor(runs, run, device, raw, task)
     opened = pipeline.open_store(store)
+    console.show_device(device)
     written = pipeline.submit(predictor, opened, rows, out, data, allow_missing)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)

@@ -122,6 +122,7 @@ def train(
         return
     assert opened is not None
     ending = _Ending(ctx)
+    console.show_device(device)
     with console.ConsoleReporter() as reporter:
         pipeline.train_seeds(
             configs, opened, runs, name, named.name if named else "", device, reporter, resume, ending.add
@@ -139,6 +140,7 @@ def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:
         return
     opened = pipeline.open_store(given["store"])
     run = pipeline.find_run(given["runs"], given["name"], task)
+    console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
         pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending(ctx).add)
 

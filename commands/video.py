@@ -40,6 +40,7 @@ def predict(
 
     trained = pipeline.find_run(runs, run)
     options = pipeline.PredictOptions(videos, out, backbones, faces or 0, not no_overlay, raw, untrained, device)
+    console.show_device(device)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.predict_videos(trained, options, reporter)
     tables.show_summary(summary, out)

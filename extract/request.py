@@ -90,6 +90,17 @@ def _split(text: str) -> tuple[str, str | None]:
     return backbone, weights if colon else None
 
 
+def parse_names(options: ExtractOptions) -> tuple[list[Request], list[str]]:
+    """The backbones and the views that the options ask for; loads no torch.
+
+    Raises:
+        UsageError: unknown names.
+    """
+    requests = [Request.parse(text) for text in options.backbones]
+    views = [name for view in options.views for name in parse_view(view, _n_views(view, options.n_views))]
+    return requests, list(dict.fromkeys(views))
+
+
 def create_features(
     options: ExtractOptions, failed: dict[str, str] | None = None, on_gpu: bool | None = None
 ) -> list[Feature]:
@@ -103,11 +114,9 @@ def create_features(
         UsageError: unknown names, or options that cannot be combined.
         CheckpointError: weights could not be loaded, and `failed` is missing or no feature is left.
     """
+    requests, views = parse_names(options)
     device = pick_device(options.device)
     on_gpu = device.type == "cuda" if on_gpu is None else on_gpu
-    views = [name for view in options.views for name in parse_view(view, _n_views(view, options.n_views))]
-    views = list(dict.fromkeys(views))
-    requests = [Request.parse(text) for text in options.backbones]
     bases = [request.feature for request in requests]
     stored = stored_precisions(options.store, bases) if options.precision == AUTO else {}
     precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)

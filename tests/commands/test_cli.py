@@ -201,7 +201,7 @@ def test_no_data_an_empty_folder_and_a_foreign_one(run_cli, tmp_path, monkeypatc
         make()
         result = run_cli(*words)
         assert result.exit_code == 1
-        (error,) = [line for line in result.stderr.splitlines() if not line.startswith("Not read: ")]
+        (error,) = [line for line in result.stderr.splitlines() if not line.startswith(("Not read: ", "Device: "))]
         assert error.startswith("Error: ") and said in error
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 

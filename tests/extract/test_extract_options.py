@@ -148,9 +148,7 @@ def test_a_handler_of_sigterm_that_python_does_not_know_is_no_matter(run_cli, tm
 
     monkeypatch.setattr(signal, "signal", set_handler)
     try:
-        result = run_cli(
-            "extract", "--backbone", "hog", "--data", tmp_path / "none", "--store", tmp_path / "store.zarr"
-        )
+        result = run_cli("extract", "--backbone", "hog", "--data", tmp_path, "--store", tmp_path / "store.zarr")
     finally:
         real(signal.SIGTERM, before)
     assert result.exit_code == 1 and "Error: " in result.output
