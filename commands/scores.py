@@ -7,7 +7,7 @@ import click
 
 from abaw.commands.shared_options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
 from abaw.core.errors import UsageError
-from abaw.core.files import Place
+from abaw.core.files import Place, check_folder_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 @click.option("--smooth", metavar="KIND:WIDTH",
               help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol.")  # fmt: skip
 @JSON
+@click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path),
+              help="Write every frame's predictions and labels as CSV, too.")  # fmt: skip
 @click.option("--predictions", type=click.Path(path_type=Path),
               help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
 @click.option("--task", help="What --predictions are of.  [default: what their header says]")
@@ -41,6 +43,7 @@ def eval_(
     raw: bool,
     smooth: str | None,
     as_json: bool,
+    csv_file: Path | None,
     predictions: Path | None,
     task: str | None,
     feature: str | None,
@@ -54,7 +57,11 @@ def eval_(
 
     if raw and smooth:
         raise UsageError("--raw is without post-processing, --smooth is one. Choose one of them.")
+    if csv_file is not None:
+        check_folder_of(csv_file)
     if predictions is not None:
+        if csv_file is not None:
+            raise UsageError("--csv is about runs: --predictions are in a file already. Leave it out.")
         if run is not None:
             raise UsageError("Score either a run or --predictions. Leave out one of them.")
         if raw or smooth:
@@ -68,6 +75,17 @@ def eval_(
     console.show_device(device)
     evaluation = pipeline.evaluate(predictor, opened, split, data, smooth)
     show_scores(predictor.folder, evaluation, split, as_json)
+    if csv_file is not None:
+        _write_csv(csv_file, evaluation, as_json)
+
+
+def _write_csv(path: Path, evaluation: "Evaluation", as_json: bool) -> None:
+    from abaw.commands import console
+
+    table = evaluation.table()
+    table.write_csv(path)
+    tell = console.warn if as_json else console.say  # standard output has the JSON object alone
+    tell(f"{path}: {len(table):,} rows, {path.stat().st_size / 1e6:.1f} MB.")
 
 
 def _score_predictions(

@@ -28,6 +28,18 @@ def clear(path: Path) -> Path:
     return path
 
 
+def check_folder_of(path: Path) -> None:
+    """Raise a UsageError if a file cannot be made there: its folder is missing or read-only, or the path is a folder."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder. Name the file to write.")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{path} cannot be written: there is no folder {path.parent}. Make it with `mkdir -p {path.parent}`."
+        )
+    if not os.access(path.parent, os.W_OK):
+        raise UsageError(f"{path} cannot be written: its folder is read-only. Choose another.")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
     """Yields the temporary path of a file or folder, which replaces `path` if the block succeeds and is deleted if not.

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from abaw.core.files import or_null, save_json
+from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.prediction_table import prediction_table
 from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
@@ -83,6 +85,12 @@ class Evaluation:
         scores = score_both(self.task, postprocess.apply_to(self.task, self.predictions))
         return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
 
+    def table(self) -> RowTable:
+        """The predictions as rows, post-processed if there are scores after post-processing; see `prediction_table`."""
+        if self.postprocessed is None:
+            return prediction_table(self.task, self.predictions)
+        return prediction_table(self.task, self.postprocessed.postprocess.apply_to(self.task, self.predictions))
+
     def as_json(self, split: str, run: str) -> dict[str, Any]:
         """Task, split, run and all attributes but the predictions.
 
@@ -114,7 +122,8 @@ class Evaluation:
         """
         from abaw.evaluate.report.plots import save_picture  # matplotlib: scores alone do not need it
 
-        save_predictions(folder / f"predictions-{split}.h5", self.predictions, self.task.outputs, made_from)
+        is_postprocessed = any(member.tuning for member in self.members)
+        save_predictions(folder / f"predictions-{split}.h5", self.predictions, self.task, made_from, is_postprocessed)
         save_json(folder / f"scores-{split}.json", self.as_json(split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
         save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)

@@ -1,15 +1,44 @@
-"""Predictions by video, and their HDF5 files."""
+"""Predictions by video, and their HDF5 files.
+
+The file `predictions-<split>.h5` of a run or ensemble has a group for each video:
+
+    /<video>            attribute fps: frames a second, 0 if unknown
+        outputs         (rows, outputs) float32, before post-processing; row i is frame i + 1 as the video decodes
+        labels          (rows, columns) float32 as published, with the invalid value where not annotated
+        present         (rows,) bool, the frame has a crop (with several visual features, in each of them)
+        doubles         (doubles, columns) float32, second labels of frames that are labelled twice; often missing
+        doubles_rows    (doubles,) int64, ascending, the row of each of them
+
+Attributes of the file say what that means; those of files that older versions wrote are `outputs` and `made_from` alone:
+
+    task, level         its name; what a row is: a frame, an image or a whole video
+    outputs             name of each output
+    output_kinds        of each output: `value`, as in the labels but not clipped to their range; `class logit`, softmax over
+                        the outputs of the same task gives probabilities; `logit`, its sigmoid is a probability
+    output_tasks        of each output, the plain task that it belongs to: `mtl` has outputs of va, expr and au
+    columns             name of each label column
+    invalid             of each label column, the value that means: not annotated
+    postprocessed       false for a run; true for an ensemble of runs with a post-processing, unless it was made with --raw
+    about_present       what `present` means, in a sentence
+    made_from           digest of the checkpoints that the predictions come from; empty if unknown
+    abaw                version that wrote the file
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw import __version__
 from abaw.core.doubles import Doubles
 from abaw.core.files import writing
+from abaw.core.tasks import Task
+
+OUTPUT_KINDS = {"regression": "value", "classes": "class logit", "binary": "logit"}
 
 
 @dataclass(frozen=True)
@@ -68,18 +97,21 @@ def fill_gaps(values: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArra
 
 
 def save_predictions(
-    path: Path, predictions: Mapping[str, VideoPrediction], output_names: tuple[str, ...], made_from: str = ""
+    path: Path,
+    predictions: Mapping[str, VideoPrediction],
+    task: Task,
+    made_from: str = "",
+    postprocessed: bool = False,
 ) -> None:
-    """Write predictions as HDF5: `/<video>/outputs`, `labels`, `present`; attributes `fps`, `outputs` (names), `made_from`.
-
-    Where rows are labelled twice there are also `doubles`, the second labels, and `doubles_rows`, their rows.
+    """Write predictions as HDF5; see the head of this module.
 
     Args:
         made_from: digest of the checkpoints that the predictions come from; empty if unknown.
+        postprocessed: post-processing has been applied to them.
     """
     with writing(path) as partial, h5py.File(partial, "w") as file:
-        file.attrs["outputs"] = list(output_names)
-        file.attrs["made_from"] = made_from
+        file.attrs.update(_describe(task))
+        file.attrs.update({"made_from": made_from, "postprocessed": postprocessed, "abaw": __version__})
         for video, prediction in predictions.items():
             group = file.create_group(video)
             group.attrs["fps"] = prediction.fps
@@ -88,6 +120,24 @@ def save_predictions(
             if prediction.doubles is not None:
                 group.create_dataset("doubles", data=prediction.doubles.labels)
                 group.create_dataset("doubles_rows", data=prediction.doubles.rows)
+
+
+def _describe(task: Task) -> dict[str, Any]:
+    """The attributes of a file that follow from its task."""
+    has_crop = (
+        "the frame has a crop, in every visual feature" if task.level == "frame" else f"the {task.level} has a feature"
+    )
+    parts = [part for part, _, _ in task.each() for _ in part.outputs]
+    return {
+        "task": task.name,
+        "level": task.level,
+        "outputs": list(task.outputs),
+        "output_kinds": [OUTPUT_KINDS[part.kind] for part in parts],
+        "output_tasks": [part.name for part in parts],
+        "columns": list(task.columns),
+        "invalid": [float(value) for value in task.invalid_row],
+        "about_present": f"True where {has_crop}; rows without any feature have interpolated outputs.",
+    }
 
 
 def load_predictions(path: Path) -> dict[str, VideoPrediction]:

@@ -10,8 +10,10 @@ import numpy as np
 
 from abaw.core.doubles import Doubles
 from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
+from abaw.evaluate.prediction_table import prediction_table
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_made_from
 from abaw.train.runs import Run
 
@@ -38,6 +40,10 @@ class Results:
     def predictions(self) -> Mapping[str, VideoPrediction]:
         """By video, with labels, post-processed if there is a tuning."""
         return self.tuning.postprocess.apply_to(self.task, self.raw) if self.tuning else self.raw
+
+    def table(self) -> RowTable:
+        """The predictions as rows; see `prediction_table`."""
+        return prediction_table(self.task, self.predictions)
 
     @property
     def origin(self) -> str:

@@ -200,7 +200,7 @@ def make_run(root: Path, run: Path, store: Path) -> None:
     (ensemble / "ensemble.json").write_text(json.dumps({**members, "raw": False}))
     made_from = digest_of([(run.digest(), load_tuning(run)) for run in open_ensemble(ensemble).runs()], (0.5, 0.5))
     found = load_predictions(run / "predictions-val.h5")
-    save_predictions(ensemble / "predictions-val.h5", found, TASKS["va"].outputs, made_from)
+    save_predictions(ensemble / "predictions-val.h5", found, TASKS["va"], made_from)
     (root / "store.zarr").symlink_to(store)
     (root / "sample.txt").write_text(f"{TASKS['va'].submission.images}\nv4/00001.jpg,\nv4/00002.jpg,\n")
 
@@ -212,7 +212,7 @@ def shorten_predictions(file: Path, n_rows: int) -> None:
         video: type(one)(one.outputs[:n_rows], one.labels[:n_rows], one.present[:n_rows], one.fps)
         for video, one in found.items()
     }
-    save_predictions(file, short, TASKS["va"].outputs, made_from)
+    save_predictions(file, short, TASKS["va"], made_from)
 
 
 def make_small_store(root: Path) -> None:

@@ -10,14 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.scores.metrics import decide
+from abaw.evaluate.prediction_table import output_arrays, output_columns
 
 CSV, JSON = "predictions.csv", "predictions.json"
 BOX = ("left", "top", "right", "bottom")
-SUFFIX = "_probability"
 
 Value = float | int | str
 
@@ -30,7 +28,7 @@ class OutputRow:
         frame: its number in the file, from 1 as in the names of crops.
         time_s: its time by the clock of the file.
         person: name of the person; the video's name if there is only one person. See `abaw prepare`.
-        outputs: by column, see `output_columns`.
+        outputs: by column, see `abaw.evaluate.prediction_table.output_columns`.
         box: left, top, right and bottom of the face in pixels of the frame; it may extend beyond the frame.
     """
 
@@ -41,43 +39,13 @@ class OutputRow:
     box: tuple[float, float, float, float]
 
 
-def output_columns(task: Task) -> tuple[str, ...]:
-    """Names of the columns of a task, in order.
-
-    Valence and arousal have their values; expressions the name of the most likely one, then the probability of each;
-    action units 0 or 1 each, then their probabilities.
-    """
-    columns: list[str] = []
-    for part, _, _ in task.each():
-        if part.kind == "regression":
-            columns += part.outputs
-        else:
-            columns += part.columns if part.kind == "classes" else part.outputs
-            columns += [f"{name}{SUFFIX}" for name in part.outputs]
-    return tuple(columns)
-
-
 def output_values(task: Task, outputs: NDArray[np.float32]) -> dict[str, Value]:
     """Values of the columns of one frame.
 
     Args:
-        outputs: (outputs,) of a head or of post-processing. Probabilities are computed from these: an action unit is on
-            above one half, and the class with the largest probability is named.
+        outputs: (outputs,) of a head or of post-processing; see `output_arrays`.
     """
-    values: dict[str, Value] = {}
-    for part, columns, _ in task.each():
-        logits = outputs[columns].astype(np.float64)
-        answer = decide(part, logits[None])[0]
-        if part.kind == "regression":
-            values |= {name: float(value) for name, value in zip(part.outputs, answer, strict=True)}
-            continue
-        if part.kind == "classes":
-            values[part.columns[0]] = part.outputs[int(answer[0])]
-        else:
-            values |= {name: int(value) for name, value in zip(part.outputs, answer, strict=True)}
-        probabilities = softmax(logits) if part.kind == "classes" else expit(logits)
-        values |= {f"{name}{SUFFIX}": float(value) for name, value in zip(part.outputs, probabilities, strict=True)}
-    return values
+    return {name: values.tolist()[0] for name, values in output_arrays(task, outputs[None]).items()}
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
+from abaw.evaluate.prediction_table import SUFFIX
 from abaw.evaluate.report.palette import PERSON_COLOURS, class_colours
-from abaw.predict.output_rows import SUFFIX, OutputRow
+from abaw.predict.output_rows import OutputRow
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 LINES_PER_SIDE = 24  # lines of text that fit into the shorter side of a picture

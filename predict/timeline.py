@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from abaw.core.files import writing
 from abaw.core.tasks import Task
+from abaw.evaluate.prediction_table import SUFFIX
 from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, class_colours, run_colour
-from abaw.predict.output_rows import SUFFIX, OutputRow
+from abaw.predict.output_rows import OutputRow
 
 TIMELINE = "timeline.png"
 MOST_PEOPLE = 6  # the table has all of them

@@ -26,7 +26,7 @@ from zarr.errors import ContainsGroupError
 
 from abaw import __version__
 from abaw.core.doubles import Doubles
-from abaw.core.errors import StoreError, first_line
+from abaw.core.errors import AbawError, StoreError, first_line
 from abaw.core.files import Place, is_url
 from abaw.core.names import check_name
 from abaw.core.read_ahead import map_ahead
@@ -97,6 +97,19 @@ class FeatureStore:
                 "Extract again into a new store, or use the version of abaw that wrote it."
             )
         return self
+
+    def __repr__(self) -> str:
+        """Its path, the videos and frames of each feature, and the tasks that have labels."""
+        try:
+            parts = [self._describe_feature(feature) for feature in self.features()] or ["no features"]
+            parts.append(f"labels of {', '.join(self.tasks())}" if self.tasks() else "no labels")
+        except AbawError as error:
+            parts = [first_line(error)]
+        return f"FeatureStore({self.path!r}; {'; '.join(parts)})"
+
+    def _describe_feature(self, feature: str) -> str:
+        videos = self.videos(feature).values()
+        return f"{feature}: {len(videos):,} videos, {sum(attrs['n_frames'] for attrs in videos):,} frames"
 
     # features
 

@@ -20,9 +20,8 @@ from abaw.train.config import TrainConfig
 from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.losses import create_loss
-from abaw.train.run_files import BEST
+from abaw.train.run_files import BEST, METRICS
 
-METRICS = "metrics.jsonl"
 SHOWN_VIDEOS = 3
 
 

@@ -1,13 +1,26 @@
 """File names inside a run folder, and finding such folders. Imports little, so that a mistyped name fails at once."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from abaw.core.errors import UsageError
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
+METRICS = "metrics.jsonl"  # a line for each epoch
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
+
+
+def read_epochs(folder: Path) -> list[dict[str, float]]:
+    """Loss, validation score and others of each epoch of a run, up to the first incomplete line; empty without epochs."""
+    path, epochs = folder / METRICS, []
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            epochs.append({name: float(value) for name, value in json.loads(line).items()})
+        except (ValueError, TypeError, AttributeError):
+            break
+    return epochs
 
 
 def find_folder(runs: Path, name: str, *files: str) -> Path:

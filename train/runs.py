@@ -1,6 +1,7 @@
 """Run folders: one per training, named after its task, features and head."""
 
 import hashlib
+import importlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,16 +13,25 @@ from abaw import __version__
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.records import differences
+from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.run_files import BEST, CONFIG, find_folder, no_run
+from abaw.train.run_files import BEST, CONFIG, find_folder, no_run, read_epochs
 
 
 @dataclass(frozen=True)
 class Run:
     """A run folder and the contents of its `config.json`.
+
+        >>> from abaw import pipeline
+        >>> run = pipeline.find_run(runs, "va-f-linear-1")  # in a folder `runs`; without a name, the newest one
+        >>> run
+        Run('va-f-linear-1': va from f, head linear, validation score 0... in epoch ... of 3)
+        >>> table = run.predictions("val").to_pandas()
+        >>> table.columns.tolist()
+        ['video', 'frame', 'time_s', 'has_crop', 'valence', 'arousal', 'label_valence', 'label_arousal']
 
     Attributes:
         folder: holds checkpoints, metrics, predictions and scores.
@@ -49,6 +59,33 @@ class Run:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of one frame of each feature that evaluation takes."""
         return {name: tuple(self.features[name]["shape"]) for name in self.config.features}
+
+    def __repr__(self) -> str:
+        """Its name, task, features and head, and the best validation score with its epoch."""
+        config = self.config
+        text = f"{self.name!r}: {config.task} from {'+'.join(config.features)}, head {config.head.name}"
+        epochs = read_epochs(self.folder)
+        scored = [epoch for epoch in epochs if "score" in epoch]
+        if not scored:
+            return f"Run({text}, {'trained' if (self.folder / BEST).is_file() else 'not trained yet'})"
+        best = max(scored, key=lambda epoch: epoch["score"])
+        return f"Run({text}, validation score {best['score']:.3f} in epoch {best['epoch']:g} of {len(epochs)})"
+
+    def predictions(self, split: str = "val", raw: bool = False) -> RowTable:
+        """What the run predicts for a split, as `abaw eval` saved it: a row for each frame, with its labels.
+
+        See `abaw.evaluate.prediction_table.prediction_table` for the columns.
+
+        Args:
+            raw: without the post-processing that `abaw tune` fitted.
+
+        Raises:
+            UsageError: the run has not been evaluated on the split since its training; the message names the command.
+            CheckpointError: the file is damaged.
+        """
+        # the room above this one, which reads predictions: loaded when it is asked for them
+        table: RowTable = importlib.import_module("abaw.evaluate.results").run_results(self, split, raw).table()
+        return table
 
     def digest(self) -> str:
         """The sha256 of its best checkpoint, by which predictions name the run; empty if it is missing."""

@@ -18,8 +18,7 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.loop import METRICS
-from abaw.train.run_files import CONFIG
+from abaw.train.run_files import CONFIG, read_epochs
 from abaw.train.runs import open_run
 
 
@@ -80,7 +79,7 @@ def _report_on_results(results: Results) -> Reported:
         results.raw if tuning else None,
         tuning.postprocess.thresholds if tuning else {},
         f"{results.origin}. {results.note}".strip() if results.origin else "",
-        _epochs(results.folder / METRICS),
+        read_epochs(results.folder),
         _settings(results.folder),
     )
 
@@ -119,17 +118,6 @@ def _settings(folder: Path) -> dict[str, str]:
     if (folder / CONFIG).is_file():
         return _flat(open_run(folder).config.model_dump(mode="json"))
     return _flat(json.loads((folder / ENSEMBLE).read_text()))
-
-
-def _epochs(path: Path) -> list[dict[str, float]]:
-    """Lines of `metrics.jsonl` up to the first incomplete one."""
-    epochs: list[dict[str, float]] = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            epochs.append({name: float(value) for name, value in json.loads(line).items()})
-        except (ValueError, TypeError, AttributeError):
-            break
-    return epochs
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

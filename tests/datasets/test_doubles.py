@@ -455,7 +455,7 @@ def test_saved_predictions_keep_them(tmp_path: Path) -> None:
     videos, _ = predicted(np.random.default_rng(2), 3)
     (tmp_path / "run").mkdir()
     path = tmp_path / "run/predictions-val.h5"
-    save_predictions(path, videos, MTL.outputs)
+    save_predictions(path, videos, MTL)
     found = read_predictions(path.parent, "val", MTL)
     for name, one in videos.items():
         assert np.array_equal(found[name].doubles.rows, one.doubles.rows)
@@ -466,7 +466,7 @@ def test_saved_predictions_keep_them(tmp_path: Path) -> None:
         lambda file: file["v1/doubles_rows"].__setitem__(0, -1),
         lambda file: file["v1/doubles_rows"].__setitem__(slice(None), np.arange(8)[::-1]),
     ):
-        save_predictions(path, videos, MTL.outputs)
+        save_predictions(path, videos, MTL)
         with h5py.File(path, "a") as file:
             change(file)
         with pytest.raises(CheckpointError):

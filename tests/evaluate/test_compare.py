@@ -41,7 +41,7 @@ def add_run(runs: Path, name: str, task: str, predictions: dict[str, VideoPredic
     config = make_config({"task": task, "features": ("f",)})
     run = create_run(runs, config, {"f": {"fingerprint": "c" * 64, "shape": [2]}}, name)
     (run.folder / "best.safetensors").write_bytes(b"weights of " + name.encode())
-    save_predictions(run.folder / "predictions-val.h5", predictions, TASKS[task].outputs, run.digest())
+    save_predictions(run.folder / "predictions-val.h5", predictions, TASKS[task], run.digest())
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Dense prediction, filled gaps, both scores, and what `abaw eval` prints and keeps."""
 
+import doctest
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from abaw.tests.support.trainings import single_thread
 from abaw.train.config import make_config
 from abaw.train.data.table import Missing, Table, load_table, select_labels
 from abaw.train.new_run import start_run
-from abaw.train.runs import find_run
+from abaw.train.runs import Run, find_run
 
 VA, CPU = TASKS["va"], torch.device("cpu")
 MISSING_ROWS = [0, 7, 8, 9, 39]
@@ -242,7 +243,7 @@ def test_features_that_never_meet_are_scored_without_a_warning(tmp_path: Path) -
 def test_predictions_file_reads_back_equal(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     given = predict(Copy(), unlabelled_table([5, 1, 30], rng.normal(size=(36, 2)), rng.random(36) > 0.1), 4, CPU)
-    save_predictions(tmp_path / "p.h5", given, VA.outputs)
+    save_predictions(tmp_path / "p.h5", given, VA)
     found = load_predictions(tmp_path / "p.h5")
     assert found.keys() == given.keys()
     for video, wanted in given.items():
@@ -348,6 +349,41 @@ def test_scores_follow_from_the_saved_predictions(evaluate: Callable[..., Result
     for name, kept in (("official", np.ones_like(present)), ("crop_only", present)):
         wanted = f1_score(labels[kept], answers[kept], labels=range(8), average="macro", zero_division=0)
         assert found[name]["score"] == pytest.approx(wanted, abs=1e-9)
+
+
+def test_scores_follow_from_the_csv_file(
+    evaluate: Callable[..., Result], trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """By another program's measures: of labels that are there, of frames with a crop, and of smoothed outputs."""
+    pandas = pytest.importorskip("pandas")
+    found = json.loads(evaluate("expr-f-linear-1", "--json", "--csv", tmp_path / "expr.csv").stdout)
+    frame = pandas.read_csv(tmp_path / "expr.csv").dropna(subset="label_expression")
+    for name, rows in (("official", frame), ("crop_only", frame[frame.has_crop])):
+        wanted = f1_score(rows.label_expression, rows.expression, labels=EXPRESSIONS, average="macro", zero_division=0)
+        assert found[name]["score"] == pytest.approx(wanted, abs=1e-9)
+    result = evaluate("va-f-linear-1", "--smooth", "box:5", "--csv", tmp_path / "va.csv")
+    assert f"{tmp_path / 'va.csv'}: 363 rows, 0.0 MB." in result.stdout
+    smoothed = json.loads(evaluate("va-f-linear-1", "--smooth", "box:5", "--json").stdout)["postprocessed"]
+    frame = pandas.read_csv(tmp_path / "va.csv")
+    for name, value in smoothed["official"]["parts"].items():
+        x, y = frame[name], frame[f"label_{name}"]
+        ccc = 2 * np.cov(x, y, ddof=0)[0, 1] / (x.var(ddof=0) + y.var(ddof=0) + (x.mean() - y.mean()) ** 2)
+        assert value == pytest.approx(ccc, abs=1e-5)
+
+
+def test_example_of_a_run_gives_what_it_says(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:
+    pytest.importorskip("pandas")
+    assert evaluate("va-f-linear-1").exit_code == 0
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    (example,) = doctest.DocTestFinder(recurse=False).find(Run, globs={"runs": trained[1]})
+    runner.run(example)
+    assert runner.summarize(verbose=False) == doctest.TestResults(0, 5)
+
+
+def test_csv_is_refused_before_the_work(evaluate: Callable[..., Result], tmp_path: Path) -> None:
+    result = evaluate("va-f-linear-1", "--csv", tmp_path / "deep" / "va.csv")
+    assert result.exit_code == 2 and "there is no folder" in result.output and "official" not in result.output
+    assert_refused(evaluate("--csv", tmp_path / "a", "--predictions", tmp_path), 2, "--csv is about runs")
 
 
 def test_saved_predictions_cover_every_label(evaluate: Callable[..., Result], trained: tuple[Path, Path]) -> None:

@@ -506,7 +506,7 @@ def runs(tmp_path: Path) -> Path:
         config = make_config({"task": name, "features": ("hog",), "head": {"name": "linear"}})
         run = create_run(tmp_path / "runs", config, {"hog": {"fingerprint": "f", "shape": [4]}})
         (run.folder / "best.safetensors").write_bytes(b"weights")
-        save_predictions(run.folder / "predictions-val.h5", invent_videos(name), TASKS[name].outputs, run.digest())
+        save_predictions(run.folder / "predictions-val.h5", invent_videos(name), TASKS[name], run.digest())
         lines = [
             json.dumps({"epoch": n, "loss": 1 / n, "score": n / 10, "lr": 1e-3, "seconds": 1.0}) for n in (1, 2, 3)
         ]

@@ -569,7 +569,7 @@ def test_post_processed_run_has_its_thresholds_and_its_raw_score(tmp_path: Path)
     )
     (run.folder / "best.safetensors").write_bytes(b"weights")
     predictions = {f"v{i}": noise(AU, 30, i) for i in range(3)}
-    save_predictions(run.folder / "predictions-val.h5", predictions, AU.outputs, run.digest())
+    save_predictions(run.folder / "predictions-val.h5", predictions, AU, run.digest())
     thresholds = dict.fromkeys(AU.outputs, 0.999)
     tuning = Tuning(
         abaw="0", task="au", weights=run.digest(), postprocess=Postprocess(thresholds=thresholds), fit_on="folds",

@@ -20,6 +20,7 @@ from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
+from abaw.core.tasks import TASKS
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
@@ -352,7 +353,7 @@ def test_repair_drops_what_claims_too_much(tmp_path, store):
 @pytest.mark.parametrize("write", [
     lambda path: save_json(path, {"a": 1}),
     lambda path: save_tensors(path, {"a": torch.zeros(2)}, {}),
-    lambda path: save_predictions(path, {}, ("valence", "arousal")),
+    lambda path: save_predictions(path, {}, TASKS["va"]),
 ])  # fmt: skip
 def test_a_link_where_a_file_is_made_is_not_followed(tmp_path, outside, write):
     for name in ("file", "file.partial"):
@@ -384,7 +385,7 @@ def test_a_run_does_not_go_on_through_a_link(tmp_path, outside, name):
 
 def test_predictions_of_another_file_are_not_read(tmp_path):
     one = VideoPrediction(np.zeros((2, 2), np.float32), np.zeros((2, 2), np.float32), np.ones(2, bool), 25.0)
-    save_predictions(tmp_path / "p.h5", {"a": one}, ("valence", "arousal"))
+    save_predictions(tmp_path / "p.h5", {"a": one}, TASKS["va"])
     shutil.copy(tmp_path / "p.h5", tmp_path / "other.h5")
     with h5py.File(tmp_path / "p.h5", "r+") as file:
         del file["a"]

@@ -16,12 +16,13 @@ from abaw.backbones.backbone import create_backbone, describe
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import AU, EXPR, MTL, VA
+from abaw.evaluate.prediction_table import output_columns
 from abaw.exchange.importer import new_origin
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
-from abaw.predict.output_rows import OutputRow, output_columns, output_values
+from abaw.predict.output_rows import OutputRow, output_values
 from abaw.predict.overlay import Overlay
 from abaw.predict.timeline import N_COLUMNS, PersonSeries, draw_timeline
 from abaw.predict.video_predictor import load_features
