@@ -7,7 +7,7 @@
     find_predictor(runs, name)             a run or an ensemble, opened
     evaluate(predictor, store, split)      predictor and store -> scores and predictions
     submit(predictor, store, sample)       predictor and store -> submission file
-    predict_videos(run, options)           run and video files -> tables, pictures and overlays
+    predict_videos(run, options)           run, videos and pictures -> tables, timelines and overlays
 
 Stages report progress to a `Reporter` and print nothing. Importing this module loads nothing heavy: each stage imports
 what it needs, after names and files have been checked. The types that stages take, such as `ExtractOptions`, can be
@@ -41,8 +41,9 @@ if TYPE_CHECKING:
     from abaw.extract.cluster.cluster import ClusterOptions
     from abaw.extract.faces.prepare import PrepareOptions
     from abaw.extract.request import ExtractOptions
+    from abaw.predict.input_files import PredictOptions
     from abaw.predict.output_rows import OutputRow
-    from abaw.predict.video_predictor import PredictOptions
+    from abaw.predict.videos import PredictSummary
     from abaw.store import FeatureStore
     from abaw.store.audit import FeatureInfo, LabelInfo, Problem
     from abaw.train.config import TrainConfig
@@ -58,7 +59,7 @@ else:
         "ExtractOptions": "abaw.extract.request",
         "FeatureStore": "abaw.store",
         "ImportOptions": "abaw.exchange.importer",
-        "PredictOptions": "abaw.predict.video_predictor",
+        "PredictOptions": "abaw.predict.input_files",
         "PrepareOptions": "abaw.extract.faces.prepare",
         "Sample": "abaw.evaluate.submission.formats",
     }
@@ -521,11 +522,33 @@ def check_submission(path: Path, sample: "Sample | VideoList", task: str | None 
     return check.check_submission(path, sample, get_task(task) if task else None)
 
 
-# new videos
+# new videos and pictures
+
+
+def find_inputs(runs: Path, arguments: Sequence[str]) -> "tuple[Run | None, list[Path]]":
+    """The run, or None, and the files that `[RUN] FILE...` names: videos, pictures, and folders of them.
+
+    Raises:
+        UsageError: no such run or file; see `abaw.predict.input_files`.
+    """
+    from abaw.predict.input_files import list_inputs, split_arguments
+
+    name, paths = split_arguments(runs, arguments)
+    files = list_inputs(paths)
+    return (None if name is None else find_run(runs, name)), files
+
+
+def check_predict(run: "Run | None", options: "PredictOptions") -> None:
+    """Check what can be checked before networks are loaded: the files, the options, the folder that is written to."""
+    from abaw.predict import input_files
+
+    input_files.list_inputs(options.files)
+    input_files.check_options(run is None, options)
+    input_files.make_folder(options.out)
 
 
 def predict_video(
-    run: "Run",
+    run: "Run | None",
     file: Path,
     backbones: Sequence[str] = (),
     faces: int = 0,
@@ -533,14 +556,19 @@ def predict_video(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> "list[OutputRow]":
-    """What a run predicts for a video: a row for each frame and person seen in it; see `abaw.predict.videos`."""
+    """What a run, or without one `fer`, predicts for a video or picture: a row for each frame and person seen in it."""
     from abaw.predict import videos
 
     return videos.predict_video(run, file, backbones, faces, raw, device, reporter)
 
 
-def predict_videos(run: "Run", options: "PredictOptions", reporter: Reporter | None = None) -> Summary:
-    """Predict videos into a folder for each: tables, a picture and an overlay; see `abaw.predict.videos`."""
+def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Reporter | None = None) -> "PredictSummary":
+    """Predict videos and pictures into a folder for each: tables, a timeline and an overlay; see `abaw.predict.videos`.
+
+    Args:
+        run: None takes `fer`, seven expressions by a network that comes with the package.
+    """
+    check_predict(run, options)
     from abaw.predict import videos
 
     return videos.predict_videos(run, options, reporter)

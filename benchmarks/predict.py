@@ -14,8 +14,9 @@ from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
 from abaw.pipeline import ExtractOptions, FeatureStore, extract, train_seeds
+from abaw.predict.input_files import PredictOptions
 from abaw.predict.overlay import Overlay
-from abaw.predict.videos import PredictOptions, predict_video, predict_videos
+from abaw.predict.videos import predict_video, predict_videos
 from abaw.train.config import make_config
 from abaw.train.runs import Run
 from benchmarks.extraction import Places

@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from abaw.evaluate.compare import Comparison
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.postprocessing.tuning import Tuning
+    from abaw.predict.videos import PredictSummary
     from abaw.store.audit import FeatureInfo, LabelInfo
 
 MAX_NAME_LENGTH = 40  # in a table
+MOST_RESULTS = 20  # shown of what was predicted
 N_SHARED = 6  # so many videos with the same warning share one line
 
 
@@ -38,6 +40,22 @@ def show_summary(summary: "Summary", store: "Place") -> None:
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
     if summary.stopped:
         warn(f"Stopped early: {summary.stopped.sentence}.")
+
+
+def show_predictions(summary: "PredictSummary", out: Path) -> None:
+    """What was seen in each file and where its predictions are, and without a run how far to trust them."""
+    show_summary(summary, out)
+    shown = list(summary.results.values())
+    for result in shown[:MOST_RESULTS]:
+        is_video = result.n_frames > 1
+        people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
+        frames = f", a face in {result.n_with_face} of {result.n_frames} frames" if is_video and result.people else ""
+        seen = f"{people}{frames}" if result.people else "no face"
+        say(f"{result.folder}: {seen} ({', '.join((*result.pictures, 'predictions.csv'))})")
+    if len(shown) > MOST_RESULTS:
+        say(f"... and {len(shown) - MOST_RESULTS} more in {out}")
+    if summary.trust:
+        say(summary.trust)
 
 
 def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str, Any], every: bool) -> None:

@@ -1,4 +1,4 @@
-"""The command that predicts new videos."""
+"""The command that predicts new videos and pictures."""
 
 import sys
 from pathlib import Path
@@ -9,22 +9,20 @@ from abaw.commands.shared_options import DEVICE, RAW, RUNS
 
 
 @click.command()
-@click.argument("run")
-@click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, metavar="[RUN] FILE...")
 @click.option("--out", default="predictions", type=click.Path(path_type=Path), show_default=True,
-              help="Folder that gets one for each video.")  # fmt: skip
+              help="Folder that gets one for each file.")  # fmt: skip
 @click.option("--backbone", "backbones", multiple=True, metavar="[NAME=]BACKBONE[:WEIGHTS]",
               help="Of a feature whose weights are not the default ones; repeatable.")  # fmt: skip
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
-              help="Keep N people of each video, the largest and longest seen.  [default: all]")  # fmt: skip
-@click.option("--no-overlay", is_flag=True, help="Leave out the video with the predictions in it.")
+              help="Keep N people of each file, the largest and longest seen.  [default: all]")  # fmt: skip
+@click.option("--no-overlay", is_flag=True, help="Leave out the video or picture with the predictions in it.")
 @RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
 @RUNS
 @DEVICE
 def predict(
-    run: str,
-    videos: tuple[Path, ...],
+    files: tuple[str, ...],
     out: Path,
     backbones: tuple[str, ...],
     faces: int | None,
@@ -34,14 +32,22 @@ def predict(
     runs: Path,
     device: str,
 ) -> None:
-    """Predict the emotions of all faces in video files, or in folders of them: tables, a picture, and the video."""
+    """Predict the emotions of all faces in videos and pictures, or in folders of them.
+
+    Without RUN: seven expressions by `fer`, a small network that comes with abaw. With RUN: what it was trained on.
+
+    \b
+      abaw predict talk.mp4 photo.jpg
+      abaw predict va-vit-mean-transformer-1 talk.mp4
+    """
     from abaw import pipeline
     from abaw.commands import console, tables
 
-    trained = pipeline.find_run(runs, run)
-    options = pipeline.PredictOptions(videos, out, backbones, faces or 0, not no_overlay, raw, untrained, device)
+    run, paths = pipeline.find_inputs(runs, files)
+    options = pipeline.PredictOptions(tuple(paths), out, backbones, faces or 0, not no_overlay, raw, untrained, device)
+    pipeline.check_predict(run, options)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
-        summary = pipeline.predict_videos(trained, options, reporter)
-    tables.show_summary(summary, out)
+        summary = pipeline.predict_videos(run, options, reporter)
+    tables.show_predictions(summary, out)
     sys.exit(0 if summary.ok else 1)

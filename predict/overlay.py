@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from abaw.core.tasks import Task
 from abaw.evaluate.prediction_table import SUFFIX
-from abaw.evaluate.report.palette import PERSON_COLOURS, class_colours
+from abaw.evaluate.report.palette import PERSON_COLOURS, expression_colours
 from abaw.predict.output_rows import OutputRow
 
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
@@ -40,44 +40,49 @@ class Overlay:
         self._has_dial = any(part.outputs == DIAL for part in self._parts)
         self._people = list(people)
 
-    def draw(self, image: NDArray[np.uint8], rows: Mapping[str, OutputRow]) -> NDArray[np.uint8]:
+    def draw(
+        self, image: NDArray[np.uint8], rows: Mapping[str, OutputRow], time_s: float | None = None
+    ) -> NDArray[np.uint8]:
         """A picture (height, width, 3) uint8 RGB with boxes, and a panel below it: (height + more, width, 3).
 
         Args:
             rows: of this frame, by person.
+            time_s: of the frame, shown at the right of the panel; None for a picture.
         """
-        sheet = _Sheet(image.shape[1], image.shape[0])
-        n_columns = max(1, min(len(self._people), image.shape[1] // (CELL_WIDTH * sheet.text)))
+        sheet = Sheet(image.shape[1], image.shape[0])
+        clock = "" if time_s is None else clock_text(time_s)
+        cells_px = image.shape[1] - (round(sheet.font().getlength(clock)) + 2 * sheet.pad if clock else 0)
+        n_columns = max(1, min(len(self._people), cells_px // (CELL_WIDTH * sheet.text)))
         n_lines = -(-len(self._people) // n_columns) if self._people else 1
         height = self._cell_height(sheet)
         panel = Image.new("RGB", (image.shape[1], height * n_lines), BACKGROUND)
         pen = ImageDraw.Draw(panel)
         if not self._people:
             pen.text((sheet.pad, sheet.pad), "no face", FAINT, sheet.font())
-        width = image.shape[1] // n_columns
+        if clock:
+            pen.text((image.shape[1] - sheet.pad, sheet.pad), clock, FAINT, sheet.font(), anchor="ra")
+        width = cells_px // n_columns
         shown = image.copy()
         for number, name in enumerate(self._people):
             corner = (number % n_columns * width, number // n_columns * height)
             self._draw_cell(pen, sheet, corner, width, number, rows.get(name))
             if name in rows:
-                _draw_box(shown, sheet, rows[name].box, self._tag(number), person_colour(number))
+                draw_box(shown, sheet, rows[name].box, self._tag(number), person_colour(number))
         return np.concatenate([shown, np.asarray(panel)])
 
     def _tag(self, number: int) -> str:
-        """L, R or the number at the end of a person's name; empty if there is only one person."""
-        end = self._people[number].rpartition("_")[2] if len(self._people) > 1 else ""
-        return end if end.isdigit() else end[:1].upper()
+        return tag_of(self._people[number], len(self._people))
 
     def _n_lines(self) -> int:
         """One for the expression, one for valence and arousal, two for action units."""
         return sum(2 if part.kind == "binary" else 1 for part in self._parts)
 
-    def _cell_height(self, sheet: "_Sheet") -> int:
+    def _cell_height(self, sheet: "Sheet") -> int:
         n_lines = max(self._n_lines(), 3 if self._has_dial else 1)
         return 2 * sheet.pad + round(n_lines * LINE * sheet.text)
 
     def _draw_cell(
-        self, pen: ImageDraw.ImageDraw, sheet: "_Sheet", corner: tuple[int, int], width: int, number: int, row: OutputRow | None
+        self, pen: ImageDraw.ImageDraw, sheet: "Sheet", corner: tuple[int, int], width: int, number: int, row: OutputRow | None
     ) -> None:  # fmt: skip
         left, top = corner[0] + sheet.pad, corner[1] + sheet.pad
         right = corner[0] + width - sheet.pad
@@ -94,7 +99,7 @@ class Overlay:
             _draw_dial(pen, (left, top, side), valence, arousal, person_colour(number))
             left += side + sheet.pad
         for part in self._parts:
-            for text, colour in _lines(part, row, sheet, right - left):
+            for text, colour in lines_of(part, row, sheet, right - left):
                 if colour is not None:
                     swatch = round(0.9 * sheet.text)
                     pen.rectangle(
@@ -105,16 +110,24 @@ class Overlay:
                 top += round(LINE * sheet.text)
 
 
-class _Sheet:
-    """Sizes in pixels: `text` is the height of a line of text, `pad` a margin, `line` the width of a box's outline."""
+class Sheet:
+    """Sizes in pixels for a picture of some width and height.
+
+    Attributes:
+        side: the shorter side of the picture.
+        text: height of a line of text.
+        pad: a margin.
+        line: width of a box's outline.
+    """
 
     def __init__(self, width: int, height: int) -> None:
-        side = min(width, height)
+        self.side = side = min(width, height)
         self.text = max(LEAST_TEXT_PX, round(side / LINES_PER_SIDE))
         self.pad = max(3, self.text // 2)
         self.line = max(2, round(side / 240))
 
     def font(self) -> ImageFont.FreeTypeFont:
+        """The usual font."""
         return _font(self.text)
 
     def font_for(self, text: str, width: float) -> ImageFont.FreeTypeFont:
@@ -132,23 +145,43 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return _FONTS[size]
 
 
+def clock_text(time_s: float) -> str:
+    """`0:03.2`, from an hour on `1:00:03.2`."""
+    tenths = max(0, int(time_s * 10 + 1e-6))
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest / 10:04.1f}" if hours else f"{minutes}:{rest / 10:04.1f}"
+
+
 def person_colour(number: int) -> Colour:
     """The colour of person `number` from 0."""
     return _rgb(PERSON_COLOURS[number % len(PERSON_COLOURS)])
+
+
+def tag_of(person: str, n_people: int) -> str:
+    """L, R or the number at the end of a person's name; empty if there is only one person."""
+    end = person.rpartition("_")[2] if n_people > 1 else ""
+    return end if end.isdigit() else end[:1].upper()
+
+
+def class_colour(task: Task, name: str) -> Colour:
+    """The colour of a class of a task."""
+    return _rgb(expression_colours(task.outputs)[task.outputs.index(name)])
 
 
 def _rgb(text: str) -> Colour:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def _lines(task: Task, row: OutputRow, sheet: _Sheet, width: float) -> list[tuple[str, Colour | None]]:
+def lines_of(task: Task, row: OutputRow, sheet: Sheet, width: float) -> list[tuple[str, Colour | None]]:
     """Lines of text about one plain task, each with the colour of the swatch in front of it, or None."""
     if task.kind == "regression":
         return [("  ".join(f"{name} {float(row.outputs[name]):+.2f}" for name in task.outputs), None)]
     if task.kind == "classes":
         name = str(row.outputs[task.columns[0]])
         probability = float(row.outputs[f"{name}{SUFFIX}"])
-        return [(f"{name} {probability:.0%}", _rgb(class_colours(len(task.outputs))[task.outputs.index(name)]))]
+        share = ">99%" if 0.995 <= probability < 1 else f"{probability:.0%}"  # 100% would claim too much
+        return [(f"{name} {share}", class_colour(task, name))]
     active = [name for name in task.outputs if row.outputs[name]]
     if not active:
         return [("no action unit", None)]
@@ -180,15 +213,15 @@ def _draw_dial(
     pen.ellipse((x - dot, y - dot, x + dot, y + dot), fill=colour, outline=BACKGROUND, width=line)
 
 
-def _draw_tag(pen: ImageDraw.ImageDraw, sheet: _Sheet, corner: tuple[int, int], tag: str, colour: Colour) -> None:
+def _draw_tag(pen: ImageDraw.ImageDraw, sheet: Sheet, corner: tuple[int, int], tag: str, colour: Colour) -> None:
     side = round(1.25 * sheet.text)
     pen.rectangle((*corner, corner[0] + side, corner[1] + side), colour)
     middle = (corner[0] + side / 2, corner[1] + side / 2)
     pen.text(middle, tag, (0, 0, 0), sheet.font_for(tag, side), anchor="mm")
 
 
-def _draw_box(
-    image: NDArray[np.uint8], sheet: _Sheet, box: tuple[float, float, float, float], tag: str, colour: Colour
+def draw_box(
+    image: NDArray[np.uint8], sheet: Sheet, box: tuple[float, float, float, float], tag: str, colour: Colour
 ) -> None:
     """Draw a frame around a face, dark next to bright so that it is visible on any background, and the tag above it."""
     left, top, right, bottom = (round(value) for value in box)

@@ -12,26 +12,36 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from abaw.core.files import writing
 from abaw.core.tasks import Task
 from abaw.evaluate.prediction_table import SUFFIX
-from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, class_colours, run_colour
+from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, expression_colours, run_colour
 from abaw.predict.output_rows import OutputRow
+from abaw.predict.overlay import clock_text
 
 TIMELINE = "timeline.png"
 MOST_PEOPLE = 6  # the table has all of them
 N_COLUMNS = 1800  # of strips: about as many as the picture is pixels wide
 GAP_S = 0.25  # a face that is missing for longer is shown as missing
 DPI = 130
+STEPS_S = (10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200)  # between two times on the axis
+MOST_TICKS = 12
 LINE_STYLES = ("-", (0, (5, 1.5)), ":", "-.")  # of the outputs of a task
-HEIGHTS = {"regression": 1.6, "classes": 0.5, "binary": 1.9}  # inches
+HEIGHTS = {"regression": 1.6, "classes": 1.3, "binary": 1.9}  # inches
+STRIP = (1.08, 1.3)  # of the likeliest class, above the probabilities from 0 to 1
+CLOCK_S = 60  # from this duration on, times are minutes and seconds
 
 
 @dataclass
 class PersonSeries:
-    """What is drawn for a person: the time of each row, and its (values,) numbers."""
+    """What is drawn for a person: the time of each row, and its (values,) numbers.
+
+    The numbers of each part of the task follow one another: valence and arousal; the number of the likeliest class and
+    the probability of each; the probability of each action unit.
+    """
 
     times_s: list[float] = field(default_factory=list)
     values: list[NDArray[np.float32]] = field(default_factory=list)
@@ -55,15 +65,15 @@ class Timeline:
         series.values.append(self._numbers(row))
 
     def _numbers(self, row: OutputRow) -> NDArray[np.float32]:
-        """(values,) of the parts one after another: valence and arousal, number of the class, probabilities."""
+        """(values,), see `PersonSeries`."""
         numbers: list[float] = []
         for part, _, _ in self._task.each():
             if part.kind == "regression":
                 numbers += [float(row.outputs[name]) for name in part.outputs]
-            elif part.kind == "classes":
+                continue
+            if part.kind == "classes":
                 numbers.append(part.outputs.index(str(row.outputs[part.columns[0]])))
-            else:
-                numbers += [float(row.outputs[f"{name}{SUFFIX}"]) for name in part.outputs]
+            numbers += [float(row.outputs[f"{name}{SUFFIX}"]) for name in part.outputs]
         return np.array(numbers, dtype=np.float32)
 
     def save(self, path: Path, title: str, start_s: float, end_s: float, names: Sequence[str] = ()) -> None:
@@ -96,7 +106,7 @@ def draw_timeline(task: Task, people: Mapping[str, PersonSeries], title: str, st
         times_s, values = np.array(series.times_s), np.stack(series.values)
         start = 0
         for part, axis in zip(parts, panels, strict=True):
-            width = 1 if part.kind == "classes" else len(part.outputs)
+            width = len(part.outputs) + (part.kind == "classes")
             _PAINTERS[part.kind](axis, part, times_s, values[:, start : start + width])
             start += width
         if len(people) > 1:
@@ -105,12 +115,25 @@ def draw_timeline(task: Task, people: Mapping[str, PersonSeries], title: str, st
         for axis in axes:
             axis.set(yticks=[], facecolor=MISSING_COLOUR)
         axes[0].text(0.5, 0.5, "no face", transform=axes[0].transAxes, ha="center", va="center", fontsize=11)
-    axes[-1].set_xlabel("time in s")
+    _label_times(axes[-1])
     figure.suptitle(textwrap.fill(title, 110), fontsize=12)
     entries = [entry for part in parts for entry in _entries(part)]
-    entries.append(Patch(color=MISSING_COLOUR, label="not seen"))
+    if not people or any(_gaps(axes[0], np.array(series.times_s)) for series in people.values()):
+        entries.append(Patch(color=MISSING_COLOUR, label="not seen"))
     figure.legend(handles=entries, loc="outside lower center", ncols=min(9, len(entries)), frameon=False, fontsize=8)
     return figure
+
+
+def _label_times(axis: Axes) -> None:
+    """Seconds, or in long videos minutes and seconds, below an axis."""
+    start_s, end_s = axis.get_xlim()
+    if end_s - start_s < CLOCK_S:
+        axis.set_xlabel("time in s")
+        return
+    axis.set_xlabel("time in h:mm:ss" if end_s >= 3600 else "time in m:ss")
+    step_s = next((step for step in STEPS_S if (end_s - start_s) / step <= MOST_TICKS), STEPS_S[-1])
+    axis.xaxis.set_major_locator(MultipleLocator(step_s))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda time_s, _: clock_text(time_s).partition(".")[0]))
 
 
 def _gaps(axis: Axes, times_s: NDArray[np.float64]) -> list[tuple[float, float]]:
@@ -153,16 +176,22 @@ def _line_look(output: int) -> dict[str, Any]:
 
 
 def _paint_classes(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
-    shown = _on_grid(axis, times_s, values).T
-    colours = ListedColormap(class_colours(len(task.outputs)))
-    extent = (*axis.get_xlim(), 0, 1)
+    """The likeliest class as a strip, and below it the probabilities of all classes, stacked up to 1."""
+    shown = _on_grid(axis, times_s, values)
+    colours = expression_colours(task.outputs)
+    start_s, end_s = axis.get_xlim()
     axis.imshow(
-        shown, aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5,
-        interpolation="nearest",
+        shown[:, :1].T, aspect="auto", extent=(start_s, end_s, *STRIP), cmap=ListedColormap(colours), vmin=-0.5,
+        vmax=len(task.outputs) - 0.5, interpolation="nearest",
     )  # fmt: skip
+    edges_s = np.linspace(start_s, end_s, N_COLUMNS + 1)[:-1]
+    tops = np.cumsum(shown[:, 1:], axis=1)
+    for number, colour in enumerate(colours):
+        low = tops[:, number - 1] if number else np.where(np.isnan(tops[:, 0]), np.nan, 0)
+        axis.fill_between(edges_s, low, tops[:, number], color=colour, lw=0, step="post")
     _shade(axis, times_s)
-    axis.set(yticks=[])
-    axis.set_ylabel(task.columns[0], rotation="horizontal", ha="right", va="center")
+    axis.set(xlim=(start_s, end_s), ylim=(0, STRIP[1]), yticks=[0, 0.5, 1])
+    axis.set_ylabel("probability")
 
 
 def _paint_units(axis: Axes, task: Task, times_s: NDArray[np.float64], values: NDArray[np.float32]) -> None:
@@ -184,6 +213,6 @@ def _entries(task: Task) -> list[Line2D | Patch]:
     if task.kind == "regression":
         return [Line2D([], [], **_line_look(i), label=name) for i, name in enumerate(task.outputs)]
     if task.kind == "classes":
-        colours = class_colours(len(task.outputs))
+        colours = expression_colours(task.outputs)
         return [Patch(color=colour, label=name) for colour, name in zip(colours, task.outputs, strict=True)]
     return [Patch(color=ACTIVE_COLOUR, label="probability 1")]

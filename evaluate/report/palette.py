@@ -1,5 +1,6 @@
 """The colours of pictures, reports and overlays, after Okabe and Ito (2008): colour-blind readers can tell them apart."""
 
+from collections.abc import Sequence
 from itertools import cycle, islice
 
 # on light and on dark ground
@@ -12,6 +13,21 @@ RUN_COLOURS = (
 )
 CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")
 PERSON_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
+# places in CLASS_COLOURS of expressions, as Aff-Wild2 and FER2013 call them
+_PLACES = {
+    **{
+        "neutral": 0,
+        "anger": 1,
+        "angry": 1,
+        "disgust": 2,
+        "fear": 3,
+        "happiness": 4,
+        "happy": 4,
+        "sadness": 5,
+        "sad": 5,
+    },
+    **{"surprise": 6, "other": 7},
+}
 LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", RUN_COLOURS[0][0], "#dddddd"
 ACTIVE_COLOUR = "#08306b"  # the dark end of matplotlib's map "Blues"
 
@@ -19,6 +35,19 @@ ACTIVE_COLOUR = "#08306b"  # the dark end of matplotlib's map "Blues"
 def class_colours(n_classes: int) -> list[str]:
     """A colour for each class of a task; they repeat after eight."""
     return list(islice(cycle(CLASS_COLOURS), n_classes))
+
+
+def expression_colours(names: Sequence[str]) -> list[str]:
+    """The colours of classes by their names: an expression has the same colour in every task that names it.
+
+    Classes of another kind, such as those of groups, have the colours of `class_colours`.
+    """
+    known = [_PLACES.get(name.lower()) for name in names]
+    return (
+        [CLASS_COLOURS[place] for place in known if place is not None]
+        if None not in known
+        else class_colours(len(names))
+    )
 
 
 def run_colour(run: int) -> str:

@@ -1,6 +1,6 @@
 """Following faces through a video file: detection, tracking and alignment, frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from abaw.extract.faces.alignment import align
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.tracking import Tracker, name_people
-from abaw.media.pictures import read_pictures
+from abaw.media.pictures import Picture, read_pictures
 
 
 class FollowedFace(NamedTuple):
@@ -53,14 +53,23 @@ class FaceFollower:
     Args:
         every: full detection in every n-th frame, see `detect_pictures`.
         n_threads: threads of the decoder; 0 takes one per processor.
+        image: (height, width, 3) uint8 RGB, of a file that is a picture: it is followed as a video of one frame.
 
     Attributes:
         notes: sentences about faults of the file.
         n_frames: frames yielded so far.
     """
 
-    def __init__(self, file: Path, detector: FaceDetector, every: int = 0, n_threads: int = 0) -> None:
+    def __init__(
+        self,
+        file: Path,
+        detector: FaceDetector,
+        every: int = 0,
+        n_threads: int = 0,
+        image: NDArray[np.uint8] | None = None,
+    ) -> None:
         self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
+        self._image = image
         self._tracker = Tracker()
         self.notes: list[str] = []
         self.n_frames = 0
@@ -72,8 +81,7 @@ class FaceFollower:
             DataError: no frame can be decoded.
         """
         self._tracker, self.notes, self.n_frames = Tracker(), [], 0
-        pictures = read_pictures(self._file, n_threads=self._n_threads, notes=self.notes)
-        for picture, detections in detect_pictures(pictures, self._detector, self._every):
+        for picture, detections in detect_pictures(self._pictures(), self._detector, self._every):
             tracks = self._tracker.add(picture.time_s, detections.boxes)
             faces = {
                 track: FollowedFace(box, float(score), landmarks, align(picture.image, landmarks))
@@ -83,6 +91,11 @@ class FaceFollower:
             }
             self.n_frames += 1
             yield FacesOfFrame(picture.number, picture.time_s, picture.image, faces)
+
+    def _pictures(self) -> Iterable[Picture]:
+        if self._image is not None:
+            return [Picture(0, 0.0, self._image)]
+        return read_pictures(self._file, n_threads=self._n_threads, notes=self.notes)
 
     def names(self, video: str, most: int = 0) -> dict[int, str]:
         """The name of the person for each track that was long enough, given the frames so far; see `name_people`.

@@ -92,11 +92,12 @@ class Files:
 
     Args:
         data: root of the dataset.
-        source: the video file; its name without suffix names the video.
+        source: the video file, or a picture.
+        name: of the video; by default that of the file without its suffix.
     """
 
-    def __init__(self, data: Path, source: Path) -> None:
-        self.source, self.video = source, composed(source.stem)
+    def __init__(self, data: Path, source: Path, name: str = "") -> None:
+        self.source, self.video = source, name or composed(source.stem)
         self._data = data
         self._partial = data / FACES / partial_name(self.video)
         self._record = data / FACES / f"{self.video}.json"

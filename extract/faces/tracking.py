@@ -108,8 +108,8 @@ class Person:
 
     @property
     def weight(self) -> float:
-        """Area times duration: a measure of prominence in the video."""
-        return sum(track.area_s for track in self.tracks)
+        """Area times duration, or the area alone in a single picture: a measure of prominence."""
+        return sum(track.area_s for track in self.tracks) or float(areas(self.tracks[0].first_box[None])[0])
 
     @property
     def mean_x(self) -> float:

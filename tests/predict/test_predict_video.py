@@ -22,11 +22,12 @@ from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
 from abaw.media.redraw import redraw
+from abaw.predict.input_files import PredictOptions
 from abaw.predict.output_rows import OutputRow, output_values
 from abaw.predict.overlay import Overlay
+from abaw.predict.run_predictor import load_features
 from abaw.predict.timeline import N_COLUMNS, PersonSeries, draw_timeline
-from abaw.predict.video_predictor import load_features
-from abaw.predict.videos import PredictOptions, predict_video, predict_videos
+from abaw.predict.videos import predict_video, predict_videos
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.stores import put_feature
@@ -277,7 +278,7 @@ def test_runs_that_cannot_predict_a_video(tmp_path, numbered, face, runs):
         predict_video(imported, source, device="cpu")
     with pytest.raises(UsageError, match="takes no feature 'vit-mean'; it takes hog"):
         predict_video(run, source, backbones=("vit-mean",), device="cpu")
-    with pytest.raises(UsageError, match="No video"):
+    with pytest.raises(UsageError, match="No file"):
         predict_video(run, tmp_path / "none.mp4", device="cpu")
 
 
@@ -365,7 +366,8 @@ def test_the_overlay_leaves_the_inside_of_faces_alone(size):
 
 def test_the_timeline_shows_where_nobody_is_seen():
     series = PersonSeries(
-        [0.0, 0.1, 0.2, 1.0, 1.1], [np.array([number], dtype=np.float32) for number in (0, 0, 4, 4, 4)]
+        [0.0, 0.1, 0.2, 1.0, 1.1],
+        [np.array([number, *np.eye(8)[number]], dtype=np.float32) for number in (0, 0, 4, 4, 4)],
     )
     axis = draw_timeline(EXPR, {"a": series}, "title", 0.0, 2.0).axes[0]
     shown = np.asarray(axis.images[0].get_array())[0]

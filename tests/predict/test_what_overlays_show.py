@@ -310,7 +310,9 @@ class Drawn:
 def seen(times_s: list[float], valence: float, arousal: float, classes: list[int], unit: int) -> PersonSeries:
     """Constant valence and arousal, a class of each row, and one unit that is on."""
     chances = np.where(np.arange(12) == unit, 0.95, 0.0)
-    return PersonSeries(times_s, [np.array([valence, arousal, one, *chances], dtype=np.float32) for one in classes])
+    certain = np.eye(8)
+    rows = [np.array([valence, arousal, one, *certain[one], *chances], dtype=np.float32) for one in classes]
+    return PersonSeries(times_s, rows)
 
 
 TIMES_S = [5.0, 5.2, 5.4, 5.6, 5.8, 6.0, 7.0, 7.2, 7.4, 7.6, 7.8, 8.0]
@@ -331,7 +333,7 @@ def test_panels_of_the_timeline_are_of_their_people_and_on_one_axis_of_time(time
     figure, _ = timeline
     assert figure.get_suptitle() == "a title"
     assert [axis.get_title(loc="left") for axis in figure.axes] == ["clip_left", "", "", "clip_right", "", ""]
-    assert [axis.get_ylabel() for axis in figure.axes] == ["value", "expression", ""] * 2
+    assert [axis.get_ylabel() for axis in figure.axes] == ["value", "probability", ""] * 2
     assert [axis.get_xlabel() for axis in figure.axes] == [""] * 5 + ["time in s"]
     assert all(axis.get_xlim() == (5, 9) for axis in figure.axes)
     assert not figure.axes[0].yaxis_inverted()
@@ -378,7 +380,11 @@ def test_classes_of_the_timeline_change_when_their_rows_come(timeline) -> None:
 
 def test_a_class_is_drawn_from_a_start_shortly_before_its_first_row() -> None:
     figure = draw_timeline(
-        EXPR, {"clip": PersonSeries([5.2, 5.4], [np.array([n], dtype=np.float32) for n in (1, 4)])}, "", 5, 5.5
+        EXPR,
+        {"clip": PersonSeries([5.2, 5.4], [np.array([n, *np.eye(8)[n]], dtype=np.float32) for n in (1, 4)])},
+        "",
+        5,
+        5.5,
     )
     drawn, axis = Drawn(figure), figure.axes[0]
     for second, number in ((5.05, 1), (5.3, 1), (5.45, 4)):

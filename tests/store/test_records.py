@@ -27,7 +27,7 @@ from abaw.extract.remake import as_it_was
 from abaw.extract.request import ExtractOptions, create_features
 from abaw.extract.stage import Stage
 from abaw.pipeline import extract, train_seeds
-from abaw.predict.video_predictor import describe_training_crops, load_features
+from abaw.predict.run_predictor import describe_training_crops, load_features
 from abaw.store import FeatureStore
 from abaw.store.old_records import old_fingerprint, old_record, old_spec
 from abaw.tests.pin_fingerprints import FILE, fingerprints

@@ -30,7 +30,7 @@ from abaw.evaluate.trained import OpenEnsemble, TrainedRun, find_predictor, open
 from abaw.extract.cluster.cluster import ClusterOptions, LocalCluster, SlurmCluster
 from abaw.extract.faces.prepare import PrepareOptions
 from abaw.extract.request import BATCH_SIZES, ExtractOptions
-from abaw.predict.video_predictor import PredictOptions
+from abaw.predict.input_files import PredictOptions
 from abaw.predict.videos import predict_video
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.feature_clocks import CLOCK_TOLERANCE
@@ -183,7 +183,7 @@ def defaults_of(options: type) -> dict[str, object]:
         (
             PredictOptions,
             {
-                **{"videos": (), "out": Path("predictions"), "backbones": (), "faces": 0, "overlay": True},
+                **{"files": (), "out": Path("predictions"), "backbones": (), "faces": 0, "overlay": True},
                 **{"raw": False, "untrained": False, "device": "auto"},
             },
         ),

@@ -1,93 +1,43 @@
-"""A trained run with the networks of its features, for use on videos. Features are checked by their fingerprints."""
+"""A trained run with the networks of its features, as a predictor of faces. Features are checked by their fingerprints."""
 
-import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from abaw.backbones.backbone import describe
 from abaw.backbones.vision.timm_names import names_behind
 from abaw.backbones.vision.views import parse_view
 from abaw.core.devices import pick_device
-from abaw.core.errors import AbawError, CheckpointError, DataError, UsageError
-from abaw.core.names import composed, without_view
+from abaw.core.errors import CheckpointError, DataError, UsageError
+from abaw.core.names import without_view
 from abaw.core.progress import Reporter, Summary
 from abaw.core.records import FLOAT32, GIVEN, MIXED, differences, without_alignment
+from abaw.core.tasks import Task
 from abaw.datasets.layouts import open_dataset
-from abaw.datasets.video_files import FACES
 from abaw.evaluate.submission.coverage import frames_in_store
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.exchange.importer import is_imported
-from abaw.extract.faces.layout import Record
-from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
 from abaw.extract.remake import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.stage import Stage
-from abaw.predict.output_rows import OutputRow, output_values
+from abaw.predict.face_predictor import PredictedFile, check_done
+from abaw.predict.input_files import PredictOptions, is_photo
 from abaw.store import FeatureStore
 from abaw.train.runs import Run
 
 
-@dataclass(frozen=True)
-class PredictOptions:
-    """What to predict, and how.
-
-    Attributes:
-        videos: video files, and folders of video files.
-        out: folder that gets a folder for each video.
-        backbones: `[NAME=]BACKBONE[:WEIGHTS]` of features whose backbone or weights are not the default ones.
-        faces: how many people of each video to keep, the largest and longest seen; 0 keeps all.
-        overlay: make a video with the predictions drawn into it.
-        raw: leave out the run's post-processing.
-        untrained: random weights, like those of the run's features.
-        device: "auto" takes a GPU if there is one.
-    """
-
-    videos: tuple[Path, ...] = ()
-    out: Path = Path("predictions")
-    backbones: tuple[str, ...] = ()
-    faces: int = 0
-    overlay: bool = True
-    raw: bool = False
-    untrained: bool = False
-    device: str = "auto"
-
-
-@dataclass
-class PredictedVideo:
-    """Predictions of one video.
-
-    Attributes:
-        folder: of a temporary dataset of this video alone.
-        video: its name.
-        people: names of the people seen in it, from left to right.
-        n_frames: of the video.
-        notes: sentences on what is unusual about the file.
-        outputs: (frames, outputs) by person.
-    """
-
-    folder: Path
-    video: str
-    people: tuple[str, ...] = ()
-    n_frames: int = 0
-    notes: list[str] = field(default_factory=list)
-    outputs: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-
-class VideoPredictor:
-    """A run with its networks loaded, to be used on one video after another.
+class RunPredictor:
+    """A run with its networks loaded; see `FacePredictor`.
 
     `note` is a sentence on how the crops of videos differ from those of the training; empty if they do not.
 
     Args:
         run: of a task about faces.
-        options: of these, `backbones`, `faces`, `raw`, `untrained` and `device` are used here.
+        options: of these, `backbones`, `raw`, `untrained` and `device` are used here.
 
     Raises:
         UsageError: the run is about whole clips, its features were imported, or a backbone is unknown.
@@ -95,7 +45,7 @@ class VideoPredictor:
     """
 
     def __init__(self, run: Run, options: PredictOptions) -> None:
-        self.run, self.task, self.options = run, run.task, options
+        self.run, self.options = run, options
         if self.task.level == "video":
             raise UsageError(
                 f"Run {run.name} is of task {self.task.name}, about whole clips and not faces. Name a run of another task."
@@ -105,38 +55,41 @@ class VideoPredictor:
         self._features = load_features(run, options.backbones, options.device, options.untrained)
         self.note = describe_training_crops(run, self._features)
 
-    def predict(self, file: Path, folder: Path, reporter: Reporter) -> PredictedVideo:
-        """Predict a video.
+    @property
+    def name(self) -> str:
+        """Name of the run."""
+        return self.run.name
 
-        Args:
-            folder: an empty one, for a dataset and a store of this video; `rows` needs it, too.
+    @property
+    def task(self) -> Task:
+        """The task of the run."""
+        return self.run.task
 
-        Raises:
-            AbawError: the video cannot be predicted; the sentence says why.
-        """
-        options = PrepareOptions((file,), folder, self.options.faces, device=self.options.device)
-        _check_done(prepare_videos(options, reporter), file)
-        video = composed(file.stem)
-        record = Record.read(folder / FACES / f"{video}.json")
-        assert record is not None, "prepare_videos ends with it"
-        predicted = PredictedVideo(folder, video, record.people, record.n_frames, list(record.notes))
-        if predicted.people:
-            store = self._extract(predicted, reporter)
-            known = [store.videos(feature) for feature in self.trained.features]
-            predictions = self.trained.predict(store, Selection(rows=frames_in_store(known, predicted.people)))
-            predicted.outputs = {person: prediction.outputs for person, prediction in predictions.items()}
-        return predicted
+    def sources(self) -> dict[str, Any]:
+        """See `FacePredictor`."""
+        run, tuning = self.run, self.trained.tuning
+        return {
+            "run": run.name,
+            "run_created": run.created,
+            "task": self.task.name,
+            "features": {name: run.features[name]["fingerprint"] for name in run.config.features},
+            "weights_sha256": self.trained.checkpoint,
+            "postprocess": {"origin": tuning.origin, **tuning.postprocess.model_dump(mode="json")} if tuning else None,
+        }
 
-    def rows(self, predicted: PredictedVideo) -> Iterator[OutputRow]:
-        """The rows of a video in temporal order: one for each frame and each person seen in it."""
-        with (predicted.folder / FACES / f"{predicted.video}.csv").open(newline="", encoding="utf-8") as table:
-            for line in csv.DictReader(table):
-                frame, person = int(line["frame"]), line["person"]
-                outputs = output_values(self.task, predicted.outputs[person][frame - 1])
-                left, top, right, bottom = (float(line[side]) for side in ("left", "top", "right", "bottom"))
-                yield OutputRow(frame, float(line["time_s"]), person, outputs, (left, top, right, bottom))
+    def predict(self, predicted: PredictedFile, reporter: Reporter) -> None:
+        """See `FacePredictor`."""
+        store = self._extract(predicted, reporter)
+        known = [store.videos(feature) for feature in self.trained.features]
+        predictions = self.trained.predict(store, Selection(rows=frames_in_store(known, predicted.people)))
+        predicted.outputs = {person: prediction.outputs for person, prediction in predictions.items()}
+        length = self.run.config.length
+        if is_photo(predicted.file) and length > 1:
+            predicted.notes.append(
+                f"run {self.run.name} looks at {length} frames at once, and a picture is one: it may do worse than on videos"
+            )
 
-    def _extract(self, predicted: PredictedVideo, reporter: Reporter) -> FeatureStore:
+    def _extract(self, predicted: PredictedFile, reporter: Reporter) -> FeatureStore:
         """Put the run's features of a video into a store of its own."""
         path = predicted.folder / "store.zarr"
         store = FeatureStore.create(path)
@@ -150,23 +103,13 @@ class VideoPredictor:
         reporter.start("extract", plan.n_frames, "frames")
         stage.run(plan.groups, summary, reporter.advance)
         reporter.finish()
-        _check_done(summary, Path(predicted.video))
+        check_done(summary, predicted.file)
         predicted.notes += [*summary.warnings, *summary.broken_frames]
         if summary.without_sound:
             if all(feature.spec.modality == "audio" for feature in self._features):
                 raise DataError(f"it has no sound, and run {self.run.name} uses sound only")
             predicted.notes.append("it has no sound: predicted without the features of sound")
         return FeatureStore.open(path)
-
-
-def _check_done(summary: Summary, file: Path) -> None:
-    """Raise a DataError if a stage failed on its only video; other errors if it was stopped."""
-    if summary.failed:
-        raise DataError(next(iter(summary.failed.values())))
-    if summary.stopped and summary.stopped.reason == "interrupted":
-        raise KeyboardInterrupt
-    if summary.stopped:
-        raise AbawError(f"{file.name} was stopped: {summary.stopped.sentence}")
 
 
 def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untrained: bool = False) -> list[Feature]:
