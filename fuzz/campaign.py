@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
             "repair": (2, "store.zarr/**/*"),
             "fill": (1, "**/*"),
             "export": (1, "store.zarr/**/*"),
-            "claim": (1, "store.zarr/.notes/*"),
+            "claim": (1, "store.zarr/.notes/*/zarr.json"),
         },
     ),
     "import": (12, {"import": (1, "*/**/*")}),

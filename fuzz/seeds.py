@@ -222,7 +222,7 @@ def make_small_store(root: Path) -> None:
         put_feature(store, "f", video, np.ones((5, 3)), [True, True, False, True, True])
         put_feature(store, "g", video, np.ones((5, 2, 2)))
         store.write_labels("va", video, "train" if video == "a" else "val", np.full((5, 2), 0.5, np.float32))
-    store.notes.write("claim-1.json", json.dumps({"features": ["f"], "part": "1/2", "host": "x", "beat": 1.0}))
+    store.notes.write("claim-1", json.dumps({"features": ["f"], "part": "1/2", "host": "x", "beat": 1.0}))
     source = root / "source"
     source.mkdir()
     for video in ("a", "b"):

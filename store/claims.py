@@ -28,7 +28,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
     Raises:
         StoreError: another live driver has claimed some of them, or the store is not writable.
     """
-    name = f"claim-{uuid.uuid4().hex}.json"
+    name = f"claim-{uuid.uuid4().hex}"
     claim = {
         "features": list(features),
         "part": part,
@@ -64,7 +64,7 @@ def _beat(store: FeatureStore, name: str, claim: dict[str, Any], stop: threading
 def _check_others(store: FeatureStore, name: str, claim: dict[str, Any]) -> None:
     """Yield to an earlier claim, and delete claims of dead drivers."""
     for other_name, text in store.notes.read().items():
-        if other_name == name or not (other_name.startswith("claim-") and other_name.endswith(".json")):
+        if other_name == name or not other_name.startswith("claim-") or other_name.endswith(".partial"):
             continue
         try:
             other = json.loads(text)

@@ -8,10 +8,12 @@
                 where true, length_from_crops (from no video file), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete;
                 where frames are labelled twice, doubles: frame numbers of the extra rows at the end
+      .notes/<note>                           attrs: text; which processes are writing
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
 shards, and counts only once its attributes have `complete`, so that nothing left by a killed writer is
-ever read. Values are not compressed: features do not compress.
+ever read. Values are not compressed: features do not compress. Dimensions have names, as xarray wants them; arrays of
+earlier versions have none.
 """
 
 from contextlib import suppress
@@ -243,7 +245,7 @@ class FeatureStore:
             self._tree.require("labels", task)
             self._label_groups.add(task)
         try:
-            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(split, rows, doubles))
+            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(video, split, rows, doubles))
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise

@@ -26,10 +26,13 @@ class VideoLabels:
     doubles: Doubles | None = None
 
 
-def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> tuple[dict[str, bytes], bytes]:
+def encode_labels(
+    video: str, split: str, rows: NDArray, doubles: Doubles | None = None
+) -> tuple[dict[str, bytes], bytes]:
     """The files of an array of labels: its only chunk by key, and its metadata, which marks the labels as complete.
 
     Args:
+        video: gives its name to the rows.
         rows: (rows, columns), at least one.
         doubles: appended to the rows of the array; their frame numbers go into its attributes.
     """
@@ -38,7 +41,10 @@ def encode_labels(split: str, rows: NDArray, doubles: Doubles | None = None) -> 
     listed = {"doubles": frames} if frames else {}
     attrs = {"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True}
     ones = (1,) * rows.ndim
-    metadata = dict(array_template(ones, rows.dtype.name, ones, None, None)) | {
+    # the videos of a task are in one group, and have different lengths
+    names = (f"row_{video}", "column")[: rows.ndim]
+    metadata = dict(array_template(ones, rows.dtype.name, ones, None, None, ("row", "column")[: rows.ndim])) | {
+        "dimension_names": names,
         "shape": content.shape,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": content.shape}},
         "attributes": attrs,

@@ -1,8 +1,14 @@
-"""Notes: small texts in a store next to its data, such as which process is writing it."""
+"""Notes: small texts in a store next to its data, such as which process is writing it.
+
+Each is the attribute `text` of a group of its own, so that a note is part of the Zarr hierarchy for other readers.
+Earlier versions of abaw wrote files; these are still read and dropped.
+"""
 
 from zarr.abc.store import Store
 
-from abaw.store.zarr_keys import delete_key, names_in, read_keys, write_keys
+from abaw.store.schema import group_attrs
+from abaw.store.writer import group_metadata
+from abaw.store.zarr_keys import METADATA, delete_key, delete_node, names_in, read_key, read_keys, write_keys
 
 FOLDER = ".notes"
 
@@ -16,14 +22,25 @@ class Notes:
     def read(self) -> dict[str, str]:
         """All notes by name."""
         names = names_in(self._store, FOLDER)
-        contents = read_keys(self._store, [f"{FOLDER}/{name}" for name in names])
-        notes = zip(names, contents, strict=True)
-        return {name: content.decode(errors="replace") for name, content in notes if content is not None}
+        groups = read_keys(self._store, [f"{FOLDER}/{name}/{METADATA}" for name in names])
+        files = read_keys(self._store, [f"{FOLDER}/{name}" for name in names])
+        notes = {}
+        for name, group, file in zip(names, groups, files, strict=True):
+            if group is not None:
+                notes[name] = str(group_attrs(group).get("text", ""))
+            elif file is not None:
+                notes[name] = file.decode(errors="replace")
+        return notes
 
     def write(self, name: str, text: str) -> None:
         """Write or replace a note."""
-        write_keys(self._store, FOLDER, {name: text.encode()})
+        if read_key(self._store, f"{FOLDER}/{METADATA}") is None:
+            write_keys(self._store, FOLDER, {METADATA: group_metadata({})})
+        write_keys(self._store, FOLDER, {f"{name}/{METADATA}": group_metadata({"text": text})})
 
     def drop(self, name: str) -> None:
         """Delete a note, if it exists."""
-        delete_key(self._store, f"{FOLDER}/{name}")
+        if read_key(self._store, f"{FOLDER}/{name}/{METADATA}") is None:
+            delete_key(self._store, f"{FOLDER}/{name}")
+        else:
+            delete_node(self._store, f"{FOLDER}/{name}")

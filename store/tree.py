@@ -1,5 +1,6 @@
 """The groups and arrays of a Zarr store: names and attributes without opening each, small arrays written at once."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -73,12 +74,26 @@ def attrs_at(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:
 def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: bytes) -> bool:
     """Write an array so that it exists whole or not at all; False if it exists already with the same metadata.
 
+    Arrays of earlier versions have no names of dimensions; that is no reason to write them again.
+
     Args:
         contents: its chunks by key.
         metadata: its `zarr.json`, written last.
     """
     existing = read_key(store, f"{path}/{METADATA}")
-    if existing == metadata:
+    if existing is not None and _is_same(existing, metadata):
         return False
     write_keys(store, path, contents, last={METADATA: metadata}, clear=existing is not None)
     return True
+
+
+def _is_same(one: bytes, other: bytes) -> bool:
+    """True if the `zarr.json` of two arrays differ at most in the names of their dimensions."""
+    if one == other:
+        return True
+    try:
+        contents = [dict(json.loads(metadata)) for metadata in (one, other)]
+    except (ValueError, TypeError, RecursionError):
+        return False
+    first, second = ({**content, "dimension_names": None} for content in contents)
+    return first == second

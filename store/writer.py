@@ -170,7 +170,7 @@ def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
 
 def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
     """The files of the array `present`, in chunks of `SHARD_ROWS` rows."""
-    template = array_template((1,), "bool", (SHARD_ROWS,), None, None)
+    template = array_template((1,), "bool", (SHARD_ROWS,), None, None, ("frame",))
     files = {"present/zarr.json": encode_metadata({**template, "shape": present.shape})}
     for number, start in enumerate(range(0, len(present), SHARD_ROWS)):
         chunk = np.zeros(SHARD_ROWS, dtype=np.bool_)
@@ -185,12 +185,24 @@ def with_checksum(content: bytes) -> bytes:
     return content + int(google_crc32c.value(content)).to_bytes(4, "little")
 
 
+def axis_names(value_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the dimensions of values of shape (frames, *value_shape): frame and dimension, or several of these."""
+    if len(value_shape) == 1:
+        return ("frame", "dimension")
+    return ("frame", *(f"dimension_{number}" for number in range(1, len(value_shape) + 1)))
+
+
 def values_metadata(shape: tuple[int, ...], dtype: str, chunk_rows: int, shard_rows: int) -> bytes:
     """The `zarr.json` of an array of values of shape (frames, ...)."""
     value_shape = shape[1:]
     # NaN is never stored: where it is read, a shard is missing
     template = array_template(
-        (1, *value_shape), dtype, (chunk_rows, *value_shape), (shard_rows, *value_shape), math.nan
+        (1, *value_shape),
+        dtype,
+        (chunk_rows, *value_shape),
+        (shard_rows, *value_shape),
+        math.nan,
+        axis_names(value_shape),
     )
     return encode_metadata({**template, "shape": shape})
 

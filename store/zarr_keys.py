@@ -149,6 +149,7 @@ def array_template(
     chunks: tuple[int, ...],
     shards: tuple[int, ...] | None,
     fill_value: float | None,
+    dimension_names: tuple[str, ...],
 ) -> Mapping[str, Any]:
     """The content of `zarr.json` that Zarr writes for an uncompressed array with checksums."""
     store = MemoryStore()
@@ -161,6 +162,7 @@ def array_template(
         compressors=[Crc32cCodec()],
         filters=None,
         fill_value=fill_value,
+        dimension_names=dimension_names,
     )
     content = read_key(store, METADATA)
     assert content is not None

@@ -58,7 +58,7 @@ def test_overlapping_parts_may_not(store, other):
 
 def write_claim(store, **changes):
     claim = {"features": ["hog"], "part": "", "host": "elsewhere", "process": 1, "began": 0.0, "claimed": 0.0}
-    store.notes.write("claim-old.json", json.dumps({**claim, "beat": time.time(), **changes}))
+    store.notes.write("claim-old", json.dumps({**claim, "beat": time.time(), **changes}))
 
 
 def test_a_driver_on_another_machine_counts_while_its_claim_is_fresh(store):
@@ -67,7 +67,7 @@ def test_a_driver_on_another_machine_counts_while_its_claim_is_fresh(store):
         pass
     write_claim(store, beat=time.time() - DEAD_S - 1)
     with claimed(store, ["hog"], ""):
-        assert "claim-old.json" not in store.notes.read()
+        assert "claim-old" not in store.notes.read()
 
 
 def test_a_driver_of_this_machine_that_was_killed_does_not_count(store, process_env):
@@ -90,7 +90,7 @@ def test_a_dead_driver_that_nobody_asked_after_does_not_count(store, process_env
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"features": 3}', "\x00"])
 def test_a_note_that_is_no_claim_stops_nobody(store, text):
-    store.notes.write("claim-odd.json", text)
+    store.notes.write("claim-odd", text)
     with claimed(store, ["hog"], ""):
         pass
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 from abaw.store import writer as writer_module
 from abaw.store.audit import describe_store, verify_store
+from abaw.store.claims import claimed
 from abaw.store.zarr_keys import FolderStore, read_keys
 from abaw.tests.support.stores import put_feature
 
@@ -70,6 +72,63 @@ def test_layout_on_disk_read_with_plain_zarr(store, monkeypatch):
     np.testing.assert_array_equal(video["present"][:], np.arange(600) >= 10)
     labels = root["labels/va/v"]
     assert (labels.shape, labels.dtype, labels.attrs["split"]) == ((601, 2), np.float32, "train")
+
+
+def nodes_of(group: zarr.Group) -> dict[str, zarr.Array | zarr.Group]:
+    nodes = {}
+    for name, node in group.members():
+        nodes[name] = node
+        if isinstance(node, zarr.Group):
+            nodes |= {f"{name}/{below}": inner for below, inner in nodes_of(node).items()}
+    return nodes
+
+
+@pytest.mark.filterwarnings("error")
+def test_other_readers_find_named_dimensions_and_nothing_else(store):
+    store.add_feature("picture", {**SPEC, "shape": [4, 2]}, None, "x")
+    for video, n in (("v", 5), ("w", 300)):
+        put_feature(store, "f", video, draw(n))
+        put_feature(store, "picture", video, draw(n, width=8).reshape(n, 4, 2))
+        store.write_labels("va", video, "train", np.zeros((n, 2), np.float32))
+    with claimed(store, ["f"], ""):
+        nodes = nodes_of(zarr.open_group(store.path, mode="r"))
+    names = {path: node.metadata.dimension_names for path, node in nodes.items() if isinstance(node, zarr.Array)}
+    assert names == {
+        **{f"features/f/{video}/values": ("frame", "dimension") for video in "vw"},
+        **{f"features/picture/{video}/values": ("frame", "dimension_1", "dimension_2") for video in "vw"},
+        **{f"features/{feature}/{video}/present": ("frame",) for feature in ("f", "picture") for video in "vw"},
+        # one group of different lengths: xarray refuses two of one name
+        **{f"labels/va/{video}": (f"row_{video}", "column") for video in "vw"},
+    }
+
+
+def test_a_store_without_names_of_dimensions_is_read_and_extended(store):
+    """As earlier versions wrote it, with claims in files, too."""
+    values, rows = draw(5), np.zeros((5, 2), np.float32)
+    put_feature(store, "f", "v", values)
+    store.write_labels("va", "v", "train", rows)
+    files = sorted(Path(store.path).rglob("zarr.json"))
+    for file in files:
+        content = json.loads(file.read_text())
+        content.pop("dimension_names", None)
+        file.write_text(json.dumps(content, indent=2))
+    dead = {"features": ["f"], "part": "", "host": "elsewhere", "process": 1, "began": 0.0, "claimed": 0.0, "beat": 0.0}
+    notes = Path(store.path) / ".notes"
+    notes.mkdir()
+    (notes / "claim-1.json").write_text(json.dumps(dead))
+    alive = {**dead, "beat": time.time()}
+    (notes / "claim-2.json").write_text(json.dumps(alive))
+    before = {file: file.read_bytes() for file in files}
+    with pytest.raises(StoreError, match="Another command is writing f"), claimed(store, ["f"], ""):
+        pass
+    assert store.notes.read() == {"claim-2.json": json.dumps(alive)}
+    store.notes.drop("claim-2.json")
+    with claimed(store, ["f"], ""):
+        assert not store.write_labels("va", "v", "train", rows)
+        put_feature(store, "f", "w", values)
+    assert {file: file.read_bytes() for file in files} == before
+    assert verify_store(FeatureStore.open(store.path), Silent()) == []
+    np.testing.assert_array_equal(store.read("f", "v").values, store.read("f", "w").values)
 
 
 def test_row_i_is_frame_i_plus_1_whatever_the_order_of_writing(store, small_shards):
