@@ -6,9 +6,11 @@ from typing import Any
 import click
 
 from abaw import __version__
-from abaw.commands.data import doctor, list_, prepare, synth, weights
+from abaw.commands.data import doctor, prepare, synth, weights
 from abaw.commands.demo import demo
 from abaw.commands.extract import extract
+from abaw.commands.help import CommandGroup, examples
+from abaw.commands.listings import list_
 from abaw.commands.scores import compare, ensemble, eval_, report, tune
 from abaw.commands.store import store
 from abaw.commands.submission import check_submission, submit
@@ -22,12 +24,8 @@ INTERRUPTED = (
 )
 
 
-class CommandGroup(click.Group):
+class MainGroup(CommandGroup):
     """Prints errors of `abaw` as one sentence and exits with their code."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names of the commands in the order of work."""
-        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -51,39 +49,22 @@ def _fail(sentence: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
-@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=MainGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=examples("abaw demo", "abaw extract --backbone vit-mean", "abaw train --task va", "abaw eval --split val"),
+)
 @click.version_option(__version__)
 def main() -> None:
     """Affect in video: features once, then small temporal models and challenge scores.
 
-    With a data/ folder in the layout of Aff-Wild2, these three run without further options:
-
-    \b
-      abaw extract --backbone vit-mean
-      abaw train --task va
-      abaw eval --split val
-
-    `abaw demo` makes a small dataset and does all three.
+    `abaw COMMAND --help` shows the options of a command, with examples. The last three examples are all it takes with a
+    data/ folder in the layout of Aff-Wild2; `abaw demo` makes a small dataset and does the same.
     """
 
 
-for command in (
-    doctor,
-    prepare,
-    weights,
-    extract,
-    train,
-    eval_,
-    tune,
-    compare,
-    ensemble,
-    report,
-    submit,
-    check_submission,
-    predict,
-    store,
-    list_,
-    demo,
-    synth,
-):
-    main.add_command(command)
+main.add_section("Data", doctor, prepare, demo, synth)
+main.add_section("Features", weights, extract, store)
+main.add_section("Models", train, tune, ensemble)
+main.add_section("Results", eval_, compare, report, submit, check_submission, predict)
+main.add_section("Other", list_)

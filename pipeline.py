@@ -26,6 +26,7 @@ from abaw.core.progress import Reporter, Silent, Summary
 if TYPE_CHECKING:
     from abaw.backbones.published import FamilyWeights
     from abaw.backbones.registry import Family
+    from abaw.backbones.spec import BackboneSpec
     from abaw.core.tasks import Task
     from abaw.datasets.doctor import VideoReport
     from abaw.datasets.synth import Made
@@ -33,10 +34,12 @@ if TYPE_CHECKING:
     from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.postprocessing.tuning import FitOn, Tuning
+    from abaw.evaluate.published_scores import PublishedScore
+    from abaw.evaluate.run_summaries import RunSummary
     from abaw.evaluate.submission.check import Check
     from abaw.evaluate.submission.formats import Sample, VideoList
     from abaw.evaluate.submission.write import Submission
-    from abaw.evaluate.trained import Predictor
+    from abaw.evaluate.trained import BestRun, Predictor
     from abaw.exchange.importer import ImportOptions
     from abaw.extract.cluster.cluster import ClusterOptions
     from abaw.extract.faces.prepare import PrepareOptions
@@ -391,6 +394,24 @@ def find_predictor(
     return trained.find_predictor(runs, name, device, raw, task)
 
 
+def find_best(
+    runs: Path, task: str, features: Sequence[str] | None = None, device: str = "auto", raw: bool = False
+) -> "BestRun":
+    """Open the run or ensemble of a task that validates best; see `abaw.evaluate.trained.find_best`.
+
+    Args:
+        features: of the store; runs that need others are passed over.
+        raw: without the post-processing that `tune` fitted.
+    """
+    from abaw.train.run_files import CONFIG, ENSEMBLE, list_names, no_run
+
+    if not list_names(runs, CONFIG, ENSEMBLE):
+        raise no_run(runs, task)
+    from abaw.evaluate import trained
+
+    return trained.find_best(runs, task, features, device, raw)
+
+
 def tune(run: "Run", store: "FeatureStore", fit_on: "FitOn", runs: Path, device: str = "auto") -> "Tuning":
     """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`."""
     from abaw.evaluate import trained
@@ -577,11 +598,47 @@ def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Repor
 # what there is to choose from
 
 
+def list_runs(runs: Path) -> "tuple[list[RunSummary], dict[str, str]]":
+    """Runs and ensembles in a folder, the best of each task first; and why others cannot be read, by name."""
+    from abaw.evaluate.run_summaries import summarise_runs
+
+    return summarise_runs(runs)
+
+
+def run_names(runs: Path) -> list[str]:
+    """Names of the runs and ensembles in a folder."""
+    from abaw.train.run_files import CONFIG, ENSEMBLE, list_names
+
+    return list_names(runs, CONFIG, ENSEMBLE)
+
+
+def feature_names(place: Place) -> list[str]:
+    """Names of the features in a store in a local folder; empty for one at a URL."""
+    from abaw.core.files import is_url
+    from abaw.store.feature_names import list_features
+
+    return [] if is_url(place) else list_features(Path(place))
+
+
 def list_backbones() -> "list[Family]":
     """Every family of backbones, with the specs of its backbones and the distribution that it comes from."""
     from abaw.backbones.registry import list_families
 
     return list_families()
+
+
+def outline_backbone(spec: "BackboneSpec") -> dict[str, Any]:
+    """Shape, parameters, weights and licence of a backbone; see `abaw.backbones.description`."""
+    from abaw.backbones import description
+
+    return description.outline_backbone(spec)
+
+
+def describe_backbone(name: str) -> dict[str, Any]:
+    """All about a backbone, also about one of timm; see `abaw.backbones.description`."""
+    from abaw.backbones import description
+
+    return description.describe_backbone(name)
 
 
 def list_heads() -> "dict[str, type[HeadConfig]]":
@@ -591,19 +648,25 @@ def list_heads() -> "dict[str, type[HeadConfig]]":
     return dict(HEADS.items())
 
 
-def list_losses() -> "dict[str, tuple[type[LossConfig], str]]":
-    """Every loss by name: the class of its options, and what it is in a few words."""
+def list_losses() -> "dict[str, type[LossConfig]]":
+    """Every loss by name: the class of its options."""
     from abaw.train.loss_options import LOSSES
 
-    summaries = {name: (LOSSES.builder(name).__doc__ or "").partition("\n")[0].rstrip(".") for name in LOSSES}
-    return {name: (config, summaries[name]) for name, config in LOSSES.items()}
+    return dict(LOSSES.items())
 
 
 def list_recipes() -> "list[Recipe]":
     """The recipes that come with abaw."""
-    from abaw.train.recipes import load_recipe, recipe_names
+    from abaw.train import recipes
 
-    return [load_recipe(name) for name in recipe_names()]
+    return [recipes.load_recipe(name) for name in recipes.recipe_names()]
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes that come with abaw."""
+    from abaw.train import recipes
+
+    return recipes.recipe_names()
 
 
 def list_tasks() -> "list[Task]":
@@ -611,3 +674,27 @@ def list_tasks() -> "list[Task]":
     from abaw.core.tasks import TASKS
 
     return list(TASKS.values())
+
+
+def list_published(task: str | None = None) -> "list[PublishedScore]":
+    """Scores that others published, of a task or of all.
+
+    Raises:
+        UsageError: no score of this task is known.
+    """
+    from abaw.core.errors import UsageError, did_you_mean
+    from abaw.evaluate.published_scores import PUBLISHED, published_for
+
+    tasks = list(dict.fromkeys(one.task for one in PUBLISHED))
+    if task is not None and task not in tasks:
+        raise UsageError(
+            f"No published scores of task {task!r} are known. {did_you_mean(task, tasks)}Choose one of: {', '.join(tasks)}."
+        )
+    return list(PUBLISHED if task is None else published_for(task))
+
+
+def describe_published() -> str:
+    """A sentence on how far scores on validation can be trusted."""
+    from abaw.evaluate.published_scores import FELL
+
+    return FELL

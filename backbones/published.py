@@ -71,17 +71,39 @@ def weights_at_hand() -> list[FamilyWeights]:
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
     """The published checkpoints of a family, and the weights that are present."""
     sources = _sources(spec)
-    file = find_weights_file(spec)
-    where = file.name + ("/" if file.is_dir() else "") if file else ""
-    if not file and spec.weights == "shipped":
-        where = "comes with abaw"
-    elif not file and spec.weights == "timm" and _in_cache_of_hub(sources):
-        where = "in the cache of Hugging Face"
-    licence = next((published_file.licence for published_file in sources if published_file.licence), "") or _in_a_word(
-        spec.licence
-    )
+    file, where = _find(spec, sources)
+    licence = _licence(spec, sources)
     agrees = _agrees(file, sources)
     return FamilyWeights(tuple(names), spec.family, sources, file, where, agrees, licence, spec.licence or licence)
+
+
+def weights_in_brief(spec: BackboneSpec) -> tuple[State | Literal[""], str]:
+    """Whether the weights of a backbone are present, and their licence in a word. No file is read.
+
+    The state is empty for a backbone without weights.
+    """
+    if spec.weights == "none":
+        return "", _in_a_word(spec.licence)
+    sources = _sources(spec)
+    state: State = "have" if _find(spec, sources)[1] else "get" if _command(spec.family, sources) else "by hand"
+    return state, _licence(spec, sources)
+
+
+def _find(spec: BackboneSpec, sources: Sequence[KnownWeights]) -> tuple[Path | None, str]:
+    """The file or folder that is used by default, and where the weights are in words; None and empty if missing."""
+    file = find_weights_file(spec)
+    if file:
+        return file, file.name + ("/" if file.is_dir() else "")
+    if spec.weights == "shipped":
+        return None, "comes with abaw"
+    if spec.weights == "timm" and _in_cache_of_hub(sources):
+        return None, "in the cache of Hugging Face"
+    return None, ""
+
+
+def _licence(spec: BackboneSpec, sources: Sequence[KnownWeights]) -> str:
+    """The licence in a word."""
+    return next((source.licence for source in sources if source.licence), "") or _in_a_word(spec.licence)
 
 
 def find_weights(name: str) -> FamilyWeights:

@@ -71,6 +71,11 @@ def _hub(family: str, repository: str) -> KnownWeights:
     return KnownWeights(FOLDER_OF_HUB, family, f"https://huggingface.co/{repository}", repository, hub=repository)
 
 
+def _timm(family: str, model: str) -> KnownWeights:
+    repository = f"timm/{model}"
+    return KnownWeights("model.safetensors", family, f"https://huggingface.co/{repository}", "timm", hub=repository)
+
+
 def _arcface(name: str, family: str) -> KnownWeights:
     return KnownWeights(name, family, INSIGHTFACE, "insightface", licence="research-only")
 
@@ -101,4 +106,12 @@ KNOWN = (
     _hub("wavlm", "microsoft/wavlm-base-plus"),
     _hub("whisper", "openai/whisper-base"),
     _hub("ast", "MIT/ast-finetuned-audioset-10-10-0.4593"),
+    _timm("vit", "vit_base_patch16_224.augreg2_in21k_ft_in1k"),
+    _timm("vit-tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"),
+    _timm("resnet50", "resnet50.a1_in1k"),
+    _timm("swin-t", "swin_tiny_patch4_window7_224.ms_in1k"),
+    _timm("clip-l14", "vit_large_patch14_clip_224.openai"),
+    _timm("dinov3-s16", "vit_small_patch16_dinov3_qkvb.lvd1689m"),
+    _timm("dinov3-b16", "vit_base_patch16_dinov3_qkvb.lvd1689m"),
+    _timm("dinov3-l16", "vit_large_patch16_dinov3_qkvb.lvd1689m"),
 )

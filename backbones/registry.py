@@ -28,7 +28,6 @@ Names are `family-output`. One pass of a family's network gives all of its outpu
 family cost one forward pass.
 """
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -36,7 +35,7 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from abaw.backbones.spec import BackboneSpec
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.plugins import load_group
 
 if TYPE_CHECKING:
@@ -168,10 +167,9 @@ def find_backbone(name: str) -> tuple[BackboneSpec, Family]:
     if refusal is not None:
         raise refusal
     known = [spec.name for spec in list_specs()]
-    near = difflib.get_close_matches(name, known, n=3)
     syntaxes = [family.syntax for family in families.values() if family.syntax]
-    hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are: {', '.join([*known, *syntaxes])}."
-    raise UsageError(f"Unknown backbone {name!r}. {hint} `abaw list backbones` shows them all.")
+    hint = did_you_mean(name, known) or f"Known are: {', '.join([*known, *syntaxes])}. "
+    raise UsageError(f"Unknown backbone {name!r}. {hint}`abaw list backbones` shows them all.")
 
 
 def _families() -> dict[str, Family]:

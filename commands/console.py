@@ -3,22 +3,20 @@
 import time
 from collections.abc import Iterable, Sequence
 
-from rich.console import Console, JustifyMethod
+from rich.box import HEAVY_HEAD
+from rich.console import Console, ConsoleDimensions, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from abaw.commands.table_layout import fit_columns, width_for
 from abaw.core.devices import describe_device
 from abaw.core.errors import printable
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, the pauses between lines get longer
 
-WIDTH_WITHOUT_TERMINAL = 140  # of tables in files and pipes
-
 out = Console()
 err = Console(stderr=True)
-if not out.is_terminal:
-    out.width = WIDTH_WITHOUT_TERMINAL
 
 
 class ConsoleReporter:
@@ -113,17 +111,67 @@ def show_device(name: str, precision: str = "") -> None:
         warn(line)
 
 
-def show_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table; a column `>name` is aligned to the right."""
-    # Text, not str: names in brackets are not markup
-    table = Table(title=Text(printable(title), style="table.title"), title_justify="left")
-    for number, column in enumerate(columns):
+def show_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    optional: Sequence[str] = (),
+    lines: bool = True,
+) -> None:
+    """Print a table in which words stay whole; a column `>name` is aligned to the right.
+
+    Where a terminal is too narrow, the lines between columns go first, then the optional columns, and then cells are
+    wrapped between words. Where that does not help, each row becomes a block of lines.
+
+    Args:
+        optional: names of columns that are left out if all their cells are `-`, and that a narrow terminal can do
+            without, the least important first.
+        lines: draw lines between columns.
+    """
+    names = [printable(column.removeprefix(">")) for column in columns]
+    cells = [[printable(str(cell)) for cell in row] for row in rows]
+    width, shown = width_for(out), list(range(len(columns)))
+    if cells:
+        shown = [n for n in shown if names[n] not in optional or any(row[n] != "-" for row in cells)]
+    layouts: list[tuple[list[int], bool, bool]] = []
+    for dropped in (None, *optional):
+        shown = [number for number in shown if names[number] != dropped]
+        layouts += [(shown, has_lines, False) for has_lines in (True, False) if lines or not has_lines]
+    layouts += [(shown, has_lines, True) for has_lines in (True, False) if lines or not has_lines]
+    for numbers, has_lines, wrap in layouts:
+        between = 3 * len(numbers) + 1 if has_lines else 2 * (len(numbers) - 1)
+        texts = [[row[number] for number in numbers] for row in (names, *cells)]
+        widths = fit_columns(texts, None if width is None else width - between, wrap)
+        if widths is not None:
+            _draw(title, [columns[number] for number in numbers], texts[1:], widths, has_lines)
+            return
+    say(title)
+    for row in cells:
+        say(row[0] or "-")
+        for name, text in zip(names[1:], row[1:], strict=True):
+            say(f"  {name}: {text}")
+
+
+def _draw(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], widths: Sequence[int], has_lines: bool
+) -> None:
+    """Print a table whose columns have these widths."""
+    out.print(Text(printable(title), style="table.title"), soft_wrap=True)  # Text: names in brackets are not markup
+    table = Table(box=HEAVY_HEAD if has_lines else None)
+    table.padding = (0, 1) if has_lines else (0, 2, 0, 0)
+    table.pad_edge = has_lines
+    for column, width in zip(columns, widths, strict=True):
         justify: JustifyMethod = "right" if column.startswith(">") else "left"
-        header = Text(printable(column.removeprefix(">")))
-        table.add_column(header, justify=justify, overflow="fold", no_wrap=number == 0)
+        table.add_column(Text(printable(column.removeprefix(">"))), justify=justify, width=width, overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(str(cell))) for cell in row))
-    out.print(table)
+        table.add_row(*map(Text, row))
+    total = sum(widths) + (3 * len(widths) + 1 if has_lines else 2 * (len(widths) - 1))
+    before = out.size
+    out.size = ConsoleDimensions(max(total, 1), before.height)
+    try:
+        out.print(table)
+    finally:
+        out.size = before
 
 
 def show_some(heading: str, lines: Sequence[str], most: int = 10) -> None:

@@ -6,17 +6,22 @@ from pathlib import Path
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import DATA, DEVICE, FPS, print_json
 
 
-@click.command()
+@click.command(epilog=examples("abaw doctor --data /data/aff-wild2", "abaw doctor --all --csv > videos.csv"))
 @DATA
 @FPS
 @click.option("--all", "every", is_flag=True, help="Show every video, not only those to look at.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a row for each video as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bool) -> None:
-    """Check data against labels: what is not read, missing crops, extra rows, frame rates, unreadable files."""
+    """Check data against labels.
+
+    Shows what is not read, missing crops, extra rows, frame rates and unreadable files.
+    """
     from abaw import pipeline
     from abaw.commands import console, tables
 
@@ -32,7 +37,7 @@ def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bo
     sys.exit(1 if totals["errors"] else 0)
 
 
-@click.command()
+@click.command(epilog=examples("abaw prepare talk.mp4", "abaw prepare recordings/ --faces 1 --data mine"))
 @click.argument("videos", nargs=-1, required=True, metavar="VIDEO...", type=click.Path(path_type=Path))
 @click.option("--data", envvar="ABAW_DATA", default="data", type=click.Path(path_type=Path), show_default=True,
               show_envvar=True, help="Folder to fill with cropped_aligned/, audio/, videos/ and faces/.")  # fmt: skip
@@ -45,7 +50,10 @@ def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bo
 @DEVICE
 def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: str, every: int | None,
             device: str) -> None:  # fmt: skip
-    """Find, follow and align the faces of video files, or of folders of them. Run again to continue."""
+    """Find, follow and align the faces of video files.
+
+    VIDEO may be a folder of them. Run again to continue.
+    """
     from abaw import pipeline
     from abaw.commands import console, tables
 
@@ -57,7 +65,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     sys.exit(0 if summary.ok else 1)
 
 
-@click.command()
+@click.command(epilog=examples("abaw synth --faces cut-outs --clips 300"))
 @click.option("--faces", required=True, type=click.Path(path_type=Path),
               help="Folder of face cut-outs: Positive/*.png, Neutral/*.png and Negative/*.png.")  # fmt: skip
 @click.option("--backgrounds", type=click.Path(path_type=Path),
@@ -69,7 +77,10 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
               help="Video files, folders of JPEGs or tensors (frames, 3, 326, 326).")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other clips.")
 def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: str, seed: int) -> None:
-    """Make synthetic group-emotion clips: faces of one class on a background. Run again to continue."""
+    """Make synthetic clips of group emotions.
+
+    Each has faces of one class on a background. Run again to continue.
+    """
     from abaw import pipeline
     from abaw.commands import console
 
@@ -78,20 +89,25 @@ def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: 
     console.say(f"{out}: made {made.n_made} clips, {made.n_kept} were there.")
 
 
-@click.group(invoke_without_command=True)
+@click.group(
+    cls=CommandGroup, invoke_without_command=True, epilog=examples("abaw weights list", "abaw weights get mae")
+)
 @click.pass_context
 def weights(context: click.Context) -> None:
-    """Show which weights are on this machine, download them, and check what a file fits."""
+    """List, download and check weights of backbones."""
     from abaw.commands import listings
 
     if context.invoked_subcommand is None:
         listings.show_weights()
 
 
-@weights.command("list")
+@weights.command("list", epilog=examples("abaw weights list", "abaw weights list --json"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_weights(as_json: bool) -> None:
-    """Show for each family whether its weights are on this machine, can be downloaded, or have to be requested."""
+    """List families, and where to get their weights.
+
+    Weights are on this machine, can be downloaded, or have to be requested.
+    """
     from abaw import pipeline
     from abaw.commands import listings
 
@@ -101,10 +117,13 @@ def list_weights(as_json: bool) -> None:
         listings.show_weights()
 
 
-@weights.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@weights.command(epilog=examples("abaw weights get mae", "abaw weights get vit-mean timm/resnet18"))
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=completion.weights)
 def get(names: tuple[str, ...]) -> None:
-    """Download weights, by the name of a family, of a backbone, or timm/<model>. Run again to continue."""
+    """Download weights.
+
+    NAME is that of a family or of a backbone, or timm/<model>. Run again to continue.
+    """
     from abaw import pipeline
     from abaw.commands import console
     from abaw.core.errors import CheckpointError
@@ -128,29 +147,16 @@ def get(names: tuple[str, ...]) -> None:
     sys.exit(1 if n_failed else 0)
 
 
-@weights.command()
+@weights.command(epilog=examples("abaw weights check checkpoint.pth"))
 @click.argument("file", type=click.Path(path_type=Path))
 def check(file: Path) -> None:
-    """Show which backbones a weights file fits, and the fingerprints of their features."""
+    """Show which backbones a weights file fits.
+
+    Also shows the fingerprints that their features would have.
+    """
     from abaw import pipeline
     from abaw.commands import console
 
     fits = pipeline.check_weights(file)
     console.show_table(str(file), ["backbone", "fingerprint", "notes"], fits)
     console.say(f"Use it as `--backbone {fits[0][0]}:{file}`.")
-
-
-@click.command("list")
-@click.argument("what", type=click.Choice(["backbones", "heads", "losses", "recipes", "tasks"]))
-def list_(what: str) -> None:
-    """Show the available backbones, heads, losses, recipes or tasks."""
-    from abaw.commands import listings
-
-    show = {
-        "backbones": listings.show_backbones,
-        "heads": listings.show_heads,
-        "losses": listings.show_losses,
-        "recipes": listings.show_recipes,
-        "tasks": listings.show_tasks,
-    }
-    show[what]()

@@ -4,18 +4,23 @@ from pathlib import Path
 
 import click
 
+from abaw.commands.help import examples
 from abaw.commands.scores import show_scores
 from abaw.commands.shared_options import DEVICE
 
 
-@click.command()
+@click.command(epilog=examples("abaw demo", "abaw demo --size tiny --out /tmp/demo"))
 @click.option("--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder to make.")
-@click.option("--size", default="small", show_default=True, help="tiny, small or large.")
+@click.option("--size", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True,
+              help="Of the dataset.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other faces.")
-@click.option("--dataset", "kind", default="aff-wild2", show_default=True, help="aff-wild2, lsd or vgaf.")
+@click.option("--dataset", "kind", type=click.Choice(["aff-wild2", "lsd", "vgaf"]), default="aff-wild2",
+              show_default=True, help="Whose layout it has.")  # fmt: skip
 @DEVICE
 def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
-    """Make a small dataset, extract its features, train and evaluate its tasks.
+    """Make a small dataset and take it through the stages.
+
+    Its features are extracted, its tasks trained and evaluated.
 
     Leaves OUT/data, OUT/store.zarr and OUT/runs, so that all other commands work inside OUT.
     """

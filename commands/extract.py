@@ -7,14 +7,18 @@ from typing import Literal
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, FPS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
 
-@click.command()
+@click.command(
+    epilog=examples("abaw extract --backbone vit-mean", "abaw extract --backbone hog --backbone mae-cls:mae.pth")
+)
 @click.option("--backbone", "backbones", multiple=True, required=True, metavar="[NAME=]BACKBONE[:WEIGHTS]",
-              help="What to run; repeatable, frames are decoded once. `abaw list backbones` shows them.")  # fmt: skip
+              shell_complete=completion.backbones, help="What to run; repeatable, frames are decoded once. `abaw list backbones` shows them.")  # fmt: skip
 @DATA
 @STORE
 @click.option(
@@ -50,7 +54,9 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Run backbones over all face crops, or the sound of the videos, into the store. Run again to continue."""
+    """Run backbones over face crops or sound into the store.
+
+    Run again to continue."""
     from abaw import pipeline
     from abaw.commands import console, tables
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
 from abaw.core.errors import UsageError
 from abaw.core.files import Place, check_folder_of
@@ -16,8 +18,13 @@ if TYPE_CHECKING:
     from abaw.evaluate.results import Results
 
 
-@click.command("eval")
-@click.argument("run", required=False)
+@click.command(
+    "eval",
+    epilog=examples(
+        "abaw eval", "abaw eval va-vit-mean-transformer-1 --split val --json", "abaw eval --predictions predictions.txt"
+    ),
+)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @SPLIT
 @STORE
 @RUNS
@@ -31,8 +38,14 @@ if TYPE_CHECKING:
               help="Write every frame's predictions and labels as CSV, too.")  # fmt: skip
 @click.option("--predictions", type=click.Path(path_type=Path),
               help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
-@click.option("--task", help="What --predictions are of.  [default: what their header says]")
-@click.option("--feature", help="Feature that tells which frames of --predictions have a crop.  [default: the first]")
+@click.option(
+    "--task", shell_complete=completion.tasks, help="What --predictions are of.  [default: what their header says]"
+)
+@click.option(
+    "--feature",
+    shell_complete=completion.features,
+    help="Feature that tells which frames of --predictions have a crop.  [default: the first]",
+)
 def eval_(
     run: str | None,
     split: str,
@@ -48,7 +61,9 @@ def eval_(
     task: str | None,
     feature: str | None,
 ) -> None:
-    """Score a run or ensemble (default: the newest run) on a split; keep predictions and a picture in its folder.
+    """Score a run or ensemble on a split.
+
+    RUN is the newest run by default. Predictions and a picture are kept in its folder.
 
     Scores come from the store alone; if the data folder exists, its faces go into the picture.
     """
@@ -117,8 +132,8 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
     console.say(f"Predictions, scores and a picture: {folder}/*-{split}.*")
 
 
-@click.command()
-@click.argument("run", required=False)
+@click.command(epilog=examples("abaw tune", "abaw tune va-vit-mean-transformer-1 --fit-on folds"))
+@click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("--fit-on", type=click.Choice(["train", "folds", "val"]), default="train", show_default=True,
               help="Predictions to fit: the run's on train or val, or out of fold, those of runs on other folds.")  # fmt: skip
 @STORE
@@ -128,7 +143,9 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
 def tune(
     run: str | None, fit_on: Literal["train", "folds", "val"], store: Place, runs: Path, device: str, as_json: bool
 ) -> None:
-    """Fit the post-processing of a run (default: the newest); `abaw eval` then applies it.
+    """Fit the post-processing of a run.
+
+    RUN is the newest run by default; `abaw eval` then applies it.
 
     Smoothing over time, a threshold for each action unit, offsets of classes: kept as postprocess.json in the run.
     """
@@ -146,15 +163,17 @@ def tune(
     console.say(f"{trained.folder / 'postprocess.json'}: `abaw eval {trained.name}` applies it, unless with --raw.")
 
 
-@click.command()
-@click.argument("first", metavar="RUN")
-@click.argument("second", metavar="RUN")
+@click.command(epilog=examples("abaw compare va-hog-ridge-1 va-vit-mean-transformer-1"))
+@click.argument("first", metavar="RUN", shell_complete=completion.runs)
+@click.argument("second", metavar="RUN", shell_complete=completion.runs)
 @SPLIT
 @RUNS
 @RAW
 @JSON
 def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json: bool) -> None:
-    """Say whether the second run is better than the first: scores, difference, 95 % intervals and p-values.
+    """Say whether a second run is better than a first.
+
+    Shows scores, their difference, 95 % intervals and p-values.
 
     Reads what `abaw eval` or `abaw ensemble` left in the two folders.
     """
@@ -181,8 +200,8 @@ def _warn_of_processing(results: "Sequence[Results]", way_out: str) -> None:
         console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with {way_out}.")
 
 
-@click.command()
-@click.argument("names", metavar="RUN...", nargs=-1, required=True)
+@click.command(epilog=examples("abaw ensemble 'va-*'", "abaw ensemble va-a va-b --weights 2,1 --run va-both"))
+@click.argument("names", metavar="RUN...", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("--weights", metavar="W,W,...", help="Of the runs, in their order.  [default: equal]")
 @SPLIT
 @RUNS
@@ -192,7 +211,9 @@ def _warn_of_processing(results: "Sequence[Results]", way_out: str) -> None:
 def ensemble(
     names: tuple[str, ...], weights: str | None, split: str, runs: Path, name: str | None, raw: bool, as_json: bool
 ) -> None:
-    """Average what runs predict, or pool it where they are of different folds, and score that.
+    """Average the predictions of runs, and score that.
+
+    Predictions of runs of different folds are pooled.
 
     RUN may be a pattern, such as 'va-*'. Reads what `abaw eval` left in the runs; the result is another folder there.
     """
@@ -202,15 +223,17 @@ def ensemble(
     show_scores(made.folder, evaluation, split, as_json)
 
 
-@click.command()
-@click.argument("names", metavar="RUN...", nargs=-1)
+@click.command(epilog=examples("abaw report", "abaw report va-hog-ridge-1 va-vit-mean-transformer-1 --out both.html"))
+@click.argument("names", metavar="RUN...", nargs=-1, shell_complete=completion.runs)
 @SPLIT
 @click.option("--out", default="report.html", type=click.Path(path_type=Path), show_default=True, help="File to write.")
 @RUNS
 @DATA
 @click.option("--plots", type=click.Path(path_type=Path), help="Folder for the figures as PNG and PDF, too.")
 def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path, plots: Path | None) -> None:
-    """Explain runs (default: the newest) in one HTML file: scores, errors, and the traces of every video.
+    """Explain runs in one HTML file.
+
+    It has scores, errors, and the traces of every video; RUN is the newest run by default.
 
     Several runs of one task are compared side by side. Reads what `abaw eval` left in the runs; if the data folder
     exists, its faces are shown where the runs are worst.

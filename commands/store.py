@@ -6,19 +6,24 @@ from typing import Literal
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import FPS, STORE, STORE_ARGUMENT
 from abaw.core.files import Place
 
 
-@click.group()
+@click.group(cls=CommandGroup, epilog=examples("abaw store info", "abaw store verify store.zarr"))
 def store() -> None:
-    """Inspect the feature store, and import and export features."""
+    """Inspect, repair, import and export features."""
 
 
-@store.command()
+@store.command(epilog=examples("abaw store info"))
 @STORE_ARGUMENT
 def info(path: Place) -> None:
-    """Features, videos, frames, missing frames, sizes and fingerprints."""
+    """Show features and labels.
+
+    With videos, frames, missing frames, sizes and fingerprints.
+    """
     from abaw import pipeline
     from abaw.commands import tables
 
@@ -26,10 +31,13 @@ def info(path: Place) -> None:
     tables.show_store(opened.path, *pipeline.describe_store(opened))
 
 
-@store.command()
+@store.command(epilog=examples("abaw store verify"))
 @STORE_ARGUMENT
 def verify(path: Place) -> None:
-    """Read everything; report damage, incomplete videos and features whose frames disagree."""
+    """Read everything and report what is damaged.
+
+    Also reports incomplete videos and features whose frames disagree.
+    """
     from abaw import pipeline
     from abaw.commands import console
 
@@ -44,10 +52,13 @@ def verify(path: Place) -> None:
     sys.exit(1 if problems else 0)
 
 
-@store.command()
+@store.command(epilog=examples("abaw store repair"))
 @STORE_ARGUMENT
 def repair(path: Place) -> None:
-    """Drop damaged and incomplete videos and labels: the next extract makes just those again."""
+    """Drop damaged and incomplete videos and labels.
+
+    The next `abaw extract` makes just those again.
+    """
     from abaw import pipeline
     from abaw.commands import console
 
@@ -59,7 +70,7 @@ def repair(path: Place) -> None:
     sys.exit(1 if left else 0)
 
 
-@store.command("import")
+@store.command("import", epilog=examples("abaw store import features/ --feature mine"))
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--feature", required=True, help="Name that the feature gets in the store.")
 @STORE
@@ -71,7 +82,9 @@ def repair(path: Place) -> None:
 def import_(
     source: Path, feature: str, store: Place, data: Path | None, fps: float | None, n_frames: int | None
 ) -> None:
-    """Put features that you already have into the store. Run again to continue.
+    """Put features that you already have into the store.
+
+    Run again to continue.
 
     SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv, <video>.npy,
     or <video>.pt, or one HDF5 file with a group per video.
@@ -88,14 +101,17 @@ def import_(
     sys.exit(0 if summary.ok else 1)
 
 
-@store.command("export")
-@click.option("--feature", required=True, help="Feature to write.")
+@store.command("export", epilog=examples("abaw store export --feature vit-mean --out vit-mean.h5"))
+@click.option("--feature", required=True, help="Feature to write.", shell_complete=completion.features)
 @STORE
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to make.")
 @click.option("--format", "form", type=click.Choice(["h5", "npy"]), default="h5", show_default=True,
               help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
 def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) -> None:
-    """Write a feature for other programs; `abaw store import` reads it back."""
+    """Write a feature for other programs.
+
+    `abaw store import` reads it back.
+    """
     from abaw import pipeline
     from abaw.commands import console
 

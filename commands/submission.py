@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, RAW, RUNS, STORE
-from abaw.core.errors import some_of
+from abaw.core.errors import UsageError, some_of
 from abaw.core.files import Place
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from abaw.evaluate.submission.write import Submission
+    from abaw.evaluate.trained import Predictor
 
 SHOWN_VIDEOS = 3
 SOURCE_OF = {"vision": "crop", "audio": "sound"}  # of a feature, by modality
@@ -21,8 +26,10 @@ SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path)
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip
 
 
-@click.command()
-@click.argument("run", required=False)
+@click.command(
+    epilog=examples("abaw submit --sample sample.txt", "abaw submit va-ensemble-1 --sample sample.txt --out va.txt")
+)
+@click.argument("run", required=False, shell_complete=completion.runs)
 @SAMPLE
 @click.option("--out", type=click.Path(path_type=Path),
               help="File to write, or folder for a list of videos.  [default: predictions.txt, or predictions]")  # fmt: skip
@@ -45,24 +52,49 @@ def submit(
     allow_missing: bool,
     raw: bool,
 ) -> None:
-    """Predict every row of an official sample with a run or ensemble (default: the newest run of its task).
+    """Predict every row of an official sample.
 
-    The file is checked before it is written. Features of the test videos come from the store, like all others.
+    Without RUN, the run or ensemble of the sample's task that validates best is taken. The file is checked before it is
+    written. Features of the test videos come from the store, like all others.
     """
     from abaw import pipeline
     from abaw.commands import console
 
     rows = pipeline.read_sample(sample)
-    task = rows.task.name if isinstance(rows, pipeline.Sample) and run is None else None
-    predictor = pipeline.find_predictor(runs, run, device, raw, task)
-    opened = pipeline.open_store(store)
+    if run is not None:
+        predictor = pipeline.find_predictor(runs, run, device, raw)
+        opened = pipeline.open_store(store)
+    elif isinstance(rows, pipeline.Sample):
+        opened = pipeline.open_store(store)
+        predictor = _take_best(runs, rows.task.name, opened.features(), device, raw)
+    else:
+        raise UsageError(
+            f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..."
+        )
     console.show_device(device)
     written = pipeline.submit(predictor, opened, rows, out, data, allow_missing)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
     for sentence in _warnings(written, is_list=not isinstance(rows, pipeline.Sample)):
         console.warn(sentence)
-    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {predictor.name}.")
+    console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {_named(predictor)}.")
+
+
+def _take_best(runs: Path, task: str, features: "Sequence[str]", device: str, raw: bool) -> "Predictor":
+    """The run or ensemble that validates best; says which it is, and what was passed over."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    best = pipeline.find_best(runs, task, features, device, raw)
+    console.say(f"{_named(best.predictor)} is taken: the best of task {task}, {best.summary.score_in_words}.")
+    others = [f"{name} ({why})" for name, why in best.passed_over.items()]
+    console.show_some("Passed over:", others)
+    return best.predictor
+
+
+def _named(predictor: "Predictor") -> str:
+    """The name of a run, with its fold if it is of one."""
+    return f"{predictor.name} ({predictor.fold})" if predictor.fold else predictor.name
 
 
 def _warnings(written: "Submission", is_list: bool) -> Iterator[str]:
@@ -121,12 +153,15 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
     )
 
 
-@click.command("check-submission")
+@click.command("check-submission", epilog=examples("abaw check-submission predictions.txt --sample sample.txt"))
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @SAMPLE
-@click.option("--task", help="What is predicted.  [default: what the headers say]")
+@click.option("--task", shell_complete=completion.tasks, help="What is predicted.  [default: what the headers say]")
 def check_submission(path: Path, sample: Path, task: str | None) -> None:
-    """Check a submission file, or a folder with a file for each video, against the official sample."""
+    """Check a submission against the official sample.
+
+    FILE may be a folder with a file for each video.
+    """
     from abaw import pipeline
     from abaw.commands import console
 

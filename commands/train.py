@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from abaw.commands import completion
+from abaw.commands.help import examples
 from abaw.commands.shared_options import DEVICE, RUNS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
@@ -55,12 +57,33 @@ def _remedy_for(option: str, words: Sequence[str]) -> str:
     return f"--set {key}={value}" if key else ""
 
 
-@click.command(cls=TrainCommand)
-@click.option("--task", help="What to predict; `abaw list tasks` shows the tasks.")
-@click.option("--recipe", help="A published system, or a .toml file; `abaw list recipes` shows them.")
-@click.option("--feature", "features", multiple=True, help="Feature to train on; repeatable.  [default: the only one]")
-@click.option("--head", help="Head; `abaw list heads` shows them.  [default: transformer]")
-@click.option("--loss", help="Loss; `abaw list losses` shows them.  [default: the task's]")
+@click.command(
+    cls=TrainCommand,
+    epilog=examples(
+        "abaw train --task va",
+        "abaw train --task expr --feature vit-mean --head tcn --epochs 50",
+        "abaw train --recipe v-naw --seeds 3",
+    ),
+)
+@click.option("--task", shell_complete=completion.tasks, help="What to predict; `abaw list tasks` shows the tasks.")
+@click.option(
+    "--recipe",
+    shell_complete=completion.recipes_or_files,
+    help="A published system, or a .toml file; `abaw list recipes` shows them.",
+)
+@click.option(
+    "--feature",
+    "features",
+    multiple=True,
+    shell_complete=completion.features,
+    help="Feature to train on; repeatable.  [default: the only one]",
+)
+@click.option(
+    "--head", shell_complete=completion.heads, help="Head; `abaw list heads` shows them.  [default: transformer]"
+)
+@click.option(
+    "--loss", shell_complete=completion.losses, help="Loss; `abaw list losses` shows them.  [default: the task's]"
+)
 @click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the training videos.")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows in a batch.")
 @click.option("--lr", type=float, metavar="RATE", help="Learning rate.")
@@ -73,7 +96,12 @@ def _remedy_for(option: str, words: Sequence[str]) -> str:
               help="Train N runs with different seeds.", metavar="N")  # fmt: skip
 @STORE
 @RUNS
-@click.option("--run", "name", help="Name of the run.  [default: task-features-head-number, or recipe-number]")
+@click.option(
+    "--run",
+    "name",
+    shell_complete=completion.runs,
+    help="Name of the run.  [default: task-features-head-number, or recipe-number]",
+)
 @click.option("--resume", is_flag=True,
               help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
 @click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import click
 
+from abaw.commands import completion
+from abaw.commands.help import examples
 from abaw.commands.shared_options import DEVICE, RAW, RUNS
 
 
-@click.command()
-@click.argument("files", nargs=-1, required=True, metavar="[RUN] FILE...")
+@click.command(epilog=examples("abaw predict talk.mp4 photo.jpg", "abaw predict va-vit-mean-transformer-1 talk.mp4"))
+@click.argument("files", nargs=-1, required=True, metavar="[RUN] FILE...", shell_complete=completion.runs_or_files)
 @click.option("--out", default="predictions", type=click.Path(path_type=Path), show_default=True,
               help="Folder that gets one for each file.")  # fmt: skip
 @click.option("--backbone", "backbones", multiple=True, metavar="[NAME=]BACKBONE[:WEIGHTS]",
+              shell_complete=completion.backbones,
               help="Of a feature whose weights are not the default ones; repeatable.")  # fmt: skip
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
               help="Keep N people of each file, the largest and longest seen.  [default: all]")  # fmt: skip
@@ -32,13 +35,11 @@ def predict(
     runs: Path,
     device: str,
 ) -> None:
-    """Predict the emotions of all faces in videos and pictures, or in folders of them.
+    """Predict the emotions of faces in videos and pictures.
+
+    FILE may be a folder of them.
 
     Without RUN: seven expressions by `fer`, a small network that comes with abaw. With RUN: what it was trained on.
-
-    \b
-      abaw predict talk.mp4 photo.jpg
-      abaw predict va-vit-mean-transformer-1 talk.mp4
     """
     from abaw import pipeline
     from abaw.commands import console, tables

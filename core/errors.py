@@ -1,5 +1,6 @@
 """The errors a user can see. Each message says what is wrong, what was found and what to do."""
 
+import difflib
 import errno
 from collections.abc import Sequence
 
@@ -20,6 +21,12 @@ def printable(text: str) -> str:
 def some_of(names: Sequence[str], most: int) -> str:
     """The first of many names, for a sentence: `a, b, c and 4 more`."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """A question with the names that are most like a mistyped one, and a space after it; empty if none is like it."""
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"Did you mean {' or '.join(near)}? " if near else ""
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.plugins import load_named
 
 GROUP = "abaw.tasks"  # of entry points
@@ -284,5 +284,5 @@ TASKS: Mapping[str, Task] = _Tasks()
 def get_task(name: str) -> Task:
     """The task called `name`; a UsageError lists the known ones."""
     if name not in TASKS:
-        raise UsageError(f"Unknown task {name!r}. Choose one of: {', '.join(TASKS)}.")
+        raise UsageError(f"Unknown task {name!r}. {did_you_mean(name, list(TASKS))}Choose one of: {', '.join(TASKS)}.")
     return TASKS[name]

@@ -18,8 +18,8 @@ YEARS = {
     "10th": ("ABAW 10, CVPR 2026", 2026),
     "11th": ("ABAW 11, ECCV 2026", 2026),
     "EmotiW": ("EmotiW 2023", 2023),
-    "notebooks": ("notebooks of HSEmotion", 2025),
-    "py-feat": ("documentation of py-feat", 2026),
+    "notebooks": ("its notebooks", 2025),
+    "py-feat": ("its manual", 2026),
 }
 SPLITS = {"V": "validation", "T": "hidden test", "P": "public test"}
 FELL = (
@@ -103,7 +103,7 @@ PUBLISHED: tuple[PublishedScore, ...] = (
         "V",
         "0.826",
         "py-feat.org",
-        "valence .852, arousal .799; not comparable, since the protocol is not stated",
+        "valence .852, arousal .799; not comparable: protocol not stated",
     ),
     PublishedScore("expr", "10th", "EagleonPamir1, 1st", "V", "0.537", ABAW10),
     PublishedScore("expr", "10th", "EagleonPamir1, 1st", "T", "0.391", ABAW10),

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import AbawError, UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import (
     ENSEMBLE,
@@ -29,10 +29,12 @@ from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import FitOn, Tuning, fit_run, load_tuning
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, read_made_from
 from abaw.evaluate.results import Results
+from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
+from abaw.train.run_files import no_run
 from abaw.train.runs import Run, find_run, open_run
 
 if TYPE_CHECKING:
@@ -73,6 +75,10 @@ class Predictor(Protocol):
     @property
     def features(self) -> tuple[str, ...]:
         """Names of the features that it needs."""
+
+    @property
+    def fold(self) -> str:
+        """`fold K/N` if it was trained and validated on folds rather than on the official split, else empty."""
 
     def digest(self) -> str:
         """The sha256 of everything its saved predictions depend on; see `abaw.evaluate.predictions.save_predictions`."""
@@ -155,6 +161,11 @@ class TrainedRun:
     def features(self) -> tuple[str, ...]:
         """Names of the features that it needs."""
         return self.run.config.features
+
+    @property
+    def fold(self) -> str:
+        """See `Predictor`."""
+        return f"fold {self.run.config.fold}" if self.run.config.fold else ""
 
     def digest(self) -> str:
         """The sha256 of its checkpoint: predictions are saved without post-processing."""
@@ -263,6 +274,11 @@ class OpenEnsemble:
         """Names of the features that its runs need."""
         return tuple(dict.fromkeys(feature for member in self.members for feature in member.features))
 
+    @property
+    def fold(self) -> str:
+        """See `Predictor`: the folds of its runs."""
+        return ", ".join(dict.fromkeys(member.fold for member in self.members if member.fold))
+
     def digest(self) -> str:
         """The sha256 of weights, checkpoints and post-processing."""
         return digest_of([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
@@ -326,6 +342,69 @@ def find_predictor(
     ensemble = find_ensemble(runs, name) if name is not None else None
     run_or_ensemble = ensemble or find_run(runs, name, task, also=ENSEMBLE)
     return open_predictor(run_or_ensemble.folder, device, raw)
+
+
+@dataclass(frozen=True)
+class BestRun:
+    """The run or ensemble that validates best.
+
+    Attributes:
+        predictor: opened.
+        summary: its score, and what it is validated on.
+        passed_over: the others of the task, each with its score, or with the reason why it cannot be used, by name.
+    """
+
+    predictor: Predictor
+    summary: RunSummary
+    passed_over: dict[str, str]
+
+
+def find_best(
+    runs: Path, task: str, features: Collection[str] | None = None, device: str = "auto", raw: bool = False
+) -> BestRun:
+    """Open the run or ensemble of a task that validates best; see `rank_for_submission`.
+
+    Args:
+        features: of the store; runs that need others are passed over.
+        device, raw: see `open_predictor`.
+
+    Raises:
+        UsageError: no run or ensemble of the task can be used; the message says why.
+    """
+    summaries, broken = summarise_runs(runs)
+    ranked = rank_for_submission(summaries, task)
+    if not ranked:
+        raise no_run(runs, task)
+    best, predictor, passed_over = None, None, dict(broken)
+    for summary in ranked:
+        passed_over[summary.name] = summary.score_in_words
+        if predictor is not None or summary.score is None:
+            continue
+        try:
+            candidate = _open_current(runs / summary.name, summary, features, device, raw)
+        except AbawError as error:
+            passed_over[summary.name] += f"; {error}"
+        else:
+            best, predictor = summary, candidate
+            del passed_over[summary.name]
+    if best is None or predictor is None:
+        reasons = "; ".join(f"{name}: {why}" for name, why in passed_over.items())
+        raise UsageError(
+            f"No run of task {task} in {runs} can be taken ({reasons}). Name one that you want all the same."
+        )
+    return BestRun(predictor, best, passed_over)
+
+
+def _open_current(
+    folder: Path, summary: RunSummary, features: Collection[str] | None, device: str, raw: bool
+) -> Predictor:
+    """Open a run or ensemble whose features the store has, and whose score is that of its checkpoints."""
+    missing = [feature for feature in summary.features if features is not None and feature not in features]
+    if missing:
+        raise UsageError(f"needs {', '.join(missing)}, which the store does not have")
+    if summary.members and read_made_from(folder / "predictions-val.h5") != open_predictor(folder).digest():
+        raise UsageError("its runs have changed since it was scored")
+    return open_predictor(folder, device, raw)
 
 
 def evaluate(

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from abaw.core.errors import StoreError, UsageError
+from abaw.core.errors import StoreError, UsageError, did_you_mean
 from abaw.core.files import Place, is_url
-from abaw.core.names import how_to_make
+from abaw.core.names import how_to_make, without_view
 from abaw.store.schema import group_attrs, is_feature
 
 
@@ -22,11 +22,16 @@ def check_features(location: Place, features: Sequence[str]) -> None:
         raise no_store(location)
     if not features:
         return
-    files = sorted(Path(location).glob("features/*/zarr.json"))
-    existing = [file.parent.name for file in files if is_feature(group_attrs(_read(file)))]
+    existing = list_features(Path(location))
     for feature in features:
         if existing and feature not in existing:
             raise unknown_feature(feature, existing, str(location))
+
+
+def list_features(store: Path) -> list[str]:
+    """Names of the features in a store in a local folder, sorted; empty if it does not exist."""
+    files = sorted(store.glob("features/*/zarr.json"))
+    return [file.parent.name for file in files if is_feature(group_attrs(_read(file)))]
 
 
 def no_store(location: Place) -> StoreError:
@@ -38,9 +43,11 @@ def no_store(location: Place) -> StoreError:
 
 def unknown_feature(feature: str, existing: Sequence[str], path: str) -> UsageError:
     """The error for a store that lacks a feature."""
+    is_view = without_view(feature) in existing
+    near = "" if is_view else did_you_mean(feature, existing)
     return UsageError(
         f"No feature {feature!r} in {path}; it has: {', '.join(existing) or 'no features yet'}. "
-        f"Make it with `{how_to_make(feature)}`, or choose one with --feature."
+        + (near.rstrip() or f"Make it with `{how_to_make(feature)}`, or choose one with --feature.")
     )
 
 

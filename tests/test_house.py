@@ -195,7 +195,13 @@ STAGE_OF = {
     "weights list": "list_weights",
     "weights get": "get_weights",
     "weights check": "check_weights",
-    "list": "list_tasks",
+    "list runs": "list_runs",
+    "list backbones": "list_backbones",
+    "list heads": "list_heads",
+    "list losses": "list_losses",
+    "list tasks": "list_tasks",
+    "list recipes": "list_recipes",
+    "list published": "list_published",
 }
 
 

@@ -51,6 +51,7 @@ class TransformerConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.transformer:TransformerHead"
+    summary = "A transformer encoder over time, with randomly hidden frames"
 
     name: Literal["transformer"] = "transformer"
     dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
@@ -76,6 +77,7 @@ class LinearConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.linear:LinearHead"
+    summary = "A linear map, frame by frame"
 
     name: Literal["linear"] = "linear"
     dropout: Share = 0.0
@@ -90,6 +92,7 @@ class MlpConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.mlp:MlpHead"
+    summary = "Linear maps with ReLU between them, frame by frame"
 
     name: Literal["mlp"] = "mlp"
     hidden: Widths = Field((256,), min_length=1)
@@ -106,6 +109,7 @@ class GruConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.gru:GruHead"
+    summary = "Gated recurrent units in both directions of time"
 
     name: Literal["gru"] = "gru"
     dim: Width = 128
@@ -125,6 +129,7 @@ class TcnConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.tcn:TcnHead"
+    summary = "Residual convolutions over time with growing dilation"
 
     name: Literal["tcn"] = "tcn"
     kernel: int = Field(3, ge=3, le=MAX_WIDTH)
@@ -154,6 +159,7 @@ class EncoderConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.encoder_head:EncoderHead"
+    summary = "1x1 convolutions and a post-norm transformer encoder over time (Situ-RUCAIM3, 2022)"
 
     name: Literal["encoder"] = "encoder"
     convs: Widths = Field((1024, 512), min_length=1)
@@ -184,6 +190,7 @@ class EmmaHeadConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.emma_head:EmmaHead"
+    summary = "Expressions and action units from a ViT, valence and arousal from these and from DAN (EMMA, 2022)"
 
     name: Literal["emma"] = "emma"
     vit: str = Field("mae-cls", min_length=1)
@@ -207,6 +214,7 @@ class CrossAttentionConfig(HeadConfig):
     """
 
     built_by = "abaw.train.heads.cross_attention:CrossAttentionHead"
+    summary = "Sound attends to the scene; one output for the whole video (EmotiW 2023)"
 
     name: Literal["cross-attention"] = "cross-attention"
     audio: str = "spectrogram"
@@ -237,6 +245,7 @@ class RidgeConfig(ProbeConfig):
         alpha: strength of the penalty on the squared weights, as a multiple of the number of rows.
     """
 
+    summary = "Ridge regression on single frames: an honest first number within minutes"
     kinds = ("regression",)
 
     name: Literal["ridge"] = "ridge"
@@ -252,6 +261,7 @@ class LogisticConfig(ProbeConfig):
         n_iterations: maximum number of L-BFGS iterations.
     """
 
+    summary = "Logistic regression on single frames: an honest first number within minutes"
     kinds = ("classes", "binary")
 
     name: Literal["logistic"] = "logistic"

@@ -58,6 +58,7 @@ class CccConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.regression:CccLoss"
+    summary = "Mean over the label columns of 1 - CCC"
     kinds = ("regression",)
 
     name: Literal["ccc"] = "ccc"
@@ -74,6 +75,7 @@ class CccBinsConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.regression:CccBinsLoss"
+    summary = "1 - CCC of expected values, and the cross-entropy of their bins (Situ-RUCAIM3, 2022)"
     kinds = ("regression",)
 
     name: Literal["ccc-bins"] = "ccc-bins"
@@ -90,6 +92,7 @@ class CrossEntropyConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.classes:CrossEntropyLoss"
+    summary = "Cross-entropy, weighted by class"
     kinds = ("classes",)
 
     name: Literal["cross-entropy"] = "cross-entropy"
@@ -105,6 +108,7 @@ class FocalConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses:_focal"
+    summary = "Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., 2017)"
     kinds = ("classes", "binary")
 
     name: Literal["focal"] = "focal"
@@ -121,6 +125,7 @@ class BceConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.binary:BceLoss"
+    summary = "Binary cross-entropy, positive labels weighted"
     kinds = ("binary",)
 
     name: Literal["bce"] = "bce"
@@ -139,6 +144,7 @@ class VNawConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.view_losses:VNawLoss"
+    summary = "Cross-entropy, plain and weighted by the noise of labels, and the views' divergence (V-NAW, 2025)"
     kinds = ("classes",)
 
     name: Literal["v-naw"] = "v-naw"
@@ -159,6 +165,7 @@ class CotexConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.view_losses:CotexLoss"
+    summary = "Cross-entropy of the views, and their divergence (masked CoTEX, 2022)"
     kinds = ("classes",)
     min_views = 2
 
@@ -176,6 +183,7 @@ class EmmaLossConfig(LossConfig):
     """
 
     built_by = "abaw.train.losses.multi:EmmaLoss"
+    summary = "Sum of 1 - CCC and the cross-entropies of classes and units (EMMA, 2022)"
     kinds = ("multi",)
 
     name: Literal["emma"] = "emma"

@@ -24,12 +24,14 @@ class Options(BaseModel):
         name: name in the registry; a subclass sets its type to `Literal["its-name"]` and its default to that name.
         built_by: `module:callable` that builds the head or loss.
         kinds: kinds of tasks that it fits.
+        summary: what it is in a few words.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     built_by: ClassVar[str]
+    summary: ClassVar[str] = ""
     kinds: ClassVar[tuple[Kind, ...]] = ("regression", "classes", "binary", "multi")
 
 

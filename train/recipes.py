@@ -1,6 +1,5 @@
 """Recipes: the options of published systems, one TOML file each."""
 
-import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean
 from abaw.train.config import TrainConfig, make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -44,8 +43,7 @@ def load_recipe(name: str) -> Recipe:
     """
     path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
     if not name.endswith(".toml") and name not in recipe_names():
-        near = difflib.get_close_matches(name, recipe_names(), n=2)
-        hint = f"Did you mean {' or '.join(near)}? " if near else ""
+        hint = did_you_mean(name, recipe_names())
         raise UsageError(f"No recipe {name!r}. {hint}Available: {', '.join(recipe_names())}; or pass a .toml file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))

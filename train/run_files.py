@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean, some_of
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 METRICS = "metrics.jsonl"  # a line for each epoch
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
+MOST_NAMES = 20  # of runs in a message
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
 
 
@@ -32,14 +33,21 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
     for folder in (runs / name, Path(name)):
         if any((folder / file).is_file() for file in files):
             return folder
-    known = sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
+    known = list_names(runs, *files)
+    if near := did_you_mean(name, known):
+        raise UsageError(f"No run {name!r} in {runs}. {near}`abaw list runs --runs {runs}` shows them all.")
     raise UsageError(f"No run {name!r} in {runs}; {describe_available(known)}")
+
+
+def list_names(runs: Path, *files: str) -> list[str]:
+    """Names of the folders in `runs` that contain one of the files, sorted."""
+    return sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
 
 
 def describe_available(names: Sequence[str]) -> str:
     """The end of a message about a missing run: the names to choose from, or what to do if there are no runs."""
     if names:
-        return f"available: {', '.join(names)}."
+        return f"available: {some_of(names, MOST_NAMES)}."
     return f"the folder has no runs. {REMEDY}"
 
 

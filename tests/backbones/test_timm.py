@@ -15,7 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from abaw.backbones.backbone import create_backbone
-from abaw.backbones.registry import get_spec
+from abaw.backbones.published import find_weights
+from abaw.backbones.registry import get_spec, list_families
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import prepare_images
 from abaw.backbones.vision.timm_arguments import check_model
@@ -604,3 +605,13 @@ def test_models_of_the_hub_come_from_its_cache(tmp_path, monkeypatch):
     assert image is not None and image.mean == (0.1, 0.1, 0.1) and backbone.spec.network == "timm/test_vit"
     request = Request.parse("timm/hf-hub:someone/faces@96:file.pth")
     assert (request.feature, request.weights) == ("timm-hf-hub-someone-faces-96", Path("file.pth"))
+
+
+def test_repositories_of_weights_are_those_that_timm_names():
+    """They are written down, so that `abaw list backbones` does not load timm."""
+    specs = [family.specs[0] for family in list_families() if family.specs and family.specs[0].weights == "timm"]
+    assert len(specs) >= 8
+    for spec in specs:
+        (source,) = find_weights(spec.name).sources
+        config = timm.get_pretrained_cfg(spec.network.removeprefix("timm/"), allow_unregistered=True)
+        assert (source.hub, source.name) == (config.hf_hub_id, config.hf_hub_filename or "model.safetensors")

@@ -29,7 +29,7 @@ from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.tests.support.trainings import single_thread
-from abaw.train.checkpoint import save_tensors
+from abaw.train.checkpoint import load_tensors, save_tensors
 from abaw.train.config import make_config
 from abaw.train.model import build_model
 from abaw.train.new_run import start_run
@@ -493,6 +493,11 @@ def call(
     return run_cli
 
 
+def said_by(result: Result) -> list[str]:
+    """Lines on standard error but the one that names the device."""
+    return [line for line in result.stderr.splitlines() if not line.startswith("Device: ")]
+
+
 def sample_of(store: Path, task: str, path: Path) -> Path:
     """A sample that wants every labelled row of the validation videos, the last video first."""
     header = (GOLDEN / f"sample_{task}.txt").read_text().splitlines()[0]
@@ -583,7 +588,7 @@ def test_videos_that_end_at_their_last_crop_are_named(
     options = ("submit", "va", "--runs", trained, "--sample", "videos.txt", "--store", store, "--device", "cpu")
     result = call(*options)
     assert (result.exit_code, result.stdout) == (0, "predictions: 19 rows, 5 videos, by va.\n")
-    assert result.stderr.splitlines() == [
+    assert said_by(result) == [
         "4 of 5 videos may be too short. They end at their last crop, because no video file gives their length: a, b, c "
         "and 1 more. Put the video files into videos/ and run `abaw extract` again, or use the official sample file.",
         "9 of 19 rows have no crop and were filled from other frames; most in film (8 of 10).",
@@ -593,7 +598,7 @@ def test_videos_that_end_at_their_last_crop_are_named(
     extracted(call, data, store)
     result = call(*options, "--out", "again")
     assert result.stdout == "again: 34 rows, 5 videos, by va.\n"
-    assert result.stderr == "24 of 34 rows have no crop and were filled from other frames; most in film (8 of 10).\n"
+    assert said_by(result) == ["24 of 34 rows have no crop and were filled from other frames; most in film (8 of 10)."]
 
 
 def test_filled_rows_and_frames_after_the_end_are_reported(
@@ -624,7 +629,7 @@ def test_filled_rows_and_frames_after_the_end_are_reported(
         (tmp_path / "sample.txt").write_text("\n".join(["image_location,valence,arousal", *images]) + "\n")
         result = call(*options, "-".join(f"{video}{n}" for video, n in last.items()))
         assert result.exit_code == 0, result.output
-        return result.stderr.splitlines()
+        return said_by(result)
 
     assert said(a=3, b=2) == []
     assert said(a=4, b=2) == ["1 of 6 rows has no crop and was filled from other frames; all in a (1 of 4)."]
@@ -646,9 +651,9 @@ def test_refusals_of_submit(call: Callable[..., Result], trained: Path, tiny_sto
     options = ("submit", "va", "--runs", trained, "--sample", sample, "--device", "cpu")
     (tmp_path / "predictions.txt").write_text("mine")
     result = call(*options)
-    assert (result.exit_code, result.stderr) == (
+    assert (result.exit_code, said_by(result)) == (
         2,
-        "Error: predictions.txt exists. Delete it, or choose another path with --out.\n",
+        ["Error: predictions.txt exists. Delete it, or choose another path with --out."],
     )
     assert (tmp_path / "predictions.txt").read_text() == "mine"
     with sample.open("a") as file:
@@ -661,15 +666,76 @@ def test_refusals_of_submit(call: Callable[..., Result], trained: Path, tiny_sto
     assert (tmp_path / "deep/er/p.txt").read_text().splitlines()[-1].startswith("nobody/00001.jpg,")
 
 
-def test_newest_run_of_the_samples_task_is_taken(
+def test_best_run_of_the_samples_task_is_taken(
     call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
-    """That of all is of au, and came last."""
+    """By its score on the official validation set; folds, runs on other features and stale ensembles are passed over."""
+    runs = tmp_path / "runs"
+    shutil.copytree(trained, runs)
+    score = json.loads(call("list", "runs", "--runs", runs, "--json", "expr").stdout)["runs"][0]["score"]
+    for name, better, change in (
+        ("worse", -0.01, {}),
+        ("folded", 0.2, {"fold": "1/2"}),
+        ("other", 0.1, {"features": ["vit-mean"]}),
+    ):
+        shutil.copytree(runs / "expr", runs / name)
+        content = json.loads((runs / name / "config.json").read_text())
+        content["config"] |= change
+        content["features"] |= dict.fromkeys(change.get("features", ()), content["features"]["hog"])
+        (runs / name / "config.json").write_text(json.dumps(content))
+        tensors, _ = load_tensors(runs / name / "best.safetensors")
+        save_tensors(runs / name / "best.safetensors", tensors, {"epoch": "1", "score": repr(score + better)})
+    (runs / "broken").mkdir()
+    (runs / "broken/config.json").write_text("{")
     sample = sample_of(tiny_store, "expr", tmp_path / "sample.txt")
-    result = call("submit", "--runs", trained, "--sample", sample, "--device", "cpu")
-    assert result.stdout.endswith(" videos, by expr.\n")
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu")
+    first, last = result.stdout.splitlines()
+    assert first == f"expr is taken: the best of task expr, {score:.3f} on val."
+    assert last.endswith(" videos, by expr.")
+    said = result.stderr.splitlines()
+    start = said.index("Passed over:")
+    assert set(said[start + 1 : start + 5]) == {
+        "  broken (its config.json, or a file next to it, is damaged (not JSON))",
+        f"  other ({score + 0.1:.3f} on val; needs vit-mean, which the store does not have)",
+        f"  worse ({score - 0.01:.3f} on val)",
+        f"  folded ({score + 0.2:.3f} on fold 1/2)",
+    }
+    for name in ("expr", "worse"):
+        shutil.rmtree(runs / name)
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "f.txt")
+    assert result.stdout.splitlines()[-1].endswith(" videos, by folded (fold 1/2).")
+    shutil.rmtree(runs / "folded")
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "g.txt")
+    assert result.exit_code == 2 and "needs vit-mean, which the store does not have" in result.stderr
+
+
+def test_an_ensemble_is_submitted_while_its_score_holds(
+    call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path
+) -> None:
+    runs = tmp_path / "runs"
+    shutil.copytree(trained / "va", runs / "va")
+    shutil.copytree(trained / "va", runs / "twin")
+    for name in ("va", "twin"):
+        assert call("eval", name, "--runs", runs, "--device", "cpu").exit_code == 0
+    assert call("ensemble", "va", "twin", "--runs", runs, "--run", "both").exit_code == 0
+    scores = json.loads((runs / "both/scores-val.json").read_text())
+    scores["official"]["score"] += 0.05
+    (runs / "both/scores-val.json").write_text(json.dumps(scores))
+    sample = sample_of(tiny_store, "va", tmp_path / "sample.txt")
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu")
+    assert result.stdout.startswith("both is taken: the best of task va, ")
+    assert call("tune", "twin", "--runs", runs, "--fit-on", "train", "--device", "cpu").exit_code == 0
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "p.txt")
+    assert "both is taken" not in result.stdout and "its runs have changed since it was scored" in result.stderr
+
+
+def test_samples_that_do_not_fit(call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path) -> None:
+    sample = sample_of(tiny_store, "expr", tmp_path / "sample.txt")
     result = call("submit", "va", "--runs", trained, "--sample", sample, "--out", "p.txt")
     assert result.exit_code == 2 and "is a sample of task expr, but the run was trained for va" in result.stderr
+    (tmp_path / "videos.txt").write_text("a\nb\n")
+    result = call("submit", "--runs", trained, "--sample", "videos.txt")
+    assert result.exit_code == 2 and "does not say what to predict. Name a run: abaw submit RUN" in result.stderr
 
 
 def test_wrong_use_of_eval_with_predictions(call: Callable[..., Result], tmp_path: Path) -> None:
