@@ -7,7 +7,7 @@
     find_predictor(runs, name)             a run or an ensemble, opened
     evaluate(predictor, store, split)      predictor and store -> scores and predictions
     submit(predictor, store, sample)       predictor and store -> submission file
-    predict_videos(run, options)           run, videos and pictures -> tables, timelines and overlays
+    predict_videos(run, options)           run, videos and images -> tables, timelines and overlays
 
 Stages report progress to a `Reporter` and print nothing. Importing this module loads nothing heavy: each stage imports
 what it needs, after names and files have been checked. The types that stages take, such as `ExtractOptions`, can be
@@ -543,11 +543,11 @@ def check_submission(path: Path, sample: "Sample | VideoList", task: str | None 
     return check.check_submission(path, sample, get_task(task) if task else None)
 
 
-# new videos and pictures
+# new videos and images
 
 
 def find_inputs(runs: Path, arguments: Sequence[str]) -> "tuple[Run | None, list[Path]]":
-    """The run, or None, and the files that `[RUN] FILE...` names: videos, pictures, and folders of them.
+    """The run, or None, and the files that `[RUN] FILE...` names: videos, images, and folders of them.
 
     Raises:
         UsageError: no such run or file; see `abaw.predict.input_files`.
@@ -577,14 +577,14 @@ def predict_video(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> "list[OutputRow]":
-    """What a run, or without one `fer`, predicts for a video or picture: a row for each frame and person seen in it."""
+    """What a run, or without one `fer`, predicts for a video or image: a row for each frame and person seen in it."""
     from abaw.predict import videos
 
     return videos.predict_video(run, file, backbones, faces, raw, device, reporter)
 
 
 def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Reporter | None = None) -> "PredictSummary":
-    """Predict videos and pictures into a folder for each: tables, a timeline and an overlay; see `abaw.predict.videos`.
+    """Predict videos and images into a folder for each: tables, a timeline and an overlay; see `abaw.predict.videos`.
 
     Args:
         run: None takes `fer`, seven expressions by a network that comes with the package.

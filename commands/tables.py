@@ -54,6 +54,8 @@ def show_predictions(summary: "PredictSummary", out: Path) -> None:
         say(f"{result.folder}: {seen} ({', '.join((*result.pictures, 'predictions.csv'))})")
     if len(shown) > MOST_RESULTS:
         say(f"... and {len(shown) - MOST_RESULTS} more in {out}")
+    if summary.table:
+        say(f"{summary.table}: all images in one table")
     if summary.trust:
         say(summary.trust)
 

@@ -1,4 +1,4 @@
-"""The command that predicts new videos and pictures."""
+"""The command that predicts new videos and images."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ from abaw.commands.shared_options import DEVICE, RAW, RUNS
               help="Of a feature whose weights are not the default ones; repeatable.")  # fmt: skip
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
               help="Keep N people of each file, the largest and longest seen.  [default: all]")  # fmt: skip
-@click.option("--no-overlay", is_flag=True, help="Leave out the video or picture with the predictions in it.")
+@click.option("--no-overlay", is_flag=True, help="Leave out the video or image with the predictions in it.")
 @RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
 @RUNS
@@ -35,7 +35,7 @@ def predict(
     runs: Path,
     device: str,
 ) -> None:
-    """Predict the emotions of faces in videos and pictures.
+    """Predict the emotions of faces in videos and images.
 
     FILE may be a folder of them.
 

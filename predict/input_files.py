@@ -1,4 +1,4 @@
-"""What `abaw predict` is given: a run or none, video files and pictures, options. Loads no torch."""
+"""What `abaw predict` is given: a run or none, video files and images, options. Loads no torch."""
 
 import os
 from collections import Counter
@@ -9,11 +9,11 @@ from pathlib import Path
 from abaw.core.errors import UsageError
 from abaw.core.names import composed, is_junk
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
-from abaw.media.images import SUFFIXES as PHOTO_SUFFIXES
+from abaw.media.images import SUFFIXES as IMAGE_SUFFIXES
 from abaw.train.run_files import CONFIG, find_folder
 
 SHIPPED_RUN = "fer"  # stands for the network that comes with the package
-GIVE = "Give video files, pictures, or folders of them."
+GIVE = "Give video files, images, or folders of them."
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class PredictOptions:
     """What to predict, and how.
 
     Attributes:
-        files: video files, pictures, and folders of them.
+        files: video files, images, and folders of them.
         out: folder that gets a folder for each file.
         backbones: `[NAME=]BACKBONE[:WEIGHTS]` of features whose backbone or weights are not the default ones.
         faces: how many people of each file to keep, the largest and longest seen; 0 keeps all.
-        overlay: make a video or picture with the predictions drawn into it.
+        overlay: make a video or image with the predictions drawn into it.
         raw: leave out the run's post-processing; without a run, the smoothing over time.
         untrained: random weights, like those of the run's features.
         device: "auto" takes a GPU if there is one.
@@ -57,7 +57,7 @@ def split_arguments(runs: Path, arguments: Sequence[str]) -> tuple[str | None, l
         UsageError: it names both or neither, or there is only a run.
     """
     first, paths = arguments[0], [Path(argument) for argument in arguments[1:]]
-    is_file, is_run = Path(first).exists(), (runs / first / CONFIG).is_file()
+    is_file, is_run = Path(first).exists(), (runs / first / CONFIG).is_file() and not first.startswith(".")
     if (Path(first) / CONFIG).is_file():  # the folder of a run
         is_file, is_run = False, True
     if is_file and (not is_run or not paths):
@@ -67,7 +67,7 @@ def split_arguments(runs: Path, arguments: Sequence[str]) -> tuple[str | None, l
             f"{first!r} is a run in {runs} and a file or folder, too. Write {runs / first} for the run, or ./{first} for the other."
         )
     if not is_run and first != SHIPPED_RUN:
-        if Path(first).suffix.lower() in (*VIDEO_SUFFIXES, *PHOTO_SUFFIXES):
+        if Path(first).suffix.lower() in (*VIDEO_SUFFIXES, *IMAGE_SUFFIXES):
             raise UsageError(f"No file {first}. {GIVE}")
         _raise_unknown_run(runs, first, paths)
     if not paths:
@@ -84,7 +84,7 @@ def _raise_unknown_run(runs: Path, name: str, paths: Sequence[Path]) -> None:
 
 
 def list_inputs(paths: Sequence[Path]) -> list[Path]:
-    """Video files and pictures among files and in folders, which are not searched further down.
+    """Video files and images among files and in folders, which are not searched further down.
 
     Raises:
         UsageError: a path does not exist, a file is neither, or the predictions of two files would have the same name.
@@ -94,12 +94,12 @@ def list_inputs(paths: Sequence[Path]) -> list[Path]:
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if _is_input(file))
             if not inside:
-                raise UsageError(f"{path} has no video files and no pictures. Name another folder, or the files.")
+                raise UsageError(f"{path} has no video files and no images. Name another folder, or the files.")
             files += inside
         elif not path.exists():
             raise UsageError(f"No file {path}. {GIVE}")
         elif not _is_input(path):
-            kinds = ", ".join((*VIDEO_SUFFIXES, *PHOTO_SUFFIXES))
+            kinds = ", ".join((*VIDEO_SUFFIXES, *IMAGE_SUFFIXES))
             raise UsageError(f"{path} does not end in one of {kinds}. Convert or rename it.")
         else:
             files.append(path)
@@ -125,16 +125,16 @@ def make_folder(folder: Path) -> None:
         ) from error
 
 
-def is_photo(file: Path) -> bool:
-    """True for a picture, by its suffix."""
-    return file.suffix.lower() in PHOTO_SUFFIXES
+def is_image(file: Path) -> bool:
+    """True for an image, by its suffix."""
+    return file.suffix.lower() in IMAGE_SUFFIXES
 
 
 def name_of(file: Path) -> str:
     """The name of a file's predictions: `talk` for talk.mp4, `talk_jpg` for talk.jpg."""
-    return composed(f"{file.stem}_{file.suffix[1:].lower()}" if is_photo(file) else file.stem)
+    return composed(f"{file.stem}_{file.suffix[1:].lower()}" if is_image(file) else file.stem)
 
 
 def _is_input(file: Path) -> bool:
-    is_known = is_photo(file) or file.suffix.lower() in VIDEO_SUFFIXES
+    is_known = is_image(file) or file.suffix.lower() in VIDEO_SUFFIXES
     return is_known and not is_junk(file.name) and not file.is_dir()

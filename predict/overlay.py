@@ -20,6 +20,7 @@ FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 LINES_PER_SIDE = 24  # lines of text that fit into the shorter side of a picture
 LEAST_TEXT_PX = 10
 CELL_WIDTH = 20  # least width of a person's cell, in text heights
+LONGEST_CLOCK = "00:00:00.0"
 LINE = 1.35  # line spacing, in text heights
 BACKGROUND, TEXT, FAINT = (24, 24, 24), (255, 255, 255), (165, 165, 165)
 DIAL = ("valence", "arousal")  # outputs that are drawn as a point on a dial
@@ -47,21 +48,26 @@ class Overlay:
 
         Args:
             rows: of this frame, by person.
-            time_s: of the frame, shown at the right of the panel; None for a picture.
+            time_s: of the frame, shown in the panel; None for an image.
         """
         sheet = Sheet(image.shape[1], image.shape[0])
         clock = "" if time_s is None else clock_text(time_s)
-        cells_px = image.shape[1] - (round(sheet.font().getlength(clock)) + 2 * sheet.pad if clock else 0)
-        n_columns = max(1, min(len(self._people), cells_px // (CELL_WIDTH * sheet.text)))
-        n_lines = -(-len(self._people) // n_columns) if self._people else 1
-        height = self._cell_height(sheet)
-        panel = Image.new("RGB", (image.shape[1], height * n_lines), BACKGROUND)
+        # as wide as it can get: all frames of a video have one size
+        clock_px = round(sheet.font().getlength(LONGEST_CLOCK)) + 2 * sheet.pad if clock else 0
+        least_px, n_people = CELL_WIDTH * sheet.text, max(1, len(self._people))
+        n_columns = max(1, min(n_people, image.shape[1] // least_px))
+        # the clock is at the right of the first line of cells, or below them all if they need the whole width
+        is_below = bool(clock) and (image.shape[1] - clock_px) // least_px < n_columns
+        cells_px = image.shape[1] - (0 if is_below else clock_px)
+        n_lines, height, width = -(-n_people // n_columns), self._cell_height(sheet), cells_px // n_columns
+        below_px = round(LINE * sheet.text) if is_below else 0
+        panel = Image.new("RGB", (image.shape[1], height * n_lines + below_px), BACKGROUND)
         pen = ImageDraw.Draw(panel)
         if not self._people:
             pen.text((sheet.pad, sheet.pad), "no face", FAINT, sheet.font())
         if clock:
-            pen.text((image.shape[1] - sheet.pad, sheet.pad), clock, FAINT, sheet.font(), anchor="ra")
-        width = cells_px // n_columns
+            top = height * n_lines if is_below else sheet.pad
+            pen.text((image.shape[1] - sheet.pad, top), clock, FAINT, sheet.font(), anchor="ra")
         shown = image.copy()
         for number, name in enumerate(self._people):
             corner = (number % n_columns * width, number // n_columns * height)

@@ -25,7 +25,7 @@ from abaw.extract.remake import Remaker
 from abaw.extract.request import ExtractOptions, Request, create_features
 from abaw.extract.stage import Stage
 from abaw.predict.face_predictor import PredictedFile, check_done
-from abaw.predict.input_files import PredictOptions, is_photo
+from abaw.predict.input_files import PredictOptions, is_image
 from abaw.store import FeatureStore
 from abaw.train.runs import Run
 
@@ -54,6 +54,12 @@ class RunPredictor:
         self.trained.load()
         self._features = load_features(run, options.backbones, options.device, options.untrained)
         self.note = describe_training_crops(run, self._features)
+        n = run.config.length
+        self.image_note = (
+            f"Run {run.name} looks at {n} frames at once, and an image is one: expect less than on videos."
+            if n > 1
+            else ""
+        )
 
     @property
     def name(self) -> str:
@@ -83,11 +89,6 @@ class RunPredictor:
         known = [store.videos(feature) for feature in self.trained.features]
         predictions = self.trained.predict(store, Selection(rows=frames_in_store(known, predicted.people)))
         predicted.outputs = {person: prediction.outputs for person, prediction in predictions.items()}
-        length = self.run.config.length
-        if is_photo(predicted.file) and length > 1:
-            predicted.notes.append(
-                f"run {self.run.name} looks at {length} frames at once, and a picture is one: it may do worse than on videos"
-            )
 
     def _extract(self, predicted: PredictedFile, reporter: Reporter) -> FeatureStore:
         """Put the run's features of a video into a store of its own."""
@@ -104,7 +105,8 @@ class RunPredictor:
         stage.run(plan.groups, summary, reporter.advance)
         reporter.finish()
         check_done(summary, predicted.file)
-        predicted.notes += [*summary.warnings, *summary.broken_frames]
+        # the warnings of an image say that it has no frame rate
+        predicted.notes += [*([] if is_image(predicted.file) else summary.warnings), *summary.broken_frames]
         if summary.without_sound:
             if all(feature.spec.modality == "audio" for feature in self._features):
                 raise DataError(f"it has no sound, and run {self.run.name} uses sound only")

@@ -1,4 +1,4 @@
-"""Predictions of new videos and pictures: rows, tables, and pictures of them.
+"""Predictions of new videos and images: rows, tables, and pictures of them.
 
     for row in predict_video(run, file):        rows in temporal order
         row.frame, row.time_s, row.person, row.outputs
@@ -8,6 +8,7 @@ The predictor is a trained run, or without one `fer`, which comes with the packa
 that goes through the usual stages: `abaw prepare`, and for a run `abaw extract` and the prediction of `abaw submit`.
 """
 
+import csv
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -29,15 +30,16 @@ from abaw.media.probe import probe_span
 from abaw.media.redraw import redraw
 from abaw.predict.face_predictor import FacePredictor, PredictedFile, predict_file, rows_of
 from abaw.predict.fer import TRUST, FerPredictor
-from abaw.predict.input_files import PredictOptions, is_photo, list_inputs, make_folder, name_of
+from abaw.predict.image_overlay import draw_faces, save_jpeg
+from abaw.predict.input_files import PredictOptions, is_image, list_inputs, make_folder, name_of
 from abaw.predict.output_rows import CSV, JSON, OutputRow, begin_of_json, row_writer
 from abaw.predict.overlay import Overlay
-from abaw.predict.photo_overlay import draw_photo, save_jpeg
 from abaw.predict.run_predictor import RunPredictor
 from abaw.predict.timeline import TIMELINE, Timeline
 from abaw.train.runs import Run
 
-OVERLAY, PHOTO_OVERLAY = "overlay.mp4", "overlay.jpg"
+OVERLAY, IMAGE_OVERLAY = "overlay.mp4", "overlay.jpg"
+IMAGES = "images.csv"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class FileResult:
         folder: holds the tables and pictures.
         pictures: names of the files to look at.
         people: names, from left to right.
-        n_frames, n_with_face: of the video, and those of them with a face; 1 and 1 or 0 for a picture.
+        n_frames, n_with_face: of the video, and those of them with a face; 1 and 1 or 0 for an image.
     """
 
     folder: Path
@@ -64,11 +66,13 @@ class PredictSummary(Summary):
 
     Attributes:
         results: by name, for the files that this call predicted.
+        table: `images.csv`, if there are several images.
         trust: what to know about predictions made without a run; empty with one.
     """
 
     results: dict[str, FileResult] = field(default_factory=dict)
     trust: str = ""
+    table: Path | None = None
 
 
 def open_face_predictor(run: Run | None, options: PredictOptions) -> FacePredictor:
@@ -89,7 +93,7 @@ def predict_video(
     device: str = "auto",
     reporter: Reporter | None = None,
 ) -> list[OutputRow]:
-    """Predict the people in a video or picture.
+    """Predict the people in a video or image.
 
     Args:
         run: None takes `fer`, which comes with the package.
@@ -115,7 +119,7 @@ def predict_videos(run: Run | None, options: PredictOptions, reporter: Reporter 
     """Predict files into folders `out/<name>/`, each complete or absent; errors of single files go into the summary.
 
     Files that an earlier call with the same run and options finished are skipped. Each folder has `predictions.csv` and
-    `predictions.json`, of a video also `timeline.png` and, unless left out, `overlay.mp4`; of a picture `overlay.jpg`.
+    `predictions.json`, of a video also `timeline.png` and, unless left out, `overlay.mp4`; of an image `overlay.jpg`.
 
     Args:
         run: None takes `fer`, which comes with the package.
@@ -130,25 +134,61 @@ def predict_videos(run: Run | None, options: PredictOptions, reporter: Reporter 
     summary = PredictSummary(trust=TRUST if run is None else "")
     if predictor.note and not summary.trust:
         reporter.warn(predictor.note)
-    for file in files:
-        name = name_of(file)
-        try:
-            predicted = _predict_into(predictor, file, options, reporter)
-        except OSError as error:
-            if is_disk_full(error):
-                raise
-            summary.failed[name] = f"could not be read or written: {error}"
-        except Exception as error:  # an error in one file must not stop the others
-            summary.failed[name] = str(error) or type(error).__name__
-        else:
-            if predicted is None:
-                summary.skipped.append(name)
-                continue
-            summary.done.append(name)
-            summary.results[name] = predicted[1]
-            summary.n_frames += predicted[0].n_frames
-            summary.warnings += [f"{name}: {note}" for note in predicted[0].notes]
+    if predictor.image_note and any(map(is_image, files)):
+        reporter.warn(predictor.image_note)
+    images, videos = [file for file in files if is_image(file)], [file for file in files if not is_image(file)]
+    reporter.start("predict", len(images), "images" if len(images) > 1 else "image")
+    for file in images:
+        _predict_file(predictor, file, options, Silent(), summary)
+        reporter.advance(1, file.name)
+    reporter.finish()
+    for file in videos:
+        _predict_file(predictor, file, options, reporter, summary)
+    names = [name for name in map(name_of, images) if name not in summary.failed]
+    if len(names) > 1:
+        summary.table = options.out / IMAGES
+        _write_table(summary.table, [options.out / name for name in names])
     return summary
+
+
+def _predict_file(
+    predictor: FacePredictor, file: Path, options: PredictOptions, reporter: Reporter, summary: PredictSummary
+) -> None:
+    """Predict one file into its folder; what happened goes into the summary."""
+    name = name_of(file)
+    try:
+        predicted = _predict_into(predictor, file, options, reporter)
+    except OSError as error:
+        if is_disk_full(error):
+            raise
+        summary.failed[name] = f"could not be read or written: {error}"
+    except Exception as error:  # an error in one file must not stop the others
+        summary.failed[name] = str(error) or type(error).__name__
+    else:
+        if predicted is None:
+            summary.skipped.append(name)
+            return
+        summary.done.append(name)
+        summary.results[name] = predicted[1]
+        summary.n_frames += predicted[0].n_frames
+        summary.warnings += [f"{name}: {note}" for note in predicted[0].notes]
+
+
+def _write_table(path: Path, folders: Sequence[Path]) -> None:
+    """Write the rows of several images into one table, without frame and time."""
+    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+        table: csv.DictWriter[str] | None = None
+        for folder in folders:
+            with (folder / CSV).open(newline="", encoding="utf-8") as rows:
+                reader = csv.DictReader(rows)
+                columns = [
+                    "image",
+                    *(column for column in reader.fieldnames or () if column not in ("frame", "time_s")),
+                ]
+                if table is None:
+                    table = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
+                    table.writeheader()
+                table.writerows({"image": folder.name, **row} for row in reader)
 
 
 def _predict_into(
@@ -166,8 +206,8 @@ def _predict_into(
         partial.mkdir()
         predicted = predict_file(predictor, file, partial / "data", options, reporter)
         n_with_face = _write(predictor, predicted, sources, partial)
-        if options.overlay and is_photo(file):
-            _draw_photo(predictor, predicted, partial / PHOTO_OVERLAY)
+        if options.overlay and is_image(file):
+            _draw_image(predictor, predicted, partial / IMAGE_OVERLAY)
         elif options.overlay:
             _draw(predictor, predicted, partial / OVERLAY, reporter)
         shutil.rmtree(partial / "data")
@@ -176,14 +216,15 @@ def _predict_into(
 
 def _pictures_of(file: Path, overlay: bool) -> tuple[str, ...]:
     """Names of the pictures in the folder of a file."""
-    if is_photo(file):
-        return (PHOTO_OVERLAY,) if overlay else ()
+    if is_image(file):
+        return (IMAGE_OVERLAY,) if overlay else ()
     return (OVERLAY, TIMELINE) if overlay else (TIMELINE,)
 
 
 def _write(predictor: FacePredictor, predicted: PredictedFile, sources: dict[str, Any], folder: Path) -> int:
     """Write the tables and the timeline; returns the number of frames with a face."""
-    timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note]), *predicted.notes]
+    image_note = predictor.image_note if is_image(predicted.file) else ""
+    timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note, image_note]), *predicted.notes]
     head = {**sources, "n_frames": predicted.n_frames, "people": predicted.people, "notes": notes}
     frames: set[int] = set()
     with row_writer(folder, predictor.task, head) as write:
@@ -191,7 +232,7 @@ def _write(predictor: FacePredictor, predicted: PredictedFile, sources: dict[str
             write(row)
             timeline.add(row)
             frames.add(row.frame)
-    if not is_photo(predicted.file):
+    if not is_image(predicted.file):
         span = probe_span(predicted.file)
         title = f"{predicted.name}: predicted by {predictor.name}"
         timeline.save(folder / TIMELINE, title, span.start_s, span.start_s + span.pictured_s, predicted.people)
@@ -202,7 +243,7 @@ def _sources(predictor: FacePredictor, file: Path, faces: int) -> dict[str, Any]
     """What predictions follow from: a file is predicted again if any of it has changed. Begins `predictions.json`."""
     return {
         "abaw": __version__,
-        "picture" if is_photo(file) else "video": file.name,
+        "image" if is_image(file) else "video": file.name,
         "size_bytes": file.stat().st_size,
         **predictor.sources(),
         "faces": faces,
@@ -221,10 +262,10 @@ def _is_done(folder: Path, sources: dict[str, Any], pictures: Sequence[str]) -> 
         return False
 
 
-def _draw_photo(predictor: FacePredictor, predicted: PredictedFile, out: Path) -> None:
+def _draw_image(predictor: FacePredictor, predicted: PredictedFile, out: Path) -> None:
     image = read_image(predicted.file)
     rows = list(rows_of(predicted, predictor.task))
-    save_jpeg(out, draw_photo(predictor.task, image, rows))
+    save_jpeg(out, draw_faces(predictor.task, image, rows))
 
 
 def _draw(predictor: FacePredictor, predicted: PredictedFile, out: Path, reporter: Reporter) -> None:

@@ -53,7 +53,7 @@ class FaceFollower:
     Args:
         every: full detection in every n-th frame, see `detect_pictures`.
         n_threads: threads of the decoder; 0 takes one per processor.
-        image: (height, width, 3) uint8 RGB, of a file that is a picture: it is followed as a video of one frame.
+        image: (height, width, 3) uint8 RGB, of an image file: it is followed as a video of one frame.
 
     Attributes:
         notes: sentences about faults of the file.

@@ -92,7 +92,7 @@ class Files:
 
     Args:
         data: root of the dataset.
-        source: the video file, or a picture.
+        source: the video file, or an image.
         name: of the video; by default that of the file without its suffix.
     """
 

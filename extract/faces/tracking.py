@@ -108,7 +108,7 @@ class Person:
 
     @property
     def weight(self) -> float:
-        """Area times duration, or the area alone in a single picture: a measure of prominence."""
+        """Area times duration, or the area alone in an image: a measure of prominence."""
         return sum(track.area_s for track in self.tracks) or float(areas(self.tracks[0].first_box[None])[0])
 
     @property

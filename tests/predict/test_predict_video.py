@@ -150,6 +150,25 @@ def test_rows_by_python(tmp_path, numbered, face, runs):
         assert 90 < left < 130 < 170 < right < 200 and 20 < top < 60 < 130 < bottom < 170
 
 
+def test_an_image_is_a_window_of_one_frame(tmp_path, face, runs, run_cli):
+    source = tmp_path / "a.png"
+    Image.fromarray(face[0]).save(source)
+    done = run_cli("predict", "va", source, "--runs", runs, "--out", tmp_path / "out", "--device", "cpu")
+    assert done.exit_code == 0, done.output
+    assert "Run va looks at 10 frames at once, and an image is one" in done.output and "fps" not in done.output
+    (row,) = table_of(tmp_path / "out" / "a_png")
+    # the crop by another way: that of a video of this one picture, without loss
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 320, 180, "bgr0"
+        frame = av.VideoFrame.from_ndarray(face[0], format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    prepare_videos(PrepareOptions((tmp_path / "a.mkv",), tmp_path / "data", every=1, device="cpu"), Silent())
+    crops = [read_image(file) for file in (tmp_path / "data" / "cropped_aligned" / "a").iterdir()]
+    wanted = np.clip(probe_outputs(open_run(runs / "va"), crops), -1, 1)
+    np.testing.assert_allclose([[float(row["valence"]), float(row["arousal"])]], wanted, atol=1e-4)
+
+
 class InterruptedExtraction(Silent):
     """Ctrl-C at the first batch of the step "extract"."""
 

@@ -190,6 +190,36 @@ def test_a_video_without_people_says_so() -> None:
     assert len(places_of(panel, "no face", FAINT)) == 1 and not is_colour(panel, INK).any()
 
 
+@pytest.mark.parametrize(
+    ("time_s", "text"),
+    [(0.0, "0:00.0"), (3.2, "0:03.2"), (59.96, "0:59.9"), (754.04, "12:34.0"), (3600.5, "1:00:00.5"), (-0.4, "0:00.0")],
+)
+def test_time_is_at_the_right_of_the_panel(time_s: float, text: str) -> None:
+    panel = Overlay(VA, ["clip"]).draw(picture(), {"clip": row(of_va(0.5, -0.25))}, time_s)[HEIGHT:]
+    ((left, top),) = places_of(panel, text, FAINT)
+    assert left > 0.9 * WIDTH and top < TEXT_PX and len(places_of(panel, "valence +0.50  arousal -0.25")) == 1
+
+
+@pytest.mark.parametrize("people", [[], ["clip"], ["clip_left", "clip_right"]])
+def test_time_changes_no_size_and_moves_nobody_to_another_line(people: list[str]) -> None:
+    """Two cells fill a picture that is 800 wide: the time gets a line of its own, of 1.35 text heights."""
+    rows = {name: row(of_expr(Fear=0.5), name) for name in people}
+    for width, line_px in ((64, 14), (800, 27), (2400, 27)):
+        overlay, image = Overlay(EXPR, people), picture(width=width)
+        sizes = {overlay.draw(image, rows, time_s).shape for time_s in (0.0, 59.9, 600.0, 36_000.0)}
+        assert len(sizes) == 1 and sizes.pop()[0] - overlay.draw(image, rows).shape[0] in (0, line_px)
+    drawn = Overlay(EXPR, ["clip_left", "clip_right"]).draw(
+        picture(width=800), {"clip_right": row(of_expr(Fear=0.5))}, 3.2
+    )
+    assert places_of(drawn[HEIGHT:], "Fear 50%")[0][0] > 400 and len(places_of(drawn[HEIGHT:], "0:03.2", FAINT)) == 1
+
+
+def test_no_share_is_written_as_certain_that_is_not() -> None:
+    for share, text in ((0.994, "Fear 99%"), (0.9996, "Fear >99%"), (1.0, "Fear 100%")):
+        panel = Overlay(EXPR, ["clip"]).draw(picture(), {"clip": row(of_expr(Fear=share))})[HEIGHT:]
+        assert len(places_of(panel, text)) == 1
+
+
 # people
 
 
@@ -389,6 +419,33 @@ def test_a_class_is_drawn_from_a_start_shortly_before_its_first_row() -> None:
     drawn, axis = Drawn(figure), figure.axes[0]
     for second, number in ((5.05, 1), (5.3, 1), (5.45, 4)):
         assert drawn.has(axis, second, 0.5, CLASS_COLOURS[number]), second
+
+
+def test_probabilities_are_stacked_in_the_order_of_the_legend() -> None:
+    shares = np.array([0.5, 0, 0, 0.3, 0, 0.2, 0, 0])
+    series = PersonSeries([5.0, 5.2, 5.4], [np.array([0, *shares], dtype=np.float32)] * 3)
+    figure = draw_timeline(EXPR, {"clip": series}, "", 5, 5.5)
+    drawn, axis = Drawn(figure), figure.axes[0]
+    for height, number in ((0.25, 0), (0.65, 3), (0.9, 5), (1.2, 0)):
+        assert drawn.has(axis, 5.3, height, CLASS_COLOURS[number]), height
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(EXPR.outputs)  # nothing is missing
+
+
+@pytest.mark.parametrize(
+    ("end_s", "label", "texts"),
+    [
+        (50, "time in s", ["0", "10", "20", "30", "40", "50"]),
+        (70, "time in m:ss", ["0:00", "0:10", "0:20", "0:30", "0:40", "0:50", "1:00", "1:10"]),
+        (4000, "time in h:mm:ss", ["0:00", "10:00", "20:00", "30:00", "40:00", "50:00", "1:00:00"]),
+    ],
+)
+def test_times_of_long_videos_are_minutes_and_hours(end_s: float, label: str, texts: list[str]) -> None:
+    figure = draw_timeline(VA, {"clip": PersonSeries([0.0], [np.zeros(2, dtype=np.float32)])}, "", 0, end_s)
+    FigureCanvasAgg(figure).draw()
+    axis = figure.axes[0]
+    shown = [text.get_text() for text in axis.get_xticklabels() if 0 <= text.get_position()[0] <= end_s]
+    assert axis.get_xlabel() == label and shown == texts
 
 
 def test_units_of_the_timeline_are_dark_beside_their_names(timeline) -> None:

@@ -1,4 +1,4 @@
-"""Predictions drawn into a single picture: a box around each face, and a plate with its predictions next to the box.
+"""Predictions drawn into an image: a box around each face, and a plate with its predictions next to the box.
 
 A plate is above its box if it fits there without covering a face or another plate, else below, else where it covers least.
 """
@@ -35,8 +35,8 @@ LEAST_PART = 45  # the text is at least 1/45 of the shorter side
 Rectangle = tuple[int, int, int, int]  # left, top, right and bottom
 
 
-def draw_photo(task: Task, image: NDArray[np.uint8], rows: Sequence[OutputRow]) -> NDArray[np.uint8]:
-    """A picture with boxes and plates; without rows, with a panel below that says so.
+def draw_faces(task: Task, image: NDArray[np.uint8], rows: Sequence[OutputRow]) -> NDArray[np.uint8]:
+    """An image with boxes and plates; without rows, with a panel below that says so.
 
     Args:
         image: (height, width, 3) uint8 RGB.
@@ -61,7 +61,7 @@ def draw_photo(task: Task, image: NDArray[np.uint8], rows: Sequence[OutputRow]) 
 
 
 def save_jpeg(path: Path, image: NDArray[np.uint8]) -> None:
-    """Write a picture (height, width, 3) uint8 RGB."""
+    """Write an image (height, width, 3) uint8 RGB."""
     path.write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality=QUALITY))
 
 
