@@ -1,6 +1,8 @@
 """The command line: the tree of commands, and the one place where errors become messages and exit codes."""
 
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -27,6 +29,14 @@ INTERRUPTED = (
 class MainGroup(CommandGroup):
     """Prints errors of `abaw` as one sentence and exits with their code."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Read the command line and run a command; a closed pipe ends it silently."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # --help and --version print before there is a command to invoke
+            _fail_if_full(error)
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
@@ -34,18 +44,26 @@ class MainGroup(CommandGroup):
         except AbawError as error:
             _fail(str(error), error.exit_code)
         except OSError as error:
-            if not is_disk_full(error):
-                raise
-            path = error.filename or "the store or run"
-            _fail(
-                f"No space left to write {path} ({error.strerror}). Free some space and run the same command again.", 1
-            )
+            _fail_if_full(error)
+            raise
         except KeyboardInterrupt:
             _fail(INTERRUPTED, 1)
 
 
+def _fail_if_full(error: OSError) -> None:
+    if is_disk_full(error):
+        path = error.filename or "the store, the run or the output"
+        _fail(f"No space left to write {path} ({error.strerror}). Free some space and run the same command again.", 1)
+
+
 def _fail(sentence: str, exit_code: int) -> None:
-    click.echo(f"Error: {sentence}", err=True)
+    with suppress(OSError):  # standard error may be a full disk or a closed pipe, too
+        click.echo(f"Error: {sentence}", err=True)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # what could not be written would be tried again, and reported, when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(exit_code)
 
 

@@ -13,7 +13,18 @@ import pytest
 from abaw.studies.house import modules_of
 from abaw.tests.support.paths import CHECKOUT
 
-NOT_PACKAGED = ("tests", "docs", "studies", "benchmarks", "fuzz", "examples", ".git*", ".venv", ".*_cache", "__pycache__")
+NOT_PACKAGED = (
+    "tests",
+    "docs",
+    "studies",
+    "benchmarks",
+    "fuzz",
+    "examples",
+    ".git*",
+    ".venv",
+    ".*_cache",
+    "__pycache__",
+)
 
 
 @pytest.fixture(scope="module")

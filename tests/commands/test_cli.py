@@ -1,6 +1,7 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -288,3 +289,18 @@ def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):
     assert waiting == "extract: 0/10 frames, waiting for a worker"
     assert re.fullmatch(r"extract: 4/10 frames, [\d.]+ frames/s, 2 workers, \d+ s left", working)
     assert end.startswith("extract: 4 frames in ")
+
+
+@pytest.mark.parametrize("words", ["--version", "--help", "train --help", "list tasks"])
+def test_output_to_a_full_disk_and_to_a_closed_pipe(process_env, words):
+    command = [sys.executable, "-m", "abaw", *words.split()]
+    environment = {key: value for key, value in process_env.items() if key != "PYTHONUNBUFFERED"}
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(command, env=environment, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: No space left to write ") and result.stderr.count("\n") == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    result = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (result.returncode, result.stderr) == (1, "")
