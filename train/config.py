@@ -46,8 +46,8 @@ class TrainConfig(BaseModel):
             window of feature `F` as it is and as `F@hflip`. Evaluation takes the plain features.
         co_train: a separate head for each view; their outputs are averaged at evaluation.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
-        window, stride: length of a window and distance between windows, in frames; window 0 takes the task's, stride 0
-            half a window.
+        window: length of a window, in frames; 0 takes the task's.
+        stride: distance between windows, in frames; 0 takes half a window.
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
         synthetic: share of the training windows that come from synthetic clips.
@@ -55,8 +55,12 @@ class TrainConfig(BaseModel):
             images, whose videos are whole classes.
         epochs: passes over the training videos.
         batch_size: windows in a batch, over all processes.
-        optimizer, lr, weight_decay, momentum: momentum is only for SGD.
-        schedule, warmup: the rate grows over `warmup` of all steps, then falls to 0 along a cosine or stays.
+        optimizer: AdamW, Adam or SGD.
+        lr: learning rate after the warm-up.
+        weight_decay: of the optimizer.
+        momentum: of SGD.
+        schedule: after the warm-up the rate falls to 0 along a cosine, or stays.
+        warmup: share of all steps in which the rate grows to `lr`.
         clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
         patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.

@@ -44,7 +44,10 @@ class TransformerConfig(HeadConfig):
     """Options of the transformer head.
 
     Attributes:
-        dim, layers, heads, feedforward: sizes of the encoder.
+        dim: width of the encoder, a multiple of `heads`.
+        layers: of the encoder.
+        heads: attention heads of a layer.
+        feedforward: width of the hidden layer in each.
         dropout: inside the encoder and on its input.
         mask_ratio: share of the frames that are hidden in training, drawn for every window.
         mask_token: what replaces a hidden or missing frame: one learned vector, or zeros.
@@ -152,7 +155,9 @@ class EncoderConfig(HeadConfig):
 
     Attributes:
         convs: widths of the 1x1 convolutions; the last one is the encoder's.
-        layers, heads, feedforward: sizes of the encoder.
+        layers: of the encoder.
+        heads: attention heads of a layer.
+        feedforward: width of the hidden layer in each.
         dropout: inside the encoder and on its input.
         output_hidden: width of the hidden layer, with batch normalisation, that each group of outputs has at the end;
             0 for a linear output.

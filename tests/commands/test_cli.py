@@ -1,6 +1,5 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
-import ast
 import os
 import re
 import subprocess
@@ -10,14 +9,10 @@ import click
 import pytest
 
 import abaw
-from abaw import pipeline
 from abaw.cli import main
 from abaw.commands import console
 from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
-from abaw.tests.support.paths import CHECKOUT
-
-ROOT = CHECKOUT
 
 
 def all_commands(command: click.Command = main, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -141,19 +136,6 @@ def test_python_m_abaw_is_the_command(run_process):
     result = run_process("--version")
     assert result.returncode == 0
     assert abaw.__version__ in result.stdout
-
-
-@pytest.mark.parametrize("words", [words for words in COMMANDS if words], ids=" ".join)
-def test_every_command_is_in_the_readme(words):
-    readme = (ROOT / "README.md").read_text()
-    assert f"abaw {' '.join(words)}" in readme
-
-
-def test_names_in_the_readmes_video_example_are_in_the_pipeline():
-    code = re.search(r"`(for row in predict_video.*?)`", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
-    names = {node.id for node in ast.walk(ast.parse(code + ": pass")) if isinstance(node, ast.Name)}
-    assert {"predict_video", "find_run"} <= names
-    assert not [name for name in names - {"row", "Path"} if not hasattr(pipeline, name)]
 
 
 # wrong use and missing input

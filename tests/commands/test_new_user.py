@@ -1,7 +1,6 @@
 """The road of a new user: archives unpacked as they are, then doctor, extract, train and eval of every task of Aff-Wild2."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,36 +9,16 @@ import pytest
 from click.testing import Result
 
 from abaw.store import FeatureStore
+from abaw.tests.support.archives import CHALLENGES, unpack_archives
 
 SMALL = ("head.dim=16", "head.layers=1", "head.heads=2", "head.feedforward=16", "window=20", "batch_size=8", "epochs=1")
-CHALLENGES = {"va": "VA_Estimation_Challenge", "expr": "EXPR_Recognition_Challenge", "au": "AU_Detection_Challenge"}
 
 
 @pytest.fixture(scope="module")
 def unpacked(tiny_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny demo as the archives of Aff-Wild2 unpack, with what other programs leave between them."""
+    """The tiny demo as the archives of Aff-Wild2 unpack."""
     root = tmp_path_factory.mktemp("unpacked")
-    crops = sorted((tiny_demo / "cropped_aligned").iterdir())
-    for number, folder in enumerate(crops):
-        place = ("cropped_aligned", "cropped_aligned_new_50_vids")[number % 2]
-        shutil.copytree(folder, root / place / folder.name)
-        (root / place / folder.name / ".DS_Store").write_bytes(b"\0")
-    for number, file in enumerate(sorted((tiny_demo / "videos").iterdir())):
-        place = root / ("batch1", "batch2", "new_vids")[number % 3]
-        place.mkdir(exist_ok=True)
-        shutil.copyfile(file, place / file.with_suffix(".MP4" if number % 2 else ".mp4").name)
-    home = root / "6th ABAW Annotations"
-    for folder in CHALLENGES.values():
-        for split, other in (("Train_Set", "Train_Set"), ("Validation_Set", "validation_set")):
-            shutil.copytree(tiny_demo / "labels" / folder / split, home / folder / other)
-            for file in list((home / folder / other).iterdir()):  # as an editor on Windows saves them
-                file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n") + b"\r\n  \r\n")
-    for name in ("training_set_annotations.txt", "validation_set_annotations.txt"):
-        lines = (tiny_demo / "labels" / "MTL_Challenge" / name).read_text().splitlines()
-        (home / name).write_text("\n".join([*lines, lines[7], lines[9]]) + "\n")  # two images are listed twice
-    (root / "__MACOSX" / "batch1").mkdir(parents=True)
-    (root / "__MACOSX" / "batch1" / "._a.mp4").write_bytes(b"\0")
-    (root / "batch1.zip").write_bytes(b"PK")
+    unpack_archives(tiny_demo, root)
     return root
 
 
