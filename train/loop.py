@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,6 +22,9 @@ from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.losses import create_loss
 from abaw.train.run_files import BEST, METRICS
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 SHOWN_VIDEOS = 3
 
@@ -209,14 +213,12 @@ def _remedy(config: TrainConfig) -> str:
 
 
 class Log:
-    """Epochs in `metrics.jsonl` and for TensorBoard.
+    """Epochs in `metrics.jsonl` and, where it is installed, for TensorBoard.
 
     Lines of epochs that a resumed run repeats are dropped, and so is a truncated last line.
     """
 
     def __init__(self, folder: Path, n_epochs: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self._path = folder / METRICS
         for path in (self._path, folder / "tensorboard"):
             if path.is_symlink():
@@ -230,16 +232,27 @@ class Log:
         if len(lines) > n_epochs:
             with writing(self._path) as partial:
                 partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=n_epochs + 1)
+        self._writer = _tensorboard_writer(folder / "tensorboard", n_epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
         """Log an epoch."""
         with self._path.open("a") as file:
             file.write(json.dumps(vars(epoch)) + "\n")
+        if self._writer is None:
+            return
         for name in ("loss", "score", "lr"):
             self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
         self._writer.flush()
 
     def close(self) -> None:
         """Close the TensorBoard file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def _tensorboard_writer(folder: Path, first_epoch: int) -> "SummaryWriter | None":
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # the extra `track` is not installed
+        return None
+    return SummaryWriter(str(folder), purge_step=first_epoch)

@@ -4,6 +4,7 @@ import json
 import pickle
 import resource
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from abaw.core.errors import UsageError
 from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
+from abaw.train.loop import Epoch, Log
 from abaw.train.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -59,6 +61,15 @@ def test_tensorboard_agrees_with_the_metrics_file(lab, whole_run, name):
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
     found = [(event.step, event.value) for event in events.Scalars(name)]
     assert found == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in rows]
+
+
+def test_without_tensorboard_there_are_metrics_alone(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    log = Log(tmp_path, 0)
+    log.add(Epoch(1, 0.5, 0.25, 1e-4, 2.0, 0.1))
+    log.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+    assert json.loads((tmp_path / "metrics.jsonl").read_text())["score"] == 0.25
 
 
 def test_metrics_time_the_waiting_for_data(lab, whole_run):
