@@ -12,6 +12,7 @@ from abaw.commands.data import doctor, prepare, synth, weights
 from abaw.commands.demo import demo
 from abaw.commands.extract import extract
 from abaw.commands.help import CommandGroup, examples
+from abaw.commands.interruption import EXIT_CODE, TYPED, describe_interruption, termination_interrupts
 from abaw.commands.listings import list_
 from abaw.commands.scores import compare, ensemble, eval_, report, tune
 from abaw.commands.store import store
@@ -19,11 +20,6 @@ from abaw.commands.submission import check_submission, submit
 from abaw.commands.train import train
 from abaw.commands.video import predict
 from abaw.core.errors import AbawError, is_disk_full
-
-INTERRUPTED = (
-    "Interrupted. What was finished is kept; run the same command again to continue. Training continues with `abaw train "
-    "--resume`, several seeds with the whole command and --resume."
-)
 
 
 class MainGroup(CommandGroup):
@@ -37,17 +33,24 @@ class MainGroup(CommandGroup):
             _fail_if_full(error)
             raise
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line, and keep it as it was typed."""
+        ctx.meta[TYPED] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with termination_interrupts():
+                return super().invoke(ctx)
         except AbawError as error:
             _fail(str(error), error.exit_code)
         except OSError as error:
             _fail_if_full(error)
             raise
         except KeyboardInterrupt:
-            _fail(INTERRUPTED, 1)
+            click.echo(describe_interruption(ctx), err=True)
+            sys.exit(EXIT_CODE)
 
 
 def _fail_if_full(error: OSError) -> None:

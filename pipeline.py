@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from abaw.evaluate.compare import Comparison
     from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
-    from abaw.evaluate.postprocessing.tuning import FitOn, Tuning
+    from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning
     from abaw.evaluate.published_scores import PublishedScore
     from abaw.evaluate.run_summaries import RunSummary
     from abaw.evaluate.submission.check import Check
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from abaw.exchange.importer import ImportOptions
     from abaw.extract.cluster.cluster import ClusterOptions
     from abaw.extract.faces.prepare import PrepareOptions
+    from abaw.extract.forecast import Forecast
     from abaw.extract.request import ExtractOptions
     from abaw.predict.input_files import PredictOptions
     from abaw.predict.output_rows import OutputRow
@@ -235,6 +236,20 @@ def check_extract(options: "ExtractOptions") -> None:
     parse_names(options)
 
 
+def requested_features(options: "ExtractOptions") -> list[str]:
+    """Names of the features that an extraction is asked for, views included."""
+    from abaw.extract import request
+
+    return list(request.requested_features(options))
+
+
+def forecast_extraction(options: "ExtractOptions", reporter: Reporter | None = None) -> "Forecast":
+    """What an extraction would do: videos, frames and size of each missing feature; nothing is decoded or written."""
+    from abaw.extract import forecast
+
+    return forecast.forecast_extraction(options, reporter)
+
+
 def open_store(place: Place, features: Sequence[str] = ()) -> "FeatureStore":
     """Open a feature store for reading, once it is clear that it has some features."""
     from abaw.store.feature_names import check_features
@@ -412,7 +427,7 @@ def find_best(
     return trained.find_best(runs, task, features, device, raw)
 
 
-def tune(run: "Run", store: "FeatureStore", fit_on: "FitOn", runs: Path, device: str = "auto") -> "Tuning":
+def tune(run: "Run", store: "FeatureStore", fit_on: "FitChoice", runs: Path, device: str = "auto") -> "Tuning":
     """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`."""
     from abaw.evaluate import trained
 

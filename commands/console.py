@@ -1,7 +1,9 @@
 """Output of the command line: sentences, tables, and progress as bars or, without a terminal, as lines."""
 
+import shlex
 import time
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.box import HEAVY_HEAD
 from rich.console import Console, ConsoleDimensions, JustifyMethod
@@ -9,9 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
+from abaw.commands.shared_options import with_typed_options
 from abaw.commands.table_layout import fit_columns, width_for
 from abaw.core.devices import describe_device
 from abaw.core.errors import printable
+
+if TYPE_CHECKING:
+    from abaw.store import FeatureStore
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, the pauses between lines get longer
 
@@ -109,6 +115,27 @@ def show_device(name: str, precision: str = "") -> None:
         lines = describe_device(name, precision)
     for line in lines:
         warn(line)
+
+
+def say_next(*words: str) -> None:
+    """Print the command that comes next to standard output.
+
+    Args:
+        words: of that command, without `abaw`; see `with_typed_options`.
+    """
+    say(f"Next: {shlex.join(['abaw', *with_typed_options(words)])}")
+
+
+def say_next_training(store: "FeatureStore", feature: str) -> None:
+    """Print the command that trains on a feature, or, without labels, the one that shows the store."""
+    from abaw.core.tasks import TASKS  # numpy, which help does not need
+
+    stored = store.tasks()
+    task = next((name for name in TASKS if name in stored), None)
+    if task is None:
+        say_next("store", "info", store.path)
+    else:
+        say_next("train", "--task", task, *(("--feature", feature) if len(store.features()) > 1 else ()))
 
 
 def show_table(

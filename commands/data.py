@@ -34,6 +34,8 @@ def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bo
         tables.write_doctor_csv(reports, sys.stdout)
     else:
         tables.show_doctor(data, reports, totals, every)
+        if not totals["errors"]:
+            console.say_next("extract", "--backbone", "vit-mean")
     sys.exit(1 if totals["errors"] else 0)
 
 
@@ -55,13 +57,15 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     VIDEO may be a folder of them. Run again to continue.
     """
     from abaw import pipeline
-    from abaw.commands import console, tables
+    from abaw.commands import console, interruption, tables
 
     options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.prepare(options, reporter)
     tables.show_summary(summary, data)
+    interruption.check_interrupted(summary)
+    console.say_next("extract", "--backbone", "vit-mean")
     sys.exit(0 if summary.ok else 1)
 
 
@@ -87,6 +91,7 @@ def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: 
     with console.ConsoleReporter() as reporter:
         made = pipeline.synth(faces, backgrounds, out, n_clips, kind, seed, reporter)
     console.say(f"{out}: made {made.n_made} clips, {made.n_kept} were there.")
+    console.say_next("doctor", "--data", str(out.parent))
 
 
 @click.group(
@@ -144,6 +149,10 @@ def get(names: tuple[str, ...]) -> None:
             console.say(f"{family.family} is in {file}")
         if not files:
             console.say(f"{family.family} {family.where}.")
+    if not n_failed:
+        pairs = zip(names, families, strict=True)
+        known = [name if name in family.backbones or "/" in name else family.backbones[0] for name, family in pairs]
+        console.say_next("extract", *(word for name in known for word in ("--backbone", name)))
     sys.exit(1 if n_failed else 0)
 
 
@@ -159,4 +168,4 @@ def check(file: Path) -> None:
 
     fits = pipeline.check_weights(file)
     console.show_table(str(file), ["backbone", "fingerprint", "notes"], fits)
-    console.say(f"Use it as `--backbone {fits[0][0]}:{file}`.")
+    console.say_next("extract", "--backbone", f"{fits[0][0]}:{file}")

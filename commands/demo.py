@@ -1,5 +1,6 @@
 """The command that makes a small dataset and takes it through the stages."""
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,4 +34,4 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
             out, size, seed, device, reporter, kind, lambda run, evaluation: show_scores(run.folder, evaluation, "val")
         )
     task = results[-1][0].config.task
-    console.say(f"Next: cd {out} && abaw train --task {task} && abaw eval --split val")
+    console.say(f"Next: cd {shlex.quote(str(out))} && abaw train --task {task} && abaw eval --split val")

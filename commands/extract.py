@@ -1,9 +1,8 @@
 """The command that fills the store."""
 
-import signal
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -12,6 +11,10 @@ from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, FPS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
+
+if TYPE_CHECKING:
+    from abaw.extract.request import ExtractOptions
+    from abaw.store import FeatureStore
 
 
 @click.command(
@@ -37,6 +40,9 @@ from abaw.core.files import Place
 @FPS
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")
 @click.option("--part", default="", metavar="I/N", help="Only part I of N, for job arrays.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N",
+              help="Stop after N videos, and say how long the rest takes.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only show what is missing: videos, frames, size on disk.")
 @click.option("--scheduler", default="", metavar="ADDRESS", help="Run on the workers of this dask scheduler.")
 @click.option("--cluster", type=click.Path(path_type=Path), metavar="FILE.toml", help="Start a cluster and run on it.")
 def extract(
@@ -51,6 +57,8 @@ def extract(
     fps: float | None,
     untrained: bool,
     part: str,
+    limit: int | None,
+    dry_run: bool,
     scheduler: str,
     cluster: Path | None,
 ) -> None:
@@ -58,25 +66,62 @@ def extract(
 
     Run again to continue."""
     from abaw import pipeline
-    from abaw.commands import console, tables
+    from abaw.commands import console, interruption, tables
 
     if scheduler and cluster:
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
     options = pipeline.ExtractOptions(
-        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part
+        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0
     )
+    if dry_run:
+        _show_forecast(options)
+        return
     workers = pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
     pipeline.check_extract(options)
     if workers is None:
         console.show_device(device)
     if untrained:
         console.warn("Untrained weights: the features are random projections, only good for trying things out.")
-    # slurm ends a job by SIGTERM; taken as an interruption, workers and claims do not outlive it
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with console.ConsoleReporter() as reporter:
-            summary = pipeline.extract(options, reporter, workers)
-    finally:
-        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Python does not know a handler of C code
+    with console.ConsoleReporter() as reporter:
+        summary = pipeline.extract(options, reporter, workers)
     tables.show_summary(summary, store)
+    interruption.check_interrupted(summary)
+    opened = pipeline.open_store(store)
+    features = _say_stored(opened, options)
+    if limit:
+        console.say_next(*interruption.typed_words(without="--limit", has_value=True))
+    elif part:
+        console.say("Other parts can run at the same time. Once all are complete:")
+        console.say_next_training(opened, features[0])
+    else:
+        console.say_next_training(opened, features[0])
     sys.exit(0 if summary.ok else 1)
+
+
+def _show_forecast(options: "ExtractOptions") -> None:
+    """What is missing, and the command that makes it."""
+    from abaw import pipeline
+    from abaw.commands import console, interruption, tables
+
+    with console.ConsoleReporter() as reporter:
+        forecast = pipeline.forecast_extraction(options, reporter)
+    tables.show_forecast(forecast, options.store)
+    if forecast.n_videos:
+        console.say_next(*interruption.typed_words(without="--dry-run"))
+    else:
+        console.say_next_training(pipeline.open_store(options.store), forecast.features[0].feature)
+
+
+def _say_stored(store: "FeatureStore", options: "ExtractOptions") -> list[str]:
+    """Say what the store has of the features that the options ask for; returns their names."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    known, features = store.features(), pipeline.requested_features(options)
+    for feature in features:
+        videos = store.videos(feature).values() if feature in known else ()
+        n_frames = sum(attrs["n_frames"] for attrs in videos)
+        n_missing = n_frames - sum(attrs["n_present"] for attrs in videos)
+        missing = f", {n_missing:,} of them missing ({n_missing / n_frames:.1%})" if n_missing else ""
+        console.say(f"{feature} in {options.store}: {len(videos):,} videos, {n_frames:,} frames{missing}.")
+    return features

@@ -130,18 +130,25 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
         console.say(sentence)
     _warn_of_processing(evaluation.members, "`abaw ensemble --raw`")
     console.say(f"Predictions, scores and a picture: {folder}/*-{split}.*")
+    console.say_next("report", folder.name, *_other_split(split))
 
 
 @click.command(epilog=examples("abaw tune", "abaw tune va-vit-mean-transformer-1 --fit-on folds"))
 @click.argument("run", required=False, shell_complete=completion.runs)
-@click.option("--fit-on", type=click.Choice(["train", "folds", "val"]), default="train", show_default=True,
-              help="Predictions to fit: the run's on train or val, or out of fold, those of runs on other folds.")  # fmt: skip
+@click.option("--fit-on", type=click.Choice(["auto", "folds", "crossed", "train", "val"]), default="auto", show_default=True,
+              help="Predictions to fit: of runs on folds; of val, each video by a fit on the others (crossed); of train; or "
+              "of val as it is, which is optimistic. auto is folds if there are such runs, else crossed.")  # fmt: skip
 @STORE
 @RUNS
 @DEVICE
 @JSON
 def tune(
-    run: str | None, fit_on: Literal["train", "folds", "val"], store: Place, runs: Path, device: str, as_json: bool
+    run: str | None,
+    fit_on: Literal["auto", "folds", "crossed", "train", "val"],
+    store: Place,
+    runs: Path,
+    device: str,
+    as_json: bool,
 ) -> None:
     """Fit the post-processing of a run.
 
@@ -160,7 +167,8 @@ def tune(
         print_json(tuning.model_dump(mode="json"))
         return
     tables.show_tuning(trained.name, trained.task, tuning)
-    console.say(f"{trained.folder / 'postprocess.json'}: `abaw eval {trained.name}` applies it, unless with --raw.")
+    console.say(f"{trained.folder / 'postprocess.json'}: `abaw eval` applies it, unless with --raw.")
+    console.say_next("eval", trained.name)
 
 
 @click.command(epilog=examples("abaw compare va-hog-ridge-1 va-vit-mean-transformer-1"))
@@ -189,6 +197,12 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     for sentence in comparison.warnings():
         console.warn(sentence)
     _warn_of_processing(comparison.results, "--raw")
+    console.say_next("ensemble", first, second, *_other_split(split), *(("--raw",) if raw else ()))
+
+
+def _other_split(split: str) -> tuple[str, ...]:
+    """The option that names a split, unless it is the default."""
+    return () if split == "val" else ("--split", split)
 
 
 def _warn_of_processing(results: "Sequence[Results]", way_out: str) -> None:
@@ -245,3 +259,4 @@ def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path
     console.say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser.")
     if plots is not None:
         console.say(f"{len(figures)} figures: {plots}/*-{split}.*")
+    console.say_next("submit", *names[:1], "--sample", "SAMPLE.txt")

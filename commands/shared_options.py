@@ -1,10 +1,12 @@
 """Options and arguments that several commands have."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from abaw.core.devices import check_device
 from abaw.core.files import Place, is_url
@@ -46,6 +48,27 @@ FPS = click.option(
 SPLIT = click.option("--split", default="val", show_default=True, help="train or val.")
 RAW = click.option("--raw", is_flag=True, help="Leave out the post-processing that `abaw tune` fitted.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+
+
+def with_typed_options(words: Sequence[str]) -> list[str]:
+    """Words of another command, and the folders and the device that were typed for this one, where it takes them.
+
+    Args:
+        words: without `abaw`.
+    """
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return list(words)
+    command: click.Command | None = context.find_root().command
+    for word in words:
+        command = command.commands.get(word) if isinstance(command, click.Group) else command
+    options = {option for param in command.params for option in param.opts} if command else set()
+    typed = []
+    for name in ("data", "store", "runs", "device"):
+        is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_typed and f"--{name}" in options and f"--{name}" not in words:
+            typed += [f"--{name}", str(context.params[name])]
+    return [*words, *typed]
 
 
 def print_json(content: dict[str, Any]) -> None:

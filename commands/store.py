@@ -90,7 +90,7 @@ def import_(
     or <video>.pt, or one HDF5 file with a group per video.
     """
     from abaw import pipeline
-    from abaw.commands import console, tables
+    from abaw.commands import console, interruption, tables
 
     if data is None and Path("data").is_dir():
         data = Path("data")
@@ -98,6 +98,8 @@ def import_(
     with console.ConsoleReporter() as reporter:
         summary = pipeline.import_features(options, reporter)
     tables.show_summary(summary, store)
+    interruption.check_interrupted(summary)
+    console.say_next_training(pipeline.open_store(store), feature)
     sys.exit(0 if summary.ok else 1)
 
 

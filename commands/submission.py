@@ -78,6 +78,7 @@ def submit(
     for sentence in _warnings(written, is_list=not isinstance(rows, pipeline.Sample)):
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {_named(predictor)}.")
+    console.say_next("check-submission", str(written.path), "--sample", str(sample))
 
 
 def _take_best(runs: Path, task: str, features: "Sequence[str]", device: str, raw: bool) -> "Predictor":

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from abaw.evaluate.compare import Comparison
     from abaw.evaluate.evaluation import Evaluation
     from abaw.evaluate.postprocessing.tuning import Tuning
+    from abaw.extract.forecast import Forecast
     from abaw.predict.videos import PredictSummary
     from abaw.store.audit import FeatureInfo, LabelInfo
 
@@ -38,7 +39,7 @@ def show_summary(summary: "Summary", store: "Place") -> None:
     show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
     show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
-    if summary.stopped:
+    if summary.stopped and summary.stopped.reason != "interrupted":
         warn(f"Stopped early: {summary.stopped.sentence}.")
 
 
@@ -58,6 +59,48 @@ def show_predictions(summary: "PredictSummary", out: Path) -> None:
         say(f"{summary.table}: all images in one table")
     if summary.trust:
         say(summary.trust)
+
+
+def show_forecast(forecast: "Forecast", store: "Place") -> None:
+    """What an extraction would do: what each feature lacks, and what that takes."""
+    rows = [
+        (
+            one.feature,
+            one.n_complete,
+            one.n_videos,
+            f"{one.n_frames:,}",
+            _size(one.n_bytes),
+            one.weights or "needs none",
+        )
+        for one in forecast.features
+    ]
+    show_table(f"Missing in {store}", ["feature", ">complete", ">videos", ">frames", ">size", "weights"], rows)
+    estimated = (
+        f"; for sound, those of {forecast.n_estimated:,} videos are estimated from their crops"
+        if forecast.n_estimated
+        else ""
+    )
+    room = f", of {_size(forecast.free_bytes)} free" if forecast.free_bytes is not None else ""
+    say(
+        f"To extract: {forecast.n_videos:,} videos, {forecast.n_frames:,} frames{estimated}; about "
+        f"{_size(forecast.n_bytes)} on disk{room}."
+    )
+    labels = ", ".join(f"{task} {n:,}" for task, n in forecast.labels.items())
+    say(f"Label files: {labels}." if labels else "No labels.")
+    unreadable = [f"{video}: {why}" for video, why in forecast.unreadable.items()]
+    show_some(f"{len(unreadable)} videos that cannot be read:", unreadable)
+    for one in forecast.features:
+        if one.n_videos and not one.has_weights:
+            warn(f"{one.feature} needs weights that are not on this machine: {one.weights}.")
+    if forecast.free_bytes is not None and forecast.n_bytes > forecast.free_bytes:
+        warn(f"The disk of {store} has too little room. Choose another with --store.")
+
+
+def _size(n_bytes: float) -> str:
+    for unit, factor in (("TB", 1e12), ("GB", 1e9)):
+        if n_bytes >= factor:
+            return f"{n_bytes / factor:.1f} {unit}"
+    return f"{n_bytes / 1e6:.1f} MB"
 
 
 def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str, Any], every: bool) -> None:
@@ -249,14 +292,19 @@ def show_tuning(run: str, task: "Task", tuning: "Tuning") -> None:
     ]
     show_table(f"{run}: {tuning.origin}", ["", "smoothing", ">threshold", ">offset of the logit"], rows)
     names = ", ".join(source.name for source in tuning.runs)
+    on = "Score on what it was fitted on"
+    if tuning.fit_on == "crossed":
+        on = f"Score on val, each of {len(tuning.crossed)} groups of videos by a fit on the others"
     say(
-        f"Score on what it was fitted on ({len(tuning.videos)} videos, {tuning.n_frames} frames; predictions of {names}): "
+        f"{on} ({len(tuning.videos)} videos, {tuning.n_frames} frames; predictions of {names}): "
         f"{tuning.score_before:.3f}, post-processed {tuning.score_after:.3f}."
     )
     if tuning.fit_on == "val":
         warn("Post-processing fitted on val: scores on val are optimistic.")
     if tuning.fit_on == "train":
-        warn("The head was trained on these videos and may do worse on others: --fit-on folds is more like those.")
+        warn(
+            "The head was trained on these videos and may do worse on others: --fit-on folds or crossed is more like those."
+        )
 
 
 def show_store(path: str, features: "Sequence[FeatureInfo]", labels: "Sequence[LabelInfo]") -> None:

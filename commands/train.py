@@ -136,6 +136,8 @@ def train(
         _resume(ctx, task, print_config)
         return
     _check_settings({**flags, **({"task": task} if task else {})}, settings)
+    if not resume:
+        _name_continuation(task, name, n_seeds)
     from abaw import pipeline
     from abaw.commands import console
     from abaw.core.tasks import get_task
@@ -156,6 +158,18 @@ def train(
             configs, opened, runs, name, named.name if named else "", device, reporter, resume, ending.add
         )
     ending.say_all(configs[0])
+
+
+def _name_continuation(task: str | None, name: str | None, n_seeds: int) -> None:
+    """Say after an interruption that one run continues by its name, or its task, and several by the whole command."""
+    from abaw.commands import interruption
+
+    if n_seeds > 1:
+        interruption.continue_with(*interruption.typed_words(), "--resume")
+    else:
+        interruption.continue_with(
+            "train", "--resume", *(("--run", name) if name else ("--task", task) if task else ())
+        )
 
 
 def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:

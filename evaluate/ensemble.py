@@ -256,10 +256,16 @@ def digest_of(sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[fl
         weights: weights of the runs.
     """
     content = [
-        [weight, checkpoint, tuning.postprocess.model_dump_json() if tuning else ""]
-        for (checkpoint, tuning), weight in zip(sources, weights, strict=True)
+        [weight, checkpoint, *_fits_of(tuning)] for (checkpoint, tuning), weight in zip(sources, weights, strict=True)
     ]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _fits_of(tuning: Tuning | None) -> list[str]:
+    """The fits of a post-processing as JSON: one, and those for groups of videos if it was cross-fitted."""
+    if tuning is None:
+        return [""]
+    return [tuning.postprocess.model_dump_json(), *(fit.model_dump_json() for fit in tuning.crossed)]
 
 
 def describe_members(evaluation: Evaluation) -> list[str]:

@@ -31,7 +31,7 @@ class Postprocessed:
         official, crop_only: like those of `Evaluation`.
         origin: where the post-processing comes from, such as `fitted on folds` or `box:51`.
         note: a sentence if these scores are optimistic, else empty.
-        postprocess: the post-processing itself.
+        postprocess: the post-processing itself; where it was cross-fitted, that for other videos than these.
     """
 
     official: Score
@@ -80,9 +80,11 @@ class Evaluation:
         """95 % intervals of the official score and its parts, low and high; see `abaw.evaluate.scores.bootstrap.interval`."""
         return interval(self.task, self.predictions)
 
-    def with_postprocess(self, postprocess: Postprocess, origin: str, note: str = "") -> "Evaluation":
-        """A copy with the scores after post-processing; see `Postprocessed`."""
-        scores = score_both(self.task, postprocess.apply_to(self.task, self.predictions))
+    def with_postprocess(
+        self, postprocess: Postprocess, predictions: Mapping[str, VideoPrediction], origin: str, note: str = ""
+    ) -> "Evaluation":
+        """A copy with the scores of post-processed predictions; see `Postprocessed`."""
+        scores = score_both(self.task, predictions)
         return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
 
     def table(self) -> RowTable:

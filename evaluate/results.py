@@ -39,7 +39,7 @@ class Results:
     @cached_property
     def predictions(self) -> Mapping[str, VideoPrediction]:
         """By video, with labels, post-processed if there is a tuning."""
-        return self.tuning.postprocess.apply_to(self.task, self.raw) if self.tuning else self.raw
+        return self.tuning.apply_to(self.task, self.raw) if self.tuning else self.raw
 
     def table(self) -> RowTable:
         """The predictions as rows; see `prediction_table`."""

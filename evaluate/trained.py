@@ -28,7 +28,7 @@ from abaw.evaluate.ensemble import (
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
-from abaw.evaluate.postprocessing.tuning import FitOn, Tuning, fit_run, load_tuning
+from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning, fit_run, load_tuning
 from abaw.evaluate.predictions import VideoPrediction, read_made_from
 from abaw.evaluate.results import Results
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
@@ -187,7 +187,7 @@ class TrainedRun:
     def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
         predictions = self.predict_raw(store, selection)
-        return self.tuning.postprocess.apply_to(self.task, predictions) if self.tuning else predictions
+        return self.tuning.apply_to(self.task, predictions) if self.tuning else predictions
 
     def predict_raw(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, without post-processing; raises like `Predictor.predict`."""
@@ -208,10 +208,12 @@ class TrainedRun:
         smooth = Postprocess.uniform(self.task, smoothing) if smoothing else None
         evaluation = evaluate_predictions(self.task, self.predict_raw(store, Selection(split)))
         if smoothing and smooth:
-            return evaluation.with_postprocess(smooth, f"{smoothing.kind}:{smoothing.width}")
+            smoothed = smooth.apply_to(self.task, evaluation.predictions)
+            return evaluation.with_postprocess(smooth, smoothed, f"{smoothing.kind}:{smoothing.width}")
         if self.tuning:
+            tuned = self.tuning.apply_to(self.task, evaluation.predictions)
             note = self.tuning.note(evaluation.predictions)
-            return evaluation.with_postprocess(self.tuning.postprocess, self.tuning.origin, note)
+            return evaluation.with_postprocess(self.tuning.postprocess, tuned, self.tuning.origin, note)
         return evaluation
 
     def results(self, store: FeatureStore, split: str) -> Results:
@@ -427,11 +429,11 @@ def evaluate(
     return evaluation
 
 
-def tune(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, device: str = "auto") -> Tuning:
+def tune(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, device: str = "auto") -> Tuning:
     """Fit the post-processing of a run and save it in its folder; see `fit_run`.
 
     Args:
-        runs: folder with the runs of the folds, for `fit_on="folds"`.
+        runs: folder with the runs of the folds, for `folds` and `auto`.
     """
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:

@@ -1,5 +1,6 @@
 """The extraction of a dataset: planned here, run in this process or by the workers of a cluster."""
 
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from abaw.core.parts import parse_part
@@ -40,10 +41,33 @@ def extract(
             reporter.warn(note)
         if not options.part or parse_part(options.part)[0] == 1:  # labels belong to the first part
             reporter.warn(describe_labels(stage.dataset))
+        plan, rest = plan.split(options.limit) if options.limit else (plan, None)
         reporter.start("extract", plan.n_frames, "frames")
+        begin = monotonic()
         _run(stage, plan, cluster, summary, reporter)
+        seconds = monotonic() - begin
     reporter.finish()
+    if rest is not None and not summary.stopped:
+        reporter.warn(_describe_rate(plan.without(summary.failed).n_frames, seconds, rest))
     return summary
+
+
+def _describe_rate(n_frames: int, seconds: float, rest: "ExtractionPlan") -> str:
+    """How fast frames were extracted, and how long the rest takes at that rate."""
+    if not rest.n_videos:
+        return "Nothing is left to extract."
+    left = f"{rest.n_videos:,} videos ({rest.n_frames:,} frames) are left"
+    if not n_frames:
+        return f"No video was extracted, so no rate was measured; {left}."
+    hours = rest.n_frames / n_frames * seconds / 3600
+    return f"{n_frames / seconds:,.1f} frames/s; {left}, which takes {_duration(hours)} at that rate."
+
+
+def _duration(hours: float) -> str:
+    for unit, factor in (("hours", 1), ("minutes", 60)):
+        if hours * factor >= 1:
+            return f"{hours * factor:,.1f} {unit}"
+    return f"{hours * 3600:.1f} seconds"
 
 
 def _on_gpu(options: ExtractOptions, cluster: "ClusterOptions | None") -> bool | None:

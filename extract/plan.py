@@ -1,37 +1,21 @@
 """Planning an extraction: which features each video still lacks, and opening videos to make them."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw.core.clock import CLOCK, DECODED, SAMPLED
+from abaw.core.clock import CLOCK, DECODED
 from abaw.core.errors import DataError, StoreError
 from abaw.core.names import check_name
-from abaw.core.parts import parse_part, split_evenly
 from abaw.core.progress import Reporter, Summary
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.feature import Feature
+from abaw.extract.selection import has_its_clock
 from abaw.store import FeatureStore
-
-
-def select_part(dataset: Dataset, part: str) -> Dataset:
-    """The dataset with only the videos of one part, see `ExtractOptions.part`; the first part has all labels."""
-    if not part:
-        return dataset
-    number, total = parse_part(part)
-    sizes = {}
-    for video in dataset.videos:
-        try:
-            sizes[video.name] = dataset.open(video).size()
-        except OSError:  # reported by the process that has this part
-            sizes[video.name] = 0
-    selected = set(split_evenly(sizes, total)[number - 1])
-    labels = dataset.labels if number == 1 else ()
-    return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in selected), labels=labels)
 
 
 @dataclass(frozen=True)
@@ -40,16 +24,45 @@ class ExtractionPlan:
 
     Attributes:
         groups: by the names of the features that they lack: videos with their numbers of frames.
-        n_frames: frames to read; a frame counts once for its picture and once for its sound.
+        n_modalities: how many of pictures and sound each group of features takes.
     """
 
     groups: Mapping[tuple[str, ...], Mapping[str, int]]
-    n_frames: int
+    n_modalities: Mapping[tuple[str, ...], int]
+
+    @property
+    def n_frames(self) -> int:
+        """Frames to read; a frame counts once for its picture and once for its sound."""
+        return sum(sum(sizes.values()) * self.n_modalities[pending] for pending, sizes in self.groups.items())
 
     @property
     def n_crops(self) -> int:
         """Frames of all videos."""
         return sum(sum(sizes.values()) for sizes in self.groups.values())
+
+    @property
+    def n_videos(self) -> int:
+        """Videos that lack features."""
+        return sum(map(len, self.groups.values()))
+
+    def split(self, n_videos: int) -> "tuple[ExtractionPlan, ExtractionPlan]":
+        """The first videos, and the rest."""
+        first: dict[tuple[str, ...], Mapping[str, int]] = {}
+        rest: dict[tuple[str, ...], Mapping[str, int]] = {}
+        for pending, sizes in self.groups.items():
+            names, n_taken = list(sizes), max(0, n_videos - sum(map(len, first.values())))
+            for plan, part in ((first, names[:n_taken]), (rest, names[n_taken:])):
+                if part:
+                    plan[pending] = {name: sizes[name] for name in part}
+        return ExtractionPlan(first, self.n_modalities), ExtractionPlan(rest, self.n_modalities)
+
+    def without(self, videos: Container[str]) -> "ExtractionPlan":
+        """The plan without some videos."""
+        groups = {
+            pending: {name: size for name, size in sizes.items() if name not in videos}
+            for pending, sizes in self.groups.items()
+        }
+        return ExtractionPlan(groups, self.n_modalities)
 
 
 def plan_extraction(
@@ -78,10 +91,7 @@ def plan_extraction(
             groups.setdefault(pending, {})[video.name] = n_frames
         else:
             summary.skipped.append(video.name)
-    n_frames = sum(
-        sum(sizes.values()) * len({modalities[name] for name in pending}) for pending, sizes in groups.items()
-    )
-    return ExtractionPlan(groups, n_frames)
+    return ExtractionPlan(groups, {pending: len({modalities[name] for name in pending}) for pending in groups})
 
 
 @dataclass(frozen=True)
@@ -121,7 +131,7 @@ class _Planner:
         broken: dict[str, None] = {}  # reasons, which the features may share
         for name, videos in self.stored.items():
             attrs, modality = videos.get(video.name, {}), self.modalities[name]
-            is_same = attrs.get("source") == digests[modality] and _has_its_clock(frames, attrs)
+            is_same = attrs.get("source") == digests[modality] and has_its_clock(frames, attrs)
             if is_same and attrs["n_present"] >= n_wanted[modality]:
                 continue
             reasons = _still_broken(self.store, name, frames) if is_same else []
@@ -138,16 +148,6 @@ class _Planner:
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
     """True if all features have the video with one row for each picture of its file as it decodes."""
     return all(videos.get(video.name, {}).get(CLOCK) == DECODED for videos in complete.values())
-
-
-def _has_its_clock(frames: FrameSource, attrs: Mapping[str, Any]) -> bool:
-    """False if the video was stored with a number of rows that its file does not have, as older versions did."""
-    if frames.file is None or attrs.get(CLOCK) == DECODED or attrs.get(SAMPLED) is True:
-        return True
-    try:
-        return frames.clock().n_frames == attrs["n_frames"]
-    except DataError:  # reported when it is read
-        return True
 
 
 def _is_whole(attrs: Mapping[str, Any], digest: str, n_wanted: int) -> bool:

@@ -37,6 +37,7 @@ class ExtractOptions:
         fps: frame rate of videos without a video file.
         untrained: use random weights.
         part: empty, or `I/N`: only part I of N parts with about the same number of frames.
+        limit: number of videos after which to stop, of those that are incomplete; 0 for all.
     """
 
     data: Path
@@ -50,6 +51,7 @@ class ExtractOptions:
     fps: float | None = None
     untrained: bool = False
     part: str = ""
+    limit: int = 0
 
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""
@@ -99,6 +101,20 @@ def parse_names(options: ExtractOptions) -> tuple[list[Request], list[str]]:
     requests = [Request.parse(text) for text in options.backbones]
     views = [name for view in options.views for name in parse_view(view, _n_views(view, options.n_views))]
     return requests, list(dict.fromkeys(views))
+
+
+def requested_features(options: ExtractOptions) -> dict[str, Request]:
+    """The backbone of each feature that the options ask for, by its name; views included.
+
+    Raises:
+        UsageError: unknown names, or two features of one name.
+    """
+    requests, views = parse_names(options)
+    named = [
+        (name_of_view(request.feature, view), request) for request in requests for view in _views_of(request, views)
+    ]
+    _check_unique([name for name, _ in named])
+    return dict(named)
 
 
 def create_features(

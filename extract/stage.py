@@ -17,10 +17,11 @@ from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
 from abaw.extract.feature import Feature
 from abaw.extract.label_writer import stale_labels, write_labels
-from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction, select_part
+from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction
 from abaw.extract.precision import describe_precisions, single_precision
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
+from abaw.extract.selection import select_part
 from abaw.store import FeatureStore
 from abaw.store.location import room_for
 

@@ -45,6 +45,7 @@ NOT_LOADED = {
     "abaw.store": ("torch", "av"),
     "abaw.datasets": ("torch", "zarr"),
     "abaw.train.config": ("av", "zarr"),
+    "abaw.extract.forecast": ("torch", "matplotlib"),
     "abaw.evaluate.scores": ("torch", "av", "matplotlib"),
     "abaw.pipeline": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),
     "abaw.cli": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),

@@ -11,6 +11,7 @@ from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
+from abaw.evaluate.postprocessing.cross_fit import CrossFit, apply_cross_fit, can_cross_fit, cross_fit
 from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import score
@@ -24,7 +25,8 @@ from abaw.train.runs import Run, all_runs
 POSTPROCESS = "postprocess.json"
 N_FOLDS = 3  # suggested if no fold has been trained yet
 
-FitOn = Literal["train", "folds", "val"]
+FitOn = Literal["folds", "crossed", "train", "val"]
+FitChoice = Literal["auto", "folds", "crossed", "train", "val"]
 PredictRun = Callable[[Run, str], Mapping[str, VideoPrediction]]
 
 
@@ -46,11 +48,14 @@ class Tuning(BaseModel):
         task: its name.
         weights: sha256 of the checkpoint that it is for.
         postprocess: the fitted post-processing.
-        fit_on: `train` (the training videos of the run, which its head has seen), `folds` (predictions of other runs
-            for videos that they were not trained on) or `val`.
+        fit_on: `folds` (predictions of other runs for videos that they were not trained on), `crossed` (val, each video
+            post-processed by a fit on other videos of it), `train` (the training videos of the run, which its head has
+            seen) or `val`.
+        crossed: with `crossed`, the fits for the videos of val; `postprocess`, fitted on all of them, is for all others.
         runs: runs whose predictions were fitted.
         videos, n_frames: videos and number of frames that were fitted on, including frames without a label.
-        score_before, score_after: scores on all labelled frames of the same videos; optimistic, `score_after` more so.
+        score_before, score_after: scores on all labelled frames of the same videos. Where they were fitted on, both are
+            optimistic, `score_after` more so.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -65,22 +70,32 @@ class Tuning(BaseModel):
     n_frames: int
     score_before: float
     score_after: float
+    crossed: tuple[CrossFit, ...] = ()
 
     @property
     def origin(self) -> str:
         """Where it comes from, in words."""
-        return f"fitted on {self.fit_on}"
+        return "cross-fitted on val" if self.fit_on == "crossed" else f"fitted on {self.fit_on}"
+
+    def apply_to(self, task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, VideoPrediction]:
+        """Post-process the predictions of each video."""
+        return apply_cross_fit(task, self.crossed, self.postprocess, predictions)
 
     def note(self, videos: Collection[str]) -> str:
         """A sentence if a score on these videos is optimistic: some were fitted on, or it was fitted on `val`. Else empty."""
         if self.fit_on == "val":
             return "post-processing fitted on val: optimistic"
+        if self.fit_on == "crossed":  # no video of val is post-processed by a fit on itself
+            return ""
         n_fitted = len(set(videos) & set(self.videos))
         return f"post-processing fitted on {n_fitted} of these {len(videos)} videos: optimistic" if n_fitted else ""
 
 
-def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_run: PredictRun) -> Tuning:
+def fit_run(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, predict_run: PredictRun) -> Tuning:
     """Fit the post-processing of a run and save it in its folder as `postprocess.json`.
+
+    `auto` is `folds` where all folds have runs with the options of this one, otherwise `crossed`, or `train` where val
+    cannot be divided: images, or videos of a single recording.
 
     With `folds`, the videos that the run validates on are not fitted. (The heads of other folds were trained on them, so
     their labels influence the fitted predictions, but not the fit itself.)
@@ -90,8 +105,10 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
         predict_run: predictions of a run's best checkpoint on a split, with labels.
 
     Raises:
-        UsageError: folds are missing; the message has the commands that train them.
+        UsageError: folds are missing; the message has the commands that train them. Or val cannot be divided.
     """
+    if fit_on == "auto":
+        fit_on = _best_choice(run, store, runs)
     task, checkpoint = run.task, run.digest()  # before it is read, since a running training may replace it
     sources = fold_runs(run, store, runs) if fit_on == "folds" else [run]
     predictions: dict[str, VideoPrediction] = {}
@@ -105,7 +122,10 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
                 f"All videos of the folds are among the {len(validation)} that {run.name} validates on: nothing is left to fit "
                 "on. Use --fit-on train."
             )
+    if fit_on == "crossed" and not can_cross_fit(task, predictions):
+        raise UsageError(f"Run {run.name} validates on {_undivided(task)}: nothing to cross-fit. Use --fit-on train.")
     postprocess = fit_postprocess(task, predictions)
+    crossed = cross_fit(task, predictions) if fit_on == "crossed" else ()
     tuning = Tuning(
         abaw=__version__,
         task=task.name,
@@ -116,10 +136,22 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitOn, runs: Path, predict_ru
         videos=tuple(sorted(predictions)),
         n_frames=sum(len(prediction.outputs) for prediction in predictions.values()),
         score_before=_score_of(task, predictions),
-        score_after=_score_of(task, postprocess.apply_to(task, predictions)),
+        score_after=_score_of(task, apply_cross_fit(task, crossed, postprocess, predictions)),
+        crossed=crossed,
     )
     save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
     return tuning
+
+
+def _best_choice(run: Run, store: FeatureStore, runs: Path) -> FitOn:
+    """What to fit on, unless the user says so; see `fit_run`."""
+    if run.task.level != "image" and _all_folds(_trained_folds(run, runs)):
+        return "folds"
+    return "crossed" if can_cross_fit(run.task, select_labels(store, run.task, "val", run.config.fold)) else "train"
+
+
+def _undivided(task: Task) -> str:
+    return "images without videos" if task.level == "image" else "videos of a single recording"
 
 
 def load_tuning(run: Run) -> Tuning | None:
@@ -132,7 +164,8 @@ def load_tuning(run: Run) -> Tuning | None:
     remedy = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
     try:
         tuning = Tuning.model_validate_json(path.read_bytes())
-        tuning.postprocess.check_fits(run.task)
+        for postprocess in (tuning.postprocess, *(fit.postprocess for fit in tuning.crossed)):
+            postprocess.check_fits(run.task)
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -166,14 +199,9 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
     """
     if run.task.level == "image":
         raise UsageError(f"Task {run.config.task} has no folds: its videos are whole classes. Use --fit-on train.")
-    by_n_folds: dict[int, dict[int, Run]] = {}
-    for other in all_runs(runs):
-        is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
-        if other.config.fold and is_like and (other.folder / BEST).is_file():
-            fold = parse_fold(other.config.fold)
-            by_n_folds.setdefault(fold.of, {})[fold.number] = other
-    if complete := [of for of, by_number in by_n_folds.items() if len(by_number) == of]:
-        return [other for _, other in sorted(by_n_folds[max(complete)].items())]
+    by_n_folds = _trained_folds(run, runs)
+    if found := _all_folds(by_n_folds):
+        return found
     of = max(by_n_folds, key=lambda of: len(by_n_folds[of]), default=N_FOLDS)
     trained = by_n_folds.get(of, {})
     missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in trained]
@@ -183,6 +211,23 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
         f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {trained_folds}. Train "
         f"the others, then tune again: {commands}"
     )
+
+
+def _trained_folds(run: Run, runs: Path) -> dict[int, dict[int, Run]]:
+    """By N and K the newest trained run of each fold K/N with the options of `run` (except fold and seed)."""
+    by_n_folds: dict[int, dict[int, Run]] = {}
+    for other in all_runs(runs):
+        is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
+        if other.config.fold and is_like and (other.folder / BEST).is_file():
+            fold = parse_fold(other.config.fold)
+            by_n_folds.setdefault(fold.of, {})[fold.number] = other
+    return by_n_folds
+
+
+def _all_folds(by_n_folds: Mapping[int, Mapping[int, Run]]) -> list[Run]:
+    """The runs of all folds, for the largest N that has all; empty if none has."""
+    complete = [of for of, by_number in by_n_folds.items() if len(by_number) == of]
+    return [other for _, other in sorted(by_n_folds[max(complete)].items())] if complete else []
 
 
 def _without_fold(config: TrainConfig) -> TrainConfig:

@@ -286,7 +286,7 @@ def test_command_prints_folder_and_licence_first(server, publish, run_cli, tmp_p
     lines = found.output.splitlines()
     assert lines[0] == f"Weights are in {tmp_path}/weights (ABAW_WEIGHTS)."
     assert lines[1] == "mae, licence: CC-BY-NC 4.0 (MAE): not for commercial use"
-    assert lines[-1] == f"mae is in {tmp_path}/weights/mae.pth"
+    assert lines[-2:] == [f"mae is in {tmp_path}/weights/mae.pth", "Next: abaw extract --backbone mae-mean"]
 
 
 def test_what_is_to_be_had_by_hand_does_not_cost_the_others(server, publish, run_cli):

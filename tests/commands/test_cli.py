@@ -2,16 +2,20 @@
 
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
+import time
 
 import click
 import pytest
 
 import abaw
 from abaw.cli import main
-from abaw.commands import console
+from abaw.commands import console, interruption, shared_options
 from abaw.core.errors import UsageError
+from abaw.extract import extraction
 from abaw.store import FeatureStore
 
 
@@ -47,7 +51,7 @@ def test_help_of_every_command(run_cli, words, flag):
 
 HELP_OF_ALL = """
 import sys
-from abaw.commands import console
+from abaw.commands import console, interruption, shared_options
 from abaw import pipeline
 from abaw.cli import main
 for words in {commands}:
@@ -260,6 +264,72 @@ def test_extract_tells_what_it_did(run_cli, make_data, tmp_path):
     assert "30 fps assumed; set it with --fps" in first.stderr
 
 
+def test_a_dry_run_shows_what_is_missing_and_writes_nothing(run_cli, tiny_demo, tmp_path):
+    """Frames and sizes are counted by hand: crops on disk, 1764 float16 values each for hog and 88 for eGeMAPS."""
+    options = (
+        "extract",
+        "--backbone",
+        "hog",
+        "--backbone",
+        "egemaps",
+        "--data",
+        tiny_demo,
+        "--store",
+        tmp_path / "s.zarr",
+    )
+    crops = {folder.name: len(list(folder.glob("*.jpg"))) for folder in (tiny_demo / "cropped_aligned").iterdir()}
+    n_crops = sum(crops.values())
+
+    shown = run_cli(*options, "--view", "hflip", "--dry-run")
+    assert (shown.exit_code, list(tmp_path.iterdir())) == (0, [])
+    lines = [re.sub("[│┃|]", " ", line).split() for line in shown.stdout.splitlines()]
+    hog = ["0", str(len(crops)), f"{n_crops:,}", f"{n_crops * 1764 * 2 / 1e6:.1f}", "MB", "needs", "none"]
+    assert ["hog", *hog] in lines and ["hog@hflip", *hog] in lines
+    assert f"To extract: {len(crops)} videos, {n_crops:,} frames" in shown.stdout
+    typed = shlex.join(map(str, options))
+    assert shown.stdout.splitlines()[-1] == f"Next: abaw {typed} --view hflip"
+
+    assert run_cli(*options[:3], *options[5:], "--limit", 2).exit_code == 0
+    first = FeatureStore.open(tmp_path / "s.zarr").videos("hog")
+    assert len(first) == 2
+    n_left = n_crops - sum(crops[video] for video in first)
+    shown = run_cli(*options, "--dry-run")
+    lines = [re.sub("[│┃|]", " ", line).split() for line in shown.stdout.splitlines()]
+    assert ["hog", "2", str(len(crops) - 2), str(n_left)] in [line[:4] for line in lines]
+    assert ["egemaps", "0", str(len(crops))] in [line[:3] for line in lines]
+    parts = (
+        run_cli(*options, "--dry-run", "--part", "1/2").stdout,
+        run_cli(*options, "--dry-run", "--part", "2/2").stdout,
+    )
+    totals = [int(re.search(r"To extract: (\d+) videos", text).group(1)) for text in parts]
+    assert sum(totals) == len(crops)
+
+    missing = run_cli("extract", "--backbone", "vit-mean:no.pth", "--backbone", "dan", "--dry-run", *options[5:])
+    assert missing.exit_code == 0
+    assert "vit-mean needs weights that are not on this machine: no.pth is missing." in missing.stderr
+    assert "dan needs weights that are not on this machine: by hand, from DAN's authors" in missing.stderr
+
+
+def test_a_limit_says_the_rate_and_how_long_the_rest_takes(run_cli, make_data, tmp_path, monkeypatch):
+    clock = iter(range(0, 10_000, 100))  # each look at the clock is 100 s later
+    monkeypatch.setattr(extraction, "monotonic", lambda: next(clock))
+    options = (
+        "extract",
+        "--backbone",
+        "hog",
+        "--data",
+        make_data({"a": 2, "b": 3, "c": 45}),
+        "--store",
+        tmp_path / "s.zarr",
+    )
+    first = run_cli(*options, "--limit=2")
+    assert first.exit_code == 0 and "done 2, skipped 0" in first.stdout
+    assert "0.1 frames/s; 1 videos (45 frames) are left, which takes 15.0 minutes at that rate." in first.stderr
+    assert first.stdout.splitlines()[-1] == f"Next: abaw {shlex.join(map(str, options))}"
+    again = run_cli(*options, "--limit", 7)
+    assert "done 1, skipped 2" in again.stdout and "Nothing is left to extract." in again.stderr
+
+
 def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):
     monkeypatch.setattr(console, "FIRST_LINE_S", -1.0)  # at once
     reporter = console.ConsoleReporter()
@@ -286,3 +356,65 @@ def test_output_to_a_full_disk_and_to_a_closed_pipe(process_env, words):
     result = subprocess.run(command, env=environment, stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
     assert (result.returncode, result.stderr) == (1, "")
+
+
+# what comes next, and what an interruption says
+
+
+@pytest.fixture
+def sub_command():
+    """Adds a command to the tree for a test, `sub_command(function, *options)`."""
+    added = []
+
+    def add(callback, *options):
+        command = callback
+        for option in reversed(options):
+            command = option(command)
+        command = click.command("try")(command)
+        main.add_command(command)
+        added.append(command)
+
+    yield add
+    for command in added:
+        main.commands.pop(command.name)
+
+
+@pytest.mark.parametrize(
+    ("typed", "following", "said"),
+    [
+        ((), ("train", "--task", "va"), "abaw train --task va"),
+        (("--store", "a b.zarr", "--data", "d"), ("train",), "abaw train --store 'a b.zarr'"),
+        (("--data", "d", "--runs", "r"), ("eval", "va-1", "--runs", "x"), "abaw eval va-1 --runs x --data d"),
+        (("--store", "s", "--data", "d"), ("store", "import", "SOURCE"), "abaw store import SOURCE --data d --store s"),
+        (("--device", "cpu", "--store", "s"), ("report",), "abaw report"),
+    ],
+)
+def test_the_next_command_gets_the_folders_that_were_typed(run_cli, sub_command, monkeypatch, typed, following, said):
+    monkeypatch.setenv("ABAW_RUNS", "elsewhere")  # the next command reads it, too
+    sub_command(
+        lambda **values: console.say_next(*following),
+        *(shared_options.DATA, shared_options.STORE, shared_options.RUNS, shared_options.DEVICE),
+    )
+    result = run_cli("try", *typed)
+    assert (result.exit_code, result.stdout) == (0, f"Next: {said}\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_command_names_the_one_that_continues(run_cli, sub_command, monkeypatch, number):
+    def interrupted(**values):
+        os.kill(os.getpid(), number)
+        time.sleep(5)
+
+    monkeypatch.setitem(interruption.KEPT, "try", "Half of it is kept.")
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        sub_command(interrupted, shared_options.STORE)
+        result = run_cli("try", "--store", "a b.zarr")
+        monkeypatch.delitem(interruption.KEPT, "try")
+        others = run_cli("try")
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert result.exit_code == others.exit_code == 130
+    assert result.stderr == "Interrupted. Half of it is kept. Continue with: abaw try --store 'a b.zarr'\n"
+    assert others.stderr == "Interrupted. Nothing was changed. Start again with: abaw try\n"

@@ -18,6 +18,7 @@ from sklearn.metrics import f1_score
 from abaw import pipeline
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
+from abaw.evaluate.postprocessing.cross_fit import can_cross_fit
 from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, TAUS, Postprocess, best_threshold, fit_postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing, smooth
 from abaw.evaluate.postprocessing.tuning import POSTPROCESS, fit_run, fold_runs, load_tuning, train_command
@@ -397,6 +398,54 @@ def test_labels_of_val_are_read_only_when_asked_for(tiny_store: Path, runs: Path
     assert (one == two) == (fit_on == "train")
 
 
+def test_without_folds_each_video_of_val_is_post_processed_by_a_fit_on_the_others(
+    call: Callable[..., Result], runs: Path, tiny_store: Path
+) -> None:
+    """The fits and the score are made again by hand, from the raw predictions that the run leaves."""
+    tuning = as_json(call("tune", "au", "--json"))
+    evaluated = as_json(call("eval", "au", "--json"))["postprocessed"]
+    kept = load_predictions(runs / "au" / "predictions-val.h5")
+    groups = [group["videos"] for group in tuning["crossed"]]
+    assert len(groups) > 1 and sorted(video for group in groups for video in group) == sorted(kept)
+    assert tuning["fit_on"] == "crossed" and tuning["videos"] == sorted(videos_of(tiny_store, "au", "val"))
+    tuned: dict[str, VideoPrediction] = {}
+    for group in tuning["crossed"]:
+        steps = fit_postprocess(AU, {video: one for video, one in kept.items() if video not in group["videos"]})
+        assert steps == Postprocess.model_validate(group["postprocess"])
+        tuned |= steps.apply_to(AU, {video: kept[video] for video in group["videos"]})
+    assert fit_postprocess(AU, kept) == Postprocess.model_validate(tuning["postprocess"])
+    assert (evaluated["origin"], evaluated["note"]) == ("cross-fitted on val", "")
+    assert score_of(AU, tuned) == pytest.approx(evaluated["official"]["score"]) == pytest.approx(tuning["score_after"])
+    assert score_of(AU, kept) == pytest.approx(tuning["score_before"])
+    on_train = as_json(call("eval", "au", "--split", "train", "--json"))["postprocessed"]  # by the fit on all of val
+    rest = Postprocess.model_validate(tuning["postprocess"])
+    others = load_predictions(runs / "au" / "predictions-train.h5")
+    assert score_of(AU, rest.apply_to(AU, others)) == pytest.approx(on_train["official"]["score"])
+    shown = call("tune", "au").stdout
+    assert (
+        "au: cross-fitted on val" in shown and f"each of {len(groups)} groups of videos by a fit on the others" in shown
+    )
+    assert shown.splitlines()[-1].startswith("Next: abaw eval au --store ")
+
+
+def test_with_runs_on_all_folds_their_predictions_are_fitted(call: Callable[..., Result], runs: Path) -> None:
+    assert as_json(call("tune", "va", "--json")) == as_json(call("tune", "va", "--fit-on", "folds", "--json"))
+    shutil.rmtree(runs / "fold2")
+    assert as_json(call("tune", "va", "--json"))["fit_on"] == "crossed"
+
+
+def test_what_cannot_be_divided_is_not_cross_fitted(tiny_store: Path, runs: Path, tmp_path: Path) -> None:
+    assert not can_cross_fit(TASKS["lsd"], ["a", "b"]) and not can_cross_fit(AU, ["7_left", "7_right"])
+    assert can_cross_fit(AU, ["7_left", "7_right", "8"])
+    store = FeatureStore.create(Path(shutil.copytree(tiny_store, tmp_path / "one.zarr")))
+    for video in sorted(videos_of(tiny_store, "au", "val"))[1:]:
+        store.drop(f"labels/au/{video}")
+    run = find_run(runs, "au")
+    assert pipeline.tune(run, store, "auto", runs, "cpu").fit_on == "train"
+    with pytest.raises(UsageError, match="a single recording: nothing to cross-fit"):
+        pipeline.tune(run, store, "crossed", runs, "cpu")
+
+
 def test_table_shows_both_scores_side_by_side(call: Callable[..., Result]) -> None:
     shown = call("tune", "au", "--fit-on", "val")
     assert shown.exit_code == 0
@@ -435,7 +484,7 @@ def test_smoothing_by_hand_replaces_the_fitted_one(call: Callable[..., Result], 
     [
         (("eval", "va", "--smooth", "box:50"), "odd number of frames"),
         (("eval", "va", "--smooth", "box:51", "--raw"), "Choose one of them"),
-        (("tune", "va", "--fit-on", "test"), "'test' is not one of 'train', 'folds', 'val'"),
+        (("tune", "va", "--fit-on", "test"), "'test' is not one of 'auto', 'folds', 'crossed', 'train', 'val'"),
         (("tune", "none"), "No run 'none'"),
     ],
 )

@@ -587,7 +587,8 @@ def test_videos_that_end_at_their_last_crop_are_named(
     (tmp_path / "videos.txt").write_text("a\nb\nc\nd\nfilm\n")
     options = ("submit", "va", "--runs", trained, "--sample", "videos.txt", "--store", store, "--device", "cpu")
     result = call(*options)
-    assert (result.exit_code, result.stdout) == (0, "predictions: 19 rows, 5 videos, by va.\n")
+    following = "Next: abaw check-submission predictions --sample videos.txt\n"
+    assert (result.exit_code, result.stdout) == (0, f"predictions: 19 rows, 5 videos, by va.\n{following}")
     assert said_by(result) == [
         "4 of 5 videos may be too short. They end at their last crop, because no video file gives their length: a, b, c "
         "and 1 more. Put the video files into videos/ and run `abaw extract` again, or use the official sample file.",
@@ -597,7 +598,7 @@ def test_videos_that_end_at_their_last_crop_are_named(
         numbered.write(data / f"videos/{name}.mp4", n_frames=6)
     extracted(call, data, store)
     result = call(*options, "--out", "again")
-    assert result.stdout == "again: 34 rows, 5 videos, by va.\n"
+    assert result.stdout.startswith("again: 34 rows, 5 videos, by va.\nNext: ")
     assert said_by(result) == ["24 of 34 rows have no crop and were filled from other frames; most in film (8 of 10)."]
 
 
@@ -689,7 +690,7 @@ def test_best_run_of_the_samples_task_is_taken(
     (runs / "broken/config.json").write_text("{")
     sample = sample_of(tiny_store, "expr", tmp_path / "sample.txt")
     result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu")
-    first, last = result.stdout.splitlines()
+    first, last, _ = result.stdout.splitlines()
     assert first == f"expr is taken: the best of task expr, {score:.3f} on val."
     assert last.endswith(" videos, by expr.")
     said = result.stderr.splitlines()
@@ -703,7 +704,7 @@ def test_best_run_of_the_samples_task_is_taken(
     for name in ("expr", "worse"):
         shutil.rmtree(runs / name)
     result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "f.txt")
-    assert result.stdout.splitlines()[-1].endswith(" videos, by folded (fold 1/2).")
+    assert result.stdout.splitlines()[-2].endswith(" videos, by folded (fold 1/2).")
     shutil.rmtree(runs / "folded")
     result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "g.txt")
     assert result.exit_code == 2 and "needs vit-mean, which the store does not have" in result.stderr

@@ -81,7 +81,7 @@ def test_parts_together_are_the_whole(tiny_demo, tiny_store, tmp_path):
 def test_jobs_are_many_of_about_equal_size_and_hold_each_video_once():
     sizes = {f"video-{number}": number * 37 % 101 + 1 for number in range(40)}
     few = {"video-0": 5, "video-1": 7}
-    jobs = make_jobs(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, 0), n_workers=2)
+    jobs = make_jobs(ExtractionPlan({("hog",): sizes, ("dan", "hog"): few}, {}), n_workers=2)
     for pending, names in ((("hog",), sizes), (("dan", "hog"), few)):
         videos = [name for job in jobs if job.pending == pending for name in job.videos]
         assert sorted(videos) == sorted(names)

@@ -10,7 +10,8 @@ import pytest
 from abaw.core.parts import split_evenly
 from abaw.datasets.layouts import open_dataset
 from abaw.extract.cluster.jobs import make_jobs
-from abaw.extract.plan import ExtractionPlan, select_part
+from abaw.extract.plan import ExtractionPlan
+from abaw.extract.selection import select_part
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
 
@@ -71,7 +72,7 @@ def test_parts_of_an_extraction_write_each_video_once(data, tmp_path):
 def test_each_video_is_in_one_job(n_workers):
     lacking_all = {f"v{number}": 37 * number % 101 + 1 for number in range(60)}
     lacking_one = {f"w{number}": 1000 * number for number in range(1, 8)}
-    jobs = make_jobs(ExtractionPlan({("f", "g"): lacking_all, ("g",): lacking_one}, 0), n_workers)
+    jobs = make_jobs(ExtractionPlan({("f", "g"): lacking_all, ("g",): lacking_one}, {}), n_workers)
     dealt = Counter((name, job.pending) for job in jobs for name in job.videos)
     wanted = [(name, ("f", "g")) for name in lacking_all] + [(name, ("g",)) for name in lacking_one]
     assert dealt == Counter(wanted)

@@ -25,8 +25,8 @@ def test_an_interrupted_and_a_killed_driver_take_their_workers_along(slow_data, 
     with start(slow_data, store) as driver:
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.interrupt()
-        assert driver.end() == 1
-        assert "Stopped early: interrupted; run the same command again to continue." in driver.output
+        assert driver.end() == 130
+        assert "Interrupted. Complete videos are in the store. Continue with: abaw extract --" in driver.output
         assert "Traceback" not in driver.output
         until(lambda: not driver.others(), "all processes have ended")
     n_first = n_finished(store)

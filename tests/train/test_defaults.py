@@ -246,7 +246,7 @@ OF_COMMANDS = {
     "submit": {"data": "data", "device": "auto", **PLACES},
     "synth": {"out": "data/synthetic", "kind": "mp4", "seed": 0},
     "train": {"n_seeds": 1, "device": "auto", **PLACES},
-    "tune": {"fit_on": "train", "device": "auto", **PLACES},
+    "tune": {"fit_on": "auto", "device": "auto", **PLACES},
     "weights check": {},
     "weights get": {},
     "weights list": {},

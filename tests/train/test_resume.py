@@ -131,7 +131,7 @@ def long_run(lab, linear_store, tmp_path_factory):
     return run.folder
 
 
-@pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_stopped_process_is_resumed_to_the_same_result(
     lab, linear_store, tmp_path, long_run, run_cli, process_env, stop, exit_code
 ):
@@ -142,8 +142,11 @@ def test_stopped_process_is_resumed_to_the_same_result(
     output = stop_in(process, folder, stop)
     assert process.returncode == exit_code, output
     if stop == signal.SIGINT:
-        assert "Interrupted. What was finished is kept" in output
-        assert "`abaw train --resume`" in output
+        places = f"--store {linear_store.path} --runs {tmp_path} --device cpu"
+        assert (
+            f"Interrupted. The last finished epoch is kept. Continue with: abaw train --resume --task va {places}\n"
+            in output
+        )
         assert "Traceback" not in output
     assert n_lines(folder) < 150
     result = run_cli("train", "--resume", *common)

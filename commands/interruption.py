@@ -1,0 +1,92 @@
+"""Ctrl-C and SIGTERM: one sentence about what is kept, and the one command that continues."""
+
+import shlex
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from abaw.commands.shared_options import with_typed_options
+
+if TYPE_CHECKING:
+    from abaw.core.progress import Summary
+
+EXIT_CODE = 128 + signal.SIGINT  # as shells have it
+TYPED, AGAIN = "abaw.typed", "abaw.again"  # keys in the notes of a click context
+
+KEPT = {
+    "demo": "Finished steps are kept.",
+    "extract": "Complete videos are in the store.",
+    "predict": "Finished videos are kept.",
+    "prepare": "Finished videos are kept.",
+    "run": "Finished steps are kept.",
+    "store import": "Complete videos are in the store.",
+    "synth": "Finished clips are kept.",
+    "train": "The last finished epoch is kept.",
+    "weights get": "Downloaded files are kept.",
+}
+NOTHING_KEPT = "Nothing was changed."
+
+
+@contextmanager
+def termination_interrupts() -> Iterator[None]:
+    """Take SIGTERM, by which slurm ends a job, as Ctrl-C: workers and claims do not outlive the command."""
+    if threading.current_thread() is not threading.main_thread():  # only that one may set handlers
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # Python does not know a handler of C code
+
+
+def typed_words(without: str = "", has_value: bool = False) -> list[str]:
+    """The words of the command line after `abaw`, as they were typed.
+
+    Args:
+        without: an option to leave out.
+        has_value: it takes a value, which is left out, too.
+    """
+    words: list[str] = []
+    left_out = 0
+    for word in click.get_current_context().meta.get(TYPED, ()):
+        if word == without:
+            left_out = 1 + has_value
+        if left_out:
+            left_out -= 1
+        elif not (without and word.startswith(f"{without}=")):
+            words.append(word)
+    return words
+
+
+def continue_with(*words: str) -> None:
+    """Name another command than the same one as that which continues after an interruption.
+
+    Args:
+        words: of the command, without `abaw`; see `with_typed_options`.
+    """
+    click.get_current_context().meta[AGAIN] = with_typed_options(words)
+
+
+def check_interrupted(summary: "Summary") -> None:
+    """Raise a KeyboardInterrupt if Ctrl-C ended the work that a summary is about."""
+    if summary.stopped is not None and summary.stopped.reason == "interrupted":
+        raise KeyboardInterrupt
+
+
+def describe_interruption(context: click.Context) -> str:
+    """What the interrupted command keeps, and the command that continues.
+
+    Args:
+        context: of the root command.
+    """
+    typed = context.meta.get(TYPED, ())
+    words = shlex.join(["abaw", *context.meta.get(AGAIN, typed)])
+    for name, sentence in KEPT.items():
+        if list(typed[: len(name.split())]) == name.split():
+            return f"Interrupted. {sentence} Continue with: {words}"
+    return f"Interrupted. {NOTHING_KEPT} Start again with: {words}"

@@ -1,0 +1,53 @@
+"""Cross-fitted post-processing: each video is post-processed by a fit on videos of other recordings."""
+
+from collections.abc import Collection, Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from abaw.core.tasks import Task
+from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.train.data.folds import assign_folds, group_videos
+
+MOST_GROUPS = 5
+
+
+class CrossFit(BaseModel):
+    """A group of videos, and the post-processing that was fitted on all other groups."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    videos: tuple[str, ...]
+    postprocess: Postprocess
+
+
+def can_cross_fit(task: Task, videos: Collection[str]) -> bool:
+    """True if videos are of two recordings or more; images without videos have no such groups."""
+    return task.level != "image" and len(group_videos(set(videos))) > 1
+
+
+def cross_fit(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[CrossFit, ...]:
+    """Deal videos into up to five groups of similar size and fit for each group on all others.
+
+    Args:
+        predictions: by video, with labels; see `can_cross_fit`.
+    """
+    n_groups = min(MOST_GROUPS, len(group_videos(predictions.keys())))
+    groups = assign_folds({video: len(one.outputs) for video, one in predictions.items()}, n_groups)
+    fits = []
+    for number in range(1, n_groups + 1):
+        others = {video: one for video, one in predictions.items() if groups[video] != number}
+        videos = sorted(video for video, group in groups.items() if group == number)
+        fits.append(CrossFit(videos=tuple(videos), postprocess=fit_postprocess(task, others)))
+    return tuple(fits)
+
+
+def apply_cross_fit(
+    task: Task, fits: Collection[CrossFit], rest: Postprocess, predictions: Mapping[str, VideoPrediction]
+) -> dict[str, VideoPrediction]:
+    """Post-process the videos of each group by its own fit, and all others by `rest`."""
+    by_video = {video: fit.postprocess for fit in fits for video in fit.videos}
+    return {
+        video: by_video.get(video, rest).apply_to(task, {video: prediction})[video]
+        for video, prediction in predictions.items()
+    }
