@@ -136,8 +136,7 @@ def train(
         _resume(ctx, task, print_config)
         return
     _check_settings({**flags, **({"task": task} if task else {})}, settings)
-    if not resume:
-        _name_continuation(task, name, n_seeds)
+    _name_continuation(task, name, 0 if resume else n_seeds)
     from abaw import pipeline
     from abaw.commands import console
     from abaw.core.tasks import get_task
@@ -160,11 +159,13 @@ def train(
     ending.say_all(configs[0])
 
 
-def _name_continuation(task: str | None, name: str | None, n_seeds: int) -> None:
-    """Say after an interruption that one run continues by its name, or its task, and several by the whole command."""
+def _name_continuation(task: str | None, name: str | None, n_new: int) -> None:
+    """Say after an interruption that one new run continues by its name or its task, and several by the whole command."""
     from abaw.commands import interruption
 
-    if n_seeds > 1:
+    if n_new == 0:
+        return
+    if n_new > 1:
         interruption.continue_with(*interruption.typed_words(), "--resume")
     else:
         interruption.continue_with(
