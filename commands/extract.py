@@ -90,10 +90,9 @@ def extract(
     features = _say_stored(opened, options)
     if limit:
         console.say_next(*interruption.typed_words(without="--limit", has_value=True))
-    elif part:
-        console.say("Other parts can run at the same time. Once all are complete:")
-        console.say_next_training(opened, features[0])
     else:
+        if part:
+            console.say("Other parts can run at the same time. Once all are complete:")
         console.say_next_training(opened, features[0])
     sys.exit(0 if summary.ok else 1)
 
