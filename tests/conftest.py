@@ -25,6 +25,10 @@ from abaw.tests.support.paths import DATA
 from abaw.tests.support.trainings import Lab, single_thread
 from abaw.tests.support.videos import NumberedVideos
 
+# without compiled modules each of the hundred processes that the tests start takes seconds longer
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
