@@ -21,7 +21,7 @@ from abaw.train.recipes import load_recipe
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 LINES = [(block, words) for block in SHELL for words in block.commands()]
-RUN = {"day", "demo", "python"}  # by a test of this folder
+RUN = {"day", "demo", "formats", "python"}  # by a test of this folder
 NEEDS = {
     "archive",
     "clips",
@@ -35,6 +35,7 @@ NEEDS = {
     "shell",
     "videos",
     "weights",
+    "xarray",
 }
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 NAME = re.compile(r'"([A-Z][A-Z0-9_]{3,})"')

@@ -109,6 +109,23 @@ def test_python_examples(block: Block, demo: Path, monkeypatch: pytest.MonkeyPat
     exec(compile(block.text, str(block), "exec"), {})
 
 
+def test_a_head_in_plain_torch_predicts_the_same(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "store.zarr").symlink_to(tiny_store)
+    store = pipeline.open_store(tiny_store)
+    head = {"name": "transformer", "dim": 16, "layers": 2, "heads": 2, "feedforward": 16}
+    config = make_config({"task": "va", "features": ("hog",), "head": head, "window": 20, "epochs": 1})
+    pipeline.train_seeds([config], store, Path("runs"), "va-hog-transformer-1", device="cpu")
+    pipeline.evaluate(pipeline.find_predictor(Path("runs"), device="cpu", raw=True), store)
+    (block,) = marked("formats")
+    exec(compile(block.text, str(block), "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == len(store.labels("va", "val")) > 0
+    assert all(float(line.rpartition(" ")[2]) < 1e-6 for line in printed)
+
+
 def test_the_notebook_runs_and_stays_small(demo: Path, monkeypatch: pytest.MonkeyPatch):
     pytest.importorskip("pandas")
     file = CHECKOUT / "docs" / "notebook.ipynb"
