@@ -130,7 +130,7 @@ class Watcher:
         """Seconds since the beginning."""
         return time.perf_counter() - self._began
 
-    def start(self, label: str, total: int, unit: str) -> None:
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """The plan is ready."""
         self.plan_s, self.total = self.since(), total
 
@@ -148,6 +148,9 @@ class Watcher:
             self.samples.append((self.last[0], self._children_s(), time.process_time()))
 
     def finish(self) -> None:
+        """Nothing."""
+
+    def log(self, line: str) -> None:
         """Nothing."""
 
     def warn(self, sentence: str) -> None:

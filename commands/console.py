@@ -32,7 +32,7 @@ class ConsoleReporter:
         self._bar: Progress | None = None
         self._task = TaskID(0)
         self._label, self._unit = "", ""
-        self._total = self._done = 0
+        self._total = self._done = self._done_before = 0
         self._begin = self._last_line = 0.0
         self._silence_s = FIRST_LINE_S
 
@@ -42,10 +42,11 @@ class ConsoleReporter:
     def __exit__(self, *exception: object) -> None:
         self.finish()
 
-    def start(self, label: str, total: int, unit: str) -> None:
-        """Begin a step."""
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        """Begin a step, of which `done` units were done before; rates leave those out."""
         self.finish()
-        self._label, self._total, self._unit, self._done = label, total, unit, 0
+        self._label, self._total, self._unit = label, total, unit
+        self._done = self._done_before = done
         self._begin = self._last_line = time.monotonic()
         self._silence_s = FIRST_LINE_S
         if err.is_terminal and total:
@@ -56,7 +57,7 @@ class ConsoleReporter:
                 TextColumn("{task.fields[note]}", markup=False),
             )
             self._bar = Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
-            self._task = self._bar.add_task(label, total=total, note="")
+            self._task = self._bar.add_task(label, total=total, completed=done, note="")
             self._bar.start()
 
     def advance(self, n: int = 1, note: str = "") -> None:
@@ -64,16 +65,17 @@ class ConsoleReporter:
         if n:  # several threads report 0, one counts
             self._done += n
         now = time.monotonic()
-        if note and not self._done:
+        n_done = self._done - self._done_before
+        if note and not n_done:
             self._begin = now
-        rate = self._done / max(now - self._begin, 1e-9)
-        speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if self._done else ""
+        rate = n_done / max(now - self._begin, 1e-9)
+        speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if n_done else ""
         text = printable(", ".join(filter(None, (speed, note))))
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, note=text)
         elif now - self._last_line > self._silence_s:
             self._last_line, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
-            left = f"{(self._total - self._done) / rate:.0f} s left" if self._done else ""
+            left = f"{(self._total - self._done) / rate:.0f} s left" if n_done else ""
             warn(", ".join(filter(None, (f"{self._label}: {self._done}/{self._total} {self._unit}", text, left))))
 
     def finish(self) -> None:
@@ -81,11 +83,17 @@ class ConsoleReporter:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-        if self._label and self._done:
+        n_done = self._done - self._done_before
+        if self._label and n_done:
             seconds = time.monotonic() - self._begin
-            rate = self._done / max(seconds, 1e-9)
-            warn(f"{self._label}: {self._done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)")
+            rate = n_done / max(seconds, 1e-9)
+            warn(f"{self._label}: {n_done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)")
         self._label = ""
+
+    def log(self, line: str) -> None:
+        """Print a line to standard error, above the bar."""
+        self._last_line = time.monotonic()
+        warn(line)
 
     def warn(self, sentence: str) -> None:
         """Print a sentence to standard error."""

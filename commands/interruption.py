@@ -25,7 +25,7 @@ KEPT = {
     "run": "Finished steps are kept.",
     "store import": "Complete videos are in the store.",
     "synth": "Finished clips are kept.",
-    "train": "The last finished epoch is kept.",
+    "train": "Every finished step is kept.",
     "weights get": "Downloaded files are kept.",
 }
 NOTHING_KEPT = "Nothing was changed."

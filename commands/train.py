@@ -8,13 +8,13 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DEVICE, RUNS, STORE
+from abaw.commands.shared_options import DEVICE, RUNS, STORE, with_typed_options
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
+from abaw.core.progress import Interrupted
 
 if TYPE_CHECKING:
     from abaw.train.config import TrainConfig
@@ -41,6 +41,17 @@ class TrainCommand(click.Command):
             if not remedy:
                 raise
             raise UsageError(f"No such option {error.option_name}: use {remedy}.") from error
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Train; after an interruption a single run continues by its name."""
+        try:
+            return super().invoke(ctx)
+        except Interrupted as stop:
+            if ctx.params["n_seeds"] == 1:
+                from abaw.commands import interruption
+
+                interruption.continue_with("train", "--resume", "--run", stop.run)
+            raise
 
 
 def _remedy_for(option: str, words: Sequence[str]) -> str:
@@ -150,7 +161,7 @@ def train(
         click.echo(pipeline.format_config(configs[0]), nl=False)
         return
     assert opened is not None
-    ending = _Ending(ctx)
+    ending = _Ending()
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         pipeline.train_seeds(
@@ -185,7 +196,7 @@ def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:
     run = pipeline.find_run(given["runs"], given["name"], task)
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
-        pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending(ctx).add)
+        pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending().add)
 
 
 def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,19 +224,17 @@ def _are_equal(value: Any, text: str) -> bool:
 class _Ending:
     """Says what each run came to, and the next command."""
 
-    def __init__(self, ctx: click.Context) -> None:
+    def __init__(self) -> None:
         self._scores: list[float] = []
-        self._names: list[str] = []
-        self._places = _places(ctx)
 
     def add(self, run: "Run", result: "TrainingResult") -> None:
         from abaw.commands import console
 
         self._scores.append(result.best_score)
-        self._names.append(run.name)
+        following = ["abaw", *with_typed_options(("eval", run.name))]
         console.say(
             f"{run.folder}: best {run.task.name} score {result.best_score:.3f} at epoch {result.best_epoch} of "
-            f"{result.n_epochs} ({run.task.measure.name}). Next: {shlex.join(['abaw', 'eval', run.name, *self._places])}"
+            f"{result.n_epochs} ({run.task.measure.name}). Next: {shlex.join(following)}"
         )
 
     def say_all(self, config: "TrainConfig") -> None:
@@ -235,12 +244,3 @@ class _Ending:
         if len(self._scores) > 1:
             spread = f"{mean(self._scores):.3f} ± {stdev(self._scores):.3f}"
             console.say(f"{len(self._scores)} seeds: {config.task} score {spread}.")
-
-
-def _places(ctx: click.Context) -> list[str]:
-    """The options of the next command that say where store and runs are, as far as they were typed."""
-    words = []
-    for option in ("store", "runs"):
-        if ctx.get_parameter_source(option) is ParameterSource.COMMANDLINE:
-            words += [f"--{option}", str(ctx.params[option])]
-    return words

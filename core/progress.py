@@ -11,14 +11,17 @@ AGAIN = "run the same command again"
 class Reporter(Protocol):
     """Receives progress."""
 
-    def start(self, label: str, total: int, unit: str) -> None:
-        """A step begins: `total` units of work."""
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        """A step begins: `total` units of work, of which `done` were done before, perhaps by another process."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
         """`n` units are done; `note` is a short line about them."""
 
     def finish(self) -> None:
         """The step is over, whether or not all units were done."""
+
+    def log(self, line: str) -> None:
+        """The result of a part of the step: a line that stays."""
 
     def warn(self, sentence: str) -> None:
         """Something that the user should know before the work continues."""
@@ -27,7 +30,7 @@ class Reporter(Protocol):
 class Silent:
     """A `Reporter` that reports nothing."""
 
-    def start(self, label: str, total: int, unit: str) -> None:
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """Do nothing."""
 
     def advance(self, n: int = 1, note: str = "") -> None:
@@ -36,8 +39,23 @@ class Silent:
     def finish(self) -> None:
         """Do nothing."""
 
+    def log(self, line: str) -> None:
+        """Do nothing."""
+
     def warn(self, sentence: str) -> None:
         """Do nothing."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during a training, after its state was written.
+
+    Attributes:
+        run: name of the run that continues from there.
+    """
+
+    def __init__(self, run: str) -> None:
+        super().__init__(run)
+        self.run = run
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from abaw.core.progress import Reporter, Silent
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.predictions import VideoPrediction, fill_gaps
 from abaw.train import multi_process
@@ -14,19 +15,34 @@ from abaw.train.data.windows import WindowSampler, batches
 FRAMES_PER_BATCH = 8_192
 
 
-def evaluate_head(head: nn.Module, table: Table, window: int, device: torch.device) -> Evaluation:
+def evaluate_head(
+    head: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter | None = None
+) -> Evaluation:
     """Predict every row of a table and score the predictions; see `predict`."""
-    return evaluate_predictions(table.task, predict(head, table, window, device))
+    return evaluate_predictions(table.task, predict(head, table, window, device, reporter))
 
 
-def validation_score(model: nn.Module, table: Table, window: int, device: torch.device) -> float:
-    """The official score of a model on a table; NaN if an output is not finite."""
-    evaluation = evaluate_head(model, table, window, device)
-    is_finite = all(np.isfinite(video.outputs).all() for video in evaluation.predictions.values())
-    return evaluation.official.score if is_finite else float("nan")
+def validation_measures(
+    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter
+) -> dict[str, float]:
+    """The official measures of a model on a table: `score`, NaN if an output is not finite, then by name.
+
+    Names are `CCC valence`, `F1 AU1`, and for a task of several parts `score va` and so on.
+    """
+    task, evaluation = table.task, evaluate_head(model, table, window, device, reporter)
+    if not all(np.isfinite(video.outputs).all() for video in evaluation.predictions.values()):
+        return {"score": float("nan")}
+    official = evaluation.official
+    measures = {"score": official.score}
+    if task.parts:
+        measures |= {f"score {name}": value for name, value in official.by_task.items()}
+    names = [f"{part.measure.short} {output}" for part, _, _ in task.each() for output in part.outputs]
+    return measures | dict(zip(names, official.parts.values(), strict=True))
 
 
-def predict(model: nn.Module, table: Table, window: int, device: torch.device) -> dict[str, VideoPrediction]:
+def predict(
+    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter | None = None
+) -> dict[str, VideoPrediction]:
     """Predict every row of a table, or every video for a task of whole videos.
 
     Windows overlap by half, and the outputs of a row (or video) are averaged. With several processes each computes a
@@ -35,7 +51,7 @@ def predict(model: nn.Module, table: Table, window: int, device: torch.device) -
     interpolation over time, with the nearest output at the ends of a video. A video (or image) without any feature gets
     the mean output of all others.
     """
-    outputs = _window_outputs(model, table, window, device)
+    outputs = _window_outputs(model, table, window, device, reporter or Silent())
     if table.task.level == "video":
         return _video_predictions(outputs, table)
     mean = outputs[table.has_feature if table.has_feature.any() else slice(None)].mean(axis=0)
@@ -67,7 +83,9 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
     }
 
 
-def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.device) -> NDArray[np.float32]:
+def _window_outputs(
+    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter
+) -> NDArray[np.float32]:
     """(rows, outputs), or (videos, outputs) for a task of whole videos: the mean over the windows that cover each."""
     sampler, width = WindowSampler(table, window), len(table.task.outputs)
     is_whole = table.task.level == "video"
@@ -77,7 +95,9 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
     model.eval()
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
+        reporter.start("predict", len(windows), "windows")
         for batch_windows in batches(windows, max(1, FRAMES_PER_BATCH // window)):
+            n_windows = len(batch_windows)
             batch_windows = multi_process.process_share(batch_windows)
             batch = sampler.batch(batch_windows).to(device)
             # further outputs of a model are only for its loss
@@ -90,6 +110,8 @@ def _window_outputs(model: nn.Module, table: Table, window: int, device: torch.d
             index = torch.from_numpy(slots)
             total.index_add_(0, index, outputs.reshape(-1, width))
             counts.index_add_(0, index, torch.ones(len(index)))
+            reporter.advance(n_windows)
+        reporter.finish()
         multi_process.add_up(total, device)
         multi_process.add_up(counts, device)
     return (total[:-1] / counts[:-1, None].clamp(min=1)).numpy()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 from abaw.core.errors import CheckpointError
 from abaw.core.files import writing
 from abaw.core.state_dicts import find_problems, show_problems
-from abaw.train.run_files import LAST
+from abaw.train import multi_process
+from abaw.train.run_files import LAST, UNFINISHED
 
 MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
+LOSSES, RANDOM = "losses", "random."  # further keys and prefixes in that of an unfinished epoch
 METADATA = "abaw"  # the only metadata key: safetensors writes several keys in random order
 
 
@@ -26,6 +28,28 @@ class Progress:
     epoch: int = 0
     best_score: float = float("-inf")
     best_epoch: int = 0
+
+    def after(self, epoch: int, score: float) -> "Progress":
+        """The progress once an epoch with this score is finished; of equal scores the first is the best."""
+        is_better = score > self.best_score
+        return Progress(epoch, max(score, self.best_score), epoch if is_better else self.best_epoch)
+
+
+@dataclass
+class StepsTaken:
+    """The steps of an epoch so far.
+
+    Attributes:
+        losses: of each step, without dimensions.
+        seconds: that they took.
+        waiting_s: seconds of these in which the model waited for data.
+        random_states: of this process after these steps; None before the first.
+    """
+
+    losses: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
+    waiting_s: float = 0.0
+    random_states: Mapping[str, Tensor] | None = None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -85,10 +109,15 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write weights, optimizer state and progress: everything that `load_last` needs to resume exactly."""
+    save_tensors(folder / LAST, _state(model, optimizer), {"progress": json.dumps(vars(progress))})
+    (folder / UNFINISHED).unlink(missing_ok=True)
+
+
+def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     tensors = {MODEL + key: value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    save_tensors(folder / LAST, tensors, {"progress": json.dumps(vars(progress))})
+    return tensors
 
 
 def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
@@ -96,8 +125,16 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
     if not (folder / LAST).exists():
         return Progress()
     tensors, metadata = load_tensors(folder / LAST)
+    if "progress" not in metadata:
+        raise CheckpointError(f"{folder / LAST} has no progress: the run cannot be resumed. Train it again.")
+    _restore(tensors, folder / LAST, model, optimizer)
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Load weights and optimizer state of a checkpoint."""
     weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
-    load_state(model, weights, folder / LAST)
+    load_state(model, weights, path)
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(OPTIMIZER):
@@ -105,10 +142,70 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
             state.setdefault(int(index), {})[name] = value
     keeps_state = optimizer.param_groups[0].get("momentum", 1) > 0  # SGD without momentum is stateless
     n_expected = sum(1 for _ in model.parameters()) if keeps_state else 0
-    if "progress" not in metadata or len(state) != n_expected:
+    if len(state) != n_expected:
         raise CheckpointError(
-            f"{folder / LAST} has optimizer state for {len(state)} of {n_expected} parameters"
-            f"{'' if 'progress' in metadata else ' and no progress'}: the run cannot be resumed. Train it again."
+            f"{path} has optimizer state for {len(state)} of {n_expected} parameters: the run cannot be resumed. "
+            "Train it again."
         )
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    return Progress(**json.loads(metadata["progress"]))
+
+
+def save_unfinished(
+    folder: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    epoch: int,
+    taken: StepsTaken,
+    device: torch.device,
+) -> None:
+    """Write all that `load_unfinished` needs to continue after some steps of an epoch; every process calls this."""
+    states = multi_process.from_all(_random_states(device))
+    if multi_process.rank() == 0:
+        tensors = _state(model, optimizer) | {LOSSES: torch.stack(taken.losses)}
+        for rank, by_device in enumerate(states):
+            tensors |= {f"{RANDOM}{rank}.{name}": state for name, state in by_device.items()}
+        numbers = {"epoch": epoch, "seconds": taken.seconds, "waiting_s": taken.waiting_s}
+        save_tensors(folder / UNFINISHED, tensors, {"taken": json.dumps(numbers)})
+
+
+def load_unfinished(
+    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, device: torch.device
+) -> StepsTaken | None:
+    """Restore what `save_unfinished` wrote in an epoch; None if it wrote nothing, or if the epoch was finished.
+
+    Also None where another number of processes, or another kind of device, wrote it: the epoch begins again.
+    """
+    path = folder / UNFINISHED
+    if not path.exists():
+        return None
+    try:
+        tensors, metadata = load_tensors(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} Or delete it to continue from the last epoch that was finished.") from error
+    if "taken" not in metadata:
+        raise CheckpointError(f"{path} does not say what was trained. Delete it to continue from the last epoch.")
+    numbers = json.loads(metadata["taken"])
+    random_keys = {f"{RANDOM}{rank}.{name}" for rank in range(multi_process.n_ranks()) for name in _kinds(device)}
+    if numbers.pop("epoch") != epoch or {key for key in tensors if key.startswith(RANDOM)} != random_keys:
+        return None
+    _restore(tensors, path, model, optimizer)
+    losses = list(tensors[LOSSES].to(device).unbind())
+    own = {name: tensors[f"{RANDOM}{multi_process.rank()}.{name}"] for name in _kinds(device)}
+    return StepsTaken(losses, **numbers, random_states=own)
+
+
+def _kinds(device: torch.device) -> tuple[str, ...]:
+    return ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
+
+
+def _random_states(device: torch.device) -> dict[str, Tensor]:
+    """States of the random number generators of this process."""
+    states = {"cpu": torch.get_rng_state()}
+    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+
+
+def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Set the random number generators to the states in `StepsTaken`."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

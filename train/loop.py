@@ -3,8 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,23 @@ from torch import Tensor, nn
 
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import writing
+from abaw.core.progress import Interrupted
 from abaw.core.tasks import Task
 from abaw.train import multi_process
-from abaw.train.checkpoint import Progress, load_last, save_last, save_tensors
+from abaw.train.checkpoint import (
+    Progress,
+    StepsTaken,
+    load_last,
+    load_unfinished,
+    save_last,
+    save_tensors,
+    save_unfinished,
+    set_random_states,
+)
 from abaw.train.config import TrainConfig
 from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
+from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import BEST, METRICS
 
@@ -27,6 +38,11 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 SHOWN_VIDEOS = 3
+CHECKPOINT_S = 180.0  # between checkpoints within an epoch
+STEPS_TOGETHER = 50  # several processes agree only so often on whether to write a checkpoint, or to stop
+
+# model -> `score` to maximise, NaN if an output is not finite, and further measures by name
+Validation = Callable[[nn.Module], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,7 @@ class Epoch:
         lr: learning rate of its last step.
         seconds: of the training steps.
         waiting_share: share of `seconds` that the model waited for data.
+        measures: further measures on the validation split by name, such as `CCC valence`.
     """
 
     epoch: int
@@ -48,6 +65,29 @@ class Epoch:
     lr: float
     seconds: float
     waiting_share: float
+    measures: Mapping[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, float]:
+        """All numbers by name; measures without a value are left out."""
+        numbers = {name: value for name, value in vars(self).items() if name != "measures"}
+        return numbers | {name: value for name, value in self.measures.items() if math.isfinite(value)}
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is.
+
+    Attributes:
+        epoch: number of the current epoch, from 1.
+        step: steps taken in it.
+        n_steps: steps of an epoch; some have one or two more.
+        progress: the epochs before.
+    """
+
+    epoch: int
+    step: int
+    n_steps: int
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -64,58 +104,121 @@ def fit(
     task: Task,
     model: nn.Module,
     samples: Samples,
-    validate: Callable[[nn.Module], float],
+    validate: Validation,
     folder: Path,
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_step: Callable[[Position], None] = lambda position: None,
 ) -> TrainingResult:
-    """Train a model from the first epoch, or from the one after the last checkpoint in `folder`.
+    """Train a model from the first epoch, or from the last checkpoint in `folder`.
 
-    Everything random in an epoch is seeded by the config's seed and the epoch's number, so a resumed run takes the
-    same steps as an uninterrupted one. Only the first process writes.
+    Everything random in an epoch is seeded by the config's seed and the epoch's number, and a checkpoint within an
+    epoch has the state of the random numbers, so a resumed run takes the same steps as an uninterrupted one. Only the
+    first process writes.
 
     Args:
         samples: the training videos.
-        validate: returns the score to maximise, NaN if an output is not finite; called with the model in eval mode after
-            each epoch.
-        folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files.
+        validate: called with the model in eval mode after each epoch.
+        folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files; within an epoch
+            also `unfinished-epoch.safetensors`.
+        on_step: called before the first step of an epoch, or of its rest, and after each step.
 
     Raises:
         AbawError: the loss, or an output, is not finite; the checkpoints of the last good epoch stay.
+        Interrupted: Ctrl-C or SIGTERM; the run continues from the same step.
     """
     trainer = Trainer(config, task, model, samples, device)
     progress = load_last(folder, model, trainer.optimizer)
+    started = load_unfinished(folder, model, trainer.optimizer, progress.epoch + 1, device)
     multi_process.wait()  # until every process has read, before one writes
-    log = Log(folder, progress.epoch) if multi_process.rank() == 0 else None
+    log = Log(folder, task, progress.epoch) if multi_process.rank() == 0 else None
     try:
-        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
-            number = progress.epoch + 1
-            loss, seconds, waiting_s = trainer.run_epoch(number)
-            score = _validated(model, validate, config, number)
-            better = score > progress.best_score
-            progress = Progress(number, max(score, progress.best_score), number if better else progress.best_epoch)
-            epoch = Epoch(number, loss, score, trainer.lr, seconds, waiting_s / seconds)
-            if log is not None:
-                if better:
-                    save_tensors(folder / BEST, model.state_dict(), {"epoch": str(number), "score": repr(score)})
-                # before the checkpoint: resuming drops an extra line but cannot restore a missing one
-                log.add(epoch)
-                save_last(folder, model, trainer.optimizer, progress)
-            on_epoch(epoch)
+        with Interrupts() as interrupts:
+            keeper = _Keeper(folder, model, trainer, interrupts, device)
+            while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
+                epoch = keeper.train_and_validate(progress, started or StepsTaken(), validate, on_step)
+                started = None
+                progress = progress.after(epoch.epoch, epoch.score)
+                if log is not None:
+                    keeper.save_epoch(epoch, progress, log)
+                on_epoch(epoch)
+            interrupts.check()
+    except KeyboardInterrupt:
+        raise Interrupted(folder.name) from None
     finally:
         if log is not None:
             log.close()
     return TrainingResult(progress.best_score, progress.best_epoch, progress.epoch)
 
 
-def _validated(model: nn.Module, validate: Callable[[nn.Module], float], config: TrainConfig, number: int) -> float:
-    """The score after epoch `number`; raises like `fit`."""
+class _Keeper:
+    """Trains epochs and writes checkpoints within them: every few minutes, and before a signal stops the training."""
+
+    def __init__(
+        self, folder: Path, model: nn.Module, trainer: "Trainer", interrupts: Interrupts, device: torch.device
+    ) -> None:
+        self._folder, self._model, self._trainer = folder, model, trainer
+        self._interrupts, self._device = interrupts, device
+
+    def train_and_validate(
+        self, progress: Progress, taken: StepsTaken, validate: Validation, on_step: Callable[[Position], None]
+    ) -> Epoch:
+        """The epoch after those of `progress`, from the steps that were taken in it; raises like `fit`."""
+        number, saved_at = progress.epoch + 1, time.monotonic()
+
+        def after_step() -> None:
+            nonlocal saved_at
+            on_step(Position(number, len(taken.losses), self._trainer.n_steps, progress))
+            if multi_process.n_ranks() > 1 and len(taken.losses) % STEPS_TOGETHER:
+                return
+            self._stop_if_asked(number, taken)
+            due = time.monotonic() - saved_at > CHECKPOINT_S
+            if any(multi_process.from_all(due)):
+                self._save(number, taken)
+                saved_at = time.monotonic()
+
+        on_step(Position(number, len(taken.losses), self._trainer.n_steps, progress))
+        self._interrupts.waiting = True  # a signal within a step would leave half of it
+        loss = self._trainer.run_steps(number, taken, after_step)
+        self._stop_if_asked(number, taken)
+        try:
+            self._interrupts.waiting = False
+            self._interrupts.check()
+            measures = dict(_validated(self._model, validate, self._trainer.config, number))
+        except KeyboardInterrupt:
+            if multi_process.n_ranks() == 1:  # several do not stop at the same point
+                self._save(number, taken)
+            raise
+        self._interrupts.waiting = True
+        score, lr = measures.pop("score"), self._trainer.lr
+        return Epoch(number, loss, score, lr, taken.seconds, taken.waiting_s / taken.seconds, measures)
+
+    def save_epoch(self, epoch: Epoch, progress: Progress, log: "Log") -> None:
+        """Write the files of a finished epoch."""
+        if progress.best_epoch == epoch.epoch:
+            metadata = {"epoch": str(epoch.epoch), "score": repr(epoch.score)}
+            save_tensors(self._folder / BEST, self._model.state_dict(), metadata)
+        # before the checkpoint: resuming drops an extra line but cannot restore a missing one
+        log.add(epoch)
+        save_last(self._folder, self._model, self._trainer.optimizer, progress)
+
+    def _stop_if_asked(self, number: int, taken: StepsTaken) -> None:
+        if any(multi_process.from_all(self._interrupts.pending)):
+            self._save(number, taken)
+            raise KeyboardInterrupt
+
+    def _save(self, number: int, taken: StepsTaken) -> None:
+        save_unfinished(self._folder, self._model, self._trainer.optimizer, number, taken, self._device)
+
+
+def _validated(model: nn.Module, validate: Validation, config: TrainConfig, number: int) -> Mapping[str, float]:
+    """The measures after epoch `number`; raises like `fit`."""
     model.eval()
     multi_process.same_buffers(model)
-    score = validate(model)
-    if not math.isfinite(score):
+    measures = validate(model)
+    if not math.isfinite(measures["score"]):
         raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
-    return score
+    return measures
 
 
 class Trainer:
@@ -124,37 +227,64 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, task: Task, model: nn.Module, samples: Samples, device: torch.device
     ) -> None:
-        self._config, self._device = config, device
+        self.config, self._device = config, device
         self._model = multi_process.wrap(model, device)
         self._sampler = WindowSampler(samples, config.length)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
         n_windows = self._sampler.n_windows(config.step, config.synthetic)
-        self._steps_per_epoch = math.ceil(n_windows / config.batch_size)
+        self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model.parameters())
         self.lr = 0.0
 
     def run_epoch(self, number: int) -> tuple[float, float, float]:
         """Train one epoch (numbers start at 1): mean loss, total seconds, seconds spent waiting for batches."""
-        config = self._config
+        taken = StepsTaken()
+        loss = self.run_steps(number, taken)
+        return loss, taken.seconds, taken.waiting_s
+
+    def run_steps(
+        self,
+        number: int,
+        taken: StepsTaken,
+        after_step: Callable[[], None] = lambda: None,
+    ) -> float:
+        """Train the rest of epoch `number` (from 1); its mean loss.
+
+        Args:
+            taken: the steps taken before; those of the rest are added.
+        """
+        config = self.config
         self._model.train()
         torch.manual_seed(config.seed * 1_000_003 + number + 7_919 * multi_process.rank())
+        if taken.random_states is not None:
+            set_random_states(taken.random_states, self._device)
         windows = self._sampler.epoch(
             config.step, (config.seed, number), config.balance, config.synthetic, config.speed
         )
-        losses, waiting_s = [], 0.0
-        start = before = time.perf_counter()
+        n_taken = len(taken.losses)
+        self._set_rate(number, n_taken - 1)
+        begin = time.perf_counter() - taken.seconds
+        before = time.perf_counter()
         for step, batch_windows in enumerate(batches(windows, config.batch_size)):
+            if step < n_taken:
+                continue
             batch = self._sampler.batch(multi_process.process_share(batch_windows)).to(self._device)
-            waiting_s += time.perf_counter() - before
-            # a random phase may add a window or two to an epoch; the schedule still ends with the last epoch
-            global_step = (number - 1) * self._steps_per_epoch + min(step, self._steps_per_epoch - 1)
-            self.lr = learning_rate(config, global_step, self._steps_per_epoch * config.epochs)
-            losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
+            taken.waiting_s += time.perf_counter() - before
+            self._set_rate(number, step)
+            taken.losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
+            taken.seconds = time.perf_counter() - begin
+            after_step()
             before = time.perf_counter()
-        values = torch.stack(losses)
+        values = torch.stack(taken.losses)
         self._check_finite(values, windows, number)
-        return float(values.mean()), time.perf_counter() - start, waiting_s
+        taken.seconds = time.perf_counter() - begin
+        return float(values.mean())
+
+    def _set_rate(self, number: int, step: int) -> None:
+        # the schedule ends with the last epoch, whatever the number of its steps
+        global_step = (number - 1) * self.n_steps + min(step, self.n_steps - 1)
+        self.lr = learning_rate(self.config, global_step, self.n_steps * self.config.epochs)
 
     def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -169,7 +299,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         # gradients are averaged over processes, but each process has only its share of the loss
         (loss * multi_process.n_ranks()).backward()
-        nn.utils.clip_grad_norm_(self._model.parameters(), self._config.clip_norm)
+        nn.utils.clip_grad_norm_(self._model.parameters(), self.config.clip_norm)
         self.optimizer.step()
         return loss.detach()
 
@@ -177,12 +307,12 @@ class Trainer:
         if losses.isfinite().all():
             return
         step = int((~losses.isfinite()).nonzero()[0])
-        size = self._config.batch_size
+        size = self.config.batch_size
         videos = np.unique(self._sampler.videos_of(windows[step * size : (step + 1) * size]))
         names = [self._sampler.samples.videos[video] for video in videos]
         raise AbawError(
             f"The loss is not finite at step {step + 1} of epoch {number}, with windows of "
-            f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self._config)
+            f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self.config)
         )
 
 
@@ -218,8 +348,9 @@ class Log:
     Lines of epochs that a resumed run repeats are dropped, and so is a truncated last line.
     """
 
-    def __init__(self, folder: Path, n_epochs: int) -> None:
+    def __init__(self, folder: Path, task: Task, n_epochs: int) -> None:
         self._path = folder / METRICS
+        self._tags = {"loss": "train/loss", "lr": "train/learning rate", "score": f"val/{task.measure.name}"}
         for path in (self._path, folder / "tensorboard"):
             if path.is_symlink():
                 raise CheckpointError(
@@ -237,11 +368,13 @@ class Log:
     def add(self, epoch: Epoch) -> None:
         """Log an epoch."""
         with self._path.open("a") as file:
-            file.write(json.dumps(vars(epoch)) + "\n")
+            file.write(json.dumps(epoch.as_json()) + "\n")
         if self._writer is None:
             return
-        for name in ("loss", "score", "lr"):
-            self._writer.add_scalar(name, getattr(epoch, name), epoch.epoch)
+        tags = self._tags | {name: f"val/{name}" for name in epoch.measures}
+        for name, value in epoch.as_json().items():
+            if name in tags:
+                self._writer.add_scalar(tags[name], value, epoch.epoch)
         self._writer.flush()
 
     def close(self) -> None:

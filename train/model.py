@@ -102,10 +102,19 @@ class _SkipInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def standardised_features(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Names of the features that a model will standardise. Allocates no memory."""
+    return _without_memory(config, shapes).standardised()
+
+
+def _without_memory(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> Model:
+    with torch.device("meta"), _SkipInitialisation():
+        return Model(config, get_task(config.task), shapes)
+
+
 def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise a UsageError if a model would have more than `MAX_PARAMETERS`. Allocates no memory."""
-    with torch.device("meta"), _SkipInitialisation():
-        model = Model(config, get_task(config.task), shapes)
+    model = _without_memory(config, shapes)
     n_parameters = sum(value.numel() for value in model.parameters())
     if n_parameters > MAX_PARAMETERS:
         raise UsageError(

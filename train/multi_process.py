@@ -32,7 +32,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def launched() -> bool:
+def _launched() -> bool:
     """True if torchrun started this process as one of several."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
@@ -46,7 +46,7 @@ def processes(device: torch.device) -> Iterator[None]:
     Raises:
         UsageError: more processes than GPUs.
     """
-    if not launched() or dist.is_initialized():
+    if not _launched() or dist.is_initialized():
         yield
         return
     if device.type == "cuda":
@@ -104,6 +104,15 @@ def add_up(values: Tensor, device: torch.device) -> None:
         moved = values.to(device)
         dist.all_reduce(moved)
         values.copy_(moved)
+
+
+def from_all(value: T) -> list[T]:
+    """The value of each process, in the order of their numbers."""
+    if n_ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * n_ranks()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def same_buffers(model: nn.Module) -> None:

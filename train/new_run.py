@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from abaw.core.errors import UsageError
+from abaw.core.progress import Reporter
 from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.samples import counted_labels
-from abaw.train.data.table import Table, load_table, select_labels
+from abaw.train.data.table import OnRead, Table, load_table, select_labels
 from abaw.train.data.windows import class_counts
 from abaw.train.losses import create_loss
 from abaw.train.model import check_size
@@ -161,21 +162,31 @@ def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, di
     return described
 
 
-def load_split(config: TrainConfig, store: FeatureStore, split: str) -> Table:
+def load_split(config: TrainConfig, store: FeatureStore, split: str, reporter: Reporter | None = None) -> Table:
     """The videos of a split, with the features that evaluation takes."""
     task = get_task(config.task)
-    return load_table(store, task, select_labels(store, task, split, config.fold), config.features, config.missing)
+    labels = select_labels(store, task, split, config.fold)
+    return load_table(store, task, labels, config.features, config.missing, reporter, f"load {split}")
 
 
-def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]:
+def load_tables(
+    config: TrainConfig,
+    store: FeatureStore,
+    reporter: Reporter | None = None,
+    on_read: OnRead | None = None,
+) -> tuple[Table, Table]:
     """Training and validation videos of a config.
+
+    Args:
+        on_read: called with the features of the training videos, see `load_table`.
 
     Raises:
         UsageError: there are no such videos, no frame has both a label and a feature, or a window is longer than every video.
     """
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
-    table = load_table(store, task, labels, config.training_features(), config.missing)
+    features = config.training_features()
+    table = load_table(store, task, labels, features, config.missing, reporter, "load train", on_read)
     if not counted_labels(table)[2].any():
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. "
@@ -187,7 +198,7 @@ def load_tables(config: TrainConfig, store: FeatureStore) -> tuple[Table, Table]
             f"A window of {config.length} frames is longer than every training video; the longest has {longest}. "
             f"Use --set window={longest} or fewer."
         )
-    return table, load_split(config, store, "val")
+    return table, load_split(config, store, "val", reporter)
 
 
 def notes_on(table: Table) -> list[str]:

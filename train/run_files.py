@@ -8,6 +8,7 @@ from abaw.core.errors import UsageError, did_you_mean, some_of
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 METRICS = "metrics.jsonl"  # a line for each epoch
+UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 MOST_NAMES = 20  # of runs in a message
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."

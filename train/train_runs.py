@@ -1,6 +1,6 @@
 """Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,18 +13,20 @@ from abaw.store import FeatureStore
 from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.config import TrainConfig
-from abaw.train.data.statistics import feature_statistics
+from abaw.train.data.statistics import MomentsOnLoading, feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
 from abaw.train.head_options import LogisticConfig, RidgeConfig
-from abaw.train.loop import Epoch, TrainingResult, fit
-from abaw.train.model import Model, build_model
+from abaw.train.loop import TrainingResult, fit
+from abaw.train.model import Model, build_model, standardised_features
 from abaw.train.new_run import find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
+from abaw.train.train_progress import TrainProgress
 
-# model, validation videos, frames in a window, and device -> the score to maximise; NaN if an output is not finite
-Validate = Callable[[nn.Module, Table, int, torch.device], float]
+# model, validation videos, frames in a window, device, and reporter -> `score`, NaN if an output is not finite, and
+# further measures by name
+Validate = Callable[[nn.Module, Table, int, torch.device, Reporter], Mapping[str, float]]
 OnResult = Callable[[Run, TrainingResult], None]
 # names of features -> their means and standard deviations, see `feature_statistics`
 Statistics = Callable[[tuple[str, ...]], tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -53,15 +55,27 @@ def train_run(
     """
     with multi_process.processes(pick_device(device)):
         run.check_store(store, training=True)
-        tables = tables or load_tables(run.config, store)
-        statistics = _statistics_of(store, tables[0])
-        return _train_on(tables, statistics, run, validate, pick_device(device), _first_reporter(reporter), on_result)
+        reporter = _first_reporter(reporter)
+        if tables is None:
+            tables, statistics = _load(run.config, store, reporter)
+        else:
+            statistics = _statistics_of(store, tables[0])
+        return _train_on(tables, statistics, run, validate, pick_device(device), reporter, on_result)
 
 
-def _statistics_of(store: FeatureStore, table: Table) -> Statistics:
+def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple[tuple[Table, Table], Statistics]:
+    """The tables of a config, and statistics of what its model will standardise, taken while they are loaded."""
+    shapes = {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features}
+    held = set(config.training_features())
+    moments = MomentsOnLoading([name for name in standardised_features(config, shapes) if name in held])
+    tables = load_tables(config, store, reporter, moments.add)
+    return tables, _statistics_of(store, tables[0], moments)
+
+
+def _statistics_of(store: FeatureStore, table: Table, loaded: MomentsOnLoading | None = None) -> Statistics:
     """Computes means and standard deviations over the training videos that are real; reads the same features once."""
     real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
-    return cache(lambda features: feature_statistics(store, features, real))
+    return cache(lambda features: feature_statistics(store, features, real, loaded=loaded))
 
 
 def _train_on(
@@ -97,16 +111,13 @@ def _fit(
     config, task = run.config, run.task
     device = multi_process.process_device(device)
     model.to(device)
-    reporter.start(f"train {run.name}", config.epochs, "epochs")
+    progress = TrainProgress(reporter, f"train {run.name}", task, config.epochs)
 
-    def score(trained: nn.Module) -> float:
-        return validate(trained, validation, config.length, device)
+    def measures(trained: nn.Module) -> Mapping[str, float]:
+        return validate(trained, validation, config.length, device, progress.validating())
 
-    def on_epoch(epoch: Epoch) -> None:
-        reporter.advance(1, f"loss {epoch.loss:.3f}, {task.name} {epoch.score:.3f}")
-
-    result = fit(config, task, model, table, score, run.folder, device, on_epoch)
-    reporter.finish()
+    result = fit(config, task, model, table, measures, run.folder, device, progress.on_epoch, progress.on_step)
+    progress.finish()
     return result
 
 
@@ -126,7 +137,7 @@ def _fit_probe(
         fit_probe(head, task, model, table, run.config.seed)
     else:
         load_weights(model, run.folder / BEST)
-    score = validate(model, validation, run.config.length, torch.device("cpu"))
+    score = validate(model, validation, run.config.length, torch.device("cpu"), Silent())["score"]
     if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(score)})
     reporter.advance(1, f"{task.name} {score:.3f}")
@@ -158,10 +169,9 @@ def train_seeds(
     with multi_process.processes(pick_device(device)):
         reporter = _first_reporter(reporter)
         multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
-        tables = load_tables(configs[0], store)
+        tables, statistics = _load(configs[0], store, reporter)
         for note in notes_on(tables[0]):
             reporter.warn(note)
-        statistics = _statistics_of(store, tables[0])
         results = []
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume)

@@ -418,3 +418,21 @@ def test_an_interrupted_command_names_the_one_that_continues(run_cli, sub_comman
     assert result.exit_code == others.exit_code == 130
     assert result.stderr == "Interrupted. Half of it is kept. Continue with: abaw try --store 'a b.zarr'\n"
     assert others.stderr == "Interrupted. Nothing was changed. Start again with: abaw try\n"
+
+
+def test_rate_of_a_step_that_continues_counts_its_own_units_only(monkeypatch, capsys):
+    """Of 100 frames 90 were done before; 5 more after 10 seconds are half a frame a second, and 10 seconds are left."""
+    now = [1000.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+    reporter = console.ConsoleReporter()
+    reporter.start("train", 100, "steps", 90)
+    now[0] += 10
+    reporter.advance(5)
+    reporter.log("epoch 1/2: loss 0.1")
+    now[0] += 10
+    reporter.finish()
+    assert capsys.readouterr().err.splitlines() == [
+        "train: 95/100 steps, 0.5 steps/s, 10 s left",
+        "epoch 1/2: loss 0.1",
+        "train: 5 steps in 20.0 s (0.2 steps/s)",
+    ]

@@ -325,7 +325,7 @@ class StopAfter:
     def __init__(self, n_clips: int) -> None:
         self.left = n_clips
 
-    def start(self, label: str, total: int, unit: str) -> None: ...
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None: ...
 
     def advance(self, n: int = 1, note: str = "") -> None:
         self.left -= n

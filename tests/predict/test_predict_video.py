@@ -174,7 +174,7 @@ class InterruptedExtraction(Silent):
 
     step = ""
 
-    def start(self, label: str, total: int, unit: str) -> None:
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         self.step = label
 
     def advance(self, n: int = 1, note: str = "") -> None:

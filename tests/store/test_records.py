@@ -69,13 +69,16 @@ class Told:
         self.sentences: list[str] = []
         self.n_started = 0
 
-    def start(self, label: str, total: int, unit: str) -> None:
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         self.n_started += label == "extract"
 
     def advance(self, n: int = 1, note: str = "") -> None:
         pass
 
     def finish(self) -> None:
+        pass
+
+    def log(self, line: str) -> None:
         pass
 
     def warn(self, sentence: str) -> None:

@@ -313,7 +313,7 @@ def test_verify_tells_its_progress(store):
     class Counting(Silent):
         total = done = 0
 
-        def start(self, label: str, total: int, unit: str) -> None:
+        def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
             self.total = total
 
         def advance(self, n: int = 1, note: str = "") -> None:

@@ -64,7 +64,7 @@ class Watcher(Silent):
         self.notes: list[str] = []
         self.warnings: list[str] = []
 
-    def start(self, label: str, total: int, unit: str) -> None:
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
         """Keep the total."""
         self.total = total
 

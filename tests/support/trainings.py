@@ -92,8 +92,8 @@ class StopAfter(Silent):
     def __init__(self, n_epochs: int) -> None:
         self.n_left = n_epochs
 
-    def advance(self, n: int = 1, note: str = "") -> None:
-        self.n_left -= n
+    def log(self, line: str) -> None:
+        self.n_left -= 1
         if self.n_left == 0:
             raise KeyboardInterrupt
 

@@ -289,7 +289,7 @@ def given(lab, store, tmp_path, *settings: str) -> Counted:
     chosen = config("va", "epochs=1", *settings)
     run = lab.start(store, tmp_path, chosen)
     counted, table = Counted(build_model(run)), load_tables(chosen, store)[0]
-    fit(chosen, get_task("va"), counted, table, lambda model: 0.0, run.folder, CPU)
+    fit(chosen, get_task("va"), counted, table, lambda model: {"score": 0.0}, run.folder, CPU)
     return counted
 
 

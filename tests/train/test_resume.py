@@ -1,10 +1,13 @@
 """Runs that go on: after a stop as if nothing had happened, wherever it came, and never from what is damaged."""
 
+import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -15,6 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from abaw import pipeline
 from abaw.cli import main
 from abaw.core.errors import AbawError, CheckpointError, UsageError
+from abaw.core.progress import Interrupted, Silent
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused, hear_interrupts
 from abaw.tests.support.trainings import StopAfter
@@ -48,7 +52,7 @@ def test_resumed_run_equals_an_uninterrupted_one(lab, linear_store, tmp_path, wh
     result = lab.train(open_run(run.folder), linear_store)
     assert result.n_epochs == 5
     lab.assert_same(run.folder, whole_run)
-    assert [step for step, _ in scalars_of(run.folder, "loss")] == [1, 2, 3, 4, 5]
+    assert [step for step, _ in scalars_of(run.folder, "train/loss")] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("momentum", ["0.9", "0"])
@@ -80,7 +84,7 @@ def test_resumed_run_of_several_views_equals_an_uninterrupted_one(lab, linear_st
     lab.train(whole, linear_store)
     with pytest.raises(KeyboardInterrupt):
         lab.train(stopped, linear_store, StopAfter(1))
-    assert open_run(stopped.folder).config == config
+    assert open_run(stopped.folder).config == config.resolved()
     lab.train(open_run(stopped.folder), linear_store)
     lab.assert_same(stopped.folder, whole.folder)
 
@@ -120,6 +124,159 @@ def test_cut_line_in_the_metrics_does_not_stop_a_resumed_run(lab, linear_store, 
     lab.assert_same(run.folder, whole_run)
 
 
+# within an epoch
+
+
+class StopAtStep(Silent):
+    """Calls `stop` after so many steps of this process."""
+
+    def __init__(self, n_steps: int, stop: Callable[[], None]) -> None:
+        self.n_left, self.stop, self.unit = n_steps, stop, ""
+
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        self.unit = unit
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.n_left -= n * (self.unit == "steps")
+        if n and self.n_left == 0:
+            self.stop()
+
+
+def send(number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(os.getpid(), number)
+
+
+@pytest.fixture
+def hear_signals():
+    """The handlers that a new process has; a worker of the tests may ignore Ctrl-C."""
+    before = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    for number, handler in before:
+        assert signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL), "a handler stayed"
+        signal.signal(number, handler)
+
+
+def losses_kept(folder):
+    tensors, metadata = load_tensors(folder / "unfinished-epoch.safetensors")
+    return json.loads(metadata["taken"])["epoch"], tensors["losses"].tolist()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("n_steps", [1, 6])
+def test_run_stopped_within_an_epoch_ends_as_an_uninterrupted_one(
+    lab, linear_store, tmp_path, whole_run, hear_signals, number, n_steps
+):
+    """Four steps in an epoch: the first epoch is left after one, or the second one after two."""
+    run = lab.start(linear_store, tmp_path)
+    with pytest.raises(Interrupted, match=f"^{run.name}$"):
+        lab.train(run, linear_store, StopAtStep(n_steps, send(number)))
+    epoch, losses = losses_kept(run.folder)
+    assert (epoch, len(losses)) == ((1, 1) if n_steps == 1 else (2, 2))
+    torch.manual_seed(123)  # whatever was drawn in between must not matter
+    lab.train(open_run(run.folder), linear_store)
+    lab.assert_same(run.folder, whole_run)
+    assert not (run.folder / "unfinished-epoch.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": {"name": "encoder", "convs": [16], "layers": 1, "heads": 2, "feedforward": 16, "output_hidden": 8}},
+        {"head": {"name": "linear", "dropout": 0.5}, "optimizer": "sgd", "balance": "class", "speed": (0.5, 2)},
+    ],
+    ids=["encoder", "sgd"],
+)
+def test_run_stopped_after_every_second_step_ends_as_an_uninterrupted_one(
+    lab, linear_store, tmp_path, hear_signals, options
+):
+    """Statistics of batches, momentum and drawn windows go on too."""
+    config = make_config({"task": "expr", "features": ("f",), **options}, ["window=30", "batch_size=6", "epochs=2"])
+    whole, stopped = (lab.start(linear_store, tmp_path, config) for _ in range(2))
+    lab.train(whole, linear_store)
+    n_stops = 0
+    while True:
+        try:
+            lab.train(open_run(stopped.folder), linear_store, StopAtStep(2, send(signal.SIGINT)))
+            break
+        except Interrupted:
+            n_stops += 1
+    assert n_stops >= 4
+    lab.assert_same(stopped.folder, whole.folder)
+
+
+def test_killed_run_continues_from_the_last_checkpoint_within_the_epoch(
+    lab, linear_store, tmp_path, whole_run, monkeypatch
+):
+    """With no time between checkpoints each step is kept; a kill leaves no time to write one."""
+    run = lab.start(linear_store, tmp_path)
+
+    def die():
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "CHECKPOINT_S", -1.0)
+        with pytest.raises(RuntimeError):
+            lab.train(run, linear_store, StopAtStep(7, die))
+    epoch, losses = losses_kept(run.folder)
+    assert (epoch, len(losses)) == (2, 2), "the third step was not kept yet"
+    steps = Steps()
+    lab.train(open_run(run.folder), linear_store, steps)
+    assert steps.begun == (6, 20) and steps.n_taken == 14
+    lab.assert_same(run.folder, whole_run)
+
+
+class Steps(Silent):
+    """Keeps where the progress began and its total, and counts steps."""
+
+    begun, n_taken = (-1, -1), 0
+
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        if unit == "steps":
+            self.begun = (done, total)
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.n_taken += n if self.begun[0] >= 0 else 0
+
+
+def test_ctrl_c_while_an_epoch_is_validated_keeps_its_steps(lab, linear_store, tmp_path, whole_run):
+    class StopValidation(Silent):
+        def advance(self, n: int = 1, note: str = "") -> None:
+            if "epoch 2/5" in note and "validating" in note:
+                raise KeyboardInterrupt
+
+    run = lab.start(linear_store, tmp_path)
+    with pytest.raises(Interrupted):
+        lab.train(run, linear_store, StopValidation())
+    assert losses_kept(run.folder)[0] == 2 and len(losses_kept(run.folder)[1]) == 4
+    steps = Steps()
+    lab.train(open_run(run.folder), linear_store, steps)
+    assert steps.begun == (8, 20) and steps.n_taken == 12
+    lab.assert_same(run.folder, whole_run)
+
+
+def test_checkpoint_of_an_epoch_that_was_finished_is_ignored_and_a_damaged_one_named(
+    lab, linear_store, tmp_path, whole_run, hear_signals
+):
+    run = lab.start(linear_store, tmp_path)
+    file = run.folder / "unfinished-epoch.safetensors"
+    with pytest.raises(Interrupted):
+        lab.train(run, linear_store, StopAtStep(2, send(signal.SIGINT)))
+    kept = file.read_bytes()
+    file.write_bytes(kept[:-1])
+    with pytest.raises(
+        CheckpointError, match=r"not a complete safetensors file .* delete it to continue from the last"
+    ):
+        lab.train(open_run(run.folder), linear_store)
+    file.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(open_run(run.folder), linear_store, StopAfter(1))
+    file.write_bytes(kept)
+    lab.train(open_run(run.folder), linear_store)
+    lab.assert_same(run.folder, whole_run)
+
+
 # stopped processes
 
 
@@ -143,9 +300,9 @@ def test_stopped_process_is_resumed_to_the_same_result(
     assert process.returncode == exit_code, output
     if stop == signal.SIGINT:
         places = f"--store {linear_store.path} --runs {tmp_path} --device cpu"
-        assert (
-            f"Interrupted. The last finished epoch is kept. Continue with: abaw train --resume --task va {places}\n"
-            in output
+        assert output.splitlines()[-1] == (
+            "Interrupted. Every finished step is kept. Continue with: abaw train --resume --run "
+            f"va-f-transformer-1 {places}"
         )
         assert "Traceback" not in output
     assert n_lines(folder) < 150
@@ -361,7 +518,9 @@ def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     written = (folder / "best.safetensors").stat().st_mtime_ns
     result = run_cli("train", "--resume", *places)
     assert result.exit_code == 0
-    assert "at epoch 1 of 1. Next: abaw eval va-f-ridge-1" in result.output
+    assert (
+        "at epoch 1 of 1 (mean of CCC valence and CCC arousal). Next: abaw eval va-f-ridge-1 --store" in result.output
+    )
     assert (folder / "best.safetensors").stat().st_mtime_ns == written
     scored = run_cli("eval", "--data", tmp_path / "none", *places)
     assert scored.exit_code == 0 and "va-f-ridge-1" in scored.output

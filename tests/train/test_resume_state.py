@@ -53,12 +53,12 @@ class Training:
         model, first = Watched(build_model(self.run)), len(self.validated)
         self.watched.append(model)
 
-        def validate(trained: nn.Module) -> float:
+        def validate(trained: nn.Module) -> dict[str, float]:
             epoch = self.n_lines() + 1
             assert not trained.training, "a model that trains drops what it should say"
             self.validated.append(epoch)
             self.weights[epoch] = model.model.heads[0].output.weight.detach().clone()
-            return self.scores[epoch - 1]
+            return {"score": self.scores[epoch - 1]}
 
         def stop(epoch) -> None:
             if len(self.validated) - first == n_epochs:

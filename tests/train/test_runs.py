@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from abaw.core.errors import UsageError
+from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
@@ -53,23 +54,38 @@ def test_run_holds_safetensors_and_its_config(lab, whole_run):
     ]
 
 
-@pytest.mark.parametrize("name", ["loss", "score", "lr"])
-def test_tensorboard_agrees_with_the_metrics_file(lab, whole_run, name):
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("loss", "train/loss"),
+        ("lr", "train/learning rate"),
+        ("score", "val/mean of CCC valence and CCC arousal"),
+        ("CCC valence", "val/CCC valence"),
+        ("CCC arousal", "val/CCC arousal"),
+    ],
+)
+def test_tensorboard_agrees_with_the_metrics_file(lab, whole_run, name, tag):
     events = EventAccumulator(str(whole_run / "tensorboard"))
     events.Reload()
     rows = lab.metrics(whole_run)
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
-    found = [(event.step, event.value) for event in events.Scalars(name)]
+    found = [(event.step, event.value) for event in events.Scalars(tag)]
     assert found == [(row["epoch"], pytest.approx(row[name], rel=1e-6)) for row in rows]
 
 
 def test_without_tensorboard_there_are_metrics_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    log = Log(tmp_path, 0)
+    log = Log(tmp_path, TASKS["va"], 0)
     log.add(Epoch(1, 0.5, 0.25, 1e-4, 2.0, 0.1))
     log.close()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
     assert json.loads((tmp_path / "metrics.jsonl").read_text())["score"] == 0.25
+
+
+def test_metrics_name_the_measure_of_every_output(lab, whole_run):
+    """The score of valence and arousal is the mean of both."""
+    for row in lab.metrics(whole_run):
+        assert row["score"] == pytest.approx((row["CCC valence"] + row["CCC arousal"]) / 2, abs=1e-12)
 
 
 def test_metrics_time_the_waiting_for_data(lab, whole_run):

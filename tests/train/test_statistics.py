@@ -8,10 +8,15 @@ import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from abaw import pipeline
 from abaw.core.errors import StoreError, UsageError
+from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
+from abaw.store.feature_store import VideoFeature
 from abaw.tests.support.stores import new_store, put_feature
-from abaw.train.data.statistics import Moments, feature_statistics
+from abaw.tests.support.trainings import Lab
+from abaw.train.data.statistics import Moments, MomentsOnLoading, feature_statistics
+from abaw.train.data.table import Missing, load_table, select_labels
 
 
 def put_and_read(
@@ -176,3 +181,49 @@ def test_damaged_video_and_unknown_feature_are_named(tmp_path: Path) -> None:
     shard.write_bytes(content)
     with pytest.raises(StoreError, match="Feature 'f' of video 'b' is damaged"):
         feature_statistics(store, ["f"], ["a", "b"])
+
+
+# statistics from what a table loads
+
+
+@pytest.mark.parametrize("missing", ["mask", "nearest"])
+def test_statistics_of_loaded_videos_are_those_of_the_store_to_the_last_bit(tmp_path: Path, missing: Missing) -> None:
+    """Synthetic clips, validation videos, missing rows and a feature that one video lacks are left out in both."""
+    rng = np.random.default_rng(0)
+    store = new_store(tmp_path / "s.zarr", {"f": (40,), "g": (3,)})
+    for number in range(11):
+        n_frames = int(rng.integers(1, 90))
+        video, present = f"v{number:02}", rng.random(n_frames) < 0.8
+        put_feature(store, "f", video, rng.normal(number, 3, (n_frames, 40)), present)
+        if number != 4:
+            put_feature(store, "g", video, rng.normal(size=(n_frames, 3)))
+        split = {9: "val", 2: "synthetic"}.get(number, "train")
+        store.write_labels("vgaf", video, split, np.zeros((1, 1), dtype=np.int8))
+    task = get_task("vgaf")
+    labels = select_labels(store, task, "train", synthetic=True)
+    loaded = MomentsOnLoading(["f", "g", "other"])
+    table = load_table(store, task, labels, ["f", "g"], missing, on_read=loaded.add)
+    real = [video for video, is_clip in zip(table.videos, table.synthetic, strict=True) if not is_clip]
+    assert len(real) == 9 and len(table.videos) == 10
+    found = feature_statistics(store, ["f", "g"], real, loaded=loaded)
+    wanted = feature_statistics(store, ["f", "g"], real)
+    for statistic, expected in zip(found, wanted, strict=True):
+        assert {name: value.tolist() for name, value in statistic.items()} == {
+            name: value.tolist() for name, value in expected.items()
+        }
+
+
+def test_a_training_reads_each_video_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = lab.make_store(tmp_path / "s.zarr")
+    read: list[tuple[str, str]] = []
+
+    def reading(self: FeatureStore, feature: str, video: str) -> VideoFeature:
+        read.append((feature, video))
+        return original(self, feature, video)
+
+    original = FeatureStore.read
+    monkeypatch.setattr(FeatureStore, "read", reading)
+    pipeline.train_seeds(
+        [lab.config("va", "epochs=1", f"seed={s}") for s in (0, 1)], store, tmp_path / "r", device="cpu"
+    )
+    assert sorted(read) == [("f", f"v{i}") for i in range(6)]

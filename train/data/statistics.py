@@ -37,8 +37,35 @@ class Moments:
         return Moments(n_rows, mean, self.squares + other.squares + between)
 
 
+class MomentsOnLoading:
+    """Moments of features, taken while a table is loaded, so that nothing is read twice; see `load_table`.
+
+    Args:
+        features: names; other features do not count.
+    """
+
+    def __init__(self, features: Sequence[str]) -> None:
+        self._by_feature = {feature: _Merger() for feature in features}
+
+    def add(self, feature: str, stored: VideoFeature) -> None:
+        """Count the next video, whose values are finite."""
+        if feature in self._by_feature:
+            self._by_feature[feature].add(_moments(stored))
+
+    def of(self, feature: str) -> Moments | None:
+        """The moments of a feature over all videos; None if there is no video."""
+        return self._by_feature[feature].merged()
+
+    def __contains__(self, feature: str) -> bool:
+        return feature in self._by_feature
+
+
 def feature_statistics(
-    store: FeatureStore, features: Sequence[str], videos: Sequence[str], n_threads: int | None = None
+    store: FeatureStore,
+    features: Sequence[str],
+    videos: Sequence[str],
+    n_threads: int | None = None,
+    loaded: MomentsOnLoading | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Mean and standard deviation (population) of each feature over its present rows in some videos.
 
@@ -48,6 +75,7 @@ def feature_statistics(
     Args:
         videos: names; videos without a feature are skipped for that feature.
         n_threads: threads that read; by default one per core.
+        loaded: moments of the same videos for some of the features, which are not read again.
 
     Returns:
         Means and standard deviations by feature, (*shape) float64 each; zeros where no row is present.
@@ -59,56 +87,82 @@ def feature_statistics(
     shapes = {feature: tuple(store.feature_attrs(feature)["spec"]["shape"]) for feature in features}
     means, stds = {}, {}
     for feature, shape in shapes.items():
-        known = store.videos(feature)
-        # threads: Zarr and numpy release the interpreter's lock, and nothing has to be copied between processes
-        video_moments = map_ahead(
-            partial(_video_moments, store, feature),
-            [video for video in videos if video in known],
-            n_threads or os.cpu_count() or 1,
-        )
-        moments = _merge_all(video_moments) or Moments(0, np.zeros(shape), np.zeros(shape))
+        if loaded is not None and feature in loaded:
+            merged = loaded.of(feature)
+        else:
+            known = store.videos(feature)
+            # threads: Zarr and numpy release the interpreter's lock, and nothing has to be copied between processes
+            video_moments = map_ahead(
+                partial(_video_moments, store, feature),
+                [video for video in videos if video in known],
+                n_threads or os.cpu_count() or 1,
+            )
+            merged = _merge_all(video_moments)
+        moments = merged or Moments(0, np.zeros(shape), np.zeros(shape))
         means[feature] = torch.from_numpy(moments.mean)
         stds[feature] = torch.from_numpy(np.sqrt(moments.squares / max(1, moments.n_rows)))
     return means, stds
 
 
 def _merge_all(video_moments: Iterable[Moments]) -> Moments | None:
-    """The moments of all videos; None if there is no video.
-
-    Pairs of neighbours are merged, then pairs of these pairs and so on: the order depends only on the number of
-    videos, so that equal stores give bit-equal results.
-    """
-    waiting: list[tuple[int, Moments]] = []  # number of videos, a power of two, smaller than the one before it
+    """The moments of all videos; None if there is no video."""
+    merger = _Merger()
     for moments in video_moments:
+        merger.add(moments)
+    return merger.merged()
+
+
+class _Merger:
+    """Merges the moments of videos: pairs of neighbours, then pairs of these pairs and so on.
+
+    The order depends only on the number of videos, so that equal stores give bit-equal results.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[
+            tuple[int, Moments]
+        ] = []  # number of videos, a power of two, smaller than the one before it
+
+    def add(self, moments: Moments) -> None:
+        """The moments of the next video."""
         n_videos = 1
-        while waiting and waiting[-1][0] == n_videos:
-            moments = waiting.pop()[1].merge(moments)
+        while self._waiting and self._waiting[-1][0] == n_videos:
+            moments = self._waiting.pop()[1].merge(moments)
             n_videos *= 2
-        waiting.append((n_videos, moments))
-    merged: Moments | None = None
-    for _, moments in reversed(waiting):
-        merged = moments if merged is None else moments.merge(merged)
-    return merged
+        self._waiting.append((n_videos, moments))
+
+    def merged(self) -> Moments | None:
+        """The moments of all videos so far."""
+        merged: Moments | None = None
+        for _, moments in reversed(self._waiting):
+            merged = moments if merged is None else moments.merge(merged)
+        return merged
 
 
 def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
-    """Moments of the present rows of one video."""
+    """Moments of the present rows of one video in a store."""
     stored = store.read(feature, video)
+    moments = _moments(stored)
+    if not np.isfinite(moments.mean).all():
+        raise StoreError(_not_finite(store, feature, video, stored))
+    return moments
+
+
+def _moments(stored: VideoFeature) -> Moments:
+    """Moments of the present rows of one video; NaN or infinite where a value is not finite."""
     rows = np.flatnonzero(stored.present)
     shape = stored.values.shape[1:]
     moments = Moments(0, np.zeros(shape), np.zeros(shape))
     step = max(1, BLOCK_BYTES // (8 * max(1, int(np.prod(shape)))))
     for start in range(0, len(rows), step):
         block = stored.values[rows[start : start + step]].astype(np.float64)
-        with np.errstate(invalid="ignore"):  # differences of infinities, which are reported below
+        with np.errstate(invalid="ignore"):  # differences of infinities, which the caller reports
             # relative to the first row, so that a constant value has deviation 0, however large it is
             first = block[0].copy()
             block -= first
             shift = block.mean(axis=0)
-        if not np.isfinite(shift).all():
-            raise StoreError(_not_finite(store, feature, video, stored))
-        block -= shift
-        moments = moments.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
+            block -= shift
+            moments = moments.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
     return moments
 
 

@@ -2,7 +2,7 @@
 
 import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.finite import finite_rows
+from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels
 Missing = Literal["mask", "nearest"]
+OnRead = Callable[[str, VideoFeature], None]  # takes the name of a feature, and its values in a video, all finite
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ def load_table(
     labels: Mapping[str, VideoLabels],
     features: Sequence[str],
     missing: Missing = "mask",
+    reporter: Reporter | None = None,
+    label: str = "load",
+    on_read: OnRead | None = None,
 ) -> Table:
     """Load labelled videos with their features, each read once, checksums verified.
 
@@ -163,28 +168,18 @@ def load_table(
     no mask, rows without labels are invalid. Labelled videos without any feature are included, with empty masks. Arrays
     that would fill more than half of the free memory are in unnamed temporary files ($TMPDIR).
 
+    Args:
+        label: of the progress, which counts videos.
+        on_read: called with every feature of every video that is no synthetic clip, in the order of the labels.
+
     Raises:
         UsageError: a feature is missing, no labelled video has it, or rows are not on one clock.
         StoreError: a video is damaged, or has a value that is not finite.
     """
     specs = {feature: store.feature_attrs(feature)["spec"] for feature in features}
     known = {feature: store.videos(feature) for feature in features}
-    for feature in features:
-        if not any(video in known[feature] for video in labels):
-            splits = "/".join(sorted({video_labels.split for video_labels in labels.values()}))
-            raise UsageError(
-                f"None of the {len(labels)} {splits} videos with {task.name} labels has the feature {feature} in "
-                f"{store.path}. Run `abaw extract` on the data folder that has their crops."
-            )
-    for video in labels:
-        check_clocks(store, task, video, {name: videos[video] for name, videos in known.items() if video in videos})
-    n_frames = {
-        video: [int(known[feature][video]["n_frames"]) for feature in features if video in known[feature]]
-        for video in labels
-    }
-    # one label row applies to all frames of a video
-    n_labels = {video: 1 if task.level == "video" else len(video_labels.rows) for video, video_labels in labels.items()}
-    lengths = [max([n_labels[video], *n_frames[video]]) for video in labels]
+    _check_videos(store, task, labels, known)
+    lengths = [_length(task, known, video, video_labels) for video, video_labels in labels.items()]
     shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}
     wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
     dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
@@ -195,8 +190,33 @@ def load_table(
             f"No memory or disk space for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Free space "
             "in $TMPDIR, use fewer features, or check with `abaw store verify` for a video with too many frames."
         ) from error
-    _fill(table, store, labels, specs, known, missing)
+    reporter = reporter or Silent()
+    reporter.start(label, len(labels), "videos")
+    for _ in _fill(table, store, labels, specs, known, missing, on_read):
+        reporter.advance()
+    reporter.finish()
     return table
+
+
+def _check_videos(
+    store: FeatureStore, task: Task, labels: Mapping[str, VideoLabels], known: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raise a UsageError if no video has a feature, or if features of a video differ in their clocks."""
+    for feature, videos in known.items():
+        if not any(video in videos for video in labels):
+            splits = "/".join(sorted({video_labels.split for video_labels in labels.values()}))
+            raise UsageError(
+                f"None of the {len(labels)} {splits} videos with {task.name} labels has the feature {feature} in "
+                f"{store.path}. Run `abaw extract` on the data folder that has their crops."
+            )
+    for video in labels:
+        check_clocks(store, task, video, {name: videos[video] for name, videos in known.items() if video in videos})
+
+
+def _length(task: Task, known: Mapping[str, Mapping[str, Any]], video: str, labels: VideoLabels) -> int:
+    """Rows of a video in the table; `known` (videos) is by feature."""
+    n_labels = 1 if task.level == "video" else len(labels.rows)  # one label row applies to all frames of a video
+    return max([n_labels, *(int(videos[video]["n_frames"]) for videos in known.values() if video in videos)])
 
 
 def _fill(
@@ -206,8 +226,12 @@ def _fill(
     specs: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, Mapping[str, Any]],
     missing: Missing,
-) -> None:
-    """Read labels and features of every video into its rows; `specs` and `known` (videos) are by feature."""
+    on_read: OnRead | None,
+) -> Iterator[int]:
+    """Read labels and features of every video into its rows, and yield its number.
+
+    `specs` and `known` (videos) are by feature.
+    """
     visual = [feature for feature, spec in specs.items() if spec.get("modality") != "audio"] or list(specs)
 
     def read(video: str) -> dict[str, VideoFeature]:
@@ -220,6 +244,10 @@ def _fill(
         table.labels[rows][:count] = video_labels.rows
         table.valid[rows][:count] = table.task.valid(video_labels.rows)
         _fill_features(table, i, by_feature, visual, missing)
+        if on_read is not None and not table.synthetic[i]:
+            for feature, stored in by_feature.items():
+                on_read(feature, stored)
+        yield i
 
 
 def _fill_features(
