@@ -22,7 +22,8 @@ from abaw.train.loss_options import LOSSES
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
 HEAD = """# Settings
 
-Every option of `abaw train --set KEY=VALUE`; recipes take the same names. This page is written by
+Every option of `abaw train --set KEY=VALUE`; recipes take the same names. Some are flags as well: `abaw train --epochs`,
+`--batch-size`, `--lr`, `--seed`, `--head`, `--loss`, `--fold`; `abaw train --print-config` prints all as a recipe. This page is written by
 `python -m studies.settings` from the classes that read these options. Lists are written with commas:
 `--set views=,hflip`. A value out of its range is refused, and an unknown name is answered with the nearest ones.
 """
