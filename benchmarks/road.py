@@ -20,7 +20,7 @@ SMALL, LARGE = 500, 5000  # frames of a video
 AFF_WILD2 = 2_960_000  # frames of its 594 videos
 METHOD = [
     f"{N_VIDEOS} videos of {SMALL} and of {LARGE} frames: 112x112 JPEG files of noise, which decode more slowly than faces; labels for half of them, no video files.",
-    "Each command is a new process; files in the page cache. Processor seconds are those of all threads, without and with the start of the command.",
+    "Each command is a new process; files in the page cache. Processor seconds are those of all threads.",
     f"Computed for the {AFF_WILD2:,} frames of Aff-Wild2 from the straight line through both sizes: processor minutes, of which the clock shows half with two cores that are always busy.",
 ]
 ROAD = {
