@@ -605,6 +605,8 @@ def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Repor
         run: None takes `fer`, seven expressions by a network that comes with the package.
     """
     check_predict(run, options)
+    if reporter is not None:
+        reporter.start("load the networks", 1, "network")  # takes seconds; the next step ends it
     from abaw.predict import videos
 
     return videos.predict_videos(run, options, reporter)

@@ -51,4 +51,6 @@ def predict(
     with console.ConsoleReporter() as reporter:
         summary = pipeline.predict_videos(run, options, reporter)
     tables.show_predictions(summary, out)
+    if run is None and summary.done:
+        console.say(f"Next, with a run of your own: abaw predict RUN {paths[0]} (`abaw demo` trains some)")
     sys.exit(0 if summary.ok else 1)

@@ -22,6 +22,7 @@ from abaw.predict.fer import FER
 from abaw.predict.image_overlay import draw_faces
 from abaw.predict.input_files import list_inputs, name_of, split_arguments
 from abaw.predict.output_rows import OutputRow, output_values
+from abaw.predict.overlay import Overlay
 from abaw.predict.videos import predict_video
 from abaw.tests.support.paths import DATA
 
@@ -74,6 +75,12 @@ def test_videos_and_images_with_nothing_trained(tmp_path, numbered, face, run_cl
     means = [single[max(0, n - 6) : n + 7].mean(axis=0) for n in range(len(files))]
     assert np.ptp(single, axis=0).max() > 0.2  # there is something to average
     np.testing.assert_allclose(shares_of(table_of(out / "a" / "predictions.csv")), means, atol=2e-5)
+    # the overlay has its time: the last frame is that of 0.76 s
+    *_, last = read_pictures(out / "a" / "overlay.mp4")
+    row = row_of(6, "a", (0.0, 0.0, 1.0, 1.0))
+    drawn = [Overlay(FER, ["a"]).draw(face[-1], {"a": row}, time_s)[180:, -60:] for time_s in (0.76, 0.86, 1.76, 2.0)]
+    distances = [np.abs(last.image[180:, -60:].astype(int) - clock).mean() for clock in drawn]
+    assert distances[0] < 0.8 * min(distances[1:]), distances
     # an image by itself: the first frame, before it went through H.264
     (row,) = table_of(out / "a_png" / "predictions.csv")
     np.testing.assert_allclose(shares_of([row])[0], single[0], atol=0.1)

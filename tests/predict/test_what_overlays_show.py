@@ -204,7 +204,7 @@ def test_time_is_at_the_right_of_the_panel(time_s: float, text: str) -> None:
 def test_time_changes_no_size_and_moves_nobody_to_another_line(people: list[str]) -> None:
     """Two cells fill a picture that is 800 wide: the time gets a line of its own, of 1.35 text heights."""
     rows = {name: row(of_expr(Fear=0.5), name) for name in people}
-    for width, line_px in ((64, 14), (800, 27), (2400, 27)):
+    for width, line_px in ((64, 14), (500, 27), (800, 27), (900, 27), (2400, 27)):
         overlay, image = Overlay(EXPR, people), picture(width=width)
         sizes = {overlay.draw(image, rows, time_s).shape for time_s in (0.0, 59.9, 600.0, 36_000.0)}
         assert len(sizes) == 1 and sizes.pop()[0] - overlay.draw(image, rows).shape[0] in (0, line_px)
