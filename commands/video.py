@@ -51,6 +51,9 @@ def predict(
     with console.ConsoleReporter() as reporter:
         summary = pipeline.predict_videos(run, options, reporter)
     tables.show_predictions(summary, out)
-    if run is None and summary.done:
-        console.say(f"Next, with a run of your own: abaw predict RUN {paths[0]} (`abaw demo` trains some)")
+    if run is None:
+        console.say("Runs of your own predict in the same way, `abaw predict RUN FILE`; the demo trains some.")
+        console.say_next("demo")
+    else:
+        console.say_next("eval", run.name)  # how far to trust it
     sys.exit(0 if summary.ok else 1)
