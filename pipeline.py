@@ -92,6 +92,17 @@ def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
     return totals(reports)
 
 
+def check_prepare(options: "PrepareOptions") -> None:
+    """Check that the videos to prepare exist, without loading torch.
+
+    Raises:
+        UsageError: one does not, or is no video file.
+    """
+    from abaw.extract.faces.prepare import list_videos
+
+    list_videos(options.videos)
+
+
 def prepare(options: "PrepareOptions", reporter: Reporter | None = None) -> Summary:
     """Write crops, sound and tables of the faces of videos into a dataset; see `prepare_videos`."""
     from abaw.extract.faces.prepare import prepare_videos

@@ -1,5 +1,6 @@
 """Output of the command line: sentences, tables, and progress as bars or, without a terminal, as lines."""
 
+import os
 import shlex
 import time
 from collections.abc import Iterable, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.box import HEAVY_HEAD
 from rich.console import Console, ConsoleDimensions, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
@@ -110,6 +112,11 @@ def warn(sentence: str) -> None:
     err.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
+def loading(what: str) -> Status:
+    """A context in which a terminal shows that something is loaded, before there is any progress to show."""
+    return err.status(what)
+
+
 def show_device(name: str, precision: str = "") -> None:
     """Print the device that a command computes on, and why it is not the GPU of this machine; loads torch.
 
@@ -119,7 +126,9 @@ def show_device(name: str, precision: str = "") -> None:
     Raises:
         UsageError: the device is unknown or cannot be used.
     """
-    with err.status("Loading torch"):
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
+        return
+    with loading("Loading torch"):
         lines = describe_device(name, precision)
     for line in lines:
         warn(line)

@@ -60,6 +60,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     from abaw.commands import console, interruption, tables
 
     options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
+    pipeline.check_prepare(options)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.prepare(options, reporter)

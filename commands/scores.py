@@ -188,7 +188,8 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     from abaw import pipeline
     from abaw.commands import console, tables
 
-    comparison = pipeline.compare(runs, (first, second), split, raw)
+    with console.loading("Comparing"):
+        comparison = pipeline.compare(runs, (first, second), split, raw)
     if as_json:
         print_json(comparison.as_json())
         return
@@ -255,7 +256,8 @@ def report(names: tuple[str, ...], split: str, out: Path, runs: Path, data: Path
     from abaw import pipeline
     from abaw.commands import console
 
-    figures = pipeline.report(runs, names, split, out, data, plots)
+    with console.loading("Drawing"):
+        figures = pipeline.report(runs, names, split, out, data, plots)
     console.say(f"{out}: {out.stat().st_size / 1e6:.1f} MB; open it in a browser.")
     if plots is not None:
         console.say(f"{len(figures)} figures: {plots}/*-{split}.*")

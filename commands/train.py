@@ -156,17 +156,16 @@ def train(
         get_task(task)
     opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
-    configs = pipeline.make_train_configs(opened, task, features, _values(flags), settings, named, n_seeds)
+    with console.loading("Loading torch"):
+        configs = pipeline.make_train_configs(opened, task, features, _values(flags), settings, named, n_seeds)
     if print_config:
         click.echo(pipeline.format_config(configs[0]), nl=False)
         return
     assert opened is not None
-    ending = _Ending()
+    ending, stem = _Ending(), named.name if named else ""
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
-        pipeline.train_seeds(
-            configs, opened, runs, name, named.name if named else "", device, reporter, resume, ending.add
-        )
+        pipeline.train_seeds(configs, opened, runs, name, stem, device, reporter, resume, ending.add)
     ending.say_all(configs[0])
 
 

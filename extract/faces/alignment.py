@@ -1,9 +1,12 @@
 """Face crops of 112x112 pixels, rotated and scaled so that eyes, nose and mouth lie where ArcFace expects them."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional
+
+if TYPE_CHECKING:
+    import torch
 
 CROP_PX = 112
 # left eye, right eye, nose, left and right corner of the mouth: Deng et al. 2019, "ArcFace"
@@ -80,13 +83,16 @@ def _part(image: NDArray[np.uint8], low: NDArray[np.int64], size: NDArray[np.int
     return part
 
 
-def _averaged(image: NDArray[np.uint8], block: int) -> torch.Tensor:
+def _averaged(image: NDArray[np.uint8], block: int) -> "torch.Tensor":
     """(1, 3, rows, columns) float means over blocks."""
+    import torch  # videos are looked for without it
+    from torch.nn import functional
+
     pixels = torch.tensor(image.transpose(2, 0, 1), dtype=torch.float32)[None]
     return functional.avg_pool2d(pixels, block) if block > 1 else pixels
 
 
-def _sampled(pixels: torch.Tensor, matrix: NDArray[np.float64], n_samples: int) -> NDArray[np.uint8]:
+def _sampled(pixels: "torch.Tensor", matrix: NDArray[np.float64], n_samples: int) -> NDArray[np.uint8]:
     """Sample the crop from (1, 3, rows, columns) with the (2, 3) matrix that maps crop to image coordinates.
 
     A pixel is the mean of `n_samples` by `n_samples` bilinear samples.
@@ -96,6 +102,9 @@ def _sampled(pixels: torch.Tensor, matrix: NDArray[np.float64], n_samples: int) 
         matrix * (2 / (size - 1))[:, None]
     )  # the convention of grid_sample: -1 to 1 from the first to the last pixel
     matrix[:, 2] -= 1
+    import torch
+    from torch.nn import functional
+
     axis = torch.arange(CROP_PX * n_samples, dtype=torch.float32).add(0.5).div(n_samples).sub(0.5)
     per_column, per_row, begin = torch.from_numpy(matrix.T.astype(np.float32))
     grid = axis[None, :, None] * per_column + (axis[:, None, None] * per_row + begin)

@@ -98,6 +98,8 @@ HEAVY = {"torch", "zarr", "matplotlib", "sklearn", "scipy.signal", "distributed"
         (("train", "--task", "va", "--store", "nope"), 1, "No feature store at nope."),
         (("submit", "--sample", "nope", "--runs", "{runs}", "--store", "{store}"), 1, "nope cannot be read"),
         (("check-submission", "file", "--sample", "nope"), 1, "nope cannot be read"),
+        (("prepare", "nope.mp4"), 2, "No video nope.mp4. Give video files"),
+        (("train", "--task", "va", "--store", "{store}", "--device", "cuda:x"), 2, "Device 'cuda:x' cannot be used"),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, tuple) else "",
 )
