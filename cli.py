@@ -14,6 +14,7 @@ from abaw.commands.extract import extract
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.interruption import EXIT_CODE, TYPED, describe_interruption, termination_interrupts
 from abaw.commands.listings import list_
+from abaw.commands.run import run
 from abaw.commands.scores import compare, ensemble, eval_, report, tune
 from abaw.commands.store import store
 from abaw.commands.submission import check_submission, submit
@@ -86,6 +87,6 @@ def main() -> None:
 
 main.add_section("Data", doctor, prepare, demo, synth)
 main.add_section("Features", weights, extract, store)
-main.add_section("Models", train, tune, ensemble)
+main.add_section("Models", train, tune, ensemble, run)
 main.add_section("Results", eval_, compare, report, submit, check_submission, predict)
 main.add_section("Other", list_)

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from abaw.train.loss_options import LossConfig
     from abaw.train.recipes import Recipe
     from abaw.train.runs import Run
+    from abaw.workflow.recipe_plan import RecipeOptions, RecipePlan, Step
+    from abaw.workflow.recipe_run import ScoreRow
 else:
     TYPES = {
         "ClusterOptions": "abaw.extract.cluster.cluster",
@@ -65,6 +67,8 @@ else:
         "ImportOptions": "abaw.exchange.importer",
         "PredictOptions": "abaw.predict.input_files",
         "PrepareOptions": "abaw.extract.faces.prepare",
+        "RecipeOptions": "abaw.workflow.recipe_plan",
+        "Step": "abaw.workflow.recipe_plan",
         "Sample": "abaw.evaluate.submission.formats",
     }
 
@@ -389,6 +393,29 @@ def train_seeds(
 
     options: dict[str, Any] = {"device": device, "reporter": reporter, "resume": resume, "on_result": on_result}
     return train_runs.train_seeds(configs, store, runs, validation_measures, name=name, stem=stem, **options)
+
+
+# recipes
+
+
+def plan_recipe(options: "RecipeOptions") -> "RecipePlan":
+    """The steps of a recipe, and which are done; computes and writes nothing."""
+    from abaw.workflow import recipe_plan
+
+    return recipe_plan.plan_recipe(options)
+
+
+def run_recipe(
+    options: "RecipeOptions", reporter: Reporter | None = None, on_step: "Callable[[Step], None]" = lambda step: None
+) -> "tuple[RecipePlan, list[ScoreRow]]":
+    """Do the steps of a recipe that are missing: extract, train, tune, evaluate, report; see `abaw.workflow.recipe_run`.
+
+    Args:
+        on_step: called with each step before it begins.
+    """
+    from abaw.workflow import recipe_run
+
+    return recipe_run.run_recipe(options, reporter, on_step)
 
 
 # evaluation

@@ -19,7 +19,19 @@ from abaw.tests.support.paths import CHECKOUT
 
 # from the ground up: a module imports only from its own room and from those before it
 ROOMS = [
-    *("core", "media", "store", "backbones", "datasets", "train", "evaluate", "extract", "exchange", "predict"),
+    *(
+        "core",
+        "media",
+        "store",
+        "backbones",
+        "datasets",
+        "train",
+        "evaluate",
+        "extract",
+        "exchange",
+        "predict",
+        "workflow",
+    ),
     *("pipeline", "commands", "cli", "__main__"),
 ]
 FILES = modules_of(CHECKOUT)

@@ -244,6 +244,7 @@ OF_COMMANDS = {
     "store repair": {"path": "store.zarr"},
     "store verify": {"path": "store.zarr"},
     "submit": {"data": "data", "device": "auto", **PLACES},
+    "run": {"n_seeds": 1, "device": "auto", "data": "data", **PLACES},
     "synth": {"out": "data/synthetic", "kind": "mp4", "seed": 0},
     "train": {"n_seeds": 1, "device": "auto", **PLACES},
     "tune": {"fit_on": "auto", "device": "auto", **PLACES},
