@@ -197,6 +197,7 @@ def all_commands(group: click.Group, before: str = "") -> Iterator[str]:
 
 # commands whose stage has another name
 STAGE_OF = {
+    "run": "run_recipe",
     "eval": "evaluate",
     "ensemble": "create_ensemble",
     "predict": "predict_videos",
