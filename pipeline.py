@@ -465,11 +465,18 @@ def find_best(
     return trained.find_best(runs, task, features, device, raw)
 
 
-def tune(run: "Run", store: "FeatureStore", fit_on: "FitChoice", runs: Path, device: str = "auto") -> "Tuning":
+def tune(
+    run: "Run",
+    store: "FeatureStore",
+    fit_on: "FitChoice",
+    runs: Path,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> "Tuning":
     """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`."""
     from abaw.evaluate import trained
 
-    return trained.tune(run, store, fit_on, runs, device)
+    return trained.tune(run, store, fit_on, runs, device, reporter)
 
 
 def evaluate(
@@ -478,6 +485,7 @@ def evaluate(
     split: str = "val",
     data: Path | None = None,
     smoothing: str | None = None,
+    reporter: Reporter | None = None,
 ) -> "Evaluation":
     """Score a run or ensemble on a split; keep scores, predictions and a picture in its folder.
 
@@ -488,7 +496,8 @@ def evaluate(
     from abaw.evaluate import trained
     from abaw.evaluate.postprocessing.smoothing import parse_smoothing
 
-    return trained.evaluate(predictor, store, split, data, parse_smoothing(smoothing) if smoothing else None)
+    smooth = parse_smoothing(smoothing) if smoothing else None
+    return trained.evaluate(predictor.reporting(reporter or Silent()), store, split, data, smooth)
 
 
 def score_predictions(
@@ -581,11 +590,12 @@ def submit(
     out: Path | None = None,
     data: Path | None = None,
     allow_missing: bool = False,
+    reporter: Reporter | None = None,
 ) -> "Submission":
     """Predict every row of an official sample; see `write_submission`."""
     from abaw.evaluate.submission.write import write_submission
 
-    return write_submission(predictor, store, sample, out, data, allow_missing)
+    return write_submission(predictor.reporting(reporter or Silent()), store, sample, out, data, allow_missing)
 
 
 def check_submission(path: Path, sample: "Sample | VideoList", task: str | None = None) -> "Check":

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from abaw.store import FeatureStore
 
 FIRST_LINE_S, LONGEST_SILENCE_S = 5.0, 60.0  # without a terminal, the pauses between lines get longer
+SHORT_S = 1.0  # a step that was over sooner leaves no line
 
 out = Console()
 err = Console(stderr=True)
@@ -81,13 +82,13 @@ class ConsoleReporter:
             warn(", ".join(filter(None, (f"{self._label}: {self._done}/{self._total} {self._unit}", text, left))))
 
     def finish(self) -> None:
-        """End the step: remove the bar and print what was done."""
+        """End the step: remove the bar and print what was done, unless it was over at once."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
         n_done = self._done - self._done_before
-        if self._label and n_done:
-            seconds = time.monotonic() - self._begin
+        seconds = time.monotonic() - self._begin
+        if self._label and n_done and seconds >= SHORT_S:
             rate = n_done / max(seconds, 1e-9)
             warn(f"{self._label}: {n_done} {self._unit} in {seconds:.1f} s ({rate:.1f} {self._unit}/s)")
         self._label = ""

@@ -88,7 +88,8 @@ def eval_(
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
     opened = pipeline.open_store(store)
     console.show_device(device)
-    evaluation = pipeline.evaluate(predictor, opened, split, data, smooth)
+    with console.ConsoleReporter() as reporter:
+        evaluation = pipeline.evaluate(predictor, opened, split, data, smooth, reporter)
     show_scores(predictor.folder, evaluation, split, as_json)
     if csv_file is not None:
         _write_csv(csv_file, evaluation, as_json)
@@ -162,7 +163,8 @@ def tune(
     trained = pipeline.find_run(runs, run)
     opened = pipeline.open_store(store)
     console.show_device(device)
-    tuning = pipeline.tune(trained, opened, fit_on, runs, device)
+    with console.ConsoleReporter() as reporter:
+        tuning = pipeline.tune(trained, opened, fit_on, runs, device, reporter)
     if as_json:
         print_json(tuning.model_dump(mode="json"))
         return

@@ -72,7 +72,8 @@ def submit(
             f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..."
         )
     console.show_device(device)
-    written = pipeline.submit(predictor, opened, rows, out, data, allow_missing)
+    with console.ConsoleReporter() as reporter:
+        written = pipeline.submit(predictor, opened, rows, out, data, allow_missing, reporter)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
     for sentence in _warnings(written, is_list=not isinstance(rows, pipeline.Sample)):

@@ -9,12 +9,13 @@ Opening a predictor is cheap; torch and the checkpoints are loaded for the first
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from abaw.core.errors import AbawError, UsageError
+from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import (
     ENSEMBLE,
@@ -91,6 +92,9 @@ class Predictor(Protocol):
             CheckpointError: a checkpoint is missing or damaged.
         """
 
+    def reporting(self, reporter: Reporter) -> "Predictor":
+        """The same predictor, which reports its progress: videos as they are loaded, then windows."""
+
     def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, post-processed.
 
@@ -122,12 +126,14 @@ class TrainedRun:
         device: "auto" uses a GPU if available.
         tuning: the post-processing; None for no post-processing.
         checkpoint: sha256 of the best checkpoint, computed before it is read, since a running training may replace it.
+        reporter: of the progress of predictions.
     """
 
     run: Run
     device: str
     tuning: Tuning | None
     checkpoint: str
+    reporter: Reporter = field(default_factory=Silent, compare=False, repr=False)
 
     @classmethod
     def open(cls, run: Run, device: str = "auto", raw: bool = False) -> "TrainedRun":
@@ -171,6 +177,10 @@ class TrainedRun:
         """The sha256 of its checkpoint: predictions are saved without post-processing."""
         return self.checkpoint
 
+    def reporting(self, reporter: Reporter) -> "TrainedRun":
+        """See `Predictor`."""
+        return replace(self, reporter=reporter)
+
     def load(self) -> None:
         """See `Predictor`."""
         _ = self._loaded
@@ -200,8 +210,9 @@ class TrainedRun:
             labels = select_labels(store, self.task, selection.split, config.fold)
         else:
             labels = unlabelled(self.task, selection.rows)
-        table = load_table(store, self.task, labels, config.features, config.missing)
-        return predict(model, table, config.length, device)
+        reporter, label = self.reporter, f"load {selection.split or 'videos'}"
+        table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
+        return predict(model, table, config.length, device, reporter)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
         """Scores without and with post-processing; see `Predictor`."""
@@ -284,6 +295,10 @@ class OpenEnsemble:
     def digest(self) -> str:
         """The sha256 of weights, checkpoints and post-processing."""
         return digest_of([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
+
+    def reporting(self, reporter: Reporter) -> "OpenEnsemble":
+        """See `Predictor`."""
+        return replace(self, members=tuple(member.reporting(reporter) for member in self.members))
 
     def load(self) -> None:
         """See `Predictor`."""
@@ -429,7 +444,14 @@ def evaluate(
     return evaluation
 
 
-def tune(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, device: str = "auto") -> Tuning:
+def tune(
+    run: Run,
+    store: FeatureStore,
+    fit_on: FitChoice,
+    runs: Path,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Tuning:
     """Fit the post-processing of a run and save it in its folder; see `fit_run`.
 
     Args:
@@ -437,6 +459,7 @@ def tune(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, device: s
     """
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
-        return TrainedRun.open(source, device, raw=True).predict(store, Selection(split))
+        opened = TrainedRun.open(source, device, raw=True).reporting(reporter or Silent())
+        return opened.predict(store, Selection(split))
 
     return fit_run(run, store, fit_on, runs, predict_run)

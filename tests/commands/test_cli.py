@@ -334,6 +334,7 @@ def test_a_limit_says_the_rate_and_how_long_the_rest_takes(run_cli, make_data, t
 
 def test_without_a_terminal_waiting_and_rates_are_lines(monkeypatch, capsys):
     monkeypatch.setattr(console, "FIRST_LINE_S", -1.0)  # at once
+    monkeypatch.setattr(console, "SHORT_S", 0.0)
     reporter = console.ConsoleReporter()
     reporter.start("extract", 10, "frames")
     reporter.advance(0, "waiting for a worker")

@@ -115,7 +115,7 @@ def test_recipe_trains_and_evaluates(in_store: Cli, tmp_path: Path, name: str) -
     assert np.isfinite(epoch["loss"])
     found = in_store("eval", name + "-1", "--json", "--data", tmp_path / "none")
     assert found.exit_code == 0, found.output
-    assert json.loads(found.output)["official"]["score"] == pytest.approx(epoch["score"], abs=1e-4)
+    assert json.loads(found.stdout)["official"]["score"] == pytest.approx(epoch["score"], abs=1e-4)
     assert np.isfinite(epoch["score"])
 
 
