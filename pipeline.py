@@ -341,6 +341,18 @@ def format_config(config: "TrainConfig") -> str:
     return recipes.format_config(config)
 
 
+def check_choices(task: str = "", head: str = "", loss: str = "") -> None:
+    """Raise a UsageError if no task, head or loss has such a name; loads no torch."""
+    from abaw.core.tasks import get_task
+
+    if task:
+        get_task(task)
+    if head or loss:
+        from abaw.train.config import check_choices
+
+        check_choices(head, loss)
+
+
 def make_train_configs(
     store: "FeatureStore | None",
     task: str | None = None,
@@ -521,8 +533,22 @@ def score_predictions(
     return score.score_predictions(store, known, split, path, feature or "", data)
 
 
+def _check_runs(runs: Path, names: Sequence[str], ensembles: bool = True) -> None:
+    """Raise a UsageError for a run that does not exist, before anything is loaded.
+
+    Args:
+        ensembles: the message lists ensembles, too.
+    """
+    from abaw.train.run_files import CONFIG, ENSEMBLE, find_folder
+
+    for name in names:
+        if not any((folder / ENSEMBLE).is_file() for folder in (runs / name, Path(name))):
+            find_folder(runs, name, CONFIG, *([ENSEMBLE] if ensembles else []))
+
+
 def compare(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> "Comparison":
     """Compare what two runs or ensembles predicted; see `compare_runs`."""
+    _check_runs(runs, names)
     from abaw.evaluate.compare import compare_runs
 
     return compare_runs(runs, names, split, raw)
@@ -542,6 +568,7 @@ def create_ensemble(
         names: of the runs, or patterns such as `va-*`.
         weights: of the runs, numbers between commas; equal by default.
     """
+    _check_runs(runs, [name for name in names if not set("*?[") & set(name)], ensembles=False)
     from abaw.evaluate import ensemble
 
     shares = ensemble.parse_weights(weights) if weights else None
@@ -565,6 +592,7 @@ def report(
         plots: folder for the figures as PNG and PDF.
     """
     names = names or [find_run(runs).name]
+    _check_runs(runs, names)
     from abaw.evaluate.report import content, face_crops, figures, html
 
     task, found = content.load_runs(runs, names, split)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abaw.commands import completion
-from abaw.commands.console import say
+from abaw.commands.console import say, show_table
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import RUNS, print_json
 from abaw.core.errors import UsageError, did_you_mean
@@ -268,11 +268,8 @@ def show_weights() -> None:
     from abaw import pipeline
 
     weights = pipeline.list_weights()
-    width = max(len(family.family) for family in weights) + 2
-    for family in weights:
-        room = 100 - width - len(family.licence) - 2
-        line = family.line if len(family.line) <= room else f"{family.line[: room - 3]}..."
-        say(f"{family.family:<{width}}{line:<{room}}  {family.licence}".rstrip())
+    rows = [(family.family, family.line, family.licence) for family in weights]
+    show_table("Weights", ["family", "weights", "licence"], rows, lines=False)
     say("")
     for page, families in _by_page([family for family in weights if family.state == "by hand"]).items():
         say(f"By hand, {', '.join(families)}:")

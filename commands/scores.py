@@ -110,6 +110,7 @@ def _score_predictions(
     from abaw import pipeline
     from abaw.commands import tables
 
+    pipeline.check_choices(task or "")
     opened = pipeline.open_store(store, [feature] if feature else [])
     evaluation = pipeline.score_predictions(opened, path, split, task, feature, data)
     if as_json:

@@ -167,6 +167,7 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
     from abaw import pipeline
     from abaw.commands import console
 
+    pipeline.check_choices(task or "")
     check = pipeline.check_submission(path, pipeline.read_sample(sample), task)
     if check.first:
         counts = (f"{kind}: {n:,}" for kind, n in check.counts.items())

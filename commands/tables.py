@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from abaw.predict.videos import PredictSummary
     from abaw.store.audit import FeatureInfo, LabelInfo
 
-MAX_NAME_LENGTH = 40  # in a table
 MOST_RESULTS = 20  # shown of what was predicted
 N_SHARED = 6  # so many videos with the same warning share one line
 
@@ -158,7 +157,7 @@ def doctor_rows(reports: "Sequence[VideoReport]") -> tuple[list[str], list[tuple
     columns = ["video", "split", ">fps", ">frames", ">crops", ">missing", ">runs", *labelled, "notes"]
     rows = [
         (
-            *(_shortened(report.video), report.split or "-", f"{report.fps:.2f}", report.n_frames, report.n_crops),
+            *(report.video, report.split or "-", f"{report.fps:.2f}", report.n_frames, report.n_crops),
             *(report.n_missing, report.n_runs),
             *(_by_task(counts, tasks) for counts in (report.extra_rows, report.n_labels_without_crop) if tasks),
             f"{len(report.errors)} errors" if report.errors else "; ".join(report.warnings) or "ok",
@@ -172,11 +171,6 @@ def _split_by_path(reports: "Sequence[VideoReport]") -> "Iterator[VideoReport]":
     """The reports, with one for each path that was not read."""
     for report in reports:
         yield from (replace(report, video=path) for path in report.paths) if report.paths else (report,)
-
-
-def _shortened(name: str) -> str:
-    """A name that leaves room for other columns."""
-    return name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 3]}..."
 
 
 def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:

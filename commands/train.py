@@ -150,10 +150,8 @@ def train(
     _name_continuation(task, name, 0 if resume else n_seeds)
     from abaw import pipeline
     from abaw.commands import console
-    from abaw.core.tasks import get_task
 
-    if task:
-        get_task(task)
+    pipeline.check_choices(task or "", flags.get("head", ""), flags.get("loss", ""))
     opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
     with console.loading("Loading torch"):

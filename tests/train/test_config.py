@@ -199,7 +199,7 @@ def test_unknown_head_or_loss_names_the_near_one_and_all(how: str, what: str, wr
 
 
 def test_unknown_task_lists_the_known_ones() -> None:
-    assert message(task="vaa") == "Unknown task 'vaa'. Choose one of: va, expr, au, mtl, lsd, vgaf."
+    assert message(task="vaa") == "Unknown task 'vaa'. Did you mean va? Choose one of: va, expr, au, mtl, lsd, vgaf."
 
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
