@@ -13,9 +13,12 @@ import pytest
 from abaw.cli import main
 from abaw.extract.cluster.cluster import read_cluster_file
 from abaw.extract.request import Request
+from abaw.studies import settings
 from abaw.tests.support.documents import FENCE, PAGES, Block, blocks, inline_commands
 from abaw.tests.support.paths import CHECKOUT
 from abaw.train.config import make_config
+from abaw.train.head_options import HEADS
+from abaw.train.loss_options import LOSSES
 from abaw.train.recipes import load_recipe
 
 BLOCKS = [block for page in PAGES for block in blocks(page)]
@@ -177,6 +180,16 @@ def test_every_environment_variable_is_in_the_table():
     assert sorted(name for name in used if f"`{name}`" not in table) == []
     ours = set(re.findall(r"^\| `(ABAW_\w+)`", table, re.MULTILINE))
     assert ours == {name for name in used if name.startswith("ABAW_")}
+
+
+def test_the_page_of_settings_is_current():
+    page = (CHECKOUT / "docs" / "settings.md").read_text()
+    assert page == settings.as_markdown(), "run `python -m studies.settings`"
+    assert "| `lr` | `0.001` | > 0 | learning rate after the warm-up. |" in page  # written by hand here
+    options = {f"{prefix}{name}" for prefix, known in (("head.", HEADS), ("loss.", LOSSES)) for one in known.values()
+               for name in one.model_fields if name != "name"}  # fmt: skip
+    assert {option for option in options if f"| `{option}` |" not in page} == set()
+    assert not re.search(r"\| *\|$", page, re.MULTILINE), "an option has no meaning in its docstring"
 
 
 def test_the_api_page_names_what_exists():
