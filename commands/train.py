@@ -62,7 +62,7 @@ def _remedy_for(option: str, words: Sequence[str]) -> str:
     key = pipeline.find_setting(option.lstrip("-"), given.get("--head", ""), given.get("--loss", ""))
     value = given.get(option, "")
     value = shlex.quote(value) if value and not value.startswith("-") else "..."
-    flag = next((flag for flag, known in KEYS.items() if known == key), None)
+    flag = next((flag for flag, known in KEYS.items() if key in (flag, known)), None)
     if flag is not None:
         return f"--{flag.replace('_', '-')} {value}"
     return f"--set {key}={value}" if key else ""
