@@ -41,7 +41,7 @@ def run(
     dry_run: bool,
     device: str,
 ) -> None:
-    """Do all that a recipe takes: extract, train, tune, eval, report.
+    """Do all that a recipe takes, from features to a report.
 
     RECIPE is a name of `abaw list recipes`, or a .toml file. Steps that are done are kept. Run again to continue.
     """
