@@ -1,5 +1,6 @@
 """Names of features in a store, checked before zarr is loaded, so that a typo is reported at once."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,9 +37,8 @@ def list_features(store: Path) -> list[str]:
 
 def no_store(location: Place) -> StoreError:
     """The error for a missing store."""
-    return StoreError(
-        f"No feature store at {location}. Make one with `abaw extract --store {location}`, or choose another with --store."
-    )
+    command = f"abaw extract --backbone vit-mean --store {shlex.quote(str(location))}"
+    return StoreError(f"No feature store at {location}. Make one with `{command}`, or choose another with --store.")
 
 
 def unknown_feature(feature: str, existing: Sequence[str], path: str) -> UsageError:

@@ -47,6 +47,8 @@ def load_recipe(name: str) -> Recipe:
         raise UsageError(f"No recipe {name!r}. {hint}Available: {', '.join(recipe_names())}; or pass a .toml file.")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"No recipe file {path}. Name another, or a recipe of `abaw list recipes`.") from None
     except OSError as error:
         raise UsageError(f"Recipe {path} cannot be read ({error.strerror}).") from error
     except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8, numbers too long, tables too deep
