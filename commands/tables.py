@@ -115,9 +115,10 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
     )
     for task, counts in total["labels"].items():
         say(
-            f"{task}: {counts['videos']} label files; {counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
-            f"than frames ({_describe_difference(task, reports)}); {counts['labels_without_crop']} labels without a crop, "
-            f"{counts['crops_without_label']} crops without a label."
+            f"{task}: {counts['videos']} label files; {_describe_labelled(counts['labelled_rows'])}; "
+            f"{counts['extra_rows']} rows more and {counts['missing_rows']} fewer "
+            f"than frames ({_describe_difference(task, reports)}); {counts['labels_without_crop']} rows without a crop, "
+            f"{counts['crops_without_label']} crops without a row."
         )
     if not total["labels"] and not total["errors"]:
         say("No labels: `abaw extract` works, `abaw train` does not.")
@@ -186,6 +187,12 @@ def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
         writer.writerow([*(getattr(report, name) for name in columns), *counts, *sentences])
 
 
+def _describe_labelled(by_split: Mapping[str, int]) -> str:
+    """`7,100 labelled rows (3,600 val, 3,500 train)`."""
+    each = ", ".join(f"{count:,} {split or 'in no split'}" for split, count in by_split.items())
+    return f"{sum(by_split.values()):,} labelled rows ({each})"
+
+
 def _describe_difference(task: str, reports: "Sequence[VideoReport]") -> str:
     """Whether the difference between label rows and frames is normal: one row in a video is."""
     known = [report for report in reports if not report.is_guessed]  # in the others the last frames may have no crop
@@ -198,11 +205,11 @@ def _by_task(counts: dict[str, int], tasks: Sequence[str]) -> str:
     return "/".join(str(counts.get(task, "-")) for task in tasks)
 
 
-# by level of the task: its rows, the rows that the second score is over, and what can lack features as a whole
+# by level of the task: the labelled rows that the second score is over, and what can lack features as a whole
 EVALUATED = {
-    "frame": ("frames", "frames with a crop", "videos"),
-    "image": ("images", "images with a feature", "folders of images"),
-    "video": ("videos", "videos with a feature", "videos"),
+    "frame": ("those with a crop", "videos"),
+    "image": ("those with a feature", "folders of images"),
+    "video": ("those with a feature", "videos"),
 }
 
 
@@ -212,8 +219,8 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
     Args:
         name: of what is scored.
     """
-    rows_word, seen, holders = EVALUATED[evaluation.task.level]
-    scores = {f"all labelled {rows_word} (official)": evaluation.official}
+    seen, holders = EVALUATED[evaluation.task.level]
+    scores = {"all labelled rows (official)": evaluation.official}
     if evaluation.task.level == "frame" or evaluation.crop_only.n_frames < evaluation.official.n_frames:
         scores[seen] = evaluation.crop_only
     post = evaluation.postprocessed
@@ -228,7 +235,7 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
         interval = f"{low:.3f} to {high:.3f}" if low == low else "-"
         rows.append((output, measure, official, interval, *others, evaluation.official.support.get(output, "")))
     n_official, *n_others = (score.n_frames for score in scores.values())
-    rows.append((rows_word, "", n_official, "", *n_others, ""))
+    rows.append(("labelled rows", "", n_official, "", *n_others, ""))
     official, *others = (f">{heading}" for heading in scores)
     columns = ["", "measure", official, ">official, 95 %", *others, ">labels"]
     show_table(f"{name} on {split}", columns, rows)
@@ -290,7 +297,7 @@ def show_tuning(run: str, task: "Task", tuning: "Tuning") -> None:
     if tuning.fit_on == "crossed":
         on = f"Score on val, each of {len(tuning.crossed)} groups of videos by a fit on the others"
     say(
-        f"{on} ({len(tuning.videos)} videos, {tuning.n_frames} frames; predictions of {names}): "
+        f"{on} ({len(tuning.videos)} videos, {tuning.n_frames:,} rows; predictions of {names}): "
         f"{tuning.score_before:.3f}, post-processed {tuning.score_after:.3f}."
     )
     if tuning.fit_on == "val":

@@ -19,6 +19,7 @@ from abaw.core.tasks import TASKS, Task
 from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.layouts import look_through, open_dataset
+from abaw.datasets.mtl import doubles_of
 from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
@@ -39,7 +40,8 @@ class VideoReport:
         n_runs: runs of consecutive missing frames.
         extra_rows: by task, label rows minus frames; a difference of one is normal. For files that list only some frames
             (`mtl`), rows after the last frame; 0 for labels of whole videos.
-        n_labels_without_crop: by task, labelled frames (all up to the last row, or those listed) without a crop.
+        n_labelled_rows: by task, label rows with at least one annotated value: the scores of `abaw eval` are over these.
+        n_labels_without_crop: by task, rows (all, or those of listed frames) without a crop.
         n_crops_without_label: by task, crops after the last label row, or of frames that are not listed.
         warnings, errors: sentences; only errors must be fixed.
         is_guessed: the number of frames is that of the last crop, because there is no video file.
@@ -61,6 +63,7 @@ class VideoReport:
     is_guessed: bool = False
     kind: Literal["video", "remark", "unread"] = "video"
     paths: tuple[str, ...] = ()
+    n_labelled_rows: dict[str, int] = field(default_factory=dict)
 
     @property
     def n_missing(self) -> int:
@@ -128,6 +131,7 @@ def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
         "labels": {
             task: {
                 "videos": len(videos),
+                "labelled_rows": _by_split(task, videos),
                 "extra_rows": sum(max(0, report.extra_rows[task]) for report in videos),
                 "missing_rows": sum(max(0, -report.extra_rows[task]) for report in videos),
                 "labels_without_crop": sum(report.n_labels_without_crop[task] for report in videos),
@@ -136,6 +140,15 @@ def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
             for task, videos in labelled.items()
         },
         "left_right_pairs": left_right_pairs(reports),
+    }
+
+
+def _by_split(task: str, reports: Sequence[VideoReport]) -> dict[str, int]:
+    """The labelled rows of a task in each split."""
+    splits = sorted({report.split for report in reports})
+    return {
+        split: sum(report.n_labelled_rows.get(task, 0) for report in reports if report.split == split)
+        for split in splits
     }
 
 
@@ -149,11 +162,15 @@ def report_unread(dataset: Dataset) -> list[VideoReport]:
 
 def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
     """The report on a video that has only labels; some clips of VGAF are no longer available."""
-    errors = _read(labels)[1]
+    label_rows, errors = _read(labels)
     if all(TASKS[label.task].level == "video" for label in labels):
         no_counts, one_each = ({label.task: number for label in labels} for number in (0, 1))
         warnings = (f"{labels[0].path.name} labels this clip, but the clip is missing",)
-        return VideoReport(name, _split(labels), 0.0, 0, 0, 0, no_counts, one_each, no_counts, warnings, tuple(errors))
+        counts = (no_counts, one_each, no_counts)
+        n_labelled = _labelled_rows(labels, label_rows)
+        return VideoReport(
+            name, _split(labels), 0.0, 0, 0, 0, *counts, warnings, tuple(errors), n_labelled_rows=n_labelled
+        )
     sentence = f"{labels[0].path} labels a video without crops: {name}."
     return VideoReport(name, _split(labels), errors=(*errors, sentence))
 
@@ -189,6 +206,7 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
         n_crops=len(rows),
         n_runs=int(np.sum(~present & np.append(True, present[:-1]))),
         extra_rows={task: extra for task, (extra, _, _) in counts.items()},
+        n_labelled_rows=_labelled_rows(labels, label_rows),
         n_labels_without_crop={task: no_crop for task, (_, no_crop, _) in counts.items()},
         n_crops_without_label={task: no_label for task, (_, _, no_label) in counts.items()},
         warnings=tuple(warnings),
@@ -251,6 +269,15 @@ def _read(labels: Sequence[Labels]) -> tuple[dict[str, NDArray], list[str]]:
         except DataError as error:
             errors.append(str(error))
     return rows, [*errors, *conflicts(labels)]
+
+
+def _labelled_rows(labels: Sequence[Labels], rows: dict[str, NDArray]) -> dict[str, int]:
+    """By task, the rows with an annotated value, second rows of frames that are labelled twice included."""
+    counts = {task: int(TASKS[task].valid(values).any(axis=1).sum()) for task, values in rows.items()}
+    for label in labels:
+        if label.task in counts and (doubles := doubles_of(label)) is not None:
+            counts[label.task] += int(TASKS[label.task].valid(doubles.labels).any(axis=1).sum())
+    return counts
 
 
 def conflicts(labels: Sequence[Labels]) -> Iterator[str]:

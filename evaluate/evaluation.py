@@ -1,6 +1,14 @@
-"""Evaluations: predictions of a split, scored over all labelled frames and over those with a crop.
+"""Evaluations: predictions of a split, scored over all labelled rows and over those with a crop.
 
-For tasks of images or whole videos, "frame" means image or video; a video "has a crop" if it has any feature.
+What is counted has the same name in `abaw doctor`, `abaw eval` and the report:
+
+    frame           a picture of a video, numbered as the video decodes, with or without a crop
+    missing         a frame without a crop
+    row             of labels or predictions: row i belongs to frame i + 1. A label file may have a row more or fewer than
+                    the video has frames, and a frame that is labelled twice has two rows. In tasks of images or whole
+                    videos a row is an image or a video, and it "has a crop" if it has any feature.
+    labelled row    a row with at least one annotated value: scores are over these
+    label           an annotated value of one output; a labelled row of action units has up to twelve
 """
 
 from collections.abc import Mapping
@@ -57,8 +65,8 @@ class Evaluation:
 
     Attributes:
         task: task of the predictions.
-        official: over all labelled frames, as the challenges score.
-        crop_only: over the labelled frames that have a crop.
+        official: over all labelled rows, as the challenges score.
+        crop_only: over the labelled rows whose frame has a crop.
         predictions: by video, before post-processing.
         without_feature: labelled videos that have no feature at all.
         postprocessed: scores after post-processing, if any.

@@ -53,8 +53,8 @@ class Tuning(BaseModel):
             seen) or `val`.
         crossed: with `crossed`, the fits for the videos of val; `postprocess`, fitted on all of them, is for all others.
         runs: runs whose predictions were fitted.
-        videos, n_frames: videos and number of frames that were fitted on, including frames without a label.
-        score_before, score_after: scores on all labelled frames of the same videos. Where they were fitted on, both are
+        videos, n_frames: videos and number of rows that were fitted on, including rows without a label.
+        score_before, score_after: scores on all labelled rows of the same videos. Where they were fitted on, both are
             optimistic, `score_after` more so.
     """
 

@@ -30,7 +30,7 @@ class Reported:
         name: of the run.
         predictions: by video, post-processed if the evaluation was.
         raw: by video, before post-processing.
-        official, crop_only: scores of `predictions` over all labelled frames, and over those with a crop.
+        official, crop_only: scores of `predictions` over all labelled rows, and over those with a crop.
         raw_score: official score of `raw`.
         intervals: 95 % interval of the official score and its parts, by the names of `measure_names`.
         thresholds: by action unit, the probability above which it is on; one half for the others.

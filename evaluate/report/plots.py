@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -29,6 +30,7 @@ from abaw.evaluate.scores.metrics import confusion, decide
 
 N_VIDEOS = 3
 N_FACES = 12
+UNLABELLED: dict[str, Any] = {"facecolor": "white", "edgecolor": "#a8a8a8", "hatch": "////", "lw": 0}
 NARROW_IN = 9  # narrower pictures have a denser legend
 
 
@@ -94,7 +96,7 @@ def draw_confusion(task: Task, predictions: Mapping[str, VideoPrediction], title
 def save_traces(
     path: Path, task: Task, predictions: Mapping[str, VideoPrediction], title: str, face_of: FaceOf | None = None
 ) -> None:
-    """Draw the longest videos of a split as PNG: labels and predictions over time, missing spans shaded.
+    """Draw the longest videos of a split as PNG: labels and predictions over time, missing crops and labels marked.
 
     For a frame that is labelled twice the first label is drawn.
 
@@ -155,25 +157,40 @@ def _end(video: VideoPrediction) -> float:
 
 
 def _draw_faces(axis: Axes, video: str, n_rows: int, face_of: FaceOf) -> None:
-    shown = np.linspace(0, n_rows - 1, N_FACES + 2)[1:-1].astype(int)
+    """Faces side by side, each with a mark below it at its own time; grey where that frame has no crop."""
+    shown = (np.arange(N_FACES) + 0.5) * n_rows / N_FACES  # the middles of equal spans of time
     blank = np.full((112, 112, 3), 221, dtype=np.uint8)  # as missing spans are shaded
     faces = [face if (face := face_of(video, int(row))) is not None else blank for row in shown]
     shape = faces[0].shape
     strip = np.concatenate([face if face.shape == shape else blank for face in faces], axis=1)
     axis.imshow(strip, aspect="auto", extent=(0, n_rows, 0, 1))
+    axis.plot(shown, np.full(N_FACES, -0.06), ls="", marker="v", ms=3.5, color=LABEL_COLOUR, clip_on=False)
+    axis.set(xlim=(0, n_rows), ylim=(0, 1))
     axis.set_axis_off()
 
 
+def _gaps(present: NDArray[np.bool_], video: VideoPrediction) -> NDArray[np.float64]:
+    """(gaps, 2) begin and end in time of the spans of rows that are not present."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[True], present, [True]]).astype(int)))
+    return edges.reshape(-1, 2) / (video.fps or 1.0)
+
+
 def _shade_missing(axis: Axes, video: VideoPrediction) -> None:
-    edges = np.flatnonzero(np.diff(np.concatenate([[True], video.present, [True]]).astype(int)))
-    for start, end in edges.reshape(-1, 2) / (video.fps or 1.0):
+    for start, end in _gaps(video.present, video):
         axis.axvspan(start, end, color=MISSING_COLOUR, lw=0)
+
+
+def _hatch(axis: Axes, start: float, end: float) -> None:
+    """Mark a span as not annotated, behind what is drawn over it."""
+    axis.axvspan(start, end, zorder=-1, **UNLABELLED)
 
 
 def _paint_values(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
     column = task.outputs.index(kind)
     seconds, valid = _seconds(video), task.valid(video.labels)[:, column]
     _shade_missing(axis, video)
+    for start, end in _gaps(valid, video):
+        _hatch(axis, start, end)
     axis.plot(seconds, np.where(valid, video.labels[:, column], np.nan), color=LABEL_COLOUR, lw=1.6)
     axis.plot(seconds, decide(task, video.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
     axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(video)), ylabel=kind)
@@ -185,10 +202,17 @@ def _paint_classes(axis: Axes, kind: str, task: Task, video: VideoPrediction) ->
     colours = ListedColormap(class_colours(len(task.outputs)))
     extent = (0, _end(video), 0, 1)
     axis.imshow(shown[None], aspect="auto", extent=extent, cmap=colours, vmin=-0.5, vmax=len(task.outputs) - 0.5)
-    if kind == "predicted":
-        _shade_missing(axis, video)
+    _mark_gaps(axis, kind, video)
     axis.set(yticks=[], xlim=extent[:2])
     axis.set_ylabel(kind, rotation="horizontal", ha="right", va="center")
+
+
+def _mark_gaps(axis: Axes, kind: str, video: VideoPrediction) -> None:
+    """Mark what has no annotation, which is transparent in a picture of labels, or no crop in one of predictions."""
+    if kind == "label":
+        _hatch(axis, 0, _end(video))
+    else:
+        _shade_missing(axis, video)
 
 
 def _paint_units(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
@@ -198,6 +222,7 @@ def _paint_units(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> N
     shown = np.where(values == task.invalid, np.nan, values)
     extent = (0, _end(video), len(task.outputs), 0)
     axis.imshow(shown.T, aspect="auto", extent=extent, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
+    _mark_gaps(axis, kind, video)
     axis.set_yticks(np.arange(len(task.outputs)) + 0.5, task.outputs, fontsize=6)
     axis.set_ylabel(kind)
 
@@ -208,12 +233,11 @@ _FACES_HEIGHT = 0.95
 
 
 def _draw_legend(figure: Figure, task: Task) -> None:
-    """A line of entries for each plain task, below the panels; the first has the shade of missing spans."""
+    """A line of entries for each plain task, below the panels; the first has the shades of missing crops and labels."""
     from matplotlib.patches import Patch
 
     lines = [_entries(part) for part, _, _ in task.each()]
-    if any(part.kind != "binary" for part, _, _ in task.each()):
-        lines[0].append(Patch(color=MISSING_COLOUR, label="no crop"))
+    lines[0] += [Patch(color=MISSING_COLOUR, label="no crop"), Patch(label="not annotated", **UNLABELLED)]
     # matplotlib fills columns from top to bottom
     columns = zip_longest(*lines, fillvalue=Patch(alpha=0, label=" "))
     n_columns = max(map(len, lines))

@@ -19,7 +19,7 @@ from abaw.evaluate.scores.metrics import confusion
 DARKEST = 70  # per cent of colour in a cell of the confusion matrix: text in it can still be read
 ERRORS = {
     "regression": "mean absolute error",
-    "classes": "share of wrong frames",
+    "classes": "share of wrong rows",
     "binary": "share of wrong decisions",
 }
 
@@ -46,19 +46,17 @@ def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
     if len(runs) > 1:
         rows.append([row_name(f"difference from {letter(0, len(runs))}"), Cell("–", key=math.nan)])
         rows[-1] += _differences(task, runs)
-    rows.append([row_name(f"labelled {task.level}s"), *number_cells((r.official.n_frames for r in runs), 0)])
+    rows.append([row_name("labelled rows"), *number_cells((r.official.n_frames for r in runs), 0)])
     if task.level == "frame":
         rows.append([row_name("videos"), *number_cells((len(r.predictions) for r in runs), 0)])
     drawn = "images" if task.level == "image" else "videos"
     head = ["", *(">" + (titled("", i, len(runs)) or "this run") for i in range(len(runs)))]
-    caption = f"{task.measure.name}, over all labelled {task.level}s; 95 % interval over {drawn}"
+    caption = f"{task.measure.name}, over all labelled rows; 95 % interval over {drawn}"
     return DataTable(caption, head, rows)
 
 
 def _crop_words(task: Task) -> str:
-    return {"frame": "frames with a crop only", "image": "images with features only"}.get(
-        task.level, "videos with features only"
-    )
+    return f"labelled rows with a {'crop' if task.level == 'frame' else 'feature'} only"
 
 
 def _differences(task: Task, runs: Sequence[Reported]) -> Iterator[Cell]:
@@ -108,7 +106,7 @@ def _outputs(task: Task, part: Task, runs: Sequence[Reported]) -> DataTable:
             cells.append(interval_cell(run.official.parts[name], run.intervals[name]))
             cells += number_cells([run.thresholds.get(name, 0.5)], 2) if is_binary else []
         rows.append(cells)
-    what = {"regression": "", "classes": ", labels of each class", "binary": ", frames on which a unit is active"}
+    what = {"regression": "", "classes": ", labels of each class", "binary": ", rows on which a unit is active"}
     return DataTable(f"{part.name}: {part.measure.short} with 95 % interval{what[part.kind]}", head, rows)
 
 
@@ -221,7 +219,7 @@ def missing_ranges(task: Task, runs: Sequence[Reported]) -> DataTable:
         counts = number_cells([ranges[0].n_videos, ranges[0].n_frames], 0)
         rows.append([row_name(ranges[0].name), *counts, *number_cells(by_run.score for by_run in ranges)])
     by_run = [f">{titled('score', i, len(runs))}" for i in range(len(runs))]
-    head = ["frames without a crop", ">videos", ">labelled frames", *by_run]
+    head = ["frames without a crop", ">videos", ">labelled rows", *by_run]
     return DataTable("Score over the videos of each range", head, rows)
 
 

@@ -42,7 +42,7 @@ async function choose(index) {
     else row.removeAttribute("aria-current");
   }
   const length = meta.fps ? `${(meta.rows / meta.fps).toFixed(1)} s at ${+meta.fps.toFixed(2)} frames a second` : "";
-  byId("chosen").textContent = `${meta.name}: ${meta.rows.toLocaleString("en")} frames${length && ", "}${length}`;
+  byId("chosen").textContent = `${meta.name}: ${meta.rows.toLocaleString("en")} rows${length && ", "}${length}`;
   showFaces(meta);
   byId("cursor").hidden = byId("face").hidden = true;
   byId("readout").replaceChildren("Move over the traces, or along them with the arrow keys, to read values.");

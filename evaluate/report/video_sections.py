@@ -27,12 +27,12 @@ NameOf = Callable[[str, int], str]
 def videos_table(task: Task, runs: Sequence[Reported], videos: Sequence[VideoErrors]) -> DataTable:
     """The list of videos, in descending order of their error."""
     n_runs = len(runs)
-    head = ["video", ">frames", ">seconds", ">no crop"]
+    head = ["video", ">rows", ">seconds", ">no crop"]
     for part, _, _ in task.each():
         head += [f">{part.name} {titled('error', i, n_runs)}" for i in range(n_runs)]
     rows = [_video_row(i, video, n_runs) for i, video in enumerate(videos)]
     what = "; ".join(f"{part.name}: {ERRORS[part.kind]}" for part, _, _ in task.each())
-    return DataTable(f"Error over the labelled frames. {what}", head, rows, "sortable", "videos")
+    return DataTable(f"Error over the labelled rows. {what}", head, rows, "sortable", "videos")
 
 
 def _video_row(index: int, video: VideoErrors, n_runs: int) -> list[Cell]:

@@ -100,7 +100,7 @@ class MissingRange:
     Attributes:
         name: the range in words.
         n_videos: number of videos in the range.
-        n_frames: their frames with a valid label.
+        n_frames: their labelled rows.
         score: the task's measure, pooled over these videos; NaN without a valid label.
     """
 

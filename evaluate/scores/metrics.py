@@ -26,7 +26,7 @@ class Score:
         parts: by output, its measure, such as CCC of valence and arousal, or F1 of each class or action unit.
         support: by output, number of counted labels: valid values, or valid values of that class.
         by_task: the measure of each plain task in the task; of a `multi` task `score` is their sum.
-        n_frames: rows with at least one valid label.
+        n_frames: labelled rows, those with at least one valid label.
     """
 
     score: float

@@ -5,10 +5,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from abaw.core.tasks import TASKS
 from abaw.datasets.doctor import VideoReport, left_right_pairs
 from abaw.pipeline import doctor
+from abaw.store import FeatureStore
 
 TRAIN, VAL = "VA_Estimation_Challenge/Train_Set", "VA_Estimation_Challenge/Validation_Set"
 EXPR_HEADER = "Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other"
@@ -150,7 +153,7 @@ def test_the_command_tells_counts_per_video_and_in_total(make_data, va_labels, r
     found = json.loads(result.stdout)
     assert found["total"] == {
         "videos": 3, "frames": 15, "crops": 13, "missing": 2, "errors": 0, "left_right_pairs": [["a_left", "a_right"]],
-        "labels": {"va": {"videos": 2, "extra_rows": 1, "missing_rows": 1, "labels_without_crop": 3,
+        "labels": {"va": {"videos": 2, "labelled_rows": {"train": 12}, "extra_rows": 1, "missing_rows": 1, "labels_without_crop": 3,
                           "crops_without_label": 1}},
     }  # fmt: skip
     by_video = {video["video"]: video for video in found["per_video"]}
@@ -164,8 +167,8 @@ def test_the_command_in_words(make_data, va_labels, run_cli):
     result = run_cli("doctor", "--data", root, "--fps", 25)
     assert result.exit_code == 0
     assert "2 videos, 12 frames, 10 crops, 2 missing, 1 left/right pairs." in result.stdout
-    assert "va: 1 label files; 1 rows more and 0 fewer" in result.stdout
-    assert "3 labels without a crop, 0 crops without a label" in result.stdout
+    assert "va: 1 label files; 7 labelled rows (7 train); 1 rows more and 0 fewer" in result.stdout
+    assert "3 rows without a crop, 0 crops without a row" in result.stdout
     assert "25.00" in result.stdout
 
 
@@ -189,7 +192,7 @@ def test_sample_has_no_labels_and_no_errors(sample, run_cli):
     assert "97 missing" in result.stdout
 
 
-def test_the_demo_is_sound_but_for_its_quirks(tiny_demo, run_cli):
+def test_the_demo_is_sound_but_for_its_quirks(tiny_demo, tiny_store, run_cli):
     result = run_cli("doctor", "--data", tiny_demo, "--json")
     total = json.loads(result.stdout)["total"]
     assert result.exit_code == 0
@@ -197,6 +200,12 @@ def test_the_demo_is_sound_but_for_its_quirks(tiny_demo, run_cli):
     assert total["crops"] == len(list((tiny_demo / "cropped_aligned").glob("*/*.jpg")))
     assert total["labels"]["va"]["extra_rows"] == 6 and total["labels"]["va"]["missing_rows"] == 1
     assert total["labels"]["va"]["labels_without_crop"] > total["missing"] - 5
+    for task, counts in total["labels"].items():  # the rows that `abaw eval` scores
+        labelled = {"train": 0, "val": 0}
+        for video in FeatureStore.open(tiny_store).labels(task).values():
+            rows = np.concatenate([video.rows, video.doubles.labels]) if video.doubles else video.rows
+            labelled[video.split] += int((rows != np.array(TASKS[task].invalid_row)).any(axis=1).sum())
+        assert counts["labelled_rows"] == labelled
 
 
 def test_label_files_that_are_broken_are_counted_as_label_files(make_data, make_labels, run_cli, tmp_path):

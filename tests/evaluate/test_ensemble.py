@@ -222,7 +222,7 @@ def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_stor
     head = [line.strip("┃").split("┃") for line in shown.splitlines() if "┃" in line]
     titles = [" ".join(" ".join(words).split()) for words in zip(*head, strict=True)]
     assert titles == [
-        *("", "measure", "all labelled frames (official)", "official, 95 %", "frames with a crop"),
+        *("", "measure", "all labelled rows (official)", "official, 95 %", "those with a crop"),
         *("all, post-processed (box:51)", "labels"),
     ]
     found = find_results(runs, "va-one", "train", raw=True).predictions

@@ -406,9 +406,9 @@ def test_table_shows_every_class_and_both_scores(evaluate: Callable[..., Result]
     assert f"{found['official']['score']:.3f}" in lines["score"]
     assert f"{found['crop_only']['score']:.3f}" in lines["score"]
     assert "macro F1 over 8 expressions" in lines["score"]
-    assert "all labelled frames (official)" in result.output
-    assert "frames with a crop" in result.output
-    assert lines["frames"].split() == ["│", "frames", "│", "│", "363", "│", "│", "230", "│", "│"]
+    assert "all labelled rows (official)" in result.output
+    assert "those with a crop" in result.output
+    assert lines["labelled"].split() == ["│", "labelled", "rows", "│", "│", "363", "│", "│", "230", "│", "│"]
     assert "1 labelled videos have no feature" in result.output
 
 
@@ -427,8 +427,8 @@ def test_table_of_whole_videos_counts_videos(evaluate: Callable[..., Result]) ->
     """The second column is there only if videos have no feature; nothing speaks of frames or crops."""
     for split, n_columns in (("val", 6), ("train", 5)):
         output = evaluate("vgaf-f-linear-1", "--split", split).stdout
-        assert "all labelled videos (official)" in output
-        assert ("videos with a feature" in output) == (split == "val")
+        assert "all labelled rows (official)" in output
+        assert ("those with a feature" in output) == (split == "val")
         assert "frame" not in output.split("Predictions")[0]
         score = next(line for line in output.splitlines() if line.startswith("│ score"))
         assert "accuracy over 3 group emotions" in score

@@ -246,11 +246,11 @@ def test_every_run_has_its_own_columns_of_outputs(two_of_au: Page) -> None:
 
 
 def test_scores_of_every_kind_are_in_their_rows(two_of_au: Page) -> None:
-    rows = two_of_au.cells("mean F1 over 12 action units, over all labelled frames")
+    rows = two_of_au.cells("mean F1 over 12 action units, over all labelled rows")
     assert rows["score"] == {"A": "0.232 [0.132, 0.432]", "B": "0.532 [0.432, 0.732]"}
-    assert rows["frames with a crop only"] == {"A": "0.532", "B": "0.832"}
+    assert rows["labelled rows with a crop only"] == {"A": "0.532", "B": "0.832"}
     assert rows["score before post-processing"] == {"A": "-0.400", "B": "-0.100"}
-    assert rows["labelled frames"] == {"A": "1,000", "B": "1,000"}
+    assert rows["labelled rows"] == {"A": "1,000", "B": "1,000"}
     assert rows["videos"] == {"A": "4", "B": "4"}
     assert "difference from A" in rows
     notes = re.findall(r'<p class="note">([AB] post-processed: .*?)</p>', two_of_au.text)
@@ -395,10 +395,10 @@ def test_errors_of_parts_and_runs_are_under_their_headings(tmp_path: Path) -> No
             found[name] = video(outputs, labels, np.arange(40) >= n_wrong)
         runs.append(report_on(f"run {shift}", MTL, found))
     page = Page(tmp_path / "r.html", MTL, runs)
-    rows = page.cells("Error over the labelled frames")
+    rows = page.cells("Error over the labelled rows")
     assert list(rows) == ["bad", "good"]
     assert rows["good"] == {
-        "frames": "40", "seconds": "2.0", "no crop": "10.0%",
+        "rows": "40", "seconds": "2.0", "no crop": "10.0%",
         "va error A": "0.100", "va error B": "0.400",
         "expr error A": f"{5 / 40:.3f}", "expr error B": f"{8 / 40:.3f}",
         "au error A": f"{10 / 40 / 2:.3f}", "au error B": f"{16 / 40 / 2:.3f}",
@@ -429,7 +429,7 @@ def test_scores_by_missing_frames_are_those_of_the_runs(tmp_path: Path) -> None:
         ]
         assert wanted[0] != wanted[1]
         assert rows[name] == {
-            "videos": "1", "labelled frames": "40", "score A": f"{wanted[0]:.3f}", "score B": f"{wanted[1]:.3f}",
+            "videos": "1", "labelled rows": "40", "score A": f"{wanted[0]:.3f}", "score B": f"{wanted[1]:.3f}",
         }  # fmt: skip
     assert rows["up to 20%"]["score A"] == "–"
 
@@ -617,12 +617,15 @@ def test_evaluation_is_shown_under_its_headings(capsys: pytest.CaptureFixture[st
     for name, (all_frames, with_crop, labels) in values.items():
         assert rows[name] == {
             "measure": "mean of CCC valence and CCC arousal" if name == "score" else "CCC",
-            "all labelled frames (official)": all_frames,
+            "all labelled rows (official)": all_frames,
             "official, 95 %": f"{ends[name][0]:.3f} to {ends[name][1]:.3f}",
-            "frames with a crop": with_crop,
+            "those with a crop": with_crop,
             "labels": labels,
         }
-    assert (rows["frames"]["all labelled frames (official)"], rows["frames"]["frames with a crop"]) == ("180", "90")
+    assert (rows["labelled rows"]["all labelled rows (official)"], rows["labelled rows"]["those with a crop"]) == (
+        "180",
+        "90",
+    )
 
 
 def test_comparison_is_shown_under_the_names_of_the_runs(capsys: pytest.CaptureFixture[str]) -> None:
