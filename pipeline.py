@@ -597,7 +597,8 @@ def report(
 
     task, found = content.load_runs(runs, names, split)
     faces = face_crops.open_faces(data)
-    html.write_report(out, task, found, split, faces)
+    about = content.describe_origin(runs, names, split, out, data, faces is not None)
+    html.write_report(out, task, found, split, faces, about)
     return figures.save_figures(plots, task, found, split, faces) if plots is not None else []
 
 

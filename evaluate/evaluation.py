@@ -123,17 +123,19 @@ class Evaluation:
             content["weights"] = list(self.weights)
         return content
 
-    def save(self, folder: Path, split: str, made_from: str, faces: "Faces | None" = None) -> None:
+    def save(self, folder: Path, split: str, made_from: str, faces: "Faces | None" = None, store: str = "") -> None:
         """Write `predictions-<split>.h5`, `scores-<split>.json` and a picture into the folder of a run or ensemble.
 
         Args:
-            made_from: see `save_predictions`.
+            made_from, store: see `save_predictions`.
             faces: shown in the picture.
         """
         from abaw.evaluate.report.plots import save_picture  # matplotlib: scores alone do not need it
 
         is_postprocessed = any(member.tuning for member in self.members)
-        save_predictions(folder / f"predictions-{split}.h5", self.predictions, self.task, made_from, is_postprocessed)
+        save_predictions(
+            folder / f"predictions-{split}.h5", self.predictions, self.task, made_from, is_postprocessed, store
+        )
         save_json(folder / f"scores-{split}.json", self.as_json(split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
         save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)

@@ -20,6 +20,7 @@ Attributes of the file say what that means; those of files that older versions w
     invalid             of each label column, the value that means: not annotated
     postprocessed       false for a run; true for an ensemble of runs with a post-processing, unless it was made with --raw
     about_present       what `present` means, in a sentence
+    store               path or URL of the store that they were predicted from; empty if unknown
     made_from           digest of the checkpoints that the predictions come from; empty if unknown
     abaw                version that wrote the file
 """
@@ -102,16 +103,18 @@ def save_predictions(
     task: Task,
     made_from: str = "",
     postprocessed: bool = False,
+    store: str = "",
 ) -> None:
     """Write predictions as HDF5; see the head of this module.
 
     Args:
         made_from: digest of the checkpoints that the predictions come from; empty if unknown.
         postprocessed: post-processing has been applied to them.
+        store: path or URL of the store that they were predicted from.
     """
     with writing(path) as partial, h5py.File(partial, "w") as file:
         file.attrs.update(_describe(task))
-        file.attrs.update({"made_from": made_from, "postprocessed": postprocessed, "abaw": __version__})
+        file.attrs.update({"made_from": made_from, "postprocessed": postprocessed, "store": store, "abaw": __version__})
         for video, prediction in predictions.items():
             group = file.create_group(video)
             group.attrs["fps"] = prediction.fps
@@ -183,3 +186,9 @@ def read_made_from(path: Path) -> str:
     """The digest that `save_predictions` wrote; empty in files of older versions."""
     with h5py.File(path, "r") as file:
         return str(file.attrs.get("made_from", ""))
+
+
+def read_store(path: Path) -> str:
+    """The path of the store that `save_predictions` wrote; empty in files of older versions."""
+    with h5py.File(path, "r") as file:
+        return str(file.attrs.get("store", ""))

@@ -440,7 +440,7 @@ def evaluate(
     from abaw.evaluate.report.face_crops import open_faces
 
     evaluation = predictor.evaluate(store, split, smoothing)
-    evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data))
+    evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
     return evaluation
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cell:
         is_number = isinstance(self.key, float | int)
         return {
             "style": None if self.share is None else f"--share:{self.share:.0f}%",
-            "class": ("number" if is_number else self.look) or None,
+            "class": " ".join(filter(None, ["number" if is_number else "", self.look])) or None,
             "data-key": "" if self.key != self.key else self.key,
         }
 
@@ -78,3 +78,20 @@ def interval_cell(value: float, interval: tuple[float, float]) -> Cell:
     """A number with its interval, if there is one."""
     low, high = interval
     return Cell(number(value), "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]", key=value)
+
+
+def mark_best(cells: Sequence[Cell]) -> list[Cell]:
+    """The same measure of several runs; the largest number is marked, where there are several runs."""
+    values = [cell.key for cell in cells if isinstance(cell.key, float) and not math.isnan(cell.key)]
+    best = max(values) if len(cells) > 1 and values else None
+    return [replace(cell, look="best") if best is not None and cell.key == best else cell for cell in cells]
+
+
+def letter(run: int, n_runs: int) -> str:
+    """The short name of a run: a letter; empty for the only run."""
+    return f"{chr(ord('A') + run % 26)}{run // 26 or ''}" if n_runs > 1 else ""
+
+
+def titled(text: str, run: int, n_runs: int) -> str:
+    """A column's title with the run's letter."""
+    return f"{text} {letter(run, n_runs)}".strip()

@@ -2,14 +2,18 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 WIDTH, HEIGHT = 380, 260
 LEFT, RIGHT, TOP, BOTTOM = 76, 12, 26, 44  # room for axes and title
 N_TICKS = 5
 STEPS = (1, 2, 2.5, 5, 10)
+LABEL = -1  # in place of the number of a run
+BAR, BAR_GAP = 9, 7  # height of a bar, and space between those of one name and the next, in pixels
 
 
 @dataclass(frozen=True)
@@ -68,11 +72,22 @@ class Mark:
 
 @dataclass(frozen=True)
 class DrawnSeries:
-    """The number of a run, the path of its line (empty if it has none), and its points."""
+    """The number of a run, or LABEL; the path of its line (empty if it has none), and its points of a kind."""
 
     run: int
     path: str
     marks: Sequence[Mark]
+    kind: Literal["mark", "mark bar", "density"] = "mark"
+
+    @property
+    def name(self) -> str:
+        """Class of what belongs to the labels or to the run."""
+        return "label" if self.run == LABEL else f"run{self.run}"
+
+    @property
+    def look(self) -> str:
+        """Classes of its points."""
+        return self.kind if self.kind == "density" else f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,7 @@ class Chart:
     @property
     def label(self) -> str:
         """Description for screen readers."""
-        return f"{self.title}: {self.y_title} over {self.x_title}"
+        return f"{self.title}: {self.y_title} over {self.x_title}" if self.y_title else f"{self.title}: {self.x_title}"
 
 
 def chart(title: str, x: Axis, y: Axis, series: Sequence[PointSeries], diagonal: bool = False) -> Chart:
@@ -159,3 +174,45 @@ def sizes_of(counts: Sequence[int]) -> list[float]:
     """Radius of points that represent many values: the area of a point grows with its share of them."""
     total = max(1, sum(counts))
     return [round(2 + 6 * float(np.sqrt(count / total)), 1) for count in counts]
+
+
+def bar_chart(title: str, axis: Axis, names: Sequence[str], values: Mapping[int, Sequence[float]]) -> Chart:
+    """Horizontal bars from 0 for each name, those of the labels and of each run below each other.
+
+    Args:
+        values: by LABEL or number of the run, a value for each name.
+    """
+    pitch = BAR * len(values) + BAR_GAP
+    height = TOP + pitch * len(names) + BOTTOM
+    high = axis.fitted([0, *(value for of_run in values.values() for value in of_run)])[1]
+    place_x = _scale((0, high), LEFT, WIDTH - RIGHT)
+    series = []
+    for place, (run, of_run) in enumerate(values.items()):
+        marks = []
+        for number, value in enumerate(of_run):
+            top = TOP + BAR_GAP / 2 + number * pitch + place * BAR
+            position = {"x": LEFT, "y": top, "width": round(place_x(value) - LEFT, 1), "height": BAR - 1}
+            marks.append(Mark("rect", position, f"{names[number]}: {value:.1%}"))
+        series.append(DrawnSeries(run, "", marks, "mark bar"))
+    y_ticks = [(TOP + (number + 0.5) * pitch, name) for number, name in enumerate(names)]
+    x_ticks = [(place_x(value), f"{value:g}") for value in ticks(0, high)]
+    frame = (LEFT, WIDTH - RIGHT, TOP, height - BOTTOM)
+    return Chart(title, axis.title, "", x_ticks, y_ticks, series, size=(WIDTH, height), frame=frame)
+
+
+def density_chart(title: str, x: Axis, y: Axis, counts: NDArray[np.int64], diagonal: bool = False) -> Chart:
+    """A histogram over two axes with ranges: the opacity of a cell grows with the root of its count.
+
+    Args:
+        counts: (x bins, y bins) of equal widths over the ranges of the axes.
+        diagonal: draw the line on which both are equal.
+    """
+    drawn = chart(title, x, y, [], diagonal)
+    width, height = (WIDTH - RIGHT - LEFT) / len(counts), (HEIGHT - BOTTOM - TOP) / counts.shape[1]
+    marks = []
+    for column, row in np.argwhere(counts).tolist():
+        opacity = round(math.sqrt(counts[column, row] / counts.max()), 2)
+        left, top = round(LEFT + column * width, 1), round(HEIGHT - BOTTOM - (row + 1) * height, 1)
+        position = {"x": left, "y": top, "width": round(width, 1), "height": round(height, 1), "fill-opacity": opacity}
+        marks.append(Mark("rect", position, ""))
+    return replace(drawn, series=[DrawnSeries(LABEL, "", marks, "density")])

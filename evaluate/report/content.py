@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import ENSEMBLE, find_results
-from abaw.evaluate.predictions import VideoPrediction, stack_labels
+from abaw.evaluate.predictions import VideoPrediction, read_store, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
@@ -68,6 +69,20 @@ def load_runs(runs: Path, names: Sequence[str], split: str) -> tuple[Task, list[
         listed = ", ".join(f"{results.name} ({results.task.name})" for results in all_results)
         raise UsageError(f"A report compares runs of one task, found {listed}. Make a report for each task.")
     return all_results[0].task, [_report_on_results(results) for results in all_results]
+
+
+def describe_origin(
+    runs: Path, names: Sequence[str], split: str, out: Path, data: Path | None, has_faces: bool
+) -> dict[str, str]:
+    """What a report says of its origin: the command, and the folders of the runs, the data and the store."""
+    words = ["abaw", "report", *names, "--split", split, "--runs", str(runs), "--out", str(out)]
+    words += ["--data", str(data)] if data is not None else []
+    about = {"command": shlex.join(words), "runs": f"{', '.join(names)} in {runs}"}
+    if data is not None:
+        about["data"] = f"{data}" if has_faces else f"{data}, which was not there: no faces are shown"
+    places = (read_store(find_results(runs, name, split).folder / f"predictions-{split}.h5") for name in names)
+    stores = dict.fromkeys(place for place in places if place)
+    return about | ({"store": ", ".join(stores)} if stores else {})
 
 
 def _report_on_results(results: Results) -> Reported:

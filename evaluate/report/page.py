@@ -5,7 +5,8 @@ Templates escape all text except `Markup`, which is used only for abaw's style a
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
 
@@ -14,7 +15,8 @@ from markupsafe import Markup
 
 from abaw import __version__
 from abaw.core.tasks import Task
-from abaw.evaluate.report import sections, video_sections
+from abaw.evaluate.report import distributions, sections, video_sections
+from abaw.evaluate.report.cells import letter
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.palette import RUN_COLOURS
@@ -24,21 +26,25 @@ SCRIPTS = ("tables.js", "drawing.js", "traces.js")  # in this order
 DASHES = ("none", "7 3", "2 3", "9 3 2 3")  # of runs, so that they differ without colours, too
 
 
-def render(task: Task, runs: Sequence[Reported], split: str, faces: Faces | None) -> str:
-    """The whole page as text."""
+def render(
+    task: Task, runs: Sequence[Reported], split: str, faces: Faces | None, about: Mapping[str, str] | None = None
+) -> str:
+    """The whole page as text; see `abaw.evaluate.report.html.write_report`."""
     script = "\n".join(map(_resource, SCRIPTS))
     return TEMPLATES.get_template("report.html").render(
         task=task,
         runs=runs,
         split=split,
-        letters=[sections.letter(i, len(runs)) for i in range(len(runs))],
-        version=__version__,
+        letters=[letter(i, len(runs)) for i in range(len(runs))],
+        about=[("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by abaw {__version__}"), *(about or {}).items()],
         style=Markup(_resource("report.css") + _run_styles(len(runs))),
         script=Markup(script),
         digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii"),
         scores=sections.scores(task, runs),
         published=sections.published(task),
         outputs=sections.outputs(task, runs),
+        distributions=distributions.distributions(task, runs),
+        distribution_note=distributions.NOTE,
         confusions=sections.confusions(task, runs),
         learning=sections.learning(runs),
         without_epochs=[run.name for run in runs if not run.epochs],

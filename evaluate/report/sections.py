@@ -9,7 +9,7 @@ from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.published_scores import FELL, SPLITS, published_for
-from abaw.evaluate.report.cells import Cell, DataTable, interval_cell, number_cells, row_name
+from abaw.evaluate.report.cells import Cell, DataTable, interval_cell, letter, mark_best, number_cells, row_name, titled
 from abaw.evaluate.report.charts import Axis, Chart, PointSeries, chart, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.scores.bootstrap import difference
@@ -24,25 +24,15 @@ ERRORS = {
 }
 
 
-def letter(run: int, n_runs: int) -> str:
-    """The short name of a run: a letter; empty for the only run."""
-    return f"{chr(ord('A') + run % 26)}{run // 26 or ''}" if n_runs > 1 else ""
-
-
-def titled(text: str, run: int, n_runs: int) -> str:
-    """A column's title with the run's letter."""
-    return f"{text} {letter(run, n_runs)}".strip()
-
-
 def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
     """The score of each run and its components."""
-    rows = [[row_name("score"), *(interval_cell(r.official.score, r.intervals["score"]) for r in runs)]]
+    rows = [[row_name("score"), *mark_best([interval_cell(r.official.score, r.intervals["score"]) for r in runs])]]
     for part in task.parts:
         cells = [interval_cell(r.official.by_task[part.name], r.intervals[part.name]) for r in runs]
-        rows.append([row_name(f"{part.name}: {part.measure.name}"), *cells])
-    rows.append([row_name(_crop_words(task)), *number_cells(r.crop_only.score for r in runs)])
+        rows.append([row_name(f"{part.name}: {part.measure.name}"), *mark_best(cells)])
+    rows.append([row_name(_crop_words(task)), *mark_best(number_cells(r.crop_only.score for r in runs))])
     if any(r.origin for r in runs):
-        rows.append([row_name("score before post-processing"), *number_cells(r.raw_score for r in runs)])
+        rows.append([row_name("score before post-processing"), *mark_best(number_cells(r.raw_score for r in runs))])
     if len(runs) > 1:
         rows.append([row_name(f"difference from {letter(0, len(runs))}"), Cell("–", key=math.nan)])
         rows[-1] += _differences(task, runs)
@@ -50,7 +40,7 @@ def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
     if task.level == "frame":
         rows.append([row_name("videos"), *number_cells((len(r.predictions) for r in runs), 0)])
     drawn = "images" if task.level == "image" else "videos"
-    head = ["", *(">" + (titled("", i, len(runs)) or "this run") for i in range(len(runs)))]
+    head = ["measure", *(">" + (titled("", i, len(runs)) or "this run") for i in range(len(runs)))]
     caption = f"{task.measure.name}, over all labelled rows; 95 % interval over {drawn}"
     return DataTable(caption, head, rows)
 
@@ -93,7 +83,7 @@ def outputs(task: Task, runs: Sequence[Reported]) -> list[DataTable]:
 
 def _outputs(task: Task, part: Task, runs: Sequence[Reported]) -> DataTable:
     is_binary = part.kind == "binary"
-    head = ["", ">labels", *([">share"] if part.kind != "regression" else [])]
+    head = ["output", ">labels", *([">share"] if part.kind != "regression" else [])]
     for i in range(len(runs)):
         head.append(f">{titled(part.measure.short, i, len(runs))}")
         head += [f">{titled('threshold', i, len(runs))}"] if is_binary else []
@@ -102,8 +92,9 @@ def _outputs(task: Task, part: Task, runs: Sequence[Reported]) -> DataTable:
     for name in part.outputs:
         cells = [row_name(name), *number_cells([runs[0].official.support[name]], 0)]
         cells += [Cell(f"{shares[name]:.1%}", key=shares[name])] if name in shares else []
-        for run in runs:
-            cells.append(interval_cell(run.official.parts[name], run.intervals[name]))
+        measured = mark_best([interval_cell(run.official.parts[name], run.intervals[name]) for run in runs])
+        for run, cell in zip(runs, measured, strict=True):
+            cells.append(cell)
             cells += number_cells([run.thresholds.get(name, 0.5)], 2) if is_binary else []
         rows.append(cells)
     what = {"regression": "", "classes": ", labels of each class", "binary": ", rows on which a unit is active"}
@@ -165,7 +156,8 @@ def _curves(runs: Sequence[Reported], name: str) -> Iterator[PointSeries]:
     for i, run in enumerate(runs):
         x, y = ([epoch.get(key, math.nan) for epoch in run.epochs] for key in ("epoch", name))
         tips = [f"epoch {at:g}: {name} {value:.4g}" for at, value in zip(x, y, strict=True)]
-        yield PointSeries(i, x, y, tips, [2.5] * len(x))
+        best = max((score for score in y if not math.isnan(score)), default=math.nan) if name == "score" else math.nan
+        yield PointSeries(i, x, y, tips, [5.0 if value == best else 2.5 for value in y])
 
 
 def calibrations(task: Task, runs: Sequence[Reported]) -> list[Chart]:
@@ -217,7 +209,7 @@ def missing_ranges(task: Task, runs: Sequence[Reported]) -> DataTable:
     rows = []
     for ranges in zip(*(scores_by_missing(task, run.predictions) for run in runs), strict=True):
         counts = number_cells([ranges[0].n_videos, ranges[0].n_frames], 0)
-        rows.append([row_name(ranges[0].name), *counts, *number_cells(by_run.score for by_run in ranges)])
+        rows.append([row_name(ranges[0].name), *counts, *mark_best(number_cells(by_run.score for by_run in ranges))])
     by_run = [f">{titled('score', i, len(runs))}" for i in range(len(runs))]
     head = ["frames without a crop", ">videos", ">labelled rows", *by_run]
     return DataTable("Score over the videos of each range", head, rows)

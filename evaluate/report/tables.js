@@ -11,6 +11,18 @@ for (const part of document.querySelectorAll("main > section")) {
   nav.append(link);
 }
 
+// ---- what is wider or higher than its place is scrolled by keys, too
+
+for (const box of document.querySelectorAll(".scroll")) {
+  const observer = new ResizeObserver(() => {
+    const isScrolled = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (isScrolled) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  });
+  observer.observe(box);
+}
+document.documentElement.style.printColorAdjust = "exact"; // checkers of style sheets do not know it yet
+
 // ---- tables: sorted by the titles of their columns, filtered by a field above them
 
 function keyOf(row, column) {

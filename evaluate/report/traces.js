@@ -103,7 +103,7 @@ function showNear(row, x) {
   face.hidden = !near;
   if (!near) return;
   near.picture.classList.add("near");
-  face.src = near.picture.src;
+  face.replaceChildren(Object.assign(new Image(), { src: near.picture.src, alt: near.picture.alt }));
   face.style.left = `${Math.min(x + 10, byId("canvas").clientWidth - 90)}px`;
 }
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from abaw.core.tasks import Task
-from abaw.evaluate.report.cells import Cell, DataTable, number_cells, row_name
+from abaw.evaluate.report.cells import Cell, DataTable, letter, number_cells, row_name, titled
 from abaw.evaluate.report.content import Reported, VideoErrors
 from abaw.evaluate.report.palette import class_colours
-from abaw.evaluate.report.sections import ERRORS, letter, titled
+from abaw.evaluate.report.sections import ERRORS
 from abaw.evaluate.report.traces import NO_SHARE, NO_VALUE, SHARE_SCALE, columns_of, pack, value_scale
 from abaw.evaluate.report.worst_spans import Pictures, spans_with_faces
 from abaw.evaluate.scores.calibration import missing_share

@@ -177,7 +177,7 @@ def test_doctor_counts_images_and_names_the_broken_one(root, run_cli):
     assert found["total"]["videos"] == 12
     assert (found["total"]["frames"], found["total"]["crops"], found["total"]["missing"]) == (33, 33, 0)
     assert found["total"]["labels"]["lsd"] == {
-        "videos": 12, "labelled_rows": {"train": 18, "val": 15}, "extra_rows": 0, "missing_rows": 0, "labels_without_crop": 0, "crops_without_label": 0
+        "videos": 12, "labelled_rows": {"train": 21, "val": 12}, "extra_rows": 0, "missing_rows": 0, "labels_without_crop": 0, "crops_without_label": 0
     }  # fmt: skip
     assert not any(video["warnings"] for video in found["per_video"])
     (root / VAL / "Fear" / "y.png").write_text("text")

@@ -100,7 +100,7 @@ def test_without_pandas_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_predictions_file_says_what_it_holds(tmp_path: Path) -> None:
     one = VideoPrediction(np.zeros((2, 22), np.float32), np.zeros((2, 15), np.float32), np.ones(2, bool), 25.0)
-    save_predictions(tmp_path / "p.h5", {"a": one}, MTL, "abc")
+    save_predictions(tmp_path / "p.h5", {"a": one}, MTL, "abc", store="s.zarr")
     with h5py.File(tmp_path / "p.h5") as file:
         attributes = {name: value.tolist() if hasattr(value, "tolist") else value for name, value in file.attrs.items()}
     assert attributes.pop("abaw") and "the frame has a crop" in attributes.pop("about_present")
@@ -113,6 +113,7 @@ def test_predictions_file_says_what_it_holds(tmp_path: Path) -> None:
         "columns": ["valence", "arousal", "expression", *MTL.outputs[10:]],
         "invalid": [-5, -5, -1, *[-1] * 12],
         "postprocessed": False,
+        "store": "s.zarr",
         "made_from": "abc",
     }
 

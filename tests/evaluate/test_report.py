@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -15,24 +16,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from scipy.special import expit, softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import f1_score
 
+from abaw import __version__
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predictions import VideoPrediction, save_predictions
-from abaw.evaluate.report.cells import Cell, DataTable, number_cells, row_name
-from abaw.evaluate.report.charts import Axis, PointSeries, chart, ticks
+from abaw.evaluate.report.cells import Cell, DataTable, mark_best, number_cells, row_name
+from abaw.evaluate.report.charts import Axis, PointSeries, bar_chart, chart, density_chart, ticks
 from abaw.evaluate.report.content import load_runs, report_on
+from abaw.evaluate.report.distributions import label_shares
 from abaw.evaluate.report.face_crops import open_faces
 from abaw.evaluate.report.figures import draw_calibration, draw_learning, save_figures
 from abaw.evaluate.report.html import write_report
 from abaw.evaluate.report.page import TEMPLATES
 from abaw.evaluate.report.palette import LABEL_COLOUR, RUN_COLOURS
-from abaw.evaluate.report.sections import calibrations
+from abaw.evaluate.report.sections import DARKEST, calibrations
 from abaw.evaluate.report.traces import MAX_POINTS, N_BUCKETS, commonest, extremes
 from abaw.evaluate.report.worst_spans import worst_spans
 from abaw.evaluate.scores.calibration import calibration, missing_share, row_errors, scores_by_missing
@@ -140,6 +143,111 @@ def test_page_of_every_task_is_whole_and_needs_no_network(tmp_path: Path, name: 
     assert ("Wrong answers" in titles) == (TASKS[name].level != "frame")
     assert ("Confusion" in titles) == (name in ("expr", "mtl", "lsd", "vgaf"))
     assert bool(content_of(text)) == (TASKS[name].level == "frame")
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `#rrggbb` as WCAG 2.2 defines it."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted(map(luminance, (one, other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def mixed(colour: str, ground: str, share: float) -> str:
+    return to_hex([share * c + (1 - share) * g for c, g in zip(to_rgb(colour), to_rgb(ground), strict=True)])
+
+
+def test_text_has_the_contrast_that_wcag_asks_for(tmp_path: Path) -> None:
+    """4.5 to 1 for text, 3 to 1 for lines; on light and on dark ground."""
+    assert contrast("#000000", "#ffffff") == pytest.approx(21) and contrast("#777777", "#ffffff") == pytest.approx(
+        4.48, abs=0.01
+    )
+    style = "".join(Parsed(write(tmp_path / "r.html", "va", *[invent_videos("va")] * 5)).text_of("style"))
+    light = dict(re.findall(r"--(\w+): ?(#\w{6})", style[: style.index("@media")]))
+    dark = dict(re.findall(r"--(\w+): ?(#\w{6})", style[style.index("@media") : style.index("* {")]))
+    assert light.keys() == dark.keys() and len(light) == 10
+    for colours, ground in ((light, 0), (dark, 1)):
+        for name in ("text", "quiet", "accent"):
+            assert contrast(colours[name], colours["page"]) >= 4.5, name
+        for name in ("panel", "chosen"):
+            assert contrast(colours["text"], colours[name]) >= 4.5, name
+        darkest_cell = mixed(colours["tint"], colours["page"], DARKEST / 100)
+        assert contrast(colours["text"], darkest_cell) >= 4.5
+        for pair in RUN_COLOURS:
+            assert contrast(pair[ground], colours["page"]) >= 3, pair
+
+
+@pytest.mark.parametrize("name", ["va", "mtl", "lsd"])
+def test_structure_is_what_screen_readers_and_checkers_need(tmp_path: Path, name: str) -> None:
+    page = Parsed(write(tmp_path / "r.html", name, *[invent_videos(name)] * 2))
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(attributes.get("src") and "alt" in attributes for tag, attributes in page.tags if tag == "img")
+    for tag in ("h1", "h2", "h3", "th", "caption", "summary", "dt", "dd"):
+        texts = page.text_of(tag) + (page.text_of("button") if tag == "th" else [])
+        assert len(texts) == sum(found == tag for found, _ in page.tags), tag
+        assert all(text.strip() for text in texts), tag
+    for tag, attributes in page.tags:
+        assert tag != "label" or attributes["for"] in ids
+        assert tag != "svg" or attributes.get("aria-label") or attributes.get("aria-hidden")
+        if attributes.get("role") == "slider":
+            assert {"aria-valuemin", "aria-valuemax", "aria-valuenow", "aria-label", "tabindex"} <= attributes.keys()
+
+
+def test_head_says_where_the_report_comes_from(tmp_path: Path) -> None:
+    page = Parsed(
+        write(tmp_path / "r.html", "va", invent_videos("va"), about={"command": "abaw report <b>", "store": "s.zarr"})
+    )
+    made, command, store = page.text_of("dd")
+    assert page.text_of("dt") == ["made", "command", "store"]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d \d\d:\d\d UTC by abaw {re.escape(__version__)}", made)
+    assert (command, store) == ("abaw report <b>", "s.zarr")
+
+
+def test_best_of_several_runs_is_marked_and_of_one_none() -> None:
+    assert [cell.look for cell in mark_best(number_cells([0.2, 0.5, math.nan]))] == ["", "best", ""]
+    assert [cell.look for cell in mark_best(number_cells([0.5]))] == [""]
+    assert [cell.look for cell in mark_best(number_cells([math.nan, math.nan]))] == ["", ""]
+    assert mark_best(number_cells([0.2, 0.5]))[1].attributes["class"] == "number best"
+
+
+def test_shares_of_labels_and_predictions_are_of_valid_rows() -> None:
+    expr, au = TASKS["expr"], TASKS["au"]
+    labels, answers = np.array([[0], [1], [1], [-1]]), np.array([[1], [1], [7], [3]])
+    assert label_shares(expr, labels, labels)[:3] == pytest.approx([1 / 3, 2 / 3, 0])
+    assert label_shares(expr, labels, answers)[1::6] == pytest.approx([2 / 3, 1 / 3])
+    units = np.tile([[1.0], [0], [-1], [1]], (1, 12))
+    assert label_shares(au, units, units) == pytest.approx([2 / 3] * 12)
+    assert label_shares(au, units, np.ones((4, 12))) == pytest.approx([1] * 12)
+    assert label_shares(expr, np.full((2, 1), -1), np.zeros((2, 1))) == [0] * 8
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    drawn = bar_chart("t", Axis("share"), ["a", "b"], {-1: [0.5, 0.0], 0: [0.25, 1.0]})
+    widths = [[mark.position["width"] for mark in series.marks] for series in drawn.series]
+    assert [series.look for series in drawn.series] == ["mark bar label", "mark bar run0"]
+    assert widths[0][0] == pytest.approx(2 * widths[1][0], abs=0.2) and widths[0][1] == 0
+    assert widths[1][1] == pytest.approx(4 * widths[1][0], abs=0.3)
+    places = {text: x for x, text in drawn.x_ticks}
+    assert widths[1][1] + drawn.frame[0] == pytest.approx(places["1"], abs=0.1)
+    assert [mark.tip for mark in drawn.series[1].marks] == ["a: 25.0%", "b: 100.0%"]
+
+
+def test_cells_of_a_histogram_are_where_their_values_are() -> None:
+    counts = np.zeros((4, 4), dtype=np.int64)
+    counts[3, 0], counts[0, 2] = 1, 4  # far right at the bottom; far left above the middle
+    drawn = density_chart("t", Axis("x", -1, 1), Axis("y", -1, 1), counts)
+    left, right, top, bottom = drawn.frame
+    cells = {mark.position["fill-opacity"]: mark.position for mark in drawn.series[0].marks}
+    assert cells.keys() == {0.5, 1.0}
+    assert cells[0.5]["x"] + cells[0.5]["width"] == pytest.approx(right, abs=0.2)
+    assert cells[0.5]["y"] + cells[0.5]["height"] == pytest.approx(bottom, abs=0.2)
+    assert cells[1.0]["x"] == left and cells[1.0]["y"] + cells[1.0]["height"] == pytest.approx(
+        (top + bottom) / 2, abs=0.2
+    )
 
 
 def test_script_is_the_only_one_that_the_page_may_run(tmp_path: Path) -> None:

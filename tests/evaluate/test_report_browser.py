@@ -186,7 +186,7 @@ def test_nothing_is_complained_of_and_nothing_is_fetched(page: Page, report: Pat
     page.open(report)
     assert page.ask("document.title") == "first, second on val"
     assert page.ask("[...document.querySelectorAll('nav a')].map(a => a.textContent)") == [
-        "Scores", "By output", "Learning curves", "Calibration", "Missing frames", "Videos",
+        "Scores", "By output", "Labels and predictions", "Learning curves", "Calibration", "Missing frames", "Videos",
     ]  # fmt: skip
     assert page.complaints == []
 
@@ -221,7 +221,7 @@ def test_choosing_a_video_draws_its_traces(page: Page, report: Path) -> None:
     page.wait("canvas.dataset.video === 'calm'")
     assert page.ask("canvas.toDataURL()") != before
     assert page.ask("document.querySelector('tr[aria-current]').cells[0].textContent") == "calm"
-    assert page.ask("document.getElementById('chosen').textContent").startswith("calm: 100 frames, 4.0 s at 25 frames")
+    assert page.ask("document.getElementById('chosen').textContent").startswith("calm: 100 rows, 4.0 s at 25 frames")
     assert page.complaints == []
 
 

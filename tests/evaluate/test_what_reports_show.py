@@ -95,9 +95,9 @@ class Page:
 
     def chart(self, title: str) -> "Chart":
         """The chart whose title begins so."""
-        found = [Chart(svg) for svg in re.findall(r'<svg viewBox="0 0 380.*?</svg>', self.text, re.S)]
-        (chart,) = [one for one in found if one.title.startswith(title)]
-        return chart
+        drawn = re.findall(r'<svg viewBox="0 0 380.*?</svg>', self.text, re.S)
+        (found,) = [Chart(svg) for svg in drawn if f'class="chart-title">{title}' in svg]
+        return found
 
     @property
     def content(self) -> dict[str, Any]:
@@ -680,8 +680,8 @@ def test_store_is_shown_under_its_headings(tmp_path: Path, capsys: pytest.Captur
 
 
 REPORTS = (
-    VideoReport("a", "train", 25.0, 10, 8, 2, {"va": 3, "au": -1}, {"va": 4, "au": 5}, {"va": 6, "au": 7}, ("odd", "old")),
-    VideoReport("b", "val", 30.0, 20, 19, 1, {"va": -2}, {"va": 9}, {"va": 0}, (), ("broken",)),
+    VideoReport("a", "train", 25.0, 10, 8, 2, {"va": 3, "au": -1}, {"va": 4, "au": 5}, {"va": 6, "au": 7}, ("odd", "old"), n_labelled_rows={"va": 8, "au": 5}),
+    VideoReport("b", "val", 30.0, 20, 19, 1, {"va": -2}, {"va": 9}, {"va": 0}, (), ("broken",), n_labelled_rows={"va": 22}),
 )  # fmt: skip
 
 
@@ -697,8 +697,8 @@ def test_doctor_is_shown_under_its_headings(capsys: pytest.CaptureFixture[str]) 
     }  # fmt: skip
     assert (found["b"]["extra rows au/va"], found["b"]["notes"]) == ("-/-2", "1 errors")
     assert "data: 2 videos, 30 frames, 27 crops, 3 missing, 1 left/right pairs." in out
-    assert "va: 2 label files; 3 rows more and 2 fewer than frames" in out
-    assert "13 labels without a crop, 6 crops without a label" in out
+    assert "va: 2 label files; 30 labelled rows (8 train, 22 val); 3 rows more and 2 fewer than frames" in out
+    assert "13 rows without a crop, 6 crops without a row" in out
 
 
 def test_doctor_as_csv_has_its_counts_under_their_headings() -> None:
