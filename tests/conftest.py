@@ -33,6 +33,29 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them
+SLOW_FILES = (
+    *("extract/test_faults_own_cluster.py", "extract/test_faults_cluster.py", "fuzz/test_hostile.py"),
+    *("train/test_resume.py", "extract/test_driver.py", "extract/test_audio_extract.py"),
+    *("backbones/test_audio_encoders.py", "extract/test_faults.py", "backbones/test_backbones.py"),
+    *("train/test_distributed.py", "backbones/test_face_networks.py", "evaluate/test_evaluation.py"),
+    *("backbones/test_weights.py", "store/test_s3.py", "extract/test_extract_interrupted.py"),
+    *("extract/test_cluster.py", "evaluate/test_raw_ensemble.py", "evaluate/test_report.py"),
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Files are dealt out in the order of the tests, not by their number of tests."""
+    config.option.loadscopereorder = False  # of pytest-xdist
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes begin with the slowest files."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        ranks = {DATA.parent / file: rank for rank, file in enumerate(SLOW_FILES)}
+        items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
+
+
 CACHE = tempfile.TemporaryDirectory(prefix="abaw-cache-")  # of this process, and of those that it starts
 os.environ["ABAW_CACHE"] = CACHE.name
 

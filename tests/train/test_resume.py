@@ -341,7 +341,7 @@ def n_lines(folder):
 # several seeds
 
 
-SEEDS_EPOCHS = 120
+SEEDS_EPOCHS = 60
 
 
 @pytest.fixture(scope="module")
