@@ -24,7 +24,7 @@ from abaw.train.recipes import load_recipe
 BLOCKS = [block for page in PAGES for block in blocks(page)]
 SHELL = [block for block in BLOCKS if block.language == "sh"]
 LINES = [(block, words) for block in SHELL for words in block.commands()]
-RUN = {"day", "demo", "formats", "python"}  # by a test of this folder
+RUN = {"day", "day with hog", "demo", "formats", "python"}  # by a test of this folder
 NEEDS = {
     "archive",
     "clips",

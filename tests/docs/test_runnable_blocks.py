@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -75,6 +76,14 @@ def test_aff_wild2_in_a_day(day: Path, run_block: Callable[[Block], list[str]], 
     scores = json.loads((run / "scores-val.json").read_text())
     assert scores["official"]["n_frames"] > 0 and np.isfinite(scores["official"]["score"])
     assert TEST_VIDEO not in FeatureStore.open("store.zarr").label_names("va")
+
+    run_block(Block("day.md", 0, "sh", "", "abaw train --task va --head ridge --seeds 2"))  # runs 2 and 3
+    for block in marked("day with hog"):  # with networks in the page
+        text = block.text.replace("--feature vit-mean", "--feature hog --head ridge")
+        run_block(replace(block, text=text.replace("vit-mean-transformer", "hog-ridge")))
+    assert len((day / "together.txt").read_text().splitlines()) == len(sample) + 1
+    fitted = json.loads((day / "runs" / "va-hog-ridge-1" / "postprocess.json").read_text())
+    assert [run["name"] for run in fitted["runs"]] == ["fold-1", "fold-2", "fold-3"]
 
     (day / "predictions.txt").unlink()
     for block in marked("day", "README.md"):  # the same road in six commands, in the same folder: it continues
