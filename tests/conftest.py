@@ -65,8 +65,8 @@ settings.load_profile("abaw")
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The caller's own data, store, runs and weights stay out of the tests."""
-    for name in VARIABLES:
+    """The caller's own data, store, runs, weights and width of the terminal stay out of the tests."""
+    for name in (*VARIABLES, "COLUMNS"):  # COLUMNS: set in the workers of pytest-xdist
         monkeypatch.delenv(name, raising=False)
 
 
