@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,16 +23,40 @@ METADATA = "abaw"  # the only metadata key: safetensors writes several keys in r
 
 @dataclass(frozen=True)
 class Progress:
-    """Progress of a run: epochs finished, the best score so far and its epoch (from 1; 0 before the first)."""
+    """Progress of a run: epochs finished, the best score so far and its epoch (from 1; 0 before the first).
+
+    Attributes:
+        n_drops: how often a plateau of the score has lowered the rate; 0 with other schedules.
+        n_bad: epochs since the best score, or since the last drop; counted with the plateau schedule alone.
+    """
 
     epoch: int = 0
     best_score: float = float("-inf")
     best_epoch: int = 0
+    n_drops: int = 0
+    n_bad: int = 0
 
-    def after(self, epoch: int, score: float) -> "Progress":
-        """The progress once an epoch with this score is finished; of equal scores the first is the best."""
+    def after(self, epoch: int, score: float, plateau: int | None = None) -> "Progress":
+        """The progress once an epoch with this score is finished; of equal scores the first is the best.
+
+        Args:
+            plateau: the rate drops after more than this many epochs without a better score (as in torch's
+                `ReduceLROnPlateau`); None for other schedules.
+        """
         is_better = score > self.best_score
-        return Progress(epoch, max(score, self.best_score), epoch if is_better else self.best_epoch)
+        best_epoch = epoch if is_better else self.best_epoch
+        progress = replace(self, epoch=epoch, best_score=max(score, self.best_score), best_epoch=best_epoch)
+        if plateau is None:
+            return progress
+        n_bad = 0 if best_epoch == epoch else self.n_bad + 1
+        if n_bad > plateau:
+            return replace(progress, n_drops=self.n_drops + 1, n_bad=0)
+        return replace(progress, n_bad=n_bad)
+
+    def as_json(self) -> str:
+        """Its numbers; a plateau's only if there are any, as in checkpoints of earlier versions."""
+        numbers = {"epoch": self.epoch, "best_score": self.best_score, "best_epoch": self.best_epoch}
+        return json.dumps(numbers | {key: value for key, value in vars(self).items() if key not in numbers and value})
 
 
 @dataclass
@@ -109,7 +133,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
 
 def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """Write weights, optimizer state and progress: everything that `load_last` needs to resume exactly."""
-    save_tensors(folder / LAST, _state(model, optimizer), {"progress": json.dumps(vars(progress))})
+    save_tensors(folder / LAST, _state(model, optimizer), {"progress": progress.as_json()})
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 

@@ -33,6 +33,8 @@ OrUnlimited = Annotated[
     PlainSerializer(lambda value: None if value == float("inf") else value, float | None, when_used="json"),
 ]
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class TrainConfig(BaseModel):
     """How a head is trained.
@@ -58,9 +60,17 @@ class TrainConfig(BaseModel):
         optimizer: AdamW, Adam or SGD.
         lr: learning rate after the warm-up.
         weight_decay: of the optimizer.
+        decay_norms: weight decay also applies to biases and to the weights of normalisations.
         momentum: of SGD.
-        schedule: after the warm-up the rate falls to 0 along a cosine, or stays.
+        betas: of AdamW and Adam.
+        schedule: after the warm-up the rate falls to `min_lr` along half a cosine or a line; falls and rises along a
+            cosine (cyclic-cosine); is multiplied by `lr_factor` in every epoch (exponential), every `lr_epochs` epochs
+            (step), or after more than `lr_epochs` epochs without a better score (plateau); or stays.
         warmup: share of all steps in which the rate grows to `lr`.
+        min_lr: the lowest rate after the warm-up.
+        lr_factor: of the exponential, step and plateau schedules.
+        lr_epochs: of the step and plateau schedules; of cyclic-cosine, the epochs from the highest rate to the lowest.
+        lr_per: after the warm-up the rate changes with every step, or only between epochs.
         clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
         patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.
@@ -87,9 +97,15 @@ class TrainConfig(BaseModel):
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     lr: float = Field(1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(0.05, ge=0, allow_inf_nan=False)
+    decay_norms: bool = True
     momentum: float = Field(0.9, ge=0, lt=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    betas: Annotated[tuple[Beta, Beta], COMMAS] = (0.9, 0.999)
+    schedule: Literal["cosine", "constant", "linear", "step", "plateau", "exponential", "cyclic-cosine"] = "cosine"
     warmup: float = Field(0.1, ge=0, lt=1)
+    min_lr: float = Field(0.0, ge=0, allow_inf_nan=False)
+    lr_factor: float = Field(0.1, gt=0, le=1)
+    lr_epochs: int = Field(10, ge=1)
+    lr_per: Literal["step", "epoch"] = "step"
     clip_norm: OrUnlimited = Field(1.0, gt=0)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
@@ -99,6 +115,8 @@ class TrainConfig(BaseModel):
         task = get_task(self.task)
         if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must not be above lr, {self.lr:g}, found {self.min_lr:g}")
         if self.co_train and len(self.views) < 2:
             raise ValueError(f"co_train needs two or more views, found {len(self.views)}: set views too")
         if task.kind not in self.loss.kinds:
@@ -162,6 +180,11 @@ class TrainConfig(BaseModel):
     def step(self) -> int:
         """Distance between windows in frames."""
         return self.stride or max(1, self.length // 2)
+
+    @property
+    def plateau(self) -> int | None:
+        """Epochs without a better score that the plateau schedule accepts; None for other schedules."""
+        return self.lr_epochs if self.schedule == "plateau" else None
 
     def resolved(self) -> "TrainConfig":
         """The config with the numbers that 0 stands for: a run keeps these, whatever the defaults become."""

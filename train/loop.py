@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import BEST, METRICS
+from abaw.train.schedules import create_optimizer, learning_rate
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -138,7 +139,7 @@ def fit(
             while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
                 epoch = keeper.train_and_validate(progress, started or StepsTaken(), validate, on_step)
                 started = None
-                progress = progress.after(epoch.epoch, epoch.score)
+                progress = progress.after(epoch.epoch, epoch.score, config.plateau)
                 if log is not None:
                     keeper.save_epoch(epoch, progress, log)
                 on_epoch(epoch)
@@ -165,6 +166,7 @@ class _Keeper:
     ) -> Epoch:
         """The epoch after those of `progress`, from the steps that were taken in it; raises like `fit`."""
         number, saved_at = progress.epoch + 1, time.monotonic()
+        self._trainer.n_drops = progress.n_drops
 
         def after_step() -> None:
             nonlocal saved_at
@@ -222,7 +224,12 @@ def _validated(model: nn.Module, validate: Validation, config: TrainConfig, numb
 
 
 class Trainer:
-    """One model with its optimizer, loss and windows."""
+    """One model with its optimizer, loss and windows.
+
+    Attributes:
+        lr: learning rate of the last step.
+        n_drops: how often a plateau has lowered the rate.
+    """
 
     def __init__(
         self, config: TrainConfig, task: Task, model: nn.Module, samples: Samples, device: torch.device
@@ -235,7 +242,7 @@ class Trainer:
         n_windows = self._sampler.n_windows(config.step, config.synthetic)
         self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model.parameters())
-        self.lr = 0.0
+        self.lr, self.n_drops = 0.0, 0
 
     def run_epoch(self, number: int) -> tuple[float, float, float]:
         """Train one epoch (numbers start at 1): mean loss, total seconds, seconds spent waiting for batches."""
@@ -284,7 +291,7 @@ class Trainer:
     def _set_rate(self, number: int, step: int) -> None:
         # the schedule ends with the last epoch, whatever the number of its steps
         global_step = (number - 1) * self.n_steps + min(step, self.n_steps - 1)
-        self.lr = learning_rate(self.config, global_step, self.n_steps * self.config.epochs)
+        self.lr = learning_rate(self.config, global_step, self.n_steps * self.config.epochs, self.n_drops)
 
     def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -314,28 +321,6 @@ class Trainer:
             f"The loss is not finite at step {step + 1} of epoch {number}, with windows of "
             f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self.config)
         )
-
-
-def create_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that a config names."""
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.lr, config.momentum, weight_decay=config.weight_decay)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, config.lr, weight_decay=config.weight_decay)
-
-
-def learning_rate(config: TrainConfig, step: int, n_steps: int) -> float:
-    """Linear warm-up over the first `warmup` of the steps, then constant or half a cosine down to 0.
-
-    Args:
-        step: counts from 0.
-    """
-    n_warm = config.warmup * n_steps
-    if step < n_warm:
-        return config.lr * (step + 1) / (n_warm + 1)
-    if config.schedule == "constant":
-        return config.lr
-    return config.lr * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / max(1.0, n_steps - n_warm)))
 
 
 def _remedy(config: TrainConfig) -> str:

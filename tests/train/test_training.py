@@ -14,9 +14,9 @@ from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.trainings import StopAfter
 from abaw.train.config import make_config
-from abaw.train.loop import create_optimizer, learning_rate
 from abaw.train.new_run import load_tables
 from abaw.train.runs import open_run
+from abaw.train.schedules import create_optimizer, learning_rate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,9 +90,9 @@ def test_best_checkpoint_is_of_the_best_epoch(lab, linear_store, tmp_path):
 # optimizers and rates
 
 
-def adam(weights, gradients, decoupled):
+def adam(weights, gradients, decoupled, first=0.9, second=0.999):
     """Kingma and Ba 2015; the decay decoupled as by Loshchilov and Hutter 2019, or added to the gradient."""
-    rate, decay, first, second = 0.1, 0.5, 0.9, 0.999
+    rate, decay = 0.1, 0.5
     mean, square = np.zeros_like(weights), np.zeros_like(weights)
     for step, slope in enumerate(gradients, start=1):
         slope = slope + (0 if decoupled else decay) * weights
@@ -118,6 +118,7 @@ def heavy_ball(weights, gradients, momentum):
     [
         (["optimizer=adamw"], lambda w, g: adam(w, g, decoupled=True)),
         (["optimizer=adam"], lambda w, g: adam(w, g, decoupled=False)),
+        (["optimizer=adam", "betas=0.5,0.99"], lambda w, g: adam(w, g, False, 0.5, 0.99)),
         (["optimizer=sgd"], lambda w, g: heavy_ball(w, g, 0.9)),
         (["optimizer=sgd", "momentum=0.3"], lambda w, g: heavy_ball(w, g, 0.3)),
         (["optimizer=sgd", "momentum=0"], lambda w, g: heavy_ball(w, g, 0)),

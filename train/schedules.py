@@ -1,0 +1,64 @@
+"""Optimizers, and learning rates over a training."""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from abaw.train.config import TrainConfig
+
+WITHOUT_DECAY = "biases and norms"  # name of the group of parameters that never decay
+
+
+def create_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that a config names.
+
+    Without `decay_norms`, parameters of one dimension (biases, and the weights of normalisations) and scalars are a
+    group of their own without weight decay, as in timm and in the code of EMMA and CoTEX.
+    """
+    groups: Iterable[Any] = parameters
+    if not config.decay_norms:
+        listed = list(parameters)
+        vectors = [parameter for parameter in listed if parameter.ndim <= 1]
+        groups = [{"params": [parameter for parameter in listed if parameter.ndim > 1], "name": "weights"}]
+        groups += [{"params": vectors, "name": WITHOUT_DECAY, "weight_decay": 0.0}]
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, config.momentum, weight_decay=config.weight_decay)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, config.lr, config.betas, weight_decay=config.weight_decay)
+
+
+def learning_rate(config: TrainConfig, step: int, n_steps: int, n_drops: int = 0) -> float:
+    """The rate of a step: linear warm-up over the first `warmup` of the steps, then the config's schedule.
+
+    With `lr_per = "epoch"` all steps of an epoch have the rate of its first one; the warm-up always grows by step.
+
+    Args:
+        step: counts from 0.
+        n_steps: of all epochs.
+        n_drops: how often a plateau has lowered the rate so far, see `abaw.train.checkpoint.Progress`.
+    """
+    n_warm, epochs = config.warmup * n_steps, config.epochs
+    if step < n_warm:
+        return config.lr * (step + 1) / (n_warm + 1)
+    if config.lr_per == "epoch":
+        step = -(-(step * epochs // n_steps) * n_steps // epochs)
+    since_warm = max(0.0, step - n_warm)
+    n_epochs, share = since_warm * epochs / n_steps, since_warm / max(1.0, n_steps - n_warm)
+    span = config.lr - config.min_lr
+    if config.schedule == "cosine":
+        return config.min_lr + span * 0.5 * (1 + math.cos(math.pi * share))
+    if config.schedule == "cyclic-cosine":
+        return config.min_lr + span * 0.5 * (1 + math.cos(math.pi * n_epochs / config.lr_epochs))
+    if config.schedule == "linear":
+        return config.min_lr + span * (1 - share)
+    # steps of an epoch need not be whole numbers of floating point
+    n_times = {
+        "constant": 0.0,
+        "exponential": n_epochs,
+        "plateau": n_drops,
+        "step": (n_epochs + 1e-9) // config.lr_epochs,
+    }[config.schedule]
+    return max(config.min_lr, config.lr * config.lr_factor**n_times)
