@@ -95,14 +95,15 @@ def test_ridge_is_scikit_learns_on_the_valid_rows(invalid: str, monkeypatch: pyt
     lost = {
         "either": is_invalid,
         "both": is_invalid.any(axis=1, keepdims=True),
-        "arousal": is_invalid & [False, True],
+        # the labelled rows of both have another mean than those that the inputs are standardised by
+        "arousal": is_invalid & [False, True] | (table.values["face"][:, :1] > -30),
         "none": np.array(False),
     }[invalid]
     table = with_labels(table, np.where(lost, -5, np.where(is_invalid, 0.5, table.labels)))
     x, found = standardised(table), outputs_of(fitted(table, "head.alpha=0.3"), table)
     for column in range(2):
         counted = table.valid[:, column] & table.has_feature
-        assert 100 < counted.sum() <= table.has_feature.sum()
+        assert 50 < counted.sum() <= table.has_feature.sum()
         model = Ridge(alpha=0.3 * counted.sum()).fit(x[counted], table.labels[counted, column])
         wanted = model.predict(x[table.has_feature])
         np.testing.assert_allclose(found[table.has_feature, column], wanted, atol=1e-4)
