@@ -52,7 +52,7 @@ def _table(options: type[BaseModel], prefix: str, skipped: tuple[str, ...]) -> s
                 "required"
                 if field.is_required()
                 else f"`{_text(field.default)}`"
-                if field.default not in ("", ())
+                if field.default not in ("", (), None)
                 else "empty"
             )
             rows.append(f"| `{prefix}{name}` | {default} | {_range(options, name)} | {meanings.get(name, '')} |")

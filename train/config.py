@@ -47,6 +47,7 @@ class TrainConfig(BaseModel):
         views: names of views of the same frames: with `("", "hflip")` a training batch holds each
             window of feature `F` as it is and as `F@hflip`. Evaluation takes the plain features.
         co_train: a separate head for each view; their outputs are averaged at evaluation.
+        invalid_as: class that frames without an annotation are trained as, such as `Other`; empty leaves them out.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
         window: length of a window, in frames; 0 takes the task's.
         stride: distance between windows, in frames; 0 takes half a window.
@@ -85,6 +86,7 @@ class TrainConfig(BaseModel):
     loss: AnyLossConfig
     views: Annotated[tuple[str, ...], COMMAS] = ()
     co_train: bool = False
+    invalid_as: str = ""
     missing: Literal["mask", "nearest"] = "mask"
     window: int = Field(0, ge=0, le=MAX_WINDOW)
     stride: int = Field(0, ge=0, le=MAX_WINDOW)
@@ -138,6 +140,11 @@ class TrainConfig(BaseModel):
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
         if self.balance == "class" and task.kind == "regression":
             raise ValueError(f"task {task.name} has no classes to balance: use balance=video or balance=none")
+        if self.invalid_as and (task.kind != "classes" or self.invalid_as not in task.outputs):
+            classes = (
+                f"one of its classes: {', '.join(task.outputs)}" if task.kind == "classes" else "empty: no classes"
+            )
+            raise ValueError(f"invalid_as of task {task.name} must be {classes}; found {self.invalid_as!r}")
         if self.fold:
             parse_fold(self.fold)
         return self

@@ -17,6 +17,7 @@ def _split(value: object) -> object:
 
 COMMAS = BeforeValidator(_split)  # for lists: `a,b` on the command line, a list in a file
 Share = Annotated[float, Field(ge=0, lt=1)]  # of the values that dropout or a mask hides
+OwnShare = Annotated[float | None, Field(ge=0, lt=1)]  # None takes the share of another option
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Widths = Annotated[tuple[Width, ...], COMMAS]
@@ -48,7 +49,9 @@ class TransformerConfig(HeadConfig):
         layers: of the encoder.
         heads: attention heads of a layer.
         feedforward: width of the hidden layer in each.
-        dropout: inside the encoder and on its input.
+        dropout: inside the encoder and, unless `input_dropout` says otherwise, on its input.
+        input_dropout: on the input of the encoder; by default `dropout`.
+        positions: tell the encoder the order of the frames, by sines and cosines.
         mask_ratio: share of the frames that are hidden in training, drawn for every window.
         mask_token: what replaces a hidden or missing frame: one learned vector, or zeros.
     """
@@ -62,6 +65,8 @@ class TransformerConfig(HeadConfig):
     heads: int = Field(4, ge=1)
     feedforward: Width = 256
     dropout: Share = 0.2
+    input_dropout: OwnShare = None
+    positions: bool = True
     mask_ratio: Share = 0.3
     mask_token: Literal["learned", "zero"] = "learned"
 
@@ -146,42 +151,6 @@ class TcnConfig(HeadConfig):
         if kernel % 2 == 0:
             raise ValueError("must be odd, so that it has a middle")
         return kernel
-
-
-class EncoderConfig(HeadConfig):
-    """Options of the encoder head; the defaults follow Situ-RUCAIM3, except `output_hidden`, which is 256 there.
-
-    V-NAW has convs 512, heads 1 and dropout 0.6.
-
-    Attributes:
-        convs: widths of the 1x1 convolutions; the last one is the encoder's.
-        layers: of the encoder.
-        heads: attention heads of a layer.
-        feedforward: width of the hidden layer in each.
-        dropout: inside the encoder and on its input.
-        output_hidden: width of the hidden layer, with batch normalisation, that each group of outputs has at the end;
-            0 for a linear output.
-    """
-
-    built_by = "abaw.train.heads.encoder_head:EncoderHead"
-    summary = "1x1 convolutions and a post-norm transformer encoder over time (Situ-RUCAIM3, 2022)"
-
-    name: Literal["encoder"] = "encoder"
-    convs: Widths = Field((1024, 512), min_length=1)
-    layers: Layers = 4
-    heads: int = Field(4, ge=1)
-    feedforward: Width = 512
-    dropout: Share = 0.3
-    output_hidden: int = Field(0, ge=0, le=MAX_WIDTH)
-
-    @model_validator(mode="after")
-    def _width_fits(self) -> "EncoderConfig":
-        width = self.convs[-1]
-        if width % 2 or width % self.heads:
-            raise ValueError(
-                f"the last of head.convs ({width}) must be even and a multiple of head.heads ({self.heads})"
-            )
-        return self
 
 
 class EmmaHeadConfig(HeadConfig):

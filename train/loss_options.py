@@ -141,6 +141,10 @@ class VNawConfig(LossConfig):
         consistency: factor of the divergence between views.
         decay: how fast the noise weights take their final form: their term e is 1 - exp(-decay * progress).
         weights: of the classes, as for `cross-entropy`, in both cross-entropies.
+        through_weights: let the gradient flow through the noise weights too, as in the authors' code. Otherwise a frame
+            cannot lower its loss by lowering its weight.
+        divergence: `jensen-shannon`, a mean over frames; or as in the authors' code `logit-sum`, the divergence from the
+            softmax of the mean logits, summed over the frames of the batch: as many times stronger.
     """
 
     built_by = "abaw.train.losses.view_losses:VNawLoss"
@@ -153,6 +157,8 @@ class VNawConfig(LossConfig):
     consistency: Factor = 0.4
     decay: Factor = 15.0
     weights: Weights = "equal"
+    through_weights: bool = False
+    divergence: Literal["jensen-shannon", "logit-sum"] = "jensen-shannon"
 
 
 class CotexConfig(LossConfig):

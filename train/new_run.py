@@ -13,7 +13,7 @@ from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.samples import counted_labels
-from abaw.train.data.table import OnRead, Table, load_table, select_labels
+from abaw.train.data.table import OnRead, Table, fill_invalid, load_table, select_labels
 from abaw.train.data.windows import class_counts
 from abaw.train.losses import create_loss
 from abaw.train.model import check_size
@@ -185,6 +185,8 @@ def load_tables(
     """
     task = get_task(config.task)
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
+    if config.invalid_as:
+        labels = fill_invalid(task, labels, task.outputs.index(config.invalid_as))
     features = config.training_features()
     table = load_table(store, task, labels, features, config.missing, reporter, "load train", on_read)
     if not counted_labels(table)[2].any():

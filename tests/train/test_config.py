@@ -10,9 +10,10 @@ import pytest
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.head_options import HEADS, EncoderConfig, LinearConfig, TransformerConfig
+from abaw.train.head_options import HEADS, LinearConfig, TransformerConfig
 from abaw.train.loss_options import LOSSES, BceConfig, CccBinsConfig
 from abaw.train.runs import create_run, open_run
+from abaw.train.sequence_options import EncoderConfig
 
 BASE = {"task": "va", "features": ("hog",)}
 
@@ -203,7 +204,9 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
-    assert message("head=linear").startswith("head: choose one with head.name=..., one of: cross-attention, emma, ")
+    assert message("head=linear").startswith(
+        "head: choose one with head.name=..., one of: bilstm, cross-attention, emma, "
+    )
     assert "found 'linear'" in message("head=linear")
     assert message("loss=bce").startswith("loss: choose one with loss.name=..., one of: bce, ccc, ccc-bins")
 
@@ -319,6 +322,13 @@ def test_classes_of_images_are_no_videos_to_deal_out() -> None:
 def test_synthetic_clips_are_for_whole_videos() -> None:
     assert "synthetic clips are for tasks of whole videos, not for expr" in message("synthetic=0.3", task="expr")
     assert config("synthetic=0.3", task="vgaf").synthetic == 0.3
+
+
+def test_invalid_as_names_a_class() -> None:
+    assert "invalid_as of task va must be empty: no classes; found 'Other'" in message("invalid_as=Other")
+    found = message("invalid_as=other", task="expr")
+    assert "invalid_as of task expr must be one of its classes: Neutral, Anger" in found and "found 'other'" in found
+    assert config("invalid_as=Other", task="expr").invalid_as == "Other"
 
 
 def test_balance_by_class_wants_classes() -> None:

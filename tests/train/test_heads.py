@@ -1,6 +1,8 @@
 """The contract of every head, and what is particular to each."""
 
 import copy
+import importlib.util
+import json
 from functools import cache
 
 import numpy as np
@@ -9,9 +11,12 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from abaw.tests.support.paths import DATA
 from abaw.train.head_options import HEADS, AnyHeadConfig
 from abaw.train.heads import Head, create_head
+from abaw.train.heads.encoder_head import EncoderHead
 from abaw.train.heads.inputs import any_mask
+from abaw.train.heads.lstm import LstmHead, TransformerLstmHead
 
 SHAPES = {"flat": (6,), "grid": (3, 4)}
 GROUPS = (1, 1, 8, 12)
@@ -26,6 +31,11 @@ CASES: dict[str, dict[str, object]] = {
     "tcn": {"name": "tcn", "dim": 8, "layers": 3},
     "encoder": ENCODER,
     "encoder-hidden": {**ENCODER, "output_hidden": 8},
+    "encoder-of-sets": {**ENCODER, "positions": False, "input_dropout": 0},
+    "transformer-of-sets": {"name": "transformer", "dim": 16, "heads": 2, "feedforward": 32, "positions": False},
+    "lstm": {"name": "lstm", "dim": 8, "hidden": (16,)},
+    "bilstm": {"name": "bilstm", "dim": 8, "layers": 2},
+    "transformer-lstm": {**ENCODER, "name": "transformer-lstm"},
     "emma": {"name": "emma", "vit": "grid", "dan": "flat", "vit_hidden": 16, "va_hidden": 16},
     "fusion": {**FUSION, "audio": "flat"},
     "fusion-flatten": {
@@ -85,7 +95,7 @@ def filled(features: dict[str, Tensor], masks: dict[str, Tensor], value: float) 
     }
 
 
-def part(values: dict[str, Tensor], *index: slice) -> dict[str, Tensor]:
+def part(values: dict[str, Tensor], *index: slice | list[int]) -> dict[str, Tensor]:
     return {name: value[index] for name, value in values.items()}
 
 
@@ -234,11 +244,8 @@ def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
     assert torch.equal(other(features, masks), head(features, masks))
 
 
-@pytest.mark.parametrize(
-    ("case", "alone"),
-    [(case, case in ("linear", "mlp", "emma")) for case in CASES if CASES[case]["name"] != "cross-attention"],
-)
-def test_frame_sees_its_neighbours_or_itself_alone(case: str, alone: bool) -> None:
+@FRAME_LEVEL
+def test_frame_sees_its_neighbours_or_itself_alone(case: str) -> None:
     head = make(case).eval()
     features, _ = batch(1, 10)
     masks = all_shown(1, 10)
@@ -246,16 +253,40 @@ def test_frame_sees_its_neighbours_or_itself_alone(case: str, alone: bool) -> No
     for value in moved.values():
         value[:, 6] += 3
     changed = (head(moved, masks) - head(features, masks)).abs().amax(-1)[0] > 1e-6
-    assert changed.nonzero().flatten().tolist() == ([6] if alone else list(range(10)))
+    seen_by = {"linear": [6], "mlp": [6], "emma": [6], "lstm": [6, 7, 8, 9]}
+    assert changed.nonzero().flatten().tolist() == seen_by.get(case, list(range(10)))
 
 
-@pytest.mark.parametrize("case", ["transformer", "gru", "tcn", "encoder"])
+@pytest.mark.parametrize("case", ["transformer", "gru", "tcn", "encoder", "bilstm", "transformer-lstm"])
 def test_order_of_the_frames_matters(case: str) -> None:
     head = make(case).eval()
     features, _ = batch(1, 10)
     masks = all_shown(1, 10)
     swapped = {name: value[:, [0, 1, 2, 3, 4, 6, 5, 7, 8, 9]] for name, value in features.items()}
     assert not torch.allclose(head(swapped, masks)[:, 0], head(features, masks)[:, 0])
+
+
+@pytest.mark.parametrize("case", ["transformer-of-sets", "encoder-of-sets"])
+def test_without_positions_the_outputs_follow_the_order_of_the_frames(case: str) -> None:
+    """The encoders treat a window as a set of frames, gaps included; with positions they do not."""
+    order = [4, 0, 8, 2, 6, 1, 7, 3, 5]
+    features, masks = batch()
+    mixed = (part(features, slice(None), order), part(masks, slice(None), order))
+    with torch.no_grad():
+        head, ordered = make(case).eval(), make(case, positions=True).eval()
+        torch.testing.assert_close(head(*mixed), head(features, masks)[:, order], atol=1e-5, rtol=1e-5)
+        assert not torch.allclose(ordered(*mixed), ordered(features, masks)[:, order], atol=1e-3)
+
+
+@pytest.mark.parametrize("case", ["transformer", "encoder"])
+@pytest.mark.parametrize(("input_dropout", "is_random"), [(None, True), (0.5, True), (0.0, False)])
+def test_dropout_on_the_input_is_an_option_of_its_own(case: str, input_dropout: float | None, is_random: bool) -> None:
+    """With the layers of the encoder in evaluation, and no frame hidden, only its input is random."""
+    more = {"mask_ratio": 0} if case == "transformer" else {}
+    head = make(case, dropout=0.5, input_dropout=input_dropout, **more).train()
+    dict(head.named_children())["encoder"].eval()
+    features, masks = batch()
+    assert torch.equal(head(features, masks), head(features, masks)) != is_random
 
 
 @pytest.mark.parametrize("case", ["transformer", "gru"])
@@ -346,6 +377,64 @@ def test_encoder_has_a_hidden_layer_for_each_group() -> None:
         dict(head.named_parameters())[hidden[2]].zero_()
     changed = (head(features, masks) != before).any(0).any(0)
     assert changed.nonzero().flatten().tolist() == list(range(2, 10))
+
+
+def test_encoder_is_the_temporal_network_of_v_naw() -> None:
+    """Recorded outputs of the authors' network: one head of attention, no positions."""
+    spec = importlib.util.spec_from_file_location("seeded", DATA / "reference" / "seeded.py")
+    assert spec is not None and spec.loader is not None
+    seeded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(seeded)
+    recorded = json.loads((DATA / "reference" / "ft_vnaw_net.json").read_text())
+    weights = {
+        key: torch.from_numpy(value) for key, value in seeded.seeded_state_dict(recorded["temporal_layout"]).items()
+    }
+    options = {"name": "encoder", "convs": "512", "heads": 1, "positions": False}
+    head = create_head(TypeAdapter(AnyHeadConfig).validate_python(options), {"f": (512,)}, (8,)).eval()
+    names = {
+        "temporal_model.conv1": "convs.0",
+        "temporal_model.transformer_encoder": "encoder",
+        "classifier": "outputs.0.last",
+    }
+    state = {}
+    for key, value in weights.items():
+        start = next(name for name in names if key.startswith(name))
+        state[names[start] + key.removeprefix(start)] = value.squeeze(-1) if "conv1" in key else value
+    assert head.load_state_dict(state, strict=False).missing_keys == ["inputs.mean", "inputs.scale"]
+    frames = torch.from_numpy(seeded.seeded_input(tuple(recorded["temporal_input_shape"])))
+    with torch.no_grad():
+        logits = head({"f": frames}, {"f": torch.ones(frames.shape[:2]).bool()}).numpy()
+    with np.load(DATA / "reference" / "ft_vnaw_net.npz") as outputs:
+        expected = outputs["temporal_logits"]
+    assert np.linalg.norm(logits - expected) < 1e-4 * np.linalg.norm(expected)
+
+
+# lstm, bilstm, transformer-lstm
+
+
+@pytest.mark.parametrize("case", ["lstm", "bilstm", "transformer-lstm"])
+def test_lstm_reads_the_frames_that_are_there_one_after_another(case: str) -> None:
+    """torch's LSTM over these frames of one window at a time; a gap repeats the frame before it, or the first one."""
+    head = make(case).eval()
+    features, masks = batch(4)
+    for mask in masks.values():
+        mask[2], mask[3, :2] = False, False
+    shown = any_mask(masks)
+    with torch.no_grad():
+        if isinstance(head, LstmHead):
+            tokens, last = head.layers(head.inputs(features, masks)), head.output
+        else:
+            assert isinstance(head, TransformerLstmHead)
+            tokens = EncoderHead.encode(head, features, masks, shown)
+            last = lambda states: torch.cat([output(states, None) for output in head.outputs], dim=-1)  # noqa: E731
+        outputs = head(features, masks)
+        for window in (0, 1, 3):
+            states = head.lstm(tokens[window, shown[window]][None])[0][0]
+            n_read = 0
+            for frame in range(shown.shape[1]):
+                n_read += int(shown[window, frame])
+                expected = last(states[max(n_read - 1, 0)])
+                torch.testing.assert_close(outputs[window, frame], expected, atol=1e-5, rtol=1e-5)
 
 
 # emma

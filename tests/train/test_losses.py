@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from scipy.spatial.distance import jensenshannon
-from scipy.stats import multivariate_normal
+from scipy.stats import entropy, multivariate_normal
 from torch import Tensor
 
 from abaw.core.errors import UsageError
@@ -36,6 +36,7 @@ from abaw.train.losses.regression import expectation
 VA, EXPR, AU, MTL = (TASKS[name] for name in ("va", "expr", "au", "mtl"))
 OF_KIND = {"regression": VA, "classes": EXPR, "binary": AU, "multi": MTL}
 REFERENCE = np.load(DATA / "reference" / "losses.npz", allow_pickle=False)
+GRADIENTS = np.load(DATA / "reference" / "ft_losses_grad.npz", allow_pickle=False)
 # the positive weights that EMMA was trained with, negatives / positives of the MTL training labels
 EMMA_WEIGHTS = (
     *(7.1008924, 15.63964869, 5.47108051, 2.80360066, 1.5152332, 1.89083564),
@@ -152,6 +153,43 @@ def test_v_naw_agrees_with_the_reference(epoch: int) -> None:
     loss = build(VNawConfig(plain=0, weighted=1, consistency=0))
     found = value(loss, views, labels, labels >= 0, epoch / 50)
     assert found == pytest.approx(float(REFERENCE[f"naw_epoch{epoch}_of_50"]), abs=1e-6)
+
+
+@pytest.mark.parametrize("epoch", [0, 10, 49])
+@pytest.mark.parametrize("through_weights", [True, False])
+def test_gradient_of_v_naw_agrees_with_the_reference(epoch: int, through_weights: bool) -> None:
+    """Recorded with the gradient through the noise weights, as published, and with the weights held."""
+    leaf, labels = reference("expr_logits").requires_grad_(), reference("expr_labels").float()[:, None]
+    config = VNawConfig(plain=0, weighted=1, through_weights=through_weights)
+    loss = build(config)(leaf, labels, labels >= 0, epoch / 50)
+    assert float(loss.detach()) == pytest.approx(float(REFERENCE[f"naw_epoch{epoch}_of_50"]), abs=1e-6)
+    expected = GRADIENTS[f"naw_epoch{epoch}_of_50_grad{'' if through_weights else '_weight_held'}"]
+    assert relative_error(torch.autograd.grad(loss, leaf)[0], expected) < 1e-4
+
+
+def test_divergence_of_v_naw_from_the_mean_logits_agrees_with_the_reference() -> None:
+    leaf = torch.stack([reference("expr_logits"), reference("expr_logits_flipped")]).requires_grad_()
+    labels = reference("expr_labels").float()[:, None]
+    loss = build(VNawConfig(plain=0, weighted=0, consistency=1, divergence="logit-sum"))(leaf, labels, labels >= 0, 0)
+    assert float(loss.detach()) == pytest.approx(float(GRADIENTS["divergence"]), rel=1e-5)
+    expected = np.stack([GRADIENTS["divergence_grad"], GRADIENTS["divergence_grad_flipped"]])
+    assert relative_error(torch.autograd.grad(loss, leaf)[0], expected) < 1e-4
+
+
+@pytest.mark.parametrize(("number", "epoch"), [(0, 0), (1, 10), (2, 49)])
+def test_v_naw_as_published_agrees_with_a_step_of_the_authors(number: int, epoch: int) -> None:
+    """A clip of 8 frames and its mirror image: .5 of both cross-entropies and .4 of the summed divergence."""
+    with np.load(DATA / "reference" / "v_naw_step.npz") as step:
+        views = torch.from_numpy(np.stack([step["logits"], step["logits_mirrored"]]))[:, None]
+        labels, total = torch.from_numpy(step["labels"]).float().view(1, 8, 1), step["total"][number]
+    loss = build(VNawConfig(through_weights=True, divergence="logit-sum"))
+    assert value(loss, views, labels, torch.ones_like(labels).bool(), epoch / 50) == pytest.approx(
+        float(total), rel=1e-5
+    )
+
+
+def relative_error(gradient: Tensor, expected: NDArray) -> float:
+    return float(np.linalg.norm(gradient.numpy() - expected) / np.linalg.norm(expected))
 
 
 def test_cotex_agrees_with_the_reference() -> None:
@@ -385,6 +423,18 @@ def test_no_gradient_goes_through_the_noise_weights() -> None:
     torch.testing.assert_close(outputs.grad, weight * (chances - F.one_hot(torch.tensor([2]), 8)))
 
 
+@pytest.mark.parametrize("n_views", [2, 3])
+def test_summed_divergence_by_hand_leaves_out_invalid_frames(n_views: int) -> None:
+    outputs, labels, valid = case("v-naw", n_views=n_views)
+    views = outputs.double()[:, valid[..., 0]].numpy()
+    mean = np.exp(views.mean(axis=0))
+    mean /= mean.sum(axis=-1, keepdims=True)
+    expected = np.mean([entropy(mean, np.exp(view), axis=-1).sum() for view in views])
+    outputs[:, ~valid[..., 0]] = float("nan")
+    loss = build(VNawConfig(plain=0, weighted=0, consistency=1, divergence="logit-sum"))
+    assert value(loss, outputs, labels, valid) == pytest.approx(expected, rel=1e-5)
+
+
 def test_cotex_of_three_views_is_mean_cross_entropy_and_divergence() -> None:
     outputs, labels, valid = case("cotex", n_views=3)
     kept = valid[..., 0]
@@ -526,10 +576,16 @@ def test_gradients_are_right_in_float64(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("config", "task"),
-    [(CccConfig(moments="unbiased"), VA), (FocalConfig(gamma=0.5), EXPR), (FocalConfig(gamma=0.5), AU)],
+    [
+        (CccConfig(moments="unbiased"), VA),
+        (FocalConfig(gamma=0.5), EXPR),
+        (FocalConfig(gamma=0.5), AU),
+        (VNawConfig(through_weights=True, divergence="logit-sum"), EXPR),
+    ],
 )
 def test_gradients_of_other_options_are_right_in_float64(config: LossConfig, task: Task) -> None:
-    check_gradient(build(config, task), *case(f"{config.name} of {task.name}", shape=(2, 3)))
+    n_views = 2 if config.name == "v-naw" else 0
+    check_gradient(build(config, task), *case(f"{config.name} of {task.name}", n_views, (2, 3)))
 
 
 def check_gradient(loss: Loss, outputs: Tensor, labels: Tensor, valid: Tensor) -> None:

@@ -32,6 +32,7 @@ ON_FRAMES = [
     ("expr", (), "balance=class"),
     ("au", (), "balance=class"),
     ("va", (), "missing=nearest"),
+    ("expr", (), "invalid_as=Other"),
     ("va", (), "batch_size=3"),
     ("va", (), "optimizer=sgd"),
     ("va", (), "optimizer=adam"),
@@ -73,18 +74,30 @@ ON_FRAMES = [
     ("expr", ("loss.name=v-naw", "views=,hflip"), "loss.consistency=5"),
     ("expr", ("loss.name=v-naw", "views=,hflip"), "loss.decay=1"),
     ("expr", ("loss.name=v-naw", "views=,hflip"), "loss.weights=inverse"),
+    ("expr", ("loss.name=v-naw", "views=,hflip"), "loss.through_weights=true"),
+    ("expr", ("loss.name=v-naw", "views=,hflip"), "loss.divergence=logit-sum"),
     ("expr", ("loss.name=cotex", "views=,hflip"), "loss.consistency=5"),
     ("expr", ("loss.name=cotex", "views=,hflip"), "loss.unlabelled=true"),
     *(("mtl", (), f"loss.{part}=0.1") for part in ("va", "expr", "au")),
     ("mtl", (), "loss.positive_weights=equal"),
 ]
+ENCODER_OPTIONS = (
+    *("convs=32,16", "layers=1", "heads=1", "feedforward=16", "dropout=0", "input_dropout=0.7", "positions=false"),
+    "output_hidden=8",
+)
 HEAD_OPTIONS = {
-    "transformer": ("dim=32", "layers=2", "heads=4", "feedforward=16", "dropout=0", "mask_ratio=0", "mask_token=zero"),
+    "transformer": (
+        *("dim=32", "layers=2", "heads=4", "feedforward=16", "dropout=0", "input_dropout=0.7", "positions=false"),
+        *("mask_ratio=0", "mask_token=zero"),
+    ),
     "linear": ("dropout=0.5",),
     "mlp": ("hidden=32", "dropout=0"),
     "gru": ("dim=32", "layers=1", "dropout=0"),
     "tcn": ("kernel=5", "layers=2", "dim=32", "dropout=0"),
-    "encoder": ("convs=32,16", "layers=1", "heads=1", "feedforward=16", "dropout=0", "output_hidden=8"),
+    "encoder": ENCODER_OPTIONS,
+    "transformer-lstm": (*(option for option in ENCODER_OPTIONS if option != "layers=1"), "layers=2", "lstm_layers=2"),
+    "lstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
+    "bilstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
 }
 FUSION_OPTIONS = ("audio=g", "segments=3", "audio_frames=all", "video_frames=middle", "pool=flatten", "dropout=0.9")
 SMALL = {  # of the heads whose usual sizes are slow
@@ -92,6 +105,9 @@ SMALL = {  # of the heads whose usual sizes are slow
     "tcn": ("head.dim=16", "head.layers=3"),
     "transformer": ("head.dim=16", "head.layers=1", "head.heads=2", "head.feedforward=32"),
     "encoder": ("head.convs=16", "head.heads=2", "head.feedforward=32"),
+    "transformer-lstm": ("head.convs=16", "head.layers=1", "head.heads=2", "head.feedforward=32"),
+    "lstm": ("head.dim=16",),
+    "bilstm": ("head.dim=16",),
 }
 PROBE_OPTIONS = {
     "ridge": ("n_rows=50", "alpha=10"),
@@ -309,6 +325,16 @@ def test_a_model_is_given_batches_of_the_size_and_length_that_are_asked_for(lab,
 def test_frames_without_a_feature_are_masked_unless_they_are_filled(lab, store, tmp_path):
     assert given(lab, store, tmp_path, "missing=mask").n_masked > 0
     assert given(lab, store, tmp_path, "missing=nearest").n_masked == 0
+
+
+def test_frames_without_an_annotation_are_trained_as_a_class_and_not_validated(store):
+    """Every ninth label of a video is missing."""
+    plain, filled = (load_tables(config("expr", *more), store) for more in ((), ("invalid_as=Other",)))
+    missing = ~plain[0].valid[:, 0]
+    assert missing.sum() == sum(-(-n // 9) for n in (95, 120, 120, 120))
+    assert filled[0].valid.all() and set(filled[0].labels[missing, 0]) == {7}
+    assert np.array_equal(filled[0].labels[~missing], plain[0].labels[~missing])
+    assert np.array_equal(filled[1].valid, plain[1].valid) and not filled[1].valid.all()
 
 
 def test_a_seed_changes_weights_windows_and_order_each(lab, store, tmp_path):

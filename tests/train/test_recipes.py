@@ -197,7 +197,6 @@ def value_at(config: TrainConfig, place: str) -> Any:
     return found
 
 
-V_NAW_WEIGHTS = (1, 10.4, 16.2, 19.6, 1.86, 2.23, 5.61, 1.06)
 EMMA_WEIGHTS = (7.10, 15.64, 5.47, 2.80, 1.52, 1.89, 3.05, 34.05, 32.48, 36.77, 0.58, 11.16)
 MASKING = {"features": ("vit-mean",), "head.name": "transformer", "views": ()}
 UNCLIPPED = {"clip_norm": float("inf")}  # of these no clipping is published
@@ -230,15 +229,23 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"task": "va", "window": 250, "stride": 100, "epochs": 30, "batch_size": 64, "optimizer": "adam"},
         **{"lr": 3e-5, "weight_decay": 1e-5, "schedule": "constant", "head.name": "encoder"},
         **{"head.convs": (1024, 512), "head.layers": 4, "head.heads": 4, "head.feedforward": 512},
-        **{"head.dropout": 0.3, "head.output_hidden": 256, "loss.name": "ccc", **UNCLIPPED},
+        **{
+            "head.dropout": 0.3,
+            "head.input_dropout": 0,
+            "head.positions": False,
+            "head.output_hidden": 256,
+            "loss.name": "ccc",
+            **UNCLIPPED,
+        },
     },
     "v-naw": {
         **{"task": "expr", "features": ("swin-t",), "views": ("", "hflip"), "co_train": False, "window": 100},
         **{"speed": (0.6, 1.4), "missing": "nearest", "epochs": 50, "batch_size": 24, "optimizer": "adamw", "lr": 1e-4},
         **{"schedule": "cosine", "warmup": 0, "head.name": "encoder", "head.convs": (512,), "head.layers": 4},
         **{"head.heads": 1, "head.feedforward": 512, "head.dropout": 0.6, "head.output_hidden": 0},
+        **{"head.input_dropout": 0, "head.positions": False, "loss.through_weights": True},
         **{"loss.name": "v-naw", "loss.plain": 0.5, "loss.weighted": 0.5, "loss.consistency": 0.4, "loss.decay": 15},
-        **{"loss.weights": V_NAW_WEIGHTS, **UNCLIPPED},
+        **{"loss.divergence": "logit-sum", "loss.weights": "equal", "invalid_as": "", **UNCLIPPED},
     },
 }
 
@@ -264,7 +271,10 @@ def test_situ_has_six_features_of_the_published_widths() -> None:
     ("name", "options"),
     [
         ("situ-va", ["--loss", "ccc-bins"]),
-        ("v-naw", ["--set", "loss.weights=equal"]),
+        ("v-naw", ["--set", "loss.weights=1,10.4,16.2,19.6,1.86,2.23,5.61,1.06", "--set", "invalid_as=Other"]),
+        ("v-naw", ["--set", "loss.divergence=jensen-shannon"]),
+        ("situ-va", ["--head", "lstm", "--set", "head.hidden=512"]),
+        ("situ-va", ["--head", "transformer-lstm"]),
         ("v-naw", ["--set", "views="]),
         ("emotiw-video", ["--loss", "focal", "--set", "head.pool=flatten", "--set", "head.video_frames=middle"]),
         ("random-masking-va", ["--head", "linear", "--feature", "mae-cls"]),

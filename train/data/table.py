@@ -3,7 +3,7 @@
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -117,6 +117,11 @@ def select_labels(
             "`abaw extract` again, or leave out --set synthetic=..."
         )
     return selected | clips if synthetic else selected
+
+
+def fill_invalid(task: Task, labels: Mapping[str, VideoLabels], number: int) -> dict[str, VideoLabels]:
+    """Labels in which the rows that are not annotated have class `number`."""
+    return {video: replace(one, rows=np.where(task.valid(one.rows), one.rows, number)) for video, one in labels.items()}
 
 
 def unlabelled(task: Task, n_rows: Mapping[str, int]) -> dict[str, VideoLabels]:

@@ -6,19 +6,19 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from abaw.train.head_options import EncoderConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, positions
+from abaw.train.sequence_options import PostNormConfig
 
 
 class EncoderHead(Head):
-    """1x1 convolutions, positions, post-norm transformer encoder, output.
+    """1x1 convolutions, positions unless they are switched off, post-norm transformer encoder, output.
 
     Frames without any feature are not attended to, but get an output from their neighbours.
     """
 
     inputs: JoinFeatures
 
-    def __init__(self, config: EncoderConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
+    def __init__(self, config: PostNormConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(JoinFeatures(shapes))
         widths = (self.inputs.width, *config.convs)
         dim = widths[-1]
@@ -26,16 +26,22 @@ class EncoderHead(Head):
         self.convs = nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
         layer = nn.TransformerEncoderLayer(dim, config.heads, config.feedforward, config.dropout, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False)
-        self.dropout = nn.Dropout(config.dropout)
+        self._positions = config.positions
+        self.dropout = nn.Dropout(config.dropout if config.input_dropout is None else config.input_dropout)
         self.outputs = nn.ModuleList(_Output(dim, config.output_hidden, n_outputs) for n_outputs in groups)
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
         shown = any_mask(masks)
-        tokens = self.convs(self.inputs(features, masks))
-        tokens = self.dropout(tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device))
-        tokens = self.encoder(tokens, src_key_padding_mask=hidden_keys(shown))
+        tokens = self.encode(features, masks, shown)
         return torch.cat([output(tokens, shown) for output in self.outputs], dim=-1)
+
+    def encode(self, features: Tensors, masks: Tensors, shown: Tensor) -> Tensor:
+        """(batch, time, last of convs): what the outputs are computed from."""
+        tokens = self.convs(self.inputs(features, masks))
+        if self._positions:
+            tokens = tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device)
+        return self.encoder(self.dropout(tokens), src_key_padding_mask=hidden_keys(shown))
 
 
 class _Output(nn.Module):

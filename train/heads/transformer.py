@@ -10,7 +10,7 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidde
 
 
 class TransformerHead(Head):
-    """Projection, positions, pre-norm transformer encoder, linear output.
+    """Projection, positions unless they are switched off, pre-norm transformer encoder, linear output.
 
     Missing and hidden frames are not attended to, but get an output from their neighbours. In a window without any
     frame all positions attend to the mask token.
@@ -34,7 +34,8 @@ class TransformerHead(Head):
         self.encoder = nn.TransformerEncoder(
             layer, config.layers, norm=nn.LayerNorm(config.dim), enable_nested_tensor=False
         )
-        self.dropout = nn.Dropout(config.dropout)
+        self._positions = config.positions
+        self.dropout = nn.Dropout(config.dropout if config.input_dropout is None else config.input_dropout)
         self.output = nn.Linear(config.dim, sum(groups))
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
@@ -46,5 +47,6 @@ class TransformerHead(Head):
         shown = any_mask(masks)
         tokens = self.project(self.inputs(features, masks))
         tokens = torch.where(shown[..., None], tokens, self.mask_token.to(tokens.dtype))
-        tokens = self.dropout(tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device))
-        return self.output(self.encoder(tokens, src_key_padding_mask=hidden_keys(shown)))
+        if self._positions:
+            tokens = tokens + positions(tokens.shape[1], tokens.shape[2], tokens.device)
+        return self.output(self.encoder(self.dropout(tokens), src_key_padding_mask=hidden_keys(shown)))

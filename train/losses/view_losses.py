@@ -19,8 +19,8 @@ class VNawLoss(nn.Module):
     """Cross-entropy, once plain and once weighted by how noisy a label looks, and the views' divergence (V-NAW, 2025).
 
     Both cross-entropies use only the first view; the others only have to agree with it. In the authors' code, too, the
-    labels of the flipped clip are unused. No gradient flows through the noise weights, otherwise a frame could lower
-    its loss by lowering its weight. The divergence is Jensen and Shannon's in nats, a mean over the valid frames.
+    labels of the flipped clip are unused. By default no gradient flows through the noise weights, and the divergence
+    is Jensen and Shannon's in nats, a mean over the valid frames; see `VNawConfig` for the authors' variants.
     """
 
     weights: Tensor
@@ -35,12 +35,16 @@ class VNawLoss(nn.Module):
         config, views = self._config, as_views(outputs, labels)
         first, labels, valid = as_rows(views[0], labels.flatten(0, -2), valid.flatten(0, -2))
         entropies = cross_entropies(first, labels, valid)
-        noise = noise_weights(entropies.detach(), first.detach(), labels, valid, 1 - math.exp(-config.decay * progress))
+        noise = noise_weights(entropies, first, labels, valid, 1 - math.exp(-config.decay * progress))
+        noise = noise if config.through_weights else noise.detach()
         by_class = row_weights(self.weights, labels, valid)
         loss = weighted_mean((config.plain + config.weighted * noise) * entropies, by_class)
         if len(views) == 1:
             return loss
-        distances = divergence(torch.where(valid, views, 0))
+        shown = torch.where(valid, views, 0)
+        if config.divergence == "logit-sum":  # equal views, as where nothing is valid, add 0
+            return loss + config.consistency * logit_divergence(shown).sum()
+        distances = divergence(shown)
         return loss + config.consistency * weighted_mean(distances, valid[:, 0].to(distances.dtype))
 
 
@@ -100,3 +104,12 @@ def divergence(views: Tensor) -> Tensor:
     probabilities = F.log_softmax(views, dim=-1)
     mean = probabilities.logsumexp(dim=0) - math.log(len(views))
     return (probabilities.exp() * (probabilities - mean)).sum(dim=-1).mean(dim=0)
+
+
+def logit_divergence(views: Tensor) -> Tensor:
+    """(rows,) mean over views of KL(m || view), in nats, of logits (views, rows, classes); m is the softmax of their mean.
+
+    The divergence in V-NAW's code.
+    """
+    log_mean = F.log_softmax(views.mean(dim=0), dim=-1)
+    return (log_mean.exp() * (log_mean - F.log_softmax(views, dim=-1))).sum(dim=-1).mean(dim=0)
