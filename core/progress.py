@@ -46,6 +46,13 @@ class Silent:
         """Do nothing."""
 
 
+class OnFrames(Protocol):
+    """Called with the number of frames that are done, and a short line about them; `Reporter.advance` is one."""
+
+    def __call__(self, n: int, note: str = "", /) -> None:
+        """Count them."""
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM during a training, after its state was written.
 
@@ -101,6 +108,7 @@ class Summary:
         warnings: assumptions made about individual videos, and other remarks that are not errors.
         without_sound: videos that an audio backbone wrote without any row.
         stopped: why the run ended early; None if it did not.
+        waited_s: seconds that it waited for each of its parts, such as "decode" and "network".
     """
 
     done: list[str] = field(default_factory=list)
@@ -113,6 +121,7 @@ class Summary:
     warnings: list[str] = field(default_factory=list)
     without_sound: list[str] = field(default_factory=list)
     stopped: Stop | None = None
+    waited_s: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
     def ok(self) -> bool:
@@ -133,3 +142,5 @@ class Summary:
         self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
         self.without_sound += other.without_sound
         self.stopped = self.stopped or other.stopped
+        for part, seconds in other.waited_s.items():
+            self.waited_s[part] = self.waited_s.get(part, 0.0) + seconds

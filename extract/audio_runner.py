@@ -6,7 +6,7 @@ piece, so that memory does not grow with their length.
 """
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.backbones.extractor import Backbone
-from abaw.core.progress import Stop, Summary
+from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
 from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
@@ -64,10 +64,10 @@ class AudioRunner:
         self,
         store: FeatureStore,
         features: Sequence[Feature],
-        on_frames: Callable[[int], None] = lambda n: None,
+        on_frames: OnFrames | None = None,
         n_workers: int = 0,
     ) -> None:
-        self._store, self._on_frames = store, on_frames
+        self._store, self._on_frames = store, on_frames or Silent().advance
         self._groups: dict[int, tuple[Backbone, list[Feature]]] = {}
         for feature in features:
             self._groups.setdefault(id(feature.backbone), (feature.backbone, []))[1].append(feature)

@@ -8,6 +8,7 @@ from abaw.core.progress import Reporter, Silent, Summary
 from abaw.extract.label_writer import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
+from abaw.extract.waits import report_waits
 from abaw.store.claims import claimed
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def extract(
         _run(stage, plan, cluster, summary, reporter)
         seconds = monotonic() - begin
     reporter.finish()
+    report_waits(summary.waited_s, reporter)
     if rest is not None and not summary.stopped:
         reporter.warn(_describe_rate(plan.without(summary.failed).n_frames, seconds, rest))
     return summary

@@ -1,6 +1,6 @@
 """Planning an extraction: which features each video still lacks, and opening videos to make them."""
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from abaw.core.clock import CLOCK, DECODED
 from abaw.core.errors import DataError, StoreError
 from abaw.core.names import check_name
-from abaw.core.progress import Reporter, Summary
+from abaw.core.progress import OnFrames, Reporter, Summary
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
@@ -202,7 +202,7 @@ class Reading:
     store: FeatureStore
     features: Sequence[str]
     summary: Summary
-    on_frames: Callable[[int], None]
+    on_frames: OnFrames
 
     def frame_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
         """Videos whose frames must be read."""

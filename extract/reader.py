@@ -13,6 +13,8 @@ from abaw.datasets.frames import BrokenFrame, FrameSource
 FRAMES_PER_PIECE = 32  # decoded by one thread in one go
 BATCHES_AHEAD = 3
 
+FrameOfVideo = tuple[FrameSource, int, NDArray[np.uint8]]  # with its row
+
 
 @dataclass(frozen=True)
 class FrameRange:
@@ -52,17 +54,39 @@ class FrameBatch:
     """Frames of one or more videos, grouped by image size.
 
     Attributes:
-        images: one (frames, height, width, 3) uint8 RGB array per image size.
+        images: for each image size, (height, width, 3) uint8 RGB images.
         parts: the videos in the order of the images, with their rows.
     """
 
-    images: list[NDArray[np.uint8]]
+    images: list[list[NDArray[np.uint8]]]
     parts: list[tuple[FrameSource, NDArray[np.int64]]]
+
+    @classmethod
+    def of(cls, frames: Iterable[FrameOfVideo]) -> "FrameBatch":
+        """A batch of frames, grouped by image size in the order in which the sizes come."""
+        by_size: dict[tuple[int, ...], list[FrameOfVideo]] = {}
+        for frame in frames:
+            by_size.setdefault(frame[2].shape, []).append(frame)
+        parts: list[tuple[FrameSource, list[int]]] = []
+        for source, row, _ in chain.from_iterable(by_size.values()):
+            if not parts or parts[-1][0] is not source:
+                parts.append((source, []))
+            parts[-1][1].append(row)
+        images = [[image for _, _, image in group] for group in by_size.values()]
+        return cls(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])
 
     @property
     def n_frames(self) -> int:
         """Frames of all sizes."""
         return sum(map(len, self.images))
+
+    def split(self, n_frames: int) -> "list[FrameBatch]":
+        """The same frames, at most `n_frames` in a batch."""
+        if self.n_frames <= n_frames:
+            return [self]
+        owners = [(source, row) for source, rows in self.parts for row in rows.tolist()]
+        frames = [(*owner, image) for owner, image in zip(owners, chain.from_iterable(self.images), strict=True)]
+        return [FrameBatch.of(frames[start : start + n_frames]) for start in range(0, len(frames), n_frames)]
 
 
 def read_frames(sources: Iterable[FrameSource], n_threads: int, n_ahead: int) -> Generator[DecodedFrames, None, None]:
@@ -84,7 +108,7 @@ class Batcher:
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
-        self._waiting: list[tuple[FrameSource, int, NDArray[np.uint8]]] = []
+        self._waiting: list[FrameOfVideo] = []
 
     def add(self, frames: DecodedFrames) -> Iterator[FrameBatch]:
         """Add frames; yield the batches that are full."""
@@ -99,14 +123,5 @@ class Batcher:
             yield self._take()
 
     def _take(self) -> FrameBatch:
-        by_size: dict[tuple[int, ...], list[tuple[FrameSource, int, NDArray[np.uint8]]]] = {}
-        for frame in self._waiting:
-            by_size.setdefault(frame[2].shape, []).append(frame)
-        self._waiting = []
-        parts: list[tuple[FrameSource, list[int]]] = []
-        for source, row, _ in chain.from_iterable(by_size.values()):
-            if not parts or parts[-1][0] is not source:
-                parts.append((source, []))
-            parts[-1][1].append(row)
-        images = [np.stack([image for _, _, image in group]) for group in by_size.values()]
-        return FrameBatch(images, [(source, np.array(rows, dtype=np.int64)) for source, rows in parts])
+        batch, self._waiting = FrameBatch.of(self._waiting), []
+        return batch

@@ -1,25 +1,27 @@
 """Running networks over frames: reader -> networks -> store. Videos share full batches; each is written whole.
 
-Threads decode ahead of the model, results leave the device while the next batch runs, and one thread writes. Memory is
+Threads decode ahead of the model, images reach a GPU and results leave it while it computes, and one thread writes. Memory is
 bounded by the batch size and one shard per video in progress, whatever the length of the videos.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from os import cpu_count
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
-from abaw.core.progress import Stop, Summary
+from abaw.core.errors import first_line
+from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.frames import FrameSource
+from abaw.extract.device_copies import Fetch, copies_of
 from abaw.extract.feature import Feature
 from abaw.extract.reader import BATCHES_AHEAD, Batcher, DecodedFrames, FrameBatch, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
+from abaw.extract.waits import DECODE, NETWORK, WRITE, Waits, describe_shares
 from abaw.store import FeatureStore
 
 MAX_DECODERS = 16  # threads
@@ -30,10 +32,11 @@ class Runner:
 
     Args:
         store: receives the features.
-        features: to make; those of one backbone share its forward pass.
+        features: to make, on one device; those of one backbone share its forward pass.
         batch_size: frames in a batch, of any sizes. The input of a network is always padded to it, so that the feature
-            of a frame does not depend on the other frames in the batch, and a resumed run gives identical numbers.
-        on_frames: called with the number of frames finished, for a progress bar.
+            of a frame does not depend on the other frames in the batch, and a resumed run gives identical numbers. It
+            is halved whenever the device has no memory for it.
+        on_frames: called with the number of frames finished, and where the time goes, for a progress bar.
     """
 
     def __init__(
@@ -41,11 +44,14 @@ class Runner:
         store: FeatureStore,
         features: Sequence[Feature],
         batch_size: int,
-        on_frames: Callable[[int], None] = lambda n: None,
+        on_frames: OnFrames | None = None,
     ) -> None:
         self._store, self._features = store, features
         self._batch_size = batch_size
-        self._on_frames = on_frames
+        self._on_frames = on_frames or Silent().advance
+        self._copies = copies_of(features[0].backbone.device)
+        self._in_flight: deque[tuple[FrameBatch, list[Fetch]]] = deque()
+        self._waits = Waits()
         self._summary = Summary()
         self._sink = FeatureSink(store, features, self._summary)
 
@@ -63,39 +69,69 @@ class Runner:
         except torch.OutOfMemoryError as error:
             self._summary.stopped = Stop(
                 "out of memory",
-                f"no memory left on the device at {self._batch_size} frames a batch; use a smaller --batch-size ({error})",
+                "no memory left on the device, not even for one frame at a time; end other programs on it, or choose "
+                f"another --device ({first_line(error)})",
             )
         except torch.AcceleratorError as error:
             self._summary.stopped = Stop.of_device(error)
         finally:
-            self._sink.close()
+            with self._waits.waiting_for(WRITE):
+                self._sink.close()
+        self._summary.waited_s = self._waits.seconds
         return self._summary
 
     def _run(self, decoded: Iterable[DecodedFrames]) -> None:
         batcher = Batcher(self._batch_size)
-        in_flight: list[tuple[FrameBatch, list[HostCopy]]] = []
-        for frames in decoded:
-            self._sink.skip(frames.source, frames.broken)
+        for frames in self._waits.each(DECODE, decoded):
+            with self._waits.waiting_for(WRITE):
+                self._sink.skip(frames.source, frames.broken)
             for batch in batcher.add(frames):
-                self._step(batch, in_flight)
+                self._step(batch)
         for batch in batcher.rest():
-            self._step(batch, in_flight)
-        for batch, copies in in_flight:
-            self._hand_over(batch, copies)
+            self._step(batch)
+        self._hand_over(n_left=0)
 
-    def _step(self, batch: FrameBatch, in_flight: list[tuple[FrameBatch, list["HostCopy"]]]) -> None:
+    def _step(self, batch: FrameBatch) -> None:
         """Start a batch, then fetch the results of the one before, so that the device never waits."""
-        in_flight.append((batch, self._forward(batch)))
-        if len(in_flight) > 1:
-            self._hand_over(*in_flight.pop(0))
+        left = deque([batch])
+        while left:
+            piece, *others = left.popleft().split(self._batch_size)
+            left.extendleft(reversed(others))
+            fetches = self._start(piece)
+            if fetches is None:
+                self._halve_batch()
+                left.appendleft(piece)
+            else:
+                self._in_flight.append((piece, fetches))
+                self._hand_over(n_left=1)
 
-    def _forward(self, batch: FrameBatch) -> list["HostCopy"]:
-        images = [self._pinned(torch.from_numpy(group)) for group in batch.images]
+    def _start(self, batch: FrameBatch) -> list[Fetch] | None:
+        """Start a batch; None if the device has no memory for so many frames."""
+        try:
+            with self._waits.waiting_for(NETWORK):
+                return self._forward(batch)
+        except torch.OutOfMemoryError:
+            if self._batch_size == 1:
+                raise
+        return None  # not from inside the block above, where the error keeps the tensors of the attempt
+
+    def _halve_batch(self) -> None:
+        self._hand_over(n_left=0)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        wanted, self._batch_size = self._batch_size, self._batch_size // 2
+        self._summary.warnings.append(
+            f"The device has no memory for {wanted} frames a batch: it was given {self._batch_size} from then on. "
+            f"Use --batch-size {self._batch_size}."
+        )
+
+    def _forward(self, batch: FrameBatch) -> list[Fetch]:
+        images = [self._copies.upload(group) for group in batch.images]
         keys = [(source.name, row + 1) for source, rows in batch.parts for row in rows.tolist()]
         keys += keys[-1:] * (self._batch_size - len(keys))
         inputs: dict[tuple[bool, ImageInput | None, str], torch.Tensor] = {}
         outputs: dict[tuple[int, str], dict[str, torch.Tensor]] = {}
-        copies = []
+        fetches = []
         for feature in self._features:
             backbone, spec = feature.backbone, feature.spec
             # masked views take the plain images: patches are hidden inside the network
@@ -106,13 +142,13 @@ class Runner:
             if output_key not in outputs:
                 result = backbone(inputs[input_key], feature.view, keys)
                 outputs[output_key] = result if isinstance(result, dict) else {backbone.spec.name: result}
-            copies.append(HostCopy(outputs[output_key][spec.name][: batch.n_frames]))
-        return copies
+            fetches.append(self._copies.download(outputs[output_key][spec.name][: batch.n_frames]))
+        return fetches
 
     def _model_input(self, feature: Feature, images: Sequence[torch.Tensor]) -> torch.Tensor:
         """Model input from images grouped by size, padded to the batch size with the last image."""
         backbone, view = feature.backbone, feature.view
-        prepared = [backbone.preprocess(apply_view(group.to(backbone.device), view)) for group in images]
+        prepared = [backbone.preprocess(apply_view(group, view)) for group in images]
         if len(prepared[0]) == self._batch_size:
             return prepared[0]
         shape = (self._batch_size, *prepared[0].shape[1:])
@@ -125,33 +161,13 @@ class Runner:
         filled[start:] = filled[start - 1]
         return filled
 
-    def _pinned(self, images: torch.Tensor) -> torch.Tensor:
-        """The images in pinned memory if a GPU is used."""
-        on_gpu = any(feature.backbone.device.type == "cuda" for feature in self._features)
-        return images.pin_memory() if on_gpu else images
-
-    def _hand_over(self, batch: FrameBatch, copies: list["HostCopy"]) -> None:
-        self._sink.write(batch, [copy.numpy() for copy in copies])
-        self._summary.n_frames += batch.n_frames
-        self._on_frames(batch.n_frames)
-
-
-class HostCopy:
-    """An asynchronous copy of a device tensor to the host."""
-
-    def __init__(self, tensor: torch.Tensor) -> None:
-        tensor = tensor.detach().float()
-        self._event: torch.cuda.Event | None = None
-        if tensor.device.type == "cuda":
-            self._host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-            self._host.copy_(tensor, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._host = tensor.cpu()
-
-    def numpy(self) -> NDArray[np.float32]:
-        """Wait for the copy and return it."""
-        if self._event is not None:
-            self._event.synchronize()
-        return self._host.numpy()
+    def _hand_over(self, n_left: int) -> None:
+        """Give results to the sink, those of the oldest batch first, until `n_left` batches are in flight."""
+        while len(self._in_flight) > n_left:
+            batch, fetches = self._in_flight.popleft()
+            with self._waits.waiting_for(NETWORK):
+                results = [fetch() for fetch in fetches]
+            with self._waits.waiting_for(WRITE):
+                self._sink.write(batch, results)
+            self._summary.n_frames += batch.n_frames
+            self._on_frames(batch.n_frames, describe_shares(self._waits.seconds))

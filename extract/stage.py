@@ -3,13 +3,13 @@
 One process does all of them; on a cluster the driver plans and the workers run.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from abaw.backbones.backbone import describe
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.names import without_view
-from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.progress import OnFrames, Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
@@ -82,7 +82,7 @@ class Stage:
         self,
         groups: Mapping[tuple[str, ...], Iterable[str]],
         summary: Summary,
-        on_frames: Callable[[int], None],
+        on_frames: OnFrames,
     ) -> None:
         """Extract the features that videos lack.
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -33,10 +34,29 @@ def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype =
             pixels = _middle(pixels, image)
         # a processor multiplies whole rows of interleaved pixels fastest
         rows = pixels.permute(0, 2, 3, 1).reshape(len(images), height, -1).float()
-        std = torch.tensor(image.std, device=images.device) * 255
-        shift = (-torch.tensor(image.mean, device=images.device) * 255 / std).repeat(width)
-        scaled = torch.addcmul(shift, rows, (1 / std).repeat(width), out=rows)
+        shift, scale = _normalisation(image, images.device)
+        scaled = torch.addcmul(shift, rows, scale, out=rows)
         return scaled.view(len(images), height, width, 3).permute(0, 3, 1, 2).to(dtype)
+
+
+@lru_cache(maxsize=64)
+def _normalisation(image: ImageInput, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """What a row of interleaved pixels is shifted by and multiplied with, (3 * width,) each.
+
+    They stay on the device: bringing them there for each batch would wait for the batch before.
+    """
+    width = image.height_width[1]
+    with torch.inference_mode(False):  # networks that are trained use them, too
+        std = torch.tensor(image.std) * 255
+        shift = (-torch.tensor(image.mean) * 255 / std).repeat(width)
+        return shift.to(device), (1 / std).repeat(width).to(device)
+
+
+@lru_cache(maxsize=64)
+def _mean_colour(image: ImageInput, device: torch.device) -> torch.Tensor:
+    """(1, 3, 1, 1) mean colour in whole grey levels, which stays on the device."""
+    with torch.inference_mode(False):
+        return torch.tensor([round(255 * mean) for mean in image.mean], dtype=torch.uint8).view(1, 3, 1, 1).to(device)
 
 
 @contextmanager
@@ -83,9 +103,9 @@ def _middle(pixels: torch.Tensor, image: ImageInput) -> torch.Tensor:
     size = image.height_width
     missing = [max(side - before, 0) for side, before in zip(size, pixels.shape[-2:], strict=True)]
     if any(missing):
-        colour = torch.tensor([round(255 * mean) for mean in image.mean], dtype=pixels.dtype, device=pixels.device)
         height, width = (side + more for side, more in zip(pixels.shape[-2:], missing, strict=True))
-        framed = colour.view(1, 3, 1, 1).expand(len(pixels), 3, height, width).clone()
+        colour = _mean_colour(image, pixels.device).to(pixels.dtype)
+        framed = colour.expand(len(pixels), 3, height, width).clone()
         top, left = (more // 2 for more in missing)
         framed[:, :, top : top + pixels.shape[-2], left : left + pixels.shape[-1]] = pixels
         pixels = framed

@@ -81,8 +81,8 @@ class JobProgress:
             sync(self._worker.loop, log_event, topic=self._topic, msg=message, callback_timeout=BEGIN_S)
         self._reported_s = time.monotonic()
 
-    def advance(self, n: int) -> None:
-        """Count `n` more frames that are done; reports them now and then.
+    def advance(self, n: int, note: str = "") -> None:
+        """Count `n` more frames that are done; reports them, but not the note, now and then.
 
         Raises:
             JobCancelled: nobody waits for the job.

@@ -11,6 +11,7 @@ from abaw.extract.faces.alignment import align
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.tracking import Tracker, name_people
+from abaw.extract.waits import DECODE, Waits
 from abaw.media.pictures import Picture, read_pictures
 
 
@@ -54,6 +55,7 @@ class FaceFollower:
         every: full detection in every n-th frame, see `detect_pictures`.
         n_threads: threads of the decoder; 0 takes one per processor.
         image: (height, width, 3) uint8 RGB, of an image file: it is followed as a video of one frame.
+        waits: counts the time that decoding takes.
 
     Attributes:
         notes: sentences about faults of the file.
@@ -67,9 +69,10 @@ class FaceFollower:
         every: int = 0,
         n_threads: int = 0,
         image: NDArray[np.uint8] | None = None,
+        waits: Waits | None = None,
     ) -> None:
         self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
-        self._image = image
+        self._image, self._waits = image, waits or Waits()
         self._tracker = Tracker()
         self.notes: list[str] = []
         self.n_frames = 0
@@ -95,7 +98,7 @@ class FaceFollower:
     def _pictures(self) -> Iterable[Picture]:
         if self._image is not None:
             return [Picture(0, 0.0, self._image)]
-        return read_pictures(self._file, n_threads=self._n_threads, notes=self.notes)
+        return self._waits.each(DECODE, read_pictures(self._file, n_threads=self._n_threads, notes=self.notes))
 
     def names(self, video: str, most: int = 0) -> dict[int, str]:
         """The name of the person for each track that was long enough, given the frames so far; see `name_people`.

@@ -13,6 +13,7 @@ from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
+from abaw.extract.waits import DETECT, WRITE, Waits, describe_shares, report_waits
 from abaw.media.probe import probe_timing
 from abaw.media.sound import load_sound
 
@@ -82,11 +83,11 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
     except OSError as error:
         raise DataError(f"{options.data} cannot be written to ({error.strerror}). Name another with --data.") from error
     summary, detector = Summary(), create_detector(options.detector, options.device)
-    pending = _pending(files, options, summary)
+    pending, waits = _pending(files, options, summary), Waits()
     reporter.start("prepare", sum(n_frames for _, _, n_frames in pending), "frames")
     for video, request, _ in pending:
         try:
-            record = _prepare(video, request, detector, reporter)
+            record = _prepare(video, request, detector, reporter, waits)
         except KeyboardInterrupt:
             summary.stopped = Stop.interrupted()
             break
@@ -104,6 +105,8 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
             summary.n_frames += record.n_frames
             summary.warnings += [f"{video.video}: {note}" for note in record.notes]
     reporter.finish()
+    summary.waited_s = waits.seconds
+    report_waits(summary.waited_s, reporter)
     return summary
 
 
@@ -139,13 +142,13 @@ def _count_frames(file: Path) -> int:
         return 0
 
 
-def _prepare(video: Files, request: Record, detector: FaceDetector, reporter: Reporter) -> Record:
+def _prepare(video: Files, request: Record, detector: FaceDetector, reporter: Reporter, waits: Waits) -> Record:
     video.begin()
-    follower = FaceFollower(video.source, detector, request.every)
+    follower = FaceFollower(video.source, detector, request.every, waits=waits)
     first_s: float | None = None
-    for frame in video.write_faces(iter(follower)):
+    for frame in waits.each(WRITE, video.write_faces(waits.each(DETECT, follower))):
         first_s = frame.time_s if first_s is None else first_s
-        reporter.advance(1, video.video)
+        reporter.advance(1, f"{video.video}, {describe_shares(waits.seconds)}")
     notes = list(follower.notes)
     sound = load_sound(video.source)
     if sound is not None and len(sound.waveform):

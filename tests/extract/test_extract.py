@@ -264,7 +264,7 @@ def test_what_another_one_finished_meanwhile_is_left_but_for_broken_images(make_
     stage, summary, steps = Stage.open(options), Summary(), []
     plan = stage.plan(summary)
     assert extract(options).done == ["a", "b"]
-    stage.run(plan.groups, summary, steps.append)
+    stage.run(plan.groups, summary, lambda n, note="": steps.append(n))
     assert (summary.done, summary.skipped) == (["a"], ["b"]) and sum(steps) == plan.n_frames - 1  # the broken one
     assert len(summary.broken_frames) == 1 and "a/00002.jpg is not an image" in summary.broken_frames[0]
 

@@ -101,8 +101,8 @@ def test_a_device_without_memory_stops_the_work(slow_data, slow_store, fill, mon
         code, output = fill(store)
     assert code == 1 and "failed 0" in output and 0 < n_finished(store) < 20
     assert (
-        "Stopped early: no memory left on the device at 8 frames a batch; use a smaller --batch-size (2 GiB wanted)"
-        in output
+        "Stopped early: no memory left on the device, not even for one frame at a time; end other programs on it, or "
+        "choose another --device (2 GiB wanted)" in output
     )
     code, output = fill(store)
     assert code == 0, output
