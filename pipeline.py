@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from abaw.evaluate.compare import Comparison
     from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
+    from abaw.evaluate.postprocessing.postprocess import FitMethod
     from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning
     from abaw.evaluate.published_scores import PublishedScore
     from abaw.evaluate.run_summaries import RunSummary
@@ -484,11 +485,36 @@ def tune(
     runs: Path,
     device: str = "auto",
     reporter: Reporter | None = None,
+    method: "FitMethod | None" = None,
 ) -> "Tuning":
-    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`."""
+    """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`.
+
+    Args:
+        method: from `tuning_method`; by default the recipe of the run gives it, or all is fitted.
+    """
     from abaw.evaluate import trained
 
-    return trained.tune(run, store, fit_on, runs, device, reporter)
+    return trained.tune(run, store, fit_on, runs, device, reporter, method)
+
+
+def tuning_method(
+    task: "Task",
+    threshold: str | None = None,
+    smooth: str | None = None,
+    bias: str | None = None,
+    per_person: bool = False,
+) -> "FitMethod":
+    """How `tune` fits, and what is given instead; see `abaw.evaluate.postprocessing.postprocess_options.parse_method`."""
+    from abaw.evaluate.postprocessing.postprocess_options import parse_method
+
+    return parse_method(task, threshold, smooth, bias, per_person)
+
+
+def check_smoothing(task: "Task", text: str) -> None:
+    """Raise a UsageError if a text is not the smoothing of this task's outputs, before anything is loaded."""
+    from abaw.evaluate.postprocessing.postprocess_options import parse_smoothings
+
+    parse_smoothings(task, text)
 
 
 def evaluate(
@@ -503,13 +529,11 @@ def evaluate(
 
     Args:
         data: the data folder, whose faces go into the picture; it may be missing.
-        smoothing: such as `box:51`, in place of the fitted post-processing.
+        smoothing: such as `box:51`, or `valence=box:101,arousal=box:41`, in place of the fitted post-processing.
     """
     from abaw.evaluate import trained
-    from abaw.evaluate.postprocessing.smoothing import parse_smoothing
 
-    smooth = parse_smoothing(smoothing) if smoothing else None
-    return trained.evaluate(predictor.reporting(reporter or Silent()), store, split, data, smooth)
+    return trained.evaluate(predictor.reporting(reporter or Silent()), store, split, data, smoothing)
 
 
 def score_predictions(

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @DEVICE
 @RAW
 @click.option("--smooth", metavar="KIND:WIDTH",
-              help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol.")  # fmt: skip
+              help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol. Or by "
+              "output: valence=box:101,arousal=box:41.")  # fmt: skip
 @JSON
 @click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path),
               help="Write every frame's predictions and labels as CSV, too.")  # fmt: skip
@@ -86,6 +87,8 @@ def eval_(
     if task or feature:
         raise UsageError("--task and --feature are about --predictions. Leave them out.")
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
+    if smooth:
+        pipeline.check_smoothing(predictor.task, smooth)
     opened = pipeline.open_store(store)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
@@ -135,11 +138,26 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
     console.say_next("report", folder.name, *_other_split(split))
 
 
-@click.command(epilog=examples("abaw tune", "abaw tune va-vit-mean-transformer-1 --fit-on folds"))
+@click.command(
+    epilog=examples(
+        "abaw tune",
+        "abaw tune va-vit-mean-transformer-1 --fit-on folds",
+        "abaw tune va-vit-mean-transformer-1 --smooth valence=box:101,arousal=box:41",
+    )
+)
 @click.argument("run", required=False, shell_complete=completion.runs)
 @click.option("--fit-on", type=click.Choice(["auto", "folds", "crossed", "train", "val"]), default="auto", show_default=True,
               help="Predictions to fit: of runs on folds; of val, each video by a fit on the others (crossed); of train; or "
               "of val as it is, which is optimistic. auto is folds if there are such runs, else crossed.")  # fmt: skip
+@click.option("--smooth", metavar="KIND:WIDTH",
+              help="Given rather than fitted, for all outputs as box:51, or by output: valence=box:101,arousal=box:41.")  # fmt: skip
+@click.option("--threshold", metavar="AU1=P,AU2=P,...",
+              help="Given probabilities of action units. Or how to fit: best, or plateau (the centre of the range in which "
+              "F1 is near its best).  [default: best]")  # fmt: skip
+@click.option("--bias", metavar="CLASS=B,...",
+              help="Given biases of the logits of classes. Or how to fit: prior (by the shares of the classes), or free "
+              "(each by itself).  [default: prior]")  # fmt: skip
+@click.option("--per-person", is_flag=True, help="Give the outputs of every video the same mean and spread first.")
 @STORE
 @RUNS
 @DEVICE
@@ -147,6 +165,10 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
 def tune(
     run: str | None,
     fit_on: Literal["auto", "folds", "crossed", "train", "val"],
+    smooth: str | None,
+    threshold: str | None,
+    bias: str | None,
+    per_person: bool,
     store: Place,
     runs: Path,
     device: str,
@@ -157,15 +179,21 @@ def tune(
     RUN is the newest run by default; `abaw eval` then applies it.
 
     Smoothing over time, a threshold for each action unit, offsets of classes: kept as postprocess.json in the run.
+
+    If anything is given (--smooth, --threshold, --bias), nothing else is fitted, unless --fit-on says on what. Without
+    options, the post-processing of the run's recipe is given, if this has any.
     """
     from abaw import pipeline
     from abaw.commands import console, tables
 
     trained = pipeline.find_run(runs, run)
+    method = None
+    if smooth or threshold or bias or per_person:
+        method = pipeline.tuning_method(trained.task, threshold, smooth, bias, per_person)
     opened = pipeline.open_store(store)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
-        tuning = pipeline.tune(trained, opened, fit_on, runs, device, reporter)
+        tuning = pipeline.tune(trained, opened, fit_on, runs, device, reporter, method)
     if as_json:
         print_json(tuning.model_dump(mode="json"))
         return

@@ -293,7 +293,7 @@ def show_tuning(run: str, task: "Task", tuning: "Tuning") -> None:
     ]
     show_table(f"{run}: {tuning.origin}", ["", "smoothing", ">threshold", ">offset of the logit"], rows)
     names = ", ".join(source.name for source in tuning.runs)
-    on = "Score on what it was fitted on"
+    on = "Score on val" if tuning.fit_on == "nothing" else "Score on what it was fitted on"
     if tuning.fit_on == "crossed":
         on = f"Score on val, each of {len(tuning.crossed)} groups of videos by a fit on the others"
     say(

@@ -27,8 +27,8 @@ from abaw.evaluate.ensemble import (
     open_ensemble,
 )
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
-from abaw.evaluate.postprocessing.postprocess import Postprocess
-from abaw.evaluate.postprocessing.smoothing import Smoothing
+from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
+from abaw.evaluate.postprocessing.postprocess_options import method_of, parse_smoothings
 from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning, fit_run, load_tuning
 from abaw.evaluate.predictions import VideoPrediction, read_made_from
 from abaw.evaluate.results import Results
@@ -103,11 +103,11 @@ class Predictor(Protocol):
             StoreError: its features differ from those of the training, or it is damaged.
         """
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the predictions of a split.
 
         Args:
-            smoothing: smooths all outputs, instead of the fitted post-processing.
+            smoothing: such as `box:51`, see `parse_smoothings`; instead of the fitted post-processing.
 
         Raises:
             AbawError: like `predict`.
@@ -214,13 +214,13 @@ class TrainedRun:
         table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
         return predict(model, table, config.length, device, reporter)
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Scores without and with post-processing; see `Predictor`."""
-        smooth = Postprocess.uniform(self.task, smoothing) if smoothing else None
+        smooth = Postprocess(smoothing=parse_smoothings(self.task, smoothing)) if smoothing else None
         evaluation = evaluate_predictions(self.task, self.predict_raw(store, Selection(split)))
         if smoothing and smooth:
             smoothed = smooth.apply_to(self.task, evaluation.predictions)
-            return evaluation.with_postprocess(smooth, smoothed, f"{smoothing.kind}:{smoothing.width}")
+            return evaluation.with_postprocess(smooth, smoothed, smoothing)
         if self.tuning:
             tuned = self.tuning.apply_to(self.task, evaluation.predictions)
             note = self.tuning.note(evaluation.predictions)
@@ -310,7 +310,7 @@ class OpenEnsemble:
         predictions = [member.predict(store, selection) for member in self.members]
         return combine(self.task, predictions, self.ensemble.weights)
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: Smoothing | None = None) -> Evaluation:
+    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the mean of the runs' post-processed predictions; see `Predictor`.
 
         Raises:
@@ -429,13 +429,13 @@ def evaluate(
     store: FeatureStore,
     split: str = "val",
     data: Path | None = None,
-    smoothing: Smoothing | None = None,
+    smoothing: str | None = None,
 ) -> Evaluation:
     """Score a run or ensemble on a split; save scores, predictions and a picture in its folder.
 
     Args:
         data: the data folder, if available: its faces are shown in the picture.
-        smoothing: smooths all outputs, instead of the fitted post-processing.
+        smoothing: such as `box:51`, see `parse_smoothings`; instead of the fitted post-processing.
     """
     from abaw.evaluate.report.face_crops import open_faces
 
@@ -451,15 +451,20 @@ def tune(
     runs: Path,
     device: str = "auto",
     reporter: Reporter | None = None,
+    method: FitMethod | None = None,
 ) -> Tuning:
     """Fit the post-processing of a run and save it in its folder; see `fit_run`.
 
     Args:
         runs: folder with the runs of the folds, for `folds` and `auto`.
+        method: by default the post-processing of the run's recipe is taken as it is, if this has any and `fit_on` is
+            `auto`; else all of it is fitted.
     """
+    if method is None:
+        method = method_of(run.config) if fit_on == "auto" else FitMethod()
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
         opened = TrainedRun.open(source, device, raw=True).reporting(reporter or Silent())
         return opened.predict(store, Selection(split))
 
-    return fit_run(run, store, fit_on, runs, predict_run)
+    return fit_run(run, store, fit_on, runs, predict_run, method)

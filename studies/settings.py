@@ -34,7 +34,7 @@ SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length
 def as_markdown() -> str:
     """The whole page."""
     defaults = "\n".join(f"| `{task.name}` | `{task.loss}` | {task.window} |" for task in TASKS.values())
-    parts = [HEAD, "## Training\n", _table(TrainConfig, "", ("head", "loss"))]
+    parts = [HEAD, "## Training\n", _table(TrainConfig, "", ("head", "loss", "postprocess"))]
     parts += ["## By task\n", "| task | loss | window |\n|---|---|---|\n" + defaults + "\n"]
     parts += ["## Heads\n", "`--head NAME`, then `--set head.KEY=VALUE`.\n"]
     parts += [f"### {name}\n\n{_table(options, 'head.', ('name',))}" for name, options in HEADS.items()]

@@ -22,6 +22,7 @@ from abaw.train.data.folds import parse_fold
 from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
 from abaw.train.loss_options import LOSSES, AnyLossConfig
 from abaw.train.options import Options
+from abaw.train.postprocess_settings import PostprocessSettings
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
@@ -75,6 +76,7 @@ class TrainConfig(BaseModel):
         clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
         patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.
+        postprocess: of the predictions, by `abaw tune` and `abaw run`; nothing of the training.
     """
 
     # heads and losses are loaded with the first config
@@ -111,6 +113,7 @@ class TrainConfig(BaseModel):
     clip_norm: OrUnlimited = Field(1.0, gt=0)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
+    postprocess: PostprocessSettings = PostprocessSettings()
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
@@ -147,6 +150,7 @@ class TrainConfig(BaseModel):
             raise ValueError(f"invalid_as of task {task.name} must be {classes}; found {self.invalid_as!r}")
         if self.fold:
             parse_fold(self.fold)
+        self.postprocess.check_fits(task)
         return self
 
     @model_validator(mode="after")
@@ -196,6 +200,10 @@ class TrainConfig(BaseModel):
     def resolved(self) -> "TrainConfig":
         """The config with the numbers that 0 stands for: a run keeps these, whatever the defaults become."""
         return self.model_copy(update={"window": self.length, "stride": self.step})
+
+    def of_training(self) -> "TrainConfig":
+        """The config without what comes after training: runs of equal ones are trained in the same way."""
+        return self.model_copy(update={"postprocess": PostprocessSettings()})
 
     def training_features(self) -> tuple[str, ...]:
         """Names of the features that a training batch holds: those of every view."""

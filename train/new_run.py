@@ -120,7 +120,11 @@ def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name:
     config = config.resolved()
     if name is None:
         features = _describe_features(config, store)
-        matches = [run for run in all_runs(runs) if run.config == config and _are_same(run.features, features)]
+        matches = [
+            run
+            for run in all_runs(runs)
+            if run.config.of_training() == config.of_training() and _are_same(run.features, features)
+        ]
         return matches[-1] if matches else None
     check_run_name(name)  # before anything is deleted in its folder
     folder = runs / name
@@ -132,7 +136,7 @@ def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name:
             folder.rmdir()
         return None
     run = open_run(folder)
-    if run.config != config:
+    if run.config.of_training() != config.of_training():
         options, run_options = config.model_dump(), run.config.model_dump()
         changed = ", ".join(key for key in options if options[key] != run_options[key])
         raise UsageError(

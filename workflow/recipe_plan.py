@@ -10,6 +10,8 @@ from typing import Literal
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import Place, is_url
 from abaw.core.names import how_to_make
+from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.postprocessing.postprocess_options import method_of
 from abaw.evaluate.postprocessing.tuning import POSTPROCESS, load_tuning
 from abaw.evaluate.predictions import read_made_from
 from abaw.extract.forecast import FeatureForecast, forecast_extraction
@@ -84,12 +86,15 @@ class Trained:
         return self.run is not None and _is_trained(self.run)
 
     def is_tuned(self, has_folds: bool) -> bool:
-        """True if the post-processing is that of the checkpoint, and on folds where there are any."""
+        """True if the post-processing is that of the checkpoint, and of the recipe or on folds where there are any."""
         try:
             tuning = load_tuning(self.run) if self.run and self.is_trained else None
         except AbawError:
             return False
-        return tuning is not None and (tuning.fit_on == "folds" or not has_folds)
+        given = method_of(self.config).given
+        if tuning is None or given != Postprocess():
+            return tuning is not None and tuning.fit_on == "nothing" and tuning.method.given == given
+        return tuning.fit_on == "folds" or not has_folds
 
     @property
     def is_scored(self) -> bool:

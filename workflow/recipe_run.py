@@ -11,6 +11,7 @@ from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.inference import validation_measures
+from abaw.evaluate.postprocessing.postprocess_options import method_of
 from abaw.evaluate.report import content, face_crops, html
 from abaw.evaluate.trained import evaluate, open_predictor, tune
 from abaw.extract.extraction import extract
@@ -86,7 +87,7 @@ def run_recipe(
     for one in plan.seeds:
         if one.run and not one.is_tuned(options.n_folds > 0):
             on_step(Step("tune", one.about, False))
-            tune(one.run, store, "auto", options.runs, options.device)
+            tune(one.run, store, "auto", options.runs, options.device, method=method_of(one.config))
     for one in plan.runs:
         if one.run and not one.is_scored:
             on_step(Step("eval", one.about, False))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pydantic import BaseModel, ConfigDict
 
 from abaw.core.tasks import Task
-from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess, fit_postprocess
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.train.data.folds import assign_folds, group_videos
 
@@ -26,7 +26,9 @@ def can_cross_fit(task: Task, videos: Collection[str]) -> bool:
     return task.level != "image" and len(group_videos(set(videos))) > 1
 
 
-def cross_fit(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[CrossFit, ...]:
+def cross_fit(
+    task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod | None = None
+) -> tuple[CrossFit, ...]:
     """Deal videos into up to five groups of similar size and fit for each group on all others.
 
     Args:
@@ -38,7 +40,7 @@ def cross_fit(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[C
     for number in range(1, n_groups + 1):
         others = {video: one for video, one in predictions.items() if groups[video] != number}
         videos = sorted(video for video, group in groups.items() if group == number)
-        fits.append(CrossFit(videos=tuple(videos), postprocess=fit_postprocess(task, others)))
+        fits.append(CrossFit(videos=tuple(videos), postprocess=fit_postprocess(task, others, method)))
     return tuple(fits)
 
 

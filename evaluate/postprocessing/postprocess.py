@@ -1,31 +1,42 @@
-"""Fitted post-processing of outputs: smoothing over time, thresholds of action units, offsets of classes.
+"""Post-processing of outputs: levels of each person, smoothing over time, thresholds of action units, offsets of classes.
 
-The results are outputs again, from which `abaw.evaluate.scores.metrics.decide` takes the answers: a threshold shifts the
-logit of an action unit so that it is on above 0, and an offset shifts the logit of a class.
+They are applied in this order. The results are outputs again, from which `abaw.evaluate.scores.metrics.decide` takes the
+answers: a threshold shifts the logit of an action unit so that it is on above 0, and an offset shifts the logit of a class.
 """
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
+from abaw.evaluate.postprocessing.biases import improve_biases
 from abaw.evaluate.postprocessing.smoothing import KINDS, Smoothing, smooth
+from abaw.evaluate.postprocessing.thresholds import best_threshold, plateau_threshold
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.calibration import part_of
 from abaw.evaluate.scores.metrics import score
 
 WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; the widths that fitting tries, besides no smoothing
 SEARCH_FRAMES = 300_000  # smoothing is chosen on about this many, from every n-th video; takes seconds
+SAME_SPREAD = 1e-6  # a standard deviation below it is a rounding error of equal values
 TAUS = np.round(np.arange(-1, 2.01, 0.1), 1)
-LARGEST_CUT = 9.0  # logit of the last threshold that fitting tries, a probability of .9999
 
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
 Offset = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+
+
+class Level(BaseModel):
+    """The mean and the standard deviation of an output over all videos."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float = Field(allow_inf_nan=False)
+    spread: float = Field(ge=0, allow_inf_nan=False)
 
 
 class Postprocess(BaseModel):
@@ -35,6 +46,7 @@ class Postprocess(BaseModel):
         smoothing: over time, by output.
         thresholds: by action unit, the probability above which it is on; one half for the others.
         offsets: by class, what is added to its logit; 0 for the others.
+        levels: by output, the mean and spread that every video (a person) gets before all else; see `apply`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,13 +54,13 @@ class Postprocess(BaseModel):
     smoothing: dict[str, Smoothing] = Field(default_factory=dict)
     thresholds: dict[str, Probability] = Field(default_factory=dict)
     offsets: dict[str, Offset] = Field(default_factory=dict)
+    levels: dict[str, Level] = Field(default_factory=dict)
 
-    @classmethod
-    def uniform(cls, task: Task, smoothing: Smoothing) -> "Postprocess":
-        """The same smoothing for all outputs of a task."""
-        postprocess = cls(smoothing=dict.fromkeys(task.outputs, smoothing))
-        postprocess.check_fits(task)
-        return postprocess
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without `levels` where there are none: digests of ensembles hash this, and older ones must stay equal."""
+        content: dict[str, Any] = serialise(self)
+        return {key: value for key, value in content.items() if key != "levels" or value}
 
     def check_fits(self, task: Task) -> None:
         """Raise a UsageError if it is for outputs that the task does not have, or that it cannot be applied to."""
@@ -60,6 +72,7 @@ class Postprocess(BaseModel):
             "smoothing": set(task.outputs) if task.level == "frame" else set(),
             "thresholds": of_kind["binary"],
             "offsets": of_kind["classes"],
+            "levels": set(task.outputs) if task.level == "frame" else set(),
         }
         for field, names in allowed.items():
             if unknown := sorted(set(getattr(self, field)) - names):
@@ -71,6 +84,9 @@ class Postprocess(BaseModel):
     def apply(self, task: Task, outputs: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Post-process the outputs of one video (or of a list of images, or of whole videos).
 
+        An output x with a level becomes (x - m) / s * spread + mean, with its own mean m and standard deviation s over the
+        frames that are present; an output that is constant becomes the mean of the level.
+
         Args:
             outputs: (rows, outputs) of a head.
             present: (rows,) bool, the frame has a crop; see `smooth`.
@@ -80,6 +96,7 @@ class Postprocess(BaseModel):
         """
         from scipy.special import logit  # takes a quarter of a second to import
 
+        outputs = self._levelled(task, outputs, present)
         smoothings = [self.smoothing.get(name, Smoothing()) for name in task.outputs]
         for kind in KINDS:
             widths = [smoothing.width if smoothing.kind == kind else 1 for smoothing in smoothings]
@@ -89,6 +106,19 @@ class Postprocess(BaseModel):
         # in float64, so that the sign of a difference is never lost; outputs without a shift stay bitwise equal
         return (outputs.astype(np.float64) + shifts).astype(np.float32)
 
+    def _levelled(self, task: Task, outputs: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArray[np.float32]:
+        if not self.levels:
+            return outputs
+        levelled = outputs.astype(np.float64)
+        shown = levelled[present] if present.any() else levelled
+        for i, name in enumerate(task.outputs):
+            if (level := self.levels.get(name)) is None:
+                continue
+            mean, spread = shown[:, i].mean(), shown[:, i].std()
+            scale = level.spread / spread if spread > SAME_SPREAD else 0.0
+            levelled[:, i] = (levelled[:, i] - mean) * scale + level.mean
+        return levelled.astype(np.float32)
+
     def apply_to(self, task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, VideoPrediction]:
         """Post-process the predictions of each video."""
         return {
@@ -97,7 +127,43 @@ class Postprocess(BaseModel):
         }
 
 
-def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> Postprocess:
+class FitMethod(BaseModel):
+    """How post-processing is fitted, and what is not fitted because it is given.
+
+    Attributes:
+        thresholds: the `best` on the videos, or the centre of the `plateau` around it; see `plateau_threshold`.
+        offsets: a multiple of the logarithms of the classes' shares (`prior`), or a `free` one for each class.
+        per_person: give each video the mean and the spread of all videos; see `Postprocess.levels`.
+        given: taken as it is. What it does not name is fitted; a given offset stands for all classes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    thresholds: Literal["best", "plateau"] = "best"
+    offsets: Literal["prior", "free"] = "prior"
+    per_person: bool = False
+    given: Postprocess = Postprocess()
+
+    @property
+    def in_words(self) -> str:
+        """What differs from the default, in words; empty if nothing does."""
+        words = [
+            "thresholds at the centre of a plateau" * (self.thresholds == "plateau"),
+            "a free bias for each class" * (self.offsets == "free"),
+            "levels of each person" * self.per_person,
+        ]
+        return ", ".join(filter(None, words))
+
+
+def give_postprocess(task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod) -> Postprocess:
+    """The post-processing that is given, and the levels of the predictions, which need no labels."""
+    levels = _fit_levels(task, predictions) if method.per_person else {}
+    return method.given.model_copy(update={"levels": levels})
+
+
+def fit_postprocess(
+    task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod | None = None
+) -> Postprocess:
     """Fit the post-processing that gives predictions the best score against their labels.
 
     First the smoothing of each action unit, of valence, of arousal, and of all classes together; then thresholds and
@@ -111,23 +177,52 @@ def fit_postprocess(task: Task, predictions: Mapping[str, VideoPrediction]) -> P
     """
     if not predictions:
         raise UsageError("There are no videos to fit post-processing on. Choose a split that has labels.")
+    method = method or FitMethod()
+    given = method.given
+    levels = _fit_levels(task, predictions) if method.per_person else {}
+    levelled = Postprocess(levels=levels).apply_to(task, predictions) if levels else predictions
     smoothing: dict[str, Smoothing] = {}
     thresholds: dict[str, float] = {}
     offsets: dict[str, float] = {}
     for part, part_outputs, columns in task.each():
-        videos = [part_of(prediction, part_outputs, columns) for prediction in predictions.values()]
+        videos = [part_of(prediction, part_outputs, columns) for prediction in levelled.values()]
         labels = np.concatenate([video.by_label().labels for video in videos])
-        if task.level == "frame":
-            smoothing |= _fit_smoothing(part, videos)
+        smoothing |= {name: given.smoothing[name] for name in part.outputs if name in given.smoothing}
+        if task.level == "frame" and not set(part.outputs) <= set(smoothing):
+            smoothing = _fit_smoothing(part, videos) | smoothing
         outputs = _smoothed(part, videos, smoothing)
         if part.kind == "binary":
-            valid = part.valid(labels)
-            for i, name in enumerate(part.outputs):
-                rows = valid[:, i]
-                thresholds[name] = best_threshold(outputs[rows, i], labels[rows, i] == 1)[0]
-        elif part.kind == "classes":
-            offsets |= _fit_offsets(part, outputs, labels)
-    return Postprocess(smoothing=smoothing, thresholds=thresholds, offsets=offsets)
+            thresholds |= _fit_thresholds(part, outputs, labels, method)
+        elif part.kind == "classes" and not given.offsets:
+            offsets |= _fit_offsets(part, outputs, labels, method)
+    return given.model_copy(
+        update={
+            "smoothing": smoothing,
+            "thresholds": thresholds | given.thresholds,
+            "offsets": offsets or given.offsets,
+            "levels": levels,
+        }
+    )
+
+
+def _fit_levels(task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, Level]:
+    """Mean and standard deviation of each output over the frames of all videos that are present."""
+    shown = np.concatenate([video.outputs[video.present if video.present.any() else slice(None)]
+                            for video in predictions.values()]).astype(np.float64)  # fmt: skip
+    means, spreads = shown.mean(axis=0), shown.std(axis=0)
+    return {name: Level(mean=means[i], spread=spreads[i]) for i, name in enumerate(task.outputs)}
+
+
+def _fit_thresholds(
+    task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32], method: FitMethod
+) -> dict[str, float]:
+    fit = plateau_threshold if method.thresholds == "plateau" else best_threshold
+    valid = task.valid(labels)
+    return {
+        name: fit(outputs[valid[:, i], i], labels[valid[:, i], i] == 1)[0]
+        for i, name in enumerate(task.outputs)
+        if name not in method.given.thresholds
+    }
 
 
 def _smoothed(task: Task, videos: Iterable[VideoPrediction], smoothing: Mapping[str, Smoothing]) -> NDArray[np.float32]:
@@ -179,46 +274,12 @@ _MEASURES: dict[str, Callable[[Task, NDArray[np.float32], NDArray[np.float32]], 
 }
 
 
-def best_threshold(logits: NDArray[np.float32], actual: NDArray[np.bool_]) -> tuple[float, float]:
-    """The threshold of an action unit with the highest F1, and that F1.
-
-    F1 changes only where a threshold passes a prediction, and a best threshold lies just below a frame that is truly on:
-    those are tried, all of them.
-
-    Args:
-        logits: (n,) of valid frames.
-        actual: (n,) bool, the unit is on.
-
-    Returns:
-        A probability, and F1. Of equally good ranges the one nearest to one half is taken; in it one half, or else the
-        middle (of the logits). One half if no threshold gives an F1 above 0.
-    """
-    from scipy.special import expit
-
-    logits = np.clip(logits, -LARGEST_CUT, LARGEST_CUT)  # no threshold beyond this is tried
-    on, off = np.sort(logits[actual]), np.sort(logits[~actual])
-    below = np.searchsorted(off, on)  # number of frames that are off below each frame that is on
-    floor = np.maximum(_before(on, np.arange(len(on))), _before(off, below))
-    low, high = np.maximum(floor, -LARGEST_CUT), on.astype(np.float64)
-    hits = np.arange(len(on), 0, -1)
-    scores = np.where(low < high, 2 * hits / (hits + len(off) - below + len(on)), -1)
-    if scores.max(initial=0) <= 0:
-        return 0.5, 0.0
-    best = np.flatnonzero(scores == scores.max())
-    cuts = np.where((low[best] <= 0) & (high[best] > 0), 0, (low[best] + high[best]) / 2)
-    cut = cuts[np.abs(cuts).argmin()]
-    return float(expit(cut)), float(scores.max())
-
-
-def _before(values: NDArray[np.float32], indices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The values just before these indices of a sorted list; minus infinity before the first."""
-    return np.concatenate([[-np.inf], values])[indices]
-
-
-def _fit_offsets(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32]) -> dict[str, float]:
+def _fit_offsets(
+    task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32], method: FitMethod
+) -> dict[str, float]:
     """Offsets -tau log(share of a class in the labels), with the best tau (Menon et al. 2021, logit adjustment).
 
-    A class that the labels do not have gets no offset.
+    A class that the labels do not have gets no offset. With `free`, these are where `improve_biases` begins.
     """
     valid = task.valid(labels)[:, 0]
     outputs, labels = outputs[valid], labels[valid]
@@ -228,4 +289,6 @@ def _fit_offsets(task: Task, outputs: NDArray[np.float32], labels: NDArray[np.fl
     taus = TAUS[np.argsort(np.abs(TAUS), kind="stable")]
     scores = [score(task, (outputs - tau * logs).astype(np.float32), labels).score for tau in taus]
     offsets = 0.0 - taus[int(np.argmax(scores))] * logs
+    if method.offsets == "free":
+        offsets = improve_biases(task, outputs, labels, offsets)
     return {name: float(offset) for name, offset in zip(task.outputs, offsets, strict=True)}

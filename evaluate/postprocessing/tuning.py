@@ -12,7 +12,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.cross_fit import CrossFit, apply_cross_fit, can_cross_fit, cross_fit
-from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess, fit_postprocess, give_postprocess
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
@@ -25,7 +25,7 @@ from abaw.train.runs import Run, all_runs
 POSTPROCESS = "postprocess.json"
 N_FOLDS = 3  # suggested if no fold has been trained yet
 
-FitOn = Literal["folds", "crossed", "train", "val"]
+FitOn = Literal["folds", "crossed", "train", "val", "nothing"]
 FitChoice = Literal["auto", "folds", "crossed", "train", "val"]
 PredictRun = Callable[[Run, str], Mapping[str, VideoPrediction]]
 
@@ -50,12 +50,13 @@ class Tuning(BaseModel):
         postprocess: the fitted post-processing.
         fit_on: `folds` (predictions of other runs for videos that they were not trained on), `crossed` (val, each video
             post-processed by a fit on other videos of it), `train` (the training videos of the run, which its head has
-            seen) or `val`.
+            seen), `val`, or `nothing` (it was given).
         crossed: with `crossed`, the fits for the videos of val; `postprocess`, fitted on all of them, is for all others.
         runs: runs whose predictions were fitted.
         videos, n_frames: videos and number of rows that were fitted on, including rows without a label.
         score_before, score_after: scores on all labelled rows of the same videos. Where they were fitted on, both are
             optimistic, `score_after` more so.
+        method: how it was fitted, and what was given.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -71,11 +72,13 @@ class Tuning(BaseModel):
     score_before: float
     score_after: float
     crossed: tuple[CrossFit, ...] = ()
+    method: FitMethod = FitMethod()
 
     @property
     def origin(self) -> str:
         """Where it comes from, in words."""
-        return "cross-fitted on val" if self.fit_on == "crossed" else f"fitted on {self.fit_on}"
+        fitted = {"crossed": "cross-fitted on val", "nothing": "as given"}.get(self.fit_on, f"fitted on {self.fit_on}")
+        return ", ".join(filter(None, [fitted, self.method.in_words]))
 
     def apply_to(self, task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, VideoPrediction]:
         """Post-process the predictions of each video."""
@@ -85,17 +88,25 @@ class Tuning(BaseModel):
         """A sentence if a score on these videos is optimistic: some were fitted on, or it was fitted on `val`. Else empty."""
         if self.fit_on == "val":
             return "post-processing fitted on val: optimistic"
-        if self.fit_on == "crossed":  # no video of val is post-processed by a fit on itself
+        if self.fit_on in ("crossed", "nothing"):  # no video of val is post-processed by a fit on itself
             return ""
         n_fitted = len(set(videos) & set(self.videos))
         return f"post-processing fitted on {n_fitted} of these {len(videos)} videos: optimistic" if n_fitted else ""
 
 
-def fit_run(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, predict_run: PredictRun) -> Tuning:
+def fit_run(
+    run: Run,
+    store: FeatureStore,
+    fit_on: FitChoice,
+    runs: Path,
+    predict_run: PredictRun,
+    method: FitMethod | None = None,
+) -> Tuning:
     """Fit the post-processing of a run and save it in its folder as `postprocess.json`.
 
-    `auto` is `folds` where all folds have runs with the options of this one, otherwise `crossed`, or `train` where val
-    cannot be divided: images, or videos of a single recording.
+    What `method` gives is not fitted; with `auto`, nothing else is fitted then either. Otherwise `auto` is `folds` where
+    all folds have runs with the options of this one, else `crossed`, or `train` where val cannot be divided: images, or
+    videos of a single recording.
 
     With `folds`, the videos that the run validates on are not fitted. (The heads of other folds were trained on them, so
     their labels influence the fitted predictions, but not the fit itself.)
@@ -107,44 +118,57 @@ def fit_run(run: Run, store: FeatureStore, fit_on: FitChoice, runs: Path, predic
     Raises:
         UsageError: folds are missing; the message has the commands that train them. Or val cannot be divided.
     """
-    if fit_on == "auto":
-        fit_on = _best_choice(run, store, runs)
+    method = method or FitMethod()
+    on = _best_choice(run, store, runs, method) if fit_on == "auto" else fit_on
     task, checkpoint = run.task, run.digest()  # before it is read, since a running training may replace it
-    sources = fold_runs(run, store, runs) if fit_on == "folds" else [run]
-    predictions: dict[str, VideoPrediction] = {}
-    for source in sources:
-        predictions |= predict_run(source, "train" if fit_on == "train" else "val")
-    if fit_on == "folds":
-        validation = select_labels(store, task, "val", run.config.fold)
-        predictions = {video: prediction for video, prediction in predictions.items() if video not in validation}
-        if not predictions:
-            raise UsageError(
-                f"All videos of the folds are among the {len(validation)} that {run.name} validates on: nothing is left to fit "
-                "on. Use --fit-on train."
-            )
-    if fit_on == "crossed" and not can_cross_fit(task, predictions):
+    sources = fold_runs(run, store, runs) if on == "folds" else [run]
+    predictions = _predictions_of(sources, on, predict_run)
+    predictions = _without_validation(run, store, predictions) if on == "folds" else predictions
+    if on == "crossed" and not can_cross_fit(task, predictions):
         raise UsageError(f"Run {run.name} validates on {_undivided(task)}: nothing to cross-fit. Use --fit-on train.")
-    postprocess = fit_postprocess(task, predictions)
-    crossed = cross_fit(task, predictions) if fit_on == "crossed" else ()
+    postprocess = (give_postprocess if on == "nothing" else fit_postprocess)(task, predictions, method)
+    crossed = cross_fit(task, predictions, method) if on == "crossed" else ()
     tuning = Tuning(
         abaw=__version__,
         task=task.name,
         weights=checkpoint,
         postprocess=postprocess,
-        fit_on=fit_on,
+        fit_on=on,
         runs=tuple(_describe(source) for source in sources),
         videos=tuple(sorted(predictions)),
         n_frames=sum(len(prediction.outputs) for prediction in predictions.values()),
         score_before=_score_of(task, predictions),
         score_after=_score_of(task, apply_cross_fit(task, crossed, postprocess, predictions)),
         crossed=crossed,
+        method=method,
     )
     save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
     return tuning
 
 
-def _best_choice(run: Run, store: FeatureStore, runs: Path) -> FitOn:
+def _predictions_of(sources: Collection[Run], on: FitOn, predict_run: PredictRun) -> dict[str, VideoPrediction]:
+    split = "train" if on == "train" else "val"
+    return {video: prediction for source in sources for video, prediction in predict_run(source, split).items()}
+
+
+def _without_validation(
+    run: Run, store: FeatureStore, predictions: Mapping[str, VideoPrediction]
+) -> dict[str, VideoPrediction]:
+    """Predictions of the videos that a run does not validate on."""
+    validation = select_labels(store, run.task, "val", run.config.fold)
+    others = {video: prediction for video, prediction in predictions.items() if video not in validation}
+    if not others:
+        raise UsageError(
+            f"All videos of the folds are among the {len(validation)} that {run.name} validates on: nothing is left to fit "
+            "on. Use --fit-on train."
+        )
+    return others
+
+
+def _best_choice(run: Run, store: FeatureStore, runs: Path, method: FitMethod) -> FitOn:
     """What to fit on, unless the user says so; see `fit_run`."""
+    if method.given != Postprocess():
+        return "nothing"
     if run.task.level != "image" and _all_folds(_trained_folds(run, runs)):
         return "folds"
     return "crossed" if can_cross_fit(run.task, select_labels(store, run.task, "val", run.config.fold)) else "train"
@@ -231,7 +255,7 @@ def _all_folds(by_n_folds: Mapping[int, Mapping[int, Run]]) -> list[Run]:
 
 
 def _without_fold(config: TrainConfig) -> TrainConfig:
-    return config.model_copy(update={"fold": "", "seed": 0})
+    return config.of_training().model_copy(update={"fold": "", "seed": 0})
 
 
 def train_command(config: TrainConfig, fold: str, store: str, runs: str) -> str:

@@ -17,7 +17,8 @@ from abaw.core.tasks import MTL, TASKS
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.evaluate.evaluation import score_both
-from abaw.evaluate.postprocessing.postprocess import Postprocess, best_threshold, fit_postprocess
+from abaw.evaluate.postprocessing.postprocess import Postprocess, fit_postprocess
+from abaw.evaluate.postprocessing.thresholds import best_threshold
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.report.content import report_on, videos_by_error

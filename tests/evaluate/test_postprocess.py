@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ from abaw import pipeline
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.evaluate.postprocessing.cross_fit import can_cross_fit
-from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, TAUS, Postprocess, best_threshold, fit_postprocess
+from abaw.evaluate.postprocessing.postprocess import TAUS, FitMethod, Postprocess, fit_postprocess, give_postprocess
+from abaw.evaluate.postprocessing.postprocess_options import parse_method, parse_smoothings
 from abaw.evaluate.postprocessing.smoothing import Smoothing, smooth
+from abaw.evaluate.postprocessing.thresholds import LARGEST_CUT, best_threshold, plateau_threshold
 from abaw.evaluate.postprocessing.tuning import POSTPROCESS, fit_run, fold_runs, load_tuning, train_command
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.scores.metrics import decide, score
@@ -264,7 +267,124 @@ def test_no_video_is_an_error() -> None:
         fit_postprocess(VA, {})
 
 
+# other ways to fit
+
+
+def test_threshold_in_the_middle_of_a_plateau_by_hand() -> None:
+    """F1 is 1 up to the frame at probability .2, .8 (2 hits of 2 + 3) up to that at .6, .67 up to that at .7, then 0."""
+    chances = np.array([0.1, 0.2, 0.6, 0.7])
+    actual = np.array([False, True, True, True])
+    found = plateau_threshold(np.log(chances / (1 - chances)).astype(np.float32), actual)
+    assert found == (pytest.approx(0.15, abs=1e-6), pytest.approx(1.0))
+    # a frame that is off is far down in a long plateau: 198 hits of 200 + 200 without it, .9925 with it
+    chances = np.concatenate([np.linspace(0.9, 0.99, 200), [0.3], np.full(50, 0.1)])
+    found = plateau_threshold(np.log(chances / (1 - chances)).astype(np.float32), np.arange(251) < 200)
+    step = (
+        0.09 / 199
+    )  # 2 * 197 / 397 is .9924 and 2 * 196 / 396 is .9899: three frames above .9 are still in the plateau
+    assert found[0] == pytest.approx((0.1 + 0.9 + 3 * step) / 2, abs=1e-5)
+    assert plateau_threshold(np.zeros(3, dtype=np.float32), np.zeros(3, dtype=bool)) == (0.5, 0.0)
+
+
+def test_free_biases_by_hand() -> None:
+    """Anger is answered for Fear in all frames; a bias of Fear between 1 and 3 tells the two apart."""
+    outputs = np.full((4, 8), -5, dtype=np.float32)
+    outputs[:, 1] = 4
+    outputs[:, 3] = [3, 3, 1, 1]
+    labels = np.array([[3], [3], [1], [1]], dtype=np.float32)
+    video = VideoPrediction(outputs, labels, np.ones(4, dtype=bool), 25.0)
+    found = fit_postprocess(
+        EXPR, {"a": video}, FitMethod(offsets="free", given=parse_method(EXPR, smooth="box:1").given)
+    )
+    assert found.offsets["Fear"] - found.offsets["Anger"] == pytest.approx(2)
+    assert decide(EXPR, found.apply(EXPR, outputs, video.present)).tolist() == [[3], [3], [1], [1]]
+
+
+@pytest.mark.parametrize("task", [EXPR, TASKS["vgaf"]], ids=str)
+def test_free_biases_beat_those_of_the_shares(task: Task) -> None:
+    given = FitMethod().given if task.level != "frame" else parse_method(task, smooth="box:1").given
+    videos = noisy_videos(task)
+    by_shares, free = (
+        fit_postprocess(task, videos, FitMethod(offsets=name, given=given)) for name in ("prior", "free")
+    )
+    gain = score_of(task, free.apply_to(task, videos)) - score_of(task, by_shares.apply_to(task, videos))
+    assert gain > 0.002
+    # no single bias makes it better
+    best = score_of(task, free.apply_to(task, videos))
+    for name, offset in free.offsets.items():
+        for step in (-0.5, -0.1, 0.1, 0.5):
+            moved = free.model_copy(update={"offsets": free.offsets | {name: offset + step}})
+            assert score_of(task, moved.apply_to(task, videos)) <= best + 1e-9
+
+
+def test_levels_of_each_person_by_hand() -> None:
+    labels = np.zeros((4, 2), dtype=np.float32)
+    present = np.array([True, True, True, False])
+    videos = {
+        "calm": VideoPrediction(np.array([[0, 5], [0.2, 5], [0.1, 5], [9, 5]], np.float32), labels, present, 25.0),
+        "wild": VideoPrediction(np.array([[1, 0], [-1, 2], [0, 1], [1, 1]], np.float32), labels, present, 25.0),
+    }
+    method = parse_method(VA, smooth="box:1", per_person=True)
+    steps = fit_postprocess(VA, videos, method)
+    pooled = np.array([0, 0.2, 0.1, 1, -1, 0])
+    assert steps.levels["valence"].mean == pytest.approx(pooled.mean())
+    assert steps.levels["valence"].spread == pytest.approx(pooled.std())
+    found = steps.apply_to(VA, videos)
+    calm = (np.array([0, 0.2, 0.1, 9]) - 0.1) / np.std([0, 0.2, 0.1]) * pooled.std() + pooled.mean()
+    np.testing.assert_allclose(found["calm"].outputs[:, 0], calm, rtol=1e-5)
+    assert found["calm"].outputs[:, 1].tolist() == pytest.approx([3.0] * 4)  # constant: the mean of 5, 5, 5, 0, 2, 1
+    assert give_postprocess(VA, videos, method) == steps
+
+
+def test_what_is_given_is_not_fitted() -> None:
+    videos = noisy_videos(MTL)
+    fitted = fit_postprocess(MTL, videos)
+    given = parse_method(MTL, "AU1=.11", "valence=median:5,expr=box:3")
+    steps = fit_postprocess(MTL, videos, given)
+    assert steps.thresholds == {**steps.thresholds, "AU1": 0.11} and steps.thresholds["AU2"] == fitted.thresholds["AU2"]
+    assert steps.smoothing["valence"] == Smoothing(kind="median", width=5)
+    assert steps.smoothing["arousal"] == fitted.smoothing["arousal"]
+    assert {steps.smoothing[name].width for name in EXPRESSIONS} == {3}
+    assert fit_postprocess(MTL, videos, parse_method(MTL, bias="Fear=2")).offsets == {"Fear": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        (AU, {"threshold": "AU1=1.5"}, "A threshold is a probability above 0 and below 1; found '1.5' in --threshold."),
+        (AU, {"threshold": "AU1=nan"}, "found 'nan' in --threshold"),
+        (AU, {"threshold": "AU3=.5"}, "--threshold: task au has no 'AU3'. Did you mean AU"),
+        (AU, {"threshold": "AU1=.5,AU1=.6"}, "--threshold names AU1 twice. Leave out one of them."),
+        (AU, {"threshold": "AU1=.5,.6"}, "--threshold needs NAME=VALUE between commas; found '.6'."),
+        (
+            AU,
+            {"threshold": "middle"},
+            "--threshold is best, plateau, or by name such as AU1=.69,AU2=.5; found 'middle'.",
+        ),
+        (VA, {"threshold": "plateau"}, "--threshold is for action units, which task va does not have. Leave it out."),
+        (AU, {"bias": "free"}, "--bias is for classes, which task au does not have. Leave it out."),
+        (EXPR, {"bias": "some"}, "--bias is prior, free, or by name such as Anger=.5,Fear=-1; found 'some'."),
+        (EXPR, {"bias": "Fear=1e9"}, "from -100 to 100; found '1e9' in --bias."),
+        (
+            VA,
+            {"smooth": "valance=box:5"},
+            "--smooth: task va has no 'valance'. Did you mean valence? Choose from: valence,",
+        ),
+        (VA, {"smooth": "valence=box:4"}, "odd number of frames up to 1001; found 'box:4'."),
+        (TASKS["lsd"], {"per_person": True}, "--per-person is about frames of videos, which task lsd does not have."),
+    ],
+)
+def test_mistyped_options_are_refused(task: Task, options: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_method(task, **options)
+
+
 # the file
+
+
+def test_file_of_an_older_version_reads_back_and_is_written_the_same() -> None:
+    old = '{"smoothing":{},"thresholds":{"AU1":0.3},"offsets":{}}'
+    assert Postprocess.model_validate_json(old).model_dump_json() == old
 
 
 def test_json_reads_back_equal() -> None:
@@ -280,7 +400,7 @@ def test_what_a_task_does_not_have_is_refused() -> None:
     with pytest.raises(UsageError, match=r"va has no smoothing of 'AU1': it has smoothing of valence, arousal"):
         Postprocess(smoothing={"AU1": box}).check_fits(VA)
     with pytest.raises(UsageError, match=r"lsd has no smoothing of 'Anger': it has none"):
-        Postprocess.uniform(TASKS["lsd"], box)
+        parse_smoothings(TASKS["lsd"], "box:5")
 
 
 # the commands
@@ -336,6 +456,50 @@ def as_json(result: Result) -> dict:
 
 def videos_of(store: Path, task: str, split: str) -> set[str]:
     return set(FeatureStore.open(store).labels(task, split))
+
+
+def test_given_thresholds_and_smoothing_are_applied_and_nothing_is_fitted(
+    call: Callable[..., Result], runs: Path
+) -> None:
+    found = as_json(call("tune", "au", "--threshold", "AU1=.3,AU26=.8", "--smooth", "AU1=box:5", "--json"))
+    assert found["fit_on"] == "nothing" and found["crossed"] == []
+    assert found["postprocess"] == {
+        "smoothing": {"AU1": {"kind": "box", "width": 5}},
+        "thresholds": {"AU1": 0.3, "AU26": 0.8},
+        "offsets": {},
+    }
+    post = as_json(call("eval", "au", "--json"))["postprocessed"]
+    assert (post["origin"], post["note"]) == ("as given", "")
+    kept = load_predictions(runs / "au" / "predictions-val.h5")
+    by_hand = {}
+    for name, video in kept.items():
+        outputs = video.outputs.astype(np.float64)
+        outputs[:, [0]] = smooth(video.outputs[:, [0]], video.present, "box", 5)
+        outputs[:, 0] -= np.log(0.3 / 0.7)
+        outputs[:, 11] -= np.log(0.8 / 0.2)
+        by_hand[name] = replace(video, outputs=outputs)
+    assert score_of(AU, by_hand) == pytest.approx(post["official"]["score"])
+    assert found["score_after"] == pytest.approx(post["official"]["score"])
+    fitted = as_json(call("tune", "au", "--threshold", "plateau", "--per-person", "--json"))
+    assert fitted["fit_on"] == "crossed" and all(one["postprocess"]["levels"] for one in fitted["crossed"])
+    shown = call("eval", "au").output
+    assert "thresholds at the centre of a plateau, levels of each person" in " ".join(shown.split())
+
+
+def test_smoothing_by_output_of_eval(call: Callable[..., Result], runs: Path) -> None:
+    post = as_json(call("eval", "va", "--smooth", "valence=box:101,arousal=box:41", "--json"))["postprocessed"]
+    assert post["origin"] == "valence=box:101,arousal=box:41"
+    kept = load_predictions(runs / "va" / "predictions-val.h5")
+    by_hand = {n: replace(v, outputs=smooth(v.outputs, v.present, "box", [101, 41])) for n, v in kept.items()}
+    assert score_of(VA, by_hand) == pytest.approx(post["official"]["score"])
+
+
+@pytest.mark.parametrize(
+    "words", [("tune", "au", "--threshold", "AU3=.5"), ("eval", "va", "--smooth", "valance=box:5")]
+)
+def test_typos_fail_before_anything_is_read(run_cli: Callable[..., Result], runs: Path, words: tuple[str, ...]) -> None:
+    result = run_cli(*words, "--store", runs / "no.zarr", "--runs", runs)
+    assert result.exit_code == 2 and words[2] in result.stderr and "no.zarr" not in result.stderr
 
 
 @pytest.mark.parametrize("fit_on", ["train", "folds", "val"])

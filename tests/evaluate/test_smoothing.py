@@ -129,7 +129,7 @@ def test_missing_frames_lie_on_the_line_between_their_smoothed_neighbours() -> N
 def test_videos_are_smoothed_by_themselves() -> None:
     rng = np.random.default_rng(0)
     first, other, second = (rng.normal(size=(40, 2)).astype(np.float32) for _ in range(3))
-    step = Postprocess.uniform(TASKS["va"], Smoothing(kind="box", width=21))
+    step = Postprocess(smoothing=dict.fromkeys(("valence", "arousal"), Smoothing(kind="box", width=21)))
 
     def video(outputs: np.ndarray) -> VideoPrediction:
         return VideoPrediction(outputs, np.zeros((40, 2), dtype=np.float32), np.ones(40, dtype=bool), 25.0)

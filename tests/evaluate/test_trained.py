@@ -11,7 +11,6 @@ import pytest
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.ensemble import create_ensemble
-from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.predictions import load_predictions
 from abaw.evaluate.trained import Selection, evaluate, find_predictor, open_predictor
 from abaw.tests.support.paths import CHECKOUT
@@ -91,7 +90,7 @@ def test_the_saved_interval_is_that_of_the_table(run_cli, runs, linear_store, na
 
 
 def test_an_ensemble_is_scored_as_it_was_made(runs, linear_store):
-    for raw, smoothing in ((True, None), (False, Smoothing(width=5))):
+    for raw, smoothing in ((True, None), (False, "box:5")):
         with pytest.raises(UsageError, match=r"ensemble both has a fixed post-processing"):
             open_predictor(runs / "both", "cpu", raw).evaluate(linear_store, "val", smoothing)
 

@@ -19,8 +19,9 @@ from abaw.datasets.demo.kinds import DEMO_KINDS
 from abaw.datasets.synth.clips_writer import write_clips
 from abaw.datasets.synth.paths import SynthOptions
 from abaw.evaluate.ensemble import combine, create_ensemble, find_results
-from abaw.evaluate.postprocessing.postprocess import LARGEST_CUT, SEARCH_FRAMES, TAUS, WIDTHS, Postprocess
+from abaw.evaluate.postprocessing.postprocess import SEARCH_FRAMES, TAUS, WIDTHS, Postprocess
 from abaw.evaluate.postprocessing.smoothing import KINDS, MAX_WIDTH, Smoothing
+from abaw.evaluate.postprocessing.thresholds import LARGEST_CUT
 from abaw.evaluate.postprocessing.tuning import N_FOLDS
 from abaw.evaluate.results import run_results
 from abaw.evaluate.scores.bootstrap import CONFIDENCE, FEW_UNITS, MIN_UNITS, N_DRAWS
@@ -72,6 +73,7 @@ TRAINING = {
     "clip_norm": 1.0,
     "patience": 10,
     "seed": 0,
+    "postprocess": {"smoothing": {}, "thresholds": {}, "bias": {}},
 }
 OF_HEADS = {
     "transformer": TRAINING["head"],

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from abaw.core.errors import UsageError
-from abaw.core.tasks import TASKS
+from abaw.core.tasks import ACTION_UNITS, TASKS
 from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import new_store, put_feature
@@ -197,6 +197,8 @@ def value_at(config: TrainConfig, place: str) -> Any:
     return found
 
 
+EMMA_LOGITS = (0.8, 0.8, 0.7, 0.5, 0.5, 0.5, 0.6, 0.8, 0.8, 0.8, 0.3, 0.7)  # thresholds
+EMMA_THRESHOLDS = dict(zip(ACTION_UNITS, 1 / (1 + np.exp(-np.array(EMMA_LOGITS))), strict=True))
 EMMA_WEIGHTS = (7.10, 15.64, 5.47, 2.80, 1.52, 1.89, 3.05, 34.05, 32.48, 36.77, 0.58, 11.16)
 MASKING = {"features": ("vit-mean",), "head.name": "transformer", "views": ()}
 UNCLIPPED = {"clip_norm": float("inf")}  # of these no clipping is published
@@ -213,6 +215,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"warmup": pytest.approx(5 / 30, abs=1e-4), "schedule": "cosine", "head.name": "emma"},
         **{"head.vit_hidden": 512, "head.va_hidden": 256, "loss.name": "emma", "loss.va": 1, "loss.expr": 1},
         **{"loss.au": 1, "loss.positive_weights": pytest.approx(EMMA_WEIGHTS, abs=0.006)},
+        **{"postprocess.thresholds": pytest.approx(EMMA_THRESHOLDS, abs=5e-4)},
     },
     "emotiw-audio": {**EMOTIW, "features": ("spectrogram",), "head.audio": "spectrogram"},
     "emotiw-video": {**EMOTIW, "features": ("clip-l14-laion2b",), "head.audio": ""},
@@ -235,6 +238,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
             "head.positions": False,
             "head.output_hidden": 256,
             "loss.name": "ccc",
+            "postprocess.smoothing": {"valence": "box:101", "arousal": "box:41"},
             **UNCLIPPED,
         },
     },

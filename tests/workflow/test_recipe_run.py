@@ -87,6 +87,19 @@ def test_a_recipe_is_done_once_whole_and_continues_after_it_was_stopped(
     undone = [name for name, is_done in states(options) if not is_done]
     assert undone == ["tune"]
 
+    smoothed = "[postprocess.smoothing]\nvalence = 'box:21'\n"  # a recipe gives it: no training, no fit
+    Path(options.recipe).write_text(RECIPE + smoothed)
+    one = replace(options, n_seeds=1, n_folds=0)
+    assert [name for name, is_done in states(one) if not is_done] == ["tune"]
+    pipeline.run_recipe(one)
+    assert all(is_done for _, is_done in states(one))
+    post = scores("tiny-1")["postprocessed"]
+    assert post["origin"] == "as given"
+    assert post["postprocess"]["smoothing"] == {"valence": {"kind": "box", "width": 21}}
+    Path(options.recipe).write_text(RECIPE + smoothed.replace("valence", "valance"))
+    with pytest.raises(UsageError, match=r"postprocess.smoothing: task va has no 'valance' there"):
+        pipeline.plan_recipe(one)
+
 
 def test_missing_weights_and_odd_commands_are_found_before_anything_runs(
     options: pipeline.RecipeOptions, run_cli: Callable[..., Result], tmp_path: Path
