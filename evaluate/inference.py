@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from abaw.core.progress import Reporter, Silent
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
@@ -13,6 +13,7 @@ from abaw.train.data.table import Table
 from abaw.train.data.windows import WindowSampler, batches
 
 FRAMES_PER_BATCH = 8_192
+BATCHES_AHEAD = 16  # a GPU computes so many before their outputs are copied, so that it does not wait for the host
 
 
 def evaluate_head(
@@ -90,8 +91,7 @@ def _window_outputs(
     sampler, width = WindowSampler(table, window), len(table.task.outputs)
     is_whole = table.task.level == "video"
     n_slots = len(table.videos) if is_whole else len(table.labels)
-    # steps past the end of a video go into an extra slot, which is dropped
-    total, counts = torch.zeros(n_slots + 1, width), torch.zeros(n_slots + 1)
+    sums = _WindowSums(n_slots, width)
     model.eval()
     with torch.inference_mode():
         windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
@@ -101,20 +101,47 @@ def _window_outputs(
             batch_windows = multi_process.process_share(batch_windows)
             batch = sampler.batch(batch_windows).to(device)
             # further outputs of a model are only for its loss
-            outputs = model(batch.features, batch.masks)[..., :width].float().cpu()
+            outputs = model(batch.features, batch.masks)[..., :width].float()
             if is_whole:
                 slots = np.where(batch_windows[:, 1] > 0, sampler.videos_of(batch_windows), n_slots)
             else:
                 rows, is_inside = sampler.rows_of(batch_windows)
                 slots = np.where(is_inside, rows, n_slots).ravel()
-            index = torch.from_numpy(slots)
-            total.index_add_(0, index, outputs.reshape(-1, width))
-            counts.index_add_(0, index, torch.ones(len(index)))
+            sums.add(slots, outputs.reshape(-1, width))
             reporter.advance(n_windows)
+        means = sums.means(device)
         reporter.finish()
-        multi_process.add_up(total, device)
-        multi_process.add_up(counts, device)
-    return (total[:-1] / counts[:-1, None].clamp(min=1)).numpy()
+    return means
+
+
+class _WindowSums:
+    """Sums of outputs by slot (row or video), in host memory.
+
+    Steps past the end of a video are in an extra slot, which is dropped.
+    """
+
+    def __init__(self, n_slots: int, width: int) -> None:
+        self._total, self._counts = torch.zeros(n_slots + 1, width), torch.zeros(n_slots + 1)
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, slots: NDArray[np.int64], outputs: Tensor) -> None:
+        """Add outputs (n, width) on any device to their slots (n,)."""
+        self._waiting.append((torch.from_numpy(slots), outputs))
+        if len(self._waiting) == BATCHES_AHEAD:
+            self._add_waiting()
+
+    def means(self, device: torch.device) -> NDArray[np.float32]:
+        """(slots, width) mean output of each slot over all processes; 0 without any."""
+        self._add_waiting()
+        multi_process.add_up(self._total, device)
+        multi_process.add_up(self._counts, device)
+        return (self._total[:-1] / self._counts[:-1, None].clamp(min=1)).numpy()
+
+    def _add_waiting(self) -> None:
+        for slots, outputs in self._waiting:
+            self._total.index_add_(0, slots, outputs.cpu())
+            self._counts.index_add_(0, slots, torch.ones(len(slots)))
+        self._waiting.clear()
 
 
 def _ends(table: Table) -> NDArray[np.int64]:

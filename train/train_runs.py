@@ -13,6 +13,7 @@ from abaw.store import FeatureStore
 from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.config import TrainConfig
+from abaw.train.data.on_device import place
 from abaw.train.data.statistics import MomentsOnLoading, feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
@@ -60,6 +61,7 @@ def train_run(
             tables, statistics = _load(run.config, store, reporter)
         else:
             statistics = _statistics_of(store, tables[0])
+        tables = _placed(tables, run.config, pick_device(device))
         return _train_on(tables, statistics, run, validate, pick_device(device), reporter, on_result)
 
 
@@ -70,6 +72,14 @@ def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple
     moments = MomentsOnLoading([name for name in standardised_features(config, shapes) if name in held])
     tables = load_tables(config, store, reporter, moments.add)
     return tables, _statistics_of(store, tables[0], moments)
+
+
+def _placed(tables: tuple[Table, Table], config: TrainConfig, device: torch.device) -> tuple[Table, Table]:
+    """The tables on the GPU of this process, where they fit; probes are fitted on the CPU."""
+    if isinstance(config.head, RidgeConfig | LogisticConfig):
+        return tables
+    device = multi_process.process_device(device)
+    return place(tables[0], device), place(tables[1], device)
 
 
 def _statistics_of(store: FeatureStore, table: Table, loaded: MomentsOnLoading | None = None) -> Statistics:
@@ -172,6 +182,7 @@ def train_seeds(
         tables, statistics = _load(configs[0], store, reporter)
         for note in notes_on(tables[0]):
             reporter.warn(note)
+        tables = _placed(tables, configs[0], pick_device(device))
         results = []
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume)

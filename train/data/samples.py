@@ -58,7 +58,7 @@ class Samples(Protocol):
         ...
 
     def inputs(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Inputs of windows, in host memory.
+        """Inputs of windows, in host memory or on the GPU.
 
         Args:
             rows: (windows, time) row numbers, from 0.

@@ -24,6 +24,8 @@ from abaw.train.data.folds import assign_folds, parse_fold
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from abaw.train.data.on_device import DeviceInputs
+
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels
 Missing = Literal["mask", "nearest"]
@@ -38,7 +40,7 @@ class Table:
         task: task of the labels.
         videos: names; video i has the rows `starts[i]` to `starts[i + 1]`.
         starts: (videos + 1,) int64.
-        values: by feature, (rows, *shape) float16 or float32; zero where missing.
+        values: by feature, (rows, *shape) float16 or float32; zero where missing. Empty if they are on a GPU.
         masks: by feature, (rows,) bool, the frame has it or, with `missing="nearest"`, gets it from a neighbour.
         has_feature: (rows,) bool, the frame has at least one feature, before filling.
         has_face: (rows,) bool, the frame has every visual feature (every feature if none is visual), before filling.
@@ -47,6 +49,7 @@ class Table:
         fps: (videos,) frames a second; 0 where the video has no feature.
         synthetic: (videos,) bool, the video is a synthetic clip.
         doubles: second labels of rows that label files list twice; `rows` index the table.
+        on_device: features that windows are gathered from instead, see `abaw.train.data.on_device.place`.
     """
 
     task: Task
@@ -61,6 +64,7 @@ class Table:
     fps: NDArray[np.float64]
     synthetic: NDArray[np.bool_]
     doubles: Doubles | None = None
+    on_device: "DeviceInputs | None" = None
 
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
@@ -74,6 +78,8 @@ class Table:
         self, rows: NDArray[np.int64], inside: NDArray[np.bool_]
     ) -> "tuple[dict[str, Tensor], dict[str, Tensor]]":
         """Inputs of windows, see `abaw.train.data.samples.Samples`."""
+        if self.on_device is not None:
+            return self.on_device.gather(rows, inside)
         import torch  # what opens and compares runs reads labels alone
 
         # numpy's take: torch's gather splits even small copies over threads

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import UsageError
+from abaw.train.data.on_device import send
 from abaw.train.data.samples import Samples, counted_labels
 
 Balance = Literal["none", "class", "video"]
@@ -31,7 +32,7 @@ class Further:
 
     def to(self, device: torch.device) -> "Further":
         """The same on a device."""
-        return Further(self.positions.to(device), self.labels.to(device), self.valid.to(device))
+        return Further(*(send(values, device) for values in (self.positions, self.labels, self.valid)))
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Targets:
     def to(self, device: torch.device) -> "Targets":
         """The same on a device."""
         further = self.further.to(device) if self.further is not None else None
-        return Targets(self.labels.to(device), self.valid.to(device), further)
+        return Targets(send(self.labels, device), send(self.valid, device), further)
 
     def align(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs, labels and valid flags for a loss; with further labels they are flat rows.
@@ -98,9 +99,9 @@ class WindowBatch:
         return self.targets.valid
 
     def to(self, device: torch.device) -> "WindowBatch":
-        """The batch on a device, features as float32."""
-        moved = {name: values.to(device, non_blocking=True).float() for name, values in self.features.items()}
-        masks = {name: mask.to(device) for name, mask in self.masks.items()}
+        """The batch on a device, features as float32; see `send`."""
+        moved = {name: send(values, device).float() for name, values in self.features.items()}
+        masks = {name: send(mask, device) for name, mask in self.masks.items()}
         return WindowBatch(moved, masks, self.targets.to(device))
 
 
