@@ -38,6 +38,10 @@ if TYPE_CHECKING:
               help="auto is what the feature has, else bf16 on a GPU and fp32 elsewhere.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
 @FPS
+@click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
+              help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
+@click.option("--tensors", type=click.Choice([f"normalised={name}" for name in ("clip", "imagenet")]), default="",
+              help="How .img tensors were normalised.  [default: told from the values]")  # fmt: skip
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")
 @click.option("--part", default="", metavar="I/N", help="Only part I of N, for job arrays.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N",
@@ -55,6 +59,8 @@ def extract(
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int | None,
     fps: float | None,
+    n_frames: int | None,
+    tensors: str,
     untrained: bool,
     part: str,
     limit: int | None,
@@ -71,7 +77,8 @@ def extract(
     if scheduler and cluster:
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
     options = pipeline.ExtractOptions(
-        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0
+        *(data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0),
+        *(n_frames or 0, tensors),
     )
     if dry_run:
         _show_forecast(options)

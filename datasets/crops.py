@@ -40,9 +40,15 @@ class Crops:
     fault: str = ""
 
 
-def list_crops(folder: Path) -> Crops:
-    """List the files `<frame number>.jpg` of a folder, with any of the `SUFFIXES` and any number of digits."""
+def list_crops(folder: Path, is_from_0: bool = False) -> Crops:
+    """List the files `<frame number>.jpg` of a folder, with any of the `SUFFIXES` and any number of digits.
+
+    Args:
+        is_from_0: frames may also be numbered from 0; then 1 is added to all numbers if there is a 0.
+    """
     by_number, ignored = _find_crops(folder)
+    if is_from_0 and 0 in by_number:
+        by_number = {number + 1: name for number, name in by_number.items()}
     fault, zero = "", by_number.pop(0, "")
     if zero:
         fault = (
@@ -71,10 +77,10 @@ def first_folder(crops: Crops) -> str:
     return next((name for name in crops.ignored if (crops.folder / name).is_dir()), "")
 
 
-def count_crops(folder: Path) -> int:
+def count_crops(folder: Path, is_from_0: bool = False) -> int:
     """Number of crops that `list_crops` finds; takes a third of the time, over a network far less."""
     by_number = _find_crops(folder)[0]
-    return len(by_number) - (0 in by_number)
+    return len(by_number) - (0 in by_number and not is_from_0)
 
 
 def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:

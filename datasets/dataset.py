@@ -53,6 +53,7 @@ class Dataset:
     Attributes:
         fps: frame rate of videos without a video file.
         remarks: about everything else in the folder.
+        companions: files of videos that may be read in place of others, such as tensors of fewer frames.
     """
 
     root: Path
@@ -60,6 +61,7 @@ class Dataset:
     labels: tuple[Labels, ...]
     fps: float | None
     remarks: tuple[Remark, ...] = ()
+    companions: tuple[Path, ...] = ()
 
     def open(self, video: Video) -> FrameSource:
         """Open the frames of a video; nothing is listed or decoded yet."""

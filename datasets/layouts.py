@@ -72,7 +72,8 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
         videos += [video for video in dataset.videos if video.file not in files]
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
-    return Dataset(root, tuple(videos), labels, fps, remarks)
+    companions = tuple(chain.from_iterable(dataset.companions for dataset in datasets))
+    return Dataset(root, tuple(videos), labels, fps, remarks, companions)
 
 
 def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from abaw.core.names import composed
+from abaw.datasets.clips import spectrograms_of
 from abaw.datasets.folders import files_in, folded, subfolders
 from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.video_files import People, video_file_of
@@ -36,6 +37,8 @@ def find_sound_files(root: Path) -> dict[str, Path]:
 def sound_file_of(video: Video | FrameSource, files: Mapping[str, Path], people: People) -> Path | None:
     """The file with the sound of a video: its sound file, that of its base name, or the video file; None without one.
 
+    For a clip that exists only as tensors it is the tensor with its spectrograms.
+
     A video with its own video file has no base: with `talk_2.mp4`, `talk_2` is not the second person in `talk`.
 
     Args:
@@ -44,7 +47,7 @@ def sound_file_of(video: Video | FrameSource, files: Mapping[str, Path], people:
     """
     if video.file is not None and composed(video.file.stem) == video.name:
         return files.get(video.name, video.file)
-    return video_file_of(video.name, files, people) or video.file
+    return video_file_of(video.name, files, people) or video.file or spectrograms_of(video)
 
 
 def sound_digest(frames_digest: str, file: Path | None) -> str:

@@ -151,5 +151,6 @@ def _used_paths(dataset: Dataset, sounds: Mapping[str, Path]) -> Iterator[Path]:
         for file in (video.file, sound_file_of(video, sounds, dataset.people)):
             if file is not None:
                 yield file
+    yield from dataset.companions
     for label in dataset.labels:
         yield label.path

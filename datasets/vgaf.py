@@ -1,16 +1,23 @@
 """The layout of VGAF, the group emotions of EmotiW: short clips of whole scenes, one label for each.
 
-Train_labels.txt, Val_labels.txt       `Vid_name Label` in line 1, then `1_1 3`; also in labels/
-Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, if there is no video file, the tensor
-Train/1_1.mp4.img.75.pt                of its frames (see `abaw.media.tensors`); the one with the most frames counts
-synthetic/<name>.mp4                   also synthetic/<Label>/<name>.mp4, a folder <name>/00001.jpg, or a tensor
+Train_labels.txt, Val_labels.txt       `Vid_name Label` in line 1, then `1_1 3`; also in labels/, or next to tensors
+Train/1_1.mp4                          or another folder of `CLIP_FOLDERS`; or, if there is no video file, tensors:
+Train/1_1.mp4.img.75.pt                pictures of its frames (see `abaw.media.tensors`); those with the most frames count
+Train/1_1.mp4.spec.75.pt               their spectrograms
+VGAF_Tensors_all_75/Train/...          the same tensors as their authors keep them; also `_5`, Val/
+synthetic/<name>.mp4                   also synthetic/<Label>/<name>.mp4, a folder <name>/00001.jpg, or tensors
 synthetic/Positive_labels.txt          names of synthetic clips (with or without their label), also at the root; split
                                        `synthetic`
+Synthetic2661_all_75/<Label>/<name>.synt.img.75.pt    tensors of synthetic clips, and `.synt.spec.75.pt`
+<Label>/<category>_Video_<i>/0.png     the output of their generator, at the root or in synthetic/; frames from 0
+
+Classes of the last two may have clips of one name: `<Label>-<name>` here.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +27,10 @@ from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import GROUP_EMOTIONS, VGAF
-from abaw.datasets.clips import CLIP_S, Clip
-from abaw.datasets.crops import natural_order
+from abaw.datasets.clips import CLIP_S, Clip, ClipTensor
+from abaw.datasets.crops import Crops, count_crops, list_crops, natural_order
 from abaw.datasets.dataset import Dataset
+from abaw.datasets.folders import subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.image_folders import CropFolder, CropFrames
 from abaw.datasets.layouts import Layout
@@ -37,7 +45,11 @@ SYNTHETIC_FOLDERS = (SYNTHETIC, *(f"{SYNTHETIC}/{emotion}" for emotion in GROUP_
 SYNTHETIC_LABEL_FOLDERS = ("", SYNTHETIC, "labels")
 HEADER = ("vid_name", "label")
 CLASSES = {str(number): number - 1 for number in (1, 2, 3)} | {name.lower(): i for i, name in enumerate(GROUP_EMOTIONS)}
-TENSOR = re.compile(r"(?P<name>.+?)(?P<synthetic>\.synt)?\.img\.(?P<n_frames>[1-9][0-9]{0,3})\.pt")
+TENSOR = re.compile(r"(?P<name>.+?)(?P<synthetic>\.synt)?\.(?P<kind>img|spec)\.(?P<n_frames>[1-9][0-9]{0,3})\.pt")
+REAL_TENSORS = re.compile("vgaf_tensors.*", re.IGNORECASE)  # folders with folders of `TENSOR_SPLITS`
+TENSOR_SPLITS = ("Train", "Val", "Test", "")
+SYNTHETIC_TENSORS = re.compile("synthetic[0-9_].*", re.IGNORECASE)  # folders with a folder for each class
+GENERATED = re.compile(".+_Video_[0-9]+")  # a clip of the authors' generator
 
 
 @dataclass(frozen=True)
@@ -56,7 +68,16 @@ class ClipLabel:
 
 
 class PictureFrames(CropFrames):
-    """Frames of a synthetic clip at `fps`, or at the rate that makes the clip last 5 s."""
+    """Frames of a synthetic clip at `fps`, or at the rate that makes the clip last 5 s; numbered from 1 or from 0."""
+
+    @cached_property
+    def crops(self) -> Crops:
+        """The listing, made on first use."""
+        return list_crops(self.folder, is_from_0=True)
+
+    def size(self) -> int:
+        """See `FrameSource`."""
+        return count_crops(self.folder, is_from_0=True)
 
     def _make_clock(self) -> Clock:
         numbers = self.crops.numbers
@@ -83,11 +104,11 @@ def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
         fps: rows per second of clips that exist only as tensors or folders of frames.
     """
     real = [(split, root / folder / name) for split, name in LABEL_FILES.items() for folder in LABEL_FOLDERS]
-    real = [(split, path) for split, path in real if path.is_file()]
+    real = [(split, path) for split, path in real if path.is_file()] or _labels_of_tensors(root)
     synthetic = [(emotion, root / folder / f"{emotion}_labels.txt") for emotion in GROUP_EMOTIONS
             for folder in SYNTHETIC_LABEL_FOLDERS]  # fmt: skip
     synthetic = [(emotion, path) for emotion, path in synthetic if path.is_file()]
-    if not real and not synthetic:
+    if not real and not synthetic and not _has_classes(root):
         return None
     clips = _Clips(root)
     labels, remarks = _read_all(real, synthetic)
@@ -97,7 +118,7 @@ def open_vgaf(root: Path, fps: float | None) -> Dataset | None:
     if unlabelled:
         remarks.append(Remark(root.name, f"{len(unlabelled)} clips have no label, such as {unlabelled[0]}", False))
     videos = tuple(clips.videos[name] for name in sorted(clips.videos, key=natural_order))
-    return Dataset(root, videos, tuple(labels.values()), fps, tuple(remarks))
+    return Dataset(root, videos, tuple(labels.values()), fps, tuple(remarks), tuple(clips.tensor_paths))
 
 
 def read_clip_labels(path: Path, split: str, only: str = "") -> Iterator[ClipLabel]:
@@ -142,6 +163,26 @@ def clip_name(text: str) -> str:
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
+def _labels_of_tensors(root: Path) -> list[tuple[str, Path]]:
+    """The first label file of each split inside the folders of tensors, which may all have a copy."""
+    folders = [inner / folder for inner in _matching(root, REAL_TENSORS) for folder in TENSOR_SPLITS]
+    paths = {split: [folder / name for folder in folders] for split, name in LABEL_FILES.items()}
+    first = {split: next((path for path in tried if path.is_file()), None) for split, tried in paths.items()}
+    return [(split, path) for split, path in first.items() if path is not None]
+
+
+def _has_classes(root: Path) -> bool:
+    """True if there are synthetic clips in the folders of their classes, so that they need no label files."""
+    generated = (root / folder / emotion for folder in ("", SYNTHETIC) for emotion in GROUP_EMOTIONS)
+    return bool(_matching(root, SYNTHETIC_TENSORS)) or any(_matching(folder, GENERATED) for folder in generated)
+
+
+def _matching(root: Path, pattern: re.Pattern[str]) -> list[Path]:
+    """The folders in a folder whose names match a pattern, in natural order."""
+    names = [path.name for path in subfolders(root) if pattern.fullmatch(path.name)]
+    return [root / name for name in sorted(names, key=natural_order)]
+
+
 def _read_all(
     real: Iterable[tuple[str, Path]], synthetic: Iterable[tuple[str, Path]]
 ) -> tuple[dict[str, ClipLabel], list[Remark]]:
@@ -176,6 +217,7 @@ class _Clips:
     Attributes:
         videos: by name.
         class_folders: by name, for synthetic clips in the folder of a class.
+        tensor_paths: all tensors of clips, used or not.
         remarks: an error for each duplicate clip.
     """
 
@@ -183,27 +225,56 @@ class _Clips:
         self.videos: dict[str, Video] = {}
         self.class_folders: dict[str, Path] = {}
         self.remarks: list[Remark] = []
-        tensors: dict[str, tuple[int, Path]] = {}
-        for folder in CLIP_FOLDERS:
-            self._add_folder(root / folder, False, tensors)
+        self._tensors: dict[str, dict[tuple[str, int], Path]] = {}
+        real = [inner / folder for inner in _matching(root, REAL_TENSORS) for folder in TENSOR_SPLITS]
+        for folder in [*(root / folder for folder in CLIP_FOLDERS), *real]:
+            self._add_folder(folder)
         for folder in SYNTHETIC_FOLDERS:
-            self._add_folder(root / folder, True, tensors)
-        for name, (n_frames, path) in tensors.items():  # a tensor counts only without other files
-            self.videos.setdefault(name, Clip(name, path, None, n_frames))
-            self._note_class(name, path.parent)
+            self._add_folder(root / folder, is_synthetic=True)
+        by_class = [folder for inner in _matching(root, SYNTHETIC_TENSORS) for folder in subfolders(inner)]
+        for folder in sorted(path for path in by_class if path.name in GROUP_EMOTIONS):
+            self._add_folder(folder, is_synthetic=True, prefix=f"{folder.name}-")
+        for emotion in GROUP_EMOTIONS:
+            for class_folder in (root / emotion, root / SYNTHETIC / emotion):
+                self._add_generated(class_folder)
+        for name, paths in self._tensors.items():  # tensors count only without other files
+            self.videos.setdefault(name, Clip.of_tensors(name, [ClipTensor(*key, path) for key, path in paths.items()]))
 
-    def _add_folder(self, folder: Path, is_synthetic: bool, tensors: dict[str, tuple[int, Path]]) -> None:
-        """Add video files and synthetic clips as folders; collect tensors for later."""
+    @property
+    def tensor_paths(self) -> Iterator[Path]:
+        """All tensors that were found."""
+        return (path for paths in self._tensors.values() for path in paths.values())
+
+    def _add_folder(self, folder: Path, is_synthetic: bool = False, prefix: str = "") -> None:
+        """Add video files and synthetic clips as folders; collect tensors for later.
+
+        Args:
+            prefix: of the names of all clips.
+        """
         paths = sorted(path for path in folder.iterdir() if not is_junk(path.name)) if folder.is_dir() else []
         for path in paths:
             tensor = TENSOR.fullmatch(path.name)
-            name = clip_name(path.name)
+            name = prefix + clip_name(path.name)
             if tensor and path.is_file():
-                tensors[name] = max(tensors.get(name, (0, path)), (int(tensor["n_frames"]), path), key=lambda t: t[0])
+                self._tensors.setdefault(name, {}).setdefault((tensor["kind"], int(tensor["n_frames"])), path)
+                self._note_class(name, folder)
             elif path.suffix.lower() in SUFFIXES and path.is_file():
                 self._add(name, Clip(name, path, path), path)
-            elif is_synthetic and path.is_dir() and path.name not in GROUP_EMOTIONS and name not in self.videos:
+            elif (
+                is_synthetic
+                and path.is_dir()
+                and path.name not in GROUP_EMOTIONS
+                and not GENERATED.fullmatch(path.name)
+                and name not in self.videos
+            ):
                 self._add(name, PictureFolder(name, path, None), path)
+
+    def _add_generated(self, folder: Path) -> None:
+        """Add clips of the authors' generator, in the folder of a class."""
+        for path in _matching(folder, GENERATED):
+            name = f"{folder.name}-{composed(path.name)}"
+            self.videos[name] = PictureFolder(name, path, None)
+            self.class_folders[name] = folder
 
     def _add(self, name: str, video: Video, path: Path) -> None:
         existing = self.videos.get(name)
@@ -220,7 +291,8 @@ class _Clips:
             self.remarks.append(Remark(name, sentence))
 
     def _note_class(self, name: str, folder: Path) -> None:
-        if folder.name in GROUP_EMOTIONS and folder.parent.name == SYNTHETIC:
+        parent = folder.parent.name
+        if folder.name in GROUP_EMOTIONS and (parent == SYNTHETIC or SYNTHETIC_TENSORS.fullmatch(parent)):
             self.class_folders.setdefault(name, folder)
 
 

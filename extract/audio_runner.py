@@ -18,11 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.backbones.extractor import Backbone
+from abaw.core.errors import DataError
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
+from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
 from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
 from abaw.media.sound import Sound, load_sound
+from abaw.media.tensors import read_spectrogram_tensor
 from abaw.media.waveform import RATE_HZ
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
@@ -136,6 +139,10 @@ class AudioRunner:
     def _encode_video(self, source: AudioSource) -> tuple[int, list[str]]:
         """Write all features of a video; returns the number of its rows with sound, and notes on the sound."""
         self._check()
+        if source.sound is not None and source.sound == spectrograms_of(source.frames):
+            return self._copy_spectrograms(source, source.sound), []
+        if source.sound is None and (reason := why_silent(source.frames)):
+            raise DataError(reason)
         times = source.frames.times()
         sound = load_sound(source.sound) if source.sound is not None else None
         start_ns = 0
@@ -154,6 +161,27 @@ class AudioRunner:
         for writer in writers.values():
             writer.finish(allow_empty=True)
         return len(rows), sound.notes if sound is not None else []
+
+    def _copy_spectrograms(self, source: AudioSource, tensor: Path) -> int:
+        """Write the spectrograms of a tensor as they are; returns the number of rows."""
+        values = read_spectrogram_tensor(tensor)
+        n_frames = source.frames.clock().n_frames
+        if len(values) != n_frames:
+            raise DataError(
+                f"{tensor} holds {len(values)} spectrograms, but its name says {n_frames}. Correct the name."
+            )
+        for feature in self._features():
+            if feature.spec.shape != values.shape[1:]:
+                raise DataError(
+                    f"{tensor} holds spectrograms of shape {values.shape[1:]} and there is no sound; {feature.name} has the "
+                    f"shape {tuple(feature.spec.shape)}. Import other spectrograms with `abaw store import`."
+                )
+        rows = np.arange(n_frames)
+        for feature in self._features():
+            writer = self._writer(feature, source, rows)
+            writer.write(rows, values)
+            writer.finish()
+        return n_frames
 
     def _features(self) -> Iterator[Feature]:
         for _, features in self._groups.values():

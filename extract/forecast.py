@@ -18,7 +18,6 @@ from abaw.core.files import Place, is_url
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource, Video
-from abaw.datasets.layouts import open_dataset
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.request import ExtractOptions, Request, requested_features
 from abaw.extract.selection import has_its_clock, select_part
@@ -94,7 +93,7 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
         AbawError: no data, unknown backbones, or a store that cannot be opened.
     """
     requests = requested_features(options)
-    dataset = select_part(open_dataset(options.data, options.fps), options.part)
+    dataset = select_part(options.open_dataset(), options.part)
     stored = _stored_videos(options.store, list(requests))
     sounds, reporter = find_sound_files(dataset.root), reporter or Silent()
     missing: dict[str, _Missing] = {}

@@ -15,9 +15,13 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import Place, is_url
 from abaw.core.names import name_of_view
 from abaw.core.records import FLOAT32
+from abaw.datasets.clips import with_clips_as
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.layouts import open_dataset
 from abaw.extract.feature import Feature
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
 
+NORMALISED = "normalised="
 BATCH_SIZES = {"cuda": 256, "cpu": 32}
 
 
@@ -38,6 +42,8 @@ class ExtractOptions:
         untrained: use random weights.
         part: empty, or `I/N`: only part I of N parts with about the same number of frames.
         limit: number of videos after which to stop, of those that are incomplete; 0 for all.
+        n_frames: rows of each clip, and which of its tensors are read; 0 takes the layout's.
+        tensors: empty, or `normalised=NETWORK`: how tensors of pictures were normalised, see `read_image_tensor`.
     """
 
     data: Path
@@ -52,6 +58,16 @@ class ExtractOptions:
     untrained: bool = False
     part: str = ""
     limit: int = 0
+    n_frames: int = 0
+    tensors: str = ""
+
+    def open_dataset(self) -> Dataset:
+        """The dataset; no image is opened.
+
+        Raises:
+            DataError: it is not there, or has no known layout.
+        """
+        return with_clips_as(open_dataset(self.data, self.fps), self.n_frames, self.tensors.removeprefix(NORMALISED))
 
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""

@@ -11,8 +11,8 @@ from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.names import without_view
 from abaw.core.progress import OnFrames, Reporter, Silent, Summary
 from abaw.core.records import GIVEN
+from abaw.datasets.clips import note_spectrograms
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.layouts import open_dataset
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
 from abaw.extract.feature import Feature
@@ -48,7 +48,7 @@ class Stage:
         Raises:
             AbawError: no data, unknown backbones, missing weights, a feature that exists with another fingerprint, a full disk.
         """
-        whole = open_dataset(options.data, options.fps)
+        whole = options.open_dataset()
         dataset, crops = select_part(whole, options.part), Alignments.of(whole)
         left_out: dict[str, str] = {}
         features = create_features(options, None if failed is None else left_out, on_gpu)
@@ -57,6 +57,7 @@ class Stage:
             for feature in features
         ]
         notes = [crops.note()] if any(feature.spec.modality == "vision" for feature in features) else []
+        notes += [note_spectrograms(whole)] if any(feature.spec.modality == "audio" for feature in features) else []
         with room_for(options.store):
             store = FeatureStore.create(options.store)
             registered, unsure = _register(store, crops, features, None if failed is None else left_out)

@@ -1,7 +1,7 @@
-"""Tensors with the pictures of VGAF's clips, as people share them: `<video>.mp4.img.<N>.pt`.
+"""Tensors of VGAF's clips, as people share them: `<video>.mp4.img.<N>.pt` and `<video>.mp4.spec.<N>.pt`.
 
-Only their names and numbers of frames are published. Every plain layout of images is accepted; pixels that were
-normalised for a network are not, because it is unknown for which one.
+Only their names and numbers of frames are published. Every plain layout of images is accepted, with pixels from 0 to 1 or
+0 to 255, or normalised for a network. Which network, the values say: undone, pixels are whole numbers from 0 to 255.
 """
 
 import pickle
@@ -17,15 +17,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROUNDING = 1e-3  # how far values may be outside [0, 1]
+# means and standard deviations of red, green and blue, of pixels from 0 to 1
+NORMALISATIONS = {
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+# How far pixels are from whole numbers on average, where the right normalisation is undone: float16 gives .05, a wrong
+# one .25.
+MOST_OFF_WHOLE = 0.1
+HIGHEST_NORMALISED = 2.7  # white, in the blue of ImageNet
+MOST_OUTSIDE = 1.0  # how far a pixel may be outside 0 to 255: float16 gives .2
 # a grey image as three channels repeats its values 3 times, windows with a step of 1 as often as they are long
 MAX_REPEATS, MAX_REPEATED_BYTES = 64, 10**9
 
 
-def read_image_tensor(file: Path) -> NDArray[np.uint8]:
+def read_image_tensor(file: Path, normalised: str = "") -> NDArray[np.uint8]:
     """Images of a tensor file: (N, height, width, 3) uint8 RGB.
 
     Accepts (N, 3, height, width) and (N, height, width, 3), with integers from 0 to 255, or floats from 0 to 1 or from
-    0 to 255.
+    0 to 255, or floats that were normalised: `(pixel / 255 - mean) / deviation`.
+
+    Args:
+        normalised: for which network, a name of `NORMALISATIONS`; empty to tell from the values.
 
     Raises:
         DataError: it cannot be read, does not hold exactly one tensor, or has values outside these ranges.
@@ -40,17 +53,72 @@ def read_image_tensor(file: Path) -> NDArray[np.uint8]:
         raise DataError(f"{file} holds no pixels: its shape is {tuple(tensor.shape)}. Create it again.")
     if tensor.shape[1] == 3:
         tensor = tensor.permute(0, 2, 3, 1)
-    if str(tensor.dtype) == "torch.uint8":
+    if str(tensor.dtype) == "torch.uint8" and not normalised:
         return np.ascontiguousarray(tensor.numpy())
     low, high = float(tensor.min()), float(tensor.max())
-    is_unit = tensor.is_floating_point() and high <= 1 + ROUNDING
+    if normalised or (tensor.is_floating_point() and _looks_normalised(tensor, low, high)):
+        return _denormalised(tensor.float().numpy(), normalised, file)
     if not (low >= -ROUNDING and high <= 255 + ROUNDING):  # also if there is a NaN
         raise DataError(
-            f"{file} has pixels from {low:.3g} to {high:.3g}; images should have 0 to 1 or 0 to 255. If they "
-            "were normalised for a network, undo that: multiply with its standard deviation and add its mean."
+            f"{file} has pixels from {low:.3g} to {high:.3g}; images should have 0 to 1 or 0 to 255, or be normalised. "
+            "Save them in one of these ranges."
         )
+    is_unit = tensor.is_floating_point() and high <= 1 + ROUNDING
     scaled = tensor.float() * (255 if is_unit else 1)
     return np.ascontiguousarray(scaled.round().clamp(0, 255).byte().numpy())
+
+
+def read_spectrogram_tensor(file: Path) -> NDArray[np.float32]:
+    """Spectrograms of a tensor file, (N, 1, bands, steps), as they are.
+
+    Accepts (N, 1, bands, steps) and (N, bands, steps) of numbers.
+
+    Raises:
+        DataError: it cannot be read, does not hold exactly one tensor, has another shape or values that are not finite.
+    """
+    tensor = _load(file)
+    if tensor.ndim == 3:
+        tensor = tensor[:, None]
+    if tensor.ndim != 4 or tensor.shape[1] != 1 or not tensor.numel():
+        raise DataError(
+            f"{file} holds a tensor of shape {tuple(tensor.shape)}; spectrograms are (N, 1, bands, steps) or "
+            "(N, bands, steps). Save them in one of these shapes."
+        )
+    values = tensor.float().numpy()
+    if not np.isfinite(values).all():
+        raise DataError(f"{file} has values that are not finite. Create it again.")
+    return values
+
+
+def _looks_normalised(tensor: "Tensor", low: float, high: float) -> bool:
+    """True if there are values below 0, or none that is large and some that are neither shares nor whole numbers."""
+    if low < -ROUNDING:
+        return True
+    return 1 + ROUNDING < high <= HIGHEST_NORMALISED and bool((tensor != tensor.round()).any())
+
+
+def _denormalised(values: NDArray[np.float32], normalised: str, file: Path) -> NDArray[np.uint8]:
+    """(N, height, width, 3) normalised values as pixels."""
+    fitting = {}
+    for name in [normalised] if normalised else NORMALISATIONS:
+        means, deviations = (np.array(numbers, dtype=np.float32) for numbers in NORMALISATIONS[name])
+        pixels = (values * deviations + means) * 255
+        off_whole = float(np.abs(pixels - np.rint(pixels)).mean())
+        is_inside = pixels.min() >= -MOST_OUTSIDE and pixels.max() <= 255 + MOST_OUTSIDE  # False if there is a NaN
+        if is_inside and (normalised or off_whole <= MOST_OFF_WHOLE):
+            fitting[name] = pixels
+    if len(fitting) == 1:
+        (pixels,) = fitting.values()
+        return np.rint(pixels).clip(0, 255).astype(np.uint8)
+    found = f"{file} has pixels from {values.min():.3g} to {values.max():.3g}"
+    if normalised:
+        raise DataError(
+            f"{found}, which images normalised for {normalised} cannot have. Leave --tensors out, or save 0 to 1."
+        )
+    names = " or ".join(f"--tensors normalised={name}" for name in NORMALISATIONS)
+    raise DataError(
+        f"{found}: they seem to be normalised, but the values do not say for which network. Choose {names}, or save 0 to 1."
+    )
 
 
 def _load(file: Path) -> "Tensor":

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from abaw.backbones.backbone import create_backbone
 from abaw.core.errors import DataError, UsageError
@@ -261,9 +262,11 @@ def test_layouts_and_ranges_of_image_tensors(tmp_path, is_first, dtype, scale):
     [
         (
             torch.linspace(-2, 2, 5 * 3 * 4).reshape(5, 3, 2, 2),
-            "pixels from -2 to 2; images should have 0 to 1 or 0 to 255",
+            "pixels from -2 to 2: they seem to be normalised, but the values do not say for which network",
         ),
-        (torch.full((5, 3, 2, 2), 300.0), "pixels from 300 to 300"),
+        (torch.full((5, 3, 2, 2), 300.0), "pixels from 300 to 300; images should have 0 to 1 or 0 to 255"),
+        (torch.full((5, 3, 2, 2), -3.0), "pixels from -3 to -3: they seem to be normalised"),
+        (torch.full((5, 3, 2, 2), -3), "pixels from -3 to -3; images should have"),
         (torch.full((5, 3, 2, 2), float("nan")), "pixels from nan to nan"),
         (torch.zeros(5, 4, 2, 2), r"shape \(5, 4, 2, 2\); images are"),
         (torch.zeros(0, 3, 2, 2), "no pixels"),
@@ -274,6 +277,45 @@ def test_other_tensors_are_refused(tmp_path, tensor, sentence):
     torch.save(tensor, tmp_path / "a.pt")
     with pytest.raises(DataError, match=sentence):
         read_image_tensor(tmp_path / "a.pt")
+
+
+# means and deviations of `transforms.Normalize`, from the model cards
+NETWORKS = {
+    "clip": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
+    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
+
+
+def normalised_for(network: str, pixels: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """As torchvision's ToTensor and Normalize make it: (N, 3, height, width)."""
+    mean, deviation = (torch.tensor(numbers, dtype=torch.float64)[:, None, None] for numbers in NETWORKS[network])
+    return ((torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 255 - mean) / deviation).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("brightest", [256, 140, 30], ids=["all", "half", "dark"])
+def test_values_say_for_which_network_pixels_were_normalised(tmp_path, network, dtype, brightest):
+    pixels = np.random.default_rng(1).integers(0, brightest, (3, 20, 24, 3), dtype=np.uint8)
+    for shown in (pixels, 255 - pixels):
+        torch.save(normalised_for(network, shown, dtype), tmp_path / "a.pt")
+        np.testing.assert_array_equal(read_image_tensor(tmp_path / "a.pt"), shown)
+
+
+def test_values_between_whole_pixels_take_the_named_network(tmp_path):
+    """Resized after ToTensor: undone, values are no whole numbers, and nothing tells one network from another."""
+    smooth = np.random.default_rng(2).uniform(0, 255, (3, 8, 8, 3))
+    torch.save(normalised_for("imagenet", smooth), tmp_path / "a.pt")
+    with pytest.raises(DataError, match="Choose --tensors normalised=clip or --tensors normalised=imagenet"):
+        read_image_tensor(tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_image_tensor(tmp_path / "a.pt", "imagenet"), np.rint(smooth))
+    with pytest.raises(DataError, match="which images normalised for clip cannot have"):
+        read_image_tensor(tmp_path / "a.pt", "clip")
+
+
+def test_few_levels_of_grey_are_no_normalised_pixels(tmp_path):
+    torch.save(torch.from_numpy(images() % 3).float(), tmp_path / "a.pt")
+    np.testing.assert_array_equal(read_image_tensor(tmp_path / "a.pt"), images() % 3)
 
 
 def test_a_tensor_that_repeats_its_values_is_written_out(tmp_path):
@@ -356,6 +398,123 @@ def test_synthetic_clips(make_clips, run, numbered, make_crops):
     (place / "Neutral_labels.txt").write_text("synt-neutral-0001 3\n")
     assert any("line 1: the clips of this file are Neutral, found '3'" in remark.sentence
                for remark in open_vgaf(root, None).remarks)  # fmt: skip
+
+
+@pytest.fixture
+def make_tensors(tmp_path):
+    """Makes a data folder as the authors keep it: tensors normalised for CLIP, of 5 and of 7 frames of 6 real and 3 synthetic clips."""
+
+    def make() -> Path:
+        root = tmp_path / "data"
+        for n in (5, 7):
+            places = [
+                root / f"VGAF_Tensors_all_{n}/{split}/{split[0]}_{k}.mp4"
+                for split in ("Train", "Val")
+                for k in (1, 2, 3)
+            ]
+            places += [
+                root / f"Synthetic2661_all_{n}/{label}/clip_1.synt" for label in ("Positive", "Neutral", "Negative")
+            ]
+            for seed, place in enumerate(places):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                pixels = images(n, seed)
+                tensor = (
+                    normalised_for("clip", pixels) if is_normalised else torch.from_numpy(pixels).permute(0, 3, 1, 2)
+                )
+                torch.save(tensor, f"{place}.img.{n}.pt")
+                torch.save(spectrograms(n, seed), f"{place}.spec.{n}.pt")
+        for split in ("Train", "Val"):
+            lines = [f"{split[0]}_{k} {k}" for k in (1, 2, 3)]
+            (root / f"{split}_labels.txt").write_text("\n".join(["Vid_name Label", *lines]) + "\n")
+        return root
+
+    return make
+
+
+def spectrograms(n: int, seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(seed - 4, 1, (n, 1, 128, 128)).astype(np.float16))
+
+
+def test_tensors_of_the_authors_are_read_as_they_lie(make_tensors, run, run_cli):
+    root = make_tensors()
+    summary, store = run(root, "hog", "spectrogram")
+    names = [f"{split}_{k}" for split in "TV" for k in (1, 2, 3)] + [
+        "Positive-clip_1",
+        "Neutral-clip_1",
+        "Negative-clip_1",
+    ]
+    assert summary.ok and sorted(summary.done) == sorted(names)
+    assert {name: (one.split, one.rows.item()) for name, one in store.labels("vgaf").items()} == {
+        **{f"T_{k}": ("train", k - 1) for k in (1, 2, 3)}, **{f"V_{k}": ("val", k - 1) for k in (1, 2, 3)},
+        "Positive-clip_1": ("synthetic", 0), "Neutral-clip_1": ("synthetic", 1), "Negative-clip_1": ("synthetic", 2),
+    }  # fmt: skip
+    for seed, name in enumerate(names):
+        if seed % 4 == 0:
+            np.testing.assert_array_equal(store.read("hog", name).values, hog_of(list(images(7, seed))))
+        found = store.read("spectrogram", name)
+        np.testing.assert_array_equal(found.values, spectrograms(7, seed).numpy())
+        assert found.fps == pytest.approx(7 / 5) and found.present.all()
+    assert sorted(run(root, "hog", "spectrogram")[0].skipped) == sorted(names)
+    result = run_cli("doctor", "--data", root, "--json")
+    reports = json.loads(result.output[result.output.index("{") :])["per_video"]
+    assert result.exit_code == 0 and {report["video"] for report in reports} == set(names)
+    assert not any(report["warnings"] or report["errors"] for report in reports)
+
+
+def test_numbers_of_frames_are_chosen(make_tensors, run):
+    root = make_tensors()
+    (root / "VGAF_Tensors_all_5/Train/T_1.mp4.spec.5.pt").unlink()
+    summary, store = run(root, "spectrogram", n_frames=5)
+    assert len(summary.done) == 8 and list(summary.failed) == ["T_1"]
+    assert "no .spec tensor of 5 frames of clip T_1, but of 7. Choose one with --n-frames" in summary.failed["T_1"]
+    np.testing.assert_array_equal(store.read("spectrogram", "T_2").values, spectrograms(5, 1).numpy())
+    assert store.read("spectrogram", "T_2").fps == 1
+    (root / "VGAF_Tensors_all_5/Train/T_1.mp4.img.5.pt").unlink()
+    summary, store = run(root, "hog", n_frames=5)
+    assert "no .img tensor of 5 frames of clip T_1, but of 7" in summary.failed["T_1"] and len(summary.done) == 8
+    np.testing.assert_array_equal(store.read("hog", "T_2").values, hog_of(list(images(5, 1))))
+
+
+def test_a_video_file_gives_as_many_rows_as_are_asked_for(make_clips, run):
+    root = make_clips({"1_1": 1}, n_frames=150)
+    found = run(root, "hog", n_frames=5)[1].read("hog", "1_1")
+    np.testing.assert_array_equal(found.values, hog_of(decoded(root / "Train/1_1.mp4")[15::30]))
+
+
+def test_spectrograms_that_are_no_input_of_the_network_are_refused(make_tensors, run):
+    root = make_tensors()
+    place = root / "VGAF_Tensors_all_7/Train"
+    torch.save(torch.zeros(7, 3, 128, 128), place / "T_1.mp4.spec.7.pt")
+    torch.save(torch.zeros(7, 64, 128), place / "T_2.mp4.spec.7.pt")
+    torch.save(torch.zeros(6, 128, 128), place / "T_3.mp4.spec.7.pt")
+    summary, _ = run(root, "spectrogram")
+    words = {
+        "T_1": r"shape (7, 3, 128, 128); spectrograms are (N, 1, bands, steps)",
+        "T_2": "spectrograms of shape (1, 64, 128) and there is no sound; spectrogram has the shape (1, 128, 128)",
+        "T_3": "holds 6 spectrograms, but its name says 7",
+    }
+    assert summary.failed.keys() == words.keys()
+    assert all(words[name] in sentence for name, sentence in summary.failed.items())
+
+
+@pytest.mark.parametrize("home", [".", "synthetic"])
+def test_what_the_generator_of_the_authors_writes_is_a_data_set(tmp_path, run, home):
+    """Frames from 0, and clips of one name in several classes."""
+    for seed, label in enumerate(("Positive", "Negative")):
+        folder = tmp_path / home / label / "group_Video_0"
+        folder.mkdir(parents=True)
+        for number, picture in enumerate(images(3, seed)):
+            Image.fromarray(picture).save(folder / f"{number}.png")
+    summary, store = run(tmp_path, "hog")
+    assert summary.ok and store.labels("vgaf", "synthetic").keys() == {
+        "Positive-group_Video_0",
+        "Negative-group_Video_0",
+    }
+    for seed, (label, number) in enumerate((("Positive", 0), ("Negative", 2))):
+        found = store.read("hog", f"{label}-group_Video_0")
+        np.testing.assert_array_equal(found.values, hog_of(list(images(3, seed))))
+        assert found.fps == pytest.approx(3 / 5)
+        assert store.labels("vgaf")[f"{label}-group_Video_0"].rows.item() == number
 
 
 # doctor and demo

@@ -480,6 +480,25 @@ def test_features_that_count_other_moments_are_refused(tmp_path: Path, other: tu
         load_table(store, VGAF, labels, ("scene", "sound"))
 
 
+@pytest.mark.parametrize("missing", ["mask", "nearest"])
+def test_rows_that_are_spread_over_a_clip_are_joined_by_time(tmp_path: Path, missing: str) -> None:
+    """5 spectrograms, 6 pictures and 15 of another network: each covers the whole clip."""
+    store = new_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,), "other": (2,)})
+    rows = {"scene": 15, "sound": 5, "other": 6}
+    for feature, n_rows in rows.items():
+        present = np.arange(n_rows) != 1
+        put_feature(store, feature, "clip", coded("long", n_rows), present, fps=n_rows / 5, sampled=True)
+    store.write_labels("vgaf", "clip", "train", np.array([[1]], dtype=np.int8))
+    table = load_table(store, VGAF, select_labels(store, VGAF, "train"), ("scene", "other", "sound"), missing)
+    times = (np.arange(15) + 0.5) / 15  # as shares of the clip
+    for feature, n_rows in rows.items():
+        shown = np.array([next(j for j in range(n_rows) if j / n_rows <= time < (j + 1) / n_rows) for time in times])
+        is_shown = shown != 1
+        np.testing.assert_array_equal(table.values[feature][is_shown, 0], shown[is_shown] + 1)
+        np.testing.assert_array_equal(table.masks[feature], is_shown | (missing == "nearest"))
+    assert table.fps.tolist() == [3.0] and len(table.labels) == 15
+
+
 def test_rows_spread_over_a_clip_have_no_labels_of_frames(tmp_path: Path) -> None:
     store = new_store(tmp_path / "store.zarr", {"scene": (2,)})
     put_feature(store, "scene", "clip", np.ones((5, 2)), fps=1.0, sampled=True)

@@ -18,7 +18,7 @@ from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature, VideoLabels
-from abaw.train.data.feature_clocks import check_clocks
+from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
 from abaw.train.data.folds import assign_folds, parse_fold
 
 if TYPE_CHECKING:
@@ -254,11 +254,20 @@ def _fill(
         count = rows.stop - rows.start if table.task.level == "video" else len(video_labels.rows)
         table.labels[rows][:count] = video_labels.rows
         table.valid[rows][:count] = table.task.valid(video_labels.rows)
-        _fill_features(table, i, by_feature, visual, missing)
+        spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], rows.stop - rows.start)}
+        in_time = {name: _in_time(stored, rows) if name in spread else stored for name, stored in by_feature.items()}
+        _fill_features(table, i, in_time, visual, missing)
+        table.fps[i] = next((stored.fps for name, stored in reversed(by_feature.items()) if name not in spread), 0.0)
         if on_read is not None and not table.synthetic[i]:
             for feature, stored in by_feature.items():
                 on_read(feature, stored)
         yield i
+
+
+def _in_time(stored: VideoFeature, rows: slice) -> VideoFeature:
+    """A feature whose rows are spread over a clip, on the rows of the table."""
+    indices = rows_in_time(len(stored.values), rows.stop - rows.start)
+    return VideoFeature(stored.values[indices], stored.present[indices], stored.fps)
 
 
 def _fill_features(
@@ -280,7 +289,6 @@ def _fill_features(
             table.values[feature][rows] = table.values[feature][rows][nearest_present(present)]
             present[:] = True
         table.masks[feature][rows] = present
-        table.fps[video] = stored.fps
 
 
 def _check_finite(stored: VideoFeature, feature: str, video: str) -> None:
