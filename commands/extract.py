@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
-@click.option("--tensors", type=click.Choice([f"normalised={name}" for name in ("clip", "imagenet")]), default="",
+@click.option("--tensors", type=click.Choice([f"normalised={name}" for name in ("clip", "imagenet")]),
               help="How .img tensors were normalised.  [default: told from the values]")  # fmt: skip
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")
 @click.option("--part", default="", metavar="I/N", help="Only part I of N, for job arrays.")
@@ -60,7 +60,7 @@ def extract(
     batch_size: int | None,
     fps: float | None,
     n_frames: int | None,
-    tensors: str,
+    tensors: str | None,
     untrained: bool,
     part: str,
     limit: int | None,
@@ -78,7 +78,7 @@ def extract(
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
     options = pipeline.ExtractOptions(
         *(data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0),
-        *(n_frames or 0, tensors),
+        *(n_frames or 0, tensors or ""),
     )
     if dry_run:
         _show_forecast(options)
@@ -94,13 +94,7 @@ def extract(
     tables.show_summary(summary, store)
     interruption.check_interrupted(summary)
     opened = pipeline.open_store(store)
-    features = _say_stored(opened, options)
-    if limit:
-        console.say_next(*interruption.typed_words(without="--limit", has_value=True))
-    else:
-        if part:
-            console.say("Other parts can run at the same time. Once all are complete:")
-        console.say_next_training(opened, features[0])
+    _say_next(opened, options)
     sys.exit(0 if summary.ok else 1)
 
 
@@ -116,6 +110,19 @@ def _show_forecast(options: "ExtractOptions") -> None:
         console.say_next(*interruption.typed_words(without="--dry-run"))
     else:
         console.say_next_training(pipeline.open_store(options.store), forecast.features[0].feature)
+
+
+def _say_next(store: "FeatureStore", options: "ExtractOptions") -> None:
+    """What the store has, and the next command."""
+    from abaw.commands import console, interruption
+
+    features = _say_stored(store, options)
+    if options.limit:
+        console.say_next(*interruption.typed_words(without="--limit", has_value=True))
+        return
+    if options.part:
+        console.say("Other parts can run at the same time. Once all are complete:")
+    console.say_next_training(store, features[0])
 
 
 def _say_stored(store: "FeatureStore", options: "ExtractOptions") -> list[str]:

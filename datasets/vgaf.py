@@ -226,12 +226,12 @@ class _Clips:
         self.class_folders: dict[str, Path] = {}
         self.remarks: list[Remark] = []
         self._tensors: dict[str, dict[tuple[str, int], Path]] = {}
-        real = [inner / folder for inner in _matching(root, REAL_TENSORS) for folder in TENSOR_SPLITS]
+        real = [home / split for home in _matching(root, REAL_TENSORS) for split in TENSOR_SPLITS]
         for folder in [*(root / folder for folder in CLIP_FOLDERS), *real]:
             self._add_folder(folder)
-        for folder in SYNTHETIC_FOLDERS:
-            self._add_folder(root / folder, is_synthetic=True)
-        by_class = [folder for inner in _matching(root, SYNTHETIC_TENSORS) for folder in subfolders(inner)]
+        for inner in SYNTHETIC_FOLDERS:
+            self._add_folder(root / inner, is_synthetic=True)
+        by_class = [folder for home in _matching(root, SYNTHETIC_TENSORS) for folder in subfolders(home)]
         for folder in sorted(path for path in by_class if path.name in GROUP_EMOTIONS):
             self._add_folder(folder, is_synthetic=True, prefix=f"{folder.name}-")
         for emotion in GROUP_EMOTIONS:

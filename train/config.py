@@ -54,7 +54,9 @@ class TrainConfig(BaseModel):
         stride: distance between windows, in frames; 0 takes half a window.
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
-        synthetic: share of the training windows that come from synthetic clips.
+        synthetic: share of the training windows that come from synthetic clips; or, with `synthetic_draw="run"`, share
+            of the synthetic clips that join the real ones.
+        synthetic_draw: draw synthetic clips for each epoch, equally many of each class, or once for the whole run.
         fold: empty, or `K/N`: split all labelled videos into N folds and validate on number K. Not for tasks of
             images, whose videos are whole classes.
         epochs: passes over the training videos.
@@ -94,7 +96,8 @@ class TrainConfig(BaseModel):
     stride: int = Field(0, ge=0, le=MAX_WINDOW)
     speed: Annotated[tuple[float, float], COMMAS] = (1.0, 1.0)
     balance: Literal["none", "class", "video"] = "none"
-    synthetic: float = Field(0.0, ge=0, lt=1)
+    synthetic: float = Field(0.0, ge=0, le=1)
+    synthetic_draw: Literal["epoch", "run"] = "epoch"
     fold: str = ""
     epochs: int = Field(30, ge=1)
     batch_size: int = Field(16, ge=1, le=MAX_WINDOW)
@@ -141,6 +144,11 @@ class TrainConfig(BaseModel):
             raise ValueError(f"head {self.head.name} does not fit task {task.name}: {hint}")
         if self.synthetic and task.level != "video":
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
+        if self.synthetic == 1 and self.synthetic_draw == "epoch":
+            raise ValueError(
+                "synthetic is a share of all windows and must be less than 1: for all synthetic clips next to the real ones "
+                "use synthetic_draw=run"
+            )
         if self.balance == "class" and task.kind == "regression":
             raise ValueError(f"task {task.name} has no classes to balance: use balance=video or balance=none")
         if self.invalid_as and (task.kind != "classes" or self.invalid_as not in task.outputs):

@@ -239,7 +239,7 @@ class Trainer:
         self._sampler = WindowSampler(samples, config.length)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
-        n_windows = self._sampler.n_windows(config.step, config.synthetic)
+        n_windows = self._sampler.n_windows(config.step, config.synthetic, config.synthetic_draw, config.seed)
         self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model.parameters())
         self.lr, self.n_drops = 0.0, 0
@@ -267,7 +267,7 @@ class Trainer:
         if taken.random_states is not None:
             set_random_states(taken.random_states, self._device)
         windows = self._sampler.epoch(
-            config.step, (config.seed, number), config.balance, config.synthetic, config.speed
+            *(config.step, (config.seed, number), config.balance, config.synthetic, config.speed, config.synthetic_draw)
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)

@@ -22,6 +22,7 @@ from abaw.exchange.importer import ImportOptions, import_features
 from abaw.media.tensors import read_image_tensor
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
+from abaw.tests.support.emotiw_tensors import NETWORKS, images, normalised_for, spectrograms, write_emotiw
 
 
 @pytest.fixture
@@ -242,10 +243,6 @@ def test_sound_is_on_the_rows_of_the_pictures(make_clips, run, first_ms):
 # tensors
 
 
-def images(n: int = 5, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (n, 20, 24, 3), dtype=np.uint8)
-
-
 @pytest.mark.parametrize("is_first", [True, False], ids=["channels first", "channels last"])
 @pytest.mark.parametrize(
     ("dtype", "scale"),
@@ -277,19 +274,6 @@ def test_other_tensors_are_refused(tmp_path, tensor, sentence):
     torch.save(tensor, tmp_path / "a.pt")
     with pytest.raises(DataError, match=sentence):
         read_image_tensor(tmp_path / "a.pt")
-
-
-# means and deviations of `transforms.Normalize`, from the model cards
-NETWORKS = {
-    "clip": ([0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]),
-    "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
-}
-
-
-def normalised_for(network: str, pixels: np.ndarray, dtype: torch.dtype = torch.float32) -> torch.Tensor:
-    """As torchvision's ToTensor and Normalize make it: (N, 3, height, width)."""
-    mean, deviation = (torch.tensor(numbers, dtype=torch.float64)[:, None, None] for numbers in NETWORKS[network])
-    return ((torch.from_numpy(pixels).permute(0, 3, 1, 2).double() / 255 - mean) / deviation).to(dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -400,49 +384,10 @@ def test_synthetic_clips(make_clips, run, numbered, make_crops):
                for remark in open_vgaf(root, None).remarks)  # fmt: skip
 
 
-@pytest.fixture
-def make_tensors(tmp_path):
-    """Makes a data folder as the authors keep it: tensors normalised for CLIP, of 5 and of 7 frames of 6 real and 3 synthetic clips."""
-
-    def make() -> Path:
-        root = tmp_path / "data"
-        for n in (5, 7):
-            places = [
-                root / f"VGAF_Tensors_all_{n}/{split}/{split[0]}_{k}.mp4"
-                for split in ("Train", "Val")
-                for k in (1, 2, 3)
-            ]
-            places += [
-                root / f"Synthetic2661_all_{n}/{label}/clip_1.synt" for label in ("Positive", "Neutral", "Negative")
-            ]
-            for seed, place in enumerate(places):
-                place.parent.mkdir(parents=True, exist_ok=True)
-                pixels = images(n, seed)
-                tensor = (
-                    normalised_for("clip", pixels) if is_normalised else torch.from_numpy(pixels).permute(0, 3, 1, 2)
-                )
-                torch.save(tensor, f"{place}.img.{n}.pt")
-                torch.save(spectrograms(n, seed), f"{place}.spec.{n}.pt")
-        for split in ("Train", "Val"):
-            lines = [f"{split[0]}_{k} {k}" for k in (1, 2, 3)]
-            (root / f"{split}_labels.txt").write_text("\n".join(["Vid_name Label", *lines]) + "\n")
-        return root
-
-    return make
-
-
-def spectrograms(n: int, seed: int) -> torch.Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).normal(seed - 4, 1, (n, 1, 128, 128)).astype(np.float16))
-
-
-def test_tensors_of_the_authors_are_read_as_they_lie(make_tensors, run, run_cli):
-    root = make_tensors()
+def test_tensors_of_the_authors_are_read_as_they_lie(tmp_path, run, run_cli):
+    root = tmp_path / "data"
+    names = write_emotiw(root)
     summary, store = run(root, "hog", "spectrogram")
-    names = [f"{split}_{k}" for split in "TV" for k in (1, 2, 3)] + [
-        "Positive-clip_1",
-        "Neutral-clip_1",
-        "Negative-clip_1",
-    ]
     assert summary.ok and sorted(summary.done) == sorted(names)
     assert {name: (one.split, one.rows.item()) for name, one in store.labels("vgaf").items()} == {
         **{f"T_{k}": ("train", k - 1) for k in (1, 2, 3)}, **{f"V_{k}": ("val", k - 1) for k in (1, 2, 3)},
@@ -461,8 +406,9 @@ def test_tensors_of_the_authors_are_read_as_they_lie(make_tensors, run, run_cli)
     assert not any(report["warnings"] or report["errors"] for report in reports)
 
 
-def test_numbers_of_frames_are_chosen(make_tensors, run):
-    root = make_tensors()
+def test_numbers_of_frames_are_chosen(tmp_path, run):
+    root = tmp_path / "data"
+    write_emotiw(root)
     (root / "VGAF_Tensors_all_5/Train/T_1.mp4.spec.5.pt").unlink()
     summary, store = run(root, "spectrogram", n_frames=5)
     assert len(summary.done) == 8 and list(summary.failed) == ["T_1"]
@@ -481,8 +427,9 @@ def test_a_video_file_gives_as_many_rows_as_are_asked_for(make_clips, run):
     np.testing.assert_array_equal(found.values, hog_of(decoded(root / "Train/1_1.mp4")[15::30]))
 
 
-def test_spectrograms_that_are_no_input_of_the_network_are_refused(make_tensors, run):
-    root = make_tensors()
+def test_spectrograms_that_are_no_input_of_the_network_are_refused(tmp_path, run):
+    root = tmp_path / "data"
+    write_emotiw(root)
     place = root / "VGAF_Tensors_all_7/Train"
     torch.save(torch.zeros(7, 3, 128, 128), place / "T_1.mp4.spec.7.pt")
     torch.save(torch.zeros(7, 64, 128), place / "T_2.mp4.spec.7.pt")

@@ -223,7 +223,7 @@ def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
         ("lr=0", ["lr", "greater than 0", "'0'"]),
         ("lr=nan", ["lr", "'nan'"]),
         ("warmup=1", ["warmup", "less than 1", "'1'"]),
-        ("synthetic=1", ["synthetic", "less than 1", "'1'"]),
+        ("synthetic=1.1", ["synthetic", "less than or equal to 1", "'1.1'"]),
         ("seed=-1", ["seed", "greater than or equal to 0", "'-1'"]),
         ("missing=drop", ["missing", "'mask' or 'nearest'", "'drop'"]),
         ("balance=labels", ["balance", "'none', 'class' or 'video'", "'labels'"]),
@@ -322,6 +322,8 @@ def test_classes_of_images_are_no_videos_to_deal_out() -> None:
 def test_synthetic_clips_are_for_whole_videos() -> None:
     assert "synthetic clips are for tasks of whole videos, not for expr" in message("synthetic=0.3", task="expr")
     assert config("synthetic=0.3", task="vgaf").synthetic == 0.3
+    assert "must be less than 1: " in message("synthetic=1", task="vgaf")
+    assert config("synthetic=1", "synthetic_draw=run", task="vgaf").synthetic == 1
 
 
 def test_invalid_as_names_a_class() -> None:

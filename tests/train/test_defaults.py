@@ -55,6 +55,7 @@ TRAINING = {
     "speed": (1.0, 1.0),
     "balance": "none",
     "synthetic": 0.0,
+    "synthetic_draw": "epoch",
     "fold": "",
     "epochs": 30,
     "batch_size": 16,
@@ -184,7 +185,7 @@ def defaults_of(options: type) -> dict[str, object]:
             ExtractOptions,
             {
                 **{"views": (), "n_views": 1, "device": "auto", "precision": "auto", "batch_size": 0},
-                **{"fps": None, "untrained": False, "part": ""},
+                **{"fps": None, "untrained": False, "part": "", "limit": 0, "n_frames": 0, "tensors": ""},
             },
         ),
         (PrepareOptions, {"faces": 0, "detector": "mtcnn", "every": 0, "device": "auto"}),
@@ -308,7 +309,7 @@ def test_defaults_of_every_command():
         (create_ensemble, {"weights": None, "split": "val", "name": None, "raw": False}),
         (find_results, {"raw": False}),
         (run_results, {"raw": False}),
-        (WindowSampler.epoch, {"balance": "none", "synthetic": 0.0, "speed": (1.0, 1.0)}),
+        (WindowSampler.epoch, {"balance": "none", "synthetic": 0.0, "speed": (1.0, 1.0), "draw": "epoch"}),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )

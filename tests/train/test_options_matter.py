@@ -114,7 +114,7 @@ PROBE_OPTIONS = {
     "logistic": ("n_rows=50", "inverse_penalty=0.001", "balanced=false", "n_iterations=2"),
 }
 # tried below, or in tests of their own
-ELSEWHERE = {"task", "features", "head", "loss", "patience", "synthetic"}
+ELSEWHERE = {"task", "features", "head", "loss", "patience", "synthetic", "synthetic_draw"}
 
 
 @pytest.fixture(scope="module")
@@ -229,14 +229,14 @@ def test_the_seed_chooses_the_rows_of_a_probe_that_takes_some_of_them(trained, o
     assert are_equal(one, other) != changes
 
 
-@pytest.mark.parametrize("option", ["synthetic=0.4", "synthetic=0.7"])
-def test_share_of_synthetic_clips_changes_the_weights(lab, tmp_path, option):
+@pytest.mark.parametrize("options", [("synthetic=0.4",), ("synthetic=0.7",), ("synthetic=1", "synthetic_draw=run")])
+def test_share_of_synthetic_clips_changes_the_weights(lab, tmp_path, options):
     made = new_store(tmp_path / "s.zarr", {"f": (4,)})
     for i in range(9):
         put_feature(made, "f", f"v{i}", np.random.default_rng(i).normal(size=(10, 4)))
         split = ("train", "val", "synthetic")[i // 3]
         made.write_labels("vgaf", f"v{i}", split, np.array([[i % 3]], np.int8))
-    one, other = (weights_of(lab, made, tmp_path, config("vgaf", "window=10", *more)) for more in ((), (option,)))
+    one, other = (weights_of(lab, made, tmp_path, config("vgaf", "window=10", *more)) for more in ((), options))
     assert not are_equal(one, other)
 
 

@@ -14,6 +14,7 @@ from abaw.train.data.on_device import send
 from abaw.train.data.samples import Samples, counted_labels
 
 Balance = Literal["none", "class", "video"]
+Draw = Literal["epoch", "run"]
 Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames from the first to the last
 
 
@@ -119,6 +120,7 @@ class WindowSampler:
         balance: Balance = "none",
         synthetic: float = 0.0,
         speed: tuple[float, float] = (1.0, 1.0),
+        draw: Draw = "epoch",
     ) -> Windows:
         """The windows of one pass over all videos, in random order.
 
@@ -126,12 +128,14 @@ class WindowSampler:
         the video, and a video shorter than a window is one window.
 
         Args:
-            seed: same seed, same windows.
+            seed: same seed, same windows; its first number is that of the run.
             balance: draw the same number of windows with replacement so that every class, or every video, counts alike.
             synthetic: share of the epoch's windows from synthetic clips, equally many of each class: n real windows get
                 n * synthetic / (1 - synthetic) synthetic ones.
             speed: each window covers `length` times a factor drawn from this range; a shorter one lies anywhere
                 inside the original window, a longer one anywhere around it.
+            draw: "run" takes all windows of one random subset of the synthetic clips, the share `synthetic` of them, in
+                every epoch of a run.
         """
         rng = np.random.default_rng(list(seed))
         windows = self.windows(stride, rng)
@@ -140,17 +144,23 @@ class WindowSampler:
         if balance != "none":
             weights = self._class_weights(windows) if balance == "class" else self._video_weights(windows)
             windows = windows[rng.choice(len(windows), len(windows), p=weights / weights.sum())]
-        if synthetic:
+        if draw == "run":
+            chosen = self._draw_clips(synthetic, seed[0])
+            windows = np.concatenate([windows, synthetic_windows[chosen[self.videos_of(synthetic_windows)]]])
+        elif synthetic:
             n_synthetic = round(len(windows) * synthetic / (1 - synthetic))
             windows = np.concatenate([windows, self._draw_per_class(synthetic_windows, n_synthetic, rng)])
         if speed != (1.0, 1.0):
             windows = self._change_speed(windows, rng.uniform(*speed, len(windows)), rng.random(len(windows)))
         return windows[rng.permutation(len(windows))]
 
-    def n_windows(self, stride: int, synthetic: float = 0.0) -> int:
-        """Windows of an epoch."""
+    def n_windows(self, stride: int, synthetic: float = 0.0, draw: Draw = "epoch", seed: int = 0) -> int:
+        """Windows of an epoch of the run with a seed."""
         windows = self.windows(stride)
-        n_real = int((~self.samples.synthetic[self.videos_of(windows)]).sum())
+        videos = self.videos_of(windows)
+        n_real = int((~self.samples.synthetic[videos]).sum())
+        if draw == "run":
+            return n_real + int(self._draw_clips(synthetic, seed)[videos].sum())
         return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
     def windows(
@@ -252,6 +262,13 @@ class WindowSampler:
         total = np.concatenate([[0.0], np.cumsum(rarity)])
         weights = total[np.minimum(windows[:, 0] + self.length, windows[:, 1])] - total[windows[:, 0]]
         return np.maximum(weights, 0.0)
+
+    def _draw_clips(self, share: float, seed: int) -> NDArray[np.bool_]:
+        """(videos,) True for a random subset of the synthetic clips; same seed, same clips."""
+        clips = np.flatnonzero(self.samples.synthetic)
+        chosen = np.zeros(len(self.samples.synthetic), dtype=np.bool_)
+        chosen[np.random.default_rng(seed).permutation(clips)[: round(share * len(clips))]] = True
+        return chosen
 
     def _draw_per_class(self, windows: Windows, n_windows: int, rng: np.random.Generator) -> Windows:
         """Synthetic windows, equally many of each class that occurs; each once before any repeats."""
