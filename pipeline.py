@@ -241,15 +241,17 @@ def check_extract(options: "ExtractOptions") -> None:
     """Check the names and the folder of an extraction, without loading torch or reading the data.
 
     Raises:
-        AbawError: unknown names, or no data.
+        AbawError: unknown names, no data, or no compiler to compile networks with.
     """
-    from abaw.extract.request import parse_names
+    from abaw.extract.request import check_compiler, parse_names
 
     if not options.data.is_dir():
         from abaw.datasets.layouts import open_dataset
 
         open_dataset(options.data)  # its error says what is expected there
     parse_names(options)
+    if options.compile:
+        check_compiler()
 
 
 def requested_features(options: "ExtractOptions") -> list[str]:

@@ -65,6 +65,7 @@ def create_backbone(
     *,
     precision: str = FLOAT32,
     untrained: bool = False,
+    compiled: bool = False,
 ) -> Backbone:
     """Build a backbone by name, or several outputs of one family by their names, frozen to compute features.
 
@@ -74,6 +75,7 @@ def create_backbone(
         device: a torch device.
         precision: "float32" or "bfloat16".
         untrained: random weights (seed 0) instead of trained ones; recorded in the spec.
+        compiled: compile the network, see `Backbone`.
 
     Raises:
         UsageError: an unknown name, names of several networks, or both weights and untrained.
@@ -81,7 +83,7 @@ def create_backbone(
     """
     names = (names,) if isinstance(names, str) else tuple(names)
     built = build_network([get_spec(name) for name in names], weights, untrained=untrained)
-    return Backbone(built, device, precision)
+    return Backbone(built, device, precision, compiled)
 
 
 def describe(backbone: Backbone, spec: BackboneSpec, view: str, alignment: str | None = GIVEN) -> dict[str, Any]:

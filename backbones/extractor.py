@@ -1,13 +1,13 @@
 """A frozen network on a device that computes features of frames or sound."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from abaw.backbones.registry import Built
 from abaw.backbones.spec import BackboneSpec
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, first_line
 from abaw.core.records import FLOAT32, GIVEN, Record, fingerprint_of
 
 if TYPE_CHECKING:
@@ -24,17 +24,21 @@ class Backbone:
         built: the network with its weights, which is changed: it no longer trains, and is moved and cast.
         device: a torch device.
         precision: "float32" or "bfloat16".
+        compiled: compile the network for images with `torch.compile`, anew for each size of a batch.
 
     Attributes:
         specs: the outputs that are wanted, all of one family.
         weights_sha256: of the weights; None for a backbone without weights.
         device: a torch device.
         precision: that the network computes in, whatever was asked for.
+        compiled: whether it is compiled, whatever was asked for: networks without weights and those for sound are not.
         notes: one sentence for each change that made the weights fit.
         source: distribution and version of the plug-in that the backbone comes from; empty for abaw's own.
     """
 
-    def __init__(self, built: Built, device: "str | torch.device" = "cpu", precision: str = FLOAT32) -> None:
+    def __init__(
+        self, built: Built, device: "str | torch.device" = "cpu", precision: str = FLOAT32, compiled: bool = False
+    ) -> None:
         import torch
 
         self._built = built
@@ -46,6 +50,10 @@ class Backbone:
         self.source = built.source
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._network = built.network.eval().requires_grad_(False).to(device=self.device, dtype=self._dtype)
+        self.compiled = compiled and self.spec.modality == "vision" and self.spec.weights != "none"
+        self._call: Callable[..., dict[str, torch.Tensor]] = self._network
+        if self.compiled:
+            self._call = torch.compile(self._network, dynamic=False)
 
     @property
     def spec(self) -> BackboneSpec:
@@ -55,17 +63,23 @@ class Backbone:
     def record(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> Record:
         """The record of one output; see `abaw.core.records`."""
         crops = alignment if spec.modality == "vision" else GIVEN
-        return spec.record(self.weights_sha256, view, self.precision, crops)
+        return spec.record(self.weights_sha256, view, self.precision, crops, self.compiled)
 
     def fingerprint(self, spec: BackboneSpec, view: str = "", alignment: str = GIVEN) -> str:
         """Fingerprint of one output."""
         return fingerprint_of(self.record(spec, view, alignment))
 
-    def in_precision(self, precision: str) -> "Backbone":
-        """This backbone in another precision, which must not be finer; itself if that changes nothing."""
-        if precision == self.precision or self.is_float32_only:
+    def in_precision(self, precision: str, compiled: bool = False) -> "Backbone":
+        """This backbone in another precision, which must not be finer; itself if that changes nothing.
+
+        Args:
+            compiled: compile it, too; a backbone that is compiled already stays so.
+        """
+        compiled = compiled or self.compiled
+        if self.is_float32_only or (precision, compiled) == (self.precision, self.compiled):
             return self
-        return Backbone(replace(self._built, network=deepcopy(self._network)), self.device, precision)
+        built = replace(self._built, network=deepcopy(self._network))
+        return Backbone(built, self.device, precision, compiled)
 
     @property
     def is_float32_only(self) -> bool:
@@ -102,21 +116,33 @@ class Backbone:
             keys: video and frame number of each row; required for a masked view, which depends on them.
 
         Raises:
-            UsageError: an unknown view, or a masked view of a network without patches.
+            UsageError: an unknown view, a masked view of a network without patches, or a network that cannot be
+                compiled here.
         """
-        import torch
-
         from abaw.backbones.vision.views import parse_mask
 
         mask = parse_mask(view)
-        with torch.inference_mode():
-            if mask is None:
-                outputs = self._network(inputs)
-            else:
-                outputs = self._network(inputs, kept=self._kept_patches(mask, keys, len(inputs)))
+        kept = {} if mask is None else {"kept": self._kept_patches(mask, keys, len(inputs))}
+        outputs = self._outputs(inputs, kept)
         if len(self.specs) == 1:
             return outputs[self.spec.output]
         return {spec.name: outputs[spec.output] for spec in self.specs}
+
+    def _outputs(self, inputs: "torch.Tensor", kept: "dict[str, torch.Tensor]") -> "dict[str, torch.Tensor]":
+        import torch
+
+        with torch.inference_mode():
+            if not self.compiled:
+                return self._call(inputs, **kept)
+            from torch._dynamo.exc import TorchDynamoException
+
+            try:
+                return self._call(inputs, **kept)
+            except TorchDynamoException as error:
+                cause = first_line(getattr(error, "inner_exception", error))
+                raise UsageError(
+                    f"Backbone {self.spec.name} cannot be compiled here ({cause}). Leave out --compile."
+                ) from error
 
     def _kept_patches(self, mask: "Mask", keys: Sequence[tuple[str, int]] | None, n_rows: int) -> "torch.Tensor":
         """Indices of the patches that each row keeps, (n, kept) int64 on the device."""

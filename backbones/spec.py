@@ -106,7 +106,12 @@ class BackboneSpec:
         return replace(self, options=tuple(sorted((k, v) for k, v in options.items() if v is not None)))
 
     def record(
-        self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
+        self,
+        weights_sha256: str | None,
+        view: str = "",
+        precision: str = FLOAT32,
+        alignment: str = GIVEN,
+        compiled: bool = False,
     ) -> Record:
         """Everything that a feature's values depend on, and nothing else; see `abaw.core.records`.
 
@@ -115,6 +120,8 @@ class BackboneSpec:
             view: of the frames.
             precision: of the network.
             alignment: of the crops.
+            compiled: whether the network was compiled. That counts in bfloat16 alone, where compiled networks round less
+                often; in float32 it changes values no more than another device does.
         """
         record: Record = {"version": VERSION, "network": self.network or self.family, "output": self.output}
         if self.options:
@@ -122,15 +129,26 @@ class BackboneSpec:
         if self.image is not None:
             record["image"] = self.image.record()
         weights = UNTRAINED if self.weights == UNTRAINED else weights_sha256
-        settings = {"alignment": alignment, "view": view, "precision": precision, "weights": weights}
+        settings = {
+            "alignment": alignment,
+            "view": view,
+            "precision": precision,
+            "compiled": compiled and precision != FLOAT32,
+            "weights": weights,
+        }
         defaults = {"precision": FLOAT32}
         return record | {key: value for key, value in settings.items() if value and value != defaults.get(key)}
 
     def fingerprint(
-        self, weights_sha256: str | None, view: str = "", precision: str = FLOAT32, alignment: str = GIVEN
+        self,
+        weights_sha256: str | None,
+        view: str = "",
+        precision: str = FLOAT32,
+        alignment: str = GIVEN,
+        compiled: bool = False,
     ) -> str:
         """sha256 over the record: equal if and only if features are comparable."""
-        return fingerprint_of(self.record(weights_sha256, view, precision, alignment))
+        return fingerprint_of(self.record(weights_sha256, view, precision, alignment, compiled))
 
 
 def _plain(value: object) -> object:

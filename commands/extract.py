@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
               help="auto is what the feature has, else bf16 on a GPU and fp32 elsewhere.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
+@click.option("--compile", "compiled", is_flag=True,
+              help="Compile the networks first, for long runs. Needs a C++ compiler.")  # fmt: skip
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -58,6 +60,7 @@ def extract(
     device: str,
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int | None,
+    compiled: bool,
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -78,7 +81,7 @@ def extract(
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
     options = pipeline.ExtractOptions(
         *(data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0),
-        *(n_frames or 0, tensors or ""),
+        *(n_frames or 0, tensors or "", compiled),
     )
     if dry_run:
         _show_forecast(options)

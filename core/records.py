@@ -1,7 +1,7 @@
 """The record of a feature: everything that determines its values, as JSON. The fingerprint is its hash.
 
     {"version": 2, "network": "dan", "options": {"classes": 7}, "output": "logits", "image": {"size": 224, ...},
-     "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "weights": "<sha256>"}
+     "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "compiled": true, "weights": "<sha256>"}
 
 Defaults are left out, so that a new key does not change old fingerprints; `None` means unknown. Features of version 1 have
 no record: `abaw.store.old_records` derives one from their attributes.
@@ -22,6 +22,7 @@ DEFAULTS: Mapping[str, Any] = {
     "version": VERSION,
     "view": "plain",
     "precision": FLOAT32,
+    "compiled": "no",
     "alignment": "given",
     "weights": "none",
     "crop": "resize",
@@ -78,6 +79,8 @@ def describe_other(
     different = differences(stored, current)
     if len(different) == 1 and different[0].startswith("precision "):
         return f"{different[0]} (leave out --precision to continue as before)"
+    if len(different) == 1 and different[0].startswith("compiled "):
+        return f"{different[0]} ({'add' if stored.get('compiled') else 'leave out'} --compile to continue as before)"
     return "; ".join(different)
 
 

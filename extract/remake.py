@@ -14,6 +14,8 @@ from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
 from abaw.store.old_records import old_fingerprint, old_record, old_spec
 
+MADE_IN = ((FLOAT32, False), (BFLOAT16, False), (BFLOAT16, True))  # precisions, and whether the network was compiled
+
 
 @dataclass
 class Remaker:
@@ -26,7 +28,7 @@ class Remaker:
 
     default_precision: str
     untrained: bool = False
-    _rounded: dict[tuple[int, str], Backbone] = field(default_factory=dict)
+    _rounded: dict[tuple[int, str, bool], Backbone] = field(default_factory=dict)
     _old: dict[tuple[object, ...], Backbone] = field(default_factory=dict)
 
     def remake(self, feature: Feature, weights: Path | None, attrs: Mapping[str, Any]) -> Feature | None:
@@ -42,10 +44,13 @@ class Remaker:
         """
         backbone, spec = feature.backbone, feature.spec
         sha256, fingerprint = backbone.weights_sha256, attrs["fingerprint"]
-        for precision in (FLOAT32,) if backbone.is_float32_only else (FLOAT32, BFLOAT16):
-            for alignment in ALIGNMENTS if spec.modality == "vision" else (GIVEN,):
-                if spec.fingerprint(sha256, feature.view, precision, alignment) == fingerprint:
-                    return replace(feature, backbone=self._in_precision(backbone, precision), alignment=alignment)
+        alignments = ALIGNMENTS if spec.modality == "vision" else (GIVEN,)
+        for precision, compiled in MADE_IN[:1] if backbone.is_float32_only else MADE_IN:
+            for alignment in alignments:
+                if spec.fingerprint(sha256, feature.view, precision, alignment, compiled) == fingerprint:
+                    return replace(
+                        feature, backbone=self._in_precision(backbone, precision, compiled), alignment=alignment
+                    )
         old = old_spec(asdict(spec))
         if old is None or old_fingerprint(old, sha256, feature.view) != fingerprint:
             return None
@@ -56,11 +61,11 @@ class Remaker:
         precision = precision_of(attrs.get("record")) or self.default_precision
         return replace(feature, backbone=self._in_precision(backbone, precision), spec=spec, alignment=None)
 
-    def _in_precision(self, backbone: Backbone, precision: str) -> Backbone:
-        """The backbone in a precision; features in the same precision share one object."""
-        key = (id(backbone), precision)
+    def _in_precision(self, backbone: Backbone, precision: str, compiled: bool = False) -> Backbone:
+        """The backbone in a precision, perhaps compiled; features that were made alike share one object."""
+        key = (id(backbone), precision, compiled)
         if key not in self._rounded:
-            self._rounded[key] = backbone.in_precision(precision)
+            self._rounded[key] = backbone.in_precision(precision, compiled)
         return self._rounded[key]
 
     def _old_network(self, spec: BackboneSpec, weights: Path | None, device: str) -> Backbone:

@@ -1,6 +1,8 @@
 """Options of an extraction, and the networks and features that they ask for."""
 
+import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +46,7 @@ class ExtractOptions:
         limit: number of videos after which to stop, of those that are incomplete; 0 for all.
         n_frames: rows of each clip, and which of its tensors are read; 0 takes the layout's.
         tensors: empty, or `normalised=NETWORK`: how tensors of pictures were normalised, see `read_image_tensor`.
+        compile: compile the networks, which takes a minute or so and pays off in long runs.
     """
 
     data: Path
@@ -60,6 +63,7 @@ class ExtractOptions:
     limit: int = 0
     n_frames: int = 0
     tensors: str = ""
+    compile: bool = False
 
     def open_dataset(self) -> Dataset:
         """The dataset; no image is opened.
@@ -119,6 +123,17 @@ def parse_names(options: ExtractOptions) -> tuple[list[Request], list[str]]:
     return requests, list(dict.fromkeys(views))
 
 
+def check_compiler() -> None:
+    """Check that networks can be compiled, as far as that can be done without loading torch.
+
+    Raises:
+        UsageError: there is no C++ compiler.
+    """
+    names = [os.environ.get("CXX", ""), "g++", "clang++"]
+    if not any(shutil.which(name) for name in names if name):
+        raise UsageError("--compile needs a C++ compiler, and none was found. Install g++, or leave out --compile.")
+
+
 def requested_features(options: ExtractOptions) -> dict[str, Request]:
     """The backbone of each feature that the options ask for, by its name; views included.
 
@@ -156,7 +171,7 @@ def create_features(
     groups, errors = _by_pass(requests), []
     for group in groups:
         try:
-            features += _create_group(group, views, precisions, str(device), options.untrained)
+            features += _create_group(group, views, precisions, str(device), options)
         except CheckpointError as error:
             if failed is None:
                 raise
@@ -173,7 +188,7 @@ def create_features(
 
 
 def _create_group(
-    group: Sequence[Request], views: Sequence[str], precisions: Precisions, device: str, untrained: bool
+    group: Sequence[Request], views: Sequence[str], precisions: Precisions, device: str, options: ExtractOptions
 ) -> list[Feature]:
     """The features of requests that one pass of one network serves."""
     names = list(dict.fromkeys(request.spec.name for request in group))
@@ -182,7 +197,8 @@ def _create_group(
     ]
     # the finest first: the coarser ones are derived from it
     in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
-    backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], untrained=untrained)
+    settings = {"untrained": options.untrained, "compiled": options.compile}
+    backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], **settings)
     specs = {spec.name: spec for spec in backbone.specs}
     backbones = {precision: backbone.in_precision(precision) for precision in in_use}
     return [

@@ -91,7 +91,11 @@ class FeatureSink:
                 source.name,
                 source.clock().n_frames,
                 source.rows,
-                {**attrs, "precision": feature.backbone.precision},
+                {
+                    **attrs,
+                    "precision": feature.backbone.precision,
+                    **({"compiled": True} if feature.backbone.compiled else {}),
+                },
             )
             for feature in self._features
         ]
