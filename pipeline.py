@@ -385,10 +385,10 @@ def train(
     on_result: "Callable[[Run, TrainingResult], None] | None" = None,
 ) -> "TrainingResult":
     """Train a run from its last checkpoint, or from the start; see `train_run`."""
-    from abaw.evaluate.inference import validation_measures
+    from abaw.evaluate.inference import SCORING
     from abaw.train.train_runs import train_run
 
-    return train_run(run, store, validation_measures, tables, device, reporter, on_result)
+    return train_run(run, store, SCORING, tables, device, reporter, on_result)
 
 
 def train_seeds(
@@ -403,11 +403,11 @@ def train_seeds(
     on_result: "Callable[[Run, TrainingResult], None] | None" = None,
 ) -> "list[tuple[Run, TrainingResult]]":
     """Train one run for each config; they differ in their seed only. See `abaw.train.train_runs.train_seeds`."""
-    from abaw.evaluate.inference import validation_measures
+    from abaw.evaluate.inference import SCORING
     from abaw.train import train_runs
 
     options: dict[str, Any] = {"device": device, "reporter": reporter, "resume": resume, "on_result": on_result}
-    return train_runs.train_seeds(configs, store, runs, validation_measures, name=name, stem=stem, **options)
+    return train_runs.train_seeds(configs, store, runs, SCORING, name=name, stem=stem, **options)
 
 
 # recipes

@@ -1,58 +1,122 @@
 """Dense prediction: an output for every row of a table, averaged over overlapping windows."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from abaw.core.progress import Reporter, Silent
+from abaw.core.tasks import Task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.predictions import VideoPrediction, fill_gaps
+from abaw.evaluate.scores.metrics import decide, measure_names, measures_of, row_sums
 from abaw.train import multi_process
+from abaw.train.config import TrainConfig
 from abaw.train.data.table import Table
-from abaw.train.data.windows import WindowSampler, batches
+from abaw.train.data.windows import Targets, WindowSampler, batches
+from abaw.train.scoring import PREDICTED, OnOutputs, Scoring
 
 FRAMES_PER_BATCH = 8_192
 BATCHES_AHEAD = 16  # a GPU computes so many before their outputs are copied, so that it does not wait for the host
 
 
+def _ignore(outputs: Tensor, targets: Targets) -> None:
+    """Take the outputs of a batch for nothing."""
+
+
 def evaluate_head(
-    head: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter | None = None
+    head: nn.Module,
+    table: Table,
+    window: int,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    stride: int = 0,
+    on_outputs: OnOutputs = _ignore,
 ) -> Evaluation:
     """Predict every row of a table and score the predictions; see `predict`."""
-    return evaluate_predictions(table.task, predict(head, table, window, device, reporter))
+    return evaluate_predictions(table.task, predict(head, table, window, device, reporter, stride, on_outputs))
 
 
 def validation_measures(
-    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter
+    model: nn.Module,
+    table: Table,
+    config: TrainConfig,
+    device: torch.device,
+    reporter: Reporter,
+    on_outputs: OnOutputs = _ignore,
 ) -> dict[str, float]:
     """The official measures of a model on a table: `score`, NaN if an output is not finite, then by name.
 
-    Names are `CCC valence`, `F1 AU1`, and for a task of several parts `score va` and so on.
+    Names are `CCC valence`, `F1 AU1`, for a task of several parts `score va` and so on, and for classes
+    `predicted Neutral`, the share of the rows for which it is predicted.
     """
-    task, evaluation = table.task, evaluate_head(model, table, window, device, reporter)
-    if not all(np.isfinite(video.outputs).all() for video in evaluation.predictions.values()):
+    task, window = table.task, config.length
+    evaluation = evaluate_head(model, table, window, device, reporter, config.eval_step, on_outputs)
+    predictions = evaluation.predictions.values()
+    if not all(np.isfinite(video.outputs).all() for video in predictions):
         return {"score": float("nan")}
     official = evaluation.official
-    measures = {"score": official.score}
+    measures = _named(task, official.score, official.by_task, official.parts)
+    outputs = np.concatenate([video.outputs for video in predictions])
+    for part, part_outputs, _ in task.each():
+        if part.kind == "classes":
+            counts = np.bincount(
+                decide(part, outputs[:, part_outputs])[:, 0].astype(np.int64), minlength=len(part.outputs)
+            )
+            measures |= {
+                f"{PREDICTED} {name}": float(n) / len(outputs) for name, n in zip(part.outputs, counts, strict=True)
+            }
+    return measures
+
+
+def _named(task: Task, score: float, by_part: Mapping[str, float], by_output: Mapping[str, float]) -> dict[str, float]:
+    measures = {"score": score}
     if task.parts:
-        measures |= {f"score {name}": value for name, value in official.by_task.items()}
+        measures |= {f"score {name}": value for name, value in by_part.items()}
     names = [f"{part.measure.short} {output}" for part, _, _ in task.each() for output in part.outputs]
-    return measures | dict(zip(names, official.parts.values(), strict=True))
+    return measures | dict(zip(names, by_output.values(), strict=True))
+
+
+def _sums(task: Task, outputs: NDArray, labels: NDArray) -> NDArray[np.float64]:
+    """Sums over rows that can be added up: moments are around 0."""
+    return row_sums(task, outputs, labels, np.zeros((2, len(task.columns))))
+
+
+def _measures(task: Task, sums: NDArray[np.float64]) -> dict[str, float]:
+    """The official measures of such sums, by the names of `validation_measures`."""
+    values = dict(zip(measure_names(task), measures_of(task, sums[None])[0].tolist(), strict=True))
+    by_part, by_output = (
+        {name: values[name] for name in names} for names in ([p.name for p in task.parts], task.outputs)
+    )
+    return _named(task, values["score"], by_part, by_output)
+
+
+SCORING = Scoring(validation_measures, _sums, _measures)
 
 
 def predict(
-    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter | None = None
+    model: nn.Module,
+    table: Table,
+    window: int,
+    device: torch.device,
+    reporter: Reporter | None = None,
+    stride: int = 0,
+    on_outputs: OnOutputs = _ignore,
 ) -> dict[str, VideoPrediction]:
     """Predict every row of a table, or every video for a task of whole videos.
 
-    Windows overlap by half, and the outputs of a row (or video) are averaged. With several processes each computes a
+    Windows are `stride` frames apart, by default half a window, with one at the end, and the outputs of a row (or video) are averaged. With several processes each computes a
     share of the windows, and all get every prediction. The windows of a video end with its last row that has a
     feature, so its outputs do not depend on how many rows follow. Rows without any feature are filled by linear
     interpolation over time, with the nearest output at the ends of a video. A video (or image) without any feature gets
     the mean output of all others.
+
+    Args:
+        on_outputs: called with the outputs for the windows of each batch, and their targets.
     """
-    outputs = _window_outputs(model, table, window, device, reporter or Silent())
+    outputs = _window_outputs(model, table, window, stride, device, reporter or Silent(), on_outputs)
     if table.task.level == "video":
         return _video_predictions(outputs, table)
     mean = outputs[table.has_feature if table.has_feature.any() else slice(None)].mean(axis=0)
@@ -85,7 +149,13 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
 
 
 def _window_outputs(
-    model: nn.Module, table: Table, window: int, device: torch.device, reporter: Reporter
+    model: nn.Module,
+    table: Table,
+    window: int,
+    stride: int,
+    device: torch.device,
+    reporter: Reporter,
+    on_outputs: OnOutputs,
 ) -> NDArray[np.float32]:
     """(rows, outputs), or (videos, outputs) for a task of whole videos: the mean over the windows that cover each."""
     sampler, width = WindowSampler(table, window), len(table.task.outputs)
@@ -94,14 +164,16 @@ def _window_outputs(
     sums = _WindowSums(n_slots, width)
     model.eval()
     with torch.inference_mode():
-        windows = sampler.windows(max(1, window // 2), ends=None if is_whole else _ends(table))
+        windows = sampler.windows(stride or max(1, window // 2), ends=None if is_whole else _ends(table))
         reporter.start("predict", len(windows), "windows")
         for batch_windows in batches(windows, max(1, FRAMES_PER_BATCH // window)):
             n_windows = len(batch_windows)
             batch_windows = multi_process.process_share(batch_windows)
             batch = sampler.batch(batch_windows).to(device)
+            outputs = model(batch.features, batch.masks)
+            on_outputs(outputs, batch.targets)
             # further outputs of a model are only for its loss
-            outputs = model(batch.features, batch.masks)[..., :width].float()
+            outputs = outputs[..., :width].float()
             if is_whole:
                 slots = np.where(batch_windows[:, 1] > 0, sampler.videos_of(batch_windows), n_slots)
             else:

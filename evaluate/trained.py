@@ -212,7 +212,7 @@ class TrainedRun:
             labels = unlabelled(self.task, selection.rows)
         reporter, label = self.reporter, f"load {selection.split or 'videos'}"
         table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
-        return predict(model, table, config.length, device, reporter)
+        return predict(model, table, config.length, device, reporter, config.eval_step)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Scores without and with post-processing; see `Predictor`."""

@@ -17,7 +17,7 @@ from abaw.train import multi_process
 from abaw.train.run_files import LAST, UNFINISHED
 
 MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
-LOSSES, RANDOM = "losses", "random."  # further keys and prefixes in that of an unfinished epoch
+LOSSES, SUMS, RANDOM = "losses", "sums", "random."  # further keys and prefixes in that of an unfinished epoch
 METADATA = "abaw"  # the only metadata key: safetensors writes several keys in random order
 
 
@@ -68,12 +68,14 @@ class StepsTaken:
         seconds: that they took.
         waiting_s: seconds of these in which the model waited for data.
         random_states: of this process after these steps; None before the first.
+        sums: over the outputs of these steps, see `abaw.train.scoring.OutputSums`; None if nothing measures them.
     """
 
     losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
     waiting_s: float = 0.0
     random_states: Mapping[str, Tensor] | None = None
+    sums: Tensor | None = None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -186,6 +188,8 @@ def save_unfinished(
     states = multi_process.from_all(_random_states(device))
     if multi_process.rank() == 0:
         tensors = _state(model, optimizer) | {LOSSES: torch.stack(taken.losses)}
+        if taken.sums is not None:
+            tensors[SUMS] = taken.sums
         for rank, by_device in enumerate(states):
             tensors |= {f"{RANDOM}{rank}.{name}": state for name, state in by_device.items()}
         numbers = {"epoch": epoch, "seconds": taken.seconds, "waiting_s": taken.waiting_s}
@@ -215,7 +219,7 @@ def load_unfinished(
     _restore(tensors, path, model, optimizer)
     losses = list(tensors[LOSSES].to(device).unbind())
     own = {name: tensors[f"{RANDOM}{multi_process.rank()}.{name}"] for name in _kinds(device)}
-    return StepsTaken(losses, **numbers, random_states=own)
+    return StepsTaken(losses, **numbers, random_states=own, sums=tensors.get(SUMS))
 
 
 def _kinds(device: torch.device) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from abaw.train.options import Options
 from abaw.train.postprocess_settings import PostprocessSettings
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
-NOT_FOR_PROBES = ("views", "co_train", "speed", "balance", "synthetic")
+NOT_FOR_PROBES = ("views", "co_train", "phase", "clips_per_video", "standardise", "speed", "balance", "synthetic")
 
 # strict JSON has no infinity: null stands for a limit that never applies
 OrUnlimited = Annotated[
@@ -52,6 +52,11 @@ class TrainConfig(BaseModel):
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
         window: length of a window, in frames; 0 takes the task's.
         stride: distance between windows, in frames; 0 takes half a window.
+        phase: windows of a training video start at a random frame, anew in every epoch, or at its first frame (fixed).
+        clips_per_video: an epoch has this many windows of each video, at random places; 0 has all windows.
+        eval_stride: distance between the windows whose outputs are averaged at evaluation; 0 takes half a window.
+        standardise: z-scores by the mean and deviation of each value in the training videos (train), or by those of
+            all values of a frame (frame).
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
         synthetic: share of the training windows that come from synthetic clips; or, with `synthetic_draw="run"`, share
@@ -94,6 +99,10 @@ class TrainConfig(BaseModel):
     missing: Literal["mask", "nearest"] = "mask"
     window: int = Field(0, ge=0, le=MAX_WINDOW)
     stride: int = Field(0, ge=0, le=MAX_WINDOW)
+    phase: Literal["random", "fixed"] = "random"
+    clips_per_video: int = Field(0, ge=0, le=MAX_WINDOW)
+    eval_stride: int = Field(0, ge=0, le=MAX_WINDOW)
+    standardise: Literal["train", "frame"] = "train"
     speed: Annotated[tuple[float, float], COMMAS] = (1.0, 1.0)
     balance: Literal["none", "class", "video"] = "none"
     synthetic: float = Field(0.0, ge=0, le=1)
@@ -123,6 +132,10 @@ class TrainConfig(BaseModel):
         task = get_task(self.task)
         if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
+        if self.eval_stride > self.length:
+            raise ValueError(
+                f"eval_stride must not be above the window, {self.length} frames, found {self.eval_stride}: set it too"
+            )
         if self.min_lr > self.lr:
             raise ValueError(f"min_lr must not be above lr, {self.lr:g}, found {self.min_lr:g}")
         if self.co_train and len(self.views) < 2:
@@ -201,13 +214,18 @@ class TrainConfig(BaseModel):
         return self.stride or max(1, self.length // 2)
 
     @property
+    def eval_step(self) -> int:
+        """Distance between windows in frames, at evaluation."""
+        return self.eval_stride or max(1, self.length // 2)
+
+    @property
     def plateau(self) -> int | None:
         """Epochs without a better score that the plateau schedule accepts; None for other schedules."""
         return self.lr_epochs if self.schedule == "plateau" else None
 
     def resolved(self) -> "TrainConfig":
         """The config with the numbers that 0 stands for: a run keeps these, whatever the defaults become."""
-        return self.model_copy(update={"window": self.length, "stride": self.step})
+        return self.model_copy(update={"window": self.length, "stride": self.step, "eval_stride": self.eval_step})
 
     def of_training(self) -> "TrainConfig":
         """The config without what comes after training: runs of equal ones are trained in the same way."""

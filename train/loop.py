@@ -34,16 +34,18 @@ from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import BEST, METRICS
 from abaw.train.schedules import create_optimizer, learning_rate
+from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
+LR = "lr"  # begins the names of the learning rates of groups of parameters
 SHOWN_VIDEOS = 3
 CHECKPOINT_S = 180.0  # between checkpoints within an epoch
 STEPS_TOGETHER = 50  # several processes agree only so often on whether to write a checkpoint, or to stop
 
-# model -> `score` to maximise, NaN if an output is not finite, and further measures by name
-Validation = Callable[[nn.Module], Mapping[str, float]]
+# model, and what takes its outputs -> `score` to maximise, NaN if an output is not finite, and further measures by name
+Validation = Callable[[nn.Module, OnOutputs], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,8 @@ class Epoch:
         lr: learning rate of its last step.
         seconds: of the training steps.
         waiting_share: share of `seconds` that the model waited for data.
-        measures: further measures on the validation split by name, such as `CCC valence`.
+        measures: further measures by name: of the validation split, such as `CCC valence` and `val loss`, and of the
+            outputs of the training steps, such as `train score` and `train CCC valence`.
     """
 
     epoch: int
@@ -110,6 +113,7 @@ def fit(
     device: torch.device,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[Position], None] = lambda position: None,
+    sums: OutputSums | None = None,
 ) -> TrainingResult:
     """Train a model from the first epoch, or from the last checkpoint in `folder`.
 
@@ -123,12 +127,13 @@ def fit(
         folder: gets `best.safetensors`, `last.safetensors`, `metrics.jsonl` and TensorBoard's files; within an epoch
             also `unfinished-epoch.safetensors`.
         on_step: called before the first step of an epoch, or of its rest, and after each step.
+        sums: measures the outputs of training steps; None measures nothing.
 
     Raises:
         AbawError: the loss, or an output, is not finite; the checkpoints of the last good epoch stay.
         Interrupted: Ctrl-C or SIGTERM; the run continues from the same step.
     """
-    trainer = Trainer(config, task, model, samples, device)
+    trainer = Trainer(config, task, model, samples, device, sums)
     progress = load_last(folder, model, trainer.optimizer)
     started = load_unfinished(folder, model, trainer.optimizer, progress.epoch + 1, device)
     multi_process.wait()  # until every process has read, before one writes
@@ -136,13 +141,7 @@ def fit(
     try:
         with Interrupts() as interrupts:
             keeper = _Keeper(folder, model, trainer, interrupts, device)
-            while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
-                epoch = keeper.train_and_validate(progress, started or StepsTaken(), validate, on_step)
-                started = None
-                progress = progress.after(epoch.epoch, epoch.score, config.plateau)
-                if log is not None:
-                    keeper.save_epoch(epoch, progress, log)
-                on_epoch(epoch)
+            progress = keeper.train(progress, started or StepsTaken(), validate, log, on_epoch, on_step)
             interrupts.check()
     except KeyboardInterrupt:
         raise Interrupted(folder.name) from None
@@ -160,6 +159,30 @@ class _Keeper:
     ) -> None:
         self._folder, self._model, self._trainer = folder, model, trainer
         self._interrupts, self._device = interrupts, device
+
+    def train(
+        self,
+        progress: Progress,
+        taken: StepsTaken,
+        validate: Validation,
+        log: "Log | None",
+        on_epoch: Callable[[Epoch], None],
+        on_step: Callable[[Position], None],
+    ) -> Progress:
+        """Train until the last epoch, or until patience ends; raises like `fit`.
+
+        Args:
+            taken: the steps that were taken in the first of these epochs.
+        """
+        config = self._trainer.config
+        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
+            epoch = self.train_and_validate(progress, taken, validate, on_step)
+            taken = StepsTaken()
+            progress = progress.after(epoch.epoch, epoch.score, config.plateau)
+            if log is not None:
+                self.save_epoch(epoch, progress, log)
+            on_epoch(epoch)
+        return progress
 
     def train_and_validate(
         self, progress: Progress, taken: StepsTaken, validate: Validation, on_step: Callable[[Position], None]
@@ -186,7 +209,7 @@ class _Keeper:
         try:
             self._interrupts.waiting = False
             self._interrupts.check()
-            measures = dict(_validated(self._model, validate, self._trainer.config, number))
+            measures = self._validated(validate, number)
         except KeyboardInterrupt:
             if multi_process.n_ranks() == 1:  # several do not stop at the same point
                 self._save(number, taken)
@@ -194,6 +217,18 @@ class _Keeper:
         self._interrupts.waiting = True
         score, lr = measures.pop("score"), self._trainer.lr
         return Epoch(number, loss, score, lr, taken.seconds, taken.waiting_s / taken.seconds, measures)
+
+    def _validated(self, validate: Validation, number: int) -> dict[str, float]:
+        """The measures after epoch `number`; raises like `fit`."""
+        self._model.eval()
+        multi_process.same_buffers(self._model)
+        loss = self._trainer.validation_loss(number)
+        measures = dict(validate(self._model, loss.add))
+        if not math.isfinite(measures["score"]):
+            remedy = _remedy(self._trainer.config)
+            raise AbawError(f"The model's outputs are not finite after epoch {number}. {remedy}")
+        trained = self._trainer.training_measures() | self._trainer.group_rates()
+        return {**measures, "val loss": loss.mean(), **trained}
 
     def save_epoch(self, epoch: Epoch, progress: Progress, log: "Log") -> None:
         """Write the files of a finished epoch."""
@@ -210,17 +245,8 @@ class _Keeper:
             raise KeyboardInterrupt
 
     def _save(self, number: int, taken: StepsTaken) -> None:
+        taken.sums = self._trainer.sums_so_far()
         save_unfinished(self._folder, self._model, self._trainer.optimizer, number, taken, self._device)
-
-
-def _validated(model: nn.Module, validate: Validation, config: TrainConfig, number: int) -> Mapping[str, float]:
-    """The measures after epoch `number`; raises like `fit`."""
-    model.eval()
-    multi_process.same_buffers(model)
-    measures = validate(model)
-    if not math.isfinite(measures["score"]):
-        raise AbawError(f"The model's outputs are not finite after epoch {number}. {_remedy(config)}")
-    return measures
 
 
 class Trainer:
@@ -232,14 +258,21 @@ class Trainer:
     """
 
     def __init__(
-        self, config: TrainConfig, task: Task, model: nn.Module, samples: Samples, device: torch.device
+        self,
+        config: TrainConfig,
+        task: Task,
+        model: nn.Module,
+        samples: Samples,
+        device: torch.device,
+        sums: OutputSums | None = None,
     ) -> None:
-        self.config, self._device = config, device
+        self.config, self._device, self._sums = config, device, sums
         self._model = multi_process.wrap(model, device)
         self._sampler = WindowSampler(samples, config.length)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
-        n_windows = self._sampler.n_windows(config.step, config.synthetic, config.synthetic_draw, config.seed)
+        drawn = (config.synthetic, config.synthetic_draw, config.seed)
+        n_windows = self._sampler.n_windows(config.step, *drawn, config.clips_per_video)
         self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model.parameters())
         self.lr, self.n_drops = 0.0, 0
@@ -263,11 +296,14 @@ class Trainer:
         """
         config = self.config
         self._model.train()
+        if self._sums is not None:
+            self._sums.set_state(taken.sums)
         torch.manual_seed(config.seed * 1_000_003 + number + 7_919 * multi_process.rank())
         if taken.random_states is not None:
             set_random_states(taken.random_states, self._device)
         windows = self._sampler.epoch(
             *(config.step, (config.seed, number), config.balance, config.synthetic, config.speed, config.synthetic_draw)
+            * (config.phase, config.clips_per_video),
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)
@@ -280,13 +316,31 @@ class Trainer:
             taken.waiting_s += time.perf_counter() - before
             self._set_rate(number, step)
             taken.losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
-            taken.seconds = time.perf_counter() - begin
+            taken.seconds, taken.sums = time.perf_counter() - begin, None
             after_step()
             before = time.perf_counter()
         values = torch.stack(taken.losses)
         self._check_finite(values, windows, number)
         taken.seconds = time.perf_counter() - begin
         return float(values.mean())
+
+    def validation_loss(self, number: int) -> ValidationLoss:
+        """The mean loss of the outputs that it is called with, as in epoch `number`."""
+        progress = (number - 1) / self.config.epochs
+        return ValidationLoss(self._loss, progress, len(self.config.views), self._device)
+
+    def training_measures(self) -> dict[str, float]:
+        """Measures of the outputs of the epoch's steps so far, by name."""
+        return {} if self._sums is None else self._sums.measures()
+
+    def group_rates(self) -> dict[str, float]:
+        """Learning rate of each group of parameters in the last step, by name; empty if there is one group."""
+        groups = self.optimizer.param_groups
+        return {f"{LR} {group['name']}": group["lr"] for group in groups if len(groups) > 1}
+
+    def sums_so_far(self) -> Tensor | None:
+        """Sums of these outputs, for a checkpoint."""
+        return None if self._sums is None else self._sums.state()
 
     def _set_rate(self, number: int, step: int) -> None:
         # the schedule ends with the last epoch, whatever the number of its steps
@@ -302,7 +356,10 @@ class Trainer:
         if multi_process.n_ranks() > 1:  # the loss covers the whole batch
             outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
             targets = self._sampler.targets(windows).to(self._device)
-        loss = self._loss(*targets.align(outputs.float()), progress)
+        aligned = targets.align(outputs.float())
+        loss = self._loss(*aligned, progress)
+        if self._sums is not None:
+            self._sums.add(*aligned)
         self.optimizer.zero_grad(set_to_none=True)
         # gradients are averaged over processes, but each process has only its share of the loss
         (loss * multi_process.n_ranks()).backward()
@@ -356,7 +413,7 @@ class Log:
             file.write(json.dumps(epoch.as_json()) + "\n")
         if self._writer is None:
             return
-        tags = self._tags | {name: f"val/{name}" for name in epoch.measures}
+        tags = self._tags | {name: _tag(name) for name in epoch.measures}
         for name, value in epoch.as_json().items():
             if name in tags:
                 self._writer.add_scalar(tags[name], value, epoch.epoch)
@@ -366,6 +423,14 @@ class Log:
         """Close the TensorBoard file."""
         if self._writer is not None:
             self._writer.close()
+
+
+def _tag(name: str) -> str:
+    """The tag of a measure."""
+    split, _, measure = name.partition(" ")
+    if split == LR:
+        return f"train/learning rate of {measure}"
+    return f"{split}/{measure}" if split in ("train", "val") else f"val/{name}"
 
 
 def _tensorboard_writer(folder: Path, first_epoch: int) -> "SummaryWriter | None":

@@ -13,8 +13,9 @@ from abaw.core.names import name_of_view
 from abaw.core.tasks import Task, get_task
 from abaw.train.checkpoint import load_weights
 from abaw.train.config import TrainConfig
+from abaw.train.data.statistics import frame_z_scores
 from abaw.train.heads import Head, create_head
-from abaw.train.heads.inputs import Tensors, any_mask
+from abaw.train.heads.inputs import Tensors, any_mask, width_of
 from abaw.train.losses import n_bins
 from abaw.train.losses.regression import expectation
 from abaw.train.run_files import BEST
@@ -45,9 +46,20 @@ class Model(nn.Module):
             raise UsageError(
                 f"Head {config.head.name!r} gives one output for a whole video; task {task.name} needs one per frame."
             )
+        self._by_frame = self._joined() if config.standardise == "frame" else ()
+        for name in self._by_frame:
+            if width_of(shapes[name]) == 1:
+                raise UsageError(
+                    f"Feature {name!r} has a single value, whose z-score over a frame is always 0. Leave out --set "
+                    "standardise=frame."
+                )
 
     def standardised(self) -> tuple[str, ...]:
         """Names of the features that the heads standardise and need statistics of."""
+        return () if self._by_frame else self._joined()
+
+    def _joined(self) -> tuple[str, ...]:
+        """Names of the features that the heads join."""
         inputs = self._head(0).inputs
         return tuple(inputs.widths) if inputs is not None else ()
 
@@ -55,7 +67,7 @@ class Model(nn.Module):
         """Standardise the heads' inputs by mean and standard deviation of the training rows, (*shape) by feature."""
         for number in range(len(self.heads)):
             inputs = self._head(number).inputs
-            if inputs is not None:
+            if inputs is not None and not self._by_frame:
                 inputs.set_statistics(mean, std)
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
@@ -75,6 +87,7 @@ class Model(nn.Module):
 
     def _outputs(self, number: int, features: Tensors, masks: Tensors) -> Tensor:
         head = self._head(number)
+        features = {**features, **{name: frame_z_scores(features[name]) for name in self._by_frame}}
         outputs = head(features, masks)
         if self._bins:
             logits = outputs.unflatten(-1, (-1, self._bins))

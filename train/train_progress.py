@@ -3,6 +3,9 @@
 from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import Task
 from abaw.train.loop import Epoch, Position
+from abaw.train.scoring import PREDICTED
+
+COLLAPSED_EPOCHS = 3  # with one class alone, before that is said
 
 
 class TrainProgress:
@@ -17,6 +20,7 @@ class TrainProgress:
         self._shown: int | None = None  # steps, over all epochs
         self._best: tuple[float, int] = (float("-inf"), 0)
         self._note = ""
+        self._collapsed: tuple[str, int] = ("", 0)  # class, and for how many epochs nothing else was predicted
 
     def on_step(self, position: Position) -> None:
         """Show where the training is."""
@@ -39,6 +43,18 @@ class TrainProgress:
             f"epoch {epoch.epoch}/{self._n_epochs}: loss {epoch.loss:.3f}, {self._task.name} {epoch.score:.3f} "
             f"({best}), {epoch.seconds:.1f} s"
         )
+        self._warn_of_collapse(epoch)
+
+    def _warn_of_collapse(self, epoch: Epoch) -> None:
+        """Say once that a single class has been predicted for some epochs."""
+        predicted = f"{PREDICTED} "
+        only = next((name for name, share in epoch.measures.items() if name.startswith(predicted) and share == 1), "")
+        self._collapsed = (only, self._collapsed[1] + 1 if only == self._collapsed[0] else 1) if only else ("", 0)
+        if self._collapsed[1] == COLLAPSED_EPOCHS:
+            self._reporter.warn(
+                f"{self._label}: for {COLLAPSED_EPOCHS} epochs every validation row was predicted as "
+                f"{only.removeprefix(predicted)}. Try a lower lr, or --set balance=class."
+            )
 
     def validating(self) -> "Validating":
         """A reporter for the prediction of the validation videos."""

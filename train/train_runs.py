@@ -23,11 +23,9 @@ from abaw.train.model import Model, build_model, standardised_features
 from abaw.train.new_run import find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
+from abaw.train.scoring import OnOutputs, OutputSums, Scoring
 from abaw.train.train_progress import TrainProgress
 
-# model, validation videos, frames in a window, device, and reporter -> `score`, NaN if an output is not finite, and
-# further measures by name
-Validate = Callable[[nn.Module, Table, int, torch.device, Reporter], Mapping[str, float]]
 OnResult = Callable[[Run, TrainingResult], None]
 # names of features -> their means and standard deviations, see `feature_statistics`
 Statistics = Callable[[tuple[str, ...]], tuple[dict[str, Tensor], dict[str, Tensor]]]
@@ -36,7 +34,7 @@ Statistics = Callable[[tuple[str, ...]], tuple[dict[str, Tensor], dict[str, Tens
 def train_run(
     run: Run,
     store: FeatureStore,
-    validate: Validate,
+    scoring: Scoring,
     tables: tuple[Table, Table] | None = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -62,7 +60,7 @@ def train_run(
         else:
             statistics = _statistics_of(store, tables[0])
         tables = _placed(tables, run.config, pick_device(device))
-        return _train_on(tables, statistics, run, validate, pick_device(device), reporter, on_result)
+        return _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
 
 
 def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple[tuple[Table, Table], Statistics]:
@@ -92,7 +90,7 @@ def _train_on(
     tables: tuple[Table, Table],
     statistics: Statistics,
     run: Run,
-    validate: Validate,
+    scoring: Scoring,
     device: torch.device,
     reporter: Reporter,
     on_result: OnResult | None,
@@ -101,9 +99,9 @@ def _train_on(
     model = build_model(run)
     model.set_statistics(*statistics(model.standardised()))
     if isinstance(run.config.head, RidgeConfig | LogisticConfig):
-        result = _fit_probe(run, run.config.head, model, table, validation, validate, reporter)
+        result = _fit_probe(run, run.config.head, model, table, validation, scoring, reporter)
     else:
-        result = _fit(run, model, table, validation, validate, device, reporter)
+        result = _fit(run, model, table, validation, scoring, device, reporter)
     if on_result is not None and multi_process.rank() == 0:
         on_result(run, result)
     return result
@@ -114,7 +112,7 @@ def _fit(
     model: Model,
     table: Table,
     validation: Table,
-    validate: Validate,
+    scoring: Scoring,
     device: torch.device,
     reporter: Reporter,
 ) -> TrainingResult:
@@ -123,10 +121,11 @@ def _fit(
     model.to(device)
     progress = TrainProgress(reporter, f"train {run.name}", task, config.epochs)
 
-    def measures(trained: nn.Module) -> Mapping[str, float]:
-        return validate(trained, validation, config.length, device, progress.validating())
+    def measures(trained: nn.Module, on_outputs: OnOutputs) -> Mapping[str, float]:
+        return scoring.validate(trained, validation, config, device, progress.validating(), on_outputs)
 
-    result = fit(config, task, model, table, measures, run.folder, device, progress.on_epoch, progress.on_step)
+    on_epoch, on_step, sums = progress.on_epoch, progress.on_step, OutputSums(task, scoring)
+    result = fit(config, task, model, table, measures, run.folder, device, on_epoch, on_step, sums)
     progress.finish()
     return result
 
@@ -137,7 +136,7 @@ def _fit_probe(
     model: Model,
     table: Table,
     validation: Table,
-    validate: Validate,
+    scoring: Scoring,
     reporter: Reporter,
 ) -> TrainingResult:
     task = run.task
@@ -147,7 +146,8 @@ def _fit_probe(
         fit_probe(head, task, model, table, run.config.seed)
     else:
         load_weights(model, run.folder / BEST)
-    score = validate(model, validation, run.config.length, torch.device("cpu"), Silent())["score"]
+    cpu = torch.device("cpu")
+    score = scoring.validate(model, validation, run.config, cpu, Silent(), lambda outputs, targets: None)["score"]
     if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(score)})
     reporter.advance(1, f"{task.name} {score:.3f}")
@@ -159,7 +159,7 @@ def train_seeds(
     configs: Sequence[TrainConfig],
     store: FeatureStore,
     runs: Path,
-    validate: Validate,
+    scoring: Scoring,
     *,
     name: str | None = None,
     stem: str = "",
@@ -187,7 +187,7 @@ def train_seeds(
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume)
             run.check_store(store, training=True)
-            result = _train_on(tables, statistics, run, validate, pick_device(device), reporter, on_result)
+            result = _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
             results.append((run, result))
         return results
 

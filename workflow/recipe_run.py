@@ -10,7 +10,7 @@ from typing import Any
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.evaluate.ensemble import create_ensemble
-from abaw.evaluate.inference import validation_measures
+from abaw.evaluate.inference import SCORING
 from abaw.evaluate.postprocessing.postprocess_options import method_of
 from abaw.evaluate.report import content, face_crops, html
 from abaw.evaluate.trained import evaluate, open_predictor, tune
@@ -139,7 +139,7 @@ def _train(plan: RecipePlan, store: FeatureStore, reporter: Reporter, on_step: C
         fold = configs[0].fold.replace("/", "of")
         stem = plan.recipe.name + (f"-fold{fold}" if fold else "")
         train_seeds(
-            configs, store, plan.options.runs, validation_measures,
+            configs, store, plan.options.runs, SCORING,
             stem=stem, device=plan.options.device, reporter=reporter, resume=True,
         )  # fmt: skip
 

@@ -55,14 +55,14 @@ def padded_window(table: Table, first: int, end: int, length: int) -> tuple[dict
     return features, masks
 
 
-def outputs_by_hand(model: nn.Module, table: Table, length: int) -> list[list[list[np.ndarray]]]:
+def outputs_by_hand(model: nn.Module, table: Table, length: int, stride: int = 0) -> list[list[list[np.ndarray]]]:
     """For each row of each video the outputs of all windows that hold it, half a length apart up to the last feature."""
     found = []
     for start, stop in zip(table.starts[:-1].tolist(), table.starts[1:].tolist(), strict=True):
         has = np.flatnonzero(table.has_feature[start:stop])
         end = start + has[-1] + 1 if len(has) else stop
         last = max(start, end - length)
-        begins = sorted({*range(start, last, max(1, length // 2)), last})
+        begins = sorted({*range(start, last, stride or max(1, length // 2)), last})
         rows: list[list[np.ndarray]] = [[] for _ in range(stop - start)]
         for first in begins:
             with torch.no_grad():
@@ -109,6 +109,17 @@ def test_every_row_is_the_mean_of_its_windows_or_interpolated(length: int, lost:
         np.testing.assert_allclose(found[video].outputs, fill_by_hand(averaged[i], has, mean), rtol=1e-4, atol=1e-5)
         assert found[video].outputs.dtype == np.float32
         np.testing.assert_array_equal(found[video].present, table.has_face[table.rows(i)])
+
+
+@pytest.mark.parametrize("stride", [1, 5, 20])
+def test_windows_at_evaluation_are_stride_apart_with_one_at_the_end(stride: int) -> None:
+    table = random_table(TASKS["va"], [57, 21])
+    table.has_feature[:] = True
+    model = Recurrence(2)
+    found = predict(model, table, 20, CPU, stride=stride)
+    for video, rows in zip(found.values(), outputs_by_hand(model, table, 20, stride), strict=True):
+        wanted = np.array([np.mean(row, axis=0) for row in rows])
+        np.testing.assert_allclose(video.outputs, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 7, 64, 200])

@@ -82,6 +82,12 @@ def test_step_is_half_a_window_unless_said() -> None:
     assert config("window=100", "stride=30").step == 30
 
 
+def test_windows_at_evaluation_are_half_a_window_apart_unless_said() -> None:
+    assert config("window=100").eval_step == config("window=100", "stride=7").resolved().eval_stride == 50
+    assert config("window=100", "eval_stride=30").eval_step == 30
+    assert "eval_stride must not be above the window, 100 frames, found 101" in message("window=100", "eval_stride=101")
+
+
 def test_training_takes_the_features_of_every_view() -> None:
     two = config("views=,hflip", features=("a", "b"))
     assert two.training_features() == ("a", "b", "a@hflip", "b@hflip")

@@ -218,3 +218,31 @@ def test_batch_normalisation_of_one_frame_is_finite(task: str, n_shown: int) -> 
     assert all(gradient.isfinite().all() for gradient in gradients)
     assert isinstance(model, nn.Module)
     assert all(buffer.isfinite().all() for buffer in model.buffers())
+
+
+# z-scores of a frame
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_frames_are_z_scored_by_their_own_values(training: bool) -> None:
+    """By numpy, for each frame and feature alone; what is missing stays 0, as does a frame of equal values."""
+    model = build("standardise=frame", "head.name=linear", task="va").train(training)
+    assert model.standardised() == ()
+    features, masks = batch()
+    features["face"][0, 0] = 1000.0
+    features["sound"] *= 50
+    joined = []
+    for name in SHAPES:
+        values = features[name].flatten(2).double().numpy()
+        with np.errstate(invalid="ignore"):
+            scores = (values - values.mean(axis=2, keepdims=True)) / values.std(axis=2, keepdims=True)
+        joined.append(np.nan_to_num(scores) * masks[name].numpy()[..., None])
+    output = model.heads[0].output
+    wanted = np.concatenate(joined, axis=2) @ output.weight.detach().numpy().T + output.bias.detach().numpy()
+    np.testing.assert_allclose(model(features, masks).detach().numpy(), wanted, rtol=1e-4, atol=1e-5)
+    assert not np.allclose(build("head.name=linear", task="va")(features, masks).detach().numpy(), wanted, atol=0.1)
+
+
+def test_a_single_value_has_no_z_score_of_a_frame() -> None:
+    with pytest.raises(UsageError, match="'loudness' has a single value, whose z-score over a frame is always 0"):
+        build("standardise=frame", "head.name=linear", shapes={"face": (5,), "loudness": (1,)})

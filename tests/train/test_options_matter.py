@@ -27,6 +27,9 @@ CPU = torch.device("cpu")
 ON_FRAMES = [
     ("va", (), "window=20"),
     ("va", (), "stride=7"),
+    ("va", (), "phase=fixed"),
+    ("va", (), "clips_per_video=1"),
+    ("va", (), "standardise=frame"),
     ("va", (), "speed=0.5,1.5"),
     ("va", (), "balance=video"),
     ("expr", (), "balance=class"),
@@ -114,7 +117,7 @@ PROBE_OPTIONS = {
     "logistic": ("n_rows=50", "inverse_penalty=0.001", "balanced=false", "n_iterations=2"),
 }
 # tried below, or in tests of their own
-ELSEWHERE = {"task", "features", "head", "loss", "patience", "synthetic", "synthetic_draw"}
+ELSEWHERE = {"task", "features", "head", "loss", "patience", "synthetic", "synthetic_draw", "eval_stride"}
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +314,7 @@ def given(lab, store, tmp_path, *settings: str) -> Counted:
     chosen = config("va", "epochs=1", *settings)
     run = lab.start(store, tmp_path, chosen)
     counted, table = Counted(build_model(run)), load_tables(chosen, store)[0]
-    fit(chosen, get_task("va"), counted, table, lambda model: {"score": 0.0}, run.folder, CPU)
+    fit(chosen, get_task("va"), counted, table, lambda model, on_outputs: {"score": 0.0}, run.folder, CPU)
     return counted
 
 

@@ -53,7 +53,7 @@ class Training:
         model, first = Watched(build_model(self.run)), len(self.validated)
         self.watched.append(model)
 
-        def validate(trained: nn.Module) -> dict[str, float]:
+        def validate(trained: nn.Module, on_outputs: object) -> dict[str, float]:
             epoch = self.n_lines() + 1
             assert not trained.training, "a model that trains drops what it should say"
             self.validated.append(epoch)

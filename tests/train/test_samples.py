@@ -106,7 +106,7 @@ def test_samples_made_on_the_fly_train_to_the_weights_of_a_table(lab, holed_stor
         model = build_model(run)
         model.set_statistics(*feature_statistics(holed_store, ["f"], list(samples.videos)))
 
-        def validate(trained):
+        def validate(trained, on_outputs):
             return {"score": math.fsum(float(value.abs().mean()) for value in trained.state_dict().values())}
 
         fit(config, get_task(task), model, samples, validate, run.folder, CPU)

@@ -117,6 +117,33 @@ def test_epoch_is_seeded_and_every_epoch_differs() -> None:
         assert all(sorted(other) != sorted(first) for other in others), "not only the order, the windows differ too"
 
 
+def test_clips_are_so_many_of_each_video_anywhere_in_it() -> None:
+    table = table_of_row_numbers([30, 8, 15])
+    sampler = WindowSampler(table, 10)
+    begins: list[set[int]] = [set(), set(), set()]
+    for number in range(80):
+        found = sampler.epoch(5, (0, number), clips_per_video=2)
+        assert len(found) == sampler.n_windows(5, clips_per_video=2) == 6
+        for (first, end, span), video in zip(found.tolist(), sampler.videos_of(found).tolist(), strict=True):
+            assert (end, span) == (table.starts[video + 1], 10)
+            begins[video].add(first)
+    assert begins == [set(range(21)), {30}, set(range(38, 44))]
+    batch = sampler.batch(sampler.epoch(5, (0, 1), clips_per_video=3))
+    rows, inside = sampler.rows_of(sampler.epoch(5, (0, 1), clips_per_video=3))
+    assert torch.equal(batch.features["row"][..., 0][batch.masks["row"]], torch.from_numpy(rows[inside]).float())
+    assert batch.masks["row"].sum(dim=1).tolist() == inside.sum(axis=1).tolist()
+
+
+def test_a_fixed_phase_has_the_same_windows_in_every_epoch() -> None:
+    """Situ's: every 100 frames, and one at the end."""
+    sampler = WindowSampler(table_of_row_numbers([520, 250, 90]), 250)
+    wanted = [[0, 520], [100, 520], [200, 520], [270, 520], [520, 770], [770, 860]]
+    for number in range(3):
+        found = sampler.epoch(100, (0, number), phase="fixed")
+        assert sorted(found[:, :2].tolist()) == wanted
+    assert sampler.epoch(100, (0, 0), phase="fixed").tolist() != sampler.epoch(100, (0, 1), phase="fixed").tolist()
+
+
 # speed
 
 

@@ -104,6 +104,19 @@ def feature_statistics(
     return means, stds
 
 
+def frame_z_scores(values: Tensor) -> Tensor:
+    """Each frame by the mean and (population) deviation of its own values; zeros for a frame of equal values.
+
+    Args:
+        values: (batch, time, *shape) float.
+    """
+    flat = values.flatten(2)
+    centred = flat - flat.mean(dim=2, keepdim=True)
+    deviation = centred.square().mean(dim=2, keepdim=True).sqrt()
+    scaled = torch.where(deviation > 1e-6, centred / deviation.clamp(min=1e-6), 0.0)
+    return scaled.unflatten(2, values.shape[2:])
+
+
 def _merge_all(video_moments: Iterable[Moments]) -> Moments | None:
     """The moments of all videos; None if there is no video."""
     merger = _Merger()

@@ -15,6 +15,7 @@ from abaw.train.data.samples import Samples, counted_labels
 
 Balance = Literal["none", "class", "video"]
 Draw = Literal["epoch", "run"]
+Phase = Literal["random", "fixed"]
 Windows = NDArray[np.int64]  # (windows, 3): first row, end of the video, frames from the first to the last
 
 
@@ -121,6 +122,8 @@ class WindowSampler:
         synthetic: float = 0.0,
         speed: tuple[float, float] = (1.0, 1.0),
         draw: Draw = "epoch",
+        phase: Phase = "random",
+        clips_per_video: int = 0,
     ) -> Windows:
         """The windows of one pass over all videos, in random order.
 
@@ -128,6 +131,8 @@ class WindowSampler:
         the video, and a video shorter than a window is one window.
 
         Args:
+            phase: `fixed` starts at the first frame, always.
+            clips_per_video: instead, so many windows of each video, which start anywhere; 0 for none.
             seed: same seed, same windows; its first number is that of the run.
             balance: draw the same number of windows with replacement so that every class, or every video, counts alike.
             synthetic: share of the epoch's windows from synthetic clips, equally many of each class: n real windows get
@@ -138,7 +143,10 @@ class WindowSampler:
                 every epoch of a run.
         """
         rng = np.random.default_rng(list(seed))
-        windows = self.windows(stride, rng)
+        if clips_per_video:
+            windows = self._clips(clips_per_video, rng)
+        else:
+            windows = self.windows(stride, rng if phase == "random" else None)
         is_synthetic = self.samples.synthetic[self.videos_of(windows)]
         windows, synthetic_windows = windows[~is_synthetic], windows[is_synthetic]
         if balance != "none":
@@ -154,9 +162,14 @@ class WindowSampler:
             windows = self._change_speed(windows, rng.uniform(*speed, len(windows)), rng.random(len(windows)))
         return windows[rng.permutation(len(windows))]
 
-    def n_windows(self, stride: int, synthetic: float = 0.0, draw: Draw = "epoch", seed: int = 0) -> int:
+    def n_windows(
+        self, stride: int, synthetic: float = 0.0, draw: Draw = "epoch", seed: int = 0, clips_per_video: int = 0
+    ) -> int:
         """Windows of an epoch of the run with a seed."""
-        windows = self.windows(stride)
+        if clips_per_video:
+            windows = self._clips(clips_per_video, np.random.default_rng(seed))
+        else:
+            windows = self.windows(stride)
         videos = self.videos_of(windows)
         n_real = int((~self.samples.synthetic[videos]).sum())
         if draw == "run":
@@ -180,6 +193,12 @@ class WindowSampler:
                 np.stack([first_rows, np.full_like(first_rows, end), np.full_like(first_rows, self.length)], axis=1)
             )
         return np.concatenate(windows)
+
+    def _clips(self, n_each: int, rng: np.random.Generator) -> Windows:
+        """Windows that start anywhere in a video, so many of each."""
+        first, end = (np.repeat(rows, n_each) for rows in (self.samples.starts[:-1], self.samples.starts[1:]))
+        first = rng.integers(first, np.maximum(first, end - self.length), endpoint=True)
+        return np.stack([first, end, np.full_like(first, self.length)], axis=1)
 
     def videos_of(self, windows: Windows) -> NDArray[np.int64]:
         """(windows,) video number of each window."""
