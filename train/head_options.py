@@ -24,6 +24,11 @@ Widths = Annotated[tuple[Width, ...], COMMAS]
 Frames = Literal["middle", "all"]
 
 
+def _check_heads(dim: int, heads: int) -> None:
+    if dim % heads:
+        raise ValueError(f"head.dim ({dim}) must be a multiple of head.heads ({heads})")
+
+
 class HeadConfig(Options):
     """Base class for options of heads.
 
@@ -72,8 +77,7 @@ class TransformerConfig(HeadConfig):
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "TransformerConfig":
-        if self.dim % self.heads:
-            raise ValueError(f"head.dim ({self.dim}) must be a multiple of head.heads ({self.heads})")
+        _check_heads(self.dim, self.heads)
         return self
 
 
@@ -183,8 +187,17 @@ class CrossAttentionConfig(HeadConfig):
         segments: time steps that sound and scene are reduced to.
         audio_frames, video_frames: frames of a segment that each branch takes: the middle one, or all, whose
             embeddings are averaged.
+        attend: what the cross-attention is between: segments, or the frames that both branches take, whose results are
+            averaged in segments after it (75 / 75 frames as published, with `audio_frames=all`).
         pool: mean of the segments, or their concatenation.
-        dropout: in the audio branch and the attention.
+        dim: width of every embedding, even and a multiple of `heads`.
+        heads: attention heads, of both attentions.
+        feedforward: width of the hidden layer in the audio branch.
+        dropout: everywhere that the next three do not say otherwise.
+        feedforward_dropout: in the hidden layer of the audio branch; .5 as published.
+        audio_dropout: in the self-attention of the audio branch; .2 as published.
+        cross_dropout: in the cross-attention; .1 as published.
+        norm_eps: added to the variance in the layer normalisations of the audio branch; 1e-6 as published.
     """
 
     built_by = "abaw.train.heads.cross_attention:CrossAttentionHead"
@@ -195,8 +208,25 @@ class CrossAttentionConfig(HeadConfig):
     segments: int = Field(5, ge=1, le=MAX_WIDTH)
     audio_frames: Frames = "middle"
     video_frames: Frames = "all"
+    attend: Literal["segments", "frames"] = "segments"
     pool: Literal["mean", "flatten"] = "mean"
+    dim: int = Field(1024, ge=2, le=MAX_WIDTH, multiple_of=2)
+    heads: int = Field(1, ge=1)
+    feedforward: Width = 2048
     dropout: Share = 0.1
+    feedforward_dropout: OwnShare = None
+    audio_dropout: OwnShare = None
+    cross_dropout: OwnShare = None
+    norm_eps: float = Field(1e-5, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "CrossAttentionConfig":
+        _check_heads(self.dim, self.heads)
+        return self
+
+    def dropout_of(self, share: float | None) -> float:
+        """One of the three shares, or `dropout` if it is None."""
+        return self.dropout if share is None else share
 
 
 class ProbeConfig(HeadConfig):

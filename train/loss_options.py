@@ -6,11 +6,13 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
+from abaw.train.head_options import COMMAS
 from abaw.train.options import Options, Registry
 
 RULES = ("equal", "inverse")
 Moments = Literal["population", "unbiased"]
 Factor = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Shares = Annotated[tuple[Factor, ...], COMMAS]  # of the outputs in a loss; empty if all count alike
 
 
 def _read(value: object) -> object:
@@ -53,6 +55,7 @@ class CccConfig(LossConfig):
     """Options of `ccc`.
 
     Attributes:
+        shares: how much each output counts, such as `1,0.5` for valence and arousal; empty if all count alike.
         moments: `population` is the official measure. `unbiased` divides by n - 1 and adds 1e-4 to both
             denominators, as in EMMA's code; on 200 frames its loss is about 1e-4 higher.
     """
@@ -62,14 +65,52 @@ class CccConfig(LossConfig):
     kinds = ("regression",)
 
     name: Literal["ccc"] = "ccc"
+    shares: Shares = ()
     moments: Moments = "population"
+
+
+class MseConfig(LossConfig):
+    """Options of `mse`.
+
+    Attributes:
+        shares: how much each output counts, such as `1,0.5` for valence and arousal; empty if all count alike.
+    """
+
+    built_by = "abaw.train.losses.regression:MseLoss"
+    summary = "Mean squared error"
+    kinds = ("regression",)
+
+    name: Literal["mse"] = "mse"
+    shares: Shares = ()
+
+
+class CccMseConfig(LossConfig):
+    """Options of `ccc-mse`.
+
+    Attributes:
+        shares: how much each output counts, such as `1,0.5` for valence and arousal; empty if all count alike.
+        ccc: factor of 1 - CCC.
+        mse: factor of the mean squared error.
+    """
+
+    built_by = "abaw.train.losses.regression:CccMseLoss"
+    summary = "1 - CCC plus the mean squared error"
+    kinds = ("regression",)
+
+    name: Literal["ccc-mse"] = "ccc-mse"
+    shares: Shares = ()
+    ccc: Factor = 1.0
+    mse: Factor = 1.0
 
 
 class CccBinsConfig(LossConfig):
     """Options of `ccc-bins`.
 
     Attributes:
-        bins: points between -1 and 1 that represent a column's values, both ends included.
+        bins: points between -1 and 1 that represent an output's values, both ends included; 22 in Situ's code.
+        assign: the class of a label: the `nearest` of these points, or the number of its `interval` among as many equal
+            ones, as in Situ's code.
+        shares: how much each output counts, such as `1,0.5` for valence and arousal; empty if all count alike.
         ccc: factor of the loss on the expectations.
         ce: factor of the cross-entropy over the bins.
     """
@@ -80,6 +121,8 @@ class CccBinsConfig(LossConfig):
 
     name: Literal["ccc-bins"] = "ccc-bins"
     bins: int = Field(20, ge=2, le=10_000)
+    assign: Literal["nearest", "interval"] = "nearest"
+    shares: Shares = ()
     ccc: Factor = 0.5
     ce: Factor = 0.5
 
@@ -104,6 +147,8 @@ class FocalConfig(LossConfig):
 
     Attributes:
         gamma: how strongly well predicted labels are down-weighted; 0 is the cross-entropy.
+        alpha: factor of the loss of a class; for binary labels of the positive ones, and 1 - alpha of the others (.25 in
+            the paper). None for none.
         weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
     """
 
@@ -113,6 +158,7 @@ class FocalConfig(LossConfig):
 
     name: Literal["focal"] = "focal"
     gamma: Factor = 2.0
+    alpha: Annotated[float | None, Field(gt=0, le=1)] = None
     weights: Weights = "equal"
 
 

@@ -64,7 +64,7 @@ def test_settings_reach_into_the_default_head_and_loss() -> None:
     assert isinstance(found.head, TransformerConfig)
     assert (found.head.dim, found.head.mask_token, found.head.mask_ratio) == (64, "zero", 0)
     assert found.head.layers == TransformerConfig().layers
-    assert found.loss.model_dump() == {"name": "ccc", "moments": "unbiased"}
+    assert found.loss.model_dump() == {"name": "ccc", "shares": (), "moments": "unbiased"}
 
 
 def test_settings_reach_into_the_named_head() -> None:
@@ -171,7 +171,7 @@ def test_config_of_an_older_run_is_read_and_resolved(tmp_path: Path) -> None:
         ("head.dimm=64", ["Unknown option 'head.dimm'", "head.dim"]),
         ("head.mask_rate=0.1", ["Unknown option 'head.mask_rate'", "head.mask_ratio"]),
         ("loss.moment=unbiased", ["Unknown option 'loss.moment'", "loss.moments"]),
-        ("loss.zzz=1", ["Unknown option 'loss.zzz'", "Known options: loss.moments, loss.name."]),
+        ("loss.zzz=1", ["Unknown option 'loss.zzz'", "Known options: loss.moments, loss.name, loss.shares."]),
         ("zzz=1", ["Unknown option 'zzz'", "Known options", "epochs", "window"]),
     ],
 )
@@ -292,7 +292,7 @@ def test_missing_task_lists_the_known_ones() -> None:
 
 def test_loss_of_another_kind_of_task_names_the_fitting_ones() -> None:
     found = message(loss={"name": "bce"})
-    assert found == "loss bce does not fit task va; choose one of: ccc, ccc-bins."
+    assert found == "loss bce does not fit task va; choose one of: ccc, ccc-bins, ccc-mse, mse."
     found = message("loss.name=ccc", task="au")
     assert found == "loss ccc does not fit task au; choose one of: bce, focal."
 

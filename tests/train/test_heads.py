@@ -45,6 +45,7 @@ CASES: dict[str, dict[str, object]] = {
         "audio_frames": "all",
         "video_frames": "middle",
     },
+    "fusion-of-frames": {**FUSION, "audio": "flat", "audio_frames": "all", "attend": "frames", "dim": 16, "heads": 2},
     "video-only": {**FUSION, "audio": ""},
 }
 CONTRACT = pytest.mark.parametrize("case", CASES)

@@ -26,16 +26,29 @@ def test_audio_branch_agrees_with_the_original() -> None:
     spec.loader.exec_module(seeded)
     recorded = json.loads((REFERENCE / "emotiw_audio.json").read_text())
     state = {key: torch.from_numpy(value) for key, value in seeded.seeded_state_dict(recorded["layout"]).items()}
-    branch = AudioBranch((1, 128, 128), dropout=0.1).eval()
+    branch = AudioBranch((1, 128, 128), CrossAttentionConfig(norm_eps=1e-6)).eval()
     branch.load_state_dict(state)
     with torch.no_grad():
-        found = branch(
+        embedding = branch(
             torch.from_numpy(seeded.seeded_input(tuple(recorded["input_shape"]))), torch.ones(2, 5).bool()
         ).numpy()
-    with np.load(REFERENCE / "emotiw_audio.npz") as wanted:
-        assert found.shape == wanted["embedding"].shape
-        error = np.linalg.norm(found - wanted["embedding"]) / np.linalg.norm(wanted["embedding"])
+    with np.load(REFERENCE / "emotiw_audio.npz") as outputs:
+        assert embedding.shape == outputs["embedding"].shape
+        error = np.linalg.norm(embedding - outputs["embedding"]) / np.linalg.norm(outputs["embedding"])
     assert error < 1e-4
+
+
+def test_the_published_dropouts_and_eps_reach_their_layers() -> None:
+    options = {"feedforward_dropout": 0.5, "audio_dropout": 0.2, "norm_eps": 1e-6}
+    head = make({**SOUND, **SCENE}, **options)
+    assert isinstance(head.audio, AudioBranch) and isinstance(head.attention, torch.nn.MultiheadAttention)
+    assert head.audio.encoder.attn.dropout == 0.2
+    assert [module.p for module in head.audio.modules() if isinstance(module, torch.nn.Dropout)] == [0.5]
+    assert [module.eps for module in head.modules() if isinstance(module, torch.nn.LayerNorm)] == [1e-6, 1e-6]
+    assert head.attention.dropout == 0.1, "of the option `dropout`"
+    others = make({**SOUND, **SCENE}, dropout=0.3, cross_dropout=0)
+    assert isinstance(others.audio, AudioBranch) and isinstance(others.attention, torch.nn.MultiheadAttention)
+    assert (others.audio.encoder.attn.dropout, others.attention.dropout) == (0.3, 0)
 
 
 @pytest.mark.parametrize(("length", "n_segments"), [(75, 5), (10, 5), (7, 3), (5, 5), (3, 5), (1, 2)])
@@ -112,6 +125,56 @@ def test_fusion_by_hand(audio_frames: str, pool: str) -> None:
     torch.testing.assert_close(head(features, masks), wanted, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("audio_frames", ["middle", "all"])
+@pytest.mark.parametrize("pool", ["mean", "flatten"])
+@torch.no_grad()
+def test_attention_between_frames_by_hand(audio_frames: str, pool: str) -> None:
+    """All frames of the scene are attended to, and averaged in five segments of two only afterwards."""
+    head = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool, attend="frames")
+    features, masks = batch(2, 10)
+    assert isinstance(head.audio, AudioBranch)
+    step = 1 if audio_frames == "all" else 2
+    audio = head.audio(features["spectrogram"][:, ::step], masks["spectrogram"][:, ::step])
+    attended = attend_by_hand(head, audio, features["clip-l14"])
+    in_segments = [part.view(2, 5, -1, 1024).mean(dim=2) for part in (audio, attended, features["clip-l14"])]
+    joined = torch.cat(in_segments, dim=-1)
+    weight, bias = head.state_dict()["output.weight"], head.state_dict()["output.bias"]
+    expected = (joined.mean(dim=1) if pool == "mean" else joined.flatten(1)) @ weight.T + bias
+    torch.testing.assert_close(head(features, masks), expected, atol=1e-5, rtol=1e-4)
+    other = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool)
+    assert not torch.allclose(other(features, masks), expected, atol=1e-4)
+
+
+@torch.no_grad()
+def test_missing_frames_are_not_attended_to_nor_averaged() -> None:
+    """With frames 3, 4 and 5 of six missing, the outputs are those of the first three, for which segments are one frame."""
+    shapes, options = {"compare": (7,), **SCENE}, {"audio": "compare", "audio_frames": "all", "attend": "frames"}
+    head = make(shapes, **options, segments=3)
+    features = {name: torch.randn(2, 6, *shape) for name, shape in shapes.items()}
+    masks = {name: (torch.arange(6) < 3).expand(2, 6) for name in shapes}
+    spoiled = {name: torch.where(masks[name][..., None], values, torch.nan) for name, values in features.items()}
+    expected = head(
+        {name: value[:, :3] for name, value in features.items()}, {name: mask[:, :3] for name, mask in masks.items()}
+    )
+    # frames 0 and 1 are the first segment, 2 is the second, the third is empty: its mean weighs frames otherwise
+    weighed = make(shapes, **options, segments=6)(spoiled, masks)
+    torch.testing.assert_close(weighed, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_widths_and_heads_of_the_fusion() -> None:
+    head = make({**SOUND, **SCENE}, dim=64, heads=4, feedforward=32)
+    shapes = {key: tuple(value.shape) for key, value in head.state_dict().items()}
+    assert shapes["project.weight"] == (64, 1024)
+    assert shapes["audio.backbone.1.weight"] == (64, 1024), "the CNN stays as wide as it is"
+    assert shapes["audio.encoder.ff.net.0.weight"] == (32, 64)
+    assert shapes["output.weight"] == (3, 3 * 64)
+    assert {module.num_heads for module in head.modules() if isinstance(module, torch.nn.MultiheadAttention)} == {4}
+    features, masks = batch(2, 10)
+    assert head(features, masks).shape == (2, 3)
+    with pytest.raises(ValueError, match=r"head\.dim \(1024\) must be a multiple of head\.heads \(3\)"):
+        CrossAttentionConfig(heads=3)
+
+
 def test_scene_of_the_published_width_is_taken_as_it_is() -> None:
     assert "project.weight" not in make(SCENE, audio="").state_dict()
     assert make({"dan": (8,)}, audio="").state_dict()["project.weight"].shape == (1024, 8)
@@ -175,7 +238,7 @@ def test_without_one_of_the_two_the_other_is_left(lost: str) -> None:
 @torch.no_grad()
 def test_missing_sound_is_not_attended_to() -> None:
     torch.manual_seed(0)
-    branch = AudioBranch((7,), dropout=0.1).eval()
+    branch = AudioBranch((7,), CrossAttentionConfig()).eval()
     values = torch.randn(2, 5, 7)
     mask = torch.arange(5).expand(2, 5) < 3
     torch.testing.assert_close(branch(values, mask)[:, :3], branch(values[:, :3], mask[:, :3]), atol=1e-5, rtol=1e-4)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, multivariate_normal
+from sklearn.metrics import mean_squared_error
 from torch import Tensor
 
 from abaw.core.errors import UsageError
@@ -21,11 +22,13 @@ from abaw.train.loss_options import (
     BceConfig,
     CccBinsConfig,
     CccConfig,
+    CccMseConfig,
     CotexConfig,
     CrossEntropyConfig,
     EmmaLossConfig,
     FocalConfig,
     LossConfig,
+    MseConfig,
     VNawConfig,
     Weights,
 )
@@ -295,6 +298,63 @@ def test_ccc_bins_joins_ccc_and_torchs_cross_entropy_of_the_nearest_bin() -> Non
         assert value(loss, outputs, labels, valid) == pytest.approx(wanted, abs=1e-6)
 
 
+def test_intervals_are_those_of_numpys_digitize() -> None:
+    """Of equal intervals from -1 to 1; the upper end is in the last one. The expectations are as with nearest points."""
+    labels = torch.tensor([-1, -0.95, -0.9, -0.05, 0, 0.05, 0.91, 1.0]).repeat_interleave(2).view(8, 2)
+    numbers = np.clip(np.digitize(labels[:, 0].numpy(), np.linspace(-1, 1, 22 + 1)) - 1, 0, 21)
+    assert numbers.tolist() == [0, 0, 1, 10, 11, 11, 21, 21]
+    outputs = torch.randn(8, 2 + 2 * 22, generator=torch.Generator().manual_seed(0))
+    loss = build(CccBinsConfig(bins=22, assign="interval", ccc=0, ce=1))
+    logits = outputs[:, 2:].view(8, 2, 22).transpose(1, 2)
+    expected = F.cross_entropy(logits, torch.from_numpy(numbers)[:, None].expand(8, 2))
+    assert value(loss, outputs, labels, torch.ones(8, 2).bool()) == pytest.approx(float(expected), rel=1e-6)
+    valid = torch.ones(8, 2).bool()
+    near, inside = (build(CccBinsConfig(bins=22, assign=assign, ce=0)) for assign in ("nearest", "interval"))
+    assert value(near, outputs, labels, valid) == value(inside, outputs, labels, valid)
+
+
+def test_mse_is_the_mean_over_outputs_of_sklearns() -> None:
+    outputs, labels, valid = case("mse")
+    errors = [mean_squared_error(labels[..., i][valid[..., i]], outputs[..., i][valid[..., i]]) for i in range(2)]
+    assert value(default("mse"), outputs, labels, valid) == pytest.approx(np.mean(errors), rel=1e-6)
+    assert value(build(MseConfig(shares=(1, 3))), outputs, labels, valid) == pytest.approx(
+        (errors[0] + 3 * errors[1]) / 4, rel=1e-6
+    )
+
+
+def test_ccc_mse_is_the_sum_of_both() -> None:
+    outputs, labels, valid = case("ccc-mse")
+    for shares in ((), (1.0, 0.5)):
+        ccc_loss, mse = (
+            value(build(one), outputs, labels, valid) for one in (CccConfig(shares=shares), MseConfig(shares=shares))
+        )
+        both = build(CccMseConfig(shares=shares, ccc=0.5, mse=2))
+        assert value(both, outputs, labels, valid) == pytest.approx(0.5 * ccc_loss + 2 * mse, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ccc", "mse", "ccc-mse", "ccc-bins"])
+def test_shares_weigh_the_outputs(name: str) -> None:
+    """A share of 0 leaves an output out: its gradient is zero. Others are weights of a mean."""
+    outputs, labels, valid = case(name)
+    more = {"ce": 0} if name == "ccc-bins" else {}
+    valence, arousal, mixed = (
+        build(CONFIGS.validate_python({"name": name, "shares": shares, **more})) for shares in ("1,0", "0,2", "1,3")
+    )
+    each = [value(loss, outputs, labels, valid) for loss in (valence, arousal)]
+    assert value(mixed, outputs, labels, valid) == pytest.approx((each[0] + 3 * each[1]) / 4, rel=1e-5)
+    leaf = outputs.clone().requires_grad_()
+    gradient = torch.autograd.grad(valence(leaf, labels, valid, 0), leaf)[0]
+    assert gradient[..., 0].any() and not gradient[..., 1].any()
+
+
+@pytest.mark.parametrize("shares", [(1.0,), (1.0, 2.0, 3.0), (0.0, 0.0)])
+def test_shares_have_a_number_for_each_output(shares: tuple[float, ...]) -> None:
+    with pytest.raises(
+        UsageError, match=r"a number for each output of task va \(valence, arousal\), one of them above 0"
+    ):
+        build(CccConfig(shares=shares))
+
+
 def test_only_ccc_bins_wants_bins() -> None:
     assert {name for name in LOSSES if n_bins(options(name))} == {"ccc-bins"}
     assert n_bins(CccBinsConfig(bins=11)) == 11
@@ -322,6 +382,16 @@ def test_focal_by_hand() -> None:
     assert value(build(FocalConfig(), two), outputs, labels, valid) == pytest.approx((first + second) / 2)
     weighted = build(FocalConfig(weights=(1, 3)), two)
     assert value(weighted, outputs, labels, valid) == pytest.approx((first + 3 * second) / 4)
+
+
+def test_alpha_of_the_focal_loss_by_hand() -> None:
+    """A factor for classes; for binary labels alpha where they are positive and 1 - alpha where they are not."""
+    found = value(build(FocalConfig(alpha=0.25)), *case("focal"))
+    assert found == pytest.approx(0.25 * value(build(FocalConfig()), *case("focal")), rel=1e-6)
+    outputs, labels = torch.tensor([[math.log(3), math.log(3)]]), torch.tensor([[1.0, 0.0]])
+    loss = build(FocalConfig(alpha=0.25), task_of(2))
+    expected = (0.25 * 1 / 16 * math.log(4 / 3) + 0.75 * 9 / 16 * math.log(4)) / 2
+    assert value(loss, outputs, labels, torch.ones(1, 2).bool()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_focal_without_gamma_is_the_cross_entropy() -> None:
@@ -453,7 +523,9 @@ def test_views_that_agree_cost_their_cross_entropy_alone() -> None:
     assert value(default("cotex"), outputs.expand(3, *outputs.shape), labels, valid) == pytest.approx(wanted, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", sorted({"ccc", "ccc-bins", "cross-entropy", "focal", "focal of au", "bce", "emma"}))
+@pytest.mark.parametrize(
+    "name", sorted({"ccc", "ccc-bins", "ccc-mse", "mse", "cross-entropy", "focal", "focal of au", "bce", "emma"})
+)
 def test_losses_without_a_notion_of_views_take_them_as_further_windows(name: str) -> None:
     outputs, labels, valid = case(name, n_views=2)
     found = value(default(name), outputs, labels, valid)
@@ -662,7 +734,9 @@ def test_emma_takes_the_weights_of_the_action_units_from_their_columns() -> None
 
 
 def test_loss_of_another_kind_of_task_names_the_fitting_ones() -> None:
-    with pytest.raises(UsageError, match=r"^Loss 'bce' does not fit task 'va'\. Choose one of: ccc, ccc-bins\.$"):
+    with pytest.raises(
+        UsageError, match=r"^Loss 'bce' does not fit task 'va'\. Choose one of: ccc, ccc-bins, ccc-mse, mse\.$"
+    ):
         build(BceConfig(), VA)
     with pytest.raises(UsageError, match=r"'emma' does not fit task 'expr'.*: cotex, cross-entropy, focal, v-naw\.$"):
         build(EmmaLossConfig(), EXPR)

@@ -62,13 +62,22 @@ ON_FRAMES = [
     ("va", (), "epochs=3"),
     ("va", (), "loss.name=ccc-bins"),
     ("va", (), "loss.moments=unbiased"),
-    *(("va", ("loss.name=ccc-bins",), option) for option in ("loss.bins=5", "loss.ccc=0", "loss.ce=0")),
+    ("va", (), "loss.shares=1,0"),
+    *(("va", (), f"loss.name={name}") for name in ("mse", "ccc-mse")),
+    *(("va", ("loss.name=ccc-mse",), option) for option in ("loss.ccc=0", "loss.mse=0", "loss.shares=0,1")),
+    *(("va", ("loss.name=mse",), option) for option in ("loss.shares=1,0", "loss.shares=1,2")),
+    *(
+        ("va", ("loss.name=ccc-bins",), option)
+        for option in ("loss.bins=5", "loss.ccc=0", "loss.ce=0", "loss.assign=interval", "loss.shares=1,2")
+    ),
     *(("expr", (), f"loss.name={name}") for name in ("focal", "v-naw")),
     ("expr", ("views=,hflip",), "loss.name=cotex"),
     ("expr", (), "loss.weights=inverse"),
     ("expr", (), "loss.weights=1,2,3,4,5,6,7,8"),
     ("expr", ("loss.name=focal",), "loss.gamma=0"),
     ("expr", ("loss.name=focal",), "loss.weights=inverse"),
+    ("expr", ("loss.name=focal",), "loss.alpha=0.25"),
+    ("au", ("loss.name=focal",), "loss.alpha=0.25"),
     ("au", ("loss.name=focal",), "loss.gamma=0"),
     ("au", ("loss.name=focal",), "loss.weights=inverse"),
     ("au", (), "loss.weights=equal"),
@@ -102,7 +111,11 @@ HEAD_OPTIONS = {
     "lstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
     "bilstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
 }
-FUSION_OPTIONS = ("audio=g", "segments=3", "audio_frames=all", "video_frames=middle", "pool=flatten", "dropout=0.9")
+FUSION_OPTIONS = (
+    *("audio=g", "segments=3", "audio_frames=all", "video_frames=middle", "attend=frames", "pool=flatten", "dim=64"),
+    *("heads=2", "feedforward=64", "dropout=0.9", "feedforward_dropout=0.9", "audio_dropout=0.9", "cross_dropout=0.9"),
+    "norm_eps=0.5",
+)
 SMALL = {  # of the heads whose usual sizes are slow
     "gru": ("head.dim=16",),
     "tcn": ("head.dim=16", "head.layers=3"),

@@ -205,8 +205,12 @@ UNCLIPPED = {"clip_norm": float("inf")}  # of these no clipping is published
 EMOTIW = {
     **UNCLIPPED,
     **{"task": "vgaf", "optimizer": "sgd", "momentum": 0.9, "lr": 1e-5, "batch_size": 4, "epochs": 100},
-    **{"head.name": "cross-attention", "head.segments": 5, "head.dropout": 0.1, "head.pool": "mean", "length": 75},
+    **{"head.name": "cross-attention", "head.segments": 5, "head.pool": "mean", "length": 75},
     **{"schedule": "constant", "warmup": 0, "loss.name": "cross-entropy", "patience": 100},
+}
+EMOTIW_AUDIO = {
+    **{"head.audio": "spectrogram", "head.heads": 1, "head.dim": 1024, "head.feedforward": 2048},
+    **{"head.feedforward_dropout": 0.5, "head.audio_dropout": 0.2, "head.norm_eps": 1e-6},
 }
 PUBLISHED: dict[str, Mapping[str, Any]] = {
     "emma": {
@@ -217,9 +221,14 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"loss.au": 1, "loss.positive_weights": pytest.approx(EMMA_WEIGHTS, abs=0.006)},
         **{"postprocess.thresholds": pytest.approx(EMMA_THRESHOLDS, abs=5e-4)},
     },
-    "emotiw-audio": {**EMOTIW, "features": ("spectrogram",), "head.audio": "spectrogram"},
+    "emotiw-audio": {**EMOTIW, **EMOTIW_AUDIO, "features": ("spectrogram",)},
     "emotiw-video": {**EMOTIW, "features": ("clip-l14-laion2b",), "head.audio": ""},
-    "emotiw-fusion": {**EMOTIW, "features": ("clip-l14-laion2b", "spectrogram"), "head.audio": "spectrogram"},
+    "emotiw-fusion": {
+        **EMOTIW,
+        **EMOTIW_AUDIO,
+        "features": ("clip-l14-laion2b", "spectrogram"),
+        "head.cross_dropout": 0.1,
+    },
     "masked-cotex": {
         **{"task": "lsd", "features": ("mae-cls",), "views": ("mask0.75.0", "mask0.75.1"), "co_train": True},
         **{"epochs": 6, "batch_size": 256 / (1 - 0.75), "loss.name": "cotex", "loss.consistency": 100, "length": 1},
@@ -274,13 +283,27 @@ def test_situ_has_six_features_of_the_published_widths() -> None:
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("situ-va", ["--loss", "ccc-bins"]),
+        ("situ-va", ["--loss", "ccc-bins", "--set", "loss.bins=22", "--set", "loss.assign=interval"]),
+        ("situ-va", ["--loss", "ccc-mse", "--set", "loss.shares=1,0.5"]),
         ("v-naw", ["--set", "loss.weights=1,10.4,16.2,19.6,1.86,2.23,5.61,1.06", "--set", "invalid_as=Other"]),
         ("v-naw", ["--set", "loss.divergence=jensen-shannon"]),
         ("situ-va", ["--head", "lstm", "--set", "head.hidden=512"]),
         ("situ-va", ["--head", "transformer-lstm"]),
         ("v-naw", ["--set", "views="]),
-        ("emotiw-video", ["--loss", "focal", "--set", "head.pool=flatten", "--set", "head.video_frames=middle"]),
+        ("emotiw-fusion", ["--set", "head.audio_frames=all", "--set", "head.attend=frames"]),
+        (
+            "emotiw-video",
+            [
+                "--loss",
+                "focal",
+                "--set",
+                "loss.alpha=0.25",
+                "--set",
+                "head.pool=flatten",
+                "--set",
+                "head.video_frames=middle",
+            ],
+        ),
         ("random-masking-va", ["--head", "linear", "--feature", "mae-cls"]),
         ("random-masking-au", ["--fold", "1/2"]),
     ],

@@ -5,10 +5,10 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
+from abaw.train.head_options import CrossAttentionConfig
 from abaw.train.heads.inputs import hidden_keys, positions, width_of
 
-WIDTH = 1024  # of every embedding
-FEEDFORWARD = 2048
+CNN_WIDTH = 1024
 LEAST_SIZE = 106  # the CNN reduces anything smaller to nothing
 
 
@@ -18,18 +18,18 @@ def is_spectrogram(shape: tuple[int, ...]) -> bool:
 
 
 class AudioBranch(nn.Module):
-    """(batch, time, *shape) of a feature -> (batch, time, 1024).
+    """(batch, time, *shape) of a feature -> (batch, time, config.dim).
 
     Spectrograms go through the CNN, any other feature through a linear map, and both through the transformer block.
-    Key names are those of the published network.
+    Key names are those of the published network. The CNN's embeddings are 1024 wide, and projected to any other width.
 
     Args:
         shape: shape of one frame of the feature.
-        dropout: in the transformer block.
     """
 
-    def __init__(self, shape: tuple[int, ...], dropout: float) -> None:
+    def __init__(self, shape: tuple[int, ...], config: CrossAttentionConfig) -> None:
         super().__init__()
+        self.dim = config.dim
         self.backbone: nn.Module
         if is_spectrogram(shape):
             if min(shape[1:]) < LEAST_SIZE:
@@ -38,9 +38,11 @@ class AudioBranch(nn.Module):
                     f"{shape[1]}x{shape[2]}. Extract the backbone spectrogram (128x128)."
                 )
             self.backbone = SpectrogramCnn()
+            if self.dim != CNN_WIDTH:
+                self.backbone = nn.Sequential(self.backbone, nn.Linear(CNN_WIDTH, self.dim))
         else:
-            self.backbone = nn.Linear(width_of(shape), WIDTH)
-        self.encoder = TransformerBlock(dropout)
+            self.backbone = nn.Linear(width_of(shape), self.dim)
+        self.encoder = TransformerBlock(config)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
         """Embed frames.
@@ -51,9 +53,9 @@ class AudioBranch(nn.Module):
                 to; their outputs are meaningless.
         """
         rows = self.backbone(values[mask])
-        embeddings = rows.new_zeros((*mask.shape, WIDTH))
+        embeddings = rows.new_zeros((*mask.shape, self.dim))
         embeddings[mask] = rows
-        tokens = embeddings + positions(mask.shape[1], WIDTH, mask.device)
+        tokens = embeddings + positions(mask.shape[1], self.dim, mask.device)
         return self.encoder(tokens, hidden_keys(mask))
 
 
@@ -82,27 +84,26 @@ def _convolutions(*widths: int) -> nn.Sequential:
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention with one head, and feed-forward."""
+    """Pre-norm self-attention, with one head as published, and feed-forward."""
 
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, config: CrossAttentionConfig) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
-        self.attn = nn.MultiheadAttention(WIDTH, num_heads=1, dropout=dropout, batch_first=True)
-        self.ff = _FeedForward(dropout)
+        dim, dropout = config.dim, config.dropout_of(config.audio_dropout)
+        self.norm1, self.norm2 = (nn.LayerNorm(dim, config.norm_eps) for _ in range(2))
+        self.attn = nn.MultiheadAttention(dim, config.heads, dropout, batch_first=True)
+        self.ff = _FeedForward(dim, config.feedforward, config.dropout_of(config.feedforward_dropout))
 
     def forward(self, tokens: Tensor, hidden: Tensor) -> Tensor:
-        """(batch, time, 1024) and (batch, time) bool, True at frames that are not attended to -> (batch, time, 1024)."""
+        """(batch, time, dim) and (batch, time) bool, True at frames that are not attended to -> (batch, time, dim)."""
         normed = self.norm1(tokens)
         tokens = tokens + self.attn(normed, normed, normed, key_padding_mask=hidden, need_weights=False)[0]
         return tokens + self.ff(self.norm2(tokens))
 
 
 class _FeedForward(nn.Module):
-    def __init__(self, dropout: float) -> None:
+    def __init__(self, dim: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.net = nn.Sequential(
-            nn.Linear(WIDTH, FEEDFORWARD), nn.ReLU(), nn.Dropout(dropout), nn.Linear(FEEDFORWARD, WIDTH)
-        )
+        self.net = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, dim))
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.net(tokens)

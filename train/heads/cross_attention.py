@@ -8,18 +8,18 @@ from torch import Tensor, nn
 
 from abaw.core.errors import UsageError
 from abaw.train.head_options import CrossAttentionConfig
-from abaw.train.heads.audio_branch import WIDTH, AudioBranch, is_spectrogram
+from abaw.train.heads.audio_branch import AudioBranch, is_spectrogram
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, hidden_keys, width_of
 from abaw.train.heads.segments import average, middle
 
-Steps = tuple[Tensor, Tensor]  # (batch, segments, 1024) and a mask (batch, segments) of present ones
+Steps = tuple[Tensor, Tensor]  # (batch, segments or frames, dim) and a mask (batch, segments or frames) of present ones
 
 
 class CrossAttentionHead(Head):
     """Concatenates sound, scene, and the scene attended to by the sound; one linear output for the window.
 
     With only sound or only scene it is a linear output of that one. All features but spectrograms are standardised. A
-    scene that is not 1024 wide is projected to 1024. Segments without a frame are left out of the mean; with `flatten`
+    scene that is not as wide as the embeddings is projected. Segments without a frame are left out of the mean; with `flatten`
     they are zero.
     """
 
@@ -36,16 +36,17 @@ class CrossAttentionHead(Head):
         joined = {name: shape for name, shape in shapes.items() if name != config.audio or not is_spectrogram(shape)}
         super().__init__(JoinFeatures(joined) if joined else None)
         self.config = config
-        self.audio = AudioBranch(shapes[config.audio], config.dropout) if config.audio else None
+        self.audio = AudioBranch(shapes[config.audio], config) if config.audio else None
         self.video = [name for name in shapes if name != config.audio]
         width = sum(width_of(shapes[name]) for name in self.video)
-        self.project = nn.Linear(width, WIDTH) if width not in (0, WIDTH) else nn.Identity()
+        self.project = nn.Linear(width, config.dim) if width not in (0, config.dim) else nn.Identity()
         self.attention = None
         if self.audio is not None and self.video:
-            self.attention = nn.MultiheadAttention(WIDTH, num_heads=1, dropout=config.dropout, batch_first=True)
+            dropout = config.dropout_of(config.cross_dropout)
+            self.attention = nn.MultiheadAttention(config.dim, config.heads, dropout, batch_first=True)
         n_parts = 1 if self.attention is None else 3
         n_steps = config.segments if config.pool == "flatten" else 1
-        self.output = nn.Linear(n_parts * n_steps * WIDTH, sum(groups))
+        self.output = nn.Linear(n_parts * n_steps * config.dim, sum(groups))
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, outputs)."""
@@ -60,21 +61,29 @@ class CrossAttentionHead(Head):
             steps.append(self._look(scene, any_mask({name: masks[name] for name in self.video})))
         if self.attention is not None:
             steps.insert(1, _attend(self.attention, *steps))
+        if self.config.attend == "frames":
+            steps = [average(*part, self.config.segments) for part in steps]
         return self.output(torch.cat([self._pool(*part) for part in steps], dim=-1).flatten(1))
 
     def _hear(self, branch: AudioBranch, values: Tensor, mask: Tensor) -> Steps:
         if self.config.audio_frames == "all":
-            return average(branch(values, mask), mask, self.config.segments)
+            return self._reduce(branch(values, mask), mask)
         values, mask = middle(values, mask, self.config.segments)
         return branch(values, mask), mask
 
     def _look(self, values: Tensor, mask: Tensor) -> Steps:
-        reduce = average if self.config.video_frames == "all" else middle
-        values, mask = reduce(values, mask, self.config.segments)
+        if self.config.video_frames == "all":
+            values, mask = self._reduce(values, mask)
+        else:
+            values, mask = middle(values, mask, self.config.segments)
         return self.project(values), mask
 
+    def _reduce(self, values: Tensor, mask: Tensor) -> Steps:
+        """All frames, or their averages in segments if the attention is between those."""
+        return (values, mask) if self.config.attend == "frames" else average(values, mask, self.config.segments)
+
     def _pool(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(batch, segments, 1024) -> (batch, 1, 1024), or the same shape."""
+        """(batch, segments, dim) -> (batch, 1, dim), or the same shape."""
         values = values * mask[..., None]
         if self.config.pool == "flatten":
             return values

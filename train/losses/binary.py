@@ -28,13 +28,16 @@ class BceLoss(nn.Module):
 
 
 class BinaryFocalLoss(nn.Module):
-    """Binary cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017), mean over all valid values."""
+    """Binary cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017), mean over all valid values.
+
+    With `alpha`, also times alpha for positive and 1 - alpha for negative labels.
+    """
 
     weights: Tensor
 
     def __init__(self, config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         super().__init__()
-        self._gamma = config.gamma
+        self._gamma, self._alpha = config.gamma, config.alpha
         self.register_buffer("weights", positive_weights(config.weights, task, labels, valid))
 
     def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
@@ -44,6 +47,8 @@ class BinaryFocalLoss(nn.Module):
         # a power below 1 has no finite slope at 0
         missed = torch.sigmoid(-shown).clamp(min=torch.finfo(shown.dtype).eps)
         entropies = binary_cross_entropies(outputs, labels, valid, self.weights)
+        if self._alpha is not None:
+            entropies = entropies * torch.where(labels == 1, self._alpha, 1 - self._alpha)
         return (missed.pow(self._gamma) * entropies).sum() / valid.sum().clamp(min=1)
 
 

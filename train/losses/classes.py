@@ -30,7 +30,7 @@ class CrossEntropyLoss(nn.Module):
 
 
 class FocalLoss(nn.Module):
-    """Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017).
+    """Cross-entropy times alpha (1 - p)^gamma, p the label's probability (Lin et al., ICCV 2017).
 
     Its mean over the valid frames is weighted by their classes' weights.
     """
@@ -39,7 +39,7 @@ class FocalLoss(nn.Module):
 
     def __init__(self, config: FocalConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
         super().__init__()
-        self._gamma = config.gamma
+        self._gamma, self._alpha = config.gamma, 1.0 if config.alpha is None else config.alpha
         self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
 
     def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
@@ -48,7 +48,8 @@ class FocalLoss(nn.Module):
         entropies = cross_entropies(outputs, labels, valid)
         # 1 - p without cancellation; a power below 1 has no finite slope at 0
         missed = (-torch.expm1(-entropies)).clamp(min=torch.finfo(entropies.dtype).eps)
-        return weighted_mean(missed.pow(self._gamma) * entropies, row_weights(self.weights, labels, valid))
+        focal = self._alpha * missed.pow(self._gamma) * entropies
+        return weighted_mean(focal, row_weights(self.weights, labels, valid))
 
 
 def classes_of(labels: Tensor, valid: Tensor) -> Tensor:
