@@ -302,8 +302,8 @@ class Trainer:
         if taken.random_states is not None:
             set_random_states(taken.random_states, self._device)
         windows = self._sampler.epoch(
-            *(config.step, (config.seed, number), config.balance, config.synthetic, config.speed, config.synthetic_draw)
-            * (config.phase, config.clips_per_video),
+            *(config.step, (config.seed, number), config.balance, config.synthetic, config.speed),
+            *(config.synthetic_draw, config.phase, config.clips_per_video),
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)

@@ -166,10 +166,8 @@ class WindowSampler:
         self, stride: int, synthetic: float = 0.0, draw: Draw = "epoch", seed: int = 0, clips_per_video: int = 0
     ) -> int:
         """Windows of an epoch of the run with a seed."""
-        if clips_per_video:
-            windows = self._clips(clips_per_video, np.random.default_rng(seed))
-        else:
-            windows = self.windows(stride)
+        drawn = self._clips(clips_per_video, np.random.default_rng(seed)) if clips_per_video else None
+        windows = self.windows(stride) if drawn is None else drawn
         videos = self.videos_of(windows)
         n_real = int((~self.samples.synthetic[videos]).sum())
         if draw == "run":
