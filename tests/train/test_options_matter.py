@@ -130,7 +130,17 @@ PROBE_OPTIONS = {
     "logistic": ("n_rows=50", "inverse_penalty=0.001", "balanced=false", "n_iterations=2"),
 }
 # tried below, or in tests of their own
-ELSEWHERE = {"task", "features", "head", "loss", "patience", "synthetic", "synthetic_draw", "eval_stride"}
+ELSEWHERE = {
+    "task",
+    "features",
+    "head",
+    "loss",
+    "patience",
+    "postprocess",
+    "synthetic",
+    "synthetic_draw",
+    "eval_stride",
+}
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +177,8 @@ def config(task: str, *settings: str, head: str = "linear") -> TrainConfig:
 def trained(lab, store, tmp_path_factory):
     """The weights after a training, in the order of their names, `trained(config)`; each config is trained once."""
     runs = tmp_path_factory.mktemp("runs")
-    return cache(lambda chosen: weights_of(lab, store, runs, chosen))
+    by_text = cache(lambda text: weights_of(lab, store, runs, TrainConfig.model_validate_json(text)))
+    return lambda chosen: by_text(chosen.model_dump_json())
 
 
 def weights_of(lab, store, runs, chosen: TrainConfig) -> list[torch.Tensor]:
