@@ -2,15 +2,16 @@
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from rich.box import HEAVY_HEAD
 from rich.console import Console, ConsoleDimensions, JustifyMethod
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.status import Status
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from abaw.commands.shared_options import with_typed_options
@@ -26,6 +27,11 @@ SHORT_S = 1.0  # a step that was over sooner leaves no line
 
 out = Console()
 err = Console(stderr=True)
+
+
+def can_draw() -> bool:
+    """True if standard error is a terminal on which lines can be drawn again."""
+    return err.is_terminal and not err.is_dumb_terminal
 
 
 class ConsoleReporter:
@@ -52,14 +58,15 @@ class ConsoleReporter:
         self._done = self._done_before = done
         self._begin = self._last_line = time.monotonic()
         self._silence_s = FIRST_LINE_S
-        if err.is_terminal and total:
-            columns = (
+        if total and can_draw():
+            columns = (  # only the bar gets shorter where a terminal is narrow
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
                 TextColumn("{task.fields[note]}", markup=False),
+                TimeRemainingColumn(table_column=Column(no_wrap=True)),
             )
-            self._bar = Progress(*columns, TimeRemainingColumn(), console=err, transient=True)
+            self._bar = Progress(*columns, console=err, transient=True)
             self._task = self._bar.add_task(label, total=total, completed=done, note="")
             self._bar.start()
 
@@ -75,11 +82,19 @@ class ConsoleReporter:
         speed = f"{rate:.{0 if rate >= 10 else 1}f} {self._unit}/s" if n_done else ""
         text = printable(", ".join(filter(None, (speed, note))))
         if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, note=text)
+            self._bar.update(self._task, completed=self._done, note=self._fitting(text))
         elif now - self._last_line > self._silence_s:
             self._last_line, self._silence_s = now, min(LONGEST_SILENCE_S, self._silence_s * 1.5)
             left = f"{(self._total - self._done) / rate:.0f} s left" if n_done else ""
             warn(", ".join(filter(None, (f"{self._label}: {self._done}/{self._total} {self._unit}", text, left))))
+
+    def _fitting(self, note: str) -> str:
+        """As many parts of a note as a terminal has room for next to the label, the shortest bar, counts and the time."""
+        room = err.width - len(printable(self._label)) - 2 * len(str(self._total)) - len(" ━━━━━ /  0:00:00 ")
+        parts = note.split(", ")
+        while len(parts) > 1 and len(", ".join(parts)) > room:
+            parts.pop(0)  # the rate first: the time that is left says as much
+        return ", ".join(parts)
 
     def finish(self) -> None:
         """End the step: remove the bar and print what was done, unless it was over at once."""
@@ -113,9 +128,24 @@ def warn(sentence: str) -> None:
     err.print(printable(sentence), highlight=False, markup=False, soft_wrap=True)
 
 
-def loading(what: str) -> Status:
-    """A context in which a terminal shows that something is loaded, before there is any progress to show."""
-    return err.status(what)
+def loading(what: str) -> AbstractContextManager[object]:
+    """A context in which something is loaded, before there is any progress to show: a spinner, or a line that stays."""
+    if not _is_first_process():
+        return nullcontext()
+    if can_draw():
+        return err.status(what)
+    warn(f"{what} ...")
+    return nullcontext()
+
+
+def loading_torch() -> AbstractContextManager[object]:
+    """A context that may load torch; shows so if it is not loaded yet."""
+    return nullcontext() if "torch" in sys.modules else loading("Loading torch")
+
+
+def _is_first_process() -> bool:
+    """True but in the other processes of torchrun, which stay silent."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def show_device(name: str, precision: str = "") -> None:
@@ -127,9 +157,9 @@ def show_device(name: str, precision: str = "") -> None:
     Raises:
         UsageError: the device is unknown or cannot be used.
     """
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks
+    if not _is_first_process():
         return
-    with loading("Loading torch"):
+    with loading_torch():
         lines = describe_device(name, precision)
     for line in lines:
         warn(line)

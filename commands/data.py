@@ -66,6 +66,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
         summary = pipeline.prepare(options, reporter)
     tables.show_summary(summary, data)
     interruption.check_interrupted(summary)
+    tables.show_people(summary.people)
     console.say_next("extract", "--backbone", "vit-mean")
     sys.exit(0 if summary.ok else 1)
 

@@ -109,7 +109,10 @@ def _show_forecast(options: "ExtractOptions") -> None:
     with console.ConsoleReporter() as reporter:
         forecast = pipeline.forecast_extraction(options, reporter)
     tables.show_forecast(forecast, options.store)
-    if forecast.n_videos:
+    to_get = dict.fromkeys(one.to_get for one in forecast.features if one.n_videos and one.to_get)
+    if to_get:
+        console.say_next("weights", "get", *to_get)
+    elif forecast.n_videos:
         console.say_next(*interruption.typed_words(without="--dry-run"))
     else:
         console.say_next_training(pipeline.open_store(options.store), forecast.features[0].feature)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from abaw.core.progress import Summary
 
 EXIT_CODE = 128 + signal.SIGINT  # as shells have it
-TYPED, AGAIN = "abaw.typed", "abaw.again"  # keys in the notes of a click context
+TYPED, AGAIN, FRESH = "abaw.typed", "abaw.again", "abaw.fresh"  # keys in the notes of a click context
 
 KEPT = {
     "demo": "Finished steps are kept.",
@@ -29,6 +29,9 @@ KEPT = {
     "weights get": "Downloaded files are kept.",
 }
 NOTHING_KEPT = "Nothing was changed."
+# commands that write several files, and begin with the first one again
+WRITERS = ("ensemble", "eval", "report", "store repair")
+FILES_ARE_WHOLE = "Every file that was written is whole."
 
 
 @contextmanager
@@ -69,7 +72,14 @@ def continue_with(*words: str) -> None:
     Args:
         words: of the command, without `abaw`; see `with_typed_options`.
     """
-    click.get_current_context().meta[AGAIN] = with_typed_options(words)
+    meta = click.get_current_context().meta
+    meta[AGAIN] = with_typed_options(words)
+    meta.pop(FRESH, None)
+
+
+def nothing_yet() -> None:
+    """Say that the command has not made anything that an interruption would keep, until `continue_with`."""
+    click.get_current_context().meta[FRESH] = True
 
 
 def check_interrupted(summary: "Summary") -> None:
@@ -87,6 +97,7 @@ def describe_interruption(context: click.Context) -> str:
     typed = context.meta.get(TYPED, ())
     words = shlex.join(["abaw", *context.meta.get(AGAIN, typed)])
     for name, sentence in KEPT.items():
-        if list(typed[: len(name.split())]) == name.split():
+        if list(typed[: len(name.split())]) == name.split() and FRESH not in context.meta:
             return f"Interrupted. {sentence} Continue with: {words}"
-    return f"Interrupted. {NOTHING_KEPT} Start again with: {words}"
+    is_writer = any(list(typed[: len(name.split())]) == name.split() for name in WRITERS)
+    return f"Interrupted. {FILES_ARE_WHOLE if is_writer else NOTHING_KEPT} Start again with: {words}"

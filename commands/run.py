@@ -49,8 +49,9 @@ def run(
     from abaw.commands import console, interruption
     from abaw.core.tasks import get_task
 
-    options = pipeline.RecipeOptions(recipe, data, store, runs, n_seeds, n_folds or 0, device, settings, backbones)
-    plan = pipeline.plan_recipe(options)
+    with console.loading("Planning"):
+        options = pipeline.RecipeOptions(recipe, data, store, runs, n_seeds, n_folds or 0, device, settings, backbones)
+        plan = pipeline.plan_recipe(options)
     rows = [(number, step.name, step.about, _state(step)) for number, step in enumerate(plan.steps, start=1)]
     console.show_table(f"Recipe {plan.recipe.name}", [">", "step", "what", "state"], rows)
     needs = [step.needs for step in plan.steps if step.needs]

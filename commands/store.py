@@ -46,9 +46,12 @@ def verify(path: Place) -> None:
         problems = pipeline.verify_store(opened, reporter)
     console.show_some(f"{len(problems)} problems in {path}:", [problem.sentence for problem in problems], most=50)
     if any(problem.path for problem in problems):
-        console.say(f"`abaw store repair {path}` drops what is damaged; the same `abaw extract` then makes it again.")
+        console.say("Repairing drops what is damaged; the same `abaw extract` then makes it again.")
+        console.say_next("store", "repair", str(path))
     if not problems:
         console.say(f"{path} is whole.")
+        if features := opened.features():
+            console.say_next_training(opened, features[0])
     sys.exit(1 if problems else 0)
 
 
@@ -67,6 +70,7 @@ def repair(path: Place) -> None:
     console.show_some(f"{len(dropped)} dropped from {path}:", [problem.path for problem in dropped], most=50)
     console.show_some(f"{len(left)} left:", [problem.sentence for problem in left], most=50)
     console.say("Run the same `abaw extract` again." if dropped else f"Nothing in {path} is damaged.")
+    console.say_next("store", "info", str(path))
     sys.exit(1 if left else 0)
 
 
@@ -123,4 +127,5 @@ def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) ->
     console.say(f"{out}: {n_videos} videos, {n_frames} frames of {feature}.")
     left_out = opened.incomplete(feature)
     console.show_some(f"{len(left_out)} videos are incomplete and were left out:", left_out)
+    console.say("`abaw store import` reads it back.")
     sys.exit(1 if left_out else 0)

@@ -42,13 +42,28 @@ def show_summary(summary: "Summary", store: "Place") -> None:
         warn(f"Stopped early: {summary.stopped.sentence}.")
 
 
+def show_people(people: Mapping[str, Sequence[str]]) -> None:
+    """How many people are in how many videos.
+
+    Args:
+        people: names by video.
+    """
+    n_people, without = sum(map(len, people.values())), [video for video, names in people.items() if not names]
+    nobody = f"; no face in {some_of(without, 3)}" if without else ""
+    say(f"{_people(n_people)} in {len(people):,} {'video' if len(people) == 1 else 'videos'}{nobody}.")
+
+
+def _people(n: int) -> str:
+    return f"{n:,} {'person' if n == 1 else 'people'}"
+
+
 def show_predictions(summary: "PredictSummary", out: Path) -> None:
     """What was seen in each file and where its predictions are, and without a run how far to trust them."""
     show_summary(summary, out)
     shown = list(summary.results.values())
     for result in shown[:MOST_RESULTS]:
         is_video = result.n_frames > 1
-        people = f"{len(result.people)} {'person' if len(result.people) == 1 else 'people'}"
+        people = _people(len(result.people))
         frames = f", a face in {result.n_with_face} of {result.n_frames} frames" if is_video and result.people else ""
         seen = f"{people}{frames}" if result.people else "no face"
         say(f"{result.folder}: {seen} ({', '.join((*result.pictures, 'predictions.csv'))})")
@@ -177,7 +192,7 @@ def _split_by_path(reports: "Sequence[VideoReport]") -> "Iterator[VideoReport]":
 def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
     """Write a row for each report as CSV: a column for each count and task, then warnings and errors."""
     tasks = sorted({task for report in reports for task in report.extra_rows})
-    counts_by_task = ("extra_rows", "n_labels_without_crop", "n_crops_without_label")
+    counts_by_task = ("n_labelled_rows", "extra_rows", "n_labels_without_crop", "n_crops_without_label")
     columns = ("kind", "video", "split", "fps", "n_frames", "n_crops", "n_missing", "n_runs")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*columns, *(f"{task}_{name}" for task in tasks for name in counts_by_task), "warnings", "errors"])

@@ -147,14 +147,14 @@ def train(
         _resume(ctx, task, print_config)
         return
     _check_settings({**flags, **({"task": task} if task else {})}, settings)
-    _name_continuation(task, name, 0 if resume else n_seeds)
+    _name_continuation(0 if resume else n_seeds)
     from abaw import pipeline
     from abaw.commands import console
 
     pipeline.check_choices(task or "", flags.get("head", ""), flags.get("loss", ""))
     opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
-    with console.loading("Loading torch"):
+    with console.loading_torch():
         configs = pipeline.make_train_configs(opened, task, features, _values(flags), settings, named, n_seeds)
     if print_config:
         click.echo(pipeline.format_config(configs[0]), nl=False)
@@ -167,18 +167,14 @@ def train(
     ending.say_all(configs[0])
 
 
-def _name_continuation(task: str | None, name: str | None, n_new: int) -> None:
-    """Say after an interruption that one new run continues by its name or its task, and several by the whole command."""
+def _name_continuation(n_new: int) -> None:
+    """Say after an interruption that several new runs continue by the whole command, and one does once it has a name."""
     from abaw.commands import interruption
 
-    if n_new == 0:
-        return
     if n_new > 1:
         interruption.continue_with(*interruption.typed_words(), "--resume")
-    else:
-        interruption.continue_with(
-            "train", "--resume", *(("--run", name) if name else ("--task", task) if task else ())
-        )
+    elif n_new == 1:
+        interruption.nothing_yet()
 
 
 def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:

@@ -54,7 +54,7 @@ class OnFrames(Protocol):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a training, after its state was written.
+    """Ctrl-C or SIGTERM during the training of a run, after its state was written.
 
     Attributes:
         run: name of the run that continues from there.
@@ -107,6 +107,7 @@ class Summary:
         label_errors: sentences about label files that are not in the store.
         warnings: assumptions made about individual videos, and other remarks that are not errors.
         without_sound: videos that an audio backbone wrote without any row.
+        people: by video, names of the people whose faces were found in it; of `prepare` alone.
         stopped: why the run ended early; None if it did not.
         waited_s: seconds that it waited for each of its parts, such as "decode" and "network".
     """
@@ -120,6 +121,7 @@ class Summary:
     label_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     without_sound: list[str] = field(default_factory=list)
+    people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: Stop | None = None
     waited_s: dict[str, float] = field(default_factory=dict, compare=False)
 

@@ -61,6 +61,8 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     Raises:
         DataError: no such folder, or a layout of another distribution failed.
     """
+    if root.is_file():
+        raise DataError(f"{root} is a file, not a data folder. Choose the folder that holds the videos with --data.")
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Choose yours with --data, or make a demo one with `abaw demo`.")
     opened = (_open(plugin, root, fps) for plugin in load_named(GROUP, Layout).values())

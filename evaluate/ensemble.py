@@ -25,7 +25,7 @@ from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
-from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.predictions import VideoPrediction, read_store
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.evaluate.scores.bootstrap import same_labels
 from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available
@@ -159,8 +159,14 @@ def create_ensemble(
         raw=raw,
     )
     ensemble = _create_folder(runs, name, content)
-    evaluation.save(ensemble.folder, split, digest)
+    evaluation.save(ensemble.folder, split, digest, store=_common_store(members, split))
     return ensemble, evaluation
+
+
+def _common_store(members: Sequence[Run], split: str) -> str:
+    """The store that all members were predicted from; empty if there are several, or if it is unknown."""
+    stores = {read_store(run.folder / f"predictions-{split}.h5") for run in members}
+    return stores.pop() if len(stores) == 1 else ""
 
 
 def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Evaluation:

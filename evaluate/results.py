@@ -57,7 +57,7 @@ class Results:
 
 
 def run_results(run: Run, split: str, raw: bool = False) -> Results:
-    """The predictions of a run that `abaw eval` saved.
+    """The predictions of a run that `abaw eval` saved; an entry point, by which `Run.predictions` finds it.
 
     Args:
         raw: without the post-processing that `abaw tune` fitted.

@@ -33,6 +33,7 @@ class FeatureForecast:
         feature, backbone: names.
         weights: where they are, or how to get them; empty for a backbone without weights.
         has_weights: False if the weights have to be downloaded or put there first.
+        to_get: what `abaw weights get` takes to download them; empty if they are there or cannot be downloaded.
         n_complete: videos that are complete in the store.
         n_videos, n_frames: videos that lack the feature, and their frames.
         n_bytes: about what those take in the store; values compress by little, so this is nearly an upper bound.
@@ -42,6 +43,7 @@ class FeatureForecast:
     backbone: str
     weights: str
     has_weights: bool
+    to_get: str
     n_complete: int
     n_videos: int
     n_frames: int
@@ -173,12 +175,13 @@ def _forecast(
 ) -> FeatureForecast:
     lacking = [one for one in missing.values() if feature in one.features]
     n_frames = sum(one.n_rows if spec.modality == "audio" else one.n_pictures for one in lacking)
-    where, has_weights = _describe_weights(spec, weights)
+    where, has_weights, to_get = _describe_weights(spec, weights)
     return FeatureForecast(
         feature=feature,
         backbone=spec.name,
         weights=where,
         has_weights=has_weights,
+        to_get=to_get,
         n_complete=len(missing) - len(lacking),
         n_videos=len(lacking),
         n_frames=n_frames,
@@ -186,14 +189,14 @@ def _forecast(
     )
 
 
-def _describe_weights(spec: BackboneSpec, file: Path | None) -> tuple[str, bool]:
-    """Where the weights are, or how to get them; and whether they are there."""
+def _describe_weights(spec: BackboneSpec, file: Path | None) -> tuple[str, bool, str]:
+    """Where the weights are, or how to get them; whether they are there; and what to download."""
     if file is not None:
-        return (str(file), True) if file.exists() else (f"{file} is missing", False)
+        return (str(file), True, "") if file.exists() else (f"{file} is missing", False, "")
     if spec.weights == "none":
-        return "", True
+        return "", True, ""
     found = weights_of(spec, (spec.name,))
-    return found.line, bool(found.where)
+    return found.line, bool(found.where), found.family if found.state == "get" else ""
 
 
 def _count_labels(dataset: Dataset) -> dict[str, int]:

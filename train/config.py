@@ -25,6 +25,8 @@ from abaw.train.options import Options
 from abaw.train.postprocess_settings import PostprocessSettings
 
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
+# words that others use
+SYNONYMS = {"batch": "batch_size", "learning_rate": "lr", "model": "head", "wd": "weight_decay"}
 NOT_FOR_PROBES = ("views", "co_train", "phase", "clips_per_video", "standardise", "speed", "balance", "synthetic")
 
 # strict JSON has no infinity: null stands for a limit that never applies
@@ -328,7 +330,8 @@ def find_setting(word: str, head: str = "", loss: str = "") -> str:
     for choice, chosen in options:
         for name in chosen.model_fields if chosen else ():
             keys.setdefault(name, f"{choice}.{name}")
-    near = difflib.get_close_matches(word.replace("-", "_"), keys, n=1, cutoff=0.75)
+    word = word.replace("-", "_")
+    near = difflib.get_close_matches(SYNONYMS.get(word, word), keys, n=1, cutoff=0.75)
     return keys[near[0]] if near else ""
 
 
@@ -339,5 +342,5 @@ def _near(option: str, choice: str, chosen: str) -> str:
         known = [f"{choice}.{field}" for field in options.model_fields]
     else:
         known = list(TrainConfig.model_fields)
-    near = difflib.get_close_matches(option, known, n=3)
+    near = difflib.get_close_matches(SYNONYMS.get(option, option), known, n=3)
     return f"Did you mean {' or '.join(near)}?" if near else f"Known options: {', '.join(sorted(known))}."

@@ -1,17 +1,18 @@
 """Run folders: one per training, named after its task, features and head."""
 
 import hashlib
-import importlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 from abaw import __version__
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
+from abaw.core.plugins import load_named
 from abaw.core.records import differences
 from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task, get_task
@@ -19,6 +20,11 @@ from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.run_files import BEST, CONFIG, find_folder, no_run, read_epochs
+
+READERS, SAVED = (
+    "abaw.readers",
+    "saved_predictions",
+)  # a group of entry points: what reads files that others wrote into runs
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,7 @@ class Run:
             UsageError: the run has not been evaluated on the split since its training; the message names the command.
             CheckpointError: the file is damaged.
         """
-        # the room above this one, which reads predictions: loaded when it is asked for them
-        table: RowTable = importlib.import_module("abaw.evaluate.results").run_results(self, split, raw).table()
+        table: RowTable = load_named(READERS, FunctionType)[SAVED].value(self, split, raw).table()
         return table
 
     def digest(self) -> str:

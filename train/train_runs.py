@@ -1,6 +1,7 @@
 """Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.devices import pick_device
-from abaw.core.progress import Reporter, Silent
+from abaw.core.progress import Interrupted, Reporter, Silent
 from abaw.store import FeatureStore
 from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
@@ -52,7 +53,7 @@ def train_run(
         StoreError: the run was trained on other features than those of the store.
         AbawError: the loss or an output is not finite.
     """
-    with multi_process.processes(pick_device(device)):
+    with multi_process.processes(pick_device(device)), _interruption_names(run):
         run.check_store(store, training=True)
         reporter = _first_reporter(reporter)
         if tables is None:
@@ -84,6 +85,15 @@ def _statistics_of(store: FeatureStore, table: Table, loaded: MomentsOnLoading |
     """Computes means and standard deviations over the training videos that are real; reads the same features once."""
     real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
     return cache(lambda features: feature_statistics(store, features, real, loaded=loaded))
+
+
+@contextmanager
+def _interruption_names(run: Run) -> Iterator[None]:
+    """Ctrl-C and SIGTERM raise an Interrupted, from which a run continues even where nothing of it is trained."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(run.name) from error
 
 
 def _train_on(
@@ -186,8 +196,9 @@ def train_seeds(
         results = []
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume)
-            run.check_store(store, training=True)
-            result = _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
+            with _interruption_names(run):
+                run.check_store(store, training=True)
+                result = _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
             results.append((run, result))
         return results
 

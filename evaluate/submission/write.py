@@ -1,9 +1,10 @@
 """Submission files: exactly the rows of an official sample, in its order, each with a prediction."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,9 @@ def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
             f"of {sample.task.name}, or the sample of {task.name}."
         )
     if out.exists() or out.is_symlink():
-        raise UsageError(f"{out} exists. Delete it, or choose another path with --out.")
+        numbered = (out.with_stem(f"{out.stem}-{number}") for number in count(2))
+        free = next(path for path in numbered if not path.exists() and not path.is_symlink())
+        raise UsageError(f"{out} exists. Delete it, or choose another path, such as --out {shlex.quote(str(free))}.")
 
 
 def write_submission(

@@ -120,6 +120,11 @@ class Files:
         record = Record.read(self._record)
         return record is not None and record.inputs() == request.inputs()
 
+    def people(self) -> tuple[str, ...]:
+        """Names of the people in a video that is done, from left to right."""
+        record = Record.read(self._record)
+        return record.people if record is not None else ()
+
     def begin(self) -> None:
         """Create an empty folder for incomplete files.
 

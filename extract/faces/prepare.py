@@ -103,6 +103,7 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
         else:
             summary.done.append(video.video)
             summary.n_frames += record.n_frames
+            summary.people[video.video] = record.people
             summary.warnings += [f"{video.video}: {note}" for note in record.notes]
     reporter.finish()
     summary.waited_s = waits.seconds
@@ -125,6 +126,7 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
             video.check_name()
             if video.is_done(request):
                 summary.skipped.append(video.video)
+                summary.people[video.video] = video.people()
             else:
                 pending.append((video, request, _count_frames(file)))
         except AbawError as error:

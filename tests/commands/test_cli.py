@@ -1,5 +1,6 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
+import io
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ import time
 
 import click
 import pytest
+from rich.console import Console
 
 import abaw
 from abaw.cli import main
@@ -115,7 +117,7 @@ def test_mistyped_names_are_answered_before_anything_heavy_is_loaded(
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, env=process_env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert result.stdout.split() == [str(exit_code)]
-    assert result.stderr.startswith(f"Error: {said.format(**places)}")
+    assert result.stderr.splitlines()[-1].startswith(f"Error: {said.format(**places)}")
 
 
 def test_mistyped_feature_reads_the_same_with_the_store_open(run_cli, tiny_store):
@@ -312,6 +314,9 @@ def test_a_dry_run_shows_what_is_missing_and_writes_nothing(run_cli, tiny_demo, 
     assert missing.exit_code == 0
     assert "vit-mean needs weights that are not on this machine: no.pth is missing." in missing.stderr
     assert "dan needs weights that are not on this machine: by hand, from DAN's authors" in missing.stderr
+    assert missing.stdout.splitlines()[-1].startswith("Next: abaw extract ")  # nothing that could be downloaded
+    missing = run_cli("extract", "--backbone", "vit-mean", "--backbone", "hog", "--dry-run", *options[5:])
+    assert missing.stdout.splitlines()[-1] == "Next: abaw weights get vit"
 
 
 def test_a_limit_says_the_rate_and_how_long_the_rest_takes(run_cli, make_data, tmp_path, monkeypatch):
@@ -381,7 +386,7 @@ def sub_command():
 
     yield add
     for command in added:
-        main.commands.pop(command.name)
+        main.commands.pop(command.name, None)
 
 
 @pytest.mark.parametrize(
@@ -417,12 +422,33 @@ def test_an_interrupted_command_names_the_one_that_continues(run_cli, sub_comman
         result = run_cli("try", "--store", "a b.zarr")
         monkeypatch.delitem(interruption.KEPT, "try")
         others = run_cli("try")
+        monkeypatch.setitem(interruption.KEPT, "try", "Half of it is kept.")
+        sub_command(lambda **values: (interruption.nothing_yet(), interrupted()))
+        early = run_cli("try")
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
     assert result.exit_code == others.exit_code == 130
     assert result.stderr == "Interrupted. Half of it is kept. Continue with: abaw try --store 'a b.zarr'\n"
-    assert others.stderr == "Interrupted. Nothing was changed. Start again with: abaw try\n"
+    assert others.stderr == early.stderr == "Interrupted. Nothing was changed. Start again with: abaw try\n"
+
+
+@pytest.mark.parametrize(("term", "width"), [("dumb", 80), ("xterm", 80), ("xterm", 120)])
+def test_progress_keeps_words_whole_and_a_terminal_that_cannot_draw_gets_lines_alone(monkeypatch, term, width):
+    terminal = io.StringIO()
+    environment = {"TERM": term, "COLUMNS": str(width), "LINES": "20"}
+    drawn = Console(file=terminal, force_terminal=True, color_system=None, _environ=environment)
+    monkeypatch.setattr(console, "err", drawn)
+    with console.ConsoleReporter() as reporter:
+        reporter.start("train va-hog-transformer-1", 480, "steps")
+        reporter.advance(30, "epoch 5/30, best va 0.538, validating 10 %")
+        reporter.log("epoch 5/30: done")
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", terminal.getvalue())
+    if term == "dumb":
+        assert text == "epoch 5/30: done\n"
+    else:
+        assert "30/480" in text and "best va 0.538" in text and "…" not in text
+        assert max(map(len, re.split(r"[\r\n]", text))) <= width
 
 
 def test_rate_of_a_step_that_continues_counts_its_own_units_only(monkeypatch, capsys):

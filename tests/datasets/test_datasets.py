@@ -471,6 +471,9 @@ def test_headers_are_those_of_the_organisers():
 def test_no_folder_an_empty_one_and_one_without_videos(tmp_path):
     with pytest.raises(DataError, match=r"No data folder .*nowhere.*--data.*abaw demo"):
         open_dataset(tmp_path / "nowhere")
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(DataError, match=r"a\.zip is a file, not a data folder\. .*--data\."):
+        open_dataset(tmp_path / "a.zip")
     (tmp_path / "data").mkdir()
     with pytest.raises(DataError, match=r"has no videos or images; it is empty\. Known layouts are Aff-Wild2") as error:
         open_dataset(tmp_path / "data")

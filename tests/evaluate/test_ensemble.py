@@ -14,7 +14,7 @@ from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.ensemble import combine, find_results, open_ensemble, select_runs
-from abaw.evaluate.predictions import VideoPrediction, load_predictions
+from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_store
 from abaw.evaluate.scores.bootstrap import interval, measures
 from abaw.evaluate.scores.metrics import decide, score
 from abaw.tests.support.command_line import assert_refused
@@ -161,6 +161,8 @@ def test_mean_of_two_runs_is_kept_and_scored(run_cli, runs: Path) -> None:
     assert json.loads((runs / "va-ensemble-1" / "scores-val.json").read_text())["official"] == printed["official"]
     with Image.open(runs / "va-ensemble-1" / "traces-val.png") as picture:
         assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+    stores = {read_store(runs / name / "predictions-val.h5") for name in ("va-one", "va-ensemble-1")}
+    assert len(stores) == 1 and stores != {""}
     files = {path.name for path in (runs / "va-ensemble-1").iterdir()}
     assert files == {"ensemble.json", "predictions-val.h5", "scores-val.json", "traces-val.png"}
 

@@ -272,7 +272,9 @@ def test_sample_of_another_task_and_output_that_is_there(tmp_path: Path) -> None
     with pytest.raises(UsageError, match="Task mtl has no format for one submission file per video"):
         check_fits(TASKS["mtl"], read_sample(GOLDEN / "videos.txt"), out)
     out.write_text("mine")
-    with pytest.raises(UsageError, match=r"p\.txt exists. Delete it, or choose another path with --out"):
+    with pytest.raises(
+        UsageError, match=r"p\.txt exists. Delete it, or choose another path, such as --out .*p-2\.txt\."
+    ):
         check_fits(TASKS["va"], sample, out)
 
 
@@ -650,11 +652,12 @@ def test_filled_rows_and_frames_after_the_end_are_reported(
 def test_refusals_of_submit(call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path) -> None:
     sample = sample_of(tiny_store, "va", tmp_path / "sample.txt")
     options = ("submit", "va", "--runs", trained, "--sample", sample, "--device", "cpu")
-    (tmp_path / "predictions.txt").write_text("mine")
+    for name in ("predictions.txt", "predictions-2.txt"):
+        (tmp_path / name).write_text("mine")
     result = call(*options)
     assert (result.exit_code, said_by(result)) == (
         2,
-        ["Error: predictions.txt exists. Delete it, or choose another path with --out."],
+        ["Error: predictions.txt exists. Delete it, or choose another path, such as --out predictions-3.txt."],
     )
     assert (tmp_path / "predictions.txt").read_text() == "mine"
     with sample.open("a") as file:

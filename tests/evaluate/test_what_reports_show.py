@@ -707,7 +707,7 @@ def test_doctor_as_csv_has_its_counts_under_their_headings() -> None:
     first, second = csv.DictReader(io.StringIO(stream.getvalue()))
     assert first == {
         "kind": "video", "video": "a", "split": "train", "fps": "25.0", "n_frames": "10", "n_crops": "8",
-        "n_missing": "2", "n_runs": "2", "va_extra_rows": "3", "va_n_labels_without_crop": "4",
+        "n_missing": "2", "n_runs": "2", "va_n_labelled_rows": "8", "au_n_labelled_rows": "5", "va_extra_rows": "3", "va_n_labels_without_crop": "4",
         "va_n_crops_without_label": "6", "au_extra_rows": "-1", "au_n_labels_without_crop": "5",
         "au_n_crops_without_label": "7", "warnings": "odd; old", "errors": "",
     }  # fmt: skip

@@ -117,7 +117,8 @@ def test_several_people_get_names_from_left_to_right(tmp_path, film, group, run_
     film(tmp_path / "in" / "two.mp4", pictures=[group[250:480, 490:840]] * 12)
     film(tmp_path / "in" / "five.mp4", pictures=[group] * 10)
     data = tmp_path / "data"
-    assert run_cli("prepare", tmp_path / "in", "--data", data, "--device", "cpu").exit_code == 0
+    found = run_cli("prepare", tmp_path / "in", "--data", data, "--device", "cpu")
+    assert found.exit_code == 0 and "\n7 people in 2 videos.\n" in found.stdout
     crops = crops_of(data)
     assert set(crops) == {"two_left", "two_right", *(f"five_{number}" for number in range(1, 6))}
     assert all(len(names) == (12 if video.startswith("two") else 10) for video, names in crops.items())
@@ -125,7 +126,9 @@ def test_several_people_get_names_from_left_to_right(tmp_path, film, group, run_
     np.testing.assert_allclose([eyes["two_left"], eyes["two_right"]], LEFT_EYES_X, atol=15)
     clocks = {video.name: (video.file.name if video.file else "") for video in open_dataset(data).videos}
     assert clocks["two_right"] == "two.mp4" and clocks["five_3"] == "five.mp4"
-    assert run_cli("prepare", tmp_path / "in" / "two.mp4", "--data", data, "--faces", 1).exit_code == 0
+    one = ("prepare", tmp_path / "in" / "two.mp4", "--data", data, "--faces", 1)
+    first, again = run_cli(*one), run_cli(*one)
+    assert all(result.exit_code == 0 and "\n1 person in 1 video.\n" in result.stdout for result in (first, again))
     assert "two" in crops_of(data) and not {"two_left", "two_right"} & set(crops_of(data))
 
 

@@ -164,7 +164,7 @@ def test_config_of_an_older_run_is_read_and_resolved(tmp_path: Path) -> None:
     ("setting", "words"),
     [
         ("epoch=3", ["Unknown option 'epoch'", "Did you mean epochs"]),
-        ("learning_rate=3", ["Unknown option 'learning_rate'"]),
+        ("learning_rate=3", ["Unknown option 'learning_rate'. Did you mean lr?"]),
         ("batchsize=3", ["Unknown option 'batchsize'", "batch_size"]),
         ("cotrain=3", ["Unknown option 'cotrain'", "co_train"]),
         ("class_weights=1", ["Unknown option 'class_weights'"]),

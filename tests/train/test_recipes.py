@@ -362,6 +362,7 @@ class OptionsOfAPlugIn(HeadConfig):
         (("--head", "tcn", "--kernel", "5"), "use --set head.kernel=5."),
         (("--loss=focal", "--gamma", "3"), "use --set loss.gamma=3."),
         (("--epoch", "3"), "use --epochs 3."),
+        (("--learning-rate", "0.1"), "use --lr 0.1."),
         (("--haed", "ridge"), "use --head ridge."),
         (("--mask-rato", "0.5"), "use --set head.mask_ratio=0.5."),
         (("--dropout",), "use --set head.dropout=...."),

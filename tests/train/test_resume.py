@@ -509,6 +509,23 @@ def test_resume_takes_no_options_of_its_own(lab, linear_store, whole_run, run_cl
     assert_refused(result, 2, "--resume continues the run with its own options", "Leave out", "only with --seeds")
 
 
+@pytest.mark.parametrize(("label", "names"), [("load train", []), ("fit", ["va-f-ridge-1"])])
+def test_ctrl_c_names_a_run_once_there_is_one(lab, linear_store, tmp_path, run_cli, label, names):
+    class Stopping(Silent):
+        def start(self, started, total, unit, done=0):
+            if started.startswith(label):
+                raise KeyboardInterrupt
+
+    configs = pipeline.make_train_configs(linear_store, "va", ("f",), {"head": {"name": "ridge"}})
+    with pytest.raises(KeyboardInterrupt) as stop:
+        pipeline.train_seeds(configs, linear_store, tmp_path, device="cpu", reporter=Stopping())
+    assert [path.name for path in tmp_path.iterdir()] == names
+    assert [stop.value.run] == names if names else not isinstance(stop.value, Interrupted)
+    if names:
+        places = ("--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
+        assert run_cli("train", "--resume", "--run", *names, *places).exit_code == 0
+
+
 def test_resumed_probe_stays_as_it_is(lab, linear_store, tmp_path, run_cli):
     """A probe has no epochs to go on with; its folder serves `eval` and `--resume` all the same."""
     places = ("--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
