@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from distributed import Client
+from distributed import Client, Security
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from abaw.core.errors import UsageError, first_line
@@ -25,6 +25,7 @@ STALL_S = 600.0
 PATIENCE_S = 600.0
 CONNECT_S = 15.0  # to the scheduler, at first and after the connection was lost
 LOST_WORKER_S = 600  # dask gives up a worker that takes longer to restart; its default of 15 s fails on a busy machine
+NO_PAGES = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # `dask worker` always starts a web server
 LOST_JOB_S = 120  # a worker without a scheduler, or a slurm job without its worker, ends then: shared disks may be slow
 
 
@@ -212,6 +213,8 @@ def _start_slurm(options: SlurmCluster) -> "SlurmWorkers":
         raise UsageError("A slurm cluster needs the command sbatch, which is missing here. Run abaw where slurm is.")
     try:
         from abaw.extract.cluster.slurm import SlurmWorkers
+
+        security = Security.temporary()
     except ImportError as error:
         raise UsageError(
             "A slurm cluster needs a package that is missing: pip install '.[slurm]' in abaw's folder."
@@ -229,6 +232,7 @@ def _start_slurm(options: SlurmCluster) -> "SlurmWorkers":
     return SlurmWorkers(
         options.jobs,
         options.logs,
+        security,
         death_timeout=LOST_JOB_S,
         job_name="abaw-worker",
         queue=options.queue,
@@ -242,5 +246,5 @@ def _start_slurm(options: SlurmCluster) -> "SlurmWorkers":
         memory=0,  # dask pauses workers long before their memory is full; slurm keeps its limit itself
         job_extra_directives=directives,
         job_script_prologue=[*(f"export {name}={value}" for name, value in environment.items()), *options.prologue],
-        worker_extra_args=["--resources", "GPU=1"] if options.gpus else [],
+        worker_extra_args=[*NO_PAGES, *(["--resources", "GPU=1"] if options.gpus else [])],
     )

@@ -5,21 +5,25 @@ import signal
 from multiprocessing import resource_tracker
 from typing import Any
 
-from distributed import Nanny, Scheduler, SpecCluster, Status
+from distributed import Nanny, SpecCluster, Status
 from tornado.ioloop import PeriodicCallback
 
 from abaw.core.errors import first_line
 from abaw.extract.cluster.gpus import VISIBLE, Gpu, choose_gpus
+from abaw.extract.cluster.pageless import PagelessScheduler, PagelessWorker
 
 # dask lets its workers give every page back at once, which costs a network on the CPU a third of its speed
 MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(2**30))
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # torch heeds both, and dask sets to 1 in its workers what is not set
+HOST = "127.0.0.1"  # dask asks for no password: who connects runs code as this user, so nobody from outside may
 CHECK_S = 2.0  # between two checks of the workers
 MAX_FAILED_STARTS = 3  # in a row; then no more workers are started
 
 
 class LocalWorkers(SpecCluster):
     """A scheduler in this process, and workers each in a process of its own; those that dask gives up are replaced.
+
+    All of them listen on the loopback alone, and serve no web pages.
 
     Must start and end within `dask_settings`.
 
@@ -39,7 +43,7 @@ class LocalWorkers(SpecCluster):
         visible = choose_gpus(gpus)
         self._check_s = check_s
         self._n_failed, self._reason = 0, ""  # of the starts since a worker was last connected
-        scheduler = {"cls": Scheduler, "options": {"dashboard_address": ":0"}}
+        scheduler = {"cls": PagelessScheduler, "options": {"host": HOST}}
         workers = {number: _worker(threads, visible, number) for number in range(n_workers)}
         super().__init__(workers, scheduler, silence_logs="critical")
         self.sync(self._begin)
@@ -94,6 +98,8 @@ def _worker(threads: int, gpus: tuple[str, ...], number: int) -> dict[str, Any]:
         environment[VISIBLE] = gpus[number % len(gpus)]
         resources = {"GPU": 1}
     settings = {
+        "host": HOST,
+        "worker_class": PagelessWorker,
         "nthreads": 1,
         "env": environment,
         "resources": resources,

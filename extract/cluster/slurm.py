@@ -5,11 +5,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from distributed import Status
+from distributed import Security, Status
 from distributed.deploy.spec import ProcessInterface
 from tornado.ioloop import PeriodicCallback
 
 from abaw.core.errors import UsageError
+from abaw.extract.cluster.pageless import PagelessScheduler
 from abaw.extract.cluster.process_settings import interrupt_handler_kept
 
 with interrupt_handler_kept():
@@ -31,11 +32,15 @@ class WorkerJob(SLURMJob):
 class SlurmWorkers(SLURMCluster):
     """A scheduler in this process, and slurm jobs with a worker each; those that end are replaced, which dask does not do.
 
+    All connections are encrypted and need the credentials. Jobs read them from files in the folder of the logs, which only
+    this user can read, and which are deleted at the end.
+
     Must start and end within `dask_settings`.
 
     Args:
         n_jobs: number of slurm jobs.
         logs: folder with a file for each slurm job.
+        security: credentials; `Security.temporary` makes new ones.
         job: further options of `dask_jobqueue.SLURMCluster`.
 
     Raises:
@@ -44,13 +49,18 @@ class SlurmWorkers(SLURMCluster):
 
     job_cls = WorkerJob
 
-    def __init__(self, n_jobs: int, logs: Path, **job: Any) -> None:
+    def __init__(self, n_jobs: int, logs: Path, security: Security, **job: Any) -> None:
         self._n_jobs, self._logs = n_jobs, logs
         self._seen: set[str] = set()  # names of the workers that have connected
         self._n_failed = 0  # jobs that ended before their worker connected, since the last one that did connect
         self._refusal = ""  # of the latest jobs
-        # several drivers on one machine would compete for the usual port of the dashboard
-        super().__init__(scheduler_options={"dashboard_address": ":0"}, **job)
+        super().__init__(
+            scheduler_cls=PagelessScheduler,
+            scheduler_options={"dashboard": False},
+            security=security,
+            shared_temp_directory=str(logs.absolute()),  # a job may begin in another folder
+            **job,
+        )
         try:
             self.sync(self._begin)
         except BaseException:  # also Ctrl-C: jobs may be in the queue
@@ -70,6 +80,13 @@ class SlurmWorkers(SLURMCluster):
         if self._n_failed >= MAX_FAILED_JOBS:
             return f"{self._n_failed} jobs in a row ended before their worker came; their logs in {self._logs} say why"
         return f"slurm refuses further jobs: {self._refusal}" if self._refusal else ""
+
+    async def _close(self) -> None:
+        """End the jobs and the scheduler, then delete the files of the credentials, which dask leaves to the garbage collector."""
+        await super()._close()
+        for name in ("_job_ca_file", "_job_cert", "_job_key"):
+            if file := getattr(self, name, None):
+                file.close()
 
     async def _begin(self) -> None:
         await asyncio.shield(self._submit())  # a job that is being submitted must be known when it is to be cancelled

@@ -1,6 +1,7 @@
 """Extraction on dask clusters: the same arrays as in one process, whatever happens to workers."""
 
 import gc
+import ipaddress
 import os
 import re
 import signal
@@ -8,8 +9,9 @@ import sys
 from pathlib import Path
 
 import dask
+import psutil
 import pytest
-from distributed import Client
+from distributed import Client, Security
 
 from abaw.core.errors import UsageError
 from abaw.extract.cluster.cluster import (
@@ -25,11 +27,22 @@ from abaw.extract.cluster.worker import extract_videos
 from abaw.extract.plan import ExtractionPlan
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
-from abaw.tests.support.processes import Watcher, assert_equal_stores
+from abaw.tests.support.processes import DEADLINE_S, Watcher, assert_equal_stores
+
+
+def listening(process: psutil.Process) -> set[tuple[str, int]]:
+    """The addresses and ports that a process listens on."""
+    return {tuple(other.laddr) for other in process.net_connections("inet") if other.status == psutil.CONN_LISTEN}
 
 
 @pytest.fixture(scope="module")
-def scheduler(process_env):
+def listeners_before():
+    """What this process listens on without a cluster, such as a server of another test."""
+    return listening(psutil.Process())
+
+
+@pytest.fixture(scope="module")
+def scheduler(process_env, listeners_before):
     """Address of a cluster of two processes on this machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
@@ -49,6 +62,21 @@ def test_a_cluster_gives_what_one_process_gives(tiny_demo, tiny_store, scheduler
     again = extract(options, Watcher(), ClusterOptions(scheduler))
     assert len(again.skipped) == 7 and not again.done and again.ok
     assert FeatureStore.open(store).notes.read() == {}, "no claim is left"
+
+
+def test_local_clusters_listen_on_the_loopback_alone_and_serve_no_pages(scheduler, listeners_before):
+    with Client(scheduler) as client:
+        workers = {psutil.Process(pid) for pid in client.run(os.getpid).values()}
+        identity = client.sync(client.scheduler.identity, n_workers=-1)
+    here = psutil.Process()
+    assert len(workers) == 2 and workers <= set(here.children(recursive=True))
+    addresses = {process: listening(process) - listeners_before for process in (here, *here.children(recursive=True))}
+    assert all(addresses[process] for process in (here, *workers)), "the scheduler, its nannies and its workers listen"
+    assert {ipaddress.ip_address(ip).is_loopback for pairs in addresses.values() for ip, _ in pairs} == {True}, (
+        addresses
+    )
+    services = [node["services"] for node in (identity, *identity["workers"].values())]
+    assert services == [{}] * 3, "a web server runs"
 
 
 def test_a_killed_worker_loses_only_what_it_had_not_finished(tiny_demo, tiny_store, scheduler, tmp_path):
@@ -146,12 +174,13 @@ def test_workers_have_the_threads_of_the_file_and_spend_none_on_dask(scheduler):
 
 @pytest.fixture
 def sbatch(monkeypatch, tmp_path):
-    """A command of that name, which is never called."""
+    """The folder, on the path, of a command of that name, which fails."""
     command = tmp_path / "bin" / "sbatch"
     command.parent.mkdir()
     command.write_text("#!/bin/sh\nexit 1\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    return command.parent
 
 
 def test_logs_of_jobs_need_a_folder(sbatch, tmp_path):
@@ -179,6 +208,42 @@ def test_a_cluster_that_cannot_start_is_one_sentence(sbatch, tmp_path):
         started(options),
     ):
         pass
+
+
+# Commands of slurm: a job is a process in the background, and its number that of the process.
+SLURM = {
+    "sbatch": 'cp "$1" job.sh; sh job.sh > job.log 2>&1 & echo "Submitted batch job $!"',
+    "squeue": "ps -e -o pid=",
+    "scancel": 'kill "$@"',
+}
+
+
+def test_workers_in_slurm_connect_by_tls_and_nobody_connects_without_the_credentials(
+    sbatch, process_env, monkeypatch, tmp_path
+):
+    pytest.importorskip("dask_jobqueue", reason="needs the packages of the extra `slurm`")
+    for name, line in SLURM.items():
+        (sbatch / name).write_text(f"#!/bin/sh\n{line}\n")
+        (sbatch / name).chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+    with started(SlurmCluster(kind="slurm", jobs=1, gpus=0)) as cluster:
+        assert cluster.scheduler_address.startswith("tls://")
+        keys = [file for file in Path("slurm-logs").iterdir() if "worker.key" in file.name]
+        assert [file.stat().st_mode & 0o777 for file in keys] == [0o600]
+        assert "PRIVATE KEY" not in Path("job.sh").read_text()
+        with pytest.raises(OSError), Client(cluster.scheduler_address.replace("tls:", "tcp:"), timeout=1):
+            pass
+        others = Security.temporary()
+        with pytest.raises(OSError), Client(cluster.scheduler_address, security=others, timeout=1):
+            pass
+        with Client(cluster) as client:
+            client.wait_for_workers(1, timeout=DEADLINE_S)
+            ((worker, pid),) = client.run(os.getpid).items()
+        assert worker.startswith("tls://")
+        port = int(worker.rpartition(":")[2])
+        assert {ip for ip, other in listening(psutil.Process(pid)) if other != port} == {"127.0.0.1"}, "its health page"
+    assert not list(Path("slurm-logs").iterdir()), "the credentials are deleted"
 
 
 def test_a_worker_that_sees_other_data_says_so(tiny_demo, scheduler, tmp_path):
