@@ -587,18 +587,28 @@ def create_ensemble(
     split: str = "val",
     name: str | None = None,
     raw: bool = False,
+    output_weights: Sequence[str] = (),
 ) -> "tuple[Ensemble, Evaluation]":
     """Average or pool what runs predicted, keep it in a folder as that of a run, and score it.
 
     Args:
-        names: of the runs, or patterns such as `va-*`.
+        names: of the runs, or patterns such as `va-*`; `PART=RUN` takes an output, or a part of the task, alone.
         weights: of the runs, numbers between commas; equal by default.
+        output_weights: `RUN:OUTPUT=WEIGHT` of single outputs.
     """
-    _check_runs(runs, [name for name in names if not set("*?[") & set(name)], ensembles=False)
+    from abaw.evaluate.output_weights import split_names, weigh_outputs
+
+    pairs = split_names(runs, names)
+    _check_runs(runs, [run for _, run in pairs if not set("*?[") & set(run)], ensembles=False)
     from abaw.evaluate import ensemble
 
-    shares = ensemble.parse_weights(weights) if weights else None
-    return ensemble.create_ensemble(runs, ensemble.select_runs(runs, names), shares, split, name, raw)
+    members = ensemble.select_runs(runs, [run for _, run in pairs])
+    shares = ensemble.parse_weights(weights) if weights else [1.0] * len(members)
+    by_output = {}
+    if len(shares) == len(members) and min(shares) > 0:  # others are refused below
+        member_names = [member.name for member in members]
+        by_output = weigh_outputs(members[0].task, member_names, shares, pairs, output_weights)
+    return ensemble.create_ensemble(runs, members, shares, split, name, raw, by_output)
 
 
 def describe_members(evaluation: "Evaluation") -> list[str]:

@@ -246,26 +246,42 @@ def _warn_of_processing(results: "Sequence[Results]", way_out: str) -> None:
         console.warn(f"{one.name} is post-processed ({one.origin}{note}). Leave that out with {way_out}.")
 
 
-@click.command(epilog=examples("abaw ensemble 'va-*'", "abaw ensemble va-a va-b --weights 2,1 --run va-both"))
+@click.command(
+    epilog=examples(
+        "abaw ensemble 'va-*'",
+        "abaw ensemble va-a va-b --weights 2,1 --run va-both",
+        "abaw ensemble va=mtl-1@best-va expr=mtl-1@best-expr au=mtl-2",
+    )
+)
 @click.argument("names", metavar="RUN...", nargs=-1, required=True, shell_complete=completion.runs)
 @click.option("--weights", metavar="W,W,...", help="Of the runs, in their order.  [default: equal]")
+@click.option("--weight", "output_weights", multiple=True, metavar="RUN:OUTPUT=W",
+              help="Of a run for an output, or part of the task, alone, such as va-a:valence=2; repeatable.")  # fmt: skip
 @SPLIT
 @RUNS
 @click.option("--run", "name", help="Name of the ensemble.  [default: task-ensemble-number]")
 @RAW
 @JSON
 def ensemble(
-    names: tuple[str, ...], weights: str | None, split: str, runs: Path, name: str | None, raw: bool, as_json: bool
+    names: tuple[str, ...],
+    weights: str | None,
+    output_weights: tuple[str, ...],
+    split: str,
+    runs: Path,
+    name: str | None,
+    raw: bool,
+    as_json: bool,
 ) -> None:
     """Average the predictions of runs, and score that.
 
     Predictions of runs of different folds are pooled.
 
-    RUN may be a pattern, such as 'va-*'. Reads what `abaw eval` left in the runs; the result is another folder there.
+    RUN may be a pattern, such as 'va-*', or RUN@best-va for another checkpoint of a run. PART=RUN takes an output, or a
+    part of the task, from a run and nothing else. Reads what `abaw eval` left in the runs; the result is another folder there.
     """
     from abaw import pipeline
 
-    made, evaluation = pipeline.create_ensemble(runs, names, weights, split, name, raw)
+    made, evaluation = pipeline.create_ensemble(runs, names, weights, split, name, raw, output_weights)
     show_scores(made.folder, evaluation, split, as_json)
 
 

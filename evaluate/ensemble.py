@@ -10,10 +10,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
+from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import VideoPrediction, read_store
 from abaw.evaluate.results import Results, read_current, run_results
@@ -36,6 +37,7 @@ PATTERN = frozenset("*?[")
 # folder name of a run, a sibling of the ensemble's folder
 MemberName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]
 Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class Members(BaseModel):
@@ -48,6 +50,7 @@ class Members(BaseModel):
         members: names of the runs, whose folders are siblings of the ensemble's.
         weights: weights of the runs, sum 1.
         raw: predictions are averaged without the runs' post-processing.
+        by_output: of outputs that are averaged with other weights, these weights, sum 1; 0 leaves out a run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,15 @@ class Members(BaseModel):
     members: tuple[MemberName, ...] = Field(min_length=2)
     weights: tuple[Weight, ...]
     raw: bool
+    by_output: dict[str, tuple[Share, ...]] = Field(default_factory=dict)
+
+    def check(self, task: Task) -> None:
+        """Raise a ValueError unless there is a weight for each run, and one of them counts for each output."""
+        for name, column in (("runs", self.weights), *self.by_output.items()):
+            if len(column) != len(self.members) or not any(column):
+                raise ValueError(f"{len(column)} weights for {len(self.members)} {name}")
+        if unknown := self.by_output.keys() - set(task.outputs):
+            raise ValueError(f"weights of {min(unknown)!r}, which task {task.name} does not have")
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,7 @@ class Ensemble:
     weights: tuple[float, ...]
     members: tuple[str, ...]
     raw: bool
+    by_output: ByOutput = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -132,6 +145,7 @@ def create_ensemble(
     split: str = "val",
     name: str | None = None,
     raw: bool = False,
+    by_output: ByOutput | None = None,
 ) -> tuple[Ensemble, Evaluation]:
     """Combine the predictions of runs for a split, save the result in a folder and score it like a run.
 
@@ -141,15 +155,17 @@ def create_ensemble(
         name: folder name, by default `<task>-ensemble-<number>`. An existing ensemble with the same runs and weights
             gets another split.
         raw: combine predictions without post-processing.
+        by_output: from `weigh_outputs`.
 
     Raises:
         UsageError: the runs are of several tasks or have not been evaluated; weights or name do not fit.
     """
     shares = _shares(members, weights)
-    digest = digest_of(_sources(members, raw), shares)
+    by_output = by_output or {}
+    digest = digest_of(_sources(members, raw), shares, by_output)
     if len(tasks := {run.task.name for run in members}) > 1:
         raise UsageError(f"The runs have tasks {', '.join(sorted(tasks))}. An ensemble needs runs of one task.")
-    evaluation = combine_results([run_results(run, split, raw) for run in members], shares)
+    evaluation = combine_results([run_results(run, split, raw) for run in members], shares, by_output)
     content = Members(
         abaw=__version__,
         created=datetime.now(UTC).isoformat(),
@@ -157,6 +173,7 @@ def create_ensemble(
         members=tuple(run.name for run in members),
         weights=tuple(shares),
         raw=raw,
+        by_output=dict(by_output),
     )
     ensemble = _create_folder(runs, name, content)
     evaluation.save(ensemble.folder, split, digest, store=_common_store(members, split))
@@ -169,15 +186,21 @@ def _common_store(members: Sequence[Run], split: str) -> str:
     return stores.pop() if len(stores) == 1 else ""
 
 
-def combine_results(results: Sequence[Results], weights: Sequence[float]) -> Evaluation:
+def combine_results(
+    results: Sequence[Results], weights: Sequence[float], by_output: ByOutput | None = None
+) -> Evaluation:
     """Scores of the weighted mean of predictions of runs of one task; see `combine`."""
     task = results[0].task
-    evaluation = evaluate_predictions(task, combine(task, [result.predictions for result in results], weights))
-    return replace(evaluation, members=tuple(results), weights=tuple(weights))
+    predictions = combine(task, [result.predictions for result in results], weights, by_output)
+    evaluation = evaluate_predictions(task, predictions)
+    return replace(evaluation, members=tuple(results), weights=tuple(weights), by_output=by_output or {})
 
 
 def combine(
-    task: Task, predictions_by_run: Sequence[Mapping[str, VideoPrediction]], weights: Sequence[float] | None = None
+    task: Task,
+    predictions_by_run: Sequence[Mapping[str, VideoPrediction]],
+    weights: Sequence[float] | None = None,
+    by_output: ByOutput | None = None,
 ) -> dict[str, VideoPrediction]:
     """The weighted mean of predictions; each video is averaged over the runs that have it.
 
@@ -188,9 +211,10 @@ def combine(
     Args:
         predictions_by_run: for each run, predictions by video.
         weights: weights of the runs, above 0; equal by default. Only their ratios matter.
+        by_output: other weights of the runs, 0 or more, for some outputs.
 
     Raises:
-        UsageError: runs have different labels for a video.
+        UsageError: runs have different labels for a video, or none that has it counts for an output.
     """
     factors = np.ones(len(predictions_by_run)) if weights is None else np.array(weights, dtype=np.float64)
     combined = {}
@@ -206,7 +230,7 @@ def combine(
         aligned = [_lengthened(prediction, len(longest.outputs)) for prediction in predictions]
         has_feature = [prediction.has_feature for prediction in aligned if prediction.has_feature is not None]
         combined[video] = VideoPrediction(
-            _mean(task, np.stack([prediction.outputs for prediction in aligned]), factors[numbers]),
+            _mean(task, np.stack([one.outputs for one in aligned]), _scale(task, video, factors, numbers, by_output)),
             longest.labels,
             np.logical_and.reduce([prediction.present for prediction in aligned]),
             max(prediction.fps for prediction in predictions),
@@ -230,13 +254,27 @@ def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
     )
 
 
+def _scale(
+    task: Task, video: str, factors: NDArray[np.float64], numbers: Sequence[int], by_output: ByOutput | None
+) -> NDArray[np.float64]:
+    """(runs, outputs) weights of the runs that have a video, sum 1 over these."""
+    chosen = factors[numbers]
+    table = np.repeat((chosen / chosen.sum())[:, None], len(task.outputs), axis=1)
+    for name, column in (by_output or {}).items():
+        weights = np.array(column)[numbers]
+        if not weights.any():
+            raise UsageError(f"No run that counts for {name} has predicted {video}. Add one, or give one a weight.")
+        table[:, task.outputs.index(name)] = weights / weights.sum()
+    return table
+
+
 def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(rows, outputs): the mean of (runs, rows, outputs) with (runs,) weights."""
+    """(rows, outputs): the mean of (runs, rows, outputs) with (runs, outputs) weights, equal ones for all classes."""
     from scipy.special import log_expit, log_softmax, logsumexp  # takes a quarter of a second to import
 
-    scale = (weights / weights.sum())[:, None, None]
     means = []
     for part, columns, _ in task.each():
+        scale = weights[:, None, columns]
         values = outputs[..., columns].astype(np.float64)
         if part.kind == "regression":
             mean = (scale * values).sum(axis=0)
@@ -254,16 +292,20 @@ def _sources(runs: Sequence[Run], raw: bool) -> list[tuple[str, Tuning | None]]:
     return [(run.digest(), None if raw else load_tuning(run)) for run in runs]
 
 
-def digest_of(sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[float]) -> str:
+def digest_of(
+    sources: Iterable[tuple[str, Tuning | None]], weights: Sequence[float], by_output: ByOutput | None = None
+) -> str:
     """The sha256 of everything an ensemble's predictions depend on: weights, checkpoints, post-processing.
 
     Args:
         sources: for each run the digest of its checkpoint, and its post-processing; None for no post-processing.
         weights: weights of the runs.
+        by_output: weights of the runs for outputs.
     """
-    content = [
+    content: list[Any] = [
         [weight, checkpoint, *_fits_of(tuning)] for (checkpoint, tuning), weight in zip(sources, weights, strict=True)
     ]
+    content += [[name, *column] for name, column in (by_output or {}).items()]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
@@ -285,7 +327,9 @@ def describe_members(evaluation: Evaluation) -> list[str]:
     is_pooled = [n_runs for n_runs, _ in n_videos_by_runs] != [len(members)]
     reason = " The runs have different videos: each is predicted by the runs that have it." if is_pooled else ""
     weights = (f"{run.name} ({weight:.3g})" for run, weight in zip(members, evaluation.weights, strict=True))
-    return [f"Averaged: {', '.join(counts)}.{reason}", f"Members and weights: {', '.join(weights)}."]
+    sentences = [f"Averaged: {', '.join(counts)}.{reason}", f"Members and weights: {', '.join(weights)}."]
+    others = describe_outputs([member.name for member in members], evaluation.by_output)
+    return [*sentences, *([f"Other weights of outputs: {others}."] if others else [])]
 
 
 def parse_weights(text: str) -> list[float]:
@@ -321,12 +365,13 @@ def _create_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
     folder = runs / name
     if folder.exists():
         ensemble = open_ensemble(folder) if (folder / ENSEMBLE).is_file() else None
-        expected = (content.members, content.weights, content.raw)
-        if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw) != expected:
+        expected = (content.members, content.weights, content.raw, content.by_output)
+        if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw, ensemble.by_output) != expected:
             raise UsageError(f"{folder} already exists and is not this ensemble. Choose another --run.")
         return ensemble
     folder.mkdir()
-    save_json(folder / ENSEMBLE, content.model_dump(mode="json"))
+    written = content.model_dump(mode="json", exclude=None if content.by_output else {"by_output"})
+    save_json(folder / ENSEMBLE, written)
     return open_ensemble(folder)
 
 
@@ -340,15 +385,11 @@ def open_ensemble(folder: Path) -> Ensemble:
     try:
         content = Members.model_validate(json.loads(path.read_text()))
         task = get_task(content.task)
+        content.check(task)
     except (OSError, ValueError, UsageError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path} is damaged ({reason}). Create it again with `abaw ensemble`.") from error
-    if len(content.weights) != len(content.members):
-        raise CheckpointError(
-            f"{path} is damaged ({len(content.weights)} weights for {len(content.members)} runs). Create it again with "
-            "`abaw ensemble`."
-        )
-    return Ensemble(folder, task, content.weights, content.members, content.raw)
+    return Ensemble(folder, task, content.weights, content.members, content.raw, content.by_output)
 
 
 def find_ensemble(runs: Path, name: str) -> Ensemble | None:
@@ -361,7 +402,7 @@ def find_results(runs: Path, name: str, split: str, raw: bool = False) -> Result
     """Saved predictions of the run or ensemble called `name` (under `runs`, or a path); see `run_results`."""
     ensemble = find_ensemble(runs, name)
     if ensemble is not None:
-        digest = digest_of(_sources(ensemble.runs(), ensemble.raw), ensemble.weights)
+        digest = digest_of(_sources(ensemble.runs(), ensemble.raw), ensemble.weights, ensemble.by_output)
         predictions = read_current(ensemble.folder, split, ensemble.task, digest)
         return Results(ensemble.name, ensemble.folder, ensemble.task, predictions)
     return run_results(find_run(runs, name, also=ENSEMBLE), split, raw)

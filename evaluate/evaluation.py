@@ -12,7 +12,7 @@ What is counted has the same name in `abaw doctor`, `abaw eval` and the report:
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,6 +72,7 @@ class Evaluation:
         postprocessed: scores after post-processing, if any.
         members: for an ensemble, the averaged predictions of each run; empty for a single run.
         weights: weights of the members.
+        by_output: weights of the members for outputs that have others.
     """
 
     task: Task
@@ -82,6 +83,7 @@ class Evaluation:
     postprocessed: Postprocessed | None = None
     members: tuple[Results, ...] = ()
     weights: tuple[float, ...] = ()
+    by_output: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -106,7 +108,7 @@ class Evaluation:
 
         Under `official` and `crop_only` are the fields of `Score`. Under `intervals` each measure has the two ends of
         its interval, null if unknown. `postprocessed` may be null; only ensembles have
-        `members` (names) and `weights`.
+        `members` (names) and `weights`, and `weights_by_output` where some outputs have others.
         """
         content: dict[str, Any] = {
             "task": self.task.name,
@@ -121,6 +123,8 @@ class Evaluation:
         if self.members:
             content["members"] = [member.name for member in self.members]
             content["weights"] = list(self.weights)
+        if self.by_output:
+            content["weights_by_output"] = {name: list(weights) for name, weights in self.by_output.items()}
         return content
 
     def save(self, folder: Path, split: str, made_from: str, faces: "Faces | None" = None, store: str = "") -> None:

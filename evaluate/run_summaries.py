@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.train.run_files import BEST, CONFIG, ENSEMBLE, REMEDY
+from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, REMEDY
 
 HEADER_BYTES = 8  # of a safetensors file: the length of its header
 LONGEST_HEADER = 100_000_000  # as in safetensors
@@ -142,13 +142,20 @@ def _summarise_run(path: Path, summaries: Mapping[str, RunSummary]) -> RunSummar
     )
 
 
+def _member(runs: Path, name: str, summaries: Mapping[str, RunSummary]) -> RunSummary:
+    """The summary of a run, or of a further checkpoint of it, such as `mtl-1@best-va`."""
+    if name in summaries:
+        return summaries[name]
+    run = summaries.get(name.rpartition(AT)[0])
+    if run is None:
+        raise ValueError(f"its run {name} is missing or cannot be read")
+    return replace(run, name=name, tuned=_tuning_of(runs / name, None)[0])
+
+
 def _summarise_ensemble(path: Path, summaries: Mapping[str, RunSummary]) -> RunSummary:
     content, folder = json.loads(path.read_text()), path.parent
     names = tuple(map(str, content["members"]))
-    missing = [name for name in names if name not in summaries]
-    if missing:
-        raise ValueError(f"its run {missing[0]} is missing or cannot be read")
-    members = [summaries[name] for name in names]
+    members = [_member(folder.parent, name, summaries) for name in names]
     tuned = {member.tuned for member in members if member.tuned and not content["raw"]}
     n_folds = sorted({member.fold.partition("/")[2] for member in members if member.fold})
     scores = _read_json(folder / "scores-val.json")

@@ -294,7 +294,9 @@ class OpenEnsemble:
 
     def digest(self) -> str:
         """The sha256 of weights, checkpoints and post-processing."""
-        return digest_of([(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights)
+        return digest_of(
+            [(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights, self.ensemble.by_output
+        )
 
     def reporting(self, reporter: Reporter) -> "OpenEnsemble":
         """See `Predictor`."""
@@ -308,7 +310,7 @@ class OpenEnsemble:
     def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
         predictions = [member.predict(store, selection) for member in self.members]
-        return combine(self.task, predictions, self.ensemble.weights)
+        return combine(self.task, predictions, self.ensemble.weights, self.ensemble.by_output)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the mean of the runs' post-processed predictions; see `Predictor`.
@@ -321,7 +323,8 @@ class OpenEnsemble:
                 f"--raw and --smooth are for single runs: ensemble {self.name} has a fixed post-processing. Leave them "
                 "out, or create another with `abaw ensemble`, which has --raw."
             )
-        return combine_results([member.results(store, split) for member in self.members], self.ensemble.weights)
+        results = [member.results(store, split) for member in self.members]
+        return combine_results(results, self.ensemble.weights, self.ensemble.by_output)
 
     def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
         """See `Predictor`."""
@@ -440,6 +443,7 @@ def evaluate(
     from abaw.evaluate.report.face_crops import open_faces
 
     evaluation = predictor.evaluate(store, split, smoothing)
+    predictor.folder.mkdir(exist_ok=True)  # that of a run's further checkpoint, such as `best-va`
     evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
     return evaluation
 

@@ -18,7 +18,6 @@ from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import Tensors, any_mask, width_of
 from abaw.train.losses import n_bins
 from abaw.train.losses.regression import expectation
-from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 
 MAX_PARAMETERS = 2_000_000_000  # 8 GB, and 32 GB while it is trained; a dim of 2048 on (197, 1024) has 449 million
@@ -155,11 +154,11 @@ def build_model(run: Run) -> Model:
 
 
 def best_model(run: Run, device: torch.device) -> Model:
-    """The model of a run's best checkpoint, on a device.
+    """The model of a run's checkpoint, the best unless its name says another, on a device.
 
     Raises:
         CheckpointError: it is missing, or does not fit the run's config.
     """
     model = build_model(run)
-    load_weights(model, run.folder / BEST)
+    load_weights(model, run.checkpoint)
     return model.to(device)

@@ -7,6 +7,7 @@ from pathlib import Path
 from abaw.core.errors import UsageError, did_you_mean, some_of
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
+AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
 METRICS = "metrics.jsonl"  # a line for each epoch
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
@@ -29,15 +30,30 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
     """The folder called `name`, under `runs` or as a path, that contains one of the files.
 
     Raises:
-        UsageError: no such folder; the message lists those in `runs`.
+        UsageError: no such folder; the message lists those in `runs`, or the checkpoints of a run.
     """
     for folder in (runs / name, Path(name)):
         if any((folder / file).is_file() for file in files):
             return folder
+    base, at, checkpoint = name.rpartition(AT)
+    for folder in (runs / base, Path(base)) if at and base else ():
+        if (folder / CONFIG).is_file() and CONFIG in files:
+            check_checkpoint(folder, checkpoint)
+            return folder.with_name(f"{folder.name}{AT}{checkpoint}")
     known = list_names(runs, *files)
     if near := did_you_mean(name, known):
         raise UsageError(f"No run {name!r} in {runs}. {near}`abaw list runs --runs {runs}` shows them all.")
     raise UsageError(f"No run {name!r} in {runs}; {describe_available(known)}")
+
+
+def check_checkpoint(folder: Path, checkpoint: str) -> None:
+    """Raise a UsageError if a run has no checkpoint of this name, such as `best-va`; the message lists those it has."""
+    known = sorted(path.stem for path in folder.glob("*.safetensors") if path.name not in (LAST, UNFINISHED))
+    if checkpoint not in known:
+        raise UsageError(
+            f"Run {folder.name} has no checkpoint {checkpoint!r}; it has {', '.join(known) or 'none yet'}. "
+            f"Write {folder.name}{AT}{known[0] if known else 'best'}, or {folder.name} for the best."
+        )
 
 
 def list_names(runs: Path, *files: str) -> list[str]:

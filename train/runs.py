@@ -19,7 +19,7 @@ from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.run_files import BEST, CONFIG, find_folder, no_run, read_epochs
+from abaw.train.run_files import AT, BEST, CONFIG, check_checkpoint, find_folder, no_run, read_epochs
 
 READERS, SAVED = (
     "abaw.readers",
@@ -40,7 +40,8 @@ class Run:
         ['video', 'frame', 'time_s', 'has_crop', 'valence', 'arousal', 'label_valence', 'label_arousal']
 
     Attributes:
-        folder: holds checkpoints, metrics, predictions and scores.
+        folder: holds checkpoints, metrics, predictions and scores. A checkpoint other than the best, `mtl-1@best-va`, has
+            a folder of this name for its predictions, scores and post-processing, next to that of the run.
         config: how the head is trained, resolved; see `TrainConfig.resolved`.
         features: `fingerprint`, `shape` and, where known, `record` of each feature it was trained on, by name.
         created: UTC time, ISO 8601.
@@ -57,6 +58,19 @@ class Run:
         return self.folder.name
 
     @property
+    def home(self) -> Path:
+        """The folder that training wrote: config, metrics and checkpoints."""
+        base, at, _ = self.folder.name.rpartition(AT)
+        return self.folder.with_name(base) if at and not (self.folder / CONFIG).is_file() else self.folder
+
+    @property
+    def checkpoint(self) -> Path:
+        """The weights that predict: the best, or those that the name has after an `@`."""
+        if self.home == self.folder:
+            return self.folder / BEST
+        return self.home / f"{self.folder.name.rpartition(AT)[2]}.safetensors"
+
+    @property
     def task(self) -> Task:
         """The task that it predicts."""
         return get_task(self.config.task)
@@ -70,10 +84,10 @@ class Run:
         """Its name, task, features and head, and the best validation score with its epoch."""
         config = self.config
         text = f"{self.name!r}: {config.task} from {'+'.join(config.features)}, head {config.head.name}"
-        epochs = read_epochs(self.folder)
+        epochs = read_epochs(self.home)
         scored = [epoch for epoch in epochs if "score" in epoch]
         if not scored:
-            return f"Run({text}, {'trained' if (self.folder / BEST).is_file() else 'not trained yet'})"
+            return f"Run({text}, {'trained' if self.checkpoint.is_file() else 'not trained yet'})"
         best = max(scored, key=lambda epoch: epoch["score"])
         return f"Run({text}, validation score {best['score']:.3f} in epoch {best['epoch']:g} of {len(epochs)})"
 
@@ -93,9 +107,9 @@ class Run:
         return table
 
     def digest(self) -> str:
-        """The sha256 of its best checkpoint, by which predictions name the run; empty if it is missing."""
+        """The sha256 of its checkpoint, by which predictions name the run; empty if it is missing."""
         try:
-            with (self.folder / BEST).open("rb") as file:
+            with self.checkpoint.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return ""
@@ -182,6 +196,10 @@ def open_run(folder: Path) -> Run:
         CheckpointError: its config is damaged.
     """
     path = folder / CONFIG
+    base, at, checkpoint = folder.name.rpartition(AT)
+    if at and base and not path.is_file() and (folder.with_name(base) / CONFIG).is_file():
+        path = folder.with_name(base) / CONFIG
+        check_checkpoint(path.parent, checkpoint)
     if not path.is_file():
         raise UsageError(f"No run at {folder}: it has no {CONFIG}. Name a run folder, or train one with `abaw train`.")
     try:

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.folds import parse_fold
 from abaw.train.data.table import select_labels
-from abaw.train.run_files import BEST
+from abaw.train.run_files import AT
 from abaw.train.runs import Run, all_runs
 
 POSTPROCESS = "postprocess.json"
@@ -142,6 +143,11 @@ def fit_run(
         crossed=crossed,
         method=method,
     )
+    return _saved(run, tuning)
+
+
+def _saved(run: Run, tuning: Tuning) -> Tuning:
+    run.folder.mkdir(exist_ok=True)  # that of a further checkpoint may not exist yet
     save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
     return tuning
 
@@ -201,7 +207,7 @@ def load_tuning(run: Run) -> Tuning | None:
     if tuning.task != run.config.task:
         raise CheckpointError(f"{path} is for task {tuning.task!r}, the run for {run.config.task}. {remedy}")
     if tuning.weights != run.digest():
-        raise CheckpointError(f"{path} was fitted to another {BEST} than the one next to it. {remedy}")
+        raise CheckpointError(f"{path} was fitted to another {run.checkpoint.name} than the one next to it. {remedy}")
     return tuning
 
 
@@ -240,9 +246,11 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
 def _trained_folds(run: Run, runs: Path) -> dict[int, dict[int, Run]]:
     """By N and K the newest trained run of each fold K/N with the options of `run` (except fold and seed)."""
     by_n_folds: dict[int, dict[int, Run]] = {}
+    _, at, checkpoint = run.folder.name.rpartition(AT) if run.home != run.folder else ("", "", "")
     for other in all_runs(runs):
+        other = replace(other, folder=other.folder.with_name(f"{other.name}{at}{checkpoint}"))
         is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
-        if other.config.fold and is_like and (other.folder / BEST).is_file():
+        if other.config.fold and is_like and other.checkpoint.is_file():
             fold = parse_fold(other.config.fold)
             by_n_folds.setdefault(fold.of, {})[fold.number] = other
     return by_n_folds

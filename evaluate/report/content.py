@@ -19,7 +19,7 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.run_files import CONFIG, read_epochs
+from abaw.train.run_files import read_epochs
 from abaw.train.runs import open_run
 
 
@@ -130,7 +130,7 @@ def report_on(
 
 def _settings(folder: Path) -> dict[str, str]:
     """How a run was trained, or the members of an ensemble."""
-    if (folder / CONFIG).is_file():
+    if not (folder / ENSEMBLE).is_file():
         return _flat(open_run(folder).config.model_dump(mode="json"))
     return _flat(json.loads((folder / ENSEMBLE).read_text()))
 

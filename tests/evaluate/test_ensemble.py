@@ -14,6 +14,7 @@ from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.ensemble import combine, find_results, open_ensemble, select_runs
+from abaw.evaluate.output_weights import weigh_outputs
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_store
 from abaw.evaluate.scores.bootstrap import interval, measures
 from abaw.evaluate.scores.metrics import decide, score
@@ -116,6 +117,27 @@ def test_other_labels_are_refused() -> None:
         combine(VA, runs)
 
 
+def test_outputs_with_weights_of_their_own_by_hand() -> None:
+    labels = [[0, 0], [-5, 0.5]]
+    runs = [{"a": video([[0.2, -0.4], [1, 0]], labels)}, {"a": video([[0.5, 0.2], [0.4, 0.6]], labels)}]
+    found = combine(VA, runs, [1, 1], {"valence": (0.25, 0.75)})["a"].outputs
+    np.testing.assert_allclose(found, [[0.425, -0.1], [0.55, 0.3]], rtol=1e-6)
+    rng = np.random.default_rng(0)
+    many = [{"a": video(one, np.zeros((5, 15)))} for one in rng.normal(0, 3, (3, 5, 22))]
+    by_output = weigh_outputs(MTL, "xyz", [1, 1, 1], [("va", "x"), ("expr", "y"), ("", "z")], ["z:AU1=0", "x:AU1=3"])
+    mixed = combine(MTL, many, [1, 1, 1], by_output)["a"].outputs
+    outputs = [one["a"].outputs for one in many]
+    np.testing.assert_allclose(mixed[:, :2], (outputs[0] + outputs[2])[:, :2] / 2, rtol=1e-5)
+    expected = (softmax(outputs[1][:, 2:10], axis=1) + softmax(outputs[2][:, 2:10], axis=1)) / 2
+    np.testing.assert_allclose(softmax(mixed[:, 2:10], axis=1), expected, rtol=1e-5)
+    np.testing.assert_allclose(mixed[:, 10], outputs[0][:, 10], rtol=1e-4)  # AU1
+    np.testing.assert_allclose(mixed[:, 11:], outputs[2][:, 11:], rtol=1e-4)
+    assert weigh_outputs(MTL, "xy", [1, 2]) == weigh_outputs(MTL, "xy", [1, 2], [("", "x"), ("", "y")]) == {}
+    only_b = [{"b": runs[0]["a"]}, {"a": runs[1]["a"]}]
+    with pytest.raises(UsageError, match="No run that counts for valence has predicted b"):
+        combine(VA, only_b, [1, 1], {"valence": (0.0, 1.0)})
+
+
 # the command
 
 
@@ -180,6 +202,24 @@ def test_folds_are_pooled(run_cli, runs: Path) -> None:
         np.testing.assert_array_equal(found.outputs, (first | second)[name].outputs)
     assert f"Averaged: {len(pooled)} videos over 1 run. The runs have different videos" in result.stdout
     assert "fold-1 (0.5), fold-2 (0.5)" in result.stdout
+
+
+def test_outputs_of_different_runs_are_joined(run_cli, runs: Path, tiny_store: Path) -> None:
+    words = ("ensemble", "valence=va-one", "arousal=va-two", "--weight", "va-two:valence=3", "--run", "parts")
+    result = run_cli(*words, "--runs", runs)
+    assert result.exit_code == 0, result.output
+    one, two, both = (load_predictions(runs / name / "predictions-val.h5") for name in ("va-one", "va-two", "parts"))
+    for name, found in both.items():
+        valence = 0.25 * one[name].outputs[:, 0] + 0.75 * two[name].outputs[:, 0]
+        np.testing.assert_allclose(found.outputs[:, 0], valence, atol=1e-6)
+        np.testing.assert_array_equal(found.outputs[:, 1], two[name].outputs[:, 1])
+    shown = " ".join(result.stdout.split())
+    assert "Other weights of outputs: valence: va-one (0.25), va-two (0.75); arousal: va-two (1)." in shown
+    again = run_cli("eval", "parts", "--json", "--runs", runs, "--store", tiny_store, "--device", "cpu")
+    assert json.loads(again.stdout)["weights_by_output"] == {"valence": [0.25, 0.75], "arousal": [0.0, 1.0]}
+    for name, found in load_predictions(runs / "parts" / "predictions-val.h5").items():
+        np.testing.assert_allclose(found.outputs, both[name].outputs, atol=1e-5)
+    assert_refused(run_cli(*words[:-4], "--run", "parts", "--runs", runs), 2, "already exists and is not this ensemble")
 
 
 def test_output_says_how_many_runs_answer_a_video(run_cli, runs: Path) -> None:
@@ -274,6 +314,22 @@ def test_post_processing_of_the_runs_is_applied(run_cli, runs: Path, tiny_store:
         (("va-one", "va-o*"), "at least 2 runs, found 1"),
         (("x-*",), "No run in"),
         (("va-one", "none"), "No run 'none'"),
+        (
+            ("valence=va-one", "valence=va-two"),
+            "No run is left for arousal of task va. Add one that is for all outputs.",
+        ),
+        (("valance=va-one", "va-two"), "Task va has no output 'valance'. Did you mean valence?"),
+        (
+            ("va-one", "va-two", "--weight", "va-one:valence"),
+            "--weight needs RUN:OUTPUT=WEIGHT, such as va-1:valence=2",
+        ),
+        (("va-one", "va-two", "--weight", "va-one:valence=-1"), "0 or more; found 'va-one:valence=-1'"),
+        (("va-one", "va-two", "--weight", "va-on:valence=1"), "run 'va-on' is not in the ensemble"),
+        (("va-one", "va-two", "--weight", "va-one:va=0"), "Run va-one has no weight for any output. Leave it out."),
+        (
+            ("va-one@best-va", "va-two"),
+            "Run va-one has no checkpoint 'best-va'; it has best. Write va-one@best, or va-one",
+        ),
         (("va-one", "va-two", "--weights", "1,2,3"), "3 weights do not fit 2 runs: va-one, va-two"),
         (("va-one", "va-two", "--weights", "1,0"), "Weights must be above 0, found 1.0, 0.0"),
         (("va-one", "va-two", "--weights", "1,nan"), "Weights must be above 0"),
@@ -305,6 +361,9 @@ def test_ensembles_and_runs_elsewhere_are_no_members(run_cli, runs: Path, tmp_pa
         {"weights": [1.0]},
         {"weights": [float("nan"), 1.0]},
         {"task": "va2"},
+        {"by_output": {"valence": [1.0]}},
+        {"by_output": {"valence": [0.0, 0.0]}},
+        {"by_output": {"AU1": [0.5, 0.5]}},
         {"more": 1},
     ],
 )

@@ -1,6 +1,7 @@
 """Runs and ensembles as predictors: one contract for both, what they refuse, and that torch is loaded only to predict."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from abaw import pipeline
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.predictions import load_predictions
-from abaw.evaluate.trained import Selection, evaluate, find_predictor, open_predictor
+from abaw.evaluate.run_summaries import summarise_runs
+from abaw.evaluate.trained import Selection, evaluate, find_predictor, open_predictor, tune
 from abaw.tests.support.paths import CHECKOUT
 from abaw.train.runs import open_run
 
@@ -50,6 +53,30 @@ def test_an_ensemble_predicts_the_weighted_mean(runs, linear_store):
         mean = 0.25 * one[video].outputs + 0.75 * two[video].outputs
         np.testing.assert_allclose(prediction.outputs, mean, atol=1e-6)
         assert np.abs(one[video].outputs - two[video].outputs).max() > 1e-3
+
+
+def test_a_further_checkpoint_predicts_in_a_folder_of_its_own(runs, linear_store, tmp_path):
+    """`best-va` of `one` is the best of `two` here: its predictions are those of `two`, and those of `one` stay."""
+    folder = Path(shutil.copytree(runs, tmp_path / "runs"))
+    shutil.copy(folder / "two" / "best.safetensors", folder / "one" / "best-va.safetensors")
+    other = find_predictor(folder, "one@best-va", "cpu")
+    assert (other.name, other.digest()) == ("one@best-va", open_run(folder / "two").digest())
+    evaluate(other, linear_store)
+    own, two, one = (load_predictions(folder / n / "predictions-val.h5") for n in ("one@best-va", "two", "one"))
+    for video, prediction in own.items():
+        np.testing.assert_array_equal(prediction.outputs, two[video].outputs)
+    tune(open_run(folder / "one@best-va"), linear_store, "train", folder, "cpu")
+    assert not (folder / "one" / "postprocess.json").exists()
+    pipeline.create_ensemble(folder, ["valence=one@best-va", "arousal=one"], name="parts", raw=True)
+    for predictor in (open_predictor(folder / "parts", "cpu"), find_predictor(folder, "parts", "cpu")):
+        for video, prediction in predictor.predict(linear_store, Selection("val")).items():
+            np.testing.assert_allclose(prediction.outputs[:, 0], two[video].outputs[:, 0], atol=1e-6)
+            np.testing.assert_allclose(prediction.outputs[:, 1], one[video].outputs[:, 1], atol=1e-6)
+    with pytest.raises(
+        UsageError, match=r"Run one has no checkpoint 'best-au'; it has best, best-va\. Write one@best, or"
+    ):
+        find_predictor(folder, "one@best-au", "cpu")
+    assert {summary.name for summary in summarise_runs(folder)[0]} == {"one", "two", "both", "parts"}
 
 
 @NAMES
