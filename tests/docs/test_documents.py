@@ -36,6 +36,7 @@ NEEDS = {
     "network",
     "runs",
     "shell",
+    "tensors",
     "videos",
     "weights",
     "xarray",

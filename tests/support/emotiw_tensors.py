@@ -30,19 +30,20 @@ def spectrograms(n: int, seed: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(seed - 4, 1, (n, 1, 128, 128)).astype(np.float16))
 
 
-def write_emotiw(root: Path, numbers: Sequence[int] = (5, 7)) -> list[str]:
-    """Tensors of each number of frames, of 3 training, 3 validation and 3 synthetic clips, and the label files.
+def write_emotiw(root: Path, numbers: Sequence[int] = (5, 7), n_real: int = 3) -> list[str]:
+    """Tensors of each number of frames, of `n_real` training and validation clips and 3 synthetic ones; label files.
 
     Clip i, in the order of the names that are returned, has `images(n, i)`, normalised for CLIP, and
-    `spectrograms(n, i)`; its class is i % 3.
+    `spectrograms(n, i)`; T_1 and V_1 are positive, T_2 and V_2 neutral, and so on.
     """
+    order = range(1, n_real + 1)
     for n in numbers:
-        real = [f"VGAF_Tensors_all_{n}/{split}/{split[0]}_{k}.mp4" for split in ("Train", "Val") for k in (1, 2, 3)]
+        real = [f"VGAF_Tensors_all_{n}/{split}/{split[0]}_{k}.mp4" for split in ("Train", "Val") for k in order]
         for seed, name in enumerate([*real, *(f"Synthetic2661_all_{n}/{label}/clip_1.synt" for label in LABELS)]):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             torch.save(normalised_for("clip", images(n, seed)), root / f"{name}.img.{n}.pt")
             torch.save(spectrograms(n, seed), root / f"{name}.spec.{n}.pt")
     for split in ("Train", "Val"):
-        lines = [f"{split[0]}_{k} {k}" for k in (1, 2, 3)]
+        lines = [f"{split[0]}_{k} {k}" for k in order]
         (root / f"{split}_labels.txt").write_text("\n".join(["Vid_name Label", *lines]) + "\n")
-    return [f"{split}_{k}" for split in "TV" for k in (1, 2, 3)] + [f"{label}-clip_1" for label in LABELS]
+    return [f"{split}_{k}" for split in "TV" for k in order] + [f"{label}-clip_1" for label in LABELS]
