@@ -57,6 +57,15 @@ def writing(path: Path) -> Iterator[Path]:
         raise
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a hard link to a file that is only ever replaced, never changed, or a copy where links cannot be."""
+    with writing(target) as partial:
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copyfile(source, partial)
+
+
 def new_partial(path: Path) -> Path:
     """The temporary path of a file, next to it, after deleting anything at that path.
 

@@ -28,6 +28,7 @@ class Progress:
     Attributes:
         n_drops: how often a plateau of the score has lowered the rate; 0 with other schedules.
         n_bad: epochs since the best score, or since the last drop; counted with the plateau schedule alone.
+        parts: best score and epoch of each part of the task.
     """
 
     epoch: int = 0
@@ -35,28 +36,57 @@ class Progress:
     best_epoch: int = 0
     n_drops: int = 0
     n_bad: int = 0
+    parts: Mapping[str, tuple[float, int]] = field(default_factory=dict)
+
+    def scored(self, epoch: int, score: float, parts: Mapping[str, float] | None = None) -> "Progress":
+        """The progress after a validation in an epoch; of equal scores the first is the best.
+
+        Args:
+            parts: scores of the parts of the task.
+        """
+        worst = (float("-inf"), 0)
+        better = {
+            part: (value, epoch) for part, value in (parts or {}).items() if value > self.parts.get(part, worst)[0]
+        }
+        is_better = score > self.best_score
+        return replace(
+            self,
+            best_score=score if is_better else self.best_score,
+            best_epoch=epoch if is_better else self.best_epoch,
+            parts={**self.parts, **better},
+        )
+
+    def bests(self) -> dict[str, tuple[float, int]]:
+        """Score and epoch of the best models, by the names of their files: `best`, `best-va` and so on."""
+        parts = {f"best-{part}": best for part, best in self.parts.items()}
+        return {"best": (self.best_score, self.best_epoch), **parts}
 
     def after(self, epoch: int, score: float, plateau: int | None = None) -> "Progress":
-        """The progress once an epoch with this score is finished; of equal scores the first is the best.
+        """The progress once an epoch with this score is finished.
 
         Args:
             plateau: the rate drops after more than this many epochs without a better score (as in torch's
                 `ReduceLROnPlateau`); None for other schedules.
         """
-        is_better = score > self.best_score
-        best_epoch = epoch if is_better else self.best_epoch
-        progress = replace(self, epoch=epoch, best_score=max(score, self.best_score), best_epoch=best_epoch)
+        progress = replace(self.scored(epoch, score), epoch=epoch)
         if plateau is None:
             return progress
-        n_bad = 0 if best_epoch == epoch else self.n_bad + 1
+        n_bad = 0 if progress.best_epoch == epoch else self.n_bad + 1
         if n_bad > plateau:
             return replace(progress, n_drops=self.n_drops + 1, n_bad=0)
         return replace(progress, n_bad=n_bad)
 
     def as_json(self) -> str:
-        """Its numbers; a plateau's only if there are any, as in checkpoints of earlier versions."""
+        """Its numbers; those that few runs have only if there are any, as in checkpoints of earlier versions."""
         numbers = {"epoch": self.epoch, "best_score": self.best_score, "best_epoch": self.best_epoch}
         return json.dumps(numbers | {key: value for key, value in vars(self).items() if key not in numbers and value})
+
+    @classmethod
+    def from_json(cls, text: str) -> "Progress":
+        """Read what `as_json` wrote."""
+        values = json.loads(text)
+        parts = {part: (float(score), int(epoch)) for part, (score, epoch) in values.pop("parts", {}).items()}
+        return cls(**values, parts=parts)
 
 
 @dataclass
@@ -68,6 +98,8 @@ class StepsTaken:
         seconds: that they took.
         waiting_s: seconds of these in which the model waited for data.
         random_states: of this process after these steps; None before the first.
+        scores: of validations within the epoch, by name, such as `score at 0.25`.
+        progress: after the last of these validations; None without any.
         sums: over the outputs of these steps, see `abaw.train.scoring.OutputSums`; None if nothing measures them.
     """
 
@@ -76,6 +108,8 @@ class StepsTaken:
     waiting_s: float = 0.0
     random_states: Mapping[str, Tensor] | None = None
     sums: Tensor | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    progress: Progress | None = None
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -154,7 +188,7 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
     if "progress" not in metadata:
         raise CheckpointError(f"{folder / LAST} has no progress: the run cannot be resumed. Train it again.")
     _restore(tensors, folder / LAST, model, optimizer)
-    return Progress(**json.loads(metadata["progress"]))
+    return Progress.from_json(metadata["progress"])
 
 
 def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -193,7 +227,10 @@ def save_unfinished(
         for rank, by_device in enumerate(states):
             tensors |= {f"{RANDOM}{rank}.{name}": state for name, state in by_device.items()}
         numbers = {"epoch": epoch, "seconds": taken.seconds, "waiting_s": taken.waiting_s}
-        save_tensors(folder / UNFINISHED, tensors, {"taken": json.dumps(numbers)})
+        metadata = {"taken": json.dumps(numbers | ({"scores": taken.scores} if taken.scores else {}))}
+        if taken.progress is not None:
+            metadata["progress"] = taken.progress.as_json()
+        save_tensors(folder / UNFINISHED, tensors, metadata)
 
 
 def load_unfinished(
@@ -219,7 +256,8 @@ def load_unfinished(
     _restore(tensors, path, model, optimizer)
     losses = list(tensors[LOSSES].to(device).unbind())
     own = {name: tensors[f"{RANDOM}{multi_process.rank()}.{name}"] for name in _kinds(device)}
-    return StepsTaken(losses, **numbers, random_states=own, sums=tensors.get(SUMS))
+    progress = Progress.from_json(metadata["progress"]) if "progress" in metadata else None
+    return StepsTaken(losses, **numbers, random_states=own, sums=tensors.get(SUMS), progress=progress)
 
 
 def _kinds(device: torch.device) -> tuple[str, ...]:

@@ -83,6 +83,10 @@ class TrainConfig(BaseModel):
         lr_epochs: of the step and plateau schedules; of cyclic-cosine, the epochs from the highest rate to the lowest.
         lr_per: after the warm-up the rate changes with every step, or only between epochs.
         clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
+        eval_every: share of an epoch between validations; 0.25 validates four times in an epoch, and the best of all
+            is kept.
+        save_every: epochs between checkpoints that are kept in the run's folder `checkpoints`; 0 keeps none. Equal to
+            `eval_every`, every validated model is kept.
         patience: stop after this many epochs without a better validation score.
         seed: of the initial weights, the windows and the masks.
         postprocess: of the predictions, by `abaw tune` and `abaw run`; nothing of the training.
@@ -125,6 +129,8 @@ class TrainConfig(BaseModel):
     lr_epochs: int = Field(10, ge=1)
     lr_per: Literal["step", "epoch"] = "step"
     clip_norm: OrUnlimited = Field(1.0, gt=0)
+    eval_every: float = Field(1.0, gt=0, le=1)
+    save_every: float = Field(0.0, ge=0, allow_inf_nan=False)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)
     postprocess: PostprocessSettings = PostprocessSettings()
@@ -177,6 +183,16 @@ class TrainConfig(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _validates_and_saves_regularly(self) -> "TrainConfig":
+        if abs(1 / self.eval_every - self.n_evaluations) > 1e-3:
+            raise ValueError(f"eval_every must be 1, 1/2, 1/3, 1/4 and so on of an epoch, found {self.eval_every:g}")
+        if self.save_every != self.eval_every and not self.save_every.is_integer():
+            raise ValueError(
+                f"save_every must be a whole number of epochs, or eval_every ({self.eval_every:g}), found {self.save_every:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _suits_images(self) -> "TrainConfig":
         task = get_task(self.task)
         if task.level != "image":
@@ -219,6 +235,11 @@ class TrainConfig(BaseModel):
     def eval_step(self) -> int:
         """Distance between windows in frames, at evaluation."""
         return self.eval_stride or max(1, self.length // 2)
+
+    @property
+    def n_evaluations(self) -> int:
+        """Validations in an epoch."""
+        return round(1 / self.eval_every)
 
     @property
     def plateau(self) -> int | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.errors import AbawError, CheckpointError, some_of
-from abaw.core.files import writing
+from abaw.core.files import link_or_copy, writing
 from abaw.core.progress import Interrupted
 from abaw.core.tasks import Task
 from abaw.train import multi_process
@@ -32,7 +32,7 @@ from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
-from abaw.train.run_files import BEST, METRICS
+from abaw.train.run_files import CHECKPOINTS, METRICS, WEIGHTS
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss
 
@@ -152,7 +152,10 @@ def fit(
 
 
 class _Keeper:
-    """Trains epochs and writes checkpoints within them: every few minutes, and before a signal stops the training."""
+    """Trains and validates epochs, and writes checkpoints: of the best models, of each epoch, and within epochs.
+
+    Those within epochs are written every few minutes, and before a signal stops the training.
+    """
 
     def __init__(
         self, folder: Path, model: nn.Module, trainer: "Trainer", interrupts: Interrupts, device: torch.device
@@ -176,17 +179,19 @@ class _Keeper:
         """
         config = self._trainer.config
         while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
-            epoch = self.train_and_validate(progress, taken, validate, on_step)
+            epoch, scored = self.train_and_validate(progress, taken, validate, on_step)
             taken = StepsTaken()
-            progress = progress.after(epoch.epoch, epoch.score, config.plateau)
+            progress = scored.after(epoch.epoch, epoch.score, config.plateau)
             if log is not None:
-                self.save_epoch(epoch, progress, log)
+                # before the checkpoint: resuming drops an extra line but cannot restore a missing one
+                log.add(epoch)
+                self._save_epoch(progress)
             on_epoch(epoch)
         return progress
 
     def train_and_validate(
         self, progress: Progress, taken: StepsTaken, validate: Validation, on_step: Callable[[Position], None]
-    ) -> Epoch:
+    ) -> tuple[Epoch, Progress]:
         """The epoch after those of `progress`, from the steps that were taken in it; raises like `fit`."""
         number, saved_at = progress.epoch + 1, time.monotonic()
         self._trainer.n_drops = progress.n_drops
@@ -194,6 +199,8 @@ class _Keeper:
         def after_step() -> None:
             nonlocal saved_at
             on_step(Position(number, len(taken.losses), self._trainer.n_steps, progress))
+            if (share := self._trainer.validated_after(len(taken.losses))) is not None:
+                self._validate_within(number, share, taken, progress, validate)
             if multi_process.n_ranks() > 1 and len(taken.losses) % STEPS_TOGETHER:
                 return
             self._stop_if_asked(number, taken)
@@ -209,35 +216,73 @@ class _Keeper:
         try:
             self._interrupts.waiting = False
             self._interrupts.check()
-            measures = self._validated(validate, number)
+            val_loss = self._trainer.validation_loss(number)
+            measures = self._validated(validate, number, val_loss.add)
+            measures |= {"val loss": val_loss.mean(), **self._trainer.measures(), **taken.scores}
         except KeyboardInterrupt:
             if multi_process.n_ranks() == 1:  # several do not stop at the same point
                 self._save(number, taken)
             raise
         self._interrupts.waiting = True
+        scored = self._keep_best(taken.progress or progress, number, measures)
         score, lr = measures.pop("score"), self._trainer.lr
-        return Epoch(number, loss, score, lr, taken.seconds, taken.waiting_s / taken.seconds, measures)
+        share = taken.waiting_s / taken.seconds
+        return Epoch(number, loss, score, lr, taken.seconds, share, measures), scored
 
-    def _validated(self, validate: Validation, number: int) -> dict[str, float]:
-        """The measures after epoch `number`; raises like `fit`."""
+    def _validate_within(
+        self, number: int, share: float, taken: StepsTaken, before: Progress, validate: Validation
+    ) -> None:
+        """Validate after a share of epoch `number`."""
+        measures = self._validated(validate, number, lambda outputs, targets: None)
+        self._model.train()
+        taken.scores[f"score at {share:g}"] = measures["score"]
+        taken.progress = self._keep_best(taken.progress or before, number, measures, share)
+        if self._trainer.config.save_every < 1 and self._trainer.config.save_every and multi_process.rank() == 0:
+            self._save_weights(number - 1 + share)
+
+    def _validated(self, validate: Validation, number: int, on_outputs: OnOutputs) -> dict[str, float]:
+        """The measures in epoch `number`; raises like `fit`."""
         self._model.eval()
         multi_process.same_buffers(self._model)
-        loss = self._trainer.validation_loss(number)
-        measures = dict(validate(self._model, loss.add))
+        measures = dict(validate(self._model, on_outputs))
         if not math.isfinite(measures["score"]):
             remedy = _remedy(self._trainer.config)
             raise AbawError(f"The model's outputs are not finite after epoch {number}. {remedy}")
-        trained = self._trainer.training_measures() | self._trainer.group_rates()
-        return {**measures, "val loss": loss.mean(), **trained}
+        return measures
 
-    def save_epoch(self, epoch: Epoch, progress: Progress, log: "Log") -> None:
-        """Write the files of a finished epoch."""
-        if progress.best_epoch == epoch.epoch:
-            metadata = {"epoch": str(epoch.epoch), "score": repr(epoch.score)}
-            save_tensors(self._folder / BEST, self._model.state_dict(), metadata)
-        # before the checkpoint: resuming drops an extra line but cannot restore a missing one
-        log.add(epoch)
-        save_last(self._folder, self._model, self._trainer.optimizer, progress)
+    def _keep_best(self, before: Progress, number: int, measures: Mapping[str, float], share: float = 1.0) -> Progress:
+        """Write the model to the files of the best ones that it beats.
+
+        Args:
+            share: of the epoch, after which it was validated.
+        """
+        parts = [part.name for part in self._trainer.task.parts]
+        part_scores = {part: measures[f"score {part}"] for part in parts if f"score {part}" in measures}
+        after = before.scored(number, measures["score"], part_scores)
+        known = before.bests()
+        for name, (score, _) in after.bests().items():
+            if score > known.get(name, (float("-inf"), 0))[0] and multi_process.rank() == 0:
+                within = {} if share == 1 else {"share": f"{share:g}"}
+                metadata = {"epoch": str(number), "score": repr(score), **within}
+                save_tensors(self._folder / f"{name}.safetensors", self._model.state_dict(), metadata)
+        return after
+
+    def _save_epoch(self, progress: Progress) -> None:
+        """Write the checkpoints of a finished epoch."""
+        every, optimizer = self._trainer.config.save_every, self._trainer.optimizer
+        if every and (every < 1 or progress.epoch % every == 0):
+            kept = self._save_weights(progress.epoch)
+            for best in self._folder.glob("best*.safetensors"):
+                link_or_copy(best, kept / best.name)
+            save_last(kept, self._model, optimizer, progress)
+        save_last(self._folder, self._model, optimizer, progress)
+
+    def _save_weights(self, epochs: float) -> Path:
+        """Keep the model; the folder of its checkpoint."""
+        kept = self._folder / CHECKPOINTS / f"epoch-{epochs:g}"
+        kept.mkdir(parents=True, exist_ok=True)
+        save_tensors(kept / WEIGHTS, self._model.state_dict(), {"epoch": f"{epochs:g}"})
+        return kept
 
     def _stop_if_asked(self, number: int, taken: StepsTaken) -> None:
         if any(multi_process.from_all(self._interrupts.pending)):
@@ -266,7 +311,7 @@ class Trainer:
         device: torch.device,
         sums: OutputSums | None = None,
     ) -> None:
-        self.config, self._device, self._sums = config, device, sums
+        self.config, self.task, self._device, self._sums = config, task, device, sums
         self._model = multi_process.wrap(model, device)
         self._sampler = WindowSampler(samples, config.length)
         _, labels, valid = counted_labels(samples)
@@ -316,8 +361,9 @@ class Trainer:
             taken.waiting_s += time.perf_counter() - before
             self._set_rate(number, step)
             taken.losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
-            taken.seconds, taken.sums = time.perf_counter() - begin, None
+            taken.seconds, taken.sums, paused = time.perf_counter() - begin, None, time.perf_counter()
             after_step()
+            begin += time.perf_counter() - paused
             before = time.perf_counter()
         values = torch.stack(taken.losses)
         self._check_finite(values, windows, number)
@@ -329,14 +375,17 @@ class Trainer:
         progress = (number - 1) / self.config.epochs
         return ValidationLoss(self._loss, progress, len(self.config.views), self._device)
 
-    def training_measures(self) -> dict[str, float]:
-        """Measures of the outputs of the epoch's steps so far, by name."""
-        return {} if self._sums is None else self._sums.measures()
+    def validated_after(self, n_taken: int) -> float | None:
+        """The share of an epoch after so many steps, if it is validated there and not only at its end."""
+        n = self.config.n_evaluations
+        shares = {math.ceil(number * self.n_steps / n): number / n for number in range(1, n)}
+        return shares.get(n_taken) if n_taken < self.n_steps else None
 
-    def group_rates(self) -> dict[str, float]:
-        """Learning rate of each group of parameters in the last step, by name; empty if there is one group."""
+    def measures(self) -> dict[str, float]:
+        """By name, measures of the outputs of the epoch's steps, and learning rates of several groups of parameters."""
         groups = self.optimizer.param_groups
-        return {f"{LR} {group['name']}": group["lr"] for group in groups if len(groups) > 1}
+        rates = {f"{LR} {group['name']}": group["lr"] for group in groups if len(groups) > 1}
+        return rates if self._sums is None else self._sums.measures() | rates
 
     def sums_so_far(self) -> Tensor | None:
         """Sums of these outputs, for a checkpoint."""

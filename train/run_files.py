@@ -9,6 +9,7 @@ from abaw.core.errors import UsageError, did_you_mean, some_of
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
 METRICS = "metrics.jsonl"  # a line for each epoch
+CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"  # folder of kept checkpoints, and the model in each
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 MOST_NAMES = 20  # of runs in a message
@@ -24,6 +25,16 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
         except (ValueError, TypeError, AttributeError):
             break
     return epochs
+
+
+def checkpoint_files(folder: Path) -> dict[str, Path]:
+    """The models of a run by name: `best`, for a task of several parts `best-va` and so on, and those kept.
+
+    Kept ones are named after the epochs trained: `epoch-3`, or `epoch-3.25` within the fourth.
+    """
+    best = {path.stem: path for path in sorted(folder.glob("best*.safetensors"), key=lambda path: path.stem)}
+    kept = {path.parent.name: path for path in folder.glob(f"{CHECKPOINTS}/epoch-*/{WEIGHTS}")}
+    return best | dict(sorted(kept.items(), key=lambda item: float(item[0].removeprefix("epoch-"))))
 
 
 def find_folder(runs: Path, name: str, *files: str) -> Path:
@@ -48,7 +59,7 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
 
 def check_checkpoint(folder: Path, checkpoint: str) -> None:
     """Raise a UsageError if a run has no checkpoint of this name, such as `best-va`; the message lists those it has."""
-    known = sorted(path.stem for path in folder.glob("*.safetensors") if path.name not in (LAST, UNFINISHED))
+    known = list(checkpoint_files(folder))
     if checkpoint not in known:
         raise UsageError(
             f"Run {folder.name} has no checkpoint {checkpoint!r}; it has {', '.join(known) or 'none yet'}. "

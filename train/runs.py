@@ -19,7 +19,7 @@ from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.run_files import AT, BEST, CONFIG, check_checkpoint, find_folder, no_run, read_epochs
+from abaw.train.run_files import AT, BEST, CONFIG, check_checkpoint, checkpoint_files, find_folder, no_run, read_epochs
 
 READERS, SAVED = (
     "abaw.readers",
@@ -68,7 +68,8 @@ class Run:
         """The weights that predict: the best, or those that the name has after an `@`."""
         if self.home == self.folder:
             return self.folder / BEST
-        return self.home / f"{self.folder.name.rpartition(AT)[2]}.safetensors"
+        name = self.folder.name.rpartition(AT)[2]
+        return checkpoint_files(self.home).get(name, self.home / f"{name}.safetensors")
 
     @property
     def task(self) -> Task:

@@ -76,6 +76,8 @@ TRAINING = {
     "lr_epochs": 10,
     "lr_per": "step",
     "clip_norm": 1.0,
+    "eval_every": 1.0,
+    "save_every": 0.0,
     "patience": 10,
     "seed": 0,
     "postprocess": {"smoothing": {}, "thresholds": {}, "bias": {}},

@@ -140,6 +140,8 @@ ELSEWHERE = {
     "synthetic",
     "synthetic_draw",
     "eval_stride",
+    "eval_every",
+    "save_every",
 }
 
 

@@ -109,7 +109,7 @@ def test_a_plateau_lowers_the_rate_as_torchs_scheduler_does() -> None:
         drops.append(progress.n_drops)
         assert learning_rate(chosen, 5, 10, progress.n_drops) == pytest.approx(optimizer.param_groups[0]["lr"])
     assert drops[-1] > 5 and drops == list(accumulate(drops, max))
-    assert Progress(**json.loads(progress.as_json())) == progress
+    assert Progress.from_json(progress.as_json()) == progress
     assert Progress(3, 0.5, 2).as_json() == '{"epoch": 3, "best_score": 0.5, "best_epoch": 2}'
 
 
