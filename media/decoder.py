@@ -7,6 +7,7 @@ import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.stream import Disposition, Stream
+from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -29,7 +30,8 @@ def open_media(file: Path) -> InputContainer:
         DataError: it is not a file, or is a broken link.
         av.FFmpegError, OSError: it cannot be read, or its format is not in `CONTAINERS`.
     """
-    options = {"format_whitelist": CONTAINERS}
+    # FFmpeg decodes the first pictures of some codecs when it opens a file
+    options = {"format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)}
     return av.open(str(check_file(file)), options=options, metadata_errors="replace")  # titles in any encoding
 
 
@@ -45,12 +47,21 @@ def picture_stream(container: InputContainer, file: Path) -> VideoStream:
     best = container.streams.best("video")
     stream = next((s for s in streams if s is best), streams[0])
     width, height = stream.codec_context.width, stream.codec_context.height
+    if not width * height:  # unknown, or too large for the decoder
+        width, height = _stated_size(file, stream.index)
     if width * height > MAX_PIXELS:
         raise DataError(
             f"{file} has pictures of {width} x {height} pixels: more than {MAX_PIXELS:,} are not decoded. Shrink it, or "
             "delete it."
         )
     return stream
+
+
+def _stated_size(file: Path, index: int) -> tuple[int, int]:
+    """Width and height of a stream as the container states them, without a decoder; 0 and 0 if it does not."""
+    with av.open(str(file), options={"format_whitelist": CONTAINERS, "codec_whitelist": "none"}) as container:
+        context = container.streams[index].codec_context if index < len(container.streams) else None
+        return (context.width, context.height) if isinstance(context, VideoCodecContext) else (0, 0)
 
 
 class PictureDecoder:

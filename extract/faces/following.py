@@ -49,7 +49,7 @@ class FaceFollower:
         names = follower.names("video")  # {track: "video_left"}
 
     Track numbers are known at once. Who is left and right, which tracks are one person, and which ones are too short to
-    be a face is known only at the end. At most about 25 MB of pictures are in memory.
+    be a face is known only at the end. About 25 MB of pictures are in memory, or `every` pictures where they are larger.
 
     Args:
         every: full detection in every n-th frame, see `detect_pictures`.

@@ -5,6 +5,7 @@ a row and the sound in it can be compared, and both with what OpenCV decodes.
 """
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -325,9 +326,18 @@ def test_pictures_beyond_the_limit_are_refused_before_they_are_decoded(tmp_path)
         frame = av.VideoFrame(16000, 16000, "monob")
         frame.planes[0].update(bytes(frame.planes[0].buffer_size))
         container.mux([*stream.encode(frame), *stream.encode(None)])
+    del frame
     for read in (read_stamps, lambda file: next(read_pictures(file))):
+        Path("/proc/self/clear_refs").write_text("5")  # the peak begins at what is in use now
+        before = peak_kib()
         with pytest.raises(DataError, match="16000 x 16000 pixels"):
             read(tmp_path / "a.mov")
+        assert peak_kib() - before < 8_000, "the picture, of 31,250 KiB, was decoded"
+
+
+def peak_kib() -> int:
+    """The most memory that this process has used."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def test_the_default_pictures_are_read_and_no_cover(tmp_path, numbered):
