@@ -13,6 +13,7 @@ from abaw.commands import completion
 from abaw.commands.console import say, show_table
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import RUNS, print_json
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
@@ -260,7 +261,7 @@ def _write_csv(entries: "Sequence[Listed]") -> None:
         writer.writerow(entries[0].content)
     for entry in entries:
         cells = ("+".join(map(str, v)) if isinstance(v, list | tuple) else v for v in entry.content.values())
-        writer.writerow(["" if cell is None else cell for cell in cells])
+        writer.writerow(["" if cell is None else as_cell(cell) for cell in cells])
 
 
 def show_weights() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from abaw.commands.console import say, show_some, show_table, warn
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import some_of
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ def write_doctor_csv(reports: "Sequence[VideoReport]", stream: TextIO) -> None:
     for report in _split_by_path(reports):
         counts = [getattr(report, name).get(task, "") for task in tasks for name in counts_by_task]
         sentences = ["; ".join(report.warnings), "; ".join(report.errors)]
-        writer.writerow([*(getattr(report, name) for name in columns), *counts, *sentences])
+        writer.writerow(map(as_cell, [*(getattr(report, name) for name in columns), *counts, *sentences]))
 
 
 def _describe_labelled(by_split: Mapping[str, int]) -> str:

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError
 from abaw.core.files import check_folder_of, writing
 
 if TYPE_CHECKING:
     import pandas
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet runs a cell that begins with one of these
 
 Block = Mapping[str, NDArray]
 
@@ -56,7 +55,7 @@ class RowTable:
         check_folder_of(path)
         with writing(path) as partial, partial.open("w", newline="", encoding="utf-8", errors="replace") as file:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(map(_harmless, self.columns))
+            writer.writerow(map(as_cell, self.columns))
             for block in self.blocks():
                 writer.writerows(zip(*(_texts(block[name]) for name in self.columns), strict=True))
 
@@ -85,7 +84,7 @@ class RowTable:
         return np.array([-1 if text is None else place[text] for text in texts.tolist()], dtype=np.int32)
 
 
-def _texts(values: NDArray) -> Iterable[str]:
+def _texts(values: NDArray) -> Iterable[object]:
     """The cells of a column."""
     cells = values.tolist()
     if values.dtype == np.bool_:
@@ -94,10 +93,5 @@ def _texts(values: NDArray) -> Iterable[str]:
         decimals = ".6f" if values.dtype == np.float64 else ".6g"
         return ("" if value != value else format(value, decimals) for value in cells)
     if values.dtype == object:
-        return ("" if value is None else _harmless(value) for value in cells)
+        return ("" if value is None else as_cell(value) for value in cells)
     return map(str, cells)
-
-
-def _harmless(text: str) -> str:
-    """A text that no spreadsheet runs as a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text

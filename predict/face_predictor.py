@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import AbawError, DataError
 from abaw.core.progress import Reporter, Summary
 from abaw.core.tasks import Task
@@ -121,9 +122,10 @@ def _prepare_image(file: Path, folder: Path, options: PredictOptions) -> Record:
 
 def rows_of(predicted: PredictedFile, task: Task) -> Iterator[OutputRow]:
     """The rows of a file in temporal order: one for each frame and each person seen in it."""
+    names = {as_cell(person): person for person in predicted.people}
     with (predicted.folder / FACES / f"{predicted.name}.csv").open(newline="", encoding="utf-8") as table:
         for line in csv.DictReader(table):
-            frame, person = int(line["frame"]), line["person"]
+            frame, person = int(line["frame"]), names[line["person"]]
             outputs = output_values(task, predicted.outputs[person][frame - 1])
             left, top, right, bottom = (float(line[side]) for side in ("left", "top", "right", "bottom"))
             yield OutputRow(frame, float(line["time_s"]), person, outputs, (left, top, right, bottom))

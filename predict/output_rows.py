@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.csv_cells import as_cell
 from abaw.core.tasks import Task
 from abaw.evaluate.prediction_table import output_arrays, output_columns
 
@@ -72,7 +73,8 @@ def row_writer(folder: Path, task: Task, head: Mapping[str, Any]) -> Iterator[Ca
             nonlocal separator
             values = [row.outputs[name] for name in names]
             texts = [f"{value:.6f}" if isinstance(value, float) else value for value in values]
-            writer.writerow([row.frame, f"{row.time_s:.6f}", row.person, *texts, *(f"{side:.2f}" for side in row.box)])
+            person, box_texts = as_cell(row.person), [f"{side:.2f}" for side in row.box]
+            writer.writerow([row.frame, f"{row.time_s:.6f}", person, *texts, *box_texts])
             numbers = [round(value, 6) if isinstance(value, float) else value for value in values]
             box = [round(side, 2) for side in row.box]
             tree.write(separator + json.dumps([row.frame, round(row.time_s, 6), row.person, *numbers, *box]))

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw import __version__
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
 from abaw.core.progress import Reporter, Silent, Summary
@@ -188,7 +189,7 @@ def _write_table(path: Path, folders: Sequence[Path]) -> None:
                 if table is None:
                     table = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
                     table.writeheader()
-                table.writerows({"image": folder.name, **row} for row in reader)
+                table.writerows({"image": as_cell(folder.name), **row} for row in reader)
 
 
 def _predict_into(

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from abaw.core.csv_cells import as_cell
 from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name, save_json
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
@@ -206,7 +207,7 @@ class Files:
             for row in csv.reader(tracks):
                 name = names.get(int(row[2]))
                 if name is not None:
-                    table.writerow([*row[:2], name, *row[3:]])
+                    table.writerow([*row[:2], as_cell(name), *row[3:]])
                     n_faces += 1
         return n_faces
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import pytest
 
@@ -96,6 +97,12 @@ def test_published_scores_of_a_task(run_cli):
         **{"score": 0.51, "high": None, "protocol": "", "source": "arXiv 2605.27451"},
     }
     assert "fell by .04 to .20" in run_cli("list", "published").stdout
+
+
+def test_names_of_runs_are_no_formulas_in_a_table(run_cli, whole_run, tmp_path):
+    shutil.copytree(whole_run, tmp_path / "@run")
+    (row,) = csv.DictReader(io.StringIO(run_cli("list", "runs", "--runs", tmp_path, "--csv").stdout))
+    assert row["name"] == "'@run"
 
 
 def test_runs_are_listed_and_filtered(run_cli, whole_run):

@@ -261,10 +261,10 @@ def test_extract_says_which_labels_it_found(make_data, tmp_path):
 
 
 def test_totals_come_first_then_what_needs_attention(make_data, numbered, run_cli, tmp_path):
-    root = make_data({f"v{number}": 3 for number in range(9)} | {"odd": [1, 3]})
+    root = make_data({f"v{number}": 3 for number in range(9)} | {"=odd": [1, 3]})
     for number in range(9):
         numbered.write(root / "videos" / f"v{number}.mp4", n_frames=3)
-    (root / "cropped_aligned/odd/00003.jpg").write_bytes(b"no")
+    (root / "cropped_aligned/=odd/00003.jpg").write_bytes(b"no")
     lines = run_cli("doctor", "--data", root).stdout.splitlines()
     assert lines[0].startswith(f"{root}: 10 videos, 30 frames, 29 crops, 1 missing")
     shown = "\n".join(lines)
@@ -272,7 +272,7 @@ def test_totals_come_first_then_what_needs_attention(make_data, numbered, run_cl
     everything = run_cli("doctor", "--data", root, "--all").output
     assert all(f" v{number} " in everything for number in range(9))
     table = list(csv.DictReader(io.StringIO(run_cli("doctor", "--data", root, "--csv").stdout)))
-    assert len(table) == 10 and table[0]["video"] == "odd" and "00003.jpg" in table[0]["errors"]
+    assert len(table) == 10 and table[0]["video"] == "'=odd" and "00003.jpg" in table[0]["errors"]
     assert (table[1]["video"], table[1]["n_frames"], table[1]["fps"]) == ("v0", "3", "30.0")
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import sys
 import wave
@@ -322,6 +323,23 @@ class Wrong(Middle):
     def detect(self, images):
         return [Detections(np.zeros((1, 4)), np.zeros(1), np.zeros((1, 3, 2)))] * len(images)
 """
+
+
+def test_names_that_hide_something_are_refused_and_formulas_are_written_as_text(tmp_path, film, monkeypatch, talking):
+    (tmp_path / "their_faces.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_faces", raising=False)
+    film(tmp_path / "in" / "=1+1.mp4", pictures=talking[:2])
+    hiding = [b"\xff\xfe", b"new\nline", b"\x1b[31mred", "bi\u202edi".encode(), b"cr\rlf", "line\u2028".encode()]
+    for name in hiding:
+        shutil.copy(tmp_path / "in" / "=1+1.mp4", tmp_path / "in" / f"{os.fsdecode(name)}.mp4")
+    data = tmp_path / "data"
+    summary = prepare_videos(PrepareOptions((tmp_path / "in",), data, detector="their_faces:Middle"), Silent())
+    assert summary.done == ["=1+1"] and set(summary.failed) == {os.fsdecode(name) for name in hiding}
+    assert all("cannot be the name of a video" in reason and reason.isprintable() for reason in summary.failed.values())
+    assert {path.name for path in (data / "faces").iterdir()} == {"=1+1.csv", "=1+1.json"}
+    assert [row["person"] for row in faces_of(data, "=1+1")] == ["'=1+1"] * 2
+    assert crops_of(data) == {"=1+1": ["00001.jpg", "00002.jpg"]}
 
 
 def test_detectors_of_other_people(tmp_path, film, monkeypatch, talking, run_cli):

@@ -56,18 +56,18 @@ def shares_by_network(crops: list[np.ndarray]) -> np.ndarray:
 
 def test_videos_and_images_with_nothing_trained(tmp_path, numbered, face, run_cli):
     source = numbered.write(tmp_path / "in" / "a.mp4", pictures=face, n_frames=len(face), rate=25)
-    Image.fromarray(face[0]).save(tmp_path / "in" / "a.png")
+    Image.fromarray(face[0]).save(tmp_path / "in" / "=a.png")
     Image.fromarray(np.full((180, 320, 3), 90, dtype=np.uint8)).save(tmp_path / "in" / "wall.JPG")
     (tmp_path / "in" / "notes.txt").write_text("no video\n")
     out = tmp_path / "out"
     done = run_cli("predict", tmp_path / "in", "--runs", tmp_path / "none", "--out", out, "--device", "cpu")
     assert done.exit_code == 0, done.output
     assert "Device: cpu" in done.output and done.output.index("Device: cpu") < done.output.index("done 3")
-    for sentence in ("a: 1 person, a face in 20 of 20 frames", "a_png: 1 person (", "wall_jpg: no face (", "FER2013"):
+    for sentence in ("a: 1 person, a face in 20 of 20 frames", "=a_png: 1 person (", "wall_jpg: no face (", "FER2013"):
         assert sentence in done.output
     tables = {"predictions.csv", "predictions.json"}
     assert {path.name for path in (out / "a").iterdir()} == tables | {"timeline.png", "overlay.mp4"}
-    assert {path.name for path in (out / "a_png").iterdir()} == tables | {"overlay.jpg"}
+    assert {path.name for path in (out / "=a_png").iterdir()} == tables | {"overlay.jpg"}
     # the mean over 13 frames, which are half a second, of what the network says of each crop
     prepare_videos(PrepareOptions((source,), tmp_path / "data", device="cpu"), Silent())
     files = sorted((tmp_path / "data" / "cropped_aligned" / "a").iterdir())
@@ -82,12 +82,14 @@ def test_videos_and_images_with_nothing_trained(tmp_path, numbered, face, run_cl
     distances = [np.abs(last.image[180:, -60:].astype(int) - clock).mean() for clock in drawn]
     assert distances[0] < 0.8 * min(distances[1:]), distances
     # an image by itself: the first frame, before it went through H.264
-    (row,) = table_of(out / "a_png" / "predictions.csv")
+    (row,) = table_of(out / "=a_png" / "predictions.csv")
+    assert row["person"] == "'=a_png", "as text for a spreadsheet"
+    assert json.loads((out / "=a_png" / "predictions.json").read_text())["rows"][0][2] == "=a_png"
     np.testing.assert_allclose(shares_of([row])[0], single[0], atol=0.1)
     assert row["expression"] == CLASSES[shares_of([row])[0].argmax()]
     assert 90 < float(row["left"]) < 130 < 170 < float(row["right"]) < 200
     together = table_of(out / "images.csv")
-    assert [(one["image"], one["expression"]) for one in together] == [("a_png", row["expression"])]
+    assert [(one["image"], one["expression"]) for one in together] == [("'=a_png", row["expression"])]
     assert json.loads((out / "wall_jpg" / "predictions.json").read_text())["rows"] == []
     assert "done 0, skipped 3" in run_cli("predict", tmp_path / "in", "--out", out, "--device", "cpu").output
 
