@@ -90,8 +90,8 @@ def import_(
 
     Run again to continue.
 
-    SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv, <video>.npy,
-    or <video>.pt, or one HDF5 file with a group per video.
+    SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv,
+    train_0.npy with train.csv, <video>.npy, or <video>.pt, or one HDF5 file with a group per video.
     """
     from abaw import pipeline
     from abaw.commands import console, interruption, tables
@@ -103,7 +103,8 @@ def import_(
         summary = pipeline.import_features(options, reporter)
     tables.show_summary(summary, store)
     interruption.check_interrupted(summary)
-    console.say_next_training(pipeline.open_store(store), feature)
+    if summary.done or summary.skipped:
+        console.say_next_training(pipeline.open_store(store), feature)
     sys.exit(0 if summary.ok else 1)
 
 

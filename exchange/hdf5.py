@@ -52,6 +52,11 @@ class Hdf5Video:
             group = opened[self.group] if self.group else opened
             location = f"{self.file}/{self.group}".removesuffix("/")
             datasets = own_datasets(group, location)
+            if not datasets and len(group):
+                raise DataError(
+                    f"{location} holds groups, such as {next(iter(group))!r}, and no array. A file has an array `values` (frames, "
+                    "D) for its video, or a group with one for each video, named by the video. Copy them into this form."
+                )
             values = datasets[pick_values(datasets, location)]
             check_array(values, location)
             marks = {}

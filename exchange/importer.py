@@ -81,7 +81,7 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
         time_files((file for name in source.videos if (file := clocks.file_of(name)) is not None), reporter)
     if source.origin is None:
         check_ways(source.videos.values(), clocks)
-    summary = Summary(failed=dict(source.failed))
+    summary = Summary(failed=dict(source.failed), warnings=list(source.notes))
     shape = first_shape(source, clocks, summary)
     if shape is None:
         return summary

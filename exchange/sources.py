@@ -2,12 +2,14 @@
 
 a   <video>/00001.npy                      one file per frame
 b   <video>.npz, <video>.h5                one file per video; or one .h5 with a group per video
-c   features.npy and features.csv          one array, and a table with the video and frame of each row
+c   features.npy and features.csv          one array, and a table with the video and frame of each row; or in parts,
+                                           train_0.npy, train_1.npy and train.csv with `embedd_idx`
 d   <video>.pt, <video>.mp4.img.<N>.pt     one tensor per video
 e   <video>.npy, <video>.present.npy       one array per video, as `abaw store export --format npy` writes it
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +22,7 @@ from abaw.exchange.frame_files import SUFFIX as FRAME_SUFFIX
 from abaw.exchange.frame_files import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
 from abaw.exchange.hdf5 import Hdf5Video, checked_fps, is_own, open_file
-from abaw.exchange.index import find_indexed
+from abaw.exchange.index import find_indexed, has_places
 from abaw.exchange.npy import ArchiveFile, ArrayFile
 from abaw.exchange.provenance import FEATURE_FILE, Origin, read_feature_file, read_origin
 from abaw.exchange.source_rows import PRESENT, SourceVideo
@@ -29,6 +31,8 @@ from abaw.exchange.tensor_files import TensorFile, tensor_file
 from abaw.media.links import check_file, is_broken
 
 MASK = f".{PRESENT}"
+WINDOWS = "_seq"  # ends the names of tables of windows
+PART = re.compile(r"(?P<whole>.+)_(?P<number>[0-9]{1,6})")  # of an array
 SUFFIXES = (FRAME_SUFFIX, ".npz", *HDF5_SUFFIXES, TENSOR_SUFFIX)
 
 
@@ -41,12 +45,14 @@ class SourceVideos:
         failed: why a video cannot be imported, by name.
         origin: of the feature, if the source is an export of `abaw`.
         modality: "audio" if the file names are those of spectrograms.
+        notes: sentences about files that are not read.
     """
 
     videos: dict[str, SourceVideo] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     origin: Origin | None = None
     modality: str = "vision"
+    notes: list[str] = field(default_factory=list)
 
     def add(self, video: SourceVideo) -> None:
         """Add a video, unless its name is invalid or taken."""
@@ -142,9 +148,44 @@ def _add_archives(source: SourceVideos, root: Path, files: list[Path], n_rows: i
 
 def _add_indexed(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
     tables = _tables_in(root)
+    parts: dict[Path, list[Path]] = {}
     for path in files:
-        for video in find_indexed(path, check_file(tables[path.stem])):
+        if table := _table_of(path, tables):
+            parts.setdefault(table, []).append(path)
+    source.notes += [
+        f"{path.name} is not read: it lists windows, which training draws by itself (--set window=... --set stride=...)"
+        for stem, path in tables.items()
+        if stem.endswith(WINDOWS)
+    ]
+    for table, paths in parts.items():
+        check_file(table)
+        for video in find_indexed(_in_order(paths, table), table):
             source.add(video)
+
+
+def _table_of(path: Path, tables: Mapping[str, Path]) -> Path | None:
+    """The table that describes the rows of an array; None without one."""
+    part = PART.fullmatch(path.stem)
+    whole = tables.get(part["whole"]) if part else None
+    if path.stem not in tables and whole is not None and (is_broken(whole) or has_places(whole)):
+        return whole
+    return tables.get(path.stem)
+
+
+def _in_order(paths: list[Path], table: Path) -> list[Path]:
+    """Parts of an array by their numbers, which are 0, 1, 2 and so on."""
+    numbers = {
+        int(part["number"]): path for path in paths if (part := PART.fullmatch(path.stem)) and path.stem != table.stem
+    }
+    if not numbers:
+        return paths
+    absent = next((number for number in range(len(numbers)) if number not in numbers), None)
+    if absent is not None or len(numbers) < len(paths):
+        raise DataError(
+            f"{table} describes parts of an array, and {table.stem}_{absent or 0}.npy is missing next to {paths[0].name}. Copy it, "
+            f"or number the parts from 0."
+        )
+    return [numbers[number] for number in sorted(numbers)]
 
 
 def _add_hdf5(source: SourceVideos, file: Path) -> None:
@@ -268,13 +309,13 @@ LAYOUTS = (
     SourceLayout(
         "an array with a table",
         "features.npy with features.csv",
-        lambda path, tables: _is_array(path) and path.stem in tables,
+        lambda path, tables: _is_array(path) and _table_of(path, tables) is not None,
         _add_indexed,
     ),
     SourceLayout(
         "one .npy per video",
         "<video>.npy",
-        lambda path, tables: _is_array(path) and path.stem not in tables,
+        lambda path, tables: _is_array(path) and _table_of(path, tables) is None,
         _add_arrays,
     ),
     SourceLayout(

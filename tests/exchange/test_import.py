@@ -86,6 +86,27 @@ def write_table_of_images(source: Path) -> None:
     write_table(source, "7,{video}/{frame:05}.jpg", "id,image")
 
 
+def write_parts(
+    source: Path, first: int = 0, image: str = "/data/crops/{video}/{number:05}.jpg", name: str = "train"
+) -> None:
+    """As Situ-RUCAIM3 keep them: rows of the table in the order of time, rows of the parts in another order.
+
+    Args:
+        first: `frame_idx` of the first frame of a video.
+    """
+    source.mkdir(exist_ok=True)
+    rows = [(video, int(row)) for video, (_, present) in VIDEOS.items() for row in np.flatnonzero(present)]
+    places = np.random.default_rng(0).permutation(len(rows))
+    values = np.empty((len(rows), WIDTH), np.float16)
+    lines = ["main_idx,vn,frame_idx,img_path,embedd_idx"]
+    for line, (place, (video, row)) in enumerate(zip(places.tolist(), rows, strict=True)):
+        values[place] = VIDEOS[video][0][row]
+        lines.append(f"{line},{video},{row + first},{image.format(video=video, number=row + 1)},{place}")
+    for number, part in enumerate(np.split(values, [3, 9, 10])):
+        np.save(source / f"{name}_{number}.npy", part)
+    (source / f"{name}.csv").write_text("\n".join(lines) + "\n")
+
+
 def write_arrays(source: Path) -> None:
     source.mkdir()
     np.save(source / "a.npy", A)
@@ -95,7 +116,7 @@ def write_arrays(source: Path) -> None:
 
 LAYOUTS = [
     *(write_frames, write_npz, write_npz_with_numbers, write_h5, write_h5_groups),
-    *(write_table, write_table_of_images, write_arrays),
+    *(write_table, write_table_of_images, write_parts, write_arrays),
 ]
 
 
@@ -114,6 +135,85 @@ def source(tmp_path: Path) -> Path:
 
 
 # layouts
+
+
+@pytest.mark.parametrize(
+    ("first", "image"),
+    [(1, "{video}/{number:05}.jpg"), (0, "{number}.png"), (0, ""), (1, "nan"), (0, "c:\\\\{video}\\\\{number}.jpg")],
+)
+def test_frames_of_parts_count_from_1(source, first, image):
+    """By the numbers of their images; without these from 0 if there is a 0."""
+    write_parts(source, first, image)
+    (source / "train_seq.csv").write_text("start,end\n0,250\n")
+    summary = run(source)
+    assert (
+        summary.ok
+        and len(summary.warnings) == 1
+        and "train_seq.csv is not read: it lists windows" in summary.warnings[0]
+    )
+    found = opened(source).read("f", "a")
+    np.testing.assert_array_equal(found.present, THERE)
+    np.testing.assert_array_equal(found.values[THERE], A[THERE])
+
+
+def test_parts_of_two_splits_lie_in_one_folder(source, monkeypatch):
+    write_parts(source)
+    monkeypatch.setattr(sys.modules[__name__], "VIDEOS", {"c": (B[::-1], VIDEOS["b"][1])})
+    write_parts(source, name="val")
+    assert run(source).done == ["a", "b", "c"]
+    np.testing.assert_array_equal(opened(source).read("f", "c").values, B[::-1])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda source: (source / "train_1.npy").unlink(), "train_1.npy is missing next to train_0.npy"),
+        (
+            lambda source: (source / "train_3.npy").unlink(),
+            r"has `embedd_idx` 15, but train_0.npy to train_2.npy have 10",
+        ),
+        (
+            lambda source: np.save(source / "train_2.npy", np.zeros((1, 5))),
+            r"rows of shape \(5,\), train_0.npy of \(4,\)",
+        ),
+        (lambda source: change_cell(source, 3, -1, "9999"), "has `embedd_idx` 9999, but"),
+        (lambda source: change_cell(source, 3, -1, "-2"), "line 3: `embedd_idx` is '-2', not a row from 0"),
+        (lambda source: repeat_place(source), "more than once; it should count the rows of train_0.npy to train_3.npy"),
+        (lambda source: change_cell(source, 3, 2, "7"), "the number in `img_path` minus `frame_idx` is"),
+    ],
+)
+def test_parts_that_do_not_fit_their_table_are_refused(source, spoil, sentence):
+    write_parts(source)
+    spoil(source)
+    with pytest.raises(DataError, match=sentence):
+        run(source)
+
+
+def change_cell(source: Path, line: int, column: int, text: str) -> None:
+    lines = [cells.split(",") for cells in (source / "train.csv").read_text().splitlines()]
+    lines[line - 1][column] = text
+    (source / "train.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+
+
+def repeat_place(source: Path) -> None:
+    change_cell(source, 3, -1, (source / "train.csv").read_text().splitlines()[3].rpartition(",")[2])
+
+
+def test_groups_inside_groups_are_refused_by_name(tmp_path, run_cli):
+    with h5py.File(tmp_path / "all.h5", "w") as file:
+        file["train/a/values"], file["train/b/values"] = A, B
+    done = run_cli("store", "import", tmp_path / "all.h5", "--feature", "f", "--store", tmp_path / "s.zarr")
+    assert done.exit_code == 1 and "No feature store" not in done.output
+    sentence = "all.h5/train holds groups, such as 'a', and no array. A file has an array `values` (frames, D)"
+    assert sentence in " ".join(done.output.split()).replace("\n", " ")
+
+
+def test_a_table_of_parts_that_is_a_broken_link_is_no_list_of_videos(source):
+    write_parts(source)
+    (source / "train.csv").unlink()
+    (source / "train.csv").symlink_to(source / "elsewhere.csv")
+    with pytest.raises(DataError, match="broken link"):
+        run(source)
 
 
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
@@ -675,9 +775,9 @@ def test_what_other_programs_leave_behind_is_no_data(tmp_path):
 @pytest.mark.parametrize("name", ["_0efYOjQYRc", "_", "-x", "n" * 250, "\u4e2d" * 83])
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
 def test_names_that_file_systems_let_be(source, write, name):
-    if write in (write_table, write_table_of_images):
+    if write in (write_table, write_table_of_images, write_parts):
         write(source)
-        table = source / "features.csv"
+        (table,) = source.glob("*.csv")
         table.write_text(table.read_text().replace("a,", f"{name},").replace("a/", f"{name}/"), encoding="utf-8")
     elif write is write_h5_groups:
         write(source)
@@ -700,7 +800,7 @@ def test_names_are_composed_wherever_they_come_from(source, write):
     for path in source.glob("a*"):
         if path.stem.split(".")[0] == "a":
             path.rename(source / (apart + path.name[1:]))
-    if (table := source / "features.csv").exists():
+    for table in source.glob("*.csv"):
         table.write_text(table.read_text().replace("a,", f"{apart},").replace("a/", f"{apart}/"), encoding="utf-8")
     if (file := source / "all.hdf5").exists():
         with h5py.File(file, "a") as groups:
