@@ -505,11 +505,12 @@ def tuning_method(
     smooth: str | None = None,
     bias: str | None = None,
     per_person: bool = False,
+    prefer: str | None = None,
 ) -> "FitMethod":
     """How `tune` fits, and what is given instead; see `abaw.evaluate.postprocessing.postprocess_options.parse_method`."""
     from abaw.evaluate.postprocessing.postprocess_options import parse_method
 
-    return parse_method(task, threshold, smooth, bias, per_person)
+    return parse_method(task, threshold, smooth, bias, per_person, prefer)
 
 
 def check_smoothing(task: "Task", text: str) -> None:

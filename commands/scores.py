@@ -158,6 +158,8 @@ def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: boo
               help="Given biases of the logits of classes. Or how to fit: prior (by the shares of the classes), or free "
               "(each by itself).  [default: prior]")  # fmt: skip
 @click.option("--per-person", is_flag=True, help="Give the outputs of every video the same mean and spread first.")
+@click.option("--prefer", metavar="'FEATURE>P'",
+              help="Take the class of stored logits where their probability is above P, such as 'fer-logits>0.85'.")  # fmt: skip
 @STORE
 @RUNS
 @DEVICE
@@ -169,6 +171,7 @@ def tune(
     threshold: str | None,
     bias: str | None,
     per_person: bool,
+    prefer: str | None,
     store: Place,
     runs: Path,
     device: str,
@@ -188,8 +191,8 @@ def tune(
 
     trained = pipeline.find_run(runs, run)
     method = None
-    if smooth or threshold or bias or per_person:
-        method = pipeline.tuning_method(trained.task, threshold, smooth, bias, per_person)
+    if smooth or threshold or bias or per_person or prefer:
+        method = pipeline.tuning_method(trained.task, threshold, smooth, bias, per_person, prefer)
     opened = pipeline.open_store(store)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:

@@ -8,6 +8,8 @@ The file `predictions-<split>.h5` of a run or ensemble has a group for each vide
         present         (rows,) bool, the frame has a crop (with several visual features, in each of them)
         doubles         (doubles, columns) float32, second labels of frames that are labelled twice; often missing
         doubles_rows    (doubles,) int64, ascending, the row of each of them
+        confident       (rows, classes) float32, probabilities of a classifier that the run's post-processing prefers, NaN in
+                        frames without it; attribute `fingerprint`: that of its feature; often missing
 
 Attributes of the file say what that means; those of files that older versions wrote are `outputs` and `made_from` alone:
 
@@ -43,6 +45,19 @@ OUTPUT_KINDS = {"regression": "value", "classes": "class logit", "binary": "logi
 
 
 @dataclass(frozen=True)
+class Confident:
+    """Probabilities of a classifier next to predictions.
+
+    Attributes:
+        fingerprint: of the feature.
+        probabilities: (rows, classes of the feature) float32; NaN in frames without it.
+    """
+
+    fingerprint: str
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class VideoPrediction:
     """Outputs for a video next to its labels; a single row for tasks of whole videos.
 
@@ -54,6 +69,7 @@ class VideoPrediction:
         doubles: second labels of rows that are labelled twice. Compare outputs with labels through `by_label`.
         has_feature: (rows,) bool, the frame has at least one feature, and its output was not filled from other frames.
             None if unknown, as in predictions read from a file.
+        confident: of the classifier that the post-processing prefers where it is sure; None without such.
     """
 
     outputs: NDArray[np.float32]
@@ -62,6 +78,7 @@ class VideoPrediction:
     fps: float
     doubles: Doubles | None = None
     has_feature: NDArray[np.bool_] | None = None
+    confident: Confident | None = None
 
     def by_label(self) -> "VideoPrediction":
         """One row for each label: first every row, then the rows with a second label again."""
@@ -123,6 +140,9 @@ def save_predictions(
             if prediction.doubles is not None:
                 group.create_dataset("doubles", data=prediction.doubles.labels)
                 group.create_dataset("doubles_rows", data=prediction.doubles.rows)
+            if prediction.confident is not None:
+                dataset = group.create_dataset("confident", data=prediction.confident.probabilities)
+                dataset.attrs["fingerprint"] = prediction.confident.fingerprint
 
 
 def _describe(task: Task) -> dict[str, Any]:
@@ -157,6 +177,7 @@ def load_predictions(path: Path) -> dict[str, VideoPrediction]:
                 _values(file, f"{video}/present", np.dtype(np.bool_)),
                 float(file[video].attrs["fps"]),
                 _read_doubles(file, video),
+                confident=_read_confident(file, video),
             )
             for video in file
         }
@@ -167,6 +188,15 @@ def _read_doubles(file: h5py.File, video: str) -> Doubles | None:
         return None
     rows = _values(file, f"{video}/doubles_rows", np.dtype(np.int64))
     return Doubles(rows, _values(file, f"{video}/doubles", np.dtype(np.float32)))
+
+
+def _read_confident(file: h5py.File, video: str) -> Confident | None:
+    if "confident" not in file[video]:
+        return None
+    probabilities = _values(file, f"{video}/confident", np.dtype(np.float32))
+    if probabilities.ndim != 2 or len(probabilities) != len(file[f"{video}/outputs"]):
+        raise ValueError(f"{video}/confident has shape {probabilities.shape}")
+    return Confident(str(file[f"{video}/confident"].attrs["fingerprint"]), probabilities)
 
 
 def _values(file: h5py.File, name: str, dtype: np.dtype) -> NDArray:

@@ -212,7 +212,9 @@ class TrainedRun:
             labels = unlabelled(self.task, selection.rows)
         reporter, label = self.reporter, f"load {selection.split or 'videos'}"
         table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
-        return predict(model, table, config.length, device, reporter, config.eval_step)
+        predictions = predict(model, table, config.length, device, reporter, config.eval_step)
+        prefer = self.tuning.postprocess.prefer if self.tuning else None
+        return prefer.attach(store, predictions) if prefer else predictions
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Scores without and with post-processing; see `Predictor`."""
@@ -466,9 +468,12 @@ def tune(
     """
     if method is None:
         method = method_of(run.config) if fit_on == "auto" else FitMethod()
+    prefer = method.prefer.found_in(store, run.task) if method.prefer else None
+    method = method.model_copy(update={"prefer": prefer})
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
         opened = TrainedRun.open(source, device, raw=True).reporting(reporter or Silent())
-        return opened.predict(store, Selection(split))
+        predictions = opened.predict(store, Selection(split))
+        return prefer.attach(store, predictions) if prefer else predictions
 
     return fit_run(run, store, fit_on, runs, predict_run, method)

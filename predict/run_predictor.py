@@ -51,6 +51,12 @@ class RunPredictor:
                 f"Run {run.name} is of task {self.task.name}, about whole clips and not faces. Name a run of another task."
             )
         self.trained = TrainedRun.open(run, options.device, options.raw)
+        tuning = self.trained.tuning
+        if tuning and tuning.postprocess.prefer:
+            raise UsageError(
+                f"The post-processing of run {run.name} prefers feature {tuning.postprocess.prefer.feature!r} of a store, "
+                "which videos do not have. Leave it out with --raw."
+            )
         self.trained.load()
         self._features = load_features(run, options.backbones, options.device, options.untrained)
         self.note = describe_training_crops(run, self._features)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.biases import improve_biases
+from abaw.evaluate.postprocessing.preference import Preference
 from abaw.evaluate.postprocessing.smoothing import KINDS, Smoothing, smooth
 from abaw.evaluate.postprocessing.thresholds import best_threshold, plateau_threshold
 from abaw.evaluate.predictions import VideoPrediction
@@ -47,6 +48,7 @@ class Postprocess(BaseModel):
         thresholds: by action unit, the probability above which it is on; one half for the others.
         offsets: by class, what is added to its logit; 0 for the others.
         levels: by output, the mean and spread that every video (a person) gets before all else; see `apply`.
+        prefer: a classifier whose answer is taken, after all else, where it is sure.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -55,12 +57,13 @@ class Postprocess(BaseModel):
     thresholds: dict[str, Probability] = Field(default_factory=dict)
     offsets: dict[str, Offset] = Field(default_factory=dict)
     levels: dict[str, Level] = Field(default_factory=dict)
+    prefer: Preference | None = None
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without `levels` where there are none: digests of ensembles hash this, and older ones must stay equal."""
+        """Without `levels` and `prefer` where there are none: digests of ensembles hash this, and must stay as they were."""
         content: dict[str, Any] = serialise(self)
-        return {key: value for key, value in content.items() if key != "levels" or value}
+        return {key: value for key, value in content.items() if key not in ("levels", "prefer") or value}
 
     def check_fits(self, task: Task) -> None:
         """Raise a UsageError if it is for outputs that the task does not have, or that it cannot be applied to."""
@@ -74,6 +77,8 @@ class Postprocess(BaseModel):
             "offsets": of_kind["classes"],
             "levels": set(task.outputs) if task.level == "frame" else set(),
         }
+        if self.prefer and (other := sorted({*self.prefer.classes} - {"", *of_kind["classes"]})):
+            raise UsageError(f"Task {task.name} has no class {other[0]!r} to prefer.")
         for field, names in allowed.items():
             if unknown := sorted(set(getattr(self, field)) - names):
                 known = (
@@ -121,10 +126,13 @@ class Postprocess(BaseModel):
 
     def apply_to(self, task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[str, VideoPrediction]:
         """Post-process the predictions of each video."""
-        return {
+        processed = {
             video: replace(prediction, outputs=self.apply(task, prediction.outputs, prediction.present))
             for video, prediction in predictions.items()
         }
+        if self.prefer is None:
+            return processed
+        return {video: replace(one, outputs=self.prefer.apply(task, one)) for video, one in processed.items()}
 
 
 class FitMethod(BaseModel):
@@ -134,6 +142,7 @@ class FitMethod(BaseModel):
         thresholds: the `best` on the videos, or the centre of the `plateau` around it; see `plateau_threshold`.
         offsets: a multiple of the logarithms of the classes' shares (`prior`), or a `free` one for each class.
         per_person: give each video the mean and the spread of all videos; see `Postprocess.levels`.
+        prefer: a classifier whose answer is taken where it is sure; it is neither fitted nor part of a fit.
         given: taken as it is. What it does not name is fitted; a given offset stands for all classes.
     """
 
@@ -142,6 +151,7 @@ class FitMethod(BaseModel):
     thresholds: Literal["best", "plateau"] = "best"
     offsets: Literal["prior", "free"] = "prior"
     per_person: bool = False
+    prefer: Preference | None = None
     given: Postprocess = Postprocess()
 
     @property
@@ -151,6 +161,7 @@ class FitMethod(BaseModel):
             "thresholds at the centre of a plateau" * (self.thresholds == "plateau"),
             "a free bias for each class" * (self.offsets == "free"),
             "levels of each person" * self.per_person,
+            f"{self.prefer.feature} where it is above {self.prefer.above:g}" if self.prefer else "",
         ]
         return ", ".join(filter(None, words))
 
@@ -158,7 +169,7 @@ class FitMethod(BaseModel):
 def give_postprocess(task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod) -> Postprocess:
     """The post-processing that is given, and the levels of the predictions, which need no labels."""
     levels = _fit_levels(task, predictions) if method.per_person else {}
-    return method.given.model_copy(update={"levels": levels})
+    return method.given.model_copy(update={"levels": levels, "prefer": method.prefer})
 
 
 def fit_postprocess(
@@ -201,6 +212,7 @@ def fit_postprocess(
             "thresholds": thresholds | given.thresholds,
             "offsets": offsets or given.offsets,
             "levels": levels,
+            "prefer": method.prefer,
         }
     )
 

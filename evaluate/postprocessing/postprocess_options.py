@@ -6,6 +6,7 @@ from typing import TypeVar
 from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
+from abaw.evaluate.postprocessing.preference import Preference
 from abaw.evaluate.postprocessing.smoothing import Smoothing, parse_smoothing
 from abaw.train.config import TrainConfig
 
@@ -20,6 +21,7 @@ def parse_method(
     smooth: str | None = None,
     bias: str | None = None,
     per_person: bool = False,
+    prefer: str | None = None,
 ) -> FitMethod:
     """How post-processing is fitted, from the options of `abaw tune`; see `FitMethod`.
 
@@ -27,6 +29,7 @@ def parse_method(
         threshold: `best` or `plateau`, or what is given, such as `AU1=.69,AU2=.69`.
         smooth: `box:51`, or by output `valence=box:101,arousal=box:41`.
         bias: `prior` or `free`, or what is given, such as `Anger=.5,Fear=-1`.
+        prefer: stored logits and how sure they must be, such as `fer-logits>0.85`.
 
     Raises:
         UsageError: something is mistyped, or is not for this task.
@@ -51,6 +54,7 @@ def parse_method(
         thresholds="plateau" if threshold == "plateau" else "best",
         offsets="free" if bias == "free" else "prior",
         per_person=per_person,
+        prefer=Preference.parse(task, prefer) if prefer else None,
         given=given,
     )
 
