@@ -28,10 +28,10 @@ SHAPES = {
     **dict.fromkeys(("vit-mean", "mae-cls", "mae-cls@mask0.75.0", "mae-cls@mask0.75.1"), (768,)),
     **dict.fromkeys(("swin-t", "swin-t@hflip", "wav2vec2"), (768,)),
     **dict.fromkeys(("iresnet100-expr", "iresnet100-au"), (512,)),
-    **{"dan": (8,), "compare": (130,), "egemaps": (25,), "vggish": (128,), "clip-l14-laion2b": (1024,)},
+    **{"dan": (8,), "compare": (130,), "egemaps-v01a": (23,), "vggish-relu": (128,), "clip-l14-laion2b": (1024,)},
     "spectrogram": (1, 128, 128),
 }
-SOUND = ("compare", "egemaps", "vggish", "wav2vec2", "spectrogram")
+SOUND = ("compare", "egemaps-v01a", "vggish-relu", "wav2vec2", "spectrogram")
 OF_CLIPS = ("clip-l14-laion2b", "spectrogram")
 Cli = Callable[..., Result]
 
@@ -135,6 +135,7 @@ def assert_strict_and_resolved(file: Path, config: TrainConfig) -> None:
 
 
 SMALL = ["head.layers=1", "head.feedforward=64", "head.dropout=0", "stride=20", "batch_size=4", "lr=0.001", "warmup=0"]
+SMALL += ["clips_per_video=0"]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +203,7 @@ EMMA_THRESHOLDS = dict(zip(ACTION_UNITS, 1 / (1 + np.exp(-np.array(EMMA_LOGITS))
 EMMA_WEIGHTS = (7.10, 15.64, 5.47, 2.80, 1.52, 1.89, 3.05, 34.05, 32.48, 36.77, 0.58, 11.16)
 MASKING = {"features": ("vit-mean",), "head.name": "transformer", "views": ()}
 UNCLIPPED = {"clip_norm": float("inf")}  # of these no clipping is published
+NOT_ON_NORMS = {"decay_norms": False, "min_lr": 1e-6, "betas": (0.9, 0.999)}  # of EMMA and CoTEX
 EMOTIW = {
     **UNCLIPPED,
     **{"task": "vgaf", "optimizer": "sgd", "momentum": 0.9, "lr": 1e-5, "batch_size": 4, "epochs": 100},
@@ -216,7 +218,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     "emma": {
         **{"task": "mtl", "features": ("mae-cls", "dan"), "length": 1, "epochs": 30, "batch_size": 100 * 4},
         **{"optimizer": "adamw", "lr": 5e-4 * 100 * 4 / 256, "weight_decay": 0.05, "clip_norm": 0.05},
-        **{"warmup": pytest.approx(5 / 30, abs=1e-4), "schedule": "cosine", "head.name": "emma"},
+        **{"warmup": pytest.approx(5 / 30, abs=1e-4), "schedule": "cosine", **NOT_ON_NORMS, "head.name": "emma"},
         **{"head.vit_hidden": 512, "head.va_hidden": 256, "loss.name": "emma", "loss.va": 1, "loss.expr": 1},
         **{"loss.au": 1, "loss.positive_weights": pytest.approx(EMMA_WEIGHTS, abs=0.006)},
         **{"postprocess.thresholds": pytest.approx(EMMA_THRESHOLDS, abs=5e-4)},
@@ -232,7 +234,8 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     "masked-cotex": {
         **{"task": "lsd", "features": ("mae-cls",), "views": ("mask0.75.0", "mask0.75.1"), "co_train": True},
         **{"epochs": 6, "batch_size": 256 / (1 - 0.75), "loss.name": "cotex", "loss.consistency": 100, "length": 1},
-        **UNCLIPPED,
+        **{"optimizer": "adamw", "lr": 5e-4, "weight_decay": 0.05, "clip_norm": 0.05, "schedule": "cosine"},
+        **{"warmup": pytest.approx(5 / 6), **NOT_ON_NORMS},
     },
     "random-masking-va": {**MASKING, "task": "va", "loss.name": "ccc"},
     "random-masking-expr": {**MASKING, "task": "expr", "loss.name": "focal"},
@@ -240,6 +243,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     "situ-va": {
         **{"task": "va", "window": 250, "stride": 100, "epochs": 30, "batch_size": 64, "optimizer": "adam"},
         **{"lr": 3e-5, "weight_decay": 1e-5, "schedule": "constant", "head.name": "encoder"},
+        **{"phase": "fixed", "eval_stride": 100, "standardise": "frame", "betas": (0.5, 0.999), "eval_every": 0.25},
         **{"head.convs": (1024, 512), "head.layers": 4, "head.heads": 4, "head.feedforward": 512},
         **{
             "head.dropout": 0.3,
@@ -254,7 +258,8 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     "v-naw": {
         **{"task": "expr", "features": ("swin-t",), "views": ("", "hflip"), "co_train": False, "window": 100},
         **{"speed": (0.6, 1.4), "missing": "nearest", "epochs": 50, "batch_size": 24, "optimizer": "adamw", "lr": 1e-4},
-        **{"schedule": "cosine", "warmup": 0, "head.name": "encoder", "head.convs": (512,), "head.layers": 4},
+        **{"schedule": "cyclic-cosine", "lr_per": "epoch", "lr_epochs": 2, "min_lr": 1e-5, "weight_decay": 0.01},
+        **{"clips_per_video": 1, "warmup": 0, "head.name": "encoder", "head.convs": (512,), "head.layers": 4},
         **{"head.heads": 1, "head.feedforward": 512, "head.dropout": 0.6, "head.output_hidden": 0},
         **{"head.input_dropout": 0, "head.positions": False, "loss.through_weights": True},
         **{"loss.name": "v-naw", "loss.plain": 0.5, "loss.weighted": 0.5, "loss.consistency": 0.4, "loss.decay": 15},
@@ -274,7 +279,7 @@ def test_recipe_has_the_published_numbers(name: str) -> None:
 
 def test_situ_has_six_features_of_the_published_widths() -> None:
     features = config_of("situ-va").features
-    assert sorted(SHAPES[name][0] for name in features) == sorted([512, 512, 130, 25, 128, 768])
+    assert sorted(SHAPES[name][0] for name in features) == sorted([512, 512, 130, 23, 128, 768])
 
 
 # variants that the headers name
