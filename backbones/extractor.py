@@ -158,4 +158,7 @@ class Backbone:
         if keys is None or len(keys) != n_rows:
             n_keys = 0 if keys is None else len(keys)
             raise UsageError(f"View {mask.view} of {n_rows} rows needs the video and frame of each; it got {n_keys}.")
-        return torch.from_numpy(kept_patches(mask, keys, n_patches)).to(self.device, non_blocking=True)
+        kept = torch.from_numpy(kept_patches(mask, keys, n_patches))
+        if self.device.type == "cuda":
+            kept = kept.pin_memory()  # a copy of other memory would wait for the batch before
+        return kept.to(self.device, non_blocking=True)

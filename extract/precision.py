@@ -80,3 +80,11 @@ def describe_precisions(features: Sequence[Feature]) -> str:
     return (
         "Precision: " + "; ".join(f"{precision} for {', '.join(of)}" for precision, of in sorted(names.items())) + "."
     )
+
+
+def describe_compiled(features: Sequence[Feature]) -> str:
+    """A line for a request to compile: what is compiled, and that it takes time."""
+    names = dict.fromkeys(without_view(feature.name) for feature in features if feature.backbone.compiled)
+    if not names:
+        return "Nothing is compiled: only networks for images that have weights are."
+    return f"Compiled with the first batch, about a minute for each network: {', '.join(names)}."

@@ -18,7 +18,7 @@ from abaw.extract.crop_alignment import Alignments
 from abaw.extract.feature import Feature
 from abaw.extract.label_writer import stale_labels, write_labels
 from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction
-from abaw.extract.precision import describe_precisions, single_precision
+from abaw.extract.precision import describe_compiled, describe_precisions, single_precision
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.selection import select_part
@@ -61,7 +61,7 @@ class Stage:
         with room_for(options.store):
             store = FeatureStore.create(options.store)
             registered, unsure = _register(store, crops, features, None if failed is None else left_out)
-        notes += [*unsure, describe_precisions(registered)]
+        notes += [*unsure, describe_precisions(registered), describe_compiled(registered) if options.compile else ""]
         options = replace(options, precision=single_precision(registered, options.precision))
         if left_out and failed is not None:
             failed |= left_out

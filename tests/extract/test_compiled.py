@@ -15,6 +15,7 @@ from abaw.backbones.spec import UNTRAINED, BackboneSpec, ImageInput
 from abaw.core.errors import UsageError
 from abaw.core.records import describe_other
 from abaw.extract.feature import Feature
+from abaw.extract.precision import describe_compiled
 from abaw.extract.remake import Remaker
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -102,8 +103,11 @@ def test_features_are_made_again_as_they_were(precision, compiled):
 
 
 def test_networks_without_weights_are_not_compiled():
-    hog = create_backbone("hog", compiled=True)
+    hog, tiny = create_backbone("hog", compiled=True), made(True)
     assert not hog.compiled and "compiled" not in hog.record(hog.spec)
+    features = [Feature("hog", hog, hog.spec), Feature("a", tiny, tiny.spec), Feature("a@hflip", tiny, tiny.spec)]
+    assert describe_compiled(features) == "Compiled with the first batch, about a minute for each network: a."
+    assert describe_compiled(features[:1]) == "Nothing is compiled: only networks for images that have weights are."
 
 
 def test_a_network_that_cannot_be_compiled_is_wrong_use(backend):

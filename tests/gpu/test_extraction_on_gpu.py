@@ -127,8 +127,10 @@ def test_streams_give_the_features_of_the_plain_loop(odd_sizes, monkeypatch, tmp
 
 
 @needs_cuda
-@pytest.mark.parametrize("name", ["vit-tiny", "iresnet18", "dan"])
-def test_starting_a_batch_waits_for_nothing(name, make_data, monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "view"), [("vit-tiny", ""), ("iresnet18", "hflip"), ("dan", ""), ("mae", "mask0.75.0")]
+)
+def test_starting_a_batch_waits_for_nothing(name, view, make_data, monkeypatch, tmp_path):
     """Whatever makes the host wait for the GPU within a batch is an error here."""
     spec = NETWORKS[name]
     backbone = create_backbone(spec.name, device=DEVICE, precision="bfloat16", untrained=True)
@@ -144,7 +146,7 @@ def test_starting_a_batch_waits_for_nothing(name, make_data, monkeypatch, tmp_pa
             torch.cuda.set_sync_debug_mode("default")
 
     monkeypatch.setattr(Runner, "_forward", forward)
-    feature = Feature("made", backbone, backbone.spec)
+    feature = Feature("made", backbone, backbone.spec, view)
     assert extract(make_data({"a": 60}), [feature], tmp_path / "store.zarr", 6).ok and len(n_batches) == 10
 
 
