@@ -649,6 +649,17 @@ def read_sample(path: Path) -> "Sample | VideoList":
     return formats.read_sample(path)
 
 
+def check_submit(predictor: "Predictor", sample: "Sample | VideoList", out: Path | None = None) -> None:
+    """Check that a predictor is of the task of a sample, and that the output does not exist, without loading torch.
+
+    Raises:
+        UsageError: one of both.
+    """
+    from abaw.evaluate.submission.write import check_fits, default_out
+
+    check_fits(predictor.task, sample, out or default_out(sample))
+
+
 def submit(
     predictor: "Predictor",
     store: "FeatureStore",

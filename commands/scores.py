@@ -93,18 +93,15 @@ def eval_(
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         evaluation = pipeline.evaluate(predictor, opened, split, data, smooth, reporter)
-    show_scores(predictor.folder, evaluation, split, as_json)
-    if csv_file is not None:
-        _write_csv(csv_file, evaluation, as_json)
+    also = [_write_csv(csv_file, evaluation)] if csv_file is not None else []
+    show_scores(predictor.folder, evaluation, split, as_json, also)
 
 
-def _write_csv(path: Path, evaluation: "Evaluation", as_json: bool) -> None:
-    from abaw.commands import console
-
+def _write_csv(path: Path, evaluation: "Evaluation") -> str:
+    """Write every frame's predictions; returns a sentence about the file."""
     table = evaluation.table()
     table.write_csv(path)
-    tell = console.warn if as_json else console.say  # standard output has the JSON object alone
-    tell(f"{path}: {len(table):,} rows, {path.stat().st_size / 1e6:.1f} MB.")
+    return f"{path}: {len(table):,} rows, {path.stat().st_size / 1e6:.1f} MB."
 
 
 def _score_predictions(
@@ -122,19 +119,28 @@ def _score_predictions(
         tables.show_evaluation(path.name, split, evaluation)
 
 
-def show_scores(folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False) -> None:
-    """Show the scores of a run or ensemble, the members of an ensemble, and where the rest is; or print JSON."""
+def show_scores(
+    folder: Path, evaluation: "Evaluation", split: str, as_json: bool = False, also: "Sequence[str]" = ()
+) -> None:
+    """Show the scores of a run or ensemble, the members of an ensemble, and where the rest is; or print JSON.
+
+    Args:
+        also: sentences about other files that were written; next to JSON they go to standard error.
+    """
     from abaw import pipeline
     from abaw.commands import console, tables
 
     if as_json:
         print_json(evaluation.as_json(split, folder.name))
+        for sentence in also:
+            console.warn(sentence)
         return
     tables.show_evaluation(folder.name, split, evaluation)
     for sentence in pipeline.describe_members(evaluation):
         console.say(sentence)
     _warn_of_processing(evaluation.members, "`abaw ensemble --raw`")
-    console.say(f"Predictions, scores and a picture: {folder}/*-{split}.*")
+    for sentence in (*also, f"Predictions, scores and a picture: {folder}/*-{split}.*"):
+        console.say(sentence)
     console.say_next("report", folder.name, *_other_split(split))
 
 

@@ -71,6 +71,7 @@ def submit(
         raise UsageError(
             f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..."
         )
+    pipeline.check_submit(predictor, rows, out)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         written = pipeline.submit(predictor, opened, rows, out, data, allow_missing, reporter)
