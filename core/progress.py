@@ -1,5 +1,7 @@
 """Progress reporting. Stages call a `Reporter`, which the command line renders; a `Summary` lists what a run did."""
 
+import threading
+import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -51,6 +53,36 @@ class OnFrames(Protocol):
 
     def __call__(self, n: int, note: str = "", /) -> None:
         """Count them."""
+
+
+class Ticker:
+    """Shows once a second what goes on within one unit of a step, and for how long, while a `with` block lasts."""
+
+    def __init__(self, reporter: Reporter, every_s: float = 1.0) -> None:
+        self._reporter, self._every_s = reporter, every_s
+        self._what, self._began = "", time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+
+    def __enter__(self) -> "Ticker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def doing(self, what: str) -> None:
+        """Something else begins."""
+        self._what, self._began = what, time.monotonic()
+        self._show()
+
+    def _tick(self) -> None:
+        while not self._over.wait(self._every_s):
+            self._show()
+
+    def _show(self) -> None:
+        self._reporter.advance(0, f"{self._what}, {time.monotonic() - self._began:.0f} s")
 
 
 class Interrupted(KeyboardInterrupt):

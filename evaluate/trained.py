@@ -476,4 +476,4 @@ def tune(
         predictions = opened.predict(store, Selection(split))
         return prefer.attach(store, predictions) if prefer else predictions
 
-    return fit_run(run, store, fit_on, runs, predict_run, method)
+    return fit_run(run, store, fit_on, runs, predict_run, method, reporter)

@@ -17,33 +17,33 @@ NEVER = -30.0  # logit of a class that is missing from the training labels
 Solve = Callable[[NDArray, NDArray], tuple[NDArray, NDArray]]
 
 
-def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, samples: Samples, seed: int) -> None:
+def fit_probe(
+    config: RidgeConfig | LogisticConfig,
+    task: Task,
+    model: Model,
+    samples: Samples,
+    seed: int,
+    on_part: Callable[[str], None] = lambda part: None,
+) -> None:
     """Fit the linear head of a model in place on the labelled frames (or videos) of samples.
 
     The head standardises its inputs; a missing feature is replaced by its mean.
+
+    Args:
+        on_part: called with what begins, in words.
     """
+    on_part("reading rows")
     head = model.heads[0]
     assert isinstance(head, LinearHead)
     inputs, labels, valid = _examples(head, samples, config.n_rows, seed)
+    on_part(f"solving for {len(inputs):,} rows")
     solve = _ridge(config) if isinstance(config, RidgeConfig) else _logistic(config)
     weight, bias = np.zeros(head.output.weight.shape), np.zeros(head.output.bias.shape)
     if task.kind == "classes":
-        bias[:] = NEVER
-        counted = valid[:, 0]
-        targets = labels[counted, 0].astype(np.int64)
-        classes = np.unique(targets)
-        if len(classes) == 1:
-            bias[classes] = 0
-        elif len(classes) > 1:
-            coefficients, intercepts = solve(_rows_of(inputs, counted), targets)
-            # for two classes scikit-learn has a single logit, their difference
-            if len(classes) == 2:
-                coefficients, intercepts = (
-                    np.stack([-values[0] / 2, values[0] / 2]) for values in (coefficients, intercepts)
-                )
-            weight[classes], bias[classes] = coefficients, intercepts
+        _solve_classes(solve, inputs, labels, valid[:, 0], weight, bias)
     elif task.kind == "binary":
         for column, counted in enumerate(valid.T):
+            on_part(f"solving for {task.outputs[column]}")
             targets = labels[counted, column]
             if len(np.unique(targets)) < 2:
                 bias[column] = -NEVER if targets.any() else NEVER
@@ -58,6 +58,25 @@ def fit_probe(config: RidgeConfig | LogisticConfig, task: Task, model: Model, sa
     with torch.no_grad():
         head.output.weight.copy_(torch.from_numpy(weight))
         head.output.bias.copy_(torch.from_numpy(bias))
+
+
+def _solve_classes(
+    solve: Solve, inputs: NDArray, labels: NDArray, counted: NDArray[np.bool_], weight: NDArray, bias: NDArray
+) -> None:
+    """Fill the weights and biases of the classes that the counted labels have; others never win."""
+    bias[:] = NEVER
+    targets = labels[counted, 0].astype(np.int64)
+    classes = np.unique(targets)
+    if len(classes) == 1:
+        bias[classes] = 0
+    elif len(classes) > 1:
+        coefficients, intercepts = solve(_rows_of(inputs, counted), targets)
+        # for two classes scikit-learn has a single logit, their difference
+        if len(classes) == 2:
+            coefficients, intercepts = (
+                np.stack([-values[0] / 2, values[0] / 2]) for values in (coefficients, intercepts)
+            )
+        weight[classes], bias[classes] = coefficients, intercepts
 
 
 def _examples(head: LinearHead, samples: Samples, n_rows: int, seed: int) -> tuple[NDArray, NDArray, NDArray]:

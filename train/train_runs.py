@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from abaw.core.devices import pick_device
-from abaw.core.progress import Interrupted, Reporter, Silent
+from abaw.core.progress import Interrupted, Reporter, Silent, Ticker
 from abaw.store import FeatureStore
 from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
@@ -25,7 +25,7 @@ from abaw.train.new_run import find_started_run, load_tables, notes_on, start_ru
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring
-from abaw.train.train_progress import TrainProgress
+from abaw.train.train_progress import TrainProgress, Validating
 
 OnResult = Callable[[Run, TrainingResult], None]
 # names of features -> their means and standard deviations, see `feature_statistics`
@@ -153,11 +153,12 @@ def _fit_probe(
     reporter.start(f"fit {run.name}", 1, "probe")
     is_new = not (run.folder / BEST).exists()
     if is_new:
-        fit_probe(head, task, model, table, run.config.seed)
+        with Ticker(reporter) as ticker:
+            fit_probe(head, task, model, table, run.config.seed, ticker.doing)
     else:
         load_weights(model, run.folder / BEST)
-    cpu = torch.device("cpu")
-    score = scoring.validate(model, validation, run.config, cpu, Silent(), lambda outputs, targets: None)["score"]
+    cpu, validating = torch.device("cpu"), Validating(reporter, "solved")
+    score = scoring.validate(model, validation, run.config, cpu, validating, lambda outputs, targets: None)["score"]
     if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(score)})
     reporter.advance(1, f"{task.name} {score:.3f}")

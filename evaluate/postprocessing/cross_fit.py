@@ -1,6 +1,6 @@
 """Cross-fitted post-processing: each video is post-processed by a fit on videos of other recordings."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from pydantic import BaseModel, ConfigDict
 
@@ -26,21 +26,30 @@ def can_cross_fit(task: Task, videos: Collection[str]) -> bool:
     return task.level != "image" and len(group_videos(set(videos))) > 1
 
 
+def n_fits(videos: Collection[str]) -> int:
+    """How many fits `cross_fit` does for predictions of these videos."""
+    return min(MOST_GROUPS, len(group_videos(set(videos))))
+
+
 def cross_fit(
-    task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod | None = None
+    task: Task,
+    predictions: Mapping[str, VideoPrediction],
+    method: FitMethod | None = None,
+    on_tried: Callable[[], None] = lambda: None,
 ) -> tuple[CrossFit, ...]:
     """Deal videos into up to five groups of similar size and fit for each group on all others.
 
     Args:
         predictions: by video, with labels; see `can_cross_fit`.
+        on_tried: called after each candidate of each fit, see `fit_postprocess`.
     """
-    n_groups = min(MOST_GROUPS, len(group_videos(predictions.keys())))
+    n_groups = n_fits(predictions)
     groups = assign_folds({video: len(one.outputs) for video, one in predictions.items()}, n_groups)
     fits = []
     for number in range(1, n_groups + 1):
         others = {video: one for video, one in predictions.items() if groups[video] != number}
         videos = sorted(video for video, group in groups.items() if group == number)
-        fits.append(CrossFit(videos=tuple(videos), postprocess=fit_postprocess(task, others, method)))
+        fits.append(CrossFit(videos=tuple(videos), postprocess=fit_postprocess(task, others, method, on_tried)))
     return tuple(fits)
 
 

@@ -23,6 +23,7 @@ from abaw.evaluate.scores.calibration import part_of
 from abaw.evaluate.scores.metrics import score
 
 WIDTHS = (5, 11, 21, 41, 61, 101, 151, 201)  # frames; the widths that fitting tries, besides no smoothing
+SMOOTHINGS = (Smoothing(), *(Smoothing(kind=kind, width=width) for width in WIDTHS for kind in KINDS))
 SEARCH_FRAMES = 300_000  # smoothing is chosen on about this many, from every n-th video; takes seconds
 SAME_SPREAD = 1e-6  # a standard deviation below it is a rounding error of equal values
 TAUS = np.round(np.arange(-1, 2.01, 0.1), 1)
@@ -172,8 +173,24 @@ def give_postprocess(task: Task, predictions: Mapping[str, VideoPrediction], met
     return method.given.model_copy(update={"levels": levels, "prefer": method.prefer})
 
 
+def n_candidates(task: Task, method: FitMethod) -> int:
+    """How many candidates `fit_postprocess` tries."""
+    given, n = method.given, 0
+    for part, _, _ in task.each():
+        if task.level == "frame" and not set(part.outputs) <= set(given.smoothing):
+            n += len(SMOOTHINGS)
+        if part.kind == "binary":
+            n += len(set(part.outputs) - set(given.thresholds))
+        elif part.kind == "classes" and not given.offsets:
+            n += len(TAUS)
+    return n
+
+
 def fit_postprocess(
-    task: Task, predictions: Mapping[str, VideoPrediction], method: FitMethod | None = None
+    task: Task,
+    predictions: Mapping[str, VideoPrediction],
+    method: FitMethod | None = None,
+    on_tried: Callable[[], None] = lambda: None,
 ) -> Postprocess:
     """Fit the post-processing that gives predictions the best score against their labels.
 
@@ -182,6 +199,7 @@ def fit_postprocess(
 
     Args:
         predictions: by video, with labels.
+        on_tried: called after each candidate, see `n_candidates`.
 
     Raises:
         UsageError: there are no predictions.
@@ -200,12 +218,12 @@ def fit_postprocess(
         labels = np.concatenate([video.by_label().labels for video in videos])
         smoothing |= {name: given.smoothing[name] for name in part.outputs if name in given.smoothing}
         if task.level == "frame" and not set(part.outputs) <= set(smoothing):
-            smoothing = _fit_smoothing(part, videos) | smoothing
+            smoothing = _fit_smoothing(part, videos, on_tried) | smoothing
         outputs = _smoothed(part, videos, smoothing)
         if part.kind == "binary":
-            thresholds |= _fit_thresholds(part, outputs, labels, method)
+            thresholds |= _fit_thresholds(part, outputs, labels, method, on_tried)
         elif part.kind == "classes" and not given.offsets:
-            offsets |= _fit_offsets(part, outputs, labels, method)
+            offsets |= _fit_offsets(part, outputs, labels, method, on_tried)
     return given.model_copy(
         update={
             "smoothing": smoothing,
@@ -226,15 +244,19 @@ def _fit_levels(task: Task, predictions: Mapping[str, VideoPrediction]) -> dict[
 
 
 def _fit_thresholds(
-    task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32], method: FitMethod
+    task: Task,
+    outputs: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    method: FitMethod,
+    on_tried: Callable[[], None],
 ) -> dict[str, float]:
     fit = plateau_threshold if method.thresholds == "plateau" else best_threshold
-    valid = task.valid(labels)
-    return {
-        name: fit(outputs[valid[:, i], i], labels[valid[:, i], i] == 1)[0]
-        for i, name in enumerate(task.outputs)
-        if name not in method.given.thresholds
-    }
+    valid, thresholds = task.valid(labels), {}
+    for i, name in enumerate(task.outputs):
+        if name not in method.given.thresholds:
+            thresholds[name] = fit(outputs[valid[:, i], i], labels[valid[:, i], i] == 1)[0]
+            on_tried()
+    return thresholds
 
 
 def _smoothed(task: Task, videos: Iterable[VideoPrediction], smoothing: Mapping[str, Smoothing]) -> NDArray[np.float32]:
@@ -244,18 +266,18 @@ def _smoothed(task: Task, videos: Iterable[VideoPrediction], smoothing: Mapping[
     return np.concatenate([video.by_label().outputs for video in smoothed.values()])
 
 
-def _fit_smoothing(task: Task, videos: list[VideoPrediction]) -> dict[str, Smoothing]:
+def _fit_smoothing(task: Task, videos: list[VideoPrediction], on_tried: Callable[[], None]) -> dict[str, Smoothing]:
     """The best kind and width for each output; the narrowest if several are equally good."""
     videos = videos[:: -(-sum(len(video.labels) for video in videos) // SEARCH_FRAMES)]
     labels = np.concatenate([video.by_label().labels for video in videos])
     measure = _MEASURES[task.kind]
-    choices = [Smoothing(), *(Smoothing(kind=kind, width=width) for width in WIDTHS for kind in KINDS)]
     best = [Smoothing()] * len(task.outputs)
     best_values = np.full(len(task.outputs), -np.inf)
-    for choice in choices:
+    for choice in SMOOTHINGS:
         values = measure(task, _smoothed(task, videos, dict.fromkeys(task.outputs, choice)), labels)
         for i in np.flatnonzero(values > best_values):
             best[i], best_values[i] = choice, values[i]
+        on_tried()
     return dict(zip(task.outputs, best, strict=True))
 
 
@@ -287,7 +309,11 @@ _MEASURES: dict[str, Callable[[Task, NDArray[np.float32], NDArray[np.float32]], 
 
 
 def _fit_offsets(
-    task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32], method: FitMethod
+    task: Task,
+    outputs: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    method: FitMethod,
+    on_tried: Callable[[], None],
 ) -> dict[str, float]:
     """Offsets -tau log(share of a class in the labels), with the best tau (Menon et al. 2021, logit adjustment).
 
@@ -299,7 +325,10 @@ def _fit_offsets(
     logs = np.log(np.maximum(counts, 1) / max(1, len(labels))) * (counts > 0)
     # from 0 outwards, so that the smallest of equally good values comes first
     taus = TAUS[np.argsort(np.abs(TAUS), kind="stable")]
-    scores = [score(task, (outputs - tau * logs).astype(np.float32), labels).score for tau in taus]
+    scores = []
+    for tau in taus:
+        scores.append(score(task, (outputs - tau * logs).astype(np.float32), labels).score)
+        on_tried()
     offsets = 0.0 - taus[int(np.argmax(scores))] * logs
     if method.offsets == "free":
         offsets = improve_biases(task, outputs, labels, offsets)

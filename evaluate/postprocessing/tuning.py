@@ -11,9 +11,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
+from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import Task
-from abaw.evaluate.postprocessing.cross_fit import CrossFit, apply_cross_fit, can_cross_fit, cross_fit
-from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess, fit_postprocess, give_postprocess
+from abaw.evaluate.postprocessing.cross_fit import CrossFit, apply_cross_fit, can_cross_fit, cross_fit, n_fits
+from abaw.evaluate.postprocessing.postprocess import (
+    FitMethod,
+    Postprocess,
+    fit_postprocess,
+    give_postprocess,
+    n_candidates,
+)
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
@@ -102,6 +109,7 @@ def fit_run(
     runs: Path,
     predict_run: PredictRun,
     method: FitMethod | None = None,
+    reporter: Reporter | None = None,
 ) -> Tuning:
     """Fit the post-processing of a run and save it in its folder as `postprocess.json`.
 
@@ -125,10 +133,8 @@ def fit_run(
     sources = fold_runs(run, store, runs) if on == "folds" else [run]
     predictions = _predictions_of(sources, on, predict_run)
     predictions = _without_validation(run, store, predictions) if on == "folds" else predictions
-    if on == "crossed" and not can_cross_fit(task, predictions):
-        raise UsageError(f"Run {run.name} validates on {_undivided(task)}: nothing to cross-fit. Use --fit-on train.")
-    postprocess = (give_postprocess if on == "nothing" else fit_postprocess)(task, predictions, method)
-    crossed = cross_fit(task, predictions, method) if on == "crossed" else ()
+    reporter = reporter or Silent()
+    postprocess, crossed = _fits(run, predictions, on, method, reporter)
     tuning = Tuning(
         abaw=__version__,
         task=task.name,
@@ -143,6 +149,7 @@ def fit_run(
         crossed=crossed,
         method=method,
     )
+    reporter.finish()
     return _saved(run, tuning)
 
 
@@ -150,6 +157,21 @@ def _saved(run: Run, tuning: Tuning) -> Tuning:
     run.folder.mkdir(exist_ok=True)  # that of a further checkpoint may not exist yet
     save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
     return tuning
+
+
+def _fits(
+    run: Run, predictions: Mapping[str, VideoPrediction], on: FitOn, method: FitMethod, reporter: Reporter
+) -> tuple[Postprocess, tuple[CrossFit, ...]]:
+    """The fit on all videos, and those of groups; the progress is not finished, for scoring takes time, too."""
+    task = run.task
+    if on == "crossed" and not can_cross_fit(task, predictions):
+        raise UsageError(f"Run {run.name} validates on {_undivided(task)}: nothing to cross-fit. Use --fit-on train.")
+    if on == "nothing":
+        return give_postprocess(task, predictions, method), ()
+    n = 1 + (n_fits(predictions) if on == "crossed" else 0)
+    reporter.start("fit", n * n_candidates(task, method), "candidates")
+    postprocess = fit_postprocess(task, predictions, method, reporter.advance)
+    return postprocess, cross_fit(task, predictions, method, reporter.advance) if on == "crossed" else ()
 
 
 def _predictions_of(sources: Collection[Run], on: FitOn, predict_run: PredictRun) -> dict[str, VideoPrediction]:

@@ -18,9 +18,17 @@ from sklearn.metrics import f1_score
 
 from abaw import pipeline
 from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.progress import Silent
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS, Task
 from abaw.evaluate.postprocessing.cross_fit import can_cross_fit
-from abaw.evaluate.postprocessing.postprocess import TAUS, FitMethod, Postprocess, fit_postprocess, give_postprocess
+from abaw.evaluate.postprocessing.postprocess import (
+    TAUS,
+    FitMethod,
+    Postprocess,
+    fit_postprocess,
+    give_postprocess,
+    n_candidates,
+)
 from abaw.evaluate.postprocessing.postprocess_options import parse_method, parse_smoothings
 from abaw.evaluate.postprocessing.smoothing import Smoothing, smooth
 from abaw.evaluate.postprocessing.thresholds import LARGEST_CUT, best_threshold, plateau_threshold
@@ -349,6 +357,24 @@ def test_what_is_given_is_not_fitted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("task", "method", "n"),
+    [
+        (VA, FitMethod(), 33),  # 8 widths of 4 kinds, and none
+        (EXPR, FitMethod(), 33 + 31),  # multiples from -1 to 2
+        (AU, FitMethod(), 33 + 12),
+        (MTL, FitMethod(), 3 * 33 + 31 + 12),
+        (MTL, parse_method(MTL, "AU1=.11", "valence=median:5,expr=box:3"), 2 * 33 + 31 + 11),
+        (EXPR, parse_method(EXPR, bias="Fear=2"), 33),
+        (TASKS["lsd"], FitMethod(), 31),  # images have no time to smooth over
+    ],
+)
+def test_candidates_are_counted_as_they_are_tried(task: Task, method: FitMethod, n: int) -> None:
+    tried: list[int] = []
+    fit_postprocess(task, noisy_videos(task, 2, 40), method, lambda: tried.append(1))
+    assert len(tried) == n_candidates(task, method) == n
+
+
+@pytest.mark.parametrize(
     ("task", "options", "message"),
     [
         (AU, {"threshold": "AU1=1.5"}, "A threshold is a probability above 0 and below 1; found '1.5' in --threshold."),
@@ -456,6 +482,27 @@ def as_json(result: Result) -> dict:
 
 def videos_of(store: Path, task: str, split: str) -> set[str]:
     return set(FeatureStore.open(store).labels(task, split))
+
+
+class Counted(Silent):
+    """A reporter that keeps what was announced of each step, and how much of it was done."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, list[int]] = {}
+
+    def start(self, label: str, total: int, unit: str, done: int = 0) -> None:
+        self.steps[label] = [total, done]
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.steps[list(self.steps)[-1]][1] += n
+
+
+@pytest.mark.parametrize("fit_on", ["train", "crossed"])
+def test_progress_of_a_fit_ends_at_its_total(runs: Path, tiny_store: Path, fit_on: str) -> None:
+    counted = Counted()
+    pipeline.tune(find_run(runs, "va"), FeatureStore.open(tiny_store), fit_on, runs, "cpu", counted)  # type: ignore[arg-type]
+    total, done = counted.steps["fit"]
+    assert total == done == (33 if fit_on == "train" else 33 * 3)  # of the two recordings of val, too
 
 
 def test_given_thresholds_and_smoothing_are_applied_and_nothing_is_fitted(

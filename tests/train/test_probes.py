@@ -1,5 +1,7 @@
 """Scikit-learn probes against scikit-learn itself, on the standardised rows, and what labels must not break."""
 
+import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,8 @@ import torch
 from click.testing import Result
 from sklearn.linear_model import LogisticRegression, Ridge
 
+from abaw import pipeline
+from abaw.core.progress import Silent, Ticker
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.inference import predict
 from abaw.store import FeatureStore
@@ -282,3 +286,33 @@ def test_wrong_probe_leaves_no_run_behind(run_cli: Callable[..., Result], store:
         assert done.exit_code == 2
         assert "does not fit task" in done.output
     assert list(tmp_path.iterdir()) == []
+
+
+class Notes(Silent):
+    """A reporter that keeps notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        self.notes.append(note)
+
+
+def test_a_probe_says_what_it_is_doing(tiny_store: Path, tmp_path: Path) -> None:
+    config = make_config({"task": "au", "features": ("hog",), "head": {"name": "logistic"}})
+    notes = Notes()
+    pipeline.train_seeds([config], FeatureStore.open(tiny_store), tmp_path, device="cpu", reporter=notes)
+    parts = list(dict.fromkeys(re.sub(r"[\d,]+ (rows|%|s$)", r"N \1", note) for note in notes.notes if note))
+    assert parts[:4] == ["reading rows, N s", "solving for N rows, N s", "solving for AU1, N s", "solving for AU2, N s"]
+    assert parts[-2].startswith("solved, validating N %") and parts[-1].startswith("au ")
+
+
+def test_a_long_part_is_shown_again_and_again() -> None:
+    notes = Notes()
+    with Ticker(notes, every_s=0.01) as ticker:
+        ticker.doing("solving")
+        time.sleep(0.2)
+    n_shown = len(notes.notes)
+    assert n_shown >= 3 and set(notes.notes) == {"solving, 0 s"}
+    time.sleep(0.05)
+    assert len(notes.notes) == n_shown
