@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from abaw.core.tasks import Task
     from abaw.datasets.doctor import VideoReport
     from abaw.datasets.synth import Made
+    from abaw.datasets.synth.paths import SynthOptions
     from abaw.evaluate.compare import Comparison
     from abaw.evaluate.ensemble import Ensemble
     from abaw.evaluate.evaluation import Evaluation
@@ -71,6 +72,7 @@ else:
         "RecipeOptions": "abaw.workflow.recipe_plan",
         "Step": "abaw.workflow.recipe_plan",
         "Sample": "abaw.evaluate.submission.formats",
+        "SynthOptions": "abaw.datasets.synth.paths",
     }
 
     def __getattr__(name: str) -> Any:
@@ -121,13 +123,14 @@ def synth(
     out: Path,
     n_clips: int,
     kind: str = "mp4",
-    seed: int = 0,
+    options: "SynthOptions | None" = None,
     reporter: Reporter | None = None,
+    only: str = "",
 ) -> "Made":
     """Make synthetic group-emotion clips; see `write_clips`."""
-    from abaw.datasets.synth import SynthOptions, write_clips
+    from abaw.datasets.synth import write_clips
 
-    return write_clips(faces, backgrounds, out, n_clips, kind, SynthOptions(seed), reporter=reporter)
+    return write_clips(faces, backgrounds, out, n_clips, kind, options, reporter=reporter, only=only)
 
 
 def demo(

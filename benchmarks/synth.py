@@ -81,7 +81,7 @@ def actions(root: Path, warm: ClipMaker, clips: dict[int, SynthClip]) -> dict[st
 
     def command() -> None:
         with tempfile.TemporaryDirectory(dir=root) as out:
-            write_clips(root / "faces", None, Path(out), N_CLIPS_COMMAND)
+            write_clips(root / "faces", None, Path(out), N_CLIPS_COMMAND, options=SynthOptions(motion="path"))
 
     return {
         "usual, memory": lambda: [usual(clip) for clip in clips.values()],
@@ -96,7 +96,7 @@ def actions(root: Path, warm: ClipMaker, clips: dict[int, SynthClip]) -> dict[st
 
 def new_maker(root: Path) -> ClipMaker:
     """A maker that has not decoded anything yet."""
-    return ClipMaker(find_material(root / "faces", None), SynthOptions())
+    return ClipMaker(find_material(root / "faces", None), SynthOptions(motion="path"))
 
 
 def usual(clip: SynthClip) -> np.ndarray:

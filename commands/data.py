@@ -3,12 +3,14 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
 from abaw.commands import completion
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import DATA, DEVICE, FPS, print_json
+from abaw.commands.synth_options import rule_options
 
 
 @click.command(epilog=examples("abaw doctor --data /data/aff-wild2", "abaw doctor --all --csv > videos.csv"))
@@ -78,20 +80,27 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
               help="Folder of background images.  [default: gradients are drawn]")  # fmt: skip
 @click.option("--out", default="data/synthetic", type=click.Path(path_type=Path), show_default=True,
               help="Folder to make.")  # fmt: skip
-@click.option("--clips", "n_clips", required=True, type=click.IntRange(min=1), help="Clips of all classes together.")
+@click.option(
+    "--clips", "n_clips", required=True, type=click.IntRange(min=1), help="Clips of all classes together, or of --only."
+)
 @click.option("--to", "kind", type=click.Choice(["mp4", "frames", "pt"]), default="mp4", show_default=True,
-              help="Video files, folders of JPEGs or tensors (frames, 3, 326, 326).")  # fmt: skip
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other clips.")
-def synth(faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: str, seed: int) -> None:
+              help="Video files, folders of JPEGs or tensors (frames, 3, side, side).")  # fmt: skip
+@click.option("--only", type=click.Choice(["Positive", "Neutral", "Negative"]),
+              help="Clips of this class alone.  [default: the classes take turns]")  # fmt: skip
+@rule_options
+def synth(
+    faces: Path, backgrounds: Path | None, out: Path, n_clips: int, kind: str, only: str | None, **rules: Any
+) -> None:
     """Make synthetic clips of group emotions.
 
-    Each has faces of one class on a background. Run again to continue.
+    Each has faces of one class on a background, by the rules of EmotiW 2023's winners. Run again to continue.
     """
     from abaw import pipeline
     from abaw.commands import console
 
+    options = pipeline.SynthOptions(**rules)
     with console.ConsoleReporter() as reporter:
-        made = pipeline.synth(faces, backgrounds, out, n_clips, kind, seed, reporter)
+        made = pipeline.synth(faces, backgrounds, out, n_clips, kind, options, reporter, only or "")
     console.say(f"{out}: made {made.n_made} clips, {made.n_kept} were there.")
     console.say_next("doctor", "--data", str(out.parent))
 

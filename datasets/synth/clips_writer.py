@@ -34,6 +34,7 @@ JPEG_QUALITY = 92
 VIDEO_OPTIONS = {"preset": "ultrafast", "crf": "18", "threads": "1"}  # one thread: same frames, same bytes
 PARTIAL = ".partial"  # folder in the output folder for incomplete files
 RECORD = "synth.json"  # sources and options of the clips in the output folder
+BEFORE = {"motion": "path", "squash": False, "stretch": False}  # of clips whose record does not say
 NAME = re.compile(rf"synt-({'|'.join(label.lower() for label in LABELS)})-\d{{4,}}")
 
 
@@ -59,6 +60,7 @@ def write_clips(
     options: SynthOptions | None = None,
     workers: int | None = None,
     reporter: Reporter | None = None,
+    only: str = "",
 ) -> Made:
     """Make those of the first `n_clips` clips that do not exist yet, and write `<Label>_labels.txt`.
 
@@ -69,22 +71,24 @@ def write_clips(
         faces: folder of `<Label>/*.png`.
         backgrounds: folder of images; None draws gradients.
         out: folder to make; it may be empty, or hold clips made of the same images with the same options.
-        n_clips: number of clips of all three classes together.
+        n_clips: number of clips of all three classes together, or of the class `only`.
         kind: a name of `KINDS`: `<out>/<name>.mp4`, `<out>/<name>/00001.jpg` or `<out>/<name>.synt.img.<frames>.pt`.
         options: the rules and the seed.
         workers: processes; by default one per processor.
         reporter: receives progress.
+        only: make clips of this class alone: the same clips as among those of all classes.
 
     Raises:
-        UsageError: `kind` is unknown, or `out` holds something else.
+        UsageError: `kind` or `only` is unknown, or `out` holds something else.
         DataError: images are missing or cannot be read, or faces find no room.
     """
     options, reporter = options or SynthOptions(), reporter or Silent()
     if kind not in KINDS:
         raise UsageError(f"Unknown kind of clip {kind!r}. Choose one of: {', '.join(KINDS)}.")
-    material = find_material(faces, backgrounds)
+    numbers = _numbers(n_clips, only)
+    material = find_material(faces, backgrounds, only)
     _claim(out, material, options)
-    todo = [number for number in range(n_clips) if not _target(out, number, kind, options).exists()]
+    todo = [number for number in numbers if not _target(out, number, kind, options).exists()]
     reporter.start("synth", len(todo), "clips")
     n_workers = min(workers or _count_processors(), len(todo))
     try:
@@ -98,6 +102,15 @@ def write_clips(
     return Made(len(todo), n_clips - len(todo))
 
 
+def _numbers(n_clips: int, only: str) -> range:
+    """Numbers of the clips to make: the classes take turns, so that every third one is of the class `only`."""
+    if not only:
+        return range(n_clips)
+    if only not in LABELS:
+        raise UsageError(f"Unknown class {only!r}. Choose one of: {', '.join(LABELS)}.")
+    return range(list(LABELS).index(only), n_clips * len(LABELS), len(LABELS))
+
+
 def _claim(out: Path, material: Material, options: SynthOptions) -> None:
     """Create the output folder with a record of sources and options, or check that its record is the same."""
     if out.exists() and not out.is_dir():
@@ -106,7 +119,7 @@ def _claim(out: Path, material: Material, options: SynthOptions) -> None:
     record, sources = out / RECORD, {**asdict(options), **material.digests()}
     if record.exists():
         recorded = _read_record(record)
-        changed = [name for name in sources if recorded.get(name) != sources[name]]
+        changed = [name for name in sources if recorded.get(name, BEFORE.get(name)) != sources[name]]
         if changed:
             raise UsageError(
                 f"The clips in {out} were made with other {' and '.join(changed)}. "

@@ -42,8 +42,11 @@ def _digest(files: Iterable[Path]) -> str:
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def find_material(faces: Path, backgrounds: Path | None) -> Material:
+def find_material(faces: Path, backgrounds: Path | None, only: str = "") -> Material:
     """List face cut-outs `<faces>/<Label>/*.png` (or .jpg) and, in any depth, the background images.
+
+    Args:
+        only: the class that needs cut-outs; empty for all.
 
     Raises:
         DataError: a folder or a class is missing or empty, or a face folder has an unknown name.
@@ -57,7 +60,7 @@ def find_material(faces: Path, backgrounds: Path | None) -> Material:
         raise DataError(f"{faces} holds a folder {unknown[0]!r}, which is not a class. Face folders are named {names}.")
     cutouts = {label: tuple(_images(faces / label, "*")) for label in LABELS}
     for label, files in cutouts.items():
-        if not files:
+        if not files and only in ("", label):
             raise DataError(f"No faces of class {label}: put cut-outs (.png or .jpg) into {faces / label}.")
     if backgrounds is None:
         return Material(cutouts, ())
@@ -117,13 +120,15 @@ def _ellipse(size: tuple[int, int]) -> Image.Image:
     return fine.reduce(SMOOTHING)
 
 
-def read_background(file: Path, side_px: int) -> NDArray[np.uint8]:
-    """Read an image as (side, side, 3) uint8 RGB: its middle square, resized.
+def read_background(file: Path, side_px: int, is_stretched: bool = False) -> NDArray[np.uint8]:
+    """Read an image as (side, side, 3) uint8 RGB: its middle square, resized, or all of it, stretched.
 
     Raises:
         DataError: it cannot be read.
     """
     image = open_upright(file).convert("RGB")
+    if is_stretched:
+        return np.asarray(image.resize((side_px, side_px), Image.Resampling.BILINEAR))
     return np.asarray(ImageOps.fit(image, (side_px, side_px), Image.Resampling.BILINEAR))
 
 

@@ -1,6 +1,7 @@
 """Positions of the faces of a clip in every frame: straight paths inside a growing margin, found by limited search."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ N_PATHS = 16  # of those that begin well, followed through all frames; the one t
 
 @dataclass(frozen=True)
 class SynthOptions:
-    """The rules of a clip, by default those of the EmotiW 2023 winners.
+    """The rules of a clip, by default those of the EmotiW 2023 winners' generator.
 
     Attributes:
         seed: of every random choice; same seed and same images, same clips.
@@ -27,6 +28,10 @@ class SynthOptions:
         max_overlap: largest intersection of two boxes, as a share of the visible area of the smaller face.
         margin_px: distance of the boxes from the borders in the first frame.
         margin_growth_px: what is added to it every frame.
+        motion: "frame" draws place, scale and angle of each face in every frame; "path" once a clip, and moves it on a
+            straight line.
+        squash: make every face a square; else it keeps its proportions.
+        stretch: stretch backgrounds to a square; else their middle is taken.
 
     Raises:
         UsageError: a value is out of range, or the last frame's margin leaves no room for a face.
@@ -42,9 +47,12 @@ class SynthOptions:
     max_faces: int = 15
     rotate_probability: float = 0.5
     max_angle_deg: float = 45.0
-    max_overlap: float = 0.01
+    max_overlap: float = 0.001
     margin_px: int = 30
     margin_growth_px: int = 1
+    motion: Literal["frame", "path"] = "frame"
+    squash: bool = True
+    stretch: bool = True
 
     def __post_init__(self) -> None:
         wrong = {
@@ -56,6 +64,7 @@ class SynthOptions:
             "rotate_probability": not 0 <= self.rotate_probability <= 1,
             "max_angle_deg": not 0 <= self.max_angle_deg <= 180,
             "max_overlap": not 0 <= self.max_overlap < 1,
+            "motion": self.motion not in ("frame", "path"),
             "margin_px, margin_growth_px": min(self.margin_px, self.margin_growth_px) < 0,
         }
         for names, is_wrong in wrong.items():
@@ -130,6 +139,31 @@ def plan_paths(
             corners = np.concatenate([corners, paths[best : best + 1]])
             n_shown = np.append(n_shown, shown[best])
     return Paths(np.array(placed, np.int64), corners, n_shown)
+
+
+def place_faces(
+    rng: np.random.Generator, boxes: NDArray[np.int64], areas: NDArray[np.int64], frame: int, options: SynthOptions
+) -> list[tuple[int, NDArray[np.int64]]]:
+    """Find places for faces in one frame, one face after the other; those that find no room are left out.
+
+    Args:
+        boxes, areas: see `plan_paths`.
+        frame: its number, from 0.
+
+    Returns:
+        Which face, and left and top of its box, (2,) int64, for each face that has a place.
+    """
+    placed: list[tuple[int, NDArray[np.int64]]] = []
+    for face, box in enumerate(boxes):
+        corners = _draw_corners(rng, box, options.margin_at(frame), options)
+        others = [other for other, _ in placed]
+        taken = np.array([corner for _, corner in placed], np.int64).reshape(-1, 2)
+        limits = options.max_overlap * np.minimum(areas[face], areas[others])
+        hits = _Hits(box, taken[:, None], boxes[others], np.ones(len(placed), np.int64), limits)
+        free = np.flatnonzero(~hits.at(corners[:, None], 0)[:, 0])
+        if len(free):
+            placed.append((face, corners[free[0]]))
+    return placed
 
 
 def _draw_corners(

@@ -1,5 +1,6 @@
-"""Draw a clip: each cut-out is decoded once and turned once a clip; a frame costs a copy and a few small patches."""
+"""Draw a clip: each cut-out is decoded once; a frame costs a copy and a few small patches, turned once a clip on paths."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from abaw.datasets.synth.cutouts import (
     read_cutout,
     size_within,
 )
-from abaw.datasets.synth.paths import Paths, SynthOptions, plan_paths
+from abaw.datasets.synth.paths import Paths, SynthOptions, place_faces, plan_paths
 
 N_PLANS = 50  # sets of scales and angles that are tried before a clip is given up
 N_CUTOUTS_KEPT, N_BACKGROUNDS_KEPT = 2048, 64  # decoded images in memory: 44 kB and 319 kB each
@@ -78,33 +79,75 @@ class ClipMaker:
         self._material, self._options = material, options
         # twice the largest size shown: as sharp as from the file, and a tenth of its memory
         self._cutout = lru_cache(N_CUTOUTS_KEPT)(partial(read_cutout, longest_px=2 * options.longest_px))
-        self._background = lru_cache(N_BACKGROUNDS_KEPT)(partial(read_background, side_px=options.side_px))
+        self._background = lru_cache(N_BACKGROUNDS_KEPT)(
+            partial(read_background, side_px=options.side_px, is_stretched=options.stretch)
+        )
 
     def plan(self, number: int) -> SynthClip:
-        """Decide everything about clip `number` (from 0); the classes take turns. No other clip matters for it.
+        """Decide everything about clip `number` (from 0) with faces on paths; no other clip matters for it.
 
         Raises:
             DataError: an image cannot be read, or the faces are so large that the fewest allowed find no room.
         """
-        label = list(LABELS)[number % len(LABELS)]
-        rng = np.random.default_rng([self._options.seed, number])
-        background = self._draw_background(rng)
-        files = self._choose_faces(rng, self._material.faces[label])
+        label, rng, background, files = self._begin(number)
         for _ in range(N_PLANS):
-            faces = [self._turn(rng, file) for file in files]
-            boxes = np.array([face.patch.colour.shape[1::-1] for face in faces], np.int64)
-            areas = np.array([face.patch.area for face in faces], np.int64)
+            faces, boxes, areas = self._turn_all(rng, files)
             paths = plan_paths(rng, boxes, areas, self._options)
             if paths is not None:
                 return SynthClip(label, background, tuple(faces[face] for face in paths.faces.tolist()), paths)
-        raise DataError(
-            f"Clip {number + 1} ({label}) has no room for {self._options.min_faces} faces in its last frame: none of "
+        raise self._no_room(number, label, "its last frame")
+
+    def draw(self, number: int) -> NDArray[np.uint8]:
+        """Plan and draw clip `number`: (frames, side, side, 3) uint8 RGB; the classes take turns.
+
+        Raises:
+            DataError: see `plan`.
+        """
+        if self._options.motion == "path":
+            return render(self.plan(number), self._options.n_frames)
+        label, rng, background, files = self._begin(number)
+        frames = np.empty((self._options.n_frames, *background.shape), np.uint8)
+        frames[:] = background
+        for k, frame in enumerate(frames):
+            self._fill(rng, frame, files, k, self._no_room(number, label, f"frame {k + 1}"))
+        return frames
+
+    def _fill(
+        self, rng: np.random.Generator, frame: NDArray[np.uint8], files: Sequence[Path], k: int, no_room: DataError
+    ) -> None:
+        """Draw faces into frame number `k`, in place; `no_room` is raised if too few of them fit."""
+        for _ in range(N_PLANS):
+            faces, boxes, areas = self._turn_all(rng, files)
+            placed = place_faces(rng, boxes, areas, k, self._options)
+            if len(placed) >= self._options.min_faces:
+                break
+        else:
+            raise no_room
+        for face, (left, top) in placed:
+            patch = faces[face].patch
+            height, width = patch.colour.shape[:2]
+            blend(frame[top : top + height, left : left + width], patch)
+
+    def _begin(self, number: int) -> tuple[str, np.random.Generator, NDArray[np.uint8], list[Path]]:
+        """What a clip begins with: its class, its source of randomness, background and cut-outs."""
+        label = list(LABELS)[number % len(LABELS)]
+        rng = np.random.default_rng([self._options.seed, number])
+        background = self._draw_background(rng)
+        return label, rng, background, self._choose_faces(rng, self._material.faces[label])
+
+    def _no_room(self, number: int, label: str, where: str) -> DataError:
+        return DataError(
+            f"Clip {number + 1} ({label}) has no room for {self._options.min_faces} faces in {where}: none of "
             f"{N_PLANS} plans did. Ask for smaller or fewer faces, or fewer frames."
         )
 
-    def draw(self, number: int) -> NDArray[np.uint8]:
-        """Plan and draw clip `number`: (frames, side, side, 3) uint8 RGB."""
-        return render(self.plan(number), self._options.n_frames)
+    def _turn_all(
+        self, rng: np.random.Generator, files: Sequence[Path]
+    ) -> tuple[list[PastedFace], NDArray[np.int64], NDArray[np.int64]]:
+        """Turned cut-outs, with width and height of each, (faces, 2), and the visible pixels of each, (faces,)."""
+        faces = [self._turn(rng, file) for file in files]
+        boxes = np.array([face.patch.colour.shape[1::-1] for face in faces], np.int64)
+        return faces, boxes, np.array([face.patch.area for face in faces], np.int64)
 
     def _draw_background(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         files = self._material.backgrounds
@@ -126,18 +169,21 @@ class ClipMaker:
         longest_px = int(options.base_px * rng.uniform(options.min_scale, options.max_scale))
         rotates = rng.random() < options.rotate_probability
         angle_deg = float(rng.uniform(-options.max_angle_deg, options.max_angle_deg)) if rotates else 0.0
-        return PastedFace(file, longest_px, angle_deg, make_patch(self._cutout(file), longest_px, angle_deg))
+        patch = make_patch(self._cutout(file), longest_px, angle_deg, options.squash)
+        return PastedFace(file, longest_px, angle_deg, patch)
 
 
-def make_patch(cutout: Image.Image, longest_px: int, angle_deg: float) -> Patch:
+def make_patch(cutout: Image.Image, longest_px: int, angle_deg: float, is_squashed: bool = False) -> Patch:
     """Scale a cut-out to a longer side, rotate it counter-clockwise and cut away what shows nothing.
 
     Args:
         cutout: mode RGBa, as `read_cutout` gives it.
         longest_px: longer side before rotation.
         angle_deg: degrees.
+        is_squashed: make it a square.
     """
-    image = cutout.resize(size_within(cutout.size, longest_px), Image.Resampling.BILINEAR)
+    size = (longest_px, longest_px) if is_squashed else size_within(cutout.size, longest_px)
+    image = cutout.resize(size, Image.Resampling.BILINEAR)
     if angle_deg:
         image = image.rotate(angle_deg, Image.Resampling.BILINEAR, expand=True)
     pixels = np.asarray(image)

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from abaw.commands.synth_options import RULES
 from abaw.core.errors import DataError, UsageError
 from abaw.datasets.synth import LABELS, SynthOptions, clip_name, write_clips
 from abaw.datasets.synth.cutouts import find_material, read_background, read_cutout
@@ -87,7 +88,7 @@ def boxes_in(frame: np.ndarray) -> Boxes:
 
 @pytest.fixture(scope="module")
 def films(ellipses: Path, black: Path) -> list[np.ndarray]:
-    return draw_clips(ellipses, black, SynthOptions(), 6)
+    return draw_clips(ellipses, black, SynthOptions(motion="path", max_overlap=0.01), 6)
 
 
 def test_a_clip_has_75_frames_of_326_pixels(films: list[np.ndarray]) -> None:
@@ -132,7 +133,7 @@ def test_faces_move_a_little_from_frame_to_frame(films: list[np.ndarray]) -> Non
 
 def test_sizes_of_faces_that_are_not_rotated(tmp_path: Path, black: Path) -> None:
     faces = paint_faces(tmp_path / "faces", "rectangle", size=(350, 280))
-    options = SynthOptions(n_frames=1, rotate_probability=0, max_overlap=0)
+    options = SynthOptions(n_frames=1, rotate_probability=0, max_overlap=0, squash=False)
     sizes = [
         (right - left, bottom - top)
         for film in draw_clips(faces, black, options, 30)
@@ -168,7 +169,8 @@ def test_pixels_of_overlapping_faces(tmp_path: Path, black: Path, allowed: float
     """Half-transparent squares of 45 px: where two overlap, it is brighter than one alone can be."""
     faces = paint_faces(tmp_path / "faces", "rectangle", alpha=128)
     options = SynthOptions(
-        min_scale=0.13, max_scale=0.13, rotate_probability=0, max_overlap=allowed, min_faces=2, max_faces=n_faces
+        **{"min_scale": 0.13, "max_scale": 0.13, "rotate_probability": 0, "max_overlap": allowed},
+        **{"min_faces": 2, "max_faces": n_faces, "motion": "path"},
     )
     most = 0
     for film in draw_clips(faces, black, options, 10):
@@ -430,7 +432,121 @@ def test_messages_about_options(tmp_path: Path, faces: Path) -> None:
     with pytest.raises(UsageError, match=r"Unknown kind of clip 'gif'\. Choose one of: mp4, frames, pt"):
         write_clips(faces, None, tmp_path / "out", 1, "gif")
     with pytest.raises(DataError, match=r"has no room for 15 faces in its last frame: none of 50 plans did"):
-        write_clips(faces, None, tmp_path / "out", 1, options=SynthOptions(min_faces=15), workers=1)
+        write_clips(faces, None, tmp_path / "out", 1, options=SynthOptions(min_faces=15, motion="path"), workers=1)
+    with pytest.raises(DataError, match=r"has no room for 15 faces in frame \d\d: none of 50 plans did"):
+        write_clips(faces, None, tmp_path / "jumping", 1, options=SynthOptions(min_faces=15), workers=1)
+
+
+@pytest.fixture(scope="module")
+def jumping(ellipses: Path, black: Path) -> np.ndarray:
+    """A clip whose faces are drawn in every frame, without any overlap."""
+    return draw_clips(ellipses, black, SynthOptions(max_overlap=0, rotate_probability=0), 1)[0]
+
+
+def test_faces_are_placed_and_scaled_in_every_frame(jumping: np.ndarray) -> None:
+    seen: dict[int, list[tuple[int, int, int, int]]] = {}
+    for number, frame in enumerate(jumping):
+        boxes = boxes_in(frame)
+        assert 3 <= len(boxes) <= 15
+        for colour, box in boxes.items():
+            seen.setdefault(colour, []).append(box)
+            assert min(box[0], box[1], 326 - box[2], 326 - box[3]) >= 30 + number
+    sizes = [box[2] - box[0] for box in max(seen.values(), key=len)]
+    assert 33 <= min(sizes) < 38 and 48 < max(sizes) <= 52 and len(set(sizes)) > 8
+    lefts = np.array([box[0] for box in max(seen.values(), key=len)])
+    assert np.abs(np.diff(lefts)).mean() > 20
+    assert len(boxes_in(jumping[-1])) < len(boxes_in(jumping[0])) <= len(seen)
+
+
+def test_faces_turn_in_every_frame_and_overlap_by_at_most_a_thousandth(tmp_path: Path, black: Path) -> None:
+    """Lines: their boxes tell the angle. 350 x 175 is squashed to a square, whose box is the same for all but angles."""
+    faces = paint_faces(tmp_path / "faces", "rectangle", size=(350, 175))
+    options = SynthOptions(n_frames=40, min_faces=1, max_faces=1, rotate_probability=1, min_scale=0.1, max_scale=0.1)
+    (film,) = draw_clips(faces, black, options, 1)
+    widths = [np.ptp(np.nonzero(frame.any(2))[1]) + 1 for frame in film]
+    angles = 2 * np.degrees(np.arcsin(np.clip(np.array(widths) / 35 / 2**0.5, -1, 1))) - 90
+    assert min(widths) < 39 and 46 < max(widths) <= 52 and np.std(angles) > 5
+    many = SynthOptions(n_frames=3, min_faces=3, max_faces=15, rotate_probability=0)
+    for clip in draw_clips(faces, black, many, 4):
+        for frame in clip:
+            boxes = boxes_in(frame).values()
+            for one, other in itertools.combinations(boxes, 2):
+                common = [min(one[k + 2], other[k + 2]) - max(one[k], other[k]) for k in (0, 1)]
+                assert min(common) <= 0 or common[0] * common[1] <= 0.001 * 52 * 52 + 1
+
+
+@pytest.mark.parametrize("is_squashed", [True, False])
+def test_a_face_is_a_square_or_keeps_its_proportions(tmp_path: Path, black: Path, is_squashed: bool) -> None:
+    faces = paint_faces(tmp_path / "faces", "rectangle", size=(350, 175))
+    options = SynthOptions(n_frames=1, min_faces=1, max_faces=1, rotate_probability=0, squash=is_squashed)
+    ((frame,),) = draw_clips(faces, black, options, 1)
+    rows, columns = np.nonzero(frame.any(2))
+    width, height = np.ptp(columns) + 1, np.ptp(rows) + 1
+    assert abs(height - (width if is_squashed else width / 2)) <= 1
+
+
+def test_a_background_is_stretched(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 80, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "wide.png")
+    expected = np.asarray(Image.fromarray(pixels).resize((20, 20), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(read_background(tmp_path / "wide.png", 20, True), expected)
+
+
+def test_one_class_alone_is_that_of_all_classes(tmp_path: Path, ellipses: Path) -> None:
+    write_clips(ellipses, None, tmp_path / "all", 6, "frames", SHORT, workers=1)
+    made = write_clips(ellipses, None, tmp_path / "one", 2, "frames", SHORT, workers=1, only="Neutral")
+    clips = sorted(path.name for path in (tmp_path / "one").iterdir() if path.is_dir())
+    assert made.n_made == 2 and clips == ["synt-neutral-0001", "synt-neutral-0002"]
+    for file in (f"{clip}/{number:05}.jpg" for clip in clips for number in (1, 4)):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "all" / file).read_bytes()
+    with pytest.raises(UsageError, match="Unknown class 'Angry'"):
+        write_clips(ellipses, None, tmp_path / "one", 2, only="Angry")
+
+
+def test_clips_of_before_go_on_with_their_rules(tmp_path: Path, ellipses: Path) -> None:
+    """The record of older versions has no motion, squash and stretch."""
+    before = SynthOptions(n_frames=4, max_overlap=0.01, motion="path", squash=False, stretch=False)
+    write_clips(ellipses, None, tmp_path, 1, "frames", before, workers=1)
+    record = json.loads((tmp_path / "synth.json").read_text())
+    for name in ("motion", "squash", "stretch"):
+        del record[name]
+    (tmp_path / "synth.json").write_text(json.dumps(record))
+    assert write_clips(ellipses, None, tmp_path, 2, "frames", before, workers=1).n_made == 1
+    with pytest.raises(UsageError, match="made with other max_overlap and motion and squash and stretch"):
+        write_clips(ellipses, None, tmp_path, 2, "frames", SHORT, workers=1)
+
+
+def test_every_rule_is_an_option(tmp_path: Path, faces: Path, run_cli: Callable) -> None:
+    values = {
+        **{"seed": 3, "n_frames": 2, "side_px": 200, "base_px": 300, "min_scale": 0.11, "max_scale": 0.12},
+        **{"min_faces": 1, "max_faces": 2, "rotate_probability": 0.25, "max_angle_deg": 30.0, "max_overlap": 0.02},
+        **{"margin_px": 5, "margin_growth_px": 2, "motion": "path", "squash": False, "stretch": False},
+    }
+    assert values.keys() == SynthOptions.__dataclass_fields__.keys()
+    words = [
+        f"--no-{name}" if value is False else f"--{name.replace('_', '-')}={value}" for name, value in values.items()
+    ]
+    done = run_cli(
+        "synth",
+        "--faces",
+        faces,
+        "--out",
+        tmp_path / "out",
+        "--clips",
+        1,
+        "--only",
+        "Negative",
+        "--to",
+        "frames",
+        *words,
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out/synth.json").read_text())
+    assert {name: record[name] for name in values} == values
+    assert {name: SynthOptions.__dataclass_fields__[name].default for name in RULES} == {
+        name: default for name, (_, default, _) in RULES.items()
+    }
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["synt-negative-0001"]
 
 
 def test_the_command(tmp_path: Path, faces: Path, run_cli: Callable) -> None:
