@@ -404,13 +404,34 @@ def train_seeds(
     reporter: Reporter | None = None,
     resume: bool = False,
     on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+    init: str | None = None,
 ) -> "list[tuple[Run, TrainingResult]]":
-    """Train one run for each config; they differ in their seed only. See `abaw.train.train_runs.train_seeds`."""
-    from abaw.evaluate.inference import SCORING
-    from abaw.train import train_runs
+    """Train one run for each config; they differ in their seed only. See `abaw.train.train_runs.train_seeds`.
 
+    Args:
+        init: run or file whose weights new runs begin with, see `abaw.train.warm_start.read_initial_weights`.
+    """
+    from abaw.evaluate.inference import SCORING
+    from abaw.train import new_run, train_runs
+
+    weights = None if init is None else new_run.initial_weights(configs[0], store, runs, init)
     options: dict[str, Any] = {"device": device, "reporter": reporter, "resume": resume, "on_result": on_result}
+    options["init"] = weights
     return train_runs.train_seeds(configs, store, runs, SCORING, name=name, stem=stem, **options)
+
+
+def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) -> "Run":
+    """Prepare a started run to be trained further: new options, see `abaw.train.runs.change_run`.
+
+    Args:
+        epoch: go back to the checkpoint of this epoch, see `abaw.train.checkpoint.rewind`.
+    """
+    from abaw.train import checkpoint, runs
+
+    changed = runs.change_run(run, settings, epoch) if settings else run
+    if epoch is not None:
+        checkpoint.rewind(run.folder, epoch)
+    return changed
 
 
 # recipes

@@ -115,6 +115,9 @@ def _remedy_for(option: str, words: Sequence[str]) -> str:
 )
 @click.option("--resume", is_flag=True,
               help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
+@click.option("--resume-from", type=click.IntRange(min=1), metavar="EPOCH",
+              help="Resume after this epoch, kept by save_every; later epochs are trained again.")  # fmt: skip
+@click.option("--init", metavar="RUN|FILE", help="Begin with the weights of a run, or of a file, where they fit.")
 @click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")
 @DEVICE
 @click.pass_context
@@ -129,6 +132,8 @@ def train(
     runs: Path,
     name: str | None,
     resume: bool,
+    resume_from: int | None,
+    init: str | None,
     print_config: bool,
     device: str,
     **options: Any,
@@ -138,14 +143,12 @@ def train(
     On several GPUs: torchrun --nproc-per-node N -m -- abaw train ...
     """
     flags = {key: value for key, value in options.items() if value is not None}
-    if resume and n_seeds == 1:
-        if recipe or features or settings or flags:
-            raise UsageError(
-                "--resume continues the run with its own options. Leave out all but --task and --run; only with --seeds "
-                "give the whole command again."
-            )
-        _resume(ctx, task, print_config)
+    if (resume or resume_from) and n_seeds == 1:
+        _check_resumed(bool(recipe or features or init or set(flags) - {"epochs"}))
+        _resume(ctx, task, [*(f"{key}={value}" for key, value in flags.items()), *settings], print_config)
         return
+    if resume_from:
+        raise UsageError("--resume-from continues a single run. Leave out --seeds and choose it with --run.")
     _check_settings({**flags, **({"task": task} if task else {})}, settings)
     _name_continuation(0 if resume else n_seeds)
     from abaw import pipeline
@@ -163,8 +166,17 @@ def train(
     ending, stem = _Ending(), named.name if named else ""
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
-        pipeline.train_seeds(configs, opened, runs, name, stem, device, reporter, resume, ending.add)
+        pipeline.train_seeds(configs, opened, runs, name, stem, device, reporter, resume, ending.add, init)
     ending.say_all(configs[0])
+
+
+def _check_resumed(has_options: bool) -> None:
+    """Raise a UsageError if a run is to be resumed with options of a new one."""
+    if has_options:
+        raise UsageError(
+            "--resume continues the run with its own options. Leave out all but --task, --run and --epochs; only with "
+            "--seeds give the whole command again."
+        )
 
 
 def _name_continuation(n_new: int) -> None:
@@ -177,7 +189,7 @@ def _name_continuation(n_new: int) -> None:
         interruption.nothing_yet()
 
 
-def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:
+def _resume(ctx: click.Context, task: str | None, settings: Sequence[str], print_config: bool) -> None:
     from abaw import pipeline
     from abaw.commands import console
 
@@ -187,6 +199,7 @@ def _resume(ctx: click.Context, task: str | None, print_config: bool) -> None:
         return
     opened = pipeline.open_store(given["store"])
     run = pipeline.find_run(given["runs"], given["name"], task)
+    run = pipeline.change_run(run, settings, given["resume_from"])
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
         pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending().add)

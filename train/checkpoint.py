@@ -1,6 +1,7 @@
 """Checkpoints of a run: weights and the state to resume from. Files are replaced atomically."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,11 +11,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from abaw.core.errors import CheckpointError
-from abaw.core.files import writing
+from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.files import link_or_copy, writing
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
-from abaw.train.run_files import LAST, UNFINISHED
+from abaw.train.run_files import CHECKPOINTS, LAST, UNFINISHED
 
 MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
 LOSSES, SUMS, RANDOM = "losses", "sums", "random."  # further keys and prefixes in that of an unfinished epoch
@@ -189,6 +190,27 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
         raise CheckpointError(f"{folder / LAST} has no progress: the run cannot be resumed. Train it again.")
     _restore(tensors, folder / LAST, model, optimizer)
     return Progress.from_json(metadata["progress"])
+
+
+def rewind(folder: Path, epoch: int) -> None:
+    """Go back to a kept checkpoint of a run: training continues after that epoch, and later checkpoints are deleted.
+
+    Raises:
+        UsageError: there is none of the epoch; the message lists those that exist.
+    """
+    kept = {
+        int(path.parent.name.removeprefix("epoch-")): path.parent for path in folder.glob(f"{CHECKPOINTS}/*/{LAST}")
+    }
+    if epoch not in kept:
+        known = ", ".join(map(str, sorted(kept))) or "none: keep them with --set save_every=1"
+        raise UsageError(f"Run {folder.name} has no checkpoint of epoch {epoch} to resume from; it has {known}.")
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    for path in kept[epoch].glob("best*.safetensors"):
+        link_or_copy(path, folder / path.name)
+    link_or_copy(kept[epoch] / LAST, folder / LAST)
+    for later in (folder / CHECKPOINTS).glob("epoch-*"):
+        if float(later.name.removeprefix("epoch-")) > epoch:
+            shutil.rmtree(later)
 
 
 def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -124,6 +124,11 @@ def _without_memory(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) 
         return Model(config, get_task(config.task), shapes)
 
 
+def expected_state(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Size]:
+    """Shape of every tensor in the state dict of a model. Allocates no memory."""
+    return {key: value.shape for key, value in _without_memory(config, shapes).state_dict().items()}
+
+
 def check_size(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise a UsageError if a model would have more than `MAX_PARAMETERS`. Allocates no memory."""
     model = _without_memory(config, shapes)

@@ -20,6 +20,7 @@ from abaw.train.model import check_size
 from abaw.train.recipes import Recipe
 from abaw.train.run_files import CONFIG
 from abaw.train.runs import Run, all_runs, check_run_name, create_run, open_run
+from abaw.train.warm_start import InitialWeights, read_initial_weights
 
 
 def pick_features(store: FeatureStore, features: Sequence[str]) -> tuple[str, ...]:
@@ -105,9 +106,33 @@ def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
     create_loss(config.loss, task, no_labels, no_labels.astype(np.bool_))
 
 
-def start_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None, stem: str = "") -> Run:
-    """Create the folder of a new run on the store's features; see `create_run`."""
-    return create_run(runs, config, _describe_features(config, store), name, stem)
+def start_run(
+    config: TrainConfig,
+    store: FeatureStore,
+    runs: Path,
+    name: str | None = None,
+    stem: str = "",
+    init: InitialWeights | None = None,
+) -> Run:
+    """Create the folder of a new run on the store's features; see `create_run`.
+
+    Args:
+        init: weights that it begins with.
+    """
+
+    def fill(folder: Path) -> dict[str, Any]:
+        if init is None:
+            return {}
+        init.write(folder)
+        return {"init": init.record()}
+
+    return create_run(runs, config, _describe_features(config, store), name, stem, fill)
+
+
+def initial_weights(config: TrainConfig, store: FeatureStore, runs: Path, source: str) -> InitialWeights:
+    """Weights for a new run on the store's features; see `read_initial_weights`."""
+    shapes = {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features}
+    return read_initial_weights(source, runs, config, shapes)
 
 
 def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:

@@ -10,6 +10,7 @@ BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
 METRICS = "metrics.jsonl"  # a line for each epoch
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"  # folder of kept checkpoints, and the model in each
+INITIAL = "initial.safetensors"  # weights from elsewhere that training begins with
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 MOST_NAMES = 20  # of runs in a message

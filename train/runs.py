@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,9 @@ READERS, SAVED = (
     "abaw.readers",
     "saved_predictions",
 )  # a group of entry points: what reads files that others wrote into runs
+
+
+CHANGEABLE = ("epochs", "patience", "save_every")  # options of a run that has been started
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,19 @@ def check_run_name(name: str) -> None:
 
 
 def create_run(
-    runs: Path, config: TrainConfig, features: dict[str, dict[str, Any]], name: str | None = None, stem: str = ""
+    runs: Path,
+    config: TrainConfig,
+    features: dict[str, dict[str, Any]],
+    name: str | None = None,
+    stem: str = "",
+    fill: Callable[[Path], Mapping[str, Any]] = lambda folder: {},
 ) -> Run:
     """Make a run folder.
 
     Args:
         name: name of the folder; by default `<stem>-<number>`.
         stem: by default `<task>-<features>-<head>`.
+        fill: writes further files into the folder, before it counts as a run; what it returns goes into its `config.json`.
 
     Raises:
         UsageError: the name is taken or not a valid folder name.
@@ -184,9 +193,36 @@ def create_run(
         "created": run.created,
         "config": run.config.model_dump(mode="json"),
         "features": features,
+        **fill(folder),
     }
     save_json(folder / CONFIG, content)
     return run
+
+
+def change_run(run: Run, settings: Iterable[str], epoch: int | None = None) -> Run:
+    """Change options of a started run that only say how far it goes, with `key=value` settings, and what it keeps.
+
+    The rate follows the schedule of the new number of epochs from the next step, as if the run had been started with it.
+
+    Args:
+        epoch: after which it continues; by default the last one.
+
+    Raises:
+        UsageError: another option, an invalid value, or fewer epochs than are trained.
+    """
+    settings = list(settings)
+    if wrong := [setting for setting in settings if setting.partition("=")[0].strip() not in CHANGEABLE]:
+        raise UsageError(
+            f"--resume continues the run with its own options, except {', '.join(CHANGEABLE)}; found {wrong[0]}. "
+            "Leave it out, or train a new run with --init."
+        )
+    config = make_config(run.config.model_dump(), settings)
+    n_epochs = len(read_epochs(run.folder)) if epoch is None else epoch
+    if config.epochs < n_epochs:
+        raise UsageError(f"Run {run.name} has {n_epochs} epochs, more than epochs={config.epochs}. Ask for more.")
+    path = run.folder / CONFIG
+    save_json(path, {**json.loads(path.read_text()), "config": config.model_dump(mode="json")})
+    return open_run(run.folder)
 
 
 def open_run(folder: Path) -> Run:

@@ -26,6 +26,7 @@ from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring
 from abaw.train.train_progress import TrainProgress, Validating
+from abaw.train.warm_start import InitialWeights, load_initial_weights
 
 OnResult = Callable[[Run, TrainingResult], None]
 # names of features -> their means and standard deviations, see `feature_statistics`
@@ -111,6 +112,7 @@ def _train_on(
     if isinstance(run.config.head, RidgeConfig | LogisticConfig):
         result = _fit_probe(run, run.config.head, model, table, validation, scoring, reporter)
     else:
+        load_initial_weights(model, run.folder)
         result = _fit(run, model, table, validation, scoring, device, reporter)
     if on_result is not None and multi_process.rank() == 0:
         on_result(run, result)
@@ -178,6 +180,7 @@ def train_seeds(
     reporter: Reporter | None = None,
     resume: bool = False,
     on_result: OnResult | None = None,
+    init: InitialWeights | None = None,
 ) -> list[tuple[Run, TrainingResult]]:
     """Train one run for each config. The configs differ in their seed only, so the videos and their statistics are read once.
 
@@ -185,6 +188,7 @@ def train_seeds(
         name, stem: of the runs, see `create_run`; with several configs `-seed<seed>` is appended to the name.
         resume: continue runs that were started, see `find_started_run`; finished ones do not change.
         on_result: called after each run, only in the first process.
+        init: weights that new runs begin with.
     """
     names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
     with multi_process.processes(pick_device(device)):
@@ -193,10 +197,14 @@ def train_seeds(
         tables, statistics = _load(configs[0], store, reporter)
         for note in notes_on(tables[0]):
             reporter.warn(note)
+        if init is not None and init.problems:
+            reporter.warn(
+                f"Not all tensors of {init.source} fit the new head, which begins without them: {init.problems}."
+            )
         tables = _placed(tables, configs[0], pick_device(device))
         results = []
         for config, run_name in zip(configs, names, strict=True):
-            run = _open(config, store, runs, run_name, stem, resume)
+            run = _open(config, store, runs, run_name, stem, resume, init)
             with _interruption_names(run):
                 run.check_store(store, training=True)
                 result = _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
@@ -220,11 +228,19 @@ def _check(
         check_free([runs / name for name in names if name])
 
 
-def _open(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None, stem: str, resume: bool) -> Run:
+def _open(
+    config: TrainConfig,
+    store: FeatureStore,
+    runs: Path,
+    name: str | None,
+    stem: str,
+    resume: bool,
+    init: InitialWeights | None,
+) -> Run:
     """The run to resume, or a new one; the same in all processes."""
 
     def find_or_create() -> Path:
         started = find_started_run(config, store, runs, name) if resume else None
-        return (started or start_run(config, store, runs, name, stem)).folder
+        return (started or start_run(config, store, runs, name, stem, init)).folder
 
     return open_run(multi_process.from_first(find_or_create))

@@ -298,7 +298,8 @@ def test_defaults_of_every_command():
         (pipeline.train, {"tables": None, "device": "auto", "reporter": None, "on_result": None}),
         (
             pipeline.train_seeds,
-            {"name": None, "stem": "", "device": "auto", "reporter": None, "resume": False, "on_result": None},
+            {"name": None, "stem": "", "device": "auto", "reporter": None, "resume": False, "on_result": None}
+            | {"init": None},
         ),
         (pipeline.tune, {"device": "auto"}),
         (pipeline.evaluate, {"split": "val", "data": None, "smoothing": None}),
@@ -320,7 +321,17 @@ def test_defaults_of_every_command():
         (create_ensemble, {"weights": None, "split": "val", "name": None, "raw": False}),
         (find_results, {"raw": False}),
         (run_results, {"raw": False}),
-        (WindowSampler.epoch, {"balance": "none", "synthetic": 0.0, "speed": (1.0, 1.0), "draw": "epoch"}),
+        (
+            WindowSampler.epoch,
+            {
+                "balance": "none",
+                "synthetic": 0.0,
+                "speed": (1.0, 1.0),
+                "draw": "epoch",
+                "phase": "random",
+                "clips_per_video": 0,
+            },
+        ),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
