@@ -95,6 +95,8 @@ def eval_(
         evaluation = pipeline.evaluate(predictor, opened, split, data, smooth, reporter)
     also = [_write_csv(csv_file, evaluation)] if csv_file is not None else []
     show_scores(predictor.folder, evaluation, split, as_json, also)
+    if not as_json:
+        console.say_next("report", predictor.folder.name, *_other_split(split))
 
 
 def _write_csv(path: Path, evaluation: "Evaluation") -> str:
@@ -141,7 +143,6 @@ def show_scores(
     _warn_of_processing(evaluation.members, "`abaw ensemble --raw`")
     for sentence in (*also, f"Predictions, scores and a picture: {folder}/*-{split}.*"):
         console.say(sentence)
-    console.say_next("report", folder.name, *_other_split(split))
 
 
 @click.command(
@@ -289,9 +290,12 @@ def ensemble(
     part of the task, from a run and nothing else. Reads what `abaw eval` left in the runs; the result is another folder there.
     """
     from abaw import pipeline
+    from abaw.commands import console
 
     made, evaluation = pipeline.create_ensemble(runs, names, weights, split, name, raw, output_weights)
     show_scores(made.folder, evaluation, split, as_json)
+    if not as_json:
+        console.say_next("report", made.name, *_other_split(split))
 
 
 @click.command(epilog=examples("abaw report", "abaw report va-hog-ridge-1 va-vit-mean-transformer-1 --out both.html"))

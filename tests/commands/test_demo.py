@@ -11,6 +11,7 @@ def test_demo_makes_data_store_run_and_scores_and_keeps_them(run_cli, tmp_path):
     assert result.exit_code == 0, result.output
     assert "lsd-hog-mlp-1 on val" in result.stdout
     assert result.stdout.splitlines()[-1] == f"Next: cd {out} && abaw train --task lsd && abaw eval --split val"
+    assert result.stdout.count("Next:") == 1
     folder = out / "runs" / "lsd-hog-mlp-1"
     scores = json.loads((folder / "scores-val.json").read_text())
     n_images = len([*(out / "data").glob("*val*/*/*.jpg")])  # a folder for each class
