@@ -328,7 +328,7 @@ def describe_members(evaluation: Evaluation) -> list[str]:
     reason = " The runs have different videos: each is predicted by the runs that have it." if is_pooled else ""
     weights = (f"{run.name} ({weight:.3g})" for run, weight in zip(members, evaluation.weights, strict=True))
     sentences = [f"Averaged: {', '.join(counts)}.{reason}", f"Members and weights: {', '.join(weights)}."]
-    others = describe_outputs([member.name for member in members], evaluation.by_output)
+    others = describe_outputs(evaluation.task, [member.name for member in members], evaluation.by_output)
     return [*sentences, *([f"Other weights of outputs: {others}."] if others else [])]
 
 

@@ -61,13 +61,17 @@ def weigh_outputs(
     return {task.outputs[i]: tuple((table[:, i] / math.fsum(table[:, i])).tolist()) for i in others}
 
 
-def describe_outputs(members: Sequence[str], by_output: ByOutput) -> str:
-    """The weights for outputs as words, such as `valence, arousal: one (0.667), two (0.333)`; empty without any."""
+def describe_outputs(task: Task, members: Sequence[str], by_output: ByOutput) -> str:
+    """The weights for outputs as words, such as `va: one (0.667), two (0.333); AU1: two (1)`; empty without any."""
     names_of: dict[tuple[float, ...], list[str]] = {}
     for name, column in by_output.items():
         names_of.setdefault(column, []).append(name)
     groups = []
     for column, names in names_of.items():
+        for part in task.parts:  # the name of a part stands for all its outputs
+            if set(part.outputs) <= set(names):
+                names[names.index(part.outputs[0])] = part.name
+                names = [name for name in names if name not in part.outputs]
         runs = (f"{member} ({weight:.3g})" for member, weight in zip(members, column, strict=True) if weight)
         groups.append(f"{', '.join(names)}: {', '.join(runs)}")
     return "; ".join(groups)

@@ -13,8 +13,8 @@ from scipy.special import expit, softmax
 from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
-from abaw.evaluate.ensemble import combine, find_results, open_ensemble, select_runs
-from abaw.evaluate.output_weights import weigh_outputs
+from abaw.evaluate.ensemble import combine, digest_of, find_results, open_ensemble, select_runs
+from abaw.evaluate.output_weights import describe_outputs, weigh_outputs
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_store
 from abaw.evaluate.scores.bootstrap import interval, measures
 from abaw.evaluate.scores.metrics import decide, score
@@ -133,6 +133,15 @@ def test_outputs_with_weights_of_their_own_by_hand() -> None:
     np.testing.assert_allclose(mixed[:, 10], outputs[0][:, 10], rtol=1e-4)  # AU1
     np.testing.assert_allclose(mixed[:, 11:], outputs[2][:, 11:], rtol=1e-4)
     assert weigh_outputs(MTL, "xy", [1, 2]) == weigh_outputs(MTL, "xy", [1, 2], [("", "x"), ("", "y")]) == {}
+    both = weigh_outputs(MTL, "xy", [1, 1], [("va", "x"), ("", "x"), ("", "y")])
+    assert both == {}  # x is named for all outputs, too
+    pooled = combine(VA, [runs[0], {"b": runs[1]["a"]}], [1, 1], {"valence": (0.25, 0.75)})
+    np.testing.assert_array_equal(pooled["a"].outputs, runs[0]["a"].outputs)
+    assert len({digest_of([("x", None), ("y", None)], (0.5, 0.5), one) for one in (None, {"valence": (0.0, 1.0)})}) == 2
+    assert describe_outputs(MTL, "xyz", by_output) == (
+        "va: x (0.5), z (0.5); expr: y (0.5), z (0.5); AU1: x (1); AU2, AU4, AU6, AU7, AU10, AU12, AU15, AU23, AU24, AU25, "
+        "AU26: z (1)"
+    )
     only_b = [{"b": runs[0]["a"]}, {"a": runs[1]["a"]}]
     with pytest.raises(UsageError, match="No run that counts for valence has predicted b"):
         combine(VA, only_b, [1, 1], {"valence": (0.0, 1.0)})

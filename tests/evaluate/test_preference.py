@@ -118,6 +118,8 @@ def test_what_is_preferred_is_scored_predicted_and_averaged(
     assert post["origin"] == "fitted on train, g where it is above 0.9"
     kept = load_predictions(runs / "one" / "predictions-val.h5")
     assert np.isnan(kept["v2"].confident.probabilities).all()
+    is_missing = np.isnan(kept["v1"].confident.probabilities).all(axis=1)
+    np.testing.assert_array_equal(is_missing, np.pad(np.arange(38) % 3 == 0, (0, 2), constant_values=True))
     store, steps = FeatureStore.open(world[0]), Postprocess.model_validate(tuned["postprocess"])
     answers = open_predictor(runs / "one", "cpu").predict(store, Selection(rows={"v1": 45, "v2": 40}))
     plain = steps.model_copy(update={"prefer": None}).apply_to(EXPR, kept)
