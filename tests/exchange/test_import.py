@@ -156,6 +156,16 @@ def test_frames_of_parts_count_from_1(source, first, image):
     np.testing.assert_array_equal(found.values[THERE], A[THERE])
 
 
+def test_images_say_where_frames_count_from_if_the_first_ones_are_missing(source):
+    write_parts(source)
+    table = source / "train.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(keepends=True) if line.split(",")[2] != "0"))
+    assert run(source).ok
+    found = opened(source).read("f", "b")
+    np.testing.assert_array_equal(found.present, np.arange(N) > 0)
+    np.testing.assert_array_equal(found.values[1:], B[1:])
+
+
 def test_parts_of_two_splits_lie_in_one_folder(source, monkeypatch):
     write_parts(source)
     monkeypatch.setattr(sys.modules[__name__], "VIDEOS", {"c": (B[::-1], VIDEOS["b"][1])})
