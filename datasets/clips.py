@@ -57,6 +57,11 @@ class ClipFrames:
     has_time_axis = True
 
     @property
+    def whole_file(self) -> Path | None:
+        """The video file, or the tensor."""
+        return self.path
+
+    @property
     def rows(self) -> NDArray[np.int64]:
         """All rows; errors show only when they are read. None without pictures."""
         return np.arange(self.size(), dtype=np.int64)

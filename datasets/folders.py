@@ -20,7 +20,7 @@ from abaw.core.names import composed, is_junk
 from abaw.core.tasks import TASKS
 from abaw.datasets.crops import count_crops
 from abaw.datasets.video_files import SUFFIXES
-from abaw.media.clock_cache import is_same_content
+from abaw.media.file_content import is_same_content
 
 CROPS = "cropped_aligned"
 RAW = ("raw", "images")

@@ -73,6 +73,10 @@ class FrameSource(Protocol):
         """The video file that the clock comes from, which may hold the sound; None without one."""
 
     @property
+    def whole_file(self) -> Path | None:
+        """The one file that holds all frames; None if there are several."""
+
+    @property
     def alignment(self) -> str:
         """How faces were cropped, a value of `abaw.core.records`; `WHOLE` for pictures that were not cropped to faces."""
 

@@ -49,6 +49,7 @@ class CropFrames:
     fps: float | None
     known_people: People
 
+    whole_file = None
     divisible = True
     has_time_axis = True
 

@@ -23,6 +23,7 @@ from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
+from abaw.media.file_content import content_attrs
 from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
 from abaw.media.sound import Sound, load_sound
 from abaw.media.tensors import read_spectrogram_tensor
@@ -189,7 +190,7 @@ class AudioRunner:
 
     def _writer(self, feature: Feature, source: AudioSource, rows: NDArray) -> VideoWriter:
         clock = source.frames.clock()
-        attrs = {**clock.attrs, "source": source.digest, "precision": "float32"}
+        attrs = {**clock.attrs, "source": source.digest, **content_attrs(source.sound), "precision": "float32"}
         return self._store.writer(feature.name, source.frames.name, clock.n_frames, rows, attrs)
 
     def _encode(

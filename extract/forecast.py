@@ -21,6 +21,7 @@ from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.request import ExtractOptions, Request, requested_features
 from abaw.extract.selection import has_its_clock, select_part
+from abaw.media.file_content import has_content
 from abaw.media.stamps import is_timed
 from abaw.store import FeatureStore
 
@@ -143,10 +144,12 @@ def _look_up(
     if any(attrs.values()):
         sound = sound_file_of(video, sounds, dataset.people)
         digests = {"vision": frames.digest(), "audio": sound_digest(frames.digest(), sound)}
+        files = {"vision": frames.whole_file, "audio": sound}
         pending = tuple(
             feature
             for feature, request in requests.items()
             if attrs[feature].get("source") != digests[request.spec.modality]
+            or not has_content(files[request.spec.modality], attrs[feature].get("content", ""))
             or (_is_timed(video) and not has_its_clock(frames, attrs[feature]))
         )
     n_rows, is_estimate = _count_rows(video, frames, attrs.values()) if pending else (0, False)

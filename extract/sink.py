@@ -11,6 +11,7 @@ from abaw.core.progress import Stop, Summary
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
 from abaw.extract.reader import FrameBatch
+from abaw.media.file_content import content_attrs
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 
@@ -84,7 +85,7 @@ class FeatureSink:
         self._writers.pop(name, None)
 
     def _open(self, source: FrameSource) -> None:
-        attrs = {**source.clock().attrs, "source": source.digest()}
+        attrs = {**source.clock().attrs, "source": source.digest(), **content_attrs(source.whole_file)}
         self._writers[source.name] = [
             self._store.writer(
                 feature.name,

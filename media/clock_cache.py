@@ -17,11 +17,10 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DataError
+from abaw.media.file_content import sample_of
 from abaw.media.links import check_file
 
 VERSION = 1  # of the entries; the key has the decoder's version, too
-SAMPLED_BYTES = 2**16
 SETTLED_NS = 10**9  # a file that changed more recently may change again within the same time stamp
 MOST_KEYS = 4096
 
@@ -53,34 +52,13 @@ def key_of(file: Path) -> str:
         if identity in _keys:
             return _keys[identity]
     text = f"{VERSION} {av.__version__} {status.st_mtime_ns} "
-    key = hashlib.sha256(text.encode() + _sample(file)).hexdigest()
+    key = hashlib.sha256(text.encode() + sample_of(file)).hexdigest()
     if time.time_ns() - status.st_ctime_ns > SETTLED_NS:
         with _guard:
             if len(_keys) >= MOST_KEYS:
                 _keys.clear()
             _keys[identity] = key
     return key
-
-
-def is_same_content(first: Path, second: Path) -> bool:
-    """True if two paths lead to one file, or to files of equal size with equal first, middle and last bytes."""
-    try:
-        if first.samefile(second):
-            return True
-        return first.stat().st_size == second.stat().st_size and _sample(first) == _sample(check_file(second))
-    except (OSError, DataError):
-        return False
-
-
-def _sample(file: Path) -> bytes:
-    """The size of a file, and its first, middle and last bytes."""
-    with file.open("rb") as stream:
-        size_bytes = os.fstat(stream.fileno()).st_size
-        parts = [f"{size_bytes} ".encode()]
-        for start in (0, size_bytes // 2, size_bytes - SAMPLED_BYTES):
-            stream.seek(max(0, start))
-            parts.append(stream.read(SAMPLED_BYTES))
-    return b"".join(parts)
 
 
 def load(key: str) -> dict[str, NDArray] | None:

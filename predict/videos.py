@@ -9,6 +9,7 @@ that goes through the usual stages: `abaw prepare`, and for a run `abaw extract`
 """
 
 import csv
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
 from abaw.core.progress import Reporter, Silent, Summary
+from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import NS, read_times
 from abaw.media.images import read_image
 from abaw.media.probe import probe_span
@@ -41,6 +43,7 @@ from abaw.train.runs import Run
 
 OVERLAY, IMAGE_OVERLAY = "overlay.mp4", "overlay.jpg"
 IMAGES = "images.csv"
+CONTENT, MOST_CONTENT = "content", 400  # key in `predictions.json`, and characters in which it ends
 
 
 @dataclass(frozen=True)
@@ -199,7 +202,7 @@ def _predict_into(
     folder = options.out / name_of(file)
     sources = _sources(predictor, file, options.faces)
     pictures = _pictures_of(file, options.overlay)
-    if _is_done(folder, sources, pictures):
+    if _is_done(folder, sources, pictures) and has_content(file, _content_in(folder, sources)):
         return None
     if folder.exists():
         raise UsageError(f"{folder} exists. Delete it, or choose another folder with --out.")
@@ -226,7 +229,8 @@ def _write(predictor: FacePredictor, predicted: PredictedFile, sources: dict[str
     """Write the tables and the timeline; returns the number of frames with a face."""
     image_note = predictor.image_note if is_image(predicted.file) else ""
     timeline, notes = Timeline(predictor.task), [*filter(None, [predictor.note, image_note]), *predicted.notes]
-    head = {**sources, "n_frames": predicted.n_frames, "people": predicted.people, "notes": notes}
+    content = content_of(predicted.file)
+    head = {**sources, CONTENT: content, "n_frames": predicted.n_frames, "people": predicted.people, "notes": notes}
     frames: set[int] = set()
     with row_writer(folder, predictor.task, head) as write:
         for row in rows_of(predicted, predictor.task):
@@ -261,6 +265,14 @@ def _is_done(folder: Path, sources: dict[str, Any], pictures: Sequence[str]) -> 
             return stream.read(len(begin)) == begin
     except (OSError, ValueError):
         return False
+
+
+def _content_in(folder: Path, sources: dict[str, Any]) -> str:
+    """`content_of` the file whose predictions are in a folder; empty if an older version made them."""
+    with (folder / JSON).open(encoding="utf-8") as stream:
+        stream.read(len(begin_of_json(sources)))
+        content = re.match(rf',\n "{CONTENT}": "([^"]*)"', stream.read(MOST_CONTENT))
+    return content[1] if content else ""
 
 
 def _draw_image(predictor: FacePredictor, predicted: PredictedFile, out: Path) -> None:

@@ -31,7 +31,7 @@ from abaw.datasets.sound_files import FOLDER as AUDIO
 from abaw.datasets.sound_files import find_sound_files
 from abaw.datasets.video_files import FACES
 from abaw.extract.faces.following import FacesOfFrame, FollowedFace
-from abaw.media.clock_cache import is_same_content
+from abaw.media.file_content import content_of, has_content, is_same_content
 from abaw.media.sound import Sound
 from abaw.media.waveform import RATE_HZ
 
@@ -55,6 +55,7 @@ class Record:
         people: names, from left to right.
         n_frames, n_crops: frames of the video, crops of all people.
         notes: sentences about faults of the file.
+        content: `content_of` the video file; empty in records of older versions.
     """
 
     source: str
@@ -66,6 +67,7 @@ class Record:
     n_frames: int = 0
     n_crops: int = 0
     notes: tuple[str, ...] = ()
+    content: str = ""
 
     def inputs(self) -> tuple[object, ...]:
         """Source and options; if they change, the video must be prepared again."""
@@ -102,6 +104,7 @@ class Files:
         self._data = data
         self._partial = data / FACES / partial_name(self.video)
         self._record = data / FACES / f"{self.video}.json"
+        self._content = ""
 
     def check_name(self) -> None:
         """Raise an AbawError if the name of the video is invalid in a dataset or in a store."""
@@ -119,7 +122,7 @@ class Files:
         if waiting is not None:
             self._move(waiting)
         record = Record.read(self._record)
-        return record is not None and record.inputs() == request.inputs()
+        return record is not None and record.inputs() == request.inputs() and has_content(self.source, record.content)
 
     def people(self) -> tuple[str, ...]:
         """Names of the people in a video that is done, from left to right."""
@@ -135,6 +138,7 @@ class Files:
         self._check_no_links()
         self._check_free((self.video,))
         clear(self._partial)
+        self._content = content_of(self.source)
         (self._partial / "tracks").mkdir(parents=True)
 
     def discard(self) -> None:
@@ -179,7 +183,7 @@ class Files:
         self._name_crops(names)
         n_crops = self._name_table(names)
         people = tuple(dict.fromkeys(names.values()))
-        record = Record(**{**asdict(record), "people": people, "n_crops": n_crops})
+        record = Record(**{**asdict(record), "people": people, "n_crops": n_crops, "content": self._content})
         self._check_free(people)
         save_json(self._partial / "record.json", asdict(record))
         self._move(record)
@@ -232,7 +236,7 @@ class Files:
         if before is None and sound is not None:
             taken.append(sound)
         video = find_video_files(self._data, folders).get(self.video)
-        if video is not None and not self._is_source(video):
+        if video is not None and not self._is_source(video) and not self._is_replaced(video, before):
             taken.append(video)
         if taken:
             raise DataError(f"{taken[0]} already exists, and not from `abaw prepare` of {self.source}. Move it away.")
@@ -240,6 +244,11 @@ class Files:
     def _is_source(self, video: Path) -> bool:
         """True for the video itself, a link to it, or a copy."""
         return is_same_content(video, self.source)
+
+    def _is_replaced(self, video: Path, before: Record | None) -> bool:
+        """True for the video that `abaw prepare` put here, from a file that was replaced since."""
+        is_known = before is not None and before.content != "" and has_content(video, before.content)
+        return is_known and video.parent == self._data / VIDEOS
 
     def _move(self, record: Record) -> None:
         """Move all files into place; completes an earlier call that was interrupted."""
@@ -265,7 +274,8 @@ class Files:
             (self._partial / name).replace(target)
 
     def _place_video(self) -> None:
-        if self.video in find_video_files(self._data):
+        video = find_video_files(self._data).get(self.video)
+        if video is not None and (self._is_source(video) or not self._is_replaced(video, Record.read(self._record))):
             return
         target = self._data / VIDEOS / f"{self.video}{self.source.suffix}"
         target.parent.mkdir(exist_ok=True)
@@ -276,6 +286,8 @@ class Files:
         if not partial.exists():
             shutil.copyfile(self.source, partial)
         partial.replace(target)
+        if video is not None and video != target:
+            video.unlink()
 
 
 def _row(frame: FacesOfFrame, track: int, face: FollowedFace) -> list[object]:

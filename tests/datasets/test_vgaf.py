@@ -20,7 +20,7 @@ from abaw.datasets.vgaf import clip_name, open_vgaf, read_clip_labels
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.media.tensors import read_image_tensor
-from abaw.pipeline import ExtractOptions, extract
+from abaw.pipeline import ExtractOptions, extract, forecast_extraction
 from abaw.store import FeatureStore
 from abaw.tests.support.emotiw_tensors import NETWORKS, images, normalised_for, spectrograms, write_emotiw
 
@@ -61,6 +61,26 @@ def decoded(file: Path) -> list[np.ndarray]:
 def hog_of(images: list[np.ndarray]) -> np.ndarray:
     hog = create_backbone("hog")
     return hog(hog.preprocess(torch.from_numpy(np.stack(images)))).numpy().astype(np.float16)
+
+
+def test_a_clip_that_another_of_its_name_and_size_replaces_is_extracted_again(make_clips, run, numbered):
+    root = make_clips({"1_1": 1, "1_2": 1}, n_frames=20)
+    clip, backbones = root / "Train" / "1_1.mp4", ("hog", "spectrogram")
+    n_bytes = clip.stat().st_size
+    clip.write_bytes(clip.read_bytes() + (10**5).to_bytes(4, "big") + b"free" + bytes(10**5 - 8))  # room at the end
+    _, store = run(root, *backbones)
+    before = {feature: store.video_attrs(feature, "1_1")["content"] for feature in backbones}
+    other = numbered.write(root.parent / "other.mp4", n_frames=20, pictures=[np.full((64, 96, 3), 9, np.uint8)] * 20)
+    n_more = n_bytes + 10**5 - other.stat().st_size
+    clip.write_bytes(other.read_bytes() + n_more.to_bytes(4, "big") + b"free" + bytes(n_more - 8))
+    planned = forecast_extraction(ExtractOptions(root, Path(store.path), backbones, device="cpu"))
+    summary, store = run(root, *backbones)
+    assert summary.done == ["1_1"] and summary.skipped == ["1_2"], "the other one is as it was"
+    assert planned.n_videos == 1, "abaw extract --dry-run says the same"
+    assert all(store.video_attrs(feature, "1_1")["content"] != content for feature, content in before.items())
+    np.testing.assert_array_equal(store.read("hog", "1_1").values[0], hog_of([decoded(clip)[0]])[0])
+    clip.touch()
+    assert sorted(run(root, *backbones)[0].skipped) == ["1_1", "1_2"], "a copy has another time, and the same bytes"
 
 
 # labels

@@ -38,7 +38,7 @@ def draw(name, row):
 
 
 class NoiseFrames:
-    alignment, has_time_axis, file = "whole", True, None
+    alignment, has_time_axis, file, whole_file = "whole", True, None, None
 
     def __init__(self, path, fps):
         self.name, self.path, self.fps = path.stem, path, fps or 20.0

@@ -342,6 +342,35 @@ def test_names_that_hide_something_are_refused_and_formulas_are_written_as_text(
     assert crops_of(data) == {"=1+1": ["00001.jpg", "00002.jpg"]}
 
 
+def test_a_video_that_another_of_its_name_and_size_replaces_is_made_again(tmp_path, film, monkeypatch, talking, empty):
+    (tmp_path / "their_faces.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_faces", raising=False)
+    first, other = film(tmp_path / "1.mp4", pictures=talking[:3]), film(tmp_path / "2.mp4", pictures=empty[:3])
+    size = max(first.stat().st_size, other.stat().st_size) + 8
+    for file in (first, other):  # followed by an empty atom
+        n_more = size - file.stat().st_size
+        file.write_bytes(file.read_bytes() + n_more.to_bytes(4, "big") + b"free" + bytes(n_more - 8))
+    (tmp_path / "in").mkdir()
+    source, data = tmp_path / "in" / "a.mp4", tmp_path / "data"
+    options = PrepareOptions((source,), data, detector="their_faces:Middle")
+    crops = []
+    for file in (first, other):
+        source.unlink(missing_ok=True)
+        shutil.copy(file, source)
+        assert prepare_videos(options, Silent()).done == ["a"]
+        crops.append(read_image(data / "cropped_aligned" / "a" / "00001.jpg").astype(int))
+        assert (data / "videos" / "a.mp4").read_bytes() == file.read_bytes()
+        source.touch()
+        assert prepare_videos(options, Silent()).skipped == ["a"]
+    assert np.abs(crops[0] - crops[1]).mean() > 10
+    record = data / "faces" / "a.json"
+    content = json.loads(record.read_text())
+    del content["content"]  # as older versions wrote it
+    record.write_text(json.dumps(content))
+    assert prepare_videos(options, Silent()).skipped == ["a"]
+
+
 def test_detectors_of_other_people(tmp_path, film, monkeypatch, talking, run_cli):
     (tmp_path / "their_faces.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(tmp_path)

@@ -299,8 +299,8 @@ def test_another_file_is_not_taken_for_the_one_that_was_decoded(place, tmp_path)
 def test_the_bytes_of_an_unchanged_file_are_read_once(tmp_path, monkeypatch):
     file, n_read = tmp_path / "a.mp4", []
     file.write_bytes(bytes(1000))
-    sample = clock_cache._sample
-    monkeypatch.setattr(clock_cache, "_sample", lambda path: n_read.append(path) or sample(path))
+    sample = clock_cache.sample_of
+    monkeypatch.setattr(clock_cache, "sample_of", lambda path: n_read.append(path) or sample(path))
     keys = [clock_cache.key_of(file) for _ in range(3)]
     assert len(n_read) == 3  # it has just been written, and may be written again within the same tick of the clock
     monkeypatch.setattr(clock_cache, "SETTLED_NS", -1)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,12 @@ def test_videos_and_images_with_nothing_trained(tmp_path, numbered, face, run_cl
     assert [(one["image"], one["expression"]) for one in together] == [("'=a_png", row["expression"])]
     assert json.loads((out / "wall_jpg" / "predictions.json").read_text())["rows"] == []
     assert "done 0, skipped 3" in run_cli("predict", tmp_path / "in", "--out", out, "--device", "cpu").output
+    wall = tmp_path / "in" / "wall.JPG"
+    wall.write_bytes(wall.read_bytes()[:-1] + b"x")
+    tree = out / "=a_png" / "predictions.json"
+    tree.write_text(re.sub(' "content": .*\n', "", tree.read_text()))  # as older versions wrote it
+    changed = run_cli("predict", tmp_path / "in", "--out", out, "--device", "cpu").output
+    assert "done 0, skipped 2, failed 1" in changed and "wall_jpg exists. Delete it" in changed
 
 
 def test_raw_is_each_frame_by_itself(tmp_path, numbered, face):
