@@ -257,7 +257,10 @@ def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: in
         numbers[clip.n_rows] = clip
     if len(kinds) > 1:
         shown = " and ".join(sorted(f".{kind}." if kind else "plain" for kind in kinds))
-        raise UsageError(f"{files[0].parent} holds {shown} tensors, which are separate features. Keep one kind.")
+        raise UsageError(
+            f"{files[0].parent} holds {shown} tensors, which are separate features. Keep one kind; "
+            "`abaw extract` reads both as pictures and sound of VGAF's clips."
+        )
     source.modality = "audio" if kinds == {"spec"} else "vision"
     for name, numbers in clips.items():
         chosen = n_rows if n_rows and kinds != {""} else max(numbers)
