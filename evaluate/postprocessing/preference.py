@@ -115,7 +115,8 @@ class Preference(BaseModel):
             UsageError: the prediction comes without this classifier's probabilities.
         """
         confident = prediction.confident
-        if confident is None or confident.fingerprint != self.fingerprint:
+        is_same = confident is not None and confident.fingerprint == self.fingerprint
+        if confident is None or not is_same or confident.probabilities.shape[1] != len(self.classes):
             raise UsageError(
                 f"The saved predictions are without feature {self.feature!r}, which the post-processing prefers. Run `abaw "
                 "eval` again, or leave out the post-processing with --raw."

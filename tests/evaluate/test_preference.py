@@ -47,7 +47,7 @@ def test_sure_rows_take_the_classifiers_answer_by_hand() -> None:
     assert np.array(EXPRESSIONS)[decide(EXPR, found)[:, 0]].tolist() == ["Sadness", "Fear", "Fear", "Fear", "Fear"]
     np.testing.assert_allclose(found[0], np.log([1e-6, 1e-6, 1e-6, 1e-6, 0.1, 0.85, 1e-6, 1e-6]), rtol=1e-5)
     np.testing.assert_array_equal(found[1:, :3], outputs[1:, :3])
-    for other in (None, Confident("q", probabilities)):
+    for other in (None, Confident("q", probabilities), Confident("p", probabilities[:, :2])):
         with pytest.raises(
             UsageError, match=r"are without feature 'g', which the post-processing prefers. Run `abaw eval`"
         ):
