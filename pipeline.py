@@ -621,6 +621,7 @@ def create_ensemble(
         weights: of the runs, numbers between commas; equal by default.
         output_weights: `RUN:OUTPUT=WEIGHT` of single outputs.
     """
+    from abaw.evaluate.combining import joint_task
     from abaw.evaluate.output_weights import split_names, weigh_outputs
 
     pairs = split_names(runs, names)
@@ -632,7 +633,9 @@ def create_ensemble(
     by_output = {}
     if len(shares) == len(members) and min(shares) > 0:  # others are refused below
         member_names = [member.name for member in members]
-        by_output = weigh_outputs(members[0].task, member_names, shares, pairs, output_weights)
+        by_output = weigh_outputs(
+            joint_task([run.task for run in members]), member_names, shares, pairs, output_weights
+        )
     return ensemble.create_ensemble(runs, members, shares, split, name, raw, by_output)
 
 

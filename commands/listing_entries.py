@@ -210,6 +210,8 @@ def _options(config: "type[BaseModel]") -> dict[str, Any]:
 
 def _assignments(options: Mapping[str, Any]) -> str:
     """Options as --set takes them."""
-    return ", ".join(
-        f"{key}={','.join(map(str, value)) if isinstance(value, tuple) else value}" for key, value in options.items()
-    )
+
+    def text_of(value: Any) -> str:
+        return ",".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)
+
+    return ", ".join(f"{key}={text_of(value)}" for key, value in options.items())

@@ -47,7 +47,6 @@ def run(
     """
     from abaw import pipeline
     from abaw.commands import console, interruption
-    from abaw.core.tasks import get_task
 
     with console.loading("Planning"):
         options = pipeline.RecipeOptions(recipe, data, store, runs, n_seeds, n_folds or 0, device, settings, backbones)
@@ -62,7 +61,7 @@ def run(
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         plan, scores = pipeline.run_recipe(options, reporter, lambda step: console.say(f"{step.name}: {step.about}"))
-    measure = get_task(plan.runs[0].config.task).measure.name
+    measure = plan.runs[0].config.own_task.measure.name
     table = [(row.what, *row.in_words(), row.origin or "-", ", ".join(row.runs)) for row in scores]
     columns = [plan.recipe.name, f">{measure} on val", ">post-processed", "post-processing", "runs"]
     console.show_table(f"Scores of {plan.recipe.name}", columns, table)

@@ -8,8 +8,8 @@ A distribution adds a task by an entry point in the group `abaw.tasks` whose nam
 """
 
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
@@ -107,6 +107,8 @@ class Task:
         parts: the tasks that a `multi` task joins; their outputs and columns follow one another.
         labels: label files in the official layout; None if the labels are elsewhere.
         submission: files to hand in.
+        whole: name of the task that this one is a selection of, see `only`; empty for a task of its own.
+        taken: the label columns of that task which this one has.
 
     Raises:
         ValueError: the attributes contradict each other.
@@ -126,6 +128,8 @@ class Task:
     parts: tuple["Task", ...] = ()
     labels: LabelFiles | None = None
     submission: SubmissionFiles = SubmissionFiles()
+    whole: str = ""
+    taken: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.measure.of_output not in MEASURED_BY[self.kind]:
@@ -144,6 +148,36 @@ class Task:
             raise ValueError(f"task {self.name} has labels from {self.low:g} to {self.high:g}, not one for each class")
         if len(self.outputs) > MOST_CLASSES:
             raise ValueError(f"task {self.name} has {len(self.outputs)} outputs; {MOST_CLASSES} are possible")
+
+    def only(self, outputs: Sequence[str]) -> "Task":
+        """The task with some of its outputs, such as `va:valence`; itself if these are all. It has no submission files.
+
+        Raises:
+            UsageError: the task has other outputs, or cannot be divided.
+        """
+        if tuple(outputs) == self.outputs:
+            return self
+        if self.kind not in ("regression", "binary"):
+            raise UsageError(f"The outputs of task {self.name} belong together: leave out outputs.")
+        numbers = [self.outputs.index(name) for name in outputs if name in self.outputs]
+        if len(numbers) != len(outputs) or numbers != sorted({*numbers}) or not numbers:
+            raise UsageError(
+                f"outputs must be some of {','.join(self.outputs)}, in this order; found {','.join(outputs)}."
+            )
+        measures = [f"{self.measure.short} {name}" for name in outputs]
+        name = measures[0] if len(measures) == 1 else f"mean of {' and '.join(measures)}"
+        whole, taken = self.whole or self.name, self.taken or tuple(range(len(self.columns)))
+        return replace(
+            self,
+            name=f"{whole}:{'+'.join(outputs)}",
+            outputs=tuple(outputs),
+            columns=tuple(self.columns[number] for number in numbers),
+            measure=replace(self.measure, name=name),
+            labels=None,
+            submission=SubmissionFiles(),
+            whole=whole,
+            taken=tuple(taken[number] for number in numbers),
+        )
 
     def each(self) -> Iterator[tuple["Task", slice, slice]]:
         """The plain tasks in this one, each with its slices of the outputs and of the label columns."""
@@ -282,7 +316,10 @@ TASKS: Mapping[str, Task] = _Tasks()
 
 
 def get_task(name: str) -> Task:
-    """The task called `name`; a UsageError lists the known ones."""
+    """The task called `name`, also as `va:valence` for some of its outputs; a UsageError lists the known ones."""
+    whole, colon, outputs = name.partition(":")
+    if colon and whole in TASKS:
+        return TASKS[whole].only(outputs.split("+"))
     if name not in TASKS:
         raise UsageError(f"Unknown task {name!r}. {did_you_mean(name, list(TASKS))}Choose one of: {', '.join(TASKS)}.")
     return TASKS[name]

@@ -9,26 +9,24 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
 from abaw.core.tasks import Task, get_task
+from abaw.evaluate.combining import combine_outputs, joint_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
-from abaw.evaluate.predictions import VideoPrediction, read_store
+from abaw.evaluate.predictions import read_store
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.evaluate.scores.bootstrap import same_labels
 from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
@@ -100,7 +98,7 @@ class Ensemble:
         """
         runs = [open_run(self.folder.parent / member) for member in self.members]
         for run in runs:
-            if run.task.name != self.task.name:
+            if (run.task.whole or run.task.name) != (self.task.whole or self.task.name):
                 raise CheckpointError(
                     f"{self.folder / ENSEMBLE} is of task {self.task.name}, its run {run.name} of {run.task.name}. "
                     "Create it again with `abaw ensemble`."
@@ -163,7 +161,7 @@ def create_ensemble(
     shares = _shares(members, weights)
     by_output = by_output or {}
     digest = digest_of(_sources(members, raw), shares, by_output)
-    if len(tasks := {run.task.name for run in members}) > 1:
+    if len(tasks := {run.task.whole or run.task.name for run in members}) > 1:
         raise UsageError(f"The runs have tasks {', '.join(sorted(tasks))}. An ensemble needs runs of one task.")
     evaluation = combine_results([run_results(run, split, raw) for run in members], shares, by_output)
     content = Members(
@@ -189,102 +187,11 @@ def _common_store(members: Sequence[Run], split: str) -> str:
 def combine_results(
     results: Sequence[Results], weights: Sequence[float], by_output: ByOutput | None = None
 ) -> Evaluation:
-    """Scores of the weighted mean of predictions of runs of one task; see `combine`."""
-    task = results[0].task
-    predictions = combine(task, [result.predictions for result in results], weights, by_output)
-    evaluation = evaluate_predictions(task, predictions)
+    """Scores of the weighted mean of predictions of runs of one task, or of some of its outputs; see `combine_outputs`."""
+    task = joint_task([result.task for result in results])
+    parts = [(result.task, result.predictions) for result in results]
+    evaluation = evaluate_predictions(task, combine_outputs(task, parts, weights, by_output))
     return replace(evaluation, members=tuple(results), weights=tuple(weights), by_output=by_output or {})
-
-
-def combine(
-    task: Task,
-    predictions_by_run: Sequence[Mapping[str, VideoPrediction]],
-    weights: Sequence[float] | None = None,
-    by_output: ByOutput | None = None,
-) -> dict[str, VideoPrediction]:
-    """The weighted mean of predictions; each video is averaged over the runs that have it.
-
-    Real numbers are averaged directly, classes as probabilities (the result is their logarithm), action units
-    as probabilities (the result is the logit); `decide` accepts both. A row is present if it is present in all runs, and
-    has a feature if it has one in any of them.
-
-    Args:
-        predictions_by_run: for each run, predictions by video.
-        weights: weights of the runs, above 0; equal by default. Only their ratios matter.
-        by_output: other weights of the runs, 0 or more, for some outputs.
-
-    Raises:
-        UsageError: runs have different labels for a video, or none that has it counts for an output.
-    """
-    factors = np.ones(len(predictions_by_run)) if weights is None else np.array(weights, dtype=np.float64)
-    combined = {}
-    for video in dict.fromkeys(video for predictions in predictions_by_run for video in predictions):
-        numbers = [i for i, predictions in enumerate(predictions_by_run) if video in predictions]
-        predictions = [predictions_by_run[i][video] for i in numbers]
-        longest = max(predictions, key=lambda prediction: len(prediction.outputs))
-        if not all(same_labels(task, prediction, longest) for prediction in predictions):
-            raise UsageError(
-                f"The runs have different labels for {video}: they come from different stores. Run `abaw eval` for all "
-                "of them on one store."
-            )
-        aligned = [_lengthened(prediction, len(longest.outputs)) for prediction in predictions]
-        has_feature = [prediction.has_feature for prediction in aligned if prediction.has_feature is not None]
-        combined[video] = VideoPrediction(
-            _mean(task, np.stack([one.outputs for one in aligned]), _scale(task, video, factors, numbers, by_output)),
-            longest.labels,
-            np.logical_and.reduce([prediction.present for prediction in aligned]),
-            max(prediction.fps for prediction in predictions),
-            longest.doubles,
-            np.logical_or.reduce(has_feature) if len(has_feature) == len(aligned) else None,
-        )
-    return combined
-
-
-def _lengthened(prediction: VideoPrediction, n_rows: int) -> VideoPrediction:
-    """The prediction padded to `n_rows`; new rows repeat the last output, like rows without a feature."""
-    n_missing = n_rows - len(prediction.outputs)
-    if not n_missing:
-        return prediction
-    has_feature = prediction.has_feature
-    return replace(
-        prediction,
-        outputs=np.pad(prediction.outputs, ((0, n_missing), (0, 0)), mode="edge"),
-        present=np.pad(prediction.present, (0, n_missing)),
-        has_feature=None if has_feature is None else np.pad(has_feature, (0, n_missing)),
-    )
-
-
-def _scale(
-    task: Task, video: str, factors: NDArray[np.float64], numbers: Sequence[int], by_output: ByOutput | None
-) -> NDArray[np.float64]:
-    """(runs, outputs) weights of the runs that have a video, sum 1 over these."""
-    chosen = factors[numbers]
-    table = np.repeat((chosen / chosen.sum())[:, None], len(task.outputs), axis=1)
-    for name, column in (by_output or {}).items():
-        weights = np.array(column)[numbers]
-        if not weights.any():
-            raise UsageError(f"No run that counts for {name} has predicted {video}. Add one, or give one a weight.")
-        table[:, task.outputs.index(name)] = weights / weights.sum()
-    return table
-
-
-def _mean(task: Task, outputs: NDArray[np.float32], weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """(rows, outputs): the mean of (runs, rows, outputs) with (runs, outputs) weights, equal ones for all classes."""
-    from scipy.special import log_expit, log_softmax, logsumexp  # takes a quarter of a second to import
-
-    means = []
-    for part, columns, _ in task.each():
-        scale = weights[:, None, columns]
-        values = outputs[..., columns].astype(np.float64)
-        if part.kind == "regression":
-            mean = (scale * values).sum(axis=0)
-        elif part.kind == "classes":
-            mean = logsumexp(log_softmax(values, axis=2), axis=0, b=scale)
-        else:  # from the logarithms of both probabilities, so that extreme logits stay finite
-            yes, no = (logsumexp(log_expit(sign * values), axis=0, b=scale) for sign in (1, -1))
-            mean = yes - no
-        means.append(mean)
-    return np.concatenate(means, axis=1).astype(np.float32)
 
 
 def _sources(runs: Sequence[Run], raw: bool) -> list[tuple[str, Tuning | None]]:

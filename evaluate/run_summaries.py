@@ -128,7 +128,7 @@ def _summarise_run(path: Path, summaries: Mapping[str, RunSummary]) -> RunSummar
     tuned, tuned_score = _tuning_of(folder, score)
     return RunSummary(
         name=folder.name,
-        task=str(config["task"]),
+        task=":".join(filter(None, [str(config["task"]), "+".join(map(str, config.get("outputs", [])))])),
         features=tuple(map(str, config["features"])),
         head=str(config["head"]["name"]),
         score=score,

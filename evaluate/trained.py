@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import Task
+from abaw.evaluate.combining import combine_outputs
 from abaw.evaluate.ensemble import (
     ENSEMBLE,
     Ensemble,
-    combine,
     combine_results,
     digest_of,
     find_ensemble,
@@ -311,8 +311,8 @@ class OpenEnsemble:
 
     def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
-        predictions = [member.predict(store, selection) for member in self.members]
-        return combine(self.task, predictions, self.ensemble.weights, self.ensemble.by_output)
+        parts = [(member.task, member.predict(store, selection)) for member in self.members]
+        return combine_outputs(self.task, parts, self.ensemble.weights, self.ensemble.by_output)
 
     def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the mean of the runs' post-processed predictions; see `Predictor`.

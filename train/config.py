@@ -17,7 +17,7 @@ from pydantic import (
 
 from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
-from abaw.core.tasks import TASKS, get_task
+from abaw.core.tasks import TASKS, Task, get_task
 from abaw.train.data.folds import parse_fold
 from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
 from abaw.train.loss_options import LOSSES, AnyLossConfig
@@ -44,6 +44,7 @@ class TrainConfig(BaseModel):
 
     Attributes:
         task: what to predict.
+        outputs: those of the task's outputs that are trained and scored, such as `valence`; empty for all.
         features: names of the features; a frame may lack some of them.
         head: the head's name and options.
         loss: the loss's name and options; by default the task's.
@@ -96,6 +97,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     task: str
+    outputs: Annotated[tuple[str, ...], COMMAS] = ()
     features: tuple[str, ...] = Field(min_length=1)
     head: AnyHeadConfig = TransformerConfig()
     loss: AnyLossConfig
@@ -138,6 +140,11 @@ class TrainConfig(BaseModel):
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
         task = get_task(self.task)
+        if task.whole:
+            raise ValueError(f"task {task.name} is task {task.whole} with the option outputs={','.join(task.outputs)}")
+        if self.outputs == task.outputs:
+            raise ValueError(f"outputs are all of task {task.name}: leave it out")
+        task = self.own_task
         if not 0 < self.speed[0] <= self.speed[1] < float("inf"):
             raise ValueError(f"speed must be two factors above 0, the smaller one first, found {list(self.speed)}")
         if self.eval_stride > self.length:
@@ -220,6 +227,12 @@ class TrainConfig(BaseModel):
         if self.loss.name != get_task(self.task).loss:
             raise ValueError(f"head {self.head.name} has a fixed loss: leave out loss, found {self.loss.name}")
         return self
+
+    @property
+    def own_task(self) -> Task:
+        """The task, with the chosen outputs alone."""
+        task = get_task(self.task)
+        return task.only(self.outputs) if self.outputs else task
 
     @property
     def length(self) -> int:

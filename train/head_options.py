@@ -16,8 +16,10 @@ def _split(value: object) -> object:
 
 
 COMMAS = BeforeValidator(_split)  # for lists: `a,b` on the command line, a list in a file
+EMPTY = BeforeValidator(lambda value: None if value == "" else value)
 Share = Annotated[float, Field(ge=0, lt=1)]  # of the values that dropout or a mask hides
-OwnShare = Annotated[float | None, Field(ge=0, lt=1)]  # None takes the share of another option
+# empty, or None, stands for the value of another option, or for none
+OwnShare = Annotated[float | None, Field(ge=0, lt=1), EMPTY]
 Width = Annotated[int, Field(ge=1, le=MAX_WIDTH)]
 Layers = Annotated[int, Field(ge=1, le=MAX_LAYERS)]
 Widths = Annotated[tuple[Width, ...], COMMAS]

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
-from abaw.train.head_options import COMMAS
+from abaw.train.head_options import COMMAS, EMPTY
 from abaw.train.options import Options, Registry
 
 RULES = ("equal", "inverse")
@@ -148,7 +148,7 @@ class FocalConfig(LossConfig):
     Attributes:
         gamma: how strongly well predicted labels are down-weighted; 0 is the cross-entropy.
         alpha: factor of the loss of a class; for binary labels of the positive ones, and 1 - alpha of the others (.25 in
-            the paper). None for none.
+            the paper). Empty for none.
         weights: of the classes, as for `cross-entropy`, or of the positive labels, as for `bce`.
     """
 
@@ -158,7 +158,7 @@ class FocalConfig(LossConfig):
 
     name: Literal["focal"] = "focal"
     gamma: Factor = 2.0
-    alpha: Annotated[float | None, Field(gt=0, le=1)] = None
+    alpha: Annotated[float | None, Field(gt=0, le=1), EMPTY] = None
     weights: Weights = "equal"
 
 

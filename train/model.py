@@ -10,7 +10,7 @@ from torch.overrides import TorchFunctionMode
 from abaw.core.devices import own_random_state
 from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.train.checkpoint import load_weights
 from abaw.train.config import TrainConfig
 from abaw.train.data.statistics import frame_z_scores
@@ -121,7 +121,7 @@ def standardised_features(config: TrainConfig, shapes: Mapping[str, tuple[int, .
 
 def _without_memory(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> Model:
     with torch.device("meta"), _SkipInitialisation():
-        return Model(config, get_task(config.task), shapes)
+        return Model(config, config.own_task, shapes)
 
 
 def expected_state(config: TrainConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, torch.Size]:

@@ -100,7 +100,7 @@ def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
 
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
     """Build head and loss once, so that a bad combination fails before anything is loaded or written."""
-    task = get_task(config.task)
+    task = config.own_task
     check_size(config, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
     no_labels = np.zeros((0, len(task.columns)), dtype=np.float32)
     create_loss(config.loss, task, no_labels, no_labels.astype(np.bool_))
@@ -193,7 +193,7 @@ def _describe_features(config: TrainConfig, store: FeatureStore) -> dict[str, di
 
 def load_split(config: TrainConfig, store: FeatureStore, split: str, reporter: Reporter | None = None) -> Table:
     """The videos of a split, with the features that evaluation takes."""
-    task = get_task(config.task)
+    task = config.own_task
     labels = select_labels(store, task, split, config.fold)
     return load_table(store, task, labels, config.features, config.missing, reporter, f"load {split}")
 
@@ -212,7 +212,7 @@ def load_tables(
     Raises:
         UsageError: there are no such videos, no frame has both a label and a feature, or a window is longer than every video.
     """
-    task = get_task(config.task)
+    task = config.own_task
     labels = select_labels(store, task, "train", config.fold, synthetic=config.synthetic > 0)
     if config.invalid_as:
         labels = fill_invalid(task, labels, task.outputs.index(config.invalid_as))

@@ -15,7 +15,7 @@ from abaw.core.files import save_json
 from abaw.core.plugins import load_named
 from abaw.core.records import differences
 from abaw.core.row_table import RowTable
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
@@ -77,7 +77,7 @@ class Run:
     @property
     def task(self) -> Task:
         """The task that it predicts."""
-        return get_task(self.config.task)
+        return self.config.own_task
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -87,7 +87,7 @@ class Run:
     def __repr__(self) -> str:
         """Its name, task, features and head, and the best validation score with its epoch."""
         config = self.config
-        text = f"{self.name!r}: {config.task} from {'+'.join(config.features)}, head {config.head.name}"
+        text = f"{self.name!r}: {self.task.name} from {'+'.join(config.features)}, head {config.head.name}"
         epochs = read_epochs(self.home)
         scored = [epoch for epoch in epochs if "score" in epoch]
         if not scored:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from abaw.core.errors import UsageError, did_you_mean
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
 from abaw.evaluate.postprocessing.preference import Preference
 from abaw.evaluate.postprocessing.smoothing import Smoothing, parse_smoothing
@@ -85,7 +85,7 @@ def method_of(config: TrainConfig) -> FitMethod:
 
     settings = config.postprocess
     return parse_method(
-        get_task(config.task), text_of(settings.thresholds), text_of(settings.smoothing), text_of(settings.bias)
+        config.own_task, text_of(settings.thresholds), text_of(settings.smoothing), text_of(settings.bias)
     )
 
 

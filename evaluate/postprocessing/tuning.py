@@ -226,8 +226,8 @@ def load_tuning(run: Run) -> Tuning | None:
         raise CheckpointError(f"{path} is damaged ({key[:80]!r}: {first['msg'][:80]}). {remedy}") from None
     except (OSError, UsageError) as error:
         raise CheckpointError(f"{path} cannot be used ({error}). {remedy}") from None
-    if tuning.task != run.config.task:
-        raise CheckpointError(f"{path} is for task {tuning.task!r}, the run for {run.config.task}. {remedy}")
+    if tuning.task != run.task.name:
+        raise CheckpointError(f"{path} is for task {tuning.task!r}, the run for {run.task.name}. {remedy}")
     if tuning.weights != run.digest():
         raise CheckpointError(f"{path} was fitted to another {run.checkpoint.name} than the one next to it. {remedy}")
     return tuning

@@ -187,6 +187,11 @@ def format_values(task: Task, answers: NDArray) -> list[str]:
 
 def check_has_form(task: Task, form: Form) -> None:
     """Raise a UsageError if a task has no submission files of a form."""
+    if task.whole:
+        raise UsageError(
+            f"The run predicts {' and '.join(task.outputs)} alone, and files of task {task.whole} need all of its outputs. "
+            "Combine it with runs of the others by `abaw ensemble`."
+        )
     if not header_of(task, form):
         known = ", ".join(headers_of(form))
         raise UsageError(f"Task {task.name} has no format for {FORMS[form]}; tasks with one: {known}.")

@@ -13,7 +13,8 @@ from scipy.special import expit, softmax
 from abaw.cli import main
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
-from abaw.evaluate.ensemble import combine, digest_of, find_results, open_ensemble, select_runs
+from abaw.evaluate.combining import combine
+from abaw.evaluate.ensemble import digest_of, find_results, open_ensemble, select_runs
 from abaw.evaluate.output_weights import describe_outputs, weigh_outputs
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_store
 from abaw.evaluate.scores.bootstrap import interval, measures

@@ -10,7 +10,8 @@ import pytest
 from abaw import pipeline
 from abaw.core.files import save_json
 from abaw.core.tasks import ACTION_UNITS, AU, VA
-from abaw.evaluate.ensemble import Ensemble, combine, create_ensemble, find_results, open_ensemble
+from abaw.evaluate.combining import combine
+from abaw.evaluate.ensemble import Ensemble, create_ensemble, find_results, open_ensemble
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import Tuning

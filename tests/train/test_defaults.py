@@ -18,7 +18,8 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.demo.kinds import DEMO_KINDS
 from abaw.datasets.synth.clips_writer import write_clips
 from abaw.datasets.synth.paths import SynthOptions
-from abaw.evaluate.ensemble import combine, create_ensemble, find_results
+from abaw.evaluate.combining import combine
+from abaw.evaluate.ensemble import create_ensemble, find_results
 from abaw.evaluate.postprocessing.postprocess import SEARCH_FRAMES, TAUS, WIDTHS, Postprocess
 from abaw.evaluate.postprocessing.smoothing import KINDS, MAX_WIDTH, Smoothing
 from abaw.evaluate.postprocessing.thresholds import LARGEST_CUT
@@ -45,10 +46,12 @@ from abaw.train.losses.regression import EPSILON, PUBLISHED_EPSILON
 TRAINING = {
     "head": {
         **{"name": "transformer", "dim": 128, "layers": 2, "heads": 4, "feedforward": 256},
-        **{"dropout": 0.2, "mask_ratio": 0.3, "mask_token": "learned"},
+        **{"dropout": 0.2, "input_dropout": None, "positions": True, "mask_ratio": 0.3, "mask_token": "learned"},
     },
+    "outputs": (),
     "views": (),
     "co_train": False,
+    "invalid_as": "",
     "missing": "mask",
     "window": 0,
     "stride": 0,
@@ -82,20 +85,26 @@ TRAINING = {
     "seed": 0,
     "postprocess": {"smoothing": {}, "thresholds": {}, "bias": {}},
 }
+ENCODER = {
+    **{"convs": (1024, 512), "layers": 4, "heads": 4, "feedforward": 512, "dropout": 0.3, "input_dropout": None},
+    **{"positions": True, "output_hidden": 0},
+}
+LSTM = {"hidden": (), "dim": 256, "layers": 1, "dropout": 0.3}
 OF_HEADS = {
     "transformer": TRAINING["head"],
     "linear": {"name": "linear", "dropout": 0.0},
     "mlp": {"name": "mlp", "hidden": (256,), "dropout": 0.3},
     "gru": {"name": "gru", "dim": 128, "layers": 2, "dropout": 0.3},
     "tcn": {"name": "tcn", "kernel": 3, "layers": 5, "dim": 128, "dropout": 0.3},
-    "encoder": {
-        **{"name": "encoder", "convs": (1024, 512), "layers": 4, "heads": 4},
-        **{"feedforward": 512, "dropout": 0.3, "output_hidden": 0},
-    },
+    "encoder": {"name": "encoder", **ENCODER},
+    "transformer-lstm": {"name": "transformer-lstm", **ENCODER, "lstm_layers": 1},
+    "lstm": {"name": "lstm", **LSTM},
+    "bilstm": {"name": "bilstm", **LSTM},
     "emma": {"name": "emma", "vit": "mae-cls", "dan": "dan", "vit_hidden": 512, "va_hidden": 256},
     "cross-attention": {
         **{"name": "cross-attention", "audio": "spectrogram", "segments": 5, "audio_frames": "middle"},
-        **{"video_frames": "all", "pool": "mean", "dropout": 0.1},
+        **{"video_frames": "all", "attend": "segments", "pool": "mean", "dim": 1024, "heads": 1, "feedforward": 2048},
+        **{"dropout": 0.1, "feedforward_dropout": None, "audio_dropout": None, "cross_dropout": None, "norm_eps": 1e-5},
     },
     "ridge": {"name": "ridge", "n_rows": 200_000, "alpha": 0.01},
     "logistic": {
@@ -104,14 +113,16 @@ OF_HEADS = {
     },
 }
 OF_LOSSES = {
-    "ccc": {"name": "ccc", "moments": "population"},
-    "ccc-bins": {"name": "ccc-bins", "bins": 20, "ccc": 0.5, "ce": 0.5},
+    "ccc": {"name": "ccc", "shares": (), "moments": "population"},
+    "ccc-bins": {"name": "ccc-bins", "bins": 20, "assign": "nearest", "shares": (), "ccc": 0.5, "ce": 0.5},
+    "ccc-mse": {"name": "ccc-mse", "shares": (), "ccc": 1.0, "mse": 1.0},
+    "mse": {"name": "mse", "shares": ()},
     "cross-entropy": {"name": "cross-entropy", "weights": "equal"},
-    "focal": {"name": "focal", "gamma": 2.0, "weights": "equal"},
+    "focal": {"name": "focal", "gamma": 2.0, "alpha": None, "weights": "equal"},
     "bce": {"name": "bce", "weights": "inverse"},
     "v-naw": {
         **{"name": "v-naw", "plain": 0.5, "weighted": 0.5, "consistency": 0.4},
-        **{"decay": 15.0, "weights": "equal"},
+        **{"decay": 15.0, "weights": "equal", "through_weights": False, "divergence": "jensen-shannon"},
     },
     "cotex": {"name": "cotex", "consistency": 100.0, "unlabelled": False},
     "emma": {"name": "emma", "va": 1.0, "expr": 1.0, "au": 1.0, "positive_weights": "inverse"},
@@ -147,6 +158,8 @@ def test_losses_fit_the_kinds_of_tasks_that_they_are_for():
     assert kinds == {
         "ccc": (("regression",), 1),
         "ccc-bins": (("regression",), 1),
+        "ccc-mse": (("regression",), 1),
+        "mse": (("regression",), 1),
         "cross-entropy": (("classes",), 1),
         "focal": (("classes", "binary"), 1),
         "v-naw": (("classes",), 1),

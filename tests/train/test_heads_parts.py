@@ -66,6 +66,11 @@ def test_widths_are_given_as_a_list_or_with_commas(given: object) -> None:
     assert TypeAdapter(AnyHeadConfig).validate_python({"name": "mlp", "hidden": given}).hidden == (64, 32)
 
 
+def test_an_option_of_its_own_is_emptied_by_an_empty_text() -> None:
+    options = {"name": "encoder", "input_dropout": ""}
+    assert TypeAdapter(AnyHeadConfig).validate_python(options).input_dropout is None
+
+
 @pytest.mark.parametrize("name", HEADS)
 def test_options_survive_json(name: str) -> None:
     config = HEADS[name]()

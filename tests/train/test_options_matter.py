@@ -36,6 +36,8 @@ ON_FRAMES = [
     ("au", (), "balance=class"),
     ("va", (), "missing=nearest"),
     ("expr", (), "invalid_as=Other"),
+    ("va", (), "outputs=valence"),
+    ("au", ("outputs=AU1,AU4",), "outputs=AU1,AU6"),
     ("va", (), "batch_size=3"),
     ("va", (), "optimizer=sgd"),
     ("va", (), "optimizer=adam"),

@@ -15,7 +15,7 @@ from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.finite import finite_rows
 from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
-from abaw.core.tasks import Task
+from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature, VideoLabels
 from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
@@ -104,9 +104,11 @@ def select_labels(
     Raises:
         UsageError: the split is empty; the message says what the store has.
     """
-    labels = store.labels(task.name)
+    labels = store.labels(task.whole or task.name)
     for video, video_labels in labels.items():
-        _check_rows(store, task, video, video_labels)
+        _check_rows(store, get_task(task.whole) if task.whole else task, video, video_labels)
+    if task.whole:
+        labels = {video: _take_columns(video_labels, task.taken) for video, video_labels in labels.items()}
     clips = {video: clip_labels for video, clip_labels in labels.items() if clip_labels.split == SYNTHETIC}
     real = {video: video_labels for video, video_labels in labels.items() if video not in clips}
     if fold and real and split in ("train", "val"):
@@ -136,6 +138,11 @@ def unlabelled(task: Task, n_rows: Mapping[str, int]) -> dict[str, VideoLabels]:
     return {video: VideoLabels(UNLABELLED, np.tile(row, (n, 1))) for video, n in n_rows.items()}
 
 
+def _take_columns(labels: VideoLabels, columns: tuple[int, ...]) -> VideoLabels:
+    doubles = labels.doubles and Doubles(labels.doubles.rows, labels.doubles.labels[:, columns])
+    return replace(labels, rows=labels.rows[:, columns], doubles=doubles)
+
+
 def _check_rows(store: FeatureStore, task: Task, video: str, labels: VideoLabels) -> None:
     arrays = [labels.rows] if labels.doubles is None else [labels.rows, labels.doubles.labels]
     have_columns = all(rows.ndim == 2 and rows.shape[1] == len(task.columns) for rows in arrays)
@@ -153,10 +160,10 @@ def _check_rows(store: FeatureStore, task: Task, video: str, labels: VideoLabels
 
 def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
     tasks = store.tasks()
-    if task.name not in tasks:
+    if (task.whole or task.name) not in tasks:
         content = f"only has labels of {', '.join(tasks)}" if tasks else "has no labels"
         return f"{store.path} {content}, not of {task.name}. Put the label folders next to the crops and run `abaw extract` again."
-    splits = sorted({labels.split for labels in store.labels(task.name).values()})
+    splits = sorted({labels.split for labels in store.labels(task.whole or task.name).values()})
     return (
         f"{store.path} has {task.name} labels of {', '.join(splits)}, but not of {split!r}. Put the label files of that split "
         "next to the crops and run `abaw extract` again, or choose another --split."
