@@ -314,9 +314,9 @@ def test_defaults_of_every_command():
             {"name": None, "stem": "", "device": "auto", "reporter": None, "resume": False, "on_result": None}
             | {"init": None},
         ),
-        (pipeline.tune, {"device": "auto"}),
-        (pipeline.evaluate, {"split": "val", "data": None, "smoothing": None}),
-        (pipeline.submit, {"out": None, "data": None, "allow_missing": False}),
+        (pipeline.tune, {"device": "auto", "reporter": None, "method": None}),
+        (pipeline.evaluate, {"split": "val", "data": None, "smoothing": None, "reporter": None}),
+        (pipeline.submit, {"out": None, "data": None, "allow_missing": False, "reporter": None}),
         (TrainedRun.open, {"device": "auto", "raw": False}),
         (OpenEnsemble.open, {"device": "auto", "raw": False}),
         (open_predictor, {"device": "auto", "raw": False}),
@@ -330,8 +330,8 @@ def test_defaults_of_every_command():
             {"backbones": (), "faces": 0, "raw": False, "device": "auto", "reporter": None},
         ),
         (write_clips, {"kind": "mp4", "options": None, "workers": None, "reporter": None, "only": ""}),
-        (combine, {"weights": None}),
-        (create_ensemble, {"weights": None, "split": "val", "name": None, "raw": False}),
+        (combine, {"weights": None, "by_output": None}),
+        (create_ensemble, {"weights": None, "split": "val", "name": None, "raw": False, "by_output": None}),
         (find_results, {"raw": False}),
         (run_results, {"raw": False}),
         (
