@@ -560,7 +560,8 @@ def evaluate(
     """
     from abaw.evaluate import trained
 
-    return trained.evaluate(predictor.reporting(reporter or Silent()), store, split, data, smoothing)
+    reporter = reporter or Silent()
+    return trained.evaluate(predictor.reporting(reporter), store, split, data, smoothing, reporter)
 
 
 def score_predictions(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from abaw.core.errors import AbawError, UsageError
-from abaw.core.progress import Reporter, Silent
+from abaw.core.progress import Reporter, Silent, Ticker
 from abaw.core.tasks import Task
 from abaw.evaluate.combining import combine_outputs
 from abaw.evaluate.ensemble import (
@@ -435,6 +435,7 @@ def evaluate(
     split: str = "val",
     data: Path | None = None,
     smoothing: str | None = None,
+    reporter: Reporter | None = None,
 ) -> Evaluation:
     """Score a run or ensemble on a split; save scores, predictions and a picture in its folder.
 
@@ -446,7 +447,12 @@ def evaluate(
 
     evaluation = predictor.evaluate(store, split, smoothing)
     predictor.folder.mkdir(exist_ok=True)  # that of a run's further checkpoint, such as `best-va`
-    evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
+    reporter = reporter or Silent()
+    reporter.start("score", 1, "split")
+    with Ticker(reporter) as ticker:
+        ticker.doing("intervals, predictions and a picture")
+        evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
+    reporter.finish()
     return evaluation
 
 

@@ -505,6 +505,13 @@ def test_progress_of_a_fit_ends_at_its_total(runs: Path, tiny_store: Path, fit_o
     assert total == done == (33 if fit_on == "train" else 33 * 3)  # of the two recordings of val, too
 
 
+def test_scoring_shows_that_it_goes_on_after_the_prediction(runs: Path, tiny_store: Path) -> None:
+    counted = Counted()
+    predictor = TrainedRun.open(find_run(runs, "va"), "cpu")
+    pipeline.evaluate(predictor, FeatureStore.open(tiny_store), "val", None, None, counted)
+    assert list(counted.steps)[-1] == "score" and "predict" in counted.steps
+
+
 def test_given_thresholds_and_smoothing_are_applied_and_nothing_is_fitted(
     call: Callable[..., Result], runs: Path
 ) -> None:
