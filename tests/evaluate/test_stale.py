@@ -8,20 +8,13 @@ import pytest
 from click.testing import CliRunner
 
 from abaw.cli import main
-from abaw.core.progress import Silent
 from abaw.tests.support.command_line import assert_refused
+from abaw.tests.support.trainings import StopAfter
 from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 READERS = [("compare", "a", "b"), ("compare", "b", "a"), ("ensemble", "a", "b", "--run", "new"), ("report", "b", "a")]
-
-
-class StopAfter(Silent):
-    """A reporter that breaks a training off after its first epoch."""
-
-    def advance(self, n=1, note=""):
-        raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +24,7 @@ def made(lab, linear_store, tmp_path_factory):
     for name, seed in (("a", 0), ("b", 1)):
         run = lab.start(linear_store, runs, lab.config("va", f"seed={seed}"), name)
         try:
-            lab.train(run, linear_store, StopAfter() if name == "a" else None)
+            lab.train(run, linear_store, StopAfter(1) if name == "a" else None)
         except KeyboardInterrupt:
             assert name == "a"
     places = ("--store", linear_store.path, "--device", "cpu", "--data", str(runs / "none"))
