@@ -499,7 +499,7 @@ def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, w
 @pytest.mark.parametrize(
     "option",
     [
-        *(("--set", "epochs=9"), ("--head", "linear"), ("--loss", "ccc"), ("--feature", "f")),
+        *(("--lr", "9"), ("--head", "linear"), ("--loss", "ccc"), ("--feature", "f")),
         *(("--fold", "1/2"), ("--recipe", "v-naw")),
     ],
     ids=" ".join,

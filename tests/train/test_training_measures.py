@@ -12,8 +12,9 @@ from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.evaluate.inference import SCORING
 from abaw.evaluate.trained import TrainedRun
+from abaw.train.data.windows import Targets
 from abaw.train.loop import Epoch
-from abaw.train.scoring import OutputSums
+from abaw.train.scoring import OutputSums, ValidationLoss
 from abaw.train.train_progress import TrainProgress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -89,6 +90,17 @@ def test_losses_and_measures_of_an_epoch_are_logged(lab, linear_store, tmp_path)
     assert {"train/loss", "val/loss", "train/F1 Fear", "val/F1 Fear", "val/predicted Fear"} <= tags
     assert {"train/learning rate", "train/learning rate of weights", "train/score"} <= tags
     assert events.Scalars("val/loss")[0].value == pytest.approx(row["val loss"])
+
+
+def test_the_loss_of_validation_is_weighted_by_the_labels_of_each_batch():
+    def mean_output(outputs, labels, valid, progress):
+        return outputs[valid].mean() if valid.any() else outputs.sum() * 0
+
+    found = ValidationLoss(mean_output, 0.0, 0, torch.device("cpu"))
+    for value, n in ((1.0, 2), (4.0, 6), (9.0, 0)):
+        valid = torch.arange(6).view(1, 6, 1) < n
+        found.add(torch.full((1, 6, 1), value), Targets(torch.zeros(1, 6, 1), valid, None))
+    assert found.mean() == pytest.approx((1 * 2 + 4 * 6) / 8)
 
 
 class Heard(Silent):

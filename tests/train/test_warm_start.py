@@ -111,13 +111,14 @@ def test_a_run_is_trained_for_longer_than_planned(lab, linear_store, tmp_path, t
     assert_refused(refused, 2, "except epochs, patience, save_every; found lr=1", "train a new run with --init")
 
 
-def test_a_run_goes_back_to_a_kept_epoch(lab, linear_store, tmp_path, train) -> None:
-    """And takes the same steps again."""
-    config = lab.config("va", "epochs=4", "patience=9", "save_every=2", "lr=0.3", "warmup=0", head="linear")
+@pytest.mark.parametrize("lr", ["0.3", "1e-30"])
+def test_a_run_goes_back_to_a_kept_epoch(lab, linear_store, tmp_path, train, lr) -> None:
+    """And takes the same steps again; at a rate that changes nothing the best epoch is the first, which is not repeated."""
+    config = lab.config("va", "epochs=4", "patience=9", "save_every=2", f"lr={lr}", "warmup=0", head="linear")
     run, again = (lab.start(linear_store, tmp_path, config, name) for name in ("whole", "again"))
     lab.train(run, linear_store)
     lab.train(again, linear_store)
-    (again.folder / "best.safetensors").write_bytes(b"")
+    (again.folder / "best.safetensors").unlink()
     done = train("--resume-from", "2", "--run", "again")
     assert done.exit_code == 0, done.output
     lab.assert_same(again.folder, run.folder)
