@@ -21,12 +21,15 @@ from abaw.train.runs import open_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-OUTPUTS = {"both": (), "valence": ("outputs=valence",), "arousal": ("outputs=arousal",)}
+OUTPUTS = {
+    **{"both": (), "valence": ("outputs=valence",), "arousal": ("outputs=arousal",)},
+    "weak": ("outputs=valence", "head.alpha=100"),
+}
 
 
 @pytest.fixture(scope="module")
 def runs(lab, linear_store, tmp_path_factory) -> Path:
-    """Evaluated ridge runs of both outputs and of each alone. Ridge solves every output by itself."""
+    """Evaluated ridge runs of both outputs and of each alone, and a weak one of valence. Ridge solves every output by itself."""
     folder = tmp_path_factory.mktemp("outputs")
     for name, settings in OUTPUTS.items():
         run = lab.start(linear_store, folder, lab.config("va", *settings, head="ridge"), name)
@@ -90,11 +93,8 @@ def test_an_ensemble_joins_the_outputs_of_its_runs(runs: Path, linear_store) -> 
     np.testing.assert_allclose(outputs["v4"].outputs, np.stack([valence, both[:120, 1]], axis=1), atol=1e-5)
 
 
-def test_weights_count_among_the_runs_that_have_an_output(lab, linear_store, runs: Path, tmp_path: Path) -> None:
-    """Two runs of valence that differ, and one of arousal; rows beyond the labels are padded."""
-    other = lab.start(linear_store, runs, lab.config("va", "outputs=valence", "head.alpha=100", head="ridge"), "weak")
-    lab.train(other, linear_store)
-    pipeline.evaluate(open_predictor(other.folder, "cpu"), linear_store)
+def test_weights_count_among_the_runs_that_have_an_output(runs: Path) -> None:
+    """Two runs of valence that differ, and one of arousal."""
     members = [open_run(runs / name) for name in ("valence", "weak", "arousal")]
     create_ensemble(runs, members, [3, 1, 5], name="weighted")
     outputs, labels = predictions_of(runs, "weighted")
@@ -107,8 +107,8 @@ def test_weights_count_among_the_runs_that_have_an_output(lab, linear_store, run
 
 def test_weights_of_outputs_hold_for_runs_of_one_output_too(runs: Path) -> None:
     """Valence from the run of both outputs alone; arousal from both runs that have it, one to one."""
-    names = ["both", "valence", "arousal"]
-    _, evaluation = pipeline.create_ensemble(runs, names, output_weights=["valence:valence=0"], name="chosen")
+    names = ["both", "weak", "arousal"]
+    _, evaluation = pipeline.create_ensemble(runs, names, output_weights=["weak:valence=0"], name="chosen")
     both, arousal = predictions_of(runs, "both")[0], predictions_of(runs, "arousal")[0]
     outputs = np.concatenate([prediction.outputs for prediction in evaluation.predictions.values()])
     expected = np.stack([both[:, 0], (both[:, 1] + arousal[:, 0]) / 2], axis=1)
