@@ -56,7 +56,9 @@ def open_or_make(location: Place) -> "zarr.Group":
         except ContainsGroupError:  # another process has just created it
             return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(location))
     except (OSError, ValueError) as error:
-        raise StoreError(f"Cannot create a feature store at {location} ({first_line(error)}).") from error
+        raise StoreError(
+            f"Cannot create a feature store at {location} ({first_line(error)}). Choose another place with --store."
+        ) from error
     except Exception as error:  # fsspec again
         raise _unreachable(location, error) from error
 

@@ -18,11 +18,11 @@ SETTINGS = ("--backbone", "hog", "--device", "cpu", "--batch-size", "8")
 
 @pytest.fixture
 def fill(slow_data, run_cli):
-    """Runs `abaw extract` into a store, `fill(store)` -> exit code and output."""
+    """Runs `abaw extract` into a store, `fill(store)` -> exit code, and output after the device."""
 
     def fill(store):
         result = run_cli("extract", *SETTINGS, "--data", slow_data, "--store", store)
-        return result.exit_code, result.output
+        return result.exit_code, re.sub(r"^(Loading torch \.\.\.|Device: .*)\n", "", result.output, flags=re.M)
 
     return fill
 
