@@ -204,7 +204,15 @@ def defaults_of(options: type) -> dict[str, object]:
             ExtractOptions,
             {
                 **{"views": (), "n_views": 1, "device": "auto", "precision": "auto", "batch_size": 0},
-                **{"fps": None, "untrained": False, "part": "", "limit": 0, "n_frames": 0, "tensors": ""},
+                **{
+                    "fps": None,
+                    "untrained": False,
+                    "part": "",
+                    "limit": 0,
+                    "n_frames": 0,
+                    "tensors": "",
+                    "compile": False,
+                },
             },
         ),
         (PrepareOptions, {"faces": 0, "detector": "mtcnn", "every": 0, "device": "auto"}),
@@ -263,7 +271,10 @@ OF_COMMANDS = {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto"},
         **{"precision": "auto", "part": "", "scheduler": ""},
     },
-    "list": {},
+    **dict.fromkeys(
+        ("list backbones", "list heads", "list losses", "list published", "list recipes", "list tasks"), {}
+    ),
+    "list runs": {"runs": "runs"},
     "predict": {"out": "predictions", "runs": "runs", "device": "auto"},
     "prepare": {"data": "data", "detector": "mtcnn", "device": "auto"},
     "report": {"split": "val", "out": "report.html", "runs": "runs", "data": "data"},
