@@ -271,9 +271,10 @@ OF_COMMANDS = {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto"},
         **{"precision": "auto", "part": "", "scheduler": ""},
     },
-    **dict.fromkeys(
-        ("list backbones", "list heads", "list losses", "list published", "list recipes", "list tasks"), {}
-    ),
+    **{
+        key: {}
+        for key in ("list backbones", "list heads", "list losses", "list published", "list recipes", "list tasks")
+    },
     "list runs": {"runs": "runs"},
     "predict": {"out": "predictions", "runs": "runs", "device": "auto"},
     "prepare": {"data": "data", "detector": "mtcnn", "device": "auto"},
