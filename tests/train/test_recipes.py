@@ -289,13 +289,8 @@ def test_situ_has_six_features_of_the_published_widths() -> None:
     ("name", "options"),
     [
         ("situ-va", ["--loss", "ccc-bins", "--set", "loss.bins=22", "--set", "loss.assign=interval"]),
-        ("situ-va", ["--loss", "ccc-mse", "--set", "loss.shares=1,0.5"]),
         ("v-naw", ["--set", "loss.weights=1,10.4,16.2,19.6,1.86,2.23,5.61,1.06", "--set", "invalid_as=Other"]),
-        ("v-naw", ["--set", "loss.divergence=jensen-shannon"]),
-        ("situ-va", ["--head", "lstm", "--set", "head.hidden=512"]),
-        ("situ-va", ["--head", "transformer-lstm"]),
         ("v-naw", ["--set", "views="]),
-        ("emotiw-fusion", ["--set", "head.audio_frames=all", "--set", "head.attend=frames"]),
         (
             "emotiw-video",
             [
