@@ -30,9 +30,12 @@ def open_media(file: Path) -> InputContainer:
         DataError: it is not a file, or is a broken link.
         av.FFmpegError, OSError: it cannot be read, or its format is not in `CONTAINERS`.
     """
-    # FFmpeg decodes the first pictures of some codecs when it opens a file
-    options = {"format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)}
-    return av.open(str(check_file(file)), options=options, metadata_errors="replace")  # titles in any encoding
+    return av.open(
+        str(check_file(file)),
+        # FFmpeg decodes the first pictures of some codecs when it opens a file
+        options={"format_whitelist": CONTAINERS, "max_pixels": str(MAX_PIXELS)},
+        metadata_errors="replace",  # titles in any encoding
+    )
 
 
 def picture_stream(container: InputContainer, file: Path) -> VideoStream:

@@ -51,8 +51,8 @@ def test_features_of_the_store(tiny_store, linear_store, monkeypatch):
 
 def test_names_that_come_with_abaw():
     assert set(complete("train", "--task")) == set(complete("list", "tasks")) == set(TASKS)
-    assert complete("train", "--head", incomplete="tr") == ["transformer"]
-    assert complete("train", "--loss", incomplete="cc") == ["ccc", "ccc-bins"]
+    assert complete("train", "--head", incomplete="tr") == ["transformer", "transformer-lstm"]
+    assert complete("train", "--loss", incomplete="cc") == ["ccc", "ccc-bins", "ccc-mse"]
     assert complete("extract", "--backbone", incomplete="vit-m") == ["vit-mean"]
     assert complete("weights", "get", incomplete="vit-t") == ["vit-tiny", "vit-tiny-cls", "vit-tiny-mean"]
     assert complete("list", "recipes") == pipeline.recipe_names()

@@ -71,7 +71,7 @@ def test_one_thing_is_shown_in_full(run_cli):
     ("words", "said"),
     [
         (("backbones", "vit-maen"), "No backbone 'vit-maen'. Did you mean vit-mean?"),
-        (("heads", "transfromer"), "No head 'transfromer'. Did you mean transformer?"),
+        (("heads", "mpl"), "No head 'mpl'. Did you mean mlp?"),
         (("losses", "zzz*"), "No loss 'zzz*'. `abaw list losses` shows them all."),
         (("published", "--task", "vaa"), "No published scores of task 'vaa' are known. Did you mean va?"),
     ],

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
+from abaw.commands import console
 from abaw.commands.synth_options import RULES
 from abaw.core.errors import DataError, UsageError
 from abaw.datasets.synth import LABELS, SynthOptions, clip_name, write_clips
@@ -549,7 +550,8 @@ def test_every_rule_is_an_option(tmp_path: Path, faces: Path, run_cli: Callable)
     assert [path.name for path in (tmp_path / "out").iterdir() if path.is_dir()] == ["synt-negative-0001"]
 
 
-def test_the_command(tmp_path: Path, faces: Path, run_cli: Callable) -> None:
+def test_the_command(tmp_path: Path, faces: Path, run_cli: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "SHORT_S", 0.0)
     words = ("synth", "--faces", faces, "--out", tmp_path / "out", "--clips", 2, "--to", "frames", "--seed", 3)
     first, second = run_cli(*words), run_cli(*words)
     assert (first.exit_code, second.exit_code) == (0, 0)

@@ -20,7 +20,7 @@ from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.progress import Silent
-from abaw.core.tasks import TASKS
+from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
@@ -379,7 +379,7 @@ def test_a_note_that_is_a_link_to_itself_says_nothing(tmp_path, store):
 def test_a_run_does_not_go_on_through_a_link(tmp_path, outside, name):
     (tmp_path / name).symlink_to(outside / "kept.txt" if name.endswith("l") else outside)
     with pytest.raises(CheckpointError, match=f"{name} is a symbolic link, and a run writes only into its own folder"):
-        Log(tmp_path, 0)
+        Log(tmp_path, get_task("va"), 0)
     assert_kept(outside)
 
 

@@ -36,7 +36,7 @@ def extracted(mixed, tmp_path):
     for backbone in {id(feature.backbone): feature.backbone for feature in stage.features}.values():
         mine = passes.setdefault(backbone.spec.name, [])
         backbone._network.register_forward_hook(lambda module, inputs, output, mine=mine: mine.append(len(inputs[0])))
-    stage.run(stage.plan(summary).groups, summary, lambda n: None)
+    stage.run(stage.plan(summary).groups, summary, lambda n, note: None)
     assert summary.ok and summary.n_frames == 30, summary
     return stage, passes
 

@@ -136,7 +136,7 @@ def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
         (("--task", "va+expr", "--feature", "f"), ("Unknown task 'va+expr'", "va, expr, au, mtl, lsd, vgaf")),
         (("--task", "va", "--feature", "vit-mean"), ("No feature 'vit-mean'", str(linear_store.path), "extract")),
         (("--task", "va"), ("has 3 features: f, f@hflip, g", "--feature")),
-        (("--task", "va", "--feature", "f", "--head", "lstm"), ("Unknown head 'lstm'", "linear")),
+        (("--task", "va", "--feature", "f", "--head", "conformer"), ("Unknown head 'conformer'", "linear")),
         (("--task", "va", "--feature", "f", "--set", "epoch=3"), ("'epoch'", "epochs")),
         (("--feature", "f"), ("--task", "abaw list tasks", "--recipe")),
         (("--recipe", "vnaw"), ("No recipe 'vnaw'", "Did you mean v-naw")),
