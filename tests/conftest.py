@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, settings
+from threadpoolctl import threadpool_limits
 
 from abaw.cli import main
 from abaw.datasets.demo import write_demo
@@ -31,6 +32,7 @@ sys.dont_write_bytecode = False
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
     torch.set_num_threads(1)
+    threadpool_limits(1)  # numpy has read the environment
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them
