@@ -67,7 +67,10 @@ class WorkerProcess:
                 return f"hang: more than {limit_s:g} s\n{self._end()}"
             part = self._process.stdout.read(1 << 16)
             if not part:
-                return f"crash: exit code {self._process.wait()}\n{self._end()}"
+                code, said = self._process.wait(), self._end()
+                # the traceback of a case that takes too long is read from threads that run, which may be its death
+                end = f"hang: exit code {code}" if "Timeout (" in said else f"crash: exit code {code}"
+                return f"{end}\n{said}"
             line += part
         return str(ast.literal_eval(line.decode()))
 
