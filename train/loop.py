@@ -395,10 +395,10 @@ class Trainer:
         # the schedule ends with the last epoch, whatever the number of its steps
         global_step = (number - 1) * self.n_steps + min(step, self.n_steps - 1)
         self.lr = learning_rate(self.config, global_step, self.n_steps * self.config.epochs, self.n_drops)
-
-    def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
+
+    def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._model(batch.features, batch.masks)
         targets = batch.targets

@@ -240,20 +240,36 @@ class Steps(Silent):
         self.n_taken += n if self.begun[0] >= 0 else 0
 
 
-def test_ctrl_c_while_an_epoch_is_validated_keeps_its_steps(lab, linear_store, tmp_path, whole_run):
-    class StopValidation(Silent):
-        def advance(self, n: int = 1, note: str = "") -> None:
-            if "epoch 2/5" in note and "validating" in note:
-                raise KeyboardInterrupt
+class StopValidation(Silent):
+    """Ctrl-C while the second of so many epochs is validated."""
 
+    def __init__(self, n_epochs: int) -> None:
+        self.note = f"epoch 2/{n_epochs}"
+
+    def advance(self, n: int = 1, note: str = "") -> None:
+        if self.note in note and "validating" in note:
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_an_epoch_is_validated_keeps_its_steps(lab, linear_store, tmp_path, whole_run):
     run = lab.start(linear_store, tmp_path)
     with pytest.raises(Interrupted):
-        lab.train(run, linear_store, StopValidation())
+        lab.train(run, linear_store, StopValidation(5))
     assert losses_kept(run.folder)[0] == 2 and len(losses_kept(run.folder)[1]) == 4
     steps = Steps()
     lab.train(open_run(run.folder), linear_store, steps)
     assert steps.begun == (8, 20) and steps.n_taken == 12
     lab.assert_same(run.folder, whole_run)
+
+
+def test_rates_of_an_epoch_that_is_only_validated_after_a_stop_are_those_of_its_steps(lab, linear_store, tmp_path):
+    config = lab.config("va", "decay_norms=false", "epochs=2")
+    whole, stopped = (lab.start(linear_store, tmp_path, config) for _ in range(2))
+    lab.train(whole, linear_store)
+    with pytest.raises(Interrupted):
+        lab.train(stopped, linear_store, StopValidation(2))
+    lab.train(open_run(stopped.folder), linear_store)
+    lab.assert_same(stopped.folder, whole.folder)
 
 
 def test_checkpoint_of_an_epoch_that_was_finished_is_ignored_and_a_damaged_one_named(
