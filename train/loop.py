@@ -85,7 +85,7 @@ class Position:
         epoch: number of the current epoch, from 1.
         step: steps taken in it.
         n_steps: steps of an epoch; some have one or two more.
-        progress: the epochs before.
+        progress: the epochs before, and the validations within this one.
     """
 
     epoch: int
@@ -196,9 +196,12 @@ class _Keeper:
         number, saved_at = progress.epoch + 1, time.monotonic()
         self._trainer.n_drops = progress.n_drops
 
+        def show() -> None:
+            on_step(Position(number, len(taken.losses), self._trainer.n_steps, taken.progress or progress))
+
         def after_step() -> None:
             nonlocal saved_at
-            on_step(Position(number, len(taken.losses), self._trainer.n_steps, progress))
+            show()
             if (share := self._trainer.validated_after(len(taken.losses))) is not None:
                 self._validate_within(number, share, taken, progress, validate)
             if multi_process.n_ranks() > 1 and len(taken.losses) % STEPS_TOGETHER:
@@ -209,7 +212,7 @@ class _Keeper:
                 self._save(number, taken)
                 saved_at = time.monotonic()
 
-        on_step(Position(number, len(taken.losses), self._trainer.n_steps, progress))
+        show()
         self._interrupts.waiting = True  # a signal within a step would leave half of it
         loss = self._trainer.run_steps(number, taken, after_step)
         self._stop_if_asked(number, taken)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from abaw.core.errors import UsageError
+from abaw.core.progress import Silent
 from abaw.tests.support.trainings import StopAfter
 from abaw.train.checkpoint import Progress, load_tensors
 from abaw.train.config import make_config
@@ -85,6 +86,28 @@ def test_a_stop_changes_nothing_where_epochs_are_validated_twice(lab, multi_task
     lab.assert_same(run.folder, whole.folder)
     for name, path in checkpoint_files(whole.folder).items():
         assert path.read_bytes() == checkpoint_files(run.folder)[name].read_bytes(), name
+
+
+def test_line_of_an_epoch_counts_the_validation_within_it(lab, multi_task_run, tmp_path) -> None:
+    class Lines(Silent):
+        def __init__(self) -> None:
+            self.lines: list[str] = []
+
+        def log(self, line: str) -> None:
+            self.lines.append(line)
+
+    whole, store = multi_task_run
+    kept = Lines()
+    lab.train(lab.start(store, tmp_path, whole.config), store, kept)
+    best, kinds = (float("-inf"), 0), set()
+    for line, row in zip(kept.lines, lab.metrics(whole.folder), strict=True):
+        within = row["score at 0.5"] > best[0]
+        best = max(best, (row["score at 0.5"], row["epoch"]), key=lambda one: one[0])
+        is_best = row["score"] > best[0]
+        kinds.add((within, is_best))
+        assert ("(the best so far)" if is_best else f"(best {best[0]:.3f} at {best[1]:g})") in line
+        best = max(best, (row["score"], row["epoch"]), key=lambda one: one[0])
+    assert (True, False) in kinds, "else this test cannot tell them apart"
 
 
 def test_checkpoints_are_kept_every_so_many_epochs(lab, linear_store, tmp_path) -> None:
