@@ -98,10 +98,15 @@ def with_seeds(config: TrainConfig, n_seeds: int) -> list[TrainConfig]:
     return [make_config(config.model_dump() | {"seed": config.seed + number}) for number in range(n_seeds)]
 
 
+def feature_shapes(config: TrainConfig, store: FeatureStore) -> dict[str, tuple[int, ...]]:
+    """Shape of one frame of each feature that evaluation takes, as in the store; see `Run.shapes`."""
+    return {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features}
+
+
 def _check_fits(config: TrainConfig, store: FeatureStore) -> None:
     """Build head and loss once, so that a bad combination fails before anything is loaded or written."""
     task = config.own_task
-    check_size(config, {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features})
+    check_size(config, feature_shapes(config, store))
     no_labels = np.zeros((0, len(task.columns)), dtype=np.float32)
     create_loss(config.loss, task, no_labels, no_labels.astype(np.bool_))
 
@@ -131,8 +136,7 @@ def start_run(
 
 def initial_weights(config: TrainConfig, store: FeatureStore, runs: Path, source: str) -> InitialWeights:
     """Weights for a new run on the store's features; see `read_initial_weights`."""
-    shapes = {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features}
-    return read_initial_weights(source, runs, config, shapes)
+    return read_initial_weights(source, runs, config, feature_shapes(config, store))
 
 
 def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name: str | None = None) -> Run | None:

@@ -21,7 +21,7 @@ from abaw.train.fit_probes import fit_probe
 from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.loop import TrainingResult, fit
 from abaw.train.model import Model, build_model, standardised_features
-from abaw.train.new_run import find_started_run, load_tables, notes_on, start_run
+from abaw.train.new_run import feature_shapes, find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring
@@ -67,9 +67,8 @@ def train_run(
 
 def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple[tuple[Table, Table], Statistics]:
     """The tables of a config, and statistics of what its model will standardise, taken while they are loaded."""
-    shapes = {name: tuple(store.feature_attrs(name)["spec"]["shape"]) for name in config.features}
-    held = set(config.training_features())
-    moments = MomentsOnLoading([name for name in standardised_features(config, shapes) if name in held])
+    standardised, held = standardised_features(config, feature_shapes(config, store)), config.training_features()
+    moments = MomentsOnLoading([name for name in standardised if name in held])
     tables = load_tables(config, store, reporter, moments.add)
     return tables, _statistics_of(store, tables[0], moments)
 
