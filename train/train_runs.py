@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -29,8 +28,7 @@ from abaw.train.train_progress import TrainProgress, Validating
 from abaw.train.warm_start import InitialWeights, load_initial_weights
 
 OnResult = Callable[[Run, TrainingResult], None]
-# names of features -> their means and standard deviations, see `feature_statistics`
-Statistics = Callable[[tuple[str, ...]], tuple[dict[str, Tensor], dict[str, Tensor]]]
+Statistics = tuple[dict[str, Tensor], dict[str, Tensor]]  # of what a model standardises, see `feature_statistics`
 
 
 def train_run(
@@ -60,7 +58,7 @@ def train_run(
         if tables is None:
             tables, statistics = _load(run.config, store, reporter)
         else:
-            statistics = _statistics_of(store, tables[0])
+            statistics = _statistics(store, standardised_features(run.config, run.shapes), tables[0])
         tables = _placed(tables, run.config, pick_device(device))
         return _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
 
@@ -70,7 +68,7 @@ def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple
     standardised, held = standardised_features(config, feature_shapes(config, store)), config.training_features()
     moments = MomentsOnLoading([name for name in standardised if name in held])
     tables = load_tables(config, store, reporter, moments.add)
-    return tables, _statistics_of(store, tables[0], moments)
+    return tables, _statistics(store, standardised, tables[0], moments)
 
 
 def _placed(tables: tuple[Table, Table], config: TrainConfig, device: torch.device) -> tuple[Table, Table]:
@@ -81,10 +79,12 @@ def _placed(tables: tuple[Table, Table], config: TrainConfig, device: torch.devi
     return place(tables[0], device), place(tables[1], device)
 
 
-def _statistics_of(store: FeatureStore, table: Table, loaded: MomentsOnLoading | None = None) -> Statistics:
-    """Computes means and standard deviations over the training videos that are real; reads the same features once."""
+def _statistics(
+    store: FeatureStore, features: Sequence[str], table: Table, loaded: MomentsOnLoading | None = None
+) -> Statistics:
+    """Means and standard deviations of features over the training videos that are real."""
     real = [video for video, is_synthetic in zip(table.videos, table.synthetic, strict=True) if not is_synthetic]
-    return cache(lambda features: feature_statistics(store, features, real, loaded=loaded))
+    return feature_statistics(store, features, real, loaded=loaded)
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def _train_on(
 ) -> TrainingResult:
     table, validation = tables
     model = build_model(run)
-    model.set_statistics(*statistics(model.standardised()))
+    model.set_statistics(*statistics)
     if isinstance(run.config.head, RidgeConfig | LogisticConfig):
         result = _fit_probe(run, run.config.head, model, table, validation, scoring, reporter)
     else:
