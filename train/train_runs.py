@@ -52,15 +52,17 @@ def train_run(
         StoreError: the run was trained on other features than those of the store.
         AbawError: the loss or an output is not finite.
     """
-    with multi_process.processes(pick_device(device)), _interruption_names(run):
+    torch_device = pick_device(device)
+    with multi_process.processes(torch_device), _interruption_names(run):
+        torch_device = multi_process.process_device(torch_device)
         run.check_store(store, training=True)
         reporter = _first_reporter(reporter)
         if tables is None:
             tables, statistics = _load(run.config, store, reporter)
         else:
             statistics = _statistics(store, standardised_features(run.config, run.shapes), tables[0])
-        tables = _placed(tables, run.config, pick_device(device))
-        return _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
+        tables = _placed(tables, run.config, torch_device)
+        return _train_on(tables, statistics, run, scoring, torch_device, reporter, on_result)
 
 
 def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple[tuple[Table, Table], Statistics]:
@@ -72,10 +74,9 @@ def _load(config: TrainConfig, store: FeatureStore, reporter: Reporter) -> tuple
 
 
 def _placed(tables: tuple[Table, Table], config: TrainConfig, device: torch.device) -> tuple[Table, Table]:
-    """The tables on the GPU of this process, where they fit; probes are fitted on the CPU."""
-    if isinstance(config.head, RidgeConfig | LogisticConfig):
+    """The tables on the device of this process, if it is a GPU and they fit; probes are fitted on the CPU."""
+    if config.head.is_probe:
         return tables
-    device = multi_process.process_device(device)
     return place(tables[0], device), place(tables[1], device)
 
 
@@ -128,7 +129,6 @@ def _fit(
     reporter: Reporter,
 ) -> TrainingResult:
     config, task = run.config, run.task
-    device = multi_process.process_device(device)
     model.to(device)
     progress = TrainProgress(reporter, f"train {run.name}", task, config.epochs)
 
@@ -190,7 +190,9 @@ def train_seeds(
         init: weights that new runs begin with.
     """
     names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
-    with multi_process.processes(pick_device(device)):
+    torch_device = pick_device(device)
+    with multi_process.processes(torch_device):
+        torch_device = multi_process.process_device(torch_device)
         reporter = _first_reporter(reporter)
         multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
         tables, statistics = _load(configs[0], store, reporter)
@@ -200,13 +202,13 @@ def train_seeds(
             reporter.warn(
                 f"Not all tensors of {init.source} fit the new head, which begins without them: {init.problems}."
             )
-        tables = _placed(tables, configs[0], pick_device(device))
+        tables = _placed(tables, configs[0], torch_device)
         results = []
         for config, run_name in zip(configs, names, strict=True):
             run = _open(config, store, runs, run_name, stem, resume, init)
             with _interruption_names(run):
                 run.check_store(store, training=True)
-                result = _train_on(tables, statistics, run, scoring, pick_device(device), reporter, on_result)
+                result = _train_on(tables, statistics, run, scoring, torch_device, reporter, on_result)
             results.append((run, result))
         return results
 
