@@ -15,15 +15,11 @@ from abaw.evaluate.scores.metrics import decide, measure_names, measures_of, row
 from abaw.train import multi_process
 from abaw.train.config import TrainConfig
 from abaw.train.data.table import Table
-from abaw.train.data.windows import Targets, WindowSampler, batches
-from abaw.train.scoring import PREDICTED, OnOutputs, Scoring
+from abaw.train.data.windows import WindowSampler, batches
+from abaw.train.scoring import PREDICTED, OnOutputs, Scoring, ignore_outputs
 
 FRAMES_PER_BATCH = 8_192
 BATCHES_AHEAD = 16  # a GPU computes so many before their outputs are copied, so that it does not wait for the host
-
-
-def _ignore(outputs: Tensor, targets: Targets) -> None:
-    """Take the outputs of a batch for nothing."""
 
 
 def evaluate_head(
@@ -33,7 +29,7 @@ def evaluate_head(
     device: torch.device,
     reporter: Reporter | None = None,
     stride: int = 0,
-    on_outputs: OnOutputs = _ignore,
+    on_outputs: OnOutputs = ignore_outputs,
 ) -> Evaluation:
     """Predict every row of a table and score the predictions; see `predict`."""
     return evaluate_predictions(table.task, predict(head, table, window, device, reporter, stride, on_outputs))
@@ -45,7 +41,7 @@ def validation_measures(
     config: TrainConfig,
     device: torch.device,
     reporter: Reporter,
-    on_outputs: OnOutputs = _ignore,
+    on_outputs: OnOutputs = ignore_outputs,
 ) -> dict[str, float]:
     """The official measures of a model on a table: `score`, NaN if an output is not finite, then by name.
 
@@ -103,7 +99,7 @@ def predict(
     device: torch.device,
     reporter: Reporter | None = None,
     stride: int = 0,
-    on_outputs: OnOutputs = _ignore,
+    on_outputs: OnOutputs = ignore_outputs,
 ) -> dict[str, VideoPrediction]:
     """Predict every row of a table, or every video for a task of whole videos.
 

@@ -34,7 +34,7 @@ from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import CHECKPOINTS, METRICS, WEIGHTS
 from abaw.train.schedules import create_optimizer, learning_rate
-from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss
+from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -236,7 +236,7 @@ class _Keeper:
         self, number: int, share: float, taken: StepsTaken, before: Progress, validate: Validation
     ) -> None:
         """Validate after a share of epoch `number`."""
-        measures = self._validated(validate, number, lambda outputs, targets: None)
+        measures = self._validated(validate, number, ignore_outputs)
         self._model.train()
         taken.scores[f"score at {share:g}"] = measures["score"]
         taken.progress = self._keep_best(taken.progress or before, number, measures, share)

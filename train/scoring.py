@@ -26,6 +26,10 @@ OnOutputs = Callable[[Tensor, Targets], None]
 Validate = Callable[[nn.Module, Table, TrainConfig, torch.device, Reporter, OnOutputs], Mapping[str, float]]
 
 
+def ignore_outputs(outputs: Tensor, targets: Targets) -> None:
+    """Take the outputs of a batch where nothing else needs them."""
+
+
 @dataclass(frozen=True)
 class Scoring:
     """The measures of a training, whose formulas are in a room above this one.

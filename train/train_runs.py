@@ -23,7 +23,7 @@ from abaw.train.model import Model, build_model, standardised_features
 from abaw.train.new_run import feature_shapes, find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, check_free, open_run
-from abaw.train.scoring import OnOutputs, OutputSums, Scoring
+from abaw.train.scoring import OnOutputs, OutputSums, Scoring, ignore_outputs
 from abaw.train.train_progress import TrainProgress, Validating
 from abaw.train.warm_start import InitialWeights, load_initial_weights
 
@@ -159,7 +159,7 @@ def _fit_probe(
     else:
         load_weights(model, run.folder / BEST)
     cpu, validating = torch.device("cpu"), Validating(reporter, "solved")
-    score = scoring.validate(model, validation, run.config, cpu, validating, lambda outputs, targets: None)["score"]
+    score = scoring.validate(model, validation, run.config, cpu, validating, ignore_outputs)["score"]
     if is_new and multi_process.rank() == 0:
         save_tensors(run.folder / BEST, model.state_dict(), {"epoch": "1", "score": repr(score)})
     reporter.advance(1, f"{task.name} {score:.3f}")
