@@ -15,7 +15,7 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import link_or_copy, writing
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
-from abaw.train.run_files import CHECKPOINTS, LAST, UNFINISHED
+from abaw.train.run_files import LAST, UNFINISHED, kept_folders
 
 MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
 LOSSES, SUMS, RANDOM = "losses", "sums", "random."  # further keys and prefixes in that of an unfinished epoch
@@ -198,19 +198,18 @@ def rewind(folder: Path, epoch: int) -> None:
     Raises:
         UsageError: there is none of the epoch; the message lists those that exist.
     """
-    kept = {
-        int(path.parent.name.removeprefix("epoch-")): path.parent for path in folder.glob(f"{CHECKPOINTS}/*/{LAST}")
-    }
+    folders = kept_folders(folder)
+    kept = {epochs: path for epochs, path in folders.items() if (path / LAST).is_file()}
     if epoch not in kept:
-        known = ", ".join(map(str, sorted(kept))) or "none: keep them with --set save_every=1"
+        known = ", ".join(f"{epochs:g}" for epochs in kept) or "none: keep them with --set save_every=1"
         raise UsageError(f"Run {folder.name} has no checkpoint of epoch {epoch} to resume from; it has {known}.")
     (folder / UNFINISHED).unlink(missing_ok=True)
     for path in kept[epoch].glob("best*.safetensors"):
         link_or_copy(path, folder / path.name)
     link_or_copy(kept[epoch] / LAST, folder / LAST)
-    for later in (folder / CHECKPOINTS).glob("epoch-*"):
-        if float(later.name.removeprefix("epoch-")) > epoch:
-            shutil.rmtree(later)
+    for epochs, path in folders.items():
+        if epochs > epoch:
+            shutil.rmtree(path)
 
 
 def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -32,7 +32,7 @@ from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
-from abaw.train.run_files import CHECKPOINTS, METRICS, WEIGHTS
+from abaw.train.run_files import METRICS, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs
 
@@ -282,7 +282,7 @@ class _Keeper:
 
     def _save_weights(self, epochs: float) -> Path:
         """Keep the model; the folder of its checkpoint."""
-        kept = self._folder / CHECKPOINTS / f"epoch-{epochs:g}"
+        kept = kept_folder(self._folder, epochs)
         kept.mkdir(parents=True, exist_ok=True)
         save_tensors(kept / WEIGHTS, self._model.state_dict(), {"epoch": f"{epochs:g}"})
         return kept

@@ -10,6 +10,7 @@ BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
 METRICS = "metrics.jsonl"  # a line for each epoch
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"  # folder of kept checkpoints, and the model in each
+EPOCH = "epoch-"  # begins the names of these folders
 INITIAL = "initial.safetensors"  # weights from elsewhere that training begins with
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
@@ -28,14 +29,22 @@ def read_epochs(folder: Path) -> list[dict[str, float]]:
     return epochs
 
 
-def checkpoint_files(folder: Path) -> dict[str, Path]:
-    """The models of a run by name: `best`, for a task of several parts `best-va` and so on, and those kept.
+def kept_folder(folder: Path, epochs: float) -> Path:
+    """The folder of the checkpoint that a run keeps after so many epochs: `epoch-3`, or `epoch-3.25` within the fourth."""
+    return folder / CHECKPOINTS / f"{EPOCH}{epochs:g}"
 
-    Kept ones are named after the epochs trained: `epoch-3`, or `epoch-3.25` within the fourth.
-    """
+
+def kept_folders(folder: Path) -> dict[float, Path]:
+    """The folders of the checkpoints that a run keeps, by the epochs trained, in their order."""
+    kept = {float(path.name.removeprefix(EPOCH)): path for path in (folder / CHECKPOINTS).glob(f"{EPOCH}*")}
+    return dict(sorted(kept.items()))
+
+
+def checkpoint_files(folder: Path) -> dict[str, Path]:
+    """The models of a run by name: `best`, for a task of several parts `best-va` and so on, and those of `kept_folders`."""
     best = {path.stem: path for path in sorted(folder.glob("best*.safetensors"), key=lambda path: path.stem)}
-    kept = {path.parent.name: path for path in folder.glob(f"{CHECKPOINTS}/epoch-*/{WEIGHTS}")}
-    return best | dict(sorted(kept.items(), key=lambda item: float(item[0].removeprefix("epoch-"))))
+    kept = {path.name: path / WEIGHTS for path in kept_folders(folder).values()}
+    return best | {name: path for name, path in kept.items() if path.is_file()}
 
 
 def find_folder(runs: Path, name: str, *files: str) -> Path:
