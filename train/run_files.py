@@ -47,6 +47,14 @@ def checkpoint_files(folder: Path) -> dict[str, Path]:
     return best | {name: path for name, path in kept.items() if path.is_file()}
 
 
+def split_checkpoint(folder: Path) -> tuple[Path, str]:
+    """The folder of a run, and the checkpoint that its name has after an `@`; empty for the best."""
+    base, at, checkpoint = folder.name.rpartition(AT)
+    if at and base and not (folder / CONFIG).is_file():
+        return folder.with_name(base), checkpoint
+    return folder, ""
+
+
 def find_folder(runs: Path, name: str, *files: str) -> Path:
     """The folder called `name`, under `runs` or as a path, that contains one of the files.
 

@@ -19,14 +19,19 @@ from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.old_records import was_made_as
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.run_files import AT, BEST, CONFIG, check_checkpoint, checkpoint_files, find_folder, no_run, read_epochs
+from abaw.train.run_files import (
+    BEST,
+    CONFIG,
+    check_checkpoint,
+    checkpoint_files,
+    find_folder,
+    no_run,
+    read_epochs,
+    split_checkpoint,
+)
 
-READERS, SAVED = (
-    "abaw.readers",
-    "saved_predictions",
-)  # a group of entry points: what reads files that others wrote into runs
-
-
+# a group of entry points: what reads files that others wrote into runs
+READERS, SAVED = "abaw.readers", "saved_predictions"
 CHANGEABLE = ("epochs", "patience", "save_every")  # options of a run that has been started
 
 
@@ -63,16 +68,13 @@ class Run:
     @property
     def home(self) -> Path:
         """The folder that training wrote: config, metrics and checkpoints."""
-        base, at, _ = self.folder.name.rpartition(AT)
-        return self.folder.with_name(base) if at and not (self.folder / CONFIG).is_file() else self.folder
+        return split_checkpoint(self.folder)[0]
 
     @property
     def checkpoint(self) -> Path:
         """The weights that predict: the best, or those that the name has after an `@`."""
-        if self.home == self.folder:
-            return self.folder / BEST
-        name = self.folder.name.rpartition(AT)[2]
-        return checkpoint_files(self.home).get(name, self.home / f"{name}.safetensors")
+        home, name = split_checkpoint(self.folder)
+        return checkpoint_files(home).get(name, home / f"{name}.safetensors") if name else home / BEST
 
     @property
     def task(self) -> Task:
@@ -232,13 +234,12 @@ def open_run(folder: Path) -> Run:
         UsageError: the folder is not a run.
         CheckpointError: its config is damaged.
     """
-    path = folder / CONFIG
-    base, at, checkpoint = folder.name.rpartition(AT)
-    if at and base and not path.is_file() and (folder.with_name(base) / CONFIG).is_file():
-        path = folder.with_name(base) / CONFIG
-        check_checkpoint(path.parent, checkpoint)
+    home, checkpoint = split_checkpoint(folder)
+    path = home / CONFIG
     if not path.is_file():
         raise UsageError(f"No run at {folder}: it has no {CONFIG}. Name a run folder, or train one with `abaw train`.")
+    if home != folder:
+        check_checkpoint(home, checkpoint)
     try:
         content = json.loads(path.read_text())
         config = make_config(content["config"]).resolved()

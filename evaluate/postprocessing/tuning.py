@@ -27,7 +27,6 @@ from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.folds import parse_fold
 from abaw.train.data.table import select_labels
-from abaw.train.run_files import AT
 from abaw.train.runs import Run, all_runs
 
 POSTPROCESS = "postprocess.json"
@@ -268,9 +267,9 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
 def _trained_folds(run: Run, runs: Path) -> dict[int, dict[int, Run]]:
     """By N and K the newest trained run of each fold K/N with the options of `run` (except fold and seed)."""
     by_n_folds: dict[int, dict[int, Run]] = {}
-    _, at, checkpoint = run.folder.name.rpartition(AT) if run.home != run.folder else ("", "", "")
+    checkpoint = run.name.removeprefix(run.home.name)  # such as `@best-va`
     for other in all_runs(runs):
-        other = replace(other, folder=other.folder.with_name(f"{other.name}{at}{checkpoint}"))
+        other = replace(other, folder=other.folder.with_name(f"{other.name}{checkpoint}"))
         is_like = _without_fold(other.config) == _without_fold(run.config) and other.features == run.features
         if other.config.fold and is_like and other.checkpoint.is_file():
             fold = parse_fold(other.config.fold)
