@@ -1,7 +1,6 @@
 """Long short-term memory over the frames of a window, alone or behind a transformer encoder (Situ-RUCAIM3, 2022)."""
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from abaw.train.heads.encoder_head import EncoderHead
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.mlp import hidden_layers
 from abaw.train.sequence_options import RecurrentConfig, TransformerLstmConfig
 
 
@@ -24,10 +24,7 @@ class LstmHead(Head):
     def __init__(self, config: RecurrentConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(JoinFeatures(shapes))
         widths = (self.inputs.width, *config.hidden)
-        layers = [
-            layer for a, b in pairwise(widths) for layer in (nn.Dropout(config.dropout), nn.Linear(a, b), nn.ReLU())
-        ]
-        self.layers = nn.Sequential(*layers, nn.Dropout(config.dropout))
+        self.layers = nn.Sequential(*hidden_layers(widths, config.dropout), nn.Dropout(config.dropout))
         between = config.dropout if config.layers > 1 else 0.0  # torch warns about dropout with a single layer
         n_directions = 2 if config.name == "bilstm" else 1
         self.lstm = nn.LSTM(
