@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import StoreError
+from abaw.core.finite import finite_rows
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
@@ -132,9 +133,8 @@ class _Merger:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[
-            tuple[int, Moments]
-        ] = []  # number of videos, a power of two, smaller than the one before it
+        # number of videos, a power of two, smaller than the one before it
+        self._waiting: list[tuple[int, Moments]] = []
 
     def add(self, moments: Moments) -> None:
         """The moments of the next video."""
@@ -180,8 +180,7 @@ def _moments(stored: VideoFeature) -> Moments:
 
 
 def _not_finite(store: FeatureStore, feature: str, video: str, stored: VideoFeature) -> str:
-    finite = np.isfinite(stored.values.reshape(len(stored.values), -1)).all(axis=1)
-    row = int(np.flatnonzero(stored.present & ~finite)[0])
+    row = int(np.flatnonzero(stored.present & ~finite_rows(stored.values))[0])
     return (
         f"Feature {feature!r} of video {video!r} has a value that is not finite in frame {row + 1}. Run `abaw store "
         f"verify {store.path}` to see what else is damaged, delete {store.path}/features/{feature}/{video} and extract "
