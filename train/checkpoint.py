@@ -98,10 +98,11 @@ class StepsTaken:
         losses: of each step, without dimensions.
         seconds: that they took.
         waiting_s: seconds of these in which the model waited for data.
-        random_states: of this process after these steps; None before the first.
+        random_states: of this process after these steps, as a checkpoint had them; None without one.
         scores: of validations within the epoch, by name, such as `score at 0.25`.
         progress: after the last of these validations; None without any.
-        sums: over the outputs of these steps, see `abaw.train.scoring.OutputSums`; None if nothing measures them.
+        sums: over the outputs of these steps, as a checkpoint has them, see `abaw.train.scoring.OutputSums`; None if
+            nothing measures them.
     """
 
     losses: list[Tensor] = field(default_factory=list)

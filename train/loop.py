@@ -240,7 +240,7 @@ class _Keeper:
         self._model.train()
         taken.scores[f"score at {share:g}"] = measures["score"]
         taken.progress = self._keep_best(taken.progress or before, number, measures, share)
-        if self._trainer.config.save_every < 1 and self._trainer.config.save_every and multi_process.rank() == 0:
+        if 0 < self._trainer.config.save_every < 1 and multi_process.rank() == 0:
             self._save_weights(number - 1 + share)
 
     def _validated(self, validate: Validation, number: int, on_outputs: OnOutputs) -> dict[str, float]:
@@ -355,8 +355,8 @@ class Trainer:
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)
-        begin = time.perf_counter() - taken.seconds
         before = time.perf_counter()
+        begin = before - taken.seconds
         for step, batch_windows in enumerate(batches(windows, config.batch_size)):
             if step < n_taken:
                 continue
@@ -364,10 +364,10 @@ class Trainer:
             taken.waiting_s += time.perf_counter() - before
             self._set_rate(number, step)
             taken.losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
-            taken.seconds, taken.sums, paused = time.perf_counter() - begin, None, time.perf_counter()
+            taken.seconds = time.perf_counter() - begin
             after_step()
-            begin += time.perf_counter() - paused
             before = time.perf_counter()
+            begin = before - taken.seconds
         values = torch.stack(taken.losses)
         self._check_finite(values, windows, number)
         taken.seconds = time.perf_counter() - begin
