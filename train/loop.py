@@ -319,8 +319,9 @@ class Trainer:
         self._sampler = WindowSampler(samples, config.length)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
-        drawn = (config.synthetic, config.synthetic_draw, config.seed)
-        n_windows = self._sampler.n_windows(config.step, *drawn, config.clips_per_video)
+        n_windows = self._sampler.n_windows(
+            config.step, config.synthetic, config.synthetic_draw, config.seed, config.clips_per_video
+        )
         self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model.parameters())
         self.lr, self.n_drops = 0.0, 0
@@ -350,8 +351,14 @@ class Trainer:
         if taken.random_states is not None:
             set_random_states(taken.random_states, self._device)
         windows = self._sampler.epoch(
-            *(config.step, (config.seed, number), config.balance, config.synthetic, config.speed),
-            *(config.synthetic_draw, config.phase, config.clips_per_video),
+            config.step,
+            (config.seed, number),
+            balance=config.balance,
+            synthetic=config.synthetic,
+            speed=config.speed,
+            draw=config.synthetic_draw,
+            phase=config.phase,
+            clips_per_video=config.clips_per_video,
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)
