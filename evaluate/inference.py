@@ -103,11 +103,11 @@ def predict(
 ) -> dict[str, VideoPrediction]:
     """Predict every row of a table, or every video for a task of whole videos.
 
-    Windows are `stride` frames apart, by default half a window, with one at the end, and the outputs of a row (or video) are averaged. With several processes each computes a
-    share of the windows, and all get every prediction. The windows of a video end with its last row that has a
-    feature, so its outputs do not depend on how many rows follow. Rows without any feature are filled by linear
-    interpolation over time, with the nearest output at the ends of a video. A video (or image) without any feature gets
-    the mean output of all others.
+    Windows are `stride` frames apart, by default half a window, with one at the end, and the outputs of a row (or
+    video) are averaged. With several processes each computes a share of the windows, and all get every prediction. The
+    windows of a video end with its last row that has a feature, so its outputs do not depend on how many rows follow.
+    Rows without any feature are filled by linear interpolation over time, with the nearest output at the ends of a
+    video. A video (or image) without any feature gets the mean output of all others.
 
     Args:
         on_outputs: called with the outputs for the windows of each batch, and their targets.

@@ -159,9 +159,8 @@ def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name:
     folder = runs / name
     if not (folder / CONFIG).is_file():
         with suppress(OSError):  # the folder has other files: creating the run will fail
-            (folder / f"{CONFIG}.partial").unlink(
-                missing_ok=True
-            )  # left by a run that was killed while it wrote this file
+            # left by a run that was killed while it wrote this file
+            (folder / f"{CONFIG}.partial").unlink(missing_ok=True)
             folder.rmdir()
         return None
     run = open_run(folder)

@@ -54,7 +54,7 @@ def learning_rate(config: TrainConfig, step: int, n_steps: int, n_drops: int = 0
         return config.min_lr + span * 0.5 * (1 + math.cos(math.pi * n_epochs / config.lr_epochs))
     if config.schedule == "linear":
         return config.min_lr + span * (1 - share)
-    # steps of an epoch need not be whole numbers of floating point
+    # 1e-9: rounding may leave n_epochs just below a whole number
     n_times = {
         "constant": 0.0,
         "exponential": n_epochs,

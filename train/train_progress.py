@@ -5,7 +5,7 @@ from abaw.core.tasks import Task
 from abaw.train.loop import Epoch, Position
 from abaw.train.scoring import PREDICTED
 
-COLLAPSED_EPOCHS = 3  # with one class alone, before that is said
+COLLAPSED_EPOCHS = 3  # in a row in which a single class is predicted, until a warning
 
 
 class TrainProgress:

@@ -257,9 +257,8 @@ class WindowSampler:
     def _class_weights(self, windows: Windows) -> NDArray[np.float64]:
         """(windows,) sum over its frames of the inverse frequency of their classes (or active units)."""
         rarity = np.zeros(len(self.samples.labels))
-        is_real = np.repeat(
-            ~self.samples.synthetic, np.diff(self.samples.starts)
-        )  # the windows are, so only these count
+        # all windows are of real videos, so only the labels of these count
+        is_real = np.repeat(~self.samples.synthetic, np.diff(self.samples.starts))
         rows, labels, counted = counted_labels(self.samples)
         counted &= is_real[rows, None]
         for part, _, columns in self.samples.task.each():

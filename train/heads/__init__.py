@@ -6,7 +6,8 @@ a mask (batch, time) bool of the frames that have it, and returns (batch, time, 
 standard deviation of the training rows.
 
 `linear`, `mlp` and `emma` look at each frame alone, `lstm` also at earlier ones, `gru`, `bilstm`, `tcn`, `encoder`,
-`transformer` and `transformer-lstm` at all neighbours; `cross-attention` looks at the whole window. `ridge` and `logistic` are linear maps that scikit-learn solves.
+`transformer` and `transformer-lstm` at all neighbours; `cross-attention` looks at the whole window. `ridge` and
+`logistic` are linear maps that scikit-learn solves.
 """
 
 from collections.abc import Mapping, Sequence
