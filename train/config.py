@@ -259,6 +259,10 @@ class TrainConfig(BaseModel):
         """Epochs without a better score that the plateau schedule accepts; None for other schedules."""
         return self.lr_epochs if self.schedule == "plateau" else None
 
+    def is_over(self, epoch: int, best_epoch: int) -> bool:
+        """True if no epoch follows this one: it is the last, or there were `patience` of them since the best (0: none yet)."""
+        return epoch >= self.epochs or epoch - best_epoch >= self.patience
+
     def resolved(self) -> "TrainConfig":
         """The config with the numbers that 0 stands for: a run keeps these, whatever the defaults become."""
         return self.model_copy(update={"window": self.length, "stride": self.step, "eval_stride": self.eval_step})

@@ -32,7 +32,7 @@ from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
-from abaw.train.run_files import METRICS, WEIGHTS, kept_folder
+from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs
 
@@ -178,7 +178,7 @@ class _Keeper:
             taken: the steps that were taken in the first of these epochs.
         """
         config = self._trainer.config
-        while progress.epoch < config.epochs and progress.epoch - progress.best_epoch < config.patience:
+        while not config.is_over(progress.epoch, progress.best_epoch):
             epoch, scored = self.train_and_validate(progress, taken, validate, on_step)
             taken = StepsTaken()
             progress = scored.after(epoch.epoch, epoch.score, config.plateau)
@@ -238,7 +238,7 @@ class _Keeper:
         """Validate after a share of epoch `number`."""
         measures = self._validated(validate, number, ignore_outputs)
         self._model.train()
-        taken.scores[f"score at {share:g}"] = measures["score"]
+        taken.scores[f"{SCORE_AT}{share:g}"] = measures["score"]
         taken.progress = self._keep_best(taken.progress or before, number, measures, share)
         if 0 < self._trainer.config.save_every < 1 and multi_process.rank() == 0:
             self._save_weights(number - 1 + share)

@@ -9,6 +9,7 @@ from abaw.core.errors import UsageError, did_you_mean, some_of
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
 METRICS = "metrics.jsonl"  # a line for each epoch
+SCORE_AT = "score at "  # begins the names of the scores of validations within an epoch
 CHECKPOINTS, WEIGHTS = "checkpoints", "weights.safetensors"  # folder of kept checkpoints, and the model in each
 EPOCH = "epoch-"  # begins the names of these folders
 INITIAL = "initial.safetensors"  # weights from elsewhere that training begins with

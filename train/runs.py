@@ -22,6 +22,7 @@ from abaw.train.config import TrainConfig, make_config
 from abaw.train.run_files import (
     BEST,
     CONFIG,
+    SCORE_AT,
     check_checkpoint,
     checkpoint_files,
     find_folder,
@@ -86,6 +87,19 @@ class Run:
         """Shape of one frame of each feature that evaluation takes."""
         return {name: tuple(self.features[name]["shape"]) for name in self.config.features}
 
+    @property
+    def is_trained(self) -> bool:
+        """True if no epoch is left to train, or if a probe is solved."""
+        if self.config.head.is_probe:
+            return (self.home / BEST).is_file()
+        try:
+            epochs = read_epochs(self.home)
+            scores = [max([epoch["score"], *_scores_within(epoch)]) for epoch in epochs]
+        except (OSError, ValueError, KeyError):
+            return False
+        best = max(range(len(scores)), key=scores.__getitem__, default=0)  # the first of equal ones, as in training
+        return bool(scores) and self.config.is_over(len(scores), best + 1)
+
     def __repr__(self) -> str:
         """Its name, task, features and head, and the best validation score with its epoch."""
         config = self.config
@@ -140,6 +154,11 @@ class Run:
                     f"Run {self.name} was trained on feature {name!r} with fingerprint {expected[:12]}; the one in "
                     f"{store.path} has {fingerprint[:12]}: {reason}. Use the store it was trained on, or train again."
                 )
+
+
+def _scores_within(epoch: Mapping[str, float]) -> list[float]:
+    """Scores of the validations before the end of an epoch."""
+    return [score for name, score in epoch.items() if name.startswith(SCORE_AT)]
 
 
 def check_free(folders: Iterable[Path]) -> None:

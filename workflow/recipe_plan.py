@@ -1,6 +1,5 @@
 """The steps of a recipe, and which of them are done: known by the contents of store and runs, not by a log."""
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +17,8 @@ from abaw.extract.forecast import FeatureForecast, forecast_extraction
 from abaw.extract.request import ExtractOptions, Request
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig
-from abaw.train.head_options import LogisticConfig, RidgeConfig
 from abaw.train.new_run import find_started_run, make_train_config, with_seeds
 from abaw.train.recipes import Recipe, load_recipe
-from abaw.train.run_files import BEST, METRICS
 from abaw.train.runs import Run
 
 SPLIT = "val"
@@ -83,7 +80,7 @@ class Trained:
     @property
     def is_trained(self) -> bool:
         """True if no epoch is left to train."""
-        return self.run is not None and _is_trained(self.run)
+        return self.run is not None and self.run.is_trained
 
     def is_tuned(self, has_folds: bool) -> bool:
         """True if the post-processing is that of the checkpoint, and of the recipe or on folds where there are any."""
@@ -181,18 +178,6 @@ def _is_newer(file: Path, others: Sequence[Path]) -> bool:
         return bool(others) and all(made >= other.stat().st_mtime_ns for other in others)
     except OSError:
         return False
-
-
-def _is_trained(run: Run) -> bool:
-    if isinstance(run.config.head, RidgeConfig | LogisticConfig):
-        return (run.folder / BEST).is_file()
-    try:
-        lines = (run.folder / METRICS).read_text().splitlines()
-        scores = [float(json.loads(line)["score"]) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
-    best = max(range(len(scores)), key=scores.__getitem__, default=0)  # the first of equal ones, as in training
-    return bool(scores) and (len(scores) >= run.config.epochs or len(scores) - best - 1 >= run.config.patience)
 
 
 def _find_run(config: TrainConfig, options: RecipeOptions) -> Run | None:

@@ -1,5 +1,6 @@
 """Which models of a run are kept: the best of all validations, the best of each part, and those of some epochs."""
 
+import json
 import re
 
 import pytest
@@ -108,6 +109,26 @@ def test_line_of_an_epoch_counts_the_validation_within_it(lab, multi_task_run, t
         assert ("(the best so far)" if is_best else f"(best {best[0]:.3f} at {best[1]:g})") in line
         best = max(best, (row["score"], row["epoch"]), key=lambda one: one[0])
     assert (True, False) in kinds, "else this test cannot tell them apart"
+
+
+@pytest.mark.parametrize(
+    ("rows", "wanted"),
+    [
+        ([(0.1, 0.2), (0.9, 0.3), (0.1, 0.4)], False),
+        ([(0.1, 0.2), (0.9, 0.3), (0.1, 0.4), (0.1, 0.5)], True),
+        ([(0.1, 0.2), (0.2, 0.3), (0.3, 0.3)], False),
+        ([(0.1, 0.4), (0.2, 0.4), (0.3, 0.4)], True),
+        ([(0.0, number / 10) for number in range(6)], True),
+        ([], False),
+    ],
+)
+def test_run_is_trained_once_patience_has_ended_after_the_best_of_all_validations(
+    lab, linear_store, tmp_path, rows, wanted
+) -> None:
+    run = lab.start(linear_store, tmp_path, lab.config("va", "epochs=6", "patience=2", "eval_every=0.5"))
+    lines = [json.dumps({"score": score, "score at 0.5": within}) for within, score in rows]
+    (run.folder / "metrics.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    assert run.is_trained == wanted
 
 
 def test_checkpoints_are_kept_every_so_many_epochs(lab, linear_store, tmp_path) -> None:
