@@ -104,9 +104,10 @@ def select_labels(
     Raises:
         UsageError: the split is empty; the message says what the store has.
     """
-    labels = store.labels(task.whole or task.name)
+    stored = get_task(task.whole) if task.whole else task
+    labels = store.labels(stored.name)
     for video, video_labels in labels.items():
-        _check_rows(store, get_task(task.whole) if task.whole else task, video, video_labels)
+        _check_rows(store, stored, video, video_labels)
     if task.whole:
         labels = {video: _take_columns(video_labels, task.taken) for video, video_labels in labels.items()}
     clips = {video: clip_labels for video, clip_labels in labels.items() if clip_labels.split == SYNTHETIC}
@@ -159,11 +160,11 @@ def _check_rows(store: FeatureStore, task: Task, video: str, labels: VideoLabels
 
 
 def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
-    tasks = store.tasks()
-    if (task.whole or task.name) not in tasks:
+    tasks, stored = store.tasks(), task.whole or task.name
+    if stored not in tasks:
         content = f"only has labels of {', '.join(tasks)}" if tasks else "has no labels"
         return f"{store.path} {content}, not of {task.name}. Put the label folders next to the crops and run `abaw extract` again."
-    splits = sorted({labels.split for labels in store.labels(task.whole or task.name).values()})
+    splits = sorted({labels.split for labels in store.labels(stored).values()})
     return (
         f"{store.path} has {task.name} labels of {', '.join(splits)}, but not of {split!r}. Put the label files of that split "
         "next to the crops and run `abaw extract` again, or choose another --split."
