@@ -154,7 +154,7 @@ class AudioRunner:
             end_ns = start_ns + round(len(sound.waveform) * (NS / RATE_HZ))
             first, last = rows_with_sound(times.edges_ns, start_ns, end_ns)
         rows = np.arange(first, last)
-        writers = {feature.name: self._writer(feature, source, rows) for feature in self._features()}
+        writers = self._writers(source, rows)
         if sound is not None and len(rows):
             edges = times.edges_ns[first : last + 1] - start_ns
             for backbone, features in self._groups.values():
@@ -178,8 +178,7 @@ class AudioRunner:
                     f"shape {tuple(feature.spec.shape)}. Import other spectrograms with `abaw store import`."
                 )
         rows = np.arange(n_frames)
-        for feature in self._features():
-            writer = self._writer(feature, source, rows)
+        for writer in self._writers(source, rows).values():
             writer.write(rows, values)
             writer.finish()
         return n_frames
@@ -188,10 +187,15 @@ class AudioRunner:
         for _, features in self._groups.values():
             yield from features
 
-    def _writer(self, feature: Feature, source: AudioSource, rows: NDArray) -> VideoWriter:
+    def _writers(self, source: AudioSource, rows: NDArray) -> dict[str, VideoWriter]:
+        """A writer of a video for each feature, by its name."""
         clock = source.frames.clock()
+        # reads the whole file: once for all features
         attrs = {**clock.attrs, "source": source.digest, **content_attrs(source.sound), "precision": "float32"}
-        return self._store.writer(feature.name, source.frames.name, clock.n_frames, rows, attrs)
+        return {
+            feature.name: self._store.writer(feature.name, source.frames.name, clock.n_frames, rows, attrs)
+            for feature in self._features()
+        }
 
     def _encode(
         self,
