@@ -18,10 +18,9 @@ from abaw.core.files import Place, is_url
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource, Video
-from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
+from abaw.datasets.sound_files import find_sound_files, sound_file_of
 from abaw.extract.request import ExtractOptions, Request, requested_features
-from abaw.extract.selection import has_its_clock, select_part
-from abaw.media.file_content import has_content
+from abaw.extract.selection import current_sources, has_its_clock, select_part
 from abaw.media.stamps import is_timed
 from abaw.store import FeatureStore
 
@@ -143,13 +142,11 @@ def _look_up(
     pending = tuple(requests)
     if any(attrs.values()):
         sound = sound_file_of(video, sounds, dataset.people)
-        digests = {"vision": frames.digest(), "audio": sound_digest(frames.digest(), sound)}
-        files = {"vision": frames.whole_file, "audio": sound}
+        sources = current_sources(frames, sound)
         pending = tuple(
             feature
             for feature, request in requests.items()
-            if attrs[feature].get("source") != digests[request.spec.modality]
-            or not has_content(files[request.spec.modality], attrs[feature].get("content", ""))
+            if not sources[request.spec.modality].matches(attrs[feature])
             or (_is_timed(video) and not has_its_clock(frames, attrs[feature]))
         )
     n_rows, is_estimate = _count_rows(video, frames, attrs.values()) if pending else (0, False)

@@ -14,8 +14,7 @@ from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.feature import Feature
-from abaw.extract.selection import has_its_clock
-from abaw.media.file_content import has_content
+from abaw.extract.selection import CurrentSource, current_sources, has_its_clock
 from abaw.store import FeatureStore
 
 
@@ -126,15 +125,13 @@ class _Planner:
         if not any(video.name in videos for videos in self.stored.values()):
             return tuple(self.stored), frames.size()
         sound = sound_file_of(video, self.sounds, self.dataset.people)
-        digests = {"vision": frames.digest(), "audio": sound_digest(frames.digest(), sound)}
-        files = {"vision": frames.whole_file, "audio": sound}
+        sources = current_sources(frames, sound)
         n_wanted = {"vision": len(frames.rows), "audio": 0}
         pending: list[str] = []
         broken: dict[str, None] = {}  # reasons, which the features may share
         for name, videos in self.stored.items():
             attrs, modality = videos.get(video.name, {}), self.modalities[name]
-            is_same = attrs.get("source") == digests[modality] and has_its_clock(frames, attrs)
-            is_same = is_same and has_content(files[modality], attrs.get("content", ""))
+            is_same = sources[modality].matches(attrs) and has_its_clock(frames, attrs)
             if is_same and attrs["n_present"] >= n_wanted[modality]:
                 continue
             reasons = _still_broken(self.store, name, frames) if is_same else []
@@ -151,19 +148,6 @@ class _Planner:
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
     """True if all features have the video with one row for each picture of its file as it decodes."""
     return all(videos.get(video.name, {}).get(CLOCK) == DECODED for videos in complete.values())
-
-
-def _is_whole(attrs: Mapping[str, Any], digest: str, file: Path | None, n_wanted: int) -> bool:
-    """True if a stored video of a feature is complete and up to date.
-
-    Args:
-        attrs: attributes of the video in the store; empty if it is not stored.
-        digest: digest of its sources as they are now.
-        file: the one that holds all of them; None if there are several.
-        n_wanted: rows that should be present.
-    """
-    is_same = attrs.get("source") == digest and has_content(file, attrs.get("content", ""))
-    return is_same and attrs["n_present"] >= n_wanted
 
 
 def _still_broken(store: FeatureStore, feature: str, frames: FrameSource) -> list[str]:
@@ -215,7 +199,7 @@ class Reading:
             n_frames = len(frames.rows)
             if not n_frames:
                 self.summary.failed[frames.name] = frames.why_empty()
-            elif not self._is_finished(frames, frames.digest(), frames.whole_file, n_wanted=n_frames):
+            elif not self._is_finished(frames, CurrentSource(frames.digest(), frames.whole_file), n_wanted=n_frames):
                 yield frames
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
@@ -227,7 +211,7 @@ class Reading:
                 continue
             sound = sound_file_of(frames, sounds, self.dataset.people)
             digest = sound_digest(frames.digest(), sound)
-            if not self._is_finished(frames, digest, sound):
+            if not self._is_finished(frames, CurrentSource(digest, sound)):
                 yield AudioSource(frames, sound, digest)
 
     def _opened(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
@@ -247,12 +231,11 @@ class Reading:
                 self.summary.warnings.append(f"{video.name}: {clock.warning}")
             yield frames
 
-    def _is_finished(self, frames: FrameSource, digest: str, file: Path | None, n_wanted: int = 0) -> bool:
+    def _is_finished(self, frames: FrameSource, source: CurrentSource, n_wanted: int = 0) -> bool:
         """True if all features of a video have been stored in the meantime.
 
         Args:
-            digest: digest of its sources.
-            file: the one that holds all of them; None if there are several.
+            source: its pictures or its sound.
             n_wanted: rows that should be present.
         """
         try:
@@ -260,8 +243,9 @@ class Reading:
         except StoreError:  # reported by the writer if it persists
             return False
         n_frames = frames.clock().n_frames  # older versions counted otherwise
-        if not all(_is_whole(attrs, digest, file, n_wanted) and attrs["n_frames"] == n_frames for attrs in stored):
-            return False
+        for attrs in stored:
+            if not source.matches(attrs) or attrs["n_present"] < n_wanted or attrs["n_frames"] != n_frames:
+                return False
         self.summary.skipped.append(frames.name)
         self.on_frames(len(frames.rows))
         return True

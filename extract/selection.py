@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from abaw.core.clock import CLOCK, DECODED, SAMPLED
@@ -9,6 +11,8 @@ from abaw.core.errors import DataError
 from abaw.core.parts import parse_part, split_evenly
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource
+from abaw.datasets.sound_files import sound_digest
+from abaw.media.file_content import has_content
 
 
 def select_part(dataset: Dataset, part: str) -> Dataset:
@@ -25,6 +29,35 @@ def select_part(dataset: Dataset, part: str) -> Dataset:
     selected = set(split_evenly(sizes, total)[number - 1])
     labels = dataset.labels if number == 1 else ()
     return replace(dataset, videos=tuple(video for video in dataset.videos if video.name in selected), labels=labels)
+
+
+class CurrentSource:
+    """The pictures or the sound of a video as they are now.
+
+    Args:
+        digest: of the frames, or `sound_digest`.
+        file: the one that holds all of it; None if there are several.
+    """
+
+    def __init__(self, digest: str, file: Path | None) -> None:
+        self._digest = digest
+        self._has_content = cache(partial(has_content, file))  # may read the whole file: once for all features
+
+    def matches(self, attrs: Mapping[str, Any]) -> bool:
+        """True if a stored video of a feature was made of it.
+
+        Args:
+            attrs: attributes of the video in the store; empty if it is not stored.
+        """
+        return attrs.get("source") == self._digest and self._has_content(attrs.get("content", ""))
+
+
+def current_sources(frames: FrameSource, sound: Path | None) -> dict[str, CurrentSource]:
+    """The pictures and the sound of a video, by modality; `sound` is the file that holds it."""
+    return {
+        "vision": CurrentSource(frames.digest(), frames.whole_file),
+        "audio": CurrentSource(sound_digest(frames.digest(), sound), sound),
+    }
 
 
 def has_its_clock(frames: FrameSource, attrs: Mapping[str, Any]) -> bool:
