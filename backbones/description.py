@@ -3,7 +3,7 @@
 from typing import Any
 
 from abaw.backbones.published import FamilyWeights, weights_in_brief, weights_of
-from abaw.backbones.registry import Family, find_backbone
+from abaw.backbones.registry import find_backbone
 from abaw.backbones.spec import BackboneSpec, ImageInput
 
 
@@ -42,12 +42,8 @@ def describe_backbone(name: str) -> dict[str, Any]:
     described["terms"] = spec.licence
     described["from"] = family.source or "abaw"
     if spec.weights != "none":
-        described |= _describe_weights(weights_of(spec, _names(spec, family)))
+        described |= _describe_weights(weights_of(spec, (spec.name,)))
     return described
-
-
-def _names(spec: BackboneSpec, family: Family) -> tuple[str, ...]:
-    return tuple(other.name for other in family.specs) if family.name == spec.family else (spec.name,)
 
 
 def _describe_weights(weights: FamilyWeights) -> dict[str, Any]:
