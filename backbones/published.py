@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,6 @@ class FamilyWeights:
         sources: published checkpoints.
         file: the file or folder that is used by default; None if missing.
         where: the same in words; "" if missing.
-        agrees: whether `file` is one of the published files; None if unknown.
         licence: in a word.
         terms: what to know before using the weights.
     """
@@ -37,9 +37,13 @@ class FamilyWeights:
     sources: tuple[KnownWeights, ...]
     file: Path | None
     where: str
-    agrees: bool | None
     licence: str
     terms: str
+
+    @cached_property
+    def agrees(self) -> bool | None:
+        """Whether `file` is one of the published files; None if unknown. Reads the file on first use."""
+        return _agrees(self.file, self.sources)
 
     @property
     def state(self) -> State:
@@ -69,12 +73,11 @@ def weights_at_hand() -> list[FamilyWeights]:
 
 
 def weights_of(spec: BackboneSpec, names: Sequence[str]) -> FamilyWeights:
-    """The published checkpoints of a family, and the weights that are present."""
+    """The published checkpoints of a family, and the weights that are present. No file is read."""
     sources = _sources(spec)
     file, where = _find(spec, sources)
-    licence = _licence(spec, sources)
-    agrees = _agrees(file, sources)
-    return FamilyWeights(tuple(names), spec.family, sources, file, where, agrees, licence, spec.licence or licence)
+    licence = next((source.licence for source in sources if source.licence), "") or _in_a_word(spec.licence)
+    return FamilyWeights(tuple(names), spec.family, sources, file, where, licence, spec.licence or licence)
 
 
 def weights_in_brief(spec: BackboneSpec) -> tuple[State | Literal[""], str]:
@@ -84,9 +87,8 @@ def weights_in_brief(spec: BackboneSpec) -> tuple[State | Literal[""], str]:
     """
     if spec.weights == "none":
         return "", _in_a_word(spec.licence)
-    sources = _sources(spec)
-    state: State = "have" if _find(spec, sources)[1] else "get" if _command(spec.family, sources) else "by hand"
-    return state, _licence(spec, sources)
+    weights = weights_of(spec, (spec.name,))
+    return weights.state, weights.licence
 
 
 def _find(spec: BackboneSpec, sources: Sequence[KnownWeights]) -> tuple[Path | None, str]:
@@ -99,11 +101,6 @@ def _find(spec: BackboneSpec, sources: Sequence[KnownWeights]) -> tuple[Path | N
     if spec.weights == "timm" and _in_cache_of_hub(sources):
         return None, "in the cache of Hugging Face"
     return None, ""
-
-
-def _licence(spec: BackboneSpec, sources: Sequence[KnownWeights]) -> str:
-    """The licence in a word."""
-    return next((source.licence for source in sources if source.licence), "") or _in_a_word(spec.licence)
 
 
 def find_weights(name: str) -> FamilyWeights:
