@@ -109,24 +109,21 @@ class ClipMaker:
         frames = np.empty((self._options.n_frames, *background.shape), np.uint8)
         frames[:] = background
         for k, frame in enumerate(frames):
-            self._fill(rng, frame, files, k, self._no_room(number, label, f"frame {k + 1}"))
+            placed = self._place(rng, files, k)
+            if not placed:
+                raise self._no_room(number, label, f"frame {k + 1}")
+            for patch, left, top in placed:
+                _paste(frame, patch, left, top)
         return frames
 
-    def _fill(
-        self, rng: np.random.Generator, frame: NDArray[np.uint8], files: Sequence[Path], k: int, no_room: DataError
-    ) -> None:
-        """Draw faces into frame number `k`, in place; `no_room` is raised if too few of them fit."""
+    def _place(self, rng: np.random.Generator, files: Sequence[Path], k: int) -> list[tuple[Patch, int, int]]:
+        """Faces of frame number `k`, each with left and top of its place; none if too few of them find room."""
         for _ in range(N_PLANS):
             faces, boxes, areas = self._turn_all(rng, files)
             placed = place_faces(rng, boxes, areas, k, self._options)
             if len(placed) >= self._options.min_faces:
-                break
-        else:
-            raise no_room
-        for face, (left, top) in placed:
-            patch = faces[face].patch
-            height, width = patch.colour.shape[:2]
-            blend(frame[top : top + height, left : left + width], patch)
+                return [(faces[face].patch, *corner.tolist()) for face, corner in placed]
+        return []
 
     def _begin(self, number: int) -> tuple[str, np.random.Generator, NDArray[np.uint8], list[Path]]:
         """What a clip begins with: its class, its source of randomness, background and cut-outs."""
@@ -199,10 +196,14 @@ def render(clip: SynthClip, n_frames: int) -> NDArray[np.uint8]:
     frames = np.empty((n_frames, *clip.background.shape), np.uint8)
     frames[:] = clip.background
     for face, corners, n_shown in zip(clip.faces, clip.paths.corners, clip.paths.n_shown.tolist(), strict=True):
-        height, width = face.patch.colour.shape[:2]
         for frame, (left, top) in zip(frames, corners[:n_shown].tolist(), strict=False):
-            blend(frame[top : top + height, left : left + width], face.patch)
+            _paste(frame, face.patch, left, top)
     return frames
+
+
+def _paste(frame: NDArray[np.uint8], patch: Patch, left: int, top: int) -> None:
+    height, width = patch.colour.shape[:2]
+    blend(frame[top : top + height, left : left + width], patch)
 
 
 def blend(target: NDArray[np.uint8], patch: Patch) -> None:
