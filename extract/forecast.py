@@ -1,5 +1,6 @@
 """What an extraction would do, without doing it: loads no torch and no networks, decodes and writes nothing."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
         n_frames=sum(one.n_pictures or one.n_rows for one in incomplete),
         n_estimated=sum(one.is_estimate and not heard.isdisjoint(one.features) for one in incomplete),
         unreadable=unreadable,
-        labels=_count_labels(dataset),
+        labels=Counter(labels.task for labels in dataset.labels),
         free_bytes=_free_bytes(options.store),
     )
 
@@ -195,15 +196,8 @@ def _describe_weights(spec: BackboneSpec, file: Path | None) -> tuple[str, bool,
         return (str(file), True, "") if file.exists() else (f"{file} is missing", False, "")
     if spec.weights == "none":
         return "", True, ""
-    found = weights_of(spec, (spec.name,))
-    return found.line, bool(found.where), found.family if found.state == "get" else ""
-
-
-def _count_labels(dataset: Dataset) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for labels in dataset.labels:
-        counts[labels.task] = counts.get(labels.task, 0) + 1
-    return counts
+    published = weights_of(spec, (spec.name,))
+    return published.line, bool(published.where), published.family if published.state == "get" else ""
 
 
 def _free_bytes(location: Place) -> int | None:
@@ -211,7 +205,7 @@ def _free_bytes(location: Place) -> int | None:
     if is_url(location):
         return None
     folder = Path(location).absolute()
-    existing = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), None)
     with suppress(OSError):
         return disk_usage(existing).free if existing else None
     return None
