@@ -197,8 +197,9 @@ def _create_group(
     ]
     # the finest first: the coarser ones are derived from it
     in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
-    settings = {"untrained": options.untrained, "compiled": options.compile}
-    backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], **settings)
+    backbone = create_backbone(
+        names, group[0].weights, device, precision=in_use[0], untrained=options.untrained, compiled=options.compile
+    )
     specs = {spec.name: spec for spec in backbone.specs}
     backbones = {precision: backbone.in_precision(precision) for precision in in_use}
     return [
