@@ -97,14 +97,13 @@ def _sampled(pixels: "torch.Tensor", matrix: NDArray[np.float64], n_samples: int
 
     A pixel is the mean of `n_samples` by `n_samples` bilinear samples.
     """
-    size = np.array([pixels.shape[3], pixels.shape[2]])
-    matrix = (
-        matrix * (2 / (size - 1))[:, None]
-    )  # the convention of grid_sample: -1 to 1 from the first to the last pixel
-    matrix[:, 2] -= 1
     import torch
     from torch.nn import functional
 
+    size = np.array([pixels.shape[3], pixels.shape[2]])
+    # the convention of grid_sample: -1 to 1 from the first to the last pixel
+    matrix = matrix * (2 / (size - 1))[:, None]
+    matrix[:, 2] -= 1
     axis = torch.arange(CROP_PX * n_samples, dtype=torch.float32).add(0.5).div(n_samples).sub(0.5)
     per_column, per_row, begin = torch.from_numpy(matrix.T.astype(np.float32))
     grid = axis[None, :, None] * per_column + (axis[:, None, None] * per_row + begin)
