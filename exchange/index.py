@@ -58,8 +58,8 @@ class IndexedRows:
         """Its rows, by frame number."""
         if self.index.trouble:
             raise DataError(self.index.trouble)
-        head = map_array(self.parts[0], str(self.parts[0]))
-        starts = np.cumsum([0, *(len(map_array(part, str(part))) for part in self.parts)])
+        arrays = [map_array(part, str(part)) for part in self.parts]
+        head, starts = arrays[0], np.cumsum([0, *map(len, arrays)])
         frames = np.frombuffer(self.index.frames, dtype=np.int32)
         order = np.argsort(frames, kind="stable")
         numbers, rows = frames[order].astype(np.int64), np.frombuffer(self.index.rows, dtype=np.int32)[order]
