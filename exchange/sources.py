@@ -179,11 +179,16 @@ def _in_order(paths: list[Path], table: Path) -> list[Path]:
     }
     if not numbers:
         return paths
-    absent = next((number for number in range(len(numbers)) if number not in numbers), None)
-    if absent is not None or len(numbers) < len(paths):
+    if others := [path for path in paths if path not in numbers.values()]:
         raise DataError(
-            f"{table} describes parts of an array, and {table.stem}_{absent or 0}.npy is missing next to {paths[0].name}. Copy it, "
-            f"or number the parts from 0."
+            f"{others[0]} is next to parts of an array that {table.name} describes, and is none of them or has the number of "
+            "another. Move it away, or number the parts from 0."
+        )
+    absent = next((number for number in range(len(numbers)) if number not in numbers), None)
+    if absent is not None:
+        raise DataError(
+            f"{table} describes parts of an array, and {table.stem}_{absent}.npy is missing next to {paths[0].name}. Copy it, "
+            "or number the parts from 0."
         )
     return [numbers[number] for number in sorted(numbers)]
 

@@ -178,6 +178,8 @@ def test_parts_of_two_splits_lie_in_one_folder(source, monkeypatch):
     ("spoil", "sentence"),
     [
         (lambda source: (source / "train_1.npy").unlink(), "train_1.npy is missing next to train_0.npy"),
+        (lambda source: np.save(source / "train.npy", np.zeros((1, 4))), "train.npy is next to parts of an array"),
+        (lambda source: np.save(source / "train_01.npy", np.zeros((1, 4))), "01.npy is next to parts of an array"),
         (
             lambda source: (source / "train_3.npy").unlink(),
             r"has `embedd_idx` 15, but train_0.npy to train_2.npy have 10",
