@@ -61,15 +61,15 @@ def _describe_rate(n_frames: int, seconds: float, rest: "ExtractionPlan") -> str
     left = f"{rest.n_videos:,} videos ({rest.n_frames:,} frames) are left"
     if not n_frames:
         return f"No video was extracted, so no rate was measured; {left}."
-    hours = rest.n_frames / n_frames * seconds / 3600
-    return f"{n_frames / seconds:,.1f} frames/s; {left}, which takes {_duration(hours)} at that rate."
+    rest_s = rest.n_frames / n_frames * seconds
+    return f"{n_frames / seconds:,.1f} frames/s; {left}, which takes {_duration(rest_s)} at that rate."
 
 
-def _duration(hours: float) -> str:
-    for unit, factor in (("hours", 1), ("minutes", 60)):
-        if hours * factor >= 1:
-            return f"{hours * factor:,.1f} {unit}"
-    return f"{hours * 3600:.1f} seconds"
+def _duration(seconds: float) -> str:
+    for unit, unit_s in (("hours", 3600), ("minutes", 60)):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:,.1f} {unit}"
+    return f"{seconds:.1f} seconds"
 
 
 def _on_gpu(options: ExtractOptions, cluster: "ClusterOptions | None") -> bool | None:
