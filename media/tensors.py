@@ -110,14 +110,14 @@ def _denormalised(values: NDArray[np.float32], normalised: str, file: Path) -> N
     if len(fitting) == 1:
         (pixels,) = fitting.values()
         return np.rint(pixels).clip(0, 255).astype(np.uint8)
-    found = f"{file} has pixels from {values.min():.3g} to {values.max():.3g}"
+    pixel_range = f"{file} has pixels from {values.min():.3g} to {values.max():.3g}"
     if normalised:
         raise DataError(
-            f"{found}, which images normalised for {normalised} cannot have. Leave --tensors out, or save 0 to 1."
+            f"{pixel_range}, which images normalised for {normalised} cannot have. Leave --tensors out, or save 0 to 1."
         )
     names = " or ".join(f"--tensors normalised={name}" for name in NORMALISATIONS)
     raise DataError(
-        f"{found}: they seem to be normalised, but the values do not say for which network. Choose {names}, or save 0 to 1."
+        f"{pixel_range}: they seem to be normalised, but the values do not say for which network. Choose {names}, or save 0 to 1."
     )
 
 
