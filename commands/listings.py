@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from abaw.commands import completion
-from abaw.commands.console import say, show_table
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import RUNS, print_json
 from abaw.core.csv_cells import as_cell
@@ -72,7 +71,7 @@ def list_runs(
     elif as_json:
         print_json({"runs": [dict(entry.content) for entry in chosen], "broken": broken})
     elif len(chosen) == 1 and filters:
-        _show_details(chosen[0])
+        _show_content(chosen[0].content)
     elif chosen:
         _show_rows(listing, f"Runs in {runs}", chosen)
         if any(str(entry.cells[4]).endswith("*") for entry in chosen):
@@ -167,7 +166,7 @@ def _list(listing: "Listing", filters: Sequence[str], as_json: bool) -> None:
     """Show the entries that match; a single one in full."""
     chosen = select(listing, filters)
     if len(chosen) == 1 and filters and not as_json:
-        _show_details(chosen[0])
+        _show_content(chosen[0].content)
     else:
         _show(listing, chosen, as_json, bool(filters))
 
@@ -211,10 +210,6 @@ def _show_rows(listing: "Listing", title: str, entries: "Sequence[Listed]") -> N
 
     rows = [(entry.name, *entry.cells) for entry in entries]
     console.show_table(title, listing.columns, rows, listing.optional, lines=False)
-
-
-def _show_details(entry: "Listed") -> None:
-    _show_content(entry.content)
 
 
 def _show_content(content: Mapping[str, Any]) -> None:
@@ -267,17 +262,18 @@ def _write_csv(entries: "Sequence[Listed]") -> None:
 def show_weights() -> None:
     """A line for each family: whether its weights are on this machine, can be downloaded, or have to be requested."""
     from abaw import pipeline
+    from abaw.commands import console
 
     weights = pipeline.list_weights()
     rows = [(family.family, family.line, family.licence) for family in weights]
-    show_table("Weights", ["family", "weights", "licence"], rows, lines=False)
-    say("")
+    console.show_table("Weights", ["family", "weights", "licence"], rows, lines=False)
+    console.say("")
     for page, families in _by_page([family for family in weights if family.state == "by hand"]).items():
-        say(f"By hand, {', '.join(families)}:")
-        say(page)
-    say("")
-    say(pipeline.describe_weights_folder())
-    say("A file in that folder with the name of the family, such as mae.pth or dan.pth, is used by default.")
+        console.say(f"By hand, {', '.join(families)}:")
+        console.say(page)
+    console.say("")
+    console.say(pipeline.describe_weights_folder())
+    console.say("A file in that folder with the name of the family, such as mae.pth or dan.pth, is used by default.")
 
 
 def _by_page(weights: "Sequence[FamilyWeights]") -> dict[str, list[str]]:

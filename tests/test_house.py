@@ -60,7 +60,7 @@ NOT_LOADED = {
     "abaw.extract.forecast": ("torch", "matplotlib"),
     "abaw.evaluate.scores": ("torch", "av", "matplotlib"),
     "abaw.pipeline": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),
-    "abaw.cli": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed"),
+    "abaw.cli": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed", "rich"),
 }
 MAX_FUNCTION_LINES, MAX_PUBLIC_NAMES = 50, 12
 
