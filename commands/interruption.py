@@ -96,8 +96,8 @@ def describe_interruption(context: click.Context) -> str:
     """
     typed = context.meta.get(TYPED, ())
     words = shlex.join(["abaw", *context.meta.get(AGAIN, typed)])
-    for name, sentence in KEPT.items():
-        if list(typed[: len(name.split())]) == name.split() and FRESH not in context.meta:
-            return f"Interrupted. {sentence} Continue with: {words}"
-    is_writer = any(list(typed[: len(name.split())]) == name.split() for name in WRITERS)
-    return f"Interrupted. {FILES_ARE_WHOLE if is_writer else NOTHING_KEPT} Start again with: {words}"
+    names = {" ".join(typed[:n]) for n in (1, 2)}  # of the command, which may be one of a group
+    kept = next((sentence for name, sentence in KEPT.items() if name in names), "")
+    if kept and FRESH not in context.meta:
+        return f"Interrupted. {kept} Continue with: {words}"
+    return f"Interrupted. {NOTHING_KEPT if names.isdisjoint(WRITERS) else FILES_ARE_WHOLE} Start again with: {words}"

@@ -433,6 +433,10 @@ def test_an_interrupted_command_names_the_one_that_continues(run_cli, sub_comman
     assert others.stderr == early.stderr == "Interrupted. Nothing was changed. Start again with: abaw try\n"
 
 
+def test_what_interruptions_keep_is_said_of_commands_that_exist():
+    assert {*interruption.KEPT, *interruption.WRITERS} <= {" ".join(words) for words in COMMANDS}
+
+
 @pytest.mark.parametrize(("term", "width"), [("dumb", 80), ("xterm", 80), ("xterm", 120)])
 def test_progress_keeps_words_whole_and_a_terminal_that_cannot_draw_gets_lines_alone(monkeypatch, term, width):
     terminal = io.StringIO()
