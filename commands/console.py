@@ -165,13 +165,18 @@ def show_device(name: str, precision: str = "") -> None:
         warn(line)
 
 
-def say_next(*words: str) -> None:
-    """Print the command that comes next to standard output.
+def next_command(*words: str) -> str:
+    """The sentence that names the command that comes next.
 
     Args:
         words: of that command, without `abaw`; see `with_typed_options`.
     """
-    say(f"Next: {shlex.join(['abaw', *with_typed_options(words)])}")
+    return f"Next: {shlex.join(['abaw', *with_typed_options(words)])}"
+
+
+def say_next(*words: str) -> None:
+    """Print the command that comes next to standard output; see `next_command`."""
+    say(next_command(*words))
 
 
 def say_next_training(store: "FeatureStore", feature: str) -> None:

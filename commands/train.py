@@ -11,7 +11,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DEVICE, RUNS, STORE, with_typed_options
+from abaw.commands.shared_options import DEVICE, RUNS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 from abaw.core.progress import Interrupted
@@ -237,10 +237,9 @@ class _Ending:
         from abaw.commands import console
 
         self._scores.append(result.best_score)
-        following = ["abaw", *with_typed_options(("eval", run.name))]
         console.say(
             f"{run.folder}: best {run.task.name} score {result.best_score:.3f} at epoch {result.best_epoch} of "
-            f"{result.n_epochs} ({run.task.measure.name}). Next: {shlex.join(following)}"
+            f"{result.n_epochs} ({run.task.measure.name}). {console.next_command('eval', run.name)}"
         )
 
     def say_all(self, config: "TrainConfig") -> None:
