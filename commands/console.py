@@ -219,9 +219,9 @@ def show_table(
         layouts += [(shown, has_lines, False) for has_lines in (True, False) if lines or not has_lines]
     layouts += [(shown, has_lines, True) for has_lines in (True, False) if lines or not has_lines]
     for numbers, has_lines, wrap in layouts:
-        between = 3 * len(numbers) + 1 if has_lines else 2 * (len(numbers) - 1)
         texts = [[row[number] for number in numbers] for row in (names, *cells)]
-        widths = fit_columns(texts, None if width is None else width - between, wrap)
+        room = None if width is None else width - _width_between(len(numbers), has_lines)
+        widths = fit_columns(texts, room, wrap)
         if widths is not None:
             _draw(title, [columns[number] for number in numbers], texts[1:], widths, has_lines)
             return
@@ -230,6 +230,11 @@ def show_table(
         say(row[0] or "-")
         for name, text in zip(names[1:], row[1:], strict=True):
             say(f"  {name}: {text}")
+
+
+def _width_between(n_columns: int, has_lines: bool) -> int:
+    """What a table has in addition to the widths of its columns: padding, and the lines."""
+    return 3 * n_columns + 1 if has_lines else 2 * (n_columns - 1)
 
 
 def _draw(
@@ -245,7 +250,7 @@ def _draw(
         table.add_column(Text(printable(column.removeprefix(">"))), justify=justify, width=width, overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    total = sum(widths) + (3 * len(widths) + 1 if has_lines else 2 * (len(widths) - 1))
+    total = sum(widths) + _width_between(len(widths), has_lines)
     before = out.size
     out.size = ConsoleDimensions(max(total, 1), before.height)
     try:
