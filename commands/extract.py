@@ -80,9 +80,10 @@ def extract(
     if scheduler and cluster:
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
     options = pipeline.ExtractOptions(
-        *(data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0),
-        *(n_frames or 0, tensors or "", compiled),
-    )
+        data, store, backbones, views, n_views, device, precision,
+        batch_size=batch_size or 0, fps=fps, untrained=untrained, part=part, limit=limit or 0,
+        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled,
+    )  # fmt: skip
     if dry_run:
         _show_forecast(options)
         return
