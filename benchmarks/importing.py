@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from abaw.exchange.importer import ImportOptions, import_features
-from benchmarks.measure import Report, Requirement, in_turns
+from benchmarks.measure import Report, Requirement, in_turns, peak_kib
 from benchmarks.tables import random_values
 
 WIDTH = 64
@@ -102,10 +102,7 @@ def _import(source: Path) -> None:
         assert import_features(options).ok
 
     timing = in_turns({"import": run}, rounds=1, n_warmups=0)["import"]
-    # ru_maxrss would not do: a child process begins with that of its parent
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    print(json.dumps({"peak_mb": int(peak.split()[1]) / 1000, "seconds": timing.median_s}))
+    print(json.dumps({"peak_mb": peak_kib() / 1000, "seconds": timing.median_s}))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from abaw.extract.request import BATCH_SIZES
 from benchmarks.crops import draw_crops, make_video
-from benchmarks.measure import Report, Requirement
+from benchmarks.measure import Report, Requirement, peak_kib
 from benchmarks.nothing import extract, make_feature
 from benchmarks.nothing_family import register_nothing
 
@@ -66,15 +66,8 @@ def _extract(root: Path, n_videos: int, n_frames: int) -> None:
     place = root / f"{n_videos}-{n_frames}"
     sources = (make_video(place, f"video-{number}", crops, n_frames, link=True) for number in range(n_videos))
     extract(make_feature(register_nothing(112)), list(sources), place / "store.zarr", BATCH_SIZES["cpu"])
-    print(_own_peak_mb())
+    print(peak_kib() / 1000)
     shutil.rmtree(place)
-
-
-def _own_peak_mb() -> float:
-    # ru_maxrss would not do: a child process begins with that of its parent
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1000
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure import describe_machine, say
+from benchmarks.measure import describe_machine, peak_kib, say
 
 WIDTHS = {"face": 768, "sound": 256}
 # videos and frames of each split, as in the valence and arousal of Aff-Wild2
@@ -264,9 +264,7 @@ def _cost(cpu_s: float, wall_s: float) -> dict[str, float]:
 
 
 def _peak_gb() -> float:
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 2**20
+    return peak_kib() / 2**20
 
 
 def table(small: Mapping[str, Cost], costs: Mapping[str, Cost], scale: float) -> list[str]:

@@ -23,7 +23,7 @@ from abaw.evaluate.submission.formats import Sample, read_sample
 from abaw.evaluate.submission.write import write_submission
 from abaw.evaluate.trained import Selection
 from abaw.store import FeatureStore
-from benchmarks.measure import Report, Requirement
+from benchmarks.measure import Report, Requirement, peak_kib
 
 N_VIDEOS, N_FRAMES = 200, 5000  # a million rows; the largest official sample has 1,022,655
 TASK_NAMES = ("expr", "va", "au")
@@ -69,10 +69,8 @@ def _measure(task: Task) -> None:
         again = read_sample(sample)
         assert isinstance(again, Sample) and not check_submission(out, again, task).first
         checked = time.process_time()
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     times = {"written": written - begin, "checked": checked - written}
-    print(json.dumps({**times, "peak_mb": int(peak.split()[1]) / 1000}))
+    print(json.dumps({**times, "peak_mb": peak_kib() / 1000}))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks.measure import peak_kib
 from benchmarks.nothing_family import NARROW, NOTHING
 
 SAMPLE_S = 0.5  # between two samples of the processor time
@@ -181,14 +182,6 @@ class Watcher:
         return children_cores, own_cores
 
 
-def peak_mb() -> float:
-    """The highest resident memory of this process."""
-    # ru_maxrss would not do: a child process begins with that of its parent
-    status = Path("/proc/self/status").read_text()
-    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1000
-
-
 def _extract(case: Case) -> Watched:
     from abaw.pipeline import ClusterOptions, ExtractOptions, extract
 
@@ -206,7 +199,7 @@ def _extract(case: Case) -> Watched:
         file.write_text(f'[cluster]\nkind = "local"\nworkers = {case.workers}\nthreads = 1\n', encoding="utf-8")
         cluster = ClusterOptions(file=file)
     ready_s = time.time() - psutil.Process().create_time()
-    began_mb, watcher = peak_mb(), Watcher(case.until_first)
+    began_mb, watcher = peak_kib() / 1000, Watcher(case.until_first)
     summary = extract(options, watcher, cluster)
     total_s = watcher.since()
     assert summary.ok or (case.until_first and summary.stopped and summary.stopped.reason == "interrupted"), summary
@@ -221,7 +214,7 @@ def _extract(case: Case) -> Watched:
         worker_cores=worker_cores,
         own_cores=own_cores,
         began_mb=began_mb,
-        peak_mb=peak_mb(),
+        peak_mb=peak_kib() / 1000,
         n_frames=summary.n_frames,
         n_done=len(summary.done),
         n_skipped=len(summary.skipped),
