@@ -7,7 +7,6 @@ The table is Markdown for docs/benchmarks.md. `--small` tries all of it with a s
 """
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ import torch
 
 from abaw.backbones.backbone import create_backbone, describe
 from abaw.backbones.extractor import Backbone
+from abaw.core.errors import first_line
 from abaw.core.tasks import get_task
 from abaw.datasets.clips import Clip
 from abaw.datasets.frames import FrameSource
@@ -39,7 +39,7 @@ from abaw.train.data.on_device import place
 from abaw.train.loop import Trainer
 from abaw.train.model import Model
 from benchmarks.crops import draw_crops, make_video
-from benchmarks.measure import describe_machine, say, show
+from benchmarks.measure import count_cores, describe_machine, say, show
 from benchmarks.tables import FEATURE, random_table
 
 Row = tuple[str, str, str]
@@ -112,7 +112,7 @@ class Benchmark:
         try:
             measure()
         except Exception as error:  # the table says so
-            self.add(what, "failed", f"{type(error).__name__}: {(str(error) or '-').splitlines()[0]}")
+            self.add(what, "failed", f"{type(error).__name__}: {first_line(error)}")
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -184,9 +184,8 @@ def extraction(run: Benchmark, name: str, compiled: bool, kind: str, sources: li
 
 def decoders(run: Benchmark, crops: list[Path], video: Path) -> None:
     """Crops a second, and frames of a video file a second, with one thread and with all."""
-    n_cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     files = (crops * (1 + 4000 // len(crops)))[: 4000 if run.sizes.round_s >= 1 else 20]
-    for n_threads in sorted({1, n_cores}):
+    for n_threads in sorted({1, count_cores()}):
         with ThreadPoolExecutor(n_threads) as pool:
             seconds = repeat(lambda pool=pool: list(pool.map(read_image, files)), 0, torch.device("cpu"))
         run.add("decoding JPEG crops (simplejpeg)", f"{n_threads} threads", f"{show(len(files) / seconds)}/s")

@@ -81,6 +81,11 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
+def count_cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def peak_kib() -> int:
     """The highest resident memory of this process so far, as the kernel counts it."""
     # ru_maxrss would not do: a child process begins with that of its parent
@@ -98,7 +103,7 @@ def describe_machine() -> dict[str, Any]:
 
     return {
         "processor": _processor_name(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "system": platform.platform(terse=True),
         "python": platform.python_version(),
