@@ -852,15 +852,9 @@ def list_published(task: str | None = None) -> "list[PublishedScore]":
     Raises:
         UsageError: no score of this task is known.
     """
-    from abaw.core.errors import UsageError, did_you_mean
-    from abaw.evaluate.published_scores import PUBLISHED, published_for
+    from abaw.evaluate import published_scores
 
-    tasks = list(dict.fromkeys(one.task for one in PUBLISHED))
-    if task is not None and task not in tasks:
-        raise UsageError(
-            f"No published scores of task {task!r} are known. {did_you_mean(task, tasks)}Choose one of: {', '.join(tasks)}."
-        )
-    return list(PUBLISHED if task is None else published_for(task))
+    return published_scores.list_published(task)
 
 
 def describe_published() -> str:

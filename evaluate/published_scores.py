@@ -7,6 +7,8 @@ Read in the organisers' repositories, in the teams' papers and code. Tasks that 
 from dataclasses import dataclass
 from typing import Literal
 
+from abaw.core.errors import UsageError, did_you_mean
+
 YEARS = {
     "3rd": ("ABAW 3, CVPR 2022", 2022),
     "4th": ("ABAW 4, ECCV 2022", 2022),
@@ -162,6 +164,20 @@ PUBLISHED: tuple[PublishedScore, ...] = (
     PublishedScore("emi", "10th", "Baseline of the challenge", "T", "0.27", ABAW10),
     PublishedScore("ce", "9th", "RAS, zero-shot", "T", "0.349", "paper of the team (2025)"),
 )
+
+
+def list_published(task: str | None = None) -> list[PublishedScore]:
+    """The published scores of a task, or of all.
+
+    Raises:
+        UsageError: no score of this task is known.
+    """
+    tasks = list(dict.fromkeys(one.task for one in PUBLISHED))
+    if task is not None and task not in tasks:
+        raise UsageError(
+            f"No published scores of task {task!r} are known. {did_you_mean(task, tasks)}Choose one of: {', '.join(tasks)}."
+        )
+    return list(PUBLISHED if task is None else published_for(task))
 
 
 def published_for(task: str) -> tuple[PublishedScore, ...]:
