@@ -631,12 +631,9 @@ def create_ensemble(
 
     members = ensemble.select_runs(runs, [run for _, run in pairs])
     shares = ensemble.parse_weights(weights) if weights else [1.0] * len(members)
-    by_output = {}
-    if len(shares) == len(members) and min(shares) > 0:  # others are refused below
-        member_names = [member.name for member in members]
-        by_output = weigh_outputs(
-            joint_task([run.task for run in members]), member_names, shares, pairs, output_weights
-        )
+    ensemble.check_weights(members, shares)
+    task, member_names = joint_task([run.task for run in members]), [run.name for run in members]
+    by_output = weigh_outputs(task, member_names, shares, pairs, output_weights)
     return ensemble.create_ensemble(runs, members, shares, split, name, raw, by_output)
 
 

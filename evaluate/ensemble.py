@@ -251,14 +251,19 @@ def parse_weights(text: str) -> list[float]:
         raise UsageError(f"--weights needs numbers separated by commas, such as 1,2,1; found {text!r}.") from None
 
 
-def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[float]:
-    if weights is None:
-        return [1 / len(members)] * len(members)
+def check_weights(members: Sequence[Run], weights: Sequence[float]) -> None:
+    """Raise a UsageError unless there is a weight above 0 for each run."""
     if len(weights) != len(members):
         names = ", ".join(run.name for run in members)
         raise UsageError(f"{len(weights)} weights do not fit {len(members)} runs: {names}. Pass one weight for each.")
     if not all(math.isfinite(weight) and weight > 0 for weight in weights):
         raise UsageError(f"Weights must be above 0, found {', '.join(map(str, weights))}. Leave out a run instead.")
+
+
+def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[float]:
+    if weights is None:
+        return [1 / len(members)] * len(members)
+    check_weights(members, weights)
     return [weight / math.fsum(weights) for weight in weights]
 
 
