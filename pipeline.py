@@ -622,11 +622,12 @@ def create_ensemble(
         weights: of the runs, numbers between commas; equal by default.
         output_weights: `RUN:OUTPUT=WEIGHT` of single outputs.
     """
+    from abaw.core.names import is_pattern
     from abaw.evaluate.combining import joint_task
     from abaw.evaluate.output_weights import split_names, weigh_outputs
 
     pairs = split_names(runs, names)
-    _check_runs(runs, [run for _, run in pairs if not set("*?[") & set(run)], ensembles=False)
+    _check_runs(runs, [run for _, run in pairs if not is_pattern(run)], ensembles=False)
     from abaw.evaluate import ensemble
 
     members = ensemble.select_runs(runs, [run for _, run in pairs])

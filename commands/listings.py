@@ -14,12 +14,11 @@ from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import RUNS, print_json
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, did_you_mean
+from abaw.core.names import is_pattern
 
 if TYPE_CHECKING:
     from abaw.backbones.published import FamilyWeights
     from abaw.commands.listing_entries import Listed, Listing
-
-PATTERN = frozenset("*?[")
 
 JSON_LIST = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -182,7 +181,7 @@ def select(listing: "Listing", filters: Sequence[str]) -> "list[Listed]":
     for text in filters:
         if text in names:
             matches = [text]
-        elif PATTERN & set(text):
+        elif is_pattern(text):
             matches = fnmatch.filter(names, text)
         else:
             matches = [name for name in names if text.lower() in name.lower()]

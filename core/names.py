@@ -10,6 +10,7 @@ MAX_FRAMES = 10_000_000  # per video, 92 hours at 30 frames a second; anything l
 MAX_NAME_BYTES = 255  # limit of most file systems
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, surrogates, line and paragraph separators
 JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
+WILDCARDS = frozenset("*?[")
 # these reverse the order in which text is shown
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -43,6 +44,11 @@ def check_name(name: str, kind: str) -> str:
             "start with '.' or '__', begin or end with a space, or contain a slash or control characters. Rename it."
         )
     return name
+
+
+def is_pattern(name: str) -> bool:
+    """True for a name that stands for others, such as `va-*`, as `fnmatch` reads it."""
+    return not WILDCARDS.isdisjoint(name)
 
 
 def how_to_make(feature: str) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from abaw import __version__
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import save_json
+from abaw.core.names import is_pattern
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.combining import combine_outputs, joint_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
@@ -29,8 +30,6 @@ from abaw.evaluate.predictions import read_store
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available
 from abaw.train.runs import Run, check_run_name, find_run, open_run
-
-PATTERN = frozenset("*?[")
 
 # folder name of a run, a sibling of the ensemble's folder
 MemberName = Annotated[str, Field(pattern=r"^[^./\\\x00][^/\\\x00]*$")]
@@ -116,7 +115,7 @@ def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
     selected: dict[Path, Run] = {}
     for name in names:
         matches = [name]
-        if PATTERN & set(name) and name not in known:
+        if is_pattern(name) and name not in known:
             matches = fnmatch.filter(known, name)
             if not matches:
                 raise UsageError(f"No run in {runs} matches {name!r}; {describe_available(known)}")
