@@ -66,7 +66,7 @@ class RowTable:
             UsageError: pandas is not installed.
         """
         try:
-            frame: Any = importlib.import_module("pandas")
+            pandas: Any = importlib.import_module("pandas")
         except ImportError as error:
             raise UsageError("pandas is not installed. Install it with `pip install pandas`.") from error
         parts: dict[str, list[NDArray]] = {name: [] for name in self.columns}
@@ -75,13 +75,13 @@ class RowTable:
                 parts[name].append(self._codes(name, block[name]) if name in self.categories else block[name])
         whole = {name: np.concatenate(arrays) if arrays else np.empty(0) for name, arrays in parts.items()}
         for name, texts in self.categories.items():
-            whole[name] = frame.Categorical.from_codes(whole[name].astype(np.int64), categories=list(texts))
-        return frame.DataFrame(whole)
+            whole[name] = pandas.Categorical.from_codes(whole[name].astype(np.int64), categories=list(texts))
+        return pandas.DataFrame(whole)
 
     def _codes(self, name: str, texts: NDArray) -> NDArray[np.int32]:
-        """The place of each text among those of its column; -1 where it is missing."""
-        place = {text: i for i, text in enumerate(self.categories[name])}
-        return np.array([-1 if text is None else place[text] for text in texts.tolist()], dtype=np.int32)
+        """The number of each text among those of its column; -1 where it is missing."""
+        numbers = {text: i for i, text in enumerate(self.categories[name])}
+        return np.array([-1 if text is None else numbers[text] for text in texts.tolist()], dtype=np.int32)
 
 
 def _texts(values: NDArray) -> Iterable[object]:
