@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from abaw.train.runs import Run
 
 # options of the command that are settings too -> the key that --set takes
-KEYS = {
-    **{"task": "task", "head": "head.name", "loss": "loss.name", "fold": "fold"},
-    **{"epochs": "epochs", "batch_size": "batch_size", "lr": "lr", "seed": "seed"},
-}
+KEYS = {name: name for name in ("task", "fold", "epochs", "batch_size", "lr", "seed")}
+KEYS |= {"head": "head.name", "loss": "loss.name"}
 
 
 class TrainCommand(click.Command):
