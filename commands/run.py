@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, RUNS, STORE
 from abaw.core.files import Place
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 @click.command(
     epilog=examples("abaw run random-masking-va --dry-run", "abaw run random-masking-va --seeds 3 --folds 5")
 )
-@click.argument("recipe")
+@click.argument("recipe", shell_complete=completion.recipes_or_files)
 @DATA
 @STORE
 @RUNS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
               help="Also train on K folds, and fit post-processing on them.")  # fmt: skip
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Another value of an option of the recipe.")
 @click.option("--backbone", "backbones", multiple=True, metavar="[NAME=]BACKBONE[:WEIGHTS]",
+              shell_complete=completion.backbones,
               help="In place of that of the recipe, such as one with your weights; repeatable.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Only show the steps, and which are done.")
 @DEVICE

@@ -56,6 +56,8 @@ def test_names_that_come_with_abaw():
     assert complete("extract", "--backbone", incomplete="vit-m") == ["vit-mean"]
     assert complete("weights", "get", incomplete="vit-t") == ["vit-tiny", "vit-tiny-cls", "vit-tiny-mean"]
     assert complete("list", "recipes") == pipeline.recipe_names()
+    assert complete("run", incomplete="v-") == ["v-naw"]
+    assert complete("run", "--backbone", incomplete="vit-m") == ["vit-mean"]
     assert complete("demo", "--size") == ["tiny", "small", "large"]
     assert complete(incomplete="tun") == ["tune"]
 
