@@ -202,7 +202,7 @@ def _extract(case: Case) -> Watched:
     began_mb, watcher = peak_kib() / 1000, Watcher(case.until_first)
     summary = extract(options, watcher, cluster)
     total_s = watcher.since()
-    assert summary.ok or (case.until_first and summary.stopped and summary.stopped.reason == "interrupted"), summary
+    assert summary.ok or (case.until_first and summary.is_interrupted), summary
     worker_cores, own_cores = watcher.cores()
     return Watched(
         ready_s=ready_s,

@@ -84,7 +84,7 @@ def nothing_yet() -> None:
 
 def check_interrupted(summary: "Summary") -> None:
     """Raise a KeyboardInterrupt if Ctrl-C ended the work that a summary is about."""
-    if summary.stopped is not None and summary.stopped.reason == "interrupted":
+    if summary.is_interrupted:
         raise KeyboardInterrupt
 
 

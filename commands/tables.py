@@ -39,7 +39,7 @@ def show_summary(summary: "Summary", store: "Place") -> None:
     show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
     show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
-    if summary.stopped and summary.stopped.reason != "interrupted":
+    if summary.stopped and not summary.is_interrupted:
         warn(f"Stopped early: {summary.stopped.sentence}.")
 
 

@@ -158,6 +158,11 @@ class Summary:
     waited_s: dict[str, float] = field(default_factory=dict, compare=False)
 
     @property
+    def is_interrupted(self) -> bool:
+        """True if Ctrl-C or SIGTERM ended the run."""
+        return self.stopped is not None and self.stopped.reason == "interrupted"
+
+    @property
     def ok(self) -> bool:
         """True if nothing failed, broke or was cut short."""
         return not (self.failed or self.failed_backbones or self.broken_frames or self.label_errors or self.stopped)

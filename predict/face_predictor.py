@@ -135,7 +135,7 @@ def check_done(summary: Summary, file: Path) -> None:
     """Raise a DataError if a stage failed on its only video; other errors if it was stopped."""
     if summary.failed:
         raise DataError(next(iter(summary.failed.values())))
-    if summary.stopped and summary.stopped.reason == "interrupted":
+    if summary.is_interrupted:
         raise KeyboardInterrupt
     if summary.stopped:
         raise AbawError(f"{file.name} was stopped: {summary.stopped.sentence}")

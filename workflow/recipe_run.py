@@ -118,7 +118,7 @@ def _extract(plan: RecipePlan, reporter: Reporter, on_step: Callable[[Step], Non
 
 def _check(summary: Summary, reporter: Reporter) -> None:
     """Raise an error if an extraction was cut short or a backbone was left out; warn of single videos."""
-    if summary.stopped and summary.stopped.reason == "interrupted":
+    if summary.is_interrupted:
         raise KeyboardInterrupt
     if summary.stopped:
         raise AbawError(f"The extraction did not finish: {summary.stopped.sentence}.")
