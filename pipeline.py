@@ -415,9 +415,10 @@ def train_seeds(
     from abaw.train import new_run, train_runs
 
     weights = None if init is None else new_run.initial_weights(configs[0], store, runs, init)
-    options: dict[str, Any] = {"device": device, "reporter": reporter, "resume": resume, "on_result": on_result}
-    options["init"] = weights
-    return train_runs.train_seeds(configs, store, runs, SCORING, name=name, stem=stem, **options)
+    return train_runs.train_seeds(
+        configs, store, runs, SCORING, name=name, stem=stem,
+        device=device, reporter=reporter, resume=resume, on_result=on_result, init=weights,
+    )  # fmt: skip
 
 
 def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) -> "Run":
