@@ -73,7 +73,7 @@ def list_runs(
         _show_content(chosen[0].content)
     elif chosen:
         _show_rows(listing, f"Runs in {runs}", chosen)
-        if any(str(entry.cells[4]).endswith("*") for entry in chosen):
+        if any(str(cell).endswith("*") for entry in chosen for cell in entry.cells):
             console.say("* optimistic: its runs' post-processing was fitted on val.")
     elif task or features or head:
         console.say(f"{runs} has no run of this kind; `abaw list runs` without options shows all.")

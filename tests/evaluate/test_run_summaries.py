@@ -81,7 +81,7 @@ def test_the_best_of_each_task_is_first_and_broken_folders_are_named(tmp_path):
         summarise_runs(tmp_path / "nothing")
 
 
-def test_folds_and_ensembles_say_what_they_are_validated_on(tmp_path):
+def test_folds_and_ensembles_say_what_they_are_validated_on(run_cli, tmp_path):
     for number in (1, 2):
         write_run(tmp_path, f"f{number}", 0.5, fold=f"{number}/2", postprocess={"fit_on": "val", "postprocess": {}})
     write_ensemble(tmp_path, "pooled", ["f1", "f2"], 0.6)
@@ -92,6 +92,9 @@ def test_folds_and_ensembles_say_what_they_are_validated_on(tmp_path):
     assert runs["pooled"].validated_on == "folds of 2" and runs["pooled"].features == ("f", "g")
     assert runs["pooled"].score_in_words == "0.600 on folds of 2, optimistic: post-processing fitted on val"
     assert runs["raw"].score_in_words == "0.550 on folds of 2"
+    optimistic, others = (run_cli("list", "runs", *names, "--runs", str(tmp_path)).stdout for names in ((), ("f*",)))
+    assert "0.600*" in optimistic and "\n* optimistic: " in optimistic
+    assert "0.500" in others and "*" not in others
 
 
 def test_a_tuned_score_is_that_of_this_checkpoint_and_this_tuning(tmp_path):
