@@ -48,13 +48,8 @@ def _table(options: type[BaseModel], prefix: str, skipped: tuple[str, ...]) -> s
     meanings = _meanings(options)
     for name, field in options.model_fields.items():
         if name not in skipped:
-            default = (
-                "required"
-                if field.is_required()
-                else f"`{_text(field.default)}`"
-                if field.default not in ("", (), None)
-                else "empty"
-            )
+            shown = "empty" if field.default in ("", (), None) else f"`{_text(field.default)}`"
+            default = "required" if field.is_required() else shown
             rows.append(f"| `{prefix}{name}` | {default} | {_range(options, name)} | {meanings.get(name, '')} |")
     return "\n".join(rows) + "\n" if len(rows) > 2 else "No options.\n"
 
