@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,9 +34,8 @@ def check_folder_of(path: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write.")
     if not path.parent.is_dir():
-        raise UsageError(
-            f"{path} cannot be written: there is no folder {path.parent}. Make it with `mkdir -p {path.parent}`."
-        )
+        command = f"mkdir -p {shlex.quote(str(path.parent))}"
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}. Make it with `{command}`.")
     if not os.access(path.parent, os.W_OK):
         raise UsageError(f"{path} cannot be written: its folder is read-only. Choose another.")
 
