@@ -40,6 +40,7 @@ class Postprocessed:
         origin: where the post-processing comes from, such as `fitted on folds` or `box:51`.
         note: a sentence if these scores are optimistic, else empty.
         postprocess: the post-processing itself; where it was cross-fitted, that for other videos than these.
+        predictions: by video, post-processed: those that are scored.
     """
 
     official: Score
@@ -47,9 +48,10 @@ class Postprocessed:
     origin: str
     note: str
     postprocess: Postprocess
+    predictions: Mapping[str, VideoPrediction]
 
     def as_json(self) -> dict[str, Any]:
-        """All attributes."""
+        """All attributes but the predictions."""
         return {
             "origin": self.origin,
             "note": self.note,
@@ -95,13 +97,11 @@ class Evaluation:
     ) -> "Evaluation":
         """A copy with the scores of post-processed predictions; see `Postprocessed`."""
         scores = score_both(self.task, predictions)
-        return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess))
+        return replace(self, postprocessed=Postprocessed(*scores, origin, note, postprocess, predictions))
 
     def table(self) -> RowTable:
         """The predictions as rows, post-processed if there are scores after post-processing; see `prediction_table`."""
-        if self.postprocessed is None:
-            return prediction_table(self.task, self.predictions)
-        return prediction_table(self.task, self.postprocessed.postprocess.apply_to(self.task, self.predictions))
+        return prediction_table(self.task, (self.postprocessed or self).predictions)
 
     def as_json(self, split: str, run: str) -> dict[str, Any]:
         """Task, split, run and all attributes but the predictions.

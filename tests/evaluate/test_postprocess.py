@@ -646,6 +646,16 @@ def test_without_folds_each_video_of_val_is_post_processed_by_a_fit_on_the_other
     assert shown.splitlines()[-1].startswith("Next: abaw eval au --store ")
 
 
+def test_rows_of_a_cross_fitted_run_are_those_that_are_scored(
+    call: Callable[..., Result], runs: Path, tmp_path: Path
+) -> None:
+    """Not those of the fit on all of val; the run's saved predictions give the same rows."""
+    assert as_json(call("tune", "au", "--json"))["fit_on"] == "crossed"
+    assert call("eval", "au", "--csv", tmp_path / "au.csv").exit_code == 0
+    find_run(runs, "au").predictions().write_csv(tmp_path / "saved.csv")
+    assert (tmp_path / "au.csv").read_text() == (tmp_path / "saved.csv").read_text()
+
+
 def test_with_runs_on_all_folds_their_predictions_are_fitted(call: Callable[..., Result], runs: Path) -> None:
     assert as_json(call("tune", "va", "--json")) == as_json(call("tune", "va", "--fit-on", "folds", "--json"))
     shutil.rmtree(runs / "fold2")
