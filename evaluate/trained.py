@@ -424,9 +424,12 @@ def _open_current(
     missing = [feature for feature in summary.features if features is not None and feature not in features]
     if missing:
         raise UsageError(f"needs {', '.join(missing)}, which the store does not have")
-    if summary.members and read_made_from(folder / "predictions-val.h5") != open_predictor(folder).digest():
-        raise UsageError("its runs have changed since it was scored")
-    return open_predictor(folder, device, raw)
+    predictor = open_predictor(folder, device, raw)
+    if summary.members:
+        scored = open_predictor(folder) if raw else predictor
+        if read_made_from(folder / "predictions-val.h5") != scored.digest():
+            raise UsageError("its runs have changed since it was scored")
+    return predictor
 
 
 def evaluate(
