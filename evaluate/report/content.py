@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
-from abaw.evaluate.ensemble import ENSEMBLE, find_results
+from abaw.evaluate.ensemble import find_results
 from abaw.evaluate.predictions import VideoPrediction, read_store, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.run_files import read_epochs
+from abaw.train.run_files import CONFIG, ENSEMBLE, find_folder, read_epochs
 from abaw.train.runs import open_run
 
 
@@ -80,7 +80,8 @@ def describe_origin(
     about = {"command": shlex.join(words), "runs": f"{', '.join(names)} in {runs}"}
     if data is not None:
         about["data"] = f"{data}" if has_faces else f"{data}, which was not there: no faces are shown"
-    places = (read_store(find_results(runs, name, split).folder / f"predictions-{split}.h5") for name in names)
+    folders = (find_folder(runs, name, CONFIG, ENSEMBLE) for name in names)
+    places = (read_store(folder / f"predictions-{split}.h5") for folder in folders)
     stores = dict.fromkeys(place for place in places if place)
     return about | ({"store": ", ".join(stores)} if stores else {})
 
