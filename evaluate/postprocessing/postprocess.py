@@ -207,9 +207,8 @@ def fit_postprocess(
     if not predictions:
         raise UsageError("There are no videos to fit post-processing on. Choose a split that has labels.")
     method = method or FitMethod()
-    given = method.given
-    levels = _fit_levels(task, predictions) if method.per_person else {}
-    levelled = Postprocess(levels=levels).apply_to(task, predictions) if levels else predictions
+    given = give_postprocess(task, predictions, method)
+    levelled = Postprocess(levels=given.levels).apply_to(task, predictions) if given.levels else predictions
     smoothing: dict[str, Smoothing] = {}
     thresholds: dict[str, float] = {}
     offsets: dict[str, float] = {}
@@ -229,8 +228,6 @@ def fit_postprocess(
             "smoothing": smoothing,
             "thresholds": thresholds | given.thresholds,
             "offsets": offsets or given.offsets,
-            "levels": levels,
-            "prefer": method.prefer,
         }
     )
 
