@@ -152,9 +152,16 @@ def plan_recipe(options: RecipeOptions) -> RecipePlan:
     for number in range(1, options.n_folds + 1):
         values = {"fold": f"{number}/{options.n_folds}"}
         configs.append(make_train_config(None, None, (), values, options.settings, recipe))
-    runs = tuple(Trained(one, _find_run(one, options)) for one in configs)
-    plan = RecipePlan(options, recipe, tuple(extractions), runs, (), options.runs / f"{recipe.name}.html")
-    return replace(plan, steps=(*steps, *_run_steps(plan)))
+    runs = tuple(Trained(one, None) for one in configs)
+    report = options.runs / f"{recipe.name}.html"
+    return with_current_runs(RecipePlan(options, recipe, tuple(extractions), runs, tuple(steps), report))
+
+
+def with_current_runs(plan: RecipePlan) -> RecipePlan:
+    """The plan with the runs as they are now, and their steps; those of extraction, which read all data, are kept."""
+    extract_steps = [step for step in plan.steps if step.name == "extract"]
+    plan = replace(plan, runs=tuple(Trained(one.config, _find_run(one.config, plan.options)) for one in plan.runs))
+    return replace(plan, steps=(*extract_steps, *_run_steps(plan)))
 
 
 def _run_steps(plan: RecipePlan) -> list[Step]:

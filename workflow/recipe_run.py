@@ -18,7 +18,7 @@ from abaw.extract.extraction import extract
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig
 from abaw.train.train_runs import train_seeds
-from abaw.workflow.recipe_plan import SPLIT, RecipeOptions, RecipePlan, Step, Trained, plan_recipe
+from abaw.workflow.recipe_plan import SPLIT, RecipeOptions, RecipePlan, Step, Trained, with_current_runs, plan_recipe
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,9 @@ def run_recipe(
         raise UsageError(f"Nothing was started: {'; '.join(needs)}.")
     _extract(plan, reporter, on_step)
     store = FeatureStore.open(options.store)
-    _train(plan_recipe(options), store, reporter, on_step)
     plan = plan_recipe(options)
+    _train(plan, store, reporter, on_step)
+    plan = with_current_runs(plan)
     for one in plan.seeds:
         if one.run and not one.is_tuned(options.n_folds > 0):
             on_step(Step("tune", one.about, False))
@@ -92,11 +93,11 @@ def run_recipe(
         if one.run and not one.is_scored:
             on_step(Step("eval", one.about, False))
             evaluate(open_predictor(one.run.folder, options.device), store, SPLIT, options.data)
-    for step in plan_recipe(options).steps:
+    for step in with_current_runs(plan).steps:
         if step.name == "ensemble" and not step.is_done:
             on_step(step)
             create_ensemble(options.runs, [one.run for one in plan.seeds if one.run], None, SPLIT, plan.ensemble)
-    for step in plan_recipe(options).steps:
+    for step in with_current_runs(plan).steps:
         if step.name == "report" and not step.is_done:
             on_step(step)
             names = [
