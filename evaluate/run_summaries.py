@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, REMEDY
+from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY
 
 HEADER_BYTES = 8  # of a safetensors file: the length of its header
 LONGEST_HEADER = 100_000_000  # as in safetensors
-METRICS = "metrics.jsonl"
 METADATA = "__metadata__"
 SAME = 1e-3  # scores of one checkpoint on two devices differ by less
 OPTIMISTIC = "val"  # what a post-processing was fitted on if scores on validation are optimistic
