@@ -53,7 +53,7 @@ class ScoreRow:
 
     def in_words(self) -> tuple[str, str]:
         """Both scores as `0.512 ± 0.010`; `-` without post-processing."""
-        return tuple(_mean_and_spread(values) for values in (self.raw, self.tuned))  # type: ignore[return-value]
+        return _mean_and_spread(self.raw), _mean_and_spread(self.tuned)
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
