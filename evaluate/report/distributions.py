@@ -22,13 +22,11 @@ NOTE = (
 
 def distributions(task: Task, runs: Sequence[Reported]) -> list[Chart]:
     """The labels of each plain task, and the predictions of each run on the same rows."""
+    stacked = [stack_labels(run.predictions.values()) for run in runs]
     charts = []
     for part, outputs, columns in task.each():
-        labels, answers = [], []
-        for run in runs:
-            all_outputs, all_labels, _ = stack_labels(run.predictions.values())
-            labels.append(all_labels[:, columns])
-            answers.append(np.asarray(decide(part, all_outputs[:, outputs]), dtype=np.float64))
+        labels = [all_labels[:, columns] for _, all_labels, _ in stacked]
+        answers = [np.asarray(decide(part, all_outputs[:, outputs]), dtype=np.float64) for all_outputs, _, _ in stacked]
         if part.kind == "regression":
             charts += _histograms(part, labels[:MOST_RUNS], answers[:MOST_RUNS], len(runs))
         else:
