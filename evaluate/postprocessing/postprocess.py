@@ -27,9 +27,10 @@ SMOOTHINGS = (Smoothing(), *(Smoothing(kind=kind, width=width) for width in WIDT
 SEARCH_FRAMES = 300_000  # smoothing is chosen on about this many, from every n-th video; takes seconds
 SAME_SPREAD = 1e-6  # a standard deviation below it is a rounding error of equal values
 TAUS = np.round(np.arange(-1, 2.01, 0.1), 1)
+LARGEST_OFFSET = 100
 
 Probability = Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)]
-Offset = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
+Offset = Annotated[float, Field(ge=-LARGEST_OFFSET, le=LARGEST_OFFSET, allow_inf_nan=False)]
 
 
 class Level(BaseModel):

@@ -5,12 +5,10 @@ from typing import TypeVar
 
 from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.tasks import Task
-from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
+from abaw.evaluate.postprocessing.postprocess import LARGEST_OFFSET, FitMethod, Postprocess
 from abaw.evaluate.postprocessing.preference import Preference
 from abaw.evaluate.postprocessing.smoothing import Smoothing, parse_smoothing
 from abaw.train.config import TrainConfig
-
-LARGEST_OFFSET = 100.0
 
 T = TypeVar("T")
 
@@ -103,7 +101,7 @@ def _offsets(task: Task, text: str) -> dict[str, float]:
     def offset(value: str) -> float:
         number = _number(value)
         if not abs(number) <= LARGEST_OFFSET:
-            raise UsageError(f"A bias is added to a logit, from -100 to 100; found {value!r} in --bias.")
+            raise UsageError(f"A bias is added to a logit, from -{LARGEST_OFFSET} to {LARGEST_OFFSET}; found {value!r} in --bias.")
         return number
 
     return _by_output(task, "--bias", text, _names_of(task, "classes"), offset)
