@@ -187,6 +187,10 @@ class Task:
             yield part, slice(output, output + n_outputs), slice(column, column + n_columns)
             output, column = output + n_outputs, column + n_columns
 
+    def outputs_of(self, kind: Kind) -> tuple[str, ...]:
+        """The outputs of the plain tasks of a kind in this one."""
+        return tuple(name for part, _, _ in self.each() if part.kind == kind for name in part.outputs)
+
     @property
     def invalid_row(self) -> tuple[float, ...]:
         """A label row without any annotation."""

@@ -69,17 +69,15 @@ class Postprocess(BaseModel):
 
     def check_fits(self, task: Task) -> None:
         """Raise a UsageError if it is for outputs that the task does not have, or that it cannot be applied to."""
-        of_kind = {
-            kind: {n for part, _, _ in task.each() if part.kind == kind for n in part.outputs}
-            for kind in ("binary", "classes")
-        }
+        over_time = set(task.outputs) if task.level == "frame" else set()
+        classes = set(task.outputs_of("classes"))
         allowed = {
-            "smoothing": set(task.outputs) if task.level == "frame" else set(),
-            "thresholds": of_kind["binary"],
-            "offsets": of_kind["classes"],
-            "levels": set(task.outputs) if task.level == "frame" else set(),
+            "smoothing": over_time,
+            "thresholds": set(task.outputs_of("binary")),
+            "offsets": classes,
+            "levels": over_time,
         }
-        if self.prefer and (other := sorted({*self.prefer.classes} - {"", *of_kind["classes"]})):
+        if self.prefer and (other := sorted({*self.prefer.classes} - {"", *classes})):
             raise UsageError(f"Task {task.name} has no class {other[0]!r} to prefer.")
         for field, names in allowed.items():
             if unknown := sorted(set(getattr(self, field)) - names):

@@ -32,9 +32,9 @@ def parse_method(
     Raises:
         UsageError: something is mistyped, or is not for this task.
     """
-    for option, value, kind, what in (("--threshold", threshold, "binary", "action units"),
-                                      ("--bias", bias, "classes", "classes")):  # fmt: skip
-        if value and not _names_of(task, kind):
+    for option, value, names, what in (("--threshold", threshold, task.outputs_of("binary"), "action units"),
+                                       ("--bias", bias, task.outputs_of("classes"), "classes")):  # fmt: skip
+        if value and not names:
             raise UsageError(f"{option} is for {what}, which task {task.name} does not have. Leave it out.")
     given = Postprocess(
         smoothing=parse_smoothings(task, smooth) if smooth else {},
@@ -94,17 +94,18 @@ def _thresholds(task: Task, text: str) -> dict[str, float]:
             raise UsageError(f"A threshold is a probability above 0 and below 1; found {value!r} in --threshold.")
         return number
 
-    return _by_output(task, "--threshold", text, _names_of(task, "binary"), probability)
+    return _by_output(task, "--threshold", text, task.outputs_of("binary"), probability)
 
 
 def _offsets(task: Task, text: str) -> dict[str, float]:
     def offset(value: str) -> float:
         number = _number(value)
         if not abs(number) <= LARGEST_OFFSET:
-            raise UsageError(f"A bias is added to a logit, from -{LARGEST_OFFSET} to {LARGEST_OFFSET}; found {value!r} in --bias.")
+            ends = f"from -{LARGEST_OFFSET} to {LARGEST_OFFSET}"
+            raise UsageError(f"A bias is added to a logit, {ends}; found {value!r} in --bias.")
         return number
 
-    return _by_output(task, "--bias", text, _names_of(task, "classes"), offset)
+    return _by_output(task, "--bias", text, task.outputs_of("classes"), offset)
 
 
 def _number(text: str) -> float:
@@ -113,10 +114,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return float("nan")
-
-
-def _names_of(task: Task, kind: str) -> list[str]:
-    return [name for part, _, _ in task.each() if part.kind == kind for name in part.outputs]
 
 
 def _by_output(task: Task, option: str, text: str, known: Sequence[str], parse: Callable[[str], T]) -> dict[str, T]:
