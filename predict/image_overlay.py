@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from abaw.core.tasks import Task
 from abaw.predict.output_rows import OutputRow
 from abaw.predict.overlay import (
     BACKGROUND,
-    FONT,
     LEAST_TEXT_PX,
     LINE,
     TEXT,
@@ -26,6 +25,7 @@ from abaw.predict.overlay import (
     draw_box,
     lines_of,
     person_colour,
+    sized_font,
     tag_of,
 )
 
@@ -90,7 +90,7 @@ def _plate(texts: Sequence[str], sheet: Sheet, face_px: int, colour: Colour) -> 
     fitting = sheet.text * WIDEST * face_px / sheet.font().getlength(longest)
     least = max(LEAST_TEXT_PX, round(sheet.side / LEAST_PART))
     size = min(sheet.text, max(least, int(fitting)))
-    font, pad, edge = ImageFont.truetype(str(FONT), size), max(2, size // 4), max(2, size // 5)
+    font, pad, edge = sized_font(size), max(2, size // 4), max(2, size // 5)
     width = round(font.getlength(longest)) + edge + 2 * pad
     image = Image.new("RGB", (width, round(len(texts) * LINE * size) + pad), BACKGROUND)
     pen = ImageDraw.Draw(image)

@@ -4,6 +4,7 @@ The predictions are on a separate panel, so that no face is covered. Sizes scale
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import matplotlib
@@ -134,21 +135,18 @@ class Sheet:
 
     def font(self) -> ImageFont.FreeTypeFont:
         """The usual font."""
-        return _font(self.text)
+        return sized_font(self.text)
 
     def font_for(self, text: str, width: float) -> ImageFont.FreeTypeFont:
         """The usual font, or a smaller one if the text would be too wide."""
         wide = self.font().getlength(text)
-        return self.font() if wide <= width else _font(max(6, int(self.text * max(width, 1) / wide)))
+        return self.font() if wide <= width else sized_font(max(6, int(self.text * max(width, 1) / wide)))
 
 
-_FONTS: dict[int, ImageFont.FreeTypeFont] = {}
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    if size not in _FONTS:
-        _FONTS[size] = ImageFont.truetype(str(FONT), size)
-    return _FONTS[size]
+@cache
+def sized_font(size: int) -> ImageFont.FreeTypeFont:
+    """The font of overlays with this height in pixels."""
+    return ImageFont.truetype(str(FONT), size)
 
 
 def clock_text(time_s: float) -> str:
@@ -209,8 +207,8 @@ def _draw_dial(
     pen.line((left, middle[1], left + side, middle[1]), FAINT, line)
     pen.line((middle[0], top, middle[0], top + side), FAINT, line)
     size = max(8, side // 6)
-    pen.text((left + side - 2 * line, middle[1] - line), "V", TEXT, _font(size), anchor="rs")
-    pen.text((middle[0] + 3 * line, top + 2 * line), "A", TEXT, _font(size), anchor="lt")
+    pen.text((left + side - 2 * line, middle[1] - line), "V", TEXT, sized_font(size), anchor="rs")
+    pen.text((middle[0] + 3 * line, top + 2 * line), "A", TEXT, sized_font(size), anchor="lt")
     dot = max(3, side / 11)
     # the square of valence and arousal is fitted into the circle: corners are on its edge
     reach = (radius - dot) / max(1.0, float(np.hypot(valence, arousal)))
