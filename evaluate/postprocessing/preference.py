@@ -9,15 +9,12 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from abaw.core.errors import StoreError, UsageError
+from abaw.core.expressions import plain_expression
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import Confident, VideoPrediction
 from abaw.store import FeatureStore
 
 LEAST = 1e-6  # probabilities are at least this much, so that their logarithms are finite
-SAME_CLASS = {
-    **{"angry": "anger", "happy": "happiness", "sad": "sadness", "surprised": "surprise", "fearful": "fear"},
-    **{"disgusted": "disgust", "others": "other"},
-}
 
 
 class Preference(BaseModel):
@@ -69,8 +66,8 @@ class Preference(BaseModel):
             raise UsageError(
                 f"Feature {self.feature!r} is not logits of named classes, such as fer-logits. Choose another."
             )
-        outputs = {_plain(name): name for part in _classes_of(task) for name in part.outputs}
-        classes = tuple(outputs.get(_plain(name), "") for name in names)
+        outputs = {plain_expression(name): name for part in _classes_of(task) for name in part.outputs}
+        classes = tuple(outputs.get(plain_expression(name), "") for name in names)
         if not any(classes):
             raise UsageError(
                 f"Feature {self.feature!r} has none of the classes of task {task.name}: it has {', '.join(names)}. Choose "
@@ -135,8 +132,3 @@ class Preference(BaseModel):
 def _classes_of(task: Task) -> list[Task]:
     """The parts of a task that are of classes."""
     return [part for part, _, _ in task.each() if part.kind == "classes"]
-
-
-def _plain(name: str) -> str:
-    lower = name.lower()
-    return SAME_CLASS.get(lower, lower)

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from itertools import cycle, islice
 
+from abaw.core.expressions import plain_expression
+from abaw.core.tasks import EXPRESSIONS
+
 # on light and on dark ground
 RUN_COLOURS = (
     ("#0072b2", "#56b4e9"),
@@ -13,21 +16,7 @@ RUN_COLOURS = (
 )
 CLASS_COLOURS = ("#767676", "#d55e00", "#009e73", "#56b4e9", "#e8d838", "#0072b2", "#cc79a7", "#e69f00")
 PERSON_COLOURS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2")
-# places in CLASS_COLOURS of expressions, as Aff-Wild2 and FER2013 call them
-_PLACES = {
-    **{
-        "neutral": 0,
-        "anger": 1,
-        "angry": 1,
-        "disgust": 2,
-        "fear": 3,
-        "happiness": 4,
-        "happy": 4,
-        "sadness": 5,
-        "sad": 5,
-    },
-    **{"surprise": 6, "other": 7},
-}
+_PLACES = {name.lower(): place for place, name in enumerate(EXPRESSIONS)}  # in CLASS_COLOURS
 LABEL_COLOUR, PREDICTED_COLOUR, MISSING_COLOUR = "#222222", RUN_COLOURS[0][0], "#dddddd"
 ACTIVE_COLOUR = "#08306b"  # the dark end of matplotlib's map "Blues"
 
@@ -42,12 +31,10 @@ def expression_colours(names: Sequence[str]) -> list[str]:
 
     Classes of another kind, such as those of groups, have the colours of `class_colours`.
     """
-    known = [_PLACES.get(name.lower()) for name in names]
-    return (
-        [CLASS_COLOURS[place] for place in known if place is not None]
-        if None not in known
-        else class_colours(len(names))
-    )
+    known = [plain_expression(name) for name in names]
+    if not set(known) <= _PLACES.keys():
+        return class_colours(len(names))
+    return [CLASS_COLOURS[_PLACES[name]] for name in known]
 
 
 def run_colour(run: int) -> str:
