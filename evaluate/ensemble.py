@@ -28,7 +28,7 @@ from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import read_store
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available
+from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available, predictions_file
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 # folder name of a run, a sibling of the ensemble's folder
@@ -179,7 +179,7 @@ def create_ensemble(
 
 def _common_store(members: Sequence[Run], split: str) -> str:
     """The store that all members were predicted from; empty if there are several, or if it is unknown."""
-    stores = {read_store(run.folder / f"predictions-{split}.h5") for run in members}
+    stores = {read_store(predictions_file(run.folder, split)) for run in members}
     return stores.pop() if len(stores) == 1 else ""
 
 

@@ -26,6 +26,7 @@ from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_l
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.metrics import Score, score
+from abaw.train.run_files import predictions_file, scores_file
 
 if TYPE_CHECKING:
     from abaw.evaluate.report.face_crops import Faces
@@ -137,10 +138,9 @@ class Evaluation:
         from abaw.evaluate.report.plots import save_picture  # matplotlib: scores alone do not need it
 
         is_postprocessed = any(member.tuning for member in self.members)
-        save_predictions(
-            folder / f"predictions-{split}.h5", self.predictions, self.task, made_from, is_postprocessed, store
-        )
-        save_json(folder / f"scores-{split}.json", self.as_json(split, folder.name))
+        path = predictions_file(folder, split)
+        save_predictions(path, self.predictions, self.task, made_from, is_postprocessed, store)
+        save_json(scores_file(folder, split), self.as_json(split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
         save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)
 

@@ -15,6 +15,7 @@ from abaw.core.tasks import Task
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.prediction_table import prediction_table
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, read_made_from
+from abaw.train.run_files import predictions_file
 from abaw.train.runs import Run
 
 
@@ -117,7 +118,7 @@ def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
 
 def _file_and_remedy(folder: Path, split: str) -> tuple[Path, str]:
     """The file of predictions, and a sentence on how to create it."""
-    return folder / f"predictions-{split}.h5", f"Create it with `abaw eval {folder.name} --split {split}`."
+    return predictions_file(folder, split), f"Create it with `abaw eval {folder.name} --split {split}`."
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY
+from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY, scores_file
 
 HEADER_BYTES = 8  # of a safetensors file: the length of its header
 LONGEST_HEADER = 100_000_000  # as in safetensors
@@ -157,7 +157,7 @@ def _summarise_ensemble(path: Path, summaries: Mapping[str, RunSummary]) -> RunS
     members = [_member(folder.parent, name, summaries) for name in names]
     tuned = {member.tuned for member in members if member.tuned and not content["raw"]}
     n_folds = sorted({member.fold.partition("/")[2] for member in members if member.fold})
-    scores = _read_json(folder / "scores-val.json")
+    scores = _read_json(scores_file(folder, "val"))
     return RunSummary(
         name=folder.name,
         task=str(content["task"]),
@@ -198,7 +198,7 @@ def _tuning_of(folder: Path, score: float | None) -> tuple[str, float | None]:
     tuning = _read_json(folder / "postprocess.json")
     if not tuning:
         return "", None
-    scores = _read_json(folder / "scores-val.json")
+    scores = _read_json(scores_file(folder, "val"))
     after = scores.get("postprocessed") or {}
     if score is None or after.get("postprocess") != tuning["postprocess"]:
         return str(tuning["fit_on"]), None

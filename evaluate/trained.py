@@ -35,7 +35,7 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
-from abaw.train.run_files import no_run
+from abaw.train.run_files import no_run, predictions_file
 from abaw.train.runs import Run, find_run, open_run
 
 if TYPE_CHECKING:
@@ -427,7 +427,7 @@ def _open_current(
     predictor = open_predictor(folder, device, raw)
     if summary.members:
         scored = open_predictor(folder) if raw else predictor
-        if read_made_from(folder / "predictions-val.h5") != scored.digest():
+        if read_made_from(predictions_file(folder, "val")) != scored.digest():
             raise UsageError("its runs have changed since it was scored")
     return predictor
 

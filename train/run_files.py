@@ -19,6 +19,16 @@ MOST_NAMES = 20  # of runs in a message
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
 
 
+def predictions_file(folder: Path, split: str) -> Path:
+    """What a run or ensemble predicted for a split; see `abaw.evaluate.predictions`."""
+    return folder / f"predictions-{split}.h5"
+
+
+def scores_file(folder: Path, split: str) -> Path:
+    """The scores of a run or ensemble on a split; see `abaw.evaluate.evaluation.Evaluation.as_json`."""
+    return folder / f"scores-{split}.json"
+
+
 def read_epochs(folder: Path) -> list[dict[str, float]]:
     """Loss, validation score and others of each epoch of a run, up to the first incomplete line; empty without epochs."""
     path, epochs = folder / METRICS, []

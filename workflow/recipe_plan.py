@@ -19,6 +19,7 @@ from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig
 from abaw.train.new_run import find_started_run, make_train_config, with_seeds
 from abaw.train.recipes import Recipe, load_recipe
+from abaw.train.run_files import predictions_file, scores_file
 from abaw.train.runs import Run
 
 SPLIT = "val"
@@ -98,8 +99,8 @@ class Trained:
         """True if there are scores of the current checkpoint and post-processing."""
         if self.run is None or not self.is_trained:
             return False
-        scores, tuned = (self.run.folder / name for name in (f"scores-{SPLIT}.json", POSTPROCESS))
-        predictions = self.run.folder / f"predictions-{SPLIT}.h5"
+        scores, tuned = scores_file(self.run.folder, SPLIT), self.run.folder / POSTPROCESS
+        predictions = predictions_file(self.run.folder, SPLIT)
         try:
             is_new = not tuned.exists() or scores.stat().st_mtime_ns >= tuned.stat().st_mtime_ns
             return is_new and read_made_from(predictions) == self.run.digest()
@@ -170,9 +171,9 @@ def _run_steps(plan: RecipePlan) -> list[Step]:
     steps += [Step("tune", one.about, one.is_tuned(has_folds)) for one in plan.seeds]
     steps += [Step("eval", one.about, one.is_scored) for one in plan.runs]
     are_scored = all(one.is_scored for one in plan.seeds)
-    scored = [one.run.folder / f"scores-{SPLIT}.json" for one in plan.seeds if one.run and are_scored]
+    scored = [scores_file(one.run.folder, SPLIT) for one in plan.seeds if one.run and are_scored]
     if len(plan.seeds) > 1:
-        made = plan.options.runs / plan.ensemble / f"scores-{SPLIT}.json"
+        made = scores_file(plan.options.runs / plan.ensemble, SPLIT)
         steps.append(Step("ensemble", f"{len(plan.seeds)} seeds", _is_newer(made, scored)))
         scored.append(made)
     return [*steps, Step("report", str(plan.report), are_scored and _is_newer(plan.report, scored))]

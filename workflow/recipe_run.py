@@ -17,6 +17,7 @@ from abaw.evaluate.trained import evaluate, open_predictor, tune
 from abaw.extract.extraction import extract
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig
+from abaw.train.run_files import scores_file
 from abaw.train.train_runs import train_seeds
 from abaw.workflow.recipe_plan import SPLIT, RecipeOptions, RecipePlan, Step, Trained, with_current_runs, plan_recipe
 
@@ -41,7 +42,7 @@ class ScoreRow:
     @classmethod
     def read(cls, what: str, folders: Sequence[Path]) -> "ScoreRow":
         """Read the scores that the evaluation of runs left in their folders."""
-        scores: list[dict[str, Any]] = [json.loads((folder / f"scores-{SPLIT}.json").read_text()) for folder in folders]
+        scores: list[dict[str, Any]] = [json.loads(scores_file(folder, SPLIT).read_text()) for folder in folders]
         post = [one["postprocessed"] for one in scores if one["postprocessed"]]
         return cls(
             what,

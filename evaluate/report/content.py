@@ -19,7 +19,7 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.calibration import row_errors
 from abaw.evaluate.scores.metrics import Score, score
-from abaw.train.run_files import CONFIG, ENSEMBLE, find_folder, read_epochs
+from abaw.train.run_files import CONFIG, ENSEMBLE, find_folder, predictions_file, read_epochs
 from abaw.train.runs import open_run
 
 
@@ -81,7 +81,7 @@ def describe_origin(
     if data is not None:
         about["data"] = f"{data}" if has_faces else f"{data}, which was not there: no faces are shown"
     folders = (find_folder(runs, name, CONFIG, ENSEMBLE) for name in names)
-    places = (read_store(folder / f"predictions-{split}.h5") for folder in folders)
+    places = (read_store(predictions_file(folder, split)) for folder in folders)
     stores = dict.fromkeys(place for place in places if place)
     return about | ({"store": ", ".join(stores)} if stores else {})
 
