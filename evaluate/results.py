@@ -79,8 +79,7 @@ def read_current(folder: Path, split: str, task: Task, digest: str) -> dict[str,
     """
     predictions = read_predictions(folder, split, task)
     path, remedy = _file_and_remedy(folder, split)
-    with _damage_as_error(path, remedy):
-        made_from = read_made_from(path)
+    made_from = read_digest(folder, split)
     if not made_from:
         raise UsageError(f"{folder.name} has a {path.name} that does not name its checkpoint. {remedy}")
     if made_from != digest:
@@ -91,8 +90,6 @@ def read_current(folder: Path, split: str, task: Task, digest: str) -> dict[str,
 def read_predictions(folder: Path, split: str, task: Task) -> dict[str, VideoPrediction]:
     """The saved predictions of a split, whichever checkpoints they come from; raises like `run_results`."""
     path, remedy = _file_and_remedy(folder, split)
-    if not path.is_file():
-        raise UsageError(f"{folder.name} has no {path.name}. {remedy}")
     with _damage_as_error(path, remedy):
         predictions = load_predictions(path)
     for video, prediction in predictions.items():
@@ -106,6 +103,13 @@ def read_predictions(folder: Path, split: str, task: Task) -> dict[str, VideoPre
     return predictions
 
 
+def read_digest(folder: Path, split: str) -> str:
+    """The digest of the checkpoints that saved predictions come from, empty if unknown; raises like `run_results`."""
+    path, remedy = _file_and_remedy(folder, split)
+    with _damage_as_error(path, remedy):
+        return read_made_from(path)
+
+
 def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
     """True if second labels belong to existing rows, in ascending order."""
     if doubles is None:
@@ -117,8 +121,11 @@ def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
 
 
 def _file_and_remedy(folder: Path, split: str) -> tuple[Path, str]:
-    """The file of predictions, and a sentence on how to create it."""
-    return predictions_file(folder, split), f"Create it with `abaw eval {folder.name} --split {split}`."
+    """The file of predictions, and a sentence on how to create it; a UsageError if there is none."""
+    path, remedy = predictions_file(folder, split), f"Create it with `abaw eval {folder.name} --split {split}`."
+    if not path.is_file():
+        raise UsageError(f"{folder.name} has no {path.name}. {remedy}")
+    return path, remedy
 
 
 @contextmanager

@@ -30,12 +30,12 @@ from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
 from abaw.evaluate.postprocessing.postprocess_options import method_of, parse_smoothings
 from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning, fit_run, load_tuning
-from abaw.evaluate.predictions import VideoPrediction, read_made_from
-from abaw.evaluate.results import Results
+from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.results import Results, read_digest
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
-from abaw.train.run_files import no_run, predictions_file
+from abaw.train.run_files import no_run
 from abaw.train.runs import Run, find_run, open_run
 
 if TYPE_CHECKING:
@@ -427,7 +427,7 @@ def _open_current(
     predictor = open_predictor(folder, device, raw)
     if summary.members:
         scored = open_predictor(folder) if raw else predictor
-        if read_made_from(predictions_file(folder, "val")) != scored.digest():
+        if read_digest(folder, "val") != scored.digest():
             raise UsageError("its runs have changed since it was scored")
     return predictor
 

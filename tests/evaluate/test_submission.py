@@ -731,6 +731,9 @@ def test_an_ensemble_is_submitted_while_its_score_holds(
     assert call("tune", "twin", "--runs", runs, "--fit-on", "train", "--device", "cpu").exit_code == 0
     result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "p.txt")
     assert "both is taken" not in result.stdout and "its runs have changed since it was scored" in result.stderr
+    (runs / "both/predictions-val.h5").unlink()
+    result = call("submit", "--runs", runs, "--sample", sample, "--device", "cpu", "--out", "q.txt")
+    assert result.exit_code == 0 and "both has no predictions-val.h5" in result.stderr
 
 
 def test_samples_that_do_not_fit(call: Callable[..., Result], trained: Path, tiny_store: Path, tmp_path: Path) -> None:
