@@ -90,18 +90,22 @@ def predict_file(
     Raises:
         AbawError: the file cannot be predicted; the sentence says why.
     """
-    if is_image(file):
-        record = _prepare_image(file, folder, options)
-    else:
-        prepare = PrepareOptions((file,), folder, options.faces, device=options.device)
-        check_done(prepare_videos(prepare, reporter), file)
-        found = Record.read(folder / FACES / f"{name_of(file)}.json")
-        assert found is not None, "prepare_videos ends with it"
-        record = found
+    record = (
+        _prepare_image(file, folder, options) if is_image(file) else _prepare_video(file, folder, options, reporter)
+    )
     predicted = PredictedFile(file, folder, record.people, record.n_frames, list(record.notes))
     if predicted.people:
         predictor.predict(predicted, reporter)
     return predicted
+
+
+def _prepare_video(file: Path, folder: Path, options: PredictOptions, reporter: Reporter) -> Record:
+    """Write the crops of a video and the table of its faces as `abaw prepare` does."""
+    prepare = PrepareOptions((file,), folder, options.faces, device=options.device)
+    check_done(prepare_videos(prepare, reporter), file)
+    record = Record.read(folder / FACES / f"{name_of(file)}.json")
+    assert record is not None, "prepare_videos ends with it"
+    return record
 
 
 def _prepare_image(file: Path, folder: Path, options: PredictOptions) -> Record:
