@@ -66,7 +66,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Trained:
+class RecipeRun:
     """A run of the recipe: its config, and the run once it was started."""
 
     config: TrainConfig
@@ -121,12 +121,12 @@ class RecipePlan:
     options: RecipeOptions
     recipe: Recipe
     extractions: tuple[ExtractOptions, ...]
-    runs: tuple[Trained, ...]
+    runs: tuple[RecipeRun, ...]
     steps: tuple[Step, ...]
     report: Path
 
     @property
-    def seeds(self) -> tuple[Trained, ...]:
+    def seeds(self) -> tuple[RecipeRun, ...]:
         """Runs on the official split."""
         return tuple(one for one in self.runs if not one.config.fold)
 
@@ -153,7 +153,7 @@ def plan_recipe(options: RecipeOptions) -> RecipePlan:
     for number in range(1, options.n_folds + 1):
         values = {"fold": f"{number}/{options.n_folds}"}
         configs.append(make_train_config(None, None, (), values, options.settings, recipe))
-    runs = tuple(Trained(one, None) for one in configs)
+    runs = tuple(RecipeRun(one, None) for one in configs)
     report = options.runs / f"{recipe.name}.html"
     return with_current_runs(RecipePlan(options, recipe, tuple(extractions), runs, tuple(steps), report))
 
@@ -161,7 +161,7 @@ def plan_recipe(options: RecipeOptions) -> RecipePlan:
 def with_current_runs(plan: RecipePlan) -> RecipePlan:
     """The plan with the runs as they are now, and their steps; those of extraction, which read all data, are kept."""
     extract_steps = [step for step in plan.steps if step.name == "extract"]
-    plan = replace(plan, runs=tuple(Trained(one.config, _find_run(one.config, plan.options)) for one in plan.runs))
+    plan = replace(plan, runs=tuple(RecipeRun(one.config, _find_run(one.config, plan.options)) for one in plan.runs))
     return replace(plan, steps=(*extract_steps, *_run_steps(plan)))
 
 
@@ -205,14 +205,14 @@ def _extractions(recipe: Recipe, config: TrainConfig, options: RecipeOptions) ->
     """The extractions that a recipe names, with the backbones that the user gave; by default those of its features."""
     commands = recipe.extract or dict.fromkeys(how_to_make(feature) for feature in config.all_features())
     given = {Request.parse(text).feature: text for text in options.backbones}
-    found = []
+    extractions = []
     for command in commands:
         backbones, views, n_views = _read_command(command, recipe)
         backbones = tuple(given.pop(Request.parse(text).feature, text) for text in backbones)
-        found.append(ExtractOptions(options.data, options.store, backbones, views, n_views, options.device))
+        extractions.append(ExtractOptions(options.data, options.store, backbones, views, n_views, options.device))
     if given:
         raise UsageError(f"Recipe {recipe.name} has no feature {', '.join(given)}. Leave out that --backbone.")
-    return found
+    return extractions
 
 
 def _read_command(command: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[str, ...], int]:

@@ -19,7 +19,7 @@ from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig
 from abaw.train.run_files import scores_file
 from abaw.train.train_runs import train_seeds
-from abaw.workflow.recipe_plan import SPLIT, RecipeOptions, RecipePlan, Step, Trained, with_current_runs, plan_recipe
+from abaw.workflow.recipe_plan import SPLIT, RecipeOptions, RecipePlan, RecipeRun, Step, plan_recipe, with_current_runs
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def _check(summary: Summary, reporter: Reporter) -> None:
 
 def _train(plan: RecipePlan, store: FeatureStore, reporter: Reporter, on_step: Callable[[Step], None]) -> None:
     """Train the seeds, whose configs differ in nothing else, and then each fold."""
-    groups: list[list[Trained]] = [list(plan.seeds), *([one] for one in plan.runs if one.config.fold)]
+    groups: list[list[RecipeRun]] = [list(plan.seeds), *([one] for one in plan.runs if one.config.fold)]
     for group in groups:
         if all(one.is_trained for one in group):
             continue
