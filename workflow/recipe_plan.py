@@ -220,7 +220,8 @@ def _read_command(command: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[
     words = shlex.split(command)
     values: dict[str, list[str]] = {"--backbone": [], "--view": [], "--views": []}
     pairs = list(zip(words[2::2], words[3::2], strict=False))
-    if words[:2] != ["abaw", "extract"] or len(words) % 2 or any(option not in values for option, _ in pairs):
+    is_known = all(option in values and (option != "--views" or value.isdecimal()) for option, value in pairs)
+    if words[:2] != ["abaw", "extract"] or len(words) % 2 or not is_known:
         raise UsageError(
             f"Recipe {recipe.name} extracts by `{command}`, which `abaw run` cannot do. Use `abaw extract` with --backbone, "
             "--view and --views alone."

@@ -118,9 +118,8 @@ def test_missing_weights_and_odd_commands_are_found_before_anything_runs(
     assert [step.needs.partition(" ")[0] for step in plan.steps if step.needs] == ["dan"]
     with pytest.raises(UsageError, match="has no feature hog"):
         pipeline.plan_recipe(replace(options, recipe="emma", backbones=("hog",)))
-    Path(options.recipe).write_text(
-        RECIPE.replace("abaw extract --backbone hog", "abaw extract --backbone hog --untrained")
-    )
-    with pytest.raises(UsageError, match="which `abaw run` cannot do"):
-        pipeline.plan_recipe(options)
+    for odd in ("--untrained", "--views many"):
+        Path(options.recipe).write_text(RECIPE.replace("--backbone hog", f"--backbone hog {odd}"))
+        with pytest.raises(UsageError, match="which `abaw run` cannot do"):
+            pipeline.plan_recipe(options)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "s.zarr").exists()
