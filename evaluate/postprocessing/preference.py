@@ -50,7 +50,7 @@ class Preference(BaseModel):
             raise UsageError(
                 f"--prefer needs FEATURE>PROBABILITY in quotes, such as 'fer-logits>0.85'; found {text!r}."
             )
-        if task.level == "video" or not _classes_of(task):
+        if task.level == "video" or not task.outputs_of("classes"):
             raise UsageError(f"--prefer is for classes of frames, which task {task.name} does not have. Leave it out.")
         return cls(feature=feature, above=probability)
 
@@ -66,7 +66,7 @@ class Preference(BaseModel):
             raise UsageError(
                 f"Feature {self.feature!r} is not logits of named classes, such as fer-logits. Choose another."
             )
-        outputs = {plain_expression(name): name for part in _classes_of(task) for name in part.outputs}
+        outputs = {plain_expression(name): name for name in task.outputs_of("classes")}
         classes = tuple(outputs.get(plain_expression(name), "") for name in names)
         if not any(classes):
             raise UsageError(
@@ -122,13 +122,7 @@ class Preference(BaseModel):
         has_class = np.array([bool(name) for name in self.classes])
         top = probabilities.argmax(axis=1)
         rows = (probabilities.max(axis=1) > self.above) & has_class[top]
-        for part in _classes_of(task):
-            for name in part.outputs:
-                likely = probabilities[rows, self.classes.index(name)] if name in self.classes else LEAST
-                outputs[rows, task.outputs.index(name)] = np.log(np.maximum(likely, LEAST))
+        for name in task.outputs_of("classes"):
+            likely = probabilities[rows, self.classes.index(name)] if name in self.classes else LEAST
+            outputs[rows, task.outputs.index(name)] = np.log(np.maximum(likely, LEAST))
         return outputs
-
-
-def _classes_of(task: Task) -> list[Task]:
-    """The parts of a task that are of classes."""
-    return [part for part, _, _ in task.each() if part.kind == "classes"]
