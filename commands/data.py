@@ -59,7 +59,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     VIDEO may be a folder of them. Run again to continue.
     """
     from abaw import pipeline
-    from abaw.commands import console, interruption, tables
+    from abaw.commands import console, tables
 
     options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
     pipeline.check_prepare(options)
@@ -67,7 +67,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     with console.ConsoleReporter() as reporter:
         summary = pipeline.prepare(options, reporter)
     tables.show_summary(summary, data)
-    interruption.check_interrupted(summary)
+    summary.raise_if_interrupted()
     tables.show_people(summary.people)
     console.say_next("extract", "--backbone", "vit-mean")
     sys.exit(0 if summary.ok else 1)

@@ -75,7 +75,7 @@ def extract(
 
     Run again to continue."""
     from abaw import pipeline
-    from abaw.commands import console, interruption, tables
+    from abaw.commands import console, tables
 
     if scheduler and cluster:
         raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
@@ -96,7 +96,7 @@ def extract(
     with console.ConsoleReporter() as reporter:
         summary = pipeline.extract(options, reporter, workers)
     tables.show_summary(summary, store)
-    interruption.check_interrupted(summary)
+    summary.raise_if_interrupted()
     opened = pipeline.open_store(store)
     _say_next(opened, options)
     sys.exit(0 if summary.ok else 1)

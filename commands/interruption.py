@@ -5,14 +5,10 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import click
 
 from abaw.commands.shared_options import with_typed_options
-
-if TYPE_CHECKING:
-    from abaw.core.progress import Summary
 
 EXIT_CODE = 128 + signal.SIGINT  # as shells have it
 TYPED, AGAIN, FRESH = "abaw.typed", "abaw.again", "abaw.fresh"  # keys in the notes of a click context
@@ -80,12 +76,6 @@ def continue_with(*words: str) -> None:
 def nothing_yet() -> None:
     """Say that the command has not made anything that an interruption would keep, until `continue_with`."""
     click.get_current_context().meta[FRESH] = True
-
-
-def check_interrupted(summary: "Summary") -> None:
-    """Raise a KeyboardInterrupt if Ctrl-C ended the work that a summary is about."""
-    if summary.is_interrupted:
-        raise KeyboardInterrupt
 
 
 def describe_interruption(context: click.Context) -> str:

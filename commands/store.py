@@ -94,7 +94,7 @@ def import_(
     train_0.npy with train.csv, <video>.npy, or <video>.pt, or one HDF5 file with a group per video.
     """
     from abaw import pipeline
-    from abaw.commands import console, interruption, tables
+    from abaw.commands import console, tables
 
     if data is None and Path("data").is_dir():
         data = Path("data")
@@ -102,7 +102,7 @@ def import_(
     with console.ConsoleReporter() as reporter:
         summary = pipeline.import_features(options, reporter)
     tables.show_summary(summary, store)
-    interruption.check_interrupted(summary)
+    summary.raise_if_interrupted()
     if summary.done or summary.skipped:
         console.say_next_training(pipeline.open_store(store), feature)
     sys.exit(0 if summary.ok else 1)

@@ -172,6 +172,11 @@ class Summary:
         """True if nothing else can run on the device in this process."""
         return self.stopped is not None and self.stopped.reason == "device failed"
 
+    def raise_if_interrupted(self) -> None:
+        """Raise a KeyboardInterrupt if Ctrl-C ended the run."""
+        if self.is_interrupted:
+            raise KeyboardInterrupt
+
     def add(self, other: "Summary") -> None:
         """Merge the summary of another part of the same run."""
         self.failed |= other.failed

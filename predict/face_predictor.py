@@ -139,7 +139,6 @@ def check_done(summary: Summary, file: Path) -> None:
     """Raise a DataError if a stage failed on its only video; other errors if it was stopped."""
     if summary.failed:
         raise DataError(next(iter(summary.failed.values())))
-    if summary.is_interrupted:
-        raise KeyboardInterrupt
+    summary.raise_if_interrupted()
     if summary.stopped:
         raise AbawError(f"{file.name} was stopped: {summary.stopped.sentence}")

@@ -120,8 +120,7 @@ def _extract(plan: RecipePlan, reporter: Reporter, on_step: Callable[[Step], Non
 
 def _check(summary: Summary, reporter: Reporter) -> None:
     """Raise an error if an extraction was cut short or a backbone was left out; warn of single videos."""
-    if summary.is_interrupted:
-        raise KeyboardInterrupt
+    summary.raise_if_interrupted()
     if summary.stopped:
         raise AbawError(f"The extraction did not finish: {summary.stopped.sentence}.")
     for feature, why in summary.failed_backbones.items():
