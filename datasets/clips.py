@@ -18,6 +18,7 @@ from abaw.core.errors import DataError
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, FrameSource, Remark, Video
 from abaw.datasets.video_files import People
+from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import FrameTimes, regular_times
 from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
 from abaw.media.probe import probe_span
@@ -57,11 +58,6 @@ class ClipFrames:
     has_time_axis = True
 
     @property
-    def whole_file(self) -> Path | None:
-        """The video file, or the tensor."""
-        return self.path
-
-    @property
     def rows(self) -> NDArray[np.int64]:
         """All rows; errors show only when they are read. None without pictures."""
         return np.arange(self.size(), dtype=np.int64)
@@ -89,6 +85,18 @@ class ClipFrames:
         if self.normalised and self.file is None:
             listing += f" normalised={self.normalised}"
         return hashlib.sha256(f"{listing} {clock_source}".encode()).hexdigest()
+
+    def content(self) -> str:
+        """`content_of` the video file or the tensor before it was read."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        return content_of(self.path)
+
+    def has_content(self, content: str) -> bool:
+        """See `abaw.media.file_content.has_content`."""
+        return has_content(self.path, content)
 
     def clock(self) -> Clock:
         """Rows per second: their number over the clip's duration; for a tensor `fps`, else the rate of a clip of 5 s.
@@ -120,6 +128,7 @@ class ClipFrames:
         """
         reason = f"{self.path} is cut off or damaged: its last part has no pictures."
         images: list[NDArray[np.uint8]] = []
+        self.content()  # of the file that is read now, not of one that replaces it meanwhile
         try:
             images = self._images()
         except DataError as error:

@@ -26,6 +26,8 @@ class Crops:
         numbers: (crops,) int64 frame numbers from 1, ascending.
         names: file name of each.
         digest: sha256 over numbers (or names, for images without numbers) and file sizes; it changes with the crops.
+        times: sha256 over the times at which each crop was last changed, by its content and by the system: the second
+            one, which no program can set, changes when a crop is replaced by one of equal size and time.
         ignored: other names in the folder: not `<number>.jpg`, a number above `MAX_FRAMES`, or a duplicate; junk of
             other programs is left out.
         fault: why the crops cannot be matched with labels and sound: one has the number 0, so all may be shifted by a
@@ -36,6 +38,7 @@ class Crops:
     numbers: NDArray[np.int64]
     names: tuple[str, ...]
     digest: str
+    times: str
     ignored: tuple[str, ...]
     fault: str = ""
 
@@ -57,11 +60,12 @@ def list_crops(folder: Path, is_from_0: bool = False) -> Crops:
         )
     numbers = np.array(sorted(by_number), dtype=np.int64)
     names = tuple(by_number[number] for number in numbers.tolist())
-    with _sizes_in(folder) as size_of:
-        sizes = np.array([size_of(name) for name in names], dtype=np.int64)
+    with _status_in(folder) as status_of:
+        status = np.array([status_of(name) for name in names], dtype=np.int64).reshape(-1, 3)
+    sizes, times = status[:, 0].copy(), hashlib.sha256(status[:, 1:].tobytes()).hexdigest()
     # the fault counts, or features from before it would be taken for those of these crops
     digest = hashlib.sha256(numbers.tobytes() + sizes.tobytes() + os.fsencode(fault)).hexdigest()
-    return Crops(folder, numbers, names, digest, tuple(ignored), fault)
+    return Crops(folder, numbers, names, digest, times, tuple(ignored), fault)
 
 
 def describe_no_crops(crops: Crops) -> str:
@@ -103,16 +107,16 @@ def _find_crops(folder: Path) -> tuple[dict[int, str], list[str]]:
 
 
 @contextmanager
-def _sizes_in(folder: Path) -> Iterator[Callable[[str], int]]:
-    """A function from the name of a file in a folder to its size in bytes."""
+def _status_in(folder: Path) -> Iterator[Callable[[str], tuple[int, int, int]]]:
+    """A function from the name of a file in a folder to its size in bytes and its times, see `_status_of`."""
     if os.stat in os.supports_dir_fd:  # saves walking the path of the folder for each file
         descriptor = os.open(folder, os.O_RDONLY)
         try:
-            yield lambda name: _size_of(lambda: os.stat(name, dir_fd=descriptor))
+            yield lambda name: _status_of(lambda: os.stat(name, dir_fd=descriptor))
         finally:
             os.close(descriptor)
     else:
-        yield lambda name: _size_of((folder / name).stat)
+        yield lambda name: _status_of((folder / name).stat)
 
 
 def list_stills(folder: Path) -> Crops:
@@ -121,10 +125,12 @@ def list_stills(folder: Path) -> Crops:
         ordered = sorted(entries, key=lambda entry: natural_order(entry.name))
     images = [entry for entry in ordered if _is_still(entry)]
     numbers = np.arange(1, len(images) + 1, dtype=np.int64)
-    listing = "".join(f"{entry.name}\0{_size_of(entry.stat)}\0" for entry in images)
+    status = [_status_of(entry.stat) for entry in images]
+    listing = "".join(f"{entry.name}\0{size}\0" for entry, (size, *_) in zip(images, status, strict=True))
+    times = hashlib.sha256(np.array(status, dtype=np.int64).reshape(-1, 3)[:, 1:].tobytes()).hexdigest()
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
     ignored = tuple(entry.name for entry in ordered if not _is_still(entry) and not is_junk(entry.name))
-    return Crops(folder, numbers, tuple(entry.name for entry in images), digest, ignored)
+    return Crops(folder, numbers, tuple(entry.name for entry in images), digest, times, ignored)
 
 
 def count_stills(folder: Path) -> int:
@@ -151,8 +157,10 @@ def natural_order(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name
 
 
-def _size_of(stat: Callable[[], os.stat_result]) -> int:
+def _status_of(stat: Callable[[], os.stat_result]) -> tuple[int, int, int]:
+    """Size in bytes, and the times of the last change of the content and of the file in ns."""
     try:
-        return stat().st_size
+        status = stat()
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
     except OSError:  # a broken link: reading will report this frame
-        return 0
+        return 0, 0, 0

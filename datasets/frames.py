@@ -73,10 +73,6 @@ class FrameSource(Protocol):
         """The video file that the clock comes from, which may hold the sound; None without one."""
 
     @property
-    def whole_file(self) -> Path | None:
-        """The one file that holds all frames; None if there are several."""
-
-    @property
     def alignment(self) -> str:
         """How faces were cropped, a value of `abaw.core.records`; `WHOLE` for pictures that were not cropped to faces."""
 
@@ -111,6 +107,15 @@ class FrameSource(Protocol):
 
         Raises:
             OSError: the files cannot be listed.
+        """
+
+    def content(self) -> str:
+        """Identifies the bytes that were read, for `has_content`; asked for when all frames are read. Empty if unknown."""
+
+    def has_content(self, content: str) -> bool:
+        """True if the frames and the clock are those of an earlier `content`, and if that is empty.
+
+        `digest` changes when a file has another size; this is False, too, when it was replaced by one of the same size.
         """
 
     def clock(self) -> Clock:

@@ -1,7 +1,8 @@
 """Folders of images as sources of frames: face crops named by frame number, and images without a time axis."""
 
 import hashlib
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import composed
+from abaw.core.read_ahead import map_ahead
 from abaw.core.records import GIVEN, PREPARED
 from abaw.datasets.crops import (
     Crops,
@@ -24,11 +26,14 @@ from abaw.datasets.crops import (
 )
 from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, Remark
 from abaw.datasets.video_files import People
+from abaw.media.file_content import hash_of_sample
 from abaw.media.frame_times import FrameTimes, read_times, regular_times
 from abaw.media.images import read_image
+from abaw.media.links import read_bytes
 from abaw.media.probe import DEFAULT_FPS
 from abaw.media.stamps import read_stamps
 
+THREADS = 8  # that read crops without decoding them: opening a file takes long over a network
 STILLS_FPS = 1.0  # by definition: images without a time axis have no frame rate, but the store needs a number
 
 
@@ -49,7 +54,6 @@ class CropFrames:
     fps: float | None
     known_people: People
 
-    whole_file = None
     divisible = True
     has_time_axis = True
 
@@ -83,6 +87,39 @@ class CropFrames:
     @cached_property
     def _clock_source(self) -> float | None:
         return self.file.stat().st_size if self.file is not None else self.fps
+
+    def content(self) -> str:
+        """When the crops were last changed, a hash of their bytes as they were read, and one of `sample_of` the video."""
+        unread = np.flatnonzero(self._sums < 0).tolist()
+        for index, content in zip(unread, self._contents(unread), strict=True):
+            self._sums[index] = zlib.crc32(content)
+        return f"{self.crops.times} {_hash_of_sums(self._sums)} {self._clock_sample}"
+
+    def has_content(self, content: str) -> bool:
+        """See `FrameSource`; the crops are read only if one was changed or moved since then, or all were copied."""
+        parts = content.split(" ")
+        if len(parts) != 3:
+            return True
+        if self._clock_sample != parts[2]:
+            return False
+        if self.crops.times == parts[0]:
+            return True
+        sums = [zlib.crc32(content) for content in self._contents(range(len(self.crops.names)))]
+        return _hash_of_sums(np.array(sums, dtype=np.int64)) == parts[1]
+
+    @cached_property
+    def _sums(self) -> NDArray[np.int64]:
+        """(crops,) CRC-32 of each crop; -1 until it is read."""
+        return np.full(len(self.crops.names), -1, dtype=np.int64)
+
+    def _contents(self, indices: Sequence[int]) -> Iterator[bytes]:
+        """The bytes of some crops; none for one that cannot be read."""
+        files = [f"{self.folder}/{self.crops.names[index]}" for index in indices]
+        return map_ahead(_bytes_of, files, THREADS)
+
+    @cached_property
+    def _clock_sample(self) -> str:
+        return hash_of_sample(self.file) if self.file is not None else "-"
 
     def clock(self) -> Clock:
         """See `FrameSource`."""
@@ -129,10 +166,14 @@ class CropFrames:
 
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
         """See `FrameSource`."""
-        folder = str(self.folder)
-        for row, name in zip(self.rows[start:stop].tolist(), self.crops.names[start:stop], strict=True):
+        folder, sums = str(self.folder), self._sums
+        rows, names = self.rows[start:stop].tolist(), self.crops.names[start:stop]
+        for index, (row, name) in enumerate(zip(rows, names, strict=True), start):
+            file = f"{folder}/{name}"
             try:
-                yield Frame(row, read_image(f"{folder}/{name}"))
+                content = read_bytes(file)
+                sums[index] = zlib.crc32(content)
+                yield Frame(row, read_image(file, content))
             except DataError as error:
                 yield BrokenFrame(row, str(error))
 
@@ -155,6 +196,17 @@ class CropFrames:
     def why_empty(self) -> str:
         """See `FrameSource`."""
         return describe_no_crops(self.crops)
+
+
+def _bytes_of(file: str) -> bytes:
+    try:
+        return read_bytes(file)
+    except DataError:
+        return b""
+
+
+def _hash_of_sums(sums: NDArray[np.int64]) -> str:
+    return hashlib.sha256(sums.tobytes()).hexdigest()
 
 
 class StillFrames(CropFrames):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,13 +44,26 @@ class FrameFiles:
 
     def digest(self) -> str:
         """A hash over names, sizes and times of the files."""
-        lines = []
+        return self._stamps[0]
+
+    def content(self) -> str:
+        """A hash over the times at which the system changed the files: opening thousands of them would take long."""
+        return self._stamps[1]
+
+    @cached_property
+    def _stamps(self) -> tuple[str, str]:
+        lines, changes = [], []
         with os.scandir(self.folder) as entries:
             for entry in entries:
                 if is_frame(entry.name):
                     status = _status_of(entry)
                     lines.append(f"{entry.name}\0{status.st_size}\0{status.st_mtime_ns}")
-        return hashlib.sha256("\n".join(sorted(lines)).encode(errors="surrogateescape")).hexdigest()
+                    changes.append(f"{entry.name}\0{status.st_ctime_ns}")
+        first, second = (
+            hashlib.sha256("\n".join(sorted(listed)).encode(errors="surrogateescape")).hexdigest()
+            for listed in (lines, changes)
+        )
+        return first, second
 
     @contextmanager
     def open(self) -> Iterator[Rows]:

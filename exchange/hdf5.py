@@ -19,6 +19,7 @@ from abaw.exchange.source_rows import (
     check_numbers,
     frame_numbers,
     pick_values,
+    sample_stamp,
     selected_blocks,
     stamp,
     step_of,
@@ -44,6 +45,10 @@ class Hdf5Video:
     def digest(self) -> str:
         """sha256 over its file."""
         return stamp([self.file])
+
+    def content(self) -> str:
+        """See `SourceVideo`."""
+        return sample_stamp([self.file])
 
     @contextmanager
     def open(self) -> Iterator[Rows]:

@@ -93,8 +93,8 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     reporter.start("import", n_rows, "frames")
     work = Importer(store, options.feature, shape, clocks, summary, reporter, source.origin is not None)
     with claimed(store, [options.feature], ""):
-        for video, digest in pending:
-            work.take(video, digest)
+        for video, made_from in pending:
+            work.take(video, made_from)
             if summary.stopped:
                 break
     reporter.finish()
@@ -181,8 +181,8 @@ def _video_files(dataset: Dataset) -> dict[str, Path]:
 
 def plan(
     store: FeatureStore, feature: str, source: SourceVideos, clocks: Clocks, summary: Summary
-) -> tuple[list[tuple[SourceVideo, str]], int]:
-    """The videos to import, each with the digest of its source, and the total number of their rows."""
+) -> tuple[list[tuple[SourceVideo, dict[str, str]]], int]:
+    """The videos to import, each with attributes that identify its source, and the total number of their rows."""
     complete = store.videos(feature)
     pending, n_rows = [], 0
     for name, video in source.videos.items():
@@ -190,12 +190,14 @@ def plan(
             continue
         try:
             digest = hashlib.sha256(f"{video.digest()} {clocks.stamp(name)}".encode()).hexdigest()
-            if complete.get(name, {}).get("source") == digest:
+            content = hashlib.sha256(f"{video.content()} {clocks.content(name)}".encode()).hexdigest()
+            stored = complete.get(name, {})
+            if stored.get("source") == digest and stored.get("content", content) == content:
                 summary.skipped.append(name)
                 continue
             with video.open() as rows:
                 n_rows += len(rows.numbers)
-            pending.append((video, digest))
+            pending.append((video, {"source": digest, "content": content}))
         except Exception as error:  # an error in one video must not stop the others
             summary.failed[name] = sentence(error)
     return pending, n_rows
@@ -213,8 +215,8 @@ class Importer:
     reporter: Reporter
     is_export: bool
 
-    def take(self, video: SourceVideo, digest: str) -> None:
-        """Write one video completely or not at all."""
+    def take(self, video: SourceVideo, made_from: Mapping[str, str]) -> None:
+        """Write one video completely or not at all; `made_from` are attributes that identify its source."""
         try:
             with video.open() as rows:
                 if not self.is_export:
@@ -226,7 +228,7 @@ class Importer:
                         f"its frames have the shape {list(rows.shape)}, feature {self.feature!r} has "
                         f"{list(self.shape)}. Import it as a separate feature{hint}"
                     )
-                n_present = self._write(video.name, rows, digest)
+                n_present = self._write(video.name, rows, made_from)
             self.summary.done.append(video.name)
             self.summary.n_frames += n_present
         except OSError as error:
@@ -238,9 +240,9 @@ class Importer:
             self._discard(video.name)
             self.summary.failed[video.name] = sentence(error)
 
-    def _write(self, name: str, rows: Rows, digest: str) -> int:
+    def _write(self, name: str, rows: Rows, made_from: Mapping[str, str]) -> int:
         clock = self.clocks.clock(name, rows)
-        attrs = {**clock.attrs, "source": digest, **({} if self.is_export else {"precision": rows.dtype.name})}
+        attrs = {**clock.attrs, **made_from, **({} if self.is_export else {"precision": rows.dtype.name})}
         writer = self.store.writer(self.feature, name, clock.n_frames, rows.numbers - 1, attrs)
         lost: list[int] = []
         for numbers, values in in_writing_order(rows, self.is_export):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, composed
 from abaw.exchange.npy import map_array, read_rows
-from abaw.exchange.source_rows import Rows, check_array, check_numbers, stamp, step_of
+from abaw.exchange.source_rows import Rows, check_array, check_numbers, sample_stamp, stamp, step_of
 from abaw.media.text_files import BLANK, open_text
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"
@@ -53,6 +53,10 @@ class IndexedRows:
     def digest(self) -> str:
         """sha256 over the array and the table: a change in either is a change of all videos."""
         return stamp([*self.parts, self.table])
+
+    def content(self) -> str:
+        """See `SourceVideo`."""
+        return sample_stamp([*self.parts, self.table])
 
     @contextmanager
     def open(self) -> Iterator[Rows]:

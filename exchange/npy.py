@@ -22,6 +22,7 @@ from abaw.exchange.source_rows import (
     check_numbers,
     frame_numbers,
     pick_values,
+    sample_stamp,
     selected_blocks,
     stamp,
     step_of,
@@ -103,6 +104,10 @@ class ArrayFile:
         """sha256 over its files, and the frame rate and marks that an export gives it."""
         return " ".join((stamp([file for file in (self.file, self.mask) if file]), str(self.fps), *self.marks))
 
+    def content(self) -> str:
+        """See `SourceVideo`."""
+        return sample_stamp([file for file in (self.file, self.mask) if file])
+
     @contextmanager
     def open(self) -> Iterator[Rows]:
         """Its rows."""
@@ -132,6 +137,10 @@ class ArchiveFile:
     def digest(self) -> str:
         """sha256 over its file."""
         return stamp([self.file])
+
+    def content(self) -> str:
+        """See `SourceVideo`."""
+        return sample_stamp([self.file])
 
     @contextmanager
     def open(self) -> Iterator[Rows]:

@@ -11,7 +11,7 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
 from abaw.datasets.video_files import People, video_file_of
-from abaw.exchange.source_rows import Rows
+from abaw.exchange.source_rows import Rows, sample_stamp
 from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 
@@ -46,6 +46,11 @@ class Clocks:
         """Identifies the source of a video's clock, as part of the video's digest."""
         file = self.file_of(video)
         return f"{file.stat().st_size} {file.stat().st_mtime_ns}" if file else f"{self.fps}"
+
+    def content(self, video: str) -> str:
+        """Like `SourceVideo.content` of the video file; empty without one."""
+        file = self.file_of(video)
+        return sample_stamp([file]) if file else ""
 
     def clock(self, video: str, rows: Rows) -> Clock:
         """Frame rate and number of frames of a video; rows that are spread over a clip count as its frames.

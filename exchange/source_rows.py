@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
+from abaw.media.file_content import hash_of_sample
 from abaw.media.links import check_file
 
 BLOCK_ROWS = 4096  # a shard of the store
@@ -56,6 +58,9 @@ class SourceVideo(Protocol):
     def digest(self) -> str:
         """sha256 over names, sizes and times of its files; it changes when they may have changed."""
 
+    def content(self) -> str:
+        """A hash that changes, too, when a file was replaced by one of the same size and time, see `sample_stamp`."""
+
     def open(self) -> AbstractContextManager[Rows]:
         """Its rows, to be read while the context is open.
 
@@ -87,6 +92,24 @@ def stamp(files: Iterable[Path]) -> str:
         status = check_file(file).stat()
         digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def sample_stamp(files: Iterable[Path]) -> str:
+    """sha256 over the first, middle and last bytes of files. One that holds many videos is read once.
+
+    Raises:
+        OSError: one cannot be opened.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        status = file.stat()
+        digest.update(_hash_of_sample(file, status.st_ino, status.st_mtime_ns, status.st_ctime_ns).encode())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _hash_of_sample(file: Path, *status: int) -> str:
+    return hash_of_sample(file)
 
 
 def step_of(shape: tuple[int, ...], dtype: DTypeLike) -> int:

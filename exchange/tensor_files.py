@@ -18,7 +18,16 @@ from abaw.core.errors import DataError
 from abaw.core.names import composed
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
 from abaw.exchange.npy import Header
-from abaw.exchange.source_rows import Rows, check_array, check_numbers, frame_numbers, selected_blocks, stamp, step_of
+from abaw.exchange.source_rows import (
+    Rows,
+    check_array,
+    check_numbers,
+    frame_numbers,
+    sample_stamp,
+    selected_blocks,
+    stamp,
+    step_of,
+)
 from abaw.media.tensors import is_plain, written_out
 
 if TYPE_CHECKING:
@@ -46,6 +55,10 @@ class TensorFile:
     def digest(self) -> str:
         """sha256 over its file."""
         return stamp([self.file])
+
+    def content(self) -> str:
+        """See `SourceVideo`."""
+        return sample_stamp([self.file])
 
     @contextmanager
     def open(self) -> Iterator[Rows]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.feature import Feature
 from abaw.extract.selection import CurrentSource, current_sources, has_its_clock
+from abaw.media.file_content import has_content
 from abaw.store import FeatureStore
 
 
@@ -199,7 +201,7 @@ class Reading:
             n_frames = len(frames.rows)
             if not n_frames:
                 self.summary.failed[frames.name] = frames.why_empty()
-            elif not self._is_finished(frames, CurrentSource(frames.digest(), frames.whole_file), n_wanted=n_frames):
+            elif not self._is_finished(frames, CurrentSource(frames.digest(), frames.has_content), n_wanted=n_frames):
                 yield frames
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
@@ -211,7 +213,7 @@ class Reading:
                 continue
             sound = sound_file_of(frames, sounds, self.dataset.people)
             digest = sound_digest(frames.digest(), sound)
-            if not self._is_finished(frames, CurrentSource(digest, sound)):
+            if not self._is_finished(frames, CurrentSource(digest, partial(has_content, sound))):
                 yield AudioSource(frames, sound, digest)
 
     def _opened(self, videos: Iterable[Video]) -> Iterator[FrameSource]:

@@ -1,6 +1,6 @@
 """The videos of one part, and whether the features that are stored for a video are whole. Loads no torch."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -36,12 +36,12 @@ class CurrentSource:
 
     Args:
         digest: of the frames, or `sound_digest`.
-        file: the one that holds all of it; None if there are several.
+        has_content: whether the files have the content that a stored video was made of; empty if that is unknown.
     """
 
-    def __init__(self, digest: str, file: Path | None) -> None:
+    def __init__(self, digest: str, has_content: Callable[[str], bool]) -> None:
         self._digest = digest
-        self._has_content = cache(partial(has_content, file))  # may read the whole file: once for all features
+        self._has_content = cache(has_content)  # may read whole files: once for all features
 
     def matches(self, attrs: Mapping[str, Any]) -> bool:
         """True if a stored video of a feature was made of it.
@@ -55,8 +55,8 @@ class CurrentSource:
 def current_sources(frames: FrameSource, sound: Path | None) -> dict[str, CurrentSource]:
     """The pictures and the sound of a video, by modality; `sound` is the file that holds it."""
     return {
-        "vision": CurrentSource(frames.digest(), frames.whole_file),
-        "audio": CurrentSource(sound_digest(frames.digest(), sound), sound),
+        "vision": CurrentSource(frames.digest(), frames.has_content),
+        "audio": CurrentSource(sound_digest(frames.digest(), sound), partial(has_content, sound)),
     }
 
 

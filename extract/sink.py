@@ -11,7 +11,6 @@ from abaw.core.progress import Stop, Summary
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
 from abaw.extract.reader import FrameBatch
-from abaw.media.file_content import content_attrs
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 
@@ -85,7 +84,7 @@ class FeatureSink:
         self._writers.pop(name, None)
 
     def _open(self, source: FrameSource) -> None:
-        attrs = {**source.clock().attrs, "source": source.digest(), **content_attrs(source.whole_file)}
+        attrs = {**source.clock().attrs, "source": source.digest()}
         self._writers[source.name] = [
             self._store.writer(
                 feature.name,
@@ -113,7 +112,8 @@ class FeatureSink:
     def _finish_if_ready(self, source: FrameSource) -> None:
         writers = self._writers.get(source.name, [])
         if writers and writers[0].ready:
+            content = source.content()
             for writer in writers:
-                writer.finish()
+                writer.finish(attrs={"content": content} if content else {})
             del self._writers[source.name]
             self._summary.done.append(source.name)

@@ -53,6 +53,14 @@ def is_same_content(first: Path, second: Path) -> bool:
         return False
 
 
+def hash_of_sample(file: Path) -> str:
+    """sha256 of `sample_of` a file; "-" if it cannot be read."""
+    try:
+        return hashlib.sha256(sample_of(check_file(file))).hexdigest()
+    except (OSError, DataError):
+        return "-"
+
+
 def sample_of(file: Path) -> bytes:
     """The size of a file, and its first, middle and last bytes."""
     with file.open("rb") as stream:

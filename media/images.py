@@ -35,15 +35,18 @@ MAX_SCANS = 100  # a progressive JPEG has about ten; each one is a pass over all
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit warns from 89 million on and refuses 179 million
 
 
-def read_image(file: Path | str) -> NDArray[np.uint8]:
+def read_image(file: Path | str, content: bytes | None = None) -> NDArray[np.uint8]:
     """Decode an image file to (height, width, 3) uint8 RGB, turned upright if the file states its orientation.
 
     Transparent pixels have the colour that is stored for them.
 
+    Args:
+        content: of the file, if it was read already.
+
     Raises:
         DataError: it cannot be read, is cut off, or is not an image.
     """
-    content = _read(file)
+    content = _checked(read_bytes(file) if content is None else content, file)
     try:
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
         check_size(width, height, file)
@@ -63,11 +66,10 @@ def open_upright(file: Path | str) -> Image.Image:
     Raises:
         DataError: it cannot be read, is cut off, or is not an image.
     """
-    return _decode(_read(file), file)
+    return _decode(_checked(read_bytes(file), file), file)
 
 
-def _read(file: Path | str) -> bytes:
-    content = read_bytes(file)
+def _checked(content: bytes, file: Path | str) -> bytes:
     if content.startswith(JPEG) and content.count(SCAN) > MAX_SCANS:
         raise DataError(
             f"{file} is a JPEG of more than {MAX_SCANS} scans, which takes too long to decode. Save it again."

@@ -4,9 +4,9 @@
       features/<feature>/                     attrs: spec, weights_sha256, fingerprint, record, abaw
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
-                attrs: fps, n_frames, n_present, dtype, source, precision, complete (written last);
+                attrs: fps, n_frames, n_present, dtype, source, content, precision, complete (written last), checksum;
                 where true, length_from_crops (from no video file), sampled (rows spread over a clip)
-      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete;
+      labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete, checksum;
                 where frames are labelled twice, doubles: frame numbers of the extra rows at the end
       .notes/<note>                           attrs: text; which processes are writing
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles
+from abaw.store.schema import has_checksum, with_attrs_checksum
 from abaw.store.writer import with_checksum
 from abaw.store.zarr_keys import array_template, encode_metadata
 
@@ -39,7 +40,7 @@ def encode_labels(
     frames = (doubles.rows + 1).tolist() if doubles is not None else []
     content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])
     listed = {"doubles": frames} if frames else {}
-    attrs = {"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True}
+    attrs = with_attrs_checksum({"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True})
     ones = (1,) * rows.ndim
     # the videos of a task are in one group, and have different lengths
     names = (f"row_{video}", "column")[: rows.ndim]
@@ -61,6 +62,8 @@ def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, 
     """
     frames = attrs.get("doubles", [])
     is_list = isinstance(frames, list) and all(type(frame) is int for frame in frames)
+    if not has_checksum(attrs):
+        raise ValueError("their attributes have changed since they were written")
     # a missing chunk reads as zeros
     if not is_list or _labels_digest(content, frames) != attrs.get("sha256"):
         raise ValueError("their content has changed since it was written")

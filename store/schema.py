@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
     *(errno.EAGAIN, errno.EBUSY, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
 )
+CHECKSUM = "checksum"  # over the other attributes of a video or of labels; stores of older versions have none
 # a folder or a loop of links instead of a file, or a file instead of a folder
 MISPLACED = (errno.ELOOP, errno.EISDIR, errno.ENOTDIR)
 CHECKED_BYTES = 2**26  # larger arrays are compared with the size of their files before memory is allocated
@@ -53,7 +55,24 @@ def is_video(attrs: Mapping[str, Any]) -> bool:
     n_frames, fps = attrs.get("n_frames"), attrs.get("fps")
     is_counted = _is_count(n_frames, MAX_FRAMES) and _is_count(attrs.get("n_present"), int(n_frames or 0))
     is_rate = isinstance(fps, int | float) and 0 <= fps < math.inf
-    return attrs.get("complete") is True and is_counted and is_rate and attrs.get("dtype") in DTYPES
+    is_whole = attrs.get("complete") is True and is_counted and is_rate and attrs.get("dtype") in DTYPES
+    return is_whole and has_checksum(attrs)
+
+
+def with_attrs_checksum(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes with a checksum over all of them, so that a flipped bit in a frame rate or a split is noticed."""
+    return {**attrs, CHECKSUM: _checksum_of(attrs)}
+
+
+def has_checksum(attrs: Mapping[str, Any]) -> bool:
+    """True if attributes are as `with_attrs_checksum` left them, or have no checksum, as in older stores."""
+    return CHECKSUM not in attrs or attrs[CHECKSUM] == _checksum_of(attrs)
+
+
+def _checksum_of(attrs: Mapping[str, Any]) -> str:
+    """CRC-32 of the attributes as JSON, in hexadecimal."""
+    listed = json.dumps({key: value for key, value in attrs.items() if key != CHECKSUM}, sort_keys=True)
+    return f"{zlib.crc32(listed.encode()):08x}"
 
 
 def _is_count(value: object, most: int) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from abaw import __version__
 from abaw.core.finite import finite_rows, largest_magnitude
+from abaw.store.schema import with_attrs_checksum
 from abaw.store.zarr_keys import array_template, encode_metadata, write_keys
 
 CHUNK_ROWS = 256
@@ -82,11 +83,12 @@ class VideoWriter:
         """Note that an expected frame will not be written because it could not be read."""
         self._arrived(row // SHARD_ROWS, 1)
 
-    def finish(self, allow_empty: bool = False) -> None:
+    def finish(self, allow_empty: bool = False, attrs: Mapping[str, Any] | None = None) -> None:
         """Write the remaining shards and mark the video complete.
 
         Args:
             allow_empty: accept a video without any frame, such as one without sound.
+            attrs: attributes that are known only now.
 
         Raises:
             ValueError: the video has no frame.
@@ -105,7 +107,8 @@ class VideoWriter:
         }
         arrays = {"values/zarr.json": self._values_metadata(), **encode_mask(self._present)}
         # no part of the video is read before its group exists
-        self._put(arrays, last={"zarr.json": group_metadata({**self._attrs, **counts, "complete": True})})
+        whole = with_attrs_checksum({**self._attrs, **(attrs or {}), **counts, "complete": True})
+        self._put(arrays, last={"zarr.json": group_metadata(whole)})
 
     def _arrived(self, shard: int, n_rows: int) -> None:
         self._awaited[shard] -= n_rows

@@ -1,6 +1,7 @@
 """Import of features that people already have: every layout, what is refused, and going on after an interruption."""
 
 import json
+import os
 import pickle
 import shutil
 import signal
@@ -571,6 +572,19 @@ def test_new_and_changed_videos_are_taken_and_the_others_skipped(source):
     summary = run(source)
     assert (summary.done, summary.skipped) == (["b", "c"], ["a"])
     np.testing.assert_array_equal(opened(source).read("f", "b").values, 2 * B)
+
+
+@pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
+def test_a_file_that_was_replaced_by_one_of_the_same_size_and_time_is_noticed(source, write):
+    write(source)
+    run(source)
+    assert run(source).skipped == ["a", "b"]
+    for file in [file for file in source.rglob("*") if file.is_file() and file.suffix != ".csv"]:
+        times, content = file.stat(), file.read_bytes()
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert (file.stat().st_size, file.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert run(source).skipped == []
 
 
 class Interrupting(Silent):

@@ -1,10 +1,14 @@
 """Extraction: rows match frames, batches are shared, broken input costs what it has to, finished work is kept."""
 
+import os
+import shutil
+import struct
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 from torch import Tensor, nn
 
@@ -107,18 +111,21 @@ def test_a_length_that_is_the_last_crops_is_marked_until_the_video_file_is_there
     root = make_data({"a": [1, 4], "film": 2})
     numbered.write(root / "videos/film.mp4", n_frames=10)
     _, store = run(root, "hog", "spectrogram")
-    kept = {"fps", "source", "precision", "n_frames", "n_present", "dtype", "abaw", "complete"}
+    kept = {"fps", "source", "precision", "n_frames", "n_present", "dtype", "abaw", "complete", "checksum"}
+    own = {"hog": {"content"}, "spectrogram": set()}
     for feature in ("hog", "spectrogram"):
         found = store.videos(feature)
         assert (found["a"]["n_frames"], found["film"]["n_frames"]) == (4, 10)
-        of_file = {"clock", "content"} if feature == "spectrogram" else {"clock"}  # the sound is in the video file
+        of_file = {"clock", "content"}  # of the crops, or of the sound in the video file
         assert set(found["film"]) == {*kept, *of_file}
-        assert set(found["a"]) == {*kept, "length_from_crops"} and found["a"]["length_from_crops"] is True
+        assert (
+            set(found["a"]) == {*kept, *own[feature], "length_from_crops"} and found["a"]["length_from_crops"] is True
+        )
     numbered.write(root / "videos/a.mp4", n_frames=6)
     summary, store = run(root, "hog", "spectrogram")
     assert (summary.done, summary.skipped) == (["a"], ["film"])
     for feature in ("hog", "spectrogram"):
-        of_file = {"clock", "content"} if feature == "spectrogram" else {"clock"}
+        of_file = {"clock", "content"}
         assert set(store.videos(feature)["a"]) == {*kept, *of_file} and store.videos(feature)["a"]["n_frames"] == 6
 
 
@@ -323,6 +330,66 @@ def test_what_is_complete_is_skipped_and_what_changed_is_made_again(make_data, m
     assert store.read("colour-mean", "b").values.shape == (5, 3)
     expected = colours(root / "cropped_aligned/b/00001.jpg")
     np.testing.assert_allclose(store.read("colour-mean", "b").values[0], expected, atol=0.01)
+
+
+def replace_kept(file: Path, content: bytes) -> None:
+    """Put another file in place of one, of the same size and time, as `cp -p` and `touch -r` do."""
+    times, other = file.stat(), file.with_suffix(".new")
+    assert len(content) == times.st_size
+    other.write_bytes(content)
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(file)
+
+
+def other_crop(file: Path) -> bytes:
+    """Another picture in as many bytes: a JPEG may be followed by anything."""
+    image = 255 - read_image(file)
+    size = file.stat().st_size
+    for quality in range(95, 5, -5):
+        content = simplejpeg.encode_jpeg(image, quality, colorsubsampling="420")
+        if len(content) <= size:
+            return content + bytes(size - len(content))
+    raise AssertionError("no JPEG is small enough")
+
+
+@pytest.mark.parametrize("n_replaced", [1, 3])
+def test_crops_that_were_replaced_by_ones_of_the_same_size_and_time_are_read(make_data, run, batches, n_replaced):
+    root = make_data({"a": 3, "b": 3})
+    run(root, "colour-mean")
+    files = sorted((root / "cropped_aligned/b").iterdir())
+    for file in files[:n_replaced]:
+        replace_kept(file, other_crop(file))
+    summary, store = run(root, "colour-mean")
+    assert (summary.done, summary.skipped) == (["b"], ["a"])
+    expected = [colours(file) for file in files]
+    np.testing.assert_allclose(store.read("colour-mean", "b").values, expected, atol=0.01)
+    assert run(root, "colour-mean")[0].skipped == ["a", "b"]
+
+
+def test_crops_that_were_copied_or_rewritten_as_they_are_do_not_count_as_changed(make_data, run, batches, tmp_path):
+    root = make_data({"a": 3, "b": 3})
+    run(root, "colour-mean")
+    for file in (root / "cropped_aligned/b").iterdir():
+        file.write_bytes(file.read_bytes())
+    copy = Path(shutil.copytree(root, tmp_path / "copy"))
+    assert run(root, "colour-mean")[0].skipped == run(copy, "colour-mean")[0].skipped == ["a", "b"]
+
+
+def test_the_clock_of_crops_follows_a_video_that_was_replaced_by_one_of_the_same_size(make_data, run, numbered):
+    root = make_data({"film": 2})
+    file = root / "videos/film.mp4"
+    numbered.write(file, n_frames=10, rate=10)
+    numbered.write(root / "other.mp4", n_frames=10, rate=20)
+    sizes = [path.stat().st_size for path in (file, root / "other.mp4")]
+    for path, size in zip((file, root / "other.mp4"), sizes, strict=True):
+        path.write_bytes(
+            path.read_bytes() + struct.pack(">I4s", 8 + max(sizes) - size, b"free") + bytes(max(sizes) - size)
+        )
+    _, store = run(root, "hog")
+    assert store.videos("hog")["film"]["fps"] == 10
+    replace_kept(file, (root / "other.mp4").read_bytes())
+    summary, store = run(root, "hog")
+    assert summary.done == ["film"] and store.videos("hog")["film"]["fps"] == 20
 
 
 def test_a_video_and_a_feature_are_added_later(make_data, run, batches):

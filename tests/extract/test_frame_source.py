@@ -38,7 +38,7 @@ def draw(name, row):
 
 
 class NoiseFrames:
-    alignment, has_time_axis, file, whole_file = "whole", True, None, None
+    alignment, has_time_axis, file = "whole", True, None
 
     def __init__(self, path, fps):
         self.name, self.path, self.fps = path.stem, path, fps or 20.0
@@ -54,6 +54,12 @@ class NoiseFrames:
 
     def digest(self):
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
+
+    def content(self):
+        return ""
+
+    def has_content(self, content):
+        return True
 
     def clock(self):
         return Clock(self.fps, self.n_frames)
