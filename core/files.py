@@ -1,12 +1,15 @@
 """Files and folders that are written under a temporary name and renamed when they are complete.
 
-An existing file or folder of the temporary name is deleted first. Links are never followed.
+A temporary name has the number of the process and random letters, so that two processes never write one file. What dead
+processes left is deleted by a command that has claimed the target, see `abaw.core.claim_files`. Links are never followed.
 """
 
 import hashlib
 import json
 import math
 import os
+import re
+import secrets
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -14,10 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from abaw.core.claim_files import check_claims, must_sweep
 from abaw.core.errors import UsageError
 from abaw.core.names import MAX_NAME_BYTES
 
 Place = Path | str
+_used: set[str] = set()  # temporary names that this process is writing
 
 
 def clear(path: Path) -> Path:
@@ -46,15 +51,19 @@ def writing(path: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: `path` is a folder.
+        LostClaimError: another process took over what this one is writing.
     """
     partial = new_partial(path)
     try:
         yield partial
+        check_claims()
         partial.replace(path)
     except BaseException:
         with suppress(OSError):  # the first error says more
             clear(partial)
         raise
+    finally:
+        _used.discard(partial.name)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -67,22 +76,39 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def new_partial(path: Path) -> Path:
-    """The temporary path of a file, next to it, after deleting anything at that path.
+    """A temporary path for a file, next to it, that no other process takes.
+
+    What dead processes left of the file is deleted if this process has claimed it.
 
     Raises:
         UsageError: `path` is a folder.
     """
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder, but a file is to be written there. Move it away.")
-    return clear(path.with_name(partial_name(path.name)))
+    if must_sweep(path):
+        _sweep(path)
+    ending = f".{os.getpid()}-{secrets.token_hex(4)}"
+    partial = path.with_name(partial_name(path.name, ending))
+    _used.add(partial.name)
+    return partial
 
 
-def partial_name(name: str) -> str:
+def _sweep(path: Path) -> None:
+    """Delete what dead processes left of a file, also under the names that older versions took."""
+    stems = {re.escape(path.name), hashlib.sha256(os.fsencode(path.name)).hexdigest()}
+    pattern = re.compile(rf"({'|'.join(stems)})(\.\d+-[0-9a-f]{{8}})?\.partial")
+    with os.scandir(path.parent) as entries:
+        left = [entry.name for entry in entries if pattern.fullmatch(entry.name) and entry.name not in _used]
+    for name in left:
+        clear(path.with_name(name))
+
+
+def partial_name(name: str, ending: str = "") -> str:
     """The temporary name of a file: it ends in `.partial`, and a name that is too long is replaced by its hash."""
-    partial = f"{name}.partial"
+    partial = f"{name}{ending}.partial"
     if len(os.fsencode(partial)) <= MAX_NAME_BYTES:
         return partial
-    return f"{hashlib.sha256(os.fsencode(name)).hexdigest()}.partial"
+    return f"{hashlib.sha256(os.fsencode(name)).hexdigest()}{ending}.partial"
 
 
 def is_url(location: Place) -> bool:

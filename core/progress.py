@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import disk_trouble, first_line
 
 AGAIN = "run the same command again"
@@ -106,7 +107,7 @@ class Stop:
         sentence: for people; without the final full stop.
     """
 
-    reason: Literal["interrupted", "disk", "out of memory", "device failed", "cluster failed"]
+    reason: Literal["interrupted", "disk", "out of memory", "device failed", "cluster failed", "claim lost"]
     sentence: str
 
     @classmethod
@@ -118,6 +119,11 @@ class Stop:
     def of_device(cls, error: Exception) -> "Stop":
         """The device failed; only a new process can use it again."""
         return cls("device failed", f"the device failed ({first_line(error)}); {AGAIN} to continue")
+
+    @classmethod
+    def of_claim(cls, error: LostClaimError) -> "Stop":
+        """Another process took over what this one was writing."""
+        return cls("claim lost", str(error).rstrip("."))
 
     @classmethod
     def of_disk(cls, error: OSError, target: str) -> "Stop | None":

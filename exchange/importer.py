@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from abaw import __version__
 from abaw.backbones.spec import BackboneSpec
+from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import AbawError, DataError, StoreError
 from abaw.core.files import Place
 from abaw.core.finite import finite_rows
@@ -86,13 +87,13 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     if shape is None:
         return summary
     store = FeatureStore.create(options.store)
-    register(store, options.feature, source, shape)
-    if dataset is not None:
-        write_labels(dataset, store, summary)
-    pending, n_rows = plan(store, options.feature, source, clocks, summary)
-    reporter.start("import", n_rows, "frames")
-    work = Importer(store, options.feature, shape, clocks, summary, reporter, source.origin is not None)
     with claimed(store, [options.feature], ""):
+        register(store, options.feature, source, shape)
+        if dataset is not None:
+            write_labels(dataset, store, summary)
+        pending, n_rows = plan(store, options.feature, source, clocks, summary)
+        reporter.start("import", n_rows, "frames")
+        work = Importer(store, options.feature, shape, clocks, summary, reporter, source.origin is not None)
         for video, made_from in pending:
             work.take(video, made_from)
             if summary.stopped:
@@ -236,6 +237,8 @@ class Importer:
             self.summary.stopped = Stop.of_disk(error, f"{video.name} into {self.store.path}")
             if not self.summary.stopped:
                 self.summary.failed[video.name] = sentence(error)
+        except LostClaimError as error:
+            self.summary.stopped = Stop.of_claim(error)
         except Exception as error:  # an error in one video must not stop the others
             self._discard(video.name)
             self.summary.failed[video.name] = sentence(error)

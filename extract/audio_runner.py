@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.backbones.extractor import Backbone
+from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import DataError
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.clips import spectrograms_of, why_silent
@@ -118,6 +119,9 @@ class AudioRunner:
                     self._summary.stopped = stop
                 else:
                     self._summary.failed[name] = f"could not be written: {error}"
+            except LostClaimError as error:
+                self._cancelled.set()
+                self._summary.stopped = Stop.of_claim(error)
             except torch.OutOfMemoryError as error:
                 self._cancelled.set()
                 self._summary.stopped = Stop(

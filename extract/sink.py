@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.claim_files import LostClaimError
 from abaw.core.progress import Stop, Summary
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
@@ -74,6 +75,8 @@ class FeatureSink:
             self._stop = Stop.of_disk(error, f"{name} into {self._store.path}")
             if not self._stop:
                 self._fail(name, f"could not be written: {error}")
+        except LostClaimError as error:
+            self._stop = Stop.of_claim(error)
         except Exception as error:  # an error in one video must not stop the others
             self._fail(name, str(error) or type(error).__name__)
         finally:

@@ -70,7 +70,15 @@ class Stage:
         return cls(options, dataset, store, registered, tuple(filter(None, notes)))
 
     def plan(self, summary: Summary, reporter: Reporter | None = None) -> ExtractionPlan:
-        """Write the labels, and find out which features each video lacks."""
+        """Write the labels, and find out which features each video lacks.
+
+        Raises:
+            StoreError: another command registered one of the features with other weights since the stage was opened.
+        """
+        for feature in self.features:
+            self.store.add_feature(
+                feature.name, **describe(feature.backbone, feature.spec, feature.view, feature.alignment)
+            )
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)

@@ -10,7 +10,7 @@ from abaw.core.finite import finite_rows
 from abaw.core.progress import Reporter
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
-from abaw.store.claims import claimed
+from abaw.store.claims import ALL, check_unclaimed, claimed
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,19 @@ class Problem:
 
 
 def verify_store(store: FeatureStore, reporter: Reporter) -> list[Problem]:
-    """Read everything: damaged and incomplete videos and labels, and features that disagree on frames."""
+    """Read everything: damaged and incomplete videos and labels, and features that disagree on frames.
+
+    Raises:
+        StoreError: another command is writing the store; what it is still writing would look incomplete.
+    """
+    check_unclaimed(store)
+    problems = _find_problems(store, reporter)
+    if problems:  # they may be of a command that began meanwhile
+        check_unclaimed(store)
+    return problems
+
+
+def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
     problems = [
         Problem(
             f"Feature {name!r} has damaged attributes and is not read. Delete {store.path}/features/{name} and extract it again."
@@ -156,8 +168,8 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
     Raises:
         StoreError: another command is writing the store; what it is still writing would look incomplete.
     """
-    with claimed(store, store.features(), ""):
-        problems = verify_store(store, reporter)
+    with claimed(store, [ALL], ""):
+        problems = _find_problems(store, reporter)
         for problem in problems:
             if problem.path:
                 store.drop(problem.path)

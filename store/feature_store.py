@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from zarr.errors import ContainsGroupError
 
 from abaw import __version__
+from abaw.core.claim_files import check_claims
 from abaw.core.doubles import Doubles
 from abaw.core.errors import AbawError, StoreError, first_line
 from abaw.core.files import Place, is_url
@@ -220,6 +221,7 @@ class FeatureStore:
 
     def drop(self, path: str) -> None:
         """Delete a group or array, such as `features/hog/video-1`; the next extract writes it again."""
+        check_claims()
         self._tree.drop(path)
 
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:

@@ -8,9 +8,7 @@ from zarr.abc.store import Store
 
 from abaw.store.schema import group_attrs
 from abaw.store.writer import group_metadata
-from abaw.store.zarr_keys import METADATA, delete_key, delete_node, names_in, read_key, read_keys, write_keys
-
-FOLDER = ".notes"
+from abaw.store.zarr_keys import METADATA, NOTES, delete_key, delete_node, names_in, read_key, read_keys, write_keys
 
 
 class Notes:
@@ -21,9 +19,9 @@ class Notes:
 
     def read(self) -> dict[str, str]:
         """All notes by name."""
-        names = names_in(self._store, FOLDER)
-        groups = read_keys(self._store, [f"{FOLDER}/{name}/{METADATA}" for name in names])
-        files = read_keys(self._store, [f"{FOLDER}/{name}" for name in names])
+        names = names_in(self._store, NOTES)
+        groups = read_keys(self._store, [f"{NOTES}/{name}/{METADATA}" for name in names])
+        files = read_keys(self._store, [f"{NOTES}/{name}" for name in names])
         notes = {}
         for name, group, file in zip(names, groups, files, strict=True):
             if group is not None:
@@ -32,15 +30,19 @@ class Notes:
                 notes[name] = file.decode(errors="replace")
         return notes
 
+    def has(self, name: str) -> bool:
+        """True if there is a note of this name."""
+        return read_key(self._store, f"{NOTES}/{name}/{METADATA}") is not None
+
     def write(self, name: str, text: str) -> None:
         """Write or replace a note."""
-        if read_key(self._store, f"{FOLDER}/{METADATA}") is None:
-            write_keys(self._store, FOLDER, {METADATA: group_metadata({})})
-        write_keys(self._store, FOLDER, {f"{name}/{METADATA}": group_metadata({"text": text})})
+        if read_key(self._store, f"{NOTES}/{METADATA}") is None:
+            write_keys(self._store, NOTES, {METADATA: group_metadata({})})
+        write_keys(self._store, NOTES, {f"{name}/{METADATA}": group_metadata({"text": text})})
 
     def drop(self, name: str) -> None:
         """Delete a note, if it exists."""
-        if read_key(self._store, f"{FOLDER}/{name}/{METADATA}") is None:
-            delete_key(self._store, f"{FOLDER}/{name}")
+        if read_key(self._store, f"{NOTES}/{name}/{METADATA}") is None:
+            delete_key(self._store, f"{NOTES}/{name}")
         else:
-            delete_node(self._store, f"{FOLDER}/{name}")
+            delete_node(self._store, f"{NOTES}/{name}")

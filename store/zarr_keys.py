@@ -19,10 +19,12 @@ from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
 from zarr.storage import LocalStore, MemoryStore
 
+from abaw.core.claim_files import check_claims
 from abaw.core.errors import StoreError
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 METADATA = "zarr.json"
+NOTES = ".notes"  # folder of texts that are no data, see `abaw.store.notes`
 
 
 class FolderStore(LocalStore):
@@ -112,7 +114,12 @@ def write_keys(
         contents: by key, written in any order.
         last: written after all others.
         clear: first delete everything at the path, starting with its metadata so that it is never read half deleted.
+
+    Raises:
+        LostClaimError: another process took over what this one is writing.
     """
+    if not path.startswith(NOTES):  # claims are among these
+        check_claims()
 
     async def write_one(key: str, content: bytes) -> None:
         await store.set(f"{path}/{key}", default_buffer_prototype().buffer.from_bytes(content))

@@ -5,17 +5,22 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
+from abaw.core import claim_files
+from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.parts import parse_part, split_evenly
 from abaw.store import FeatureStore
-from abaw.store.claims import DEAD_S, claimed
+from abaw.store.claims import claimed
 from abaw.tests.support.processes import until
+from abaw.tests.support.stores import put_feature
 
 # A driver that is killed while its claim stands.
 KILLED = (
@@ -61,13 +66,67 @@ def write_claim(store, **changes):
     store.notes.write("claim-old", json.dumps({**claim, "beat": time.time(), **changes}))
 
 
-def test_a_driver_on_another_machine_counts_while_its_claim_is_fresh(store):
+def test_a_driver_on_another_machine_counts_while_its_claim_is_fresh(store, monkeypatch):
+    """Claims as earlier versions wrote them."""
+    monkeypatch.setattr(claim_files, "WATCH_S", 0.2)
     write_claim(store)
     with pytest.raises(StoreError, match="process 1 on elsewhere"), claimed(store, ["hog"], ""):
         pass
-    write_claim(store, beat=time.time() - DEAD_S - 1)
+    write_claim(store, beat=time.time() - claim_files.DEAD_S - 1)
     with claimed(store, ["hog"], ""):
         assert "claim-old" not in store.notes.read()
+
+
+def test_who_came_first_does_not_depend_on_clocks(store, monkeypatch):
+    """The clock of the second is an hour behind: its claim looks like the earlier one."""
+    with claimed(store, ["hog"], ""):
+        now = time.time()
+        monkeypatch.setattr("abaw.core.claim_files.time.time", lambda: now - 3600)
+        with pytest.raises(StoreError, match="Another command is writing hog"), claimed(store, ["hog"], ""):
+            pass
+
+
+def test_of_many_drivers_one_is_at_work(store):
+    start, at_work, most, refused = threading.Barrier(5), [], [], []
+
+    def drive(number):
+        start.wait()
+        try:
+            with claimed(store, ["hog"], ""):
+                at_work.append(number)
+                most.append(len(at_work))
+                time.sleep(0.3)
+                at_work.remove(number)
+        except StoreError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=drive, args=(number,)) for number in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] and len(refused) == 4 and store.notes.read() == {}
+
+
+def test_a_driver_whose_claim_was_dropped_writes_no_further_video(store, monkeypatch):
+    monkeypatch.setattr("abaw.core.claim_files.CHECK_S", 0.0)
+    store.add_feature("hog", {"shape": [3], "weights": "none"}, None, "fingerprint")
+    with claimed(store, ["hog"], ""):
+        put_feature(store, "hog", "before", np.ones((2, 3), np.float32))
+        for name in store.notes.read():
+            store.notes.drop(name)
+        with pytest.raises(LostClaimError, match=re.escape(f"The claim of this command on {store.path} was deleted")):
+            put_feature(store, "hog", "after", np.ones((2, 3), np.float32))
+    assert list(store.videos("hog")) == ["before"] and store.incomplete("hog") == []
+
+
+def test_verify_does_not_judge_a_store_that_is_being_filled(store, run_cli):
+    with claimed(store, ["hog"], "2/3"):
+        before = store.notes.read()
+        result = run_cli("store", "verify", store.path)
+        assert result.exit_code == 1 and f"writing hog part 2/3 in {store.path}: process {os.getpid()}" in result.stderr
+        assert store.notes.read().keys() == before.keys()
+    assert run_cli("store", "verify", store.path).exit_code == 0
 
 
 def test_a_driver_of_this_machine_that_was_killed_does_not_count(store, process_env):
