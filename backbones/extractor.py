@@ -76,7 +76,8 @@ class Backbone:
             compiled: compile it, too; a backbone that is compiled already stays so.
         """
         compiled = compiled or self.compiled
-        if self.is_float32_only or (precision, compiled) == (self.precision, self.compiled):
+        precision = FLOAT32 if self.is_float32_only else precision
+        if (precision, compiled) == (self.precision, self.compiled):
             return self
         built = replace(self._built, network=deepcopy(self._network))
         return Backbone(built, self.device, precision, compiled)

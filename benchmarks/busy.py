@@ -22,13 +22,15 @@ N_VIDEOS, N_FRAMES, WIDTH = 20, 1000, 768
 ROUNDS = 3
 CONFIG = make_config({"task": "va", "features": (FEATURE,)})
 WAYS = {
+    "as abaw": {},
     "asleep": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "in a loop": {"KMP_BLOCKTIME": "200"},
-}  # the latter is torch's default
+    "in a loop": {"KMP_BLOCKTIME": "200"},  # torch's default, with a variable that GNU's OpenMP does not read
+}
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 METHOD = [
     f"One epoch of the default head and options of `abaw train --task va` on {WIDTH}-d features of {N_VIDEOS * N_FRAMES:,} "
     "frames, after one that does not count, in a new process each time: alone, and beside a process that keeps one core "
-    "busy. `abaw` lets the threads sleep unless the user has set how they wait.",
+    "busy. `abaw` lets threads wait in a loop for a moment and sleep then, unless the user has set how they wait.",
 ]
 
 
@@ -46,7 +48,7 @@ def train_one_epoch() -> None:
 
 def measure(way: str, beside: bool) -> float:
     """Seconds of an epoch in a process of its own."""
-    kept = {key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    kept = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     other = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside else None
     try:
         command = [sys.executable, "-m", "benchmarks.busy", "--one"]
@@ -76,15 +78,13 @@ def main() -> None:
         report.medians[f"waiting {way}: rate beside a busy process by that alone"] = (
             seconds[way, False] / seconds[way, True]
         )
-    kept = seconds["asleep", False] / seconds["asleep", True]
-    report.requirements.append(
-        Requirement("rate beside a busy process by that alone, threads asleep", kept, 0.7, "x", at_least=True)
-    )
-    both = seconds["in a loop", False] / seconds["asleep", True]
-    report.medians["rate beside a busy process, asleep, by that alone, in a loop"] = both
-    report.medians["time of an epoch alone, asleep by in a loop"] = (
-        seconds["asleep", False] / seconds["in a loop", False]
-    )
+    kept = seconds["as abaw", False] / seconds["as abaw", True]
+    report.requirements.append(Requirement("rate beside a busy process by that alone", kept, 0.7))
+    for way, other in (("as abaw", "in a loop"), ("asleep", "in a loop")):
+        ratio = seconds[way, False] / seconds[other, False]
+        report.ratios[f"time of an epoch alone, waiting {way} by waiting {other}"] = ratio
+    idle = seconds["as abaw", False] / seconds["in a loop", False]
+    report.requirements.append(Requirement("time of an epoch alone by torch's default", idle, 1.03, at_least=False))
     report.publish()
 
 

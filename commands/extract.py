@@ -35,7 +35,7 @@ if TYPE_CHECKING:
               help="How many differently masked views.")  # fmt: skip
 @DEVICE
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True,
-              help="auto is what the feature has, else bf16 on a GPU and fp32 elsewhere.")  # fmt: skip
+              help="auto is what the feature has, else bf16 on a GPU or where a trial shows that it pays, fp32 elsewhere.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
 @click.option("--compile", "compiled", is_flag=True,
               help="Compile the networks first, for long runs. Needs a C++ compiler.")  # fmt: skip

@@ -15,6 +15,7 @@ class Feature:
         name: in the store.
         backbone, spec, view: the network, the output of it that the feature holds, and the view of the images.
         alignment: alignment of the crops, see `abaw.core.records`; None if it is unknown.
+        why_precision: outcome of a trial in bfloat16; empty where there was none.
     """
 
     name: str
@@ -22,3 +23,4 @@ class Feature:
     spec: BackboneSpec
     view: str = ""
     alignment: str | None = GIVEN
+    why_precision: str = ""

@@ -24,12 +24,16 @@ class Precisions:
     Attributes:
         option: "fp32", "bf16", or "auto": the one that the feature has in the store, else the default.
         default: "float32" or "bfloat16".
-        stored: precision by feature, for those in the store.
+        stored: precision by feature, for those in the store; empty where it is unknown.
     """
 
     option: str
     default: str
     stored: dict[str, str]
+
+    def is_open(self, feature: str) -> bool:
+        """True if neither the option nor the store says it."""
+        return self.option == AUTO and not any(without_view(name) == without_view(feature) for name in self.stored)
 
     def of(self, feature: str) -> str:
         """The precision of a feature; its views get the same one where the store allows it."""
@@ -37,11 +41,11 @@ class Precisions:
             return PRECISIONS[self.option]
         base = without_view(feature)
         views = (name for name in self.stored if name.startswith(f"{base}@"))
-        return next((self.stored[name] for name in (feature, base, *views) if name in self.stored), self.default)
+        return next((self.stored[name] for name in (feature, base, *views) if self.stored.get(name)), self.default)
 
 
 def stored_precisions(location: Place, bases: Iterable[str]) -> dict[str, str]:
-    """Precision by feature for stored features and their views; empty if there is no store yet.
+    """Precision by feature for stored features and their views, "" if unknown; empty if there is no store yet.
 
     Args:
         location: of the store.
@@ -51,9 +55,9 @@ def stored_precisions(location: Place, bases: Iterable[str]) -> dict[str, str]:
     with suppress(StoreError):  # reported when the store is opened for writing
         store = FeatureStore.open(location)
         for name in store.features():
-            precision = precision_of(store.feature_record(name)) if without_view(name) in names else None
-            if precision in PRECISIONS.values():
-                precisions[name] = str(precision)
+            if without_view(name) in names:
+                precision = precision_of(store.feature_record(name))
+                precisions[name] = str(precision) if precision in PRECISIONS.values() else ""
     return precisions
 
 
@@ -77,9 +81,14 @@ def describe_precisions(features: Sequence[Feature]) -> str:
     names: dict[str, dict[str, None]] = {}
     for feature in features:
         names.setdefault(feature.backbone.precision, {})[without_view(feature.name)] = None
-    return (
-        "Precision: " + "; ".join(f"{precision} for {', '.join(of)}" for precision, of in sorted(names.items())) + "."
-    )
+    line = "; ".join(f"{precision} for {', '.join(of)}" for precision, of in sorted(names.items()))
+    tried: dict[str, dict[str, None]] = {}
+    for feature in features:
+        if feature.why_precision:
+            tried.setdefault(feature.why_precision, {})[without_view(feature.name)] = None
+    trials = "; ".join(f"{', '.join(of)} in bfloat16: {trial}" for trial, of in tried.items())
+    why = f" ({trials})" if trials else ""
+    return f"Precision: {line}{why}."
 
 
 def describe_compiled(features: Sequence[Feature]) -> str:

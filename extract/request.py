@@ -20,6 +20,7 @@ from abaw.core.records import FLOAT32
 from abaw.datasets.clips import with_clips_as
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
+from abaw.extract.bfloat16 import has_bfloat16, try_bfloat16
 from abaw.extract.feature import Feature
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
 
@@ -38,7 +39,8 @@ class ExtractOptions:
         views: views of the frames in addition to the plain one: "hflip", "mask0.75".
         n_views: number of differently masked views of each frame.
         device: "auto" takes a GPU if there is one.
-        precision: "auto" is that of the feature in the store; for new features bf16 on a GPU and fp32 elsewhere.
+        precision: "auto" is that of the feature in the store; for new features bf16 on a GPU, and on processors that
+            have it where a trial shows that it pays, see `abaw.extract.bfloat16`; fp32 elsewhere.
         batch_size: frames in a batch; 0 takes 256 on a GPU and 32 elsewhere.
         fps: frame rate of videos without a video file.
         untrained: use random weights.
@@ -149,13 +151,17 @@ def requested_features(options: ExtractOptions) -> dict[str, Request]:
 
 
 def create_features(
-    options: ExtractOptions, failed: dict[str, str] | None = None, on_gpu: bool | None = None
+    options: ExtractOptions,
+    failed: dict[str, str] | None = None,
+    on_gpu: bool | None = None,
+    may_try: bool = False,
 ) -> list[Feature]:
     """Load the networks that the options ask for, one per family and weights file.
 
     Args:
         failed: receives, by feature, why weights could not be loaded; the other features are created.
         on_gpu: whether new features will be computed on a GPU; None to decide by the device of this process.
+        may_try: whether a trial on this processor may choose the precision of new features.
 
     Raises:
         UsageError: unknown names, or options that cannot be combined.
@@ -167,11 +173,12 @@ def create_features(
     bases = [request.feature for request in requests]
     stored = stored_precisions(options.store, bases) if options.precision == AUTO else {}
     precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)
+    may_try = may_try and device.type == "cpu" and not on_gpu and has_bfloat16()
     features: list[Feature] = []
     groups, errors = _by_pass(requests), []
     for group in groups:
         try:
-            features += _create_group(group, views, precisions, str(device), options)
+            features += _create_group(group, views, precisions, str(device), options, may_try)
         except CheckpointError as error:
             if failed is None:
                 raise
@@ -188,22 +195,35 @@ def create_features(
 
 
 def _create_group(
-    group: Sequence[Request], views: Sequence[str], precisions: Precisions, device: str, options: ExtractOptions
+    group: Sequence[Request],
+    views: Sequence[str],
+    precisions: Precisions,
+    device: str,
+    options: ExtractOptions,
+    may_try: bool,
 ) -> list[Feature]:
     """The features of requests that one pass of one network serves."""
     names = list(dict.fromkeys(request.spec.name for request in group))
     requested = [
         (request, view, name_of_view(request.feature, view)) for request in group for view in _views_of(request, views)
     ]
+    to_try = {name for _, _, name in requested if may_try and precisions.is_open(name)}
     # the finest first: the coarser ones are derived from it
     in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
-    backbone = create_backbone(
-        names, group[0].weights, device, precision=in_use[0], untrained=options.untrained, compiled=options.compile
-    )
-    specs = {spec.name: spec for spec in backbone.specs}
-    backbones = {precision: backbone.in_precision(precision) for precision in in_use}
+    backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], untrained=options.untrained)
+    specs, trial = {spec.name: spec for spec in backbone.specs}, None
+    if to_try and not backbone.is_float32_only and backbone.spec.weights != "none":
+        trial = try_bfloat16(backbone)
+    chosen = {
+        name: BFLOAT16 if trial is not None and trial.is_won and name in to_try else precisions.of(name)
+        for _, _, name in requested
+    }
+    backbones = {precision: backbone.in_precision(precision, options.compile) for precision in set(chosen.values())}
     return [
-        Feature(name, backbones[precisions.of(name)], specs[request.spec.name], view)
+        Feature(
+            *(name, backbones[chosen[name]], specs[request.spec.name], view),
+            why_precision=str(trial) if trial is not None and name in to_try else "",
+        )
         for request, view, name in requested
     ]
 

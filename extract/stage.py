@@ -37,13 +37,20 @@ class Stage:
     notes: tuple[str, ...] = ()  # sentences about how features will be made
 
     @classmethod
-    def open(cls, options: ExtractOptions, failed: dict[str, str] | None = None, on_gpu: bool | None = None) -> "Stage":
+    def open(
+        cls,
+        options: ExtractOptions,
+        failed: dict[str, str] | None = None,
+        on_gpu: bool | None = None,
+        may_try: bool = False,
+    ) -> "Stage":
         """Load networks, find videos, register features.
 
         Args:
             failed: receives, by feature, why backbones were left out; the options of the stage do not have them. Without
                 it, the first such error is raised.
             on_gpu: whether the features will be computed on a GPU; None to decide by the device of this process.
+            may_try: see `create_features`.
 
         Raises:
             AbawError: no data, unknown backbones, missing weights, a feature that exists with another fingerprint, a full disk.
@@ -51,7 +58,7 @@ class Stage:
         whole = options.open_dataset()
         dataset, crops = select_part(whole, options.part), Alignments.of(whole)
         left_out: dict[str, str] = {}
-        features = create_features(options, None if failed is None else left_out, on_gpu)
+        features = create_features(options, None if failed is None else left_out, on_gpu, may_try)
         features = [
             replace(feature, alignment=crops.alignment if feature.spec.modality == "vision" else GIVEN)
             for feature in features

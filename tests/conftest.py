@@ -35,6 +35,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait
     threadpool_limits(1)  # numpy has read the environment
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# whatever the processor: features in float32 unless a test asks for others
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+
 # the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them
 SLOW_FILES = (
     *("extract/test_faults_own_cluster.py", "extract/test_faults_cluster.py", "fuzz/test_hostile.py"),
