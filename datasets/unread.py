@@ -1,7 +1,7 @@
 """Files in a data folder that are not read, and why: unknown names, other suffixes, archives."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from abaw.datasets.folders import (
     is_folder,
     subfolders,
 )
+from abaw.datasets.label_tables import is_label_table
 from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound_files import find_sound_files, sound_file_of, sound_folder
 from abaw.datasets.video_files import FACES, SUFFIXES
@@ -24,8 +25,8 @@ from abaw.media.links import is_broken
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 MOST_NAMED = 3
-LABEL_TABLE = ("main_idx", "valence")  # columns of the tables of Situ-RUCAIM3
 LABELS_READ = "VA_Estimation_Challenge/Train_Set/<video>.txt"
+WINDOWS = "_seq"  # ends the names of tables of windows
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,10 @@ class _Search:
             return "another sound file of this video is read" if is_second else "the dataset has no such video"
         if any(path.parent == folder for _, _, folder in self._folders.labels):
             return f"label files end in {LABEL_SUFFIX}"
-        if suffix == ".csv" and _has_columns(path, LABEL_TABLE):
-            return f"a table of labels with {LABEL_TABLE[0]}, which is not read: labels are {LABELS_READ}"
+        if suffix == ".csv" and is_label_table(path):
+            return f"a table of labels, which is read if it is train.csv or val.csv and there is no {LABELS_READ}"
+        if suffix == ".csv" and path.stem.endswith(WINDOWS):
+            return "a table of windows, which training draws by itself: --set window=250 --set stride=100 --set phase=fixed"
         return "not a known file name"
 
     def _why_not_folder(self, path: Path) -> str:
@@ -136,16 +139,6 @@ class _Search:
             return "not the folder of a split, such as Train_Set or Validation_Set"
         inner_path = _readable_inside(path, 2)
         return "not a known folder name" + (f"; it contains {inner_path}: move that up" if inner_path else "")
-
-
-def _has_columns(path: Path, names: Iterable[str]) -> bool:
-    """True if the first line of a table names these columns."""
-    try:
-        with path.open("rb") as stream:
-            header = stream.read(1000).partition(b"\n")[0].decode(errors="replace")
-    except OSError:
-        return False
-    return set(names) <= {cell.strip() for cell in header.split(",")}
 
 
 def _readable_inside(folder: Path, depth: int) -> str:

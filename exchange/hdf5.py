@@ -1,4 +1,8 @@
-"""HDF5: a file per video, or a group per video in one file. Links within files are not followed."""
+"""HDF5: a file per video, or a group per video in one file. Links within files are not followed.
+
+Situ-RUCAIM3's features are `fts` in the group of a video, with `pad`, 1 where another frame's are repeated, or `valid`, 0 where
+there are none; the frames that these mark are missing here.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +32,13 @@ from abaw.exchange.source_rows import (
 SUFFIXES = (".h5", ".hdf5")
 CACHE_BYTES = 64 * 2**20  # so that a chunk of many frames is unpacked once, not once for every block
 MAX_FPS = 10_000
+FEATURES = "fts"  # of Situ-RUCAIM3
+MARKS_OF_FEATURES = {"pad": 0, "valid": 1}  # and what they are where a frame has features of its own
 
 
 @dataclass(frozen=True)
 class Hdf5Video:
-    """A video as the datasets `values` (frames, *shape) and optionally `present` or `frames`.
+    """A video as the datasets `values` (frames, *shape) and optionally `present` or `frames`, or as `fts` and `pad` or `valid`.
 
     Attributes:
         group: the group with the datasets; empty for the file itself.
@@ -62,13 +68,18 @@ class Hdf5Video:
                     f"{location} holds groups, such as {next(iter(group))!r}, and no array. A file has an array `values` (frames, "
                     "D) for its video, or a group with one for each video, named by the video. Copy them into this form."
                 )
-            values = datasets[pick_values(datasets, location)]
+            of_features = [name for name in MARKS_OF_FEATURES if FEATURES in datasets and name in datasets]
+            values = datasets[pick_values(datasets.keys() - {*of_features}, location)]
             check_array(values, location)
             marks = {}
             for name in (PRESENT, FRAMES):
                 if name in datasets:
                     check_mark(datasets[name], len(values), name, location)
                     marks[name] = np.asarray(datasets[name][...])
+            for name in of_features:
+                check_mark(datasets[name], len(values), name, location)
+                present = np.asarray(datasets[name][...]) == MARKS_OF_FEATURES[name]
+                marks[PRESENT] = present & np.asarray(marks.get(PRESENT, True), dtype=np.bool_)
             is_kept, numbers, n_frames = frame_numbers(len(values), marks.get(PRESENT), marks.get(FRAMES))
             check_numbers(numbers, n_frames, location)
             step = step_of(values.shape[1:], values.dtype)

@@ -1,8 +1,10 @@
 """One array with the rows of all videos, and a table with the video and frame of each row.
 
-The array may be in parts, `train_0.npy`, `train_1.npy` and so on, whose table `train.csv` gives each row a place in all of
-them together (`embedd_idx`, from 0), as Situ-RUCAIM3 keep their features; their tables name the video `vn` and its frame
-`frame_idx`. It counts from 1, or from 0 if the numbers in `img_path` say so, or without these if there is a 0.
+The array may be in parts, `train_0.npy`, `train_1.npy` and so on, with a table `train.csv`, as Situ-RUCAIM3 keep their
+features. Its column `embedd_idx` names the frame of row k of all parts together, in the order of the names of their files, as
+`video/00001`; then no other column counts. Or it gives each row a place in the parts, from 0, and the table names the video
+`vn` and its frame `frame_idx`. That counts from 1, or from 0 if the numbers in `img_path` say so, or without these if there is
+a 0.
 """
 
 import csv
@@ -110,7 +112,7 @@ def find_indexed(parts: Sequence[Path], table: Path) -> list[IndexedRows]:
         n_values, shape = n_values + len(values), values.shape[1:]
     videos, n_rows = read_table(table)
     names = parts[0].name if len(parts) == 1 else f"{parts[0].name} to {parts[-1].name}"
-    if has_places(table):
+    if has_places(table) and not names_rows(table):
         _check_places(videos, n_values, table, names)
     elif n_rows != n_values:
         raise DataError(
@@ -136,12 +138,26 @@ def _check_places(videos: Mapping[str, RowIndex], n_values: int, table: Path, na
 
 def has_places(table: Path) -> bool:
     """True if a table has the column `embedd_idx`; False also for what is no table."""
+    return bool(_place_columns(table))
+
+
+def names_rows(table: Path) -> bool:
+    """True if the column `embedd_idx` of a table has names such as `video/00001`; False also without that column."""
+    return any("/" in cell for cell in _place_columns(table)[1:])
+
+
+def _place_columns(table: Path) -> list[str]:
+    """The column `embedd_idx` in the first two lines of a table: its header and its first cell; empty without it."""
     try:
         with open_text(table) as stream:
-            header = stream.readline()
-            return any(ROW in _cells(header, delimiter) for delimiter in DELIMITERS)
+            header, first = stream.readline(), stream.readline()
+            for delimiter in DELIMITERS:
+                names, cells = _cells(header, delimiter), _cells(first, delimiter)
+                if ROW in names:
+                    return [ROW, *cells[names.index(ROW) :][:1]]
     except (UnicodeError, csv.Error, DataError, OSError):
-        return False
+        pass
+    return []
 
 
 def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
@@ -155,7 +171,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     offsets: dict[int, str] = {}
     try:
         with open_text(table) as stream:
-            form = _find_form(table, stream.readline())
+            form = _find_form(table, stream.readline(), names_rows(table))
             lines = csv.reader(stream, delimiter=form.delimiter, skipinitialspace=True)
             for cells in lines:
                 number = lines.line_num + 1
@@ -212,9 +228,11 @@ def _cells(header: str, delimiter: str) -> list[str]:
     return [cell.strip(BLANK).lower() for cell in cells]
 
 
-def _find_form(table: Path, header: str) -> Form:
+def _find_form(table: Path, header: str, names_rows: bool) -> Form:
     for delimiter in DELIMITERS:
         names = _cells(header, delimiter)
+        if names_rows and ROW in names:
+            return Form(delimiter, (names.index(ROW),), (ROW,))
         for columns in (VIDEO_AND_FRAME, IMAGE, VN_AND_FRAME, IMG_PATH):
             if set(columns) <= set(names):
                 place = names.index(ROW) if ROW in names else -1
@@ -267,7 +285,7 @@ def _take_row(
 def _video_and_frame(cells: Sequence[str], form: Form, location: str) -> tuple[str, str, str]:
     """The video of a row, the text with its frame number, and the folder of its image, if it names one."""
     texts = [cells[column].strip(BLANK) for column in form.columns]
-    if form.names not in (IMAGE, IMG_PATH):
+    if form.names not in (IMAGE, IMG_PATH, (ROW,)):
         return composed(texts[0]), texts[1], ""
     folder, _, file = texts[0].replace("\\", "/").rpartition("/")
     video, home = _video_of(folder)

@@ -134,13 +134,13 @@ def pick_values(names: Iterable[str], location: str) -> str:
 
 
 def check_mark(head: ArrayHead, n_rows: int, mark: str, location: str) -> None:
-    """Check `present` or `frames` before it is read: it must have one integer or truth value for each row.
+    """Check `present`, `frames` or the like before it is read: it must have one integer or truth value for each row.
 
     Raises:
         DataError: its shape or dtype is wrong.
     """
     if head.shape != (n_rows,) or head.dtype.kind not in "bui":
-        kind = "truth values" if mark == PRESENT else "frame numbers"
+        kind = "frame numbers" if mark == FRAMES else "truth values"
         raise DataError(
             f"{location}: `{mark}` should be {n_rows} {kind}, one for each row; found {head.dtype} of shape "
             f"{head.shape}. Correct it or leave it out."

@@ -22,7 +22,7 @@ from abaw.exchange.frame_files import SUFFIX as FRAME_SUFFIX
 from abaw.exchange.frame_files import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
 from abaw.exchange.hdf5 import Hdf5Video, checked_fps, is_own, open_file
-from abaw.exchange.index import find_indexed, has_places
+from abaw.exchange.index import find_indexed, has_places, names_rows
 from abaw.exchange.npy import ArchiveFile, ArrayFile
 from abaw.exchange.provenance import FEATURE_FILE, Origin, read_feature_file, read_origin
 from abaw.exchange.source_rows import PRESENT, SourceVideo
@@ -173,7 +173,10 @@ def _table_of(path: Path, tables: Mapping[str, Path]) -> Path | None:
 
 
 def _in_order(paths: list[Path], table: Path) -> list[Path]:
-    """Parts of an array by their numbers, which are 0, 1, 2 and so on."""
+    """Parts of an array by their numbers, which are 0, 1, 2 and so on.
+
+    Parts whose table names their rows are in the order of their names, `train_10` before `train_2`, as for the authors' loader.
+    """
     numbers = {
         int(part["number"]): path for path in paths if (part := PART.fullmatch(path.stem)) and path.stem != table.stem
     }
@@ -190,7 +193,7 @@ def _in_order(paths: list[Path], table: Path) -> list[Path]:
             f"{table} describes parts of an array, and {table.stem}_{absent}.npy is missing next to {paths[0].name}. Copy it, "
             "or number the parts from 0."
         )
-    return [numbers[number] for number in sorted(numbers)]
+    return sorted(numbers.values()) if names_rows(table) else [numbers[number] for number in sorted(numbers)]
 
 
 def _add_hdf5(source: SourceVideos, file: Path) -> None:

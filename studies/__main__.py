@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from studies.report import as_markdown, as_record, replace_block
+from studies.report import as_record, as_sections, replace_sections
 from studies.workers import IDEAS, measure_all
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="how many, 2 or more (default: 5)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--results", type=Path, help="JSON file of an earlier run to print again; nothing is measured")
-    parser.add_argument("--markdown", type=Path, help="document whose block of results is replaced")
+    parser.add_argument("--markdown", type=Path, help="document whose sections about these ideas are replaced")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in IDEAS]
     if unknown:
@@ -37,10 +37,10 @@ def main() -> None:
         record = as_record(found, time.perf_counter() - begin, command)
     if arguments.out:
         arguments.out.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    block = as_markdown(IDEAS, record)
-    print(block)
+    sections = as_sections(IDEAS, record)
+    print("\n\n".join(f"{heading}\n\n{text}" for heading, text in sections.items()))
     if arguments.markdown:
-        replace_block(arguments.markdown, block)
+        replace_sections(arguments.markdown, IDEAS, sections)
 
 
 if __name__ == "__main__":

@@ -39,5 +39,5 @@ IDEA = Idea(
     title="Balanced classes: expressions, macro F1",
     built_in=__doc__ or "",
     measure=measure,
-    against=dict.fromkeys(list(VARIANTS)[1:-1], "as drawn"),
+    against=dict.fromkeys(list(VARIANTS)[1:-1], ("as drawn",)),
 )

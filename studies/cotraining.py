@@ -81,5 +81,5 @@ IDEA = Idea(
     title="Two heads trained to agree (masked-cotex): six expressions of single images, macro F1",
     built_in=__doc__ or "",
     measure=measure,
-    against=dict.fromkeys(list(VARIANTS)[1:-2], "one head, views as further examples"),
+    against=dict.fromkeys(list(VARIANTS)[1:-2], ("one head, views as further examples",)),
 )

@@ -15,7 +15,7 @@ from abaw.datasets.demo.latents import smooth_noise
 from abaw.evaluate.evaluation import Evaluation
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
-from studies.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
+from studies.study import ENCODER, TRANSFORMER, Idea, Scores, Variants, train_and_evaluate
 from studies.world import (
     N_FRAMES,
     N_HIDDEN,
@@ -35,7 +35,6 @@ from studies.world import (
 COURSE_S = 0.6  # standard deviation of the window that smooths valence and arousal
 SPREAD = 0.4  # their standard deviation
 MISSING = {"face": 0.2, "voice": 0.1}
-ENCODER = {"name": "encoder", "convs": [64], "layers": 2, "heads": 4, "feedforward": 128, "output_hidden": 32}
 BOTH = ["face", "voice"]
 VARIANTS: Variants = {
     "face alone": {"features": ["face"], "head": TRANSFORMER},
@@ -97,9 +96,9 @@ IDEA = Idea(
     built_in=__doc__ or "",
     measure=measure,
     against={
-        "early fusion (transformer)": "face alone",
-        "early fusion (encoder)": "face alone",
-        AVERAGE: "early fusion (transformer)",
-        EACH: "early fusion (transformer)",
+        "early fusion (transformer)": ("face alone",),
+        "early fusion (encoder)": ("face alone",),
+        AVERAGE: ("early fusion (transformer)",),
+        EACH: ("early fusion (transformer)",),
     },
 )

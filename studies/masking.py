@@ -51,5 +51,5 @@ IDEA = Idea(
     title="Random masking of frames (random-masking-va): valence and arousal, mean CCC",
     built_in=__doc__ or "",
     measure=measure,
-    against=dict.fromkeys(("masking 0.3", "masking 0.5", "no masking, nearest frame fills gaps"), "no masking"),
+    against=dict.fromkeys(("masking 0.3", "masking 0.5", "no masking, nearest frame fills gaps"), ("no masking",)),
 )

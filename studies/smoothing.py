@@ -54,5 +54,5 @@ IDEA = Idea(
     title="Smoothing of predictions: valence and arousal, mean CCC",
     built_in=__doc__ or "",
     measure=measure,
-    against={name: "none" for name in FILTERS if name != "none"},
+    against={name: ("none",) for name in FILTERS if name != "none"},
 )

@@ -42,5 +42,5 @@ IDEA = Idea(
     title="Windows of varying speed (v-naw): expressions, macro F1",
     built_in=__doc__ or "",
     measure=measure,
-    against={"speed 0.6 to 1.4": "constant speed"},
+    against={"speed 0.6 to 1.4": ("constant speed",)},
 )

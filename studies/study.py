@@ -30,6 +30,14 @@ BUDGET: Options = {
 }
 FRAMES = {"window": 60, "stride": 60}  # for tasks of videos: 2 s
 TRANSFORMER: Options = {"name": "transformer", "dim": 64, "layers": 2, "heads": 2, "feedforward": 64, "mask_ratio": 0.0}
+ENCODER: Options = {
+    "name": "encoder",
+    "convs": [64],
+    "layers": 2,
+    "heads": 4,
+    "feedforward": 128,
+    "output_hidden": 32,
+}
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,14 @@ class Idea:
         title: what is asked.
         built_in: what the data were made to contain, in plain words.
         measure: scores of every variant on data drawn with a seed; the folder is for its stores and runs.
-        against: by variant, the one that it is compared with; those that are not named are baselines.
+        against: by variant, those that it is compared with; those that are not named are baselines.
     """
 
     name: str
     title: str
     built_in: str
     measure: Callable[[int, Path], Scores]
-    against: Mapping[str, str]
+    against: Mapping[str, Sequence[str]]
 
 
 def train_and_evaluate(

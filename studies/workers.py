@@ -9,10 +9,36 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from benchmarks.measure import say
-from studies import balance, bins, cotraining, fusion, masking, noise, smoothing, speed
+from studies import (
+    balance,
+    bins,
+    cotraining,
+    fusion,
+    masking,
+    noise,
+    positions,
+    rates,
+    selection,
+    smoothing,
+    speed,
+    standardising,
+)
 from studies.study import Scores
 
-MODULES = (masking, noise, cotraining, fusion, smoothing, speed, balance, bins)
+MODULES = (
+    masking,
+    noise,
+    cotraining,
+    fusion,
+    smoothing,
+    speed,
+    balance,
+    bins,
+    positions,
+    standardising,
+    rates,
+    selection,
+)
 IDEAS = {module.IDEA.name: module.IDEA for module in MODULES}
 N_PROCESSES = 2
 

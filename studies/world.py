@@ -153,7 +153,7 @@ def new_store(path: Path, features: Mapping[str, str]) -> FeatureStore:
     """
     store = FeatureStore.create(path)
     for name, modality in features.items():
-        spec = {"name": name, "modality": modality, "shape": [WIDTH], "dtype": "float16"}
+        spec = {"name": name, "modality": modality, "shape": [WIDTH], "dtype": "float16", "weights": "none"}
         store.add_feature(name, spec, None, hashlib.sha256(f"{path}/{name}".encode()).hexdigest())
     return store
 

@@ -29,7 +29,7 @@ class Progress:
     Attributes:
         n_drops: how often a plateau of the score has lowered the rate; 0 with other schedules.
         n_bad: epochs since the best score, or since the last drop; counted with the plateau schedule alone.
-        parts: best score and epoch of each part of the task.
+        parts: best score and epoch of each part of the task; see `abaw.train.scoring.part_measures`.
     """
 
     epoch: int = 0

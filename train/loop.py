@@ -34,7 +34,7 @@ from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
-from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs
+from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs, part_measures
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -259,8 +259,8 @@ class _Keeper:
         Args:
             share: of the epoch, after which it was validated.
         """
-        parts = [part.name for part in self._trainer.task.parts]
-        part_scores = {part: measures[f"score {part}"] for part in parts if f"score {part}" in measures}
+        chosen_by = part_measures(self._trainer.task)
+        part_scores = {part: measures[name] for part, name in chosen_by.items() if name in measures}
         after = before.scored(number, measures["score"], part_scores)
         known = before.bests()
         for name, (score, _) in after.bests().items():

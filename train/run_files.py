@@ -52,7 +52,7 @@ def kept_folders(folder: Path) -> dict[float, Path]:
 
 
 def checkpoint_files(folder: Path) -> dict[str, Path]:
-    """The models of a run by name: `best`, for a task of several parts `best-va` and so on, and those of `kept_folders`."""
+    """The models of a run by name: `best`, those of parts or outputs (`best-va`, `best-valence`), and of `kept_folders`."""
     best = {path.stem: path for path in sorted(folder.glob("best*.safetensors"), key=lambda path: path.stem)}
     kept = {path.name: path / WEIGHTS for path in kept_folders(folder).values()}
     return best | {name: path for name, path in kept.items() if path.is_file()}

@@ -30,6 +30,16 @@ def ignore_outputs(outputs: Tensor, targets: Targets) -> None:
     """Take the outputs of a batch where nothing else needs them."""
 
 
+def part_measures(task: Task) -> dict[str, str]:
+    """What else a training keeps the best model for, and the measure of each: parts of a task, or several real numbers.
+
+    For `mtl` these are `va` by `score va` and so on, for `va` they are `valence` by `CCC valence`, and `arousal`.
+    """
+    if task.kind == "regression" and len(task.outputs) > 1:
+        return {output: f"{task.measure.short} {output}" for output in task.outputs}
+    return {part.name: f"score {part.name}" for part in task.parts}
+
+
 @dataclass(frozen=True)
 class Scoring:
     """The measures of a training, whose formulas are in a room above this one.

@@ -195,7 +195,7 @@ def test_what_is_not_read_is_told_with_the_reason(make_data, numbered, run_cli):
     (root / "VA_Estimation_Challenge/Train_Set/a.txt").write_text(f"{VA}\n0,0\n0,0\n")
     (root / "train.csv").write_text("main_idx,vn,frame_idx,img_path,valence,arousal\n0,a,0,a/00001.jpg,0,0\n")
     assert set(unread_of(root)) == {
-        "train.csv: a table of labels with main_idx, which is not read: labels are "
+        "train.csv: a table of labels, which is read if it is train.csv or val.csv and there is no "
         "VA_Estimation_Challenge/Train_Set/<video>.txt",
         "new_vids/b.rm, new_vids/c.rm (2): files that end in .rm are not read here: convert to .mp4",
         "new_vids/d.mp4: this video has no crops: make them with `abaw prepare`",

@@ -108,6 +108,28 @@ def write_parts(
     (source / f"{name}.csv").write_text("\n".join(lines) + "\n")
 
 
+def write_parts_of_names(source: Path) -> None:
+    """As Situ-RUCAIM3's loader reads them: row k of the table names row k of all parts, in the order of their names."""
+    source.mkdir()
+    rows = [(video, int(row)) for video, (_, present) in VIDEOS.items() for row in np.flatnonzero(present)]
+    rows = [rows[place] for place in np.random.default_rng(1).permutation(len(rows))]
+    values = np.stack([VIDEOS[video][0][row] for video, row in rows])
+    parts = dict(zip(sorted(map(str, range(11))), np.array_split(values, 11), strict=True))
+    for number, part in parts.items():
+        np.save(source / f"train_{number}.npy", part)
+    lines = [f"{k},{video}/{row + 1:05}" for k, (video, row) in enumerate(rows)]
+    (source / "train.csv").write_text("\n".join([",embedd_idx", *lines]) + "\n")
+
+
+def write_fts(source: Path) -> None:
+    """As Situ-RUCAIM3's co-author keeps them: frames without a face repeat another frame's features, or have zeros."""
+    source.mkdir()
+    with h5py.File(source / "train_FAU.h5", "w") as file:
+        file["a/fts"] = np.where(THERE[:, None], A, A[np.flatnonzero(THERE)[0]])
+        file["a/pad"] = (~THERE).astype(np.int64)
+        file["b/fts"], file["b/valid"] = B, np.ones(N, np.int32)
+
+
 def write_arrays(source: Path) -> None:
     source.mkdir()
     np.save(source / "a.npy", A)
@@ -117,7 +139,7 @@ def write_arrays(source: Path) -> None:
 
 LAYOUTS = [
     *(write_frames, write_npz, write_npz_with_numbers, write_h5, write_h5_groups),
-    *(write_table, write_table_of_images, write_parts, write_arrays),
+    *(write_table, write_table_of_images, write_parts, write_parts_of_names, write_fts, write_arrays),
 ]
 
 
@@ -193,6 +215,10 @@ def test_parts_of_two_splits_lie_in_one_folder(source, monkeypatch):
         (lambda source: change_cell(source, 3, -1, "-2"), "line 3: `embedd_idx` is '-2', not a row from 0"),
         (lambda source: repeat_place(source), "more than once; it should count the rows of train_0.npy to train_3.npy"),
         (lambda source: change_cell(source, 3, 2, "7"), "the number in `img_path` minus `frame_idx` is"),
+        (
+            lambda source: change_cell(source, 2, -1, "a/00001"),
+            "line 3: `embedd_idx` should be <video>/00001.jpg, found",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_their_table_are_refused(source, spoil, sentence):
@@ -801,13 +827,13 @@ def test_what_other_programs_leave_behind_is_no_data(tmp_path):
 @pytest.mark.parametrize("name", ["_0efYOjQYRc", "_", "-x", "n" * 250, "\u4e2d" * 83])
 @pytest.mark.parametrize("write", LAYOUTS, ids=lambda write: write.__name__)
 def test_names_that_file_systems_let_be(source, write, name):
-    if write in (write_table, write_table_of_images, write_parts):
+    if write in (write_table, write_table_of_images, write_parts, write_parts_of_names):
         write(source)
         (table,) = source.glob("*.csv")
         table.write_text(table.read_text().replace("a,", f"{name},").replace("a/", f"{name}/"), encoding="utf-8")
-    elif write is write_h5_groups:
+    elif write in (write_h5_groups, write_fts):
         write(source)
-        with h5py.File(source / "all.hdf5", "a") as file:
+        with h5py.File(next(source.iterdir()), "a") as file:
             file.move("a", name)
     else:
         write(source)

@@ -134,12 +134,14 @@ def test_run_is_trained_once_patience_has_ended_after_the_best_of_all_validation
 def test_checkpoints_are_kept_every_so_many_epochs(lab, linear_store, tmp_path) -> None:
     run = lab.start(linear_store, tmp_path, lab.config("va", "epochs=5", "save_every=2", head="linear"))
     lab.train(run, linear_store)
-    assert list(checkpoint_files(run.folder)) == ["best", "epoch-2", "epoch-4"]
+    assert list(checkpoint_files(run.folder)) == [
+        *("best", "best-arousal", "best-valence"),
+        *("epoch-2", "epoch-4"),
+    ]
     kept = run.folder / "checkpoints" / "epoch-2"
     assert sorted(path.name for path in kept.iterdir()) == [
-        "best.safetensors",
-        "last.safetensors",
-        "weights.safetensors",
+        *("best-arousal.safetensors", "best-valence.safetensors", "best.safetensors"),
+        *("last.safetensors", "weights.safetensors"),
     ]
     assert load_tensors(kept / "best.safetensors")[1]["epoch"] in ("1", "2")
 

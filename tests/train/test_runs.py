@@ -46,7 +46,7 @@ def test_run_holds_safetensors_and_its_config(lab, whole_run):
         key.removeprefix("model.") for key in load_file(whole_run / "last.safetensors") if key.startswith("model.")
     }
     assert sorted(path.name for path in whole_run.iterdir()) == [
-        "best.safetensors",
+        *("best-arousal.safetensors", "best-valence.safetensors", "best.safetensors"),
         "config.json",
         "last.safetensors",
         "metrics.jsonl",
