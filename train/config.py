@@ -62,9 +62,9 @@ class TrainConfig(BaseModel):
             all values of a frame (frame).
         speed: in training a window covers `window` times a factor drawn from this range, resampled by nearest frame.
         balance: draw windows so that every class, or every video, counts alike.
-        synthetic: share of the training windows that come from synthetic clips; or, with `synthetic_draw="run"`, share
-            of the synthetic clips that join the real ones.
-        synthetic_draw: draw synthetic clips for each epoch, equally many of each class, or once for the whole run.
+        synthetic: share of the training clips that are synthetic: n real ones get n * synthetic / (1 - synthetic).
+        synthetic_draw: draw synthetic clips for each epoch, equally many of each class and some several times if there are
+            too few; or once for the whole run, at random, as in EmotiW's code. Then a share of 1 is synthetic clips alone.
         fold: empty, or `K/N`: split all labelled videos into N folds and validate on number K. Not for tasks of
             images, whose videos are whole classes.
         epochs: passes over the training videos.
@@ -174,8 +174,8 @@ class TrainConfig(BaseModel):
             raise ValueError(f"synthetic clips are for tasks of whole videos, not for {task.name}")
         if self.synthetic == 1 and self.synthetic_draw == "epoch":
             raise ValueError(
-                "synthetic is a share of all windows and must be less than 1: for all synthetic clips next to the real ones "
-                "use synthetic_draw=run"
+                "synthetic is a share of all windows and must be less than 1: for synthetic clips alone use "
+                "synthetic_draw=run"
             )
         if self.balance == "class" and task.kind == "regression":
             raise ValueError(f"task {task.name} has no classes to balance: use balance=video or balance=none")

@@ -18,6 +18,7 @@ SMALLER = {
     "75": "2",
     "5": "1",
     "window=5": "window=1",
+    "epochs=200": "epochs=2",
     "head.audio=spectrogram75": "head.audio=spectrogram2",
     "clip-l14-laion2b=timm/vit_large_patch14_clip_224.laion2b": "clip-l14-laion2b=hog",
     "spectrogram75=spectrogram": "spectrogram2=spectrogram",
@@ -43,5 +44,9 @@ def test_commands_of_the_authors_have_their_form(run_cli, tmp_path: Path, monkey
     np.testing.assert_array_equal(store.read("spectrogram", "Negative-clip_1").values, spectrograms(1, 4).numpy())
     with_synthetic = json.loads((tmp_path / "runs/with-synthetic/config.json").read_text())["config"]
     assert (with_synthetic["synthetic"], with_synthetic["synthetic_draw"]) == (0.3, "run")
-    runs = ("audio5-video75", "audio75-video75", "audio5", "video75", "with-synthetic")
+    assert (
+        with_synthetic["epochs"] == 2
+        and len((tmp_path / "runs/with-synthetic/metrics.jsonl").read_text().splitlines()) == 2
+    )
+    runs = ("audio5-video75", "flatten", "audio75-video75", "audio5", "video75", "with-synthetic", "synthetic-alone")
     assert all((tmp_path / "runs" / run / "best.safetensors").exists() for run in runs)

@@ -303,9 +303,12 @@ def test_synthetic_clips_differ_from_epoch_to_epoch() -> None:
     assert len(set(drawn)) > 5
 
 
-@pytest.mark.parametrize(("rate", "n_made"), [(0, 0), (0.3, 3), (0.5, 5), (1, 10)])
-def test_synthetic_clips_drawn_for_the_run_are_the_same_in_every_epoch(rate: float, n_made: int) -> None:
-    """The share is that of the synthetic clips: all of them join 4 real ones at 1. Clip 5 has two windows, others one."""
+@pytest.mark.parametrize(("rate", "n_real", "n_made"), [(0, 4, 0), (0.3, 4, 3), (0.55, 4, 6), (0.69, 4, 9), (1, 0, 10)])
+def test_synthetic_clips_drawn_for_the_run_are_the_same_in_every_epoch(rate: float, n_real: int, n_made: int) -> None:
+    """4 / .7 - 4 is 1.7, rounded to 3; 4 / .45 - 4 is 4.9, to 6; 4 / .31 - 4 is 8.9. At 1 all of the 10 are alone.
+
+    Clip 5 has two windows, the others have one.
+    """
     table = table_of_row_numbers([6] * 5 + [9] + [6] * 8, VGAF, made=10)
     sampler = WindowSampler(table, 6)
     of_seed = {}
@@ -313,10 +316,18 @@ def test_synthetic_clips_drawn_for_the_run_are_the_same_in_every_epoch(rate: flo
         drawn = [sampler.epoch(6, (seed, n), "class", rate, draw="run") for n in range(4)]
         clips = [np.sort(videos[videos >= 4]) for videos in map(sampler.videos_of, drawn)]
         assert all(np.array_equal(np.unique(one), np.unique(clips[0])) for one in clips)
-        assert len(np.unique(clips[0])) == n_made and all((sampler.videos_of(one) < 4).sum() == 4 for one in drawn)
-        assert sampler.n_windows(6, rate, "run", seed) == 4 + n_made + (5 in clips[0])
+        assert len(np.unique(clips[0])) == n_made and all((sampler.videos_of(one) < 4).sum() == n_real for one in drawn)
+        assert sampler.n_windows(6, rate, "run", seed) == n_real + n_made + (5 in clips[0])
         of_seed[seed] = tuple(np.unique(clips[0]))
     assert (len(set(of_seed.values())) > 4) == (0 < n_made < 10)
+
+
+def test_too_few_synthetic_clips_are_said() -> None:
+    sampler = WindowSampler(table_of_row_numbers([6] * 14, VGAF, made=10), 6)
+    with pytest.raises(
+        UsageError, match=r"synthetic=0\.75 takes 12 synthetic clips next to 4 real ones, and there are 10"
+    ):
+        sampler.n_windows(6, 0.75, "run")
 
 
 def test_synthetic_clips_stay_out_unless_asked_for() -> None:

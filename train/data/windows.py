@@ -139,8 +139,11 @@ class WindowSampler:
                 n * synthetic / (1 - synthetic) synthetic ones.
             speed: each window covers `length` times a factor drawn from this range; a shorter one lies anywhere
                 inside the original window, a longer one anywhere around it.
-            draw: "run" takes all windows of one random subset of the synthetic clips, the share `synthetic` of them, in
-                every epoch of a run.
+            draw: "run" takes the windows of one random subset of the synthetic clips in every epoch of a run: n real clips
+                get n * synthetic / (1 - synthetic), rounded to a multiple of 3; a share of 1 is all of them, and no real one.
+
+        Raises:
+            UsageError: there are fewer synthetic clips than such a subset has.
         """
         rng = np.random.default_rng(list(seed))
         if clips_per_video:
@@ -154,7 +157,12 @@ class WindowSampler:
             windows = windows[rng.choice(len(windows), len(windows), p=weights / weights.sum())]
         if draw == "run":
             chosen = self._draw_clips(synthetic, seed[0])
-            windows = np.concatenate([windows, synthetic_windows[chosen[self.videos_of(synthetic_windows)]]])
+            windows = np.concatenate(
+                [
+                    windows[: len(windows) * (synthetic < 1)],
+                    synthetic_windows[chosen[self.videos_of(synthetic_windows)]],
+                ]
+            )
         elif synthetic:
             n_synthetic = round(len(windows) * synthetic / (1 - synthetic))
             windows = np.concatenate([windows, self._draw_per_class(synthetic_windows, n_synthetic, rng)])
@@ -171,7 +179,7 @@ class WindowSampler:
         videos = self.videos_of(windows)
         n_real = int((~self.samples.synthetic[videos]).sum())
         if draw == "run":
-            return n_real + int(self._draw_clips(synthetic, seed)[videos].sum())
+            return n_real * (synthetic < 1) + int(self._draw_clips(synthetic, seed)[videos].sum())
         return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
     def windows(
@@ -280,10 +288,20 @@ class WindowSampler:
         return np.maximum(weights, 0.0)
 
     def _draw_clips(self, share: float, seed: int) -> NDArray[np.bool_]:
-        """(videos,) True for a random subset of the synthetic clips; same seed, same clips."""
+        """(videos,) True for a random subset of the synthetic clips; same seed, same clips.
+
+        Their number is that of `build_train_dataset` in the code of EmotiW's winner (Augusma et al., 2023).
+        """
         clips = np.flatnonzero(self.samples.synthetic)
+        n_real = len(self.samples.synthetic) - len(clips)
+        n_clips = len(clips) if share == 1 else 3 * round(n_real * share / (1 - share) / 3)
+        if n_clips > len(clips):
+            raise UsageError(
+                f"synthetic={share:g} takes {n_clips:,} synthetic clips next to {n_real:,} real ones, and there are "
+                f"{len(clips):,}. Make more with `abaw synth`, or train with --set synthetic_draw=epoch, which repeats clips."
+            )
         chosen = np.zeros(len(self.samples.synthetic), dtype=np.bool_)
-        chosen[np.random.default_rng(seed).permutation(clips)[: round(share * len(clips))]] = True
+        chosen[np.random.default_rng(seed).permutation(clips)[:n_clips]] = True
         return chosen
 
     def _draw_per_class(self, windows: Windows, n_windows: int, rng: np.random.Generator) -> Windows:
