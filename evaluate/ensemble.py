@@ -18,7 +18,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw import __version__
-from abaw.core.errors import CheckpointError, UsageError
+from abaw.core.errors import CheckpointError, UsageError, some_of
 from abaw.core.files import save_json
 from abaw.core.names import is_pattern
 from abaw.core.tasks import Task, get_task
@@ -28,7 +28,7 @@ from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import read_store
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.train.run_files import CONFIG, ENSEMBLE, describe_available, predictions_file
+from abaw.train.run_files import CONFIG, ENSEMBLE, MOST_NAMES, no_run, predictions_file
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 # folder name of a run, a sibling of the ensemble's folder
@@ -117,8 +117,10 @@ def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
         matches = [name]
         if is_pattern(name) and name not in known:
             matches = fnmatch.filter(known, name)
+            if not known:
+                raise no_run(runs)
             if not matches:
-                raise UsageError(f"No run in {runs} matches {name!r}; {describe_available(known)}")
+                raise UsageError(f"No run in {runs} matches {name!r}; available: {some_of(known, MOST_NAMES)}.")
         for match in matches:
             if (runs / match / ENSEMBLE).is_file():
                 raise UsageError(

@@ -83,7 +83,7 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
     known = list_names(runs, *files)
     if near := did_you_mean(name, known):
         raise UsageError(f"No run {name!r} in {runs}. {near}`abaw list runs --runs {runs}` shows them all.")
-    raise UsageError(f"No run {name!r} in {runs}; {describe_available(known)}")
+    raise UsageError(f"No run {name!r} in {runs}; {_describe_available(known)}")
 
 
 def check_checkpoint(folder: Path, checkpoint: str) -> None:
@@ -101,7 +101,7 @@ def list_names(runs: Path, *files: str) -> list[str]:
     return sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
 
 
-def describe_available(names: Sequence[str]) -> str:
+def _describe_available(names: Sequence[str]) -> str:
     """The end of a message about a missing run: the names to choose from, or what to do if there are no runs."""
     if names:
         return f"available: {some_of(names, MOST_NAMES)}."
