@@ -15,6 +15,7 @@ from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
 from abaw.media.file_content import hash_of_sample
 from abaw.media.links import check_file
+from abaw.store.schema import ArrayHead
 
 BLOCK_ROWS = 4096  # a shard of the store
 BLOCK_BYTES = 32 * 2**20
@@ -67,18 +68,6 @@ class SourceVideo(Protocol):
         Raises:
             DataError: the files are invalid.
         """
-
-
-class ArrayHead(Protocol):
-    """What is known about an array before it is read."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Its shape."""
-
-    @property
-    def dtype(self) -> np.dtype:
-        """Its dtype."""
 
 
 def stamp(files: Iterable[Path]) -> str:

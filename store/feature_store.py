@@ -16,7 +16,8 @@ ever read. Values are not compressed: features do not compress. Dimensions have 
 earlier versions have none.
 """
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,7 +40,17 @@ from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
-from abaw.store.schema import MISPLACED, as_numpy, check_whole, is_feature, is_outside, is_video, report_unreachable
+from abaw.store.plain_arrays import Block, PlainArray, find_plain_array
+from abaw.store.schema import (
+    MISPLACED,
+    as_numpy,
+    check_no_shard_is_missing,
+    check_shapes,
+    is_feature,
+    is_outside,
+    is_video,
+    report_unreachable,
+)
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import VideoWriter
 
@@ -60,6 +71,34 @@ class VideoFeature:
     values: NDArray
     present: NDArray[np.bool_]
     fps: float
+
+
+@dataclass(frozen=True)
+class StoredVideo:
+    """One feature of one video whose values are still in their files.
+
+    Attributes:
+        array: the values.
+        present: (frames,) bool.
+        fps: frames a second of the video.
+        reading: context for whatever reads the values; it turns errors into a StoreError that names the video.
+    """
+
+    array: PlainArray
+    present: NDArray[np.bool_]
+    fps: float
+    reading: Callable[[], AbstractContextManager[None]]
+
+    def blocks(self) -> Iterator[Block]:
+        """Its values, in order, a file at a time, checksums verified.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        with self.reading():
+            for block in self.array.blocks():
+                check_no_shard_is_missing(block.values)
+                yield block
 
 
 class FeatureStore:
@@ -183,33 +222,70 @@ class FeatureStore:
         """
         return [name for name, attrs in self._tree.attrs_in(f"features/{feature}") if not is_video(attrs)]
 
-    def read(self, feature: str, video: str) -> VideoFeature:
+    def read(self, feature: str, video: str, into: NDArray | None = None) -> VideoFeature:
         """Read one feature of one video, checksums verified.
+
+        Args:
+            into: (frames, *shape), where the values go; float32 holds those of every video.
 
         Raises:
             StoreError: the video is missing or damaged; an UnreachableError if the disk or the network is at fault.
         """
         key = f"features/{feature}/{video}"
-        with report_unreachable(f"{self.path}/{key}"):
-            return self._read(feature, video, key)
+        with self._reading(feature, video):
+            attrs, shape = self._whole_attrs(feature, video)
+            plain = find_plain_array(self._tree.store, f"{key}/values")
+            values = as_numpy(self._tree.root[f"{key}/values"]) if plain is None else plain.read(into)
+            present = self._read_array(f"{key}/present")
+            check_shapes(values if plain is None else plain, present, attrs, shape)
+            check_no_shard_is_missing(values)
+            if into is not None and values is not into:
+                into[...] = values
+            return VideoFeature(values if into is None else into, present, float(attrs["fps"]))
 
-    def _read(self, feature: str, video: str, key: str) -> VideoFeature:
-        attrs, attrs_of_feature = attrs_at(self._tree.store, [key, f"features/{feature}"])
+    def stored_video(self, feature: str, video: str) -> "StoredVideo | None":
+        """One feature of one video, to be read in parts from its files; None if only the whole can be read.
+
+        Raises:
+            StoreError: like `read`, but damage in its values is only found where they are read.
+        """
+        key = f"features/{feature}/{video}"
+        with self._reading(feature, video):
+            attrs, shape = self._whole_attrs(feature, video)
+            values = find_plain_array(self._tree.store, f"{key}/values")
+            if values is None:
+                return None
+            present = self._read_array(f"{key}/present")
+            check_shapes(values, present, attrs, shape)
+            return StoredVideo(values, present, float(attrs["fps"]), partial(self._reading, feature, video))
+
+    @contextmanager
+    def _reading(self, feature: str, video: str) -> Iterator[None]:
+        """Turns errors in reading a video into StoreErrors that name it."""
+        key = f"features/{feature}/{video}"
+        with report_unreachable(f"{self.path}/{key}"):
+            try:
+                yield
+            except Exception as error:  # zarr and its codecs raise many types for damaged bytes
+                if isinstance(error, StoreError) or is_outside(error):
+                    raise
+                raise StoreError(
+                    f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
+                    f"Delete {self.path}/{key} and run the same `abaw extract` again."
+                ) from error
+
+    def _whole_attrs(self, feature: str, video: str) -> tuple[dict[str, Any], tuple[int, ...]]:
+        """Attributes of a complete video, and the shape of a frame."""
+        attrs, attrs_of_feature = attrs_at(self._tree.store, [f"features/{feature}/{video}", f"features/{feature}"])
         if not attrs.get("complete"):
             self._check_exists(feature, video)
-        try:
-            if not is_video(attrs):
-                raise ValueError("its attributes are invalid")
-            values, present = (as_numpy(self._tree.root[f"{key}/{name}"]) for name in ("values", "present"))
-            check_whole(values, present, attrs, tuple(attrs_of_feature["spec"]["shape"]))
-            return VideoFeature(values, present, float(attrs["fps"]))
-        except Exception as error:  # zarr and its codecs raise many types for damaged bytes
-            if is_outside(error):
-                raise
-            raise StoreError(
-                f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
-                f"Delete {self.path}/{key} and run the same `abaw extract` again."
-            ) from error
+        if not is_video(attrs):
+            raise ValueError("its attributes are invalid")
+        return attrs, tuple(attrs_of_feature["spec"]["shape"])
+
+    def _read_array(self, path: str) -> NDArray:
+        plain = find_plain_array(self._tree.store, path)
+        return as_numpy(self._tree.root[path]) if plain is None else plain.read()
 
     def _check_exists(self, feature: str, video: str) -> None:
         if video not in self._tree.names(f"features/{feature}"):
@@ -272,11 +348,13 @@ class FeatureStore:
         """The labels of one video; None if they are missing or cut off."""
         with report_unreachable(f"{self.path}/labels/{task}/{video}"):
             try:
-                array = self._tree.root[f"labels/{task}/{video}"]
+                path = f"labels/{task}/{video}"
+                plain = find_plain_array(self._tree.store, path)
+                array = self._tree.root[path] if plain is None else plain
                 if "complete" not in array.attrs:
                     return None
                 split = str(array.attrs.get("split"))
-                rows, doubles = decode_labels(as_numpy(array), array.attrs)
+                rows, doubles = decode_labels(as_numpy(array) if plain is None else plain.read(), array.attrs)
             except KeyError:
                 return None
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes

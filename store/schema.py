@@ -6,7 +6,7 @@ import math
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,12 +137,29 @@ def as_numpy(array: Any) -> NDArray:
     return np.asarray(array[...])
 
 
-def check_whole(values: NDArray, present: NDArray, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """Raise a ValueError if the arrays of a video contradict its attributes."""
+class ArrayHead(Protocol):
+    """What is known about an array before it is read."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Its dtype."""
+
+
+def check_shapes(
+    values: ArrayHead, present: NDArray[np.bool_], attrs: Mapping[str, Any], shape: tuple[int, ...]
+) -> None:
+    """Raise a ValueError if the arrays of a video contradict its attributes; values may be unread."""
     if values.shape != (attrs["n_frames"], *shape) or values.dtype != attrs["dtype"]:
         raise ValueError("the shape or type of its values does not match its attributes")
-    if len(values) != len(present) or present.sum() != attrs["n_present"]:
+    if values.shape[0] != len(present) or present.sum() != attrs["n_present"]:
         raise ValueError("its arrays disagree")
-    # a missing shard reads as the fill value, NaN, which is never stored
+
+
+def check_no_shard_is_missing(values: NDArray) -> None:
+    """Raise a ValueError if rows (rows, ...) have the fill value, NaN, which is never stored."""
     if np.isnan(values.reshape(len(values), -1)[:, :1]).any():
         raise ValueError("a shard is missing")

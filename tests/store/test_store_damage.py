@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from zarr.storage import LocalStore
 
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import Silent
@@ -290,14 +289,14 @@ def test_repair_drops_what_is_damaged_and_nothing_else(store):
 
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "I/O error"), PermissionError("Access Denied"), TimeoutError()])
 def test_trouble_of_the_network_is_no_damage_and_repair_drops_nothing(store, monkeypatch, error):
-    get = LocalStore.get
+    open_file = Path.open
 
-    async def failing(self, key, prototype, byte_range=None):
-        if key.endswith(("f/v/values/c/1/0", "labels/va/w/c/0/0")):
+    def failing(self, *args, **kwargs):
+        if str(self).endswith(("f/v/values/c/1/0", "labels/va/w/c/0/0")):
             raise error
-        return await get(self, key, prototype, byte_range)
+        return open_file(self, *args, **kwargs)
 
-    monkeypatch.setattr(LocalStore, "get", failing)
+    monkeypatch.setattr(Path, "open", failing)
     with pytest.raises(UnreachableError, match=r"features/f/v cannot be read at the moment .* run this again"):
         FeatureStore.open(store.path).read("f", "v")
     dropped, left = repair_store(FeatureStore.create(store.path), Silent())

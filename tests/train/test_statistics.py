@@ -187,8 +187,14 @@ def test_damaged_video_and_unknown_feature_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["mask", "nearest"])
-def test_statistics_of_loaded_videos_are_those_of_the_store_to_the_last_bit(tmp_path: Path, missing: Missing) -> None:
+@pytest.mark.parametrize("free_bytes", [10**9, 0], ids=["memory", "store"])
+def test_statistics_of_loaded_videos_are_those_of_the_store_to_the_last_bit(
+    tmp_path: Path, missing: Missing, free_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Synthetic clips, validation videos, missing rows and a feature that one video lacks are left out in both."""
+    monkeypatch.setattr("abaw.train.data.statistics.BLOCK_BYTES", 40 * 8 * 32)  # a block ends within a shard
+    monkeypatch.setattr("abaw.store.writer.SHARD_ROWS", 24)
+    monkeypatch.setattr("abaw.store.writer.CHUNK_ROWS", 8)
     rng = np.random.default_rng(0)
     store = new_store(tmp_path / "s.zarr", {"f": (40,), "g": (3,)})
     for number in range(11):
@@ -202,7 +208,10 @@ def test_statistics_of_loaded_videos_are_those_of_the_store_to_the_last_bit(tmp_
     task = get_task("vgaf")
     labels = select_labels(store, task, "train", synthetic=True)
     loaded = MomentsOnLoading(["f", "g", "other"])
+    monkeypatch.setattr("abaw.train.data.table.free_memory", lambda: free_bytes)
+    monkeypatch.delenv("TMPDIR", raising=False)
     table = load_table(store, task, labels, ["f", "g"], missing, on_read=loaded.add)
+    assert bool(table.stored) == (free_bytes == 0)
     real = [video for video, is_clip in zip(table.videos, table.synthetic, strict=True) if not is_clip]
     assert len(real) == 9 and len(table.videos) == 10
     found = feature_statistics(store, ["f", "g"], real, loaded=loaded)
@@ -217,9 +226,9 @@ def test_a_training_reads_each_video_once(lab: Lab, tmp_path: Path, monkeypatch:
     store = lab.make_store(tmp_path / "s.zarr")
     read: list[tuple[str, str]] = []
 
-    def reading(self: FeatureStore, feature: str, video: str) -> VideoFeature:
+    def reading(self: FeatureStore, feature: str, video: str, into: np.ndarray | None = None) -> VideoFeature:
         read.append((feature, video))
-        return original(self, feature, video)
+        return original(self, feature, video, into)
 
     original = FeatureStore.read
     monkeypatch.setattr(FeatureStore, "read", reading)

@@ -449,13 +449,102 @@ def test_table_in_a_file_holds_the_same(store: FeatureStore, monkeypatch: pytest
         np.testing.assert_array_equal(mapped.masks[feature], wanted.masks[feature])
 
 
+def stay_in_files(monkeypatch: pytest.MonkeyPatch, free_bytes: int = 0) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr(table_module, "free_memory", lambda: free_bytes)
+
+
 def test_features_share_one_budget(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the two would fit into it, both together do not."""
     n_bytes = load(store).values["face"].nbytes
-    free = table_module.psutil.virtual_memory()._replace(available=3 * n_bytes)
-    monkeypatch.setattr(table_module.psutil, "virtual_memory", lambda: free)
-    values = load(store, "face", "sound").values
-    assert [isinstance(array, np.memmap) for array in values.values()] == [False, True]
+    stay_in_files(monkeypatch, 3 * n_bytes)
+    table = load(store, "face", "sound")
+    assert (list(table.values), list(table.stored)) == (["face"], ["sound"])
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")  # each of two processes loads it
+    assert list(load(store, "face", "sound").stored) == ["face", "sound"]
+
+
+def test_a_named_disk_with_room_takes_what_memory_does_not(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    stay_in_files(monkeypatch)
+    monkeypatch.setattr(table_module, "is_in_memory", lambda folder: folder.name == "ram")
+    for name, is_used in (("disk", True), ("ram", False), ("missing", False)):
+        if name != "missing":
+            (tmp_path / name).mkdir()
+        monkeypatch.setenv("TMPDIR", str(tmp_path / name))
+        table = load(store)
+        assert (list(table.values), list(table.stored)) == ((["face"], []) if is_used else ([], ["face"]))
+
+
+@pytest.mark.parametrize("missing", ["mask", "nearest"])
+def test_a_table_that_stays_in_the_store_holds_the_same(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    expected = load(store, "face", "sound", missing=missing)
+    seen: dict[str, list[np.ndarray]] = {"face": [], "sound": []}
+    stay_in_files(monkeypatch)
+    task = TASKS["va"]
+    table = load_table(
+        store,
+        task,
+        select_labels(store, task, "train"),
+        ("face", "sound"),
+        missing,
+        on_read=lambda feature, stored, is_last: seen[feature].append(stored.values),
+    )
+    assert not table.values and list(table.stored) == ["face", "sound"]
+    order = np.random.default_rng(0).permutation(len(table.labels))
+    for rows in (np.arange(len(table.labels)), order, np.array([[3, 4, 5], [5, 4, 3], [0, 0, 400]])):
+        inside = rows % 7 != 0
+        pairs = zip(table.inputs(rows, inside), expected.inputs(rows, inside), strict=True)
+        for ours, theirs in pairs:
+            assert ours.keys() == theirs.keys()
+            assert all(ours[name].dtype == theirs[name].dtype for name in ours)
+            assert all(ours[name].equal(theirs[name]) for name in ours)
+    for name in ("has_feature", "has_face", "labels", "valid", "fps"):
+        np.testing.assert_array_equal(getattr(table, name), getattr(expected, name))
+    read = sum(n_frames for n_frames, _, _ in VIDEOS.values())
+    assert sum(map(len, seen["face"])) == read
+
+
+def test_narrow_and_wide_videos_in_one_table_in_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (3,)})
+    values = {"narrow": np.arange(900.0).reshape(300, 3), "wide": np.arange(900.0).reshape(300, 3) * 1000}
+    for video, rows in values.items():
+        put_feature(store, "face", video, rows)
+        store.write_labels("va", video, "train", np.zeros((300, 2), dtype=np.float32))
+    stay_in_files(monkeypatch)
+    table = load(store)
+    taken = table.stored["face"].take(np.arange(600))
+    assert taken.dtype == np.float32 and table.stored["face"].nbytes == taken.nbytes
+    np.testing.assert_array_equal(taken, np.concatenate(list(values.values())))
+
+
+def test_a_video_that_is_replaced_under_a_table_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (3,)})
+    put_feature(store, "face", "a", np.ones((30, 3)))
+    store.write_labels("va", "a", "train", np.zeros((30, 2), dtype=np.float32))
+    stay_in_files(monkeypatch)
+    table = load(store)
+    assert (table.stored["face"].take(np.arange(30)) == 1).all()
+    put_feature(store, "face", "a", np.full((30, 3), 2))
+    with pytest.raises(StoreError, match=r"was replaced or deleted since it was first read\. Run the same command"):
+        table.stored["face"].take(np.arange(30))
+
+
+def test_damage_in_a_table_that_stays_in_the_store_is_found_on_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (3,)})
+    put_feature(store, "face", "a", np.ones((30, 3)))
+    store.write_labels("va", "a", "train", np.zeros((30, 2), dtype=np.float32))
+    stay_in_files(monkeypatch)
+    file = tmp_path / "s.zarr/features/face/a/values/c/0/0"
+    content = file.read_bytes()
+    file.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    with pytest.raises(StoreError, match=r"'face' of video 'a' is damaged \(a chunk does not match its checksum\)"):
+        load(store)
 
 
 # clocks
@@ -481,8 +570,12 @@ def test_features_that_count_other_moments_are_refused(tmp_path: Path, other: tu
 
 
 @pytest.mark.parametrize("missing", ["mask", "nearest"])
-def test_rows_that_are_spread_over_a_clip_are_joined_by_time(tmp_path: Path, missing: str) -> None:
+@pytest.mark.parametrize("free_bytes", [10**9, 0], ids=["memory", "store"])
+def test_rows_that_are_spread_over_a_clip_are_joined_by_time(
+    tmp_path: Path, missing: str, free_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """5 spectrograms, 6 pictures and 15 of another network: each covers the whole clip."""
+    stay_in_files(monkeypatch, free_bytes)
     store = new_store(tmp_path / "store.zarr", {"scene": (2,), "sound": (2,), "other": (2,)})
     rows = {"scene": 15, "sound": 5, "other": 6}
     for feature, n_rows in rows.items():
@@ -494,7 +587,8 @@ def test_rows_that_are_spread_over_a_clip_are_joined_by_time(tmp_path: Path, mis
     for feature, n_rows in rows.items():
         shown = np.array([next(j for j in range(n_rows) if j / n_rows <= time < (j + 1) / n_rows) for time in times])
         is_shown = shown != 1
-        np.testing.assert_array_equal(table.values[feature][is_shown, 0], shown[is_shown] + 1)
+        values = table.values[feature] if free_bytes else table.stored[feature].take(np.arange(15))
+        np.testing.assert_array_equal(values[is_shown, 0], shown[is_shown] + 1)
         np.testing.assert_array_equal(table.masks[feature], is_shown | (missing == "nearest"))
     assert table.fps.tolist() == [3.0] and len(table.labels) == 15
 

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from abaw.train.data.stored_rows import StoredRows
 from abaw.train.data.table import Table
 
 RESERVE = 0.25  # share of a GPU's memory that is left to the model, its gradients and the batches
@@ -35,6 +36,7 @@ class DeviceInputs:
             torch.OutOfMemoryError: the device has too little memory.
         """
         values = {name: _copied(array, device) for name, array in table.values.items()}
+        values |= {name: _copied(rows, device) for name, rows in table.stored.items()}
         return cls(values, {name: _copied(mask, device) for name, mask in table.masks.items()})
 
     def gather(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -54,7 +56,7 @@ def place(table: Table, device: torch.device) -> Table:
     if device.type != "cuda" or not _has_room(table, device):
         return table
     try:
-        return replace(table, values={}, on_device=DeviceInputs.copy(table, device))
+        return replace(table, values={}, stored={}, on_device=DeviceInputs.copy(table, device))
     except torch.OutOfMemoryError:  # another process took the memory
         torch.cuda.empty_cache()
         return table
@@ -70,14 +72,17 @@ def send(values: Tensor, device: torch.device) -> Tensor:
 def _has_room(table: Table, device: torch.device) -> bool:
     """True if the features leave `RESERVE` of the device's memory free."""
     n_bytes = sum(array.nbytes for arrays in (table.values, table.masks) for array in arrays.values())
+    n_bytes += sum(rows.nbytes for rows in table.stored.values())
     free_bytes, total_bytes = torch.cuda.mem_get_info(device)
     return n_bytes <= free_bytes - RESERVE * total_bytes
 
 
-def _copied(array: NDArray, device: torch.device) -> Tensor:
+def _copied(array: NDArray | StoredRows, device: torch.device) -> Tensor:
     """A copy on the device, made in blocks, since arrays may be larger than the free host memory."""
-    values = torch.empty(array.shape, dtype=torch.from_numpy(array[:0]).dtype, device=device)
-    step = max(1, BLOCK_BYTES // max(1, array.itemsize * math.prod(array.shape[1:])))
+    values = torch.empty(array.shape, dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype, device=device)
+    step = max(1, BLOCK_BYTES // max(1, array.dtype.itemsize * math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
-        values[start : start + step] = torch.from_numpy(array[start : start + step])
+        rows = np.arange(start, min(len(array), start + step))
+        block = array.take(rows) if isinstance(array, StoredRows) else array[start : start + step]
+        values[start : start + step] = torch.from_numpy(block)
     return values

@@ -1,5 +1,6 @@
 """Mean and standard deviation of features, read from the store by threads, one video per thread at a time."""
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -47,11 +48,20 @@ class MomentsOnLoading:
 
     def __init__(self, features: Sequence[str]) -> None:
         self._by_feature = {feature: _Merger() for feature in features}
+        self._videos: dict[str, _VideoMoments] = {}
 
-    def add(self, feature: str, stored: VideoFeature) -> None:
-        """Count the next video, whose values are finite."""
-        if feature in self._by_feature:
-            self._by_feature[feature].add(_moments(stored))
+    def add(self, feature: str, stored: VideoFeature, is_last: bool = True) -> None:
+        """Count the next frames of a video, whose values are finite.
+
+        Args:
+            is_last: they end the video.
+        """
+        if feature not in self._by_feature:
+            return
+        video = self._videos.setdefault(feature, _VideoMoments(stored.values.shape[1:]))
+        video.add(stored)
+        if is_last:
+            self._by_feature[feature].add(video.take())
 
     def of(self, feature: str) -> Moments | None:
         """The moments of a feature over all videos; None if there is no video."""
@@ -155,28 +165,61 @@ class _Merger:
 def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
     """Moments of the present rows of one video in a store."""
     stored = store.read(feature, video)
-    moments = _moments(stored)
+    of_video = _VideoMoments(stored.values.shape[1:])
+    of_video.add(stored)
+    moments = of_video.take()
     if not np.isfinite(moments.mean).all():
         raise StoreError(_not_finite(store, feature, video, stored))
     return moments
 
 
-def _moments(stored: VideoFeature) -> Moments:
-    """Moments of the present rows of one video; NaN or infinite where a value is not finite."""
-    rows = np.flatnonzero(stored.present)
-    shape = stored.values.shape[1:]
-    moments = Moments(0, np.zeros(shape), np.zeros(shape))
-    step = max(1, BLOCK_BYTES // (8 * max(1, int(np.prod(shape)))))
-    for start in range(0, len(rows), step):
-        block = stored.values[rows[start : start + step]].astype(np.float64)
+class _VideoMoments:
+    """Moments of the present rows of one video after another; NaN or infinite where a value is not finite.
+
+    Rows are counted in blocks of equal size, so that the result does not depend on the parts in which they arrive.
+
+    Args:
+        shape: of a row.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._block = np.empty((max(1, BLOCK_BYTES // (8 * max(1, math.prod(shape)))), *shape))
+        self._n_rows = 0
+        self._none = Moments(0, np.zeros(shape), np.zeros(shape))
+        self._moments = self._none
+
+    def add(self, stored: VideoFeature) -> None:
+        """Count the next rows of the video."""
+        rows = None if stored.present.all() else np.flatnonzero(stored.present)
+        n_rows, start = len(stored.present) if rows is None else len(rows), 0
+        while start < n_rows:
+            stop = min(n_rows, start + len(self._block) - self._n_rows)
+            part = stored.values[start:stop] if rows is None else stored.values[rows[start:stop]]
+            into = self._block[self._n_rows : self._n_rows + len(part)]
+            # torch converts float16 twice as fast as numpy
+            torch.from_numpy(into).copy_(torch.from_numpy(part))
+            self._n_rows, start = self._n_rows + len(part), stop
+            if self._n_rows == len(self._block):
+                self._count_block()
+
+    def take(self) -> Moments:
+        """The moments of the video; the next rows are of another."""
+        self._count_block()
+        moments, self._moments = self._moments, self._none
+        return moments
+
+    def _count_block(self) -> None:
+        block, self._n_rows = self._block[: self._n_rows], 0
+        if not len(block):
+            return
         with np.errstate(invalid="ignore"):  # differences of infinities, which the caller reports
             # relative to the first row, so that a constant value has deviation 0, however large it is
             first = block[0].copy()
             block -= first
             shift = block.mean(axis=0)
             block -= shift
-            moments = moments.merge(Moments(len(block), first + shift, np.square(block, out=block).sum(axis=0)))
-    return moments
+            squares = np.square(block, out=block).sum(axis=0)
+            self._moments = self._moments.merge(Moments(len(block), first + shift, squares))
 
 
 def _not_finite(store: FeatureStore, feature: str, video: str, stored: VideoFeature) -> str:

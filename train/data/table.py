@@ -1,25 +1,30 @@
 """Features and labels of a split in contiguous arrays, which training and evaluation index into."""
 
 import math
+import os
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.finite import finite_rows
+from abaw.core.memory import free_memory, is_in_memory
 from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task, get_task
 from abaw.store import FeatureStore
-from abaw.store.feature_store import VideoFeature, VideoLabels
+from abaw.store.feature_store import StoredVideo, VideoFeature, VideoLabels
 from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
 from abaw.train.data.folds import assign_folds, parse_fold
+from abaw.train.data.stored_rows import StoredRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,18 +34,21 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels
 Missing = Literal["mask", "nearest"]
-OnRead = Callable[[str, VideoFeature], None]  # takes the name of a feature, and its values in a video, all finite
+StoredVideos = Mapping[str, StoredVideo]  # by name
+# takes the name of a feature, finite values of consecutive frames, and whether they are the last of their video
+OnRead = Callable[[str, VideoFeature, bool], None]
 
 
 @dataclass(frozen=True)
 class Table:
-    """Videos of a split, one after another in every array: `Samples` whose inputs are all in memory.
+    """Videos of a split, one after another in every array: `Samples` whose inputs are in memory where they fit.
 
     Attributes:
         task: task of the labels.
         videos: names; video i has the rows `starts[i]` to `starts[i + 1]`.
         starts: (videos + 1,) int64.
         values: by feature, (rows, *shape) float16 or float32; zero where missing. Empty if they are on a GPU.
+        stored: the same for features that are read from the store when they are needed.
         masks: by feature, (rows,) bool, the frame has it or, with `missing="nearest"`, gets it from a neighbour.
         has_feature: (rows,) bool, the frame has at least one feature, before filling.
         has_face: (rows,) bool, the frame has every visual feature (every feature if none is visual), before filling.
@@ -64,6 +72,7 @@ class Table:
     fps: NDArray[np.float64]
     synthetic: NDArray[np.bool_]
     doubles: Doubles | None = None
+    stored: Mapping[str, StoredRows] = field(default_factory=dict)
     on_device: "DeviceInputs | None" = None
 
     def rows(self, video: int) -> slice:
@@ -84,6 +93,7 @@ class Table:
 
         # numpy's take: torch's gather splits even small copies over threads
         features = {name: torch.from_numpy(values.take(rows, axis=0)) for name, values in self.values.items()}
+        features |= {name: torch.from_numpy(values.take(rows)) for name, values in self.stored.items()}
         return features, {name: torch.from_numpy(mask.take(rows) & inside) for name, mask in self.masks.items()}
 
     def doubles_of(self, video: int) -> Doubles | None:
@@ -184,8 +194,9 @@ def load_table(
     """Load labelled videos with their features, each read once, checksums verified.
 
     A video has as many rows as its labels or its features have, whichever are more; rows without features are in
-    no mask, rows without labels are invalid. Labelled videos without any feature are included, with empty masks. Arrays
-    that would fill more than half of the free memory are in unnamed temporary files ($TMPDIR).
+    no mask, rows without labels are invalid. Labelled videos without any feature are included, with empty masks. Features
+    that would fill more than half of the free memory stay in the store, or are in unnamed temporary files: where the
+    store is far away or compressed, and where $TMPDIR names a disk with room for them.
 
     Args:
         label: of the progress, which counts videos.
@@ -203,7 +214,7 @@ def load_table(
     wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
     dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
     try:
-        table = _empty_table(task, labels, lengths, shapes, dtypes)
+        table, unread = _empty_table(task, labels, lengths, shapes, dtypes, partial(_stored_videos, store, known))
     except (MemoryError, OSError, ValueError) as error:
         raise StoreError(
             f"No memory or disk space for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Free space "
@@ -211,7 +222,7 @@ def load_table(
         ) from error
     reporter = reporter or Silent()
     reporter.start(label, len(labels), "videos")
-    for _ in _fill(table, store, labels, specs, known, missing, on_read):
+    for _ in _fill(table, store, labels, specs, known, unread, missing, on_read):
         reporter.advance()
     reporter.finish()
     return table
@@ -244,63 +255,105 @@ def _fill(
     labels: Mapping[str, VideoLabels],
     specs: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, Mapping[str, Any]],
+    unread: Mapping[str, StoredVideos],
     missing: Missing,
     on_read: OnRead | None,
 ) -> Iterator[int]:
     """Read labels and features of every video into its rows, and yield its number.
 
-    `specs` and `known` (videos) are by feature.
+    `specs`, `known` (videos) and `unread` (videos of which the table only notes where their values are) are by feature.
     """
     visual = [feature for feature, spec in specs.items() if spec.get("modality") != "audio"] or list(specs)
 
-    def read(video: str) -> dict[str, VideoFeature]:
-        return {feature: store.read(feature, video) for feature in specs if video in known[feature]}
+    def read(video: int) -> dict[str, VideoFeature | StoredVideo]:
+        name = table.videos[video]
+        by_feature: dict[str, VideoFeature | StoredVideo] = {}
+        for feature in (feature for feature in specs if name in known[feature]):
+            if feature in unread:
+                by_feature[feature] = unread[feature][name]
+            else:
+                n_frames = int(known[feature][name]["n_frames"])
+                by_feature[feature] = store.read(feature, name, table.values[feature][table.rows(video)][:n_frames])
+        return by_feature
 
-    videos = zip(labels.values(), map_ahead(read, labels, store.n_readers), strict=True)
+    videos = zip(labels.values(), map_ahead(read, range(len(labels)), store.n_readers), strict=True)
     for i, (video_labels, by_feature) in enumerate(videos):
         rows = table.rows(i)
-        count = rows.stop - rows.start if table.task.level == "video" else len(video_labels.rows)
+        n_rows = rows.stop - rows.start
+        count = n_rows if table.task.level == "video" else len(video_labels.rows)
         table.labels[rows][:count] = video_labels.rows
         table.valid[rows][:count] = table.task.valid(video_labels.rows)
-        spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], rows.stop - rows.start)}
-        in_time = {name: _in_time(stored, rows) if name in spread else stored for name, stored in by_feature.items()}
-        _fill_features(table, i, in_time, visual, missing)
+        for feature, stored in by_feature.items():
+            _take_values(table, i, feature, stored, None if table.synthetic[i] else on_read)
+        spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], n_rows)}
+        _fill_masks(table, i, {name: stored.present for name, stored in by_feature.items()}, spread, visual, missing)
         table.fps[i] = next((stored.fps for name, stored in reversed(by_feature.items()) if name not in spread), 0.0)
-        if on_read is not None and not table.synthetic[i]:
-            for feature, stored in by_feature.items():
-                on_read(feature, stored)
         yield i
 
 
-def _in_time(stored: VideoFeature, rows: slice) -> VideoFeature:
-    """A feature whose rows are spread over a clip, on the rows of the table."""
-    indices = rows_in_time(len(stored.values), rows.stop - rows.start)
-    return VideoFeature(stored.values[indices], stored.present[indices], stored.fps)
-
-
-def _fill_features(
-    table: Table, video: int, by_feature: Mapping[str, VideoFeature], visual: Sequence[str], missing: Missing
+def _take_values(
+    table: Table, video: int, feature: str, stored: VideoFeature | StoredVideo, on_read: OnRead | None
 ) -> None:
-    """Put the features of a video into its rows."""
-    rows = table.rows(video)
-    table.has_face[rows] = all(feature in by_feature for feature in visual)
-    for feature, stored in by_feature.items():
-        n_frames = len(stored.values)
+    """Check the values of a video, which are in the table or in files that the table notes."""
+    if isinstance(stored, VideoFeature):
         _check_finite(stored, feature, table.videos[video])
-        table.values[feature][rows][:n_frames] = stored.values
-        present = np.zeros(rows.stop - rows.start, dtype=np.bool_)
-        present[:n_frames] = stored.present
+        if on_read is not None:
+            on_read(feature, stored, True)
+        return
+    for block in stored.blocks():
+        stop = block.start + len(block.values)
+        part = VideoFeature(block.values, stored.present[block.start : stop], stored.fps)
+        _check_finite(part, feature, table.videos[video], block.start)
+        table.stored[feature].place(block, table.rows(video).start + block.start)
+        if on_read is not None:
+            on_read(feature, part, stop == len(stored.present))
+
+
+def _fill_masks(
+    table: Table,
+    video: int,
+    present_in: Mapping[str, NDArray[np.bool_]],
+    spread: Collection[str],
+    visual: Sequence[str],
+    missing: Missing,
+) -> None:
+    """Note which rows of a video have its features, and move the values of rows that take those of others.
+
+    Args:
+        present_in: (frames,) bool by feature, as in the store.
+        spread: features whose rows are spread over the clip.
+    """
+    rows = table.rows(video)
+    n_rows = rows.stop - rows.start
+    table.has_face[rows] = all(feature in present_in for feature in visual)
+    for feature, present_frames in present_in.items():
+        present = np.zeros(n_rows, dtype=np.bool_)
+        present[: len(present_frames)] = present_frames
+        source = np.arange(n_rows)
+        if feature in spread:
+            source = rows_in_time(len(present_frames), n_rows)
+            present = present[source]
         table.has_feature[rows] |= present
         if feature in visual:
             table.has_face[rows] &= present
         if missing == "nearest" and present.any():
-            table.values[feature][rows] = table.values[feature][rows][nearest_present(present)]
-            present[:] = True
+            source = source[nearest_present(present)]
+            present = np.ones(n_rows, dtype=np.bool_)
+        if feature in spread or missing == "nearest":
+            _repeat(table, feature, rows, source)
         table.masks[feature][rows] = present
 
 
-def _check_finite(stored: VideoFeature, feature: str, video: str) -> None:
-    frames = np.flatnonzero(stored.present & ~finite_rows(stored.values)) + 1
+def _repeat(table: Table, feature: str, rows: slice, source: NDArray[np.int64]) -> None:
+    """Row i of a video takes the values of its row number `source[i]`."""
+    if feature in table.stored:
+        table.stored[feature].repeat(rows, source)
+    else:
+        table.values[feature][rows] = table.values[feature][rows][source]
+
+
+def _check_finite(stored: VideoFeature, feature: str, video: str, start: int = 0) -> None:
+    frames = np.flatnonzero(stored.present & ~finite_rows(stored.values)) + 1 + start
     if len(frames):
         raise StoreError(
             f"Feature {feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
@@ -324,17 +377,26 @@ def _empty_table(
     lengths: Sequence[int],
     shapes: Mapping[str, tuple[int, ...]],
     dtypes: Mapping[str, np.dtype],
-) -> Table:
+    find_stored: Callable[[str, Collection[str]], StoredVideos | None],
+) -> tuple[Table, dict[str, StoredVideos]]:
+    """A table without values, and the videos of the features that stay in the store; see `_stored_videos`."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     n_rows = int(starts[-1])
     values: dict[str, NDArray] = {}
+    stored: dict[str, StoredRows] = {}
+    unread: dict[str, StoredVideos] = {}
     # counted here: zeros take no memory until they are overwritten
-    budget_bytes = psutil.virtual_memory().available // 2
-    for feature, shape in shapes.items():
-        values[feature] = allocate((n_rows, *shape), dtypes[feature], budget_bytes)
+    budget_bytes = free_memory() // 2 // _n_processes()
+    for feature, frame_shape in shapes.items():
+        shape, dtype = (n_rows, *frame_shape), dtypes[feature]
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if n_bytes > budget_bytes and not _has_disk(n_bytes) and (videos := find_stored(feature, labels)) is not None:
+            unread[feature], stored[feature] = videos, StoredRows(shape, dtype)
+            continue
+        values[feature] = allocate(shape, dtype, budget_bytes)
         if not isinstance(values[feature], np.memmap):
             budget_bytes -= values[feature].nbytes
-    return Table(
+    table = Table(
         task=task,
         videos=tuple(labels),
         starts=starts,
@@ -347,7 +409,36 @@ def _empty_table(
         fps=np.zeros(len(labels)),
         synthetic=np.array([video_labels.split == SYNTHETIC for video_labels in labels.values()]),
         doubles=joined([video_labels.doubles for video_labels in labels.values()], starts[:-1]),
+        stored=stored,
     )
+    return table, unread
+
+
+def _stored_videos(
+    store: FeatureStore, known: Mapping[str, Mapping[str, Any]], feature: str, videos: Collection[str]
+) -> StoredVideos | None:
+    """The videos of a feature, unread; None if the store is far away, or one of them can only be read whole."""
+    stored = {}
+    for video in (video for video in videos if video in known[feature]):
+        unread = store.stored_video(feature, video)
+        if unread is None:
+            return None
+        stored[video] = unread
+    return stored
+
+
+def _n_processes() -> int:
+    """Processes of this training on this machine, which load the same tables at the same time."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))  # torchrun sets it
+
+
+def _has_disk(n_bytes: int) -> bool:
+    """True if $TMPDIR names a disk with room for so many bytes."""
+    folder = os.environ.get("TMPDIR", "")
+    try:
+        return bool(folder) and shutil.disk_usage(folder).free > n_bytes and not is_in_memory(Path(folder))
+    except OSError:
+        return False
 
 
 def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int) -> NDArray:
