@@ -11,6 +11,7 @@ from abaw import __version__
 from abaw.commands.data import doctor, prepare, synth, weights
 from abaw.commands.demo import demo
 from abaw.commands.extract import extract
+from abaw.commands.failures import ask_to_report, explain
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.interruption import EXIT_CODE, TYPED, describe_interruption, termination_interrupts
 from abaw.commands.listings import list_
@@ -20,7 +21,8 @@ from abaw.commands.store import store
 from abaw.commands.submission import check_submission, submit
 from abaw.commands.train import train
 from abaw.commands.video import predict
-from abaw.core.errors import AbawError, is_disk_full
+from abaw.core.errors import AbawError
+from abaw.core.system_errors import describe_system_error, system_error
 
 
 class MainGroup(CommandGroup):
@@ -31,8 +33,10 @@ class MainGroup(CommandGroup):
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # --help and --version print before there is a command to invoke
-            _fail_if_full(error)
-            raise
+            of_system = system_error(error)
+            if of_system is None:
+                raise
+            _fail(describe_system_error(of_system), 1)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the command line, and keep it as it was typed."""
@@ -46,18 +50,17 @@ class MainGroup(CommandGroup):
                 return super().invoke(ctx)
         except AbawError as error:
             _fail(str(error), error.exit_code)
-        except OSError as error:
-            _fail_if_full(error)
-            raise
         except KeyboardInterrupt:
             click.echo(describe_interruption(ctx), err=True)
             sys.exit(EXIT_CODE)
-
-
-def _fail_if_full(error: OSError) -> None:
-    if is_disk_full(error):
-        path = error.filename or "the store, the run or the output"
-        _fail(f"No space left to write {path} ({error.strerror}). Free some space and run the same command again.", 1)
+        except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):
+            raise  # click says it, or ends silently
+        except Exception as error:
+            sentence = explain(error, ctx)
+            if sentence is not None:
+                _fail(sentence, 1)
+            ask_to_report(error, ctx)
+            raise
 
 
 def _fail(sentence: str, exit_code: int) -> None:

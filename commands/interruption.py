@@ -86,8 +86,26 @@ def describe_interruption(context: click.Context) -> str:
     """
     typed = context.meta.get(TYPED, ())
     words = shlex.join(["abaw", *context.meta.get(AGAIN, typed)])
-    names = {" ".join(typed[:n]) for n in (1, 2)}  # of the command, which may be one of a group
-    kept = next((sentence for name, sentence in KEPT.items() if name in names), "")
-    if kept and FRESH not in context.meta:
-        return f"Interrupted. {kept} Continue with: {words}"
-    return f"Interrupted. {NOTHING_KEPT if names.isdisjoint(WRITERS) else FILES_ARE_WHOLE} Start again with: {words}"
+    has_kept = _kept_by(context) and FRESH not in context.meta
+    return f"Interrupted. {what_is_kept(context)} {'Continue' if has_kept else 'Start again'} with: {words}"
+
+
+def what_is_kept(context: click.Context) -> str:
+    """What a command that has ended early leaves behind.
+
+    Args:
+        context: of the root command.
+    """
+    if FRESH not in context.meta and (kept := _kept_by(context)):
+        return kept
+    return NOTHING_KEPT if _names(context).isdisjoint(WRITERS) else FILES_ARE_WHOLE
+
+
+def _kept_by(context: click.Context) -> str:
+    return next((sentence for name, sentence in KEPT.items() if name in _names(context)), "")
+
+
+def _names(context: click.Context) -> set[str]:
+    """Names that the command may have: it may be one of a group."""
+    typed = context.meta.get(TYPED, ())
+    return {" ".join(typed[:n]) for n in (1, 2)}

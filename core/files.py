@@ -20,6 +20,7 @@ from typing import Any
 from abaw.core.claim_files import check_claims, must_sweep
 from abaw.core.errors import UsageError
 from abaw.core.names import MAX_NAME_BYTES
+from abaw.core.system_errors import name_file
 
 Place = Path | str
 _used: set[str] = set()  # temporary names that this process is writing
@@ -58,7 +59,9 @@ def writing(path: Path) -> Iterator[Path]:
         yield partial
         check_claims()
         partial.replace(path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError):
+            name_file(error, partial, path)
         with suppress(OSError):  # the first error says more
             clear(partial)
         raise

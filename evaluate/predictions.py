@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from abaw import __version__
 from abaw.core.doubles import Doubles
 from abaw.core.files import writing
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 
 OUTPUT_KINDS = {"regression": "value", "classes": "class logit", "binary": "logit"}
@@ -129,7 +130,7 @@ def save_predictions(
         postprocessed: post-processing has been applied to them.
         store: path or URL of the store that they were predicted from.
     """
-    with writing(path) as partial, h5py.File(partial, "w") as file:
+    with writing(path) as partial, OutputStream(partial) as stream, h5py.File(stream, "w") as file:
         file.attrs.update(_describe(task))
         file.attrs.update({"made_from": made_from, "postprocessed": postprocessed, "store": store, "abaw": __version__})
         for video, prediction in predictions.items():

@@ -13,6 +13,7 @@ from abaw.core.clock import marks_of
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.files import writing
 from abaw.core.names import MAX_NAME_BYTES
+from abaw.core.output_stream import OutputStream
 from abaw.core.progress import Reporter, Silent
 from abaw.exchange.provenance import FEATURE_FILE, Origin
 from abaw.exchange.source_rows import PRESENT, VALUES
@@ -32,8 +33,8 @@ class ExportSink(Protocol):
 class Hdf5Sink:
     """One file with a group per video: `values`, `present`, and `fps` and marks that are true as attributes."""
 
-    def __init__(self, file: h5py.File) -> None:
-        self._file = file
+    def __init__(self, file: h5py.File, stream: OutputStream) -> None:
+        self._file, self._stream = file, stream
 
     def put(self, video: str, stored: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video."""
@@ -41,6 +42,7 @@ class Hdf5Sink:
         group.create_dataset(VALUES, data=stored.values)
         group.create_dataset(PRESENT, data=stored.present)
         group.attrs.update({"fps": stored.fps, **dict.fromkeys(marks, True)})
+        self._stream.check()
 
 
 class FolderSink:
@@ -60,7 +62,8 @@ class FolderSink:
         for file, values in ((f"{video}.npy", stored.values), (f"{video}.{PRESENT}.npy", stored.present)):
             if (self._folder / file).exists():
                 raise UsageError(f"Two videos would be written into {file}. Export with --format h5.")
-            np.save(self._folder / file, values)
+            with OutputStream(self._folder / file) as stream:
+                np.save(stream, values)
         self.fps[video] = stored.fps
         for mark in marks:
             self.marked.setdefault(mark, []).append(video)
@@ -118,9 +121,9 @@ def _check_free(out: Path) -> None:
 
 @contextmanager
 def _hdf5_sink(file: Path, feature: str, origin: Origin) -> Iterator[ExportSink]:
-    with h5py.File(file, "x") as opened:
+    with OutputStream(file) as stream, h5py.File(stream, "w") as opened:
         opened.attrs.update({"feature": feature, **origin.as_texts()})
-        yield Hdf5Sink(opened)
+        yield Hdf5Sink(opened, stream)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DataError, is_disk_full
+from abaw.core.errors import DataError
+from abaw.core.output_stream import OutputStream
 from abaw.media.decoder import PictureDecoder, open_media, picture_stream
 from abaw.media.orientation import Orientation, Turning
 from abaw.media.picture_times import RESTART_S
@@ -43,11 +44,11 @@ def redraw(file: Path, out: Path, draw: Draw, n_threads: int = 0) -> Iterator[in
     """
     stamps = read_stamps(file)
     try:
-        with open_media(file) as source, av.open(str(out), "w", format="mp4") as target:
-            yield from _Film(source, picture_stream(source, file), stamps, target, draw, n_threads).run()
-    except (av.FFmpegError, OSError) as error:
-        if is_disk_full(error):
-            raise OSError(error.errno, error.strerror, str(out)) from error
+        with OutputStream(out) as stream, open_media(file) as source, av.open(stream, "w", format="mp4") as target:
+            for number in _Film(source, picture_stream(source, file), stamps, target, draw, n_threads).run():
+                stream.check()
+                yield number
+    except av.FFmpegError as error:
         raise DataError(f"{file} could not be redrawn ({error}). Check the file.") from error
 
 

@@ -1,10 +1,13 @@
 """Mono 16 kHz sound of any length: in memory if it is short, else in an unnamed temporary file."""
 
 import tempfile
+from pathlib import Path
 from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from abaw.core.system_errors import naming
 
 RATE_HZ = 16_000
 MEMORY_SAMPLES = 600 * RATE_HZ  # ten minutes, 38 MB; longer sound is kept in a file ($TMPDIR), 230 MB per hour
@@ -36,8 +39,9 @@ class Waveform:
                 return
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the waveform
             samples, self._parts = np.concatenate(self._parts), []
-        self._file.seek(0, 2)
-        self._file.write(samples.astype(np.float32, copy=False).tobytes())
+        with naming(Path(tempfile.gettempdir()) / "sound"):
+            self._file.seek(0, 2)
+            self._file.write(samples.astype(np.float32, copy=False).tobytes())
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Samples `start` to `stop`, (stop - start,); silence outside the sound."""

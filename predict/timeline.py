@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 from numpy.typing import NDArray
 
 from abaw.core.files import writing
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 from abaw.evaluate.prediction_table import SUFFIX
 from abaw.evaluate.report.palette import ACTIVE_COLOUR, MISSING_COLOUR, expression_colours, run_colour
@@ -89,8 +90,8 @@ class Timeline:
         if len(shown) < len(people):
             title += f" ({len(shown)} of {len(people)} people, those seen longest)"
         figure = draw_timeline(self._task, shown, title, start_s, end_s)
-        with writing(path) as partial:
-            figure.savefig(partial, format="png", dpi=DPI)
+        with writing(path) as partial, OutputStream(partial) as stream:
+            figure.savefig(stream, format="png", dpi=DPI)
 
 
 def draw_timeline(task: Task, people: Mapping[str, PersonSeries], title: str, start_s: float, end_s: float) -> Figure:

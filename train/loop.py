@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import link_or_copy, writing
 from abaw.core.progress import Interrupted
+from abaw.core.system_errors import naming
 from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.checkpoint import (
@@ -30,14 +30,12 @@ from abaw.train.checkpoint import (
 from abaw.train.config import TrainConfig
 from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
+from abaw.train.event_file import EventFile
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs, part_measures
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 LR = "lr"  # begins the names of the learning rates of groups of parameters
 SHOWN_VIDEOS = 3
@@ -464,24 +462,24 @@ class Log:
         if len(lines) > n_epochs:
             with writing(self._path) as partial:
                 partial.write_text("".join(f"{line}\n" for line in lines[:n_epochs]))
-        self._writer = _tensorboard_writer(folder / "tensorboard", n_epochs + 1)
+        self._events = _event_file(folder / "tensorboard", n_epochs + 1)
 
     def add(self, epoch: Epoch) -> None:
         """Log an epoch."""
-        with self._path.open("a") as file:
+        with naming(self._path), self._path.open("a") as file:
             file.write(json.dumps(epoch.as_json()) + "\n")
-        if self._writer is None:
+        if self._events is None:
             return
         tags = self._tags | {name: _tag(name) for name in epoch.measures}
         for name, value in epoch.as_json().items():
             if name in tags:
-                self._writer.add_scalar(tags[name], value, epoch.epoch)
-        self._writer.flush()
+                self._events.add_scalar(tags[name], value, epoch.epoch)
+        self._events.flush()
 
     def close(self) -> None:
         """Close the TensorBoard file."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _tag(name: str) -> str:
@@ -492,9 +490,8 @@ def _tag(name: str) -> str:
     return f"{split}/{measure}" if split in ("train", "val") else f"val/{name}"
 
 
-def _tensorboard_writer(folder: Path, first_epoch: int) -> "SummaryWriter | None":
+def _event_file(folder: Path, first_epoch: int) -> EventFile | None:
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        return EventFile(folder, first_epoch)
     except ImportError:  # the extra `track` is not installed
         return None
-    return SummaryWriter(str(folder), purge_step=first_epoch)

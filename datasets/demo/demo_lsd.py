@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from abaw.core.errors import UsageError
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import EXPRESSIONS, LSD_CLASSES
 from abaw.datasets.demo.film import PARTIAL
 from abaw.datasets.demo.film_plan import check_empty
@@ -96,7 +97,8 @@ def _write_split(folder: Path, look: Look, n_images: int, seed: tuple[int, int])
         n_each = min(IMAGES_PER_PERSON, n_images - first)
         for image, picture in enumerate(_draw(np.random.default_rng([*seed, person]), look, n_each)):
             file = folders[image // n_each] / f"{first + image % n_each}.jpg"
-            Image.fromarray(picture).save(file, quality=look.jpeg_quality)
+            with OutputStream(file) as stream:
+                Image.fromarray(picture).save(stream, "JPEG", quality=look.jpeg_quality)
 
 
 def _draw(rng: np.random.Generator, look: Look, n_each: int) -> list[NDArray]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
 from abaw.datasets.demo.film_plan import Film, latents_of, person_of
 from abaw.datasets.demo.latents import Latents, draw_staging
@@ -87,7 +88,8 @@ def _draw(actor: Actor, frame: int, partial: Path) -> NDArray:
     scene = actor.renderer.scene(frame)
     if actor.present[frame]:
         crop = Image.fromarray(actor.renderer.crop(frame, scene))
-        crop.save(partial / actor.name / f"{frame + 1:05d}.jpg", quality=JPEG_QUALITY)
+        with OutputStream(partial / actor.name / f"{frame + 1:05d}.jpg") as stream:
+            crop.save(stream, "JPEG", quality=JPEG_QUALITY)
     return scene
 
 

@@ -14,6 +14,8 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.output_stream import OutputStream
+
 SAMPLE_RATE_HZ = 16000
 CONTROL_RATE_HZ = 200  # rate at which pitch, formants and loudness are computed
 N_HARMONICS = 18
@@ -115,7 +117,8 @@ class FilmWriter:
             rate_hz: frames per second.
             sound: one or two channels, (samples,) float32 within [-1, 1] at `SAMPLE_RATE_HZ`.
         """
-        self._container = av.open(str(path), "w", format="mp4")
+        self._stream = OutputStream(path)
+        self._container = av.open(self._stream, "w", format="mp4")
         self._video = self._container.add_stream(
             "libx264", rate=Fraction(rate_hz), options={"preset": "veryfast", "crf": "24", "threads": "1"}
         )
@@ -136,6 +139,7 @@ class FilmWriter:
         Args:
             picture: (height, width, 3) uint8 RGB.
         """
+        self._stream.check()
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
         frame.pts, frame.time_base = self._n_frames, Fraction(1, self._rate_hz)
         self._container.mux(self._video.encode(frame))
@@ -159,10 +163,11 @@ class FilmWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        try:
-            if kind is None:
-                self._write_sound(self._sound.shape[1], flush=True)
-                self._container.mux(self._video.encode(None))
-                self._container.mux(self._audio.encode(None))
-        finally:
-            self._container.close()
+        with self._stream:
+            try:
+                if kind is None:
+                    self._write_sound(self._sound.shape[1], flush=True)
+                    self._container.mux(self._video.encode(None))
+                    self._container.mux(self._audio.encode(None))
+            finally:
+                self._container.close()

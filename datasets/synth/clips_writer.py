@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.files import clear
+from abaw.core.output_stream import OutputStream
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.synth.cutouts import LABELS, Material, find_material
 from abaw.datasets.synth.paths import SynthOptions
@@ -240,7 +241,7 @@ def write_images(file: Path, frames: NDArray[np.uint8]) -> None:
 
 def write_video(file: Path, frames: NDArray[np.uint8]) -> None:
     """Write an MP4 file (H.264, without sound) from (frames, height, width, 3) uint8 RGB of even size."""
-    with av.open(str(file), "w", format="mp4") as container:
+    with OutputStream(file) as opened, av.open(opened, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=Fraction(RATE_HZ), options=VIDEO_OPTIONS)
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
         for number, frame in enumerate(frames):

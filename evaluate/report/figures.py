@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from abaw.core.files import writing
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import stack_labels
 from abaw.evaluate.report.content import Reported, videos_by_error
@@ -53,8 +54,8 @@ def save_figures(
             figure = draw()
             for kind in ("png", "pdf"):
                 path = folder / f"{name}-{split}.{kind}"
-                with writing(path) as unfinished:
-                    figure.savefig(unfinished, format=kind)
+                with writing(path) as unfinished, OutputStream(unfinished) as stream:
+                    figure.savefig(stream, format=kind)
                 paths.append(path)
     return paths
 

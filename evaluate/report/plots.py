@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from abaw.core.files import writing
+from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.report.face_crops import FaceOf
@@ -139,8 +140,8 @@ def draw_traces(
 
 
 def _save(figure: Figure, path: Path) -> None:
-    with writing(path) as partial, matplotlib.rc_context({"savefig.dpi": 110}):
-        figure.savefig(partial, format="png")
+    with writing(path) as partial, OutputStream(partial) as stream, matplotlib.rc_context({"savefig.dpi": 110}):
+        figure.savefig(stream, format="png")
 
 
 def _panels(task: Task) -> tuple[str, ...]:

@@ -74,7 +74,7 @@ def test_tensorboard_agrees_with_the_metrics_file(lab, whole_run, name, tag):
 
 
 def test_without_tensorboard_there_are_metrics_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.compat.proto.event_pb2", None)
     log = Log(tmp_path, TASKS["va"], 0)
     log.add(Epoch(1, 0.5, 0.25, 1e-4, 2.0, 0.1))
     log.close()

@@ -1,5 +1,6 @@
 """Features and labels of a split in contiguous arrays, which training and evaluation index into."""
 
+import errno
 import math
 import os
 import shutil
@@ -8,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels
+ZEROS_BYTES = 2**22  # written at once
 Missing = Literal["mask", "nearest"]
 StoredVideos = Mapping[str, StoredVideo]  # by name
 # takes the name of a feature, finite values of consecutive frames, and whether they are the last of their video
@@ -447,4 +449,18 @@ def allocate(shape: tuple[int, ...], dtype: np.dtype, budget_bytes: int) -> NDAr
         return np.zeros(shape, dtype=dtype)
     # the file has no name: it disappears with the process, even after a crash
     with tempfile.TemporaryFile() as file:
-        return np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+        _take_space(file, math.prod(shape) * dtype.itemsize)
+        return np.memmap(file, dtype=dtype, mode="r+", shape=shape)
+
+
+def _take_space(file: IO[bytes], n_bytes: int) -> None:
+    """Make an empty file so long that a full disk is noticed now: a mapped page without room ends the process."""
+    try:
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+    except (AttributeError, OSError) as error:  # macOS does not have it
+        if isinstance(error, OSError) and error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            raise
+        zeros = bytes(min(n_bytes, ZEROS_BYTES))
+        for start in range(0, n_bytes, ZEROS_BYTES):
+            file.write(zeros[: n_bytes - start])
+        file.flush()
