@@ -22,6 +22,11 @@ from typing import Any, NoReturn
 
 from abaw.fuzz.changes import ChangeWatch, Fault
 
+IMPORTED_LATE = (
+    *("torch.utils.tensorboard", "sklearn.linear_model", "scipy.stats", "fontTools.subset", "rich._emoji_codes"),
+    *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"),
+)
+
 
 class Trials:
     """The commands that run, by the descriptor that tells of their end.
@@ -79,6 +84,7 @@ def _run_command(request: dict[str, Any]) -> NoReturn:
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
         os.chdir(request["folder"])
         os.environ.update(request["environment"])
+        os.sched_getaffinity = lambda pid: {0}  # one processor: nothing starts processes
         time.sleep(request["delay_s"])
         code = _guarded(request, log)
     finally:
@@ -111,13 +117,16 @@ def load_modules() -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
     import torch
-    import torch.utils.tensorboard
+    from PIL import Image
 
     from abaw.studies.house import modules_of
     from abaw.tests.support.paths import CHECKOUT
 
     torch.set_num_threads(1)
+    Image.init()
     for name in modules_of(CHECKOUT):
         if not name.startswith("abaw.backbones.audio.") and not name.endswith("__main__"):
             importlib.import_module(name)

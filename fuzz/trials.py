@@ -56,7 +56,7 @@ class ForkServer:
             (self.folder / name).mkdir()
         places = {"TMPDIR": "tmp", "HOME": "home", "MPLCONFIGDIR": "matplotlib", "ABAW_CACHE": "tmp/cache"}
         environment = {**process_environment(), **{key: str(self.folder / name) for key, name in places.items()}}
-        environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
+        environment |= {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "SOURCE_DATE_EPOCH": "0"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "abaw.fuzz.fork_server"],
             stdin=subprocess.PIPE,
