@@ -10,8 +10,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,7 +30,8 @@ from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import read_store
 from abaw.evaluate.results import Results, read_current, run_results
-from abaw.train.run_files import CONFIG, ENSEMBLE, MOST_NAMES, no_run, predictions_file
+from abaw.train.run_files import CONFIG, ENSEMBLE, MOST_NAMES, list_names, no_run, predictions_file
+from abaw.train.run_folders import make_run_folder
 from abaw.train.runs import Run, check_run_name, find_run, open_run
 
 # folder name of a run, a sibling of the ensemble's folder
@@ -111,7 +114,7 @@ def select_runs(runs: Path, names: Sequence[str]) -> list[Run]:
     Raises:
         UsageError: nothing matches a name or pattern, a run lies elsewhere, or there are fewer than two runs.
     """
-    known = sorted(path.parent.name for path in runs.glob(f"*/{CONFIG}"))
+    known = list_names(runs, CONFIG)
     selected: dict[Path, Run] = {}
     for name in names:
         matches = [name]
@@ -270,22 +273,38 @@ def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[flo
 
 def _create_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
     if name is None:
-        number = 1
-        while (runs / f"{content.task}-ensemble-{number}").exists():
-            number += 1
-        name = f"{content.task}-ensemble-{number}"
+        return _create_numbered(runs, content)
     check_run_name(name)
     folder = runs / name
-    if folder.exists():
-        ensemble = open_ensemble(folder) if (folder / ENSEMBLE).is_file() else None
-        expected = (content.members, content.weights, content.raw, content.by_output)
-        if ensemble is None or (ensemble.members, ensemble.weights, ensemble.raw, ensemble.by_output) != expected:
-            raise UsageError(f"{folder} already exists and is not this ensemble. Choose another --run.")
-        return ensemble
-    folder.mkdir()
-    written = content.model_dump(mode="json", exclude=None if content.by_output else {"by_output"})
-    save_json(folder / ENSEMBLE, written)
+    if not _make_folder(folder, content) and not _is_made_of(folder, content):
+        raise UsageError(f"{folder} already exists and is not this ensemble. Choose another --run.")
     return open_ensemble(folder)
+
+
+def _create_numbered(runs: Path, content: Members) -> Ensemble:
+    """The ensemble `<task>-ensemble-<number>` of the first number that is free, or that was killed before its first split."""
+    for number in count(1):
+        folder = runs / f"{content.task}-ensemble-{number}"
+        if _make_folder(folder, content):
+            break
+        with suppress(CheckpointError):  # a damaged one keeps its number
+            if not any(folder.glob("scores-*")) and _is_made_of(folder, content):
+                break
+    return open_ensemble(folder)
+
+
+def _make_folder(folder: Path, content: Members) -> bool:
+    written = content.model_dump(mode="json", exclude=None if content.by_output else {"by_output"})
+    return make_run_folder(folder, lambda partial: save_json(partial / ENSEMBLE, written))
+
+
+def _is_made_of(folder: Path, content: Members) -> bool:
+    """True for a folder of an ensemble of the same runs with the same weights."""
+    if not (folder / ENSEMBLE).is_file():
+        return False
+    ensemble = open_ensemble(folder)
+    expected = (content.members, content.weights, content.raw, content.by_output)
+    return (ensemble.members, ensemble.weights, ensemble.raw, ensemble.by_output) == expected
 
 
 def open_ensemble(folder: Path) -> Ensemble:

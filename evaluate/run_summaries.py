@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
-from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY, scores_file
+from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY, list_names, scores_file
 
 HEADER_BYTES = 8  # of a safetensors file: the length of its header
 LONGEST_HEADER = 100_000_000  # as in safetensors
@@ -86,11 +86,11 @@ def summarise_runs(runs: Path) -> tuple[list[RunSummary], dict[str, str]]:
     summaries: dict[str, RunSummary] = {}
     broken: dict[str, str] = {}
     for read, file in ((_summarise_run, CONFIG), (_summarise_ensemble, ENSEMBLE)):
-        for path in sorted(runs.glob(f"*/{file}")):
+        for name in list_names(runs, file):
             try:
-                summaries[path.parent.name] = read(path, summaries)
+                summaries[name] = read(runs / name / file, summaries)
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                broken[path.parent.name] = f"its {file}, or a file next to it, is damaged ({_reason(error)})"
+                broken[name] = f"its {file}, or a file next to it, is damaged ({_reason(error)})"
     if not summaries and not broken:
         raise UsageError(f"No runs in {runs}. {REMEDY}")
     return sorted(summaries.values(), key=_rank), broken

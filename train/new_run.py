@@ -1,7 +1,6 @@
 """Preparation of a training: its features and options, its videos, and the folder of its run."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -155,13 +154,9 @@ def find_started_run(config: TrainConfig, store: FeatureStore, runs: Path, name:
             if run.config.of_training() == config.of_training() and _are_same(run.features, features)
         ]
         return matches[-1] if matches else None
-    check_run_name(name)  # before anything is deleted in its folder
+    check_run_name(name)
     folder = runs / name
     if not (folder / CONFIG).is_file():
-        with suppress(OSError):  # the folder has other files: creating the run will fail
-            # left by a run that was killed while it wrote this file
-            (folder / f"{CONFIG}.partial").unlink(missing_ok=True)
-            folder.rmdir()
         return None
     run = open_run(folder)
     if run.config.of_training() != config.of_training():

@@ -15,6 +15,7 @@ EPOCH = "epoch-"  # begins the names of these folders
 INITIAL = "initial.safetensors"  # weights from elsewhere that training begins with
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
+PARTIAL = ".partial"  # ends the names of folders and files that are incomplete
 MOST_NAMES = 20  # of runs in a message
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
 
@@ -98,7 +99,8 @@ def check_checkpoint(folder: Path, checkpoint: str) -> None:
 
 def list_names(runs: Path, *files: str) -> list[str]:
     """Names of the folders in `runs` that contain one of the files, sorted."""
-    return sorted({path.parent.name for file in files for path in runs.glob(f"*/{file}")})
+    names = {path.parent.name for file in files for path in runs.glob(f"*/{file}")}
+    return sorted(name for name in names if not name.endswith(PARTIAL))
 
 
 def _describe_available(names: Sequence[str]) -> str:
@@ -110,7 +112,7 @@ def _describe_available(names: Sequence[str]) -> str:
 
 def check_any_run(runs: Path, task: str | None = None) -> None:
     """Raise a UsageError if a folder has no runs."""
-    if not any(runs.glob(f"*/{CONFIG}")):
+    if not list_names(runs, CONFIG):
         raise no_run(runs, task)
 
 

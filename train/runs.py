@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -26,10 +27,12 @@ from abaw.train.run_files import (
     check_checkpoint,
     checkpoint_files,
     find_folder,
+    list_names,
     no_run,
     read_epochs,
     split_checkpoint,
 )
+from abaw.train.run_folders import check_free, make_run_folder
 
 # a group of entry points: what reads files that others wrote into runs
 READERS, SAVED = "abaw.readers", "saved_predictions"
@@ -161,13 +164,6 @@ def _scores_within(epoch: Mapping[str, float]) -> list[float]:
     return [score for name, score in epoch.items() if name.startswith(SCORE_AT)]
 
 
-def check_free(folders: Iterable[Path]) -> None:
-    """Raise a UsageError if one of these paths exists."""
-    for folder in folders:
-        if folder.exists():
-            raise UsageError(f"Run {folder} already exists. Continue it with --resume, or choose another --run.")
-
-
 def check_run_name(name: str) -> None:
     """Raise a UsageError if a name is not a valid name for a run folder."""
     if not name or name != Path(name).name or name.startswith("."):
@@ -201,23 +197,23 @@ def create_run(
     number = 1
     while True:
         folder = runs / (name or f"{stem}-{number}")
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
-            if name:
-                check_free([folder])
-            number += 1
-    run = Run(folder, config.resolved(), features, datetime.now(UTC).isoformat())
+        run = Run(folder, config.resolved(), features, datetime.now(UTC).isoformat())
+        if make_run_folder(folder, partial(_write_config, run, fill)):
+            return run
+        if name:
+            check_free(folder)
+        number += 1
+
+
+def _write_config(run: Run, fill: Callable[[Path], Mapping[str, Any]], folder: Path) -> None:
     content = {
         "abaw": __version__,
         "created": run.created,
         "config": run.config.model_dump(mode="json"),
-        "features": features,
+        "features": run.features,
         **fill(folder),
     }
     save_json(folder / CONFIG, content)
-    return run
 
 
 def change_run(run: Run, settings: Iterable[str], epoch: int | None = None) -> Run:
@@ -280,9 +276,9 @@ def all_runs(runs: Path) -> list[Run]:
         CheckpointError: all of them are damaged.
     """
     readable, errors = [], []
-    for path in sorted(runs.glob(f"*/{CONFIG}")):
+    for name in list_names(runs, CONFIG):
         try:
-            readable.append(open_run(path.parent))
+            readable.append(open_run(runs / name))
         except CheckpointError as error:
             errors.append(error)
     if errors and not readable:

@@ -22,7 +22,8 @@ from abaw.train.loop import TrainingResult, fit
 from abaw.train.model import Model, build_model, standardised_features
 from abaw.train.new_run import feature_shapes, find_started_run, load_tables, notes_on, start_run
 from abaw.train.run_files import BEST
-from abaw.train.runs import Run, check_free, open_run
+from abaw.train.run_folders import check_free
+from abaw.train.runs import Run, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring, ignore_outputs
 from abaw.train.train_progress import TrainProgress, Validating
 from abaw.train.warm_start import InitialWeights, load_initial_weights
@@ -226,7 +227,8 @@ def _check(
         for config, name in zip(configs, names, strict=True):
             find_started_run(config, store, runs, name)
     else:
-        check_free([runs / name for name in names if name])
+        for name in filter(None, names):
+            check_free(runs / name)
 
 
 def _open(
