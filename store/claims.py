@@ -35,6 +35,7 @@ def claimed(store: FeatureStore, features: Sequence[str], part: str) -> Iterator
     try:
         with room_for(store.path):
             claim.take()
+        store.sweep()
         with renewing(claim.renew, claim.is_lost):
             yield
     finally:

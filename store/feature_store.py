@@ -300,6 +300,10 @@ class FeatureStore:
         check_claims()
         self._tree.drop(path)
 
+    def sweep(self) -> None:
+        """Delete temporary files that killed processes left next to the metadata of features and labels."""
+        self._tree.sweep(self._tree.names("features"))
+
     def writer(self, feature: str, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> VideoWriter:
         """A writer for one video; an existing one is replaced once the first shard is ready.
 

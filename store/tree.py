@@ -9,7 +9,7 @@ from zarr.abc.store import Store
 from zarr.errors import ContainsGroupError
 
 from abaw.store.schema import group_attrs, report_damage, report_unreachable
-from abaw.store.zarr_keys import METADATA, delete_node, names_in, read_key, read_keys, write_keys
+from abaw.store.zarr_keys import METADATA, NOTES, FolderStore, delete_node, names_in, read_key, read_keys, write_keys
 
 
 class Tree:
@@ -60,6 +60,15 @@ class Tree:
         except Exception:  # zarr raises many types for damaged metadata
             return False
 
+    def sweep(self, features: Sequence[str]) -> None:
+        """Delete what killed processes left next to the metadata of groups; see `FolderStore.sweep`."""
+        if isinstance(self.store, FolderStore):  # elsewhere a key is written whole or not at all
+            groups = [
+                *(f"features/{feature}" for feature in features),
+                *(f"labels/{task}" for task in self.names("labels")),
+            ]
+            self.store.sweep([NOTES, "features", "labels", *groups])
+
     def drop(self, path: str) -> None:
         """Delete the group or array at a path."""
         delete_node(self.store, path)
@@ -83,7 +92,8 @@ def put_whole(store: Store, path: str, contents: Mapping[str, bytes], metadata: 
     existing = read_key(store, f"{path}/{METADATA}")
     if existing is not None and _is_same(existing, metadata):
         return False
-    write_keys(store, path, contents, last={METADATA: metadata}, clear=existing is not None)
+    has_remains = existing is not None or (isinstance(store, FolderStore) and store.has_remains(path))
+    write_keys(store, path, contents, last={METADATA: metadata}, clear=has_remains)
     return True
 
 

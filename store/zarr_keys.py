@@ -7,6 +7,7 @@ moved before: setup.cfg keeps zarr below the next minor version.
 import asyncio
 import errno
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +25,7 @@ from abaw.core.errors import StoreError
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 METADATA = "zarr.json"
+PARTIAL = ".partial"  # ends the names of temporary files
 NOTES = ".notes"  # folder of texts that are no data, see `abaw.store.notes`
 
 
@@ -33,7 +35,10 @@ class FolderStore(LocalStore):
     async def set(self, key: str, value: Buffer) -> None:
         """Write a key."""
         self._check_parents(key)
-        await super().set(key, value)
+        try:
+            await super().set(key, value)
+        except FileNotFoundError:  # the temporary file was taken for one of a dead process, see `sweep`
+            await super().set(key, value)
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a key unless it exists."""
@@ -53,6 +58,22 @@ class FolderStore(LocalStore):
         self._check_parents(f"{prefix}/")
         await super().delete_dir(prefix)
 
+    def sweep(self, groups: Sequence[str]) -> None:
+        """Delete temporary files that killed processes left next to the metadata of some groups, and empty notes.
+
+        A temporary file that another process is just writing is deleted, too; it is then written again.
+        """
+        for path in [self.root, *(self.root / group for group in groups)]:
+            for stray in path.glob(f"zarr.*{PARTIAL}"):
+                stray.unlink(missing_ok=True)
+        for note in (self.root / NOTES).glob("*"):
+            if note.is_dir() and not note.is_symlink() and not (note / METADATA).exists():
+                shutil.rmtree(note, ignore_errors=True)
+
+    def has_remains(self, path: str) -> bool:
+        """True if there is a folder at a path, such as a killed process leaves without metadata."""
+        return (self.root / path).is_dir()
+
     def _check_parents(self, key: str) -> None:
         folder = self.root
         for name in Path(key).parts if key.endswith("/") else Path(key).parts[:-1]:
@@ -67,7 +88,8 @@ def names_in(store: Store, path: str) -> list[str]:
     """Sorted names of the groups, arrays and files in a group, without opening them."""
 
     async def collect() -> list[str]:
-        return sorted([name async for name in store.list_dir(path) if not name.startswith(METADATA)])
+        names = [name async for name in store.list_dir(path) if not name.startswith(METADATA)]
+        return sorted(name for name in names if not (name.startswith("zarr.") and name.endswith(PARTIAL)))
 
     return sync(collect())
 
