@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from abaw.backbones.registry import Family
     from abaw.backbones.spec import BackboneSpec
     from abaw.core.tasks import Task
+    from abaw.datasets.demo.kinds import DemoKind
     from abaw.datasets.doctor import VideoReport
     from abaw.datasets.synth import Made
     from abaw.datasets.synth.paths import SynthOptions
@@ -148,10 +149,23 @@ def demo(
         kind: layout of the dataset, a name of `DEMO_KINDS`.
         on_result: called with the run and the validation scores of each task.
     """
+    from abaw.core.claim_files import claimed
     from abaw.datasets.demo.kinds import get_demo_kind, make_demo
 
     demo_kind, reporter = get_demo_kind(kind), reporter or Silent()
-    make_demo(out / "data", demo_kind, size, seed, reporter)
+    out.mkdir(parents=True, exist_ok=True)
+    with claimed(out / "demo", also=[out / "data"]):
+        make_demo(out / "data", demo_kind, size, seed, reporter)
+        return _train_demo(out, demo_kind, device, reporter, on_result)
+
+
+def _train_demo(
+    out: Path,
+    demo_kind: "DemoKind",
+    device: str,
+    reporter: Reporter,
+    on_result: "Callable[[Run, Evaluation], None] | None",
+) -> "list[tuple[Run, Evaluation]]":
     from abaw.evaluate.trained import open_predictor
     from abaw.extract.request import ExtractOptions
     from abaw.train.config import make_config
@@ -429,9 +443,10 @@ def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) 
     """
     from abaw.train import checkpoint, runs
 
-    changed = runs.change_run(run, settings, epoch) if settings else run
-    if epoch is not None:
-        checkpoint.rewind(run.folder, epoch)
+    with runs.claimed_run(run):
+        changed = runs.change_run(run, settings, epoch) if settings else run
+        if epoch is not None:
+            checkpoint.rewind(run.folder, epoch)
     return changed
 
 

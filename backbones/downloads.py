@@ -15,6 +15,7 @@ from abaw import __version__
 from abaw.backbones.published import FamilyWeights, KnownWeights, is_as_published
 from abaw.backbones.weights import file_sha256
 from abaw.backbones.weights_folder import weights_folder
+from abaw.core.claim_files import claimed
 from abaw.core.errors import CheckpointError, disk_trouble, first_line
 from abaw.core.progress import Reporter, Silent
 
@@ -44,8 +45,10 @@ def get_weights(weights: FamilyWeights, reporter: Reporter | None = None) -> lis
         target = folder / published_file.target if published_file.saved_as or weights.file is None else weights.file
         if not target.exists():
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                _get(published_file, target, reporter)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with claimed(target):
+                    if not target.exists():  # else another process got it meanwhile
+                        _get(published_file, target, reporter)
             except OSError as error:
                 trouble = disk_trouble(error, f"{published_file.name} into {folder}") or first_line(error)
                 raise CheckpointError(

@@ -10,7 +10,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -20,6 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw import __version__
+from abaw.core.claim_files import BusyError, claimed
 from abaw.core.errors import CheckpointError, UsageError, some_of
 from abaw.core.files import save_json
 from abaw.core.names import is_pattern
@@ -29,6 +30,7 @@ from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.output_weights import ByOutput, describe_outputs
 from abaw.evaluate.postprocessing.tuning import Tuning, load_tuning
 from abaw.evaluate.predictions import read_store
+from abaw.evaluate.result_claims import claimed_results
 from abaw.evaluate.results import Results, read_current, run_results
 from abaw.train.run_files import CONFIG, ENSEMBLE, MOST_NAMES, list_names, no_run, predictions_file
 from abaw.train.run_folders import make_run_folder
@@ -177,8 +179,10 @@ def create_ensemble(
         raw=raw,
         by_output=dict(by_output),
     )
-    ensemble = _create_folder(runs, name, content)
-    evaluation.save(ensemble.folder, split, digest, store=_common_store(members, split))
+    with ExitStack() as claims:
+        ensemble = _create_folder(runs, name, content, claims)
+        with claimed_results(ensemble.folder, split):
+            evaluation.save(ensemble.folder, split, digest, store=_common_store(members, split))
     return ensemble, evaluation
 
 
@@ -271,24 +275,30 @@ def _shares(members: Sequence[Run], weights: Sequence[float] | None) -> list[flo
     return [weight / math.fsum(weights) for weight in weights]
 
 
-def _create_folder(runs: Path, name: str | None, content: Members) -> Ensemble:
+def _create_folder(runs: Path, name: str | None, content: Members, claims: ExitStack) -> Ensemble:
     if name is None:
-        return _create_numbered(runs, content)
+        return _create_numbered(runs, content, claims)
     check_run_name(name)
     folder = runs / name
+    claims.enter_context(claimed(folder))
     if not _make_folder(folder, content) and not _is_made_of(folder, content):
         raise UsageError(f"{folder} already exists and is not this ensemble. Choose another --run.")
     return open_ensemble(folder)
 
 
-def _create_numbered(runs: Path, content: Members) -> Ensemble:
+def _create_numbered(runs: Path, content: Members, claims: ExitStack) -> Ensemble:
     """The ensemble `<task>-ensemble-<number>` of the first number that is free, or that was killed before its first split."""
     for number in count(1):
         folder = runs / f"{content.task}-ensemble-{number}"
-        if _make_folder(folder, content):
-            break
-        with suppress(CheckpointError):  # a damaged one keeps its number
-            if not any(folder.glob("scores-*")) and _is_made_of(folder, content):
+        if any(folder.glob("scores-*")):
+            continue
+        with (
+            ExitStack() as claim,
+            suppress(CheckpointError, BusyError),
+        ):  # a damaged one, or another's, keeps its number
+            claim.enter_context(claimed(folder))
+            if _make_folder(folder, content) or _is_made_of(folder, content):
+                claims.push(claim.pop_all())
                 break
     return open_ensemble(folder)
 

@@ -29,8 +29,9 @@ from abaw.evaluate.ensemble import (
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess
 from abaw.evaluate.postprocessing.postprocess_options import method_of, parse_smoothings
-from abaw.evaluate.postprocessing.tuning import FitChoice, Tuning, fit_run, load_tuning
+from abaw.evaluate.postprocessing.tuning import POSTPROCESS, FitChoice, Tuning, fit_run, load_tuning
 from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.result_claims import claimed_in, claimed_results
 from abaw.evaluate.results import Results, read_digest
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
@@ -448,14 +449,14 @@ def evaluate(
     """
     from abaw.evaluate.report.face_crops import open_faces
 
-    evaluation = predictor.evaluate(store, split, smoothing)
-    predictor.folder.mkdir(exist_ok=True)  # that of a run's further checkpoint, such as `best-va`
-    reporter = reporter or Silent()
-    reporter.start("score", 1, "split")
-    with Ticker(reporter) as ticker:
-        ticker.doing("intervals, predictions and a picture")
-        evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
-    reporter.finish()
+    with claimed_results(predictor.folder, split):
+        evaluation = predictor.evaluate(store, split, smoothing)
+        reporter = reporter or Silent()
+        reporter.start("score", 1, "split")
+        with Ticker(reporter) as ticker:
+            ticker.doing("intervals, predictions and a picture")
+            evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
+        reporter.finish()
     return evaluation
 
 
@@ -485,4 +486,5 @@ def tune(
         predictions = opened.predict(store, Selection(split))
         return prefer.attach(store, predictions) if prefer else predictions
 
-    return fit_run(run, store, fit_on, runs, predict_run, method, reporter)
+    with claimed_in(run.folder, run.folder / POSTPROCESS):
+        return fit_run(run, store, fit_on, runs, predict_run, method, reporter)

@@ -9,6 +9,7 @@ from typing import Literal, Protocol
 import h5py
 import numpy as np
 
+from abaw.core.claim_files import claimed
 from abaw.core.clock import marks_of
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.files import writing
@@ -109,9 +110,11 @@ def _new_output(out: Path) -> Iterator[Path]:
     _check_free(out)
     if not out.resolve().parent.is_dir():
         raise UsageError(f"No folder {out.resolve().parent} to write {out.name} into. Make it first.")
-    with writing(out) as partial:
-        yield partial
+    with claimed(out):
         _check_free(out)
+        with writing(out) as partial:
+            yield partial
+            _check_free(out)
 
 
 def _check_free(out: Path) -> None:

@@ -95,6 +95,7 @@ def _guarded(request: dict[str, Any], log: int) -> int:
     """The exit code of a command; with the end that an interpreter has: threads are waited for, exit functions called."""
     from abaw.cli import main
 
+    sys.argv = ["abaw", *request["command"]]
     watch = ChangeWatch(Path(request["root"]), Fault(**request["fault"]), log, request["not_counted"])
     code = 0
     try:

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw import __version__
+from abaw.core.claim_files import BusyError, claimed
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
@@ -71,10 +72,12 @@ class PredictSummary(Summary):
     Attributes:
         results: by name, for the files that this call predicted.
         table: `images.csv`, if there are several images.
+        busy: files that another process was predicting.
         trust: what to know about predictions made without a run; empty with one.
     """
 
     results: dict[str, FileResult] = field(default_factory=dict)
+    busy: list[Path] = field(default_factory=list)
     trust: str = ""
     table: Path | None = None
 
@@ -148,6 +151,9 @@ def predict_videos(run: Run | None, options: PredictOptions, reporter: Reporter 
     reporter.finish()
     for file in videos:
         _predict_file(predictor, file, options, reporter, summary)
+    for file in summary.busy.copy():  # another process may have finished them meanwhile
+        del summary.failed[name_of(file)]
+        _predict_file(predictor, file, options, reporter, summary)
     names = [name for name in map(name_of, images) if name not in summary.failed]
     if len(names) > 1:
         summary.table = options.out / IMAGES
@@ -162,6 +168,9 @@ def _predict_file(
     name = name_of(file)
     try:
         predicted = _predict_into(predictor, file, options, reporter)
+    except BusyError as error:
+        summary.failed[name] = str(error)
+        summary.busy.append(file)
     except OSError as error:
         if is_disk_full(error):
             raise
@@ -180,7 +189,7 @@ def _predict_file(
 
 def _write_table(path: Path, folders: Sequence[Path]) -> None:
     """Write the rows of several images into one table, without frame and time."""
-    with writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
+    with claimed(path), writing(path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         table: csv.DictWriter[str] | None = None
         for folder in folders:
             with (folder / CSV).open(newline="", encoding="utf-8") as rows:
@@ -202,19 +211,20 @@ def _predict_into(
     folder = options.out / name_of(file)
     sources = _sources(predictor, file, options.faces)
     pictures = _pictures_of(file, options.overlay)
-    if _is_done(folder, sources, pictures) and has_content(file, _content_in(folder, sources)):
-        return None
-    if folder.exists():
-        raise UsageError(f"{folder} exists. Delete it, or choose another folder with --out.")
-    with writing(folder) as partial:
-        partial.mkdir()
-        predicted = predict_file(predictor, file, partial / "data", options, reporter)
-        n_with_face = _write(predictor, predicted, sources, partial)
-        if options.overlay and is_image(file):
-            _draw_image(predictor, predicted, partial / IMAGE_OVERLAY)
-        elif options.overlay:
-            _draw(predictor, predicted, partial / OVERLAY, reporter)
-        shutil.rmtree(partial / "data")
+    with claimed(folder):
+        if _is_done(folder, sources, pictures) and has_content(file, _content_in(folder, sources)):
+            return None
+        if folder.exists():
+            raise UsageError(f"{folder} exists. Delete it, or choose another folder with --out.")
+        with writing(folder) as partial:
+            partial.mkdir()
+            predicted = predict_file(predictor, file, partial / "data", options, reporter)
+            n_with_face = _write(predictor, predicted, sources, partial)
+            if options.overlay and is_image(file):
+                _draw_image(predictor, predicted, partial / IMAGE_OVERLAY)
+            elif options.overlay:
+                _draw(predictor, predicted, partial / OVERLAY, reporter)
+            shutil.rmtree(partial / "data")
     return predicted, FileResult(folder, pictures, predicted.people, predicted.n_frames, n_with_face)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from abaw.core.claim_files import check_claims
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import link_or_copy, writing
 from abaw.core.progress import Interrupted
@@ -466,6 +467,7 @@ class Log:
 
     def add(self, epoch: Epoch) -> None:
         """Log an epoch."""
+        check_claims()
         with naming(self._path), self._path.open("a") as file:
             file.write(json.dumps(epoch.as_json()) + "\n")
         if self._events is None:

@@ -2,15 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import FunctionType
 from typing import Any
 
 from abaw import __version__
+from abaw.core.claim_files import BusyError, claimed
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.plugins import load_named
@@ -32,7 +36,7 @@ from abaw.train.run_files import (
     read_epochs,
     split_checkpoint,
 )
-from abaw.train.run_folders import check_free, make_run_folder
+from abaw.train.run_folders import check_free, is_taken, make_run_folder
 
 # a group of entry points: what reads files that others wrote into runs
 READERS, SAVED = "abaw.readers", "saved_predictions"
@@ -194,15 +198,21 @@ def create_run(
         check_run_name(name)
     runs.mkdir(parents=True, exist_ok=True)
     stem = stem or f"{config.task}-{'+'.join(config.features)}-{config.head.name}"
-    number = 1
-    while True:
+    for number in count(1):
         folder = runs / (name or f"{stem}-{number}")
+        if name is None and is_taken(folder):
+            continue
         run = Run(folder, config.resolved(), features, datetime.now(UTC).isoformat())
-        if make_run_folder(folder, partial(_write_config, run, fill)):
-            return run
+        try:
+            with claimed(folder):
+                if make_run_folder(folder, partial(_write_config, run, fill)):
+                    return run
+        except BusyError:
+            if name:
+                raise
         if name:
             check_free(folder)
-        number += 1
+    raise AssertionError("numbers do not end")
 
 
 def _write_config(run: Run, fill: Callable[[Path], Mapping[str, Any]], folder: Path) -> None:
@@ -214,6 +224,13 @@ def _write_config(run: Run, fill: Callable[[Path], Mapping[str, Any]], folder: P
         **fill(folder),
     }
     save_json(folder / CONFIG, content)
+
+
+@contextmanager
+def claimed_run(run: Run) -> Iterator[None]:
+    """Claim a started run, in the first of the processes that torchrun started."""
+    with claimed(run.home) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        yield
 
 
 def change_run(run: Run, settings: Iterable[str], epoch: int | None = None) -> Run:

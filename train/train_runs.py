@@ -1,12 +1,13 @@
 """Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from abaw.core.claim_files import claimed
 from abaw.core.devices import pick_device
 from abaw.core.progress import Interrupted, Reporter, Silent, Ticker
 from abaw.store import FeatureStore
@@ -54,7 +55,8 @@ def train_run(
         AbawError: the loss or an output is not finite.
     """
     torch_device = pick_device(device)
-    with multi_process.processes(torch_device), _interruption_names(run):
+    with multi_process.processes(torch_device), _interruption_names(run), ExitStack() as claims:
+        multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
         torch_device = multi_process.process_device(torch_device)
         run.check_store(store, training=True)
         reporter = _first_reporter(reporter)
@@ -206,10 +208,11 @@ def train_seeds(
         tables = _placed(tables, configs[0], torch_device)
         results = []
         for config, run_name in zip(configs, names, strict=True):
-            run = _open(config, store, runs, run_name, stem, resume, init)
-            with _interruption_names(run):
-                run.check_store(store, training=True)
-                result = _train_on(tables, statistics, run, scoring, torch_device, reporter, on_result)
+            with ExitStack() as claims:
+                run = _open(config, store, runs, run_name, stem, resume, init, claims)
+                with _interruption_names(run):
+                    run.check_store(store, training=True)
+                    result = _train_on(tables, statistics, run, scoring, torch_device, reporter, on_result)
             results.append((run, result))
         return results
 
@@ -223,12 +226,13 @@ def _check(
     configs: Sequence[TrainConfig], store: FeatureStore, runs: Path, names: Sequence[str | None], resume: bool
 ) -> None:
     """Raise errors now rather than hours later, after the first seeds."""
-    if resume:
-        for config, name in zip(configs, names, strict=True):
-            find_started_run(config, store, runs, name)
-    else:
-        for name in filter(None, names):
-            check_free(runs / name)
+    for config, name in zip(configs, names, strict=True):
+        started = find_started_run(config, store, runs, name) if resume else None
+        if started is not None or (name and runs.is_dir()):
+            folder = started.folder if started is not None else runs / str(name)
+            with claimed(folder):  # an error names the process that is at work on it
+                if not resume:
+                    check_free(folder)
 
 
 def _open(
@@ -239,11 +243,14 @@ def _open(
     stem: str,
     resume: bool,
     init: InitialWeights | None,
+    claims: ExitStack,
 ) -> Run:
-    """The run to resume, or a new one; the same in all processes."""
+    """The run to resume, or a new one; the same in all processes, and claimed by the first."""
 
     def find_or_create() -> Path:
         started = find_started_run(config, store, runs, name) if resume else None
-        return (started or start_run(config, store, runs, name, stem, init)).folder
+        folder = (started or start_run(config, store, runs, name, stem, init)).folder
+        claims.enter_context(claimed(folder))
+        return folder
 
     return open_run(multi_process.from_first(find_or_create))

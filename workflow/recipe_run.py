@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from abaw.core.claim_files import claimed
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.evaluate.ensemble import create_ensemble
@@ -77,10 +78,18 @@ def run_recipe(
         AbawError: a step cannot begin, or failed; what was finished is kept.
         KeyboardInterrupt: likewise.
     """
-    reporter = reporter or Silent()
     plan = plan_recipe(options)
     if needs := [step.needs for step in plan.steps if step.needs]:
         raise UsageError(f"Nothing was started: {'; '.join(needs)}.")
+    options.runs.mkdir(parents=True, exist_ok=True)
+    with claimed(options.runs / f"{plan.recipe.name}.recipe"):
+        return _run_steps(options, reporter or Silent(), on_step)
+
+
+def _run_steps(
+    options: RecipeOptions, reporter: Reporter, on_step: Callable[[Step], None]
+) -> tuple[RecipePlan, list[ScoreRow]]:
+    plan = plan_recipe(options)
     _extract(plan, reporter, on_step)
     store = FeatureStore.open(options.store)
     plan = plan_recipe(options)

@@ -21,8 +21,10 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from abaw.core.claim_files import check_claims, claimed
 from abaw.core.errors import DataError, UsageError
 from abaw.core.files import clear
+from abaw.core.names import is_junk
 from abaw.core.output_stream import OutputStream
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.synth.cutouts import LABELS, Material, find_material
@@ -88,19 +90,30 @@ def write_clips(
         raise UsageError(f"Unknown kind of clip {kind!r}. Choose one of: {', '.join(KINDS)}.")
     numbers = _numbers(n_clips, only)
     material = find_material(faces, backgrounds, only)
-    _claim(out, material, options)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"{out} is a file. Choose another folder for the clips.")
+    out.mkdir(parents=True, exist_ok=True)
+    with claimed(out / RECORD, also=[out]):
+        return _write_clips(ClipWriter(material, options, out, kind), numbers, workers, reporter)
+
+
+def _write_clips(writer: "ClipWriter", numbers: range, workers: int, reporter: Reporter) -> Made:
+    material, options, out, kind = writer.arguments
+    _begin_folder(out, material, options)
     todo = [number for number in numbers if not _target(out, number, kind, options).exists()]
     reporter.start("synth", len(todo), "clips")
     n_workers = min(workers or _count_processors(), len(todo))
     try:
-        with closing(_make_all(ClipWriter(material, options, out, kind), todo, n_workers)) as clips:
+        with closing(_make_all(writer, todo, n_workers)) as clips:
             for _ in clips:
+                check_claims()
                 reporter.advance()
     finally:
+        check_claims()
         shutil.rmtree(out / PARTIAL, ignore_errors=True)
         _write_labels(out)
         reporter.finish()
-    return Made(len(todo), n_clips - len(todo))
+    return Made(len(todo), len(numbers) - len(todo))
 
 
 def _numbers(n_clips: int, only: str) -> range:
@@ -112,11 +125,8 @@ def _numbers(n_clips: int, only: str) -> range:
     return range(list(LABELS).index(only), n_clips * len(LABELS), len(LABELS))
 
 
-def _claim(out: Path, material: Material, options: SynthOptions) -> None:
-    """Create the output folder with a record of sources and options, or check that its record is the same."""
-    if out.exists() and not out.is_dir():
-        raise UsageError(f"{out} is a file. Choose another folder for the clips.")
-    out.mkdir(parents=True, exist_ok=True)
+def _begin_folder(out: Path, material: Material, options: SynthOptions) -> None:
+    """Write a record of sources and options into the output folder, or check that its record is the same."""
     record, sources = out / RECORD, {**asdict(options), **material.digests()}
     if record.exists():
         recorded = _read_record(record)
@@ -127,7 +137,7 @@ def _claim(out: Path, material: Material, options: SynthOptions) -> None:
                 "Choose another folder, or repeat the command they were made with."
             )
     else:
-        foreign = sorted(path.name for path in out.iterdir() if path.name != PARTIAL)
+        foreign = sorted(path.name for path in out.iterdir() if not is_junk(path.name))
         if foreign:
             raise UsageError(f"{out} holds something else, such as {foreign[0]}. Choose a new or empty folder.")
     clear(out / PARTIAL).mkdir()  # left by a process that was killed
@@ -149,6 +159,7 @@ def _replace(out: Path, name: str, write: Callable[[Path], object]) -> None:
     """Write a file or folder under a partial name, then rename it."""
     (out / PARTIAL).mkdir(exist_ok=True)
     write(out / PARTIAL / name)
+    check_claims()
     (out / PARTIAL / name).replace(out / name)
 
 

@@ -153,7 +153,6 @@ def fit_run(
 
 
 def _saved(run: Run, tuning: Tuning) -> Tuning:
-    run.folder.mkdir(exist_ok=True)  # that of a further checkpoint may not exist yet
     save_json(run.folder / POSTPROCESS, tuning.model_dump(mode="json"))
     return tuning
 

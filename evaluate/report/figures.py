@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from abaw.core.claim_files import claimed
 from abaw.core.files import writing
 from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
@@ -49,14 +50,15 @@ def save_figures(
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, draw in _figures(task, runs, split, faces):
-        with matplotlib.rc_context(PRINT):
-            figure = draw()
-            for kind in ("png", "pdf"):
-                path = folder / f"{name}-{split}.{kind}"
-                with writing(path) as unfinished, OutputStream(unfinished) as stream:
-                    figure.savefig(stream, format=kind)
-                paths.append(path)
+    with claimed(folder / f"figures-{split}", also=[folder]):
+        for name, draw in _figures(task, runs, split, faces):
+            with matplotlib.rc_context(PRINT):
+                figure = draw()
+                for kind in ("png", "pdf"):
+                    path = folder / f"{name}-{split}.{kind}"
+                    with writing(path) as unfinished, OutputStream(unfinished) as stream:
+                        figure.savefig(stream, format=kind)
+                    paths.append(path)
     return paths
 
 

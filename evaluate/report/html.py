@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from abaw.core.claim_files import claimed
 from abaw.core.errors import UsageError
 from abaw.core.files import writing
 from abaw.core.tasks import Task
@@ -33,6 +34,6 @@ def write_report(
     if path.is_dir():
         raise UsageError(f"{path} is a folder. Name the file to write, such as --out {path / 'report.html'}.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with writing(path) as partial:
+    with claimed(path), writing(path) as partial:
         # names of videos may have lone surrogates, which have no encoding
         partial.write_text(render(task, runs, split, faces, about), encoding="utf-8", errors="replace")

@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.claim_files import claimed
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError, is_disk_full, some_of
 from abaw.core.files import writing
 from abaw.core.names import composed
@@ -106,15 +107,16 @@ def write_submission(
         frame_rows = locate(sample, store, features, data)
         n_rows = frame_rows.n_rows
     _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing)
-    predictions = predictor.predict(store, Selection(rows=n_rows))
-    answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
-    with _unwritable_as_error(out), writing(out) as partial:
-        _write_answers(partial, task, sample, frame_rows, answers)
-        check = check_submission(partial, sample, task)
-        if check.first:
-            raise AbawError(
-                f"The predictions do not make a submission file: {check.first} Nothing was written to {out}."
-            )
+    with _claimed_output(out):
+        check_fits(task, sample, out)
+        predictions = predictor.predict(store, Selection(rows=n_rows))
+        answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
+        with _unwritable_as_error(out), writing(out) as partial:
+            _write_answers(partial, task, sample, frame_rows, answers)
+            check = check_submission(partial, sample, task)
+            if check.first:
+                reason = f"The predictions do not make a submission file: {check.first}"
+                raise AbawError(f"{reason} Nothing was written to {out}.")
     has_feature = {video: _has_feature(predictions[video]) for video in n_rows}
     modalities = {store.feature_attrs(name)["spec"].get("modality", "vision"): None for name in features}
     return Submission(
@@ -220,6 +222,15 @@ def _write_answers(
     else:
         assert frame_rows is not None
         _write_file(path, sample, frame_rows, answers)
+
+
+@contextmanager
+def _claimed_output(out: Path) -> Iterator[None]:
+    with ExitStack() as stack:
+        with _unwritable_as_error(out):
+            out.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(claimed(out))
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from distributed import CancelledError, Client, Future, KilledWorker, wait
 
+from abaw.core.claim_files import check_claims
 from abaw.core.progress import Reporter, Stop, Summary
 from abaw.extract.cluster.cluster import Cluster, ClusterOptions, connected
 from abaw.extract.cluster.jobs import make_jobs
@@ -71,6 +72,7 @@ class Driver:
         try:
             self._ledger.add(make_jobs(plan, self._wait_for_workers()))
             while not self._ledger.is_over:
+                check_claims()
                 self._submit()
                 self._collect()
                 if time.monotonic() - self._stalls.checked_s > CHECK_S:

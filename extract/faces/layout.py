@@ -14,7 +14,7 @@ import os
 import shutil
 import wave
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from abaw.core.claim_files import check_claims, claimed
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name, save_json
@@ -116,11 +117,20 @@ class Files:
                 "names of people and tables are longer. Rename it."
             )
 
-    def is_done(self, request: Record) -> bool:
-        """True if all files exist, made from the same file with the same options. Completes an interrupted move."""
+    def claimed(self) -> AbstractContextManager[None]:
+        """Claims the video for as long as the block runs; raises a BusyError if another process prepares it."""
+        return claimed(self._record)
+
+    def complete_move(self) -> None:
+        """Complete a move into place that was interrupted; only with a claim."""
         waiting = None if self._partial.is_symlink() else Record.read(self._partial / "record.json")
         if waiting is not None:
             self._move(waiting)
+
+    def is_done(self, request: Record) -> bool:
+        """True if all files exist, made from the same file with the same options."""
+        if (self._partial / "record.json").exists():  # some files are of this one, others of an earlier call
+            return False
         record = Record.read(self._record)
         return record is not None and record.inputs() == request.inputs() and has_content(self.source, record.content)
 
@@ -142,14 +152,16 @@ class Files:
         (self._partial / "tracks").mkdir(parents=True)
 
     def discard(self) -> None:
-        """Delete the incomplete files."""
-        shutil.rmtree(self._partial, ignore_errors=True)
+        """Delete the incomplete files, unless some have been moved into place: then the next call moves the others."""
+        if not (self._partial / "record.json").exists():
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def write_faces(self, frames: Iterator[FacesOfFrame]) -> Iterator[FacesOfFrame]:
         """Write crops and a table by track, and yield the frames again."""
         with (self._partial / "tracks.csv").open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream)
             for frame in frames:
+                check_claims()
                 for track, face in frame.faces.items():
                     folder = self._partial / "tracks" / str(track)
                     folder.mkdir(exist_ok=True)
@@ -252,6 +264,7 @@ class Files:
 
     def _move(self, record: Record) -> None:
         """Move all files into place; completes an earlier call that was interrupted."""
+        check_claims()
         before = Record.read(self._record)
         for name in before.people if before is not None else ():
             if name not in record.people:

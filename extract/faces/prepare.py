@@ -1,10 +1,13 @@
 """Turning videos into a dataset in the layout of Aff-Wild2: face crops, sound, and a table of the faces."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
+from abaw.core.claim_files import BusyError, LostClaimError
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.progress import Reporter, Stop, Summary
@@ -85,35 +88,60 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
     summary, detector = Summary(), create_detector(options.detector, options.device)
     pending, waits = _pending(files, options, summary), Waits()
     reporter.start("prepare", sum(n_frames for _, _, n_frames in pending), "frames")
-    for video, request, _ in pending:
+    busy: list[tuple[Files, Record]] = []
+    work = partial(_prepare, detector=detector, reporter=reporter, waits=waits)
+    for video, request in chain([(video, request) for video, request, _ in pending], busy):
         try:
-            record = _prepare(video, request, detector, reporter, waits)
+            record = _take(video, request, work)
         except KeyboardInterrupt:
             summary.stopped = Stop.interrupted()
+            break
+        except BusyError as error:
+            if video.video not in summary.failed:
+                busy.append((video, request))  # another process may have finished it at the end
+            summary.failed[video.video] = str(error)
+        except LostClaimError as error:
+            summary.stopped = Stop.of_claim(error)
             break
         except OSError as error:
             summary.stopped = Stop.of_disk(error, f"{video.video} into {options.data}")
             if summary.stopped:
                 break
-            _fail(summary, video, f"could not be read or written: {error}")
+            summary.failed[video.video] = f"could not be read or written: {error}"
         except UsageError:
             raise
         except Exception as error:  # an error in one video must not stop the others
-            _fail(summary, video, str(error) or type(error).__name__)
+            summary.failed[video.video] = str(error) or type(error).__name__
         else:
-            summary.done.append(video.video)
-            summary.n_frames += record.n_frames
-            summary.people[video.video] = record.people
-            summary.warnings += [f"{video.video}: {note}" for note in record.notes]
+            _finished(summary, video, record)
     reporter.finish()
     summary.waited_s = waits.seconds
     report_waits(summary.waited_s, reporter)
     return summary
 
 
-def _fail(summary: Summary, video: Files, reason: str) -> None:
-    summary.failed[video.video] = reason
-    video.discard()
+def _finished(summary: Summary, video: Files, record: Record | None) -> None:
+    summary.failed.pop(video.video, None)
+    summary.people[video.video] = record.people if record is not None else video.people()
+    if record is None:
+        summary.skipped.append(video.video)
+        return
+    summary.done.append(video.video)
+    summary.n_frames += record.n_frames
+    summary.warnings += [f"{video.video}: {note}" for note in record.notes]
+
+
+def _take(video: Files, request: Record, work: Callable[[Files, Record], Record]) -> Record | None:
+    """Prepare a video under a claim; None if another process has done it since."""
+    with video.claimed():
+        try:
+            video.complete_move()
+            return None if video.is_done(request) else work(video, request)
+        except LostClaimError:
+            raise
+        except BaseException:
+            video.discard()
+            raise
 
 
 def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> list[tuple[Files, Record, int]]:
