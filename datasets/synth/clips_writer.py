@@ -97,7 +97,7 @@ def write_clips(
         return _write_clips(ClipWriter(material, options, out, kind), numbers, workers, reporter)
 
 
-def _write_clips(writer: "ClipWriter", numbers: range, workers: int, reporter: Reporter) -> Made:
+def _write_clips(writer: "ClipWriter", numbers: range, workers: int | None, reporter: Reporter) -> Made:
     material, options, out, kind = writer.arguments
     _begin_folder(out, material, options)
     todo = [number for number in numbers if not _target(out, number, kind, options).exists()]
