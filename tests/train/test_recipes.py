@@ -243,7 +243,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     "situ-va": {
         **{"task": "va", "window": 250, "stride": 100, "epochs": 30, "batch_size": 64, "optimizer": "adam"},
         **{"lr": 3e-5, "weight_decay": 1e-5, "schedule": "constant", "head.name": "encoder"},
-        **{"phase": "fixed", "eval_stride": 100, "standardise": "frame", "betas": (0.5, 0.999), "eval_every": 0.25},
+        **{"phase": "fixed", "eval_stride": 100, "standardise": "frame", "betas": (0.9, 0.999), "eval_every": 0.25},
         **{"head.convs": (1024, 512), "head.layers": 4, "head.heads": 4, "head.feedforward": 512},
         **{
             "head.dropout": 0.3,

@@ -127,3 +127,15 @@ def test_a_run_that_predicts_one_class_for_three_epochs_is_warned_of_once(classe
         f"train a: for 3 epochs every validation row was predicted as {name}. Try a lower lr, or --set balance=class."
     )
     assert heard.warnings == [wanted] * n_warnings
+
+
+def test_a_training_that_collapses_to_the_common_class_is_warned_of(lab, tmp_path):
+    """One frame in 40 is not neutral, and its feature does not show it."""
+    store = lab.make_store(tmp_path / "s.zarr", ())
+    labels = (np.arange(lab.n_frames) % 40 == 0).astype(np.int8)[:, None]
+    for i in range(6):
+        store.write_labels("expr", f"v{i}", "train" if i < 4 else "val", labels)
+    heard = Heard()
+    lab.train(lab.start(store, tmp_path, lab.config("expr", "epochs=8")), store, heard)
+    (warning,) = heard.warnings
+    assert "for 3 epochs every validation row was predicted as Neutral" in warning
