@@ -141,9 +141,6 @@ class WindowSampler:
                 inside the original window, a longer one anywhere around it.
             draw: "run" takes the windows of one random subset of the synthetic clips in every epoch of a run: n real clips
                 get n * synthetic / (1 - synthetic), rounded to a multiple of 3; a share of 1 is all of them, and no real one.
-
-        Raises:
-            UsageError: there are fewer synthetic clips than such a subset has.
         """
         rng = np.random.default_rng(list(seed))
         if clips_per_video:
@@ -156,13 +153,8 @@ class WindowSampler:
             weights = self._class_weights(windows) if balance == "class" else self._video_weights(windows)
             windows = windows[rng.choice(len(windows), len(windows), p=weights / weights.sum())]
         if draw == "run":
-            chosen = self._draw_clips(synthetic, seed[0])
-            windows = np.concatenate(
-                [
-                    windows[: len(windows) * (synthetic < 1)],
-                    synthetic_windows[chosen[self.videos_of(synthetic_windows)]],
-                ]
-            )
+            chosen = self._draw_clips(synthetic, seed[0])[self.videos_of(synthetic_windows)]
+            windows = np.concatenate([windows[: 0 if synthetic == 1 else None], synthetic_windows[chosen]])
         elif synthetic:
             n_synthetic = round(len(windows) * synthetic / (1 - synthetic))
             windows = np.concatenate([windows, self._draw_per_class(synthetic_windows, n_synthetic, rng)])
@@ -179,7 +171,7 @@ class WindowSampler:
         videos = self.videos_of(windows)
         n_real = int((~self.samples.synthetic[videos]).sum())
         if draw == "run":
-            return n_real * (synthetic < 1) + int(self._draw_clips(synthetic, seed)[videos].sum())
+            return (0 if synthetic == 1 else n_real) + int(self._draw_clips(synthetic, seed)[videos].sum())
         return n_real + (round(n_real * synthetic / (1 - synthetic)) if synthetic else 0)
 
     def windows(
