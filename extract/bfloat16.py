@@ -67,7 +67,7 @@ def has_bfloat16(root: Path = Path("/"), limit: str | None = None) -> bool:
 
 
 def _limit(environ: Mapping[str, str]) -> str:
-    return environ.get("ONEDNN_MAX_CPU_ISA", environ.get("DNNL_MAX_CPU_ISA", ""))
+    return environ.get("ONEDNN_MAX_CPU_ISA", "")
 
 
 _trials: dict[tuple[object, ...], Trial] = {}
