@@ -258,7 +258,7 @@ def check_extract(options: "ExtractOptions") -> None:
     """Check the names and the folder of an extraction, without loading torch or reading the data.
 
     Raises:
-        AbawError: unknown names, no data, or no compiler to compile networks with.
+        AbawError: unknown names, no data, no compiler to compile networks with, or no torchcodec to decode with.
     """
     from abaw.extract.request import check_compiler, parse_names
 
@@ -269,6 +269,10 @@ def check_extract(options: "ExtractOptions") -> None:
     parse_names(options)
     if options.compile:
         check_compiler()
+    if options.decoder == "gpu":
+        from abaw.media.decoders import check_gpu_decoder
+
+        check_gpu_decoder()
 
 
 def requested_features(options: "ExtractOptions") -> list[str]:

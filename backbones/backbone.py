@@ -86,9 +86,15 @@ def create_backbone(
     return Backbone(built, device, precision, compiled)
 
 
-def describe(backbone: Backbone, spec: BackboneSpec, view: str, alignment: str | None = GIVEN) -> dict[str, Any]:
-    """How a feature was made, for the store: the arguments of `FeatureStore.add_feature`."""
-    record = backbone.record(spec, view, alignment or GIVEN)
+def describe(
+    backbone: Backbone, spec: BackboneSpec, view: str, alignment: str | None = GIVEN, decoder: str = ""
+) -> dict[str, Any]:
+    """How a feature was made, for the store: the arguments of `FeatureStore.add_feature`.
+
+    Args:
+        decoder: of the pictures, as in its record; empty for that of the processor.
+    """
+    record = backbone.record(spec, view, alignment or GIVEN) | ({"decoder": decoder} if decoder else {})
     source = {"source": backbone.source} if backbone.source else {}  # of a plug-in
     return {
         "spec": {**asdict(spec), "view": view, "abaw": __version__, **source},

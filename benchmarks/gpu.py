@@ -22,17 +22,20 @@ import torch
 
 from abaw.backbones.backbone import create_backbone, describe
 from abaw.backbones.extractor import Backbone
-from abaw.core.errors import first_line
+from abaw.core.errors import UsageError, first_line
 from abaw.core.tasks import get_task
 from abaw.datasets.clips import Clip
 from abaw.datasets.frames import FrameSource
 from abaw.datasets.synth.clips_writer import write_video
 from abaw.datasets.video_files import People
 from abaw.extract.feature import Feature
+from abaw.extract.reader import FRAMES_PER_PIECE
 from abaw.extract.runner import Runner
 from abaw.extract.waits import describe_shares
+from abaw.media.decoders import Decoded, TorchcodecDecoder
 from abaw.media.images import read_image
 from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures
+from abaw.media.stamps import read_stamps
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.data.on_device import place
@@ -43,7 +46,7 @@ from benchmarks.measure import count_cores, describe_machine, say, show
 from benchmarks.tables import FEATURE, random_table
 
 Row = tuple[str, str, str]
-CORE = "streams or for_nothing or halved or on_the_gpu"  # of the tests; all of them take longer
+CORE = "streams or for_nothing or halved or on_the_gpu or decoded"  # of the tests; all of them take longer
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,39 @@ def decoders(run: Benchmark, crops: list[Path], video: Path) -> None:
         run.add(f"decoding H.264 {width}x{height} (PyAV)", f"{n_threads} threads", f"{show(rate)} frames/s")
 
 
+def gpu_decoders(run: Benchmark, crops: list[Path], video: Path) -> None:
+    """The same by torchcodec, on the GPU if there is one; pictures come back to the processor, as in extraction."""
+    try:
+        decoder = TorchcodecDecoder(run.device)
+    except UsageError as error:
+        run.add("decoding by torchcodec", "left out", str(error))
+        return
+    pieces = [crops[start : start + FRAMES_PER_PIECE] for start in range(0, len(crops), FRAMES_PER_PIECE)]
+    pieces *= 1 + (4000 if run.sizes.round_s >= 1 else 20) // len(crops)
+
+    def decode(piece: list[Path]) -> int:
+        decoded = decoder.images([str(file) for file in piece], [file.read_bytes() for file in piece])
+        return sum(isinstance(one, Decoded) and not one.by_processor for one in decoded)
+
+    times_s = read_stamps(video).times_s().tolist()
+    for n_threads in sorted({1, 7, count_cores()}):  # H100 and H200 have seven engines for each
+        with ThreadPoolExecutor(n_threads) as pool:
+            n_decoded = sum(pool.map(decode, pieces))
+            seconds = repeat(lambda pool=pool: list(pool.map(decode, pieces)), 0, run.device)
+            name = f"decoding JPEG crops (torchcodec, {run.device.type})"
+            run.add(name, f"{n_threads} threads", f"{show(n_decoded / seconds)}/s")
+            seconds = repeat(
+                lambda pool=pool, n=n_threads: list(
+                    pool.map(lambda _: decoder.pictures_at(video, times_s, SHORTER_SIDE_PX), range(n))
+                ),
+                0,
+                run.device,
+            )
+        by_processor = decoder.pictures_at(video, times_s[:1], SHORTER_SIDE_PX)[0].by_processor
+        figure = f"{show(n_threads * len(times_s) / seconds)} frames/s{', by the processor' if by_processor else ''}"
+        run.add(f"decoding a video (torchcodec, {run.device.type})", f"{n_threads} threads", figure)
+
+
 def count_pictures(video: Path) -> int:
     """Decode a file as extraction does."""
     return sum(1 for _ in read_pictures(video, shorter_side=SHORTER_SIDE_PX))
@@ -271,6 +307,7 @@ def measure_all(run: Benchmark) -> None:
     kind = f"H.264 {width}x{height}"
     run.try_to(f"{first} from video", slow_s, lambda: extraction(run, first, False, kind, clips))
     run.try_to("decoders", slow_s, lambda: decoders(run, crops, video))
+    run.try_to("torchcodec", slow_s, lambda: gpu_decoders(run, crops, video))
     run.try_to("training", slow_s, lambda: training(run))
     for name in run.sizes.networks:
         run.try_to(f"{name} compiled", 2 * slow_s, lambda name=name: bare_network(run, name, True, batch_sizes[:1]))

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 @click.option("--batch-size", type=click.IntRange(min=1), help="Frames in a batch.  [default: 256 on a GPU, else 32]")
 @click.option("--compile", "compiled", is_flag=True,
               help="Compile the networks first, for long runs. Needs a C++ compiler.")  # fmt: skip
+@click.option("--decoder", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True,
+              help="Of pictures: auto is what the feature has, else cpu; gpu takes torchcodec and rounds colours otherwise.")  # fmt: skip
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -61,6 +63,7 @@ def extract(
     precision: Literal["auto", "fp32", "bf16"],
     batch_size: int | None,
     compiled: bool,
+    decoder: Literal["auto", "cpu", "gpu"],
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -82,7 +85,7 @@ def extract(
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision,
         batch_size=batch_size or 0, fps=fps, untrained=untrained, part=part, limit=limit or 0,
-        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled,
+        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder,
     )  # fmt: skip
     if dry_run:
         _show_forecast(options)

@@ -1,7 +1,8 @@
 """The record of a feature: everything that determines its values, as JSON. The fingerprint is its hash.
 
     {"version": 2, "network": "dan", "options": {"classes": 7}, "output": "logits", "image": {"size": 224, ...},
-     "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "compiled": true, "weights": "<sha256>"}
+     "alignment": "prepare", "view": "hflip", "precision": "bfloat16", "compiled": true, "decoder": "gpu",
+     "weights": "<sha256>"}
 
 Defaults are left out, so that a new key does not change old fingerprints; `None` means unknown. Features of version 1 have
 no record: `abaw.store.old_records` derives one from their attributes.
@@ -17,6 +18,7 @@ FLOAT32 = "float32"
 # alignments of crops: by another program, by `abaw prepare`, both
 GIVEN, PREPARED, MIXED = "", "prepare", "mixed"
 ALIGNMENTS = (GIVEN, PREPARED, MIXED)
+GPU_DECODER = "gpu"  # of pictures; that of the processor is left out
 # values of keys that are left out, as a comparison shows them
 DEFAULTS: Mapping[str, Any] = {
     "version": VERSION,
@@ -24,6 +26,7 @@ DEFAULTS: Mapping[str, Any] = {
     "precision": FLOAT32,
     "compiled": "no",
     "alignment": "given",
+    "decoder": "cpu",
     "weights": "none",
     "crop": "resize",
     "crop_pct": 1.0,
@@ -81,6 +84,8 @@ def describe_other(
         return f"{different[0]} (leave out --precision to continue as before)"
     if len(different) == 1 and different[0].startswith("compiled "):
         return f"{different[0]} ({'add' if stored.get('compiled') else 'leave out'} --compile to continue as before)"
+    if len(different) == 1 and different[0].startswith("decoder "):
+        return f"{different[0]} (leave out --decoder to continue as before)"
     return "; ".join(different)
 
 

@@ -18,9 +18,10 @@ from abaw.core.errors import DataError
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, FrameSource, Remark, Video
 from abaw.datasets.video_files import People
+from abaw.media.decoders import PROCESSOR, Decoded, Decoder
 from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import FrameTimes, regular_times
-from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures_at, shrink
+from abaw.media.pictures import SHORTER_SIDE_PX, shrink
 from abaw.media.probe import probe_span
 from abaw.media.tensors import read_image_tensor
 
@@ -41,6 +42,7 @@ class ClipFrames:
         normalised: see `read_image_tensor`.
         problem: why the clip has no pictures; empty if it has them.
         silence: why the clip has no spectrograms although it has tensors of some; else empty.
+        decoder: of the video file.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ClipFrames:
     normalised: str = ""
     problem: str = ""
     silence: str = ""
+    decoder: Decoder = PROCESSOR
 
     alignment = WHOLE
     divisible = False  # decoding starts at the beginning of the file
@@ -127,7 +130,7 @@ class ClipFrames:
         Frames are shrunk immediately: those of a full HD clip take 45 MB in total.
         """
         reason = f"{self.path} is cut off or damaged: its last part has no pictures."
-        images: list[NDArray[np.uint8]] = []
+        images: list[Decoded] = []
         self.content()  # of the file that is read now, not of one that replaces it meanwhile
         try:
             images = self._images()
@@ -136,9 +139,12 @@ class ClipFrames:
         except Exception as error:  # FFmpeg and torch raise many types; one clip must not cost the others
             reason = f"{self.path} cannot be read ({error or type(error).__name__}). Replace it."
         for row in self.rows[start:stop].tolist():
-            yield Frame(row, images[row]) if row < len(images) else BrokenFrame(row, reason)
+            if row < len(images):
+                yield Frame(row, images[row].image, by_processor=images[row].by_processor)
+            else:
+                yield BrokenFrame(row, reason)
 
-    def _images(self) -> list[NDArray[np.uint8]]:
+    def _images(self) -> list[Decoded]:
         """All images in the order of the rows; fewer if the file ends early."""
         if self.file is None:
             images = read_image_tensor(self.path, self.normalised)
@@ -146,10 +152,10 @@ class ClipFrames:
                 raise DataError(
                     f"{self.path} holds {len(images)} frames, but its name says {self.n_frames}. Correct the name."
                 )
-            return [shrink(image, SHORTER_SIDE_PX) for image in images]
+            return [Decoded(shrink(image, SHORTER_SIDE_PX)) for image in images]
         span = probe_span(self.file)
         times_s = [time_s for time_s in span.middles(self.n_frames).tolist() if time_s < span.start_s + span.pictured_s]
-        return [picture.image for picture in read_pictures_at(self.file, times_s, SHORTER_SIDE_PX)]
+        return self.decoder.pictures_at(self.file, times_s, SHORTER_SIDE_PX)
 
     def file_of(self, row: int) -> Path | None:
         """None, since one file holds all rows."""

@@ -28,11 +28,13 @@ class Frame:
         row: frame number - 1.
         image: (height, width, 3) uint8 RGB.
         person: whose face it shows, one of `FrameSource.people()`; empty where the source has one person.
+        by_processor: the processor decoded it, although another decoder was asked for.
     """
 
     row: int
     image: NDArray[np.uint8]
     person: str = ""
+    by_processor: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from abaw.datasets.crops import (
 )
 from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, Remark
 from abaw.datasets.video_files import People
+from abaw.media.decoders import PROCESSOR, Decoder
 from abaw.media.file_content import hash_of_sample
 from abaw.media.frame_times import FrameTimes, read_times, regular_times
-from abaw.media.images import read_image
 from abaw.media.links import read_bytes
 from abaw.media.probe import DEFAULT_FPS
 from abaw.media.stamps import read_stamps
@@ -46,6 +46,7 @@ class CropFrames:
         file: the video file that they were cut from; None if missing.
         fps: frame rate without a video file.
         known_people: of the dataset.
+        decoder: of the crops.
     """
 
     name: str
@@ -53,6 +54,7 @@ class CropFrames:
     file: Path | None
     fps: float | None
     known_people: People
+    decoder: Decoder = PROCESSOR
 
     divisible = True
     has_time_axis = True
@@ -166,16 +168,25 @@ class CropFrames:
 
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
         """See `FrameSource`."""
-        folder, sums = str(self.folder), self._sums
-        rows, names = self.rows[start:stop].tolist(), self.crops.names[start:stop]
-        for index, (row, name) in enumerate(zip(rows, names, strict=True), start):
-            file = f"{folder}/{name}"
-            try:
-                content = read_bytes(file)
-                sums[index] = zlib.crc32(content)
-                yield Frame(row, read_image(file, content))
-            except DataError as error:
-                yield BrokenFrame(row, str(error))
+        files = [f"{self.folder}/{name}" for name in self.crops.names[start:stop]]
+        contents = [self._content_of(index, file) for index, file in enumerate(files, start)]
+        read = [(file, content) for file, content in zip(files, contents, strict=True) if isinstance(content, bytes)]
+        decoded = iter(self.decoder.images([file for file, _ in read], [content for _, content in read]))
+        for row, content in zip(self.rows[start:stop].tolist(), contents, strict=True):
+            image = next(decoded) if isinstance(content, bytes) else content
+            if isinstance(image, DataError):
+                yield BrokenFrame(row, str(image))
+            else:
+                yield Frame(row, image.image, by_processor=image.by_processor)
+
+    def _content_of(self, index: int, file: str) -> bytes | DataError:
+        """The bytes of a crop, whose sum is kept."""
+        try:
+            content = read_bytes(file)
+        except DataError as error:
+            return error
+        self._sums[index] = zlib.crc32(content)
+        return content
 
     def file_of(self, row: int) -> Path | None:
         """The crop of a row."""

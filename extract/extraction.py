@@ -33,7 +33,7 @@ def extract(
     """
     reporter = reporter or Silent()
     summary = Summary()
-    stage = Stage.open(options, summary.failed_backbones, _on_gpu(options, cluster), may_try=cluster is None)
+    stage = Stage.open(options, summary.failed_backbones, _on_gpu(options, cluster), here=cluster is None)
     for feature, why in summary.failed_backbones.items():
         reporter.warn(f"{feature} is left out: {why}")
     with claimed(stage.store, [feature.name for feature in stage.features], options.part):

@@ -1,7 +1,7 @@
 """Planning an extraction: which features each video still lacks, and opening videos to make them."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,15 @@ from abaw.core.clock import CLOCK, DECODED
 from abaw.core.errors import DataError, StoreError
 from abaw.core.names import check_name
 from abaw.core.progress import OnFrames, Reporter, Summary
+from abaw.datasets.clips import ClipFrames
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
+from abaw.datasets.image_folders import CropFrames
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.feature import Feature
 from abaw.extract.selection import CurrentSource, current_sources, has_its_clock
+from abaw.media.decoders import PROCESSOR, Decoder
 from abaw.media.file_content import has_content
 from abaw.store import FeatureStore
 
@@ -194,6 +197,7 @@ class Reading:
     features: Sequence[str]
     summary: Summary
     on_frames: OnFrames
+    decoder: Decoder = PROCESSOR
 
     def frame_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
         """Videos whose frames must be read."""
@@ -220,6 +224,8 @@ class Reading:
         """Frames of the videos whose files can be listed and timed."""
         for video in videos:
             frames = self.dataset.open(video)
+            if isinstance(frames, CropFrames | ClipFrames) and self.decoder is not frames.decoder:
+                frames = replace(frames, decoder=self.decoder)  # sources of other packages decode as they like
             try:
                 clock = frames.clock()
                 frames.digest()

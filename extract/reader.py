@@ -29,24 +29,30 @@ class FrameRange:
 
     def read(self) -> "DecodedFrames":
         """Decode them."""
-        rows, images, broken = [], [], []
+        rows, images, broken, n_by_processor = [], [], [], 0
         for frame in self.source.read(self.start, self.stop):
             if isinstance(frame, BrokenFrame):
                 broken.append(frame)
             else:
                 rows.append(frame.row)
                 images.append(frame.image)
-        return DecodedFrames(self.source, np.array(rows, dtype=np.int64), images, broken)
+                n_by_processor += frame.by_processor
+        return DecodedFrames(self.source, np.array(rows, dtype=np.int64), images, broken, n_by_processor)
 
 
 @dataclass(frozen=True)
 class DecodedFrames:
-    """Some frames of one video: `images` of `rows`, and those that cannot be read."""
+    """Some frames of one video: `images` of `rows`, and those that cannot be read.
+
+    Attributes:
+        n_by_processor: images that the processor decoded, although another decoder was asked for.
+    """
 
     source: FrameSource
     rows: NDArray[np.int64]
     images: list[NDArray[np.uint8]]
     broken: list[BrokenFrame]
+    n_by_processor: int = 0
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from abaw.backbones.backbone import build_network
 from abaw.backbones.extractor import Backbone
 from abaw.backbones.registry import get_spec
 from abaw.backbones.spec import BackboneSpec, ImageInput
-from abaw.core.records import ALIGNMENTS, FLOAT32, GIVEN, differences, precision_of
+from abaw.core.records import ALIGNMENTS, FLOAT32, GIVEN, GPU_DECODER, differences, fingerprint_of, precision_of
 from abaw.extract.feature import Feature
 from abaw.extract.precision import BFLOAT16
 from abaw.store.old_records import old_fingerprint, old_record, old_spec
@@ -47,10 +47,11 @@ class Remaker:
         alignments = ALIGNMENTS if spec.modality == "vision" else (GIVEN,)
         for precision, compiled in MADE_IN[:1] if backbone.is_float32_only else MADE_IN:
             for alignment in alignments:
-                if spec.fingerprint(sha256, feature.view, precision, alignment, compiled) == fingerprint:
-                    return replace(
-                        feature, backbone=self._in_precision(backbone, precision, compiled), alignment=alignment
-                    )
+                made_of = spec.record(sha256, feature.view, precision, alignment, compiled)
+                for decoder in ("", GPU_DECODER) if spec.modality == "vision" else ("",):
+                    if fingerprint_of(made_of | ({"decoder": decoder} if decoder else {})) == fingerprint:
+                        made = self._in_precision(backbone, precision, compiled)
+                        return replace(feature, backbone=made, alignment=alignment, decoder=decoder)
         old = old_spec(asdict(spec))
         if old is None or old_fingerprint(old, sha256, feature.view) != fingerprint:
             return None

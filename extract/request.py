@@ -49,6 +49,8 @@ class ExtractOptions:
         n_frames: rows of each clip, and which of its tensors are read; 0 takes the layout's.
         tensors: empty, or `normalised=NETWORK`: how tensors of pictures were normalised, see `read_image_tensor`.
         compile: compile the networks, which takes a minute or so and pays off in long runs.
+        decoder: of pictures: "cpu", or "gpu" for torchcodec on the GPU; "auto" is that of the feature in the store,
+            and "cpu" for new ones.
     """
 
     data: Path
@@ -66,6 +68,7 @@ class ExtractOptions:
     n_frames: int = 0
     tensors: str = ""
     compile: bool = False
+    decoder: Literal["auto", "cpu", "gpu"] = "auto"
 
     def open_dataset(self) -> Dataset:
         """The dataset; no image is opened.
@@ -154,14 +157,14 @@ def create_features(
     options: ExtractOptions,
     failed: dict[str, str] | None = None,
     on_gpu: bool | None = None,
-    may_try: bool = False,
+    here: bool = False,
 ) -> list[Feature]:
     """Load the networks that the options ask for, one per family and weights file.
 
     Args:
         failed: receives, by feature, why weights could not be loaded; the other features are created.
         on_gpu: whether new features will be computed on a GPU; None to decide by the device of this process.
-        may_try: whether a trial on this processor may choose the precision of new features.
+        here: whether this process computes the features; then a trial may choose the precision of new ones.
 
     Raises:
         UsageError: unknown names, or options that cannot be combined.
@@ -173,12 +176,12 @@ def create_features(
     bases = [request.feature for request in requests]
     stored = stored_precisions(options.store, bases) if options.precision == AUTO else {}
     precisions = Precisions(options.precision, BFLOAT16 if on_gpu else FLOAT32, stored)
-    may_try = may_try and device.type == "cpu" and not on_gpu and has_bfloat16()
+    tries = here and device.type == "cpu" and not on_gpu and has_bfloat16()
     features: list[Feature] = []
     groups, errors = _by_pass(requests), []
     for group in groups:
         try:
-            features += _create_group(group, views, precisions, str(device), options, may_try)
+            features += _create_group(group, views, precisions, str(device), options, tries)
         except CheckpointError as error:
             if failed is None:
                 raise
@@ -200,14 +203,18 @@ def _create_group(
     precisions: Precisions,
     device: str,
     options: ExtractOptions,
-    may_try: bool,
+    tries: bool,
 ) -> list[Feature]:
-    """The features of requests that one pass of one network serves."""
+    """The features of requests that one pass of one network serves.
+
+    Args:
+        tries: whether a trial chooses the precision of new features.
+    """
     names = list(dict.fromkeys(request.spec.name for request in group))
     requested = [
         (request, view, name_of_view(request.feature, view)) for request in group for view in _views_of(request, views)
     ]
-    to_try = {name for _, _, name in requested if may_try and precisions.is_open(name)}
+    to_try = {name for _, _, name in requested if tries and precisions.is_open(name)}
     # the finest first: the coarser ones are derived from it
     in_use = sorted({precisions.of(name) for _, _, name in requested}, key=[FLOAT32, BFLOAT16].index)
     backbone = create_backbone(names, group[0].weights, device, precision=in_use[0], untrained=options.untrained)

@@ -84,6 +84,7 @@ class Runner:
         batcher = Batcher(self._batch_size)
         for frames in self._waits.each(DECODE, decoded):
             with self._waits.waiting_for(WRITE):
+                self._sink.note_decoder(frames.source, frames.n_by_processor)
                 self._sink.skip(frames.source, frames.broken)
             for batch in batcher.add(frames):
                 self._step(batch)

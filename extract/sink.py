@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class FeatureSink:
         self._thread = ThreadPoolExecutor(1)
         self._free = threading.BoundedSemaphore(WRITES_AHEAD)
         self._stop: Stop | None = None
+        self._by_processor: dict[str, int] = {}
 
     def opened(self, sources: Iterable[FrameSource]) -> Iterable[FrameSource]:
         """Yield the sources, creating writers for each as it is reached."""
@@ -46,6 +48,11 @@ class FeatureSink:
             self._do(source, self._write, rows, [values[part] for values in results])
             start += len(rows)
 
+    def note_decoder(self, source: FrameSource, n_by_processor: int) -> None:
+        """Count frames that the processor decoded, although another decoder was asked for."""
+        if n_by_processor:
+            self._by_processor[source.name] = self._by_processor.get(source.name, 0) + n_by_processor
+
     def skip(self, source: FrameSource, broken: list[BrokenFrame]) -> None:
         """Record frames that could not be read."""
         if broken:
@@ -56,6 +63,12 @@ class FeatureSink:
     def close(self) -> None:
         """Wait for the thread. Videos that are incomplete by then stay out of the store."""
         self._thread.shutdown(wait=True)
+        if self._by_processor:
+            first, n_frames = next(iter(self._by_processor)), sum(self._by_processor.values())
+            self._summary.warnings.append(
+                f"The processor decoded {n_frames:,} frames of {len(self._by_processor):,} videos, such as {first}, which "
+                "the decoder of the GPU does not decode alike; the store says so for each video."
+            )
         if self._stop:
             self._summary.stopped = self._stop
 
@@ -115,8 +128,10 @@ class FeatureSink:
     def _finish_if_ready(self, source: FrameSource) -> None:
         writers = self._writers.get(source.name, [])
         if writers and writers[0].ready:
-            content = source.content()
+            content, n_by_processor = source.content(), self._by_processor.get(source.name, 0)
+            attrs: dict[str, Any] = {"content": content} if content else {}
+            attrs |= {"by_processor": n_by_processor} if n_by_processor else {}
             for writer in writers:
-                writer.finish(attrs={"content": content} if content else {})
+                writer.finish(attrs=attrs)
             del self._writers[source.name]
             self._summary.done.append(source.name)

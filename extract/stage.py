@@ -6,7 +6,6 @@ One process does all of them; on a cluster the driver plans and the workers run.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from abaw.backbones.backbone import describe
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.names import without_view
 from abaw.core.progress import OnFrames, Reporter, Silent, Summary
@@ -15,6 +14,7 @@ from abaw.datasets.clips import note_spectrograms
 from abaw.datasets.dataset import Dataset
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
+from abaw.extract.decoding import decoder_on, decoder_option, with_decoder
 from abaw.extract.feature import Feature
 from abaw.extract.label_writer import stale_labels, write_labels
 from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction
@@ -22,6 +22,7 @@ from abaw.extract.precision import describe_compiled, describe_precisions, singl
 from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
 from abaw.extract.runner import Runner
 from abaw.extract.selection import select_part
+from abaw.media.decoders import PROCESSOR
 from abaw.store import FeatureStore
 from abaw.store.location import room_for
 
@@ -42,7 +43,7 @@ class Stage:
         options: ExtractOptions,
         failed: dict[str, str] | None = None,
         on_gpu: bool | None = None,
-        may_try: bool = False,
+        here: bool = False,
     ) -> "Stage":
         """Load networks, find videos, register features.
 
@@ -50,7 +51,7 @@ class Stage:
             failed: receives, by feature, why backbones were left out; the options of the stage do not have them. Without
                 it, the first such error is raised.
             on_gpu: whether the features will be computed on a GPU; None to decide by the device of this process.
-            may_try: see `create_features`.
+            here: see `create_features`.
 
         Raises:
             AbawError: no data, unknown backbones, missing weights, a feature that exists with another fingerprint, a full disk.
@@ -58,10 +59,10 @@ class Stage:
         whole = options.open_dataset()
         dataset, crops = select_part(whole, options.part), Alignments.of(whole)
         left_out: dict[str, str] = {}
-        features = create_features(options, None if failed is None else left_out, on_gpu, may_try)
+        features = create_features(options, None if failed is None else left_out, on_gpu, here)
         features = [
             replace(feature, alignment=crops.alignment if feature.spec.modality == "vision" else GIVEN)
-            for feature in features
+            for feature in with_decoder(features, options, here)
         ]
         notes = [crops.note()] if any(feature.spec.modality == "vision" for feature in features) else []
         notes += [note_spectrograms(whole)] if any(feature.spec.modality == "audio" for feature in features) else []
@@ -69,7 +70,9 @@ class Stage:
             store = FeatureStore.create(options.store)
             registered, unsure = _register(store, crops, features, None if failed is None else left_out)
         notes += [*unsure, describe_precisions(registered), describe_compiled(registered) if options.compile else ""]
-        options = replace(options, precision=single_precision(registered, options.precision))
+        options = replace(
+            options, precision=single_precision(registered, options.precision), decoder=decoder_option(registered)
+        )
         if left_out and failed is not None:
             failed |= left_out
             remaining = [text for text in options.backbones if Request.parse(text).feature not in left_out]
@@ -83,9 +86,7 @@ class Stage:
             StoreError: another command registered one of the features with other weights since the stage was opened.
         """
         for feature in self.features:
-            self.store.add_feature(
-                feature.name, **describe(feature.backbone, feature.spec, feature.view, feature.alignment)
-            )
+            self.store.add_feature(feature.name, **feature.describe())
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)
@@ -107,15 +108,16 @@ class Stage:
             summary: receives what was done and what failed.
             on_frames: called with the number of frames that were finished.
         """
-        device = self.features[0].backbone.device.type
-        batch_size = self.options.batch_size or BATCH_SIZES.get(device, BATCH_SIZES["cpu"])
+        device = self.features[0].backbone.device
+        batch_size = self.options.batch_size or BATCH_SIZES.get(device.type, BATCH_SIZES["cpu"])
         by_name = {video.name: video for video in self.dataset.videos}
         for pending, names in groups.items():
             videos = [by_name[name] for name in names]
             features = [feature for feature in self.features if feature.name in pending]
             vision, audio = ([f for f in features if f.spec.modality == kind] for kind in ("vision", "audio"))
             if vision:
-                reading = Reading(self.dataset, self.store, [f.name for f in vision], summary, on_frames)
+                decoder = decoder_on(device) if self.options.decoder == "gpu" else PROCESSOR
+                reading = Reading(self.dataset, self.store, [f.name for f in vision], summary, on_frames, decoder)
                 runner = Runner(self.store, vision, batch_size, on_frames)
                 summary.add(runner.run(reading.frame_sources(videos)))
             if audio and not summary.stopped:
@@ -143,7 +145,7 @@ def _register(
         try:
             if feature.spec.modality == "vision":
                 notes.append(crops.check_old(store, feature.name))
-            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view, feature.alignment))
+            store.add_feature(feature.name, **feature.describe())
         except StoreError as error:
             if failed is None or isinstance(error, UnreachableError):
                 raise

@@ -102,6 +102,18 @@ def read_pictures_at(
         yield from _repeated(shown, n_due - n_done, shorter_side)
 
 
+def as_shown_at(shown_s: NDArray[np.float64], times_s: Sequence[float]) -> list[int]:
+    """The numbers of the pictures that `read_pictures_at` gives.
+
+    Args:
+        shown_s: when each picture of the file is shown, ascending.
+        times_s: ascending.
+    """
+    wanted = np.asarray(times_s, dtype=np.float64)
+    covered = wanted[wanted <= shown_s[-1] + CUT_S]
+    return (np.searchsorted(shown_s - SLACK_S, covered, side="right") - 1).clip(0).tolist()
+
+
 def _repeated(shown: _Shown, n_times: int, shorter_side: int) -> Iterator[Picture]:
     if n_times > 0:
         yield from [shown.picture(shorter_side)] * n_times

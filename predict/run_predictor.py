@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from abaw.backbones.backbone import describe
 from abaw.backbones.vision.timm_names import names_behind
 from abaw.backbones.vision.views import parse_view
 from abaw.core.devices import pick_device
@@ -102,7 +101,7 @@ class RunPredictor:
         store = FeatureStore.create(path)
         for feature in self._features:
             # as the features of the training, though its crops may be aligned otherwise: `note` is about that
-            store.add_feature(feature.name, **describe(feature.backbone, feature.spec, feature.view, feature.alignment))
+            store.add_feature(feature.name, **feature.describe())
         options = ExtractOptions(predicted.folder, path, (), device=self.options.device)
         dataset = open_dataset(predicted.folder)
         stage, summary = Stage(options, dataset, store, tuple(self._features)), Summary()
@@ -180,7 +179,7 @@ def _default_text(run: Run, base: str) -> str:
 def _other_error(run: Run, feature: Feature) -> CheckpointError:
     expected, record = run.features[feature.name]["fingerprint"], run.features[feature.name].get("record")
     fingerprint = feature.backbone.fingerprint(feature.spec, feature.view)
-    here = without_alignment(feature.backbone.record(feature.spec, feature.view) | {"precision": None})
+    here = without_alignment(feature.backbone.record(feature.spec, feature.view) | {"precision": None, "decoder": None})
     other = "; ".join(differences(record, here)) if record else ""
     base = without_view(feature.name)
     what, backbone = "the weights that it was extracted with", feature.spec.name

@@ -4,6 +4,8 @@
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +16,14 @@ from abaw.backbones.backbone import create_backbone, describe
 from abaw.backbones.extractor import Backbone
 from abaw.backbones.registry import Built, list_specs
 from abaw.backbones.spec import UNTRAINED, BackboneSpec, ImageInput
+from abaw.core.errors import UsageError
 from abaw.core.progress import Summary
 from abaw.datasets.layouts import open_dataset
 from abaw.extract import runner
 from abaw.extract.device_copies import PlainCopies
 from abaw.extract.feature import Feature
 from abaw.extract.runner import Runner
+from abaw.media.decoders import PROCESSOR, TorchcodecDecoder
 from abaw.store import FeatureStore
 from abaw.tests.support.images import draw_noise
 from abaw.tests.support.processes import assert_equal_stores
@@ -67,6 +71,39 @@ def test_networks_for_sound_give_the_features_of_the_cpu(name):
     np.testing.assert_array_equal(found[0], wanted[0])
     for output, values in wanted[1].items():
         assert cosines(torch.from_numpy(found[1][output]), torch.from_numpy(values)).min() > 0.999
+
+
+@pytest.fixture(scope="module")
+def codec():
+    try:
+        return TorchcodecDecoder(torch.device(DEVICE))
+    except UsageError as error:
+        pytest.skip(str(error))
+
+
+def test_decoded_crops_are_those_of_the_processor(codec, make_crops, tmp_path):
+    """From several threads at once; a grey level or two of rounding, which sums up where colours are upsampled."""
+    folder = make_crops(tmp_path, list(range(1, 65)), seed=3)
+    pieces = [[str(file) for file in sorted(folder.iterdir())[start : start + 8]] for start in range(0, 64, 8)]
+    contents = [[Path(file).read_bytes() for file in piece] for piece in pieces]
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(codec.images, pieces * 4, contents * 4))
+    wanted = [PROCESSOR.images(piece, content) for piece, content in zip(pieces, contents, strict=True)]
+    for piece, expected in zip(found, wanted * 4, strict=True):
+        for one, other in zip(piece, expected, strict=True):
+            difference = np.abs(one.image.astype(int) - other.image)
+            assert not one.by_processor and difference.mean() < 4 and np.percentile(difference, 99) < 32
+
+
+@pytest.mark.parametrize("codec_name", ["libx264", "mpeg4"])
+def test_decoded_videos_are_those_of_the_processor(codec, codec_name, numbered, tmp_path):
+    file = numbered.write(tmp_path / "v.mp4", 60, size=(512, 256), codec=codec_name)
+    times_s = np.linspace(0, 1.98, 45).tolist()
+    found, wanted = (one.pictures_at(file, times_s, 128) for one in (codec, PROCESSOR))
+    assert [numbered.number(one.image) for one in found] == [numbered.number(other.image) for other in wanted]
+    assert codec_name != "libx264" or not any(one.by_processor for one in found)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.image.shape == other.image.shape and np.abs(one.image.astype(int) - other.image).mean() < 4
 
 
 class Delayed(nn.Module):
