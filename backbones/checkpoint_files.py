@@ -16,6 +16,7 @@ import torch
 from abaw.backbones.checkpoint_formats import describe_absence, describe_kind
 from abaw.backbones.safe_pickle import Pickled, describe_refused, read_arrays, read_inert
 from abaw.core.errors import CheckpointError
+from abaw.core.unpacking import claims_of
 
 
 class Aside:
@@ -68,6 +69,7 @@ PLAIN = (
     "tuple",
     "type",
 )
+MAX_HEADER_BYTES = 2**23  # a tensor takes about a hundred
 STAND_INS: dict[str, type] = {
     "collections.defaultdict": PickledTable,
     "collections.deque": PickledRow,
@@ -93,6 +95,8 @@ def open_checkpoint(file: Path) -> Any:
     """
     if not file.is_file():
         raise CheckpointError(describe_absence(file))
+    if claims := claims_of(file) or _header_claims(file):
+        raise CheckpointError(f"{file} is not read: {claims}. Download it again, or save it with torch.save.")
     try:
         kind = describe_kind(file)
         if not kind:
@@ -125,6 +129,15 @@ def _load(file: Path) -> Any:
     ):
         warnings.simplefilter("ignore")  # of the pickle's protocol, and of old ways to write
         return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+def _header_claims(file: Path) -> str:
+    """Why the table of a safetensors file is not read: a clause; empty if it is as long as those of networks."""
+    with file.open("rb") as stream:
+        head = stream.read(9)
+    n_bytes = int.from_bytes(head[:8], "little")
+    is_long = head[8:] == b"{" and MAX_HEADER_BYTES < n_bytes < file.stat().st_size
+    return f"its table of tensors has {n_bytes:,} bytes" if is_long else ""
 
 
 def _is_safetensors(file: Path) -> bool:

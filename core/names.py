@@ -15,9 +15,13 @@ WILDCARDS = frozenset("*?[")
 TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
+# these are not shown at all; joiners (U+200C, U+200D) are not among them, since names in some scripts need them
+HIDDEN = frozenset("\u00ad\u061c\u180e\u200b\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff")
+
+
 def has_unsafe_characters(name: str) -> bool:
     """True if a name has characters that control a terminal or make it look like another name."""
-    return any(c in TURNING or unicodedata.category(c) in UNSEEN for c in name)
+    return any(c in TURNING or c in HIDDEN or unicodedata.category(c) in UNSEEN for c in name)
 
 
 def is_junk(name: str) -> bool:
@@ -41,7 +45,8 @@ def check_name(name: str, kind: str) -> str:
     if not name or name.startswith((".", "__")) or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
             f"{name[:60]!r} cannot be the name of a {kind}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
-            "start with '.' or '__', begin or end with a space, or contain a slash or control characters. Rename it."
+            "start with '.' or '__', begin or end with a space, or contain a slash, or characters that control or are not shown. "
+            "Rename it."
         )
     return name
 

@@ -1,9 +1,9 @@
 """Video files of a dataset: their suffixes, and which video and person a name means."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from abaw.core.json_files import read_json
 from abaw.core.names import SIDES, composed
 
 # common suffixes of files that FFmpeg opens; it recognises formats by content, not by suffix
@@ -46,7 +46,7 @@ class People:
 
     def _read(self, video: str) -> tuple[str, ...]:
         try:
-            record = json.loads((self._root / FACES / f"{video}.json").read_text(encoding="utf-8"))
+            record = read_json(self._root / FACES / f"{video}.json")
             return tuple(composed(str(name)) for name in record["people"])
         except (OSError, ValueError, TypeError, KeyError):
             return ()

@@ -23,6 +23,7 @@ from abaw import __version__
 from abaw.core.claim_files import BusyError, claimed
 from abaw.core.errors import CheckpointError, UsageError, some_of
 from abaw.core.files import save_json
+from abaw.core.json_files import read_json
 from abaw.core.names import is_pattern
 from abaw.core.tasks import Task, get_task
 from abaw.evaluate.combining import combine_outputs, joint_task
@@ -325,7 +326,7 @@ def open_ensemble(folder: Path) -> Ensemble:
     """
     path = folder / ENSEMBLE
     try:
-        content = Members.model_validate(json.loads(path.read_text()))
+        content = Members.model_validate(read_json(path))
         task = get_task(content.task)
         content.check(task)
     except (OSError, ValueError, UsageError, ValidationError) as error:

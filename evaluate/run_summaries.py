@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError
+from abaw.core.json_files import parse_json, read_json
 from abaw.train.run_files import AT, BEST, CONFIG, ENSEMBLE, METRICS, REMEDY, list_names, scores_file
 
 HEADER_BYTES = 8  # of a safetensors file: the length of its header
@@ -121,7 +122,7 @@ def _rank(run: RunSummary) -> tuple[str, bool, float, str]:
 
 
 def _summarise_run(path: Path, summaries: Mapping[str, RunSummary]) -> RunSummary:
-    content = json.loads(path.read_text())
+    content = read_json(path)
     config, folder = content["config"], path.parent
     epoch, score = _best_of(folder / BEST)
     tuned, tuned_score = _tuning_of(folder, score)
@@ -152,12 +153,12 @@ def _member(runs: Path, name: str, summaries: Mapping[str, RunSummary]) -> RunSu
 
 
 def _summarise_ensemble(path: Path, summaries: Mapping[str, RunSummary]) -> RunSummary:
-    content, folder = json.loads(path.read_text()), path.parent
+    content, folder = read_json(path), path.parent
     names = tuple(map(str, content["members"]))
     members = [_member(folder.parent, name, summaries) for name in names]
     tuned = {member.tuned for member in members if member.tuned and not content["raw"]}
     n_folds = sorted({member.fold.partition("/")[2] for member in members if member.fold})
-    scores = _read_json(scores_file(folder, "val"))
+    scores = _json_object(scores_file(folder, "val"))
     return RunSummary(
         name=folder.name,
         task=str(content["task"]),
@@ -186,19 +187,19 @@ def _best_of(path: Path) -> tuple[int | None, float | None]:
             length = int.from_bytes(file.read(HEADER_BYTES), "little")
             if length > LONGEST_HEADER:
                 raise ValueError(f"{path.name} is not a safetensors file")
-            metadata = json.loads(file.read(length))[METADATA]
+            metadata = parse_json(file.read(length).decode())[METADATA]
     except FileNotFoundError:
         return None, None
-    metadata = json.loads(metadata["abaw"]) if "abaw" in metadata else metadata
+    metadata = parse_json(metadata["abaw"]) if "abaw" in metadata else metadata
     return int(metadata["epoch"]), float(metadata["score"])
 
 
 def _tuning_of(folder: Path, score: float | None) -> tuple[str, float | None]:
     """What the post-processing of a run was fitted on, and the score that `abaw eval` gave with just this one."""
-    tuning = _read_json(folder / "postprocess.json")
+    tuning = _json_object(folder / "postprocess.json")
     if not tuning:
         return "", None
-    scores = _read_json(scores_file(folder, "val"))
+    scores = _json_object(scores_file(folder, "val"))
     after = scores.get("postprocessed") or {}
     if score is None or after.get("postprocess") != tuning["postprocess"]:
         return str(tuning["fit_on"]), None
@@ -206,10 +207,10 @@ def _tuning_of(folder: Path, score: float | None) -> tuple[str, float | None]:
     return str(tuning["fit_on"]), float(after["official"]["score"]) if is_current else None
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _json_object(path: Path) -> dict[str, Any]:
     """A JSON object; empty if there is no such file."""
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
     except FileNotFoundError:
         return {}
     if not isinstance(content, dict):

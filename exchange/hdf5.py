@@ -4,6 +4,7 @@ Situ-RUCAIM3's features are `fts` in the group of a video, with `pad`, 1 where a
 there are none; the frames that these mark are missing here.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,16 +22,17 @@ from abaw.exchange.source_rows import (
     check_array,
     check_mark,
     check_numbers,
+    check_stored,
     frame_numbers,
     pick_values,
-    sample_stamp,
     selected_blocks,
-    stamp,
     step_of,
 )
+from abaw.exchange.source_stamps import sample_stamp, stamp
 
 SUFFIXES = (".h5", ".hdf5")
 CACHE_BYTES = 64 * 2**20  # so that a chunk of many frames is unpacked once, not once for every block
+MAX_CHUNK_BYTES, MAX_CHUNKS = 2**29, 10_000_000
 MAX_FPS = 10_000
 FEATURES = "fts"  # of Situ-RUCAIM3
 MARKS_OF_FEATURES = {"pad": 0, "valid": 1}  # and what they are where a frame has features of its own
@@ -71,6 +73,8 @@ class Hdf5Video:
             of_features = [name for name in MARKS_OF_FEATURES if FEATURES in datasets and name in datasets]
             values = datasets[pick_values(datasets.keys() - {*of_features}, location)]
             check_array(values, location)
+            check_stored(values, values.id.get_storage_size(), location)
+            check_chunks(values, location)
             marks = {}
             for name in (PRESENT, FRAMES):
                 if name in datasets:
@@ -118,6 +122,23 @@ def own_datasets(group: h5py.Group, location: str) -> dict[str, h5py.Dataset]:
                 raise DataError(f"{location}: the values of {name!r} lie in another file. Copy them into this one.")
             datasets[name] = member
     return datasets
+
+
+def check_chunks(dataset: h5py.Dataset, location: str) -> None:
+    """Check the chunks of a dataset: each is unpacked whole, and each costs time.
+
+    Raises:
+        DataError: they are huge, or tiny and many.
+    """
+    if dataset.chunks is None:
+        return
+    n_bytes = math.prod(dataset.chunks) * dataset.dtype.itemsize
+    n_chunks = math.prod(-(-size // chunk) for size, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+    if n_bytes > MAX_CHUNK_BYTES or n_chunks > MAX_CHUNKS:
+        raise DataError(
+            f"{location}: {dataset.name} has {n_chunks:,} chunks of {n_bytes:,} bytes; at most {MAX_CHUNKS:,} of "
+            f"{MAX_CHUNK_BYTES:,} are read. Save it with chunks of some thousand rows."
+        )
 
 
 def is_own(group: h5py.Group, name: str) -> bool:

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, composed
 from abaw.exchange.npy import map_array, read_rows
-from abaw.exchange.source_rows import Rows, check_array, check_numbers, sample_stamp, stamp, step_of
+from abaw.exchange.source_rows import Rows, check_array, check_numbers, step_of
+from abaw.exchange.source_stamps import sample_stamp, stamp
 from abaw.media.text_files import BLANK, open_text
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"

@@ -20,13 +20,13 @@ from abaw.exchange.source_rows import (
     check_array,
     check_mark,
     check_numbers,
+    check_stored,
     frame_numbers,
     pick_values,
-    sample_stamp,
     selected_blocks,
-    stamp,
     step_of,
 )
+from abaw.exchange.source_stamps import sample_stamp, stamp
 
 HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
     (1, 0): np.lib.format.read_array_header_1_0,
@@ -157,6 +157,7 @@ class ArchiveFile:
             with archive.open(chosen) as stream:
                 header = read_header(stream, location)
             check_array(header, location)
+            check_stored(header, archive.getinfo(chosen).compress_size, location)
             marks = {
                 mark: _read_mark(archive, names[mark], header.shape[0], mark, location)
                 for mark in (PRESENT, FRAMES)

@@ -11,7 +11,8 @@ from abaw.core.tasks import TASKS
 from abaw.datasets.clips import CLIP_S
 from abaw.datasets.dataset import Labels
 from abaw.datasets.video_files import People, video_file_of
-from abaw.exchange.source_rows import Rows, sample_stamp
+from abaw.exchange.source_rows import Rows
+from abaw.exchange.source_stamps import sample_stamp
 from abaw.media.probe import DEFAULT_FPS, Timing, probe_timing
 
 

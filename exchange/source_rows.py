@@ -1,11 +1,8 @@
 """The common form of all layouts: the rows of one video, with one block in memory at a time."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
-from abaw.media.file_content import hash_of_sample
-from abaw.media.links import check_file
+from abaw.core.unpacking import unpacks_too_far
 from abaw.store.schema import ArrayHead
 
 BLOCK_ROWS = 4096  # a shard of the store
@@ -68,37 +64,6 @@ class SourceVideo(Protocol):
         Raises:
             DataError: the files are invalid.
         """
-
-
-def stamp(files: Iterable[Path]) -> str:
-    """sha256 over names, sizes and modification times of files; links are followed.
-
-    Raises:
-        DataError: one is not a file, or is a broken link.
-    """
-    digest = hashlib.sha256()
-    for file in files:
-        status = check_file(file).stat()
-        digest.update(f"{file.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def sample_stamp(files: Iterable[Path]) -> str:
-    """sha256 over the first, middle and last bytes of files. One that holds many videos is read once.
-
-    Raises:
-        OSError: one cannot be opened.
-    """
-    digest = hashlib.sha256()
-    for file in files:
-        status = file.stat()
-        digest.update(_hash_of_sample(file, status.st_ino, status.st_mtime_ns, status.st_ctime_ns).encode())
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=256)
-def _hash_of_sample(file: Path, *status: int) -> str:
-    return hash_of_sample(file)
 
 
 def step_of(shape: tuple[int, ...], dtype: DTypeLike) -> int:
@@ -184,6 +149,19 @@ def check_array(head: ArrayHead, location: str) -> None:
     if head.shape[0] > MAX_FRAMES:
         raise DataError(
             f"{location} has {head.shape[0]:,} frames; the most is {MAX_FRAMES:,}. Save it as (frames, values)."
+        )
+
+
+def check_stored(head: ArrayHead, n_stored: int, location: str) -> None:
+    """Check how many bytes an array takes in its file before it is unpacked.
+
+    Raises:
+        DataError: it would unpack to far more.
+    """
+    n_bytes = int(np.prod(head.shape, dtype=np.float64)) * head.dtype.itemsize
+    if unpacks_too_far(n_bytes, n_stored):
+        raise DataError(
+            f"{location} stores {n_stored:,} bytes for {n_bytes:,} bytes of values, which are not unpacked. Save it again."
         )
 
 

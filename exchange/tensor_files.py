@@ -16,18 +16,11 @@ import numpy as np
 
 from abaw.core.errors import DataError
 from abaw.core.names import composed
+from abaw.core.unpacking import claims_of
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
 from abaw.exchange.npy import Header
-from abaw.exchange.source_rows import (
-    Rows,
-    check_array,
-    check_numbers,
-    frame_numbers,
-    sample_stamp,
-    selected_blocks,
-    stamp,
-    step_of,
-)
+from abaw.exchange.source_rows import Rows, check_array, check_numbers, frame_numbers, selected_blocks, step_of
+from abaw.exchange.source_stamps import sample_stamp, stamp
 from abaw.media.tensors import is_plain, written_out
 
 if TYPE_CHECKING:
@@ -100,6 +93,8 @@ def load_tensor(file: Path) -> "torch.Tensor":
     """
     import torch
 
+    if claims := claims_of(file):
+        raise DataError(f"{file} is not read: {claims}. Save the tensor again with torch.save.")
     try:
         try:
             tensor = torch.load(file, map_location="cpu", weights_only=True, mmap=True)

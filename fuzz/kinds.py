@@ -252,6 +252,7 @@ TRIAL: dict[str, Route] = {  # what must be noticed
     "network": lambda root, _: socket.create_connection(("127.0.0.1", 9), timeout=1),
     "raise": lambda root, _: 1 // 0,
     "silent": silent,
+    "take": lambda root, _: np.ones(10**9, dtype=np.uint8),
     "memory": lambda root, _: np.ones(2**33, dtype=np.uint8),
     "hang": lambda root, _: time.sleep(60),
     "hang changed": lambda _, file: time.sleep(0 if file.read_bytes() else 60),

@@ -111,6 +111,18 @@ def _real_parent(path: str) -> str:
     return os.path.join(os.path.realpath(folder or "."), name)  # noqa: PTH118
 
 
+def forget_peak() -> int:
+    """Bytes of memory that this process has, from which `peak_bytes` counts."""
+    Path("/proc/self/clear_refs").write_text("5")
+    return peak_bytes()
+
+
+def peak_bytes() -> int:
+    """The most memory that this process has had since `forget_peak`."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) * 1024
+
+
 def listing(folder: Path) -> dict[str, object]:
     """What is in a folder: sizes and times by name."""
     return {str(path.relative_to(folder)): (path.is_dir() or (path.stat().st_size, path.stat().st_mtime_ns))
@@ -131,6 +143,7 @@ class Worker:
 
     def run(self, literal: str) -> str:
         """What became of a case: `result`, `error`, or what went wrong."""
+        from abaw.fuzz.bombs import BOMBS, plant
         from abaw.fuzz.hdf5 import change_hdf5
         from abaw.fuzz.kinds import ROUTES
         from abaw.fuzz.mutation import Case, change_file
@@ -144,14 +157,21 @@ class Worker:
         (self.case / "tmp").mkdir()
         shutil.copytree(self.base / "seeds" / "outside", self.outside)
         file = self.case / case.file
+        most_bytes = 0
         for change in case.changes:
-            if change[0] == "hdf5":
+            if change[0] == "plant":
+                plant(file, *change[1])
+                most_bytes = BOMBS[change[1][0]].most_bytes
+            elif change[0] == "hdf5":
                 at, what = change[1]
                 change_hdf5(file, at, what, self.outside)
             else:
                 file = change_file(file, change, self.outside)
         before = listing(self.outside)
+        used = forget_peak() if most_bytes else 0
         outcome = self._guarded(lambda: ROUTES[case.kind][case.route](self.case, file))
+        if most_bytes and peak_bytes() - used > most_bytes:
+            return f"memory: {(peak_bytes() - used) / 1e6:.0f} MB, {outcome}"
         if self.guard.found:
             return "violation: " + self.guard.found[0]
         if listing(self.outside) != before or any(self.here.iterdir()):

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, first_line
+from abaw.core.unpacking import claims_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +126,8 @@ def _load(file: Path) -> "Tensor":
     """The tensor in a file, loaded without running code from it."""
     import torch
 
+    if claims := claims_of(file):
+        raise DataError(f"{file} is not read: {claims}. Save the tensor again with torch.save.")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

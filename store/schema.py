@@ -15,6 +15,7 @@ from abaw.core.errors import StoreError, UnreachableError, first_line
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
 
 DTYPES = ("float16", "float32")
+MAX_METADATA_BYTES = 2**23  # of a group; a video has some hundreds
 MAX_CHUNKS = 200_000  # per array; the longest video has a fifth of it
 OUTSIDE = (
     *(errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH),
@@ -29,6 +30,8 @@ CHECKED_BYTES = 2**26  # larger arrays are compared with the size of their files
 def group_attrs(metadata: bytes) -> dict[str, Any]:
     """The attributes in the `zarr.json` of a group; empty if it is damaged or describes an array."""
     try:
+        if len(metadata) > MAX_METADATA_BYTES:
+            return {}
         content = json.loads(metadata)
         is_group = content["zarr_format"] == 3 and content["node_type"] == "group"
         return dict(content["attributes"]) if is_group else {}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import link_or_copy, writing
+from abaw.core.json_files import parse_json
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
 from abaw.train.run_files import LAST, UNFINISHED, kept_folders
@@ -85,7 +86,7 @@ class Progress:
     @classmethod
     def from_json(cls, text: str) -> "Progress":
         """Read what `as_json` wrote."""
-        values = json.loads(text)
+        values = parse_json(text)
         parts = {part: (float(score), int(epoch)) for part, (score, epoch) in values.pop("parts", {}).items()}
         return cls(**values, parts=parts)
 
@@ -136,7 +137,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, "pt") as file:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             metadata = dict(file.metadata() or {})
-            return tensors, json.loads(metadata[METADATA]) if METADATA in metadata else metadata
+            return tensors, parse_json(metadata[METADATA]) if METADATA in metadata else metadata
     except FileNotFoundError as error:
         raise CheckpointError(
             f"No checkpoint {path}: the run has not finished an epoch. Continue it with `abaw train --resume --run "
@@ -271,7 +272,7 @@ def load_unfinished(
         raise CheckpointError(f"{error} Or delete it to continue from the last epoch that was finished.") from error
     if "taken" not in metadata:
         raise CheckpointError(f"{path} does not say what was trained. Delete it to continue from the last epoch.")
-    numbers = json.loads(metadata["taken"])
+    numbers = parse_json(metadata["taken"])
     random_keys = {f"{RANDOM}{rank}.{name}" for rank in range(multi_process.n_ranks()) for name in _kinds(device)}
     if numbers.pop("epoch") != epoch or {key for key in tensors if key.startswith(RANDOM)} != random_keys:
         return None

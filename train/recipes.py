@@ -1,13 +1,13 @@
 """Recipes: the options of published systems, one TOML file each."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import UsageError, did_you_mean
+from abaw.core.toml_files import read_toml
 from abaw.train.config import TrainConfig, make_config
 
 FOLDER = Path(__file__).resolve().parent.parent / "recipes"
@@ -46,7 +46,7 @@ def load_recipe(name: str) -> Recipe:
         hint = did_you_mean(name, recipe_names())
         raise UsageError(f"No recipe {name!r}. {hint}Available: {', '.join(recipe_names())}; or pass a .toml file.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = read_toml(path)
     except FileNotFoundError:
         raise UsageError(f"No recipe file {path}. Name another, or a recipe of `abaw list recipes`.") from None
     except OSError as error:

@@ -1,10 +1,11 @@
 """File names inside a run folder, and finding such folders. Imports little, so that a mistyped name fails at once."""
 
-import json
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from abaw.core.errors import UsageError, did_you_mean, some_of
+from abaw.core.json_files import parse_json
 
 BEST, LAST, CONFIG = "best.safetensors", "last.safetensors", "config.json"
 AT = "@"  # before a checkpoint in the name of a run, such as `mtl-1@best-va`
@@ -16,6 +17,7 @@ INITIAL = "initial.safetensors"  # weights from elsewhere that training begins w
 UNFINISHED = "unfinished-epoch.safetensors"
 ENSEMBLE = "ensemble.json"  # in the folder of an ensemble
 PARTIAL = ".partial"  # ends the names of folders and files that are incomplete
+MAX_EPOCHS = 100_000  # that are read
 MOST_NAMES = 20  # of runs in a message
 REMEDY = "Train one with `abaw train`, or choose another folder with --runs."
 
@@ -32,12 +34,16 @@ def scores_file(folder: Path, split: str) -> Path:
 
 def read_epochs(folder: Path) -> list[dict[str, float]]:
     """Loss, validation score and others of each epoch of a run, up to the first incomplete line; empty without epochs."""
-    path, epochs = folder / METRICS, []
-    for line in path.read_text().splitlines() if path.is_file() else ():
-        try:
-            epochs.append({name: float(value) for name, value in json.loads(line).items()})
-        except (ValueError, TypeError, AttributeError):
-            break
+    path = folder / METRICS
+    epochs: list[dict[str, float]] = []
+    if not path.is_file():
+        return epochs
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for line in islice(stream, MAX_EPOCHS):
+            try:
+                epochs.append({name: float(value) for name, value in parse_json(line).items()})
+            except (ValueError, TypeError, AttributeError):
+                break
     return epochs
 
 

@@ -1,7 +1,6 @@
 """Run folders: one per training, named after its task, features and head."""
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -17,6 +16,7 @@ from abaw import __version__
 from abaw.core.claim_files import BusyError, claimed
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
+from abaw.core.json_files import read_json
 from abaw.core.plugins import load_named
 from abaw.core.records import differences
 from abaw.core.row_table import RowTable
@@ -255,7 +255,7 @@ def change_run(run: Run, settings: Iterable[str], epoch: int | None = None) -> R
     if config.epochs < n_epochs:
         raise UsageError(f"Run {run.name} has {n_epochs} epochs, more than epochs={config.epochs}. Ask for more.")
     path = run.folder / CONFIG
-    save_json(path, {**json.loads(path.read_text()), "config": config.model_dump(mode="json")})
+    save_json(path, {**read_json(path), "config": config.model_dump(mode="json")})
     return open_run(run.folder)
 
 
@@ -273,7 +273,7 @@ def open_run(folder: Path) -> Run:
     if home != folder:
         check_checkpoint(home, checkpoint)
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         config = make_config(content["config"]).resolved()
         features = {str(name): dict(feature) for name, feature in dict(content["features"]).items()}
         for name in config.all_features():

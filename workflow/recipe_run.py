@@ -1,6 +1,5 @@
 """Does the steps of a recipe that are missing, and sums up its scores."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from abaw.core.claim_files import claimed
 from abaw.core.errors import AbawError, UsageError
+from abaw.core.json_files import read_json
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.inference import SCORING
@@ -43,7 +43,7 @@ class ScoreRow:
     @classmethod
     def read(cls, what: str, folders: Sequence[Path]) -> "ScoreRow":
         """Read the scores that the evaluation of runs left in their folders."""
-        scores: list[dict[str, Any]] = [json.loads(scores_file(folder, SPLIT).read_text()) for folder in folders]
+        scores: list[dict[str, Any]] = [read_json(scores_file(folder, SPLIT)) for folder in folders]
         post = [one["postprocessed"] for one in scores if one["postprocessed"]]
         return cls(
             what,

@@ -12,6 +12,7 @@ from torch import Size, Tensor, nn
 from abaw.backbones.audio.checkpoint_keys import MASK
 from abaw.backbones.weights import check_numbers, file_sha256, read_tensors
 from abaw.core.errors import CheckpointError, first_line, some_of
+from abaw.core.json_files import read_json
 from abaw.core.state_dicts import SHOWN_KEYS, find_problems, show_problems
 from abaw.media.waveform import RATE_HZ
 
@@ -91,7 +92,7 @@ def read_folder(path: Path) -> HubFolder:
     """
     if not (path / CONFIG).is_file():
         raise CheckpointError(f"{path} has no {CONFIG}. Pass a folder as Hugging Face publishes it, or a single file.")
-    config = _read_json(path / CONFIG)
+    config = _read_object(path / CONFIG)
     weights, files = _find_weights(path)
     folder = HubFolder(path, config, _read_extractor(path), weights, files)
     rate_hz = folder.setting("sampling_rate", RATE_HZ)
@@ -100,9 +101,9 @@ def read_folder(path: Path) -> HubFolder:
     return folder
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be used ({first_line(error)}). Download it again.") from error
     if not isinstance(content, dict):
@@ -113,11 +114,11 @@ def _read_json(file: Path) -> dict[str, Any]:
 def _read_extractor(path: Path) -> dict[str, Any] | None:
     """The extractor, where transformers looks for it: in the processor's config, else in its own file."""
     if (path / PROCESSOR).is_file():
-        processor = _read_json(path / PROCESSOR)
+        processor = _read_object(path / PROCESSOR)
         nested = next((processor[key] for key in NESTED if isinstance(processor.get(key), dict)), None)
         if nested is not None:
             return nested
-    return _read_json(path / PREPROCESSOR) if (path / PREPROCESSOR).is_file() else None
+    return _read_object(path / PREPROCESSOR) if (path / PREPROCESSOR).is_file() else None
 
 
 def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
@@ -135,7 +136,7 @@ def _find_weights(path: Path) -> tuple[Path, tuple[Path, ...]]:
 
 
 def _parts(index: Path) -> tuple[Path, ...]:
-    weight_map = _read_json(index).get("weight_map")
+    weight_map = _read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index} cannot be used (it has no weight_map). Download it again.")
     names = sorted({str(name) for name in weight_map.values()})

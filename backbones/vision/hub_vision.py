@@ -15,6 +15,7 @@ from abaw.backbones.spec import IMAGENET_MEAN, IMAGENET_STD, BackboneSpec, Image
 from abaw.backbones.vision.timm_names import POOLED, TimmName, parse_name, show_size
 from abaw.backbones.weights import check_numbers, file_sha256
 from abaw.core.errors import CheckpointError, UsageError, first_line, some_of
+from abaw.core.json_files import read_json
 from abaw.core.state_dicts import SHOWN_KEYS
 
 # transformers' name of a network -> its class, and the number of tokens before the patches without registers.
@@ -167,7 +168,7 @@ def _processor(folder: Path) -> Mapping[str, Any] | None:
     for name in (PROCESSOR, PREPROCESSOR):
         if (folder / name).is_file():
             try:
-                content = json.loads((folder / name).read_text(encoding="utf-8"))
+                content = read_json(folder / name)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{folder / name} cannot be read ({first_line(error)}).") from error
             settings = content.get("image_processor", content if name == PREPROCESSOR else None)

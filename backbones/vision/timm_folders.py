@@ -1,12 +1,12 @@
 """Folders of timm models, as `save_for_hf` writes them: config.json and weights."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from abaw.core.errors import CheckpointError, some_of
+from abaw.core.json_files import read_json
 
 CONFIG = "config.json"
 # in the order in which timm looks for them
@@ -56,7 +56,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{file} cannot be read ({error}). Download it again.") from error
     if not isinstance(content, dict):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from abaw.core.claim_files import check_claims, claimed
 from abaw.core.errors import DataError, UsageError
 from abaw.core.files import clear
+from abaw.core.json_files import read_json
 from abaw.core.names import is_junk
 from abaw.core.output_stream import OutputStream
 from abaw.core.progress import Reporter, Silent
@@ -147,7 +148,7 @@ def _begin_folder(out: Path, material: Material, options: SynthOptions) -> None:
 
 def _read_record(record: Path) -> dict[str, Any]:
     try:
-        content = json.loads(record.read_text(encoding="utf-8"))
+        content = read_json(record)
     except ValueError:
         content = None
     if not isinstance(content, dict):

@@ -1,6 +1,5 @@
 """The content of a report: runs with their predictions, scores, curves and settings."""
 
-import json
 import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
+from abaw.core.json_files import read_json
 from abaw.core.tasks import Task
 from abaw.evaluate.ensemble import find_results
 from abaw.evaluate.predictions import VideoPrediction, read_store, stack_labels
@@ -133,7 +133,7 @@ def _settings(folder: Path) -> dict[str, str]:
     """How a run was trained, or the members of an ensemble."""
     if not (folder / ENSEMBLE).is_file():
         return _flat(open_run(folder).config.model_dump(mode="json"))
-    return _flat(json.loads((folder / ENSEMBLE).read_text()))
+    return _flat(read_json(folder / ENSEMBLE))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 import gc
 import shutil
-import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from distributed import Client, Security
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from abaw.core.errors import UsageError, first_line
+from abaw.core.toml_files import read_toml
 from abaw.extract.cluster.gpus import Gpu, check_gpu
 from abaw.extract.cluster.local import MEMORY, THREADS, LocalWorkers
 from abaw.extract.cluster.process_settings import MAX_LOCAL_DEATHS, abandoned_waits_silenced, dask_settings
@@ -106,7 +106,7 @@ def read_cluster_file(path: Path) -> LocalCluster | SlurmCluster:
         UsageError: it cannot be read, is not TOML, or has an option that is unknown or invalid.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path)
     except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Cluster file {path} cannot be read ({first_line(error)}).") from error
     try:

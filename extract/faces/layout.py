@@ -9,7 +9,6 @@ faces/<video>.partial/               all of them while they are incomplete
 """
 
 import csv
-import json
 import os
 import shutil
 import wave
@@ -26,6 +25,7 @@ from abaw.core.claim_files import check_claims, claimed
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name, save_json
+from abaw.core.json_files import read_json
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
 from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
 from abaw.datasets.sound_files import FOLDER as AUDIO
@@ -78,7 +78,7 @@ class Record:
     def read(cls, file: Path) -> "Record | None":
         """The record in a file; None if the file is missing or invalid."""
         try:
-            content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            content: dict[str, Any] = read_json(file)
             record = cls(**{**content, "people": tuple(content["people"]), "notes": tuple(content["notes"])})
         except (OSError, ValueError, TypeError, KeyError):
             return None

@@ -155,14 +155,16 @@ def test_composed_and_decomposed_names_are_one(make_crops, numbered, tmp_path):
         open_dataset(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["_0efYOjQYRc", "-3g5yACwYnA", "x" * 255, "é" * 127])
+@pytest.mark.parametrize(
+    "name", ["_0efYOjQYRc", "-3g5yACwYnA", "-rf", "=cmd", "CON", "می\u200cخواهم", "x" * 255, "é" * 127]
+)
 def test_names_that_are_stored(name, make_data, run_cli, tmp_path):
     root = make_data({name: 2})
     assert run_cli("extract", "--data", root, "--store", tmp_path / "s.zarr", "--backbone", "hog").exit_code == 0
     assert FeatureStore.open(tmp_path / "s.zarr").read("hog", name).present.all()
 
 
-@pytest.mark.parametrize("name", ["__init", "a\nb", "a\x1b[31m"])
+@pytest.mark.parametrize("name", ["__init", "a\nb", "a\x1b[31m", "a\u202eb", "a\u200bb", "a\udcff"])
 def test_names_that_cannot_be_stored_fail_before_any_work(name, make_data, tmp_path):
     root = make_data({name: 2, "good": 2})
     summary = extract(ExtractOptions(root, tmp_path / "s.zarr", ("hog",), device="cpu"))

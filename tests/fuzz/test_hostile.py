@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from abaw.fuzz.bombs import BOMBS, QUICK
 from abaw.fuzz.campaign import KINDS, run_kind, write_seeds
 from abaw.fuzz.kinds import ROUTES
 from abaw.fuzz.mutation import Case, Change
@@ -85,6 +86,17 @@ def test_a_second_try_leaves_out_the_loading_of_modules_and_nothing_else(
         assert worker.run(Case("trial", route, "file.pkl", changes), limit_s=2.0).startswith(noticed)
     finally:
         worker.close()
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_bomb_ends_in_a_result_or_one_sentence_within_bounds(name: str, worker: WorkerProcess) -> None:
+    bomb = BOMBS[name]
+    case = Case(bomb.kind, bomb.route, bomb.file, (("plant", (name,)),))
+    assert worker.run(case, limit_s=60.0) in ("result", "error")
+
+
+def test_memory_that_a_bomb_takes_is_noticed(worker: WorkerProcess) -> None:
+    assert worker.run(Case("trial", "take", "file.pkl", (("plant", ("a gigabyte",)),))).startswith("memory: 10")
 
 
 def test_the_run_and_the_ensemble_as_they_are_make_a_report(base: Path, worker: WorkerProcess, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
 from abaw.evaluate.submission.formats import read_sample
 from abaw.exchange.importer import ImportOptions, import_features
+from abaw.fuzz import bombs
 from abaw.fuzz.seeds import CANARY, as_torch, payloads
 from abaw.media.images import read_image
 from abaw.media.tensors import read_image_tensor
@@ -36,6 +37,7 @@ from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.checkpoint import save_tensors
 from abaw.train.loop import Log
 from abaw.train.recipes import load_recipe
+from abaw.train.runs import open_run
 
 LEADING_OUT = ("../x", "/etc/x", "..", "a/b", "a\\b", ".x")
 
@@ -52,6 +54,73 @@ def outside(tmp_path: Path) -> Path:
 def assert_kept(outside: Path) -> None:
     assert [path.name for path in outside.rglob("*")] == ["kept.txt"]
     assert (outside / "kept.txt").read_text() == "kept"
+
+
+# files that unpack to more than they hold
+
+
+def import_of(_: str) -> Callable[[Path], object]:
+    """Import a folder with one file; the reason why that failed is raised."""
+
+    def run(place: Path) -> None:
+        summary = import_features(ImportOptions(place.parent, place.parent.parent / "s.zarr", "f", fps=25.0))
+        raise DataError(str([*summary.failed.values()]))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("file", "write", "read", "words"),
+    [
+        (
+            "a.h5",
+            bombs.hdf5(bombs.packed_zeros),
+            import_of,
+            r"bytes for 4,096,000,000 bytes of values, which are not unpacked",
+        ),
+        (
+            "a.h5",
+            bombs.hdf5(bombs.claimed_values((10**6, 1000), (1, 1))),
+            import_of,
+            "stores 0 bytes for 2,000,000,000 bytes",
+        ),
+        ("a.npz", bombs.archive("values.npy", (10**6, 1000), 2**24), import_of, "for 2,000,000,000 bytes of values"),
+        (
+            "a.pt",
+            bombs.torch_archive(bombs.tensor_pickle((2**18, 512)), 2**28 + 2**25),
+            import_of,
+            r"bytes unpack to [0-9,]+",
+        ),
+        (
+            "a.mp4.img.3.pt",
+            bombs.torch_archive(b"", 2**28 + 2**25),
+            lambda _: read_image_tensor,
+            r"not read: its [0-9,]+ bytes unpack",
+        ),
+        ("w.pt", bombs.torch_archive(bombs.shared_nest(40)), lambda _: read_tensors, "has no state dict"),
+        (
+            "w.pt",
+            bombs.torch_archive(b"", 2**28 + 2**25),
+            lambda _: read_tensors,
+            r"not read: its [0-9,]+ bytes unpack",
+        ),
+        ("w.safetensors", bombs.safetensors(bombs.many_tensors()), lambda _: read_tensors, "table of tensors has"),
+        ("r.toml", bombs.text("a.", 40_000), lambda _: lambda file: load_recipe(str(file)), "more than 65,536 bytes"),
+        ("config.json", bombs.text("[", 10**6), lambda _: lambda file: open_run(file.parent), "nested too deeply"),
+        (
+            "config.json",
+            bombs.text("[],", 3 * 10**6),
+            lambda _: lambda file: open_run(file.parent),
+            "more than 8,388,608",
+        ),
+    ],
+)
+def test_what_unpacks_to_more_than_it_holds_is_refused(tmp_path, file, write, read, words):
+    place = tmp_path / "in" / file
+    place.parent.mkdir()
+    write(place)
+    with pytest.raises(AbawError, match=words):
+        read(file)(place)
 
 
 # crops
