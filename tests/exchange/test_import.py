@@ -854,9 +854,10 @@ def test_names_are_composed_wherever_they_come_from(source, write):
             path.rename(source / (apart + path.name[1:]))
     for table in source.glob("*.csv"):
         table.write_text(table.read_text().replace("a,", f"{apart},").replace("a/", f"{apart}/"), encoding="utf-8")
-    if (file := source / "all.hdf5").exists():
-        with h5py.File(file, "a") as groups:
-            groups.move("a", apart)
+    for file in (source / "all.hdf5", source / "train_FAU.h5"):
+        if file.exists():
+            with h5py.File(file, "a") as groups:
+                groups.move("a", apart)
     assert run(source).done == ["b", together]
     np.testing.assert_array_equal(opened(source).read("f", together).present, THERE)
 
