@@ -16,8 +16,8 @@ from abaw.backbones import registry
 from abaw.backbones.backbone import create_backbone
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.core.progress import Summary
-from abaw.datasets import image_folders
 from abaw.extract.stage import Stage
+from abaw.media import decoders
 from abaw.media.images import read_image
 from abaw.pipeline import ExtractOptions, extract
 from abaw.store import FeatureStore
@@ -170,13 +170,13 @@ def test_the_features_do_not_depend_on_batch_size_and_company(make_data, tmp_pat
 def test_several_backbones_and_views_decode_each_frame_once(make_data, run, batches, monkeypatch):
     root = make_data({"a": 5, "b": 40})
     calls: Counter[str] = Counter()
-    real = image_folders.read_image
+    real = decoders.read_image
 
-    def counting(file):
+    def counting(file, content):
         calls[str(file)] += 1
-        return real(file)
+        return real(file, content)
 
-    monkeypatch.setattr(image_folders, "read_image", counting)
+    monkeypatch.setattr(decoders, "read_image", counting)
     _, store = run(root, "hog", "colour-mean", "colour-twice", views=("hflip",))
     assert len(store.features()) == 6
     assert len(calls) == 45 and set(calls.values()) == {1}
