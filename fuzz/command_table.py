@@ -60,7 +60,8 @@ COMMANDS: dict[str, WritingCommand] = {
         ("extract", "--fps", "25", "--device", "cpu", "--store", "store.zarr", "--backbone", "hog"),
         ("data", "store.zarr"),
     ),
-    "extract-network": WritingCommand((*EXTRACT, "fer", "--view", "hflip"), ("crops",)),
+    # a precision that is chosen by its speed could be another one the next time
+    "extract-network": WritingCommand((*EXTRACT, "fer", "--view", "hflip", "--precision", "fp32"), ("crops",)),
     "extract-sound": WritingCommand(
         ("extract", "--fps", "25", "--data", "sounds", "--store", "new.zarr", "--backbone", "egemaps"), ("sounds",)
     ),
@@ -105,6 +106,7 @@ COMMANDS: dict[str, WritingCommand] = {
     "run": WritingCommand(("run", "recipe.toml", "--device", "cpu"), ("recipe.toml", "data")),
     "demo": WritingCommand(("demo", "--size", "tiny", "--out", "demo", "--device", "cpu"), ()),
 }
+COSTLY = ("extract-network", "extract-sound", "eval", "ensemble", "ensemble-unnamed", "run")  # a few kills in a sample
 READ_ONLY = ("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts")  # inputs that no command changes
 SLOW = ("report-plots", "demo")  # take seconds
 

@@ -1,13 +1,15 @@
 """Kills at every change of the file system: `python -m fuzz.kills`, in a checkout.
 
 Each command is killed at a change, and some are killed again as they continue; then it runs to its end. What is there
-then must equal, bit by bit, what an undisturbed run leaves, apart from `TIMES` and the files of TensorBoard.
+then must equal, bit by bit, what an undisturbed run leaves, apart from the times in `TIMES` and `MADE`, and the files of TensorBoard.
 """
 
 import argparse
 import hashlib
+import itertools
 import json
 import random
+import re
 import shutil
 import signal
 import sys
@@ -20,10 +22,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from abaw.fuzz.changes import Fault
-from abaw.fuzz.command_table import COMMANDS, READ_ONLY, SLOW, WritingCommand, make_inputs
+from abaw.fuzz.command_table import COMMANDS, COSTLY, READ_ONLY, SLOW, WritingCommand, make_inputs
 from abaw.fuzz.trials import ForkServer, Outcome
 
 EVENTS = "tensorboard/events"  # written by a thread when it likes, with times and the name of the host
+MADE = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d UTC")  # in reports
 # file -> keys in its lines or in itself that are times
 TIMES = {"config.json": ("created",), "ensemble.json": ("created",), "metrics.jsonl": ("seconds", "waiting_share")}
 
@@ -46,6 +49,8 @@ def read_tree(folder: Path) -> dict[str, str]:
 
 def _timeless(path: Path) -> bytes:
     content, keys = path.read_bytes(), TIMES.get(path.name, ())
+    if path.suffix == ".html":
+        return MADE.sub(b"", content)
     if not keys:
         return content
     lines = content.splitlines() if path.suffix == ".jsonl" else [content]
@@ -100,24 +105,23 @@ class KillMatrix:
     """Runs commands with and without kills.
 
     Args:
-        base: an empty folder.
+        base: an empty folder; gets `inputs`.
         server: runs the commands.
     """
 
     def __init__(self, base: Path, server: ForkServer) -> None:
         self._base, self._server = base, server
-        self._inputs = base / "inputs"
-        self._inputs.mkdir()
-        make_inputs(self._inputs, server)
-        self._n_folders = 0
+        self.inputs = base / "inputs"
+        self.inputs.mkdir()
+        make_inputs(self.inputs, server)
+        self._numbers = itertools.count()
         self.undisturbed: dict[str, Undisturbed] = {}
 
     def _new_folder(self, command: WritingCommand) -> Path:
-        self._n_folders += 1
-        folder = self._base / f"trial-{self._n_folders}"
+        folder = self._base / f"trial-{next(self._numbers)}"
         folder.mkdir()
         for name in command.inputs:
-            source, target = self._inputs / name, folder / name
+            source, target = self.inputs / name, folder / name
             target.parent.mkdir(exist_ok=True)
             if name in READ_ONLY:
                 target.symlink_to(source)  # a copy has other times, which stores keep
@@ -186,7 +190,7 @@ def run_kills(
     n_jobs: int = 1,
     on_failure: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Tally]:
-    """Kill commands at all changes, or at a seeded sample, the same number for each command.
+    """Kill commands at all changes, or at a seeded sample: the same number for each command, few for those in `COSTLY`.
 
     Args:
         n_kills: of all commands together; 0 for all there are.
@@ -202,8 +206,10 @@ def run_kills(
         chance.shuffle(kills[-1])
     chosen = [kill for one in kills for kill in one]
     if n_kills:
-        turns = [one[turn] for turn in range(max(map(len, kills), default=0)) for one in kills if turn < len(one)]
-        chosen = turns[:n_kills]
+        turns = range(max(map(len, kills), default=0))
+        in_turn = [one[turn] for turn in turns for one in kills if turn < len(one)]
+        cheap = [kill for number, kill in enumerate(in_turn) if number < len(kills) or kill.command not in COSTLY]
+        chosen = cheap[:n_kills] if n_kills <= len(cheap) else in_turn[:n_kills]
     with ThreadPoolExecutor(n_jobs) as pool:
         for kill, (lost, wrong) in zip(chosen, pool.map(matrix.try_kill, chosen), strict=True):
             tally = tallies[kill.command]
