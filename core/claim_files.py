@@ -170,6 +170,16 @@ def claimed(*targets: Path, also: Iterable[Path] = ()) -> Iterator[None]:
         yield
 
 
+def drop_dead_claim(target: Path) -> None:
+    """Delete the claim that a process left on a target if it was killed at its very end, for callers that write nothing."""
+    if _claim_file(target).exists():
+        with (
+            suppress(AbawError, OSError),
+            claimed(target),
+        ):  # a living process is at work on it, or nothing can be deleted
+            pass
+
+
 @contextmanager
 def renewing(renew: Callable[[], None], is_lost: Callable[[], str | None]) -> Iterator[None]:
     """Renew a claim every `BEAT_S` seconds while the block runs, and let `check_claims` look at it.

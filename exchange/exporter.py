@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import h5py
 import numpy as np
 
-from abaw.core.claim_files import claimed
+from abaw.core.claim_files import claimed, drop_dead_claim
 from abaw.core.clock import marks_of
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.files import writing
@@ -119,6 +119,7 @@ def _new_output(out: Path) -> Iterator[Path]:
 
 def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
+        drop_dead_claim(out)
         raise UsageError(f"{out} already exists and is not overwritten. Choose another path with --out, or delete it.")
 
 

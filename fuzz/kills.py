@@ -162,9 +162,10 @@ class KillMatrix:
         if kill.again_at:
             self._continue(command, folder, Fault(kill.again_at))
         last = self._continue(command, folder)
-        if last.exit_code != wanted.outcome.exit_code or "Traceback" in last.errors:
-            return f"exit code {last.exit_code}: {last.errors.strip()[-1200:]}", ""
         found = differences(read_tree(folder), wanted.tree)
+        is_there = last.exit_code == 2 and not found  # and is not written over
+        if (last.exit_code != wanted.outcome.exit_code and not is_there) or "Traceback" in last.errors:
+            return f"exit code {last.exit_code}: {last.errors.strip()[-1200:]}", ""
         shutil.rmtree(folder)
         return "", ", ".join(found[:5])
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.claim_files import claimed
+from abaw.core.claim_files import claimed, drop_dead_claim
 from abaw.core.errors import AbawError, DataError, StoreError, UsageError, is_disk_full, some_of
 from abaw.core.files import writing
 from abaw.core.names import composed
@@ -73,6 +73,7 @@ def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
             f"of {sample.task.name}, or the sample of {task.name}."
         )
     if out.exists() or out.is_symlink():
+        drop_dead_claim(out)
         numbered = (out.with_stem(f"{out.stem}-{number}") for number in count(2))
         free = next(path for path in numbered if not path.exists() and not path.is_symlink())
         raise UsageError(f"{out} exists. Delete it, or choose another path, such as --out {shlex.quote(str(free))}.")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
-from abaw.core.claim_files import check_claims, claimed
+from abaw.core.claim_files import check_claims, claimed, drop_dead_claim
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name, save_json
@@ -121,15 +121,21 @@ class Files:
         """Claims the video for as long as the block runs; raises a BusyError if another process prepares it."""
         return claimed(self._record)
 
+    def drop_dead_claim(self) -> None:
+        """Delete the claim of a process that was killed once the video was done."""
+        drop_dead_claim(self._record)
+
     def complete_move(self) -> None:
-        """Complete a move into place that was interrupted; only with a claim."""
+        """Complete a move into place that was interrupted, and delete incomplete files; only with a claim."""
         waiting = None if self._partial.is_symlink() else Record.read(self._partial / "record.json")
         if waiting is not None:
             self._move(waiting)
+        else:
+            self.discard()
 
     def is_done(self, request: Record) -> bool:
-        """True if all files exist, made from the same file with the same options."""
-        if (self._partial / "record.json").exists():  # some files are of this one, others of an earlier call
+        """True if all files exist, made from the same file with the same options, and nothing else is left."""
+        if self._partial.exists():  # some files may be of this one, others of an earlier call
             return False
         record = Record.read(self._record)
         return record is not None and record.inputs() == request.inputs() and has_content(self.source, record.content)

@@ -153,6 +153,7 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
         try:
             video.check_name()
             if video.is_done(request):
+                video.drop_dead_claim()
                 summary.skipped.append(video.video)
                 summary.people[video.video] = video.people()
             else:

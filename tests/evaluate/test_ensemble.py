@@ -285,6 +285,17 @@ def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_stor
     assert [bool(cell) for cell in rows[-1]] == [True, False, True, False, True, True, False]
 
 
+def test_an_ensemble_that_was_killed_before_its_scores_is_taken_up(run_cli, runs: Path) -> None:
+    words = ("ensemble", "va-one", "va-two", "--runs", runs)
+    (runs / "begun").mkdir()
+    assert run_cli(*words, "--run", "begun").exit_code == 0
+    first, second = (runs / f"va-ensemble-{number}" for number in (1, 2))
+    first.mkdir()
+    shutil.copyfile(runs / "begun" / "ensemble.json", first / "ensemble.json")
+    assert run_cli(*words).exit_code == 0 and (first / "scores-val.json").is_file() and not second.exists()
+    assert run_cli(*words).exit_code == 0 and (second / "scores-val.json").is_file()
+
+
 def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_store: Path) -> None:
     words = ("ensemble", "va-one", "va-two", "--run", "both", "--runs", runs)
     assert run_cli(*words).exit_code == 0

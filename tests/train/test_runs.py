@@ -19,6 +19,7 @@ from abaw.store import FeatureStore
 from abaw.tests.support.command_line import assert_refused
 from abaw.train.config import make_config
 from abaw.train.loop import Epoch, Log
+from abaw.train.run_files import list_names
 from abaw.train.runs import find_run
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -129,6 +130,36 @@ def test_existing_run_is_refused_and_left_alone(lab, in_store, tmp_path, whole_r
     result = in_store("--task", "va", "--feature", "f", "--run", "mine")
     assert_refused(result, 2, "mine already exists", "--resume", "another --run")
     lab.assert_same(folder, whole_run)
+
+
+@pytest.mark.parametrize(
+    "left", [(), ("config.json.partial",), ("initial.safetensors", "config.json.12-0123abcd.partial")]
+)
+def test_a_folder_that_a_killed_start_left_blocks_no_name(lab, linear_store, tmp_path, left):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in left:
+        (folder / name).write_text("{")
+    run = lab.start(linear_store, tmp_path, name="mine")
+    assert run.folder == folder and [path.name for path in folder.iterdir()] == ["config.json"]
+    stem = lab.start(linear_store, tmp_path).name.removesuffix("-1")
+    (tmp_path / f"{stem}-2").mkdir()
+    assert lab.start(linear_store, tmp_path).name == f"{stem}-2"
+
+
+def test_folders_that_are_no_runs_are_kept(lab, in_store, linear_store, tmp_path):
+    folder = tmp_path / "runs" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "notes.txt").write_text("keep")
+    result = in_store("--task", "va", "--feature", "f", "--run", "mine")
+    assert_refused(result, 2, "mine already exists and is no run: it has no config.json", "another --run")
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_a_run_that_is_just_made_is_no_run_yet(lab, linear_store, tmp_path):
+    run = lab.start(linear_store, tmp_path / "runs", name="mine")
+    shutil.copytree(run.folder, tmp_path / "runs" / "other.12-0123abcd.partial")
+    assert list_names(tmp_path / "runs", "config.json") == ["mine"] and find_run(tmp_path / "runs", None).name == "mine"
 
 
 def test_unknown_names_list_the_known_ones(lab, in_store, linear_store):
