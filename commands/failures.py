@@ -50,7 +50,9 @@ def _other_place(context: click.Context, path: Path) -> str:
                 nearest, words = place, name
     except (click.ClickException, OSError):
         return ""
-    return f"Choose another place with {words}" if words else ""
+    if not words:
+        return ""
+    return f"Choose another place with {words}" + (f", such as a copy of {nearest.name}" if nearest.exists() else "")
 
 
 def _places(context: click.Context) -> list[tuple[click.Parameter, Path | str]]:

@@ -51,6 +51,8 @@ def system_error(error: BaseException) -> OSError | None:
         return next(filter(None, map(system_error, error.exceptions)), None)
     if isinstance(error, OSError) and error.errno is not None:
         return None if error.errno in FAULTS else error
+    if type(error).__name__ == "BrokenProcessPool":
+        return OSError(errno.ENOMEM, "a worker process was ended from outside")
     number = _number_of(error)
     if number:
         return OSError(number, os.strerror(number), getattr(error, "filename", None))
@@ -101,7 +103,7 @@ def describe_system_error(error: OSError, other_place: str = "") -> str:
     """
     number, reason = error.errno or 0, error.strerror or first_line(error)
     path = path_of(error)
-    name = str(path) if path else "a file"
+    name = str(path) if path else "A file"
     elsewhere = other_place or "Choose another folder"
     if number in DISK_FULL:
         return f"No space left to write {name if path else 'the output'} ({reason}). {_room(number, path)}"
@@ -124,6 +126,12 @@ def describe_system_error(error: OSError, other_place: str = "") -> str:
             f"`mkdir -p ~/tmp && export TMPDIR=~/tmp`, and {AGAIN}."
         )
     return f"{name} cannot be read or written ({reason}). {_remedy(number, path)}"
+
+
+def in_words(error: Exception) -> str:
+    """An error that ends the work on one file: of the system as a sentence with a remedy, else its own text."""
+    of_system = system_error(error)
+    return describe_system_error(of_system) if of_system else str(error) or type(error).__name__
 
 
 def path_of(error: OSError) -> Path | None:
@@ -182,14 +190,12 @@ def _blocking(path: Path) -> tuple[Path, str] | None:
         for parent in reversed(path.absolute().parents):
             if parent.is_dir() and not os.access(parent, os.X_OK):
                 return parent, "rx"
-        if path.exists():
-            need = "rwx" if path.is_dir() else "rw"
-            if not os.access(path, os.R_OK):
-                return path, "r"
-            if not os.access(path, os.W_OK):
-                return path, need.replace("r", "")
+        if path.exists() and not os.access(path, os.R_OK):
+            return path, "r"
         folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-        return None if os.access(folder, os.W_OK) else (folder, "w")
+        if not os.access(folder, os.W_OK):  # files are written next to their place
+            return folder, "w"
+        return (path, "w") if path.exists() and not os.access(path, os.W_OK) else None
     except OSError:
         return None
 

@@ -23,6 +23,7 @@ from abaw.core.finite import finite_rows
 from abaw.core.names import check_name
 from abaw.core.progress import Reporter, Silent, Stop, Summary
 from abaw.core.records import describe_other, fingerprint_of
+from abaw.core.system_errors import in_words, system_error
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
 from abaw.datasets.layouts import look_through
@@ -301,5 +302,7 @@ def _blocks(rows: Rows) -> Iterator[tuple[NDArray[np.int64], NDArray]]:
 
 def sentence(error: Exception) -> str:
     """The error in one line."""
+    if system_error(error) is not None:
+        return in_words(error)
     text = " ".join(str(error).split()) or type(error).__name__
     return text if isinstance(error, AbawError) else f"it cannot be read ({text[:200]}). Copy it again."

@@ -21,6 +21,7 @@ from abaw.backbones.extractor import Backbone
 from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import DataError
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
+from abaw.core.system_errors import in_words
 from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
 from abaw.extract.feature import Feature
@@ -118,7 +119,7 @@ class AudioRunner:
                     self._cancelled.set()
                     self._summary.stopped = stop
                 else:
-                    self._summary.failed[name] = f"could not be written: {error}"
+                    self._summary.failed[name] = in_words(error)
             except LostClaimError as error:
                 self._cancelled.set()
                 self._summary.stopped = Stop.of_claim(error)

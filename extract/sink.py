@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from abaw.core.claim_files import LostClaimError
 from abaw.core.progress import Stop, Summary
+from abaw.core.system_errors import in_words
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
 from abaw.extract.reader import FrameBatch
@@ -87,11 +88,11 @@ class FeatureSink:
         except OSError as error:
             self._stop = Stop.of_disk(error, f"{name} into {self._store.path}")
             if not self._stop:
-                self._fail(name, f"could not be written: {error}")
+                self._fail(name, in_words(error))
         except LostClaimError as error:
             self._stop = Stop.of_claim(error)
         except Exception as error:  # an error in one video must not stop the others
-            self._fail(name, str(error) or type(error).__name__)
+            self._fail(name, in_words(error))
         finally:
             self._free.release()
 

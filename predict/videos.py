@@ -27,6 +27,7 @@ from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
 from abaw.core.progress import Reporter, Silent, Summary
+from abaw.core.system_errors import in_words
 from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import NS, read_times
 from abaw.media.images import read_image
@@ -174,9 +175,9 @@ def _predict_file(
     except OSError as error:
         if is_disk_full(error):
             raise
-        summary.failed[name] = f"could not be read or written: {error}"
+        summary.failed[name] = in_words(error)
     except Exception as error:  # an error in one file must not stop the others
-        summary.failed[name] = str(error) or type(error).__name__
+        summary.failed[name] = in_words(error)
     else:
         if predicted is None:
             summary.skipped.append(name)

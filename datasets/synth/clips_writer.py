@@ -142,8 +142,13 @@ def _begin_folder(out: Path, material: Material, options: SynthOptions) -> None:
         if foreign:
             raise UsageError(f"{out} holds something else, such as {foreign[0]}. Choose a new or empty folder.")
     clear(out / PARTIAL).mkdir()  # left by a process that was killed
-    if not record.exists():
+    if record.exists():
+        return
+    try:
         _replace(out, RECORD, partial(Path.write_text, data=json.dumps(sources, indent=2) + "\n", encoding="utf-8"))
+    except OSError:
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)
+        raise
 
 
 def _read_record(record: Path) -> dict[str, Any]:
@@ -236,11 +241,13 @@ def _write_labels(out: Path) -> None:
         name = path.name.split(".")[0]
         if match := NAME.fullmatch(name):
             clips[match[1].capitalize()].add(name)
-    for label, number in LABELS.items():
-        names = sorted(clips[label], key=lambda name: (len(name), name))
-        text = "".join(["Vid_name Label\n", *(f"{name} {number}\n" for name in names)])
-        _replace(out, f"{label}_labels.txt", partial(Path.write_text, data=text, encoding="utf-8"))
-    (out / PARTIAL).rmdir()
+    try:
+        for label, number in LABELS.items():
+            names = sorted(clips[label], key=lambda name: (len(name), name))
+            text = "".join(["Vid_name Label\n", *(f"{name} {number}\n" for name in names)])
+            _replace(out, f"{label}_labels.txt", partial(Path.write_text, data=text, encoding="utf-8"))
+    finally:
+        shutil.rmtree(out / PARTIAL, ignore_errors=True)
 
 
 def write_images(file: Path, frames: NDArray[np.uint8]) -> None:

@@ -11,6 +11,7 @@ from abaw.core.claim_files import BusyError, LostClaimError
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.progress import Reporter, Stop, Summary
+from abaw.core.system_errors import in_words
 from abaw.datasets.video_files import SUFFIXES
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
@@ -107,11 +108,11 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
             summary.stopped = Stop.of_disk(error, f"{video.video} into {options.data}")
             if summary.stopped:
                 break
-            summary.failed[video.video] = f"could not be read or written: {error}"
+            summary.failed[video.video] = in_words(error)
         except UsageError:
             raise
         except Exception as error:  # an error in one video must not stop the others
-            summary.failed[video.video] = str(error) or type(error).__name__
+            summary.failed[video.video] = in_words(error)
         else:
             _finished(summary, video, record)
     reporter.finish()
@@ -161,7 +162,7 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
         except AbawError as error:
             summary.failed[video.video] = str(error)
         except OSError as error:
-            summary.failed[video.video] = f"could not be read or written: {error}"
+            summary.failed[video.video] = in_words(error)
     return pending
 
 
