@@ -45,7 +45,7 @@ def check_name(name: str, kind: str) -> str:
     if not name or name.startswith((".", "__")) or is_bad or len(name.encode()) > MAX_NAME_BYTES:
         raise StoreError(
             f"{name[:60]!r} cannot be the name of a {kind}: a name must not be empty or longer than {MAX_NAME_BYTES} bytes, "
-            "start with '.' or '__', begin or end with a space, or contain a slash, or characters that control or are not shown. "
+            "start with '.' or '__', begin or end with a space, or contain a slash, control characters or hidden ones. "
             "Rename it."
         )
     return name
