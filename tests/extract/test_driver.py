@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from contextlib import contextmanager
+from multiprocessing import forkserver
 from typing import ClassVar
 
 import dask
@@ -25,6 +26,17 @@ from abaw.pipeline import ExtractOptions, extract
 from abaw.tests.support.processes import Watcher, assert_equal_stores, until
 
 N_VIDEOS = 20
+
+
+@pytest.fixture(scope="module")
+def preloaded(process_env):
+    """Workers that this process starts are forked from one that has loaded their modules, as that takes them seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+        forkserver.set_forkserver_preload(["distributed", "abaw.extract.cluster.worker"])
+        forkserver.ensure_running()
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        yield
 
 
 def test_no_worker_comes(slow_data, tmp_path):
@@ -69,9 +81,8 @@ class LateClient(Client):
 
 
 def test_workers_that_are_lost_before_their_results_are_fetched(
-    slow_data, slow_store, process_env, monkeypatch, caplog, tmp_path
+    slow_data, slow_store, preloaded, monkeypatch, caplog, tmp_path
 ):
-    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
     monkeypatch.setattr(LateFuture, "strikes", ["suspend", "kill"])
     monkeypatch.setattr(LateFuture, "struck", [])
     store, summary = tmp_path / "store.zarr", Summary()
@@ -101,9 +112,8 @@ def one_worker(**options):
         yield cluster
 
 
-def test_results_that_cannot_be_fetched(slow_data, process_env, monkeypatch, tmp_path):
+def test_results_that_cannot_be_fetched(slow_data, preloaded, tmp_path):
     """Workers reach the scheduler, and it does not reach them: as behind a firewall."""
-    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
     stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
@@ -116,8 +126,7 @@ def test_results_that_cannot_be_fetched(slow_data, process_env, monkeypatch, tmp
     )
 
 
-def test_workers_that_dask_has_paused(slow_data, process_env, monkeypatch, tmp_path):
-    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
+def test_workers_that_dask_has_paused(slow_data, preloaded, tmp_path):
     memory = {"pause": 0.5, "terminate": False, "spill": False, "target": False}
     memory = {f"distributed.worker.memory.{limit}": value for limit, value in memory.items()}
     stage, summary = Stage.open(ExtractOptions(slow_data, tmp_path / "store.zarr", ("hog",), device="cpu")), Summary()
@@ -154,9 +163,8 @@ Runner._forward = forward
 """
 
 
-def test_a_video_that_breaks_the_gpu_of_its_process(slow_data, slow_store, process_env, monkeypatch, tmp_path):
+def test_a_video_that_breaks_the_gpu_of_its_process(slow_data, slow_store, preloaded, tmp_path):
     """Whatever the process asks of the GPU fails from then on: it is started anew, and other videos do not suffer."""
-    monkeypatch.setenv("PYTHONPATH", process_env["PYTHONPATH"])
     (tmp_path / "broken.py").write_text(BROKEN)
     store, summary = tmp_path / "store.zarr", Summary()
     stage = Stage.open(ExtractOptions(slow_data, store, ("hog",), device="cpu", batch_size=8))

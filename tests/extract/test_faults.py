@@ -74,7 +74,7 @@ def test_a_disk_that_turns_read_only_stops_the_work(slow_data, slow_store, fill,
             small_disk.remount("ro")
             return True
 
-    with Started.abaw(*call, environment=process_env, folder=tmp_path) as driver:
+    with Started("abaw", *call, environment=process_env, folder=tmp_path) as driver:
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.until(is_read_only, "the disk is read-only")
         assert driver.end() == 1
@@ -134,7 +134,7 @@ def test_a_flipped_bit_costs_one_video(slow_data, slow_store, fill, run_cli, tmp
 def test_two_drivers_on_one_store(slow_data, slow_store, process_env, fill, run_cli, tmp_path):
     store = tmp_path / "store.zarr"
     call = ("extract", *SETTINGS, "--data", slow_data, "--store", store)
-    with Started.abaw(*call, environment=process_env, folder=tmp_path) as first:
+    with Started("abaw", *call, environment=process_env, folder=tmp_path) as first:
         first.until(lambda: n_finished(store), "a video is finished")
         code, output = fill(store)
         assert code == 1 and output.count("\n") == 1
@@ -155,8 +155,8 @@ def test_two_drivers_at_the_same_moment(slow_data, slow_store, process_env, run_
     store = tmp_path / "store.zarr"
     call = ("extract", *SETTINGS, "--data", slow_data, "--store", store)
     with (
-        Started.abaw(*call, environment=process_env, folder=tmp_path / "one") as one,
-        Started.abaw(*call, environment=process_env, folder=tmp_path / "other") as other,
+        Started("abaw", *call, environment=process_env, folder=tmp_path / "one") as one,
+        Started("abaw", *call, environment=process_env, folder=tmp_path / "other") as other,
     ):
         codes = sorted(driver.end() for driver in (one, other))
         assert codes in ([0, 0], [0, 1]), one.output + other.output

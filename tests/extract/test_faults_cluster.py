@@ -24,7 +24,7 @@ def part_of_cluster(file, part, *options, folder, environment):
     """Starts `dask scheduler` or `dask worker` in a folder."""
     port = ("--port", 0) if part == "scheduler" else ()
     call = (part, "--scheduler-file", file, *port, "--dashboard-address", ":0", *options)
-    return Started.dask(*call, environment=environment, folder=folder)
+    return Started("dask", *call, environment=environment, folder=folder)
 
 
 def address_of(file, n_workers):
@@ -104,7 +104,7 @@ def test_a_killed_driver_leaves_its_workers_to_the_next(
     (folder / "data").symlink_to(slow_data)
     store = folder / "store.zarr"
     call = ("extract", *SETTINGS, "--data", "data", "--store", "store.zarr", "--scheduler", address)
-    with Started.abaw(*call, environment=process_env, folder=folder) as driver:
+    with Started("abaw", *call, environment=process_env, folder=folder) as driver:
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.kill()
     n_first = n_finished(store)
@@ -179,7 +179,7 @@ def test_a_gpu_that_is_lost_and_a_scheduler_that_dies(
         watcher.assert_whole()
         shutil.rmtree(store)
         paths = ("--data", slow_data, "--store", store, "--scheduler", address)
-        with Started.abaw("extract", *SETTINGS, *paths, environment=process_env, folder=tmp_path) as driver:
+        with Started("abaw", "extract", *SETTINGS, *paths, environment=process_env, folder=tmp_path) as driver:
             driver.until(lambda: n_finished(store), "a video is finished")
             scheduler.kill()
             assert driver.end() == 1

@@ -8,21 +8,29 @@ from abaw.tests.support.processes import Started, n_finished, until
 
 @pytest.fixture
 def start(process_env, tmp_path):
-    """Starts `abaw extract` on a cluster of its own, `start(data, store, workers=2, stall_s=600, **environment)`."""
+    """Starts `abaw extract` on a cluster, `start(data, store, stall_s=600, new_python=False, **environment)`."""
 
-    def start(data, store, workers=2, stall_s=600, **environment):
+    def start(data, store, stall_s=600, new_python=False, **environment):
         file = tmp_path / "cluster.toml"
-        file.write_text(f'[cluster]\nkind = "local"\nworkers = {workers}\nstall_s = {stall_s}\n')
+        file.write_text(f'[cluster]\nkind = "local"\nworkers = 2\nstall_s = {stall_s}\n')
         paths = ("--data", data, "--store", store, "--cluster", file)
         folder = tmp_path / "driver"
-        return Started.abaw("extract", *SETTINGS, *paths, environment=process_env | environment, folder=folder)
+        return Started(
+            "abaw",
+            "extract",
+            *SETTINGS,
+            *paths,
+            environment=process_env | environment,
+            folder=folder,
+            new_python=new_python,
+        )
 
     return start
 
 
 def test_an_interrupted_and_a_killed_driver_take_their_workers_along(slow_data, slow_store, start, run_cli, tmp_path):
     store = tmp_path / "store.zarr"
-    with start(slow_data, store) as driver:
+    with start(slow_data, store, new_python=True) as driver:  # forked workers would hear Ctrl-C
         driver.until(lambda: n_finished(store), "a video is finished")
         driver.interrupt()
         assert driver.end() == 130

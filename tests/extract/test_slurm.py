@@ -153,7 +153,7 @@ def test_an_interrupt_takes_waiting_jobs_out_of_the_queue(slurm, tiny_demo, tmp_
     pytest.importorskip("abaw.extract.cluster.slurm", reason="needs the packages of the extra `slurm`")
     file = write_cluster_file(tmp_path, 'directives = ["--begin=now+1hour"]')
     arguments = ("--data", tiny_demo, "--store", tmp_path / "store.zarr", "--backbone", "hog", "--cluster", file)
-    with Started.abaw("extract", *arguments, environment=slurm.environment, folder=tmp_path) as driver:
+    with Started("abaw", "extract", *arguments, environment=slurm.environment, folder=tmp_path) as driver:
         driver.until(lambda: list(slurm.jobs().values()) == ["PENDING"] * 4, "four jobs wait")
         driver.interrupt()
         assert driver.end() == 1

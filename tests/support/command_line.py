@@ -1,7 +1,6 @@
-"""The command line: errors that it prints, the environment of its processes, and Ctrl-C."""
+"""The command line: errors that it prints, and the environment of its processes."""
 
 import os
-import signal
 
 from click.testing import Result
 
@@ -14,11 +13,6 @@ def process_environment() -> dict[str, str]:
     """The environment of a process that imports this checkout, without the caller's own folders."""
     others = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     return {**others, "PYTHONPATH": str(CHECKOUT / ".dev"), "COLUMNS": "400"}
-
-
-def hear_interrupts() -> None:
-    """Let Ctrl-C stop a new process, also where the tests run in the background and ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def assert_refused(result: Result, exit_code: int, *words: str) -> None:

@@ -40,7 +40,7 @@ def write_slow_data(root: Path) -> Path:
     rng, images = np.random.default_rng(0), []
     for number in range(10):
         images.append(root.parent / f"{number}.jpg")
-        images[-1].write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(draw_noise(rng, 1200, 9)), quality=90))
+        images[-1].write_bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(draw_noise(rng, 900, 9)), quality=90))
     for video in range(20):
         folder = root / "cropped_aligned" / f"video-{video:02}"
         folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import psutil
@@ -16,6 +16,7 @@ import psutil
 from abaw.core.files import Place
 from abaw.core.progress import Silent
 from abaw.store import FeatureStore
+from abaw.tests.support.fork_server import ForkedProgram, start_forked
 
 DEADLINE_S = 180.0  # for whatever takes ten seconds on an idle machine
 END_S = 400.0  # for what takes forty, as where workers hang again and again
@@ -86,36 +87,50 @@ class Watcher(Silent):
 
 
 class Started:
-    """A program in a session of its own; it and all processes that it has started are killed when the block ends."""
+    """A program in a session of its own; it and all processes that it has started are killed when the block ends.
 
-    def __init__(self, command: list[object], environment: Mapping[str, str], folder: Path) -> None:
+    Args:
+        module: what `python -m` runs.
+        arguments: of the program.
+        folder: in which it is called; it gets its log.
+        new_python: load the modules in a new Python, rather than fork from one that has them; see `fork_server`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        *arguments: object,
+        environment: Mapping[str, str],
+        folder: Path,
+        new_python: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._command, self._environment, self._folder = [str(part) for part in command], environment, folder
+        self._module, self._arguments = module, [str(argument) for argument in arguments]
+        self._environment, self._folder = {"PYTHONFAULTHANDLER": "1", **environment}, folder
         self._log = folder / f"log-{len(list(folder.glob('log-*')))}"
-
-    @classmethod
-    def abaw(cls, *args: object, environment: Mapping[str, str], folder: Path) -> "Started":
-        """`abaw ARGS`, called in a folder."""
-        return cls([sys.executable, "-m", "abaw", *args], environment, folder)
-
-    @classmethod
-    def dask(cls, *args: object, environment: Mapping[str, str], folder: Path) -> "Started":
-        """`dask ARGS`, called in a folder."""
-        return cls([sys.executable, "-m", "dask", *args], environment, folder)
+        self._new_python = new_python
 
     def __enter__(self) -> "Started":
+        self._process: subprocess.Popen[bytes] | ForkedProgram
         with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                self._command,
-                env={"PYTHONFAULTHANDLER": "1", **self._environment},
-                cwd=self._folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                # receive Ctrl-C even if the tests run in the background, where it is ignored
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-            )
+            if self._new_python:
+                self._process = self._start(log)
+            else:
+                call = (self._module, self._arguments, self._environment, self._folder)
+                self._process = start_forked(*call, log.fileno())
         return self
+
+    def _start(self, log: IO[str]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [sys.executable, "-m", self._module, *self._arguments],
+            env=self._environment,
+            cwd=self._folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            # receive Ctrl-C even if the tests run in the background, where it is ignored
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
 
     def __exit__(self, *exception: object) -> None:
         self.kill()
@@ -139,8 +154,8 @@ class Started:
         return [process for process in psutil.process_iter() if process.pid != self.pid and self._is_ours(process)]
 
     def workers(self) -> list[psutil.Process]:
-        """The workers of a driver."""
-        return [process for process in self.others() if "spawn_main" in " ".join(_command_of(process))]
+        """The workers of a driver that was forked: they come from its fork server, its only child with children."""
+        return [process for process in self.others() if process.ppid() not in (self.pid, 1)]
 
     def kill(self) -> None:
         """`kill -9` of its own process."""
@@ -178,10 +193,3 @@ class Started:
             return os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
-
-
-def _command_of(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

@@ -1,9 +1,12 @@
-"""Two real processes, started by torchrun and joined by gloo, train what one process trains."""
+"""Two real processes, joined by gloo, train what one process trains; torchrun starts those of the command line."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from safetensors.torch import load_file
 from abaw import pipeline
 from abaw.core.errors import UsageError
 from abaw.evaluate.trained import TrainedRun
+from abaw.tests.support.processes import Started
 from abaw.tests.support.trainings import StopAfter
 from abaw.train import multi_process
 from abaw.train.config import make_config
@@ -57,6 +61,7 @@ from abaw.train.config import make_config
 from abaw.train.runs import open_run
 
 folder = Path(sys.argv[1])
+os.dup2(os.open(folder / f"printed-{os.environ['RANK']}", os.O_WRONLY | os.O_CREAT), 1)
 store, runs = pipeline.FeatureStore.open(Path(sys.argv[2])), folder / "together"
 said = {}
 with multi_process.processes(torch.device("cpu")):
@@ -80,15 +85,17 @@ class Pair:
     """What one process (`alone`) and two (`together`) left behind.
 
     Attributes:
-        first: the process that trained `va` by the command line.
-        second: the one that went through the other steps.
-        said: by each process of these, the scores or the error of every step.
+        first: torchrun, which trained `va` by the command line.
+        printed: what both processes that went through the other steps wrote to standard output.
+        errors: what else they wrote.
+        said: by each of them, the scores or the error of every step.
     """
 
     alone: Path
     together: Path
     first: subprocess.CompletedProcess[str]
-    second: subprocess.CompletedProcess[str]
+    printed: str
+    errors: str
     said: list[dict[str, list[float] | str]]
 
 
@@ -111,10 +118,13 @@ def pair(lab, linear_store, tmp_path_factory, process_env):
     steps.append({"name": "va", "configs": [CASES["va"].model_dump()]})
     (folder / "steps.json").write_text(json.dumps(steps))
     (folder / "script.py").write_text(SCRIPT)
-    second = torchrun(str(folder / "script.py"), str(folder), str(linear_store.path), env=process_env)
-    assert second.returncode == 0, second.stderr
-    said = [json.loads((folder / f"said-{rank}.json").read_text()) for rank in range(2)]
-    return Pair(alone, together, first, second, said)
+    errors = run_two("script", folder, linear_store.path, folder=folder, env=process_env)
+    said, printed = zip(*(read_process(folder, rank) for rank in range(2)), strict=True)
+    return Pair(alone, together, first, "".join(printed), errors, list(said))
+
+
+def read_process(folder, rank):
+    return json.loads((folder / f"said-{rank}.json").read_text()), (folder / f"printed-{rank}").read_text()
 
 
 def make_stopped(lab, store, source, folder):
@@ -130,6 +140,25 @@ def torchrun(*arguments, env):
     return subprocess.run(
         command, env={**env, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
     )
+
+
+def run_two(module, *arguments, folder, env):
+    """Run a module of a folder in two processes, as torchrun does but for the time that each takes to start; their output."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    path = os.pathsep.join([str(folder), env["PYTHONPATH"]])
+    both = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    with ExitStack() as stack:
+        started = []
+        for rank in ("0", "1"):
+            environment = {**env, **both, "RANK": rank, "LOCAL_RANK": rank}
+            process = Started(module, *arguments, environment=environment, folder=folder / f"process-{rank}")
+            started.append(stack.enter_context(process))
+        codes = [process.end() for process in started]
+        output = "".join(process.output for process in started)
+    assert codes == [0, 0], output
+    return output
 
 
 def assert_alike(lab, folder, wanted):
@@ -208,8 +237,8 @@ def test_processes_agree_on_scores_and_errors(pair):
     assert first["va"] == f"Run {pair.together}/va already exists. Continue it with --resume, or choose another --run."
     assert first["wrong"].startswith("The loss is not finite at step 2 of epoch 1, with windows of v")
     assert all(isinstance(found, list) for name, found in first.items() if name not in ("va", "wrong"))
-    assert "Traceback" not in pair.second.stderr
-    assert pair.second.stdout == ""
+    assert "Traceback" not in pair.errors
+    assert pair.printed == ""
 
 
 def test_resuming_a_finished_run_adds_nothing(lab, pair):

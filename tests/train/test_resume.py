@@ -4,9 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +17,8 @@ from abaw.cli import main
 from abaw.core.errors import AbawError, CheckpointError, UsageError
 from abaw.core.progress import Interrupted, Silent
 from abaw.evaluate.trained import TrainedRun
-from abaw.tests.support.command_line import assert_refused, hear_interrupts
+from abaw.tests.support.command_line import assert_refused
+from abaw.tests.support.processes import Started
 from abaw.tests.support.trainings import StopAfter
 from abaw.train import loop
 from abaw.train.checkpoint import load_tensors, save_tensors
@@ -306,14 +304,13 @@ def long_run(lab, linear_store, tmp_path_factory):
 
 @pytest.mark.parametrize(("stop", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_stopped_process_is_resumed_to_the_same_result(
-    lab, linear_store, tmp_path, long_run, run_cli, process_env, stop, exit_code
+    lab, linear_store, tmp_path, long_run, run_cli, stop_in, stop, exit_code
 ):
     common = ["--task", "va", "--store", linear_store.path, "--runs", str(tmp_path), "--device", "cpu"]
     settings = [part for setting in (*lab.settings, *LONG) for part in ("--set", setting)]
-    process = begin(["train", "--feature", "f", *common, *settings], process_env)
     folder = tmp_path / "va-f-transformer-1"
-    output = stop_in(process, folder, stop)
-    assert process.returncode == exit_code, output
+    code, output = stop_in(folder, stop, ["train", "--feature", "f", *common, *settings])
+    assert code == exit_code, output
     if stop == signal.SIGINT:
         places = f"--store {linear_store.path} --runs {tmp_path} --device cpu"
         assert output.splitlines()[-1] == (
@@ -327,26 +324,18 @@ def test_stopped_process_is_resumed_to_the_same_result(
     lab.assert_same(folder, long_run)
 
 
-def begin(arguments, process_env):
-    return subprocess.Popen(
-        [sys.executable, "-m", "abaw", *arguments],
-        env={**process_env, "OMP_NUM_THREADS": "1"},
-        text=True,
-        preexec_fn=hear_interrupts,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+@pytest.fixture
+def stop_in(process_env, tmp_path_factory):
+    """Stops a process in the midst of a run, after three epochs, `stop_in(run, signal, arguments)` -> exit code, output."""
 
+    def stop_in(run, stop, arguments):
+        environment = {**process_env, "OMP_NUM_THREADS": "1"}
+        with Started("abaw", *arguments, environment=environment, folder=tmp_path_factory.mktemp("log")) as process:
+            process.until(lambda: n_lines(run) >= 3, "three epochs are finished")
+            os.kill(process.pid, stop)
+            return process.end(), process.output
 
-def stop_in(process, folder, stop):
-    """Stop a process in the midst of a run, after three epochs; its output."""
-    until = time.monotonic() + 400
-    while n_lines(folder) < 3:
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(stop)
-    return process.communicate(timeout=100)[0]
+    return stop_in
 
 
 def n_lines(folder):
@@ -398,13 +387,13 @@ def whole_seeds(three_seeds, tmp_path_factory):
     [(signal.SIGKILL, ("--run", "some"), "some-seed{}"), (signal.SIGINT, (), "va-f-transformer-{}")],
 )
 def test_stopped_seeds_go_on_to_the_same_result(
-    lab, tmp_path, three_seeds, whole_seeds, run_cli, process_env, stop, name, stem
+    lab, tmp_path, three_seeds, whole_seeds, run_cli, stop_in, stop, name, stem
 ):
     """The first seed is kept, the second one resumed and the third one trained; and once more, all are kept."""
     runs, summary = whole_seeds
     first, second, third = (tmp_path / stem.format(number + (not name)) for number in range(3))
-    stop_in(process := begin(three_seeds(tmp_path, *name), process_env), second, stop)
-    assert process.returncode != 0
+    code, _ = stop_in(second, stop, three_seeds(tmp_path, *name))
+    assert code != 0
     assert n_lines(first) == SEEDS_EPOCHS and 3 <= n_lines(second) < SEEDS_EPOCHS and not third.exists()
     kept = (first / "last.safetensors").stat().st_mtime_ns
     for _ in range(2):
