@@ -89,7 +89,7 @@ def check_gpu_decoder() -> None:
     """
     if find_spec("torchcodec") is None:
         raise UsageError(
-            "--decoder gpu needs torchcodec. Install it with `pip install 'abaw[gpu]'`, or use --decoder cpu."
+            "--decoder gpu needs torchcodec. Install it with: pip install '.[gpu]' in abaw's folder; or use --decoder cpu."
         )
 
 

@@ -100,7 +100,7 @@ def test_turned_and_broken_videos_are_left_to_the_processor(codec, numbered, tmp
 
 def test_torchcodec_has_to_be_there(monkeypatch):
     monkeypatch.setattr(decoders, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"needs torchcodec.*pip install 'abaw\[gpu\]'"):
+    with pytest.raises(UsageError, match=r"needs torchcodec.*pip install '\.\[gpu\]'"):
         TorchcodecDecoder(torch.device("cuda"))
     monkeypatch.undo()
     monkeypatch.setattr(decoders, "find_spec", lambda name: True)
