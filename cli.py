@@ -1,5 +1,6 @@
 """The command line: the tree of commands, and the one place where errors become messages and exit codes."""
 
+import gc
 import os
 import sys
 from contextlib import suppress
@@ -24,12 +25,17 @@ from abaw.commands.video import predict
 from abaw.core.errors import AbawError
 from abaw.core.system_errors import describe_system_error, system_error
 
+GARBAGE_THRESHOLD = (
+    10_000  # objects between two collections; Python's 700 cost a fifth of the time in which torch loads
+)
+
 
 class MainGroup(CommandGroup):
     """Prints errors of `abaw` as one sentence and exits with their code."""
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Read the command line and run a command; a closed pipe ends it silently."""
+        gc.set_threshold(GARBAGE_THRESHOLD)
         try:
             return super().main(*args, **kwargs)
         except OSError as error:  # --help and --version print before there is a command to invoke

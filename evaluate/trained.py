@@ -447,15 +447,18 @@ def evaluate(
         data: the data folder, if available: its faces are shown in the picture.
         smoothing: such as `box:51`, see `parse_smoothings`; instead of the fitted post-processing.
     """
-    from abaw.evaluate.report.face_crops import open_faces
+    faces = None
+    if data is not None and data.is_dir():
+        from abaw.evaluate.report.face_crops import open_faces  # loads all layouts of data
 
+        faces = open_faces(data)
     with claimed_results(predictor.folder, split):
         evaluation = predictor.evaluate(store, split, smoothing)
         reporter = reporter or Silent()
         reporter.start("score", 1, "split")
         with Ticker(reporter) as ticker:
             ticker.doing("intervals, predictions and a picture")
-            evaluation.save(predictor.folder, split, predictor.digest(), open_faces(data), store.path)
+            evaluation.save(predictor.folder, split, predictor.digest(), faces, store.path)
         reporter.finish()
     return evaluation
 

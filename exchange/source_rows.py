@@ -127,7 +127,8 @@ def selected_blocks(
         for start in range(0, len(is_kept), step):
             chosen = is_kept[start : start + step]
             if chosen.any():
-                yield read_rows(start, start + len(chosen))[chosen]
+                rows = read_rows(start, start + len(chosen))
+                yield rows if chosen.all() else rows[chosen]
 
     return blocks
 

@@ -20,10 +20,9 @@ from zarr.abc.store import Store
 from zarr.storage import LocalStore
 
 from abaw.store.schema import CHECKED_BYTES, MAX_CHUNKS
-from abaw.store.writer import MISSING_CHUNK
+from abaw.store.writer import CHECKSUM_BYTES, MISSING_CHUNK
 from abaw.store.zarr_keys import METADATA
 
-CHECKSUM_BYTES = 4
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 KEYS = {
     *("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs"),

@@ -20,6 +20,7 @@ from abaw.store.zarr_keys import array_template, encode_metadata, write_keys
 
 CHUNK_ROWS = 256
 SHARD_ROWS = 16 * CHUNK_ROWS  # a longer video (2 minutes at 30 fps) is several shards, so that memory stays flat
+CHECKSUM_BYTES = 4
 MISSING_CHUNK = 2**64 - 1  # in the index of a shard
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -75,9 +76,10 @@ class VideoWriter:
         shards = rows // SHARD_ROWS
         for shard in np.unique(shards).tolist():
             in_shard = shards == shard
-            self._buffer(shard)[rows[in_shard] - shard * SHARD_ROWS] = values[in_shard]
-            self._present[rows[in_shard]] = True
-            self._arrived(shard, int(in_shard.sum()))
+            numbers, content = (rows, values) if in_shard.all() else (rows[in_shard], values[in_shard])
+            self._buffer(shard)[_as_slice(numbers - shard * SHARD_ROWS)] = content
+            self._present[numbers] = True
+            self._arrived(shard, len(numbers))
 
     def skip(self, row: int) -> None:
         """Note that an expected frame will not be written because it could not be read."""
@@ -123,7 +125,9 @@ class VideoWriter:
 
     def _flush(self, shard: int) -> None:
         coordinates = "/".join(str(index) for index in (shard, *(0 for _ in self._shape)))
-        content = {f"values/c/{coordinates}": encode_shard(self._buffer(shard), *self._grid())}
+        content: dict[str, bytes | memoryview] = {
+            f"values/c/{coordinates}": encode_shard(self._buffer(shard), *self._grid())
+        }
         self._put(content, clear=not self._written)
         del self._buffers[shard]
         self._written.add(shard)
@@ -147,28 +151,52 @@ class VideoWriter:
         """Rows of a chunk and of a shard; a video shorter than a chunk is a single chunk of its length."""
         return (CHUNK_ROWS, SHARD_ROWS) if self._n_frames >= CHUNK_ROWS else (self._n_frames, self._n_frames)
 
-    def _put(self, contents: Mapping[str, bytes], last: Mapping[str, bytes] | None = None, clear: bool = False) -> None:
+    def _put(
+        self,
+        contents: Mapping[str, bytes | memoryview],
+        last: Mapping[str, bytes] | None = None,
+        clear: bool = False,
+    ) -> None:
         """Write keys of the video, see `write_keys`; `clear` deletes what an earlier run left."""
         write_keys(self._feature.store, self._path, contents, last, clear)
 
 
-def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> bytes:
+def _as_slice(rows: NDArray) -> slice | NDArray:
+    """The slice that takes the same rows, which is faster, if they follow each other."""
+    first, n_rows = int(rows[0]), len(rows)
+    return slice(first, first + n_rows) if (rows == np.arange(first, first + n_rows)).all() else rows
+
+
+def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> memoryview:
     """A shard of Zarr's sharding codec: chunks with their checksums, then the index with its own.
 
     Args:
         rows: (rows, *shape), at most `shard_rows`; the last chunk is padded with NaN, the fill value.
     """
+    chunk_shape = (chunk_rows, *rows.shape[1:])
+    chunk_bytes = math.prod(chunk_shape) * rows.dtype.itemsize
+    step, starts = chunk_bytes + CHECKSUM_BYTES, range(0, len(rows), chunk_rows)
     index = np.full((shard_rows // chunk_rows, 2), MISSING_CHUNK, dtype="<u8")
-    parts, offset = [], 0
-    for number, start in enumerate(range(0, len(rows), chunk_rows)):
-        chunk = rows[start : start + chunk_rows]
-        if len(chunk) < chunk_rows:
-            filling = np.full((chunk_rows - len(chunk), *chunk.shape[1:]), np.nan, dtype=chunk.dtype)
-            chunk = np.concatenate([chunk, filling])
-        parts.append(with_checksum(chunk.tobytes()))
-        index[number] = offset, len(parts[-1])
-        offset += len(parts[-1])
-    return b"".join([*parts, with_checksum(index.tobytes())])
+    # filled in place: a shard has megabytes, and each copy of it costs as much as writing it
+    shard = np.empty(len(starts) * step + index.nbytes + CHECKSUM_BYTES, dtype=np.uint8)
+    for number, start in enumerate(starts):
+        begin = number * step
+        chunk = shard[begin : begin + chunk_bytes].view(rows.dtype).reshape(chunk_shape)
+        n_rows = min(chunk_rows, len(rows) - start)
+        chunk[:n_rows], chunk[n_rows:] = rows[start : start + n_rows], np.nan
+        _put_checksum(shard[begin : begin + step])
+        index[number] = begin, step
+    end = shard[len(starts) * step :]
+    end[: index.nbytes] = index.reshape(-1).view(np.uint8)
+    _put_checksum(end)
+    return shard.data
+
+
+def _put_checksum(content: NDArray[np.uint8]) -> None:
+    """Fill the last bytes with the CRC-32C of those before them."""
+    checked = content[:-CHECKSUM_BYTES]
+    checked.flags.writeable = False  # the package takes nothing that might change
+    content[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(checked), dtype=np.uint8)
 
 
 def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
@@ -185,7 +213,11 @@ def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
 
 def with_checksum(content: bytes) -> bytes:
     """Content followed by its CRC-32C, as Zarr's codec of that name stores it."""
-    return content + int(google_crc32c.value(content)).to_bytes(4, "little")
+    return content + _checksum(content)
+
+
+def _checksum(content: bytes | NDArray[np.uint8]) -> bytes:
+    return int(google_crc32c.value(content)).to_bytes(CHECKSUM_BYTES, "little")
 
 
 def axis_names(value_shape: tuple[int, ...]) -> tuple[str, ...]:

@@ -126,7 +126,7 @@ async def _read(store: Store, key: str) -> bytes | None:
 def write_keys(
     store: Store,
     path: str,
-    contents: Mapping[str, bytes],
+    contents: Mapping[str, bytes | memoryview],
     last: Mapping[str, bytes] | None = None,
     clear: bool = False,
 ) -> None:
@@ -143,7 +143,7 @@ def write_keys(
     if not path.startswith(NOTES):  # claims are among these
         check_claims()
 
-    async def write_one(key: str, content: bytes) -> None:
+    async def write_one(key: str, content: bytes | memoryview) -> None:
         await store.set(f"{path}/{key}", default_buffer_prototype().buffer.from_bytes(content))
 
     async def write_all() -> None:

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -177,21 +178,27 @@ def _gaps(present: NDArray[np.bool_], video: VideoPrediction) -> NDArray[np.floa
 
 
 def _shade_missing(axis: Axes, video: VideoPrediction) -> None:
-    for start, end in _gaps(video.present, video):
-        axis.axvspan(start, end, color=MISSING_COLOUR, lw=0)
+    _shade(axis, _gaps(video.present, video), color=MISSING_COLOUR, lw=0)
 
 
-def _hatch(axis: Axes, start: float, end: float) -> None:
-    """Mark a span as not annotated, behind what is drawn over it."""
-    axis.axvspan(start, end, zorder=-1, **UNLABELLED)
+def _hatch(axis: Axes, spans: NDArray[np.float64]) -> None:
+    """Mark spans as not annotated, behind what is drawn over them."""
+    _shade(axis, spans, zorder=-1, **UNLABELLED)
+
+
+def _shade(axis: Axes, spans: NDArray[np.float64], **look: Any) -> None:
+    """Fill spans (begin and end in time) from bottom to top: together, since hundreds one by one take seconds."""
+    if not len(spans):
+        return
+    corners = [[(begin, 0), (begin, 1), (end, 1), (end, 0)] for begin, end in spans]
+    axis.add_collection(PolyCollection(corners, transform=axis.get_xaxis_transform(), **look), autolim=False)
 
 
 def _paint_values(axis: Axes, kind: str, task: Task, video: VideoPrediction) -> None:
     column = task.outputs.index(kind)
     seconds, valid = _seconds(video), task.valid(video.labels)[:, column]
     _shade_missing(axis, video)
-    for start, end in _gaps(valid, video):
-        _hatch(axis, start, end)
+    _hatch(axis, _gaps(valid, video))
     axis.plot(seconds, np.where(valid, video.labels[:, column], np.nan), color=LABEL_COLOUR, lw=1.6)
     axis.plot(seconds, decide(task, video.outputs)[:, column], color=PREDICTED_COLOUR, lw=1.2)
     axis.set(ylim=(task.low - 0.05, task.high + 0.05), xlim=(0, _end(video)), ylabel=kind)
@@ -211,7 +218,7 @@ def _paint_classes(axis: Axes, kind: str, task: Task, video: VideoPrediction) ->
 def _mark_gaps(axis: Axes, kind: str, video: VideoPrediction) -> None:
     """Mark what has no annotation, which is transparent in a picture of labels, or no crop in one of predictions."""
     if kind == "label":
-        _hatch(axis, 0, _end(video))
+        _hatch(axis, np.array([[0, _end(video)]]))
     else:
         _shade_missing(axis, video)
 

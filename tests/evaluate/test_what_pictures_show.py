@@ -62,8 +62,10 @@ def legend_of(figure: Figure) -> dict[str, object]:
 
 def spans_of(axis: Axes, hatched: bool = False) -> list[tuple[float, float]]:
     """Where no crop is, or where nothing is annotated."""
-    patches = [patch for patch in axis.patches if bool(patch.get_hatch()) == hatched]
-    return [(round(patch.get_x(), 6), round(patch.get_x() + patch.get_width(), 6)) for patch in patches]
+    shades = [shade for shade in axis.collections if bool(shade.get_hatch()) == hatched]
+    boxes = [path.get_extents() for shade in shades for path in shade.get_paths()]
+    assert all((box.y0, box.y1) == (0, 1) for box in boxes)
+    return [(round(box.x0, 6), round(box.x1, 6)) for box in boxes]
 
 
 # confusion
