@@ -14,6 +14,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from abaw.core.files import writing
 from abaw.core.output_stream import OutputStream
@@ -32,6 +33,7 @@ from abaw.evaluate.scores.metrics import confusion, decide
 
 N_VIDEOS = 3
 N_FACES = 12
+FACE_SIZE = 112  # pixels
 UNLABELLED: dict[str, Any] = {"facecolor": "white", "edgecolor": "#a8a8a8", "hatch": "////", "lw": 0}
 NARROW_IN = 9  # narrower pictures have a denser legend
 
@@ -161,14 +163,20 @@ def _end(video: VideoPrediction) -> float:
 def _draw_faces(axis: Axes, video: str, n_rows: int, face_of: FaceOf) -> None:
     """Faces side by side, each with a mark below it at its own time; grey where that frame has no crop."""
     shown = (np.arange(N_FACES) + 0.5) * n_rows / N_FACES  # the middles of equal spans of time
-    blank = np.full((112, 112, 3), 221, dtype=np.uint8)  # as missing spans are shaded
-    faces = [face if (face := face_of(video, int(row))) is not None else blank for row in shown]
-    shape = faces[0].shape
-    strip = np.concatenate([face if face.shape == shape else blank for face in faces], axis=1)
+    blank = np.full((FACE_SIZE, FACE_SIZE, 3), 221, dtype=np.uint8)  # as missing spans are shaded
+    faces = [face_of(video, int(row)) for row in shown]
+    strip = np.concatenate([blank if face is None else _resized(face) for face in faces], axis=1)
     axis.imshow(strip, aspect="auto", extent=(0, n_rows, 0, 1))
     axis.plot(shown, np.full(N_FACES, -0.06), ls="", marker="v", ms=3.5, color=LABEL_COLOUR, clip_on=False)
     axis.set(xlim=(0, n_rows), ylim=(0, 1))
     axis.set_axis_off()
+
+
+def _resized(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A crop of any size, as large as the others in a strip."""
+    if face.shape == (FACE_SIZE, FACE_SIZE, 3):
+        return face
+    return np.asarray(Image.fromarray(face).resize((FACE_SIZE, FACE_SIZE), Image.Resampling.BICUBIC))
 
 
 def _gaps(present: NDArray[np.bool_], video: VideoPrediction) -> NDArray[np.float64]:

@@ -129,6 +129,20 @@ def test_faces_stand_above_the_traces(tmp_path: Path) -> None:
     assert pixels_of(path, "#01c803") > 20_000
 
 
+def test_faces_of_several_sizes_are_in_one_strip() -> None:
+    levels = {0: 40, 1: 112, 2: 224}
+
+    def face_of(video: str, row: int) -> np.ndarray | None:
+        size = levels.get(row % 4)
+        return None if size is None else np.full((size, size, 3), size, dtype=np.uint8)
+
+    axis = draw_traces(TASKS["va"], {"v": invent(TASKS["va"], 100)}, "title", face_of).axes[0]
+    strip = np.asarray(axis.get_images()[0].get_array())
+    rows = ((np.arange(12) + 0.5) * 100 / 12).astype(int)
+    assert strip.shape == (112, 12 * 112, 3)
+    assert [int(value) for value in strip[56, 56::112, 0]] == [levels.get(row % 4, 221) for row in rows]
+
+
 def test_the_three_longest_videos_are_drawn(tmp_path: Path) -> None:
     task = TASKS["expr"]
     drawn: set[str] = set()
