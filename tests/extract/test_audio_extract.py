@@ -45,8 +45,8 @@ ENCODERS = {
     "vggish-0.04s": 0.040,
     "vggish-relu-0.04s": 0.040,
     "vggish-pca-0.04s": 0.040,
-    "compare-functionals-0.2s-0.02s": 0.040,
-    "egemaps-functionals-0.2s-0.02s": 0.040,
+    "compare-functionals-0.2s-0.04s": 0.040,
+    "egemaps-functionals-0.2s-0.04s": 0.040,
 }
 
 
