@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix
 from abaw.core.tasks import TASKS, Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.report.palette import ACTIVE_COLOUR, CLASS_COLOURS, LABEL_COLOUR, MISSING_COLOUR, PREDICTED_COLOUR
-from abaw.evaluate.report.plots import save_confusion, save_picture
+from abaw.evaluate.report.plots import draw_traces, save_confusion, save_picture
 from abaw.evaluate.scores.metrics import confusion
 
 pytestmark = pytest.mark.filterwarnings("error")
