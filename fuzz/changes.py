@@ -9,6 +9,7 @@ covers the writes: the file is cut in the middle of what was written, as where t
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC
@@ -19,6 +20,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 # the index of the open folder that the path is taken from
 TAKEN_FROM = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2, "os.rename": 2, "os.link": 2, "os.symlink": 2}
 CHANGING = (*TAKEN_FROM, "os.truncate")
+GO_ON = ".go-on"  # ends the name of the file for which a held process waits, next to its log
 FREEING = ("os.remove", "os.rmdir")  # succeed on a full disk
 
 
@@ -30,12 +32,13 @@ class Fault:
         at: which change, from 1; 0 is none.
         kind: `kill` ends the process before the change. `torn` ends it after, when half is written of the file that is
             opened there; at other changes it is `kill`. `error` lets the change fail.
+            `hold` lets it wait before the change until it may go on, see `Running.go_on`.
         code: of the error, such as `errno.EACCES`.
         lasts: all later changes fail, too.
     """
 
     at: int = 0
-    kind: Literal["kill", "torn", "error"] = "kill"
+    kind: Literal["kill", "torn", "error", "hold"] = "kill"
     code: int = 0
     lasts: bool = False
 
@@ -91,6 +94,9 @@ class ChangeWatch:
             is_spared = fault.code in (ENOSPC, EDQUOT) and event in FREEING
             if (self._n == fault.at or (fault.lasts and self._n > fault.at > 0)) and not is_spared:
                 raise OSError(fault.code, os.strerror(fault.code), places[0])
+        elif self._n == fault.at and fault.kind == "hold":
+            while not os.path.exists(os.readlink(f"/proc/self/fd/{self._log}") + GO_ON):  # noqa: PTH110, PTH115
+                time.sleep(0.01)
         elif self._n == fault.at:
             if fault.kind == "kill" or event != "open":
                 _die()

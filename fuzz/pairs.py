@@ -1,7 +1,7 @@
 """Two commands at once on one target: `python -m fuzz.pairs`, in a checkout.
 
-Every ordered pair of commands that share a target runs with a seeded delay between them. What they leave, and their exit
-codes, must be those of one order of the two, one after the other, bit by bit apart from times; or one of them refuses
+Every ordered pair of commands that share a target is tried: the first is held at one of its changes of the file system
+while the second runs to its end, or both run with a seeded delay between them. What they leave, and their exit codes, must be those of one order of the two, one after the other, bit by bit apart from times; or one of them refuses
 with a sentence that names the other, what is left is that of the other alone, and the refused command then succeeds.
 """
 
@@ -19,13 +19,18 @@ from pathlib import Path
 from threading import Lock
 
 from abaw.core.claim_files import MAX_COMMAND
+from abaw.fuzz.changes import Fault
 from abaw.fuzz.command_table import COMMANDS, READ_ONLY, WritingCommand, make_inputs
 from abaw.fuzz.kills import differences, read_tree
-from abaw.fuzz.trials import ForkServer, Outcome
+from abaw.fuzz.trials import ForkServer, Outcome, Running
 
 MAX_DELAY = 1.1  # of the time that the first command takes alone
+HELD_SHARE = 0.75  # of the pairs
+EVENTS = "tensorboard/events"  # changes that do not count
 OTHERS = {
-    "prepare-one-face": WritingCommand((*COMMANDS["prepare"].words, "--faces", "1"), ("videos",)),
+    "prepare-one-face": WritingCommand(
+        ("prepare", "videos/one.mp4", *COMMANDS["prepare"].words[2:], "--faces", "1"), ("videos",)
+    ),
     "repair-store": WritingCommand(("store", "repair", "store.zarr"), ("store.zarr",)),
     "verify-damaged": WritingCommand(("store", "verify", "damaged.zarr"), ("damaged.zarr",)),
     "repair-new": WritingCommand(("store", "repair", "new.zarr"), ()),
@@ -60,14 +65,20 @@ TARGETS = {
 
 @dataclass(frozen=True)
 class Pair:
-    """Two commands, and the delay of the second as a share of the time that the first takes alone."""
+    """Two commands, and when the second begins.
+
+    Attributes:
+        moment: share of the changes, or of the time, of the first command alone.
+        is_held: the first waits there until the second has ended.
+    """
 
     first: str
     second: str
-    delay: float
+    moment: float
+    is_held: bool
 
     def __str__(self) -> str:
-        return f"{self.first} and {self.second} after {self.delay:.2f}"
+        return f"{self.first} and {self.second} at {self.moment:.2f}{', held' if self.is_held else ''}"
 
 
 @dataclass
@@ -86,6 +97,7 @@ class Alone:
 
     exit_codes: tuple[int, ...]
     seconds: float
+    n_changes: int
     tree: dict[str, str]
 
 
@@ -112,20 +124,25 @@ class PairTrials:
             if key not in self._alone:
                 folder = self._new_folder(pair)
                 outcomes = [self._run(name, folder) for name in names]
-                seconds = sum(outcome.seconds for outcome in outcomes)
-                self._alone[key] = Alone(tuple(o.exit_code for o in outcomes), seconds, read_tree(folder))
+                codes = tuple(outcome.exit_code for outcome in outcomes)
+                self._alone[key] = Alone(codes, outcomes[0].seconds, len(outcomes[0].changes), read_tree(folder))
                 shutil.rmtree(folder)
             return self._alone[key]
 
     def try_pair(self, pair: Pair) -> tuple[bool, str, str]:
         """Run a pair; whether one refused, what was lost and what is wrong, or empty texts."""
-        delay_s = pair.delay * self.alone(pair, pair.first).seconds
-        folder = self._new_folder(pair)
-        running = [
-            self._server.start(TABLE[pair.first].words, folder),
-            self._server.start(TABLE[pair.second].words, folder, delay_s=delay_s),
-        ]
-        outcomes = [one.outcome() for one in running]
+        alone, folder = self.alone(pair, pair.first), self._new_folder(pair)
+        if pair.is_held:
+            number = 1 + int(pair.moment * alone.n_changes)
+            first = self._start(pair.first, folder, Fault(number, "hold"))
+            first.wait_for_change(number)
+            second = self._run(pair.second, folder)
+            first.go_on()
+            outcomes = [first.outcome(), second]
+        else:
+            delay_s = pair.moment * MAX_DELAY * alone.seconds
+            running = [self._start(pair.first, folder), self._start(pair.second, folder, delay_s=delay_s)]
+            outcomes = [one.outcome() for one in running]
         try:
             return self._judge(pair, outcomes, folder)
         finally:
@@ -186,7 +203,10 @@ class PairTrials:
         return folder
 
     def _run(self, name: str, folder: Path) -> Outcome:
-        return self._server.run(TABLE[name].words, folder)
+        return self._start(name, folder).outcome()
+
+    def _start(self, name: str, folder: Path, fault: Fault | None = None, delay_s: float = 0.0) -> Running:
+        return self._server.start(TABLE[name].words, folder, fault, not_counted=EVENTS, delay_s=delay_s)
 
 
 def _names_another(outcome: Outcome) -> bool:
@@ -207,11 +227,11 @@ def all_pairs(targets: Iterable[str] = TARGETS) -> list[tuple[str, str]]:
 
 
 def draw_pairs(names: Sequence[tuple[str, str]], n_pairs: int, seed: int) -> list[Pair]:
-    """Pairs with delays, as often as there are pairs to try: all in turn, in a seeded order."""
+    """Pairs with moments, as often as there are pairs to try: all in turn, in a seeded order."""
     chance, pairs = random.Random(seed), list[Pair]()
     while len(pairs) < n_pairs:
         for first, second in chance.sample(names, len(names)):
-            pairs.append(Pair(first, second, chance.random() * MAX_DELAY))
+            pairs.append(Pair(first, second, chance.random(), chance.random() < HELD_SHARE))
     return pairs[:n_pairs]
 
 

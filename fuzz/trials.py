@@ -6,13 +6,14 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from abaw.fuzz.changes import Fault
+from abaw.fuzz.changes import GO_ON, Fault
 from abaw.tests.support.command_line import process_environment
 
 LIMIT_S = 120.0
@@ -165,6 +166,18 @@ class Running:
     def __init__(self, base: Path, future: "Future[dict[str, Any]]") -> None:
         self._base, self._future = base, future
 
+    def wait_for_change(self, number: int) -> None:
+        """Wait until the command has come to one of its changes, or has ended."""
+        log = Path(f"{self._base}.log")
+        while not self._future.done():
+            if log.is_file() and log.read_bytes().count(b"\n") >= number:
+                break
+            time.sleep(0.01)
+
+    def go_on(self) -> None:
+        """Let a command continue that was held at a change."""
+        Path(f"{self._base}.log{GO_ON}").touch()
+
     def outcome(self) -> Outcome:
         """Wait for its end."""
         answer = self._future.result()
@@ -173,6 +186,7 @@ class Running:
             path = Path(f"{self._base}.{name}")
             texts.append(path.read_text(errors="replace") if path.is_file() else "")
             path.unlink(missing_ok=True)
+        Path(f"{self._base}.log{GO_ON}").unlink(missing_ok=True)
         return Outcome(
             exit_code=answer["exit_code"], output=texts[0], errors=texts[1], changes=texts[2].splitlines(),
             timed_out=answer["timed_out"], seconds=answer["seconds"], cpu_s=answer["cpu_s"],
