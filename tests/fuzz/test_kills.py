@@ -6,7 +6,6 @@
 import json
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,6 @@ from abaw.fuzz.trials import ForkServer
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server waits for processes by pidfd")
 
 N_KILLS = 210
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ForkServer]:
-    """Forks for each command."""
-    with ForkServer() as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """Two commands at once on one target: a sample of what `python -m fuzz.pairs` tries, and whether it would notice."""
 
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -20,10 +19,9 @@ NAMES = [
 
 
 @pytest.fixture(scope="module")
-def trials(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PairTrials]:
-    """The inputs of all commands, and a process that forks for each."""
-    with ForkServer() as server:
-        yield PairTrials(tmp_path_factory.mktemp("pairs"), server)
+def trials(tmp_path_factory: pytest.TempPathFactory, server: ForkServer) -> PairTrials:
+    """The inputs of all commands."""
+    return PairTrials(tmp_path_factory.mktemp("pairs"), server)
 
 
 def test_a_sample_of_pairs(trials: PairTrials) -> None:
