@@ -151,7 +151,10 @@ def test_a_process_whose_claim_was_taken_over_while_it_slept_writes_nothing_more
     with claimed(tmp_path / "run"):
         save_json(tmp_path / "run.json", "mine")
         os.kill(number, signal.SIGCONT)
-        output, _ = writer.communicate()
+        try:
+            output, _ = writer.communicate(timeout=60)
+        finally:
+            writer.kill()
         check_claims()
     assert output.startswith(
         f"LostClaimError The claim of this command on {tmp_path / 'run'} was taken over by process"
