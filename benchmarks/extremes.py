@@ -6,7 +6,6 @@ Each command runs in a process of its own; seconds are of its processors, with t
 """
 
 import argparse
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -97,12 +96,23 @@ def write_labels(data: Path, videos: list[str], n_rows: int, every: int = VALIDA
         (data / "VA_Estimation_Challenge" / split / f"{name}.txt").write_text(f"{HEADER}\n{rows}\n")
 
 
+# a small process starts the command: the peak of a child counts from that of the process that starts it
+START = (
+    "import os, sys; pid = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ); _, status, usage = os.wait4(pid, 0)"
+)
+SAY = (
+    "print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, os.waitstatus_to_exitcode(status), file=sys.stderr)"
+)
+
+
 def measure(command: Command, folder: Path) -> tuple[float, float, int]:
     """CPU seconds, peak memory in MB, and exit code of `abaw COMMAND` in a folder."""
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen([sys.executable, "-m", "abaw", *command], cwd=folder, stdout=log, stderr=log)
-        _, status, usage = os.wait4(process.pid, 0)
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000, os.waitstatus_to_exitcode(status)
+    starter = [sys.executable, "-S", "-c", f"{START}; {SAY}", sys.executable, "-m", "abaw", *command]
+    done = subprocess.run(starter, cwd=folder, capture_output=True, text=True, check=True)
+    with (folder / "log.txt").open("a") as log:
+        log.write(done.stdout + done.stderr)
+    cpu_s, peak_mb, code = done.stderr.splitlines()[-1].split()
+    return float(cpu_s), float(peak_mb), int(code)
 
 
 def main() -> None:
