@@ -172,11 +172,10 @@ def claimed(*targets: Path, also: Iterable[Path] = ()) -> Iterator[None]:
 
 def drop_dead_claim(target: Path) -> None:
     """Delete the claim that a process left on a target if it was killed at its very end, for callers that write nothing."""
-    if _claim_file(target).exists():
-        with (
-            suppress(AbawError, OSError),
-            claimed(target),
-        ):  # a living process is at work on it, or nothing can be deleted
+    file = _claim_file(target)
+    if file.exists() or _lock_of(file).exists():
+        # fails where a living process is at work on the target, or where nothing can be deleted
+        with suppress(AbawError, OSError), claimed(target):
             pass
 
 

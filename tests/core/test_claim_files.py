@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from abaw.core import claim_files
-from abaw.core.claim_files import BusyError, Claim, LostClaimError, check_claims, claimed
+from abaw.core.claim_files import BusyError, Claim, LostClaimError, check_claims, claimed, drop_dead_claim
 from abaw.core.files import save_json, writing
 from abaw.tests.support.processes import until
 
@@ -212,3 +212,13 @@ def test_many_that_find_a_dead_claim_take_turns(tmp_path, monkeypatch):
         for thread in threads:
             thread.join()
     assert max(most) == 1 and len(n_done) == 90 and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("ending", ["claim", "claim.partial"])
+def test_what_a_process_left_that_was_killed_at_its_end_is_deleted_by_who_writes_nothing(tmp_path, ending):
+    (tmp_path / f".x.{ending}").touch()
+    drop_dead_claim(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == []
+    with claimed(tmp_path / "x"):
+        drop_dead_claim(tmp_path / "x")
+        assert (tmp_path / ".x.claim").exists()

@@ -17,7 +17,7 @@ from abaw.fuzz.trials import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server waits for processes by pidfd")
 
-N_KILLS = 210
+N_KILLS = 200
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +32,6 @@ def test_killed_commands_continue(matrix: KillMatrix) -> None:
     assert [sentence for tally in tallies.values() for sentence in (*tally.lost, *tally.wrong)] == []
     assert sum(tally.n_tried for tally in tallies.values()) == N_KILLS
     assert min(tally.n_tried for name, tally in tallies.items() if tally.n_changes) > 0
-
-
-def test_faults_come_at_the_change_that_they_are_meant_for(server: ForkServer, tmp_path: Path) -> None:
-    (tmp_path / "faces" / "Positive").mkdir(parents=True)
-    command = [*COMMANDS["synth-frames"].words, "--faces", "faces"]
-    refused = server.run(command, tmp_path)
-    assert refused.exit_code == 2 and refused.changes == [] and refused.errors.startswith("Error: ")
-    told = server.run(["export-nothing"], tmp_path)
-    assert told.exit_code == 2 and "No such command" in told.errors
 
 
 def test_a_torn_file_has_half_of_what_was_written(matrix: KillMatrix, server: ForkServer, tmp_path: Path) -> None:
