@@ -1,11 +1,13 @@
 """The process that runs cases: it notes what they write and run, and may be killed when one hangs.
 
+It is forked from one that has loaded the package, so that the next one is there at once.
 A case comes as a literal on a line of standard input, and a line with what became of it goes out.
 """
 
 import ast
 import contextlib
 import faulthandler
+import gc
 import os
 import resource
 import shutil
@@ -13,7 +15,7 @@ import sys
 import traceback
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGING = (
@@ -197,33 +199,35 @@ class Worker:
 
 
 def main(base: Path) -> None:
-    """Serve cases until standard input ends."""
+    """Load the package, and fork a process that serves cases until standard input ends; one that dies is replaced."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints is none of the answers
     os.environ |= {"TMPDIR": str(base / "case" / "tmp"), "ABAW_CACHE": str(base / "case" / "tmp" / "cache")}
     os.environ["MPLCONFIGDIR"] = str(base / "matplotlib")
     sys.dont_write_bytecode = True
-    import torch
-
-    # loaded now, as no case has time for it, and matplotlib writes a cache then
-    from abaw.evaluate.report import figures, html  # noqa: F401
     from abaw.fuzz import kinds  # noqa: F401
+    from abaw.fuzz.fork_server import load_modules
 
-    torch.set_num_threads(1)
-    worker = Worker(base)
+    load_modules()  # no case has time for it, and matplotlib writes a cache then
     for _, hard in [resource.getrlimit(resource.RLIMIT_AS)]:
         with open("/proc/self/statm") as stream:
             used = int(stream.read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + EXTRA_BYTES, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers.write("'ready'\n")
-    answers.flush()
+    gc.freeze()  # a collection in a new process would copy what is shared
+    while os.fork():
+        code = os.waitstatus_to_exitcode(os.wait()[1])
+        if code == 0:
+            return
+        print(repr(f"died {code}"), file=answers, flush=True)
+    serve(Worker(base), answers)
+
+
+def serve(worker: Worker, answers: TextIO) -> None:
+    """Say the number of this process, and run cases."""
+    print(repr(f"ready {os.getpid()}"), file=answers, flush=True)
     for line in sys.stdin:
-        faulthandler.dump_traceback_later(9.5, file=sys.stderr)
-        outcome = worker.run(line)
-        faulthandler.cancel_dump_traceback_later()
-        answers.write(repr(outcome) + "\n")
-        answers.flush()
+        print(repr(worker.run(line)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
