@@ -112,6 +112,10 @@ class TorchcodecDecoder:
                 f"--decoder gpu needs torchcodec, which cannot be loaded ({first_line(error)}). Install FFmpeg, or use "
                 "--decoder cpu."
             ) from error
+        if device.type == "cuda" and device.index is None:  # its C++ code takes a number
+            import torch
+
+            device = torch.device("cuda", torch.cuda.current_device())
         self._device, self._of_thread = device, threading.local()
 
     def images(self, files: Sequence[str], contents: Sequence[bytes]) -> list[Decoded | DataError]:

@@ -80,7 +80,17 @@ def test_one_damaged_image_costs_no_other(codec):
 def test_pictures_of_videos_are_those_of_the_processor(codec, name, by_processor):
     file = DATA / "media" / name
     shown_s = read_stamps(file).times_s()
-    times_s = np.sort([shown_s[0] - 1, *shown_s[::3], *shown_s[5:9], *(shown_s[::7] + 0.004), shown_s[-1] + 0.01, 1e4])
+    times_s = np.sort(
+        [
+            shown_s[0] - 1,
+            *shown_s[::3],
+            *shown_s[5:9],
+            *(shown_s[::7] + 0.004),
+            *(shown_s[3::7] - 0.0005),
+            shown_s[-1] + 0.01,
+            1e4,
+        ]
+    )
     found, wanted = (one.pictures_at(file, times_s.tolist(), 100) for one in (codec, PROCESSOR))
     assert len(found) == len(wanted) == len(times_s) - 1
     for one, other in zip(found, wanted, strict=True):
