@@ -353,7 +353,7 @@ BOMBS: dict[str, Bomb] = {
     "a video that claims times": Bomb("media", "times", "a.mp4", million_frames(b"stts", 8, 2**31 - 1)),
     "a video that claims chunks": Bomb("media", "times", "a.mp4", million_frames(b"stsc", 12, 2**31 - 1)),
     "a video of samples of one size": Bomb("media", "pictures", "a.mp4", million_frames(b"stsz", 4, 1)),
-    "three hours of silence": Bomb("media", "sound", "d.wav", silence(3 * 3600), 2000 * MB),
+    "an hour of silence": Bomb("media", "sound", "d.wav", silence(3600), 2000 * MB),
     "sound that claims": Bomb("media", "sound", "d.wav", wav_claim),
     "a store that claims values": Bomb("store", "read", VALUES, zarr_array([10**7, 3], [256, 3])),
     "a store that claims chunks": Bomb("store", "read", VALUES, zarr_array([10**7, 3], [1, 3])),
