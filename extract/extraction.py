@@ -1,5 +1,6 @@
 """The extraction of a dataset: planned here, run in this process or by the workers of a cluster."""
 
+from contextlib import ExitStack
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,6 @@ from abaw.extract.label_writer import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
 from abaw.extract.waits import report_waits
-from abaw.store.claims import claimed
 
 if TYPE_CHECKING:
     from abaw.extract.cluster.cluster import ClusterOptions
@@ -33,10 +33,11 @@ def extract(
     """
     reporter = reporter or Silent()
     summary = Summary()
-    stage = Stage.open(options, summary.failed_backbones, _on_gpu(options, cluster), here=cluster is None)
-    for feature, why in summary.failed_backbones.items():
-        reporter.warn(f"{feature} is left out: {why}")
-    with claimed(stage.store, [feature.name for feature in stage.features], options.part):
+    with ExitStack() as claims:
+        on_gpu = _on_gpu(options, cluster)
+        stage = Stage.open(options, summary.failed_backbones, on_gpu, here=cluster is None, claims=claims)
+        for feature, why in summary.failed_backbones.items():
+            reporter.warn(f"{feature} is left out: {why}")
         plan = stage.plan(summary, reporter)
         for note in stage.notes:
             reporter.warn(note)

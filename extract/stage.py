@@ -4,6 +4,7 @@ One process does all of them; on a cluster the driver plans and the workers run.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 from abaw.core.errors import StoreError, UnreachableError
@@ -24,6 +25,7 @@ from abaw.extract.runner import Runner
 from abaw.extract.selection import select_part
 from abaw.media.decoders import PROCESSOR
 from abaw.store import FeatureStore
+from abaw.store.claims import claimed
 from abaw.store.location import room_for
 
 
@@ -44,6 +46,7 @@ class Stage:
         failed: dict[str, str] | None = None,
         on_gpu: bool | None = None,
         here: bool = False,
+        claims: ExitStack | None = None,
     ) -> "Stage":
         """Load networks, find videos, register features.
 
@@ -52,6 +55,7 @@ class Stage:
                 it, the first such error is raised.
             on_gpu: whether the features will be computed on a GPU; None to decide by the device of this process.
             here: see `create_features`.
+            claims: receives the claim on the features, before anything is registered; without it, nothing is claimed.
 
         Raises:
             AbawError: no data, unknown backbones, missing weights, a feature that exists with another fingerprint, a full disk.
@@ -68,6 +72,8 @@ class Stage:
         notes += [note_spectrograms(whole)] if any(feature.spec.modality == "audio" for feature in features) else []
         with room_for(options.store):
             store = FeatureStore.create(options.store)
+            if claims is not None:
+                claims.enter_context(claimed(store, [feature.name for feature in features], options.part))
             registered, unsure = _register(store, crops, features, None if failed is None else left_out)
         notes += [*unsure, describe_precisions(registered), describe_compiled(registered) if options.compile else ""]
         options = replace(
@@ -80,13 +86,7 @@ class Stage:
         return cls(options, dataset, store, registered, tuple(filter(None, notes)))
 
     def plan(self, summary: Summary, reporter: Reporter | None = None) -> ExtractionPlan:
-        """Write the labels, and find out which features each video lacks.
-
-        Raises:
-            StoreError: another command registered one of the features with other weights since the stage was opened.
-        """
-        for feature in self.features:
-            self.store.add_feature(feature.name, **feature.describe())
+        """Write the labels, and find out which features each video lacks."""
         summary.warnings += dict.fromkeys(note for feature in self.features for note in feature.backbone.notes)
         with room_for(self.options.store):
             write_labels(self.dataset, self.store, summary)

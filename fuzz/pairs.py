@@ -45,7 +45,7 @@ TABLE = COMMANDS | OTHERS
 # target -> the commands that write it or read it
 TARGETS = {
     "data folder": ("prepare", "prepare-one-face"),
-    "store": ("extract-more", "import", "repair-store", "verify", "export-h5", "train-ridge"),
+    "store": ("extract-more", "import", "repair-store", "verify", "export-h5"),
     "damaged store": ("repair", "verify-damaged"),
     "new store": ("extract", "extract-network", "extract-sound", "import-new", "repair-new"),
     "name of a run": ("train", "train-ridge", "train-init", "train-fold"),

@@ -116,6 +116,13 @@ def test_repair_and_verify_leave_an_import_alone_from_its_start(tmp_path):
         ):
             with pytest.raises(StoreError, match=f"Another command is writing mine in .*: process {os.getpid()} on"):
                 second()
+    repairing, others = Gate(), ImportOptions(tmp_path / "arrays", store, "others", fps=25.0)
+    repairing.start = lambda *step: repairing.hold()
+    with (
+        held(repairing, lambda: pipeline.repair_store(store, repairing)),
+        pytest.raises(StoreError, match="is writing others in"),
+    ):
+        pipeline.import_features(others)  # a feature that the store did not have when the repair began
     assert results[0].done == ["a", "b"] and pipeline.verify_store(FeatureStore.open(store)) == []
 
 
