@@ -79,13 +79,9 @@ def test_what_must_not_happen_is_noticed(worker: WorkerProcess, route: str, noti
     [("load", (), "result"), ("hang changed", (("replace_all", (b"",)),), "hang: more than 2 s")],
 )
 def test_a_second_try_leaves_out_the_loading_of_modules_and_nothing_else(
-    base: Path, route: str, changes: tuple[Change, ...], noticed: str
+    worker: WorkerProcess, route: str, changes: tuple[Change, ...], noticed: str
 ) -> None:
-    worker = WorkerProcess(base)
-    try:
-        assert worker.run(Case("trial", route, "file.pkl", changes), limit_s=2.0).startswith(noticed)
-    finally:
-        worker.close()
+    assert worker.run(Case("trial", route, "file.pkl", changes), limit_s=2.0).startswith(noticed)
 
 
 @pytest.mark.parametrize("name", QUICK)
