@@ -288,6 +288,7 @@ def describe_lost(what: object, other: Claim | None) -> str:
 
 
 _held: list[_Held] = []
+_left: set[bytes] = set()  # first lines of claims of this process that it could not delete
 _watched: list[_Watched] = []
 
 
@@ -301,7 +302,9 @@ def _holding(held: _Held) -> Iterator[None]:
         _held.remove(held)
         with suppress(OSError):  # the folder may be gone or read-only by now; this process ends anyway
             if not held.is_lost():
+                _left.add(held.line)
                 held.file.unlink()
+                _left.discard(held.line)
         os.close(held.number)
 
 
@@ -345,7 +348,8 @@ def _delete_dead(file: Path, target: Path) -> None:
         now = _parse(_read(file) or b"")
         return {"": now} if now is not None else {}
 
-    if claim is not None and living({"": claim}, look):
+    is_own = content.partition(b"\n")[0] + b"\n" in _left
+    if claim is not None and not is_own and living({"": claim}, look):
         raise BusyError(describe_busy(target, claim))
     # only one process at a time deletes, and only the claim that it has looked at
     lock = _lock_of(file)

@@ -29,6 +29,9 @@ REMEDY = re.compile(
     r"\b(run the same|[Cc]hoose|[Cc]heck|[Ff]ree|[Cc]ontinue|[Aa]llow|[Rr]aise|[Dd]elete|[Nn]ame|[Rr]eplace)\b"
 )
 PARTIAL = re.compile(r"(\.\d+-[0-9a-f]{8}|\.[0-9a-f]{32})?\.partial$")  # the end of a temporary name
+CLAIM = re.compile(
+    r"^stray .*(\.claim|/claim-[0-9a-f]{32}(/zarr\.json)?)$"
+)  # that could not be deleted, and is taken for dead
 WORK_OF_RUNS = ("train", "resume")  # these commands rewrite the files of their run as they go
 
 
@@ -62,21 +65,22 @@ class ErrorMatrix(KillMatrix):
         before = read_tree(folder)
         outcome = self._run(command.words, folder, fault)
         tree = read_tree(folder)
-        wrong = [*judge_words(outcome, fault, folder), *_damaged(name, before, tree, wanted.tree)]
+        wrong = [*judge_words(outcome, fault), *_damaged(name, before, tree, wanted.tree)]
         if outcome.exit_code == 0:
-            wrong += differences(tree, wanted.tree)[:3]
-        elif not fault.lasts:
-            wrong += [f"left {path}" for path in tree.keys() - before.keys() if path.endswith(".partial")]
-        last = self._continue(command, folder)
-        if last.exit_code != 0 or "Traceback" in last.errors:
-            wrong.append(f"exit code {last.exit_code} afterwards: {last.errors.strip()[-500:]}")
+            wrong += [found for found in differences(tree, wanted.tree) if not CLAIM.search(found)][:3]
         else:
-            wrong += [f"afterwards {found}" for found in differences(read_tree(folder), wanted.tree)[:3]]
+            if not fault.lasts:
+                wrong += [f"left {path}" for path in tree.keys() - before.keys() if path.endswith(".partial")]
+            last = self._continue(command, folder)
+            if last.exit_code != 0 or "Traceback" in last.errors:
+                wrong.append(f"exit code {last.exit_code} afterwards: {last.errors.strip()[-500:]}")
+            else:
+                wrong += [f"afterwards {found}" for found in differences(read_tree(folder), wanted.tree)[:3]]
         shutil.rmtree(folder)
         return outcome.exit_code == 0, "; ".join(wrong)
 
 
-def judge_words(outcome: Outcome, fault: Fault, folder: Path) -> list[str]:
+def judge_words(outcome: Outcome, fault: Fault) -> list[str]:
     """What is wrong with the way in which a command ended."""
     if "Traceback" in outcome.errors or "Exception ignored" in outcome.errors:
         return [f"a traceback: {outcome.errors.strip()[-1500:]}"]
@@ -86,7 +90,7 @@ def judge_words(outcome: Outcome, fault: Fault, folder: Path) -> list[str]:
         return [f"exit code {outcome.exit_code}: {outcome.errors.strip()[-500:]}"]
     said = f"{outcome.output}\n{outcome.errors}"
     failed = [change.split("'")[-2] for change in outcome.changes[fault.at - 1 : fault.at] if "'" in change]
-    names = {PARTIAL.sub("", part) for path in failed for part in Path(path).parts}
+    names = {PARTIAL.sub("", part).removesuffix(".claim").lstrip(".") for path in failed for part in Path(path).parts}
     lacks = []
     if os.strerror(fault.code) not in said:
         lacks.append("the cause")
@@ -99,6 +103,8 @@ def judge_words(outcome: Outcome, fault: Fault, folder: Path) -> list[str]:
 
 def _damaged(name: str, before: dict[str, str], tree: dict[str, str], wanted: dict[str, str]) -> list[str]:
     """Files that were there before and are now neither as they were nor as an undisturbed run leaves them."""
+    # labels that have changed are deleted before they are written
+    before = {path: digest for path, digest in before.items() if not path.startswith("store.zarr/labels/")}
     if name.startswith(WORK_OF_RUNS):
         before = {path: digest for path, digest in before.items() if not path.startswith("runs/")}
     return [
@@ -124,7 +130,8 @@ def run_errors(
     """
     judgements, faults = {}, []
     for name in names:
-        matrix.watch(name)
+        if name not in matrix.undisturbed:
+            matrix.watch(name)
         judgements[name] = Judgement()
         faults.append([(name, fault) for fault in matrix.faults(name)])
         random.Random(f"{seed} {name}").shuffle(faults[-1])

@@ -35,10 +35,16 @@ def list_features(store: Path) -> list[str]:
     return [file.parent.name for file in files if is_feature(group_attrs(_read(file)))]
 
 
-def no_store(location: Place) -> StoreError:
+class MissingStoreError(StoreError):
+    """There is no store, or only the beginning of one."""
+
+
+def no_store(location: Place) -> MissingStoreError:
     """The error for a missing store."""
     command = f"abaw extract --backbone vit-mean --store {shlex.quote(str(location))}"
-    return StoreError(f"No feature store at {location}. Make one with `{command}`, or choose another with --store.")
+    return MissingStoreError(
+        f"No feature store at {location}. Make one with `{command}`, or choose another with --store."
+    )
 
 
 def unknown_feature(feature: str, existing: Sequence[str], path: str) -> UsageError:

@@ -35,7 +35,7 @@ from abaw.core.files import Place, is_url
 from abaw.core.names import check_name
 from abaw.core.read_ahead import map_ahead
 from abaw.core.records import Record, describe_other
-from abaw.store.feature_names import unknown_feature
+from abaw.store.feature_names import no_store, unknown_feature
 from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
@@ -101,6 +101,11 @@ class StoredVideo:
                 yield block
 
 
+def _is_begun(root: zarr.Group) -> bool:
+    """True if a process ended before it had made a store of this group."""
+    return "format" not in root.attrs and not set(root.attrs) and not set(root) - {"features", "labels"}
+
+
 class FeatureStore:
     """Features and labels by video. Open with `FeatureStore.open` (read) or `FeatureStore.create` (read and write)."""
 
@@ -116,13 +121,16 @@ class FeatureStore:
         Raises:
             StoreError: the path does not exist, or is not a store of this format.
         """
-        return cls(open_existing(path), str(path))._checked()
+        root = open_existing(path)
+        if _is_begun(root):
+            raise no_store(path)
+        return cls(root, str(path))._checked()
 
     @classmethod
     def create(cls, path: Place) -> "FeatureStore":
         """Open a store for writing; create it if the path is free."""
         root = open_or_make(path)
-        if "format" not in root.attrs and (set(root.attrs) or set(root) - {"features", "labels"}):
+        if "format" not in root.attrs and not _is_begun(root):
             raise StoreError(f"{path} is a Zarr group but not a feature store. Choose another with --store.")
         if "format" not in root.attrs:
             for name in ("features", "labels"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from abaw.core.errors import AbawError, UsageError
-from abaw.core.files import Place, is_url
+from abaw.core.files import Place
 from abaw.core.names import how_to_make
 from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.postprocess_options import method_of
@@ -16,6 +16,7 @@ from abaw.evaluate.predictions import read_made_from
 from abaw.extract.forecast import FeatureForecast, forecast_extraction
 from abaw.extract.request import ExtractOptions, Request
 from abaw.store import FeatureStore
+from abaw.store.feature_names import MissingStoreError
 from abaw.train.config import TrainConfig
 from abaw.train.new_run import find_started_run, make_train_config, with_seeds
 from abaw.train.recipes import Recipe, load_recipe
@@ -198,7 +199,10 @@ def _find_run(config: TrainConfig, options: RecipeOptions) -> Run | None:
 
 def open_if_there(place: Place) -> FeatureStore | None:
     """A store; None if there is none yet."""
-    return FeatureStore.open(place) if is_url(place) or Path(place).exists() else None
+    try:
+        return FeatureStore.open(place)
+    except MissingStoreError:
+        return None
 
 
 def _extractions(recipe: Recipe, config: TrainConfig, options: RecipeOptions) -> list[ExtractOptions]:

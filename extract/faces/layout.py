@@ -180,7 +180,8 @@ class Files:
         """Write the sound from the first picture on; silence if it starts later."""
         start = round((first_picture_s - sound.start_s) * RATE_HZ)
         stop = max(len(sound.waveform), start)
-        with wave.open(str(self._partial / "sound.wav"), "wb") as stream:
+        # given a name, a file that cannot be opened would leave an object behind whose end fails
+        with (self._partial / "sound.wav").open("wb") as file, wave.open(file, "wb") as stream:
             stream.setnchannels(1)
             stream.setsampwidth(2)
             stream.setframerate(RATE_HZ)

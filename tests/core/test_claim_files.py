@@ -222,3 +222,15 @@ def test_what_a_process_left_that_was_killed_at_its_end_is_deleted_by_who_writes
     with claimed(tmp_path / "x"):
         drop_dead_claim(tmp_path / "x")
         assert (tmp_path / ".x.claim").exists()
+
+
+def test_a_claim_that_this_process_could_not_delete_does_not_block_it(tmp_path, monkeypatch):
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    with monkeypatch.context() as patched, claimed(tmp_path / "a"):
+        patched.setattr(Path, "unlink", refuse)
+    assert len(list(tmp_path.iterdir())) == 1
+    with claimed(tmp_path / "a"), pytest.raises(BusyError), claimed(tmp_path / "a"):
+        raise AssertionError("claimed twice")
+    assert list(tmp_path.iterdir()) == []

@@ -12,18 +12,20 @@ import pytest
 
 from abaw.fuzz.changes import Fault
 from abaw.fuzz.command_table import COMMANDS, SLOW
+from abaw.fuzz.errors import ErrorMatrix, run_errors
 from abaw.fuzz.kills import KillMatrix, differences, read_tree, run_kills
 from abaw.fuzz.trials import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server waits for processes by pidfd")
 
-N_KILLS = 200
+N_KILLS, N_ERRORS = 200, 60
+QUICK = ("export-h5", "export-npy", "import", "repair", "synth-pt", "train-ridge", "tune", "submit")
 
 
 @pytest.fixture(scope="module")
-def matrix(tmp_path_factory: pytest.TempPathFactory, server: ForkServer) -> KillMatrix:
+def matrix(tmp_path_factory: pytest.TempPathFactory, server: ForkServer) -> ErrorMatrix:
     """The inputs of all commands."""
-    return KillMatrix(tmp_path_factory.mktemp("kills"), server)
+    return ErrorMatrix(tmp_path_factory.mktemp("kills"), server)
 
 
 def test_killed_commands_continue(matrix: KillMatrix) -> None:
@@ -32,6 +34,14 @@ def test_killed_commands_continue(matrix: KillMatrix) -> None:
     assert [sentence for tally in tallies.values() for sentence in (*tally.lost, *tally.wrong)] == []
     assert sum(tally.n_tried for tally in tallies.values()) == N_KILLS
     assert min(tally.n_tried for name, tally in tallies.items() if tally.n_changes) > 0
+
+
+def test_commands_survive_errors_of_the_system(matrix: ErrorMatrix) -> None:
+    """They say so in a sentence, and go well afterwards. `python -m fuzz.errors` tries all changes of all commands."""
+    judgements = run_errors(matrix, QUICK, N_ERRORS)
+    assert [sentence for judgement in judgements.values() for sentence in judgement.wrong] == []
+    assert sum(judgement.n_tried for judgement in judgements.values()) == N_ERRORS
+    assert min(judgement.n_tried - judgement.n_passed for judgement in judgements.values()) > 0, "each fails sometimes"
 
 
 def test_a_torn_file_has_half_of_what_was_written(matrix: KillMatrix, server: ForkServer, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from abaw.store import FeatureStore
 from abaw.store import writer as writer_module
 from abaw.store.audit import describe_store, verify_store
 from abaw.store.claims import claimed
+from abaw.store.feature_names import MissingStoreError
 from abaw.store.zarr_keys import FolderStore, read_keys
 from abaw.tests.support.stores import put_feature
 
@@ -542,3 +543,14 @@ def test_only_a_link_to_itself_counts_as_a_missing_key(tmp_path):
     assert read_keys(store, ["a", "loop", "missing"]) == [b"1", None, None]
     with pytest.raises(OSError, match="name too long"):
         read_keys(store, ["a", "n" * 300])
+
+
+@pytest.mark.parametrize("groups", [(), ("features",), ("features", "labels")])
+def test_a_store_that_was_only_begun_is_none_yet_and_is_made(tmp_path, groups):
+    root = zarr.open_group(str(tmp_path / "s.zarr"), mode="a")
+    for group in groups:
+        root.require_group(group)
+    with pytest.raises(MissingStoreError, match="No feature store at"):
+        FeatureStore.open(tmp_path / "s.zarr")
+    FeatureStore.create(tmp_path / "s.zarr")
+    assert FeatureStore.open(tmp_path / "s.zarr").features() == []
