@@ -177,9 +177,10 @@ class FeatureStore:
         Raises:
             UsageError: there is no such feature; the message lists the existing ones.
         """
-        if feature not in self.features():
+        attrs = self._tree.attrs_of("features", feature)
+        if not is_feature(attrs):
             raise unknown_feature(feature, self.features(), self.path)
-        return dict(self._tree.group(f"features/{feature}").attrs)
+        return attrs
 
     def feature_record(self, feature: str) -> Record | None:
         """How a feature was made, see `abaw.core.records`; None if it is missing or this is unknown."""

@@ -35,6 +35,13 @@ class Tree:
             attrs = attrs_at(self.store, [f"{path}/{name}" for name in names])
         yield from zip(names, attrs, strict=True)
 
+    def attrs_of(self, path: str, name: str) -> dict[str, Any]:
+        """Attributes of the group called `name` in a group; empty if there is none, or its metadata is damaged."""
+        if "/" in name or name in ("", ".", ".."):
+            return {}
+        with report_unreachable(f"{self._location}/{path}"):
+            return attrs_at(self.store, [f"{path}/{name}"])[0]
+
     def group(self, path: str) -> zarr.Group:
         """The group at a path."""
         with report_damage(f"{self._location}/{path}"):
