@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -123,3 +124,19 @@ def test_missing_weights_and_odd_commands_are_found_before_anything_runs(
         with pytest.raises(UsageError, match="which `abaw run` cannot do"):
             pipeline.plan_recipe(options)
     assert not (tmp_path / "runs").exists() and not (tmp_path / "s.zarr").exists()
+
+
+def test_videos_that_cannot_be_extracted_are_named_at_the_end(
+    options: pipeline.RecipeOptions, run_cli: Callable[..., Result], tmp_path: Path
+):
+    data = tmp_path / "data"
+    shutil.copytree(options.data, data)
+    folder = sorted((data / "cropped_aligned").iterdir())[0]
+    shutil.copy(
+        next(folder.glob("*.jpg")), folder / "00000.jpg"
+    )  # a frame number that says nothing certain of the others
+    places = ("--data", data, "--store", options.store, "--runs", options.runs, "--device", "cpu")
+    result = run_cli("run", options.recipe, *places)
+    assert result.exit_code == 1
+    ending = result.stderr.partition("The runs go without:")[2]
+    assert f"{folder.name}: " in ending and "has the frame number 0" in ending
