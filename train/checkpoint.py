@@ -1,5 +1,6 @@
 """Checkpoints of a run: weights and the state to resume from. Files are replaced atomically."""
 
+import filecmp
 import json
 import shutil
 from collections.abc import Mapping
@@ -206,9 +207,22 @@ def rewind(folder: Path, epoch: int) -> None:
         known = ", ".join(f"{epochs:g}" for epochs in kept) or "none: keep them with --set save_every=1"
         raise UsageError(f"Run {folder.name} has no checkpoint of epoch {epoch} to resume from; it has {known}.")
     (folder / UNFINISHED).unlink(missing_ok=True)
-    for path in kept[epoch].glob("best*.safetensors"):
-        link_or_copy(path, folder / path.name)
     link_or_copy(kept[epoch] / LAST, folder / LAST)
+    finish_rewind(folder, epoch)
+
+
+def finish_rewind(folder: Path, epoch: int) -> None:
+    """Do the rest of `rewind`, which may have been cut short, for a run without an unfinished epoch.
+
+    Args:
+        epoch: of the last checkpoint.
+    """
+    folders = kept_folders(folder)
+    if epoch in folders and (folders[epoch] / LAST).is_file():
+        for path in folders[epoch].glob("best*.safetensors"):
+            best = folder / path.name
+            if not (best.is_file() and filecmp.cmp(path, best, shallow=False)):
+                link_or_copy(path, best)
     for epochs, path in folders.items():
         if epochs > epoch:
             shutil.rmtree(path)

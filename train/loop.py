@@ -21,6 +21,7 @@ from abaw.train import multi_process
 from abaw.train.checkpoint import (
     Progress,
     StepsTaken,
+    finish_rewind,
     load_last,
     load_unfinished,
     save_last,
@@ -136,6 +137,8 @@ def fit(
     progress = load_last(folder, model, trainer.optimizer)
     started = load_unfinished(folder, model, trainer.optimizer, progress.epoch + 1, device)
     multi_process.wait()  # until every process has read, before one writes
+    if started is None and multi_process.rank() == 0:
+        finish_rewind(folder, progress.epoch)
     log = Log(folder, task, progress.epoch) if multi_process.rank() == 0 else None
     try:
         with Interrupts() as interrupts:
