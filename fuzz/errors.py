@@ -70,7 +70,8 @@ class ErrorMatrix(KillMatrix):
             wrong += [found for found in differences(tree, wanted.tree) if not CLAIM.search(found)][:3]
         else:
             if not fault.lasts:
-                wrong += [f"left {path}" for path in tree.keys() - before.keys() if path.endswith(".partial")]
+                change = outcome.changes[fault.at - 1]
+                wrong += [f"left {path}" for path in tree.keys() - before.keys() if _is_stray(path, tree, change)]
             last = self._continue(command, folder)
             if last.exit_code != 0 or "Traceback" in last.errors:
                 wrong.append(f"exit code {last.exit_code} afterwards: {last.errors.strip()[-500:]}")
@@ -78,6 +79,17 @@ class ErrorMatrix(KillMatrix):
                 wrong += [f"afterwards {found}" for found in differences(read_tree(folder), wanted.tree)[:3]]
         shutil.rmtree(folder)
         return outcome.exit_code == 0, "; ".join(wrong)
+
+
+def _is_stray(path: str, tree: dict[str, str], change: str) -> bool:
+    """True for a temporary file or folder that the command could have deleted, and that nothing continues from.
+
+    Args:
+        change: that failed.
+    """
+    could_not_go = change.split(" ", 2)[1] in FREEING and path in change
+    is_moved_later = f"{path}/record.json" in tree  # by the next `abaw prepare`
+    return path.endswith(".partial") and not could_not_go and not is_moved_later
 
 
 def judge_words(outcome: Outcome, fault: Fault) -> list[str]:
