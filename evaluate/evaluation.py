@@ -140,9 +140,10 @@ class Evaluation:
         is_postprocessed = any(member.tuning for member in self.members)
         path = predictions_file(folder, split)
         save_predictions(path, self.predictions, self.task, made_from, is_postprocessed, store)
-        save_json(scores_file(folder, split), self.as_json(split, folder.name))
         title = f"{folder.name} on {split}: {self.official.score:.3f} ({self.task.measure.name})"
         save_picture(folder, split, self.task, self.predictions, title, faces.read if faces else None)
+        # last: who finds scores need not evaluate again
+        save_json(scores_file(folder, split), self.as_json(split, folder.name))
 
 
 def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:

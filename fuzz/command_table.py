@@ -106,7 +106,11 @@ COMMANDS: dict[str, WritingCommand] = {
     "run": WritingCommand(("run", "recipe.toml", "--device", "cpu"), ("recipe.toml", "data")),
     "demo": WritingCommand(("demo", "--size", "tiny", "--out", "demo", "--device", "cpu"), ()),
 }
-COSTLY = ("extract-network", "extract-sound", "eval", "ensemble", "ensemble-unnamed", "run")  # a few kills in a sample
+COSTLY = (  # few kills in a sample
+    *("extract-network", "extract-sound", "extract-more", "eval", "ensemble", "ensemble-unnamed", "run", "report"),
+    *("train", "train-unnamed", "train-seeds", "train-init", "resume", "resume-from", "tune-crossed"),
+    *("predict-image", "predict-video"),
+)
 READ_ONLY = ("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts")  # inputs that no command changes
 SLOW = ("report-plots", "demo")  # take seconds
 

@@ -69,11 +69,11 @@ def differences(tree: dict[str, str], wanted: dict[str, str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Kill:
-    """Where a command is killed, and whether it is killed again as it continues: at this change, or 0."""
+    """Where a command is killed, and the changes at which it is killed again each time that it continues."""
 
     command: str
     fault: Fault
-    again_at: int = 0
+    again_at: tuple[int, ...] = ()
 
 
 @dataclass
@@ -83,12 +83,17 @@ class Undisturbed:
     outcome: Outcome
     tree: dict[str, str]
 
-    def kills(self, command: str, chance: random.Random) -> Iterator[Kill]:
-        """A kill at each change, and one within each file that is written; every third is followed by another."""
+    def kills(self, command: str, chance: random.Random, n_further: int | None = None) -> Iterator[Kill]:
+        """A kill at each change, and one within each file that is written.
+
+        Args:
+            n_further: kills that follow; None lets one follow every third.
+        """
+        n_changes = len(self.outcome.changes)
         for at, change in enumerate(self.outcome.changes, 1):
             for kind in ("kill", "torn") if change.split(" ", 2)[1] == "open" else ("kill",):
-                again_at = chance.randint(1, len(self.outcome.changes)) if chance.random() < 1 / 3 else 0
-                yield Kill(command, Fault(at, kind), again_at)
+                n_more = int(chance.random() < 1 / 3) if n_further is None else n_further
+                yield Kill(command, Fault(at, kind), tuple(chance.randint(1, n_changes) for _ in range(n_more)))
 
 
 @dataclass
@@ -97,6 +102,7 @@ class Tally:
 
     n_changes: int = 0
     n_tried: int = 0
+    n_kills: int = 0
     lost: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -152,22 +158,22 @@ class KillMatrix:
     def _run(self, words: Sequence[str], folder: Path, fault: Fault | None = None) -> Outcome:
         return self._server.run(words, folder, fault, not_counted=EVENTS)
 
-    def try_kill(self, kill: Kill) -> tuple[str, str]:
-        """Kill a command and let it continue; returns what was lost, and what is wrong, or two empty texts."""
+    def try_kill(self, kill: Kill) -> tuple[int, str, str]:
+        """Kill a command and let it continue; returns how often it was killed, what was lost, and what is wrong."""
         command, wanted = COMMANDS[kill.command], self.undisturbed[kill.command]
         folder = self._new_folder(command)
         killed = self._run(command.words, folder, kill.fault)
         if killed.exit_code not in (-signal.SIGKILL, wanted.outcome.exit_code):
-            return f"exit code {killed.exit_code} before the kill: {killed.errors[-300:]}", ""
-        if kill.again_at:
-            self._continue(command, folder, Fault(kill.again_at))
+            return 0, f"exit code {killed.exit_code} before the kill: {killed.errors[-300:]}", ""
+        ends = [killed, *(self._continue(command, folder, Fault(at)) for at in kill.again_at)]
+        n_kills = sum(end.exit_code == -signal.SIGKILL for end in ends)
         last = self._continue(command, folder)
         found = differences(read_tree(folder), wanted.tree)
         is_there = last.exit_code == 2 and not found  # and is not written over
         if (last.exit_code != wanted.outcome.exit_code and not is_there) or "Traceback" in last.errors:
-            return f"exit code {last.exit_code}: {last.errors.strip()[-1200:]}", ""
+            return n_kills, f"exit code {last.exit_code}: {last.errors.strip()[-1200:]}", ""
         shutil.rmtree(folder)
-        return "", ", ".join(found[:5])
+        return n_kills, "", ", ".join(found[:5])
 
     def _continue(self, command: WritingCommand, folder: Path, fault: Fault | None = None) -> Outcome:
         """Run what continues the command; where that is refused, or there is nothing else, the same command."""
@@ -186,36 +192,39 @@ def _is_moved(path: str, seen: str) -> bool:
 def run_kills(
     matrix: KillMatrix,
     names: Iterable[str],
-    n_kills: int = 0,
+    n_tries: int = 0,
     seed: int = 0,
     n_jobs: int = 1,
     on_failure: Callable[[str], None] = lambda sentence: None,
+    n_further: int | None = None,
 ) -> dict[str, Tally]:
     """Kill commands at all changes, or at a seeded sample: the same number for each command, few for those in `COSTLY`.
 
     Args:
-        n_kills: of all commands together; 0 for all there are.
-        seed: of the sample, and of where the second kills come.
+        n_tries: of all commands together; 0 for all there are.
+        seed: of the sample, and of where the further kills come.
         on_failure: called at once with what was lost or is wrong.
+        n_further: kills after the first of each try, see `Undisturbed.kills`; not for the commands in `COSTLY`.
     """
     tallies, kills = {}, []
     for name in names:
         chance = random.Random(f"{seed} {name}")
         undisturbed = matrix.watch(name)
         tallies[name] = Tally(len(undisturbed.outcome.changes))
-        kills.append(list(undisturbed.kills(name, chance)))
+        kills.append(list(undisturbed.kills(name, chance, None if name in COSTLY else n_further)))
         chance.shuffle(kills[-1])
     chosen = [kill for one in kills for kill in one]
-    if n_kills:
+    if n_tries:
         turns = range(max(map(len, kills), default=0))
         in_turn = [one[turn] for turn in turns for one in kills if turn < len(one)]
         cheap = [kill for number, kill in enumerate(in_turn) if number < len(kills) or kill.command not in COSTLY]
-        chosen = cheap[:n_kills] if n_kills <= len(cheap) else in_turn[:n_kills]
+        chosen = cheap[:n_tries] if n_tries <= len(cheap) else in_turn[:n_tries]
     with ThreadPoolExecutor(n_jobs) as pool:
-        for kill, (lost, wrong) in zip(chosen, pool.map(matrix.try_kill, chosen), strict=True):
+        for kill, (n_kills, lost, wrong) in zip(chosen, pool.map(matrix.try_kill, chosen), strict=True):
             tally = tallies[kill.command]
             tally.n_tried += 1
-            again = f", again at {kill.again_at}" if kill.again_at else ""
+            tally.n_kills += n_kills
+            again = f", again at {', '.join(map(str, kill.again_at))}" if kill.again_at else ""
             change = matrix.undisturbed[kill.command].outcome.changes[kill.fault.at - 1]
             where = f"{kill.command}, {kill.fault.kind} at {change}{again}"
             if lost:
@@ -230,14 +239,14 @@ def run_kills(
 def main() -> int:
     """Print the table; the exit code is 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(prog="python -m fuzz.kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=0, help="how many, sampled over all commands (default: all)")
-    parser.add_argument("--seed", type=int, default=0, help="of the sample, and of the second kills")
+    parser.add_argument("--kills", type=int, default=0, help="tries, sampled over all commands (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample, and of the further kills")
     parser.add_argument("--command", choices=sorted(COMMANDS), action="append", help="only this one; repeatable")
     parser.add_argument("--jobs", type=int, default=1, help="tries at a time")
     options = parser.parse_args()
     names = options.command or [name for name in COMMANDS if name not in SLOW]
     total: Counter[str] = Counter()
-    print(f"{'command':<18} {'changes':>7} {'tried':>6} {'lost':>5} {'wrong':>5} {'seconds':>8}")
+    print(f"{'command':<18} {'changes':>7} {'tried':>6} {'kills':>6} {'lost':>5} {'wrong':>5} {'seconds':>8}")
     with tempfile.TemporaryDirectory(prefix="abaw-kills-") as folder, ForkServer() as server:
         matrix = KillMatrix(Path(folder), server)
         for name in names if not options.kills else [names]:
@@ -245,7 +254,7 @@ def main() -> int:
             group = [name] if isinstance(name, str) else name
             tallies = run_kills(matrix, group, options.kills, options.seed, options.jobs, _report)
             for each, tally in tallies.items():
-                counts = {"changes": tally.n_changes, "tried": tally.n_tried}
+                counts = {"changes": tally.n_changes, "tried": tally.n_tried, "kills": tally.n_kills}
                 counts |= {"lost": len(tally.lost), "wrong": len(tally.wrong)}
                 total.update(counts)
                 print(f"{each:<18} {_row(counts)} {time.monotonic() - begin:8.0f}", flush=True)
@@ -258,7 +267,7 @@ def _report(sentence: str) -> None:
 
 
 def _row(counts: "Counter[str] | dict[str, int]") -> str:
-    return f"{counts['changes']:7d} {counts['tried']:6d} {counts['lost']:5d} {counts['wrong']:5d}"
+    return f"{counts['changes']:7d} {counts['tried']:6d} {counts['kills']:6d} {counts['lost']:5d} {counts['wrong']:5d}"
 
 
 if __name__ == "__main__":

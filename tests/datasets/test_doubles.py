@@ -172,7 +172,7 @@ def test_labels_without_doubles_are_written_as_ever(tmp_path: Path) -> None:
     labels, _ = some_doubles(np.random.default_rng(0), 6, [])
     stored(tmp_path / "s.zarr", labels, None)
     metadata = json.loads((tmp_path / "s.zarr/labels/mtl/a/zarr.json").read_text())
-    assert list(metadata["attributes"]) == ["split", "sha256", "complete"] and metadata["shape"] == [6, 15]
+    assert list(metadata["attributes"]) == ["split", "sha256", "complete", "checksum"] and metadata["shape"] == [6, 15]
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,14 @@ def defaults_of(options: type) -> dict[str, object]:
         (
             ExtractOptions,
             {
-                **{"views": (), "n_views": 1, "device": "auto", "precision": "auto", "batch_size": 0},
+                **{
+                    "views": (),
+                    "n_views": 1,
+                    "device": "auto",
+                    "precision": "auto",
+                    "decoder": "auto",
+                    "batch_size": 0,
+                },
                 **{
                     "fps": None,
                     "untrained": False,
@@ -269,7 +276,7 @@ OF_COMMANDS = {
     "eval": {"split": "val", "data": "data", "device": "auto", **PLACES},
     "extract": {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto"},
-        **{"precision": "auto", "part": "", "scheduler": ""},
+        **{"precision": "auto", "part": "", "scheduler": "", "decoder": "auto"},
     },
     **{
         key: {}

@@ -197,6 +197,7 @@ def test_several_seeds_are_several_runs_with_mean_and_deviation(lab, linear_stor
 
 def test_seeds_are_checked_before_the_first_one_is_trained(lab, linear_store, tmp_path, run_cli):
     (tmp_path / "mine-seed1").mkdir()
+    (tmp_path / "mine-seed1" / "config.json").touch()
     common = ("train", "--task", "va", "--feature", "f", "--seeds", "2", "--run", "mine", "--device", "cpu")
     places = ("--store", linear_store.path, "--runs", tmp_path)
     assert_refused(run_cli(*common, *places), 2, "mine-seed1 already exists", "another --run")
