@@ -337,7 +337,7 @@ BOMBS: dict[str, Bomb] = {
     "pictures of packed zeros": Bomb("tensor", "images", "a.mp4.img.3.pt", torch_archive(tensor_pickle((64, 3, 1024, 1024)), 3 * 2**28)),
     "weights of packed zeros": Bomb("weights", "read", "w.pt", torch_archive(tensor_pickle((2**18, 512), "pos_embed"), 2**29)),
     "weights that hold themselves many times": Bomb("weights", "read", "w.pt", torch_archive(shared_nest(40))),
-    "weights of many tensors": Bomb("weights", "read", "w.safetensors", safetensors(many_tensors())),
+    "weights of many tensors": Bomb("weights", "read", "w.safetensors", lambda file: safetensors(many_tensors())(file)),
     "weights with a header of one text": Bomb("weights", "read", "w.safetensors", safetensors(b'{"__metadata__":{"a":"' + b"x" * 20 * MB + b'"}}')),
     "weights that claim a header": Bomb("weights", "read", "w.safetensors", lambda file: file.write_bytes(struct.pack("<Q", 2**62) + b"{}")),
     "weights of nested lists": Bomb("weights", "read", "w.pkl", lambda file: file.write_bytes(b"\x80\x02" + b"]" * 500_000 + b"." )),

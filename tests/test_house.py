@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -35,8 +36,6 @@ ROOMS = [
     *("pipeline", "commands", "cli", "__main__"),
 ]
 FILES = modules_of(CHECKOUT)
-TREES = {name: ast.parse(path.read_text()) for name, path in FILES.items()}
-IMPORTS = {name: imports_of(path, FILES) for name, path in FILES.items()}
 # package -> the modules and rooms that alone may import it
 OWNERS = {
     "zarr": ("abaw.store",),
@@ -63,6 +62,18 @@ NOT_LOADED = {
     "abaw.cli": ("torch", "zarr", "av", "h5py", "numpy", "matplotlib", "distributed", "rich"),
 }
 MAX_FUNCTION_LINES, MAX_PUBLIC_NAMES = 50, 12
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """The code of each module. Read when a test asks for it, since each process of the tests imports this file."""
+    return {name: ast.parse(path.read_text()) for name, path in FILES.items()}
+
+
+@cache
+def imports() -> dict[str, set[str]]:
+    """The modules that each module imports."""
+    return {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def is_in(name: str, *places: str) -> bool:
@@ -120,7 +131,7 @@ def test_rooms_import_only_from_rooms_below():
     floor = {room: i for i, room in enumerate(ROOMS)}
     wrong = [
         f"{name} imports {other}"
-        for name, others in IMPORTS.items()
+        for name, others in imports().items()
         for other in others
         if other != "abaw" and floor[room_of(other)] > floor[room_of(name)]
     ]
@@ -128,14 +139,14 @@ def test_rooms_import_only_from_rooms_below():
 
 
 def test_no_modules_import_each_other():
-    graph = {name: {other for other in others if not is_in(name, other)} for name, others in IMPORTS.items()}
+    graph = {name: {other for other in others if not is_in(name, other)} for name, others in imports().items()}
     assert [sorted(part) for part in components(graph) if len(part) > 1] == []
 
 
 def test_packages_have_owners():
     wrong = [
         f"{name} imports {package}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for package in packages_imported(tree) & OWNERS.keys()
         if not is_in(name, *OWNERS[package])
     ]
@@ -145,7 +156,7 @@ def test_packages_have_owners():
 def test_only_media_decodes_files_of_others():
     wrong = [
         f"{name} calls {call}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for call in calls(tree)
         if call in DECODERS and not is_in(name, "abaw.media")
     ]
@@ -177,7 +188,7 @@ def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 def test_commands_call_stages_through_the_pipeline():
     """Work is done by `abaw.pipeline`, which has the types of options, too; other rooms are there for annotations."""
     wrong = []
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in runtime_imports(tree) if is_in(name, "abaw.commands", "abaw.cli") else ():
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [str(node.module)]
             for module in modules:
@@ -220,20 +231,20 @@ STAGE_OF = {
 
 
 def test_every_command_has_its_stage_in_the_pipeline():
-    stages = {node.name: node for node in public(TREES["abaw.pipeline"]) if isinstance(node, ast.FunctionDef)}
+    stages = {node.name: node for node in public(trees()["abaw.pipeline"]) if isinstance(node, ast.FunctionDef)}
     commands = list(all_commands(main))
     assert STAGE_OF.keys() <= set(commands)
     wanted = {STAGE_OF.get(name, name.replace("-", "_")) for name in commands}
     assert wanted - stages.keys() == set()
     # and the commands call them
     called = {
-        call.removeprefix("pipeline.") for name, tree in TREES.items() if "commands" in name for call in calls(tree)
+        call.removeprefix("pipeline.") for name, tree in trees().items() if "commands" in name for call in calls(tree)
     }
     assert wanted - called == set()
 
 
 def test_stages_are_typed_and_work_when_they_are_called():
-    for node in public(TREES["abaw.pipeline"]):
+    for node in public(trees()["abaw.pipeline"]):
         assert isinstance(node, ast.FunctionDef), node.name
         arguments = [*node.args.args, *node.args.kwonlyargs]
         assert all(argument.annotation is not None for argument in arguments) and node.returns is not None, node.name
@@ -242,7 +253,7 @@ def test_stages_are_typed_and_work_when_they_are_called():
 
 
 def test_types_of_the_pipeline_are_those_that_type_checkers_see():
-    (block,) = [node for node in TREES["abaw.pipeline"].body if isinstance(node, ast.If)]
+    (block,) = [node for node in trees()["abaw.pipeline"].body if isinstance(node, ast.If)]
     imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     modules = {alias.name: node.module for node in imports for alias in node.names}
     pipeline = importlib.import_module("abaw.pipeline")
@@ -257,7 +268,7 @@ def test_no_two_modules_share_a_name():
 
 def test_no_two_public_classes_share_a_name():
     owners = defaultdict(list)
-    for name, tree in TREES.items():
+    for name, tree in trees().items():
         for node in public(tree):
             if isinstance(node, ast.ClassDef):
                 owners[node.name].append(name)
@@ -275,7 +286,7 @@ def test_no_two_public_classes_share_a_name():
 def test_only_the_command_line_prints_and_exits(called, allowed):
     wrong = [
         f"{name} calls {call}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for call in calls(tree)
         if call in called and not is_in(name, *allowed)
     ]
@@ -284,14 +295,14 @@ def test_only_the_command_line_prints_and_exits(called, allowed):
 
 def test_modules_are_imported_by_their_full_names():
     own = {name.split(".")[1] for name in FILES if "." in name}
-    wrong = [f"{name} imports {package}" for name, tree in TREES.items() for package in packages_imported(tree) & own]
+    wrong = [f"{name} imports {package}" for name, tree in trees().items() for package in packages_imported(tree) & own]
     assert wrong == []
 
 
 def test_functions_are_short():
     long = {
         f"{name}.{node.name}": n
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         and (n := int(node.end_lineno or 0) - node.lineno + 1) > MAX_FUNCTION_LINES
@@ -300,7 +311,9 @@ def test_functions_are_short():
 
 
 def test_modules_have_few_public_names():
-    counts = {name: len(public(tree)) for name, tree in TREES.items() if name != "abaw.pipeline"}  # it has every stage
+    counts = {
+        name: len(public(tree)) for name, tree in trees().items() if name != "abaw.pipeline"
+    }  # it has every stage
     assert {name: n for name, n in counts.items() if n > MAX_PUBLIC_NAMES} == {}
 
 
@@ -317,7 +330,7 @@ def test_public_functions_are_used_by_more_than_tests():
                 texts[node.name.rpartition(".")[2]] += 1
     unused = [
         f"{name}.{node.name}"
-        for name, tree in TREES.items()
+        for name, tree in trees().items()
         if name != "abaw.pipeline"  # for notebooks, too
         for node in public(tree)
         if isinstance(node, ast.FunctionDef) and not node.decorator_list and not texts[node.name]
@@ -326,8 +339,8 @@ def test_public_functions_are_used_by_more_than_tests():
 
 
 def test_every_module_function_and_class_that_is_public_has_a_docstring():
-    missing = [name for name, tree in TREES.items() if not ast.get_docstring(tree)]
+    missing = [name for name, tree in trees().items() if not ast.get_docstring(tree)]
     missing += [
-        f"{name}: {node.name}" for name, tree in TREES.items() for node in public(tree) if not ast.get_docstring(node)
+        f"{name}: {node.name}" for name, tree in trees().items() for node in public(tree) if not ast.get_docstring(node)
     ]
     assert missing == []

@@ -9,8 +9,8 @@ import numpy as np
 import opensmile
 import pytest
 import torch
+import transformers
 from safetensors.numpy import load_file, save_file
-from transformers import HubertConfig, HubertModel, Wav2Vec2Config, Wav2Vec2ForCTC, Wav2Vec2Model
 
 from abaw.backbones.audio.mel import LogMel
 from abaw.backbones.audio.vggish import PATCH_STEPS, SETTINGS, Vggish
@@ -47,7 +47,9 @@ def small_folder(tmp_path_factory) -> Path:
     """A folder of Hugging Face's with a small wav2vec 2.0 and a head for letters."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("hub") / "small"
-    Wav2Vec2ForCTC(Wav2Vec2Config(**SMALL, conv_dim=[24] * 7, vocab_size=32)).save_pretrained(folder)
+    transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(**SMALL, conv_dim=[24] * 7, vocab_size=32)).save_pretrained(
+        folder
+    )
     return folder
 
 
@@ -171,7 +173,7 @@ def test_wav2vec2_in_chunks_is_the_whole(small_folder):
     backbone = create_backbone(["wav2vec2", "wav2vec2-layer1"], small_folder)
     assert backbone.spec.shape == (48,) and "lm_head" in backbone.notes[0]
     centres_s, outputs = encode(backbone, samples)
-    original = Wav2Vec2Model.from_pretrained(small_folder, local_files_only=True).eval()
+    original = transformers.Wav2Vec2Model.from_pretrained(small_folder, local_files_only=True).eval()
     normalised = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
     with torch.inference_mode():
         whole = original(torch.from_numpy(normalised)[None], output_hidden_states=True)
@@ -185,8 +187,8 @@ def test_wav2vec2_in_chunks_is_the_whole(small_folder):
 
 def test_other_networks_of_hugging_face(tmp_path):
     torch.manual_seed(0)
-    config = HubertConfig(**SMALL, conv_dim=[24] * 7, feat_extract_norm="layer", do_stable_layer_norm=True)
-    original = HubertModel(config).eval()
+    config = transformers.HubertConfig(**SMALL, conv_dim=[24] * 7, feat_extract_norm="layer", do_stable_layer_norm=True)
+    original = transformers.HubertModel(config).eval()
     original.save_pretrained(tmp_path / "hubert")
     (tmp_path / "hubert" / "preprocessor_config.json").write_text('{"do_normalize": false}')
     backbone = create_backbone("wav2vec2", tmp_path / "hubert")
@@ -200,7 +202,7 @@ def test_other_networks_of_hugging_face(tmp_path):
 def test_wav2vec2_from_one_file_with_old_names(tmp_path):
     """The layout of wav2vec2-base-960h as it is published: a head for letters, and the old names of the weight norm."""
     torch.manual_seed(1)
-    original = Wav2Vec2ForCTC(Wav2Vec2Config(vocab_size=32)).eval()
+    original = transformers.Wav2Vec2ForCTC(transformers.Wav2Vec2Config(vocab_size=32)).eval()
     state = {
         key.replace("parametrizations.weight.original0", "weight_g").replace(
             "parametrizations.weight.original1", "weight_v"
