@@ -1,8 +1,6 @@
 """Checkpoints of a run: weights and the state to resume from. Files are replaced atomically."""
 
-import filecmp
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,12 +10,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from abaw.core.errors import CheckpointError, UsageError
-from abaw.core.files import link_or_copy, writing
+from abaw.core.errors import CheckpointError
+from abaw.core.files import writing
 from abaw.core.json_files import parse_json
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
-from abaw.train.run_files import LAST, UNFINISHED, kept_folders
+from abaw.train.run_files import LAST, UNFINISHED
 
 MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
 LOSSES, SUMS, RANDOM = "losses", "sums", "random."  # further keys and prefixes in that of an unfinished epoch
@@ -195,39 +193,6 @@ def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) 
     return Progress.from_json(metadata["progress"])
 
 
-def rewind(folder: Path, epoch: int) -> None:
-    """Go back to a kept checkpoint of a run: training continues after that epoch, and later checkpoints are deleted.
-
-    Raises:
-        UsageError: there is none of the epoch; the message lists those that exist.
-    """
-    folders = kept_folders(folder)
-    kept = {epochs: path for epochs, path in folders.items() if (path / LAST).is_file()}
-    if epoch not in kept:
-        known = ", ".join(f"{epochs:g}" for epochs in kept) or "none: keep them with --set save_every=1"
-        raise UsageError(f"Run {folder.name} has no checkpoint of epoch {epoch} to resume from; it has {known}.")
-    (folder / UNFINISHED).unlink(missing_ok=True)
-    link_or_copy(kept[epoch] / LAST, folder / LAST)
-    finish_rewind(folder, epoch)
-
-
-def finish_rewind(folder: Path, epoch: int) -> None:
-    """Do the rest of `rewind`, which may have been cut short, for a run without an unfinished epoch.
-
-    Args:
-        epoch: of the last checkpoint.
-    """
-    folders = kept_folders(folder)
-    if epoch in folders and (folders[epoch] / LAST).is_file():
-        for path in folders[epoch].glob("best*.safetensors"):
-            best = folder / path.name
-            if not (best.is_file() and filecmp.cmp(path, best, shallow=False)):
-                link_or_copy(path, best)
-    for epochs, path in folders.items():
-        if epochs > epoch:
-            shutil.rmtree(path)
-
-
 def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
     """Load weights and optimizer state of a checkpoint."""
     weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
@@ -238,7 +203,7 @@ def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimi
             index, name = key.removeprefix(OPTIMIZER).split(".", 1)
             state.setdefault(int(index), {})[name] = value
     keeps_state = optimizer.param_groups[0].get("momentum", 1) > 0  # SGD without momentum is stateless
-    n_expected = sum(1 for _ in model.parameters()) if keeps_state else 0
+    n_expected = sum(len(group["params"]) for group in optimizer.param_groups) if keeps_state else 0
     if len(state) != n_expected:
         raise CheckpointError(
             f"{path} has optimizer state for {len(state)} of {n_expected} parameters: the run cannot be resumed. "
