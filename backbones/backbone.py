@@ -7,6 +7,7 @@ from typing import Any
 
 from abaw import __version__
 from abaw.backbones.extractor import Backbone
+from abaw.backbones.lineage import KEPT, read_lineage, with_input
 from abaw.backbones.registry import Built, find_backbone, get_spec
 from abaw.backbones.spec import UNTRAINED, BackboneSpec
 from abaw.core.errors import UsageError
@@ -34,6 +35,7 @@ def build_network(
     from abaw.core.devices import own_random_state
 
     first, file = specs[0], None
+    lineage: dict[str, Any] = {}
     family = find_backbone(first.name)[1]
     if len({(spec.family, spec.image, spec.options) for spec in specs}) > 1:
         names = ", ".join(spec.name for spec in specs)
@@ -53,9 +55,10 @@ def build_network(
         built = Built(built)
     specs, sha256 = tuple(built.specs or specs), built.weights_sha256
     if file is not None:
-        specs = tuple(replace(spec, weights="file") for spec in specs)
+        lineage = read_lineage(file)
+        specs = tuple(with_input(replace(spec, weights="file"), lineage) for spec in specs)
         sha256 = sha256 or file_sha256(file)
-    return Built(built.network.train(), specs, built.notes, sha256, family.source)
+    return Built(built.network.train(), specs, built.notes, sha256, family.source, lineage)
 
 
 def create_backbone(
@@ -96,8 +99,10 @@ def describe(
     """
     record = backbone.record(spec, view, alignment or GIVEN) | ({"decoder": decoder} if decoder else {})
     source = {"source": backbone.source} if backbone.source else {}  # of a plug-in
+    trained_on = {key: backbone.lineage[key] for key in KEPT if key in backbone.lineage}
+    lineage = {"trained_on": trained_on} if trained_on else {}
     return {
-        "spec": {**asdict(spec), "view": view, "abaw": __version__, **source},
+        "spec": {**asdict(spec), "view": view, "abaw": __version__, **source, **lineage},
         "weights_sha256": backbone.weights_sha256,
         "fingerprint": fingerprint_of(record),
         "record": record,

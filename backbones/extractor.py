@@ -33,6 +33,7 @@ class Backbone:
         precision: that the network computes in, whatever was asked for.
         compiled: whether it is compiled, whatever was asked for: networks without weights and those for sound are not.
         notes: one sentence for each change that made the weights fit.
+        lineage: what the weights file says about its training, see `abaw.backbones.lineage`.
         source: distribution and version of the plug-in that the backbone comes from; empty for abaw's own.
     """
 
@@ -48,6 +49,7 @@ class Backbone:
         self.precision = FLOAT32 if getattr(built.network, "float32_only", False) else precision
         self.notes = built.notes
         self.source = built.source
+        self.lineage = built.lineage
         self._dtype: torch.dtype = getattr(torch, self.precision)
         self._network = built.network.eval().requires_grad_(False).to(device=self.device, dtype=self._dtype)
         self.compiled = compiled and self.spec.modality == "vision" and self.spec.weights != "none"

@@ -28,11 +28,11 @@ Names are `family-output`. One pass of a family's network gives all of its outpu
 family cost one forward pass.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.errors import UsageError, did_you_mean
@@ -54,6 +54,7 @@ class Built:
         notes: one sentence for each change that made the weights fit.
         weights_sha256: of the weights; None for that of the file that was passed, and where there are no weights.
         source: of the family, see `Family`.
+        lineage: what the weights file says about its training, see `abaw.backbones.lineage`.
     """
 
     network: "torch.nn.Module"
@@ -61,6 +62,7 @@ class Built:
     notes: tuple[str, ...] = ()
     weights_sha256: str | None = None
     source: str = ""
+    lineage: Mapping[str, Any] = field(default_factory=dict)
 
 
 # Builds the network of some specs of a family; see the head of this module.

@@ -1,7 +1,6 @@
 """Options of an extraction, and the networks and features that they ask for."""
 
 import os
-import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from abaw.backbones.backbone import create_backbone
+from abaw.backbones.backbone_names import parse_backbone, split_weights
 from abaw.backbones.registry import get_spec
 from abaw.backbones.spec import BackboneSpec
 from abaw.backbones.vision.views import HFLIP, parse_view
@@ -81,7 +81,7 @@ class ExtractOptions:
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""
         store = self.store if is_url(self.store) else Path(self.store).absolute()
-        parts = [_split(text) for text in self.backbones]
+        parts = [split_weights(text) for text in self.backbones]
         backbones = tuple(
             f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, weights in parts
         )
@@ -98,23 +98,9 @@ class Request:
 
     @classmethod
     def parse(cls, text: str) -> "Request":
-        """Parse `[NAME=]BACKBONE[:WEIGHTS]`; NAME defaults to that of the backbone, with - for /, @, + and :."""
-        backbone, weights = _split(text)  # first, as the name of the file may contain =
-        name, equals, rest = backbone.partition("=")
-        backbone = rest if equals else name
-        if (equals and not name) or weights == "":
-            raise UsageError(f"--backbone takes [NAME=]BACKBONE[:WEIGHTS], found {text!r}.")
-        feature = name if equals else re.sub("[/@+:]", "-", backbone)
+        """Parse `[NAME=]BACKBONE[:WEIGHTS]`, see `parse_backbone`."""
+        feature, backbone, weights = parse_backbone(text)
         return cls(feature, get_spec(backbone), Path(weights).expanduser() if weights else None)
-
-
-def _split(text: str) -> tuple[str, str | None]:
-    """The backbone and its weights: "" if nothing follows the colon, None without a colon."""
-    backbone, colon, weights = text.partition(":")
-    if backbone.rpartition("=")[2] == "timm/hf-hub":  # the colon is part of the name
-        model, colon, weights = weights.partition(":")
-        backbone = f"{backbone}:{model}"
-    return backbone, weights if colon else None
 
 
 def parse_names(options: ExtractOptions) -> tuple[list[Request], list[str]]:

@@ -35,7 +35,7 @@ from abaw.core.files import Place, is_url
 from abaw.core.names import check_name
 from abaw.core.read_ahead import map_ahead
 from abaw.core.records import Record, describe_other
-from abaw.store.feature_names import no_store, unknown_feature
+from abaw.store.feature_names import MissingStoreError, no_store, unknown_feature
 from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
@@ -125,6 +125,14 @@ class FeatureStore:
         if _is_begun(root):
             raise no_store(path)
         return cls(root, str(path))._checked()
+
+    @classmethod
+    def open_if_there(cls, path: Place) -> "FeatureStore | None":
+        """Open a store for reading; None if there is none."""
+        try:
+            return cls.open(path)
+        except MissingStoreError:
+            return None
 
     @classmethod
     def create(cls, path: Place) -> "FeatureStore":

@@ -16,7 +16,6 @@ from abaw.evaluate.predictions import read_made_from
 from abaw.extract.forecast import FeatureForecast, forecast_extraction
 from abaw.extract.request import ExtractOptions, Request
 from abaw.store import FeatureStore
-from abaw.store.feature_names import MissingStoreError
 from abaw.train.config import TrainConfig
 from abaw.train.new_run import find_started_run, make_train_config, with_seeds
 from abaw.train.recipes import Recipe, load_recipe
@@ -191,18 +190,10 @@ def _is_newer(file: Path, others: Sequence[Path]) -> bool:
 
 def _find_run(config: TrainConfig, options: RecipeOptions) -> Run | None:
     """The run of a config on the features of the store; None before these are extracted."""
-    store = open_if_there(options.store)
+    store = FeatureStore.open_if_there(options.store)
     if store is None or set(config.all_features()) - set(store.features()) or not options.runs.is_dir():
         return None
     return find_started_run(config.resolved(), store, options.runs)
-
-
-def open_if_there(place: Place) -> FeatureStore | None:
-    """A store; None if there is none yet."""
-    try:
-        return FeatureStore.open(place)
-    except MissingStoreError:
-        return None
 
 
 def _extractions(recipe: Recipe, config: TrainConfig, options: RecipeOptions) -> list[ExtractOptions]:
@@ -237,7 +228,7 @@ def _read_command(command: str, recipe: Recipe) -> tuple[tuple[str, ...], tuple[
 
 def _extract_steps(extraction: ExtractOptions, config: TrainConfig) -> list[Step]:
     """A step for each feature. Without a data folder, what the store has counts as done."""
-    store = open_if_there(extraction.store)
+    store = FeatureStore.open_if_there(extraction.store)
     has_labels = store is not None and config.task in store.tasks()
     if store is not None and not extraction.data.is_dir() and has_labels:
         names = [Request.parse(text).feature for text in extraction.backbones]
