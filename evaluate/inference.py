@@ -14,17 +14,16 @@ from abaw.evaluate.predictions import VideoPrediction, fill_gaps
 from abaw.evaluate.scores.metrics import decide, measure_names, measures_of, row_sums
 from abaw.train import multi_process
 from abaw.train.config import TrainConfig
-from abaw.train.data.table import Table
+from abaw.train.data.samples import ScoredSamples
 from abaw.train.data.windows import WindowSampler, batches
 from abaw.train.scoring import PREDICTED, OnOutputs, Scoring, ignore_outputs
 
-FRAMES_PER_BATCH = 8_192
 BATCHES_AHEAD = 16  # a GPU computes so many before their outputs are copied, so that it does not wait for the host
 
 
 def evaluate_head(
     head: nn.Module,
-    table: Table,
+    table: ScoredSamples,
     window: int,
     device: torch.device,
     reporter: Reporter | None = None,
@@ -37,7 +36,7 @@ def evaluate_head(
 
 def validation_measures(
     model: nn.Module,
-    table: Table,
+    table: ScoredSamples,
     config: TrainConfig,
     device: torch.device,
     reporter: Reporter,
@@ -94,7 +93,7 @@ SCORING = Scoring(validation_measures, _sums, _measures)
 
 def predict(
     model: nn.Module,
-    table: Table,
+    table: ScoredSamples,
     window: int,
     device: torch.device,
     reporter: Reporter | None = None,
@@ -130,7 +129,7 @@ def predict(
     return predictions
 
 
-def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, VideoPrediction]:
+def _video_predictions(outputs: NDArray[np.float32], table: ScoredSamples) -> dict[str, VideoPrediction]:
     has_feature = np.array([table.has_feature[table.rows(i)].any() for i in range(len(table.videos))])
     outputs = np.where(
         has_feature[:, None], outputs, outputs[has_feature if has_feature.any() else slice(None)].mean(axis=0)
@@ -146,7 +145,7 @@ def _video_predictions(outputs: NDArray[np.float32], table: Table) -> dict[str, 
 
 def _window_outputs(
     model: nn.Module,
-    table: Table,
+    table: ScoredSamples,
     window: int,
     stride: int,
     device: torch.device,
@@ -162,7 +161,7 @@ def _window_outputs(
     with torch.inference_mode():
         windows = sampler.windows(stride or max(1, window // 2), ends=None if is_whole else _ends(table))
         reporter.start("predict", len(windows), "windows")
-        for batch_windows in batches(windows, max(1, FRAMES_PER_BATCH // window)):
+        for batch_windows in batches(windows, max(1, table.rows_per_batch // window)):
             n_windows = len(batch_windows)
             batch_windows = multi_process.process_share(batch_windows)
             batch = sampler.batch(batch_windows).to(device)
@@ -212,7 +211,7 @@ class _WindowSums:
         self._waiting.clear()
 
 
-def _ends(table: Table) -> NDArray[np.int64]:
+def _ends(table: ScoredSamples) -> NDArray[np.int64]:
     """(videos,) the row after the last one of each video that has a feature, or the end of a video that has no feature."""
     ends = table.starts[1:].copy()
     for i in range(len(ends)):

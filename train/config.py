@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import pkgutil
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,7 @@ from abaw.train.postprocess_settings import PostprocessSettings
 MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 # words that others use
 SYNONYMS = {"batch": "batch_size", "learning_rate": "lr", "model": "head", "wd": "weight_decay"}
+FINETUNING = "abaw.train.finetune.finetune_config:FinetuneConfig"  # of configs with pixels, derived from TrainConfig
 NOT_FOR_PROBES = ("views", "co_train", "phase", "clips_per_video", "standardise", "speed", "balance", "synthetic")
 
 # strict JSON has no infinity: null stands for a limit that never applies
@@ -160,7 +162,7 @@ class TrainConfig(BaseModel):
             raise ValueError(
                 f"loss {self.loss.name} does not fit task {task.name}; choose one of: {', '.join(fitting)}"
             )
-        n_views = max(1, len(self.views))
+        n_views = max(1, self.n_branches)
         if n_views < self.loss.min_views:
             raise ValueError(
                 f"loss {self.loss.name} needs {self.loss.min_views} or more views, found {n_views}: set views too"
@@ -250,6 +252,26 @@ class TrainConfig(BaseModel):
         return self.eval_stride or max(1, self.length // 2)
 
     @property
+    def is_of_pixels(self) -> bool:
+        """True for a fine-tuning, which takes images in place of features."""
+        return False
+
+    @property
+    def n_branches(self) -> int:
+        """Outputs of the same windows that the loss compares; 0 without views."""
+        return len(self.views)
+
+    @property
+    def step_windows(self) -> int:
+        """Windows that are drawn for a step, over all processes."""
+        return self.batch_size
+
+    @property
+    def pass_windows(self) -> int:
+        """Windows in one forward pass, over all processes; a step may add up the gradients of several."""
+        return self.batch_size
+
+    @property
     def n_evaluations(self) -> int:
         """Validations in an epoch."""
         return round(1 / self.eval_every)
@@ -298,10 +320,13 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
     for choice, default in (("head", TransformerConfig().name), ("loss", task.loss)):
         if isinstance(merged.setdefault(choice, {}), dict):
             merged[choice].setdefault("name", default)
+    kind: type[TrainConfig] = TrainConfig
+    if merged.get("pixels"):
+        kind = pkgutil.resolve_name(FINETUNING)
     try:
-        return TrainConfig.model_validate(merged)
+        return kind.model_validate(merged)
     except ValidationError as error:
-        raise UsageError(_explain(error)) from None
+        raise UsageError(_explain(error, kind)) from None
 
 
 def _assign(values: dict[str, Any], keys: list[str], value: str, setting: str) -> None:
@@ -314,7 +339,7 @@ def _assign(values: dict[str, Any], keys: list[str], value: str, setting: str) -
     inner[keys[-1]] = value
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[TrainConfig]) -> str:
     """The first problem as a sentence."""
     first = error.errors()[0]
     choices: dict[str, Mapping[str, type[Options]]] = {"head": HEADS, "loss": LOSSES}
@@ -324,7 +349,7 @@ def _explain(error: ValidationError) -> str:
     # pydantic puts the tag of the chosen head into the location; users write head.dim
     option = ".".join(key for number, key in enumerate(loc) if not (number == 1 and choice and key in choices[choice]))
     if first["type"] == "extra_forbidden":
-        return f"Unknown option {option!r}. {_near(option, choice, chosen)}"
+        return f"Unknown option {option!r}. {_near(option, choice, chosen, kind)}"
     if first["type"] == "union_tag_invalid":
         return _unknown(choice, str(first["ctx"]["tag"]), list(choices[choice]))
     if option == choice and choice and not isinstance(first["input"], dict):
@@ -353,14 +378,16 @@ def _unknown(choice: str, name: str, known: list[str]) -> str:
     return f"Unknown {choice} {name!r}. {hint}Choose one of: {', '.join(known)}."
 
 
-def find_setting(word: str, head: str = "", loss: str = "") -> str:
+def find_setting(word: str, head: str = "", loss: str = "", *, pixels: bool = False) -> str:
     """The key that `--set` takes for a word such as `dropout`, or for a similar one; empty if there is none.
 
     Args:
         word: words of the key, separated by `-` or `_`.
         head, loss: names of those that will be trained; by default the default head, and no loss.
+        pixels: for a fine-tuning.
     """
-    keys = {name: name for name in TrainConfig.model_fields}
+    kind: type[TrainConfig] = pkgutil.resolve_name(FINETUNING) if pixels else TrainConfig
+    keys = {name: name for name in kind.model_fields}
     options: tuple[tuple[str, type[Options] | None], ...] = (
         ("head", HEADS.get(head or TransformerConfig().name)),
         ("loss", LOSSES.get(loss)),
@@ -373,12 +400,12 @@ def find_setting(word: str, head: str = "", loss: str = "") -> str:
     return keys[near[0]] if near else ""
 
 
-def _near(option: str, choice: str, chosen: str) -> str:
+def _near(option: str, choice: str, chosen: str, kind: type[TrainConfig]) -> str:
     """Suggestions for an unknown option, among those of the chosen head or loss if it belongs to one."""
     if choice:
         options: type[Options] = HEADS[chosen] if choice == "head" else LOSSES[chosen]
         known = [f"{choice}.{field}" for field in options.model_fields]
     else:
-        known = list(TrainConfig.model_fields)
+        known = list(kind.model_fields)
     near = difflib.get_close_matches(SYNONYMS.get(option, option), known, n=3)
     return f"Did you mean {' or '.join(near)}?" if near else f"Known options: {', '.join(sorted(known))}."

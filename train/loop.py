@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from abaw.core.claim_files import check_claims
 from abaw.core.errors import AbawError, CheckpointError, some_of
 from abaw.core.files import link_or_copy, writing
 from abaw.core.progress import Interrupted
+from abaw.core.read_ahead import map_ahead
 from abaw.core.system_errors import naming
 from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.checkpoint import (
     Progress,
     StepsTaken,
-    finish_rewind,
     load_last,
     load_unfinished,
     save_last,
@@ -35,6 +35,7 @@ from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.event_file import EventFile
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
+from abaw.train.rewinding import finish_rewind
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs, part_measures
@@ -324,8 +325,8 @@ class Trainer:
         n_windows = self._sampler.n_windows(
             config.step, config.synthetic, config.synthetic_draw, config.seed, config.clips_per_video
         )
-        self.n_steps = math.ceil(n_windows / config.batch_size)  # a random phase may add a window or two to an epoch
-        self.optimizer = create_optimizer(config, model.parameters())
+        self.n_steps = math.ceil(n_windows / config.step_windows)  # a random phase may add a window or two to an epoch
+        self.optimizer = create_optimizer(config, model)
         self.lr, self.n_drops = 0.0, 0
 
     def run_epoch(self, number: int) -> tuple[float, float, float]:
@@ -364,28 +365,30 @@ class Trainer:
         )
         n_taken = len(taken.losses)
         self._set_rate(number, n_taken - 1)
-        before = time.perf_counter()
-        begin = before - taken.seconds
-        for step, batch_windows in enumerate(batches(windows, config.batch_size)):
-            if step < n_taken:
-                continue
-            batch = self._sampler.batch(multi_process.process_share(batch_windows)).to(self._device)
-            taken.waiting_s += time.perf_counter() - before
+        begin = time.perf_counter() - taken.seconds
+        steps = list(batches(windows, config.step_windows))[n_taken:]
+        read = self._read_ahead(steps)
+        for step, step_windows in enumerate(steps, n_taken):
             self._set_rate(number, step)
-            taken.losses.append(self._step(batch, batch_windows, (number - 1) / config.epochs))
+            taken.losses.append(self._step(step_windows, read, number, taken))
             taken.seconds = time.perf_counter() - begin
             after_step()
-            before = time.perf_counter()
-            begin = before - taken.seconds
+            begin = time.perf_counter() - taken.seconds
         values = torch.stack(taken.losses)
         self._check_finite(values, windows, number)
         taken.seconds = time.perf_counter() - begin
         return float(values.mean())
 
+    def _read_ahead(self, steps: Sequence[Windows]) -> Iterator[WindowBatch]:
+        """This process's share of the windows of each forward pass, in order."""
+        passes = [part for windows in steps for part in batches(windows, self.config.pass_windows)]
+        shares = map(multi_process.process_share, passes)
+        return map_ahead(self._sampler.batch, shares, self._sampler.samples.n_readers)
+
     def validation_loss(self, number: int) -> ValidationLoss:
         """The mean loss of the outputs that it is called with, as in epoch `number`."""
         progress = (number - 1) / self.config.epochs
-        return ValidationLoss(self._loss, progress, len(self.config.views), self._device)
+        return ValidationLoss(self._loss, progress, self.config.n_branches, self._device)
 
     def validated_after(self, n_taken: int) -> float | None:
         """The share of an epoch after so many steps, if it is validated there and not only at its end."""
@@ -408,9 +411,21 @@ class Trainer:
         global_step = (number - 1) * self.n_steps + min(step, self.n_steps - 1)
         self.lr = learning_rate(self.config, global_step, self.n_steps * self.config.epochs, self.n_drops)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = group.get("constant", self.lr * group.get("scale", 1.0))
 
-    def _step(self, batch: WindowBatch, windows: Windows, progress: float) -> Tensor:
+    def _step(self, windows: Windows, read: Iterator[WindowBatch], number: int, taken: StepsTaken) -> Tensor:
+        """The mean loss of the forward passes of one step of epoch `number`."""
+        losses, passes = [], list(batches(windows, self.config.pass_windows))
+        for pass_windows in passes:
+            began = time.perf_counter()
+            batch = next(read).to(self._device)
+            taken.waiting_s += time.perf_counter() - began
+            losses.append(self._add_gradients(batch, pass_windows, (number - 1) / self.config.epochs, len(passes)))
+        self._update()
+        return torch.stack(losses).mean()
+
+    def _add_gradients(self, batch: WindowBatch, windows: Windows, progress: float, n_passes: int) -> Tensor:
+        """The loss of one forward pass, whose gradients are added to those of the step, a share of each pass."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
             outputs = self._model(batch.features, batch.masks)
         targets = batch.targets
@@ -421,18 +436,20 @@ class Trainer:
         loss = self._loss(*aligned, progress)
         if self._sums is not None:
             self._sums.add(*aligned)
-        self.optimizer.zero_grad(set_to_none=True)
         # gradients are averaged over processes, but each process has only its share of the loss
-        (loss * multi_process.n_ranks()).backward()
+        (loss * (multi_process.n_ranks() / n_passes)).backward()
+        return loss.detach()
+
+    def _update(self) -> None:
         nn.utils.clip_grad_norm_(self._model.parameters(), self.config.clip_norm)
         self.optimizer.step()
-        return loss.detach()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def _check_finite(self, losses: Tensor, windows: Windows, number: int) -> None:
         if losses.isfinite().all():
             return
         step = int((~losses.isfinite()).nonzero()[0])
-        size = self.config.batch_size
+        size = self.config.step_windows
         videos = np.unique(self._sampler.videos_of(windows[step * size : (step + 1) * size]))
         names = [self._sampler.samples.videos[video] for video in videos]
         raise AbawError(

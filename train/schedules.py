@@ -8,19 +8,24 @@ import torch
 from torch import nn
 
 from abaw.train.config import TrainConfig
+from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.finetune.parameter_groups import parameter_groups
 
 WITHOUT_DECAY = "biases and norms"  # name of the group of parameters that never decay
 
 
-def create_optimizer(config: TrainConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """The optimizer that a config names.
+def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimizer that a config names, for the parameters that learn.
 
     Without `decay_norms`, parameters of one dimension (biases, and the weights of normalisations) and scalars are a
-    group of their own without weight decay, as in timm and in the code of EMMA and CoTEX.
+    group of their own without weight decay, as in timm and in the code of EMMA and CoTEX. Groups of a fine-tuning may
+    have a `scale`, by which the rate is multiplied, or a `constant` rate.
     """
-    groups: Iterable[Any] = parameters
-    if not config.decay_norms:
-        listed = list(parameters)
+    groups: Iterable[Any] = model.parameters()
+    if isinstance(config, FinetuneConfig):
+        groups = parameter_groups(config, model)
+    elif not config.decay_norms:
+        listed = list(model.parameters())
         vectors = [parameter for parameter in listed if parameter.ndim <= 1]
         groups = [{"params": [parameter for parameter in listed if parameter.ndim > 1], "name": "weights"}]
         groups += [{"params": vectors, "name": WITHOUT_DECAY, "weight_decay": 0.0}]
@@ -41,7 +46,11 @@ def learning_rate(config: TrainConfig, step: int, n_steps: int, n_drops: int = 0
         n_drops: how often a plateau has lowered the rate so far, see `abaw.train.checkpoint.Progress`.
     """
     n_warm, epochs = config.warmup * n_steps, config.epochs
-    if step < n_warm:
+    if isinstance(config, FinetuneConfig):
+        step += 1 if config.lead == "step" else n_steps // epochs
+        if step < n_warm:
+            return config.lr * step / n_warm
+    elif step < n_warm:
         return config.lr * (step + 1) / (n_warm + 1)
     if config.lr_per == "epoch":
         step = -(-(step * epochs // n_steps) * n_steps // epochs)

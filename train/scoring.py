@@ -12,7 +12,7 @@ from abaw.core.progress import Reporter
 from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.config import TrainConfig
-from abaw.train.data.table import Table
+from abaw.train.data.samples import ScoredSamples
 from abaw.train.data.windows import Targets
 from abaw.train.losses import Loss
 
@@ -23,7 +23,7 @@ PENDING_BATCHES = 50  # on the device, until they are summed together: each copy
 OnOutputs = Callable[[Tensor, Targets], None]
 # model, validation videos, options, device, reporter, and what takes the outputs of each batch -> `score`, NaN if an
 # output is not finite, and further measures by name
-Validate = Callable[[nn.Module, Table, TrainConfig, torch.device, Reporter, OnOutputs], Mapping[str, float]]
+Validate = Callable[[nn.Module, ScoredSamples, TrainConfig, torch.device, Reporter, OnOutputs], Mapping[str, float]]
 
 
 def ignore_outputs(outputs: Tensor, targets: Targets) -> None:

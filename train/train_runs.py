@@ -9,12 +9,14 @@ from torch import Tensor, nn
 
 from abaw.core.claim_files import claimed
 from abaw.core.devices import pick_device
+from abaw.core.errors import UsageError
 from abaw.core.progress import Interrupted, Reporter, Silent, Ticker
 from abaw.store import FeatureStore
 from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.config import TrainConfig
 from abaw.train.data.on_device import place
+from abaw.train.data.seen_videos import warn_of_seen
 from abaw.train.data.statistics import MomentsOnLoading, feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
@@ -54,12 +56,14 @@ def train_run(
         StoreError: the run was trained on other features than those of the store.
         AbawError: the loss or an output is not finite.
     """
+    if run.config.is_of_pixels:
+        raise UsageError(f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {run.name}`.")
     torch_device = pick_device(device)
-    with multi_process.processes(torch_device), _interruption_names(run), ExitStack() as claims:
+    with multi_process.processes(torch_device), interruption_names(run), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
         torch_device = multi_process.process_device(torch_device)
         run.check_store(store, training=True)
-        reporter = _first_reporter(reporter)
+        reporter = first_reporter(reporter)
         if tables is None:
             tables, statistics = _load(run.config, store, reporter)
         else:
@@ -92,7 +96,7 @@ def _statistics(
 
 
 @contextmanager
-def _interruption_names(run: Run) -> Iterator[None]:
+def interruption_names(run: Run) -> Iterator[None]:
     """Ctrl-C and SIGTERM raise an Interrupted, from which a run continues even where nothing of it is trained."""
     try:
         yield
@@ -196,10 +200,11 @@ def train_seeds(
     torch_device = pick_device(device)
     with multi_process.processes(torch_device):
         torch_device = multi_process.process_device(torch_device)
-        reporter = _first_reporter(reporter)
+        reporter = first_reporter(reporter)
         multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
         tables, statistics = _load(configs[0], store, reporter)
-        for note in notes_on(tables[0]):
+        seen = warn_of_seen(store, configs[0].features, tables[1].videos, "val")
+        for note in [*notes_on(tables[0]), *seen]:
             reporter.warn(note)
         if init is not None and init.problems:
             reporter.warn(
@@ -210,14 +215,14 @@ def train_seeds(
         for config, run_name in zip(configs, names, strict=True):
             with ExitStack() as claims:
                 run = _open(config, store, runs, run_name, stem, resume, init, claims)
-                with _interruption_names(run):
+                with interruption_names(run):
                     run.check_store(store, training=True)
                     result = _train_on(tables, statistics, run, scoring, torch_device, reporter, on_result)
             results.append((run, result))
         return results
 
 
-def _first_reporter(reporter: Reporter | None) -> Reporter:
+def first_reporter(reporter: Reporter | None) -> Reporter:
     """The reporter in the first of several processes; the others are silent."""
     return reporter if reporter is not None and multi_process.rank() == 0 else Silent()
 

@@ -19,6 +19,16 @@ class Samples(Protocol):
     """
 
     @property
+    def n_readers(self) -> int:
+        """Threads that read batches ahead of their use; 1 reads each when it is needed."""
+        ...
+
+    @property
+    def rows_per_batch(self) -> int:
+        """Rows in a batch of a prediction."""
+        ...
+
+    @property
     def task(self) -> Task:
         """The task that the labels belong to."""
         ...
@@ -68,6 +78,33 @@ class Samples(Protocol):
             By feature (windows, time, *shape) of any number type, and (windows, time) bool: the row is inside and has
             the feature. Values where it is False have no effect.
         """
+        ...
+
+
+class ScoredSamples(Samples, Protocol):
+    """Samples of a split that is predicted and scored."""
+
+    @property
+    def has_feature(self) -> NDArray[np.bool_]:
+        """(rows,) bool, the row has at least one input, before filling."""
+        ...
+
+    @property
+    def has_face(self) -> NDArray[np.bool_]:
+        """(rows,) bool, the row has every visual input, before filling."""
+        ...
+
+    @property
+    def fps(self) -> NDArray[np.float64]:
+        """(videos,) frames a second; 0 for a video without inputs."""
+        ...
+
+    def rows(self, video: int) -> slice:
+        """Rows of video number `video`."""
+        ...
+
+    def doubles_of(self, video: int) -> Doubles | None:
+        """The doubles of video number `video`, with rows relative to the video."""
         ...
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,6 +77,9 @@ class Table:
     stored: Mapping[str, StoredRows] = field(default_factory=dict)
     on_device: "DeviceInputs | None" = None
 
+    n_readers: ClassVar[int] = 1
+    rows_per_batch: ClassVar[int] = 8_192
+
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
         return slice(int(self.starts[video]), int(self.starts[video + 1]))
@@ -120,16 +123,10 @@ def select_labels(
     labels = store.labels(stored.name)
     for video, video_labels in labels.items():
         _check_rows(store, stored, video, video_labels)
-    if task.whole:
-        labels = {video: _take_columns(video_labels, task.taken) for video, video_labels in labels.items()}
-    clips = {video: clip_labels for video, clip_labels in labels.items() if clip_labels.split == SYNTHETIC}
-    real = {video: video_labels for video, video_labels in labels.items() if video not in clips}
-    if fold and real and split in ("train", "val"):
-        chosen = parse_fold(fold)
-        folds = assign_folds({video: len(video_labels.rows) for video, video_labels in real.items()}, chosen.of)
-        selected = {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
-    else:
-        selected = {video: labels[video] for video in labels if labels[video].split == split}
+    clips = {
+        video: of_task(video_labels, task) for video, video_labels in labels.items() if video_labels.split == SYNTHETIC
+    }
+    selected = take_split(labels, task, split, fold)
     if not selected:
         raise UsageError(_no_labels(store, task, split))
     if synthetic and not clips:
@@ -138,6 +135,22 @@ def select_labels(
             "`abaw extract` again, or leave out --set synthetic=..."
         )
     return selected | clips if synthetic else selected
+
+
+def take_split(labels: Mapping[str, VideoLabels], task: Task, split: str, fold: str = "") -> dict[str, VideoLabels]:
+    """The labels of a split, or of a fold, in the columns of a task; empty if there are none.
+
+    Args:
+        labels: of all splits, in the columns of the task, or of the task that it is a part of.
+        fold: see `select_labels`.
+    """
+    labels = {video: of_task(video_labels, task) for video, video_labels in labels.items()}
+    real = {video: video_labels for video, video_labels in labels.items() if video_labels.split != SYNTHETIC}
+    if not (fold and real and split in ("train", "val")):
+        return {video: labels[video] for video in labels if labels[video].split == split}
+    chosen = parse_fold(fold)
+    folds = assign_folds({video: len(video_labels.rows) for video, video_labels in real.items()}, chosen.of)
+    return {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
 
 
 def fill_invalid(task: Task, labels: Mapping[str, VideoLabels], number: int) -> dict[str, VideoLabels]:
@@ -151,7 +164,11 @@ def unlabelled(task: Task, n_rows: Mapping[str, int]) -> dict[str, VideoLabels]:
     return {video: VideoLabels(UNLABELLED, np.tile(row, (n, 1))) for video, n in n_rows.items()}
 
 
-def _take_columns(labels: VideoLabels, columns: tuple[int, ...]) -> VideoLabels:
+def of_task(labels: VideoLabels, task: Task) -> VideoLabels:
+    """Labels in the columns of a task, which may be a part of the one that they belong to."""
+    if not task.whole:
+        return labels
+    columns = task.taken
     doubles = labels.doubles and Doubles(labels.doubles.rows, labels.doubles.labels[:, columns])
     return replace(labels, rows=labels.rows[:, columns], doubles=doubles)
 

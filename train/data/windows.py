@@ -101,8 +101,9 @@ class WindowBatch:
         return self.targets.valid
 
     def to(self, device: torch.device) -> "WindowBatch":
-        """The batch on a device, features as float32; see `send`."""
-        moved = {name: send(values, device).float() for name, values in self.features.items()}
+        """The batch on a device, features as float32 and whole numbers as they are; see `send`."""
+        sent = {name: send(values, device) for name, values in self.features.items()}
+        moved = {name: values.float() if values.is_floating_point() else values for name, values in sent.items()}
         masks = {name: send(mask, device) for name, mask in self.masks.items()}
         return WindowBatch(moved, masks, self.targets.to(device))
 

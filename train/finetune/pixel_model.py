@@ -1,0 +1,216 @@
+"""Encoders and a head as one model, from the pixels of a window to its outputs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.backbones.vision.preprocess import prepare_images
+from abaw.core.errors import UsageError
+from abaw.core.names import name_of_view
+from abaw.core.tasks import Task
+from abaw.train.finetune.augment import AUGMENTS
+from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.finetune.layers import add_lora, batch_norms, checkpoint_blocks, drop_paths, freeze_first
+from abaw.train.finetune.pixel_table import IMAGES, SIZES
+from abaw.train.heads.inputs import Tensors
+from abaw.train.model import Model
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The outputs of one network that a head takes: by name of the feature, its spec."""
+
+    specs: Mapping[str, BackboneSpec]
+
+    @property
+    def image(self) -> ImageInput:
+        """The input that all of them share."""
+        image = next(iter(self.specs.values())).image
+        assert image is not None, "backbones of sound are refused"
+        return image
+
+
+class PixelModel(nn.Module):
+    """Encoders, and heads on their features.
+
+    `forward(features, masks)` takes the inputs of a `PixelTable`. In training it gives (batch, time, outputs), or with
+    views or copies (branches, batch, time, outputs); in evaluation the mean over copies.
+
+    Attributes:
+        encoders: a network for each of `outputs`; with copies so many of the only one.
+        heads: one, or one for each copy.
+    """
+
+    def __init__(
+        self,
+        config: FinetuneConfig,
+        task: Task,
+        shapes: Mapping[str, tuple[int, ...]],
+        networks: Sequence[nn.Module],
+        outputs: Sequence[Outputs],
+    ) -> None:
+        super().__init__()
+        self._config, self._outputs, self._shapes = config, tuple(outputs), dict(shapes)
+        self.encoders = nn.ModuleList(networks)
+        self.heads = nn.ModuleList(Model(config, task, shapes) for _ in range(config.copies))
+        self._is_frozen = [set(one.specs) <= set(config.freeze) for one in self._outputs]
+        for number, network in enumerate(self.encoders):
+            self._set_up(network, self._is_frozen[number % len(self._outputs)])
+
+    def _set_up(self, network: nn.Module, is_frozen: bool) -> None:
+        config = self._config
+        if is_frozen:
+            network.requires_grad_(False)
+            return
+        if config.mask and getattr(network, "n_patches", None) is None:
+            raise UsageError("mask hides patches, which only MAE encoders can leave out. Use mae-cls or mae-mean.")
+        drop_paths(network, config.drop_path)
+        if config.checkpoint:
+            checkpoint_blocks(network)
+        if config.lora.rank:
+            add_lora(network, config.lora.rank, config.lora.alpha)
+        elif config.unfreeze:
+            freeze_first(network, config.unfreeze)
+
+    def networks(self) -> Iterator[tuple[nn.Module, Mapping[str, BackboneSpec]]]:
+        """The encoders, with the specs of the features that each gives."""
+        for number, network in enumerate(self.encoders):
+            yield network, self._outputs[number % len(self._outputs)].specs
+
+    def freeze_unused(self) -> None:
+        """Freeze parameters that no output depends on, such as a layer after the one whose output is taken.
+
+        They would decay, get no state in the optimizer, and stop several processes.
+        """
+        before = self.training
+        self.train(False)
+        for network, specs in self.networks():
+            size = next(iter(specs.values())).image
+            assert size is not None, "backbones of sound are refused"
+            device = next(self.heads.parameters()).device
+            trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+            if not trained:
+                continue
+            encoded = network(torch.zeros(1, 3, *size.height_width, device=device))
+            total = torch.stack([encoded[spec.output].float().sum() for spec in specs.values()]).sum()
+            gradients = torch.autograd.grad(total, trained, allow_unused=True)
+            for parameter, gradient in zip(trained, gradients, strict=True):
+                parameter.requires_grad_(gradient is not None)
+        self.train(before)
+
+    def train(self, mode: bool = True) -> "PixelModel":
+        """Set training or evaluation mode; frozen encoders, and their batch normalisation, stay in evaluation mode."""
+        super().train(mode)
+        for number, network in enumerate(self.encoders):
+            if self._is_frozen[number % len(self._outputs)]:
+                network.eval()
+            elif self._config.batchnorm == "eval":
+                for norm in batch_norms(network):
+                    norm.eval()
+        return self
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """Outputs of a batch; see the class."""
+        shown = masks[IMAGES]
+        rows = shown.flatten().nonzero()[:, 0]
+        images = self._images(features, rows, rows // shown.shape[1])
+        if self._config.copies == 1:
+            values, given = self._features(range(len(self._outputs)), images, rows, shown)
+            outputs: Tensor = self.heads[0](values, given)
+            return outputs
+        branches = torch.stack(
+            [self.heads[copy](*self._features([copy], images, rows, shown)) for copy in range(self._config.copies)]
+        )
+        return branches if self.training else branches.mean(dim=0)
+
+    def from_features(self, features: Tensors, masks: Tensors) -> Tensor:
+        """Outputs from features of the encoders, by name, in evaluation."""
+        return torch.stack([head(features, masks) for head in self.heads]).mean(dim=0)
+
+    def _images(self, features: Tensors, rows: Tensor, clips: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """The images of rows, (n, height, width, 3) uint8 for each size, with their numbers; in training augmented."""
+        flat, sizes = features[IMAGES].flatten(0, 1)[rows], features[SIZES].flatten(0, 1)[rows]
+        groups = []
+        for height, width in sizes.unique(dim=0).tolist():
+            members = ((sizes[:, 0] == height) & (sizes[:, 1] == width)).nonzero()[:, 0]
+            images = flat[members, :height, :width]
+            if self.training and self._config.augment != "none":
+                image = self._image(self._outputs[0])
+                augment = AUGMENTS[self._config.augment]
+                changed = augment(
+                    images.permute(0, 3, 1, 2), clips[members].cpu(), image.height_width[0], image.interpolation
+                )
+                images = changed.permute(0, 2, 3, 1).contiguous()
+            groups.append((members, images))
+        return groups
+
+    def _image(self, outputs: Outputs) -> ImageInput:
+        if not self._config.interpolation:
+            return outputs.image
+        return replace(outputs.image, interpolation=self._config.interpolation)
+
+    def _features(
+        self, numbers: Sequence[int] | range, images: Sequence[tuple[Tensor, Tensor]], rows: Tensor, shown: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Features of the encoders with these numbers, by name and view, and their masks."""
+        values, masks = {}, {}
+        for view in (self._config.views or ("",)) if self.training else ("",):
+            for number in numbers:
+                outputs = self._outputs[number % len(self._outputs)]
+                encoded = self._encode(number, outputs, images, len(rows), view)
+                for name, spec in outputs.specs.items():
+                    feature = encoded[spec.output].float()
+                    dense = feature.new_zeros(shown.numel(), *feature.shape[1:])
+                    key = name_of_view(name, view)
+                    values[key] = dense.index_copy(0, rows, feature).view(*shown.shape, *feature.shape[1:])
+                    masks[key] = shown
+        return values, masks
+
+    def _encode(
+        self, number: int, outputs: Outputs, images: Sequence[tuple[Tensor, Tensor]], n_rows: int, view: str
+    ) -> dict[str, Tensor]:
+        """All outputs of an encoder for a view of the images, in the order of the rows."""
+        inputs = self._inputs(outputs, images, n_rows, view)
+        kept = {}
+        if self.training and self._config.mask and not self._is_frozen[number % len(self._outputs)]:
+            kept["kept"] = self._kept(self.encoders[number], n_rows, inputs.device)
+        if not n_rows:  # a share of a batch without an image: one image keeps the parameters in the graph
+            encoded = self.encoders[number](inputs.new_zeros(1, *inputs.shape[1:]), **kept)
+            return {name: feature[:0] for name, feature in encoded.items()}
+        encoded = self.encoders[number](inputs, **kept)
+        return dict(encoded)
+
+    def _inputs(self, outputs: Outputs, images: Sequence[tuple[Tensor, Tensor]], n_rows: int, view: str) -> Tensor:
+        """(rows, 3, height, width) normalised for a network."""
+        image = self._image(outputs)
+        inputs = torch.zeros(n_rows, 3, *image.height_width, device=next(self.heads.parameters()).device)
+        for members, group in images:
+            inputs[members] = prepare_images(group.flip(2) if view else group, image)
+        return inputs
+
+    def _kept(self, network: nn.Module, n_images: int, device: torch.device) -> Tensor:
+        """(n, k) int64, patches that each image keeps, drawn anew for each encoder and step."""
+        n_patches = network.n_patches
+        assert isinstance(n_patches, int), "checked when the model is built"
+        noise = torch.rand(max(1, n_images), n_patches)
+        return noise.argsort(dim=1)[:, : int(n_patches * (1 - self._config.mask))].to(device)
+
+
+class HeadOnFeatures(nn.Module):
+    """The head of a model on features that its encoders gave before.
+
+    Args:
+        names: of the features as they are passed, by the names that the model has for them.
+    """
+
+    def __init__(self, model: PixelModel, names: Mapping[str, str]) -> None:
+        super().__init__()
+        self._model, self._names = model, dict(names)
+
+    def forward(self, features: Tensors, masks: Tensors) -> Tensor:
+        """(batch, time, outputs)."""
+        own, shown = ({name: tensors[stored] for name, stored in self._names.items()} for tensors in (features, masks))
+        return self._model.from_features(own, shown)
