@@ -13,6 +13,7 @@ from abaw.commands.data import doctor, prepare, synth, weights
 from abaw.commands.demo import demo
 from abaw.commands.extract import extract
 from abaw.commands.failures import ask_to_report, explain
+from abaw.commands.finetune import finetune
 from abaw.commands.help import CommandGroup, examples
 from abaw.commands.interruption import EXIT_CODE, TYPED, describe_interruption, termination_interrupts
 from abaw.commands.listings import list_
@@ -95,7 +96,7 @@ def main() -> None:
 
 
 main.add_section("Data", doctor, prepare, demo, synth)
-main.add_section("Features", weights, extract, store)
+main.add_section("Features", weights, extract, finetune, store)
 main.add_section("Models", train, tune, ensemble, run)
 main.add_section("Results", eval_, compare, report, submit, check_submission, predict)
 main.add_section("Other", list_)

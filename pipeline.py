@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from abaw.store.audit import FeatureInfo, LabelInfo, Problem
     from abaw.train.config import TrainConfig
     from abaw.train.data.table import Table
+    from abaw.train.finetune.finetune_config import FinetuneConfig
     from abaw.train.head_options import HeadConfig
     from abaw.train.loop import TrainingResult
     from abaw.train.loss_options import LossConfig
@@ -351,11 +352,11 @@ def load_recipe(name: str) -> "Recipe":
     return recipes.load_recipe(name)
 
 
-def find_setting(word: str, head: str = "", loss: str = "") -> str:
+def find_setting(word: str, head: str = "", loss: str = "", *, pixels: bool = False) -> str:
     """The key that `--set` takes for a word such as `dropout`, or for a similar one; empty if there is none."""
     from abaw.train import config
 
-    return config.find_setting(word, head, loss)
+    return config.find_setting(word, head, loss, pixels=pixels)
 
 
 def format_config(config: "TrainConfig") -> str:
@@ -439,18 +440,75 @@ def train_seeds(
     )  # fmt: skip
 
 
+def make_finetune_configs(
+    task: str | None = None,
+    backbones: Sequence[str] = (),
+    values: dict[str, Any] | None = None,
+    settings: Sequence[str] = (),
+    recipe: "Recipe | None" = None,
+    n_seeds: int = 1,
+) -> "list[FinetuneConfig]":
+    """A config on backbones (`BACKBONE[:FILE]`) for each of some seeds; see `abaw.train.finetune.new_finetune`."""
+    from abaw.train.finetune import new_finetune
+
+    return new_finetune.make_finetune_configs(task, backbones, values or {}, settings, recipe, n_seeds)
+
+
+def finetune_seeds(
+    configs: "Sequence[FinetuneConfig]",
+    data: Path,
+    runs: Path,
+    weights: Sequence[str] = (),
+    untrained: bool = False,
+    name: str | None = None,
+    stem: str = "",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+) -> "list[tuple[Run, TrainingResult]]":
+    """Fine-tune one run for each config on the crops of a data folder; they differ in their seed only.
+
+    Args:
+        weights: `BACKBONE:FILE` of those that do not begin with their default weights.
+        untrained: begin with random weights.
+    """
+    from abaw.evaluate.inference import SCORING
+    from abaw.train.finetune import finetune_runs, new_finetune
+
+    source = finetune_runs.FinetuneSource(data, new_finetune.first_weights(weights, untrained))
+    return finetune_runs.finetune_seeds(
+        configs, source, runs, SCORING, name=name, stem=stem,
+        device=device, reporter=reporter, resume=resume, on_result=on_result,
+    )  # fmt: skip
+
+
+def finetune(
+    run: "Run",
+    data: Path,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+) -> "TrainingResult":
+    """Continue a fine-tuning from its last checkpoint."""
+    from abaw.evaluate.inference import SCORING
+    from abaw.train.finetune.finetune_runs import finetune_run
+
+    return finetune_run(run, data, SCORING, device, reporter, on_result)
+
+
 def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) -> "Run":
     """Prepare a started run to be trained further: new options, see `abaw.train.runs.change_run`.
 
     Args:
-        epoch: go back to the checkpoint of this epoch, see `abaw.train.checkpoint.rewind`.
+        epoch: go back to the checkpoint of this epoch, see `abaw.train.rewinding.rewind`.
     """
-    from abaw.train import checkpoint, runs
+    from abaw.train import rewinding, runs
 
     with runs.claimed_run(run):
         changed = runs.change_run(run, settings, epoch) if settings else run
         if epoch is not None:
-            checkpoint.rewind(run.folder, epoch)
+            rewinding.rewind(run.folder, epoch)
     return changed
 
 
@@ -564,9 +622,20 @@ def check_smoothing(task: "Task", text: str) -> None:
     parse_smoothings(task, text)
 
 
+def open_store_for(predictor: "Predictor", place: Place) -> "FeatureStore | None":
+    """Open the store that a run or ensemble predicts from; None if there is none and fine-tuned runs need none.
+
+    Raises:
+        StoreError: it is needed and missing, or damaged.
+    """
+    from abaw.store import FeatureStore
+
+    return open_store(place) if predictor.needs_store else FeatureStore.open_if_there(place)
+
+
 def evaluate(
     predictor: "Predictor",
-    store: "FeatureStore",
+    store: "FeatureStore | None",
     split: str = "val",
     data: Path | None = None,
     smoothing: str | None = None,

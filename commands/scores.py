@@ -89,7 +89,7 @@ def eval_(
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
     if smooth:
         pipeline.check_smoothing(predictor.task, smooth)
-    opened = pipeline.open_store(store)
+    opened = pipeline.open_store_for(predictor, store)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         evaluation = pipeline.evaluate(predictor, opened, split, data, smooth, reporter)

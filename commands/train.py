@@ -35,7 +35,7 @@ class TrainCommand(click.Command):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            remedy = _remedy_for(error.option_name, words)
+            remedy = _remedy_for(error.option_name, words, pixels=self.name == "finetune")
             if not remedy:
                 raise
             raise UsageError(f"No such option {error.option_name}: use {remedy}.") from error
@@ -48,16 +48,16 @@ class TrainCommand(click.Command):
             if ctx.params["n_seeds"] == 1:
                 from abaw.commands import interruption
 
-                interruption.continue_with("train", "--resume", "--run", stop.run)
+                interruption.continue_with(self.name or "train", "--resume", "--run", stop.run)
             raise
 
 
-def _remedy_for(option: str, words: Sequence[str]) -> str:
+def _remedy_for(option: str, words: Sequence[str], *, pixels: bool = False) -> str:
     """What to type for an option that does not exist, such as `--dropout`; empty if no setting is similar."""
     from abaw import pipeline
 
     given = dict(pairwise(words)) | {word.partition("=")[0]: word.partition("=")[2] for word in words if "=" in word}
-    key = pipeline.find_setting(option.lstrip("-"), given.get("--head", ""), given.get("--loss", ""))
+    key = pipeline.find_setting(option.lstrip("-"), given.get("--head", ""), given.get("--loss", ""), pixels=pixels)
     value = given.get(option, "")
     value = shlex.quote(value) if value and not value.startswith("-") else "..."
     flag = next((flag for flag, known in KEYS.items() if key in (flag, known)), None)
@@ -147,8 +147,8 @@ def train(
         return
     if resume_from:
         raise UsageError("--resume-from continues a single run. Leave out --seeds and choose it with --run.")
-    _check_settings({**flags, **({"task": task} if task else {})}, settings)
-    _name_continuation(0 if resume else n_seeds)
+    check_settings({**flags, **({"task": task} if task else {})}, settings)
+    name_continuation(0 if resume else n_seeds)
     from abaw import pipeline
     from abaw.commands import console
 
@@ -156,12 +156,12 @@ def train(
     opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
     with console.loading_torch():
-        configs = pipeline.make_train_configs(opened, task, features, _values(flags), settings, named, n_seeds)
+        configs = pipeline.make_train_configs(opened, task, features, nested_values(flags), settings, named, n_seeds)
     if print_config:
         click.echo(pipeline.format_config(configs[0]), nl=False)
         return
     assert opened is not None
-    ending, stem = _Ending(), named.name if named else ""
+    ending, stem = TrainEnding(), named.name if named else ""
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         pipeline.train_seeds(configs, opened, runs, name, stem, device, reporter, resume, ending.add, init)
@@ -177,7 +177,7 @@ def _check_resumed(has_options: bool) -> None:
         )
 
 
-def _name_continuation(n_new: int) -> None:
+def name_continuation(n_new: int) -> None:
     """Say after an interruption that several new runs continue by the whole command, and one does once it has a name."""
     from abaw.commands import interruption
 
@@ -200,15 +200,15 @@ def _resume(ctx: click.Context, task: str | None, settings: Sequence[str], print
     run = pipeline.change_run(run, settings, given["resume_from"])
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
-        pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=_Ending().add)
+        pipeline.train(run, opened, device=given["device"], reporter=reporter, on_result=TrainEnding().add)
 
 
-def _values(flags: Mapping[str, Any]) -> dict[str, Any]:
+def nested_values(flags: Mapping[str, Any]) -> dict[str, Any]:
     """Values of a config; the head's and the loss's names are options of theirs."""
     return {key: {"name": value} if key in ("head", "loss") else value for key, value in flags.items()}
 
 
-def _check_settings(flags: Mapping[str, Any], settings: Sequence[str]) -> None:
+def check_settings(flags: Mapping[str, Any], settings: Sequence[str]) -> None:
     """Raise a UsageError if `--set` gives another value than the option of the same meaning."""
     for setting in settings:
         key, _, value = (part.strip() for part in setting.partition("="))
@@ -225,7 +225,7 @@ def _are_equal(value: Any, text: str) -> bool:
         return False
 
 
-class _Ending:
+class TrainEnding:
     """Says what each run came to, and the next command."""
 
     def __init__(self) -> None:

@@ -35,14 +35,15 @@ from abaw.evaluate.result_claims import claimed_in, claimed_results
 from abaw.evaluate.results import Results, read_digest
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
+from abaw.train.data.seen_videos import warn_of_seen
 from abaw.train.data.table import load_table, select_labels, unlabelled
+from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.run_files import no_run
 from abaw.train.runs import Run, find_run, open_run
 
 if TYPE_CHECKING:
     import torch
-
-    from abaw.train.model import Model
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -93,18 +94,28 @@ class Predictor(Protocol):
             CheckpointError: a checkpoint is missing or damaged.
         """
 
+    @property
+    def needs_store(self) -> bool:
+        """False if it can predict the splits of its data from images, without features."""
+
+    def reading(self, data: Path | None) -> "Predictor":
+        """The same predictor, which takes images from a data folder where it can; None is that of the training."""
+
     def reporting(self, reporter: Reporter) -> "Predictor":
         """The same predictor, which reports its progress: videos as they are loaded, then windows."""
 
-    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, post-processed.
+
+        Args:
+            store: None only if `needs_store` is False.
 
         Raises:
             UsageError: the store lacks features or labels.
             StoreError: its features differ from those of the training, or it is damaged.
         """
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
+    def evaluate(self, store: FeatureStore | None, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the predictions of a split.
 
         Args:
@@ -128,6 +139,7 @@ class TrainedRun:
         tuning: the post-processing; None for no post-processing.
         checkpoint: sha256 of the best checkpoint, computed before it is read, since a running training may replace it.
         reporter: of the progress of predictions.
+        data: folder with the images, for a fine-tuned run; None is that of its training.
     """
 
     run: Run
@@ -135,6 +147,7 @@ class TrainedRun:
     tuning: Tuning | None
     checkpoint: str
     reporter: Reporter = field(default_factory=Silent, compare=False, repr=False)
+    data: Path | None = None
 
     @classmethod
     def open(cls, run: Run, device: str = "auto", raw: bool = False) -> "TrainedRun":
@@ -178,6 +191,15 @@ class TrainedRun:
         """The sha256 of its checkpoint: predictions are saved without post-processing."""
         return self.checkpoint
 
+    @property
+    def needs_store(self) -> bool:
+        """See `Predictor`."""
+        return not isinstance(self.run.config, FinetuneConfig)
+
+    def reading(self, data: Path | None) -> "TrainedRun":
+        """See `Predictor`."""
+        return replace(self, data=data)
+
     def reporting(self, reporter: Reporter) -> "TrainedRun":
         """See `Predictor`."""
         return replace(self, reporter=reporter)
@@ -187,23 +209,34 @@ class TrainedRun:
         _ = self._loaded
 
     @cached_property
-    def _loaded(self) -> "tuple[Model, torch.device]":
+    def _loaded(self) -> "tuple[nn.Module, torch.device]":
         """The model of the best checkpoint, on its device."""
         from abaw.core.devices import pick_device
-        from abaw.train.model import best_model
 
         device = pick_device(self.device)
+        if isinstance(self.run.config, FinetuneConfig):
+            from abaw.train.finetune.encoder_build import best_pixel_model
+
+            return best_pixel_model(self.run, device), device
+        from abaw.train.model import best_model
+
         return best_model(self.run, device), device
 
-    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
         predictions = self.predict_raw(store, selection)
         return self.tuning.apply_to(self.task, predictions) if self.tuning else predictions
 
-    def predict_raw(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
+    def predict_raw(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
         """Predictions by video, without post-processing; raises like `Predictor.predict`."""
+        predictions = self._from_store(store, selection) if self.needs_store else self._from_pixels(store, selection)
+        prefer = self.tuning.postprocess.prefer if self.tuning else None
+        return prefer.attach(_there(store, self.name), predictions) if prefer else predictions
+
+    def _from_store(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
         from abaw.evaluate.inference import predict
 
+        store = _there(store, self.name)
         self.run.check_store(store)
         model, device = self._loaded
         config = self.run.config
@@ -211,13 +244,27 @@ class TrainedRun:
             labels = select_labels(store, self.task, selection.split, config.fold)
         else:
             labels = unlabelled(self.task, selection.rows)
+        if selection.split not in ("", "train"):
+            for warning in warn_of_seen(store, config.features, labels, selection.split):
+                self.reporter.warn(warning)
         reporter, label = self.reporter, f"load {selection.split or 'videos'}"
         table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
-        predictions = predict(model, table, config.length, device, reporter, config.eval_step)
-        prefer = self.tuning.postprocess.prefer if self.tuning else None
-        return prefer.attach(store, predictions) if prefer else predictions
+        return predict(model, table, config.length, device, reporter, config.eval_step)
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
+    def _from_pixels(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
+        from abaw.evaluate import pixel_predictions
+        from abaw.train.finetune.pixel_model import PixelModel
+
+        model, device = self._loaded
+        assert isinstance(model, PixelModel), "the model of a fine-tuned run"
+        names = pixel_predictions.stored_features(self.run, store) if store is not None else {}
+        if store is not None and names:
+            return pixel_predictions.predict_stored(self.run, model, device, store, names, selection, self.reporter)
+        if selection.rows is not None:
+            raise pixel_predictions.no_pixels(self.run)
+        return pixel_predictions.predict_pixels(self.run, model, device, self.data, selection.split, self.reporter)
+
+    def evaluate(self, store: FeatureStore | None, split: str, smoothing: str | None = None) -> Evaluation:
         """Scores without and with post-processing; see `Predictor`."""
         smooth = Postprocess(smoothing=parse_smoothings(self.task, smoothing)) if smoothing else None
         evaluation = evaluate_predictions(self.task, self.predict_raw(store, Selection(split)))
@@ -230,7 +277,7 @@ class TrainedRun:
             return evaluation.with_postprocess(self.tuning.postprocess, tuned, self.tuning.origin, note)
         return evaluation
 
-    def results(self, store: FeatureStore, split: str) -> Results:
+    def results(self, store: FeatureStore | None, split: str) -> Results:
         """Post-processed predictions of a split; raises like `Predictor.predict`."""
         return Results(self.name, self.folder, self.task, self.predict_raw(store, Selection(split)), self.tuning)
 
@@ -301,6 +348,15 @@ class OpenEnsemble:
             [(run.checkpoint, run.tuning) for run in self.members], self.ensemble.weights, self.ensemble.by_output
         )
 
+    @property
+    def needs_store(self) -> bool:
+        """See `Predictor`."""
+        return any(member.needs_store for member in self.members)
+
+    def reading(self, data: Path | None) -> "OpenEnsemble":
+        """See `Predictor`."""
+        return replace(self, members=tuple(member.reading(data) for member in self.members))
+
     def reporting(self, reporter: Reporter) -> "OpenEnsemble":
         """See `Predictor`."""
         return replace(self, members=tuple(member.reporting(reporter) for member in self.members))
@@ -310,12 +366,12 @@ class OpenEnsemble:
         for member in self.members:
             member.load()
 
-    def predict(self, store: FeatureStore, selection: Selection) -> dict[str, VideoPrediction]:
+    def predict(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:
         """See `Predictor`."""
         parts = [(member.task, member.predict(store, selection)) for member in self.members]
         return combine_outputs(self.task, parts, self.ensemble.weights, self.ensemble.by_output)
 
-    def evaluate(self, store: FeatureStore, split: str, smoothing: str | None = None) -> Evaluation:
+    def evaluate(self, store: FeatureStore | None, split: str, smoothing: str | None = None) -> Evaluation:
         """Score the mean of the runs' post-processed predictions; see `Predictor`.
 
         Raises:
@@ -332,6 +388,12 @@ class OpenEnsemble:
     def postprocessing(self, videos: Collection[str]) -> dict[str, str]:
         """See `Predictor`."""
         return {run: origin for member in self.members for run, origin in member.postprocessing(videos).items()}
+
+
+def _there(store: FeatureStore | None, name: str) -> FeatureStore:
+    if store is None:
+        raise UsageError(f"{name} needs a feature store. Name it with --store.")
+    return store
 
 
 def open_predictor(folder: Path, device: str = "auto", raw: bool = False) -> Predictor:
@@ -435,7 +497,7 @@ def _open_current(
 
 def evaluate(
     predictor: Predictor,
-    store: FeatureStore,
+    store: FeatureStore | None,
     split: str = "val",
     data: Path | None = None,
     smoothing: str | None = None,
@@ -444,7 +506,7 @@ def evaluate(
     """Score a run or ensemble on a split; save scores, predictions and a picture in its folder.
 
     Args:
-        data: the data folder, if available: its faces are shown in the picture.
+        data: the data folder, if available: its faces are shown in the picture; fine-tuned runs take its images.
         smoothing: such as `box:51`, see `parse_smoothings`; instead of the fitted post-processing.
     """
     faces = None
@@ -453,12 +515,12 @@ def evaluate(
 
         faces = open_faces(data)
     with claimed_results(predictor.folder, split):
-        evaluation = predictor.evaluate(store, split, smoothing)
+        evaluation = predictor.reading(data).evaluate(store, split, smoothing)
         reporter = reporter or Silent()
         reporter.start("score", 1, "split")
         with Ticker(reporter) as ticker:
             ticker.doing("intervals, predictions and a picture")
-            evaluation.save(predictor.folder, split, predictor.digest(), faces, store.path)
+            evaluation.save(predictor.folder, split, predictor.digest(), faces, store.path if store else "")
         reporter.finish()
     return evaluation
 

@@ -1,0 +1,128 @@
+"""The command that fine-tunes encoders."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from abaw.commands import completion
+from abaw.commands.help import examples
+from abaw.commands.shared_options import DATA, DEVICE, RUNS
+from abaw.commands.train import TrainCommand, TrainEnding, check_settings, name_continuation, nested_values
+from abaw.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from abaw.train.runs import Run
+
+
+@click.command(
+    cls=TrainCommand,
+    epilog=examples(
+        "abaw finetune --task va --backbone vit-mean --set unfreeze=4",
+        "abaw finetune --task expr --backbone iresnet100:R100.pth --set augment=situ",
+        "abaw finetune --task va --backbone mae-cls:MAE.pth --set lora.rank=8",
+    ),
+)
+@click.option("--task", shell_complete=completion.tasks, help="What to predict; `abaw list tasks` shows the tasks.")
+@click.option(
+    "--recipe", shell_complete=completion.recipes_or_files, help="A published system, or a .toml file of pixels."
+)
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    metavar="BACKBONE[:FILE]",
+    shell_complete=completion.backbones,
+    help="Encoder to fine-tune, and the weights that it begins with; repeatable.",
+)
+@click.option(
+    "--init", "inits", multiple=True, metavar="BACKBONE:FILE", help="Weights for a backbone of a recipe; repeatable."
+)
+@click.option("--untrained", is_flag=True, help="Begin with random weights.")
+@click.option("--head", shell_complete=completion.heads, help="Head; `abaw list heads` shows them.  [default: linear]")
+@click.option(
+    "--loss", shell_complete=completion.losses, help="Loss; `abaw list losses` shows them.  [default: the task's]"
+)
+@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the training images.")
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows in a batch; images for heads of frames."
+)
+@click.option("--lr", type=float, metavar="RATE", help="Learning rate of the last layers.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of weights, batches and augmentations.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as unfreeze=4.")
+@click.option("--fold", metavar="K/N", help="Deal all labelled videos into N folds and validate on number K.")
+@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
+              help="Fine-tune N runs with different seeds.", metavar="N")  # fmt: skip
+@DATA
+@RUNS
+@click.option(
+    "--run", "name", shell_complete=completion.runs, help="Name of the run.  [default: task-backbone-pixels-number]"
+)
+@click.option("--resume", is_flag=True,
+              help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
+@click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")
+@DEVICE
+@click.pass_context
+def finetune(
+    ctx: click.Context,
+    task: str | None,
+    recipe: str | None,
+    backbones: tuple[str, ...],
+    inits: tuple[str, ...],
+    untrained: bool,
+    settings: tuple[str, ...],
+    n_seeds: int,
+    data: Path,
+    runs: Path,
+    name: str | None,
+    resume: bool,
+    print_config: bool,
+    device: str,
+    **options: Any,
+) -> None:
+    """Train an encoder and a head on the pixels of face crops.
+
+    The run keeps the encoder as encoder.safetensors, which `abaw extract` takes as weights of its backbone.
+
+    On several GPUs: torchrun --nproc-per-node N -m -- abaw finetune ...
+    """
+    flags = {key: value for key, value in options.items() if value is not None}
+    if resume and n_seeds == 1:
+        if recipe or backbones or inits or untrained or set(flags) - {"epochs"}:
+            raise UsageError(
+                "--resume continues the run with its own options. Leave out all but --task, --run and --epochs; only "
+                "with --seeds give the whole command again."
+            )
+        _resume(ctx, task, [*(f"{key}={value}" for key, value in flags.items()), *settings])
+        return
+    check_settings({**flags, **({"task": task} if task else {})}, settings)
+    name_continuation(0 if resume else n_seeds)
+    from abaw import pipeline
+    from abaw.commands import console
+
+    named = pipeline.load_recipe(recipe) if recipe else None
+    with console.loading_torch():
+        configs = pipeline.make_finetune_configs(task, backbones, nested_values(flags), settings, named, n_seeds)
+    if print_config:
+        click.echo(pipeline.format_config(configs[0]), nl=False)
+        return
+    ending, stem = TrainEnding(), named.name if named else ""
+    console.show_device(device)
+    with console.ConsoleReporter() as reporter:
+        pipeline.finetune_seeds(
+            configs, data, runs, [*backbones, *inits], untrained, name, stem, device, reporter, resume, ending.add
+        )
+    ending.say_all(configs[0])
+
+
+def _resume(ctx: click.Context, task: str | None, settings: Sequence[str]) -> None:
+    from abaw import pipeline
+    from abaw.commands import console
+
+    given = ctx.params
+    run: Run = pipeline.find_run(given["runs"], given["name"], task)
+    run = pipeline.change_run(run, settings)
+    console.show_device(given["device"])
+    with console.ConsoleReporter() as reporter:
+        pipeline.finetune(run, given["data"], given["device"], reporter, TrainEnding().add)

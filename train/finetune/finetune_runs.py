@@ -1,0 +1,212 @@
+"""Fine-tunes runs: from their last checkpoint, or several that differ only in their seed."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from abaw.core.claim_files import claimed
+from abaw.core.devices import pick_device
+from abaw.core.errors import UsageError, some_of
+from abaw.core.progress import Reporter
+from abaw.train import multi_process
+from abaw.train.checkpoint import save_tensors
+from abaw.train.finetune.encoder_build import FirstWeights, build_again, build_first
+from abaw.train.finetune.encoder_file import save_encoders
+from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.finetune.pixel_model import PixelModel
+from abaw.train.finetune.pixel_table import PixelTable, load_pixel_tables
+from abaw.train.loop import TrainingResult, fit
+from abaw.train.run_files import INITIAL, LAST
+from abaw.train.run_folders import check_free
+from abaw.train.runs import Run, all_runs, create_run, open_run
+from abaw.train.scoring import OnOutputs, OutputSums, Scoring
+from abaw.train.train_progress import TrainProgress
+from abaw.train.train_runs import OnResult, first_reporter, interruption_names
+from abaw.train.warm_start import load_initial_weights
+
+DATA = "data"  # of a feature in the config.json of a run: the folder of its images
+SHOWN_IMAGES = 3
+
+
+@dataclass(frozen=True)
+class FinetuneSource:
+    """What a fine-tuning takes besides its options.
+
+    Attributes:
+        data: folder with the crops and labels, see `abaw.datasets.layouts`.
+        first: weights that new runs begin with.
+    """
+
+    data: Path
+    first: FirstWeights
+
+
+def finetune_seeds(
+    configs: Sequence[FinetuneConfig],
+    source: FinetuneSource,
+    runs: Path,
+    scoring: Scoring,
+    *,
+    name: str | None = None,
+    stem: str = "",
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    resume: bool = False,
+    on_result: OnResult | None = None,
+) -> list[tuple[Run, TrainingResult]]:
+    """Fine-tune one run for each config; they differ in their seed only, so labels are read once.
+
+    Args:
+        name, stem, resume, on_result: see `abaw.train.train_runs.train_seeds`.
+
+    Raises:
+        UsageError: options, backbones or data that do not fit.
+        AbawError: the loss or an output is not finite.
+    """
+    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
+    torch_device = pick_device(device)
+    with multi_process.processes(torch_device):
+        torch_device = multi_process.process_device(torch_device)
+        reporter = first_reporter(reporter)
+        if not resume:
+            multi_process.from_first(lambda: _check_free(runs, names))
+        tables = _load(configs[0], source.data, reporter)
+        results = []
+        for config, run_name in zip(configs, names, strict=True):
+            with ExitStack() as claims:
+                run = _open(config, source, runs, run_name, stem, resume, claims)
+                result = _finetune(run, source.data, tables, scoring, torch_device, reporter, on_result)
+            results.append((run, result))
+        return results
+
+
+def finetune_run(
+    run: Run,
+    data: Path,
+    scoring: Scoring,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+    on_result: OnResult | None = None,
+) -> TrainingResult:
+    """Continue a run from its last checkpoint; raises like `finetune_seeds`."""
+    torch_device = pick_device(device)
+    with multi_process.processes(torch_device), ExitStack() as claims:
+        multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
+        torch_device = multi_process.process_device(torch_device)
+        reporter = first_reporter(reporter)
+        tables = _load(_config(run), data, reporter)
+        return _finetune(run, data, tables, scoring, torch_device, reporter, on_result)
+
+
+def _check_free(runs: Path, names: Sequence[str | None]) -> None:
+    for name in names:
+        if name:
+            check_free(runs / name)
+
+
+def _config(run: Run) -> FinetuneConfig:
+    if not isinstance(run.config, FinetuneConfig):
+        raise UsageError(
+            f"Run {run.name} was trained on features. Continue it with `abaw train --resume --run {run.name}`."
+        )
+    return run.config
+
+
+def data_of(run: Run, data: Path | None = None) -> Path:
+    """The folder with the images of a fine-tuned run: `data`, or that of its training."""
+    return data or Path(next(iter(run.features.values()))[DATA])
+
+
+def _load(config: FinetuneConfig, data: Path, reporter: Reporter) -> tuple[PixelTable, PixelTable]:
+    train, validation = load_pixel_tables(config.own_task, config.fold, data, ("train", "val"), reporter)
+    return train, validation
+
+
+def _open(
+    config: FinetuneConfig,
+    source: FinetuneSource,
+    runs: Path,
+    name: str | None,
+    stem: str,
+    resume: bool,
+    claims: ExitStack,
+) -> Run:
+    """The run to resume, or a new one; the same in all processes, and claimed by the first."""
+
+    def find_or_create() -> Path:
+        started = _find_started(config, runs, name) if resume else None
+        folder = (started or _start(config, source, runs, name, stem)).folder
+        claims.enter_context(claimed(folder))
+        return folder
+
+    return open_run(multi_process.from_first(find_or_create))
+
+
+def _find_started(config: FinetuneConfig, runs: Path, name: str | None) -> Run | None:
+    matches = [run for run in all_runs(runs) if run.config.of_training() == config.resolved().of_training()]
+    return next((run for run in reversed(matches) if name in (None, run.name)), None)
+
+
+def _start(config: FinetuneConfig, source: FinetuneSource, runs: Path, name: str | None, stem: str) -> Run:
+    model, features = build_first(config, source.first)
+    features = {feature: {**described, DATA: str(source.data.absolute())} for feature, described in features.items()}
+
+    def fill(folder: Path) -> Mapping[str, Any]:
+        save_tensors(folder / INITIAL, model.state_dict(), {})
+        return {}
+
+    return create_run(runs, config, features, name, stem or f"{config.task}-{'+'.join(config.features)}-pixels", fill)
+
+
+def _finetune(
+    run: Run,
+    data: Path,
+    tables: tuple[PixelTable, PixelTable],
+    scoring: Scoring,
+    device: torch.device,
+    reporter: Reporter,
+    on_result: OnResult | None,
+) -> TrainingResult:
+    config, (table, validation) = _config(run), tables
+    model = build_again(run)
+    load_initial_weights(model, run.folder)
+    model.freeze_unused()
+    model.to(device)
+    result = _fit(run, config, model, table, validation, scoring, device, reporter)
+    if multi_process.rank() == 0:
+        save_encoders(run, table.videos, data)
+        if (run.folder / LAST).is_file():
+            (run.folder / INITIAL).unlink(missing_ok=True)
+        if broken := [*table.broken.values(), *validation.broken.values()]:
+            reporter.warn(f"{len(broken)} images cannot be read and were left out: {some_of(broken, SHOWN_IMAGES)}")
+        if on_result is not None:
+            on_result(run, result)
+    return result
+
+
+def _fit(
+    run: Run,
+    config: FinetuneConfig,
+    model: PixelModel,
+    table: PixelTable,
+    validation: PixelTable,
+    scoring: Scoring,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainingResult:
+    task = run.task
+    progress = TrainProgress(reporter, f"finetune {run.name}", task, config.epochs)
+
+    def measures(trained: nn.Module, on_outputs: OnOutputs) -> Mapping[str, float]:
+        return scoring.validate(trained, validation, config, device, progress.validating(), on_outputs)
+
+    on_epoch, on_step, sums = progress.on_epoch, progress.on_step, OutputSums(task, scoring)
+    with interruption_names(run):
+        result = fit(config, task, model, table, measures, run.folder, device, on_epoch, on_step, sums)
+    progress.finish()
+    return result
