@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from abaw.core.tasks import TASKS
 from abaw.train.config import TrainConfig
+from abaw.train.finetune.finetune_config import FinetuneConfig, LoraOptions
 from abaw.train.head_options import HEADS
 from abaw.train.loss_options import LOSSES
 
@@ -27,6 +28,9 @@ Every option of `abaw train --set KEY=VALUE`; recipes take the same names. Some 
 `python -m studies.settings` from the classes that read these options. Lists are written with commas:
 `--set views=,hflip`. A value out of its range is refused, and an unknown name is answered with the nearest ones.
 """
+FINETUNING = """Options of `abaw finetune --set KEY=VALUE`, besides those of training; some of these have other defaults. A recipe is of
+pixels with `pixels = true`.
+"""
 ENTRY = re.compile(r"^    ([a-z_]+(?:, [a-z_]+)*): (.*?)(?=^    [a-z_]+(?:, [a-z_]+)*: |\Z)", re.MULTILINE | re.DOTALL)
 SYMBOLS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥", "multiple_of": "multiple of"}
 
@@ -35,6 +39,9 @@ def as_markdown() -> str:
     """The whole page."""
     defaults = "\n".join(f"| `{task.name}` | `{task.loss}` | {task.window} |" for task in TASKS.values())
     parts = [HEAD, "## Training\n", _table(TrainConfig, "", ("head", "loss", "postprocess"))]
+    own = [name for name in TrainConfig.model_fields if name not in ("epochs", "batch_size", "lr", "decay_norms")]
+    parts += ["## Fine-tuning\n", FINETUNING, _table(FinetuneConfig, "", (*own, "lora", "pixels"))]
+    parts += [_table(LoraOptions, "lora.", ())]
     parts += ["## By task\n", "| task | loss | window |\n|---|---|---|\n" + defaults + "\n"]
     parts += ["## Heads\n", "`--head NAME`, then `--set head.KEY=VALUE`.\n"]
     parts += [f"### {name}\n\n{_table(options, 'head.', ('name',))}" for name, options in HEADS.items()]

@@ -278,6 +278,7 @@ OF_COMMANDS = {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto"},
         **{"precision": "auto", "part": "", "scheduler": "", "decoder": "auto"},
     },
+    "finetune": {"n_seeds": 1, "device": "auto", "data": "data", "runs": "runs"},
     **{
         key: {}
         for key in ("list backbones", "list heads", "list losses", "list published", "list recipes", "list tasks")

@@ -16,6 +16,7 @@ from abaw.train.checkpoint import StepsTaken
 from abaw.train.config import make_config
 from abaw.train.data import on_device
 from abaw.train.data.on_device import DeviceInputs, place
+from abaw.train.data.table import Table
 from abaw.train.data.windows import WindowSampler
 from abaw.train.loop import Trainer
 from abaw.train.model import Model
@@ -83,7 +84,7 @@ class Steps(torch.nn.Module):
 
 @pytest.mark.parametrize("n_ahead", [1, 2, 1000])
 def test_predictions_do_not_depend_on_how_many_batches_wait(monkeypatch, n_ahead):
-    monkeypatch.setattr(inference, "FRAMES_PER_BATCH", 90)
+    monkeypatch.setattr(Table, "rows_per_batch", 90)
     monkeypatch.setattr(inference, "BATCHES_AHEAD", n_ahead)
     everywhere = np.ones(100, dtype=bool)
     values = np.random.default_rng(0).normal(size=(100, 6)).astype(np.float32)

@@ -125,7 +125,7 @@ def test_biases_and_norms_do_not_decay_unless_they_should() -> None:
     for decays in (True, False):
         before = {name: value.detach().clone() for name, value in model.named_parameters()}
         chosen = config("lr=0.5", "weight_decay=0.4", f"decay_norms={decays}")
-        optimizer = create_optimizer(chosen, model.parameters())
+        optimizer = create_optimizer(chosen, model)
         for value in model.parameters():
             value.grad = torch.zeros_like(value)
         optimizer.step()
@@ -141,7 +141,7 @@ def test_biases_and_norms_do_not_decay_unless_they_should() -> None:
 def test_the_same_parameters_decay_as_in_emmas_program() -> None:
     head = create_head(EmmaHeadConfig(), {"mae-cls": (768,), "dan": (8,)}, (1, 1, 8, *(1,) * 12))
     names = {id(value): name for name, value in head.named_parameters()}
-    groups = create_optimizer(config("decay_norms=false"), head.parameters()).param_groups
+    groups = create_optimizer(config("decay_norms=false"), head).param_groups
     found = sorted(
         group["weight_decay"] for group in groups for value in group["params"] if names[id(value)].startswith("head.")
     )

@@ -129,7 +129,7 @@ def test_optimizers_step_by_their_formulas(settings, expected):
     config = make_config({"task": "va", "features": ("f",)}, ["lr=0.1", "weight_decay=0.5", *settings])
     start, gradients = np.array([1.0, -2.0, 0.5]), np.array([[0.3, -1.0, 2.0], [0.1, 0.4, -1.0], [0.0, 2.0, 1.0]])
     weights = torch.nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = create_optimizer(config, [weights])
+    optimizer = create_optimizer(config, torch.nn.ParameterList([weights]))
     for slope in gradients:
         weights.grad = torch.from_numpy(slope.copy())
         optimizer.step()
