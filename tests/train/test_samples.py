@@ -32,6 +32,8 @@ class MadeSamples:
     labels: np.ndarray
     doubles: Doubles | None
     asked: list[int] = field(default_factory=list)
+    n_readers: int = 1
+    rows_per_batch: int = 256
 
     @property
     def starts(self) -> np.ndarray:
