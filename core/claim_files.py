@@ -8,6 +8,7 @@ suspended notices before it writes again: `check_claims` is called before a file
 
 import hashlib
 import json
+import logging
 import os
 import socket
 import sys
@@ -21,9 +22,10 @@ from pathlib import Path
 from shlex import join
 from typing import Any
 
-from abaw.core.errors import AbawError
+from abaw.core.errors import AbawError, printable
 from abaw.core.names import MAX_NAME_BYTES
 
+LOG = logging.getLogger("abaw")  # shown on standard error unless the caller sets up logging
 BEAT_S = 10.0  # between two renewals of a claim
 WATCH_S = 25.0  # a claim that does not change for so long, after it looked old, belongs to a dead process
 DEAD_S = 120.0  # a claim that was renewed within this time belongs to a living process
@@ -131,6 +133,9 @@ def living(claims: Mapping[str, Claim], look: Callable[[], Mapping[str, Claim]])
     """
     alive = {name for name, claim in claims.items() if _is_alive_now(claim)}
     doubtful = {name for name, claim in claims.items() if name not in alive and not claim.is_of_this_system()}
+    if doubtful and not alive:
+        names = ", ".join(sorted({claims[name].describe() for name in doubtful}))
+        LOG.warning(printable(f"Waiting up to {WATCH_S:g} s to see whether {names} is still at work."))
     end = time.monotonic() + WATCH_S
     while doubtful and not alive and time.monotonic() < end:
         time.sleep(min(1.0, WATCH_S / 10))

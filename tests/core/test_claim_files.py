@@ -110,7 +110,7 @@ def test_jumps_of_the_clock_change_nothing_on_one_system(tmp_path):
 
 @pytest.mark.parametrize("other", [ELSEWHERE, {"namespace": "pid:[1]"}, {"boot": "another"}])
 @pytest.mark.parametrize("seconds_ago", [3600, -3600])
-def test_another_system_is_alive_while_its_claim_changes(tmp_path, quick, other, seconds_ago):
+def test_another_system_is_alive_while_its_claim_changes(tmp_path, quick, caplog, other, seconds_ago):
     """Its clock may be an hour before or after ours; the name of the machine says nothing."""
     file, stop = tmp_path / ".a.claim", threading.Event()
     claim = put_claim(file, beat=time.time() - seconds_ago, **other)
@@ -127,6 +127,7 @@ def test_another_system_is_alive_while_its_claim_changes(tmp_path, quick, other,
         pass
     stop.set()
     thread.join()
+    assert f"Waiting up to 0.4 s to see whether {claim.describe()} is still at work." in caplog.text
     with claimed(tmp_path / "a"):  # it is silent now
         pass
 
