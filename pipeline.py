@@ -524,7 +524,7 @@ def plan_recipe(options: "RecipeOptions") -> "RecipePlan":
 
 def run_recipe(
     options: "RecipeOptions", reporter: Reporter | None = None, on_step: "Callable[[Step], None]" = lambda step: None
-) -> "tuple[RecipePlan, list[ScoreRow], list[str]]":
+) -> "tuple[RecipePlan, list[ScoreRow]]":
     """Do the steps of a recipe that are missing: extract, train, tune, evaluate, report; see `abaw.workflow.recipe_run`.
 
     Args:

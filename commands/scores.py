@@ -8,6 +8,7 @@ import click
 from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
+from abaw.core.claim_files import claimed
 from abaw.core.errors import UsageError
 from abaw.core.files import Place, check_folder_of
 
@@ -102,7 +103,8 @@ def eval_(
 def _write_csv(path: Path, evaluation: "Evaluation") -> str:
     """Write every frame's predictions; returns a sentence about the file."""
     table = evaluation.table()
-    table.write_csv(path)
+    with claimed(path):
+        table.write_csv(path)
     return f"{path}: {len(table):,} rows, {path.stat().st_size / 1e6:.1f} MB."
 
 

@@ -124,9 +124,9 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
 
 def _stored_videos(location: Place, features: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Attributes of the complete videos of each feature; nothing where there is no store yet."""
-    if not is_url(location) and not Path(location).exists():
+    store = FeatureStore.open_if_there(location)
+    if store is None:
         return {feature: {} for feature in features}
-    store = FeatureStore.open(location)
     return {feature: store.videos(feature) for feature in features}
 
 

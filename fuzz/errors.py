@@ -67,7 +67,7 @@ class ErrorMatrix(KillMatrix):
         tree = read_tree(folder)
         wrong = [*judge_words(outcome, fault), *_damaged(name, before, tree, wanted.tree)]
         if outcome.exit_code == 0:
-            wrong += [found for found in differences(tree, wanted.tree) if not CLAIM.search(found)][:3]
+            wrong += [found for found in differences(tree, wanted.tree) if not _could_not_go(found, outcome, fault)][:3]
         else:
             if not fault.lasts:
                 change = outcome.changes[fault.at - 1]
@@ -76,7 +76,8 @@ class ErrorMatrix(KillMatrix):
             if last.exit_code != 0 or "Traceback" in last.errors:
                 wrong.append(f"exit code {last.exit_code} afterwards: {last.errors.strip()[-500:]}")
             else:
-                wrong += [f"afterwards {found}" for found in differences(read_tree(folder), wanted.tree)[:3]]
+                found = [each for each in differences(read_tree(folder), wanted.tree) if not CLAIM.search(each)]
+                wrong += [f"afterwards {each}" for each in found[:3]]
         shutil.rmtree(folder)
         return outcome.exit_code == 0, "; ".join(wrong)
 
@@ -90,6 +91,13 @@ def _is_stray(path: str, tree: dict[str, str], change: str) -> bool:
     could_not_go = change.split(" ", 2)[1] in FREEING and path in change
     is_moved_later = f"{path}/record.json" in tree  # by the next `abaw prepare`
     return path.endswith(".partial") and not could_not_go and not is_moved_later
+
+
+def _could_not_go(found: str, outcome: Outcome, fault: Fault) -> bool:
+    """True if something is stray because its own deletion failed."""
+    change = outcome.changes[fault.at - 1]
+    path = found.removeprefix("stray ")
+    return bool(CLAIM.search(found)) or (path != found and change.split(" ", 2)[1] in FREEING and path in change)
 
 
 def judge_words(outcome: Outcome, fault: Fault) -> list[str]:

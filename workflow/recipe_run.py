@@ -68,14 +68,11 @@ def run_recipe(
     options: RecipeOptions,
     reporter: Reporter | None = None,
     on_step: Callable[[Step], None] = lambda step: None,
-) -> tuple[RecipePlan, list[ScoreRow], list[str]]:
+) -> tuple[RecipePlan, list[ScoreRow]]:
     """Do the steps of a recipe that are missing.
 
     Args:
         on_step: called with each step before it begins.
-
-    Returns:
-        The plan, the scores, and a sentence about each video that could not be extracted and that the runs go without.
 
     Raises:
         AbawError: a step cannot begin, or failed; what was finished is kept.
@@ -91,9 +88,9 @@ def run_recipe(
 
 def _run_steps(
     options: RecipeOptions, reporter: Reporter, on_step: Callable[[Step], None]
-) -> tuple[RecipePlan, list[ScoreRow], list[str]]:
+) -> tuple[RecipePlan, list[ScoreRow]]:
     plan = plan_recipe(options)
-    failures = _extract(plan, reporter, on_step)
+    _extract(plan, reporter, on_step)
     store = FeatureStore.open(options.store)
     plan = plan_recipe(options)
     _train(plan, store, reporter, on_step)
@@ -120,21 +117,21 @@ def _run_steps(
             html.write_report(
                 plan.report, *content.load_runs(options.runs, names, SPLIT), SPLIT, face_crops.open_faces(options.data)
             )
-    return plan, _rows(plan), failures
+    return plan, _rows(plan)
 
 
-def _extract(plan: RecipePlan, reporter: Reporter, on_step: Callable[[Step], None]) -> list[str]:
-    """Extract the features of a plan; a sentence about each video that could not be."""
-    failures = []
+def _extract(plan: RecipePlan, reporter: Reporter, on_step: Callable[[Step], None]) -> None:
     missing = [step for step in plan.steps if step.name == "extract" and not step.is_done]
     for extraction in plan.extractions if missing else ():
         on_step(Step("extract", ", ".join(extraction.backbones), False))
-        failures += _check(extract(extraction, reporter), reporter)
-    return failures
+        _check(extract(extraction, reporter), reporter)
 
 
-def _check(summary: Summary, reporter: Reporter) -> list[str]:
-    """Raise an error if an extraction was cut short or a backbone was left out; warn of single videos, and return these."""
+def _check(summary: Summary, reporter: Reporter) -> None:
+    """Raise an error if an extraction was cut short, or left out a backbone, a video or labels.
+
+    Runs that were trained without them would count as done when they are there.
+    """
     summary.raise_if_interrupted()
     if summary.stopped:
         raise AbawError(f"The extraction did not finish: {summary.stopped.sentence}.")
@@ -143,7 +140,11 @@ def _check(summary: Summary, reporter: Reporter) -> list[str]:
     failures = [*(f"{video}: {why}" for video, why in summary.failed.items()), *summary.label_errors]
     for sentence in failures:
         reporter.warn(sentence)
-    return failures
+    if failures:
+        raise AbawError(
+            f"Nothing was trained, because {len(failures)} videos or files of labels were left out, such as {failures[0]} "
+            "Correct or remove them, then run the same command again."
+        )
 
 
 def _train(plan: RecipePlan, store: FeatureStore, reporter: Reporter, on_step: Callable[[Step], None]) -> None:

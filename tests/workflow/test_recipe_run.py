@@ -126,7 +126,7 @@ def test_missing_weights_and_odd_commands_are_found_before_anything_runs(
     assert not (tmp_path / "runs").exists() and not (tmp_path / "s.zarr").exists()
 
 
-def test_videos_that_cannot_be_extracted_are_named_at_the_end(
+def test_nothing_is_trained_without_a_video_that_cannot_be_extracted(
     options: pipeline.RecipeOptions, run_cli: Callable[..., Result], tmp_path: Path
 ):
     data = tmp_path / "data"
@@ -138,5 +138,10 @@ def test_videos_that_cannot_be_extracted_are_named_at_the_end(
     places = ("--data", data, "--store", options.store, "--runs", options.runs, "--device", "cpu")
     result = run_cli("run", options.recipe, *places)
     assert result.exit_code == 1
-    ending = result.stderr.partition("The runs go without:")[2]
-    assert f"{folder.name}: " in ending and "has the frame number 0" in ending
+    ending = result.stderr.partition("Nothing was trained, because 1 videos or files of labels were left out")[2]
+    assert (
+        f"{folder.name}: " in ending and "has the frame number 0" in ending and "run the same command again" in ending
+    )
+    (folder / "00000.jpg").unlink()
+    result = run_cli("run", options.recipe, *places)
+    assert result.exit_code == 0, result.output
