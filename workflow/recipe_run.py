@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from abaw.core.claim_files import claimed
+from abaw.core.claim_files import claimed, drop_dead_claim
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.json_files import read_json
 from abaw.core.progress import Reporter, Silent, Summary
@@ -117,6 +117,7 @@ def _run_steps(
             html.write_report(
                 plan.report, *content.load_runs(options.runs, names, SPLIT), SPLIT, face_crops.open_faces(options.data)
             )
+    drop_dead_claim(plan.report)  # of a run that was killed after it had written this
     return plan, _rows(plan)
 
 
