@@ -9,6 +9,7 @@ import errno
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,8 @@ class FolderStore(LocalStore):
     async def delete_dir(self, prefix: str) -> None:
         """Delete every key under a prefix."""
         self._check_parents(f"{prefix}/")
-        await super().delete_dir(prefix)
+        with suppress(FileNotFoundError):  # another process deletes the same
+            await super().delete_dir(prefix)
 
     def sweep(self, groups: Sequence[str]) -> None:
         """Delete temporary files that killed processes left next to the metadata of some groups, and empty notes.
