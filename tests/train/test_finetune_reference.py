@@ -18,7 +18,7 @@ from abaw.core.tasks import Task
 from abaw.tests.data.reference import seeded
 from abaw.tests.support.paths import DATA
 from abaw.train.config import make_config
-from abaw.train.finetune.augment import cut_out, resize
+from abaw.train.finetune.augment import CLIP_CHANGES, cut_out, resize
 from abaw.train.finetune.colours import adjust_brightness, adjust_contrast, adjust_saturation, equalise_range, shift_hue
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import block_names, layer_numbers, learns_decay
@@ -280,3 +280,23 @@ def test_views_of_training_are_those_of_the_authors():
         same(resize(image, side, "bilinear"), expected[f"resize_{side}"])
     same(jittered(resize(image, 232, "bilinear"))[:, :, 3:227, 6:230].flip(-1), expected["emma_train"])
     same(resize(image, 228, "bilinear")[:, :, 1:225, 4:228], expected["cotex_train"])
+
+
+def test_the_operations_of_a_clip_are_those_of_the_authors():
+    """Nine at equal chances, two of which change nothing; the others by fixed values are compared above."""
+    image, expected = picture()
+    listed = [(change(image, (low + high) / 2), low, high) for change, low, high in CLIP_CHANGES]
+    assert [(low, high) for _, low, high in listed] == [(0, 0), *[(0.6, 1.4)] * 3, *[(0, 0)] * 3, (6, 8), (0.6, 1.4)]
+    same(listed[0][0], expected["autocontrast"])
+    same(listed[4][0], expected["equalize"])
+    assert torch.equal(listed[5][0], image) and torch.equal(listed[6][0], image)
+    for number, name, values in (
+        (1, "brightness", (0.7, 1.3)),
+        (2, "color", (0.65, 1.35)),
+        (3, "contrast", (0.6, 1.4)),
+    ):
+        for position, value in enumerate(values):
+            same(CLIP_CHANGES[number][0](image, value), expected[f"{name}_{position}"])
+    same(CLIP_CHANGES[7][0](image, 6.9), expected["posterize_6"])
+    for position, value in enumerate((0.75, 1.25)):
+        same(CLIP_CHANGES[8][0](image, value), expected[f"sharpness_{position}"])

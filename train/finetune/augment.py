@@ -151,22 +151,31 @@ def jitter(images: Tensor, strength: float, saturation: float | None = None, hue
 
 
 def _change_clip(images: Tensor) -> Tensor:
-    """The frames of a clip after one operation of V-NAW's list, drawn at equal chances; two of them change nothing."""
-    number, value = int(torch.randint(10, ())), float(_uniform(1, 0.6, 1.4))
-    factors = torch.full((len(images),), value, dtype=torch.float64)
-    if number == 0:
-        return equalise_range(images)
-    if number in (1, 2, 3):
-        return (adjust_brightness, adjust_saturation, adjust_contrast)[number - 1](images, factors)
-    if number == 4:
-        return pixels.equalize(images)
-    if number == 5:
-        return pixels.posterize(images, int(_uniform(1, 6, 8)))
-    if number == 6:
-        return pixels.adjust_sharpness(images, value)
-    if number == 7:
-        return images.clone()
+    """The frames of a clip after one of `CLIP_CHANGES`, drawn at equal chances, with one value for all of them."""
+    change, low, high = CLIP_CHANGES[int(torch.randint(len(CLIP_CHANGES), ()))]
+    return change(images, float(_uniform(1, low, high)))
+
+
+def _of_all(change: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, float], Tensor]:
+    return lambda images, value: change(images, torch.full((len(images),), value, dtype=torch.float64))
+
+
+def _unchanged(images: Tensor, value: float) -> Tensor:
     return images
+
+
+# V-NAW's list: an operation, and the lowest and highest of its values; two of the nine change nothing
+CLIP_CHANGES: tuple[tuple[Callable[[Tensor, float], Tensor], float, float], ...] = (
+    (lambda images, value: equalise_range(images), 0, 0),
+    (_of_all(adjust_brightness), 0.6, 1.4),
+    (_of_all(adjust_saturation), 0.6, 1.4),
+    (_of_all(adjust_contrast), 0.6, 1.4),
+    (lambda images, value: pixels.equalize(images), 0, 0),
+    (_unchanged, 0, 0),
+    (_unchanged, 0, 0),
+    (lambda images, value: pixels.posterize(images, int(value)), 6, 8),
+    (pixels.adjust_sharpness, 0.6, 1.4),
+)
 
 
 def cut_out(image: Tensor, side: float, x: float, y: float) -> Tensor:

@@ -130,6 +130,10 @@ def load_pixel_tables(
 def _read_labels(dataset: Dataset, task: Task) -> dict[str, VideoLabels]:
     """All labels of a task by video."""
     stored = task.whole or task.name
+    if get_task(stored).level == "video":
+        raise UsageError(
+            f"Task {task.name} is of whole clips, whose encoders abaw does not fine-tune. Use `abaw train`."
+        )
     files = [label for label in dataset.labels if label.task == stored]
     if not files:
         others = sorted({label.task for label in dataset.labels})
@@ -145,12 +149,7 @@ def _read_labels(dataset: Dataset, task: Task) -> dict[str, VideoLabels]:
     read = map_ahead(
         lambda label: VideoLabels(label.split, label.read(), doubles_of(label)), files, os.cpu_count() or 1
     )
-    labels = dict(zip(names, read, strict=True))
-    if get_task(stored).level == "video":
-        raise UsageError(
-            f"Task {task.name} is of whole clips, whose encoders abaw does not fine-tune. Use `abaw train`."
-        )
-    return labels
+    return dict(zip(names, read, strict=True))
 
 
 def _in_split(
