@@ -10,6 +10,7 @@ from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, RUNS
 from abaw.commands.train import TrainCommand, TrainEnding, check_settings, name_continuation, nested_values
+from abaw.commands.training_options import PRINT_CONFIG, RESUME, TASK, learning, run_name
 from abaw.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
         "abaw finetune --task va --backbone mae-cls:MAE.pth --set lora.rank=8",
     ),
 )
-@click.option("--task", shell_complete=completion.tasks, help="What to predict; `abaw list tasks` shows the tasks.")
+@TASK
 @click.option(
     "--recipe", shell_complete=completion.recipes_or_files, help="A published system, or a .toml file of pixels."
 )
@@ -40,28 +41,12 @@ if TYPE_CHECKING:
     "--init", "inits", multiple=True, metavar="BACKBONE:FILE", help="Weights for a backbone of a recipe; repeatable."
 )
 @click.option("--untrained", is_flag=True, help="Begin with random weights.")
-@click.option("--head", shell_complete=completion.heads, help="Head; `abaw list heads` shows them.  [default: linear]")
-@click.option(
-    "--loss", shell_complete=completion.losses, help="Loss; `abaw list losses` shows them.  [default: the task's]"
-)
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the training images.")
-@click.option(
-    "--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows in a batch; images for heads of frames."
-)
-@click.option("--lr", type=float, metavar="RATE", help="Learning rate of the last layers.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of weights, batches and augmentations.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as unfreeze=4.")
-@click.option("--fold", metavar="K/N", help="Deal all labelled videos into N folds and validate on number K.")
-@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Fine-tune N runs with different seeds.", metavar="N")  # fmt: skip
+@learning("linear", "images", "Windows, or images for heads of frames,", "batches and augmentations")
 @DATA
 @RUNS
-@click.option(
-    "--run", "name", shell_complete=completion.runs, help="Name of the run.  [default: task-backbone-pixels-number]"
-)
-@click.option("--resume", is_flag=True,
-              help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
-@click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")
+@run_name("task-backbone-pixels")
+@RESUME
+@PRINT_CONFIG
 @DEVICE
 @click.pass_context
 def finetune(

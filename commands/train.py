@@ -12,6 +12,7 @@ import click
 from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DEVICE, RUNS, STORE
+from abaw.commands.training_options import PRINT_CONFIG, RESUME, TASK, learning, run_name
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 from abaw.core.progress import Interrupted
@@ -74,7 +75,7 @@ def _remedy_for(option: str, words: Sequence[str], *, pixels: bool = False) -> s
         "abaw train --recipe v-naw --seeds 3",
     ),
 )
-@click.option("--task", shell_complete=completion.tasks, help="What to predict; `abaw list tasks` shows the tasks.")
+@TASK
 @click.option(
     "--recipe",
     shell_complete=completion.recipes_or_files,
@@ -87,36 +88,15 @@ def _remedy_for(option: str, words: Sequence[str], *, pixels: bool = False) -> s
     shell_complete=completion.features,
     help="Feature to train on; repeatable.  [default: the only one]",
 )
-@click.option(
-    "--head", shell_complete=completion.heads, help="Head; `abaw list heads` shows them.  [default: transformer]"
-)
-@click.option(
-    "--loss", shell_complete=completion.losses, help="Loss; `abaw list losses` shows them.  [default: the task's]"
-)
-@click.option("--epochs", type=click.IntRange(min=1), metavar="N", help="Passes over the training videos.")
-@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Windows in a batch.")
-@click.option("--lr", type=float, metavar="RATE", help="Learning rate.")
-@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of weights, windows and masks.")
-@click.option(
-    "--set", "settings", multiple=True, metavar="KEY=VALUE", help="Any other option, such as head.dropout=0.1."
-)
-@click.option("--fold", metavar="K/N", help="Deal all labelled videos into N folds and validate on number K.")
-@click.option("--seeds", "n_seeds", type=click.IntRange(min=1), default=1, show_default=True,
-              help="Train N runs with different seeds.", metavar="N")  # fmt: skip
+@learning("transformer", "videos", "Windows", "windows and masks")
 @STORE
 @RUNS
-@click.option(
-    "--run",
-    "name",
-    shell_complete=completion.runs,
-    help="Name of the run.  [default: task-features-head-number, or recipe-number]",
-)
-@click.option("--resume", is_flag=True,
-              help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip
+@run_name("task-features-head, or recipe,")
+@RESUME
 @click.option("--resume-from", type=click.IntRange(min=1), metavar="EPOCH",
               help="Resume after this epoch, kept by save_every; later epochs are trained again.")  # fmt: skip
 @click.option("--init", metavar="RUN|FILE", help="Begin with the weights of a run, or of a file, where they fit.")
-@click.option("--print-config", is_flag=True, help="Print all options as a recipe, and train nothing.")
+@PRINT_CONFIG
 @DEVICE
 @click.pass_context
 def train(

@@ -58,12 +58,9 @@ def train_run(
     """
     if run.config.is_of_pixels:
         raise UsageError(f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {run.name}`.")
-    torch_device = pick_device(device)
-    with multi_process.processes(torch_device), interruption_names(run), ExitStack() as claims:
+    with training_on(device, reporter) as (torch_device, reporter), interruption_names(run), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
-        torch_device = multi_process.process_device(torch_device)
         run.check_store(store, training=True)
-        reporter = first_reporter(reporter)
         if tables is None:
             tables, statistics = _load(run.config, store, reporter)
         else:
@@ -196,11 +193,8 @@ def train_seeds(
         on_result: called after each run, only in the first process.
         init: weights that new runs begin with.
     """
-    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
-    torch_device = pick_device(device)
-    with multi_process.processes(torch_device):
-        torch_device = multi_process.process_device(torch_device)
-        reporter = first_reporter(reporter)
+    names = names_of(configs, name)
+    with training_on(device, reporter) as (torch_device, reporter):
         multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
         tables, statistics = _load(configs[0], store, reporter)
         seen = warn_of_seen(store, configs[0].features, tables[1].videos, "val")
@@ -222,9 +216,18 @@ def train_seeds(
         return results
 
 
-def first_reporter(reporter: Reporter | None) -> Reporter:
-    """The reporter in the first of several processes; the others are silent."""
-    return reporter if reporter is not None and multi_process.rank() == 0 else Silent()
+def names_of(configs: Sequence[TrainConfig], name: str | None) -> list[str | None]:
+    """The name of the run of each config: that of the only one, or one for each seed; None where a name is not chosen."""
+    return [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
+
+
+@contextmanager
+def training_on(device: str, reporter: Reporter | None) -> Iterator[tuple[torch.device, Reporter]]:
+    """Join the processes that torchrun started; the device of this one, and its reporter: all but the first are silent."""
+    torch_device = pick_device(device)
+    with multi_process.processes(torch_device):
+        reports = reporter is not None and multi_process.rank() == 0
+        yield multi_process.process_device(torch_device), reporter if reporter and reports else Silent()
 
 
 def _check(

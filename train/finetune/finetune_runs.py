@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from abaw.core.claim_files import claimed
-from abaw.core.devices import pick_device
 from abaw.core.errors import UsageError, some_of
 from abaw.core.progress import Reporter
 from abaw.train import multi_process
@@ -26,7 +25,7 @@ from abaw.train.run_folders import check_free
 from abaw.train.runs import Run, all_runs, create_run, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring
 from abaw.train.train_progress import TrainProgress
-from abaw.train.train_runs import OnResult, first_reporter, interruption_names
+from abaw.train.train_runs import OnResult, interruption_names, names_of, training_on
 from abaw.train.warm_start import load_initial_weights
 
 DATA = "data"  # of a feature in the config.json of a run: the folder of its images
@@ -68,11 +67,8 @@ def finetune_seeds(
         UsageError: options, backbones or data that do not fit.
         AbawError: the loss or an output is not finite.
     """
-    names = [f"{name}-seed{config.seed}" if name and len(configs) > 1 else name for config in configs]
-    torch_device = pick_device(device)
-    with multi_process.processes(torch_device):
-        torch_device = multi_process.process_device(torch_device)
-        reporter = first_reporter(reporter)
+    names = names_of(configs, name)
+    with training_on(device, reporter) as (torch_device, reporter):
         if not resume:
             multi_process.from_first(lambda: _check_free(runs, names))
         tables = _load(configs[0], source.data, reporter)
@@ -94,11 +90,8 @@ def finetune_run(
     on_result: OnResult | None = None,
 ) -> TrainingResult:
     """Continue a run from its last checkpoint; raises like `finetune_seeds`."""
-    torch_device = pick_device(device)
-    with multi_process.processes(torch_device), ExitStack() as claims:
+    with training_on(device, reporter) as (torch_device, reporter), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
-        torch_device = multi_process.process_device(torch_device)
-        reporter = first_reporter(reporter)
         tables = _load(_config(run), data, reporter)
         return _finetune(run, data, tables, scoring, torch_device, reporter, on_result)
 
