@@ -79,7 +79,8 @@ def heads() -> Listing:
     entries = []
     for name, config in pipeline.list_heads().items():
         tasks, options = _tasks_of(config.kinds), _options(config)
-        content = {"name": name, "summary": config.summary, "tasks": tasks, "options": options}
+        causal = config.model_construct(name=name).is_causal  # with these defaults
+        content = {"name": name, "summary": config.summary, "tasks": tasks, "causal": causal, "options": options}
         entries.append(Listed(name, (config.summary, _assignments(options)), content))
     return Listing("heads", "head", ("head", "what it is", "options (--set head.KEY=VALUE)"), tuple(entries))
 

@@ -26,7 +26,8 @@ Widths = Annotated[tuple[Width, ...], COMMAS]
 Frames = Literal["middle", "all"]
 
 
-def _check_heads(dim: int, heads: int) -> None:
+def check_heads(dim: int, heads: int) -> None:
+    """Raise a ValueError if attention heads cannot share a width equally."""
     if dim % heads:
         raise ValueError(f"head.dim ({dim}) must be a multiple of head.heads ({heads})")
 
@@ -39,9 +40,16 @@ class HeadConfig(Options):
 
     Attributes:
         is_probe: solved by scikit-learn rather than trained.
+        looks_ahead: the output of a frame depends on later ones, whatever the options are.
     """
 
     is_probe: ClassVar[bool] = False
+    looks_ahead: ClassVar[bool] = True
+
+    @property
+    def is_causal(self) -> bool:
+        """True if the output of a frame depends on no later frame."""
+        return not self.looks_ahead
 
 
 HEADS = Registry("abaw.heads", HeadConfig)
@@ -79,7 +87,7 @@ class TransformerConfig(HeadConfig):
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "TransformerConfig":
-        _check_heads(self.dim, self.heads)
+        check_heads(self.dim, self.heads)
         return self
 
 
@@ -92,6 +100,7 @@ class LinearConfig(HeadConfig):
 
     built_by = "abaw.train.heads.linear:LinearHead"
     summary = "A linear map, frame by frame"
+    looks_ahead = False
 
     name: Literal["linear"] = "linear"
     dropout: Share = 0.0
@@ -107,6 +116,7 @@ class MlpConfig(HeadConfig):
 
     built_by = "abaw.train.heads.mlp:MlpHead"
     summary = "Linear maps with ReLU between them, frame by frame"
+    looks_ahead = False
 
     name: Literal["mlp"] = "mlp"
     hidden: Widths = Field((256,), min_length=1)
@@ -171,6 +181,7 @@ class EmmaHeadConfig(HeadConfig):
 
     built_by = "abaw.train.heads.emma_head:EmmaHead"
     summary = "Expressions and action units from a ViT, valence and arousal from these and from DAN (EMMA, 2022)"
+    looks_ahead = False
 
     name: Literal["emma"] = "emma"
     vit: str = Field("mae-cls", min_length=1)
@@ -223,7 +234,7 @@ class CrossAttentionConfig(HeadConfig):
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> "CrossAttentionConfig":
-        _check_heads(self.dim, self.heads)
+        check_heads(self.dim, self.heads)
         return self
 
     def dropout_of(self, share: float | None) -> float:
@@ -240,6 +251,7 @@ class ProbeConfig(HeadConfig):
 
     built_by = "abaw.train.heads.linear:ProbeHead"
     is_probe = True
+    looks_ahead = False
 
     n_rows: int = Field(200_000, ge=1)
 

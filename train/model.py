@@ -41,7 +41,7 @@ class Model(nn.Module):
         sizes = tuple(size for group in groups for size in group)
         n_heads = len(config.views) if config.co_train else 1
         self.heads = nn.ModuleList(create_head(config.head, shapes, sizes) for _ in range(n_heads))
-        if self._head(0).level == "video" and not self._is_whole:
+        if not self._is_whole and not all(self._head(number).give_frames() for number in range(n_heads)):
             raise UsageError(
                 f"Head {config.head.name!r} gives one output for a whole video; task {task.name} needs one per frame."
             )

@@ -87,6 +87,7 @@ class LstmConfig(RecurrentConfig):
     """Options of the LSTM head."""
 
     summary = "Long short-term memory, forwards in time; with head.hidden after linear layers (Situ-RUCAIM3, 2022)"
+    looks_ahead = False  # but frames before the first one that has a feature get its outputs
 
     name: Literal["lstm"] = "lstm"
 
@@ -97,3 +98,60 @@ class BilstmConfig(RecurrentConfig):
     summary = "Long short-term memory in both directions of time"
 
     name: Literal["bilstm"] = "bilstm"
+
+
+class MambaConfig(HeadConfig):
+    """Options of the selective state space head; the defaults inside a layer are those of Mamba.
+
+    Attributes:
+        dim: width of the layers.
+        layers: each with a residual around it.
+        states: of each channel.
+        kernel: frames in the convolution before the scan: this frame and those before it.
+        expand: channels of a layer, as a multiple of `dim`.
+        bidirectional: a second scan in each layer, from the last frame to the first.
+        dropout: on the input, after each layer and before the output.
+    """
+
+    built_by = "abaw.train.heads.mamba:MambaHead"
+    summary = "Selective state spaces (Mamba; Gu and Dao, 2023), forwards in time or in both directions"
+
+    name: Literal["mamba"] = "mamba"
+    dim: Width = 128
+    layers: Layers = 2
+    states: int = Field(16, ge=1, le=1024)
+    kernel: int = Field(4, ge=1, le=1024)
+    expand: int = Field(2, ge=1, le=64)
+    bidirectional: bool = False
+    dropout: Share = 0.2
+
+    @property
+    def is_causal(self) -> bool:
+        """True for a single direction."""
+        return not self.bidirectional
+
+
+class MilConfig(HeadConfig):
+    """Options of multiple-instance learning: labels of clips from outputs of frames.
+
+    For a task of frames the head gives the outputs of each frame. A run that begins with these weights (`--init`) and
+    has labels of clips trains frames and pooling further.
+
+    Attributes:
+        hidden: widths of the hidden layers, frame by frame.
+        dropout: on the input of each layer.
+        pool: weights of the frames by gated attention (Ilse et al., 2018), or the soft maximum of each output,
+            log(mean(exp(sharpness * x))) / sharpness.
+        attention: width of the hidden layer in the attention.
+        sharpness: of the soft maximum: towards 0 it is the mean of the frames, for large numbers their maximum.
+    """
+
+    built_by = "abaw.train.heads.mil:MilHead"
+    summary = "Frames as instances of a clip: attention (Ilse et al., 2018) or a soft maximum over their outputs"
+
+    name: Literal["mil"] = "mil"
+    hidden: Widths = Field((256,), min_length=1)
+    dropout: Share = 0.3
+    pool: Literal["attention", "log-sum-exp"] = "attention"
+    attention: Width = 64
+    sharpness: float = Field(4.0, gt=0, le=1e4)

@@ -71,7 +71,7 @@ def test_one_thing_is_shown_in_full(run_cli):
     ("words", "said"),
     [
         (("backbones", "vit-maen"), "No backbone 'vit-maen'. Did you mean vit-mean?"),
-        (("heads", "mpl"), "No head 'mpl'. Did you mean mlp?"),
+        (("heads", "mpl"), "No head 'mpl'. Did you mean mlp or mil?"),
         (("losses", "zzz*"), "No loss 'zzz*'. `abaw list losses` shows them all."),
         (("published", "--task", "vaa"), "No published scores of task 'vaa' are known. Did you mean va?"),
     ],

@@ -90,6 +90,7 @@ ENCODER = {
     **{"positions": True, "output_hidden": 0},
 }
 LSTM = {"hidden": (), "dim": 256, "layers": 1, "dropout": 0.3}
+MODALITIES = {"dim": 128, "dropout": 0.2, "modality_dropout": 0.2, "mask_token": "learned"}
 OF_HEADS = {
     "transformer": TRAINING["head"],
     "linear": {"name": "linear", "dropout": 0.0},
@@ -105,6 +106,17 @@ OF_HEADS = {
         **{"name": "cross-attention", "audio": "spectrogram", "segments": 5, "audio_frames": "middle"},
         **{"video_frames": "all", "attend": "segments", "pool": "mean", "dim": 1024, "heads": 1, "feedforward": 2048},
         **{"dropout": 0.1, "feedforward_dropout": None, "audio_dropout": None, "cross_dropout": None, "norm_eps": 1e-5},
+    },
+    "gated": {"name": "gated", **MODALITIES, "gate": "sigmoid", "layers": 2, "heads": 4, "feedforward": 256},
+    "text-residual": {"name": "text-residual", **MODALITIES, "text": "text", "heads": 4, "feedforward": 256},
+    "difference": {"name": "difference", **MODALITIES, "differences": "frame", "hidden": 128},
+    "mil": {
+        **{"name": "mil", "hidden": (256,), "dropout": 0.3},
+        **{"pool": "attention", "attention": 64, "sharpness": 4.0},
+    },
+    "mamba": {
+        **{"name": "mamba", "dim": 128, "layers": 2, "states": 16, "kernel": 4, "expand": 2},
+        **{"bidirectional": False, "dropout": 0.2},
     },
     "ridge": {"name": "ridge", "n_rows": 200_000, "alpha": 0.01},
     "logistic": {

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from abaw.tests.support.paths import DATA
-from abaw.train.head_options import HEADS, AnyHeadConfig
+from abaw.train.head_options import HEADS, AnyHeadConfig, HeadConfig
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.encoder_head import EncoderHead
 from abaw.train.heads.inputs import any_mask
@@ -23,6 +23,7 @@ GROUPS = (1, 1, 8, 12)
 N_OUTPUTS = 22
 ENCODER = {"name": "encoder", "convs": (24, 16), "layers": 2, "heads": 2, "feedforward": 32}
 FUSION = {"name": "cross-attention", "segments": 3}
+ALL_SHOWN = {"modality_dropout": 0.0}
 CASES: dict[str, dict[str, object]] = {
     "transformer": {"name": "transformer", "dim": 16, "heads": 2, "feedforward": 32},
     "linear": {"name": "linear", "dropout": 0.2},
@@ -47,10 +48,19 @@ CASES: dict[str, dict[str, object]] = {
     },
     "fusion-of-frames": {**FUSION, "audio": "flat", "audio_frames": "all", "attend": "frames", "dim": 16, "heads": 2},
     "video-only": {**FUSION, "audio": ""},
+    "gated": {"name": "gated", "dim": 16, "heads": 2, "feedforward": 16, **ALL_SHOWN},
+    "gated-frames": {"name": "gated", "dim": 8, "heads": 2, "layers": 0, **ALL_SHOWN},
+    "text-residual": {"name": "text-residual", "text": "flat", "dim": 16, "heads": 2, "feedforward": 16, **ALL_SHOWN},
+    "difference": {"name": "difference", "dim": 8, "hidden": 16, **ALL_SHOWN},
+    "difference-of-means": {"name": "difference", "dim": 8, "hidden": 16, "differences": "window", **ALL_SHOWN},
+    "mil": {"name": "mil", "hidden": (16,), "attention": 8},
+    "mil-maximum": {"name": "mil", "hidden": (16,), "pool": "log-sum-exp"},
+    "mamba": {"name": "mamba", "dim": 16, "states": 4},
+    "mamba-both": {"name": "mamba", "dim": 16, "states": 4, "layers": 1, "bidirectional": True},
 }
 CONTRACT = pytest.mark.parametrize("case", CASES)
 FRAME_LEVEL = pytest.mark.parametrize(
-    "case", [case for case, options in CASES.items() if options["name"] != "cross-attention"]
+    "case", [case for case, options in CASES.items() if options["name"] not in ("cross-attention", "mil")]
 )
 TRAINING = pytest.mark.parametrize("training", [True, False])
 
@@ -60,10 +70,15 @@ def make(case: str, **options: object) -> Head:
     return copy.deepcopy(build(case, **options))
 
 
+def config_of(case: str, **options: object) -> HeadConfig:
+    found: HeadConfig = TypeAdapter(AnyHeadConfig).validate_python({**CASES[case], **options})
+    return found
+
+
 @cache  # copies are quicker than random weights
 def build(case: str, **options: object) -> Head:
     torch.manual_seed(0)
-    head = create_head(TypeAdapter(AnyHeadConfig).validate_python({**CASES[case], **options}), SHAPES, GROUPS)
+    head = create_head(config_of(case, **options), SHAPES, GROUPS)
     if head.inputs is not None:
         means = {feature: torch.randn(shape, dtype=torch.float64) for feature, shape in SHAPES.items()}
         stds = {feature: torch.rand(shape, dtype=torch.float64) + 0.5 for feature, shape in SHAPES.items()}
@@ -238,7 +253,7 @@ def test_weights_hold_all_that_evaluation_needs(case: str) -> None:
     """A head of other weights and statistics gives the same outputs once it has taken the state of the first."""
     head = make(case).eval()
     torch.manual_seed(5)
-    other = create_head(TypeAdapter(AnyHeadConfig).validate_python(CASES[case]), SHAPES, GROUPS).eval()
+    other = create_head(config_of(case), SHAPES, GROUPS).eval()
     features, masks = batch()
     assert not torch.allclose(other(features, masks), head(features, masks))
     other.load_state_dict(head.state_dict())
@@ -254,8 +269,10 @@ def test_frame_sees_its_neighbours_or_itself_alone(case: str) -> None:
     for value in moved.values():
         value[:, 6] += 3
     changed = (head(moved, masks) - head(features, masks)).abs().amax(-1)[0] > 1e-6
-    seen_by = {"linear": [6], "mlp": [6], "emma": [6], "lstm": [6, 7, 8, 9]}
-    assert changed.nonzero().flatten().tolist() == seen_by.get(case, list(range(10)))
+    alone = ("linear", "mlp", "emma", "gated-frames", "difference")
+    seen_by = [6] if case in alone else [6, 7, 8, 9] if case in ("lstm", "mamba") else list(range(10))
+    assert changed.nonzero().flatten().tolist() == seen_by
+    assert config_of(case).is_causal == (min(seen_by) == 6)
 
 
 @pytest.mark.parametrize("case", ["transformer", "gru", "tcn", "encoder", "bilstm", "transformer-lstm"])

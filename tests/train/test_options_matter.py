@@ -113,11 +113,23 @@ HEAD_OPTIONS = {
     "lstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
     "bilstm": ("hidden=16", "dim=32", "layers=2", "dropout=0"),
 }
-FUSION_OPTIONS = (
-    *("audio=g", "segments=3", "audio_frames=all", "video_frames=middle", "attend=frames", "pool=flatten", "dim=64"),
-    *("heads=2", "feedforward=64", "dropout=0.9", "feedforward_dropout=0.9", "audio_dropout=0.9", "cross_dropout=0.9"),
-    "norm_eps=0.5",
-)
+MODALITY_OPTIONS = ("dim=64", "dropout=0.9", "modality_dropout=0.9", "mask_token=zero")
+OF_OUTPUTS = {  # options of a head that the others are tried with, and these; the last of some has two
+    "cross-attention": (
+        ("audio=f",),
+        (
+            *("audio=g", "segments=3", "audio_frames=all", "video_frames=middle", "attend=frames", "pool=flatten"),
+            *("dim=64", "heads=2", "feedforward=64", "dropout=0.9", "feedforward_dropout=0.9", "audio_dropout=0.9"),
+            *("cross_dropout=0.9", "norm_eps=0.5"),
+        ),
+    ),
+    "gated": ((), (*MODALITY_OPTIONS, "gate=none", "layers=0", "heads=2", "feedforward=64")),
+    "text-residual": (("text=f",), (*MODALITY_OPTIONS, "text=g", "heads=2", "feedforward=64")),
+    "difference": ((), (*MODALITY_OPTIONS, "differences=window", "hidden=64")),
+    "mil": ((), ("hidden=64", "dropout=0.9", "pool=log-sum-exp", "attention=32", "sharpness=9")),
+    "mamba": ((), ("dim=64", "layers=1", "states=4", "kernel=2", "expand=1", "bidirectional=true", "dropout=0.9")),
+}
+NEEDED = {"sharpness=9": "pool=log-sum-exp"}  # options that matter with another one alone
 SMALL = {  # of the heads whose usual sizes are slow
     "gru": ("head.dim=16",),
     "tcn": ("head.dim=16", "head.layers=3"),
@@ -204,7 +216,8 @@ def test_every_option_is_tried():
     assert {key.removeprefix("loss.") for key in tried if key.startswith("loss.")} == of_losses
     for head, options in HEADS.items():
         if head != "emma":  # which has a test of its own
-            given = (HEAD_OPTIONS | PROBE_OPTIONS | {"cross-attention": FUSION_OPTIONS})[head]
+            of_outputs = {name: options for name, (_, options) in OF_OUTPUTS.items()}
+            given = (HEAD_OPTIONS | PROBE_OPTIONS | of_outputs)[head]
             assert {option.split("=")[0] for option in given} == set(options.model_fields) - {"name"}, head
 
 
@@ -226,23 +239,25 @@ def test_an_option_of_a_head_changes_the_weights(trained, head, option):
     assert not are_equal(trained(config("va", head=head)), trained(config("va", f"head.{option}", head=head)))
 
 
-@pytest.mark.parametrize("option", FUSION_OPTIONS)
-def test_an_option_of_the_fusion_changes_its_outputs(option):
-    """Of a window without gaps, of a head in training, by which its dropout counts."""
+@pytest.mark.parametrize(
+    ("head", "option"), [(head, option) for head, (_, options) in OF_OUTPUTS.items() for option in options]
+)
+def test_an_option_of_a_head_changes_its_outputs(head, option):
+    """Of a window with gaps, of a head in training, by which its dropout counts."""
     draw = torch.Generator().manual_seed(0)
     features = {name: torch.randn(1, 20, 6, generator=draw) for name in ("f", "g", "spectrogram")}
     masks = {name: torch.ones(1, 20).bool() for name in features}
+    masks["f"][:, :5] = False
+    base = [*OF_OUTPUTS[head][0], *([NEEDED[option]] if option in NEEDED else [])]
     outputs = []
-    for options in ("audio=f",), ("audio=f", option):
+    for options in base, [*base, option]:
         settings = ["window=20", *(f"head.{one}" for one in options)]
-        chosen = make_config(
-            {"task": "vgaf", "features": tuple(features), "head": {"name": "cross-attention"}}, settings
-        )
+        chosen = make_config({"task": "vgaf", "features": tuple(features), "head": {"name": head}}, settings)
         torch.manual_seed(1)
-        head = create_head(chosen.head, dict.fromkeys(features, (6,)), (3,))
+        made = create_head(chosen.head, dict.fromkeys(features, (6,)), (3,))
         torch.manual_seed(2)
-        outputs.append(head(features, masks).detach())
-    assert not torch.allclose(*outputs)
+        outputs.append(made(features, masks).detach())
+    assert outputs[0].shape != outputs[1].shape or not torch.allclose(*outputs)
 
 
 @pytest.mark.parametrize(
@@ -388,6 +403,7 @@ def test_a_training_draws_its_windows_by_the_seed(lab, store, tmp_path):
 
 DROPOUTS = [  # heads, and in how many places they drop values
     *(("transformer", 4), ("linear", 1), ("mlp", 2), ("gru", 2), ("tcn", 1), ("encoder", 4), ("cross-attention", 3)),
+    *(("gated", 3), ("text-residual", 3), ("difference", 2), ("mil", 2), ("mamba", 1)),
 ]
 
 
@@ -401,6 +417,8 @@ def dropouts_of(head: nn.Module) -> list[float]:
 def test_dropout_of_a_head_is_in_every_place_that_has_one(name, least):
     """As large as asked; and where it is 0 nothing is left to chance in training."""
     more = {"cross-attention": ("head.audio=f",), "transformer": ("head.mask_ratio=0",)}.get(name, ())
+    if name in ("gated", "text-residual", "difference"):
+        more = ("head.modality_dropout=0", *(("head.text=f",) if name == "text-residual" else ()))
     task = "vgaf" if name == "cross-attention" else "va"
     shapes = {"f": (6,), "g": (6,)}
     values = {"task": task, "features": tuple(shapes), "head": {"name": name}}

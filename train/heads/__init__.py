@@ -5,9 +5,10 @@ a mask (batch, time) bool of the frames that have it, and returns (batch, time, 
 `level` is `video`. Values at masked frames have no effect. If `inputs` is not None, set its statistics to the mean and
 standard deviation of the training rows.
 
-`linear`, `mlp` and `emma` look at each frame alone, `lstm` also at earlier ones, `gru`, `bilstm`, `tcn`, `encoder`,
-`transformer` and `transformer-lstm` at all neighbours; `cross-attention` looks at the whole window. `ridge` and
-`logistic` are linear maps that scikit-learn solves.
+`linear`, `mlp`, `emma` and `difference` look at each frame alone, `lstm` and `mamba` also at earlier ones, `gru`,
+`bilstm`, `tcn`, `encoder`, `transformer`, `transformer-lstm`, `gated` and `text-residual` at all neighbours;
+`cross-attention` and `mil` look at the whole window. `HeadConfig.is_causal` says this of a head with its options.
+`ridge` and `logistic` are linear maps that scikit-learn solves.
 """
 
 from collections.abc import Mapping, Sequence

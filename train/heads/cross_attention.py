@@ -1,7 +1,7 @@
 """Group emotion from sound and scene, the EmotiW 2023 winner (Augusma et al.)."""
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class CrossAttentionHead(Head):
     they are zero.
     """
 
-    level: ClassVar[Literal["frame", "video"]] = "video"
+    level: Literal["frame", "video"] = "video"
 
     def __init__(
         self, config: CrossAttentionConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]

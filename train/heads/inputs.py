@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -73,10 +73,14 @@ class Head(nn.Module):
         level: `frame`, one output row for every frame, or `video`, one for the whole window.
     """
 
-    level: ClassVar[Literal["frame", "video"]] = "frame"
+    level: Literal["frame", "video"] = "frame"
     inputs: JoinFeatures | None
 
     # no class attribute as default: it would hide the module, which torch looks up only if there is no such attribute
     def __init__(self, inputs: JoinFeatures | None) -> None:
         super().__init__()
         self.inputs = inputs
+
+    def give_frames(self) -> bool:
+        """Prepare for a task of frames; False if the head gives outputs of whole windows alone."""
+        return self.level == "frame"
