@@ -133,8 +133,10 @@ def train(
     from abaw.commands import console
 
     pipeline.check_choices(task or "", flags.get("head", ""), flags.get("loss", ""))
-    opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     named = pipeline.load_recipe(recipe) if recipe else None
+    if named:
+        named.check_kind(pixels=False)
+    opened = None if print_config and (features or recipe) else pipeline.open_store(store, features)
     with console.loading_torch():
         configs = pipeline.make_train_configs(opened, task, features, nested_values(flags), settings, named, n_seeds)
     if print_config:

@@ -10,6 +10,7 @@ from abaw.evaluate.predictions import VideoPrediction
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
 from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.run_files import BEST
 from abaw.train.runs import Run
 
 if TYPE_CHECKING:
@@ -18,43 +19,45 @@ if TYPE_CHECKING:
     from abaw.evaluate.trained import Selection
     from abaw.train.finetune.pixel_model import PixelModel
 
-WEIGHTS = "weights"  # of a feature in the config.json of a run
+SPEC, WEIGHTS = "spec", "weights"  # of a feature in the config.json of a run
 
 
 def stored_features(run: Run, store: FeatureStore) -> dict[str, str]:
     """The features of a store that the encoders of a run give, by the names that the run has for them.
 
     Those of trained encoders were extracted with `encoder.safetensors` of the run; frozen ones with the same weights as
-    in the training. Empty if the store lacks one.
+    in the training. Empty if the store lacks one, and for a checkpoint other than the best, which has no such file.
     """
     from abaw.backbones.weights import file_sha256
+    from abaw.train.finetune.encoder_file import EMMA_OUTPUTS, is_whole_emma
 
     config = run.config
     assert isinstance(config, FinetuneConfig), "run.config.pixels"
-    trained = [name for name in config.features if name not in config.freeze]
-    if config.copies > 1:
+    if config.copies > 1 or run.checkpoint != run.home / BEST:
         return {}
+    whole = config.encoder_file(run.home, config.features[0]) if is_whole_emma(run) else None
     stored: dict[str, str] = {}
     for name in config.features:
-        described = run.features[name]
-        sha256 = described[WEIGHTS]
-        if name in trained:
-            file = config.encoder_file(run.home, name)
-            if not file.is_file():
-                return {}
+        described, file = run.features[name], whole or config.encoder_file(run.home, name)
+        output = described["record"]["output"]
+        is_frozen = name in config.freeze
+        made = {(described[WEIGHTS], output)} if is_frozen and config.dan_batchnorm == "eval" else set()
+        if file.is_file() and (whole or not is_frozen):
             sha256 = file_sha256(file)
-        match = next((feature for feature in store.features() if _is_of(store, feature, sha256, described)), None)
+            made |= {(sha256, output), (sha256, EMMA_OUTPUTS.get((described[SPEC]["family"], output), output))}
+        match = next((feature for feature in store.features() if _made_with(store, feature) in made), None)
         if match is None:
             return {}
         stored[name] = match
     return stored
 
 
-def _is_of(store: FeatureStore, feature: str, sha256: str | None, described: Mapping) -> bool:
+def _made_with(store: FeatureStore, feature: str) -> tuple[str | None, str]:
+    """The sha256 of the weights of a feature and the output of its network; the output is empty for views."""
     attrs, record = store.feature_attrs(feature), store.feature_record(feature)
-    if attrs.get("weights_sha256") != sha256 or record is None or record.get("view"):
-        return False
-    return bool(record.get("output") == described["record"]["output"])
+    if record is None or record.get("view"):
+        return None, ""
+    return attrs.get("weights_sha256"), str(record.get("output", ""))
 
 
 def predict_stored(
@@ -106,11 +109,14 @@ def predict_pixels(
 
 def no_pixels(run: Run) -> StoreError:
     """The error of a fine-tuned run that is asked for videos which only a store has."""
+    from abaw.train.finetune.encoder_file import is_whole_emma
+
     config = run.config
     assert isinstance(config, FinetuneConfig), "run.config.pixels"
+    whole = config.encoder_file(run.home, config.features[0]) if is_whole_emma(run) else None
     commands = " and ".join(
-        f"`abaw extract --backbone {run.name}-{name}={backbone}:{config.encoder_file(run.home, name)}`"
+        f"`abaw extract --backbone {run.name}-{name}={backbone}:{whole or config.encoder_file(run.home, name)}`"
         for name, backbone in config.backbone_of().items()
-        if name not in config.freeze
+        if whole or name not in config.freeze
     )
     return StoreError(f"Run {run.name} needs features of its encoder for these videos. Extract them with {commands}.")

@@ -96,6 +96,7 @@ class LinearConfig(HeadConfig):
 
     Attributes:
         dropout: on the input.
+        std: standard deviation of its first weights, which are a truncated normal, without a bias; 0 takes PyTorch's rule.
     """
 
     built_by = "abaw.train.heads.linear:LinearHead"
@@ -104,6 +105,7 @@ class LinearConfig(HeadConfig):
 
     name: Literal["linear"] = "linear"
     dropout: Share = 0.0
+    std: float = Field(0.0, ge=0, le=1)
 
 
 class MlpConfig(HeadConfig):

@@ -59,6 +59,8 @@ def make_train_config(
         UsageError: options that do not fit, or features that the store does not have.
     """
     base = dict(recipe.values) if recipe else {}
+    if recipe:
+        recipe.check_kind(pixels=False)
     if recipe and task not in (None, base["task"]):
         raise UsageError(f"Recipe {recipe.name} is for task {base['task']}, not {task}. Leave out --task.")
     base["task"] = task or base.get("task")

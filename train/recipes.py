@@ -29,6 +29,12 @@ class Recipe:
     extract: tuple[str, ...]
     values: dict[str, Any]
 
+    def check_kind(self, *, pixels: bool) -> None:
+        """Raise a UsageError if a recipe is of pixels and this is a training on features, or the other way round."""
+        if bool(self.values.get("pixels")) != pixels:
+            kind, command = ("features", "train") if pixels else ("pixels", "finetune")
+            raise UsageError(f"Recipe {self.name} is of {kind}. Use `abaw {command} --recipe {self.name}`.")
+
 
 def recipe_names() -> list[str]:
     """Names of the built-in recipes, sorted."""

@@ -93,7 +93,7 @@ LSTM = {"hidden": (), "dim": 256, "layers": 1, "dropout": 0.3}
 MODALITIES = {"dim": 128, "dropout": 0.2, "modality_dropout": 0.2, "mask_token": "learned"}
 OF_HEADS = {
     "transformer": TRAINING["head"],
-    "linear": {"name": "linear", "dropout": 0.0},
+    "linear": {"name": "linear", "dropout": 0.0, "std": 0.0},
     "mlp": {"name": "mlp", "hidden": (256,), "dropout": 0.3},
     "gru": {"name": "gru", "dim": 128, "layers": 2, "dropout": 0.3},
     "tcn": {"name": "tcn", "kernel": 3, "layers": 5, "dim": 128, "dropout": 0.3},

@@ -104,7 +104,7 @@ HEAD_OPTIONS = {
         *("dim=32", "layers=2", "heads=4", "feedforward=16", "dropout=0", "input_dropout=0.7", "positions=false"),
         *("mask_ratio=0", "mask_token=zero"),
     ),
-    "linear": ("dropout=0.5",),
+    "linear": ("dropout=0.5", "std=0.5"),
     "mlp": ("hidden=32", "dropout=0"),
     "gru": ("dim=32", "layers=1", "dropout=0"),
     "tcn": ("kernel=5", "layers=2", "dim=32", "dropout=0"),

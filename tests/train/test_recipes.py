@@ -23,7 +23,8 @@ from abaw.train.head_options import HeadConfig
 from abaw.train.recipes import FOLDER, format_config, load_recipe, recipe_names
 from abaw.train.runs import open_run
 
-RECIPES = pytest.mark.parametrize("name", recipe_names())
+OF_PIXELS = [name for name in recipe_names() if load_recipe(name).values.get("pixels")]  # see test_pixel_recipes
+RECIPES = pytest.mark.parametrize("name", [name for name in recipe_names() if name not in OF_PIXELS])
 SHAPES = {
     **dict.fromkeys(("vit-mean", "mae-cls", "mae-cls@mask0.75.0", "mae-cls@mask0.75.1"), (768,)),
     **dict.fromkeys(("swin-t", "swin-t@hflip", "wav2vec2"), (768,)),
@@ -155,7 +156,7 @@ def test_recipe_learns(in_store: Cli, name: str, settings: list[str], least: flo
     assert float(re.findall(r"score ([0-9.]+) at epoch", done.output)[-1]) > least
 
 
-@RECIPES
+@pytest.mark.parametrize("name", recipe_names())
 def test_header_says_what_was_published_and_what_is_other_here(name: str) -> None:
     lines = (FOLDER / f"{name}.toml").read_text().splitlines()
     header = " ".join(line.removeprefix("#").strip() for line in lines if line.startswith("#"))
@@ -491,6 +492,11 @@ def test_unknown_recipe_names_the_near_ones_and_all() -> None:
 
 
 # recipes and the rest of the command
+
+
+@pytest.mark.parametrize("name", OF_PIXELS)
+def test_recipe_of_pixels_is_for_another_command(run_cli: Cli, name: str) -> None:
+    assert_refused(run_cli("train", "--recipe", name), 2, f"{name} is of pixels. Use `abaw finetune --recipe {name}`.")
 
 
 def test_recipe_of_another_task_is_refused(in_store: Cli, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class FirstWeights:
     """What the encoders of a new run begin with.
 
     Attributes:
-        files: by feature; of several for copies, one each. Others take their default weights.
+        files: by feature, backbone or family, such as `mae`; of several for copies, one each. Others take their default
+            weights.
         untrained: random weights instead.
     """
 
@@ -55,12 +56,11 @@ def build_first(config: FinetuneConfig, first: FirstWeights) -> tuple[PixelModel
         CheckpointError: weights are missing or do not fit.
     """
     specs = {name: get_spec(backbone) for name, backbone in config.backbone_of().items()}
-    if stray := [name for name in first.files if name not in specs]:
-        raise UsageError(f"--init has weights of {stray[0]}, and the backbones are {', '.join(specs)}. Leave it out.")
+    by_feature = _files_by_feature(first, specs)
     networks, outputs = [], []
     features: dict[str, dict[str, Any]] = {}
     for group in _groups(specs):
-        files = next(([*first.files[name]] for name in group.specs if name in first.files), [])
+        files = next((by_feature[name] for name in group.specs if name in by_feature), [])
         if len(files) not in (0, 1, config.copies):
             raise UsageError(
                 f"--init was given {len(files)} times for {config.copies} copies. Give one, or one for each."
@@ -77,6 +77,23 @@ def build_first(config: FinetuneConfig, first: FirstWeights) -> tuple[PixelModel
     with own_random_state(config.seed):
         model = PixelModel(config, config.own_task, shapes, networks, outputs)
     return model, features
+
+
+def _files_by_feature(first: FirstWeights, specs: Mapping[str, BackboneSpec]) -> dict[str, list[Path]]:
+    """The files of each feature that has some; raises like `build_first`."""
+    files: dict[str, list[Path]] = {}
+    for name, named in first.files.items():
+        fitting = [name] if name in specs else [feature for feature, spec in specs.items() if name in _names(spec)]
+        if not fitting:
+            known = ", ".join(specs)
+            raise UsageError(f"--init has weights of {name}, and the backbones are {known}. Name one of these.")
+        for feature in fitting:
+            files.setdefault(feature, []).extend(named)
+    return files
+
+
+def _names(spec: BackboneSpec) -> tuple[str, str]:
+    return spec.name, spec.family
 
 
 def _described(spec: BackboneSpec, sha256: str | None) -> dict[str, Any]:

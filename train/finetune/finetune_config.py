@@ -44,6 +44,7 @@ class FinetuneConfig(TrainConfig):
         va_rate: constant rate of the part of the head that gives valence and arousal alone; 0 trains it like the rest.
         drop_path: share of the residual branches that are left out of the last block; it grows linearly from the first.
         batchnorm: normalise by the statistics of the encoder's weights, or of the batch.
+        dan_batchnorm: the same of a frozen DAN; `train` as EMMA's authors, whose running statistics drift.
         augment: changes of the training images.
         interpolation: of resizing; empty takes the backbone's.
         mask: share of the patches of each training image that are hidden from the encoder.
@@ -65,6 +66,7 @@ class FinetuneConfig(TrainConfig):
     va_rate: float = Field(0.0, ge=0, allow_inf_nan=False)
     drop_path: Share = 0.1
     batchnorm: Literal["eval", "train"] = "eval"
+    dan_batchnorm: Literal["eval", "train"] = "eval"
     augment: Literal["none", "light", "randaugment", "emma", "cotex", "v-naw", "situ"] = "light"
     interpolation: Literal["", "bilinear", "bicubic"] = ""
     mask: Share = 0.0

@@ -33,9 +33,8 @@ def make_finetune_configs(
         UsageError: options that do not fit, or an unknown backbone.
     """
     base: dict[str, Any] = dict(recipe.values) if recipe else {"pixels": True}
-    if not base.get("pixels"):
-        assert recipe is not None, "the others are of pixels"
-        raise UsageError(f"Recipe {recipe.name} is for features. Use `abaw train --recipe {recipe.name}`.")
+    if recipe:
+        recipe.check_kind(pixels=True)
     if recipe and task not in (None, base["task"]):
         raise UsageError(f"Recipe {recipe.name} is for task {base['task']}, not {task}. Leave out --task.")
     base["task"] = task or base.get("task")

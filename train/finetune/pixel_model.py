@@ -18,6 +18,8 @@ from abaw.train.finetune.pixel_table import IMAGES, SIZES
 from abaw.train.heads.inputs import Tensors
 from abaw.train.model import Model
 
+DAN = "dan"  # the family of EMMA's frozen network
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -31,6 +33,11 @@ class Outputs:
         image = next(iter(self.specs.values())).image
         assert image is not None, "backbones of sound are refused"
         return image
+
+    @property
+    def family(self) -> str:
+        """The family of the network."""
+        return next(iter(self.specs.values())).family
 
 
 class PixelModel(nn.Module):
@@ -102,11 +109,18 @@ class PixelModel(nn.Module):
         self.train(before)
 
     def train(self, mode: bool = True) -> "PixelModel":
-        """Set training or evaluation mode; frozen encoders, and their batch normalisation, stay in evaluation mode."""
+        """Set training or evaluation mode; frozen encoders stay in evaluation mode, DAN's batch normalisation by option."""
         super().train(mode)
         for number, network in enumerate(self.encoders):
             if self._is_frozen[number % len(self._outputs)]:
                 network.eval()
+                if (
+                    mode
+                    and self._config.dan_batchnorm == "train"
+                    and self._outputs[number % len(self._outputs)].family == DAN
+                ):
+                    for norm in batch_norms(network):
+                        norm.train()
             elif self._config.batchnorm == "eval":
                 for norm in batch_norms(network):
                     norm.eval()

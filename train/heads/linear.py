@@ -17,6 +17,9 @@ class LinearHead(Head):
         super().__init__(JoinFeatures(shapes))
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(self.inputs.width, sum(groups))
+        if config.std:
+            nn.init.trunc_normal_(self.output.weight, std=config.std)
+            nn.init.zeros_(self.output.bias)
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""

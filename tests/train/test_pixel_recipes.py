@@ -1,0 +1,217 @@
+"""Recipes of pixels: they have the published numbers, and run as they are typed, on small networks and made images."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from abaw.backbones import registry
+from abaw.backbones.backbone import build_network
+from abaw.backbones.registry import Family, get_spec
+from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.backbones.vision.dan import Dan
+from abaw.backbones.vision.emma import Emma
+from abaw.backbones.vision.mae import BASE, MaeEncoder, Size
+from abaw.core.tasks import ACTION_UNITS, LSD_CLASSES
+from abaw.tests.support.paths import DATA
+from abaw.train.config import make_config
+from abaw.train.finetune.encoder_file import emma_state
+from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.finetune.pixel_model import Outputs, PixelModel
+from abaw.train.recipes import load_recipe
+from abaw.train.runs import open_run
+
+Cli = Callable[..., Result]
+TINY = Size(patch=56, width=16, depth=2, heads=2)
+EMMA_PARTS = ("--backbone", "mae-cls=timm/test_vit@32-mean", "--backbone", "dan=timm/test_resnet@32")
+
+
+def build_tiny(specs, file):
+    network = MaeEncoder(TINY)
+    if file is not None:
+        network.load_state_dict(load_file(file))
+    return network
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_mae() -> Iterator[None]:
+    """A family `tiny-mae` of this process."""
+    image = ImageInput(224, interpolation="bilinear")
+    spec = BackboneSpec("tiny-mae-cls", "tiny-mae", "cls", "vision", (TINY.width,), "a small MAE", "file", image)
+    registry.register(Family("tiny-mae", (spec,), build_tiny))
+    yield
+    del registry._FAMILIES["tiny-mae"]
+
+
+def draw(path: Path, rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(path)
+
+
+@pytest.fixture(scope="module")
+def mtl_data(tmp_path_factory) -> Path:
+    """Ten crops of a video for each split, with all labels; those of some frames are missing."""
+    root, rng = tmp_path_factory.mktemp("mtl"), np.random.default_rng(0)
+    for video, file in (("v0", "training_set_annotations.txt"), ("v1", "validation_set_annotations.txt")):
+        rows = ["image,valence,arousal,expression,aus"]
+        for frame in range(1, 11):
+            draw(root / "cropped_aligned" / video / f"{frame:05d}.jpg", rng)
+            valence, arousal = rng.uniform(-1, 1, 2).round(3) if frame != 3 else (-5, -5)
+            units = ",".join(map(str, rng.integers(0, 2, 12))) if frame != 4 else ",".join(["-1"] * 12)
+            rows.append(f"{video}/{frame:05d}.jpg,{valence},{arousal},{-1 if frame == 5 else frame % 8},{units}")
+        (root / file).write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def lsd_data(tmp_path_factory) -> Path:
+    """Two synthetic images and a real one of each class."""
+    root, rng = tmp_path_factory.mktemp("lsd"), np.random.default_rng(0)
+    for name in LSD_CLASSES:
+        for folder, n_images in (("training_set_synthetic_images", 2), ("validation_set_real_images", 1)):
+            for number in range(n_images):
+                draw(root / folder / name.upper() / f"{number}.jpg", rng)
+    return root
+
+
+def epoch_of(folder: Path) -> dict[str, float]:
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    return dict(json.loads(line))
+
+
+EMMA_LOGITS = (0.8, 0.8, 0.7, 0.5, 0.5, 0.5, 0.6, 0.8, 0.8, 0.8, 0.3, 0.7)  # thresholds
+OF_BOTH = {
+    **{"optimizer": "adamw", "betas": (0.9, 0.999), "weight_decay": 0.05, "decay_norms": False, "layer_decay": 0.65},
+    **{"min_lr": 1e-6, "schedule": "cosine", "lr_per": "step", "clip_norm": 0.05, "drop_path": 0.1, "head_rate": 1.0},
+    **{"pass_interpolation": "bilinear", "length": 1, "views": (), "unfreeze": 0, "lora.rank": 0},
+}
+PUBLISHED: dict[str, Mapping[str, Any]] = {
+    "emma-pixels": {
+        **OF_BOTH,
+        **{"task": "mtl", "freeze": ("dan",), "batch_size": 100, "accumulate": 4, "step_windows": 400, "epochs": 30},
+        **{"lr": 5e-4 * 100 * 4 / 256, "warmup": pytest.approx(5 / 30), "lead": "epoch", "va_rate": 1e-4, "mask": 0.0},
+        **{"augment": "emma", "head.name": "emma", "loss.name": "emma", "dan_batchnorm": "eval"},
+        **{"postprocess.thresholds": pytest.approx(
+            dict(zip(ACTION_UNITS, 1 / (1 + np.exp(-np.array(EMMA_LOGITS))), strict=True)), abs=5e-4)},
+    },
+    "cotex-pixels": {
+        **OF_BOTH,
+        **{"task": "lsd", "copies": 2, "mask": 0.75, "batch_size": 64, "pass_windows": 256, "epochs": 6, "lr": 5e-4},
+        **{"warmup": pytest.approx(5 / 6), "lead": "step", "augment": "cotex", "accumulate": 1, "va_rate": 0.0},
+        **{"head.name": "linear", "head.std": 2e-5, "loss.name": "cotex", "loss.consistency": 100},
+    },
+}  # fmt: skip
+
+
+def value_at(config: FinetuneConfig, place: str) -> Any:
+    if place == "pass_interpolation":
+        (found,) = {get_spec(name).image.interpolation for name in config.backbone_of().values()}
+        return config.interpolation or found
+    found: Any = config
+    for key in place.split("."):
+        found = getattr(found, key)
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_recipe_has_the_published_numbers(name: str) -> None:
+    config = make_config(load_recipe(name).values)
+    assert isinstance(config, FinetuneConfig)
+    wrong = {
+        place: value_at(config, place) for place, value in PUBLISHED[name].items() if value_at(config, place) != value
+    }
+    assert wrong == {}
+    heads = {"emma-pixels": "emma", "cotex-pixels": "masked-cotex"}
+    assert config.loss == make_config(load_recipe(heads[name]).values).loss
+
+
+def test_emma_runs_as_typed(run_cli: Cli, mtl_data: Path, tmp_path: Path) -> None:
+    """Ten images make a step of four batches; the checkpoints of parts are evaluated by name."""
+    runs = ("--runs", tmp_path / "runs", "--device", "cpu")
+    options = ("--data", mtl_data, *EMMA_PARTS, "--untrained", "--set", "epochs=1", "--set", "batch_size=3")
+    done = run_cli("finetune", "--recipe", "emma-pixels", *options, *runs)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs" / "emma-pixels-1"
+    epoch, run = epoch_of(folder), open_run(folder)
+    assert np.isfinite(list(epoch.values())).all()
+    assert epoch["score"] == pytest.approx(epoch["score va"] + epoch["score expr"] + epoch["score au"])
+    assert {path.stem for path in folder.glob("best*")} == {"best", "best-va", "best-expr", "best-au"}
+    assert run.config.freeze == ("dan",) and epoch["lr constant 0.0001 without decay"] == 1e-4
+    first, last = load_file(folder / "best.safetensors"), {}
+    for part in ("va", "au"):
+        found = run_cli("eval", f"emma-pixels-1@best-{part}", "--json", *runs)
+        assert found.exit_code == 0, found.output
+        last[part] = json.loads(found.stdout)["official"]["by_task"][part]
+        assert last[part] == pytest.approx(epoch[f"score {part}"], abs=1e-4)
+    assert any(key.startswith("encoders.1.") for key in first)
+
+
+def test_cotex_runs_as_typed(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> None:
+    """Two files, one for each ViT; each is a file again afterwards, as small as its own network."""
+    files = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        files.append(tmp_path / f"mae-{seed}.safetensors")
+        save_file(MaeEncoder(TINY).state_dict(), files[-1])
+    inits = [word for file in files for word in ("--init", f"tiny-mae:{file}")]
+    options = ("--data", lsd_data, "--runs", tmp_path / "runs", "--device", "cpu", "--set", "epochs=1")
+    network = ("--backbone", "mae-cls=tiny-mae-cls", "--set", "lr=1e-9", "--set", "min_lr=0")
+    done = run_cli("finetune", "--recipe", "cotex-pixels", *inits, *network, *options)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs" / "cotex-pixels-1"
+    assert np.isfinite(list(epoch_of(folder).values())).all()
+    for number, file in enumerate(files, 1):
+        before, after = load_file(file), load_file(folder / f"encoder-mae-cls-{number}.safetensors")
+        assert before.keys() == after.keys()
+        assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
+    last = load_file(folder / "last.safetensors")
+    heads = [last[f"model.heads.{copy}.heads.0.output.weight"] for copy in range(2)]
+    assert all(1e-5 < float(head.std()) < 3e-5 for head in heads)
+    assert not torch.equal(*heads)
+
+
+def small_emma(networks: list, **options: Any) -> PixelModel:
+    values = {"pixels": True, "task": "mtl", "features": ("mae-cls", "dan"), "freeze": ("dan",)}
+    config = make_config({**values, "head": {"name": "emma"}, **options})
+    assert isinstance(config, FinetuneConfig)
+    outputs = [Outputs({name: get_spec(name)}) for name in config.features]
+    return PixelModel(config, config.own_task, {"mae-cls": (768,), "dan": (8,)}, networks, outputs)
+
+
+def test_the_file_of_emma_is_that_of_its_authors() -> None:
+    layout = json.loads((DATA / "reference" / "emma.json").read_text())["layout"]
+    with torch.device("meta"):
+        model = small_emma([MaeEncoder(BASE), Dan(8)])
+        state = emma_state(model)
+        Emma().load_state_dict(state, assign=True)
+    wanted = {key for key in layout if "num_batches_tracked" not in key}
+    assert {key: list(value.shape) for key, value in state.items() if key in wanted} == {
+        key: layout[key] for key in wanted
+    }
+    assert all("num_batches_tracked" in key for key in state.keys() - wanted)
+
+
+def test_dan_stays_as_it_is_unless_its_statistics_may_drift() -> None:
+    names = ("timm/test_vit@32-mean", "timm/test_resnet@32")
+    vit, dan = (build_network([get_spec(name)], untrained=True).network for name in names)
+    for batchnorm in ("eval", "train"):
+        model = small_emma([vit, dan], dan_batchnorm=batchnorm).train()
+        norms = [module for module in dan.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+        assert norms and all(norm.training == (batchnorm == "train") for norm in norms)
+        assert not dan.training and not any(parameter.requires_grad for parameter in dan.parameters())
+        model.eval()
+        assert not any(norm.training for norm in norms)
+
+
+def test_weights_for_another_network_are_refused(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(b"")
+    options = ("--data", lsd_data, "--runs", tmp_path / "runs", "--device", "cpu")
+    done = run_cli("finetune", "--recipe", "cotex-pixels", "--init", f"dan:{tmp_path / 'w.pth'}", *options)
+    assert done.exit_code == 2 and "--init has weights of dan, and the backbones are mae-cls" in done.output
