@@ -3,7 +3,8 @@
 `torchrun --nproc-per-node N -m -- abaw train ...` sets RANK, WORLD_SIZE and LOCAL_RANK; without them there is one
 process and every function here does nothing. Each process draws the same windows and takes its share of every batch; the
 loss is computed from all outputs, so that losses which are not means over examples, such as the CCC, are the same as in
-one process. Only batch normalisation takes its statistics from the process's share.
+one process. Batch normalisation of a head takes its statistics from the process's share; that of encoders which are
+fine-tuned takes those of the whole batch, see `abaw.train.finetune.batch_statistics`.
 """
 
 import gc

@@ -39,5 +39,13 @@ class SwinFace(SwinTransformer):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:  # type: ignore[override]  # timm's gives scores
         """Both outputs of a batch."""
-        mean = self.forward_features(images).mean(dim=(1, 2))
-        return {"embedding": self.feature(mean), "mean": mean}
+        return self.embed_pooled(self.pool_images(images))
+
+    def pool_images(self, images: Tensor) -> Tensor:
+        """(n, 768), the mean over positions of each image, for which the other images of the batch do not matter."""
+        mean: Tensor = self.forward_features(images).mean(dim=(1, 2))
+        return mean
+
+    def embed_pooled(self, pooled: Tensor) -> dict[str, Tensor]:
+        """Both outputs from what `pool_images` gives."""
+        return {"embedding": self.feature(pooled), "mean": pooled}

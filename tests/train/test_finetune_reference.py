@@ -70,16 +70,16 @@ class Normalised(PixelModel):
 
     pictures: Tensor
     kept: Tensor | None = None  # (copies, images, patches)
-    copy = -1
 
-    def _inputs(self, outputs, images, n_rows, view):
+    def _inputs(self, outputs, images, n_rows, views, places):
         ((_, numbers),) = images
-        self.numbers, self.copy = numbers.flatten().long(), self.copy + 1
-        return self.pictures[self.numbers]
+        inputs = self.pictures[numbers.flatten().long()]
+        return torch.cat([inputs.flip(-1) if view else inputs for view in views])[places.start : places.stop]
 
     def _kept(self, network, n_images, device):
         assert self.kept is not None
-        return self.kept[self.copy % len(self.kept)][self.numbers]
+        (copy,) = (number for number, encoder in enumerate(self.encoders) if encoder is network)
+        return self.kept[copy]
 
 
 def spec_of(*names: str) -> Outputs:
@@ -182,7 +182,6 @@ def test_cotex_takes_the_step_of_its_authors(rate: int):
     model.pictures = torch.from_numpy(seeded.seeded_input(tuple(facts["input_shape"]), facts["seed"]))
     model.kept = torch.from_numpy(arrays[f"mask{rate}_kept"].astype(np.int64))
     model.freeze_unused()
-    model.copy = -1
     trainer = Trainer(
         options, options.own_task, model, Pictures(options.own_task, arrays["labels"][:, None]), torch.device("cpu")
     )

@@ -43,7 +43,7 @@ class FinetuneConfig(TrainConfig):
         head_rate: rate of the head, as a multiple of `lr`.
         va_rate: constant rate of the part of the head that gives valence and arousal alone; 0 trains it like the rest.
         drop_path: share of the residual branches that are left out of the last block; it grows linearly from the first.
-        batchnorm: normalise by the statistics of the encoder's weights, or of the batch.
+        batchnorm: normalise by the statistics of the encoder's weights, or of the batch, in several processes the whole one.
         dan_batchnorm: the same of a frozen DAN; `train` as EMMA's authors, whose running statistics drift.
         augment: changes of the training images.
         interpolation: of resizing; empty takes the backbone's.
@@ -53,6 +53,8 @@ class FinetuneConfig(TrainConfig):
             EMMA's, whose first epoch has the number 1.
         accumulate: batches whose gradients are added up before a step.
         checkpoint: compute activations again for the gradient instead of keeping them.
+        chunk: images for which an encoder keeps activations at a time; 0 is all of a batch. It computes its output for so many
+            after another, and again for their gradient: the loss and the gradient are those of the whole batch.
     """
 
     pixels: Literal[True] = True
@@ -74,6 +76,7 @@ class FinetuneConfig(TrainConfig):
     lead: Literal["step", "epoch"] = "step"
     accumulate: int = Field(1, ge=1, le=4_096)
     checkpoint: bool = False
+    chunk: int = Field(0, ge=0, le=1_000_000)
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(64, ge=1, le=1_000_000)

@@ -1,7 +1,8 @@
 """The layers of an encoder, from its input to its output: their rates, which of them learn, and how."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from abaw.backbones.vision.drop_path import set_drop_path
+from abaw.train.finetune.batch_statistics import kept_statistics
 
 # the names of repeated blocks in timm, in torchvision, in transformers, and in the networks of faces
 BLOCK = re.compile(r"^(?:.*\.)?(?:blocks(?:\.\d+)+|layers?\d*\.\d+|stages\.\d+)(?=\.)")
@@ -69,7 +71,8 @@ def checkpoint_blocks(network: nn.Module) -> None:
 def _recomputed(block: nn.Module, forward: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
     if not (block.training and torch.is_grad_enabled()):
         return forward(*inputs, **options)
-    return checkpoint(forward, *inputs, use_reentrant=False, **options)
+    contexts = lambda: (nullcontext(), kept_statistics(block))  # noqa: E731
+    return checkpoint(forward, *inputs, use_reentrant=False, context_fn=contexts, **options)
 
 
 def _blocks(network: nn.Module) -> list[nn.Module]:
@@ -127,8 +130,3 @@ def merged_state(network: nn.Module) -> dict[str, Tensor]:
         elif key == f"{owner}.base.bias":
             state[f"{owner}.bias"] = value
     return state
-
-
-def batch_norms(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules that normalise by statistics of the batch in training."""
-    return (module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))

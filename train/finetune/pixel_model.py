@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.backbones.vision.preprocess import prepare_images
@@ -12,8 +14,9 @@ from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
 from abaw.core.tasks import Task
 from abaw.train.finetune.augment import AUGMENTS
+from abaw.train.finetune.batch_statistics import batch_norms, share_statistics
 from abaw.train.finetune.finetune_config import FinetuneConfig
-from abaw.train.finetune.layers import add_lora, batch_norms, checkpoint_blocks, drop_paths, freeze_first
+from abaw.train.finetune.layers import add_lora, checkpoint_blocks, drop_paths, freeze_first
 from abaw.train.finetune.pixel_table import IMAGES, SIZES
 from abaw.train.heads.inputs import Tensors
 from abaw.train.model import Model
@@ -75,6 +78,13 @@ class PixelModel(nn.Module):
         if config.mask and getattr(network, "n_patches", None) is None:
             raise UsageError("mask hides patches, which only MAE encoders can leave out. Use mae-cls or mae-mean.")
         drop_paths(network, config.drop_path)
+        if config.batchnorm == "train":
+            if config.chunk and any(True for _ in batch_norms(network)) and not hasattr(network, "embed_pooled"):
+                raise UsageError(
+                    "batchnorm=train takes the statistics of a whole batch, which an encoder with batch normalisation in "
+                    "its blocks cannot see in chunks. Use batchnorm=eval, or checkpoint=true in place of chunk."
+                )
+            share_statistics(network)
         if config.checkpoint:
             checkpoint_blocks(network)
         if config.lora.rank:
@@ -132,8 +142,7 @@ class PixelModel(nn.Module):
         rows = shown.flatten().nonzero()[:, 0]
         images = self._images(features, rows, rows // shown.shape[1])
         if self._config.copies == 1:
-            values, given = self._features(range(len(self._outputs)), images, rows, shown)
-            outputs: Tensor = self.heads[0](values, given)
+            outputs: Tensor = self.heads[0](*self._features(range(len(self._outputs)), images, rows, shown))
             return outputs
         branches = torch.stack(
             [self.heads[copy](*self._features([copy], images, rows, shown)) for copy in range(self._config.copies)]
@@ -171,12 +180,13 @@ class PixelModel(nn.Module):
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Features of the encoders with these numbers, by name and view, and their masks."""
         values, masks = {}, {}
-        for view in (self._config.views or ("",)) if self.training else ("",):
-            for number in numbers:
-                outputs = self._outputs[number % len(self._outputs)]
-                encoded = self._encode(number, outputs, images, len(rows), view)
-                for name, spec in outputs.specs.items():
-                    feature = encoded[spec.output].float()
+        views = (self._config.views or ("",)) if self.training else ("",)
+        for number in numbers:
+            encoded = self._encode(number, images, len(rows), views)
+            for name, spec in self._outputs[number % len(self._outputs)].specs.items():
+                for view, feature in zip(
+                    views, encoded[spec.output].float().unflatten(0, (len(views), len(rows))), strict=True
+                ):
                     dense = feature.new_zeros(shown.numel(), *feature.shape[1:])
                     key = name_of_view(name, view)
                     values[key] = dense.index_copy(0, rows, feature).view(*shown.shape, *feature.shape[1:])
@@ -184,33 +194,69 @@ class PixelModel(nn.Module):
         return values, masks
 
     def _encode(
-        self, number: int, outputs: Outputs, images: Sequence[tuple[Tensor, Tensor]], n_rows: int, view: str
+        self, number: int, images: Sequence[tuple[Tensor, Tensor]], n_rows: int, views: Sequence[str]
     ) -> dict[str, Tensor]:
-        """All outputs of an encoder for a view of the images, in the order of the rows."""
-        inputs = self._inputs(outputs, images, n_rows, view)
-        kept = {}
-        if self.training and self._config.mask and not self._is_frozen[number % len(self._outputs)]:
-            kept["kept"] = self._kept(self.encoders[number], n_rows, inputs.device)
-        if not n_rows:  # a share of a batch without an image: one image keeps the parameters in the graph
-            encoded = self.encoders[number](inputs.new_zeros(1, *inputs.shape[1:]), **kept)
-            return {name: feature[:0] for name, feature in encoded.items()}
-        encoded = self.encoders[number](inputs, **kept)
-        return dict(encoded)
+        """All outputs of an encoder, (views * rows, *shape) each: for the first view of all rows, then for the next."""
+        network: Any = self.encoders[number]
+        is_frozen = self._is_frozen[number % len(self._outputs)]
+        outputs, device = self._outputs[number % len(self._outputs)], next(self.heads.parameters()).device
+        n_images = n_rows * len(views)
+        n_encoded = max(
+            1, n_images
+        )  # a share of a batch without an image: a black one keeps the parameters in the graph
+        kept = None
+        if self.training and self._config.mask and not is_frozen:
+            kept = self._kept(network, n_encoded, device)
 
-    def _inputs(self, outputs: Outputs, images: Sequence[tuple[Tensor, Tensor]], n_rows: int, view: str) -> Tensor:
-        """(rows, 3, height, width) normalised for a network."""
+        def encode(places: Tensor, first: int) -> Any:
+            inputs = self._inputs(outputs, images, n_rows, views, range(first, first + len(places)))
+            if kept is not None:
+                return network(inputs, kept=kept[places])
+            return network.pool_images(inputs) if hasattr(network, "embed_pooled") else network(inputs)
+
+        needs_all = is_frozen and self._config.dan_batchnorm == "train"  # for its statistics
+        chunk = (self._config.chunk if self.training and not needs_all else 0) or n_encoded
+        keeps_all = is_frozen or chunk >= n_encoded or not torch.is_grad_enabled()
+        parts = []
+        for first in range(0, n_encoded, chunk):
+            # checkpoint() finds the device, whose random state it keeps, by this tensor
+            places = torch.arange(first, min(first + chunk, n_encoded), device=device)
+            parts.append(encode(places, first) if keeps_all else checkpoint(encode, places, first, use_reentrant=False))
+        if hasattr(network, "embed_pooled"):
+            return dict(network.embed_pooled(_joined(parts)[:n_images]))
+        names = {spec.output for spec in outputs.specs.values()}
+        return {name: _joined([part[name] for part in parts])[:n_images] for name in names}
+
+    def _inputs(
+        self,
+        outputs: Outputs,
+        images: Sequence[tuple[Tensor, Tensor]],
+        n_rows: int,
+        views: Sequence[str],
+        places: range,
+    ) -> Tensor:
+        """(places, 3, height, width) normalised for a network: some of the images of all views, see `_encode`."""
         image = self._image(outputs)
-        inputs = torch.zeros(n_rows, 3, *image.height_width, device=next(self.heads.parameters()).device)
-        for members, group in images:
-            inputs[members] = prepare_images(group.flip(2) if view else group, image)
+        inputs = torch.zeros(len(places), 3, *image.height_width, device=next(self.heads.parameters()).device)
+        for number, view in enumerate(views):
+            for members, group in images:
+                own = members + (number * n_rows - places.start)
+                inside = (own >= 0) & (own < len(places))
+                if inside.any():
+                    some = group[inside]
+                    inputs[own[inside]] = prepare_images(some.flip(2) if view else some, image)
         return inputs
 
     def _kept(self, network: nn.Module, n_images: int, device: torch.device) -> Tensor:
         """(n, k) int64, patches that each image keeps, drawn anew for each encoder and step."""
         n_patches = network.n_patches
         assert isinstance(n_patches, int), "checked when the model is built"
-        noise = torch.rand(max(1, n_images), n_patches)
+        noise = torch.rand(n_images, n_patches)
         return noise.argsort(dim=1)[:, : int(n_patches * (1 - self._config.mask))].to(device)
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 class HeadOnFeatures(nn.Module):
