@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from abaw.core.tasks import Task
     from abaw.datasets.demo.kinds import DemoKind
     from abaw.datasets.doctor import VideoReport
+    from abaw.datasets.stills.still_set import StillSet
     from abaw.datasets.synth import Made
     from abaw.datasets.synth.paths import SynthOptions
     from abaw.evaluate.compare import Comparison
@@ -147,7 +148,7 @@ def demo(
     """Make a demo dataset, extract its features, train and evaluate its tasks; what an earlier call finished is kept.
 
     Args:
-        kind: layout of the dataset, a name of `DEMO_KINDS`.
+        kind: layout of the dataset, a name of `DEMO_KINDS`; sets of stills are only made.
         on_result: called with the run and the validation scores of each task.
     """
     from abaw.core.claim_files import claimed
@@ -157,6 +158,8 @@ def demo(
     out.mkdir(parents=True, exist_ok=True)
     with claimed(out / "demo", also=[out / "data"]):
         make_demo(out / "data", demo_kind, size, seed, reporter)
+        if not demo_kind.heads:
+            return []
         return _train_demo(out, demo_kind, device, reporter, on_result)
 
 
@@ -466,17 +469,22 @@ def finetune_seeds(
     reporter: Reporter | None = None,
     resume: bool = False,
     on_result: "Callable[[Run, TrainingResult], None] | None" = None,
+    images: Sequence[str] = (),
 ) -> "list[tuple[Run, TrainingResult]]":
     """Fine-tune one run for each config on the crops of a data folder; they differ in their seed only.
 
     Args:
         weights: `BACKBONE:FILE` of those that do not begin with their default weights.
         untrained: begin with random weights.
+        images: `NAME=FOLDER` of sets of still images, which take the place of the crops.
     """
     from abaw.evaluate.inference import SCORING
-    from abaw.train.finetune import finetune_runs, new_finetune
+    from abaw.train.finetune import finetune_runs, new_finetune, still_table
 
-    source = finetune_runs.FinetuneSource(data, new_finetune.first_weights(weights, untrained))
+    folders, stills = still_table.parse_sets(images), None
+    if folders:
+        stills = still_table.StillFolders(folders, _alignment(device))
+    source = finetune_runs.FinetuneSource(data, new_finetune.first_weights(weights, untrained), stills)
     return finetune_runs.finetune_seeds(
         configs, source, runs, SCORING, name=name, stem=stem,
         device=device, reporter=reporter, resume=resume, on_result=on_result,
@@ -494,7 +502,19 @@ def finetune(
     from abaw.evaluate.inference import SCORING
     from abaw.train.finetune.finetune_runs import finetune_run
 
-    return finetune_run(run, data, SCORING, device, reporter, on_result)
+    return finetune_run(run, data, SCORING, device, reporter, on_result, _alignment(device))
+
+
+def _alignment(device: str) -> "Callable[[StillSet, Reporter], None]":
+    """What aligns the faces of a set of still images, with the default detector."""
+
+    def align(found: "StillSet", reporter: Reporter) -> None:
+        from abaw.extract.faces.detector import create_detector
+        from abaw.extract.faces.still_alignment import align_stills
+
+        align_stills(found, lambda: create_detector(device=device), reporter)
+
+    return align
 
 
 def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) -> "Run":

@@ -36,7 +36,7 @@ def doctor(data: Path, fps: float | None, every: bool, as_csv: bool, as_json: bo
         tables.write_doctor_csv(reports, sys.stdout)
     else:
         tables.show_doctor(data, reports, totals, every)
-        if not totals["errors"]:
+        if not totals["errors"] and totals["videos"]:
             console.say_next("extract", "--backbone", "vit-mean")
     sys.exit(1 if totals["errors"] else 0)
 

@@ -15,8 +15,8 @@ from abaw.commands.shared_options import DEVICE
 @click.option("--size", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True,
               help="Of the dataset.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other faces.")
-@click.option("--dataset", "kind", type=click.Choice(["aff-wild2", "lsd", "vgaf"]), default="aff-wild2",
-              show_default=True, help="Whose layout it has.")  # fmt: skip
+@click.option("--dataset", "kind", type=click.Choice(["aff-wild2", "lsd", "stills", "vgaf"]), default="aff-wild2",
+              show_default=True, help="Whose layout it has; stills are sets of images, which are only made.")  # fmt: skip
 @DEVICE
 def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
     """Make a small dataset and take it through the stages.
@@ -33,5 +33,10 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
         results = pipeline.demo(
             out, size, seed, device, reporter, kind, lambda run, evaluation: show_scores(run.folder, evaluation, "val")
         )
+    if not results:
+        folder = shlex.quote(str(out / "data" / "rafdb"))
+        words = f"abaw finetune --task expr --backbone timm/resnet18@112 --untrained --images rafdb={folder}"
+        console.say(f"Made sets of still images in {out / 'data'}. Next: {words}")
+        return
     task = results[-1][0].config.task
     console.say(f"Next: cd {shlex.quote(str(out))} && abaw train --task {task} && abaw eval --split val")

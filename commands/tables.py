@@ -125,6 +125,11 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
         total: see `abaw.datasets.doctor.totals`.
         every: show all videos.
     """
+    if stills := [report for report in reports if report.kind == "stills"]:
+        say(f"{data}: {stills[0].video}")
+        for sentence in stills[0].warnings:
+            say(f"  {sentence}")
+        return
     say(
         f"{data}: {total['videos']} videos, {total['frames']:,} frames, {total['crops']:,} crops, {total['missing']:,} missing, "
         f"{len(total['left_right_pairs'])} left/right pairs."

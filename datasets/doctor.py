@@ -20,6 +20,7 @@ from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.mtl import doubles_of
+from abaw.datasets.still_reports import describe_stills
 from abaw.datasets.unread import find_unread
 
 DECODE_THREADS = 8
@@ -46,7 +47,8 @@ class VideoReport:
         warnings, errors: sentences; only errors must be fixed.
         is_guessed: the number of frames is that of the last crop, because there is no video file.
         paths: files and folders that are not read, relative to the data folder.
-        kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read.
+        kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read; "stills"
+            about a set of still images, whose kind takes the place of a name.
     """
 
     video: str
@@ -61,7 +63,7 @@ class VideoReport:
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     is_guessed: bool = False
-    kind: Literal["video", "remark", "unread"] = "video"
+    kind: Literal["video", "remark", "unread", "stills"] = "video"
     paths: tuple[str, ...] = ()
     n_labelled_rows: dict[str, int] = field(default_factory=dict)
 
@@ -95,7 +97,7 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
 
 
 def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:
-    """Examine the dataset in a folder; see `examine`.
+    """Examine the dataset in a folder, see `examine`; for a set of still images there is one report.
 
     Args:
         fps: frame rate of videos without a video file.
@@ -107,6 +109,8 @@ def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | No
     try:
         dataset = open_dataset(data, fps)
     except DataError:
+        if data.is_dir() and (stills := describe_stills(data, reporter)) is not None:
+            return [VideoReport(stills[0], warnings=tuple(stills[1]), kind="stills")]
         with suppress(DataError):
             for report in report_unread(look_through(data, fps)):
                 reporter.warn(f"Not read: {report.warnings[0]}.")

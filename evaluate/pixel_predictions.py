@@ -91,15 +91,26 @@ def predict_stored(
 def predict_pixels(
     run: Run, model: "PixelModel", device: "torch.device", data: Path | None, split: str, reporter: Reporter
 ) -> dict[str, VideoPrediction]:
-    """Predict a split from the images of a data folder, by default that of the training.
+    """Predict a split from the images of a data folder, by default that of the training, or from sets of still images.
 
     Raises:
         UsageError: no such folder, or no images in the split.
     """
     from abaw.evaluate.inference import predict
-    from abaw.train.finetune.finetune_runs import data_of
+    from abaw.train.finetune.finetune_runs import data_of, sets_of
     from abaw.train.finetune.pixel_table import load_pixel_tables
+    from abaw.train.finetune.still_table import StillFolders, load_still_tables
 
+    config, folders = run.config, sets_of(run)
+    assert isinstance(config, FinetuneConfig), "run.config.pixels"
+    if folders:
+        for name, folder in folders.items():
+            if not folder.is_dir():
+                raise UsageError(
+                    f"Run {run.name} predicts from images of {name}, and there is no {folder}. Put them there."
+                )
+        (table,) = load_still_tables(config, StillFolders(folders), (split,), reporter)
+        return predict(model, table, config.length, device, reporter, config.eval_step)
     folder = data_of(run, data if data is not None and data.is_dir() else None)
     if not folder.is_dir():
         raise UsageError(f"Run {run.name} predicts from images, and there is no folder {folder}. Name it with --data.")

@@ -35,13 +35,14 @@ MAX_SCANS = 100  # a progressive JPEG has about ten; each one is a pass over all
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own limit warns from 89 million on and refuses 179 million
 
 
-def read_image(file: Path | str, content: bytes | None = None) -> NDArray[np.uint8]:
+def read_image(file: Path | str, content: bytes | None = None, formats: tuple[str, ...] = FORMATS) -> NDArray[np.uint8]:
     """Decode an image file to (height, width, 3) uint8 RGB, turned upright if the file states its orientation.
 
     Transparent pixels have the colour that is stored for them.
 
     Args:
         content: of the file, if it was read already.
+        formats: that Pillow may decode, by its names.
 
     Raises:
         DataError: it cannot be read, is cut off, or is not an image.
@@ -55,7 +56,7 @@ def read_image(file: Path | str, content: bytes | None = None) -> NDArray[np.uin
         # Pillow would fill missing parts with grey; simplejpeg has one error type, so check libjpeg's message
         if "orrupt" in str(error) or "remature" in str(error):
             raise DataError(f"{file} is damaged ({error}). Replace or delete it.") from error
-    picture = _decode(content, file)
+    picture = _decode(content, file, formats)
     picture.info.pop("transparency", None)  # Pillow would warn about values that it cannot use
     return np.asarray(picture.convert("RGB"))
 
@@ -77,12 +78,12 @@ def _checked(content: bytes, file: Path | str) -> bytes:
     return content
 
 
-def _decode(content: bytes, file: Path | str) -> Image.Image:
+def _decode(content: bytes, file: Path | str, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """Decode an image with Pillow to 8 bits a channel, upright."""
     try:
         if content.startswith(b"RIFF"):
             check_size(*_size_of_webp(content), file)
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        with Image.open(io.BytesIO(content), formats=formats) as picture:
             check_size(*picture.size, file)
             picture.load()
             return orientation.of_picture(picture).turn_picture(_in_8_bits(picture))

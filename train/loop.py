@@ -33,6 +33,7 @@ from abaw.train.config import TrainConfig
 from abaw.train.data.samples import Samples, counted_labels
 from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
 from abaw.train.event_file import EventFile
+from abaw.train.finetune.mixing import Mixing, draw_mixing
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
 from abaw.train.rewinding import finish_rewind
@@ -416,24 +417,31 @@ class Trainer:
     def _step(self, windows: Windows, read: Iterator[WindowBatch], number: int, taken: StepsTaken) -> Tensor:
         """The mean loss of the forward passes of one step of epoch `number`."""
         losses, passes = [], list(batches(windows, self.config.pass_windows))
-        for pass_windows in passes:
+        for part, pass_windows in enumerate(passes):
             began = time.perf_counter()
             batch = next(read).to(self._device)
             taken.waiting_s += time.perf_counter() - began
-            losses.append(self._add_gradients(batch, pass_windows, (number - 1) / self.config.epochs, len(passes)))
+            mixing = draw_mixing(self.config, (self.config.seed, number, len(taken.losses), part))
+            progress = (number - 1) / self.config.epochs
+            losses.append(self._add_gradients(batch, pass_windows, progress, len(passes), mixing))
         self._update()
         return torch.stack(losses).mean()
 
-    def _add_gradients(self, batch: WindowBatch, windows: Windows, progress: float, n_passes: int) -> Tensor:
+    def _add_gradients(
+        self, batch: WindowBatch, windows: Windows, progress: float, n_passes: int, mixing: Mixing | None = None
+    ) -> Tensor:
         """The loss of one forward pass, whose gradients are added to those of the step, a share of each pass."""
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
-            outputs = self._model(batch.features, batch.masks)
+            features = batch.features | (mixing.as_input(self._device) if mixing else {})
+            outputs = self._model(features, batch.masks)
         targets = batch.targets
         if multi_process.n_ranks() > 1:  # the loss covers the whole batch
             outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
             targets = self._sampler.targets(windows).to(self._device)
+        if mixing is not None:
+            targets = mixing.targets(targets, self.task, multi_process.n_ranks())
         aligned = targets.align(outputs.float())
-        loss = self._loss(*aligned, progress)
+        loss = self._loss(*targets.for_loss(aligned), progress)
         if self._sums is not None:
             self._sums.add(*aligned)
         # gradients are averaged over processes, but each process has only its share of the loss

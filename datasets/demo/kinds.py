@@ -10,6 +10,8 @@ from abaw.core.files import writing
 from abaw.core.progress import Reporter
 from abaw.datasets.demo import n_frames_of, write_demo
 from abaw.datasets.demo.demo_lsd import n_images_of, write_lsd_demo
+from abaw.datasets.demo.demo_stills import n_images_of as n_stills_of
+from abaw.datasets.demo.demo_stills import write_stills_demo
 from abaw.datasets.demo.demo_vgaf import n_frames_of as n_clip_frames_of
 from abaw.datasets.demo.demo_vgaf import write_vgaf_demo
 
@@ -28,7 +30,7 @@ class DemoKind:
     Attributes:
         write: writes it.
         n_frames: number of frames that it draws, by size and seed.
-        heads: a head to start with for each task that it has labels for.
+        heads: a head to start with for each task that it has labels for; none for sets of stills, which stay as they are.
     """
 
     write: WriteDemo
@@ -39,6 +41,7 @@ class DemoKind:
 DEMO_KINDS: dict[str, DemoKind] = {
     "aff-wild2": DemoKind(write_demo, n_frames_of, dict.fromkeys(("va", "expr", "au"), "transformer")),
     "lsd": DemoKind(write_lsd_demo, n_images_of, {"lsd": "mlp"}),
+    "stills": DemoKind(write_stills_demo, n_stills_of, {}),
     "vgaf": DemoKind(write_vgaf_demo, n_clip_frames_of, {"vgaf": "transformer"}),
 }
 

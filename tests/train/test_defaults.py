@@ -275,6 +275,7 @@ def test_heads_of_the_demos():
         "aff-wild2": {"va": "transformer", "expr": "transformer", "au": "transformer"},
         "lsd": {"lsd": "mlp"},
         "vgaf": {"vgaf": "transformer"},
+        "stills": {},
     }
 
 

@@ -34,6 +34,7 @@ class MadeSamples:
     asked: list[int] = field(default_factory=list)
     n_readers: int = 1
     rows_per_batch: int = 256
+    shares: None = None
 
     @property
     def starts(self) -> np.ndarray:

@@ -63,6 +63,11 @@ class Samples(Protocol):
         """Further labels of rows that have more than one."""
         ...
 
+    @property
+    def shares(self) -> NDArray[np.float32] | None:
+        """(rows, classes) float32, soft labels for the loss of a task of classes; None where classes are certain."""
+        ...
+
     def present(self) -> NDArray[np.bool_]:
         """(rows,) bool, the row has at least one input; only labels of such rows count."""
         ...

@@ -79,6 +79,7 @@ class Table:
 
     n_readers: ClassVar[int] = 1
     rows_per_batch: ClassVar[int] = 8_192
+    shares: ClassVar[None] = None
 
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""

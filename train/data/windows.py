@@ -38,6 +38,23 @@ class Further:
 
 
 @dataclass(frozen=True)
+class SoftLabels:
+    """Labels for a loss that are between those of annotations.
+
+    Attributes:
+        labels: (windows, time, n) float32: shares of n classes, or values from 0 to 1 of n binary labels.
+        valid: bool, (windows, time, 1) or like the labels.
+    """
+
+    labels: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> "SoftLabels":
+        """The same on a device."""
+        return SoftLabels(send(self.labels, device), send(self.valid, device))
+
+
+@dataclass(frozen=True)
 class Targets:
     """The labels that outputs of windows are compared with.
 
@@ -45,16 +62,23 @@ class Targets:
         labels: (windows, time, columns) float32; (windows, columns) for a task of whole videos.
         valid: bool like the labels: annotated, and the frame (any frame of the video) has a feature.
         further: second labels of frames that are labelled twice; None if no frame is.
+        soft: what the loss compares outputs with instead; None without. Not together with `further`.
     """
 
     labels: Tensor
     valid: Tensor
     further: Further | None
+    soft: SoftLabels | None = None
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device."""
         further = self.further.to(device) if self.further is not None else None
-        return Targets(send(self.labels, device), send(self.valid, device), further)
+        soft = self.soft.to(device) if self.soft is not None else None
+        return Targets(send(self.labels, device), send(self.valid, device), further, soft)
+
+    def for_loss(self, aligned: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """What `align` gives, with soft labels where there are some."""
+        return aligned if self.soft is None else (aligned[0], self.soft.labels, self.soft.valid)
 
     def align(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs, labels and valid flags for a loss; with further labels they are flat rows.
@@ -225,7 +249,10 @@ class WindowSampler:
         valid = self.samples.valid.take(rows, axis=0) & counted[..., None]
         if self.samples.task.level == "video":
             labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
-        return Targets(torch.from_numpy(labels), torch.from_numpy(valid), self._further_at(rows, inside))
+        further, soft = self._further_at(rows, inside), None
+        if self.samples.shares is not None:
+            soft = SoftLabels(torch.from_numpy(self.samples.shares.take(rows, axis=0)), torch.from_numpy(valid))
+        return Targets(torch.from_numpy(labels), torch.from_numpy(valid), further, soft)
 
     def _further_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Further | None:
         """The doubles of frames in windows, repeated for every window that contains the frame."""

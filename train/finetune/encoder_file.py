@@ -44,7 +44,7 @@ def emma_state(model: PixelModel) -> dict[str, Tensor]:
     return state | {f"vit.{key}" if key.startswith("head.") else key: value for key, value in head.items()}
 
 
-def save_encoders(run: Run, videos: tuple[str, ...], data: Path) -> list[Path]:
+def save_encoders(run: Run, videos: tuple[str, ...], data: str) -> list[Path]:
     """Write the encoders of a run's best model into its folder: `encoder.safetensors`, or several with their names.
 
     Frozen ones are left out, except that of EMMA, whose file is that of the whole system. Their metadata say what they
@@ -52,7 +52,7 @@ def save_encoders(run: Run, videos: tuple[str, ...], data: Path) -> list[Path]:
 
     Args:
         videos: of the training.
-        data: the folder of its images.
+        data: the folder, or folders, of its images.
 
     Returns:
         The files.
@@ -73,7 +73,7 @@ def save_encoders(run: Run, videos: tuple[str, ...], data: Path) -> list[Path]:
             "run": run.name,
             "task": config.task,
             "split": f"fold {config.fold}" if config.fold else "train",
-            "data": str(data.absolute()),
+            "data": data,
             "videos": list(videos),
             "from": ", ".join(run.features[name][WEIGHTS] or "random weights" for name in began),
             "image": image,

@@ -10,6 +10,7 @@ from abaw.train.head_options import COMMAS, Share
 
 FRAME_BY_FRAME = ("linear", "mlp", "emma")  # heads for which the frames of a window have nothing to do with each other
 MOST_IMAGES = 4_096  # in a batch that grew with the share of hidden patches
+SOFT_LOSSES = ("cross-entropy", "bce")  # that take labels between those of annotations
 NOT_FOR_PIXELS = ("standardise", "synthetic", "missing")
 
 
@@ -55,6 +56,10 @@ class FinetuneConfig(TrainConfig):
         checkpoint: compute activations again for the gradient instead of keeping them.
         chunk: images for which an encoder keeps activations at a time; 0 is all of a batch. It computes its output for so many
             after another, and again for their gradient: the loss and the gradient are those of the whole batch.
+        aligned: take still images as they are, instead of aligning their faces first.
+        contempt: still images that show it have no label, or that of Other.
+        votes: labels of still images that several people labelled: the class with most votes, or shares of classes.
+        mixup, cutmix: parameter of the beta distribution that shares of mixed images are drawn from; 0 mixes none.
     """
 
     pixels: Literal[True] = True
@@ -77,6 +82,11 @@ class FinetuneConfig(TrainConfig):
     accumulate: int = Field(1, ge=1, le=4_096)
     checkpoint: bool = False
     chunk: int = Field(0, ge=0, le=1_000_000)
+    aligned: bool = False
+    contempt: Literal["drop", "other"] = "drop"
+    votes: Literal["majority", "soft"] = "majority"
+    mixup: float = Field(0.0, ge=0, le=100)
+    cutmix: float = Field(0.0, ge=0, le=100)
 
     epochs: int = Field(10, ge=1)
     batch_size: int = Field(64, ge=1, le=1_000_000)
@@ -109,6 +119,20 @@ class FinetuneConfig(TrainConfig):
             raise ValueError("copies and views cannot be combined: leave out one of them")
         if self.unfreeze and self.lora.rank:
             raise ValueError("unfreeze and lora.rank are two ways to train less of a network: leave out one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _suits_soft_labels(self) -> "FinetuneConfig":
+        mixes = bool(self.mixup or self.cutmix)
+        names = [name for name in ("mixup", "cutmix") if getattr(self, name)] + ["votes=soft"] * (self.votes == "soft")
+        if names and self.loss.name not in SOFT_LOSSES:
+            raise ValueError(f"{names[0]} needs loss {' or '.join(SOFT_LOSSES)}, found {self.loss.name}")
+        if self.votes == "soft" and self.own_task.kind != "classes":
+            raise ValueError(f"votes=soft is for tasks of classes, not for {self.own_task.name}")
+        if mixes and self.chunk:
+            raise ValueError(f"{names[0]} mixes the images of a whole batch, and chunk divides it: leave out chunk")
+        if mixes and (self.length != 1 or self.views):
+            raise ValueError(f"{names[0]} mixes single images: use window=1 and a head of frames, and no views")
         return self
 
     def encoder_file(self, folder: Path, feature: str, copy: int = 0) -> Path:

@@ -19,6 +19,7 @@ from abaw.train.finetune.encoder_file import save_encoders
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.pixel_model import PixelModel
 from abaw.train.finetune.pixel_table import PixelTable, load_pixel_tables
+from abaw.train.finetune.still_table import Align, StillFolders, load_still_tables
 from abaw.train.loop import TrainingResult, fit
 from abaw.train.run_files import INITIAL, LAST
 from abaw.train.run_folders import check_free
@@ -28,7 +29,8 @@ from abaw.train.train_progress import TrainProgress
 from abaw.train.train_runs import OnResult, interruption_names, names_of, training_on
 from abaw.train.warm_start import load_initial_weights
 
-DATA = "data"  # of a feature in the config.json of a run: the folder of its images
+DATA = "data"  # of a feature in the config.json of a run: the folder of its crops
+SETS = "images"  # instead: the folders of its sets of still images, by name
 SHOWN_IMAGES = 3
 
 
@@ -39,10 +41,12 @@ class FinetuneSource:
     Attributes:
         data: folder with the crops and labels, see `abaw.datasets.layouts`.
         first: weights that new runs begin with.
+        stills: sets of still images, in place of crops.
     """
 
     data: Path
     first: FirstWeights
+    stills: StillFolders | None = None
 
 
 def finetune_seeds(
@@ -71,12 +75,12 @@ def finetune_seeds(
     with training_on(device, reporter) as (torch_device, reporter):
         if not resume:
             multi_process.from_first(lambda: _check_free(runs, names))
-        tables = _load(configs[0], source.data, reporter)
+        tables = _load(configs[0], source.data, source.stills, reporter)
         results = []
         for config, run_name in zip(configs, names, strict=True):
             with ExitStack() as claims:
                 run = _open(config, source, runs, run_name, stem, resume, claims)
-                result = _finetune(run, source.data, tables, scoring, torch_device, reporter, on_result)
+                result = _finetune(run, tables, scoring, torch_device, reporter, on_result)
             results.append((run, result))
         return results
 
@@ -88,12 +92,19 @@ def finetune_run(
     device: str = "auto",
     reporter: Reporter | None = None,
     on_result: OnResult | None = None,
+    align: Align | None = None,
 ) -> TrainingResult:
-    """Continue a run from its last checkpoint; raises like `finetune_seeds`."""
+    """Continue a run from its last checkpoint; raises like `finetune_seeds`.
+
+    Args:
+        data: the folder of its crops; sets of still images are read from where they were.
+        align: see `StillFolders`.
+    """
     with training_on(device, reporter) as (torch_device, reporter), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
-        tables = _load(_config(run), data, reporter)
-        return _finetune(run, data, tables, scoring, torch_device, reporter, on_result)
+        folders = sets_of(run)
+        tables = _load(_config(run), data, StillFolders(folders, align) if folders else None, reporter)
+        return _finetune(run, tables, scoring, torch_device, reporter, on_result)
 
 
 def _check_free(runs: Path, names: Sequence[str | None]) -> None:
@@ -115,8 +126,18 @@ def data_of(run: Run, data: Path | None = None) -> Path:
     return data or Path(next(iter(run.features.values()))[DATA])
 
 
-def _load(config: FinetuneConfig, data: Path, reporter: Reporter) -> tuple[PixelTable, PixelTable]:
-    train, validation = load_pixel_tables(config.own_task, config.fold, data, ("train", "val"), reporter)
+def sets_of(run: Run) -> dict[str, Path]:
+    """The folders of the sets of still images that a run was fine-tuned on, by name; empty for one on crops."""
+    return {name: Path(folder) for name, folder in next(iter(run.features.values())).get(SETS, {}).items()}
+
+
+def _load(
+    config: FinetuneConfig, data: Path, stills: StillFolders | None, reporter: Reporter
+) -> tuple[PixelTable, PixelTable]:
+    if stills is not None:
+        train, validation = load_still_tables(config, stills, ("train", "val"), reporter)
+    else:
+        train, validation = load_pixel_tables(config.own_task, config.fold, data, ("train", "val"), reporter)
     return train, validation
 
 
@@ -147,7 +168,12 @@ def _find_started(config: FinetuneConfig, runs: Path, name: str | None) -> Run |
 
 def _start(config: FinetuneConfig, source: FinetuneSource, runs: Path, name: str | None, stem: str) -> Run:
     model, features = build_first(config, source.first)
-    features = {feature: {**described, DATA: str(source.data.absolute())} for feature, described in features.items()}
+    where: dict[str, Any]
+    if source.stills is not None:
+        where = {SETS: {name: str(folder.absolute()) for name, folder in source.stills.folders.items()}}
+    else:
+        where = {DATA: str(source.data.absolute())}
+    features = {feature: {**described, **where} for feature, described in features.items()}
 
     def fill(folder: Path) -> Mapping[str, Any]:
         save_tensors(folder / INITIAL, model.state_dict(), {})
@@ -158,7 +184,6 @@ def _start(config: FinetuneConfig, source: FinetuneSource, runs: Path, name: str
 
 def _finetune(
     run: Run,
-    data: Path,
     tables: tuple[PixelTable, PixelTable],
     scoring: Scoring,
     device: torch.device,
@@ -172,7 +197,8 @@ def _finetune(
     model.to(device)
     result = _fit(run, config, model, table, validation, scoring, device, reporter)
     if multi_process.rank() == 0:
-        save_encoders(run, table.videos, data)
+        folders = [str(folder) for folder in sets_of(run).values()] or [str(data_of(run))]
+        save_encoders(run, table.videos, ", ".join(folders))
         if (run.folder / LAST).is_file():
             (run.folder / INITIAL).unlink(missing_ok=True)
         if broken := [*table.broken.values(), *validation.broken.values()]:

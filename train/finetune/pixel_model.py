@@ -17,6 +17,7 @@ from abaw.train.finetune.augment import AUGMENTS
 from abaw.train.finetune.batch_statistics import batch_norms, share_statistics
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import add_lora, checkpoint_blocks, drop_paths, freeze_first
+from abaw.train.finetune.mixing import Pairs, pairs_of
 from abaw.train.finetune.pixel_table import IMAGES, SIZES
 from abaw.train.heads.inputs import Tensors
 from abaw.train.model import Model
@@ -64,6 +65,7 @@ class PixelModel(nn.Module):
     ) -> None:
         super().__init__()
         self._config, self._outputs, self._shapes = config, tuple(outputs), dict(shapes)
+        self._pairs: Pairs | None = None
         self.encoders = nn.ModuleList(networks)
         self.heads = nn.ModuleList(Model(config, task, shapes) for _ in range(config.copies))
         self._is_frozen = [set(one.specs) <= set(config.freeze) for one in self._outputs]
@@ -140,6 +142,7 @@ class PixelModel(nn.Module):
         """Outputs of a batch; see the class."""
         shown = masks[IMAGES]
         rows = shown.flatten().nonzero()[:, 0]
+        self._pairs = pairs_of(features, shown) if self.training else None
         images = self._images(features, rows, rows // shown.shape[1])
         if self._config.copies == 1:
             outputs: Tensor = self.heads[0](*self._features(range(len(self._outputs)), images, rows, shown))
@@ -245,7 +248,7 @@ class PixelModel(nn.Module):
                 if inside.any():
                     some = group[inside]
                     inputs[own[inside]] = prepare_images(some.flip(2) if view else some, image)
-        return inputs
+        return inputs if self._pairs is None else self._pairs.mix(inputs)
 
     def _kept(self, network: nn.Module, n_images: int, device: torch.device) -> Tensor:
         """(n, k) int64, patches that each image keeps, drawn anew for each encoder and step."""

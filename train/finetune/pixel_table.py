@@ -1,11 +1,11 @@
 """Labelled videos whose inputs are the pixels of their frames, decoded when a batch needs them."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task, get_task
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.frames import BrokenFrame, FrameSource
+from abaw.datasets.frames import BrokenFrame, Frame, FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.store.label_arrays import VideoLabels
@@ -27,6 +27,17 @@ from abaw.train.data.table import SYNTHETIC, take_split
 IMAGES, SIZES = "images", "sizes"  # names of the inputs
 BATCHES_AHEAD = 2
 SHOWN_VIDEOS = 3
+
+
+class RowImages(Protocol):
+    """The images of some rows, such as a `FrameSource`."""
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """(images,) the row of each within its video, ascending."""
+
+    def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
+        """Decode the images of `rows[start:stop]`, in order."""
 
 
 @dataclass(eq=False)
@@ -42,6 +53,7 @@ class PixelTable:
         has_feature: (rows,) bool, the row has an image that can be read, as far as is known.
         fps: (videos,) float64 frames a second; 0 for a video without crops.
         broken: sentences about images that could not be read.
+        shares: see `Samples`.
     """
 
     task: Task
@@ -50,11 +62,12 @@ class PixelTable:
     labels: NDArray[np.float32]
     valid: NDArray[np.bool_]
     synthetic: NDArray[np.bool_]
-    sources: Sequence[FrameSource | None]
+    sources: Sequence[RowImages | None]
     has_feature: NDArray[np.bool_]
     fps: NDArray[np.float64]
     doubles: Doubles | None = None
     broken: dict[int, str] = field(default_factory=dict)
+    shares: NDArray[np.float32] | None = None
 
     n_readers: ClassVar[int] = BATCHES_AHEAD
     rows_per_batch: ClassVar[int] = 256

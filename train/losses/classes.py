@@ -13,7 +13,10 @@ from abaw.train.losses.masked_rows import as_rows, weighted_mean
 
 
 class CrossEntropyLoss(nn.Module):
-    """Cross-entropy, its mean over the valid frames weighted by their classes' weights."""
+    """Cross-entropy, its mean over the valid frames weighted by their classes' weights.
+
+    Labels may be shares of classes, which count like so many labels of a share of a frame.
+    """
 
     weights: Tensor
 
@@ -26,6 +29,8 @@ class CrossEntropyLoss(nn.Module):
     def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
+        if labels.shape[-1] > 1:
+            return _soft_cross_entropy(outputs, labels, valid, self.weights)
         return weighted_mean(cross_entropies(outputs, labels, valid), row_weights(self.weights, labels, valid))
 
 
@@ -61,6 +66,14 @@ def cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
     """(rows,) cross-entropy of logits (rows, classes) with labels (rows, 1); constant where not valid."""
     log_probabilities = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
     return -log_probabilities.gather(-1, classes_of(labels, valid)[:, None])[:, 0]
+
+
+def _soft_cross_entropy(outputs: Tensor, shares: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+    """The mean over valid rows of logits (rows, classes) with shares of classes, each weighted."""
+    weighted = torch.where(valid, shares.to(outputs.dtype), 0) * weights
+    log_probabilities = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
+    total = weighted.sum()
+    return -(weighted * log_probabilities).sum() / torch.where(total > 0, total, 1)
 
 
 def row_weights(weights: Tensor, labels: Tensor, valid: Tensor) -> Tensor:

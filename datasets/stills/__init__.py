@@ -1,0 +1,1 @@
+"""Sets of labelled still images: their layouts, recognised by their files."""
