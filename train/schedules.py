@@ -50,6 +50,8 @@ def learning_rate(config: TrainConfig, step: int, n_steps: int, n_drops: int = 0
         step += 1 if config.lead == "step" else n_steps // epochs
         if step < n_warm:
             return config.lr * step / n_warm
+        if config.lead == "step" and config.lr_per == "epoch":
+            step -= 1  # else the last step of an epoch would have the rate of the next
     elif step < n_warm:
         return config.lr * (step + 1) / (n_warm + 1)
     if config.lr_per == "epoch":

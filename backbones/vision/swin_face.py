@@ -15,6 +15,7 @@ DEPTHS = (2, 2, 6, 2)
 HEADS = (3, 6, 12, 24)
 EMBEDDING = 512
 NORM_EPSILON = 2e-5
+ATTENTION_DROPOUT = 0.1  # in training
 
 
 class SwinFace(SwinTransformer):
@@ -28,6 +29,7 @@ class SwinFace(SwinTransformer):
             embed_dim=WIDTH,
             depths=DEPTHS,
             num_heads=HEADS,
+            attn_drop_rate=ATTENTION_DROPOUT,
             num_classes=0,
         )
         self.feature = nn.Sequential(

@@ -1,6 +1,7 @@
 """Recipes of pixels: they have the published numbers, and run as they are typed, on small networks and made images."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,17 @@ from abaw.backbones import registry
 from abaw.backbones.backbone import build_network
 from abaw.backbones.registry import Family, get_spec
 from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.backbones.vision import swin_face
 from abaw.backbones.vision.dan import Dan
 from abaw.backbones.vision.emma import Emma
 from abaw.backbones.vision.mae import BASE, MaeEncoder, Size
-from abaw.core.tasks import ACTION_UNITS, LSD_CLASSES
+from abaw.core.tasks import ACTION_UNITS, LSD_CLASSES, get_task
 from abaw.tests.support.paths import DATA
 from abaw.train.config import make_config
 from abaw.train.finetune.encoder_file import emma_state
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.pixel_model import Outputs, PixelModel
+from abaw.train.finetune.pixel_table import load_pixel_tables
 from abaw.train.recipes import load_recipe
 from abaw.train.runs import open_run
 
@@ -107,6 +110,14 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"warmup": pytest.approx(5 / 6), "lead": "step", "augment": "cotex", "accumulate": 1, "va_rate": 0.0},
         **{"head.name": "linear", "head.std": 2e-5, "loss.name": "cotex", "loss.consistency": 100},
     },
+    "v-naw-pixels": {
+        **{"task": "expr", "features": ("swin-face",), "views": ("", "hflip"), "augment": "v-naw", "mask": 0.0, "copies": 1},
+        **{"length": 100, "speed": (0.6, 1.4), "clips_per_video": 1, "batch_size": 24, "epochs": 50, "accumulate": 1},
+        **{"optimizer": "adamw", "lr": 1e-4, "weight_decay": 0.01, "decay_norms": True, "layer_decay": 1.0},
+        **{"head_rate": 1.0, "va_rate": 0.0, "min_lr": 1e-5, "schedule": "cyclic-cosine", "lr_per": "epoch"},
+        **{"lr_epochs": 2, "warmup": 0.0, "clip_norm": math.inf, "drop_path": 0.1, "batchnorm": "train"},
+        **{"pass_interpolation": "bilinear"},
+    },
 }  # fmt: skip
 
 
@@ -128,7 +139,7 @@ def test_recipe_has_the_published_numbers(name: str) -> None:
         place: value_at(config, place) for place, value in PUBLISHED[name].items() if value_at(config, place) != value
     }
     assert wrong == {}
-    heads = {"emma-pixels": "emma", "cotex-pixels": "masked-cotex"}
+    heads = {"emma-pixels": "emma", "cotex-pixels": "masked-cotex", "v-naw-pixels": "v-naw"}
     assert config.loss == make_config(load_recipe(heads[name]).values).loss
 
 
@@ -175,6 +186,52 @@ def test_cotex_runs_as_typed(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> No
     heads = [last[f"model.heads.{copy}.heads.0.output.weight"] for copy in range(2)]
     assert all(1e-5 < float(head.std()) < 3e-5 for head in heads)
     assert not torch.equal(*heads)
+
+
+@pytest.fixture(scope="module")
+def expr_data(tmp_path_factory) -> Path:
+    """Twelve crops of two videos for the training, and of one for the validation; a crop and a label are missing."""
+    root, rng = tmp_path_factory.mktemp("expr"), np.random.default_rng(0)
+    for number, split in enumerate(("Train", "Train", "Validation")):
+        for frame in {*range(1, 13)} - {5}:
+            draw(root / "cropped_aligned" / f"v{number}" / f"{frame:05d}.jpg", rng)
+        labels = root / "labels" / "EXPR_Recognition_Challenge" / f"{split}_Set" / f"v{number}.txt"
+        labels.parent.mkdir(parents=True, exist_ok=True)
+        labels.write_text("Neutral,Anger,Disgust,Fear,Happiness,Sadness,Surprise,Other\n-1\n" + "1\n3\n" * 5 + "6\n")
+    return root
+
+
+def test_v_naw_runs_as_typed(run_cli: Cli, expr_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks that hold frames of two clips and of both views; one group of parameters, one rate an epoch."""
+    for name, value in (("WIDTH", 6), ("DEPTHS", (1, 1, 2, 1)), ("HEADS", (1, 1, 2, 2))):
+        monkeypatch.setattr(swin_face, name, value)
+    runs = ("--runs", tmp_path / "runs", "--device", "cpu")
+    small = ("epochs=2", "window=5", "batch_size=2", "chunk=4", "head.layers=1", "head.convs=32", "head.feedforward=16")
+    options = ("--data", expr_data, "--untrained", *(word for setting in small for word in ("--set", setting)))
+    done = run_cli("finetune", "--recipe", "v-naw-pixels", *options, *runs)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "runs" / "v-naw-pixels-1"
+    epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [epoch["lr"] for epoch in epochs] == pytest.approx([1e-4, 5.5e-5])
+    assert (
+        not any(key.startswith("lr ") for key in epochs[0]) and np.isfinite([epoch["loss"] for epoch in epochs]).all()
+    )
+    encoder = load_file(folder / "encoder.safetensors")
+    assert encoder.keys() == swin_face.SwinFace().state_dict().keys()
+    best = max(epoch["score"] for epoch in epochs)
+    n_steps = 1 + [epoch["score"] for epoch in epochs].index(best)  # one each epoch
+    assert encoder["feature.1.num_batches_tracked"] == n_steps
+    found = run_cli("eval", "v-naw-pixels-1", "--json", *runs)
+    assert found.exit_code == 0, found.output
+    assert json.loads(found.stdout)["official"]["score"] == pytest.approx(best, abs=1e-4)
+
+
+def test_frames_without_an_annotation_may_be_other(expr_data: Path) -> None:
+    task = get_task("expr")
+    for invalid_as, label in (("", -1), ("Other", 7)):
+        train, val = load_pixel_tables(task, "", expr_data, ("train", "val"), invalid_as=invalid_as)
+        assert train.labels[[0, 12], 0].tolist() == [label] * 2 and train.valid[0, 0] == (label == 7)
+        assert val.labels[0, 0] == -1 and not val.valid[0, 0]
 
 
 def small_emma(networks: list, **options: Any) -> PixelModel:

@@ -155,6 +155,10 @@ class FinetuneConfig(TrainConfig):
         """True: images are its inputs."""
         return True
 
+    def training_features(self) -> tuple[str, ...]:
+        """Names of the features; their views are made of the images."""
+        return self.features
+
     def backbone_of(self) -> dict[str, str]:
         """The backbone of each feature."""
         return dict(zip(self.features, self.backbones or self.features, strict=True))

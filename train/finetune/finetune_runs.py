@@ -134,10 +134,11 @@ def sets_of(run: Run) -> dict[str, Path]:
 def _load(
     config: FinetuneConfig, data: Path, stills: StillFolders | None, reporter: Reporter
 ) -> tuple[PixelTable, PixelTable]:
+    splits = ("train", "val")
     if stills is not None:
-        train, validation = load_still_tables(config, stills, ("train", "val"), reporter)
+        train, validation = load_still_tables(config, stills, splits, reporter)
     else:
-        train, validation = load_pixel_tables(config.own_task, config.fold, data, ("train", "val"), reporter)
+        train, validation = load_pixel_tables(config.own_task, config.fold, data, splits, reporter, config.invalid_as)
     return train, validation
 
 

@@ -22,7 +22,7 @@ from abaw.datasets.frames import BrokenFrame, Frame, FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.store.label_arrays import VideoLabels
-from abaw.train.data.table import SYNTHETIC, take_split
+from abaw.train.data.table import SYNTHETIC, fill_invalid, take_split
 
 IMAGES, SIZES = "images", "sizes"  # names of the inputs
 BATCHES_AHEAD = 2
@@ -124,12 +124,18 @@ class PixelTable:
 
 
 def load_pixel_tables(
-    task: Task, fold: str, data: Path, splits: Sequence[str], reporter: Reporter | None = None
+    task: Task,
+    fold: str,
+    data: Path,
+    splits: Sequence[str],
+    reporter: Reporter | None = None,
+    invalid_as: str = "",
 ) -> list[PixelTable]:
     """The labelled videos of a data folder, a table for each split; labels are read, images are only listed.
 
     Args:
         fold: empty, or `K/N`; see `abaw.train.data.table.select_labels`.
+        invalid_as: class of the frames of `train` that are not annotated; empty leaves them out.
 
     Raises:
         UsageError: a split is empty, or none of its videos has crops.
@@ -137,7 +143,10 @@ def load_pixel_tables(
     """
     dataset = open_dataset(data)
     labels = _read_labels(dataset, task)
-    return [_table(dataset, task, _in_split(labels, task, split, fold, data), split, reporter) for split in splits]
+    selected = {split: _in_split(labels, task, split, fold, data) for split in splits}
+    if invalid_as and "train" in selected:
+        selected["train"] = fill_invalid(task, selected["train"], task.outputs.index(invalid_as))
+    return [_table(dataset, task, own, split, reporter) for split, own in selected.items()]
 
 
 def _read_labels(dataset: Dataset, task: Task) -> dict[str, VideoLabels]:
