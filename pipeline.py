@@ -271,6 +271,8 @@ def check_extract(options: "ExtractOptions") -> None:
 
         open_dataset(options.data)  # its error says what is expected there
     parse_names(options)
+    if options.follows:
+        options.faces_from().check()
     if options.compile:
         check_compiler()
     if options.decoder == "gpu":

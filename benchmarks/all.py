@@ -27,7 +27,7 @@ NAMES = (
         "scoring",
         "submission",
     ),
-    *("extraction", "cluster", "backbones", "audio", "faces", "predict", "demo"),
+    *("extraction", "cluster", "backbones", "audio", "faces", "from_videos", "predict", "demo"),
 )
 
 

@@ -13,6 +13,7 @@ from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
 if TYPE_CHECKING:
+    from abaw.extract.cluster.cluster import ClusterOptions
     from abaw.extract.request import ExtractOptions
     from abaw.store import FeatureStore
 
@@ -41,6 +42,11 @@ if TYPE_CHECKING:
               help="Compile the networks first, for long runs. Needs a C++ compiler.")  # fmt: skip
 @click.option("--decoder", type=click.Choice(["auto", "cpu", "gpu"]), default="auto", show_default=True,
               help="Of pictures: auto is what the feature has, else cpu; gpu takes torchcodec and rounds colours otherwise.")  # fmt: skip
+@click.option("--from", "source", type=click.Choice(["crops", "videos"]), default="crops", show_default=True,
+              help="crops, or clips, as they lie in the data folder; or its video files, with nothing written in between.")  # fmt: skip
+@click.option("--faces", metavar="track|whole|FILE",
+              help="With --from videos: track finds and follows faces, whole takes whole pictures, FILE is a table of faces or a folder of them.  [default: track]")  # fmt: skip
+@click.option("--detector", metavar="NAME", help="With --from videos, as of `abaw prepare`.  [default: mtcnn]")
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -64,6 +70,9 @@ def extract(
     batch_size: int | None,
     compiled: bool,
     decoder: Literal["auto", "cpu", "gpu"],
+    source: Literal["crops", "videos"],
+    faces: str | None,
+    detector: str | None,
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -74,23 +83,21 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Run backbones over face crops or sound into the store.
+    """Run backbones over crops, videos or sound into the store.
 
     Run again to continue."""
     from abaw import pipeline
     from abaw.commands import console, tables
 
-    if scheduler and cluster:
-        raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
+    workers = _workers_of(scheduler, cluster)
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision,
         batch_size=batch_size or 0, fps=fps, untrained=untrained, part=part, limit=limit or 0,
         n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder,
+        faces=_faces_of(source, faces, detector), detector=detector or "",
     )  # fmt: skip
     if dry_run:
-        _show_forecast(options)
-        return
-    workers = pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
+        return _show_forecast(options)
     pipeline.check_extract(options)
     if workers is None:
         console.show_device(device)
@@ -100,9 +107,26 @@ def extract(
         summary = pipeline.extract(options, reporter, workers)
     tables.show_summary(summary, store)
     summary.raise_if_interrupted()
-    opened = pipeline.open_store(store)
-    _say_next(opened, options)
+    _say_next(pipeline.open_store(store), options)
     sys.exit(0 if summary.ok else 1)
+
+
+def _workers_of(scheduler: str, cluster: Path | None) -> "ClusterOptions | None":
+    """The cluster to run on; None for this process."""
+    from abaw import pipeline
+
+    if scheduler and cluster:
+        raise UsageError("--scheduler and --cluster cannot be combined; use one of them.")
+    return pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
+
+
+def _faces_of(source: str, faces: str | None, detector: str | None) -> str:
+    """Where the faces of video files come from; empty for crops."""
+    if source == "videos":
+        return faces or "track"
+    if faces or detector:
+        raise UsageError(f"--{'faces' if faces else 'detector'} is for video files. Add --from videos.")
+    return ""
 
 
 def _show_forecast(options: "ExtractOptions") -> None:

@@ -24,7 +24,9 @@ from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.core.system_errors import in_words
 from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
+from abaw.extract.faces.followed_videos import FollowedFrames
 from abaw.extract.feature import Feature
+from abaw.extract.people_in_store import person_attrs
 from abaw.media.file_content import content_attrs
 from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
 from abaw.media.sound import Sound, load_sound
@@ -49,6 +51,17 @@ class AudioSource:
     frames: FrameSource
     sound: Path | None
     digest: str
+
+    @property
+    def video(self) -> str:
+        """Name of the video, which may have several people with one sound."""
+        return (self.frames.video if isinstance(self.frames, FollowedFrames) else "") or self.frames.name
+
+    @property
+    def n_frames(self) -> int:
+        """For progress: frames of the video, counted with the first of its people."""
+        people = self.frames.all_people if isinstance(self.frames, FollowedFrames) else None
+        return len(self.frames.rows) if not people or people[0] == self.frames.name else 0
 
 
 class _Cancelled(Exception):
@@ -109,7 +122,7 @@ class AudioRunner:
         """Wait for at least one video to finish, and record the outcome of all that did."""
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             source = running.pop(future)
-            name = source.frames.name
+            name = source.video
             try:
                 n_rows, notes = future.result()
             except _Cancelled:
@@ -135,12 +148,13 @@ class AudioRunner:
             except Exception as error:  # an error in one video must not stop the others
                 self._summary.failed[name] = str(error) or type(error).__name__
             else:
-                self._summary.done.append(name)
+                if name not in self._summary.done:
+                    self._summary.done.append(name)
                 self._summary.n_frames += n_rows
                 self._summary.warnings += [f"{name}: {note}" for note in notes]
                 if n_rows == 0:
                     self._summary.without_sound.append(name)
-            self._on_frames(len(source.frames.rows))
+            self._on_frames(source.n_frames)
 
     def _encode_video(self, source: AudioSource) -> tuple[int, list[str]]:
         """Write all features of a video; returns the number of its rows with sound, and notes on the sound."""
@@ -197,6 +211,8 @@ class AudioRunner:
         clock = source.frames.clock()
         # reads the whole file: once for all features
         attrs = {**clock.attrs, "source": source.digest, **content_attrs(source.sound), "precision": "float32"}
+        if isinstance(source.frames, FollowedFrames):
+            attrs |= person_attrs(source.frames)
         return {
             feature.name: self._store.writer(feature.name, source.frames.name, clock.n_frames, rows, attrs)
             for feature in self._features()

@@ -20,6 +20,8 @@ from abaw.core.progress import Reporter, Silent
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.sound_files import find_sound_files, sound_file_of
+from abaw.extract.faces.followed_videos import FollowedFrames
+from abaw.extract.people_in_store import PeopleInStore
 from abaw.extract.request import ExtractOptions, Request, requested_features
 from abaw.extract.selection import current_sources, has_its_clock, select_part
 from abaw.media.stamps import is_timed
@@ -98,13 +100,13 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
     requests = requested_features(options)
     dataset = select_part(options.open_dataset(), options.part)
     stored = _stored_videos(options.store, list(requests))
-    sounds, reporter = find_sound_files(dataset.root), reporter or Silent()
+    people, sounds, reporter = PeopleInStore(stored), find_sound_files(dataset.root), reporter or Silent()
     missing: dict[str, _Missing] = {}
     unreadable: dict[str, str] = {}
     reporter.start("plan", len(dataset.videos), "videos")
     for video in dataset.videos:
         try:
-            missing[video.name] = _look_up(dataset, video, requests, stored, sounds)
+            missing[video.name] = _look_up(dataset, video, requests, stored, people, sounds)
         except (OSError, DataError) as error:
             unreadable[video.name] = str(error)
         reporter.advance(1)
@@ -135,10 +137,17 @@ def _look_up(
     video: Video,
     requests: Mapping[str, Request],
     stored: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    people: PeopleInStore,
     sounds: Mapping[str, Path],
 ) -> _Missing:
     """The features that a video lacks. Frames that were broken when the others were stored are not read again here."""
     frames = dataset.open(video)
+    if isinstance(frames, FollowedFrames):
+        sources = current_sources(frames, sound_file_of(video, sounds, dataset.people))
+        lacking = [
+            name for name, one in requests.items() if people.of(name, video.name, sources[one.spec.modality]) is None
+        ]
+        return _Missing(tuple(lacking), frames.size(), frames.size(), is_estimate=True)
     attrs = {feature: videos.get(video.name, {}) for feature, videos in stored.items()}
     pending = tuple(requests)
     if any(attrs.values()):

@@ -16,7 +16,9 @@ from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.image_folders import CropFrames
 from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
+from abaw.extract.faces.followed_videos import FollowedFrames, FollowedVideo
 from abaw.extract.feature import Feature
+from abaw.extract.people_in_store import PeopleInStore, stored_people
 from abaw.extract.selection import CurrentSource, current_sources, has_its_clock
 from abaw.media.decoders import PROCESSOR, Decoder
 from abaw.media.file_content import has_content
@@ -80,8 +82,10 @@ def plan_extraction(
     """
     stored = {feature.name: store.videos(feature.name) for feature in features}
     modalities = {feature.name: feature.spec.modality for feature in features}
-    planner = _Planner(dataset, store, stored, modalities, find_sound_files(dataset.root), summary)
-    dataset.time_videos((video for video in dataset.videos if not _is_counted(video, stored)), reporter)
+    people = PeopleInStore(stored)
+    planner = _Planner(dataset, store, stored, people, modalities, find_sound_files(dataset.root), summary)
+    timed = (video for video in dataset.videos if not (isinstance(video, FollowedVideo) or _is_counted(video, stored)))
+    dataset.time_videos(timed, reporter)
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for video in dataset.videos:
         try:
@@ -105,6 +109,7 @@ class _Planner:
 
     Attributes:
         stored: attributes of complete videos, by feature and video.
+        people: those of videos whose faces were followed.
         modalities: "vision" or "audio", by feature.
         sounds: see `find_sound_files`.
         summary: receives the reasons of broken frames that are not read again.
@@ -113,6 +118,7 @@ class _Planner:
     dataset: Dataset
     store: FeatureStore
     stored: Mapping[str, Mapping[str, Mapping[str, Any]]]
+    people: PeopleInStore
     modalities: Mapping[str, str]
     sounds: Mapping[str, Path]
     summary: Summary
@@ -127,6 +133,8 @@ class _Planner:
         frames = self.dataset.open(video)
         for person in frames.people() or (video.name,):
             check_name(person, "video")
+        if isinstance(frames, FollowedFrames):
+            return self._pending_people(video, frames), frames.size()
         if not any(video.name in videos for videos in self.stored.values()):
             return tuple(self.stored), frames.size()
         sound = sound_file_of(video, self.sounds, self.dataset.people)
@@ -148,6 +156,13 @@ class _Planner:
         ):  # else they are reported when the video is read
             self.summary.broken_frames += broken
         return tuple(pending), len(frames.rows)
+
+    def _pending_people(self, video: Video, frames: FollowedFrames) -> tuple[str, ...]:
+        """Features that the people of a video lack."""
+        sources = current_sources(frames, sound_file_of(video, self.sounds, self.dataset.people))
+        return tuple(
+            name for name in self.stored if self.people.of(name, video.name, sources[self.modalities[name]]) is None
+        )
 
 
 def _is_counted(video: Video, complete: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> bool:
@@ -207,6 +222,46 @@ class Reading:
                 self.summary.failed[frames.name] = frames.why_empty()
             elif not self._is_finished(frames, CurrentSource(frames.digest(), frames.has_content), n_wanted=n_frames):
                 yield frames
+
+    def followed_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
+        """Videos whose faces must be followed."""
+        for video in videos:
+            frames = self.dataset.open(video)
+            try:
+                source = CurrentSource(frames.digest(), frames.has_content)
+            except OSError as error:
+                self.summary.failed[video.name] = _unreadable(video, error)
+                continue
+            assert isinstance(frames, FollowedFrames), "videos of this extraction are followed"
+            if any(stored_people(self.store, name, frames, source) is None for name in self.features):
+                yield frames
+            else:
+                self.summary.skipped.append(video.name)
+                self.on_frames(frames.size())
+
+    def people_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
+        """People whose sound must be read: those that some feature of pictures has."""
+        sounds = find_sound_files(self.dataset.root)
+        for video in videos:
+            frames = self.dataset.open(video)
+            if not isinstance(frames, FollowedFrames) or video.name in self.summary.failed:
+                continue
+            try:
+                source = CurrentSource(frames.digest(), frames.has_content)
+                known = (stored_people(self.store, name, frames, source) for name in self.store.features())
+                people = next((names for names in known if names is not None), None)
+                sound = sound_file_of(video, sounds, self.dataset.people)
+                digest = sound_digest(frames.digest(), sound)
+            except OSError as error:
+                self.summary.failed[video.name] = _unreadable(video, error)
+                continue
+            if people is None:
+                self.summary.failed[video.name] = (
+                    "its people are not known yet, and sound is stored for each of them. Add a --backbone of images"
+                )
+                continue
+            for person in people or (video.name,):
+                yield AudioSource(frames.as_person(person, people), sound, digest)
 
     def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
         """Videos whose sound must be read."""

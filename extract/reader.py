@@ -3,6 +3,7 @@
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,16 @@ from abaw.datasets.frames import BrokenFrame, FrameSource
 FRAMES_PER_PIECE = 32  # decoded by one thread in one go
 BATCHES_AHEAD = 3
 
-FrameOfVideo = tuple[FrameSource, int, NDArray[np.uint8]]  # with its row
+
+class FrameOrigin(Protocol):
+    """Where frames come from: a `FrameSource`, or one of the faces in it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the video."""
+
+
+FrameOfVideo = tuple[FrameOrigin, int, NDArray[np.uint8]]  # with its row
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class DecodedFrames:
         n_by_processor: images that the processor decoded, although another decoder was asked for.
     """
 
-    source: FrameSource
+    source: FrameOrigin
     rows: NDArray[np.int64]
     images: list[NDArray[np.uint8]]
     broken: list[BrokenFrame]
@@ -65,7 +75,7 @@ class FrameBatch:
     """
 
     images: list[list[NDArray[np.uint8]]]
-    parts: list[tuple[FrameSource, NDArray[np.int64]]]
+    parts: list[tuple[FrameOrigin, NDArray[np.int64]]]
 
     @classmethod
     def of(cls, frames: Iterable[FrameOfVideo]) -> "FrameBatch":
@@ -73,7 +83,7 @@ class FrameBatch:
         by_size: dict[tuple[int, ...], list[FrameOfVideo]] = {}
         for frame in frames:
             by_size.setdefault(frame[2].shape, []).append(frame)
-        parts: list[tuple[FrameSource, list[int]]] = []
+        parts: list[tuple[FrameOrigin, list[int]]] = []
         for source, row, _ in chain.from_iterable(by_size.values()):
             if not parts or parts[-1][0] is not source:
                 parts.append((source, []))

@@ -21,6 +21,8 @@ from abaw.datasets.clips import with_clips_as
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
 from abaw.extract.bfloat16 import has_bfloat16, try_bfloat16
+from abaw.extract.faces.detector import DEFAULT_DETECTOR
+from abaw.extract.faces.followed_videos import FacesFrom, open_videos
 from abaw.extract.feature import Feature
 from abaw.extract.precision import AUTO, BFLOAT16, Precisions, stored_precisions
 
@@ -51,6 +53,8 @@ class ExtractOptions:
         compile: compile the networks, which takes a minute or so and pays off in long runs.
         decoder: of pictures: "cpu", or "gpu" for torchcodec on the GPU; "auto" is that of the feature in the store,
             and "cpu" for new ones.
+        faces: empty for crops; for video files where their faces come from, see `FacesFrom.where`.
+        detector: of the faces in video files, see `abaw.extract.faces.detector.create_detector`; empty for the default.
     """
 
     data: Path
@@ -69,6 +73,13 @@ class ExtractOptions:
     tensors: str = ""
     compile: bool = False
     decoder: Literal["auto", "cpu", "gpu"] = "auto"
+    faces: str = ""
+    detector: str = ""
+
+    @property
+    def follows(self) -> bool:
+        """True if faces are followed through video files."""
+        return bool(self.faces)
 
     def open_dataset(self) -> Dataset:
         """The dataset; no image is opened.
@@ -76,7 +87,13 @@ class ExtractOptions:
         Raises:
             DataError: it is not there, or has no known layout.
         """
+        if self.faces:
+            return open_videos(self.data, self.faces_from(), self.fps)
         return with_clips_as(open_dataset(self.data, self.fps), self.n_frames, self.tensors.removeprefix(NORMALISED))
+
+    def faces_from(self) -> FacesFrom:
+        """Where the faces of video files come from."""
+        return FacesFrom(self.faces, self.detector or DEFAULT_DETECTOR, self.device)
 
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""
@@ -85,7 +102,8 @@ class ExtractOptions:
         backbones = tuple(
             f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, weights in parts
         )
-        return replace(self, data=Path(self.data).absolute(), store=store, backbones=backbones)
+        faces = self.faces_from().absolute().where if self.faces else ""
+        return replace(self, data=Path(self.data).absolute(), store=store, backbones=backbones, faces=faces)
 
 
 @dataclass(frozen=True)

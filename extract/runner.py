@@ -5,7 +5,7 @@ bounded by the batch size and one shard per video in progress, whatever the leng
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from os import cpu_count
 
@@ -19,9 +19,11 @@ from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.frames import FrameSource
 from abaw.extract.device_copies import Fetch, copies_of
 from abaw.extract.feature import Feature
+from abaw.extract.follow_ahead import follow_ahead
+from abaw.extract.people_sink import PeopleSink
 from abaw.extract.reader import BATCHES_AHEAD, Batcher, DecodedFrames, FrameBatch, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
-from abaw.extract.waits import DECODE, NETWORK, WRITE, Waits, describe_shares
+from abaw.extract.waits import DECODE, DETECT, NETWORK, WRITE, Waits, describe_shares
 from abaw.store import FeatureStore
 
 MAX_DECODERS = 16  # threads
@@ -37,6 +39,7 @@ class Runner:
             of a frame does not depend on the other frames in the batch, and a resumed run gives identical numbers. It
             is halved whenever the device has no memory for it.
         on_frames: called with the number of frames finished, and where the time goes, for a progress bar.
+        follows: the sources are videos whose faces are followed, see `abaw.extract.follow_ahead`.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Runner:
         features: Sequence[Feature],
         batch_size: int,
         on_frames: OnFrames | None = None,
+        follows: bool = False,
     ) -> None:
         self._store, self._features = store, features
         self._batch_size = batch_size
@@ -53,14 +57,13 @@ class Runner:
         self._in_flight: deque[tuple[FrameBatch, list[Fetch]]] = deque()
         self._waits = Waits()
         self._summary = Summary()
-        self._sink = FeatureSink(store, features, self._summary)
+        self._people = PeopleSink(store, features, self._summary) if follows else None
+        self._sink = self._people or FeatureSink(store, features, self._summary)
 
     def run(self, sources: Iterable[FrameSource]) -> Summary:
         """Extract all features of all sources. An error in a video ends only that video; see `Summary`."""
-        n_threads = max(2, min(MAX_DECODERS, cpu_count() or 2))
-        decoded = read_frames(self._sink.opened(sources), n_threads, BATCHES_AHEAD * self._batch_size)
         try:
-            with closing(decoded):
+            with closing(self._decoded(self._sink.opened(sources))) as decoded:
                 self._run(decoded)
         except Stopped:
             pass  # closing the sink sets the reason
@@ -80,9 +83,24 @@ class Runner:
         self._summary.waited_s = self._waits.seconds
         return self._summary
 
+    def _decoded(self, sources: Iterable[FrameSource]) -> Generator[DecodedFrames, None, None]:
+        """The frames of the sources, ahead of their use."""
+        if self._people is not None:
+            return self._followed(self._people, sources)
+        n_threads = max(2, min(MAX_DECODERS, cpu_count() or 2))
+        return read_frames(sources, n_threads, BATCHES_AHEAD * self._batch_size)
+
+    def _followed(self, sink: PeopleSink, sources: Iterable[FrameSource]) -> Generator[DecodedFrames, None, None]:
+        """The faces in the videos; progress counts their frames, with and without faces."""
+        with closing(follow_ahead(sources)) as parts:
+            for part in parts:
+                sink.count(part)
+                self._on_frames(part.n_pictures, describe_shares(self._waits.seconds))
+                yield part
+
     def _run(self, decoded: Iterable[DecodedFrames]) -> None:
         batcher = Batcher(self._batch_size)
-        for frames in self._waits.each(DECODE, decoded):
+        for frames in self._waits.each(DECODE if self._people is None else DETECT, decoded):
             with self._waits.waiting_for(WRITE):
                 self._sink.note_decoder(frames.source, frames.n_by_processor)
                 self._sink.skip(frames.source, frames.broken)
@@ -171,4 +189,5 @@ class Runner:
             with self._waits.waiting_for(WRITE):
                 self._sink.write(batch, results)
             self._summary.n_frames += batch.n_frames
-            self._on_frames(batch.n_frames, describe_shares(self._waits.seconds))
+            if self._people is None:
+                self._on_frames(batch.n_frames, describe_shares(self._waits.seconds))

@@ -13,7 +13,7 @@ from abaw.core.progress import Stop, Summary
 from abaw.core.system_errors import in_words
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
-from abaw.extract.reader import FrameBatch
+from abaw.extract.reader import FrameBatch, FrameOrigin
 from abaw.store import FeatureStore
 from abaw.store.writer import VideoWriter
 
@@ -30,6 +30,7 @@ class FeatureSink:
     def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
         self._store, self._features, self._summary = store, features, summary
         self._writers: dict[str, list[VideoWriter]] = {}
+        self._sources: dict[str, FrameSource] = {}  # of the writers
         self._thread = ThreadPoolExecutor(1)
         self._free = threading.BoundedSemaphore(WRITES_AHEAD)
         self._stop: Stop | None = None
@@ -49,12 +50,12 @@ class FeatureSink:
             self._do(source, self._write, rows, [values[part] for values in results])
             start += len(rows)
 
-    def note_decoder(self, source: FrameSource, n_by_processor: int) -> None:
+    def note_decoder(self, source: FrameOrigin, n_by_processor: int) -> None:
         """Count frames that the processor decoded, although another decoder was asked for."""
         if n_by_processor:
             self._by_processor[source.name] = self._by_processor.get(source.name, 0) + n_by_processor
 
-    def skip(self, source: FrameSource, broken: list[BrokenFrame]) -> None:
+    def skip(self, source: FrameOrigin, broken: list[BrokenFrame]) -> None:
         """Record frames that could not be read."""
         if broken:
             # the rows of a clip that is cut off share one sentence
@@ -73,18 +74,18 @@ class FeatureSink:
         if self._stop:
             self._summary.stopped = self._stop
 
-    def _do(self, source: FrameSource, action: Callable, *arguments: object) -> None:
+    def _do(self, source: FrameOrigin, action: Callable, *arguments: object) -> None:
         if self._stop:
             raise Stopped
         self._free.acquire()
         self._thread.submit(self._guarded, source, action, *arguments)
 
-    def _guarded(self, source: FrameSource, action: Callable, *arguments: object) -> None:
+    def _guarded(self, source: FrameOrigin, action: Callable, *arguments: object) -> None:
         name = source.name
         try:
             if name not in self._summary.failed and not self._stop:
                 action(source, *arguments)
-                self._finish_if_ready(source)
+                self._finish_if_ready(source.name)
         except OSError as error:
             self._stop = Stop.of_disk(error, f"{name} into {self._store.path}")
             if not self._stop:
@@ -99,15 +100,21 @@ class FeatureSink:
     def _fail(self, name: str, reason: str) -> None:
         self._summary.failed[name] = reason
         self._writers.pop(name, None)
+        self._sources.pop(name, None)
 
     def _open(self, source: FrameSource) -> None:
         attrs = {**source.clock().attrs, "source": source.digest()}
-        self._writers[source.name] = [
+        self._sources[source.name] = source
+        self._writers[source.name] = self._writers_of(source.name, source.clock().n_frames, source.rows, attrs)
+
+    def _writers_of(self, video: str, n_frames: int, rows: NDArray, attrs: dict[str, Any]) -> list[VideoWriter]:
+        """A writer of a video for each feature."""
+        return [
             self._store.writer(
                 feature.name,
-                source.name,
-                source.clock().n_frames,
-                source.rows,
+                video,
+                n_frames,
+                rows,
                 {
                     **attrs,
                     "precision": feature.backbone.precision,
@@ -117,22 +124,22 @@ class FeatureSink:
             for feature in self._features
         ]
 
-    def _write(self, source: FrameSource, rows: NDArray, values: list[NDArray]) -> None:
+    def _write(self, source: FrameOrigin, rows: NDArray, values: list[NDArray]) -> None:
         for writer, feature_values in zip(self._writers[source.name], values, strict=True):
             writer.write(rows, feature_values)
 
-    def _skip(self, source: FrameSource, rows: list[int]) -> None:
+    def _skip(self, source: FrameOrigin, rows: list[int]) -> None:
         for writer in self._writers[source.name]:
             for row in rows:
                 writer.skip(row)
 
-    def _finish_if_ready(self, source: FrameSource) -> None:
-        writers = self._writers.get(source.name, [])
+    def _finish_if_ready(self, video: str) -> None:
+        writers = self._writers.get(video, [])
         if writers and writers[0].ready:
-            content, n_by_processor = source.content(), self._by_processor.get(source.name, 0)
+            content, n_by_processor = self._sources.pop(video).content(), self._by_processor.get(video, 0)
             attrs: dict[str, Any] = {"content": content} if content else {}
             attrs |= {"by_processor": n_by_processor} if n_by_processor else {}
             for writer in writers:
                 writer.finish(attrs=attrs)
-            del self._writers[source.name]
-            self._summary.done.append(source.name)
+            del self._writers[video]
+            self._summary.done.append(video)

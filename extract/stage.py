@@ -16,6 +16,7 @@ from abaw.datasets.dataset import Dataset
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
 from abaw.extract.decoding import decoder_on, decoder_option, with_decoder
+from abaw.extract.faces.followed_videos import FollowedVideo
 from abaw.extract.feature import Feature
 from abaw.extract.label_writer import stale_labels, write_labels
 from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction
@@ -61,6 +62,8 @@ class Stage:
             AbawError: no data, unknown backbones, missing weights, a feature that exists with another fingerprint, a full disk.
         """
         whole = options.open_dataset()
+        for faces in {video.faces for video in whole.videos if isinstance(video, FollowedVideo)}:
+            faces.load()
         dataset, crops = select_part(whole, options.part), Alignments.of(whole)
         left_out: dict[str, str] = {}
         features = create_features(options, None if failed is None else left_out, on_gpu, here)
@@ -118,11 +121,13 @@ class Stage:
             if vision:
                 decoder = decoder_on(device) if self.options.decoder == "gpu" else PROCESSOR
                 reading = Reading(self.dataset, self.store, [f.name for f in vision], summary, on_frames, decoder)
-                runner = Runner(self.store, vision, batch_size, on_frames)
-                summary.add(runner.run(reading.frame_sources(videos)))
+                runner = Runner(self.store, vision, batch_size, on_frames, self.options.follows)
+                sources = reading.followed_sources if self.options.follows else reading.frame_sources
+                summary.add(runner.run(sources(videos)))
             if audio and not summary.stopped:
                 reading = Reading(self.dataset, self.store, [f.name for f in audio], summary, on_frames)
-                summary.add(AudioRunner(self.store, audio, on_frames).run(reading.sound_sources(videos)))
+                sounds = reading.people_sources if self.options.follows else reading.sound_sources
+                summary.add(AudioRunner(self.store, audio, on_frames).run(sounds(videos)))
             if summary.stopped:
                 break
 

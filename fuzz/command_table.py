@@ -43,7 +43,8 @@ def _training(*words: str) -> WritingCommand:
 
 
 SEEDS = (*RUN, "t", *RIDGE, "--seeds", "2")
-PREPARE = ("prepare", "videos", "--data", "new", "--detector", "abaw.fuzz.whole_faces:WholeFaces", "--device", "cpu")
+DETECTOR = "abaw.fuzz.whole_faces:WholeFaces"
+PREPARE = ("prepare", "videos", "--data", "new", "--detector", DETECTOR, "--device", "cpu")
 SYNTH = ("synth", "--faces", "cutouts", "--out", "clips", "--clips", "3", "--n-frames", "2", "--side-px", "64")
 SYNTH_RULES = ("--base-px", "16", "--min-scale", "1", "--max-scale", "1", "--margin-px", "2", "--min-faces", "1")
 EXTRACT = ("extract", "--fps", "25", "--device", "cpu", "--data", "crops", "--store", "new.zarr", "--backbone")
@@ -64,6 +65,13 @@ COMMANDS: dict[str, WritingCommand] = {
     "extract-network": WritingCommand((*EXTRACT, "fer", "--view", "hflip", "--precision", "fp32"), ("crops",)),
     "extract-sound": WritingCommand(
         ("extract", "--fps", "25", "--data", "sounds", "--store", "new.zarr", "--backbone", "egemaps"), ("sounds",)
+    ),
+    "extract-videos": WritingCommand(
+        (
+            *("extract", "--from", "videos", "--detector", DETECTOR, "--device", "cpu", "--data", "videos"),
+            *("--store", "new.zarr", "--backbone", "hog"),
+        ),
+        ("videos",),
     ),
     "import": WritingCommand(
         ("store", "import", "arrays", "--feature", "mine", "--fps", "25"), ("arrays", "store.zarr")

@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
+from abaw.core.errors import DataError
+from abaw.media.decoder import open_media, picture_stream
 from abaw.media.picture_times import CUT_S
 from abaw.media.stamps import read_stamps
 
@@ -28,6 +31,26 @@ def probe_timing(file: Path) -> Timing:
     """
     stamps = read_stamps(file)
     return Timing(stamps.fps, len(stamps.shown))
+
+
+def stated_frames(file: Path) -> int:
+    """About how many frames a video file has, by its header; at least 1. Nothing is decoded.
+
+    Raises:
+        DataError: the file cannot be read or has no pictures.
+    """
+    try:
+        with open_media(file) as container:
+            stream = picture_stream(container, file)
+            if stream.frames:
+                return int(stream.frames)
+            if stream.duration is not None and stream.time_base is not None:
+                seconds = float(stream.duration * stream.time_base)
+            else:
+                seconds = (container.duration or 0) / av.time_base
+            return max(1, round(seconds * float(stream.average_rate or DEFAULT_FPS)))
+    except (av.FFmpegError, OSError) as error:
+        raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
 
 
 @dataclass(frozen=True)

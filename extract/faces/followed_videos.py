@@ -1,0 +1,336 @@
+"""Videos whose faces are found while their files are decoded: a `FrameSource` without crops on a disk."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.clock import Clock
+from abaw.core.errors import DataError, UsageError
+from abaw.core.names import SIDES, composed, is_junk
+from abaw.core.records import PREPARED
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.folders import files_in, find_video_files
+from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, Remark
+from abaw.datasets.layouts import look_through
+from abaw.datasets.video_files import SUFFIXES, People
+from abaw.extract.faces.detections import FaceDetector
+from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
+from abaw.extract.faces.following import FaceFollower, FacesOfFrame
+from abaw.extract.faces.given_faces import FacesInTable, WholePictures, people_in_table
+from abaw.extract.waits import Waits
+from abaw.media.file_content import content_of, has_content
+from abaw.media.frame_times import FrameTimes, read_times
+from abaw.media.probe import stated_frames
+from abaw.media.stamps import read_stamps
+
+TRACK, WHOLE_PICTURES = "track", "whole"
+MOST_PROBED = 64  # files whose headers are read to estimate the number of frames of all
+
+
+class Follower(Protocol):
+    """Goes through a video file once, see `FaceFollower`."""
+
+    notes: list[str]
+
+    def __iter__(self) -> Iterator[FacesOfFrame]:
+        """The frames in order, with their faces by number."""
+
+    def names(self, video: str) -> dict[int, str]:
+        """The person of each number, once all frames were read; numbers without one are no people."""
+
+
+@dataclass(frozen=True)
+class FacesFrom:
+    """Where the faces of videos come from.
+
+    Attributes:
+        where: "track" detects and follows them; "whole" takes whole pictures; else a table of faces, or a folder with a
+            table `<video>.csv` for each video.
+        detector: see `create_detector`; loaded when the first video needs it.
+        device: of the detector.
+    """
+
+    where: str = TRACK
+    detector: str = DEFAULT_DETECTOR
+    device: str = "auto"
+
+    @property
+    def alignment(self) -> str:
+        """See `FrameSource.alignment`; crops by boxes are aligned like those of other programs."""
+        return WHOLE if self.where == WHOLE_PICTURES else PREPARED
+
+    def absolute(self) -> "FacesFrom":
+        """The same with an absolute path."""
+        return self if self.where in (TRACK, WHOLE_PICTURES) else replace(self, where=str(Path(self.where).absolute()))
+
+    @cached_property
+    def _loaded(self) -> FaceDetector:
+        return create_detector(self.detector, self.device)
+
+    def table_of(self, video: str) -> Path | None:
+        """The table of a video's faces; None without tables."""
+        if self.where in (TRACK, WHOLE_PICTURES):
+            return None
+        path = Path(self.where)
+        return path / f"{video}.csv" if path.is_dir() else path
+
+    def follower(self, video: str, file: Path, waits: Waits | None = None) -> Follower:
+        """A follower through a video file.
+
+        Raises:
+            CheckpointError: weights of the detector are missing.
+        """
+        table = self.table_of(video)
+        if table is not None:
+            return FacesInTable(file, table)
+        if self.where == WHOLE_PICTURES:
+            return WholePictures(file)
+        return FaceFollower(file, self._loaded, n_threads=0, waits=waits)
+
+    def check(self) -> None:
+        """Raise a UsageError if there is no such table or folder; loads no detector."""
+        if self.table_of("") is not None and not Path(self.where).exists():
+            raise UsageError(
+                f"--faces {self.where} is neither a file nor a folder. Give track, whole, a table of faces, or the folder faces/ "
+                "that `abaw prepare` writes."
+            )
+
+    def load(self) -> None:
+        """Load the detector, if one is needed; raises like `create_detector`."""
+        if self.where == TRACK:
+            _ = self._loaded
+
+    def possible_names(self, video: str) -> tuple[str, ...]:
+        """Names of which the first person of a video, from left to right, has one."""
+        table = self.table_of(video)
+        if table is not None and table.is_file():
+            return people_in_table(table, video)
+        return (video, f"{video}{SIDES[0]}", f"{video}_1")
+
+    def digest(self, video: str) -> str:
+        """Identifies what the faces of a video depend on besides its file."""
+        table = self.table_of(video)
+        if table is None:
+            return self.where if self.where == WHOLE_PICTURES else f"{self.where} {self.detector}"
+        try:
+            return f"table {hashlib.sha256(table.read_bytes()).hexdigest()}"
+        except OSError:
+            return "no table"
+
+
+class PicturesRead(NamedTuple):
+    """Pictures that were followed, and the faces in them: `rows` and `images` of each number."""
+
+    n_pictures: int
+    faces: dict[int, tuple[list[int], list[NDArray[np.uint8]]]]
+
+
+@dataclass(frozen=True)
+class FollowedVideo:
+    """A `Video` without crops, whose faces come from its file.
+
+    Attributes:
+        n_estimated: number of frames, for plans and progress.
+    """
+
+    name: str
+    path: Path
+    faces: FacesFrom
+    n_estimated: int = 0
+
+    @property
+    def file(self) -> Path:
+        """The video file."""
+        return self.path
+
+    def open(self, fps: float | None, people: People) -> "FollowedFrames":
+        """Its frames; nothing is decoded yet."""
+        return FollowedFrames(self.name, self.path, self.faces, self.n_estimated)
+
+
+@dataclass(frozen=True)
+class FollowedFrames:
+    """The frames of a video, with the faces in them.
+
+    Attributes:
+        video: name of the video, which may have several people; `name` for all of them together.
+        all_people: names of the people of the video, of which `name` is one; None while they are not known.
+    """
+
+    name: str
+    path: Path
+    faces: FacesFrom
+    n_estimated: int = 0
+    video: str = ""
+    all_people: tuple[str, ...] | None = None
+
+    divisible = False  # decoding starts at the beginning of the file
+    has_time_axis = True
+
+    @property
+    def file(self) -> Path:
+        """The video file."""
+        return self.path
+
+    @property
+    def alignment(self) -> str:
+        """See `FacesFrom.alignment`."""
+        return self.faces.alignment
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """All rows of the file."""
+        return np.arange(self.clock().n_frames, dtype=np.int64)
+
+    def size(self) -> int:
+        """An estimate of the number of frames, which needs no decoding."""
+        return self.n_estimated
+
+    def people(self) -> tuple[str, ...] | None:
+        """None: known only after reading everything."""
+        return None
+
+    def possible_names(self) -> tuple[str, ...]:
+        """Names of which the store has one if it has the people of the video."""
+        return self.faces.possible_names(self.name)
+
+    def as_person(self, name: str, everybody: tuple[str, ...]) -> "FollowedFrames":
+        """The same frames as those of one person."""
+        return replace(self, name=name, video=self.video or self.name, all_people=everybody)
+
+    def digest(self) -> str:
+        """sha256 over name and size of the file, and what the faces depend on."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        faces = self.faces.digest(self.video or self.name)
+        return hashlib.sha256(f"video {self.path.name} {self.path.stat().st_size} {faces}".encode()).hexdigest()
+
+    def content(self) -> str:
+        """`content_of` the video file before it was read."""
+        return self._content
+
+    @cached_property
+    def _content(self) -> str:
+        return content_of(self.path)
+
+    def has_content(self, content: str) -> bool:
+        """See `abaw.media.file_content.has_content`."""
+        return has_content(self.path, content)
+
+    def clock(self) -> Clock:
+        """The clock of the file, as it decodes: decoded once, when it is first asked for.
+
+        Raises:
+            DataError: the file cannot be read.
+        """
+        return self._clock
+
+    @cached_property
+    def _clock(self) -> Clock:
+        stamps = read_stamps(self.path)
+        return Clock(stamps.fps, len(stamps.shown), "; ".join(stamps.notes(self.path.name)), is_decoded=True)
+
+    def times(self) -> FrameTimes:
+        """When its pictures are shown."""
+        return read_times(self.path, self.clock().n_frames)
+
+    def follower(self, waits: Waits | None = None) -> Follower:
+        """See `FacesFrom.follower`."""
+        self.content()  # of the file that is read now, not of one that replaces it meanwhile
+        return self.faces.follower(self.video or self.name, self.path, waits)
+
+    def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
+        """Decode all frames, and yield the faces of those in `rows[start:stop]`; `person` is the number of a face."""
+        for frame in self.follower():
+            if start <= frame.number < stop:
+                for number, face in frame.faces.items():
+                    yield Frame(frame.number, face.crop, str(number))
+
+    def file_of(self, row: int) -> Path | None:
+        """None, since one file holds all rows."""
+        return None
+
+    def remarks(self) -> list[Remark]:
+        """Nothing."""
+        return []
+
+    def why_empty(self) -> str:
+        """See `FrameSource`."""
+        return f"{self.path} holds no frames."
+
+
+def read_in_pieces(follower: Follower, n_pictures: int) -> Iterator[PicturesRead]:
+    """The faces of a video in pieces of some pictures."""
+    faces: dict[int, tuple[list[int], list[NDArray[np.uint8]]]] = {}
+    n_read = 0
+    for frame in follower:
+        n_read += 1
+        for number, face in frame.faces.items():
+            rows, images = faces.setdefault(number, ([], []))
+            rows.append(frame.number)
+            images.append(face.crop)
+        if n_read == n_pictures:
+            yield PicturesRead(n_read, faces)
+            faces, n_read = {}, 0
+    if n_read:
+        yield PicturesRead(n_read, faces)
+
+
+def open_videos(root: Path, faces: FacesFrom, fps: float | None = None) -> Dataset:
+    """The video files of a data folder: those of its layout, or those in the folder itself; and its labels.
+
+    Raises:
+        DataError: no such folder, no video files, or two of one name.
+    """
+    known = look_through(root, fps)
+    files = find_video_files(root)
+    for file in files_in(root, SUFFIXES):
+        if files.setdefault(composed(file.stem), file) != file:
+            raise DataError(
+                f"There are two files of video {file.stem!r}: {files[composed(file.stem)]} and {file}. Rename one."
+            )
+    files = {name: file for name, file in files.items() if not is_junk(file.name) and not file.is_dir()}
+    if not files:
+        raise DataError(
+            f"{root} has no video files ({', '.join(SUFFIXES[:6])} ...), neither in the folder itself nor in videos/ or batch1/. "
+            "Choose another with --data, or leave out --from for a folder of crops."
+        )
+    sizes = _estimates(list(files.values()))
+    videos = tuple(
+        FollowedVideo(name, file, faces, size) for (name, file), size in zip(files.items(), sizes, strict=True)
+    )
+    return replace(known, videos=videos, companions=())
+
+
+def _estimates(files: list[Path]) -> list[int]:
+    """About the number of frames of each file: from its header, or from its size where there are many."""
+    if len(files) <= MOST_PROBED:
+        return [_stated(file) for file in files]
+    sizes = [_size_of(file) for file in files]
+    sample = range(0, len(files), len(files) // MOST_PROBED)
+    rates = [_stated(files[number]) / sizes[number] for number in sample if sizes[number]]
+    rate = median(rates) if rates else 0.0
+    return [max(1, round(size * rate)) for size in sizes]
+
+
+def _stated(file: Path) -> int:
+    try:
+        return stated_frames(file)
+    except DataError:  # reported when it is read
+        return 1
+
+
+def _size_of(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,149 @@
+"""Writing the features of people who have names only once their video was read to its end."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.progress import Summary
+from abaw.datasets.frames import FrameSource
+from abaw.extract.faces.followed_videos import FollowedFrames, Follower
+from abaw.extract.feature import Feature
+from abaw.extract.follow_ahead import FollowedPart, FollowedTrack
+from abaw.extract.people_in_store import PEOPLE, VIDEO, earlier_people
+from abaw.extract.reader import FrameOrigin
+from abaw.extract.sink import FeatureSink
+from abaw.store import FeatureStore
+
+MEMORY_BYTES = 2**24  # of one feature of one video; more goes into a temporary file
+ROWS_AT_ONCE = 4096
+
+
+@dataclass
+class _Spool:
+    """The features of a video until its people have names.
+
+    Attributes:
+        source: the video.
+        values: for each feature, (rows, *shape) float32 in the order of arrival.
+        numbers, rows: of the faces, in that order.
+        n_expected: rows that will arrive; None before the end of the video.
+    """
+
+    source: FollowedFrames
+    values: list[IO[bytes]]
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    numbers: list[NDArray[np.int64]] = field(default_factory=list)
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    n_rows: int = 0
+    n_expected: int | None = None
+    names: dict[int, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        for file in self.values:
+            file.close()
+
+
+class PeopleSink(FeatureSink):
+    """A `FeatureSink` for videos whose faces are followed: people are stored when their video has ended.
+
+    Features wait in temporary files, so that memory does not grow with the length of a video.
+    """
+
+    def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
+        super().__init__(store, features, summary)
+        self._spools: dict[str, _Spool] = {}
+        self._n_sent: dict[str, int] = {}  # crops of each video that went to the networks
+
+    def count(self, part: FollowedPart) -> None:
+        """Note a part that was read, and the end of its video."""
+        name = part.source.name
+        self._n_sent[name] = self._n_sent.get(name, 0) + len(part.rows)
+        if part.failure:
+            self._do(part.source, self._fail_video, part.failure)
+        elif part.ended is not None:
+            self._do(part.source, self._end, part.ended, self._n_sent.pop(name))
+
+    def close(self) -> None:
+        """Wait for the thread; what belongs to incomplete videos is dropped."""
+        super().close()
+        for spool in self._spools.values():
+            spool.close()
+
+    def _open(self, source: FrameSource) -> None:
+        assert isinstance(source, FollowedFrames), "sources of this sink are videos"
+        files: list[IO[bytes]] = [
+            tempfile.SpooledTemporaryFile(MEMORY_BYTES)  # noqa: SIM115  closed when the video is stored
+            for _ in self._features
+        ]
+        self._spools[source.name] = _Spool(source, files)
+
+    def _write(self, source: FrameOrigin, rows: NDArray, values: list[NDArray]) -> None:
+        assert isinstance(source, FollowedTrack), "each part of a batch is of one face"
+        spool = self._spools[source.name]
+        for file, feature_values in zip(spool.values, values, strict=True):
+            file.write(np.ascontiguousarray(feature_values, dtype=np.float32).data)
+        spool.shapes = [feature_values.shape[1:] for feature_values in values]
+        spool.numbers.append(np.full(len(rows), source.number))
+        spool.rows.append(np.asarray(rows))
+        spool.n_rows += len(rows)
+
+    def _fail_video(self, source: FrameOrigin, reason: str) -> None:
+        self._fail(source.name, reason)
+
+    def _fail(self, name: str, reason: str) -> None:
+        super()._fail(name, reason)
+        if spool := self._spools.pop(name, None):
+            spool.close()
+
+    def _end(self, source: FrameOrigin, follower: Follower, n_expected: int) -> None:
+        spool = self._spools[source.name]
+        spool.names, spool.n_expected = follower.names(source.name), n_expected
+        self._summary.warnings += [f"{source.name}: {note}" for note in follower.notes]
+
+    def _finish_if_ready(self, video: str) -> None:
+        spool = self._spools.get(video)
+        if spool is not None and spool.n_expected == spool.n_rows:
+            self._store_people(video, spool)
+            spool.close()
+            del self._spools[video]
+            self._summary.done.append(video)
+
+    def _store_people(self, video: str, spool: _Spool) -> None:
+        names = tuple(dict.fromkeys(spool.names.values()))
+        if not names:
+            self._summary.warnings.append(f"{video}: no face was found in it")
+        clock, content = spool.source.clock(), spool.source.content()
+        attrs: dict[str, Any] = {**clock.attrs, "source": spool.source.digest(), VIDEO: video, PEOPLE: list(names)}
+        attrs |= {"content": content} if content else {}
+        numbers, rows = (np.concatenate([*parts, np.zeros(0, np.int64)]) for parts in (spool.numbers, spool.rows))
+        owners = np.array([names.index(spool.names[n]) if n in spool.names else -1 for n in numbers.tolist()], np.int64)
+        # a video without faces is stored without a row, so that it is not read again
+        gone = {
+            feature.name: earlier_people(self._store, feature.name, spool.source, names or (video,))
+            for feature in self._features
+        }
+        writers = [
+            self._writers_of(name, clock.n_frames, rows[owners == number], attrs)
+            for number, name in enumerate(names or (video,))
+        ]
+        for position, file in enumerate(spool.values):
+            file.seek(0)
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                part = slice(start, start + ROWS_AT_ONCE)
+                shape = (len(rows[part]), *spool.shapes[position])
+                values = np.frombuffer(file.read(prod(shape) * 4), dtype=np.float32).reshape(shape)
+                for number, of_person in enumerate(writers):
+                    own = owners[part] == number
+                    if own.any():
+                        of_person[position].write(rows[part][own], values[own])
+        for of_person in writers:
+            for writer in of_person:
+                writer.finish(allow_empty=not names)
+        for feature, people in gone.items():
+            for name in people:
+                self._store.drop(f"features/{feature}/{name}")
