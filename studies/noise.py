@@ -20,6 +20,7 @@ from studies.study import TRANSFORMER, Idea, Scores, Variants, train_and_evaluat
 from studies.world import Backbone, Person, draw_people, label, new_store, noisy, put
 
 WRONG = 0.2
+RUNS = (5, 26)  # frames of a run, the second number excluded
 VIEWS = {"views": ["", "hflip"]}
 PLAIN, FULL, PROBE = "cross-entropy", "V-NAW", "linear probe (logistic)"
 THROUGH, STRONG, PUBLISHED = "V-NAW, gradient through the weights", "V-NAW, strong divergence", "V-NAW as published"
@@ -73,14 +74,14 @@ def write_labels(rng: np.random.Generator, store: FeatureStore, people: dict[str
         label(store, "expr", video, person.split, mislabel(rng, rows, share) if person.split == "train" else rows)
 
 
-def mislabel(rng: np.random.Generator, rows: NDArray, share: float) -> NDArray:
+def mislabel(rng: np.random.Generator, rows: NDArray, share: float, lengths: tuple[int, int] = RUNS) -> NDArray:
     """(frames, 1) labels of which a share, in runs, are those of the neighbouring expression."""
     places = np.array([CIRCUMPLEX[name] for name in EXPRESSIONS])
     distances = np.linalg.norm(places[:, None] - places, axis=-1)
     neighbours = (distances + np.diag(np.full(len(places), np.inf))).argmin(axis=1)
     wrong = np.zeros(len(rows), dtype=np.bool_)
     while wrong.sum() < share * len(rows):
-        start, length = int(rng.integers(len(rows))), int(rng.integers(5, 26))
+        start, length = int(rng.integers(len(rows))), int(rng.integers(*lengths))
         wrong[start : start + length] = True
     return np.where(wrong[:, None], neighbours[rows], rows)
 

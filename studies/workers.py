@@ -12,8 +12,15 @@ from benchmarks.measure import say
 from studies import (
     balance,
     bins,
+    clips,
+    colour_casts,
+    copies,
     cotraining,
+    frozen,
     fusion,
+    hidden_patches,
+    layer_decay,
+    lora,
     masking,
     noise,
     positions,
@@ -38,6 +45,13 @@ MODULES = (
     standardising,
     rates,
     selection,
+    frozen,
+    layer_decay,
+    hidden_patches,
+    copies,
+    clips,
+    colour_casts,
+    lora,
 )
 IDEAS = {module.IDEA.name: module.IDEA for module in MODULES}
 N_PROCESSES = 2

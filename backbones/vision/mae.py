@@ -18,12 +18,13 @@ TOKEN_STD = 0.02
 
 @dataclass(frozen=True)
 class Size:
-    """Side of a patch in pixels, width of a token, number of blocks and of attention heads."""
+    """Side of a patch in pixels, width of a token, number of blocks and of attention heads, side of an image in pixels."""
 
     patch: int
     width: int
     depth: int
     heads: int
+    side: int = INPUT_SIZE
 
 
 BASE = Size(patch=16, width=768, depth=12, heads=12)
@@ -33,7 +34,7 @@ SIZES = {"mae": BASE, "mae-l": LARGE, "mae-h": HUGE}
 
 
 class MaeEncoder(VisionTransformer):
-    """(n, 3, 224, 224) normalised -> `cls` and `mean` (n, width), the class token and the mean of the patch tokens.
+    """(n, 3, side, side) normalised -> `cls` and `mean` (n, width), the class token and the mean of the patch tokens.
 
     Both after the final norm. A checkpoint that was fine-tuned with global pooling has none: it norms the mean
     (`fc_norm`) and does not use the class token, which is then the output of the last block.
@@ -41,7 +42,7 @@ class MaeEncoder(VisionTransformer):
 
     def __init__(self, size: Size, global_pool: bool = False) -> None:
         super().__init__(
-            img_size=INPUT_SIZE,
+            img_size=size.side,
             patch_size=size.patch,
             embed_dim=size.width,
             depth=size.depth,
@@ -54,7 +55,7 @@ class MaeEncoder(VisionTransformer):
         assert self.pos_embed is not None and self.cls_token is not None, "MAE has both"
         nn.init.normal_(self.pos_embed, std=TOKEN_STD)
         nn.init.normal_(self.cls_token, std=TOKEN_STD)
-        self.n_patches = (INPUT_SIZE // size.patch) ** 2
+        self.n_patches = (size.side // size.patch) ** 2
 
     def forward(  # type: ignore[override]  # only parts of timm's class are used
         self, images: Tensor, kept: Tensor | None = None
@@ -62,7 +63,7 @@ class MaeEncoder(VisionTransformer):
         """Both poolings of a batch.
 
         Args:
-            images: (n, 3, 224, 224).
+            images: (n, 3, side, side).
             kept: (n, k) int64, the patches that each image keeps, row by row from 0; None keeps all.
         """
         tokens = self.tokens(images, kept)
