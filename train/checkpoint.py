@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from abaw.core.errors import CheckpointError
 from abaw.core.files import writing
@@ -16,8 +17,10 @@ from abaw.core.json_files import parse_json
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
 from abaw.train.run_files import LAST, UNFINISHED
+from abaw.train.training_precision import restore_scaler, scaler_tensors
 
-MODEL, OPTIMIZER = "model.", "optimizer."  # key prefixes in the last checkpoint, which holds both
+# key prefixes in the last checkpoint, which holds all of them
+MODEL, OPTIMIZER, AVERAGE, SCALER = "model.", "optimizer.", "average.", "scaler."
 LOSSES, SUMS, RANDOM = "losses", "sums", "random."  # further keys and prefixes in that of an unfinished epoch
 METADATA = "abaw"  # the only metadata key: safetensors writes several keys in random order
 
@@ -169,39 +172,71 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> Non
     model.load_state_dict(dict(state))
 
 
-def save_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
-    """Write weights, optimizer state and progress: everything that `load_last` needs to resume exactly."""
-    save_tensors(folder / LAST, _state(model, optimizer), {"progress": progress.as_json()})
+@dataclass(frozen=True)
+class Learner:
+    """What the steps of a training change.
+
+    Attributes:
+        model: takes the steps.
+        optimizer: of its parameters.
+        scaler: of its gradients.
+        average: of its weights over the steps; None for none.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None = None
+
+    @property
+    def scored(self) -> nn.Module:
+        """The model that is validated and kept: the average where there is one."""
+        return self.model if self.average is None else self.average.module
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of its state, for a checkpoint."""
+        tensors = {MODEL + key: value for key, value in self.model.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
+        if self.average is not None:
+            tensors |= {AVERAGE + key: value for key, value in self.average.state_dict().items()}
+        return tensors | {SCALER + key: value for key, value in scaler_tensors(self.scaler).items()}
+
+    def restore(self, tensors: Mapping[str, Tensor], path: Path) -> None:
+        """Take the state of a checkpoint; raises a CheckpointError if it is of another model."""
+        load_state(self.model, _under(MODEL, tensors), path)
+        _restore_optimizer(self.optimizer, _under(OPTIMIZER, tensors), path)
+        if self.average is not None:
+            load_state(self.average, _under(AVERAGE, tensors), path)
+        restore_scaler(self.scaler, _under(SCALER, tensors))
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def save_last(folder: Path, learner: Learner, progress: Progress) -> None:
+    """Write all state and the progress: everything that `load_last` needs to resume exactly."""
+    save_tensors(folder / LAST, learner.tensors(), {"progress": progress.as_json()})
     (folder / UNFINISHED).unlink(missing_ok=True)
 
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    tensors = {MODEL + key: value for key, value in model.state_dict().items()}
-    for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"{OPTIMIZER}{index}.{key}": torch.as_tensor(value) for key, value in state.items()}
-    return tensors
-
-
-def load_last(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> Progress:
+def load_last(folder: Path, learner: Learner) -> Progress:
     """Restore what `save_last` wrote; a run without a finished epoch starts at the beginning."""
     if not (folder / LAST).exists():
         return Progress()
     tensors, metadata = load_tensors(folder / LAST)
     if "progress" not in metadata:
         raise CheckpointError(f"{folder / LAST} has no progress: the run cannot be resumed. Train it again.")
-    _restore(tensors, folder / LAST, model, optimizer)
+    learner.restore(tensors, folder / LAST)
     return Progress.from_json(metadata["progress"])
 
 
-def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Load weights and optimizer state of a checkpoint."""
-    weights = {key.removeprefix(MODEL): value for key, value in tensors.items() if key.startswith(MODEL)}
-    load_state(model, weights, path)
+def _restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], path: Path) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        if key.startswith(OPTIMIZER):
-            index, name = key.removeprefix(OPTIMIZER).split(".", 1)
-            state.setdefault(int(index), {})[name] = value
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
     keeps_state = optimizer.param_groups[0].get("momentum", 1) > 0  # SGD without momentum is stateless
     n_expected = sum(len(group["params"]) for group in optimizer.param_groups) if keeps_state else 0
     if len(state) != n_expected:
@@ -212,18 +247,11 @@ def _restore(tensors: Mapping[str, Tensor], path: Path, model: nn.Module, optimi
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def save_unfinished(
-    folder: Path,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    epoch: int,
-    taken: StepsTaken,
-    device: torch.device,
-) -> None:
+def save_unfinished(folder: Path, learner: Learner, epoch: int, taken: StepsTaken, device: torch.device) -> None:
     """Write all that `load_unfinished` needs to continue after some steps of an epoch; every process calls this."""
     states = multi_process.from_all(_random_states(device))
     if multi_process.rank() == 0:
-        tensors = _state(model, optimizer) | {LOSSES: torch.stack(taken.losses)}
+        tensors = learner.tensors() | {LOSSES: torch.stack(taken.losses)}
         if taken.sums is not None:
             tensors[SUMS] = taken.sums
         for rank, by_device in enumerate(states):
@@ -235,9 +263,7 @@ def save_unfinished(
         save_tensors(folder / UNFINISHED, tensors, metadata)
 
 
-def load_unfinished(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epoch: int, device: torch.device
-) -> StepsTaken | None:
+def load_unfinished(folder: Path, learner: Learner, epoch: int, device: torch.device) -> StepsTaken | None:
     """Restore what `save_unfinished` wrote in an epoch; None if it wrote nothing, or if the epoch was finished.
 
     Also None where another number of processes, or another kind of device, wrote it: the epoch begins again.
@@ -255,7 +281,7 @@ def load_unfinished(
     random_keys = {f"{RANDOM}{rank}.{name}" for rank in range(multi_process.n_ranks()) for name in _kinds(device)}
     if numbers.pop("epoch") != epoch or {key for key in tensors if key.startswith(RANDOM)} != random_keys:
         return None
-    _restore(tensors, path, model, optimizer)
+    learner.restore(tensors, path)
     losses = list(tensors[LOSSES].to(device).unbind())
     own = {name: tensors[f"{RANDOM}{multi_process.rank()}.{name}"] for name in _kinds(device)}
     progress = Progress.from_json(metadata["progress"]) if "progress" in metadata else None

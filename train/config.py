@@ -29,7 +29,17 @@ MAX_WINDOW = 1_000_000  # frames: 9 hours at 30 a second
 # words that others use
 SYNONYMS = {"batch": "batch_size", "learning_rate": "lr", "model": "head", "wd": "weight_decay"}
 FINETUNING = "abaw.train.finetune.finetune_config:FinetuneConfig"  # of configs with pixels, derived from TrainConfig
-NOT_FOR_PROBES = ("views", "co_train", "phase", "clips_per_video", "standardise", "speed", "balance", "synthetic")
+NOT_FOR_PROBES = (
+    "views",
+    "co_train",
+    "phase",
+    "clips_per_video",
+    "standardise",
+    "speed",
+    "balance",
+    "synthetic",
+    "ema",
+)
 
 # strict JSON has no infinity: null stands for a limit that never applies
 OrUnlimited = Annotated[
@@ -85,9 +95,13 @@ class TrainConfig(BaseModel):
         lr_factor: of the exponential, step and plateau schedules.
         lr_epochs: of the step and plateau schedules; of cyclic-cosine, the epochs from the highest rate to the lowest.
         lr_per: after the warm-up the rate changes with every step, or only between epochs.
+        precision: of forward passes in training: `auto` is bf16 on a GPU, else fp32; fp16 scales the loss, and needs a GPU.
+        ema: validate and keep an exponential moving average of the weights, of which each step keeps this share; 0 none.
         clip_norm: largest norm of the gradient; `inf` (null in JSON) disables clipping.
         eval_every: share of an epoch between validations; 0.25 validates four times in an epoch, and the best of all
             is kept.
+        eval_share: share of the labelled windows, drawn by the seed, that validations take; at the end of the training the
+            best model is scored on all.
         save_every: epochs between checkpoints that are kept in the run's folder `checkpoints`; 0 keeps none. Equal to
             `eval_every`, every validated model is kept.
         patience: stop after this many epochs without a better validation score.
@@ -132,8 +146,11 @@ class TrainConfig(BaseModel):
     lr_factor: float = Field(0.1, gt=0, le=1)
     lr_epochs: int = Field(10, ge=1)
     lr_per: Literal["step", "epoch"] = "step"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    ema: float = Field(0.0, ge=0, lt=1)
     clip_norm: OrUnlimited = Field(1.0, gt=0)
     eval_every: float = Field(1.0, gt=0, le=1)
+    eval_share: float = Field(1.0, gt=0, le=1)
     save_every: float = Field(0.0, ge=0, allow_inf_nan=False)
     patience: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, lt=2**32)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from abaw.core.claim_files import check_claims
 from abaw.core.errors import AbawError, CheckpointError, some_of
@@ -20,6 +21,7 @@ from abaw.core.system_errors import naming
 from abaw.core.tasks import Task
 from abaw.train import multi_process
 from abaw.train.checkpoint import (
+    Learner,
     Progress,
     StepsTaken,
     load_last,
@@ -40,6 +42,7 @@ from abaw.train.rewinding import finish_rewind
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs, part_measures
+from abaw.train.training_precision import autocast, check_precision, create_scaler
 
 LR = "lr"  # begins the names of the learning rates of groups of parameters
 SHOWN_VIDEOS = 3
@@ -136,15 +139,15 @@ def fit(
         Interrupted: Ctrl-C or SIGTERM; the run continues from the same step.
     """
     trainer = Trainer(config, task, model, samples, device, sums)
-    progress = load_last(folder, model, trainer.optimizer)
-    started = load_unfinished(folder, model, trainer.optimizer, progress.epoch + 1, device)
+    progress = load_last(folder, trainer.learner)
+    started = load_unfinished(folder, trainer.learner, progress.epoch + 1, device)
     multi_process.wait()  # until every process has read, before one writes
     if started is None and multi_process.rank() == 0:
         finish_rewind(folder, progress.epoch)
     log = Log(folder, task, progress.epoch) if multi_process.rank() == 0 else None
     try:
         with Interrupts() as interrupts:
-            keeper = _Keeper(folder, model, trainer, interrupts, device)
+            keeper = _Keeper(folder, trainer, interrupts, device)
             progress = keeper.train(progress, started or StepsTaken(), validate, log, on_epoch, on_step)
             interrupts.check()
     except KeyboardInterrupt:
@@ -161,10 +164,8 @@ class _Keeper:
     Those within epochs are written every few minutes, and before a signal stops the training.
     """
 
-    def __init__(
-        self, folder: Path, model: nn.Module, trainer: "Trainer", interrupts: Interrupts, device: torch.device
-    ) -> None:
-        self._folder, self._model, self._trainer = folder, model, trainer
+    def __init__(self, folder: Path, trainer: "Trainer", interrupts: Interrupts, device: torch.device) -> None:
+        self._folder, self._trainer, self._scored = folder, trainer, trainer.learner.scored
         self._interrupts, self._device = interrupts, device
 
     def train(
@@ -241,7 +242,7 @@ class _Keeper:
     ) -> None:
         """Validate after a share of epoch `number`."""
         measures = self._validated(validate, number, ignore_outputs)
-        self._model.train()
+        self._trainer.learner.model.train()
         taken.scores[f"{SCORE_AT}{share:g}"] = measures["score"]
         taken.progress = self._keep_best(taken.progress or before, number, measures, share)
         if 0 < self._trainer.config.save_every < 1 and multi_process.rank() == 0:
@@ -249,9 +250,9 @@ class _Keeper:
 
     def _validated(self, validate: Validation, number: int, on_outputs: OnOutputs) -> dict[str, float]:
         """The measures in epoch `number`; raises like `fit`."""
-        self._model.eval()
-        multi_process.same_buffers(self._model)
-        measures = dict(validate(self._model, on_outputs))
+        self._scored.eval()
+        multi_process.same_buffers(self._scored)
+        measures = dict(validate(self._scored, on_outputs))
         if not math.isfinite(measures["score"]):
             remedy = _remedy(self._trainer.config)
             raise AbawError(f"The model's outputs are not finite after epoch {number}. {remedy}")
@@ -271,24 +272,24 @@ class _Keeper:
             if score > known.get(name, (float("-inf"), 0))[0] and multi_process.rank() == 0:
                 within = {} if share == 1 else {"share": f"{share:g}"}
                 metadata = {"epoch": str(number), "score": repr(score), **within}
-                save_tensors(self._folder / f"{name}.safetensors", self._model.state_dict(), metadata)
+                save_tensors(self._folder / f"{name}.safetensors", self._scored.state_dict(), metadata)
         return after
 
     def _save_epoch(self, progress: Progress) -> None:
         """Write the checkpoints of a finished epoch."""
-        every, optimizer = self._trainer.config.save_every, self._trainer.optimizer
+        every, learner = self._trainer.config.save_every, self._trainer.learner
         if every and (every < 1 or progress.epoch % every == 0):
             kept = self._save_weights(progress.epoch)
             for best in self._folder.glob("best*.safetensors"):
                 link_or_copy(best, kept / best.name)
-            save_last(kept, self._model, optimizer, progress)
-        save_last(self._folder, self._model, optimizer, progress)
+            save_last(kept, learner, progress)
+        save_last(self._folder, learner, progress)
 
     def _save_weights(self, epochs: float) -> Path:
         """Keep the model; the folder of its checkpoint."""
         kept = kept_folder(self._folder, epochs)
         kept.mkdir(parents=True, exist_ok=True)
-        save_tensors(kept / WEIGHTS, self._model.state_dict(), {"epoch": f"{epochs:g}"})
+        save_tensors(kept / WEIGHTS, self._scored.state_dict(), {"epoch": f"{epochs:g}"})
         return kept
 
     def _stop_if_asked(self, number: int, taken: StepsTaken) -> None:
@@ -298,13 +299,14 @@ class _Keeper:
 
     def _save(self, number: int, taken: StepsTaken) -> None:
         taken.sums = self._trainer.sums_so_far()
-        save_unfinished(self._folder, self._model, self._trainer.optimizer, number, taken, self._device)
+        save_unfinished(self._folder, self._trainer.learner, number, taken, self._device)
 
 
 class Trainer:
     """One model with its optimizer, loss and windows.
 
     Attributes:
+        learner: what the steps change.
         lr: learning rate of the last step.
         n_drops: how often a plateau has lowered the rate.
     """
@@ -320,7 +322,7 @@ class Trainer:
     ) -> None:
         self.config, self.task, self._device, self._sums = config, task, device, sums
         self._model = multi_process.wrap(model, device)
-        self._sampler = WindowSampler(samples, config.length)
+        self._sampler = WindowSampler(samples, config.length, only_labelled=config.is_of_pixels)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
         n_windows = self._sampler.n_windows(
@@ -328,6 +330,9 @@ class Trainer:
         )
         self.n_steps = math.ceil(n_windows / config.step_windows)  # a random phase may add a window or two to an epoch
         self.optimizer = create_optimizer(config, model)
+        check_precision(config, device)
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema)) if config.ema else None
+        self.learner = Learner(model, self.optimizer, create_scaler(config, device), average)
         self.lr, self.n_drops = 0.0, 0
 
     def run_epoch(self, number: int) -> tuple[float, float, float]:
@@ -415,7 +420,7 @@ class Trainer:
             group["lr"] = group.get("constant", self.lr * group.get("scale", 1.0))
 
     def _step(self, windows: Windows, read: Iterator[WindowBatch], number: int, taken: StepsTaken) -> Tensor:
-        """The mean loss of the forward passes of one step of epoch `number`."""
+        """The mean loss of one step of epoch `number`, over the windows of its forward passes."""
         losses, passes = [], list(batches(windows, self.config.pass_windows))
         for part, pass_windows in enumerate(passes):
             began = time.perf_counter()
@@ -423,15 +428,20 @@ class Trainer:
             taken.waiting_s += time.perf_counter() - began
             mixing = draw_mixing(self.config, (self.config.seed, number, len(taken.losses), part))
             progress = (number - 1) / self.config.epochs
-            losses.append(self._add_gradients(batch, pass_windows, progress, len(passes), mixing))
+            share = len(pass_windows) / len(windows)
+            losses.append(share * self._add_gradients(batch, pass_windows, progress, share, mixing))
         self._update()
-        return torch.stack(losses).mean()
+        return torch.stack(losses).sum()
 
     def _add_gradients(
-        self, batch: WindowBatch, windows: Windows, progress: float, n_passes: int, mixing: Mixing | None = None
+        self, batch: WindowBatch, windows: Windows, progress: float, share: float, mixing: Mixing | None = None
     ) -> Tensor:
-        """The loss of one forward pass, whose gradients are added to those of the step, a share of each pass."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda"):
+        """The loss of one forward pass, whose gradients are added to those of the step.
+
+        Args:
+            share: of the step's windows that are in this pass.
+        """
+        with autocast(self.config, self._device):
             features = batch.features | (mixing.as_input(self._device) if mixing else {})
             outputs = self._model(features, batch.masks)
         targets = batch.targets
@@ -445,13 +455,18 @@ class Trainer:
         if self._sums is not None:
             self._sums.add(*aligned)
         # gradients are averaged over processes, but each process has only its share of the loss
-        (loss * (multi_process.n_ranks() / n_passes)).backward()
+        self.learner.scaler.scale(loss * (multi_process.n_ranks() * share)).backward()
         return loss.detach()
 
     def _update(self) -> None:
+        learner = self.learner
+        learner.scaler.unscale_(self.optimizer)
         nn.utils.clip_grad_norm_(self._model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
+        learner.scaler.step(self.optimizer)
+        learner.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if learner.average is not None:
+            learner.average.update_parameters(learner.model)
 
     def _check_finite(self, losses: Tensor, windows: Windows, number: int) -> None:
         if losses.isfinite().all():

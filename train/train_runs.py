@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,7 +17,9 @@ from abaw.train import multi_process
 from abaw.train.checkpoint import load_weights, save_tensors
 from abaw.train.config import TrainConfig
 from abaw.train.data.on_device import place
+from abaw.train.data.samples import ScoredSamples
 from abaw.train.data.seen_videos import warn_of_seen
+from abaw.train.data.share_of_samples import draw_share
 from abaw.train.data.statistics import MomentsOnLoading, feature_statistics
 from abaw.train.data.table import Table
 from abaw.train.fit_probes import fit_probe
@@ -29,6 +32,7 @@ from abaw.train.run_folders import check_free
 from abaw.train.runs import Run, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring, ignore_outputs
 from abaw.train.train_progress import TrainProgress, Validating
+from abaw.train.training_precision import check_precision
 from abaw.train.warm_start import InitialWeights, load_initial_weights
 
 OnResult = Callable[[Run, TrainingResult], None]
@@ -58,7 +62,11 @@ def train_run(
     """
     if run.config.is_of_pixels:
         raise UsageError(f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {run.name}`.")
-    with training_on(device, reporter) as (torch_device, reporter), interruption_names(run), ExitStack() as claims:
+    with (
+        training_on(run.config, device, reporter) as (torch_device, reporter),
+        interruption_names(run),
+        ExitStack() as claims,
+    ):
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
         run.check_store(store, training=True)
         if tables is None:
@@ -136,13 +144,34 @@ def _fit(
     model.to(device)
     progress = TrainProgress(reporter, f"train {run.name}", task, config.epochs)
 
+    drawn = draw_share(validation, config.length, config.eval_share, (config.seed,))
+
     def measures(trained: nn.Module, on_outputs: OnOutputs) -> Mapping[str, float]:
-        return scoring.validate(trained, validation, config, device, progress.validating(), on_outputs)
+        return scoring.validate(trained, drawn, config, device, progress.validating(), on_outputs)
 
     on_epoch, on_step, sums = progress.on_epoch, progress.on_step, OutputSums(task, scoring)
     result = fit(config, task, model, table, measures, run.folder, device, on_epoch, on_step, sums)
+    result = score_on_all(result, run, model, validation, scoring, device, progress.validating())
     progress.finish()
     return result
+
+
+def score_on_all(
+    result: TrainingResult,
+    run: Run,
+    model: nn.Module,
+    validation: ScoredSamples,
+    scoring: Scoring,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainingResult:
+    """The result with the score of the best model on all validation videos, if only a share was scored in training."""
+    if run.config.eval_share == 1:
+        return result
+    multi_process.wait()  # until the first process has written the best model
+    load_weights(model, run.folder / BEST)
+    measures = scoring.validate(model, validation, run.config, device, reporter, ignore_outputs)
+    return replace(result, best_score=measures["score"])
 
 
 def _fit_probe(
@@ -194,7 +223,7 @@ def train_seeds(
         init: weights that new runs begin with.
     """
     names = names_of(configs, name)
-    with training_on(device, reporter) as (torch_device, reporter):
+    with training_on(configs[0], device, reporter) as (torch_device, reporter):
         multi_process.from_first(lambda: _check(configs, store, runs, names, resume))
         tables, statistics = _load(configs[0], store, reporter)
         seen = warn_of_seen(store, configs[0].features, tables[1].videos, "val")
@@ -222,9 +251,14 @@ def names_of(configs: Sequence[TrainConfig], name: str | None) -> list[str | Non
 
 
 @contextmanager
-def training_on(device: str, reporter: Reporter | None) -> Iterator[tuple[torch.device, Reporter]]:
-    """Join the processes that torchrun started; the device of this one, and its reporter: all but the first are silent."""
+def training_on(config: TrainConfig, device: str, reporter: Reporter | None) -> Iterator[tuple[torch.device, Reporter]]:
+    """Join the processes that torchrun started; the device of this one, and its reporter: all but the first are silent.
+
+    Raises:
+        UsageError: no such device, or it cannot compute in the precision of the config.
+    """
     torch_device = pick_device(device)
+    check_precision(config, torch_device)
     with multi_process.processes(torch_device):
         reports = reporter is not None and multi_process.rank() == 0
         yield multi_process.process_device(torch_device), reporter if reporter and reports else Silent()

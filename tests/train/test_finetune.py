@@ -1,5 +1,6 @@
 """Fine-tuning on made crops with a tiny network: learning, resuming, and the way back into the store."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -16,10 +17,11 @@ from abaw.core.errors import UsageError
 from abaw.core.progress import Silent
 from abaw.extract.request import ExtractOptions
 from abaw.train.config import make_config
-from abaw.train.finetune.encoder_build import best_pixel_model
+from abaw.train.finetune.encoder_build import FirstWeights, best_pixel_model, build_first
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import add_lora, freeze_first, layer_numbers, merged_state
 from abaw.train.finetune.pixel_table import IMAGES, SIZES, load_pixel_tables
+from abaw.train.loop import Trainer
 
 BACKBONE = "tiny=timm/test_vit@32-mean"
 SETTINGS = ("epochs=2", "batch_size=8", "lr=1e-3", "warmup=0")
@@ -172,6 +174,51 @@ def test_only_the_last_blocks_learn():
     freeze_first(network, 2)
     learning = {numbers[name] for name, parameter in network.named_parameters() if parameter.requires_grad}
     assert learning == {n_blocks - 1, n_blocks, n_blocks + 1}
+
+
+@pytest.mark.parametrize("passes", [("batch_size=8", "accumulate=4"), ("batch_size=10", "accumulate=3")])
+def test_gradients_of_several_passes_are_those_of_one(data, passes):
+    """Of 36 frames 30 have a crop: a step of 8, 8, 8 and 6, or of three tens."""
+    settings = (
+        "optimizer=sgd",
+        "momentum=0",
+        "augment=none",
+        "drop_path=0",
+        "loss.name=mse",
+        "clip_norm=inf",
+        "lr=0.1",
+    )
+    (table,) = load_pixel_tables(make_config({"task": "va", "features": ("f",)}).own_task, "", data, ("train",))
+    after, losses = [], []
+    for own in (("batch_size=40",), passes):
+        (config,) = pipeline.make_finetune_configs("va", [BACKBONE], {}, ["warmup=0", *settings, *own])
+        model, _ = build_first(config, FirstWeights({}, untrained=True))
+        before = model.encoders[0].model.patch_embed.proj.weight.detach().clone()
+        trainer = Trainer(config, config.own_task, model, table, torch.device("cpu"))
+        assert trainer.n_steps == 1
+        losses.append(trainer.run_epoch(1)[0])
+        after.append([parameter.detach() for parameter in model.parameters()])
+        assert not torch.allclose(model.encoders[0].model.patch_embed.proj.weight, before, atol=1e-6)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(*after, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_average_of_an_encoder_is_its_file(data, tmp_path):
+    """With blocks that compute their activations again; a share of val is scored, and all of it at the end."""
+    run, result = finetune(data, tmp_path, "ema=0.5", "checkpoint=true", "precision=bf16", "eval_share=0.5")
+    best, encoder = load_file(run.folder / "best.safetensors"), load_file(run.folder / "encoder.safetensors")
+    last = load_file(run.folder / "last.safetensors")
+    key = "model.patch_embed.proj.weight"
+    assert torch.equal(
+        encoder[key.removeprefix("model.")] if key not in encoder else encoder[key], best[f"encoders.0.{key}"]
+    )
+    epochs = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    if epochs[1]["score"] > epochs[0]["score"]:
+        assert torch.equal(best[f"encoders.0.{key}"], last[f"average.module.encoders.0.{key}"])
+    assert not torch.equal(last[f"average.module.encoders.0.{key}"], last[f"model.encoders.0.{key}"])
+    evaluated = pipeline.evaluate(pipeline.find_predictor(tmp_path, run.name), None, "val", data)
+    assert result.best_score == pytest.approx(evaluated.official.score, abs=1e-5)
 
 
 @pytest.mark.parametrize(

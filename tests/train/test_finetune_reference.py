@@ -144,7 +144,9 @@ def test_emma_takes_the_step_of_its_authors():
     with torch.no_grad():
         half = batch(slice(0, 4))
         close(model(half.features, half.masks)[:, 0], arrays["output"][:4], 1e-4)
-    losses = [float(trainer._add_gradients(batch(rows), windows[rows], 0.0, 2)) for rows in (slice(0, 4), slice(4, 8))]
+    losses = [
+        float(trainer._add_gradients(batch(rows), windows[rows], 0.0, 0.5)) for rows in (slice(0, 4), slice(4, 8))
+    ]
     close(np.array(losses), arrays["loss_parts_micro"][:, -1], 1e-4)
     close(norms([parameter.grad for parameter in trained]), arrays["accumulated_grad_norm"], 1e-4)
     trainer.lr = float(arrays["lr"])

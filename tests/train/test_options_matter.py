@@ -62,6 +62,7 @@ ON_FRAMES = [
     ("expr", ("views=,hflip",), "co_train=true"),
     ("expr", ("loss.name=v-naw", "views=,hflip"), "views=hflip,"),
     ("va", (), "epochs=3"),
+    *(("va", (), option) for option in ("precision=bf16", "ema=0.5")),
     ("va", (), "loss.name=ccc-bins"),
     ("va", (), "loss.moments=unbiased"),
     ("va", (), "loss.shares=1,0"),
@@ -155,6 +156,7 @@ ELSEWHERE = {
     "synthetic_draw",
     "eval_stride",
     "eval_every",
+    "eval_share",
     "save_every",
 }
 

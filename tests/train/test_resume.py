@@ -73,8 +73,9 @@ def test_resumed_gradient_descent_equals_an_uninterrupted_one(lab, linear_store,
     [
         {"views": ("", "hflip"), "loss": {"name": "v-naw"}, "speed": (0.6, 1.4), "balance": "class"},
         {"views": ("", "hflip"), "loss": {"name": "cotex"}, "co_train": True, "missing": "nearest", "fold": "2/3"},
+        {"ema": 0.9, "precision": "bf16", "eval_share": 0.5},
     ],
-    ids=["v-naw", "cotex"],
+    ids=["v-naw", "cotex", "average"],
 )
 def test_resumed_run_of_several_views_equals_an_uninterrupted_one(lab, linear_store, tmp_path, options):
     config = make_config({"task": "expr", "features": ("f",), **options}, [*lab.settings, "epochs=3"])

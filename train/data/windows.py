@@ -132,12 +132,23 @@ class WindowBatch:
         return WindowBatch(moved, masks, self.targets.to(device))
 
 
-class WindowSampler:
-    """Draws windows of `length` frames from samples by index, in this process; copies only the batch."""
+def _labelled_before(samples: Samples) -> NDArray[np.float64]:
+    """(rows + 1,) labels of the rows before each that count."""
+    rows, _, counted = counted_labels(samples)
+    return np.concatenate([[0.0], np.cumsum(np.bincount(rows, counted.any(axis=1), len(samples.labels)))])
 
-    def __init__(self, samples: Samples, length: int) -> None:
+
+class WindowSampler:
+    """Draws windows of `length` frames from samples by index, in this process; copies only the batch.
+
+    Args:
+        only_labelled: epochs leave out windows without a frame that has both a label and an input.
+    """
+
+    def __init__(self, samples: Samples, length: int, *, only_labelled: bool = False) -> None:
         self.samples, self.length = samples, length
         self._present = samples.present()
+        self._n_labelled = _labelled_before(samples) if only_labelled else None
 
     def epoch(
         self,
@@ -172,6 +183,7 @@ class WindowSampler:
             windows = self._clips(clips_per_video, rng)
         else:
             windows = self.windows(stride, rng if phase == "random" else None)
+        windows = self._labelled(windows)
         is_synthetic = self.samples.synthetic[self.videos_of(windows)]
         windows, synthetic_windows = windows[~is_synthetic], windows[is_synthetic]
         if balance != "none":
@@ -192,7 +204,7 @@ class WindowSampler:
     ) -> int:
         """Windows of an epoch of the run with a seed."""
         drawn = self._clips(clips_per_video, np.random.default_rng(seed)) if clips_per_video else None
-        windows = self.windows(stride) if drawn is None else drawn
+        windows = self._labelled(self.windows(stride) if drawn is None else drawn)
         videos = self.videos_of(windows)
         n_real = int((~self.samples.synthetic[videos]).sum())
         if draw == "run":
@@ -216,6 +228,14 @@ class WindowSampler:
                 np.stack([first_rows, np.full_like(first_rows, end), np.full_like(first_rows, self.length)], axis=1)
             )
         return np.concatenate(windows)
+
+    def _labelled(self, windows: Windows) -> Windows:
+        """The windows that an epoch may have; see the class."""
+        total = self._n_labelled
+        if total is None:
+            return windows
+        ends = np.minimum(windows[:, 0] + self.length, windows[:, 1])
+        return windows[total[ends] > total[windows[:, 0]]]
 
     def _clips(self, n_each: int, rng: np.random.Generator) -> Windows:
         """Windows that start anywhere in a video, so many of each."""

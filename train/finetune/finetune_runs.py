@@ -14,6 +14,7 @@ from abaw.core.errors import UsageError, some_of
 from abaw.core.progress import Reporter
 from abaw.train import multi_process
 from abaw.train.checkpoint import save_tensors
+from abaw.train.data.share_of_samples import draw_share
 from abaw.train.finetune.encoder_build import FirstWeights, build_again, build_first
 from abaw.train.finetune.encoder_file import save_encoders
 from abaw.train.finetune.finetune_config import FinetuneConfig
@@ -26,7 +27,7 @@ from abaw.train.run_folders import check_free
 from abaw.train.runs import Run, all_runs, create_run, open_run
 from abaw.train.scoring import OnOutputs, OutputSums, Scoring
 from abaw.train.train_progress import TrainProgress
-from abaw.train.train_runs import OnResult, interruption_names, names_of, training_on
+from abaw.train.train_runs import OnResult, interruption_names, names_of, score_on_all, training_on
 from abaw.train.warm_start import load_initial_weights
 
 DATA = "data"  # of a feature in the config.json of a run: the folder of its crops
@@ -72,7 +73,7 @@ def finetune_seeds(
         AbawError: the loss or an output is not finite.
     """
     names = names_of(configs, name)
-    with training_on(device, reporter) as (torch_device, reporter):
+    with training_on(configs[0], device, reporter) as (torch_device, reporter):
         if not resume:
             multi_process.from_first(lambda: _check_free(runs, names))
         tables = _load(configs[0], source.data, source.stills, reporter)
@@ -100,7 +101,7 @@ def finetune_run(
         data: the folder of its crops; sets of still images are read from where they were.
         align: see `StillFolders`.
     """
-    with training_on(device, reporter) as (torch_device, reporter), ExitStack() as claims:
+    with training_on(run.config, device, reporter) as (torch_device, reporter), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
         folders = sets_of(run)
         tables = _load(_config(run), data, StillFolders(folders, align) if folders else None, reporter)
@@ -221,12 +222,14 @@ def _fit(
 ) -> TrainingResult:
     task = run.task
     progress = TrainProgress(reporter, f"finetune {run.name}", task, config.epochs)
+    drawn = draw_share(validation, config.length, config.eval_share, (config.seed,))
 
     def measures(trained: nn.Module, on_outputs: OnOutputs) -> Mapping[str, float]:
-        return scoring.validate(trained, validation, config, device, progress.validating(), on_outputs)
+        return scoring.validate(trained, drawn, config, device, progress.validating(), on_outputs)
 
     on_epoch, on_step, sums = progress.on_epoch, progress.on_step, OutputSums(task, scoring)
     with interruption_names(run):
         result = fit(config, task, model, table, measures, run.folder, device, on_epoch, on_step, sums)
+        result = score_on_all(result, run, model, validation, scoring, device, progress.validating())
     progress.finish()
     return result
