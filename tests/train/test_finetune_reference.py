@@ -47,6 +47,7 @@ class Pictures:
 
     n_readers, rows_per_batch = 1, 256
     doubles: Doubles | None = None
+    shares: NDArray | None = None
 
     def __init__(self, task: Task, labels: NDArray) -> None:
         self.task, self.labels = task, labels.astype(np.float32)
