@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from abaw.train.config import TrainConfig
     from abaw.train.data.table import Table
     from abaw.train.finetune.finetune_config import FinetuneConfig
+    from abaw.train.finetune.memory_plan import MemoryPlan
     from abaw.train.head_options import HeadConfig
     from abaw.train.loop import TrainingResult
     from abaw.train.loss_options import LossConfig
@@ -457,6 +458,19 @@ def make_finetune_configs(
     from abaw.train.finetune import new_finetune
 
     return new_finetune.make_finetune_configs(task, backbones, values or {}, settings, recipe, n_seeds)
+
+
+def plan_finetune(config: "FinetuneConfig", device: str = "auto", memory_gb: float = 0.0) -> "MemoryPlan":
+    """The memory that a fine-tuning takes, and options that need less; see `abaw.train.finetune.memory_plan`.
+
+    Args:
+        memory_gb: of a GPU that is not here, or of the CPU; 0 takes what the device has free.
+    """
+    from abaw.core.devices import pick_device
+    from abaw.train.finetune.memory_plan import plan_memory
+
+    is_elsewhere = memory_gb and device != "cpu"
+    return plan_memory(config, None if is_elsewhere else pick_device(device), memory_gb)
 
 
 def finetune_seeds(

@@ -8,13 +8,22 @@ import click
 from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DATA, DEVICE, RUNS
-from abaw.commands.train import TrainCommand, TrainEnding, check_settings, name_continuation, nested_values
+from abaw.commands.train import (
+    TrainCommand,
+    TrainEnding,
+    check_resumed,
+    check_settings,
+    name_continuation,
+    nested_values,
+)
 from abaw.commands.training_options import PRINT_CONFIG, RESUME, TASK, learning, run_name
 from abaw.core.errors import UsageError
+from abaw.core.memory import gigabytes
 
 PLACES = ("data", "runs", "name", "device", "print_config")  # options that are no settings
 
 if TYPE_CHECKING:
+    from abaw.train.finetune.finetune_config import FinetuneConfig
     from abaw.train.runs import Run
 
 
@@ -56,6 +65,9 @@ if TYPE_CHECKING:
 @run_name("task-backbone-pixels")
 @RESUME
 @PRINT_CONFIG
+@click.option("--plan", is_flag=True, help="Print the memory that it takes and what fits, and train nothing.")
+@click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+              help="With --plan: of a GPU that is not here, or with --device cpu of a machine.")  # fmt: skip
 @DEVICE
 @click.pass_context
 def finetune(
@@ -69,6 +81,8 @@ def finetune(
     settings: tuple[str, ...],
     n_seeds: int,
     resume: bool,
+    plan: bool,
+    memory: float | None,
     **options: Any,
 ) -> None:
     """Train an encoder and a head on the pixels of face crops, or of still images.
@@ -78,12 +92,9 @@ def finetune(
     On several GPUs: torchrun --nproc-per-node N -m -- abaw finetune ...
     """
     flags = {key: value for key, value in options.items() if value is not None and key not in PLACES}
+    _check_plan(plan, memory, resume)
     if resume and n_seeds == 1:
-        if recipe or backbones or inits or untrained or images or set(flags) - {"epochs"}:
-            raise UsageError(
-                "--resume continues the run with its own options. Leave out all but --task, --run and --epochs; only "
-                "with --seeds give the whole command again."
-            )
+        check_resumed(bool(recipe or backbones or inits or untrained or images or set(flags) - {"epochs"}))
         _resume(ctx, task, [*(f"{key}={value}" for key, value in flags.items()), *settings])
         return
     if options["aligned"] and not images:
@@ -111,6 +122,9 @@ def _train(ctx: click.Context, flags: Mapping[str, Any]) -> None:
     if given["print_config"]:
         click.echo(pipeline.format_config(configs[0]), nl=False)
         return
+    if given["plan"]:
+        _show_plan(configs[0], given["device"], given["memory"] or 0.0)
+        return
     ending, weights = TrainEnding(), [*given["backbones"], *given["inits"]]
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
@@ -131,3 +145,48 @@ def _resume(ctx: click.Context, task: str | None, settings: Sequence[str]) -> No
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
         pipeline.finetune(run, given["data"], given["device"], reporter, TrainEnding().add)
+
+
+def _check_plan(plan: bool, memory: float | None, resume: bool) -> None:
+    if memory and not plan:
+        raise UsageError("--memory is for --plan: add it, or leave out --memory.")
+    if plan and resume:
+        raise UsageError("--plan is for a new run: leave out --resume, and give the options of the run.")
+
+
+def _show_plan(config: "FinetuneConfig", device: str, memory_gb: float) -> None:
+    """Print the memory of a training by what takes it, and what fits."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    with console.loading("Measuring the networks"):
+        plan = pipeline.plan_finetune(config, device, memory_gb)
+    use = plan.asked
+    parts = {
+        "weights": use.weights,
+        "gradients": use.gradients,
+        f"states of {config.optimizer}": use.states,
+        f"activations of {use.n_images:,} images": use.activations,
+        "a step, at most": use.training,
+        "a validation, at most": use.validation,
+    }
+    networks = ", ".join(plan.networks) + (f", {config.copies} copies" if config.copies > 1 else "")
+    console.show_table(
+        f"{networks} in {plan.precision}", ["what", ">GB"], [(name, gigabytes(size)) for name, size in parts.items()]
+    )
+    room = f"{gigabytes(use.most)} of {gigabytes(plan.room)} GB on {plan.device}"
+    if plan.fits:
+        console.say(f"It fits: {room}.")
+        return
+    rows = [
+        (" ".join(f"--set {setting}" for setting in other.settings), gigabytes(other.most)) for other in plan.others
+    ]
+    console.show_table("With other options", ["add", ">GB"], rows)
+    remedy = plan.remedy
+    if remedy is None:
+        console.say(
+            f"It does not fit: {room}. Train fewer layers with --set unfreeze=N, or choose a smaller --backbone."
+        )
+    else:
+        words = " ".join(f"--set {setting}" for setting in remedy.settings)
+        console.say(f"It does not fit: {room}. Add {words}: {gigabytes(remedy.most)} GB.")

@@ -122,7 +122,7 @@ def train(
     """
     flags = {key: value for key, value in options.items() if value is not None}
     if (resume or resume_from) and n_seeds == 1:
-        _check_resumed(bool(recipe or features or init or set(flags) - {"epochs"}))
+        check_resumed(bool(recipe or features or init or set(flags) - {"epochs"}))
         _resume(ctx, task, [*(f"{key}={value}" for key, value in flags.items()), *settings], print_config)
         return
     if resume_from:
@@ -150,7 +150,7 @@ def train(
     ending.say_all(configs[0])
 
 
-def _check_resumed(has_options: bool) -> None:
+def check_resumed(has_options: bool) -> None:
     """Raise a UsageError if a run is to be resumed with options of a new one."""
     if has_options:
         raise UsageError(

@@ -27,6 +27,11 @@ def free_memory(root: Path = Path("/"), environment: Mapping[str, str] | None = 
     return max(0, min([*left, *_of_shell()]))
 
 
+def gigabytes(n_bytes: float) -> str:
+    """A size in GB, for a sentence or a table."""
+    return f"{n_bytes / 1e9:.1f}" if n_bytes >= 1e9 else f"{n_bytes / 1e9:.2f}"
+
+
 def is_in_memory(folder: Path, root: Path = Path("/")) -> bool:
     """True if the files of a folder are kept in memory, as those of /tmp are on some systems.
 

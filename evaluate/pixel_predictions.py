@@ -115,6 +115,8 @@ def predict_pixels(
     if not folder.is_dir():
         raise UsageError(f"Run {run.name} predicts from images, and there is no folder {folder}. Name it with --data.")
     (table,) = load_pixel_tables(run.task, run.config.fold, folder, (split,), reporter)
+    if isinstance(run.config, FinetuneConfig):
+        table.rows_per_batch = run.config.shown_images
     return predict(model, table, run.config.length, device, reporter, run.config.eval_step)
 
 

@@ -41,6 +41,11 @@ from abaw.train.run_folders import check_free, is_taken, make_run_folder
 # a group of entry points: what reads files that others wrote into runs
 READERS, SAVED = "abaw.readers", "saved_predictions"
 CHANGEABLE = ("epochs", "patience", "save_every")  # options of a run that has been started
+PIXEL_CHANGEABLE = (
+    *CHANGEABLE,
+    "checkpoint",
+    "chunk",
+)  # of one on pixels, too: they change its memory, not its numbers
 
 
 @dataclass(frozen=True)
@@ -244,10 +249,10 @@ def change_run(run: Run, settings: Iterable[str], epoch: int | None = None) -> R
     Raises:
         UsageError: another option, an invalid value, or fewer epochs than are trained.
     """
-    settings = list(settings)
-    if wrong := [setting for setting in settings if setting.partition("=")[0].strip() not in CHANGEABLE]:
+    settings, changeable = list(settings), PIXEL_CHANGEABLE if run.config.is_of_pixels else CHANGEABLE
+    if wrong := [setting for setting in settings if setting.partition("=")[0].strip() not in changeable]:
         raise UsageError(
-            f"--resume continues the run with its own options, except {', '.join(CHANGEABLE)}; found {wrong[0]}. "
+            f"--resume continues the run with its own options, except {', '.join(changeable)}; found {wrong[0]}. "
             "Leave it out, or train a new run with --init."
         )
     config = make_config(run.config.model_dump(), settings)

@@ -11,6 +11,7 @@ from abaw.train.head_options import COMMAS, Share
 FRAME_BY_FRAME = ("linear", "mlp", "emma")  # heads for which the frames of a window have nothing to do with each other
 MOST_IMAGES = 4_096  # in a batch that grew with the share of hidden patches
 SOFT_LOSSES = ("cross-entropy", "bce")  # that take labels between those of annotations
+MOST_SHOWN = 256  # in a batch of a validation
 NOT_FOR_PIXELS = ("standardise", "synthetic", "missing")
 
 
@@ -183,3 +184,9 @@ class FinetuneConfig(TrainConfig):
     def step_windows(self) -> int:
         """Windows of the batches whose gradients are added up for a step."""
         return self.pass_windows * self.accumulate
+
+    @property
+    def shown_images(self) -> int:
+        """Images in a batch of a validation, so many that it takes less memory than a step."""
+        n_images = self.pass_windows * self.length
+        return min(MOST_SHOWN, n_images if self.checkpoint else 4 * n_images)

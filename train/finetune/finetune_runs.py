@@ -18,6 +18,7 @@ from abaw.train.data.share_of_samples import draw_share
 from abaw.train.finetune.encoder_build import FirstWeights, build_again, build_first
 from abaw.train.finetune.encoder_file import save_encoders
 from abaw.train.finetune.finetune_config import FinetuneConfig
+from abaw.train.finetune.memory_errors import check_memory, explaining_memory
 from abaw.train.finetune.pixel_model import PixelModel
 from abaw.train.finetune.pixel_table import PixelTable, load_pixel_tables
 from abaw.train.finetune.still_table import Align, StillFolders, load_still_tables
@@ -76,6 +77,7 @@ def finetune_seeds(
     with training_on(configs[0], device, reporter) as (torch_device, reporter):
         if not resume:
             multi_process.from_first(lambda: _check_free(runs, names))
+        check_memory(configs[0], torch_device)
         tables = _load(configs[0], source.data, source.stills, reporter)
         results = []
         for config, run_name in zip(configs, names, strict=True):
@@ -103,6 +105,7 @@ def finetune_run(
     """
     with training_on(run.config, device, reporter) as (torch_device, reporter), ExitStack() as claims:
         multi_process.from_first(lambda: claims.enter_context(claimed(run.folder)))
+        check_memory(_config(run), torch_device)
         folders = sets_of(run)
         tables = _load(_config(run), data, StillFolders(folders, align) if folders else None, reporter)
         return _finetune(run, tables, scoring, torch_device, reporter, on_result)
@@ -140,6 +143,7 @@ def _load(
         train, validation = load_still_tables(config, stills, splits, reporter)
     else:
         train, validation = load_pixel_tables(config.own_task, config.fold, data, splits, reporter, config.invalid_as)
+    validation.rows_per_batch = config.shown_images
     return train, validation
 
 
@@ -228,7 +232,7 @@ def _fit(
         return scoring.validate(trained, drawn, config, device, progress.validating(), on_outputs)
 
     on_epoch, on_step, sums = progress.on_epoch, progress.on_step, OutputSums(task, scoring)
-    with interruption_names(run):
+    with interruption_names(run), explaining_memory(run.name, config, device):
         result = fit(config, task, model, table, measures, run.folder, device, on_epoch, on_step, sums)
         result = score_on_all(result, run, model, validation, scoring, device, progress.validating())
     progress.finish()

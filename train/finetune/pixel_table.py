@@ -23,6 +23,7 @@ from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.store.label_arrays import VideoLabels
 from abaw.train.data.table import SYNTHETIC, fill_invalid, take_split
+from abaw.train.finetune.finetune_config import MOST_SHOWN
 
 IMAGES, SIZES = "images", "sizes"  # names of the inputs
 BATCHES_AHEAD = 2
@@ -54,6 +55,7 @@ class PixelTable:
         fps: (videos,) float64 frames a second; 0 for a video without crops.
         broken: sentences about images that could not be read.
         shares: see `Samples`.
+        rows_per_batch: images in a batch of a prediction.
     """
 
     task: Task
@@ -68,9 +70,9 @@ class PixelTable:
     doubles: Doubles | None = None
     broken: dict[int, str] = field(default_factory=dict)
     shares: NDArray[np.float32] | None = None
+    rows_per_batch: int = MOST_SHOWN
 
     n_readers: ClassVar[int] = BATCHES_AHEAD
-    rows_per_batch: ClassVar[int] = 256
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1)
