@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         "abaw finetune --task va --backbone vit-mean --set unfreeze=4",
         "abaw finetune --task expr --backbone iresnet100:R100.pth --set augment=situ",
         "abaw finetune --task va --backbone mae-cls:MAE.pth --set lora.rank=8",
-        "abaw finetune --task expr --backbone iresnet100:R100.pth --images rafdb=RAF --images ferplus=FER",
+        "abaw finetune --task expr --backbone iresnet100:R100.pth --images rafdb=RAF",
     ),
 )
 @TASK
@@ -85,7 +85,7 @@ def finetune(
     memory: float | None,
     **options: Any,
 ) -> None:
-    """Train an encoder and a head on the pixels of face crops, or of still images.
+    """Train an encoder and a head on crops or still images.
 
     The run keeps the encoder as encoder.safetensors, which `abaw extract` takes as weights of its backbone.
 

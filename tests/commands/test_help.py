@@ -73,7 +73,7 @@ def test_examples_can_be_typed(words):
         (["list", "backbonse"], "No such command 'backbonse'. Did you mean backbones?"),
         (["eval", "--splitt", "val"], "Did you mean --split?"),
         (["demo", "--size", "huge"], "'huge' is not one of 'tiny', 'small', 'large'"),
-        (["demo", "--dataset", "nope"], "'nope' is not one of 'aff-wild2', 'lsd', 'vgaf'"),
+        (["demo", "--dataset", "nope"], "'nope' is not one of 'aff-wild2', 'lsd', 'stills', 'vgaf'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
