@@ -18,10 +18,14 @@ def check_precision(config: TrainConfig, device: torch.device) -> None:
         )
 
 
+def forward_type(config: TrainConfig, device: str) -> torch.dtype:
+    """What forward passes in training compute in on a kind of device, `cpu` or `cuda`."""
+    return DTYPES.get(config.precision, torch.bfloat16 if device == "cuda" else torch.float32)
+
+
 def autocast(config: TrainConfig, device: torch.device) -> torch.autocast:
     """The context of forward passes in training."""
-    auto = torch.bfloat16 if device.type == "cuda" else torch.float32
-    dtype = DTYPES.get(config.precision, auto)
+    dtype = forward_type(config, device.type)
     is_mixed = dtype != torch.float32
     return torch.autocast(device.type, dtype if is_mixed else torch.bfloat16, enabled=is_mixed)
 

@@ -15,6 +15,7 @@ from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import checkpoint_blocks
 from abaw.train.finetune.memory_trace import StorageRecorder, Trace, bytes_of, peak, trace
 from abaw.train.finetune.pixel_table import BATCHES_AHEAD
+from abaw.train.training_precision import check_precision, forward_type
 
 GB = 1_000_000_000
 CUDA_GB = 0.8  # of the driver and of libraries on a GPU
@@ -103,11 +104,6 @@ class _Measured:
     feature_bytes: int
 
 
-def autocast_type(device: str) -> torch.dtype | None:
-    """What networks compute in on a kind of device where that loses little; None for float32."""
-    return torch.bfloat16 if device == "cuda" else None
-
-
 def plan_memory(config: FinetuneConfig, device: torch.device | None, memory_gb: float = 0.0) -> MemoryPlan:
     """The memory that a fine-tuning takes on a device, or on a GPU with so much that is not here.
 
@@ -119,17 +115,19 @@ def plan_memory(config: FinetuneConfig, device: torch.device | None, memory_gb: 
         memory_gb: instead of what the device has; 0 takes that.
     """
     kind = "cuda" if device is None else device.type
+    if device is not None:
+        check_precision(config, device)
     room, name = _room(device, memory_gb)
-    dtype = autocast_type(kind)
+    dtype = forward_type(config, kind)
     measured = _measure(config, dtype)
     asked = _use(config, measured, kind, ())
     others = tuple(_others(config, measured, kind, dtype, room)) if asked.most > room else ()
-    precision = "float32" if dtype is None else str(dtype).removeprefix("torch.")
-    return MemoryPlan(name, room, asked, others, tuple(config.backbone_of().values()), precision)
+    networks = tuple(config.backbone_of().values())
+    return MemoryPlan(name, room, asked, others, networks, str(dtype).removeprefix("torch."))
 
 
 def _others(
-    config: FinetuneConfig, measured: _Measured, kind: str, dtype: torch.dtype | None, room: int
+    config: FinetuneConfig, measured: _Measured, kind: str, dtype: torch.dtype, room: int
 ) -> Iterator[MemoryUse]:
     """What other options take: activations of fewer layers, of fewer images, and smaller batches."""
     if not config.checkpoint:
@@ -190,7 +188,7 @@ def _room(device: torch.device | None, memory_gb: float) -> tuple[int, str]:
 def _use(config: FinetuneConfig, measured: _Measured, kind: str, settings: tuple[str, ...]) -> MemoryUse:
     n_images, n_kept = _images_of_pass(config), _kept_images(config)
     encoders, in_chunks = measured.encoders, n_kept < n_images
-    states = STATES[config.optimizer] * measured.learning
+    states = STATES[config.optimizer] * measured.learning + (measured.weights if config.ema else 0)  # and averages
     forwards = [encoder.forward.levels(n_kept) for encoder in encoders]
     backwards = [encoder.backward.levels(n_kept) for encoder in encoders]
     heads = [part.levels(config.pass_windows) for head in measured.heads for part in head]
@@ -225,7 +223,7 @@ def _use(config: FinetuneConfig, measured: _Measured, kind: str, settings: tuple
     )
 
 
-def _measure(config: FinetuneConfig, dtype: torch.dtype | None) -> _Measured:
+def _measure(config: FinetuneConfig, dtype: torch.dtype) -> _Measured:
     plain = config.model_copy(update={"checkpoint": False})
     model, features = build_first(plain, FirstWeights({}, untrained=True))
     model.freeze_unused()
@@ -242,6 +240,11 @@ def _measure(config: FinetuneConfig, dtype: torch.dtype | None) -> _Measured:
     return _Measured(tuple(encoders), tuple(heads), weights, bytes_of(_learning(model)), features_each)
 
 
+def _autocast(dtype: torch.dtype) -> torch.autocast:
+    """On the CPU float16 takes as much as bfloat16."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=dtype != torch.float32)
+
+
 def _learning(module: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter.requires_grad]
 
@@ -250,7 +253,7 @@ def _measure_encoder(
     network: nn.Module,
     specs: Mapping[str, BackboneSpec],
     config: FinetuneConfig,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype,
 ) -> _Encoder:
     image = next(iter(specs.values())).image
     assert image is not None, "backbones of sound are refused"
@@ -260,7 +263,7 @@ def _measure_encoder(
         network.zero_grad()
         images, kept = _inputs(network, image, n, config.mask if learns else 0.0)
         with StorageRecorder() as recorder:
-            with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            with _autocast(dtype):
                 encoded = network(images, **kept)
                 outputs = [encoded[spec.output] for spec in specs.values()]
             del encoded
@@ -292,7 +295,7 @@ def _inputs(network: nn.Module, image: ImageInput, n: int, mask: float) -> tuple
 
 
 def _measure_head(
-    head: nn.Module, shapes: Mapping[str, tuple[int, ...]], config: FinetuneConfig, dtype: torch.dtype | None
+    head: nn.Module, shapes: Mapping[str, tuple[int, ...]], config: FinetuneConfig, dtype: torch.dtype
 ) -> tuple[Trace, Trace]:
     names = [name_of_view(name, view) for view in config.views or ("",) for name in shapes]
     sizes = [shape for _ in config.views or ("",) for shape in shapes.values()]
@@ -305,7 +308,7 @@ def _measure_head(
         }
         masks = {name: torch.ones(n, config.length, dtype=torch.bool) for name in features}
         with StorageRecorder() as recorder:
-            with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+            with _autocast(dtype):
                 outputs = head(features, masks)
             recorded = [recorder.take()]
             outputs.float().sum().backward()
