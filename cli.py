@@ -24,7 +24,7 @@ from abaw.commands.submission import check_submission, submit
 from abaw.commands.train import train
 from abaw.commands.video import predict
 from abaw.core.errors import AbawError
-from abaw.core.system_errors import describe_system_error, system_error
+from abaw.core.system_errors import describe_system_error, system_error, thread_error
 
 GARBAGE_THRESHOLD = (
     10_000  # objects between two collections; Python's 700 cost a fifth of the time in which torch loads
@@ -58,6 +58,8 @@ class MainGroup(CommandGroup):
         except AbawError as error:
             _fail(str(error), error.exit_code)
         except KeyboardInterrupt:
+            if no_threads := thread_error():  # OpenBLAS raises SIGINT where it can start none
+                _fail(describe_system_error(no_threads), 1)
             click.echo(describe_interruption(ctx), err=True)
             sys.exit(EXIT_CODE)
         except (click.ClickException, click.Abort, click.exceptions.Exit, BrokenPipeError):

@@ -10,6 +10,7 @@ import re
 import shlex
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,17 @@ def system_error(error: BaseException) -> OSError | None:
     if number:
         return OSError(number, os.strerror(number), getattr(error, "filename", None))
     return system_error(error.__cause__) if error.__cause__ is not None else None
+
+
+def thread_error() -> OSError | None:
+    """The error of a thread that is started now; None if it can be."""
+    thread = threading.Thread(target=lambda: None)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        return system_error(error)
+    thread.join()
+    return None
 
 
 def _number_of(error: BaseException) -> int:
