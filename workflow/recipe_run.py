@@ -13,6 +13,7 @@ from abaw.core.progress import Reporter, Silent, Summary
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.inference import SCORING
 from abaw.evaluate.postprocessing.postprocess_options import method_of
+from abaw.evaluate.postprocessing.tuning import POSTPROCESS
 from abaw.evaluate.report import content, face_crops, html
 from abaw.evaluate.trained import evaluate, open_predictor, tune
 from abaw.extract.extraction import extract
@@ -117,8 +118,18 @@ def _run_steps(
             html.write_report(
                 plan.report, *content.load_runs(options.runs, names, SPLIT), SPLIT, face_crops.open_faces(options.data)
             )
-    drop_dead_claim(plan.report)  # of a run that was killed after it had written this
+    _drop_dead_claims(plan)
     return plan, _rows(plan)
+
+
+def _drop_dead_claims(plan: RecipePlan) -> None:
+    """Delete the claims that a killed process left on what it had written: nothing of it is written again."""
+    folders = [one.run.folder for one in plan.runs if one.run]
+    if len(plan.seeds) > 1:
+        folders.append(plan.options.runs / plan.ensemble)
+    results = [file for folder in folders for file in (scores_file(folder, SPLIT), folder / POSTPROCESS)]
+    for target in (plan.report, *folders, *results):
+        drop_dead_claim(target)
 
 
 def _extract(plan: RecipePlan, reporter: Reporter, on_step: Callable[[Step], None]) -> None:
