@@ -291,7 +291,7 @@ def _create_numbered(runs: Path, content: Members, claims: ExitStack) -> Ensembl
     """The ensemble `<task>-ensemble-<number>` of the first number that is free, or that was killed before its first split."""
     for number in count(1):
         folder = runs / f"{content.task}-ensemble-{number}"
-        if any(folder.glob("scores-*")):
+        if any(folder.glob("scores-*.json")):
             continue
         with (
             ExitStack() as claim,

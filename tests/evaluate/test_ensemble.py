@@ -292,6 +292,7 @@ def test_an_ensemble_that_was_killed_before_its_scores_is_taken_up(run_cli, runs
     first, second = (runs / f"va-ensemble-{number}" for number in (1, 2))
     first.mkdir()
     shutil.copyfile(runs / "begun" / "ensemble.json", first / "ensemble.json")
+    (first / "scores-val.json.1-00000000.partial").touch()  # it was killed as it wrote them
     assert run_cli(*words).exit_code == 0 and (first / "scores-val.json").is_file() and not second.exists()
     assert run_cli(*words).exit_code == 0 and (second / "scores-val.json").is_file()
 
