@@ -109,7 +109,8 @@ def judge_words(outcome: Outcome, fault: Fault) -> list[str]:
     if outcome.exit_code not in (1, 2) or outcome.timed_out:
         return [f"exit code {outcome.exit_code}: {outcome.errors.strip()[-500:]}"]
     said = f"{outcome.output}\n{outcome.errors}"
-    failed = [change.split("'")[-2] for change in outcome.changes[fault.at - 1 : fault.at] if "'" in change]
+    last = None if fault.lasts else fault.at  # the sentence may be about a change that failed later
+    failed = [change.split("'")[-2] for change in outcome.changes[fault.at - 1 : last] if "'" in change]
     names = {PARTIAL.sub("", part).removesuffix(".claim").lstrip(".") for path in failed for part in Path(path).parts}
     lacks = []
     if os.strerror(fault.code) not in said:

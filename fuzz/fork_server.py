@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 import traceback
+import weakref
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,8 +24,15 @@ from typing import Any, NoReturn
 from abaw.fuzz.changes import ChangeWatch, Fault
 
 IMPORTED_LATE = (
-    *("torch.utils.tensorboard", "sklearn.linear_model", "scipy.stats", "fontTools.subset", "rich._emoji_codes"),
-    *("matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"),
+    *(
+        "torch.utils.tensorboard",
+        "sklearn.linear_model",
+        "scipy.stats",
+        "scipy.signal",
+        "fontTools.subset",
+        "rich._emoji_codes",
+    ),
+    *("opensmile", "matplotlib.pyplot", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_pdf"),
 )
 
 
@@ -138,6 +146,8 @@ def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what the package prints is no answer
     load_modules()
+    for finalizer in weakref.finalize._registry:  # type: ignore[attr-defined]
+        finalizer.atexit = False  # libraries take themselves apart, which is a fifth of the time of a command here
     gc.collect()
     gc.freeze()  # no collection in a new process copies what is shared
     assert threading.active_count() == 1, "threads do not survive a fork"

@@ -242,6 +242,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="tries, sampled over all commands (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample, and of the further kills")
     parser.add_argument("--command", choices=sorted(COMMANDS), action="append", help="only this one; repeatable")
+    parser.add_argument("--further", type=int, help="kills that follow each, not of costly commands (default: 0 or 1)")
     parser.add_argument("--jobs", type=int, default=1, help="tries at a time")
     options = parser.parse_args()
     names = options.command or [name for name in COMMANDS if name not in SLOW]
@@ -252,7 +253,7 @@ def main() -> int:
         for name in names if not options.kills else [names]:
             begin = time.monotonic()
             group = [name] if isinstance(name, str) else name
-            tallies = run_kills(matrix, group, options.kills, options.seed, options.jobs, _report)
+            tallies = run_kills(matrix, group, options.kills, options.seed, options.jobs, _report, options.further)
             for each, tally in tallies.items():
                 counts = {"changes": tally.n_changes, "tried": tally.n_tried, "kills": tally.n_kills}
                 counts |= {"lost": len(tally.lost), "wrong": len(tally.wrong)}

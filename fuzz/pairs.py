@@ -107,13 +107,15 @@ class PairTrials:
     Args:
         base: an empty folder.
         server: runs the commands.
+        inputs: of all commands, see `make_inputs`; by default they are made here.
     """
 
-    def __init__(self, base: Path, server: ForkServer) -> None:
+    def __init__(self, base: Path, server: ForkServer, inputs: Path | None = None) -> None:
         self._base, self._server, self._n_folders = base, server, count(1)
-        self._inputs = base / "inputs"
-        self._inputs.mkdir()
-        make_inputs(self._inputs, server)
+        self._inputs = inputs or base / "inputs"
+        if inputs is None:
+            self._inputs.mkdir()
+            make_inputs(self._inputs, server)
         self._alone: dict[tuple[str, ...], Alone] = {}
         self._lock = Lock()
 

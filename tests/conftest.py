@@ -40,8 +40,8 @@ os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 
 # the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them
 SLOW_FILES = (
-    *("fuzz/test_kills.py", "extract/test_faults_own_cluster.py", "extract/test_faults_cluster.py"),
-    *("fuzz/test_hostile.py", "fuzz/test_pairs.py", "train/test_finetune_reference.py"),
+    *("fuzz/test_matrices.py", "extract/test_faults_own_cluster.py", "extract/test_faults_cluster.py"),
+    *("fuzz/test_hostile.py", "train/test_finetune_reference.py"),
     *("train/test_resume.py", "extract/test_driver.py", "extract/test_audio_extract.py"),
     *("backbones/test_audio_encoders.py", "extract/test_faults.py", "backbones/test_backbones.py"),
     *("train/test_distributed.py", "backbones/test_face_networks.py", "evaluate/test_evaluation.py"),

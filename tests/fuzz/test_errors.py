@@ -1,4 +1,4 @@
-"""How a command says that a change of the file system failed; the tries themselves are in `test_kills`."""
+"""How a command says that a change of the file system failed; the tries themselves are in `test_matrices`."""
 
 import errno
 

@@ -1,26 +1,34 @@
-"""Commands that are killed at a change of the file system continue, and leave what an undisturbed run leaves.
+"""A sample of what `python -m fuzz.kills`, `fuzz.errors` and `fuzz.pairs` try, and whether they would notice a fault.
 
-`python -m fuzz.kills` tries all changes of all commands.
+Commands that are killed at a change of the file system continue, and leave what an undisturbed run leaves. All are in
+one file, since the process that forks for them takes seconds to start.
 """
 
 import json
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from abaw.fuzz import pairs
 from abaw.fuzz.changes import Fault
 from abaw.fuzz.command_table import COMMANDS, SLOW
 from abaw.fuzz.errors import ErrorMatrix, run_errors
 from abaw.fuzz.kills import KillMatrix, differences, read_tree, run_kills
+from abaw.fuzz.pairs import Pair, PairTrials, all_pairs, draw_pairs, run_pairs
 from abaw.fuzz.trials import ForkServer
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server waits for processes by pidfd")
 
-N_TRIES, N_KILLS, N_ERRORS = 76, 200, 40
+N_TRIES, N_KILLS, N_ERRORS, N_PAIRS = 76, 200, 25, 15
 N_FURTHER = 3  # kills of a command as it continues: each costs less than another try
 QUICK = ("export-h5", "export-npy", "import", "repair", "synth-pt", "train-ridge", "tune", "submit")
+PAIRED = [
+    *[("prepare", "prepare"), ("prepare", "prepare-one-face"), ("import", "repair-store"), ("import", "import")],
+    *[("repair", "repair"), ("train-ridge", "train-ridge"), ("export-npy", "export-npy"), ("synth-pt", "synth-pt")],
+]
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +79,38 @@ def test_differences_of_trees_leave_out_times_alone(tmp_path: Path) -> None:
     (tmp_path / "b" / "x.partial").touch()
     assert differences(read_tree(tmp_path / "b"), one) == ["stray x.partial"]
     assert differences(one, read_tree(tmp_path / "b")) == ["missing x.partial"]
+
+
+# two commands at once
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory, server: ForkServer, matrix: KillMatrix) -> PairTrials:
+    """Pairs on the same inputs."""
+    return PairTrials(tmp_path_factory.mktemp("pairs"), server, matrix.inputs)
+
+
+def test_a_sample_of_pairs(trials: PairTrials) -> None:
+    assert set(PAIRED) < set(all_pairs())
+    tally = run_pairs(trials, draw_pairs(PAIRED, N_PAIRS, seed=4))
+    assert (tally.lost, tally.wrong) == ([], [])
+    assert tally.n_tried == N_PAIRS and tally.n_refused > 4
+
+
+def test_every_command_that_writes_is_in_a_pair_with_itself() -> None:
+    """Those left out are variants of others."""
+    assert {name for name, other in all_pairs() if name == other} >= pairs.TABLE.keys() - {
+        "train-logistic",
+        "resume-from",
+    }
+
+
+def test_what_is_left_by_no_order_of_the_two_is_noticed(trials: PairTrials) -> None:
+    pair = Pair("export-npy", "submit-videos", 0.5, True)
+    assert trials.try_pair(pair) == (False, "", "")
+    alone = trials.alone(pair, pair.first, pair.second)
+    changed = replace(alone, tree={**alone.tree, "f/a.npy": "other"})
+    for order in (1, -1):
+        trials._alone[(pair.first, pair.second, "|", *(pair.first, pair.second)[::order])] = changed
+    _, lost, wrong = trials.try_pair(pair)
+    assert not lost and "changed f/a.npy" in wrong
