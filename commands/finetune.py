@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         "abaw finetune --task va --backbone vit-mean --set unfreeze=4",
         "abaw finetune --task expr --backbone iresnet100:R100.pth --set augment=situ",
         "abaw finetune --task va --backbone mae-cls:MAE.pth --set lora.rank=8",
-        "abaw finetune --task expr --backbone iresnet100:R100.pth --images rafdb=RAF",
+        "abaw finetune --recipe situ-expr --images rafdb=RAF --images fer=FER",
     ),
 )
 @TASK

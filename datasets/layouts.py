@@ -5,6 +5,7 @@ Layouts are plug-ins of the group `abaw.layouts`, abaw's own among them, see `ab
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -14,6 +15,7 @@ from abaw.core.plugins import Plugin, load_named
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import find_folders
 from abaw.datasets.frames import Video
+from abaw.datasets.stills.still_layouts import find_still_set
 
 GROUP = "abaw.layouts"
 
@@ -92,6 +94,9 @@ def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | No
 
 def _nothing_in(root: Path, errors: list[str]) -> str:
     """A sentence about a root without videos."""
+    with suppress(DataError):
+        if (stills := find_still_set(root)) is not None:
+            return f"{root} has no videos, but still images ({stills.kind}). Use it with `abaw finetune --images NAME={root}`."
     names = sorted(path.name for path in root.iterdir())[:5]
     folders = find_folders(root)
     empty = [*folders.crops, *folders.raw]

@@ -39,7 +39,7 @@ def test_runs_of_another_folder(whole_run, tmp_path):
 def test_files_where_no_run_begins_like_that(runs):
     assert complete("predict", incomplete="talk") == complete("predict", runs[0]) == ["<file>"]
     assert complete("train", "--recipe", incomplete="my/") == ["<file>"]
-    assert complete("train", "--recipe", incomplete="v-") == ["v-naw"]
+    assert complete("train", "--recipe", incomplete="v-") == ["v-naw", "v-naw-pixels"]
 
 
 def test_features_of_the_store(tiny_store, linear_store, monkeypatch):
@@ -56,7 +56,7 @@ def test_names_that_come_with_abaw():
     assert complete("extract", "--backbone", incomplete="vit-m") == ["vit-mean"]
     assert complete("weights", "get", incomplete="vit-t") == ["vit-tiny", "vit-tiny-cls", "vit-tiny-mean"]
     assert complete("list", "recipes") == pipeline.recipe_names()
-    assert complete("run", incomplete="v-") == ["v-naw"]
+    assert complete("run", incomplete="v-") == ["v-naw", "v-naw-pixels"]
     assert complete("run", "--backbone", incomplete="vit-m") == ["vit-mean"]
     assert complete("demo", "--size") == ["tiny", "small", "large"]
     assert complete(incomplete="tun") == ["tune"]

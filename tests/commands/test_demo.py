@@ -30,5 +30,5 @@ def test_demo_makes_data_store_run_and_scores_and_keeps_them(run_cli, tmp_path):
 def test_unknown_demo_lists_the_known_ones(run_cli, tmp_path):
     result = run_cli("demo", "--out", tmp_path / "demo", "--dataset", "nope")
     assert result.exit_code == 2
-    assert "'nope' is not one of 'aff-wild2', 'lsd', 'vgaf'" in result.stderr
+    assert "'nope' is not one of 'aff-wild2', 'lsd', 'stills', 'vgaf'" in result.stderr
     assert list(tmp_path.iterdir()) == []

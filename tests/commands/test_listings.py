@@ -63,8 +63,8 @@ def test_one_thing_is_shown_in_full(run_cli):
     assert details("backbones", "wav2vec2")["input"] == "sound, 16 kHz, mono"
     assert details("tasks", "va")["submission header"] == "image_location,valence,arousal"
     assert details("losses", "cotex")["min views"] == "2"
-    assert details("recipes", "situ")["task"] == "va"
-    assert "clip_norm = inf" in run_cli("list", "recipes", "situ").stdout
+    assert details("recipes", "situ-va")["task"] == "va"
+    assert "clip_norm = inf" in run_cli("list", "recipes", "situ-va").stdout
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from abaw import pipeline
 from abaw.core.errors import DataError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
 from abaw.datasets.demo.demo_stills import _draw_set, write_stills_demo
+from abaw.datasets.layouts import open_dataset
 from abaw.datasets.stills.still_images import read_still
 from abaw.datasets.stills.still_labels import label_rows, vote_shares
 from abaw.datasets.stills.still_layouts import open_still_set
@@ -61,6 +62,8 @@ def test_the_demo_has_each_layout(demo, folder, kind, tasks, counts, has_subject
     picture = read_still(found.root, found.stills[-1])
     assert picture.std() > 20 and picture.shape[2] == 3
     assert pipeline.doctor(demo / folder)[0].video == kind
+    with pytest.raises(DataError, match="has no videos, but still images"):
+        open_dataset(demo / folder)
 
 
 def test_the_demo_is_drawn_from_its_seed(demo):

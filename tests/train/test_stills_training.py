@@ -1,5 +1,6 @@
 """Fine-tuning on sets of still images: joined sets, aligned faces, soft labels, and images that are mixed."""
 
+import json
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -22,11 +23,13 @@ from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.still_alignment import align_stills
 from abaw.media.images import read_image
 from abaw.train.checkpoint import load_tensors
+from abaw.train.config import make_config
 from abaw.train.data.windows import SoftLabels, Targets
 from abaw.train.finetune.mixing import MIXING, Mixing, draw_mixing, pairs_of
 from abaw.train.finetune.still_table import StillFolders, load_still_tables, parse_sets
 from abaw.train.loss_options import CrossEntropyConfig
 from abaw.train.losses import create_loss
+from abaw.train.recipes import load_recipe
 
 BACKBONE = "tiny=timm/test_vit@32-mean"
 SETTINGS = ("epochs=2", "batch_size=8", "lr=1e-3", "warmup=0")
@@ -293,3 +296,45 @@ def test_faces_are_aligned_once_by_landmarks_or_a_detector(tmp_path):
     with pytest.raises(UsageError, match="has no images of the split val"):
         finetune(tmp_path / "runs", [f"own={small}"], "aligned=false")
     shutil.rmtree(aligned.folder)
+
+
+SITU = {"augment": "situ", "batchnorm": "eval", "contempt": "drop", "votes": "majority", "mixup": 0.0, "length": 1}
+ADAPT = {"augment": "light", "contempt": "drop", "votes": "soft", "mixup": 0.2, "layer_decay": 1.0, "length": 1}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "options", "feature", "backbone"),
+    [
+        ("situ-expr", SITU, "iresnet100-expr=timm/test_resnet@32", "iresnet100"),
+        ("adapt-vit", ADAPT, "vit-expr=timm/test_vit@32-mean", "vit-mean"),
+    ],
+)
+def test_recipes_run_on_sets_as_typed(run_cli, sets, tmp_path, recipe, options, feature, backbone):
+    config = make_config(load_recipe(recipe).values)
+    assert {name: getattr(config, name) for name in options} == options and config.backbones == (backbone,)
+    assert config.lora.rank == (8 if recipe == "adapt-vit" else 0)
+    images = ("--images", f"a={sets[0]}", "--images", f"b={sets[1]}", "--aligned")
+    words = (
+        "--recipe",
+        recipe,
+        "--backbone",
+        feature,
+        "--untrained",
+        "--epochs",
+        1,
+        "--runs",
+        tmp_path,
+        "--device",
+        "cpu",
+    )
+    done = run_cli("finetune", *words, *images)
+    assert done.exit_code == 0 and "best expr score" in done.output, done.output
+    folder = tmp_path / f"{recipe}-1"
+    keys = load_file(folder / "encoder.safetensors").keys()
+    assert keys and not any(key.endswith((".up", ".down")) for key in keys)
+    scores = run_cli("eval", folder, "--json", "--device", "cpu", "--data", tmp_path, "--runs", tmp_path)
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    assert scores.exit_code == 0, scores.output
+    assert json.loads(scores.stdout)["official"]["score"] == pytest.approx(json.loads(line)["score"], abs=1e-6)
+    refused = run_cli("finetune", "--resume", "--run", recipe, *images, "--runs", tmp_path)
+    assert refused.exit_code == 2 and "--resume continues the run with its own options" in refused.output
