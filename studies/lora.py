@@ -2,7 +2,7 @@
 
 Built in: nothing for or against it. The network has learnt valence and arousal from 80 other people, and expressions are
 new to it. Its maps are 64 wide, so that a change of rank 8 is an eighth of them, not the hundredth that it is of a ViT-B. In
-all rows but the last the rate is the one at which all layers do best; low-rank changes are mostly trained at a higher one.
+all rows but the last the rate is the one that was set for all layers; low-rank changes are mostly trained at a higher one.
 """
 
 from pathlib import Path
