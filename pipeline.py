@@ -533,6 +533,45 @@ def _alignment(device: str) -> "Callable[[StillSet, Reporter], None]":
     return align
 
 
+def check_forbidden(
+    forbidden: Sequence[str],
+    weights: Sequence[str] = (),
+    data: Path | None = None,
+    images: Sequence[str] = (),
+    store: "FeatureStore | None" = None,
+    features: Sequence[str] = (),
+    predictor: "Predictor | None" = None,
+) -> None:
+    """Refuse encoders that were trained on a data set; see `abaw.train.data.forbidden_sets`.
+
+    Args:
+        forbidden: names of data sets, such as `aff-wild2`.
+        weights: `[NAME=]BACKBONE:FILE`, whose files say what they were trained on.
+        data, images: what encoders are to be trained on: a data folder, or sets of still images, `NAME=FOLDER`.
+        store, features: features to train a head on.
+        predictor: a run or an ensemble; one on features is judged by those of the store.
+
+    Raises:
+        UsageError: an encoder has seen one of the data sets.
+    """
+    if not forbidden:
+        return
+    from abaw.backbones.backbone_names import parse_backbone
+    from abaw.train.data import forbidden_sets
+
+    forbidden_sets.check_name(forbidden)
+    files = [file for _, _, file in map(parse_backbone, weights) if file is not None]
+    forbidden_sets.check_files([Path(file).expanduser() for file in files], forbidden)
+    if data is not None:
+        forbidden_sets.check_folder(data, [text.partition("=")[0] for text in images], forbidden)
+    if store is not None and predictor is None:
+        forbidden_sets.check_features(store, features, forbidden)
+    if predictor is not None:
+        from abaw.evaluate.forbidden_runs import check_predictor
+
+        check_predictor(predictor, store, forbidden)
+
+
 def change_run(run: "Run", settings: "Sequence[str]", epoch: int | None = None) -> "Run":
     """Prepare a started run to be trained further: new options, see `abaw.train.runs.change_run`.
 

@@ -8,7 +8,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FPS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, STORE
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--tensors", type=click.Choice([f"normalised={name}" for name in ("clip", "imagenet")]),
               help="How .img tensors were normalised.  [default: told from the values]")  # fmt: skip
 @click.option("--untrained", is_flag=True, help="Random weights, for trying things out; recorded in the store.")
+@FORBID
 @click.option("--part", default="", metavar="I/N", help="Only part I of N, for job arrays.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N",
               help="Stop after N videos, and say how long the rest takes.")  # fmt: skip
@@ -77,6 +78,7 @@ def extract(
     n_frames: int | None,
     tensors: str | None,
     untrained: bool,
+    forbid: tuple[str, ...],
     part: str,
     limit: int | None,
     dry_run: bool,
@@ -99,10 +101,8 @@ def extract(
     if dry_run:
         return _show_forecast(options)
     pipeline.check_extract(options)
-    if workers is None:
-        console.show_device(device)
-    if untrained:
-        console.warn("Untrained weights: the features are random projections, only good for trying things out.")
+    pipeline.check_forbidden(forbid, backbones)
+    _say_first(device, workers is None, untrained)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.extract(options, reporter, workers)
     tables.show_summary(summary, store)
@@ -127,6 +127,15 @@ def _faces_of(source: str, faces: str | None, detector: str | None) -> str:
     if faces or detector:
         raise UsageError(f"--{'faces' if faces else 'detector'} is for video files. Add --from videos.")
     return ""
+
+
+def _say_first(device: str, is_here: bool, untrained: bool) -> None:
+    from abaw.commands import console
+
+    if is_here:
+        console.show_device(device)
+    if untrained:
+        console.warn("Untrained weights: the features are random projections, only good for trying things out.")
 
 
 def _show_forecast(options: "ExtractOptions") -> None:

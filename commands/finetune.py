@@ -7,20 +7,19 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, RUNS
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, RUNS
 from abaw.commands.train import (
     TrainCommand,
     TrainEnding,
+    check_new,
     check_resumed,
-    check_settings,
-    name_continuation,
     nested_values,
 )
 from abaw.commands.training_options import PRINT_CONFIG, RESUME, TASK, learning, run_name
 from abaw.core.errors import UsageError
 from abaw.core.memory import gigabytes
 
-PLACES = ("data", "runs", "name", "device", "print_config")  # options that are no settings
+PLACES = ("data", "runs", "name", "device", "print_config", "forbid")  # options that are no settings
 
 if TYPE_CHECKING:
     from abaw.train.finetune.finetune_config import FinetuneConfig
@@ -68,6 +67,7 @@ if TYPE_CHECKING:
 @click.option("--plan", is_flag=True, help="Print the memory that it takes and what fits, and train nothing.")
 @click.option("--memory", type=click.FloatRange(min=0, min_open=True), metavar="GB",
               help="With --plan: of a GPU that is not here, or with --device cpu of a machine.")  # fmt: skip
+@FORBID
 @DEVICE
 @click.pass_context
 def finetune(
@@ -99,8 +99,7 @@ def finetune(
         return
     if options["aligned"] and not images:
         raise UsageError("--aligned is about still images. Name their sets with --images NAME=FOLDER, or leave it out.")
-    check_settings({**flags, **({"task": task} if task else {})}, settings)
-    name_continuation(0 if resume else n_seeds)
+    check_new(task, flags, settings, 0 if resume else n_seeds)
     _train(ctx, flags)
 
 
@@ -126,6 +125,7 @@ def _train(ctx: click.Context, flags: Mapping[str, Any]) -> None:
         _show_plan(configs[0], given["device"], given["memory"] or 0.0)
         return
     ending, weights = TrainEnding(), [*given["backbones"], *given["inits"]]
+    pipeline.check_forbidden(given["forbid"], weights, given["data"], given["images"])
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:
         pipeline.finetune_seeds(

@@ -7,7 +7,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, JSON, RAW, RUNS, SPLIT, STORE, print_json
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, JSON, RAW, RUNS, SPLIT, STORE, print_json
 from abaw.core.claim_files import claimed
 from abaw.core.errors import UsageError
 from abaw.core.files import Place, check_folder_of
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
               help="Instead of it, smooth all outputs: box:51 is over 51 frames; box, gaussian, median or savgol. Or by "
               "output: valence=box:101,arousal=box:41.")  # fmt: skip
 @JSON
+@FORBID
 @click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path),
               help="Write every frame's predictions and labels as CSV, too.")  # fmt: skip
 @click.option("--predictions", type=click.Path(path_type=Path),
@@ -58,6 +59,7 @@ def eval_(
     raw: bool,
     smooth: str | None,
     as_json: bool,
+    forbid: tuple[str, ...],
     csv_file: Path | None,
     predictions: Path | None,
     task: str | None,
@@ -77,12 +79,7 @@ def eval_(
     if csv_file is not None:
         check_folder_of(csv_file)
     if predictions is not None:
-        if csv_file is not None:
-            raise UsageError("--csv is about runs: --predictions are in a file already. Leave it out.")
-        if run is not None:
-            raise UsageError("Score either a run or --predictions. Leave out one of them.")
-        if raw or smooth:
-            raise UsageError("--raw and --smooth are about runs: --predictions are scored as they are. Leave them out.")
+        _check_about_runs(run, csv_file, bool(raw or smooth), forbid)
         _score_predictions(predictions, store, task, split, feature, data, as_json)
         return
     if task or feature:
@@ -91,6 +88,7 @@ def eval_(
     if smooth:
         pipeline.check_smoothing(predictor.task, smooth)
     opened = pipeline.open_store_for(predictor, store)
+    pipeline.check_forbidden(forbid, store=opened, predictor=predictor)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         evaluation = pipeline.evaluate(predictor, opened, split, data, smooth, reporter)
@@ -98,6 +96,18 @@ def eval_(
     show_scores(predictor.folder, evaluation, split, as_json, also)
     if not as_json:
         console.say_next("report", predictor.folder.name, *_other_split(split))
+
+
+def _check_about_runs(run: str | None, csv_file: Path | None, has_processing: bool, forbid: tuple[str, ...]) -> None:
+    """Raise a UsageError for options that predictions in a file do not take."""
+    if csv_file is not None:
+        raise UsageError("--csv is about runs: --predictions are in a file already. Leave it out.")
+    if run is not None:
+        raise UsageError("Score either a run or --predictions. Leave out one of them.")
+    if has_processing:
+        raise UsageError("--raw and --smooth are about runs: --predictions are scored as they are. Leave them out.")
+    if forbid:
+        raise UsageError("--forbid is about runs: what made --predictions is not known. Leave it out.")
 
 
 def _write_csv(path: Path, evaluation: "Evaluation") -> str:

@@ -50,6 +50,10 @@ RAW = click.option("--raw", is_flag=True, help="Leave out the post-processing th
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 
 
+FORBID = click.option("--forbid", multiple=True, metavar="DATASET",
+                      help="Refuse encoders that were trained on this data set, such as aff-wild2; repeatable.")  # fmt: skip
+
+
 def with_typed_options(words: Sequence[str]) -> list[str]:
     """Words of another command, and the folders and the device that were typed for this one, where it takes them.
 

@@ -9,7 +9,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, RAW, RUNS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, RAW, RUNS, STORE
 from abaw.core.errors import UsageError, some_of
 from abaw.core.files import Place
 
@@ -41,6 +41,7 @@ SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path)
     "--allow-missing", is_flag=True, help="Videos that are not in the store get the mean output of the others."
 )
 @RAW
+@FORBID
 def submit(
     run: str | None,
     sample: Path,
@@ -51,6 +52,7 @@ def submit(
     device: str,
     allow_missing: bool,
     raw: bool,
+    forbid: tuple[str, ...],
 ) -> None:
     """Predict every row of an official sample.
 
@@ -72,6 +74,7 @@ def submit(
             f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..."
         )
     pipeline.check_submit(predictor, rows, out)
+    pipeline.check_forbidden(forbid, store=opened, predictor=predictor)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         written = pipeline.submit(predictor, opened, rows, out, data, allow_missing, reporter)

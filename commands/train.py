@@ -11,7 +11,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DEVICE, RUNS, STORE
+from abaw.commands.shared_options import DEVICE, FORBID, RUNS, STORE
 from abaw.commands.training_options import PRINT_CONFIG, RESUME, TASK, learning, run_name
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
@@ -97,6 +97,7 @@ def _remedy_for(option: str, words: Sequence[str], *, pixels: bool = False) -> s
               help="Resume after this epoch, kept by save_every; later epochs are trained again.")  # fmt: skip
 @click.option("--init", metavar="RUN|FILE", help="Begin with the weights of a run, or of a file, where they fit.")
 @PRINT_CONFIG
+@FORBID
 @DEVICE
 @click.pass_context
 def train(
@@ -113,6 +114,7 @@ def train(
     resume_from: int | None,
     init: str | None,
     print_config: bool,
+    forbid: tuple[str, ...],
     device: str,
     **options: Any,
 ) -> None:
@@ -127,8 +129,7 @@ def train(
         return
     if resume_from:
         raise UsageError("--resume-from continues a single run. Leave out --seeds and choose it with --run.")
-    check_settings({**flags, **({"task": task} if task else {})}, settings)
-    name_continuation(0 if resume else n_seeds)
+    check_new(task, flags, settings, 0 if resume else n_seeds)
     from abaw import pipeline
     from abaw.commands import console
 
@@ -143,6 +144,7 @@ def train(
         click.echo(pipeline.format_config(configs[0]), nl=False)
         return
     assert opened is not None
+    pipeline.check_forbidden(forbid, store=opened, features=configs[0].features)
     ending, stem = TrainEnding(), named.name if named else ""
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
@@ -159,8 +161,13 @@ def check_resumed(has_options: bool) -> None:
         )
 
 
-def name_continuation(n_new: int) -> None:
-    """Say after an interruption that several new runs continue by the whole command, and one does once it has a name."""
+def check_new(task: str | None, flags: Mapping[str, Any], settings: Sequence[str], n_new: int) -> None:
+    """Check the options of new runs; after an interruption several continue by the whole command, one by its name.
+
+    Args:
+        flags: options that are settings, too.
+    """
+    _check_settings({**flags, **({"task": task} if task else {})}, settings)
     from abaw.commands import interruption
 
     if n_new > 1:
@@ -190,7 +197,7 @@ def nested_values(flags: Mapping[str, Any]) -> dict[str, Any]:
     return {key: {"name": value} if key in ("head", "loss") else value for key, value in flags.items()}
 
 
-def check_settings(flags: Mapping[str, Any], settings: Sequence[str]) -> None:
+def _check_settings(flags: Mapping[str, Any], settings: Sequence[str]) -> None:
     """Raise a UsageError if `--set` gives another value than the option of the same meaning."""
     for setting in settings:
         key, _, value = (part.strip() for part in setting.partition("="))

@@ -54,6 +54,7 @@ class Dataset:
         fps: frame rate of videos without a video file.
         remarks: about everything else in the folder.
         companions: files of videos that may be read in place of others, such as tensors of fewer frames.
+        layouts: names of those that were found, such as `affwild2`.
     """
 
     root: Path
@@ -62,6 +63,7 @@ class Dataset:
     fps: float | None
     remarks: tuple[Remark, ...] = ()
     companions: tuple[Path, ...] = ()
+    layouts: tuple[str, ...] = ()
 
     def open(self, video: Video) -> FrameSource:
         """Open the frames of a video; nothing is listed or decoded yet."""

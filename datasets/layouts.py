@@ -67,8 +67,9 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
         raise DataError(f"{root} is a file, not a data folder. Choose the folder that holds the videos with --data.")
     if not root.is_dir():
         raise DataError(f"No data folder {root}. Choose yours with --data, or make a demo one with `abaw demo`.")
-    opened = (_open(plugin, root, fps) for plugin in load_named(GROUP, Layout).values())
-    datasets = [dataset for dataset in opened if dataset is not None]
+    opened = {name: _open(plugin, root, fps) for name, plugin in load_named(GROUP, Layout).items()}
+    found = {name: dataset for name, dataset in opened.items() if dataset is not None}
+    datasets = list(found.values())
     videos: list[Video] = []
     for dataset in datasets:
         # already read as crops, so not read again as clips
@@ -77,7 +78,8 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     remarks = tuple(chain.from_iterable(dataset.remarks for dataset in datasets))
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
     companions = tuple(chain.from_iterable(dataset.companions for dataset in datasets))
-    return Dataset(root, tuple(videos), labels, fps, remarks, companions)
+    layouts = tuple(name for name, dataset in found.items() if dataset.videos or dataset.labels)
+    return Dataset(root, tuple(videos), labels, fps, remarks, companions, layouts)
 
 
 def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | None:

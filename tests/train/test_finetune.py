@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from abaw import pipeline
 from abaw.backbones.backbone import build_network, create_backbone
+from abaw.backbones.lineage import read_lineage
 from abaw.backbones.registry import get_spec
 from abaw.core.errors import UsageError
 from abaw.core.progress import Silent
@@ -250,3 +251,29 @@ def test_the_interpolation_of_the_training_is_that_of_the_extraction(data, tmp_p
     backbone = create_backbone("timm/test_vit@32-mean", run.folder / "encoder.safetensors")
     assert backbone.spec.image.interpolation == "bilinear"
     assert get_spec("timm/test_vit@32-mean").image.interpolation == "bicubic"
+
+
+def test_encoders_that_have_seen_a_forbidden_set_are_refused(trained, data, tmp_path, run_cli):
+    run, _ = trained
+    weights = f"adapted=timm/test_vit@32-mean:{run.folder / 'encoder.safetensors'}"
+    store, more = tmp_path / "store.zarr", tmp_path / "runs"
+    places = ("--data", str(data), "--store", str(store))
+    assert run_cli("extract", *places, "--backbone", weights).exit_code == 0
+    # an encoder that began from it, on other images, has seen it, too
+    chain = pipeline.make_finetune_configs("va", [weights.partition(":")[0]], {}, [*SETTINGS, "epochs=1"])
+    second, _ = pipeline.finetune_seeds(chain, data, more, [weights], name="second")[0]
+    lineage = read_lineage(second.folder / "encoder.safetensors")
+    assert lineage["sets"] == ["aff-wild2"] and second.features["adapted"]["seen"] == ["aff-wild2"]
+    again, forbid = f"b=timm/test_vit@32-mean:{second.folder / 'encoder.safetensors'}", ("--forbid", "Aff-Wild2")
+    for words in (
+        ("extract", *places, "--backbone", again),
+        ("finetune", "--task", "va", "--data", str(data), "--backbone", again),
+        ("finetune", "--task", "va", "--data", str(data), "--backbone", "b=timm/test_vit@32-mean", "--untrained"),
+        ("train", "--task", "va", "--store", str(store), "--feature", "adapted", "--head", "ridge"),
+        ("eval", "main", *places, "--runs", str(run.folder.parent)),
+    ):
+        result = run_cli(*words, *forbid)
+        assert result.exit_code == 2 and "aff-wild2" in result.stderr, (words, result.output)
+        assert not (tmp_path / "b").exists()
+    assert "Did you mean aff-wild2?" in run_cli("extract", *places, "--backbone", again, "--forbid", "affwild2").stderr
+    assert run_cli("extract", *places, "--backbone", again, "--forbid", "lsd").exit_code == 0

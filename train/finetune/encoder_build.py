@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from abaw.backbones.backbone import build_network
+from abaw.backbones.lineage import sets_of_training
 from abaw.backbones.registry import get_spec
 from abaw.backbones.spec import UNTRAINED, BackboneSpec, ImageInput
 from abaw.core.devices import own_random_state
@@ -20,6 +21,7 @@ from abaw.train.finetune.pixel_model import Outputs, PixelModel
 from abaw.train.runs import Run
 
 SPEC, WEIGHTS = "spec", "weights"  # of a feature in the config.json of a run
+SEEN = "seen"  # data sets of the weights that it began from, and of its training
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,8 @@ def build_first(config: FinetuneConfig, first: FirstWeights) -> tuple[PixelModel
             if copy == 0:
                 own = dict(zip(group.specs, built.specs, strict=True))
                 outputs.append(Outputs(own))
-                features |= {name: _described(spec, built.weights_sha256) for name, spec in own.items()}
+                began = {WEIGHTS: built.weights_sha256, SEEN: sets_of_training(built.lineage)}
+                features |= {name: {**_described(spec, built.weights_sha256), **began} for name, spec in own.items()}
     shapes = {name: tuple(feature["shape"]) for name, feature in features.items()}
     with own_random_state(config.seed):
         model = PixelModel(config, config.own_task, shapes, networks, outputs)
@@ -103,7 +106,6 @@ def _described(spec: BackboneSpec, sha256: str | None) -> dict[str, Any]:
         "shape": list(spec.shape),
         "record": record,
         SPEC: asdict(spec),
-        WEIGHTS: sha256,
     }
 
 

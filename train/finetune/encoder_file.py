@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
+from abaw.backbones.lineage import NOT_SAID
 from abaw.train.checkpoint import load_weights, save_tensors
-from abaw.train.finetune.encoder_build import SPEC, WEIGHTS, build_again
+from abaw.train.finetune.encoder_build import SEEN, SPEC, WEIGHTS, build_again
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import merged_state
 from abaw.train.finetune.pixel_model import PixelModel
@@ -77,6 +78,7 @@ def save_encoders(run: Run, videos: tuple[str, ...], data: str) -> list[Path]:
             "videos": list(videos),
             "from": ", ".join(run.features[name][WEIGHTS] or "random weights" for name in began),
             "image": image,
+            "sets": sorted({name for feature in began for name in run.features[feature].get(SEEN, [NOT_SAID])}),
         }
         path = config.encoder_file(run.folder, feature, number if config.copies > 1 else 0)
         save_tensors(path, state, {key: json.dumps(value) for key, value in metadata.items()})

@@ -14,8 +14,9 @@ from abaw.core.errors import UsageError, some_of
 from abaw.core.progress import Reporter
 from abaw.train import multi_process
 from abaw.train.checkpoint import save_tensors
+from abaw.train.data.forbidden_sets import sets_in
 from abaw.train.data.share_of_samples import draw_share
-from abaw.train.finetune.encoder_build import FirstWeights, build_again, build_first
+from abaw.train.finetune.encoder_build import SEEN, FirstWeights, build_again, build_first
 from abaw.train.finetune.encoder_file import save_encoders
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.memory_errors import check_memory, explaining_memory
@@ -179,7 +180,9 @@ def _start(config: FinetuneConfig, source: FinetuneSource, runs: Path, name: str
         where = {SETS: {name: str(folder.absolute()) for name, folder in source.stills.folders.items()}}
     else:
         where = {DATA: str(source.data.absolute())}
-    features = {feature: {**described, **where} for feature, described in features.items()}
+    own = sets_in(source.data, () if source.stills is None else tuple(source.stills.folders))
+    for described in features.values():
+        described |= {**where, SEEN: sorted({*described[SEEN], *own})}
 
     def fill(folder: Path) -> Mapping[str, Any]:
         save_tensors(folder / INITIAL, model.state_dict(), {})
