@@ -1,6 +1,6 @@
 """Predictions of fine-tuned runs: from the pixels of a data folder, or from a store that has features of their encoders."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,23 +22,29 @@ if TYPE_CHECKING:
 SPEC, WEIGHTS = "spec", "weights"  # of a feature in the config.json of a run
 
 
-def stored_features(run: Run, store: FeatureStore) -> dict[str, str]:
-    """The features of a store that the encoders of a run give, by the names that the run has for them.
+def stored_features(run: Run, store: FeatureStore) -> list[dict[str, str]]:
+    """The features of a store that the encoders of a run give, by the names that the run has for them, for each copy.
 
     Those of trained encoders were extracted with `encoder.safetensors` of the run; frozen ones with the same weights as
     in the training. Empty if the store lacks one, and for a checkpoint other than the best, which has no such file.
     """
+    config = run.config
+    assert isinstance(config, FinetuneConfig), "run.config.pixels"
+    if run.checkpoint != run.home / BEST:
+        return []
+    copies = [_stored_features(run, config, store, copy) for copy in range(config.copies)]
+    return copies if all(copies) else []
+
+
+def _stored_features(run: Run, config: FinetuneConfig, store: FeatureStore, copy: int) -> dict[str, str]:
+    """See `stored_features`; those of one copy."""
     from abaw.backbones.weights import file_sha256
     from abaw.train.finetune.encoder_file import EMMA_OUTPUTS, is_whole_emma
 
-    config = run.config
-    assert isinstance(config, FinetuneConfig), "run.config.pixels"
-    if config.copies > 1 or run.checkpoint != run.home / BEST:
-        return {}
     whole = config.encoder_file(run.home, config.features[0]) if is_whole_emma(run) else None
     stored: dict[str, str] = {}
     for name in config.features:
-        described, file = run.features[name], whole or config.encoder_file(run.home, name)
+        described, file = run.features[name], whole or config.encoder_file(run.home, name, copy)
         output = described["record"]["output"]
         is_frozen = name in config.freeze
         made = {(described[WEIGHTS], output)} if is_frozen and config.dan_batchnorm == "eval" else set()
@@ -65,7 +71,7 @@ def predict_stored(
     model: "PixelModel",
     device: "torch.device",
     store: FeatureStore,
-    names: Mapping[str, str],
+    names: Sequence[Mapping[str, str]],
     selection: "Selection",
     reporter: Reporter,
 ) -> dict[str, VideoPrediction]:
@@ -83,7 +89,7 @@ def predict_stored(
         labels = select_labels(store, run.task, split, config.fold)
     else:
         labels = unlabelled(run.task, selection.rows)
-    features = tuple(names.values())
+    features = tuple(dict.fromkeys(name for copy in names for name in copy.values()))
     table = load_table(store, run.task, labels, features, config.missing, reporter, f"load {split or 'videos'}")
     return predict(HeadOnFeatures(model, names), table, config.length, device, reporter, config.eval_step)
 
@@ -127,9 +133,13 @@ def no_pixels(run: Run) -> StoreError:
     config = run.config
     assert isinstance(config, FinetuneConfig), "run.config.pixels"
     whole = config.encoder_file(run.home, config.features[0]) if is_whole_emma(run) else None
-    commands = " and ".join(
-        f"`abaw extract --backbone {run.name}-{name}={backbone}:{whole or config.encoder_file(run.home, name)}`"
+    backbones = " ".join(
+        f"--backbone {run.name}-{name}{f'-{copy + 1}' if config.copies > 1 else ''}={backbone}:"
+        f"{whole or config.encoder_file(run.home, name, copy)}"
         for name, backbone in config.backbone_of().items()
+        for copy in range(config.copies)
         if whole or name not in config.freeze
     )
-    return StoreError(f"Run {run.name} needs features of its encoder for these videos. Extract them with {commands}.")
+    return StoreError(
+        f"Run {run.name} needs features of its encoder for these videos. Extract them with `abaw extract {backbones}`."
+    )

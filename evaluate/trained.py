@@ -257,7 +257,7 @@ class TrainedRun:
 
         model, device = self._loaded
         assert isinstance(model, PixelModel), "the model of a fine-tuned run"
-        names = pixel_predictions.stored_features(self.run, store) if store is not None else {}
+        names = pixel_predictions.stored_features(self.run, store) if store is not None else []
         if store is not None and names:
             return pixel_predictions.predict_stored(self.run, model, device, store, names, selection, self.reporter)
         if selection.rows is not None:

@@ -196,7 +196,7 @@ def test_gradients_of_several_passes_are_those_of_one(data, passes):
         model, _ = build_first(config, FirstWeights({}, untrained=True))
         before = model.encoders[0].model.patch_embed.proj.weight.detach().clone()
         trainer = Trainer(config, config.own_task, model, table, torch.device("cpu"))
-        assert trainer.n_steps == 1
+        assert trainer.n_steps == 1 and len(trainer._sampler.epoch(1, (0, 1))) == 30
         losses.append(trainer.run_epoch(1)[0])
         after.append([parameter.detach() for parameter in model.parameters()])
         assert not torch.allclose(model.encoders[0].model.patch_embed.proj.weight, before, atol=1e-6)

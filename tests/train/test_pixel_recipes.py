@@ -11,8 +11,9 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from abaw import pipeline
 from abaw.backbones import registry
 from abaw.backbones.backbone import build_network
 from abaw.backbones.registry import Family, get_spec
@@ -21,7 +22,9 @@ from abaw.backbones.vision import swin_face
 from abaw.backbones.vision.dan import Dan
 from abaw.backbones.vision.emma import Emma
 from abaw.backbones.vision.mae import BASE, MaeEncoder, Size
+from abaw.backbones.weights import load_network
 from abaw.core.tasks import ACTION_UNITS, LSD_CLASSES, get_task
+from abaw.evaluate.pixel_predictions import stored_features
 from abaw.tests.support.paths import DATA
 from abaw.train.config import make_config
 from abaw.train.finetune.encoder_file import emma_state
@@ -37,10 +40,7 @@ EMMA_PARTS = ("--backbone", "mae-cls=timm/test_vit@32-mean", "--backbone", "dan=
 
 
 def build_tiny(specs, file):
-    network = MaeEncoder(TINY)
-    if file is not None:
-        network.load_state_dict(load_file(file))
-    return network
+    return MaeEncoder(TINY) if file is None else load_network(build_tiny, specs, file)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -165,27 +165,45 @@ def test_emma_runs_as_typed(run_cli: Cli, mtl_data: Path, tmp_path: Path) -> Non
 
 
 def test_cotex_runs_as_typed(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> None:
-    """Two files, one for each ViT; each is a file again afterwards, as small as its own network."""
-    files = []
+    """Each ViT begins with its own of the authors' file, and is a file afterwards: scores from pixels and from the store."""
+    states = []
     for seed in range(2):
         torch.manual_seed(seed)
-        files.append(tmp_path / f"mae-{seed}.safetensors")
-        save_file(MaeEncoder(TINY).state_dict(), files[-1])
-    inits = [word for file in files for word in ("--init", f"tiny-mae:{file}")]
+        states.append(MaeEncoder(TINY).state_dict())
+    heads = {"vit.head.weight": torch.zeros(6, 16), "vit.head.bias": torch.zeros(6)}
+    as_published = [{**{f"vit.{key}": value for key, value in state.items()}, **heads} for state in states]
+    torch.save({"state_dicts": as_published}, tmp_path / "cotex.pth")
+    inits = [word for number in range(2) for word in ("--init", f"tiny-mae:{tmp_path / 'cotex.pth'}#{number}")]
     options = ("--data", lsd_data, "--runs", tmp_path / "runs", "--device", "cpu", "--set", "epochs=1")
     network = ("--backbone", "mae-cls=tiny-mae-cls", "--set", "lr=1e-9", "--set", "min_lr=0")
     done = run_cli("finetune", "--recipe", "cotex-pixels", *inits, *network, *options)
     assert done.exit_code == 0, done.output
     folder = tmp_path / "runs" / "cotex-pixels-1"
     assert np.isfinite(list(epoch_of(folder).values())).all()
-    for number, file in enumerate(files, 1):
-        before, after = load_file(file), load_file(folder / f"encoder-mae-cls-{number}.safetensors")
+    files = [folder / f"encoder-mae-cls-{number}.safetensors" for number in (1, 2)]
+    for before, after in zip(states, map(load_file, files), strict=True):
         assert before.keys() == after.keys()
         assert all(torch.allclose(before[key], after[key], atol=1e-6) for key in before)
     last = load_file(folder / "last.safetensors")
-    heads = [last[f"model.heads.{copy}.heads.0.output.weight"] for copy in range(2)]
-    assert all(1e-5 < float(head.std()) < 3e-5 for head in heads)
-    assert not torch.equal(*heads)
+    outputs = [last[f"model.heads.{copy}.heads.0.output.weight"] for copy in range(2)]
+    assert all(1e-5 < float(weight.std()) < 3e-5 for weight in outputs)
+    assert not torch.equal(*outputs)
+    _assert_same_from_the_store(run_cli, lsd_data, tmp_path, files)
+
+
+def _assert_same_from_the_store(run_cli: Cli, data: Path, folder: Path, files: list[Path]) -> None:
+    backbones = [word for file in files for word in ("--backbone", f"{file.stem}=tiny-mae-cls:{file}")]
+    made = run_cli("extract", "--data", data, "--store", folder / "s.zarr", "--device", "cpu", *backbones)
+    assert made.exit_code == 0, made.output
+    run = pipeline.find_predictor(folder / "runs", "cotex-pixels-1", device="cpu")
+    stored = pipeline.open_store(folder / "s.zarr")
+    assert stored_features(open_run(run.folder), stored) == [{"mae-cls": file.stem} for file in files]
+    from_pixels, from_store = (
+        pipeline.evaluate(run, store, "val", data if store is None else None).predictions for store in (None, stored)
+    )
+    found = [np.concatenate([video.outputs for video in made.values()]) for made in (from_pixels, from_store)]
+    assert found[0].std() > 1e-6
+    np.testing.assert_allclose(*found, rtol=2e-2, atol=1e-7)
 
 
 @pytest.fixture(scope="module")
@@ -269,6 +287,7 @@ def test_dan_stays_as_it_is_unless_its_statistics_may_drift() -> None:
 
 def test_weights_for_another_network_are_refused(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> None:
     (tmp_path / "w.pth").write_bytes(b"")
-    options = ("--data", lsd_data, "--runs", tmp_path / "runs", "--device", "cpu")
+    network = ("--backbone", "mae-cls=tiny-mae-cls")
+    options = (*network, "--data", lsd_data, "--runs", tmp_path / "runs", "--device", "cpu")
     done = run_cli("finetune", "--recipe", "cotex-pixels", "--init", f"dan:{tmp_path / 'w.pth'}", *options)
     assert done.exit_code == 2 and "--init has weights of dan, and the backbones are mae-cls" in done.output

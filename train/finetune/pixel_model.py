@@ -152,9 +152,10 @@ class PixelModel(nn.Module):
         )
         return branches if self.training else branches.mean(dim=0)
 
-    def from_features(self, features: Tensors, masks: Tensors) -> Tensor:
-        """Outputs from features of the encoders, by name, in evaluation."""
-        return torch.stack([head(features, masks) for head in self.heads]).mean(dim=0)
+    def from_features(self, copies: Sequence[tuple[Tensors, Tensors]]) -> Tensor:
+        """Outputs from features of the encoders of each copy and their masks, by name, in evaluation."""
+        outputs = [head(*given) for head, given in zip(self.heads, copies, strict=True)]
+        return torch.stack(outputs).mean(dim=0)
 
     def _images(self, features: Tensors, rows: Tensor, clips: Tensor) -> list[tuple[Tensor, Tensor]]:
         """The images of rows, (n, height, width, 3) uint8 for each size, with their numbers; in training augmented."""
@@ -266,14 +267,17 @@ class HeadOnFeatures(nn.Module):
     """The head of a model on features that its encoders gave before.
 
     Args:
-        names: of the features as they are passed, by the names that the model has for them.
+        names: of the features as they are passed, by the names that the model has for them; for each copy.
     """
 
-    def __init__(self, model: PixelModel, names: Mapping[str, str]) -> None:
+    def __init__(self, model: PixelModel, names: Sequence[Mapping[str, str]]) -> None:
         super().__init__()
-        self._model, self._names = model, dict(names)
+        self._model, self._names = model, list(names)
 
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
-        own, shown = ({name: tensors[stored] for name, stored in self._names.items()} for tensors in (features, masks))
-        return self._model.from_features(own, shown)
+        copies = []
+        for names in self._names:
+            own, shown = ({name: tensors[stored] for name, stored in names.items()} for tensors in (features, masks))
+            copies.append((own, shown))
+        return self._model.from_features(copies)
