@@ -9,7 +9,7 @@ from PIL import Image
 from abaw import pipeline
 from abaw.core.errors import DataError
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS
-from abaw.datasets.demo.demo_stills import _draw_set, write_stills_demo
+from abaw.datasets.demo.demo_stills import _draw_set
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.stills.still_images import read_still
 from abaw.datasets.stills.still_labels import label_rows, vote_shares
@@ -36,9 +36,9 @@ def by_name(found: StillSet) -> dict[str, Still]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("stills") / "demo"
-    write_stills_demo(root, "tiny", seed=3)
-    return root
+    root = tmp_path_factory.mktemp("stills")
+    assert pipeline.demo(root, "tiny", seed=3, kind="stills") == []
+    return root / "data"
 
 
 @pytest.mark.parametrize(

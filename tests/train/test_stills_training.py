@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from abaw import pipeline
-from abaw.core.errors import DataError, UsageError
+from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import ACTION_UNITS, AU, EXPR
 from abaw.datasets.demo.demo_stills import WRITERS, _draw_set
@@ -154,6 +154,13 @@ def test_folds_are_of_people_and_refused_without_them(sets, tmp_path):
     assert sorted(people) == [f"t-p{number}" for number in range(6)]
     with pytest.raises(UsageError, match="does not say who is in its images"):
         load({"t": root, "a": sets[0]}, "fold=1/3")
+    for subject, words in (
+        ("b-train", "Two sets have images called a-b-train"),
+        ("x/y", "cannot be the name of a subject"),
+    ):
+        other = table_of(tmp_path / "other", [f"1,{subject}"], "image,label,subject")
+        with pytest.raises(AbawError, match=words):
+            load({"a": other, "a-b": sets[1]})
     with pytest.raises(UsageError, match="Deal the people into folds"):
         load({"t": root}, splits=("val",))
     with pytest.raises(UsageError, match=r"b \(folders by class\) has no images of the split val"):

@@ -235,7 +235,11 @@ def _units(parts: Sequence[_Part]) -> dict[str, tuple[_Part, NDArray[np.int64]]]
         rows: defaultdict[str, list[int]] = defaultdict(list)
         for row, still in enumerate(part.stills):
             rows[(still.subject if part.found.has_subjects else "") or still.split].append(row)
-        units |= {f"{part.name}-{key}": (part, np.array(numbers)) for key, numbers in sorted(rows.items())}
+        for key, numbers in sorted(rows.items()):
+            name = check_name(f"{part.name}-{key}", "subject")
+            if name in units:
+                raise UsageError(f"Two sets have images called {name}. Give one of them another name in --images.")
+            units[name] = (part, np.array(numbers))
     return units
 
 
