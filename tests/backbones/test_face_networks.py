@@ -21,7 +21,6 @@ from abaw.tests.data.reference import seeded
 from abaw.tests.support.paths import DATA
 
 RELATIVE_ERROR = 1e-4
-VNAW = json.loads((DATA / "reference" / "ft_vnaw_net.json").read_text())
 State = dict[str, Tensor]
 
 
@@ -119,62 +118,6 @@ def test_iresnet_agrees_with_plain_functions(depth, load):
 
 
 # V-NAW and VGGFace2
-
-
-def recorded(name: str) -> Tensor:
-    with np.load(DATA / "reference" / "ft_vnaw_net.npz") as outputs:
-        return torch.from_numpy(outputs[name])
-
-
-def swin_state() -> State:
-    """Tables that follow from the windows are in the file, but must not matter."""
-    tables = ("relative_position_index", "attn_mask")
-    layout = {key: shape for key, shape in VNAW["swin_layout"].items() if not key.endswith(tables)}
-    tables_there = {key: shape for key, shape in VNAW["swin_layout"].items() if key.endswith(tables)}
-    assert len(tables_there) > 12
-    return seeded_state(layout) | {key: torch.zeros(shape) for key, shape in tables_there.items()}
-
-
-@pytest.mark.parametrize("prefix", ["", "encoder.", "module.base_model.feature_extractor.0."])
-def test_swin_face(prefix, load):
-    state = {prefix + key: value for key, value in swin_state().items()}
-    if prefix == "encoder.":
-        state |= {"norm.weight": torch.ones(768), "head.weight": torch.zeros(7, 512), "head.bias": torch.zeros(7)}
-    backbone = load(state, "swin-face", "swin-face-mean")
-    assert len(backbone.notes) == (prefix == "encoder.") and all("head.weight" in note for note in backbone.notes)
-    outputs = backbone(seeded_input(*VNAW["swin_input_shape"]))
-    assert isinstance(outputs, dict)
-    assert relative_error(outputs["swin-face"], recorded("swin_output")) < RELATIVE_ERROR
-    assert relative_error(outputs["swin-face-mean"], recorded("swin_pooled")) < RELATIVE_ERROR
-    image = backbone.spec.image
-    assert image is not None
-    assert (image.size, list(image.mean), list(image.std)) == tuple(VNAW["image_input"].values())
-
-
-@pytest.mark.parametrize("name", ["resnet50-vggface", "resnet50-vggface-caffe"])
-def test_resnet50_vggface(name, load):
-    layout = {key: shape for key, shape in VNAW["r50_layout"].items() if not key.startswith("fc.")}
-    backbone = load(seeded_state(layout) | {"fc.weight": torch.zeros(8631, 1), "fc.bias": torch.zeros(8631)}, name)
-    assert len(backbone.notes) == 1 and "fc.weight" in backbone.notes[0]
-    caffe = name.endswith("caffe")
-    for output, shape in (("", VNAW["r50_input_shape"]), ("_224", VNAW["r50_input_shape_224"])):
-        images = seeded_input(*shape)
-        # the recorded network was given its channels as they come; Caffe's want blue first
-        found = backbone(images.flip(1) if caffe else images)
-        assert relative_error(found, recorded(f"r50_{'caffe_' if caffe else ''}output{output}")) < RELATIVE_ERROR
-
-
-def test_resnet50_of_vnaw(load):
-    """Its checkpoints number the layers of a Sequential, below the names of a larger model."""
-    layout = {key: shape for key, shape in VNAW["r50_layout"].items() if not key.startswith("fc.")}
-    numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
-    state = {}
-    for key, value in seeded_state(layout).items():
-        name, _, rest = key.partition(".")
-        state[f"module.base_model.feature_extractor.0.{numbers[name]}.{rest}"] = value
-    state |= {f"module.{key}": torch.zeros(1) for key in VNAW["temporal_layout"]}
-    outputs = load(state, "resnet50-vggface")(seeded_input(*VNAW["r50_input_shape"]))
-    assert relative_error(outputs, recorded("r50_output")) < RELATIVE_ERROR
 
 
 def test_input_of_vggface_is_bgr_less_its_mean():

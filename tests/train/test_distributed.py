@@ -10,8 +10,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from abaw import pipeline
@@ -45,6 +47,12 @@ CASES = {
     ),
     "ridge": make_config({"task": "va", "features": ["f"], "head": {"name": "ridge"}}),
 }
+# encoders on pixels; the last batch is one window, so that one of two processes has no image
+ON_PIXELS = ("window=5", "batch_size=2", "epochs=3", "lr=1e-3", "views=,hflip", "loss.name=v-naw", "augment=none")
+PIXELS = {
+    "pixels-chunk": ("timm/test_vit@32-mean", "chunk=3", "accumulate=2"),
+    "pixels-batchnorm": ("timm/test_resnet@32", "batchnorm=train", "checkpoint=true"),
+}
 NORMALISED = config(
     *("va", "head.name=encoder", "head.convs=16", "head.layers=1", "head.heads=1", "head.feedforward=16"),
     *("head.output_hidden=16", "head.dropout=0", "epochs=1"),
@@ -67,7 +75,12 @@ said = {}
 with multi_process.processes(torch.device("cpu")):
     for step in json.loads((folder / "steps.json").read_text()):
         try:
-            if "resume" in step:
+            if "data" in step:
+                configs = [make_config(config) for config in step["configs"]]
+                place = (Path(step["data"]), runs)
+                trained = pipeline.finetune_seeds(configs, *place, untrained=True, name=step["name"], device="cpu")
+                results = [found for _, found in trained]
+            elif "resume" in step:
                 run = open_run(runs / step["resume"])
                 results = [pipeline.train(run, store, device="cpu")]
             else:
@@ -114,6 +127,11 @@ def pair(lab, linear_store, tmp_path_factory, process_env):
     others["many"] = [CASES["ridge"], CASES["ridge"].model_copy(update={"seed": 1})]
     others["wrong"] = [config("va", *SMALL, "lr=1e37", "warmup=0")]
     steps = [{"name": name, "configs": [one.model_dump() for one in cases]} for name, cases in others.items()]
+    make_crops(folder / "data")
+    for name, (backbone, *settings) in PIXELS.items():
+        (one,) = pipeline.make_finetune_configs("expr", [backbone], {}, [*ON_PIXELS, "drop_path=0", *settings])
+        pipeline.finetune_seeds([one], folder / "data", alone, untrained=True, name=name, device="cpu")
+        steps.append({"name": name, "data": str(folder / "data"), "configs": [one.model_dump()]})
     steps += [{"name": f"resumed {name}", "resume": name} for name in ("stopped", "va")]
     steps.append({"name": "va", "configs": [CASES["va"].model_dump()]})
     (folder / "steps.json").write_text(json.dumps(steps))
@@ -121,6 +139,20 @@ def pair(lab, linear_store, tmp_path_factory, process_env):
     errors = run_two("script", folder, linear_store.path, folder=folder, env=process_env)
     said, printed = zip(*(read_process(folder, rank) for rank in range(2)), strict=True)
     return Pair(alone, together, first, "".join(printed), errors, list(said))
+
+
+def make_crops(root):
+    """Seven crops of each of four videos, in colours of their own."""
+    rng = np.random.default_rng(0)
+    for number, split in enumerate(("Train", "Train", "Train", "Validation")):
+        crops, labels = root / "cropped_aligned" / f"v{number}", root / "labels" / "EXPR_Recognition_Challenge"
+        crops.mkdir(parents=True)
+        for frame in range(1, 8):
+            picture = rng.integers(0, 64, (32, 32, 3)) + rng.integers(0, 190, 3)
+            Image.fromarray(picture.astype(np.uint8)).save(crops / f"{frame:05d}.jpg")
+        (labels / f"{split}_Set").mkdir(parents=True, exist_ok=True)
+        rows = "".join(f"{number}\n" for number in rng.integers(0, 8, 7))
+        (labels / f"{split}_Set" / f"v{number}.txt").write_text(f"{','.join(EXPRESSIONS)}\n{rows}")
 
 
 def read_process(folder, rank):
@@ -181,14 +213,14 @@ def test_the_last_batch_is_smaller_than_the_number_of_processes():
     assert N_WINDOWS % 41 == 1
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "ridge"])
+@pytest.mark.parametrize("name", [name for name in (*CASES, *PIXELS) if name != "ridge"])
 def test_two_processes_train_what_one_does(lab, pair, name):
     assert_alike(lab, pair.together / name, pair.alone / name)
 
 
 def test_training_learned_something(lab, pair):
     """Else curves could agree for want of any steps."""
-    for name in ("va", "v-naw", "cotex"):
+    for name in ("va", "v-naw", "cotex", *PIXELS):
         losses = [row["loss"] for row in lab.metrics(pair.together / name)]
         assert losses[2] < 0.9 * losses[0], name
 
@@ -229,7 +261,7 @@ def test_one_process_writes_and_speaks(pair):
 
 def test_every_run_has_one_folder(pair):
     names = ["cotex", "many-seed0", "many-seed1", "normalised", "ridge", "stopped", "v-naw", "va", "wrong"]
-    assert sorted(path.name for path in pair.together.iterdir()) == names
+    assert sorted(path.name for path in pair.together.iterdir()) == sorted([*names, *PIXELS])
 
 
 def test_processes_agree_on_scores_and_errors(pair):

@@ -1,8 +1,6 @@
 """The contract of every head, and what is particular to each."""
 
 import copy
-import importlib.util
-import json
 from functools import cache
 
 import numpy as np
@@ -11,7 +9,6 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from abaw.tests.support.paths import DATA
 from abaw.train.head_options import HEADS, AnyHeadConfig, HeadConfig
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.encoder_head import EncoderHead
@@ -395,36 +392,6 @@ def test_encoder_has_a_hidden_layer_for_each_group() -> None:
         dict(head.named_parameters())[hidden[2]].zero_()
     changed = (head(features, masks) != before).any(0).any(0)
     assert changed.nonzero().flatten().tolist() == list(range(2, 10))
-
-
-def test_encoder_is_the_temporal_network_of_v_naw() -> None:
-    """Recorded outputs of the authors' network: one head of attention, no positions."""
-    spec = importlib.util.spec_from_file_location("seeded", DATA / "reference" / "seeded.py")
-    assert spec is not None and spec.loader is not None
-    seeded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(seeded)
-    recorded = json.loads((DATA / "reference" / "ft_vnaw_net.json").read_text())
-    weights = {
-        key: torch.from_numpy(value) for key, value in seeded.seeded_state_dict(recorded["temporal_layout"]).items()
-    }
-    options = {"name": "encoder", "convs": "512", "heads": 1, "positions": False}
-    head = create_head(TypeAdapter(AnyHeadConfig).validate_python(options), {"f": (512,)}, (8,)).eval()
-    names = {
-        "temporal_model.conv1": "convs.0",
-        "temporal_model.transformer_encoder": "encoder",
-        "classifier": "outputs.0.last",
-    }
-    state = {}
-    for key, value in weights.items():
-        start = next(name for name in names if key.startswith(name))
-        state[names[start] + key.removeprefix(start)] = value.squeeze(-1) if "conv1" in key else value
-    assert head.load_state_dict(state, strict=False).missing_keys == ["inputs.mean", "inputs.scale"]
-    frames = torch.from_numpy(seeded.seeded_input(tuple(recorded["temporal_input_shape"])))
-    with torch.no_grad():
-        logits = head({"f": frames}, {"f": torch.ones(frames.shape[:2]).bool()}).numpy()
-    with np.load(DATA / "reference" / "ft_vnaw_net.npz") as outputs:
-        expected = outputs["temporal_logits"]
-    assert np.linalg.norm(logits - expected) < 1e-4 * np.linalg.norm(expected)
 
 
 # lstm, bilstm, transformer-lstm

@@ -1,8 +1,6 @@
-"""Learning rates and parameter groups: those of torch's schedulers, and of the published systems' own programs."""
+"""Learning rates and parameter groups: those of torch's schedulers, and by hand; see test_finetune_reference for those of published systems."""
 
-import json
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +11,8 @@ from torch.optim import lr_scheduler
 from abaw.core.errors import UsageError
 from abaw.train.checkpoint import Progress
 from abaw.train.config import TrainConfig, make_config
-from abaw.train.head_options import EmmaHeadConfig
-from abaw.train.heads import create_head
 from abaw.train.schedules import create_optimizer, learning_rate
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "data/reference/ft_layer_decay.json").read_text())
 EPOCHS, STEPS = 12, 7  # steps of an epoch
 
 
@@ -73,31 +68,6 @@ def test_rates_are_those_of_torchs_schedulers(settings: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize(("schedule", "wanted"), [("cyclic-cosine", "vnaw_cosine_lr"), ("exponential", "vnaw_exponential_lr")])  # fmt: skip
-def test_rates_of_v_naw_are_those_of_its_program(schedule: str, wanted: str) -> None:
-    options = ("lr_epochs=2", "min_lr=1e-5") if schedule == "cyclic-cosine" else ("lr_factor=0.9",)
-    chosen = config("lr=1e-4", "epochs=50", f"schedule={schedule}", "lr_per=epoch", *options)
-    found = [learning_rate(chosen, step, 50 * 11) for step in range(50 * 11)]
-    np.testing.assert_allclose(found, np.repeat(REFERENCE[wanted], 11), rtol=1e-9)
-
-
-@pytest.mark.parametrize("system", ["emma", "cotex"])
-def test_rates_after_the_warm_up_are_those_of_emma_and_cotex(system: str) -> None:
-    """At the positions in epochs that their programs name; their warm-up grows from nought, ours from its first step."""
-    values, n_each = REFERENCE[f"{system}_schedule"], 100
-    chosen = config(
-        *(f"epochs={values['epochs']}", f"lr={values['lr']}", f"min_lr={values['min_lr']}"),
-        f"warmup={values['warmup_epochs'] / values['epochs']!r}",
-    )
-    n_steps = n_each * values["epochs"]
-    for epoch, wanted in zip(REFERENCE[f"{system}_epoch"], REFERENCE[f"{system}_lr"], strict=True):
-        found = learning_rate(chosen, round(epoch * n_each), n_steps)
-        if values["warmup_epochs"] <= epoch <= values["epochs"]:
-            assert found == pytest.approx(wanted, rel=1e-9), epoch
-        elif epoch < values["warmup_epochs"]:
-            assert found == pytest.approx(wanted, abs=values["lr"] / n_each / values["warmup_epochs"]), epoch
-
-
 def test_a_plateau_lowers_the_rate_as_torchs_scheduler_does() -> None:
     chosen = config("lr=0.3", "schedule=plateau", "lr_factor=0.5", "lr_epochs=2", "min_lr=0.02")
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.3)
@@ -136,14 +106,3 @@ def test_biases_and_norms_do_not_decay_unless_they_should() -> None:
         ("weights", 0.4),
         ("biases and norms", 0.0),
     ]
-
-
-def test_the_same_parameters_decay_as_in_emmas_program() -> None:
-    head = create_head(EmmaHeadConfig(), {"mae-cls": (768,), "dan": (8,)}, (1, 1, 8, *(1,) * 12))
-    names = {id(value): name for name, value in head.named_parameters()}
-    groups = create_optimizer(config("decay_norms=false"), head).param_groups
-    found = sorted(
-        group["weight_decay"] for group in groups for value in group["params"] if names[id(value)].startswith("head.")
-    )
-    published = REFERENCE["emma_groups"]
-    assert found == sorted(decay for name, (_, decay) in published.items() if name.startswith("vit.head."))

@@ -15,6 +15,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from abaw.train import multi_process
 
+COUNTED = "abaw_counted"  # attribute of a batch normalisation, see `count_images`
+
 
 def batch_norms(network: nn.Module) -> Iterator[_BatchNorm]:
     """The modules that normalise by statistics of the batch in training."""
@@ -28,6 +30,12 @@ def share_statistics(network: nn.Module) -> None:
         module.forward = partial(_normalised, norm, norm.forward)
 
 
+def count_images(network: nn.Module, counted: bool) -> None:
+    """Say whether the images that a network sees next count in statistics, or only stand in for none."""
+    for norm in batch_norms(network):
+        setattr(norm, COUNTED, counted)
+
+
 def _normalised(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], values: Tensor) -> Tensor:
     """(n, channels, ...); fewer than two values of a channel have no variance, and take the running statistics."""
     if not norm.training or (multi_process.n_ranks() == 1 and values.numel() > values.shape[1]):
@@ -35,15 +43,16 @@ def _normalised(norm: _BatchNorm, forward: Callable[[Tensor], Tensor], values: T
     dims = [0, *range(2, values.ndim)]
     shape = [1, -1] + [1] * (values.ndim - 2)
     own = values.float()
-    count = own.new_full((1,), values.numel() // values.shape[1])
-    totals = _sum_of_all(torch.cat([own.sum(dims), count]))
+    counted = slice(None if getattr(norm, COUNTED, True) else 0)
+    count = own.new_full((1,), own[counted].numel() // values.shape[1])
+    totals = _sum_of_all(torch.cat([own[counted].sum(dims), count]))
     n = float(totals[-1])
     if n < 2:
         with _in_evaluation(norm):
             return forward(values)
     mean = totals[:-1] / n
     centred = own - mean.view(shape)
-    variance = _sum_of_all(centred.square().sum(dims)) / n
+    variance = _sum_of_all(centred[counted].square().sum(dims)) / n
     _move_running(norm, mean.detach(), variance.detach() * n / (n - 1))
     normalised = centred * torch.rsqrt(variance + norm.eps).view(shape)
     if norm.affine:

@@ -14,7 +14,7 @@ from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
 from abaw.core.tasks import Task
 from abaw.train.finetune.augment import AUGMENTS
-from abaw.train.finetune.batch_statistics import batch_norms, share_statistics
+from abaw.train.finetune.batch_statistics import batch_norms, count_images, share_statistics
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import add_lora, checkpoint_blocks, drop_paths, freeze_first
 from abaw.train.finetune.mixing import Pairs, pairs_of
@@ -207,7 +207,9 @@ class PixelModel(nn.Module):
         n_images = n_rows * len(views)
         n_encoded = max(
             1, n_images
-        )  # a share of a batch without an image: a black one keeps the parameters in the graph
+        )  # without an image, as in a share of a batch, one keeps the parameters in the graph
+        if self.training and self._config.batchnorm == "train":
+            count_images(network, n_images > 0)
         kept = None
         if self.training and self._config.mask and not is_frozen:
             kept = self._kept(network, n_encoded, device)

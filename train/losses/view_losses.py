@@ -14,6 +14,8 @@ from abaw.train.losses.class_weights import class_weights
 from abaw.train.losses.classes import cross_entropies, row_weights
 from abaw.train.losses.masked_rows import as_rows, as_views, weighted_mean
 
+LEAST = 1e-4  # probability in the logarithms of CoTEX's divergence
+
 
 class VNawLoss(nn.Module):
     """Cross-entropy, once plain and once weighted by how noisy a label looks, and the views' divergence (V-NAW, 2025).
@@ -52,7 +54,7 @@ class CotexLoss(nn.Module):
     """Mean cross-entropy of the views, and their generalised Jensen-Shannon divergence (masked CoTEX, 2022).
 
     The views are the outputs of models trained together. The divergence is a mean over frames and, as in the authors'
-    code, over classes, for which its default factor is chosen.
+    code, over classes, for which its default factor is chosen; so are probabilities of 1e-4 at least in its logarithms.
     """
 
     def __init__(self, config: CotexConfig, task: Task, labels: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
@@ -66,7 +68,7 @@ class CotexLoss(nn.Module):
         entropy = weighted_mean(cross_entropies(rows, row_labels, row_valid), row_valid[:, 0].to(rows.dtype))
         flat = valid.flatten(0, -2)
         counted = torch.ones_like(flat) if self._config.unlabelled else flat
-        distances = divergence(torch.where(counted, views, 0)) / views.shape[-1]
+        distances = divergence(torch.where(counted, views, 0), LEAST) / views.shape[-1]
         return entropy + self._config.consistency * weighted_mean(distances, counted[:, 0].to(distances.dtype))
 
 
@@ -96,14 +98,20 @@ def _closeness(x: Tensor, y: Tensor, variance: float, covariance: float) -> Tens
     return torch.exp(-squared / 2 / (variance**2 - covariance**2))
 
 
-def divergence(views: Tensor) -> Tensor:
+def divergence(views: Tensor, least: float = 0.0) -> Tensor:
     """(rows,) generalised Jensen-Shannon divergence, in nats, of logits (views, rows, classes); at most log(views).
 
     The mean over views of the Kullback-Leibler divergence from the views' mean distribution (Lin, 1991).
+
+    Args:
+        least: probabilities below it count as it within the logarithms.
     """
-    probabilities = F.log_softmax(views, dim=-1)
-    mean = probabilities.logsumexp(dim=0) - math.log(len(views))
-    return (probabilities.exp() * (probabilities - mean)).sum(dim=-1).mean(dim=0)
+    logs = F.log_softmax(views, dim=-1)
+    mean = logs.logsumexp(dim=0) - math.log(len(views))
+    probabilities = logs.exp()
+    if least:
+        logs, mean = logs.clamp(min=math.log(least)), mean.clamp(min=math.log(least))
+    return (probabilities * (logs - mean)).sum(dim=-1).mean(dim=0)
 
 
 def logit_divergence(views: Tensor) -> Tensor:
