@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from abaw import pipeline
 from abaw.core.errors import UsageError
+from abaw.core.tasks import EXPRESSIONS
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.processes import Started
 from abaw.tests.support.trainings import StopAfter

@@ -243,7 +243,7 @@ def test_emma_takes_the_step_of_its_authors() -> None:
     trained = [parameters[emma_key(name)] for name in facts["parameters"]]
     for number in range(n_passes):
         rows = slice(number * n_each, (number + 1) * n_each)
-        loss = trainer._add_gradients(*batch_of(trainer, rows), 0.0, n_passes)
+        loss = trainer._add_gradients(*batch_of(trainer, rows), 0.0, 1 / n_passes)
         close(model.outputs[:, 0], arrays["output"][rows])
         close(loss, arrays["loss_parts_micro"][number, -1])
     each_close(norms([one.grad for one in trained]), arrays["accumulated_grad_norm"], 1e-4)

@@ -164,10 +164,6 @@ class FinetuneConfig(TrainConfig):
         """The backbone of each feature."""
         return dict(zip(self.features, self.backbones or self.features, strict=True))
 
-    def all_features(self) -> tuple[str, ...]:
-        """Names of the features; views are made of the same images."""
-        return self.features
-
     @property
     def length(self) -> int:
         """Length of a window in frames."""
