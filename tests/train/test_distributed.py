@@ -52,7 +52,7 @@ CASES = {
 ON_PIXELS = ("window=5", "batch_size=2", "epochs=3", "lr=1e-3", "views=,hflip", "loss.name=v-naw", "augment=none")
 PIXELS = {
     "pixels-chunk": ("timm/test_vit@32-mean", "chunk=3", "accumulate=2"),
-    "pixels-batchnorm": ("timm/test_resnet@32", "batchnorm=train", "checkpoint=true"),
+    "pixels-batchnorm": ("timm/test_resnet@32", "batchnorm=train", "checkpoint=true", "optimizer=sgd", "lr=0.1"),
 }
 NORMALISED = config(
     *("va", "head.name=encoder", "head.convs=16", "head.layers=1", "head.heads=1", "head.feedforward=16"),
