@@ -25,7 +25,7 @@ VARIANTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "plain": ((VIT,), ()),
     "views, and paths that are dropped": ((VIT,), ("drop_path=0.5", "views=,hflip", "augment=light")),
     "blocks that are computed again, too": ((VIT,), ("drop_path=0.5", "checkpoint=true")),
-    "copies that hide patches": ((MAE,), ("copies=2", "mask=0.5", "drop_path=0.3")),
+    "copies that hide patches": ((MAE,), ("copies=2", "mask=0.5")),
     "one frozen": ((VIT, RESNET), (f"freeze={RESNET}",)),
     "low rank": ((VIT,), ("lora.rank=2", "drop_path=0.5")),
     "last blocks": ((VIT,), ("unfreeze=1", "drop_path=0.5")),

@@ -109,7 +109,7 @@ def test_a_training_on_its_features_warns_of_videos_it_has_seen(trained, data, t
 
 
 def test_resuming_takes_the_same_steps(data, tmp_path, monkeypatch):
-    finetune(data, tmp_path / "whole", name="run")
+    finetune(data, tmp_path / "whole", "chunk=3", name="run")
 
     class Stops(Silent):
         def advance(self, n=1, note=""):
@@ -117,7 +117,7 @@ def test_resuming_takes_the_same_steps(data, tmp_path, monkeypatch):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(data, tmp_path / "stopped", name="run", reporter=Stops())
+        finetune(data, tmp_path / "stopped", "chunk=3", name="run", reporter=Stops())
     run = pipeline.find_run(tmp_path / "stopped", "run")
     assert len((run.folder / "metrics.jsonl").read_text().splitlines()) == 1
     pipeline.finetune(run, data)
