@@ -41,7 +41,9 @@ if TYPE_CHECKING:
     from abaw.evaluate.published_scores import PublishedScore
     from abaw.evaluate.run_summaries import RunSummary
     from abaw.evaluate.submission.check import Check
-    from abaw.evaluate.submission.formats import Sample, VideoList
+    from abaw.evaluate.submission.formats import Sample  # noqa: F401  of TYPES
+    from abaw.evaluate.submission.row_files import NameSample  # noqa: F401
+    from abaw.evaluate.submission.sample_files import AnySample
     from abaw.evaluate.submission.write import Submission
     from abaw.evaluate.trained import BestRun, Predictor
     from abaw.exchange.importer import ImportOptions
@@ -75,6 +77,7 @@ else:
         "PrepareOptions": "abaw.extract.faces.prepare",
         "RecipeOptions": "abaw.workflow.recipe_plan",
         "Step": "abaw.workflow.recipe_plan",
+        "NameSample": "abaw.evaluate.submission.row_files",
         "Sample": "abaw.evaluate.submission.formats",
         "SynthOptions": "abaw.datasets.synth.paths",
     }
@@ -89,10 +92,19 @@ else:
 # data
 
 
-def doctor(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> "list[VideoReport]":
-    """Check data against labels: every crop is decoded, every label read. See `VideoReport`."""
+def doctor(
+    data: Path, fps: float | None = None, reporter: Reporter | None = None, tasks: Sequence[str] = ()
+) -> "list[VideoReport]":
+    """Check data against labels: every crop is decoded, every label read. See `VideoReport`.
+
+    Args:
+        tasks: task files whose labels are read, too.
+    """
+    from abaw.core.tasks import get_task
     from abaw.datasets.doctor import examine_folder
 
+    for task in tasks:
+        get_task(task)
     return examine_folder(data, fps, reporter)
 
 
@@ -181,7 +193,7 @@ def _train_demo(
         raise AbawError(f"The demo's extraction did not finish: {reason}. Run it again.")
     store, results = open_store(out / "store.zarr"), []
     for task, head in demo_kind.heads.items():
-        config = make_config({"task": task, "features": ("hog",), "head": {"name": head}})
+        config = make_config({"task": task, "features": ("hog",), "head": {"name": head}, "fold": demo_kind.fold})
         [(run, _)] = train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True)
         results.append((run, evaluate(open_predictor(run.folder, device), store, "val", out / "data")))
         if on_result is not None:
@@ -370,6 +382,17 @@ def format_config(config: "TrainConfig") -> str:
     from abaw.train import recipes
 
     return recipes.format_config(config)
+
+
+def add_task(path: str) -> "Task":
+    """Read a task file; the task is known by its name in this process from then on. See `abaw.core.task_files`.
+
+    Args:
+        path: of the file, `mine.toml`; also the name of a known task.
+    """
+    from abaw.core.tasks import get_task
+
+    return get_task(path)
 
 
 def check_choices(task: str = "", head: str = "", loss: str = "") -> None:
@@ -644,6 +667,8 @@ def find_best(
 ) -> "BestRun":
     """Open the run or ensemble of a task that validates best; see `abaw.evaluate.trained.find_best`.
 
+    Without a run of `ce`, the best of `expr` is taken, which predicts it.
+
     Args:
         features: of the store; runs that need others are passed over.
         raw: without the post-processing that `tune` fitted.
@@ -652,8 +677,10 @@ def find_best(
 
     if not list_names(runs, CONFIG, ENSEMBLE):
         raise no_run(runs, task)
-    from abaw.evaluate import trained
+    from abaw.evaluate import compound, trained
 
+    if task == compound.COMPOUND_TASK and not any(run.task == task for run in list_runs(runs)[0]):
+        task = "expr"
     return trained.find_best(runs, task, features, device, raw)
 
 
@@ -725,6 +752,8 @@ def evaluate(
     from abaw.evaluate import trained
 
     reporter = reporter or Silent()
+    if store is not None and not predictor.fold and (sentence := trained.shared_people(store, predictor.task, split)):
+        reporter.warn(sentence)
     return trained.evaluate(predictor.reporting(reporter), store, split, data, smoothing, reporter)
 
 
@@ -832,14 +861,19 @@ def report(
 # submission
 
 
-def read_sample(path: Path) -> "Sample | VideoList":
-    """Read an official sample file, or a list of videos."""
-    from abaw.evaluate.submission import formats
+def read_sample(path: Path, task: "str | Task | None" = None) -> "AnySample":
+    """Read an official sample file, or a list of videos or clips.
 
-    return formats.read_sample(path)
+    Args:
+        task: what to predict; by default what the header says.
+    """
+    from abaw.core.tasks import get_task
+    from abaw.evaluate.submission import sample_files
+
+    return sample_files.read_sample(path, get_task(task) if isinstance(task, str) else task)
 
 
-def check_submit(predictor: "Predictor", sample: "Sample | VideoList", out: Path | None = None) -> None:
+def check_submit(predictor: "Predictor", sample: "AnySample", out: Path | None = None) -> None:
     """Check that a predictor is of the task of a sample, and that the output does not exist, without loading torch.
 
     Raises:
@@ -853,7 +887,7 @@ def check_submit(predictor: "Predictor", sample: "Sample | VideoList", out: Path
 def submit(
     predictor: "Predictor",
     store: "FeatureStore",
-    sample: "Sample | VideoList",
+    sample: "AnySample",
     out: Path | None = None,
     data: Path | None = None,
     allow_missing: bool = False,
@@ -865,7 +899,7 @@ def submit(
     return write_submission(predictor.reporting(reporter or Silent()), store, sample, out, data, allow_missing)
 
 
-def check_submission(path: Path, sample: "Sample | VideoList", task: str | None = None) -> "Check":
+def check_submission(path: Path, sample: "AnySample", task: str | None = None) -> "Check":
     """Check a submission file, or a folder with a file for each video, against the official sample."""
     from abaw.core.tasks import get_task
     from abaw.evaluate.submission import check

@@ -19,7 +19,8 @@ from abaw.evaluate.evaluation import Evaluation
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.submission.check import check_submission
-from abaw.evaluate.submission.formats import Sample, read_sample
+from abaw.evaluate.submission.formats import Sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.evaluate.submission.write import write_submission
 from abaw.evaluate.trained import Selection
 from abaw.store import FeatureStore

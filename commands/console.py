@@ -188,7 +188,7 @@ def say_next_training(store: "FeatureStore", feature: str) -> None:
     if task is None:
         say_next("store", "info", store.path)
     else:
-        say_next("train", "--task", task, *(("--feature", feature) if len(store.features()) > 1 else ()))
+        say_next("train", "--task", TASKS.typed(task), *(("--feature", feature) if len(store.features()) > 1 else ()))
 
 
 def show_table(

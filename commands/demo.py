@@ -9,13 +9,15 @@ from abaw.commands.help import examples
 from abaw.commands.scores import show_scores
 from abaw.commands.shared_options import DEVICE
 
+KINDS = ["aff-wild2", "lsd", "stills", "vgaf", "ah", "vd", "emi", "mer", "engagement"]
+
 
 @click.command(epilog=examples("abaw demo", "abaw demo --size tiny --out /tmp/demo"))
 @click.option("--out", default="demo", type=click.Path(path_type=Path), show_default=True, help="Folder to make.")
 @click.option("--size", type=click.Choice(["tiny", "small", "large"]), default="small", show_default=True,
               help="Of the dataset.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Another seed, other faces.")
-@click.option("--dataset", "kind", type=click.Choice(["aff-wild2", "lsd", "stills", "vgaf"]), default="aff-wild2",
+@click.option("--dataset", "kind", type=click.Choice(KINDS), default="aff-wild2",
               show_default=True, help="Whose layout it has; stills are sets of images, which are only made.")  # fmt: skip
 @DEVICE
 def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:

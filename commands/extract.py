@@ -8,7 +8,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, STORE, TASK_FILES
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
               shell_complete=completion.backbones, help="What to run; repeatable, frames are decoded once. `abaw list backbones` shows them.")  # fmt: skip
 @DATA
 @STORE
+@TASK_FILES
 @click.option(
     "--view",
     "views",
@@ -64,6 +65,7 @@ def extract(
     backbones: tuple[str, ...],
     data: Path,
     store: Place,
+    tasks: tuple[str, ...],
     views: tuple[str, ...],
     n_views: int,
     device: str,
@@ -93,9 +95,8 @@ def extract(
 
     workers = _workers_of(scheduler, cluster)
     options = pipeline.ExtractOptions(
-        data, store, backbones, views, n_views, device, precision,
-        batch_size=batch_size or 0, fps=fps, untrained=untrained, part=part, limit=limit or 0,
-        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder,
+        data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
+        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks,
         faces=_faces_of(source, faces, detector), detector=detector or "",
     )  # fmt: skip
     if dry_run:

@@ -127,7 +127,11 @@ def tasks() -> Listing:
             "outputs": list(task.outputs),
             "label_folders": list(task.labels.folders) if task.labels else [],
             "label_header": task.labels.header if task.labels else "",
-            "submission_header": task.submission.images or task.submission.videos,
+            "submission_header": task.submission.images
+            or task.submission.videos
+            or (task.submission.rows.header if task.submission.rows else ""),
+            "label_tables": [name for _, name in task.table.files] if task.table else [],
+            "also": list(task.measure.also),
         }
         entries.append(Listed(task.name, cells, content))
     columns = ("task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs")

@@ -11,7 +11,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import CommandGroup, examples
-from abaw.commands.shared_options import RUNS, print_json
+from abaw.commands.shared_options import RUNS, TaskName, print_json
 from abaw.core.csv_cells import as_cell
 from abaw.core.errors import UsageError, did_you_mean
 from abaw.core.names import is_pattern
@@ -38,7 +38,7 @@ def list_() -> None:
 
 @list_.command("runs", epilog=examples("abaw list runs --task va", "abaw list runs 'va-*' --csv > runs.csv"))
 @_filters(completion.runs)
-@click.option("--task", help="Only runs of this task.", shell_complete=completion.tasks)
+@click.option("--task", type=TaskName(), help="Only runs of this task.", shell_complete=completion.tasks)
 @click.option("--feature", "features", multiple=True, help="Only runs on this feature; repeatable.",
               shell_complete=completion.features)  # fmt: skip
 @click.option("--head", help="Only runs with this head.", shell_complete=completion.heads)
@@ -134,7 +134,8 @@ def list_tasks(filters: tuple[str, ...], as_json: bool) -> None:
     """List tasks with their outputs and scores."""
     from abaw.commands import listing_entries
 
-    _list(listing_entries.tasks(), filters, as_json)
+    names = [_task_name(name) for name in filters]
+    _list(listing_entries.tasks(), names, as_json)
 
 
 @list_.command("recipes", epilog=examples("abaw list recipes", "abaw list recipes situ-va"))
@@ -149,16 +150,23 @@ def list_recipes(filters: tuple[str, ...], as_json: bool) -> None:
 
 @list_.command("published", epilog=examples("abaw list published --task va", "abaw list published 'HSEmotion*'"))
 @_filters(completion.nothing)
-@click.option("--task", help="Only scores of this task.", shell_complete=completion.tasks)
+@click.option("--task", type=TaskName(), help="Only scores of this task.", shell_complete=completion.tasks)
 @JSON_LIST
 def list_published(filters: tuple[str, ...], task: str | None, as_json: bool) -> None:
     """List scores that others published, with sources.
 
-    Some are of tasks that abaw does not train: ah, vd, emi and ce.
+    Those of ce are of test videos, which a run of expr can predict.
     """
     from abaw.commands import listing_entries
 
     _list(listing_entries.published(task), filters, as_json)
+
+
+def _task_name(text: str) -> str:
+    """The name of the task of a file; other texts as they are."""
+    from abaw import pipeline
+
+    return pipeline.add_task(text).name if text.endswith(".toml") else text
 
 
 def _list(listing: "Listing", filters: Sequence[str], as_json: bool) -> None:

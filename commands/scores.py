@@ -7,7 +7,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, JSON, RAW, RUNS, SPLIT, STORE, print_json
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, JSON, RAW, RUNS, SPLIT, STORE, TaskName, print_json
 from abaw.core.claim_files import claimed
 from abaw.core.errors import UsageError
 from abaw.core.files import Place, check_folder_of
@@ -42,7 +42,10 @@ if TYPE_CHECKING:
 @click.option("--predictions", type=click.Path(path_type=Path),
               help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
 @click.option(
-    "--task", shell_complete=completion.tasks, help="What --predictions are of.  [default: what their header says]"
+    "--task",
+    type=TaskName(),
+    shell_complete=completion.tasks,
+    help="What --predictions are of.  [default: what their header says]",
 )
 @click.option(
     "--feature",

@@ -22,6 +22,20 @@ class StorePlace(click.ParamType):
         return value if is_url(value) else Path(value)
 
 
+class TaskName(click.ParamType):
+    """The name of a task, or a task file, which is read and then known by its name."""
+
+    name = "task"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Unknown names are left to the command: to know all tasks takes numpy."""
+        if not str(value).endswith(".toml"):
+            return str(value)
+        from abaw import pipeline
+
+        return pipeline.add_task(str(value)).name
+
+
 class DeviceName(click.ParamType):
     """The name of a device, checked before torch is loaded; whether there is such a device, only torch knows."""
 
@@ -40,6 +54,8 @@ STORE = click.option("--store", envvar="ABAW_STORE", default="store.zarr", type=
 RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Path(path_type=Path), show_default=True,
                     show_envvar=True, help="Folder of the runs.")  # fmt: skip
 STORE_ARGUMENT = click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=StorePlace())
+TASK_FILES = click.option("--task", "tasks", multiple=True, metavar="FILE.toml",
+                          help="Also read the labels of a task file of your own; repeatable.")  # fmt: skip
 DEVICE = click.option("--device", type=DeviceName(), default="auto", show_default=True,
                       help="auto, cpu, cuda or cuda:N.")  # fmt: skip
 FPS = click.option(

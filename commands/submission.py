@@ -9,7 +9,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, RAW, RUNS, STORE
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, RAW, RUNS, STORE, TaskName
 from abaw.core.errors import UsageError, some_of
 from abaw.core.files import Place
 
@@ -25,6 +25,9 @@ SOURCE_OF = {"vision": "crop", "audio": "sound"}  # of a feature, by modality
 SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip
 
+TASK = click.option("--task", type=TaskName(), shell_complete=completion.tasks,
+                    help="What is predicted.  [default: what the headers say]")  # fmt: skip
+
 
 @click.command(
     epilog=examples("abaw submit --sample sample.txt", "abaw submit va-ensemble-1 --sample sample.txt --out va.txt")
@@ -33,6 +36,7 @@ SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path)
 @SAMPLE
 @click.option("--out", type=click.Path(path_type=Path),
               help="File to write, or folder for a list of videos.  [default: predictions.txt, or predictions]")  # fmt: skip
+@TASK
 @STORE
 @RUNS
 @DATA
@@ -46,6 +50,7 @@ def submit(
     run: str | None,
     sample: Path,
     out: Path | None,
+    task: str | None,
     store: Place,
     runs: Path,
     data: Path,
@@ -61,17 +66,18 @@ def submit(
     """
     from abaw import pipeline
     from abaw.commands import console
+    from abaw.core.tasks import TASKS
 
-    rows = pipeline.read_sample(sample)
     if run is not None:
         predictor = pipeline.find_predictor(runs, run, device, raw)
+        rows = pipeline.read_sample(sample, task or predictor.task)
         opened = pipeline.open_store(store)
-    elif isinstance(rows, pipeline.Sample):
+    elif isinstance(rows := pipeline.read_sample(sample, task), pipeline.Sample | pipeline.NameSample):
         opened = pipeline.open_store(store)
         predictor = _take_best(runs, rows.task.name, opened.features(), device, raw)
     else:
         raise UsageError(
-            f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..."
+            f"{sample} is a list of videos and does not say what to predict. Name a run: abaw submit RUN ..., or --task."
         )
     pipeline.check_submit(predictor, rows, out)
     pipeline.check_forbidden(forbid, store=opened, predictor=predictor)
@@ -80,10 +86,14 @@ def submit(
         written = pipeline.submit(predictor, opened, rows, out, data, allow_missing, reporter)
     heading = "Videos without any feature got the mean output of the others:"
     console.show_some(heading, written.without_feature)
-    for sentence in _warnings(written, is_list=not isinstance(rows, pipeline.Sample)):
+    for sentence in _warnings(
+        written, is_list=not isinstance(rows, pipeline.Sample) and predictor.task.level == "frame"
+    ):
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {_named(predictor)}.")
-    console.say_next("check-submission", str(written.path), "--sample", str(sample))
+    typed = TASKS.typed(predictor.task.name)  # a file, if it was named here
+    named = ("--task", typed) if isinstance(rows, pipeline.NameSample) else ()
+    console.say_next("check-submission", str(written.path), "--sample", str(sample), *named)
 
 
 def _take_best(runs: Path, task: str, features: "Sequence[str]", device: str, raw: bool) -> "Predictor":
@@ -92,7 +102,9 @@ def _take_best(runs: Path, task: str, features: "Sequence[str]", device: str, ra
     from abaw.commands import console
 
     best = pipeline.find_best(runs, task, features, device, raw)
-    console.say(f"{_named(best.predictor)} is taken: the best of task {task}, {best.summary.score_in_words}.")
+    console.say(
+        f"{_named(best.predictor)} is taken: the best of task {best.predictor.task.name}, {best.summary.score_in_words}."
+    )
     others = [f"{name} ({why})" for name, why in best.passed_over.items()]
     console.show_some("Passed over:", others)
     return best.predictor
@@ -162,7 +174,7 @@ def _filled_rows(written: "Submission") -> Iterator[str]:
 @click.command("check-submission", epilog=examples("abaw check-submission predictions.txt --sample sample.txt"))
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
 @SAMPLE
-@click.option("--task", shell_complete=completion.tasks, help="What is predicted.  [default: what the headers say]")
+@TASK
 def check_submission(path: Path, sample: Path, task: str | None) -> None:
     """Check a submission against the official sample.
 
@@ -172,7 +184,7 @@ def check_submission(path: Path, sample: Path, task: str | None) -> None:
     from abaw.commands import console
 
     pipeline.check_choices(task or "")
-    check = pipeline.check_submission(path, pipeline.read_sample(sample), task)
+    check = pipeline.check_submission(path, pipeline.read_sample(sample, task), task)
     if check.first:
         counts = (f"{kind}: {n:,}" for kind, n in check.counts.items())
         console.warn(f"Error: {check.first} In all: {', '.join(counts)}.")

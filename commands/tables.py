@@ -255,6 +255,9 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
         low, high = evaluation.intervals[output]
         interval = f"{low:.3f} to {high:.3f}" if low == low else "-"
         rows.append((output, measure, official, interval, *others, evaluation.official.support.get(output, "")))
+    for further in evaluation.official.also:
+        official, *others = (f"{score.also[further]:.3f}" for score in scores.values())
+        rows.append((further, "further score", official, "", *others, ""))
     n_official, *n_others = (score.n_frames for score in scores.values())
     rows.append(("labelled rows", "", n_official, "", *n_others, ""))
     official, *others = (f">{heading}" for heading in scores)

@@ -6,11 +6,15 @@ from typing import Any, TypeVar
 import click
 
 from abaw.commands import completion
+from abaw.commands.shared_options import TaskName
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 TASK = click.option(
-    "--task", shell_complete=completion.tasks, help="What to predict; `abaw list tasks` shows the tasks."
+    "--task",
+    type=TaskName(),
+    shell_complete=completion.tasks,
+    help="What to predict; `abaw list tasks` shows the tasks.",
 )
 RESUME = click.option("--resume", is_flag=True,
                       help="Continue --run, or the newest run (of --task); with --seeds, all runs of the same command.")  # fmt: skip

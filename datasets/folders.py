@@ -25,6 +25,7 @@ from abaw.media.file_content import is_same_content
 CROPS = "cropped_aligned"
 RAW = ("raw", "images")
 VIDEOS = "videos"
+BAH_VIDEOS = "Videos"  # in the crops of BAH, which have other folders
 VIDEO_FOLDER = re.compile(r"videos?|batch_?[0-9]+|new_vids|new_videos")
 MTL_FOLDER = re.compile(r"(mtl|multi_task(_learning)?)(_challenge)?")
 SPLITS = {"train": re.compile(r"train(ing)?(_?set)?"), "val": re.compile(r"val(id|idation)?(_?set)?")}
@@ -118,7 +119,7 @@ def _closed(folder: Path, error: OSError) -> DataError:
 def _add_by_name(folders: Folders, folder: Path) -> bool:
     """Add a folder according to its name; False if the name is unknown."""
     name = folded(folder.name)
-    if is_crop_folder(folder.name):
+    if is_crop_folder(folder.name) and not (folder / BAH_VIDEOS).is_dir():
         folders.crops += [folder, *(inner for inner in subfolders(folder) if is_crop_folder(inner.name))]
     elif name == RAW[0] and (folder / RAW[1]).is_dir():
         folders.raw.append(folder / RAW[1])

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.evaluate.output_weights import ByOutput
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.bootstrap import same_labels
@@ -15,7 +15,7 @@ from abaw.evaluate.scores.bootstrap import same_labels
 
 def joint_task(tasks: Sequence[Task]) -> Task:
     """The task with every output that one of these has; all are the same task, or some of its outputs."""
-    whole = get_task(tasks[0].whole) if tasks[0].whole else tasks[0]
+    whole = tasks[0].selected_from or tasks[0]
     present = {name for task in tasks for name in task.outputs}
     return whole.only([name for name in whole.outputs if name in present])
 

@@ -25,7 +25,7 @@ from abaw.core.errors import CheckpointError, UsageError, some_of
 from abaw.core.files import save_json
 from abaw.core.json_files import read_json
 from abaw.core.names import is_pattern
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task, record_for, recorded_task
 from abaw.evaluate.combining import combine_outputs, joint_task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.output_weights import ByOutput, describe_outputs
@@ -65,6 +65,7 @@ class Members(BaseModel):
     weights: tuple[Weight, ...]
     raw: bool
     by_output: dict[str, tuple[Share, ...]] = Field(default_factory=dict)
+    task_record: dict[str, Any] | None = None  # of a task that does not come with abaw
 
     def check(self, task: Task) -> None:
         """Raise a ValueError unless there is a weight for each run, and one of them counts for each output."""
@@ -179,6 +180,7 @@ def create_ensemble(
         weights=tuple(shares),
         raw=raw,
         by_output=dict(by_output),
+        task_record=record_for(evaluation.task),
     )
     with ExitStack() as claims:
         ensemble = _create_folder(runs, name, content, claims)
@@ -305,7 +307,9 @@ def _create_numbered(runs: Path, content: Members, claims: ExitStack) -> Ensembl
 
 
 def _make_folder(folder: Path, content: Members) -> bool:
-    written = content.model_dump(mode="json", exclude=None if content.by_output else {"by_output"})
+    written = content.model_dump(
+        mode="json", exclude={name for name in ("by_output", "task_record") if not getattr(content, name)}
+    )
     return make_run_folder(folder, lambda partial: save_json(partial / ENSEMBLE, written))
 
 
@@ -327,7 +331,7 @@ def open_ensemble(folder: Path) -> Ensemble:
     path = folder / ENSEMBLE
     try:
         content = Members.model_validate(read_json(path))
-        task = get_task(content.task)
+        task = recorded_task(content.task, content.task_record)
         content.check(task)
     except (OSError, ValueError, UsageError, ValidationError) as error:
         reason = str(error).splitlines()[0]

@@ -25,7 +25,8 @@ from abaw.evaluate.prediction_table import prediction_table
 from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
-from abaw.evaluate.scores.metrics import Score, score
+from abaw.evaluate.scores.further_scores import score_with_further
+from abaw.evaluate.scores.metrics import Score
 from abaw.train.run_files import predictions_file, scores_file
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ class Postprocessed:
         return {
             "origin": self.origin,
             "note": self.note,
-            "official": asdict(self.official),
-            "crop_only": asdict(self.crop_only),
+            "official": _score_as_json(self.official),
+            "crop_only": _score_as_json(self.crop_only),
             "postprocess": self.postprocess.model_dump(mode="json"),
         }
 
@@ -115,8 +116,8 @@ class Evaluation:
             "task": self.task.name,
             "split": split,
             "run": run,
-            "official": asdict(self.official),
-            "crop_only": asdict(self.crop_only),
+            "official": _score_as_json(self.official),
+            "crop_only": _score_as_json(self.crop_only),
             "intervals": {name: [or_null(end) for end in ends] for name, ends in self.intervals.items()},
             "without_feature": list(self.without_feature),
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
@@ -146,6 +147,13 @@ class Evaluation:
         save_json(scores_file(folder, split), self.as_json(split, folder.name))
 
 
+def _score_as_json(score: Score) -> dict[str, Any]:
+    """The fields of a score; `also` only for a task with further scores, null where one is unknown."""
+    content = asdict(score)
+    also = {name: or_null(value) for name, value in content.pop("also").items()}
+    return content | ({"also": also} if also else {})
+
+
 def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) -> Evaluation:
     """Score predictions over all labels and over those with a crop."""
     without_feature = tuple(video for video, prediction in predictions.items() if prediction.fps == 0)
@@ -155,4 +163,4 @@ def evaluate_predictions(task: Task, predictions: dict[str, VideoPrediction]) ->
 def score_both(task: Task, predictions: Mapping[str, VideoPrediction]) -> tuple[Score, Score]:
     """Scores over all labels, and over the labels whose row has a crop."""
     outputs, labels, present = stack_labels(predictions.values())
-    return score(task, outputs, labels), score(task, outputs[present], labels[present])
+    return score_with_further(task, outputs, labels), score_with_further(task, outputs[present], labels[present])

@@ -17,6 +17,8 @@ from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.files import Place, is_url
 from abaw.core.names import name_of_view
 from abaw.core.records import FLOAT32
+from abaw.core.task_files import SUFFIX
+from abaw.core.tasks import get_task
 from abaw.datasets.clips import with_clips_as
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
@@ -55,6 +57,7 @@ class ExtractOptions:
             and "cpu" for new ones.
         faces: empty for crops; for video files where their faces come from, see `FacesFrom.where`.
         detector: of the faces in video files, see `abaw.extract.faces.detector.create_detector`; empty for the default.
+        tasks: task files whose labels are read, too.
     """
 
     data: Path
@@ -75,6 +78,7 @@ class ExtractOptions:
     decoder: Literal["auto", "cpu", "gpu"] = "auto"
     faces: str = ""
     detector: str = ""
+    tasks: tuple[str, ...] = ()
 
     @property
     def follows(self) -> bool:
@@ -87,6 +91,8 @@ class ExtractOptions:
         Raises:
             DataError: it is not there, or has no known layout.
         """
+        for task in self.tasks:
+            get_task(task)  # known in this process from now on
         if self.faces:
             return open_videos(self.data, self.faces_from(), self.fps)
         return with_clips_as(open_dataset(self.data, self.fps), self.n_frames, self.tensors.removeprefix(NORMALISED))
@@ -103,7 +109,9 @@ class ExtractOptions:
             f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, weights in parts
         )
         faces = self.faces_from().absolute().where if self.faces else ""
-        return replace(self, data=Path(self.data).absolute(), store=store, backbones=backbones, faces=faces)
+        tasks = tuple(str(Path(task).absolute()) if task.endswith(SUFFIX) else task for task in self.tasks)
+        places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "faces": faces}
+        return replace(self, tasks=tasks, **places)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

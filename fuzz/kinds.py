@@ -23,7 +23,7 @@ from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.results import read_predictions
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.exchange.exporter import export_feature
 from abaw.extract.cluster.cluster import read_cluster_file
 from abaw.extract.faces.layout import Record

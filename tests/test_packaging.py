@@ -56,7 +56,7 @@ def test_a_wheel_holds_every_module_and_no_other(wheel):
 def test_a_wheel_holds_the_data_of_its_packages(wheel):
     names = set(wheel.namelist())
     data = [path for path in CHECKOUT.rglob("*") if path.suffix in (".toml", ".safetensors", ".css", ".html", ".js")]
-    folders = {path.parent for path in modules_of(CHECKOUT).values()} | {CHECKOUT / "recipes"}
+    folders = {path.parent for path in modules_of(CHECKOUT).values()} | {CHECKOUT / "recipes", CHECKOUT / "tasks"}
     wanted = {f"abaw/{path.relative_to(CHECKOUT)}" for path in data if path.parent in folders - {CHECKOUT}}
     assert wanted and wanted - names == set()
 

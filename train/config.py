@@ -18,7 +18,7 @@ from pydantic import (
 
 from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
-from abaw.core.tasks import TASKS, Task, get_task
+from abaw.core.tasks import TASKS, Task, record_for, recorded_task
 from abaw.train.data.folds import parse_fold
 from abaw.train.head_options import COMMAS, HEADS, AnyHeadConfig, TransformerConfig
 from abaw.train.loss_options import LOSSES, AnyLossConfig
@@ -56,6 +56,7 @@ class TrainConfig(BaseModel):
 
     Attributes:
         task: what to predict.
+        task_record: all about a task that does not come with abaw, so that a run needs no file of it; from `task`.
         outputs: those of the task's outputs that are trained and scored, such as `valence`; empty for all.
         features: names of the features; a frame may lack some of them.
         head: the head's name and options.
@@ -113,6 +114,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     task: str
+    task_record: dict[str, Any] | None = None
     outputs: Annotated[tuple[str, ...], COMMAS] = ()
     features: tuple[str, ...] = Field(min_length=1)
     head: AnyHeadConfig = TransformerConfig()
@@ -158,7 +160,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainConfig":
-        task = get_task(self.task)
+        task = self.whole_task
         if task.whole:
             raise ValueError(f"task {task.name} is task {task.whole} with the option outputs={','.join(task.outputs)}")
         if self.outputs == task.outputs:
@@ -220,7 +222,7 @@ class TrainConfig(BaseModel):
 
     @model_validator(mode="after")
     def _suits_images(self) -> "TrainConfig":
-        task = get_task(self.task)
+        task = self.whole_task
         if task.level != "image":
             return self
         if self.length != 1:
@@ -243,20 +245,25 @@ class TrainConfig(BaseModel):
                 raise ValueError(
                     f"head {self.head.name} is solved directly, not trained on windows: leave out {option}"
                 )
-        if self.loss.name != get_task(self.task).loss:
+        if self.loss.name != self.whole_task.loss:
             raise ValueError(f"head {self.head.name} has a fixed loss: leave out loss, found {self.loss.name}")
         return self
 
     @property
+    def whole_task(self) -> Task:
+        """The task, with all of its outputs."""
+        return recorded_task(self.task, self.task_record)
+
+    @property
     def own_task(self) -> Task:
         """The task, with the chosen outputs alone."""
-        task = get_task(self.task)
+        task = self.whole_task
         return task.only(self.outputs) if self.outputs else task
 
     @property
     def length(self) -> int:
         """Length of a window in frames."""
-        return self.window or get_task(self.task).window
+        return self.window or self.whole_task.window
 
     @property
     def step(self) -> int:
@@ -333,7 +340,9 @@ def make_config(values: Mapping[str, Any], settings: Iterable[str] = ()) -> Trai
         _assign(merged, key.strip().split("."), value.strip(), setting)
     if "task" not in merged:
         raise UsageError(f"Option 'task' is missing. Choose one of: {', '.join(TASKS)}.")
-    task = get_task(str(merged["task"]))
+    task = recorded_task(str(merged["task"]), merged.get("task_record"))
+    if not task.whole:  # else the config says what is wrong
+        merged |= {"task": task.name, "task_record": record_for(task)}
     for choice, default in (("head", TransformerConfig().name), ("loss", task.loss)):
         if isinstance(merged.setdefault(choice, {}), dict):
             merged[choice].setdefault("name", default)

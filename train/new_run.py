@@ -8,7 +8,7 @@ import numpy as np
 
 from abaw.core.errors import UsageError
 from abaw.core.progress import Reporter
-from abaw.core.tasks import get_task
+from abaw.core.tasks import recorded_task
 from abaw.store import FeatureStore
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.samples import counted_labels
@@ -66,7 +66,9 @@ def make_train_config(
     base["task"] = task or base.get("task")
     if base["task"] is None:
         raise UsageError("Choose a task with --task (`abaw list tasks` shows them), or use a --recipe.")
-    get_task(base["task"])
+    if task is not None:
+        base.pop("task_record", None)  # the recipe's
+    recorded_task(base["task"], base.get("task_record"))
     if features or not recipe:
         base["features"] = tuple(features) if store is None else pick_features(store, features)
     config = make_config({**base, **values}, settings)

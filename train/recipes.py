@@ -73,7 +73,7 @@ def format_config(config: TrainConfig) -> str:
     """All options of a config, resolved, as the text of a recipe: `load_recipe` reads the same config from it."""
     values = config.resolved().model_dump()
     tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
-    lines = [_line(key, value) for key, value in values.items() if key not in tables]
+    lines = [_line(key, value) for key, value in values.items() if key not in tables and value is not None]
     for name, options in tables.items():
         lines += ["", f"[{name}]", *(_line(key, value) for key, value in options.items() if value is not None)]
     return "\n".join(lines) + "\n"

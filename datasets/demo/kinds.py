@@ -9,6 +9,13 @@ from abaw.core.errors import UsageError
 from abaw.core.files import writing
 from abaw.core.progress import Reporter
 from abaw.datasets.demo import n_frames_of, write_demo
+from abaw.datasets.demo.demo_clips import (
+    write_ah_demo,
+    write_emi_demo,
+    write_engagement_demo,
+    write_mer_demo,
+    write_vd_demo,
+)
 from abaw.datasets.demo.demo_lsd import n_images_of, write_lsd_demo
 from abaw.datasets.demo.demo_stills import n_images_of as n_stills_of
 from abaw.datasets.demo.demo_stills import write_stills_demo
@@ -31,11 +38,13 @@ class DemoKind:
         write: writes it.
         n_frames: number of frames that it draws, by size and seed.
         heads: a head to start with for each task that it has labels for; none for sets of stills, which stay as they are.
+        fold: to train and validate on, where there is no official split.
     """
 
     write: WriteDemo
     n_frames: Callable[[str, int], int]
     heads: dict[str, str]
+    fold: str = ""
 
 
 DEMO_KINDS: dict[str, DemoKind] = {
@@ -43,6 +52,11 @@ DEMO_KINDS: dict[str, DemoKind] = {
     "lsd": DemoKind(write_lsd_demo, n_images_of, {"lsd": "mlp"}),
     "stills": DemoKind(write_stills_demo, n_stills_of, {}),
     "vgaf": DemoKind(write_vgaf_demo, n_clip_frames_of, {"vgaf": "transformer"}),
+    "ah": DemoKind(write_ah_demo, n_clip_frames_of, {"ah": "transformer"}),
+    "vd": DemoKind(write_vd_demo, n_clip_frames_of, {"vd": "transformer"}),
+    "emi": DemoKind(write_emi_demo, n_clip_frames_of, {"emi": "transformer"}),
+    "mer": DemoKind(write_mer_demo, n_clip_frames_of, {"mer": "transformer"}, fold="1/3"),
+    "engagement": DemoKind(write_engagement_demo, n_clip_frames_of, {"engagement": "transformer"}),
 }
 
 

@@ -15,6 +15,7 @@ from abaw.core.files import writing
 from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import stack_labels
+from abaw.evaluate.report.answer_pictures import draw_answers
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
 from abaw.evaluate.report.palette import LABEL_COLOUR, run_colour
@@ -73,6 +74,9 @@ def _figures(task: Task, runs: Sequence[Reported], split: str, faces: Faces | No
             videos = {name: part_of(video, outputs, columns) for name, video in run.predictions.items()}
             draw = partial(draw_confusion, part, videos, f"{run.name} on {split}")
             yield f"confusion-{part.name}-{run.name}", draw
+    if task.level != "frame" and task.kind != "classes":
+        for run in runs:
+            yield f"answers-{run.name}", partial(draw_answers, task, run.predictions, f"{run.name} on {split}")
     if task.level == "frame":
         yield from _traces(task, runs[0], faces)
 

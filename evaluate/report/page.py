@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from abaw import __version__
 from abaw.core.tasks import Task
-from abaw.evaluate.report import distributions, sections, video_sections
+from abaw.evaluate.report import answer_tables, distributions, sections, video_sections
 from abaw.evaluate.report.cells import letter
 from abaw.evaluate.report.content import Reported, videos_by_error
 from abaw.evaluate.report.face_crops import Faces
@@ -60,8 +60,12 @@ def _of_videos(task: Task, runs: Sequence[Reported], faces: Faces | None) -> dic
     pictures = Pictures(faces.read) if faces is not None else None
     if task.level != "frame":
         shown = pictures if task.level == "image" else None
-        answers = video_sections.wrong_answers(task, runs, ordered, shown, _namer(task, faces))
-        return {"content": {}, "wrong_answers": answers}
+        if task.kind != "classes":
+            answers = answer_tables.largest_errors(task, runs, ordered, _namer(task, faces))
+        else:
+            answers = video_sections.wrong_answers(task, runs, ordered, shown, _namer(task, faces))
+        heading = "Wrong answers" if task.kind == "classes" else "Largest errors"
+        return {"content": {}, "wrong_answers": answers, "answers_heading": heading}
     return {
         "content": video_sections.payload(task, runs, ordered, pictures),
         "errors_by_missing": sections.errors_by_missing(task, runs, ordered),

@@ -20,6 +20,7 @@ from abaw.core.files import writing
 from abaw.core.output_stream import OutputStream
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
+from abaw.evaluate.report.answer_pictures import draw_answers
 from abaw.evaluate.report.face_crops import FaceOf
 from abaw.evaluate.report.palette import (
     ACTIVE_COLOUR,
@@ -46,7 +47,8 @@ def save_picture(
     title: str,
     face_of: FaceOf | None = None,
 ) -> Path:
-    """Draw the picture that suits a task: `traces-<split>.png` over time, or `confusion-<split>.png` for images and whole videos.
+    """Draw the picture that suits a task: `traces-<split>.png` over time, or for images and whole videos
+    `confusion-<split>.png` of classes, `answers-<split>.png` of others.
 
     Args:
         face_of: gives the (height, width, 3) uint8 crop of a video's row, or None; used in traces.
@@ -57,6 +59,9 @@ def save_picture(
     if task.level == "frame":
         path = folder / f"traces-{split}.png"
         save_traces(path, task, predictions, title, face_of)
+    elif task.kind != "classes":
+        path = folder / f"answers-{split}.png"
+        _save(draw_answers(task, predictions, title), path)
     else:
         path = folder / f"confusion-{split}.png"
         save_confusion(path, task, predictions, title)

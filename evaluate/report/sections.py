@@ -30,6 +30,10 @@ def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
     for part in task.parts:
         cells = [interval_cell(r.official.by_task[part.name], r.intervals[part.name]) for r in runs]
         rows.append([row_name(f"{part.name}: {part.measure.name}"), *mark_best(cells)])
+    rows += [
+        [row_name(name), *mark_best(number_cells(r.official.also.get(name, math.nan) for r in runs))]
+        for name in runs[0].official.also
+    ]
     rows.append([row_name(_crop_words(task)), *mark_best(number_cells(r.crop_only.score for r in runs))])
     if any(r.origin for r in runs):
         rows.append([row_name("score before post-processing"), *mark_best(number_cells(r.raw_score for r in runs))])

@@ -1,7 +1,8 @@
 """Confidence intervals of scores, and of the difference between two runs, by a bootstrap over videos.
 
 Frames of a video resemble each other, so videos are drawn with replacement and their frames pooled, as the official
-measures pool them. For tasks of images or whole videos, these are drawn individually: a folder of images is a whole
+measures pool them. For tasks of images or whole videos, these are drawn individually, but the videos of one person in
+BAH together: a folder of images is a whole
 class, and a draw without one of the classes would be a different problem.
 
 A measure is a function of a few sums over frames, so the frames are read once. A draw is a row of counts (how often it has
@@ -28,6 +29,7 @@ from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.formulas import ratio
 from abaw.evaluate.scores.metrics import addends, centres_of, measure_names, measures_of, row_sums
+from abaw.train.data.folds import person_of
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95
@@ -88,8 +90,10 @@ def measures(task: Task, predictions: Predictions) -> dict[str, float]:
 
 def n_units(task: Task, predictions: Predictions) -> int:
     """Number of labelled videos (or images, for a task about images) to draw from."""
-    labelled = [task.valid(video.by_label().labels).any(axis=1) for video in predictions.values()]
-    return int(sum(rows.any() if task.level == "frame" else rows.sum() for rows in labelled))
+    labelled = {name: task.valid(video.by_label().labels).any(axis=1) for name, video in predictions.items()}
+    if task.level == "video":
+        return len({person_of(name) for name, rows in labelled.items() if rows.any()})
+    return int(sum(rows.any() if task.level == "frame" else rows.sum() for rows in labelled.values()))
 
 
 def interval(
@@ -175,15 +179,18 @@ def _unit_sums(task: Task, predictions: Predictions) -> NDArray[np.float64]:
     """(units, width) sums over the frames of each labelled video, or the addends of each labelled image or video."""
     videos = [prediction.by_label() for prediction in predictions.values()]
     centres = centres_of(task, ((video.outputs, video.labels) for video in videos))
+    people: dict[str, list[NDArray[np.float64]]] = {}
     units = [addends(task, np.zeros((0, len(task.outputs))), np.zeros((0, len(task.columns))), centres)]
-    for video in videos:
+    for name, video in zip(predictions, videos, strict=True):
         labelled = task.valid(video.labels).any(axis=1)
         outputs, labels = video.outputs[labelled], video.labels[labelled]
-        if task.level != "frame":
+        if task.level == "video" and len(labels):
+            people.setdefault(person_of(name), []).append(addends(task, outputs, labels, centres).sum(axis=0))
+        elif task.level == "image":
             units.append(addends(task, outputs, labels, centres))
         elif len(labels):
             units.append(row_sums(task, outputs, labels, centres)[None])
-    return np.concatenate(units)
+    return np.concatenate([*units, *(np.sum(sums, axis=0)[None] for sums in people.values())])
 
 
 def _units(task: Task, sums: NDArray[np.float64]) -> _Units:

@@ -75,6 +75,17 @@ def _means(sums: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return [total / np.maximum(n, 1) for total in totals]
 
 
+def _squared_errors(task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]) -> list[NDArray]:
+    """1, and the squared difference."""
+    return [valid, np.where(valid, answers.astype(np.float64) - labels, 0) ** 2]
+
+
+def _minus_mse(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Minus the mean squared error: more is better, as in all measures."""
+    n, squares = np.moveaxis(sums, -1, 0)
+    return -ratio(squares, n)
+
+
 def _decisions(
     task: Task, answers: NDArray, labels: NDArray, valid: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -111,6 +122,7 @@ def _accuracy(sums: NDArray[np.float64]) -> NDArray[np.float64]:
 FORMULAS: dict[OfOutput, Formula] = {
     "ccc": Formula(6, _moments, _ccc, has_moments=True),
     "pearson": Formula(6, _moments, _pearson, has_moments=True),
+    "mse": Formula(2, _squared_errors, _minus_mse),
     "f1": Formula(3, _f1_counts, _f1, support=2),
     "accuracy": Formula(3, _accuracy_counts, _accuracy),
 }

@@ -6,13 +6,13 @@ task.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.tasks import Task
-from abaw.evaluate.scores.formulas import formula_of
+from abaw.evaluate.scores.formulas import formula_of, ratio
 
 ROWS_AT_ONCE = 2**16
 
@@ -27,6 +27,7 @@ class Score:
         support: by output, number of counted labels: valid values, or valid values of that class.
         by_task: the measure of each plain task in the task; of a `multi` task `score` is their sum.
         n_frames: labelled rows, those with at least one valid label.
+        also: further scores of the task by name, see `abaw.evaluate.scores.further_scores`.
     """
 
     score: float
@@ -34,6 +35,7 @@ class Score:
     support: dict[str, int]
     by_task: dict[str, float]
     n_frames: int
+    also: dict[str, float] = field(default_factory=dict)
 
 
 def decide(task: Task, outputs: NDArray) -> NDArray:
@@ -90,7 +92,13 @@ def measures_of(task: Task, sums: NDArray[np.float64]) -> NDArray[np.float64]:
     for part, part_sums in _by_part(task, sums):
         measure = formula_of(part).measure
         by_output.append(measure(part_sums))
-        by_part.append(measure(part_sums.sum(axis=1)) if part.measure.pooled == "all" else by_output[-1].mean(axis=1))
+        if part.measure.pooled == "all":
+            by_part.append(measure(part_sums.sum(axis=1)))
+        elif part.measure.pooled == "weighted":
+            support = part_sums[..., formula_of(part).support]
+            by_part.append(ratio((by_output[-1] * support).sum(axis=1), support.sum(axis=1)))
+        else:
+            by_part.append(by_output[-1].mean(axis=1))
     parts = np.stack(by_part, axis=1)
     return np.concatenate([parts.sum(axis=1, keepdims=True), parts[:, : len(task.parts)], *by_output], axis=1)
 

@@ -2,14 +2,13 @@
 
 import codecs
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import Task
+from abaw.evaluate.submission.findings import Check, Findings, check_names
 from abaw.evaluate.submission.formats import (
-    Sample,
     VideoList,
     check_has_form,
     header_of,
@@ -17,49 +16,15 @@ from abaw.evaluate.submission.formats import (
     task_of_header,
 )
 from abaw.evaluate.submission.parsing import SubmittedRows, read_rows, wrong_columns
+from abaw.evaluate.submission.row_check import check_row_files
+from abaw.evaluate.submission.row_files import NameSample, task_of_rows
+from abaw.evaluate.submission.sample_files import AnySample
 from abaw.media.text_files import MARKS, read_lines
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 
 
-@dataclass(frozen=True)
-class Check:
-    """The problems of a submission file, or of a folder of them.
-
-    Attributes:
-        n_rows, n_videos: rows and videos in it; 0 videos for images without a time axis.
-        first: the first problem as a sentence with its line; empty if there are no problems.
-        counts: number of problems of each kind, including the first.
-    """
-
-    n_rows: int
-    n_videos: int
-    first: str
-    counts: dict[str, int]
-
-
-class _Findings:
-    """Counts problems and keeps the first: the one on the lowest line, or added first on that line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.counts: dict[str, int] = {}
-        self._line = 0
-        self._sentence = ""
-
-    def add(self, kind: str, line: int, sentence: str, n: int = 1) -> None:
-        """Add `n` problems of a kind, the first of them on `line`."""
-        self.counts[kind] = self.counts.get(kind, 0) + n
-        if not self._sentence or line < self._line:
-            self._line, self._sentence = line, sentence
-
-    @property
-    def first(self) -> str:
-        """A sentence with file and line; empty if there is no problem."""
-        return f"{self.path} line {self._line}: {self._sentence}." if self._sentence else ""
-
-
-def check_submission(path: Path, sample: Sample | VideoList, task: Task | None = None) -> Check:
+def check_submission(path: Path, sample: AnySample, task: Task | None = None) -> Check:
     """Check a submission file, or a folder with one file for each video, against an official sample.
 
     Args:
@@ -70,19 +35,23 @@ def check_submission(path: Path, sample: Sample | VideoList, task: Task | None =
         UsageError: the task is not that of the sample, or unknown.
         DataError: the path is missing, or cannot be read as text.
     """
+    if isinstance(sample, NameSample):
+        if task not in (None, sample.task):
+            raise UsageError(f"{sample.path} is a sample of task {sample.task.name}, not {task.name if task else ''}.")
+        return check_row_files(path, sample)
     if isinstance(sample, VideoList):
         return _check_folder(path, sample, task)
     if task not in (None, sample.task):
         raise UsageError(f"{sample.path} is a sample of task {sample.task.name}, not {task.name if task else ''}.")
-    findings, rows = _Findings(path), read_rows(path, "images")
+    findings, rows = Findings(path), read_rows(path, "images")
     _check_header(findings, rows, sample.header)
     _check_values(findings, rows, sample.task)
-    _check_images(findings, rows.images, sample.images)
+    check_names(findings, rows.images, sample.images)
     n_videos = len(locate_frames(sample.path, sample.images).videos) if sample.task.level == "frame" else 0
     return Check(len(rows.lines), n_videos, findings.first, findings.counts)
 
 
-def _check_header(findings: _Findings, rows: SubmittedRows, header: str) -> None:
+def _check_header(findings: Findings, rows: SubmittedRows, header: str) -> None:
     with rows.path.open("rb") as file:
         if file.read(max(map(len, BYTE_ORDER_MARKS))).startswith(BYTE_ORDER_MARKS):
             findings.add("wrong header", 1, "it begins with a byte order mark; save the file as UTF-8 without one")
@@ -90,7 +59,7 @@ def _check_header(findings: _Findings, rows: SubmittedRows, header: str) -> None
         findings.add("wrong header", 1, f"the header should be {header!r}, found {rows.header[:80]!r}")
 
 
-def _check_values(findings: _Findings, rows: SubmittedRows, task: Task) -> None:
+def _check_values(findings: Findings, rows: SubmittedRows, task: Task) -> None:
     columns = wrong_columns(task)
     for number, sentence in rows.mistakes(task):
         if sentence == columns:
@@ -98,51 +67,6 @@ def _check_values(findings: _Findings, rows: SubmittedRows, task: Task) -> None:
             findings.add("row with a wrong number of columns", number, f"{columns}, found {line!r}")
         else:
             findings.add("row with a wrong value", number, sentence)
-
-
-def _check_images(findings: _Findings, images: Sequence[str], expected: Sequence[str]) -> None:
-    """The file must name the images of the sample as often as the sample does, in its order, and no others."""
-    if images == expected:
-        return
-    position_of = {row: position for position, row in enumerate(_numbered(expected))}
-    line_of: dict[tuple[str, int], int] = {}  # in the order of the file
-    for line, (image, n_before) in enumerate(_numbered(images), start=2):
-        if (image, n_before) in position_of:
-            line_of[image, n_before] = line
-        elif (image, 0) in position_of:
-            findings.add("double row", line, f"{image} is already on line {line_of[image, n_before - 1]}")
-            line_of.setdefault((image, n_before), line_of[image, n_before - 1])
-        else:
-            findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
-    line_of = {row: line for row, line in line_of.items() if row in position_of}
-    rows = list(position_of)
-    missing = [row for row in rows if row not in line_of]
-    if missing:
-        position = position_of[missing[0]]
-        line = line_of[rows[position - 1]] + 1 if position else 2
-        findings.add("missing row", line, f"{_named(missing[0])} should be here and is missing", len(missing))
-    present = (row for row in rows if row in line_of)
-    moved = [(row, other) for row, other in zip(present, line_of, strict=True) if row != other]
-    if moved:
-        row, other = moved[0]
-        sentence = f"{_named(other)} is out of order: {_named(row)} should be here, which is on line {line_of[row]}"
-        findings.add("row out of order", line_of[other], sentence, len(moved))
-
-
-def _numbered(images: Sequence[str]) -> list[tuple[str, int]]:
-    """Each image with the number of rows of the same image before it."""
-    counts: dict[str, int] = {}
-    rows = []
-    for image in images:
-        n_before = counts.get(image, 0)
-        counts[image] = n_before + 1
-        rows.append((image, n_before))
-    return rows
-
-
-def _named(row: tuple[str, int]) -> str:
-    image, n_before = row
-    return f"row {n_before + 1} of {image}" if n_before else image
 
 
 def _check_folder(folder: Path, sample: VideoList, task: Task | None) -> Check:
@@ -162,7 +86,7 @@ def _check_folder(folder: Path, sample: VideoList, task: Task | None) -> Check:
         firsts.append(f"{folder / missing[0]} is missing.")
         counts["missing file"] = len(missing)
     for path in present.values():
-        findings, rows = _Findings(path), read_rows(path, "videos")
+        findings, rows = Findings(path), read_rows(path, "videos")
         _check_header(findings, rows, header_of(task, "videos"))
         if not rows.lines:
             findings.add("file without rows", 1, "there are no rows after the header")
@@ -206,7 +130,7 @@ def identify(path: Path) -> Task:
     """
     if path.is_dir():
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
-    task = task_of_header(_header(path), "images")
+    task = task_of_header(_header(path), "images") or task_of_rows(_header(path))
     if task is None:
         raise UsageError(f"{path} does not begin with the header of a known task. Choose the task with --task.")
     return task

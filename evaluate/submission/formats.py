@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, UsageError
-from abaw.core.names import composed, has_unsafe_characters
+from abaw.core.names import composed
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.mtl import IMAGE, LAST_FRAME
-from abaw.media.text_files import read_lines
 
 Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
 FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
@@ -101,47 +100,6 @@ def task_of_header(header: str, form: Form) -> Task | None:
     """The task whose header this is; case and spaces do not matter."""
     folded = header.replace(" ", "").strip().lower()
     return next((TASKS[name] for name, known in headers_of(form).items() if known.lower() == folded), None)
-
-
-def read_sample(path: Path) -> Sample | VideoList:
-    """Read an official sample: rows that end in a comma or hold dummy values, or a plain list of videos.
-
-    Raises:
-        DataError: the header is unknown, an image is not `<video>/<frame number>.jpg`, or a list has a video twice; names
-            file and line.
-    """
-    first, *lines = read_lines(path, is_named=True) or [""]
-    header = first.strip()
-    task = task_of_header(header, "images")
-    if task is None and not any("," in line for line in (header, *lines)):
-        return VideoList(path, _names(path, [header, *lines]))
-    if task is None:
-        known = "; ".join(f"{name} {line}" for name, line in headers_of("images").items())
-        raise DataError(
-            f"{path} line 1: {header[:60]!r} is not the header of a known challenge. Known headers: {known}."
-        )
-    images = [line.partition(",")[0].strip() for line in lines]
-    if not images:
-        raise DataError(f"{path} has a header but no rows. Download the sample file again.")
-    if task.level == "frame":
-        locate_frames(path, images)
-    return Sample(path, task, header, images)
-
-
-def _names(path: Path, lines: Sequence[str]) -> tuple[str, ...]:
-    numbered = {number: line.strip() for number, line in enumerate(lines, start=1) if line.strip()}
-    if not numbered:
-        raise DataError(f"{path} is empty. Pass the official sample file with --sample.")
-    line_of: dict[str, int] = {}
-    for number, name in numbered.items():
-        if "/" in name or "\\" in name or name.startswith(".") or has_unsafe_characters(name):
-            raise DataError(
-                f"{path} line {number}: {name[:60]!r} is not a valid video name. Pass the official sample file."
-            )
-        first = line_of.setdefault(composed(name), number)
-        if first != number:
-            raise DataError(f"{path} line {number}: {name} is already on line {first}. Delete one of the two.")
-    return tuple(numbered.values())
 
 
 def locate_frames(path: Path, images: Sequence[str]) -> FrameRows:

@@ -1,7 +1,7 @@
 """Score submission files, of abaw or other programs, against the labels in a store."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed
+from abaw.core.task_files import AP
 from abaw.core.tasks import Task
 from abaw.datasets.labels import check_header
+from abaw.datasets.media_search import name_of_video
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.predictions import VideoPrediction
+from abaw.evaluate.scores.further_scores import further_scores
 from abaw.evaluate.submission.formats import Form, FrameRows, check_has_form, header_of, locate_frames
 from abaw.evaluate.submission.parsing import SubmittedRows, read_rows
+from abaw.evaluate.submission.row_cells import ParsedRow, form_of, parse_row
+from abaw.evaluate.submission.row_files import read_row_files, video_of_file
 from abaw.evaluate.submission.write import locate_stills
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoLabels
@@ -31,6 +36,7 @@ class SubmittedVideo:
         values: (n, columns) float32, in the form of labels.
         lines: (n,) int64, line numbers in the file.
         path: the file.
+        probabilities: (n, classes) where the file has them.
     """
 
     video: str
@@ -38,6 +44,7 @@ class SubmittedVideo:
     values: NDArray[np.float32]
     lines: NDArray[np.int64]
     path: Path
+    probabilities: NDArray[np.float64] | None = None
 
 
 def score_predictions(
@@ -56,18 +63,19 @@ def score_predictions(
         UsageError: the store lacks the labels or the feature, or the task has no submission files.
         DataError: the file is not in the task's format, or lacks labelled rows; names the line.
     """
-    check_has_form(task, "videos" if path.is_dir() else "images")
+    is_of_cells = task.submission.rows is not None
+    if not is_of_cells:
+        check_has_form(task, "videos" if path.is_dir() else "images")
     labels = select_labels(store, task, split)
     feature = feature or _visual_feature(store)
     store.feature_attrs(feature)  # its error lists the features
-    is_folder = path.is_dir()
-    submitted = _read_folder(path, task) if is_folder else _read_file(path, task, store, tuple(labels), feature, data)
+    submitted = _read(path, task, store, tuple(labels), feature, data)
     known = store.videos(feature)
     predictions, unanswered, n_labels = {}, list[tuple[str, int]](), 0
     for video, video_labels in labels.items():
         present = np.zeros(len(video_labels.rows), dtype=np.bool_)
         if video in known:
-            stored = store.read(feature, video).present[: len(present)]
+            stored = _present(task, store, feature, video)[: len(present)]
             present[: len(stored)] = stored
         rows, actual = _by_label(video_labels)
         counted = np.any(task.valid(actual), axis=1)
@@ -82,7 +90,40 @@ def score_predictions(
             f"{path} has no prediction for {len(unanswered)} of the {n_labels} {task.name} labels of {split}, the first "
             f"being frame {row + 1} of {video}. The official score needs all of them: add the missing ones."
         )
-    return Evaluation(task, *score_both(task, predictions), dict(predictions), ())
+    scores = score_both(task, predictions)
+    if is_of_cells and task.measure.also:
+        also = _further(task, labels, submitted)
+        scores = (replace(scores[0], also=also), replace(scores[1], also=also))
+    return Evaluation(task, *scores, dict(predictions), ())
+
+
+def _present(task: Task, store: FeatureStore, feature: str, video: str) -> NDArray[np.bool_]:
+    """(rows,) bool, the row has the feature; of a whole video, any frame has."""
+    present = store.read(feature, video).present
+    return np.array([present.any()]) if task.level == "video" else present
+
+
+def _read(
+    path: Path, task: Task, store: FeatureStore, videos: tuple[str, ...], feature: str, data: Path | None
+) -> Mapping[str, SubmittedVideo]:
+    """The rows of each video in a submission of any form."""
+    if task.submission.rows is not None:
+        return _read_cells(path, task)
+    return _read_folder(path, task) if path.is_dir() else _read_file(path, task, store, videos, feature, data)
+
+
+def _further(
+    task: Task, labels: Mapping[str, VideoLabels], submitted: Mapping[str, SubmittedVideo]
+) -> dict[str, float]:
+    """The further scores of a file of clips, one row each: from its probabilities where it has them, else those of answers alone."""
+    files = [submitted[video] for video in labels if video in submitted]
+    actual = np.concatenate([labels[file.video].rows[:1] for file in files]).astype(np.float32)
+    known = [file.probabilities[:1] for file in files if file.probabilities is not None]
+    if len(known) == len(files):
+        with np.errstate(divide="ignore"):
+            return further_scores(task, np.log(np.concatenate(known)), actual)
+    scores = further_scores(task, outputs_of(task, np.concatenate([file.values[:1] for file in files])), actual)
+    return {name: value for name, value in scores.items() if name != AP}
 
 
 def outputs_of(task: Task, answers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -194,6 +235,36 @@ def _read_folder(folder: Path, task: Task) -> Mapping[str, SubmittedVideo]:
         numbers, video = np.arange(len(rows.lines)), composed(path.stem)
         by_video[video] = SubmittedVideo(video, numbers, rows.values(task), numbers + 2, path)
     return by_video
+
+
+def _read_cells(path: Path, task: Task) -> Mapping[str, SubmittedVideo]:
+    """The rows of a file of clips, or of a folder or archive with a file for each video."""
+    form = form_of(task)
+    rows_of: dict[str, list[tuple[int, ParsedRow]]] = {}
+    for name, lines in read_row_files(path, task).items():
+        place = path / name if name else path
+        if form.header:
+            check_header(place, lines[0] if lines else "", form.header)
+        n_titles = int(bool(form.header))
+        for number, line in enumerate(lines[n_titles:], start=1 + n_titles):
+            row = parse_row(task, line)
+            if isinstance(row, str):
+                raise DataError(f"{place} line {number}: {row}: {line[:60]!r}. Correct the line.")
+            video = video_of_file(name, form) if name else composed(name_of_video(row.name))
+            rows_of.setdefault(video, []).append((number, row))
+    return {video: _submitted(path, video, rows) for video, rows in rows_of.items()}
+
+
+def _submitted(path: Path, video: str, rows: Sequence[tuple[int, ParsedRow]]) -> SubmittedVideo:
+    known = [row.probabilities for _, row in rows if row.probabilities is not None]
+    return SubmittedVideo(
+        video,
+        np.array([max(row.frame, 1) - 1 for _, row in rows], dtype=np.int64),
+        np.stack([row.label for _, row in rows]),
+        np.array([number for number, _ in rows], dtype=np.int64),
+        path,
+        np.stack(known) if len(known) == len(rows) else None,
+    )
 
 
 def _read_rows(path: Path, task: Task, form: Form) -> SubmittedRows:

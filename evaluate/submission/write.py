@@ -17,6 +17,7 @@ from abaw.core.names import composed
 from abaw.core.tasks import Task
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.lsd import TEST_VIDEO
+from abaw.evaluate.compound import compound_outputs, is_made_from
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.submission.check import check_submission
@@ -30,6 +31,8 @@ from abaw.evaluate.submission.formats import (
     header_of,
     locate_frames,
 )
+from abaw.evaluate.submission.row_files import NameSample, write_row_files
+from abaw.evaluate.submission.sample_files import AnySample
 from abaw.evaluate.trained import Predictor, Selection
 from abaw.store import FeatureStore
 
@@ -59,15 +62,20 @@ class Submission:
     processed: Mapping[str, str]
 
 
-def default_out(sample: Sample | VideoList) -> Path:
+def default_out(sample: AnySample) -> Path:
     """The default output path: a file, or a folder for a list of videos."""
+    if isinstance(sample, NameSample):
+        form = sample.form
+        suffix = ".zip" if form.is_zipped else "" if form.form == "videos" else ".csv" if form.header else ".txt"
+        return Path(f"predictions{suffix}")
     return Path("predictions" if isinstance(sample, VideoList) else "predictions.txt")
 
 
-def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
+def check_fits(task: Task, sample: AnySample, out: Path) -> None:
     """Raise a UsageError if a run of a task cannot predict a sample, or if the output exists."""
-    check_has_form(task, "videos" if isinstance(sample, VideoList) else "images")
-    if isinstance(sample, Sample) and sample.task != task:
+    if not isinstance(sample, NameSample) and not (isinstance(sample, Sample) and is_made_from(sample.task, task)):
+        check_has_form(task, "videos" if isinstance(sample, VideoList) else "images")
+    if not isinstance(sample, VideoList) and sample.task != task and not is_made_from(sample.task, task):
         raise UsageError(
             f"{sample.path} is a sample of task {sample.task.name}, but the run was trained for {task.name}. Use a run "
             f"of {sample.task.name}, or the sample of {task.name}."
@@ -82,7 +90,7 @@ def check_fits(task: Task, sample: Sample | VideoList, out: Path) -> None:
 def write_submission(
     predictor: Predictor,
     store: FeatureStore,
-    sample: Sample | VideoList,
+    sample: AnySample,
     out: Path | None = None,
     data: Path | None = None,
     allow_missing: bool = False,
@@ -90,7 +98,7 @@ def write_submission(
     """Predict every row of an official sample, write the submission, and check it before it gets its name.
 
     Args:
-        sample: from `abaw.evaluate.submission.formats.read_sample`.
+        sample: from `abaw.evaluate.submission.sample_files.read_sample`.
         out: a file for a sample, a folder for a list of videos; see `default_out`. It must not exist.
         data: folder of the images; needed for samples of images without a time axis.
         allow_missing: videos that are not in the store get the mean output of all others.
@@ -102,19 +110,16 @@ def write_submission(
     task, features, out = predictor.task, predictor.features, out or default_out(sample)
     check_fits(task, sample, out)
     known = [store.videos(feature) for feature in features]
-    if isinstance(sample, VideoList):
-        frame_rows, n_rows = None, frames_in_store(known, map(composed, sample.videos))
-    else:
-        frame_rows = locate(sample, store, features, data)
-        n_rows = frame_rows.n_rows
-    _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing)
+    frame_rows = locate(sample, store, features, data) if isinstance(sample, Sample) else None
+    n_rows = _rows_of(task, known, sample) if frame_rows is None else frame_rows.n_rows
+    _check_in_store(store, features, known, sample, tuple(n_rows), allow_missing, task.level == "video")
     with _claimed_output(out):
         check_fits(task, sample, out)
         predictions = predictor.predict(store, Selection(rows=n_rows))
-        answers = {video: decide(task, predictions[video].outputs) for video in n_rows}
+        outputs = _outputs_for(sample, task, {video: predictions[video].outputs for video in n_rows})
         with _unwritable_as_error(out), writing(out) as partial:
-            _write_answers(partial, task, sample, frame_rows, answers)
-            check = check_submission(partial, sample, task)
+            _write_answers(partial, task, sample, frame_rows, outputs)
+            check = check_submission(partial, sample, None if isinstance(sample, Sample) else task)
             if check.first:
                 reason = f"The predictions do not make a submission file: {check.first}"
                 raise AbawError(f"{reason} Nothing was written to {out}.")
@@ -129,6 +134,12 @@ def write_submission(
         tuple(modalities),
         predictor.postprocessing(tuple(n_rows)),
     )
+
+
+def _rows_of(task: Task, known: Known, sample: AnySample) -> dict[str, int]:
+    """Rows to predict of each video in a list: its frames in the store, or one for a task of whole videos."""
+    rows = frames_in_store(known, () if isinstance(sample, Sample) else map(composed, sample.videos))
+    return dict.fromkeys(rows, 1) if task.level == "video" else rows
 
 
 def _has_feature(prediction: VideoPrediction) -> NDArray[np.bool_]:
@@ -197,15 +208,16 @@ def _check_in_store(
     store: FeatureStore,
     features: Sequence[str],
     known: Known,
-    sample: Sample | VideoList,
+    sample: AnySample,
     videos: tuple[str, ...],
     allow_missing: bool,
+    is_whole: bool,
 ) -> None:
     """Raise a StoreError if videos are missing. They may have no faces, or may have been forgotten."""
     missing = [video for video in videos if not all(video in attrs for attrs in known)]
     without_any = [video for video in videos if not any(video in attrs for attrs in known)]
     # a list of videos does not say how many frames they have
-    can_fill = len(without_any) < len(videos) and not (without_any and isinstance(sample, VideoList))
+    can_fill = len(without_any) < len(videos) and not (without_any and not isinstance(sample, Sample) and not is_whole)
     if missing and not (allow_missing and can_fill):
         remedy = ", or give them the mean output of the others with --allow-missing" if can_fill else ""
         raise StoreError(
@@ -214,11 +226,22 @@ def _check_in_store(
         )
 
 
+def _outputs_for(sample: AnySample, task: Task, outputs: dict[str, NDArray]) -> dict[str, NDArray]:
+    """Outputs of the sample's task by video, which may be made from those of another."""
+    if not isinstance(sample, Sample) or sample.task == task:
+        return outputs
+    return {video: compound_outputs(sample.task, values) for video, values in outputs.items()}
+
+
 def _write_answers(
-    path: Path, task: Task, sample: Sample | VideoList, frame_rows: FrameRows | None, answers: Mapping[str, NDArray]
+    path: Path, task: Task, sample: AnySample, frame_rows: FrameRows | None, outputs: Mapping[str, NDArray]
 ) -> None:
+    task = sample.task if isinstance(sample, Sample) else task
+    answers = {video: decide(task, values) for video, values in outputs.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(sample, VideoList):
+    if isinstance(sample, NameSample):
+        write_row_files(path, sample, answers, outputs)
+    elif isinstance(sample, VideoList):
         _write_folder(path, task, {video: answers[composed(video)] for video in sample.videos})
     else:
         assert frame_rows is not None

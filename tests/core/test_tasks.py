@@ -14,7 +14,7 @@ from click.testing import Result
 from scipy.stats import pearsonr
 
 from abaw.core import plugins
-from abaw.core.tasks import AU, EXPR, MTL, TASKS, VA, Measure
+from abaw.core.tasks import AU, EXPR, MTL, ORDER, TASKS, VA, Measure
 from abaw.evaluate.predictions import load_predictions
 from abaw.evaluate.submission.parsing import wrong_with
 from abaw.predict.output_rows import OutputRow, output_values
@@ -132,14 +132,14 @@ def test_a_process_finds_the_task_by_itself(folder: Path, process_env: dict[str,
         [sys.executable, "-c", "from abaw.core.tasks import TASKS; print(*TASKS)"],
         env={**process_env, "PYTHONPATH": path}, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert run.stdout.split() == ["va", "expr", "au", "mtl", "lsd", "vgaf", "intensity"]
+    assert run.stdout.split() == [*ORDER, "intensity"]
 
 
 def test_taken_names_and_names_that_differ_are_left_out(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     entries = {"va": "intensity_task:INTENSITY", "moods": "intensity_task:INTENSITY"}
     write_distribution(folder, "abaw-intensity", "0.3", {"abaw.tasks": entries}, {"intensity_task": MODULE})
     with caplog.at_level(logging.WARNING):
-        assert list(TASKS) == ["va", "expr", "au", "mtl", "lsd", "vgaf"]
+        assert list(TASKS) == [*ORDER]
     assert TASKS["va"] is VA
     assert "Plug-in va (abaw.tasks) of abaw-intensity 0.3 is left out: ValueError: the name is taken by abaw" in (
         caplog.text

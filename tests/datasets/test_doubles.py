@@ -26,7 +26,7 @@ from abaw.evaluate.results import read_predictions
 from abaw.evaluate.scores.bootstrap import difference, interval, n_units
 from abaw.evaluate.scores.metrics import confusion
 from abaw.evaluate.submission.check import check_submission
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.evaluate.submission.score import score_predictions
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA

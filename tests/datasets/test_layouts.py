@@ -76,7 +76,10 @@ def test_built_in_layouts_are_listed_like_others(add_layout):
 
     add_layout(pairs="PAIRS")
     names = {plugin.name: plugin.source.split()[0] for plugin in plugins.load_group("abaw.layouts", Layout)}
-    assert names == {**dict.fromkeys(("affwild2", "lsd", "mtl", "vgaf"), "abaw"), "pairs": "abaw-pairs"}
+    assert names == {
+        **dict.fromkeys(("affwild2", "bah", "engagement", "lsd", "mtl", "tables", "vgaf", "violence"), "abaw"),
+        "pairs": "abaw-pairs",
+    }
 
 
 def test_videos_and_remarks_of_another_layout(add_layout, data):

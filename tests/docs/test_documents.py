@@ -11,6 +11,8 @@ import click
 import pytest
 
 from abaw.cli import main
+from abaw.core.task_files import read_task_file
+from abaw.core.tasks import TASKS
 from abaw.extract.cluster.cluster import read_cluster_file
 from abaw.extract.request import Request
 from abaw.studies import settings
@@ -80,7 +82,11 @@ def test_every_command_block_is_run_or_says_what_it_needs():
 
 
 @pytest.mark.parametrize("block", [block for block in SHELL if block.commands()], ids=str)
-def test_options_of_every_command_are_accepted(block: Block):
+def test_options_of_every_command_are_accepted(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (text,) = [one.text for one in BLOCKS if one.language == "toml" and "kind" in tomllib.loads(one.text)]
+    Path("mine.toml").write_text(text)  # the task file of the page
+    monkeypatch.setattr(TASKS, "_added", {})
     for words in block.commands():
         context, rest = find_command(words)
         command = context.command
@@ -138,6 +144,8 @@ def test_recipes_and_cluster_files_in_the_pages_can_be_read(tmp_path: Path):
         file.write_text(block.text)
         if "cluster" in tomllib.loads(block.text):
             read_cluster_file(file)
+        elif "kind" in tomllib.loads(block.text):
+            read_task_file(file)
         else:
             load_recipe(str(file))
     assert len(files) >= 2

@@ -9,7 +9,7 @@ import pytest
 from abaw.core.errors import DataError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.submission.check import Check, check_submission
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.tests.support.paths import DATA
 
 GOLDEN = DATA / "golden"

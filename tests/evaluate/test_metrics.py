@@ -393,7 +393,7 @@ def test_invalid_au_masks_only_its_own_value() -> None:
 INVALID = {"va": [-5] * 2, "expr": [-1], "au": [-1] * 12, "mtl": [-5] * 2 + [-1] * 13, "lsd": [-1], "vgaf": [-1]}
 
 
-@pytest.mark.parametrize("name", sorted(TASKS))
+@pytest.mark.parametrize("name", sorted(INVALID))
 def test_no_valid_label_scores_0(name: str) -> None:
     task = TASKS[name]
     for n in (0, 3):

@@ -16,7 +16,7 @@ from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.postprocessing.tuning import Tuning
 from abaw.evaluate.predictions import VideoPrediction, load_predictions
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.evaluate.trained import TrainedRun, open_predictor
 from abaw.store import FeatureStore
 from abaw.train.config import make_config

@@ -14,7 +14,7 @@ from abaw.evaluate.compare import compare_runs
 from abaw.evaluate.ensemble import create_ensemble
 from abaw.evaluate.predictions import load_predictions
 from abaw.evaluate.run_summaries import rank_for_submission, summarise_runs
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.evaluate.trained import Selection, open_predictor
 from abaw.train.config import make_config
 from abaw.train.runs import open_run

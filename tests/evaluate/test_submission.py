@@ -21,7 +21,7 @@ from abaw.datasets.layouts import open_dataset
 from abaw.evaluate.ensemble import Ensemble
 from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.submission.coverage import VideoCoverage
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.evaluate.submission.score import outputs_of, score_predictions
 from abaw.evaluate.submission.write import Submission, check_fits, write_submission
 from abaw.evaluate.trained import OpenEnsemble, TrainedRun

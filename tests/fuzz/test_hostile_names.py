@@ -25,7 +25,7 @@ from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.datasets.synth.cutouts import read_cutout
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
-from abaw.evaluate.submission.formats import read_sample
+from abaw.evaluate.submission.sample_files import read_sample
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.fuzz import bombs
 from abaw.fuzz.seeds import CANARY, as_torch, payloads

@@ -140,7 +140,7 @@ def test_config_of_a_run_is_strict_json_without_defaults_to_come(
 
     written = json.loads((run.folder / "config.json").read_text(), parse_constant=refuse)["config"]
     assert (written["window"], written["stride"], written["clip_norm"]) == (100, 50, None)
-    monkeypatch.setattr("abaw.train.config.get_task", lambda name: replace(TASKS[name], window=7))
+    monkeypatch.setattr("abaw.train.config.recorded_task", lambda name, record: replace(TASKS[name], window=7))
     assert open_run(run.folder).config.length == 100
     assert open_run(run.folder).config.clip_norm == math.inf
 
@@ -206,7 +206,10 @@ def test_unknown_head_or_loss_names_the_near_one_and_all(how: str, what: str, wr
 
 
 def test_unknown_task_lists_the_known_ones() -> None:
-    assert message(task="vaa") == "Unknown task 'vaa'. Did you mean va? Choose one of: va, expr, au, mtl, lsd, vgaf."
+    assert message(task="vaa") == (
+        "Unknown task 'vaa'. Did you mean va? Choose one of: va, expr, au, mtl, lsd, vgaf, ah, vd, emi, ce, mer, engagement; "
+        "or name a .toml file of your own."
+    )
 
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
@@ -283,7 +286,10 @@ def test_missing_features_are_said() -> None:
 
 
 def test_missing_task_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"^Option 'task' is missing\. Choose one of: va, expr, au, mtl, lsd, vgaf\.$"):
+    with pytest.raises(
+        UsageError,
+        match=r"^Option 'task' is missing\. Choose one of: va, expr, au, mtl, lsd, vgaf, ah, vd, emi, ce, mer, engagement\.$",
+    ):
         make_config({"features": ("hog",)})
 
 
@@ -341,7 +347,7 @@ def test_invalid_as_names_a_class() -> None:
 
 def test_balance_by_class_wants_classes() -> None:
     assert "task va has no classes to balance: use balance=video or balance=none" in message("balance=class")
-    for task in set(TASKS) - {"va"}:
+    for task in ("expr", "au", "mtl", "lsd", "vgaf", "ah", "vd"):
         assert config("balance=class", task=task).balance == "class"
 
 

@@ -48,6 +48,7 @@ TRAINING = {
         **{"name": "transformer", "dim": 128, "layers": 2, "heads": 4, "feedforward": 256},
         **{"dropout": 0.2, "input_dropout": None, "positions": True, "mask_ratio": 0.3, "mask_token": "learned"},
     },
+    "task_record": None,
     "outputs": (),
     "views": (),
     "co_train": False,
@@ -150,6 +151,12 @@ OF_TASKS = {
     "mtl": ("emma", 100, "frame", (-5.0,) * 2 + (-1.0,) * 13),
     "lsd": ("cross-entropy", 1, "image", (-1.0,)),
     "vgaf": ("cross-entropy", 75, "video", (-1.0,)),
+    "ah": ("cross-entropy", 75, "video", (-1,)),
+    "vd": ("cross-entropy", 100, "frame", (-1,)),
+    "emi": ("mse", 75, "video", (-1,) * 6),
+    "ce": ("cross-entropy", 100, "frame", (-1,)),
+    "mer": ("cross-entropy", 75, "video", (-1,)),
+    "engagement": ("mse", 75, "video", (-1,)),
 }
 
 
@@ -190,6 +197,7 @@ def test_defaults_of_every_task():
         found = make_config({"task": name, "features": ("f",)})
         assert (found.loss.name, found.length, found.step) == (loss, window, max(1, window // 2))
     assert [name for name, task in TASKS.items() if task.measure.pooled == "all"] == ["vgaf"]
+    assert [name for name, task in TASKS.items() if task.measure.pooled == "weighted"] == ["mer"]
 
 
 def test_numbers_inside_losses_and_fits():
@@ -234,6 +242,9 @@ def defaults_of(options: type) -> dict[str, object]:
                     "n_frames": 0,
                     "tensors": "",
                     "compile": False,
+                    "tasks": (),
+                    "faces": "",
+                    "detector": "",
                 },
             },
         ),
@@ -277,7 +288,7 @@ def test_heads_of_the_demos():
     assert {kind: made.heads for kind, made in DEMO_KINDS.items()} == {
         "aff-wild2": {"va": "transformer", "expr": "transformer", "au": "transformer"},
         "lsd": {"lsd": "mlp"},
-        "vgaf": {"vgaf": "transformer"},
+        **{task: {task: "transformer"} for task in ("vgaf", "ah", "vd", "emi", "mer", "engagement")},
         "stills": {},
     }
 
@@ -292,7 +303,7 @@ OF_COMMANDS = {
     "eval": {"split": "val", "data": "data", "device": "auto", **PLACES},
     "extract": {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto"},
-        **{"precision": "auto", "part": "", "scheduler": "", "decoder": "auto"},
+        **{"precision": "auto", "part": "", "scheduler": "", "decoder": "auto", "source": "crops"},
     },
     "finetune": {"n_seeds": 1, "device": "auto", "data": "data", "runs": "runs"},
     **{

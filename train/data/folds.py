@@ -9,6 +9,7 @@ from abaw.core.names import SIDES
 from abaw.core.parts import parse_k_of_n
 
 _NUMBERED = re.compile(r"(.+)_[0-9]+")
+QUESTION = "_Question_"  # after the person in names of BAH
 _PIECE = re.compile(
     r"(.*[0-9]x[0-9]+)-[0-9]+"
 )  # one piece of a recording with its resolution in the name: 5-60-1920x1080-2
@@ -69,6 +70,12 @@ def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
     return {video: folds[video] for video in videos}
 
 
+def person_of(video: str) -> str:
+    """Who is in a whole video: the name before `_Question_` in BAH, else the video stands for itself."""
+    person, found, _ = video.partition(QUESTION)
+    return person if found and person else video
+
+
 def group_videos(videos: Set[str]) -> dict[str, list[str]]:
     """Videos of one recording, sorted, under the name of the recording.
 
@@ -76,7 +83,7 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
     `<recording>` with them, or `<recording>_1`, `<recording>_2`; the same holds for clips of it, such as `video86_1`
     and `video86_3` of Aff-Wild2, and pieces such as `5-60-1920x1080-2`. A number after `_` counts within a recording only
     if the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
-    recordings.
+    recordings. All answers of a person in BAH, `82532_Question_1_...`, stay together.
     """
     bare = {_without_side(video) for video in videos}
     groups: dict[str, list[str]] = {}
@@ -88,6 +95,8 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
 def _recording(video: str, bare: Set[str]) -> str:
     """The name of a video without the suffixes for parts of one recording."""
     name = _without_side(video)
+    if (person := person_of(name)) != name:
+        return person
     if match := _PIECE.fullmatch(name):
         return _recording(match[1], bare)
     match = _NUMBERED.fullmatch(name)

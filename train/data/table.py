@@ -20,7 +20,7 @@ from abaw.core.finite import finite_rows
 from abaw.core.memory import free_memory, is_in_memory
 from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import StoredVideo, VideoFeature, VideoLabels
 from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
@@ -120,7 +120,7 @@ def select_labels(
     Raises:
         UsageError: the split is empty; the message says what the store has.
     """
-    stored = get_task(task.whole) if task.whole else task
+    stored = task.selected_from or task
     labels = store.labels(stored.name)
     for video, video_labels in labels.items():
         _check_rows(store, stored, video, video_labels)

@@ -7,7 +7,7 @@ from typing import Any
 from abaw.backbones.backbone_names import parse_backbone
 from abaw.backbones.registry import get_spec
 from abaw.core.errors import UsageError
-from abaw.core.tasks import get_task
+from abaw.core.tasks import recorded_task
 from abaw.train.config import make_config
 from abaw.train.finetune.encoder_build import FirstWeights
 from abaw.train.finetune.finetune_config import FinetuneConfig
@@ -40,7 +40,9 @@ def make_finetune_configs(
     base["task"] = task or base.get("task")
     if base["task"] is None:
         raise UsageError("Choose a task with --task (`abaw list tasks` shows them), or use a --recipe.")
-    get_task(base["task"])
+    if task is not None:
+        base.pop("task_record", None)  # the recipe's
+    recorded_task(base["task"], base.get("task_record"))
     if backbones:
         chosen = {feature: backbone for feature, backbone, _ in map(parse_backbone, backbones)}
         base["features"], base["backbones"] = tuple(chosen), tuple(chosen.values())

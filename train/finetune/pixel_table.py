@@ -16,7 +16,7 @@ from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import DataError, UsageError, some_of
 from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
-from abaw.core.tasks import Task, get_task
+from abaw.core.tasks import Task
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, Frame, FrameSource
 from abaw.datasets.layouts import open_dataset
@@ -154,7 +154,7 @@ def load_pixel_tables(
 def _read_labels(dataset: Dataset, task: Task) -> dict[str, VideoLabels]:
     """All labels of a task by video."""
     stored = task.whole or task.name
-    if get_task(stored).level == "video":
+    if task.level == "video":
         raise UsageError(
             f"Task {task.name} is of whole clips, whose encoders abaw does not fine-tune. Use `abaw train`."
         )

@@ -1,0 +1,82 @@
+"""The layout of EmotiW's engagement: clips of people in front of a screen, with a number from 0 to 1 for each.
+
+Train/<clip>.mp4     also Validation, Test
+Train/<clip>.txt     0, .33, .66 or 1, next to the clip; or labels/Train/<clip>.txt
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.errors import DataError
+from abaw.core.names import check_name, composed
+from abaw.core.tasks import TASKS
+from abaw.datasets.clips import Clip
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.folders import files_in, subfolders
+from abaw.datasets.frames import Remark, Video
+from abaw.datasets.labels import check_values
+from abaw.datasets.layouts import Layout
+from abaw.datasets.task_tables import split_of
+from abaw.datasets.video_files import SUFFIXES
+from abaw.media.text_files import read_lines
+
+TASK, LABELS, SUFFIX = "engagement", "labels", ".txt"
+
+
+@dataclass(frozen=True)
+class EngagementFile:
+    """The file with the label of a clip."""
+
+    split: str
+    video: str
+    path: Path
+    task: str = TASK
+
+    def read(self) -> NDArray:
+        """(1, 1) float32.
+
+        Raises:
+            DataError: it does not hold one number from 0 to 1.
+        """
+        lines = read_lines(self.path)
+        text = lines[0].strip() if len(lines) == 1 else ""
+        if wrong := check_values([text], TASKS[TASK]):
+            raise DataError(f"{self.path}: {wrong}. Correct the file.")
+        return np.array([[float(text)]], dtype=np.float32)
+
+
+def open_engagement(root: Path, fps: float | None = None) -> Dataset | None:
+    """The clips and labels under a root; None without clips that have a file with a number."""
+    files = list(_files(root, SUFFIXES))
+    splits = {video: split for split, video, _ in files}
+    labels = [
+        EngagementFile(split, video, path)
+        for home in (root, root / LABELS)
+        for split, video, path in _files(home, [SUFFIX])
+        if splits.get(video) == split
+    ]
+    if not labels:
+        return None
+    clips: dict[str, Video] = {}
+    remarks = []
+    for _, video, path in files:
+        if video in clips:
+            remarks.append(Remark(video, f"{path} is not used: {clips[video].path} has the same name. Rename one."))
+        else:
+            clips[check_name(video, "video")] = Clip(video, path, path)
+    return Dataset(root, tuple(clips.values()), tuple(labels), fps, tuple(remarks))
+
+
+def _files(root: Path, suffixes: "tuple[str, ...] | list[str]") -> Iterator[tuple[str, str, Path]]:
+    """Split, name and path of the files of folders that are named like a split."""
+    for folder in subfolders(root):
+        if split := split_of(folder.name):
+            for path in files_in(folder, suffixes):
+                yield split, composed(path.stem), path
+
+
+LAYOUT = Layout(open_engagement, f"EmotiW's engagement, with Train/<clip>.mp4 and Train/<clip>{SUFFIX}")

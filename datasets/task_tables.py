@@ -1,0 +1,289 @@
+"""Labels in tables that task files describe, for videos, clips and images wherever they are in the data folder.
+
+train_split.csv                         names and columns as in the task, see `abaw.core.task_files`
+Filename,Admiration,Amusement,...       a row for each clip, or for each frame of a video
+
+The tables are in the data folder or one level further down. Videos that have crops in the official layout are read by
+that; others are folders of numbered images, or video files, of the same name anywhere below.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from abaw.core.errors import AbawError, DataError, did_you_mean
+from abaw.core.names import MAX_FRAMES, check_name, composed
+from abaw.core.task_types import LabelTable
+from abaw.core.tasks import TASKS, Task
+from abaw.datasets.crops import has_stills, list_stills
+from abaw.datasets.dataset import Dataset
+from abaw.datasets.folders import SPLITS, folded, subfolders
+from abaw.datasets.frames import Remark, Video
+from abaw.datasets.image_folders import Stills
+from abaw.datasets.labels import NUMBER, check_values
+from abaw.datasets.layouts import Layout
+from abaw.datasets.media_search import Media, name_of_video, search_media
+from abaw.media.text_files import open_text
+
+TEST = "test"
+MISSING = ("", "nan", "none")  # cells of a label that is not annotated
+MAX_ROWS = 50_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class TaskLabels:
+    """The rows of one video in a table.
+
+    Attributes:
+        numbers: (annotated,) int64 rows from 1, ascending; 1 alone for a whole video.
+        values: (annotated, columns) float32.
+        person: who is in the video; empty if unknown.
+    """
+
+    task: str
+    split: str
+    video: str
+    path: Path
+    numbers: NDArray[np.int64]
+    values: NDArray[np.float32]
+    person: str = ""
+
+    def read(self) -> NDArray:
+        """(rows, columns); row i is frame i+1, and frames that are not in the table are invalid."""
+        task = TASKS[self.task]
+        rows = np.tile(np.array(task.invalid_row, dtype=np.float32), (int(self.numbers[-1]), 1))
+        rows[self.numbers - 1] = self.values
+        is_small = task.kind != "regression" and -128 <= task.invalid <= 127 and task.invalid == int(task.invalid)
+        return rows.astype(np.int8) if is_small else rows
+
+
+@dataclass(frozen=True)
+class _Row:
+    line: int
+    clip: str
+    number: int
+    split: str
+    person: str
+    values: tuple[float, ...]
+
+
+def open_tables(root: Path, fps: float | None = None) -> Dataset | None:
+    """The labels of tables, and their videos; None without a table of a known task."""
+    tables = [(task, split, path) for task in TASKS.values() if task.table for split, path in find_tables(root, task)]
+    if not tables:
+        return None
+    labels: list[TaskLabels] = []
+    remarks: list[Remark] = []
+    stills: dict[str, Video] = {}
+    for task, split, path in tables:
+        try:
+            rows = read_table(path, task, split)
+            if task.level == "image":
+                for one, video in _of_images(root, path, task, rows):
+                    labels.append(one)
+                    stills[video.name] = video
+            else:
+                labels += _by_video(path, task, rows)
+        except AbawError as error:
+            remarks.append(Remark(path.name, str(error)))
+    videos, about = _find_videos(root, labels, [task for task, _, _ in tables], list(stills.values()))
+    return Dataset(root, tuple(videos), tuple(labels), fps, (*remarks, *about))
+
+
+def find_tables(root: Path, task: Task) -> Iterator[tuple[str, Path]]:
+    """(split, path) of the tables of a task that lie in a folder or one level further down, the first of each name."""
+    assert task.table is not None
+    for split, name in task.table.files:
+        places = (root, *subfolders(root)) if "/" not in name else (root,)
+        path = next((place / name for place in places if (place / name).is_file()), None)
+        if path is not None and _is_of(path, task):
+            yield split, path
+
+
+def _is_of(path: Path, task: Task) -> bool:
+    """True for a table of one's own task, which is an error if it has no such columns, and for one with the columns."""
+    if not TASKS.is_own(task.name):
+        return True
+    try:
+        with open_text(path) as stream:
+            header = [cell.strip() for cell in next(csv.reader([stream.readline(10_000)]), [])]
+    except (DataError, UnicodeError, csv.Error):
+        return False
+    return task.table is not None and {task.table.clip, *task.table.targets} <= {*header}
+
+
+def read_table(path: Path, task: Task, split: str = "") -> list[_Row]:
+    """Parse and check the rows of a table.
+
+    Args:
+        split: of all rows; empty if a column has it.
+
+    Raises:
+        DataError: a missing column or an invalid row; names file and line.
+    """
+    assert task.table is not None
+    with open_text(path) as stream:
+        lines = csv.reader(stream)
+        try:
+            header = [cell.strip() for cell in next(lines, [])]
+            columns = _columns(path, header, task.table)
+            rows = [
+                _read_row(path, lines.line_num, cells, columns, task, split)
+                for cells in lines
+                if any(map(str.strip, cells))
+            ]
+        except (csv.Error, UnicodeError) as error:
+            raise DataError(
+                f"{path} line {lines.line_num}: it cannot be read as CSV ({error}). Copy it again."
+            ) from error
+    if not rows:
+        raise DataError(f"{path} has a header but no rows. Copy it again.")
+    return rows
+
+
+def _columns(path: Path, header: Sequence[str], table: LabelTable) -> dict[str, int]:
+    """The position of each column that is read, by its name."""
+    wanted = [table.clip, *table.targets, *filter(None, (table.frame, table.split, table.person))]
+    for name in wanted:
+        if header.count(name) != 1:
+            found = "is listed twice" if name in header else "is missing"
+            near = did_you_mean(name, [one for one in header if one])
+            raise DataError(
+                f"{path} line 1: column {name!r} {found}; the columns are {', '.join(header)[:200]}. {near}Correct the "
+                "table, or the names in the task file."
+            )
+    return {name: header.index(name) for name in wanted}
+
+
+def _read_row(path: Path, line: int, cells: Sequence[str], columns: dict[str, int], task: Task, split: str) -> _Row:
+    table = task.table
+    assert table is not None
+    if len(cells) <= max(columns.values()):
+        raise DataError(f"{path} line {line}: only {len(cells)} cells: {','.join(cells)[:60]!r}. Correct the line.")
+    if not split:
+        split = split_of(cells[columns[table.split]])
+        if not split:
+            word = cells[columns[table.split]][:30]
+            raise DataError(f"{path} line {line}: the split should be train, val or test, found {word!r}. Correct it.")
+    number = 1
+    if table.frame:
+        text = cells[columns[table.frame]].strip().removesuffix(".0")
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+        if not 1 <= number <= MAX_FRAMES:
+            raise DataError(
+                f"{path} line {line}: {table.frame} should be a frame number from 1 to {MAX_FRAMES:,}, found "
+                f"{cells[columns[table.frame]][:30]!r}. Correct the line."
+            )
+    values = [_as_label(cells[columns[name]], task) for name in table.targets]
+    if wrong := check_values(values, task):
+        raise DataError(f"{path} line {line}: {wrong}. Correct the line.")
+    person = cells[columns[table.person]].strip() if table.person else ""
+    clip = cells[columns[table.clip]].strip()
+    return _Row(line, clip, number, split, person, tuple(map(float, values)))
+
+
+def _as_label(cell: str, task: Task) -> str:
+    """A cell as the text of a label: numbers of classes from 0, names of classes by their number."""
+    text = cell.strip()
+    if text.lower() in MISSING:
+        return f"{task.invalid:g}"
+    if task.kind != "classes":
+        return text
+    names = {name.casefold(): str(number) for number, name in enumerate(task.outputs)}
+    if text.casefold() in names:
+        return names[text.casefold()]
+    first = task.table.first if task.table else 0
+    if NUMBER.fullmatch(text) and first and float(text) != task.invalid:
+        return f"{float(text) - first:g}" if float(text) >= first else "below the first class"
+    return text
+
+
+def split_of(text: str) -> str:
+    """`train`, `val` or `test` for a word such as `Training`; empty for others."""
+    word = folded(text.strip())
+    return (
+        TEST if word.startswith(TEST) else next((name for name, words in SPLITS.items() if words.fullmatch(word)), "")
+    )
+
+
+def _by_video(path: Path, task: Task, rows: Sequence[_Row]) -> list[TaskLabels]:
+    """The rows of each video, in the order of frames."""
+    groups: dict[str, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(check_name(name_of_video(row.clip), "video"), []).append(row)
+    return [_labels(path, task, name, sorted(group, key=lambda row: row.number)) for name, group in groups.items()]
+
+
+def _labels(path: Path, task: Task, name: str, rows: Sequence[_Row]) -> TaskLabels:
+    for row, other in pairwise(rows):
+        if row.number == other.number:
+            what = name if task.level == "video" else f"row {row.number} of {name}"
+            raise DataError(f"{path} lines {row.line} and {other.line} both label {what}. Delete one of them.")
+        if (row.split, row.person) != (other.split, other.person):
+            raise DataError(
+                f"{path} lines {row.line} and {other.line} put {name} into two splits, or name two people. Correct one."
+            )
+    numbers = np.array([row.number for row in rows], dtype=np.int64)
+    values = np.array([row.values for row in rows], dtype=np.float32)
+    return TaskLabels(task.name, rows[0].split, name, path, numbers, values, rows[0].person)
+
+
+def _of_images(root: Path, path: Path, task: Task, rows: Sequence[_Row]) -> list[tuple[TaskLabels, Stills]]:
+    """Labels of images, whose paths are relative to the data folder: the images of a folder are one video."""
+    folders: dict[str, list[_Row]] = {}
+    for row in rows:
+        parts = row.clip.replace("\\", "/").split("/")
+        if ".." in parts or row.clip.startswith(("/", "\\")) or len(parts) < 2:
+            raise DataError(
+                f"{path} line {row.line}: an image is written folder/name.jpg, relative to the data folder, found "
+                f"{row.clip[:60]!r}. Correct the line."
+            )
+        folders.setdefault("/".join(parts[:-1]), []).append(row)
+    labels = []
+    for folder, group in folders.items():
+        if not (root / folder).is_dir():
+            raise DataError(f"{path} line {group[0].line}: there is no folder {root / folder}. Correct the line.")
+        number_of = {composed(name): number for number, name in enumerate(list_stills(root / folder).names, start=1)}
+        numbered = []
+        for row in group:
+            number = number_of.get(composed(row.clip.replace("\\", "/").rpartition("/")[2]), 0)
+            if not number:
+                raise DataError(f"{path} line {row.line}: there is no image {root / row.clip}. Delete the line.")
+            numbered.append(_Row(row.line, row.clip, number, row.split, row.person, row.values))
+        name = check_name(composed(folder.replace("/", "-")), "folder of images")
+        of_folder = _labels(path, task, name, sorted(numbered, key=lambda row: row.number))
+        labels.append((of_folder, Stills(name, root / folder)))
+    return labels
+
+
+def _find_videos(
+    root: Path, labels: Sequence[TaskLabels], tasks: Sequence[Task], stills: list[Video]
+) -> tuple[list[Video], list[Remark]]:
+    """The videos of labels that no other layout reads, and for clips and images those without labels, too."""
+    if any(task.level == "image" for task in tasks) and (root / TEST).is_dir() and has_stills(root / TEST):
+        stills = [*stills, *(Stills(TEST, root / TEST) for _ in range(all(one.name != TEST for one in stills)))]
+    if all(task.level == "image" for task in tasks):
+        return stills, []
+    media = search_media(root)
+    of_images = {video.name for video in stills}
+    names = {label.video: None for label in labels if label.video not in of_images}
+    if any(task.level == "video" for task in tasks):
+        names |= dict.fromkeys(sorted({*media.files, *media.folders}))
+    return [*stills, *media.videos(names)], _remarks(media, names)
+
+
+def _remarks(media: Media, names: dict[str, None]) -> list[Remark]:
+    """An error for each video that is there twice."""
+    return [
+        Remark(second.name, f"{second} is not used: {first} has the same name. Rename or delete one of the two.")
+        for name, (first, second) in media.twice.items()
+        if name in names
+    ]
+
+
+LAYOUT = Layout(open_tables, "tables that a task file names (--task FILE.toml), with clips or crops of the same names")
