@@ -41,7 +41,7 @@ def config(task, *settings):
 
 CASES = {
     "va": config("va", *SMALL, "speed=0.8,1.2"),
-    "v-naw": config("expr", "head.name=linear", "loss.name=v-naw", "views=,hflip"),
+    "v-naw": config("expr", "head.name=linear", "loss.name=v-naw", "views=,hflip", "ema=0.5", "eval_share=0.5"),
     "cotex": config(
         *("expr", "head.name=linear", "loss.name=cotex", "views=,hflip", "co_train=true"),
         *("missing=nearest", "optimizer=sgd"),
