@@ -89,15 +89,17 @@ def test_steps_wait_for_nothing(lab, linear_store, tmp_path, task, in_host_memor
     assert len(taken.losses) >= 7
 
 
-@pytest.mark.parametrize("n_epochs", [1, 3])
-def test_a_resumed_run_ends_where_an_uninterrupted_one_does(lab, linear_store, tmp_path, n_epochs):
-    whole, stopped = (lab.start(linear_store, tmp_path, name=name) for name in ("whole", "stopped"))
+@pytest.mark.parametrize(("n_epochs", "settings"), [(1, ()), (3, ()), (2, ("precision=fp16", "ema=0.9"))])
+def test_a_resumed_run_ends_where_an_uninterrupted_one_does(lab, linear_store, tmp_path, n_epochs, settings):
+    config = lab.config("va", *settings)
+    whole, stopped = (lab.start(linear_store, tmp_path, config, name) for name in ("whole", "stopped"))
     pipeline.train(whole, linear_store, device=DEVICE)
     with pytest.raises(KeyboardInterrupt):
         pipeline.train(stopped, linear_store, device=DEVICE, reporter=StopAfter(n_epochs))
     torch.manual_seed(123)
     pipeline.train(open_run(stopped.folder), linear_store, device=DEVICE)
     first, second = (load_file(run.folder / "last.safetensors") for run in (whole, stopped))
+    assert any(name.startswith("scaler.") for name in first) == bool(settings)
     for name, values in first.items():  # sums on a GPU may change their order
         torch.testing.assert_close(second[name], values, rtol=1e-2, atol=1e-3, msg=name)
 
