@@ -155,13 +155,11 @@ def test_emma_runs_as_typed(run_cli: Cli, mtl_data: Path, tmp_path: Path) -> Non
     assert epoch["score"] == pytest.approx(epoch["score va"] + epoch["score expr"] + epoch["score au"])
     assert {path.stem for path in folder.glob("best*")} == {"best", "best-va", "best-expr", "best-au"}
     assert run.config.freeze == ("dan",) and epoch["lr constant 0.0001 without decay"] == 1e-4
-    first, last = load_file(folder / "best.safetensors"), {}
     for part in ("va", "au"):
-        found = run_cli("eval", f"emma-pixels-1@best-{part}", "--json", *runs)
-        assert found.exit_code == 0, found.output
-        last[part] = json.loads(found.stdout)["official"]["by_task"][part]
-        assert last[part] == pytest.approx(epoch[f"score {part}"], abs=1e-4)
-    assert any(key.startswith("encoders.1.") for key in first)
+        predictor = pipeline.find_predictor(tmp_path / "runs", f"emma-pixels-1@best-{part}", device="cpu")
+        official = predictor.evaluate(None, "val").official
+        assert official.by_task[part] == pytest.approx(epoch[f"score {part}"], abs=1e-4)
+    assert any(key.startswith("encoders.1.") for key in load_file(folder / "best.safetensors"))
 
 
 def test_cotex_runs_as_typed(run_cli: Cli, lsd_data: Path, tmp_path: Path) -> None:
@@ -198,9 +196,7 @@ def _assert_same_from_the_store(run_cli: Cli, data: Path, folder: Path, files: l
     run = pipeline.find_predictor(folder / "runs", "cotex-pixels-1", device="cpu")
     stored = pipeline.open_store(folder / "s.zarr")
     assert stored_features(open_run(run.folder), stored) == [{"mae-cls": file.stem} for file in files]
-    from_pixels, from_store = (
-        pipeline.evaluate(run, store, "val", data if store is None else None).predictions for store in (None, stored)
-    )
+    from_pixels, from_store = (run.evaluate(store, "val").predictions for store in (None, stored))
     found = [np.concatenate([video.outputs for video in made.values()]) for made in (from_pixels, from_store)]
     assert found[0].std() > 1e-6
     np.testing.assert_allclose(*found, rtol=2e-2, atol=1e-7)
