@@ -44,13 +44,15 @@ def open_or_make(location: Place) -> "zarr.Group":
     import zarr  # as above
     from zarr.errors import ContainsGroupError
 
-    from abaw.store.zarr_keys import FolderStore
+    from abaw.store.zarr_keys import FolderStore, make_root
 
     is_new = is_url(location) or _is_free(Path(location))
     if not is_new and not (Path(location) / "zarr.json").is_file():
         raise StoreError(f"{location} is not a feature store but something else. Choose another with --store.")
     store = str(location) if is_url(location) else FolderStore(Path(location))
     try:
+        if isinstance(store, FolderStore):
+            make_root(store)
         try:
             return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(location))
         except ContainsGroupError:  # another process has just created it

@@ -44,7 +44,10 @@ class FolderStore(LocalStore):
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write a key unless it exists."""
         self._check_parents(key)
-        await super().set_if_not_exists(key, value)
+        try:
+            await super().set_if_not_exists(key, value)
+        except FileNotFoundError:  # as above
+            await super().set_if_not_exists(key, value)
 
     async def delete(self, key: str) -> None:
         """Delete a key; if it is a link, the link."""
@@ -156,6 +159,12 @@ def write_keys(
             await write_one(key, content)
 
     sync(write_all())
+
+
+def make_root(store: FolderStore) -> None:
+    """Make an empty group of a store, unless there is one: opening would replace one that another process makes meanwhile."""
+    content = encode_metadata({"attributes": {}, "zarr_format": 3, "node_type": "group"})
+    sync(store.set_if_not_exists(METADATA, default_buffer_prototype().buffer.from_bytes(content)))
 
 
 def delete_key(store: Store, key: str) -> None:

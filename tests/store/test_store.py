@@ -1,6 +1,7 @@
 """The feature store: its layout on disk, what is written and read, names, fingerprints, labels."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -247,6 +248,37 @@ def test_a_store_that_was_killed_at_its_birth_is_taken_up(tmp_path):
     (tmp_path / "store.zarr/zarr.0123456789abcdef0123456789abcdef.partial").write_bytes(b"{")
     store = FeatureStore.create(tmp_path / "store.zarr")
     assert store.features() == []
+
+
+def test_a_store_that_two_make_at_once_is_made_though_one_sweeps_what_the_other_writes(tmp_path, monkeypatch):
+    """The first is held as it gives `zarr.json` its name."""
+    link, others = os.link, []
+
+    def held(source, target):
+        if not others:
+            others.append(source)
+            FolderStore(tmp_path / "store.zarr").sweep([])
+            assert not Path(source).exists()
+        link(source, target)
+
+    monkeypatch.setattr("os.link", held)
+    assert FeatureStore.create(tmp_path / "store.zarr").features() == [] and others
+
+
+def test_a_store_that_another_process_makes_meanwhile_is_kept(tmp_path, monkeypatch):
+    """It is made as the first is held before its first file."""
+    put, others = zarr.storage._local._put, []
+
+    def held(path, value, exclusive=False):
+        if not others:
+            others.append(path)
+            other = FeatureStore.create(tmp_path / "store.zarr")
+            other.add_feature("g", SPEC, None, "fingerprint-of-g")
+            other.notes.write("x", "y")
+        return put(path, value, exclusive)
+
+    monkeypatch.setattr("zarr.storage._local._put", held)
+    assert FeatureStore.create(tmp_path / "store.zarr").features() == ["g"] and others
 
 
 def test_a_video_that_is_written_again_is_replaced_whole(store, small_shards):
