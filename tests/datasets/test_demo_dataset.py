@@ -252,7 +252,7 @@ def test_same_files_whatever_the_number_of_workers(demo: tuple[Path, int], tmp_p
     reports: list[int] = []
     write_demo(tmp_path / "again", "tiny", workers=2, on_frames=reports.append)
     assert sum(reports) == n_reported == n_frames_of("tiny")
-    for folder in ("cropped_aligned", "labels"):
+    for folder in ("cropped_aligned", "labels", "videos"):
         first = {p.relative_to(root): p.read_bytes() for p in (root / folder).rglob("*.*")}
         second = {p.relative_to(tmp_path / "again"): p.read_bytes() for p in (tmp_path / "again" / folder).rglob("*.*")}
         assert first == second
