@@ -14,11 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from abaw.fuzz.changes import GO_ON, Fault
-from abaw.tests.support.command_line import process_environment
+from abaw.tests.support.command_line import LARGE_PAGES, process_environment
 
 LIMIT_S = 600.0  # a busy machine is slow
-# memory in large pages: a fork takes 20 ms, with small ones 45
-LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from click.testing import Result
 from abaw.tests.support.paths import CHECKOUT
 
 VARIABLES = ("ABAW_DATA", "ABAW_STORE", "ABAW_RUNS", "ABAW_WEIGHTS")
+# for a process that forks: memory in large pages, of which a copy takes 20 ms, of small ones 45
+LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "PYTHONMALLOC": "malloc"}
 
 
 def process_environment() -> dict[str, str]:

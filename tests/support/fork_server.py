@@ -26,7 +26,7 @@ from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
 
-from abaw.tests.support.command_line import process_environment
+from abaw.tests.support.command_line import LARGE_PAGES, process_environment
 
 START_S = 180.0
 DASK = {
@@ -93,7 +93,7 @@ def _address() -> str:
         listener.listen(64)
         server = subprocess.Popen(
             [sys.executable, "-m", __name__, str(listener.fileno())],
-            env={**process_environment(), **DASK, "OMP_NUM_THREADS": "1"},
+            env={**process_environment(), **DASK, **LARGE_PAGES, "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
