@@ -1,15 +1,19 @@
 """Task files: every task can be written as one and read back, and what is wrong in a file is named with what is near."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from click.testing import Result
 
 from abaw.core.errors import UsageError
 from abaw.core.task_files import read_task_file, record_of, task_of
 from abaw.core.tasks import AU, EXPR, ORDER, TASKS, VA, Measure, Task, get_task, record_for, recorded_task
 from abaw.tests.support.paths import CHECKOUT
+from abaw.tests.support.stores import new_store, put_feature
 
 SMILE = """
 name = "smile"
@@ -144,3 +148,49 @@ def test_files_that_are_no_task_files(tmp_path: Path) -> None:
 
 def test_files_of_the_built_in_tasks_are_those_of_the_folder() -> None:
     assert {path.stem for path in (CHECKOUT / "tasks").glob("*.toml")} < {*ORDER}
+
+
+def test_a_run_of_a_task_file_needs_the_file_no_more(tmp_path: Path, run_cli: Callable[..., Result]) -> None:
+    """Trained with the file; evaluated, listed, joined and reported after it is gone."""
+    rng, store = np.random.default_rng(0), new_store(tmp_path / "store.zarr", {"f": (2,)})
+    for number in range(12):
+        values = rng.uniform(size=(4, 2)).astype(np.float32)
+        put_feature(store, "f", f"v{number}", values)
+        store.write_labels("smile", f"v{number}", "train" if number < 6 else "val", values.mean(axis=0, keepdims=True))
+    path, places = (
+        file_of(tmp_path),
+        ("--store", tmp_path / "store.zarr", "--runs", tmp_path / "runs", "--device", "cpu"),
+    )
+    for seed in ("0", "1"):
+        words = (
+            "train",
+            "--task",
+            path,
+            "--head",
+            "ridge",
+            "--seed",
+            seed,
+            "--run",
+            f"r{seed}",
+            "--set",
+            "window=4",
+            *places,
+        )
+        found = run_cli(*words)
+        assert found.exit_code == 0, found.output
+    path.unlink()
+    TASKS._added.clear()
+    for run in ("r0", "r1"):
+        found = run_cli("eval", run, "--json", "--data", tmp_path / "none", *places)
+        assert found.exit_code == 0, found.output
+        content = json.loads(found.stdout)
+        assert (content["task"], set(content["official"]["also"])) == ("smile", {"mse"})
+        assert (tmp_path / "runs" / run / "answers-val.png").is_file()
+    runs = ("--runs", tmp_path / "runs")
+    for words in (
+        *(("ensemble", "r0", "r1", *runs), ("compare", "r0", "r1", *runs), ("list", "runs", *runs)),
+        ("report", "r0", "smile-ensemble-1", *runs, "--out", tmp_path / "report.html", "--data", tmp_path / "none"),
+    ):
+        found = run_cli(*words)
+        assert found.exit_code == 0, found.output
+    assert "Largest errors" in (tmp_path / "report.html").read_text()
