@@ -72,19 +72,16 @@ def first_class(task: Task) -> int:
 
 
 def format_probabilities(outputs: NDArray, label: int) -> tuple[str, str]:
-    """The probabilities of two classes: six digits, or more where else their sum as floats is not exactly 1.
+    """The probabilities of two classes: of all pairs of six digits that add up to 1, the sum as floats is exactly 1.
 
     A label that another threshold decided has at least one half, as its class was preferred.
     """
     logit = float(outputs[1]) - float(outputs[0])
     second = float(1 / (1 + np.exp(-np.clip(logit, -700, 700))))
     second = max(second, 0.5) if label == 1 else min(second, 0.5)
-    texts = f"{1 - second:.{DIGITS}f}", f"{second:.{DIGITS}f}"
-    if float(texts[0]) + float(texts[1]) == 1.0:
-        return texts
-    larger = float(max(texts))  # at least one half: its difference from 1 is exact
-    pair = repr(1.0 - larger), max(texts)
-    return pair if second >= 0.5 else (pair[1], pair[0])
+    unit = 10**DIGITS
+    counts = unit - round(second * unit), round(second * unit)
+    return f"{counts[0] / unit:.{DIGITS}f}", f"{counts[1] / unit:.{DIGITS}f}"
 
 
 def parse_row(task: Task, line: str) -> ParsedRow | str:
