@@ -429,7 +429,7 @@ def make_train_configs(
 
 def train(
     run: "Run",
-    store: "FeatureStore",
+    store: "FeatureStore | None",
     tables: "tuple[Table, Table] | None" = None,
     device: str = "auto",
     reporter: Reporter | None = None,
@@ -686,7 +686,7 @@ def find_best(
 
 def tune(
     run: "Run",
-    store: "FeatureStore",
+    store: "FeatureStore | None",
     fit_on: "FitChoice",
     runs: Path,
     device: str = "auto",
@@ -696,6 +696,7 @@ def tune(
     """Fit the post-processing of a run's best checkpoint and keep it in the run; see `abaw.evaluate.trained.tune`.
 
     Args:
+        store: None only for a fine-tuned run, which predicts from images.
         method: from `tuning_method`; by default the recipe of the run gives it, or all is fitted.
     """
     from abaw.evaluate import trained
@@ -724,15 +725,17 @@ def check_smoothing(task: "Task", text: str) -> None:
     parse_smoothings(task, text)
 
 
-def open_store_for(predictor: "Predictor", place: Place) -> "FeatureStore | None":
+def open_store_for(predictor: "Predictor | Run", place: Place) -> "FeatureStore | None":
     """Open the store that a run or ensemble predicts from; None if there is none and fine-tuned runs need none.
 
     Raises:
         StoreError: it is needed and missing, or damaged.
     """
     from abaw.store import FeatureStore
+    from abaw.train.runs import Run
 
-    return open_store(place) if predictor.needs_store else FeatureStore.open_if_there(place)
+    needs = not predictor.config.is_of_pixels if isinstance(predictor, Run) else predictor.needs_store
+    return open_store(place) if needs else FeatureStore.open_if_there(place)
 
 
 def evaluate(
@@ -886,7 +889,7 @@ def check_submit(predictor: "Predictor", sample: "AnySample", out: Path | None =
 
 def submit(
     predictor: "Predictor",
-    store: "FeatureStore",
+    store: "FeatureStore | None",
     sample: "AnySample",
     out: Path | None = None,
     data: Path | None = None,
@@ -896,6 +899,9 @@ def submit(
     """Predict every row of an official sample; see `write_submission`."""
     from abaw.evaluate.submission.write import write_submission
 
+    if store is None:
+        predictor.features_in(None)  # says what to extract
+    assert store is not None, "raised"
     return write_submission(predictor.reporting(reporter or Silent()), store, sample, out, data, allow_missing)
 
 

@@ -215,7 +215,7 @@ def tune(
     method = None
     if smooth or threshold or bias or per_person or prefer:
         method = pipeline.tuning_method(trained.task, threshold, smooth, bias, per_person, prefer)
-    opened = pipeline.open_store(store)
+    opened = pipeline.open_store_for(trained, store)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:
         tuning = pipeline.tune(trained, opened, fit_on, runs, device, reporter, method)

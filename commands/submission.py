@@ -71,7 +71,7 @@ def submit(
     if run is not None:
         predictor = pipeline.find_predictor(runs, run, device, raw)
         rows = pipeline.read_sample(sample, task or predictor.task)
-        opened = pipeline.open_store(store)
+        opened = pipeline.open_store_for(predictor, store)
     elif isinstance(rows := pipeline.read_sample(sample, task), pipeline.Sample | pipeline.NameSample):
         opened = pipeline.open_store(store)
         predictor = _take_best(runs, rows.task.name, opened.features(), device, raw)

@@ -184,8 +184,8 @@ def _resume(ctx: click.Context, task: str | None, settings: Sequence[str], print
     if print_config:
         click.echo(pipeline.format_config(pipeline.find_run(given["runs"], given["name"], task).config), nl=False)
         return
-    opened = pipeline.open_store(given["store"])
     run = pipeline.find_run(given["runs"], given["name"], task)
+    opened = pipeline.open_store_for(run, given["store"])
     run = pipeline.change_run(run, settings, given["resume_from"])
     console.show_device(given["device"])
     with console.ConsoleReporter() as reporter:

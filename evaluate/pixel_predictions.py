@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from abaw.evaluate.trained import Selection
     from abaw.train.finetune.pixel_model import PixelModel
+    from abaw.train.finetune.pixel_table import PixelTable
 
 SPEC, WEIGHTS = "spec", "weights"  # of a feature in the config.json of a run
 
@@ -103,42 +104,59 @@ def predict_pixels(
         UsageError: no such folder, or no images in the split.
     """
     from abaw.evaluate.inference import predict
+
+    table = _table_of(run, data, split, reporter)
+    return predict(model, table, run.config.length, device, reporter, run.config.eval_step)
+
+
+def _table_of(run: Run, data: Path | None, split: str, reporter: Reporter) -> "PixelTable":
+    """The images of a split, and their labels; raises like `predict_pixels`."""
     from abaw.train.finetune.finetune_runs import data_of, sets_of
     from abaw.train.finetune.pixel_table import load_pixel_tables
     from abaw.train.finetune.still_table import StillFolders, load_still_tables
 
     config, folders = run.config, sets_of(run)
     assert isinstance(config, FinetuneConfig), "run.config.pixels"
+    for name, images in folders.items():
+        if not images.is_dir():
+            raise UsageError(
+                f"Run {run.name} predicts from images of {name}, and there is no {images}. Put them there."
+            )
     if folders:
-        for name, folder in folders.items():
-            if not folder.is_dir():
-                raise UsageError(
-                    f"Run {run.name} predicts from images of {name}, and there is no {folder}. Put them there."
-                )
         (table,) = load_still_tables(config, StillFolders(folders), (split,), reporter)
-        return predict(model, table, config.length, device, reporter, config.eval_step)
-    folder = data_of(run, data if data is not None and data.is_dir() else None)
-    if not folder.is_dir():
-        raise UsageError(f"Run {run.name} predicts from images, and there is no folder {folder}. Name it with --data.")
-    (table,) = load_pixel_tables(run.task, run.config.fold, folder, (split,), reporter)
-    if isinstance(run.config, FinetuneConfig):
-        table.rows_per_batch = run.config.shown_images
-    return predict(model, table, run.config.length, device, reporter, run.config.eval_step)
+    else:
+        folder = data_of(run, data if data is not None and data.is_dir() else None)
+        if not folder.is_dir():
+            raise UsageError(
+                f"Run {run.name} predicts from images, and there is no folder {folder}. Name it with --data."
+            )
+        (table,) = load_pixel_tables(run.task, config.fold, folder, (split,), reporter)
+    table.rows_per_batch = config.shown_images
+    return table
 
 
-def no_pixels(run: Run) -> StoreError:
-    """The error of a fine-tuned run that is asked for videos which only a store has."""
+def weights_of(run: Run) -> dict[str, list[Path]]:
+    """The files of the encoders that a run fine-tuned, by feature, one for each copy; they may be missing."""
     from abaw.train.finetune.encoder_file import is_whole_emma
 
     config = run.config
     assert isinstance(config, FinetuneConfig), "run.config.pixels"
     whole = config.encoder_file(run.home, config.features[0]) if is_whole_emma(run) else None
-    backbones = " ".join(
-        f"--backbone {run.name}-{name}{f'-{copy + 1}' if config.copies > 1 else ''}={backbone}:"
-        f"{whole or config.encoder_file(run.home, name, copy)}"
-        for name, backbone in config.backbone_of().items()
-        for copy in range(config.copies)
+    return {
+        name: [whole or config.encoder_file(run.home, name, copy) for copy in range(config.copies)]
+        for name in config.features
         if whole or name not in config.freeze
+    }
+
+
+def no_pixels(run: Run) -> StoreError:
+    """The error of a fine-tuned run that is asked for videos which only a store has."""
+    config = run.config
+    assert isinstance(config, FinetuneConfig), "run.config.pixels"
+    backbones = " ".join(
+        f"--backbone {run.name}-{name}{f'-{copy}' if config.copies > 1 else ''}={config.backbone_of()[name]}:{file}"
+        for name, files in weights_of(run).items()
+        for copy, file in enumerate(files, 1)
     )
     return StoreError(
         f"Run {run.name} needs features of its encoder for these videos. Extract them with `abaw extract {backbones}`."

@@ -99,6 +99,13 @@ class Predictor(Protocol):
     def needs_store(self) -> bool:
         """False if it can predict the splits of its data from images, without features."""
 
+    def features_in(self, store: FeatureStore | None) -> tuple[str, ...]:
+        """Names of the features of a store that it predicts unlabelled videos from.
+
+        Raises:
+            StoreError: no store, or a fine-tuned encoder has no features there.
+        """
+
     def reading(self, data: Path | None) -> "Predictor":
         """The same predictor, which takes images from a data folder where it can; None is that of the training."""
 
@@ -196,6 +203,18 @@ class TrainedRun:
     def needs_store(self) -> bool:
         """See `Predictor`."""
         return not isinstance(self.run.config, FinetuneConfig)
+
+    def features_in(self, store: FeatureStore | None) -> tuple[str, ...]:
+        """See `Predictor`."""
+        if self.needs_store:
+            _there(store, self.name)
+            return self.features
+        from abaw.evaluate import pixel_predictions
+
+        names = pixel_predictions.stored_features(self.run, store) if store is not None else []
+        if not names:
+            raise pixel_predictions.no_pixels(self.run)
+        return tuple(dict.fromkeys(name for copy in names for name in copy.values()))
 
     def reading(self, data: Path | None) -> "TrainedRun":
         """See `Predictor`."""
@@ -353,6 +372,10 @@ class OpenEnsemble:
     def needs_store(self) -> bool:
         """See `Predictor`."""
         return any(member.needs_store for member in self.members)
+
+    def features_in(self, store: FeatureStore | None) -> tuple[str, ...]:
+        """See `Predictor`."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.features_in(store)))
 
     def reading(self, data: Path | None) -> "OpenEnsemble":
         """See `Predictor`."""
@@ -541,7 +564,7 @@ def evaluate(
 
 def tune(
     run: Run,
-    store: FeatureStore,
+    store: FeatureStore | None,
     fit_on: FitChoice,
     runs: Path,
     device: str = "auto",
@@ -551,19 +574,20 @@ def tune(
     """Fit the post-processing of a run and save it in its folder; see `fit_run`.
 
     Args:
+        store: None only for a fine-tuned run, which predicts from images.
         runs: folder with the runs of the folds, for `folds` and `auto`.
         method: by default the post-processing of the run's recipe is taken as it is, if this has any and `fit_on` is
             `auto`; else all of it is fitted.
     """
     if method is None:
         method = method_of(run.config) if fit_on == "auto" else FitMethod()
-    prefer = method.prefer.found_in(store, run.task) if method.prefer else None
+    prefer = method.prefer.found_in(_there(store, run.name), run.task) if method.prefer else None
     method = method.model_copy(update={"prefer": prefer})
 
     def predict_run(source: Run, split: str) -> dict[str, VideoPrediction]:
         opened = TrainedRun.open(source, device, raw=True).reporting(reporter or Silent())
         predictions = opened.predict(store, Selection(split))
-        return prefer.attach(store, predictions) if prefer else predictions
+        return prefer.attach(_there(store, run.name), predictions) if prefer else predictions
 
     with claimed_in(run.folder, run.folder / POSTPROCESS):
         return fit_run(run, store, fit_on, runs, predict_run, method, reporter)

@@ -51,6 +51,8 @@ EXTRACT = ("extract", "--fps", "25", "--device", "cpu", "--data", "crops", "--st
 EXPORT = ("store", "export", "--feature", "f", "--out")
 EVALUATED = ("store.zarr", "runs/a", "runs/b", "data")
 
+FINETUNE = ("finetune", "--task", "va", "--backbone", "tiny=timm/test_vit@32-mean", "--untrained", "--device", "cpu")
+
 COMMANDS: dict[str, WritingCommand] = {
     "prepare": WritingCommand(PREPARE, ("videos",)),
     "synth-frames": WritingCommand((*SYNTH, *SYNTH_RULES, "--to", "frames"), ("cutouts",)),
@@ -100,6 +102,11 @@ COMMANDS: dict[str, WritingCommand] = {
     "resume-from": WritingCommand(
         ("train", "--resume-from", "1", "--run", "d"), ("store.zarr", "runs/d"), ("train", "--resume", "--run", "d")
     ),
+    "finetune": WritingCommand(
+        (*FINETUNE, "--run", "t", "--epochs", "2", "--set", "batch_size=4", "--set", "save_every=1"),
+        ("data",),
+        ("finetune", "--resume", "--run", "t"),
+    ),
     "eval": WritingCommand(("eval", "a", "--csv", "rows.csv"), EVALUATED),
     "tune": WritingCommand(("tune", "a", "--smooth", "box:3", "--fit-on", "val"), EVALUATED),
     "tune-crossed": WritingCommand(("tune", "a"), EVALUATED),
@@ -116,7 +123,7 @@ COMMANDS: dict[str, WritingCommand] = {
 }
 COSTLY = (  # few kills in a sample
     *("extract-network", "extract-sound", "extract-more", "eval", "ensemble", "ensemble-unnamed", "run", "report"),
-    *("train", "train-unnamed", "train-seeds", "train-init", "resume", "resume-from", "tune-crossed"),
+    *("finetune", "train", "train-unnamed", "train-seeds", "train-init", "resume", "resume-from", "tune-crossed"),
     *("predict-image", "predict-video"),
 )
 READ_ONLY = ("data", "crops", "sounds", "arrays", "videos", "faces", "cutouts")  # inputs that no command changes

@@ -1,6 +1,6 @@
 """A trained run with the networks of its features, as a predictor of faces. Features are checked by their fingerprints."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from abaw.core.progress import Reporter, Summary
 from abaw.core.records import FLOAT32, GIVEN, MIXED, differences, without_alignment
 from abaw.core.tasks import Task
 from abaw.datasets.layouts import open_dataset
+from abaw.evaluate.pixel_predictions import weights_of
 from abaw.evaluate.submission.coverage import frames_in_store
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.exchange.importer import is_imported
@@ -26,6 +27,7 @@ from abaw.extract.stage import Stage
 from abaw.predict.face_predictor import PredictedFile, check_done
 from abaw.predict.input_files import PredictOptions, is_image
 from abaw.store import FeatureStore
+from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.runs import Run
 
 
@@ -139,6 +141,8 @@ def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untr
             f"Run {run.name} takes no feature {unknown[0]!r}; it takes {', '.join(dict.fromkeys(bases.values()))}. Name "
             "the feature before the backbone: --backbone NAME=BACKBONE[:WEIGHTS]."
         )
+    if isinstance(run.config, FinetuneConfig):
+        return _fine_tuned(run, run.config, requested, device)
     for name in run.config.features:
         _check_not_imported(run, name)
     texts = {base: requested.get(base) or _default_text(run, base) for base in dict.fromkeys(bases.values())}
@@ -154,6 +158,22 @@ def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untr
             raise _other_error(run, feature)
         features.append(remade)
     return features
+
+
+def _fine_tuned(run: Run, config: FinetuneConfig, requested: Mapping[str, str], device: str) -> list[Feature]:
+    """The encoders that a run fine-tuned, and its frozen ones with their default weights, or those that were requested."""
+    files = weights_of(run)
+    if missing := [file for copies in files.values() for file in copies if not file.is_file()]:
+        raise CheckpointError(
+            f"Run {run.name} has no {missing[0].name}. End its training: abaw finetune --resume --run {run.name}."
+        )
+    texts = []
+    for name, backbone in config.backbone_of().items():
+        if name in requested or name not in files:
+            texts.append(requested.get(name) or f"{name}={backbone}")
+        else:
+            texts += [f"{name}{f'-{copy}' if copy else ''}={backbone}:{file}" for copy, file in enumerate(files[name])]
+    return create_features(ExtractOptions(Path(), Path(), tuple(texts), (), 1, device, "fp32"))
 
 
 def _check_not_imported(run: Run, name: str) -> None:

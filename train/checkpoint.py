@@ -13,10 +13,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from abaw.core.errors import CheckpointError
 from abaw.core.files import writing
-from abaw.core.json_files import parse_json
+from abaw.core.json_files import parse_json, read_json
 from abaw.core.state_dicts import find_problems, show_problems
 from abaw.train import multi_process
-from abaw.train.run_files import LAST, UNFINISHED
+from abaw.train.run_files import CONFIG, LAST, UNFINISHED
 from abaw.train.training_precision import restore_scaler, scaler_tensors
 
 # key prefixes in the last checkpoint, which holds all of them
@@ -129,6 +129,14 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
         ) from error
 
 
+def _command_of(folder: Path) -> str:
+    """The command that trains the run in a folder."""
+    try:
+        return "finetune" if read_json(folder / CONFIG)["config"].get("pixels") else "train"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError):  # no run, or a damaged one
+        return "train"
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file, whether the metadata are one JSON value or separate keys.
 
@@ -142,8 +150,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, parse_json(metadata[METADATA]) if METADATA in metadata else metadata
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"No checkpoint {path}: the run has not finished an epoch. Continue it with `abaw train --resume --run "
-            f"{path.parent.name}`, or choose another run."
+            f"No checkpoint {path}: the run has not finished an epoch. Continue it with `abaw "
+            f"{_command_of(path.parent)} --resume --run {path.parent.name}`, or choose another run."
         ) from error
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(

@@ -41,7 +41,7 @@ Statistics = tuple[dict[str, Tensor], dict[str, Tensor]]  # of what a model stan
 
 def train_run(
     run: Run,
-    store: FeatureStore,
+    store: FeatureStore | None,
     scoring: Scoring,
     tables: tuple[Table, Table] | None = None,
     device: str = "auto",
@@ -62,6 +62,7 @@ def train_run(
     """
     if run.config.is_of_pixels:
         raise UsageError(f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {run.name}`.")
+    assert store is not None, "only runs on pixels need none"
     with (
         training_on(run.config, device, reporter) as (torch_device, reporter),
         interruption_names(run),

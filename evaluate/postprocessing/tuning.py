@@ -103,7 +103,7 @@ class Tuning(BaseModel):
 
 def fit_run(
     run: Run,
-    store: FeatureStore,
+    store: FeatureStore | None,
     fit_on: FitChoice,
     runs: Path,
     predict_run: PredictRun,
@@ -127,11 +127,11 @@ def fit_run(
         UsageError: folds are missing; the message has the commands that train them. Or val cannot be divided.
     """
     method = method or FitMethod()
-    on = _best_choice(run, store, runs, method) if fit_on == "auto" else fit_on
+    on = _best_choice(run, store, runs, method, predict_run) if fit_on == "auto" else fit_on
     task, checkpoint = run.task, run.digest()  # before it is read, since a running training may replace it
     sources = fold_runs(run, store, runs) if on == "folds" else [run]
     predictions = _predictions_of(sources, on, predict_run)
-    predictions = _without_validation(run, store, predictions) if on == "folds" else predictions
+    predictions = _without_validation(run, store, predictions, predict_run) if on == "folds" else predictions
     reporter = reporter or Silent()
     postprocess, crossed = _fits(run, predictions, on, method, reporter)
     tuning = Tuning(
@@ -178,10 +178,10 @@ def _predictions_of(sources: Collection[Run], on: FitOn, predict_run: PredictRun
 
 
 def _without_validation(
-    run: Run, store: FeatureStore, predictions: Mapping[str, VideoPrediction]
+    run: Run, store: FeatureStore | None, predictions: Mapping[str, VideoPrediction], predict_run: PredictRun
 ) -> dict[str, VideoPrediction]:
     """Predictions of the videos that a run does not validate on."""
-    validation = select_labels(store, run.task, "val", run.config.fold)
+    validation = _validation_videos(run, store, predict_run)
     others = {video: prediction for video, prediction in predictions.items() if video not in validation}
     if not others:
         raise UsageError(
@@ -191,13 +191,18 @@ def _without_validation(
     return others
 
 
-def _best_choice(run: Run, store: FeatureStore, runs: Path, method: FitMethod) -> FitOn:
+def _best_choice(run: Run, store: FeatureStore | None, runs: Path, method: FitMethod, predict_run: PredictRun) -> FitOn:
     """What to fit on, unless the user says so; see `fit_run`."""
     if method.given != Postprocess():
         return "nothing"
     if run.task.level != "image" and _all_folds(_trained_folds(run, runs)):
         return "folds"
-    return "crossed" if can_cross_fit(run.task, select_labels(store, run.task, "val", run.config.fold)) else "train"
+    return "crossed" if can_cross_fit(run.task, _validation_videos(run, store, predict_run)) else "train"
+
+
+def _validation_videos(run: Run, store: FeatureStore | None, predict_run: PredictRun) -> Collection[str]:
+    """The videos that a run validates on; without a store those that it predicts from images."""
+    return predict_run(run, "val") if store is None else select_labels(store, run.task, "val", run.config.fold)
 
 
 def _undivided(task: Task) -> str:
@@ -241,7 +246,7 @@ def _score_of(task: Task, predictions: Mapping[str, VideoPrediction]) -> float:
     return score(task, outputs, labels).score
 
 
-def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
+def fold_runs(run: Run, store: FeatureStore | None, runs: Path) -> list[Run]:
     """The newest trained run of every fold K/N with the options of `run` (except fold and seed), for the largest such N.
 
     Raises:
@@ -254,8 +259,13 @@ def fold_runs(run: Run, store: FeatureStore, runs: Path) -> list[Run]:
         return found
     of = max(by_n_folds, key=lambda of: len(by_n_folds[of]), default=N_FOLDS)
     trained = by_n_folds.get(of, {})
-    missing = [f"{number}/{of}" for number in range(1, of + 1) if number not in trained]
-    commands = "; ".join(train_command(run.config, fold, store.path, str(runs)) for fold in missing)
+    missing = [number for number in range(1, of + 1) if number not in trained]
+    if run.config.is_of_pixels:
+        numbers = ", ".join(map(str, missing))
+        commands = f"`abaw finetune ... --fold K/{of}` with the options of {run.name}, for K = {numbers}"
+    else:
+        path = store.path if store is not None else "store.zarr"
+        commands = "; ".join(train_command(run.config, f"{fold}/{of}", path, str(runs)) for fold in missing)
     trained_folds = f"folds {', '.join(f'{number}/{of}' for number in sorted(trained))}" if trained else "no fold"
     raise UsageError(
         f"Out-of-fold predictions need runs with the options of {run.name} on every fold; {runs} has {trained_folds}. Train "

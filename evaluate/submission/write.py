@@ -107,7 +107,7 @@ def write_submission(
         UsageError: the predictor is for another task than the sample, or the output exists.
         StoreError: videos are missing in the store; the message names them.
     """
-    task, features, out = predictor.task, predictor.features, out or default_out(sample)
+    task, features, out = predictor.task, predictor.features_in(store), out or default_out(sample)
     check_fits(task, sample, out)
     known = [store.videos(feature) for feature in features]
     frame_rows = locate(sample, store, features, data) if isinstance(sample, Sample) else None

@@ -1,5 +1,6 @@
 """Fine-tuning on made crops with a tiny network: learning, resuming, and the way back into the store."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,15 +15,18 @@ from abaw import pipeline
 from abaw.backbones.backbone import build_network, create_backbone
 from abaw.backbones.lineage import read_lineage
 from abaw.backbones.registry import get_spec
-from abaw.core.errors import UsageError
+from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.progress import Silent
+from abaw.evaluate.trained import Selection
 from abaw.extract.request import ExtractOptions
+from abaw.predict.run_predictor import load_features
 from abaw.train.config import make_config
 from abaw.train.finetune.encoder_build import FirstWeights, best_pixel_model, build_first
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.finetune.layers import add_lora, freeze_first, layer_numbers, merged_state
 from abaw.train.finetune.pixel_table import IMAGES, SIZES, load_pixel_tables
 from abaw.train.loop import Trainer
+from abaw.train.runs import open_run
 
 BACKBONE = "tiny=timm/test_vit@32-mean"
 SETTINGS = ("epochs=2", "batch_size=8", "lr=1e-3", "warmup=0")
@@ -89,6 +93,28 @@ def test_the_encoder_goes_back_into_the_store(trained, data, tmp_path):
     outputs = [pipeline.evaluate(predictor, opened, "val", data).predictions["v3"].outputs for opened in (None, store)]
     np.testing.assert_allclose(*outputs, atol=2e-3)
     assert not np.allclose(outputs[0], outputs[0][0])
+    # videos without labels: by the name that the feature has in the store, and where there is none, what to extract
+    assert predictor.features_in(store) == ("adapted",)
+    unlabelled = predictor.predict(store, Selection(rows={"v3": 12}))["v3"].outputs
+    np.testing.assert_allclose(unlabelled, outputs[1], atol=1e-5)
+    with pytest.raises(
+        StoreError, match=r"abaw extract --backbone main-tiny=timm/test_vit@32-mean:.*encoder.safetensors"
+    ):
+        predictor.features_in(None)
+
+
+def test_post_processing_and_new_videos_need_no_store(trained, data, tmp_path):
+    run = open_run(Path(shutil.copytree(trained[0].folder, tmp_path / "main")))
+    tuning = pipeline.tune(run, None, "auto", tmp_path)
+    assert tuning.fit_on == "train" and tuning.videos == ("v0", "v1", "v2")  # val is a single video
+    with pytest.raises(UsageError, match=r"`abaw finetune ... --fold K/3` with the options of main, for K = 1, 2, 3"):
+        pipeline.tune(run, None, "folds", tmp_path)
+    (feature,) = load_features(run, ())
+    sha256 = hashlib.sha256((run.folder / "encoder.safetensors").read_bytes()).hexdigest()
+    assert feature.describe()["weights_sha256"] == sha256
+    (run.folder / "encoder.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="abaw finetune --resume --run main"):
+        load_features(run, ())
 
 
 def test_a_training_on_its_features_warns_of_videos_it_has_seen(trained, data, tmp_path):
