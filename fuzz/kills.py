@@ -1,13 +1,15 @@
 """Kills at every change of the file system: `python -m fuzz.kills`, in a checkout.
 
 Each command is killed at a change, and some are killed again as they continue; then it runs to its end. What is there
-then must equal, bit by bit, what an undisturbed run leaves, apart from the times in `TIMES` and `MADE`, and the files of TensorBoard.
+then must equal, bit by bit, what an undisturbed run leaves, apart from the name of its folder, the times in `TIMES` and
+`MADE`, and the files of TensorBoard.
 """
 
 import argparse
 import hashlib
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -43,12 +45,17 @@ def read_tree(folder: Path) -> dict[str, str]:
         elif path.is_dir():
             tree[name] = "folder"
         else:
-            tree[name] = hashlib.sha256(_timeless(path)).hexdigest()
+            tree[name] = hashlib.sha256(_timeless(path, folder)).hexdigest()
     return tree
 
 
-def _timeless(path: Path) -> bytes:
+def _timeless(path: Path, root: Path) -> bytes:
+    """The content without times, and without the folder of the try, which fine-tuned runs and their encoders name."""
     content, keys = path.read_bytes(), TIMES.get(path.name, ())
+    if path.suffix == ".safetensors":
+        end = 8 + int.from_bytes(content[:8], "little")  # of the header, which is filled up with spaces
+        content = content[8:end].rstrip() + content[end:]
+    content = content.replace(os.fsencode(root.absolute()), b"")
     if path.suffix == ".html":
         return MADE.sub(b"", content)
     if not keys:
