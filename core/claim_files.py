@@ -175,6 +175,11 @@ def claimed(*targets: Path, also: Iterable[Path] = ()) -> Iterator[None]:
         yield
 
 
+def has_claim(target: Path) -> bool:
+    """True if a process has claimed a target, or was killed before it deleted its claim."""
+    return _claim_file(target).exists()
+
+
 def drop_dead_claim(target: Path) -> None:
     """Delete the claim that a process left on a target if it was killed at its very end, for callers that write nothing."""
     file = _claim_file(target)

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from abaw import __version__
-from abaw.core.claim_files import BusyError, claimed
+from abaw.core.claim_files import BusyError, claimed, has_claim
 from abaw.core.errors import CheckpointError, UsageError, some_of
 from abaw.core.files import save_json
 from abaw.core.json_files import read_json
@@ -290,10 +290,10 @@ def _create_folder(runs: Path, name: str | None, content: Members, claims: ExitS
 
 
 def _create_numbered(runs: Path, content: Members, claims: ExitStack) -> Ensemble:
-    """The ensemble `<task>-ensemble-<number>` of the first number that is free, or that was killed before its first split."""
+    """The ensemble `<task>-ensemble-<number>` of the first number that is free, or whose process was killed."""
     for number in count(1):
         folder = runs / f"{content.task}-ensemble-{number}"
-        if any(folder.glob("scores-*.json")):
+        if any(folder.glob("scores-*.json")) and not has_claim(folder):
             continue
         with (
             ExitStack() as claim,

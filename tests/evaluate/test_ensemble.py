@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from PIL import Image
 from scipy.special import expit, softmax
 
 from abaw.cli import main
+from abaw.core.claim_files import Claim
 from abaw.core.errors import CheckpointError, UsageError
 from abaw.core.tasks import TASKS
 from abaw.evaluate.combining import combine
@@ -295,6 +297,9 @@ def test_an_ensemble_that_was_killed_before_its_scores_is_taken_up(run_cli, runs
     (first / "scores-val.json.1-00000000.partial").touch()  # it was killed as it wrote them
     assert run_cli(*words).exit_code == 0 and (first / "scores-val.json").is_file() and not second.exists()
     assert run_cli(*words).exit_code == 0 and (second / "scores-val.json").is_file()
+    claim = second.with_name(f".{second.name}.claim")  # its process was killed before it deleted this
+    claim.write_text(json.dumps(asdict(replace(Claim.make(), start="0"))) + "\n0\n")
+    assert run_cli(*words).exit_code == 0 and not claim.exists() and not second.with_name("va-ensemble-3").exists()
 
 
 def test_another_split_goes_into_the_same_ensemble(run_cli, runs: Path, tiny_store: Path) -> None:
