@@ -14,6 +14,7 @@ from abaw.evaluate.trained import TrainedRun
 from abaw.pipeline import train_seeds
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
+from abaw.train.runs import Run
 
 CONFIDENCE = 0.95  # of the interval of a mean difference that has to leave out zero
 Options = dict[str, Any]  # of a training run
@@ -60,14 +61,29 @@ class Idea:
 
 
 def train_and_evaluate(
-    store: FeatureStore, folder: Path, values: Mapping[str, Any], seed: int, splits: Sequence[str] = ("test",)
+    store: FeatureStore,
+    folder: Path,
+    values: Mapping[str, Any],
+    seed: int,
+    splits: Sequence[str] = ("test",),
+    init: Run | None = None,
 ) -> dict[str, Evaluation]:
-    """Train a head as `abaw train` does; evaluate the epoch that was best on `val` on people it has not seen."""
+    """Train a head and evaluate the epoch that was best on `val` on people it has not seen.
+
+    Args:
+        init: run whose best weights it begins with.
+    """
+    trained = TrainedRun.open(train(store, folder, values, seed, init), "cpu")
+    return {split: trained.evaluate(store, split) for split in splits}
+
+
+def train(store: FeatureStore, folder: Path, values: Mapping[str, Any], seed: int, init: Run | None = None) -> Run:
+    """Train a head as `abaw train` does, in the budget of the studies."""
     windows = FRAMES if get_task(values["task"]).level == "frame" else {}
     config = make_config({**BUDGET, **windows, **values, "seed": seed})
-    [(run, _)] = train_seeds([config], store, folder / "runs", device="cpu")
-    trained = TrainedRun.open(run, "cpu")
-    return {split: trained.evaluate(store, split) for split in splits}
+    weights = str(init.checkpoint) if init else None
+    [(run, _)] = train_seeds([config], store, folder / "runs", device="cpu", init=weights)
+    return run
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,24 @@ from pathlib import Path
 
 from benchmarks.measure import say
 from studies import (
+    anchor,
     balance,
     bins,
     clips,
     colour_casts,
     copies,
+    conflict,
     cotraining,
     frozen,
     fusion,
     hidden_patches,
     layer_decay,
     lora,
+    gating,
+    instances,
     masking,
+    memory,
+    missing,
     noise,
     positions,
     rates,
@@ -52,6 +58,12 @@ MODULES = (
     clips,
     colour_casts,
     lora,
+    gating,
+    missing,
+    anchor,
+    conflict,
+    instances,
+    memory,
 )
 IDEAS = {module.IDEA.name: module.IDEA for module in MODULES}
 N_PROCESSES = 2

@@ -26,61 +26,60 @@ class ModalityConfig(HeadConfig):
     mask_token: MaskToken = "learned"
 
 
-class GatedConfig(ModalityConfig):
-    """Options of gated fusion.
+class FusionConfig(ModalityConfig):
+    """Base class for options of heads with a transformer encoder over the fused features.
 
     Attributes:
         dim: width that every feature is projected to; even and a multiple of `heads`.
-        gate: weigh each feature at each frame by a sigmoid of all of them, or sum them up (none).
-        layers: of the transformer encoder over the fused frames; 0 looks at each frame alone.
+        layers: of the encoder; 0 for none.
         heads: attention heads of a layer.
         feedforward: width of the hidden layer in each.
+    """
+
+    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
+    layers: int = Field(2, ge=0, le=MAX_LAYERS)
+    heads: int = Field(4, ge=1)
+    feedforward: Width = 256
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> "FusionConfig":
+        check_heads(self.dim, self.heads)
+        return self
+
+
+class GatedConfig(FusionConfig):
+    """Options of gated fusion.
+
+    Attributes:
+        gate: weigh each feature at each frame by a sigmoid of all of them, or sum them up (none).
     """
 
     built_by = "abaw.train.heads.gated:GatedHead"
     summary = "Features weighed by a sigmoid gate at each frame, then a transformer encoder (ABAW 10, 2026)"
 
     name: Literal["gated"] = "gated"
-    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
     gate: Literal["sigmoid", "none"] = "sigmoid"
-    layers: int = Field(2, ge=0, le=MAX_LAYERS)
-    heads: int = Field(4, ge=1)
-    feedforward: Width = 256
 
     @property
     def is_causal(self) -> bool:
         """True without an encoder."""
         return self.layers == 0
 
-    @model_validator(mode="after")
-    def _heads_divide_dim(self) -> "GatedConfig":
-        check_heads(self.dim, self.heads)
-        return self
 
-
-class TextResidualConfig(ModalityConfig):
-    """Options of the text-anchored residual.
+class AnchoredConfig(FusionConfig):
+    """Options of fusion that is anchored at one feature, such as the text.
 
     Attributes:
-        text: name of the feature that the others are added to.
-        dim: width that every feature is projected to; even and a multiple of `heads`.
-        heads: attention heads.
-        feedforward: width of the hidden layer after the fusion.
+        anchor: name of the feature that the others are added to.
+        residual: add what the anchor attends to in the others through a gate, or as it is (plain).
     """
 
-    built_by = "abaw.train.heads.text_residual:TextResidualHead"
-    summary = "The text, and gated residuals of what it attends to in each other feature (ABAW 10 and 11, 2026)"
+    built_by = "abaw.train.heads.anchored:AnchoredHead"
+    summary = "One feature, such as the text, and gated residuals of what it attends to in the others (ABAW 10, 2026)"
 
-    name: Literal["text-residual"] = "text-residual"
-    text: str = Field("text", min_length=1)
-    dim: int = Field(128, ge=2, le=MAX_WIDTH, multiple_of=2)
-    heads: int = Field(4, ge=1)
-    feedforward: Width = 256
-
-    @model_validator(mode="after")
-    def _heads_divide_dim(self) -> "TextResidualConfig":
-        check_heads(self.dim, self.heads)
-        return self
+    name: Literal["anchored"] = "anchored"
+    anchor: str = Field("text", min_length=1)
+    residual: Literal["gated", "plain"] = "gated"
 
 
 class DifferenceConfig(ModalityConfig):

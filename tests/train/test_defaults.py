@@ -112,7 +112,10 @@ OF_HEADS = {
         **{"dropout": 0.1, "feedforward_dropout": None, "audio_dropout": None, "cross_dropout": None, "norm_eps": 1e-5},
     },
     "gated": {"name": "gated", **MODALITIES, "gate": "sigmoid", "layers": 2, "heads": 4, "feedforward": 256},
-    "text-residual": {"name": "text-residual", **MODALITIES, "text": "text", "heads": 4, "feedforward": 256},
+    "anchored": {
+        **{"name": "anchored", **MODALITIES, "anchor": "text", "residual": "gated"},
+        **{"layers": 2, "heads": 4, "feedforward": 256},
+    },
     "difference": {"name": "difference", **MODALITIES, "differences": "frame", "hidden": 128},
     "mil": {
         **{"name": "mil", "hidden": (256,), "dropout": 0.3},

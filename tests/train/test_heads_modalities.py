@@ -9,7 +9,7 @@ from torch import Tensor
 from abaw.core.errors import UsageError
 from abaw.core.tasks import TASKS
 from abaw.train.config import make_config
-from abaw.train.fusion_options import DifferenceConfig, GatedConfig, ModalityConfig, TextResidualConfig
+from abaw.train.fusion_options import AnchoredConfig, DifferenceConfig, GatedConfig, ModalityConfig
 from abaw.train.head_options import HeadConfig
 from abaw.train.heads import Head, create_head
 from abaw.train.heads.inputs import JoinFeatures
@@ -58,12 +58,6 @@ def norm(weights: Arrays, name: str, values: NDArray) -> NDArray:
 
 def sigmoid(values: NDArray) -> NDArray:
     return 1 / (1 + np.exp(-values))
-
-
-def gelu(values: NDArray) -> NDArray:
-    from scipy.special import erf
-
-    return values * (1 + erf(values / np.sqrt(2))) / 2
 
 
 def tokens_by_hand(weights: Arrays, features: dict[str, Tensor], masks: dict[str, Tensor]) -> list[NDArray]:
@@ -133,11 +127,11 @@ def test_gated_fusion_by_hand(gate: str) -> None:
         sigmoid(linear(weights, "gate", np.concatenate(tokens, axis=-1))) if gate == "sigmoid" else np.ones((2, 5, 3))
     )
     fused = sum(gates[..., [i]] * values for i, values in enumerate(tokens))
-    expected = linear(weights, "output", norm(weights, "norm", np.asarray(fused)))
+    expected = linear(weights, "output", norm(weights, "encoder.norm", np.asarray(fused)))
     np.testing.assert_allclose(head(features, masks), expected, atol=1e-5)
 
 
-# text-residual
+# anchored
 
 
 def attend_by_hand(weights: Arrays, name: str, queries: NDArray, keys: NDArray, values: NDArray) -> NDArray:
@@ -151,9 +145,10 @@ def attend_by_hand(weights: Arrays, name: str, queries: NDArray, keys: NDArray, 
     return linear(weights, f"{name}.out_proj", shares @ value)
 
 
+@pytest.mark.parametrize("residual", ["gated", "plain"])
 @torch.no_grad()
-def test_text_residual_by_hand() -> None:
-    head = make(TextResidualConfig(dim=4, heads=1, feedforward=6))
+def test_anchored_fusion_by_hand(residual: str) -> None:
+    head = make(AnchoredConfig(dim=4, heads=1, layers=0, residual=residual))
     features, masks = batch()
     masks["voice"][0] = False
     weights = weights_of(head)
@@ -168,20 +163,21 @@ def test_text_residual_by_hand() -> None:
                 continue
             keys, queries = values[window] + order, norm(weights, "norm", text[window]) + order
             found = attend_by_hand(weights, f"attentions.{i}", queries, keys[there], values[window][there])
-            gate = sigmoid(linear(weights, f"gates.{i}", np.concatenate([text[window], found], axis=-1)))
+            gate = np.ones(1)
+            if residual == "gated":
+                gate = sigmoid(linear(weights, f"gates.{i}", np.concatenate([text[window], found], axis=-1)))
             fused = fused + gate * found
-        hidden = gelu(linear(weights, "layers.2", norm(weights, "layers.0", fused)))
-        expected = linear(weights, "layers.5", hidden)
+        expected = linear(weights, "output", norm(weights, "encoder.norm", fused))
         np.testing.assert_allclose(head(features, masks)[window], expected, atol=1e-5)
 
 
 def test_head_that_needs_other_features_says_which() -> None:
-    with pytest.raises(UsageError, match=r"'words' \(head.text\), found face, voice, text\. Add that feature"):
-        make(TextResidualConfig(text="words"))
+    with pytest.raises(UsageError, match=r"'words' \(head.anchor\), found face, voice, text\. Add that feature"):
+        make(AnchoredConfig(anchor="words"))
     with pytest.raises(UsageError, match=r"compares two or more features, found face alone\. Add another"):
         create_head(DifferenceConfig(), {"face": (4,)}, (2,))
     with pytest.raises(ValueError, match=r"head\.dim \(128\) must be a multiple of head\.heads \(3\)"):
-        TextResidualConfig(heads=3)
+        AnchoredConfig(heads=3)
 
 
 # difference

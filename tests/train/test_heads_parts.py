@@ -53,7 +53,7 @@ def test_head_that_does_not_fit_says_so(
         ({"name": "mlp", "hidden": "64,0"}, "greater than or equal to 1"),
         ({"name": "gru", "depth": 2}, "Extra inputs are not permitted"),
         ({"name": "cross-attention", "pool": "max"}, "'mean' or 'flatten'"),
-        ({"name": "lstn"}, "'tcn', 'text-residual', 'transformer'"),
+        ({"name": "lstn"}, "'tcn', 'transformer'"),
     ],
 )
 def test_wrong_options_say_what_fits(options: dict[str, object], words: str) -> None:

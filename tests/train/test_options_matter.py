@@ -125,7 +125,10 @@ OF_OUTPUTS = {  # options of a head that the others are tried with, and these; t
         ),
     ),
     "gated": ((), (*MODALITY_OPTIONS, "gate=none", "layers=0", "heads=2", "feedforward=64")),
-    "text-residual": (("text=f",), (*MODALITY_OPTIONS, "text=g", "heads=2", "feedforward=64")),
+    "anchored": (
+        ("anchor=f",),
+        (*MODALITY_OPTIONS, "anchor=g", "residual=plain", "layers=0", "heads=2", "feedforward=64"),
+    ),
     "difference": ((), (*MODALITY_OPTIONS, "differences=window", "hidden=64")),
     "mil": ((), ("hidden=64", "dropout=0.9", "pool=log-sum-exp", "attention=32", "sharpness=9")),
     "mamba": ((), ("dim=64", "layers=1", "states=4", "kernel=2", "expand=1", "bidirectional=true", "dropout=0.9")),
@@ -405,7 +408,7 @@ def test_a_training_draws_its_windows_by_the_seed(lab, store, tmp_path):
 
 DROPOUTS = [  # heads, and in how many places they drop values
     *(("transformer", 4), ("linear", 1), ("mlp", 2), ("gru", 2), ("tcn", 1), ("encoder", 4), ("cross-attention", 3)),
-    *(("gated", 3), ("text-residual", 3), ("difference", 2), ("mil", 2), ("mamba", 1)),
+    *(("gated", 3), ("anchored", 3), ("difference", 2), ("mil", 2), ("mamba", 1)),
 ]
 
 
@@ -419,8 +422,8 @@ def dropouts_of(head: nn.Module) -> list[float]:
 def test_dropout_of_a_head_is_in_every_place_that_has_one(name, least):
     """As large as asked; and where it is 0 nothing is left to chance in training."""
     more = {"cross-attention": ("head.audio=f",), "transformer": ("head.mask_ratio=0",)}.get(name, ())
-    if name in ("gated", "text-residual", "difference"):
-        more = ("head.modality_dropout=0", *(("head.text=f",) if name == "text-residual" else ()))
+    if name in ("gated", "anchored", "difference"):
+        more = ("head.modality_dropout=0", *(("head.anchor=f",) if name == "anchored" else ()))
     task = "vgaf" if name == "cross-attention" else "va"
     shapes = {"f": (6,), "g": (6,)}
     values = {"task": task, "features": tuple(shapes), "head": {"name": name}}

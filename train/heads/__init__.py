@@ -6,7 +6,7 @@ a mask (batch, time) bool of the frames that have it, and returns (batch, time, 
 standard deviation of the training rows.
 
 `linear`, `mlp`, `emma` and `difference` look at each frame alone, `lstm` and `mamba` also at earlier ones, `gru`,
-`bilstm`, `tcn`, `encoder`, `transformer`, `transformer-lstm`, `gated` and `text-residual` at all neighbours;
+`bilstm`, `tcn`, `encoder`, `transformer`, `transformer-lstm`, `gated` and `anchored` at all neighbours;
 `cross-attention` and `mil` look at the whole window. `HeadConfig.is_causal` says this of a head with its options.
 `ridge` and `logistic` are linear maps that scikit-learn solves.
 """

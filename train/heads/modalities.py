@@ -1,12 +1,12 @@
-"""Features kept apart: each projected to one width, and replaced by a token where it is missing."""
+"""Features kept apart: each projected to one width, replaced by a token where it is missing; and an encoder for all."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from abaw.train.fusion_options import ModalityConfig
-from abaw.train.heads.inputs import JoinFeatures, Tensors, width_of
+from abaw.train.fusion_options import FusionConfig, ModalityConfig
+from abaw.train.heads.inputs import JoinFeatures, Tensors, hidden_keys, positions, width_of
 
 
 class Modalities(nn.Module):
@@ -49,3 +49,31 @@ class Modalities(nn.Module):
         draws = torch.rand(len(shown), shown.shape[2], device=shown.device)
         kept = torch.where(shown.any(dim=1), draws, -1.0).argmax(dim=1, keepdim=True)
         return (draws < self.modality_dropout).scatter(1, kept, False)
+
+
+class FusedEncoder(nn.Module):
+    """Dropout, a pre-norm transformer encoder over time unless it has no layers, normalisation: (batch, time, dim)."""
+
+    def __init__(self, config: FusionConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        layer = nn.TransformerEncoderLayer(
+            config.dim, config.heads, config.feedforward, config.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = (
+            nn.TransformerEncoder(layer, config.layers, enable_nested_tensor=False) if config.layers else None
+        )
+        self.norm = nn.LayerNorm(config.dim)
+
+    def forward(self, fused: Tensor, shown: Tensor) -> Tensor:
+        """Encode the frames of windows.
+
+        Args:
+            fused: (batch, time, dim).
+            shown: (batch, time) bool; other frames are not attended to.
+        """
+        fused = self.dropout(fused)
+        if self.encoder is not None:
+            fused = fused + positions(fused.shape[1], fused.shape[2], fused.device)
+            fused = self.encoder(fused, src_key_padding_mask=hidden_keys(shown))
+        return self.norm(fused)
