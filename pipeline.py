@@ -1048,6 +1048,31 @@ def list_tasks() -> "list[Task]":
     return list(TASKS.values())
 
 
+def list_detectors() -> dict[str, str]:
+    """Every face detector by name: distribution and version that it comes from."""
+    from abaw.extract.faces.detector import list_detectors
+
+    return list_detectors()
+
+
+def list_layouts() -> dict[str, str]:
+    """Every layout of data folders by name: distribution and version that it comes from."""
+    from abaw.datasets.layouts import list_layouts
+
+    return list_layouts()
+
+
+def list_sources(kind: str) -> dict[str, str]:
+    """Distribution and version of every head, loss or task by name.
+
+    Args:
+        kind: "heads", "losses" or "tasks".
+    """
+    from abaw.core import plugins
+
+    return plugins.list_sources(f"abaw.{kind}")
+
+
 def list_published(task: str | None = None) -> "list[PublishedScore]":
     """Scores that others published, of a task or of all.
 

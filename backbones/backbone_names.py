@@ -1,7 +1,8 @@
-"""Backbones as users name them: `[NAME=]BACKBONE[:WEIGHTS]`."""
+"""Backbones as users name them: `[NAME=]BACKBONE[:WEIGHTS]`, where MODULE:CLASS is a backbone, too."""
 
 import re
 
+from abaw.backbones.registry import is_known
 from abaw.core.errors import UsageError
 
 
@@ -11,7 +12,16 @@ def split_weights(text: str) -> tuple[str, str | None]:
     if backbone.rpartition("=")[2] == "timm/hf-hub":  # the colon is part of the name
         model, colon, weights = weights.partition(":")
         backbone = f"{backbone}:{model}"
+    elif _names_class(backbone.rpartition("=")[2], weights.partition(":")[0]):
+        if ":" in weights:
+            raise UsageError(f"{text}: a class loads its own weights. Leave out what follows the second colon.")
+        return f"{backbone}:{weights}", None
     return backbone, weights if colon else None
+
+
+def _names_class(module: str, name: str) -> bool:
+    """True for the parts of MODULE:CLASS, and not for a backbone and a file called like a class."""
+    return name.isidentifier() and all(part.isidentifier() for part in module.split(".")) and not is_known(module)
 
 
 def parse_backbone(text: str) -> tuple[str, str, str | None]:

@@ -24,19 +24,26 @@ A network is an ordinary `nn.Module`. Its `forward` takes a batch that is prepar
 features by output. One with patches that can be masked has `n_patches` and takes `kept`, (n, k) int64 indices of
 patches. One that computes in float32 only has `float32_only = True`. Networks of sound are `AudioEncoder`s.
 
+For a quick try without a distribution, `--backbone MODULE:CLASS` takes a class of an ordinary module that is made without
+arguments and loads its own weights. `CLASS.shape` is the shape of the feature of a frame, which `forward` gives for a
+batch of pictures, and `CLASS.image` an `ImageInput`; by default pictures of 224 x 224 with ImageNet's statistics.
+
 Names are `family-output`. One pass of a family's network gives all of its outputs, so that several features of one
 family cost one forward pass.
 """
 
+import hashlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from abaw.backbones.spec import BackboneSpec
-from abaw.core.errors import UsageError, did_you_mean
-from abaw.core.plugins import load_group
+from abaw.backbones.spec import BackboneSpec, ImageInput
+from abaw.core.errors import UsageError, did_you_mean, first_line
+from abaw.core.plugins import load_group, load_object
 
 if TYPE_CHECKING:
     import torch
@@ -146,12 +153,32 @@ def get_spec(name: str) -> BackboneSpec:
     return find_backbone(name)[0]
 
 
+def is_known(name: str) -> bool:
+    """True if a registered backbone has this name, or a family says what is wrong with it."""
+    try:
+        return _find_registered(name) is not None
+    except UsageError:
+        return True
+
+
 def find_backbone(name: str) -> tuple[BackboneSpec, Family]:
     """The spec of a backbone name, and the family that builds its network.
 
     Raises:
         UsageError: no backbone has this name, or its options are invalid.
     """
+    if registered := _find_registered(name):
+        return registered
+    if ":" in name:
+        return _family_of_class(name)
+    families = list_families()
+    known = [spec.name for spec in list_specs()]
+    syntaxes = [family.syntax for family in families if family.syntax]
+    hint = did_you_mean(name, known) or f"Known are: {', '.join([*known, *syntaxes])}. "
+    raise UsageError(f"Unknown backbone {name!r}. {hint}`abaw list backbones` shows them all.")
+
+
+def _find_registered(name: str) -> tuple[BackboneSpec, Family] | None:
     families = _families()
     for family in families.values():
         for spec in (*family.specs, *family.variants):
@@ -168,10 +195,54 @@ def find_backbone(name: str) -> tuple[BackboneSpec, Family]:
             return resolved, families.get(resolved.family, family)
     if refusal is not None:
         raise refusal
-    known = [spec.name for spec in list_specs()]
-    syntaxes = [family.syntax for family in families.values() if family.syntax]
-    hint = did_you_mean(name, known) or f"Known are: {', '.join([*known, *syntaxes])}. "
-    raise UsageError(f"Unknown backbone {name!r}. {hint}`abaw list backbones` shows them all.")
+    return None
+
+
+def _family_of_class(name: str) -> tuple[BackboneSpec, Family]:
+    """The family of a class that is not registered, `module:Class`; see the head of this module."""
+    network_class = load_object(name)
+    try:
+        shape = tuple(int(size) for size in network_class.shape)
+        code = Path(inspect.getfile(network_class)).read_bytes()
+    except (AttributeError, TypeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"{name} is not the class of a network with a shape ({first_line(error).rstrip('.')}). Give it the shape of "
+            "the feature of a frame, such as `shape = (512,)`."
+        ) from error
+    image = getattr(network_class, "image", ImageInput(224))
+    spec = BackboneSpec(name, name, "output", "vision", shape, f"the class {name}", "none", image)
+    spec = spec.with_options(code=hashlib.sha256(code).hexdigest())  # edited code makes other features
+    return spec, Family(name, (spec,), partial(_build_class, network_class), source=f"module {name.partition(':')[0]}")
+
+
+def _build_class(network_class: Any, specs: Sequence[BackboneSpec], file: Path | None) -> Built:
+    import torch
+
+    class OneOutput(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network_class()
+
+        def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+            features = self.network(images)
+            if tuple(features.shape) != (len(images), *specs[0].shape):
+                raise UsageError(
+                    f"{specs[0].name} says that the shape of a frame is {specs[0].shape}, and {len(images)} frames gave "
+                    f"{tuple(features.shape)}. Correct its attribute shape, or what forward gives."
+                )
+            return {"output": features}
+
+    try:
+        network = OneOutput()
+    except Exception as error:  # foreign code
+        raise UsageError(
+            f"{specs[0].name} cannot be made by {specs[0].name.partition(':')[2]}() ({type(error).__name__}: "
+            f"{first_line(error).rstrip('.')}). Give every argument a default."
+        ) from error
+    digest = hashlib.sha256()
+    for key, value in sorted(network.state_dict().items()):
+        digest.update(key.encode() + value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return Built(network, weights_sha256=digest.hexdigest() if network.state_dict() else None)
 
 
 def _families() -> dict[str, Family]:

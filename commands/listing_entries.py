@@ -1,7 +1,7 @@
 """What the lists of `abaw list` show: an entry for each backbone, head, loss, recipe, task, published score and run."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,8 @@ def heads() -> Listing:
         causal = config.model_construct(name=name).is_causal  # with these defaults
         content = {"name": name, "summary": config.summary, "tasks": tasks, "causal": causal, "options": options}
         entries.append(Listed(name, (config.summary, _assignments(options)), content))
-    return Listing("heads", "head", ("head", "what it is", "options (--set head.KEY=VALUE)"), tuple(entries))
+    columns = ("head", "what it is", "options (--set head.KEY=VALUE)")
+    return _with_sources(Listing("heads", "head", columns, tuple(entries)))
 
 
 def losses() -> Listing:
@@ -94,7 +95,7 @@ def losses() -> Listing:
         cells = (", ".join(tasks), config.min_views, config.summary, _assignments(options))
         entries.append(Listed(name, cells, {**content, "options": options}))
     columns = ("loss", "tasks", ">views", "what it is", "options (--set loss.KEY=VALUE)")
-    return Listing("losses", "loss", columns, tuple(entries))
+    return _with_sources(Listing("losses", "loss", columns, tuple(entries)))
 
 
 def recipes() -> Listing:
@@ -135,7 +136,33 @@ def tasks() -> Listing:
         }
         entries.append(Listed(task.name, cells, content))
     columns = ("task", "labels of a", "score", "default loss", ">window", ">invalid", "outputs")
-    return Listing("tasks", "task", columns, tuple(entries))
+    return _with_sources(Listing("tasks", "task", columns, tuple(entries)))
+
+
+def detectors() -> Listing:
+    """Every face detector with the distribution that it comes from."""
+    return _of_sources("detectors", "detector", pipeline.list_detectors())
+
+
+def layouts() -> Listing:
+    """Every layout of data folders with the distribution that it comes from."""
+    return _of_sources("layouts", "layout", pipeline.list_layouts())
+
+
+def _of_sources(kind: str, thing: str, sources: Mapping[str, str]) -> Listing:
+    entries = [Listed(name, (source,), {"name": name, "from": source}) for name, source in sources.items()]
+    return Listing(kind, thing, (thing, "from"), tuple(entries))
+
+
+def _with_sources(listing: Listing) -> Listing:
+    """The list with the distribution of each entry, and a note about each that is not of abaw itself."""
+    sources, entries, notes = pipeline.list_sources(listing.kind), [], []
+    for entry in listing.entries:
+        source = sources.get(entry.name, "")
+        entries.append(replace(entry, content={**entry.content, "from": source}))
+        if source and source.split()[0] != "abaw":
+            notes.append(f"{entry.name}: from {source}.")
+    return replace(listing, entries=tuple(entries), notes=(*listing.notes, *notes))
 
 
 def published(task: str | None) -> Listing:

@@ -96,7 +96,7 @@ def list_backbones(filters: tuple[str, ...], as_json: bool) -> None:
 
     listing = listing_entries.backbones()
     names = {entry.name for entry in listing.entries}
-    if len(filters) == 1 and (filters[0] in names or any(mark in filters[0] for mark in "/@+")):
+    if len(filters) == 1 and (filters[0] in names or any(mark in filters[0] for mark in "/@+:")):
         described = pipeline.describe_backbone(filters[0])
         print_json({"backbones": [described]}) if as_json else _show_content(described)
         return
@@ -136,6 +136,29 @@ def list_tasks(filters: tuple[str, ...], as_json: bool) -> None:
 
     names = [_task_name(name) for name in filters]
     _list(listing_entries.tasks(), names, as_json)
+
+
+@list_.command("detectors", epilog=examples("abaw list detectors"))
+@_filters(completion.nothing)
+@JSON_LIST
+def list_detectors(filters: tuple[str, ...], as_json: bool) -> None:
+    """List face detectors, with their sources.
+
+    `abaw prepare --detector` also takes FILE.onnx of YuNet or SCRFD, and MODULE:CLASS.
+    """
+    from abaw.commands import listing_entries
+
+    _list(listing_entries.detectors(), filters, as_json)
+
+
+@list_.command("layouts", epilog=examples("abaw list layouts"))
+@_filters(completion.nothing)
+@JSON_LIST
+def list_layouts(filters: tuple[str, ...], as_json: bool) -> None:
+    """List layouts of data folders, with their sources."""
+    from abaw.commands import listing_entries
+
+    _list(listing_entries.layouts(), filters, as_json)
 
 
 @list_.command("recipes", epilog=examples("abaw list recipes", "abaw list recipes situ-va"))

@@ -5,7 +5,9 @@ process loads a group once, when it first needs it; cluster workers load their o
 """
 
 import configparser
+import importlib
 import logging
+import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -13,7 +15,7 @@ from threading import RLock
 from typing import Any, Generic, TypeVar
 
 from abaw import __version__
-from abaw.core.errors import first_line, printable
+from abaw.core.errors import UsageError, first_line, printable
 
 OWN = "abaw"  # name of abaw's own distribution
 CHECKOUT_LIST = Path(__file__).resolve().parent.parent / "setup.cfg"  # missing in an installed package
@@ -74,6 +76,30 @@ def load_named(group: str, kind: type[T]) -> dict[str, Plugin[T]]:
                 if owner is not plugin:
                     plugin.reject(ValueError(f"the name is taken by {owner.source}"))
         return dict(_named[group, kind])
+
+
+def load_object(name: str) -> Any:
+    """What `module:name` names, of a module on the path or in the working folder; runs its code.
+
+    Raises:
+        UsageError: the module cannot be imported, or has nothing of that name.
+    """
+    module, _, attribute = name.partition(":")
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.append(folder)  # last, so that a file there hides no module that is installed
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # importing runs foreign code
+        raise UsageError(
+            f"{name} cannot be loaded ({type(error).__name__}: {first_line(error).rstrip('.')}). Name a class of a module "
+            "that Python can import, or of a file MODULE.py in this folder, as MODULE:CLASS."
+        ) from error
+
+
+def list_sources(group: str) -> dict[str, str]:
+    """Distribution and version of each named plug-in of a group; loads none of them."""
+    return {entry.name: source for entry, source in reversed(_entries(group))}  # a name belongs to the first
 
 
 def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:

@@ -82,6 +82,11 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     return Dataset(root, tuple(videos), labels, fps, remarks, companions, layouts)
 
 
+def list_layouts() -> dict[str, str]:
+    """Every layout by name: distribution and version that it comes from."""
+    return {name: plugin.source for name, plugin in load_named(GROUP, Layout).items()}
+
+
 def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | None:
     try:
         return plugin.value.open(root, fps)

@@ -1,4 +1,4 @@
-"""A residual anchored at the text, against early fusion and against the text alone, for labels of clips.
+"""A residual anchored at the text, against early fusion and a residual without a gate, for labels of clips.
 
 Built in: clips of 75 frames in three classes. The words, in one stretch of a third of the clip, say one of the
 classes. In half of the clips the face takes that back for 10 frames somewhere, spoken to or not: the class is then the
@@ -22,8 +22,7 @@ ANCHORED: Options = {
     **{"modality_dropout": 0.0},
 }
 VARIANTS: Variants = {
-    "text alone (transformer)": {"features": ["text"], "head": TRANSFORMER},
-    "early fusion (transformer)": {"features": BOTH, "head": TRANSFORMER},
+    "early fusion (transformer)": {"features": BOTH, "head": {**TRANSFORMER, "layers": 1}},
     "each frame alone (mlp)": {"features": BOTH, "head": {"name": "mlp", "hidden": [128]}},
     "anchored at the text, without gates": {"features": BOTH, "head": {**ANCHORED, "residual": "plain"}},
     "anchored at the text": {"features": BOTH, "head": ANCHORED},
@@ -65,7 +64,7 @@ IDEA = Idea(
     measure=measure,
     against={
         "anchored at the text": (
-            "text alone (transformer)",
+            "each frame alone (mlp)",
             "early fusion (transformer)",
             "anchored at the text, without gates",
         ),

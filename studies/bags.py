@@ -10,7 +10,7 @@ from abaw.store import FeatureStore
 from studies.world import label, new_store, put
 
 N_FRAMES = 75  # of a clip
-CLIPS = {"train": 240, "val": 90, "test": 180}
+CLIPS = {"train": 160, "val": 60, "test": 150}
 N_CLASSES = 3
 Shown = Mapping[str, tuple[NDArray, NDArray[np.bool_]]]  # by feature (frames, WIDTH) values, and (frames,) bool: there
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from studies.bags import N_FRAMES, Shown, spoken, store_clips
-from studies.study import TRANSFORMER, Idea, Options, Scores, Variants, train_and_evaluate
+from studies.study import Idea, Options, Scores, Variants, train_and_evaluate
 from studies.world import N_HIDDEN, N_NUISANCES, OFFSET, Backbone, gaps, noisy
 
 SPOKEN, FACELESS = 1 / 2, 0.1  # shares of the frames
@@ -21,10 +21,9 @@ SETTING = "how far words and face are apart"
 PLAIN: Options = {"name": "difference", "dim": 32, "hidden": 64, "modality_dropout": 0.0, "differences": "none"}
 VARIANTS: Variants = {
     "side by side (the head without differences)": {"head": PLAIN},
-    "early fusion (transformer)": {"head": TRANSFORMER},
+    "each frame alone (mlp)": {"head": {"name": "mlp", "hidden": [128]}},
     "differences of frames": {"head": {**PLAIN, "differences": "frame"}},
     "differences of means": {"head": {**PLAIN, "differences": "window"}},
-    "linear probe (logistic)": {"head": {"name": "logistic"}},
 }
 
 
@@ -56,7 +55,7 @@ IDEA = Idea(
     built_in=__doc__ or "",
     measure=measure,
     against={
-        "differences of frames": ("side by side (the head without differences)", "early fusion (transformer)"),
-        "differences of means": ("side by side (the head without differences)", "early fusion (transformer)"),
+        "differences of frames": ("side by side (the head without differences)", "each frame alone (mlp)"),
+        "differences of means": ("side by side (the head without differences)", "each frame alone (mlp)"),
     },
 )

@@ -1,6 +1,6 @@
 """Selective state spaces, against other heads over time, where what is felt began seconds ago.
 
-Built in: valence jumps to a new value at events 2 to 5 s apart, and stays there. A face shows its value for 5 frames
+Built in: valence jumps to a new value at events 1 to 2 s apart, and stays there. A face shows its value for 5 frames
 at the event, and at random moments flashes of the same kind that mean nothing: only a further course, shown with it, tells
 an event from a flash. So a head has to keep the value of the last event and to leave out all else. Arousal is a smooth
 course that every frame shows.
@@ -31,12 +31,12 @@ from studies.world import (
 COURSE_S = 0.6  # standard deviation of the window that smooths arousal
 N_SHOWN = 5  # frames of an event or a flash
 NOISE = 0.75  # standard deviation, half of the usual
-WINDOWS = {"window": 200, "stride": 100}
+WINDOWS = {"window": 100, "stride": 100}
 SETTING = "valence since the last event"
 MAMBA: Options = {"name": "mamba", "dim": 64, "layers": 1, "states": 8, "dropout": 0.0}
 VARIANTS: Variants = {
     "each frame alone (mlp)": {"head": {"name": "mlp", "hidden": [128]}},
-    "transformer": {"head": TRANSFORMER},
+    "transformer": {"head": {**TRANSFORMER, "layers": 1}},
     "lstm": {"head": {"name": "lstm", "dim": 64, "dropout": 0.0}},
     "mamba": {"head": MAMBA},
     "mamba in both directions": {"head": {**MAMBA, "bidirectional": True}},
@@ -61,11 +61,11 @@ def make_store(rng: np.random.Generator, path: Path) -> FeatureStore:
         for video in (f"{split}-{number:02d}" for number in range(count)):
             courses = np.zeros((N_FRAMES, 3 + N_NUISANCES))
             valence = np.zeros(N_FRAMES)
-            for start in _moments(rng, 2, 5):
+            for start in _moments(rng, 1, 2):
                 value = rng.uniform(-1, 1)
                 valence[start:] = value
                 courses[start : start + N_SHOWN, :2] = 2 * value, 2
-            for start in _moments(rng, 1, 2):
+            for start in _moments(rng, 0.5, 1.5):
                 if not courses[start : start + N_SHOWN, 1].any():
                     courses[start : start + N_SHOWN, :2] = 2 * rng.uniform(-1, 1), -2
             arousal = np.clip(0.4 * smooth_noise(rng, N_FRAMES, COURSE_S * RATE_HZ, 1), -1, 1)

@@ -222,6 +222,8 @@ STAGE_OF = {
     "weights check": "check_weights",
     "list runs": "list_runs",
     "list backbones": "list_backbones",
+    "list detectors": "list_detectors",
+    "list layouts": "list_layouts",
     "list heads": "list_heads",
     "list losses": "list_losses",
     "list tasks": "list_tasks",

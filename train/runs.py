@@ -17,7 +17,7 @@ from abaw.core.claim_files import BusyError, claimed
 from abaw.core.errors import CheckpointError, StoreError, UsageError
 from abaw.core.files import save_json
 from abaw.core.json_files import read_json
-from abaw.core.plugins import load_named
+from abaw.core.plugins import OWN, list_sources, load_named
 from abaw.core.records import differences
 from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task
@@ -226,9 +226,18 @@ def _write_config(run: Run, fill: Callable[[Path], Mapping[str, Any]], folder: P
         "created": run.created,
         "config": run.config.model_dump(mode="json"),
         "features": run.features,
+        **_sources(run.config),
         **fill(folder),
     }
     save_json(folder / CONFIG, content)
+
+
+def _sources(config: TrainConfig) -> dict[str, dict[str, str]]:
+    """Distribution and version of the head, loss and task, as `plugins`, as far as they are not of abaw itself."""
+    names = {"heads": config.head.name, "losses": config.loss.name, "tasks": config.task}
+    sources = {kind: list_sources(f"abaw.{kind}").get(name, "") for kind, name in names.items()}
+    foreign = {kind: source for kind, source in sources.items() if source and source.split()[0] != OWN}
+    return {"plugins": foreign} if foreign else {}
 
 
 @contextmanager
@@ -277,6 +286,7 @@ def open_run(folder: Path) -> Run:
         raise UsageError(f"No run at {folder}: it has no {CONFIG}. Name a run folder, or train one with `abaw train`.")
     if home != folder:
         check_checkpoint(home, checkpoint)
+    content: Any = None
     try:
         content = read_json(path)
         config = make_config(content["config"]).resolved()
@@ -288,7 +298,17 @@ def open_run(folder: Path) -> Run:
                 raise ValueError(f"the record of {name!r} is not an object")
         return Run(folder, config, features, str(content["created"]))
     except (ValueError, KeyError, TypeError, UsageError) as error:
-        raise CheckpointError(f"{path} is not the config of a run of this version ({error}). Train again.") from error
+        raise CheckpointError(
+            f"{path} is not the config of a run of this version ({error}). {_remedy(content)}"
+        ) from error
+
+
+def _remedy(content: object) -> str:
+    """What to do about a config that cannot be read: plug-ins that it was made with may be missing."""
+    made_with = content.get("plugins") if isinstance(content, dict) else None
+    if isinstance(made_with, dict) and made_with:
+        return f"It was made with {', '.join(sorted({str(source) for source in made_with.values()}))}: install that."
+    return "Train again."
 
 
 def all_runs(runs: Path) -> list[Run]:

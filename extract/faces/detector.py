@@ -5,13 +5,12 @@ A detector is a class whose objects are made with the name of a torch device and
 other distributions list theirs: `retina = abaw_retina:RetinaFace`.
 """
 
-import importlib
 from pathlib import Path
 from typing import Any, cast
 
 from abaw.core.devices import pick_device
 from abaw.core.errors import UsageError
-from abaw.core.plugins import load_named
+from abaw.core.plugins import load_named, load_object
 from abaw.extract.faces.detections import FaceDetector
 
 GROUP = "abaw.detectors"
@@ -47,6 +46,11 @@ def create_detector(name: str = DEFAULT_DETECTOR, device: str = "auto") -> FaceD
     return cast("FaceDetector", detector)
 
 
+def list_detectors() -> dict[str, str]:
+    """Every detector by name: distribution and version that it comes from."""
+    return {name: plugin.source for name, plugin in load_named(GROUP, object).items()}
+
+
 def _find_class(name: str) -> Any:
     plugins = load_named(GROUP, object)
     if name in plugins:
@@ -56,12 +60,7 @@ def _find_class(name: str) -> Any:
         raise UsageError(
             f"No detector {name!r}. Choose {', '.join(plugins)}, or give MODULE:CLASS of your own or a FILE.onnx."
         )
-    try:
-        return getattr(importlib.import_module(module), class_name)
-    except ImportError as error:
-        raise UsageError(f"The detector's module {module!r} cannot be imported ({error}).") from error
-    except AttributeError as error:
-        raise UsageError(f"Detector {name!r} cannot be made by {class_name}(device) ({error}).") from error
+    return load_object(name)
 
 
 def _name_of(detector_class: Any) -> str:

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 
 from abaw.backbones import registry
+from abaw.backbones.backbone import create_backbone
+from abaw.backbones.backbone_names import parse_backbone
 from abaw.backbones.checkpoint_fit import find_matches
 from abaw.backbones.registry import Family, find_backbone, get_spec, register
 from abaw.backbones.spec import BackboneSpec
@@ -52,13 +54,38 @@ TAKEN = Family("grey-hog", (HOG,), build)
 BROKEN = Family("unlisted", (TINT,), build)
 NO_FAMILY = "tint"
 """
+# one of its own weights, which are drawn when it is made
+OWN_CLASS = """
+import torch
+
+class Own(torch.nn.Module):
+    shape = (2,)
+
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 2)
+
+    def forward(self, images):
+        return self.layer(images.mean((2, 3)))
+
+class Misshapen(Own):
+    shape = (5,)
+
+class Shapeless(torch.nn.Module):
+    pass
+
+class Demanding(Own):
+    def __init__(self, width):
+        super().__init__()
+"""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A folder with the distribution `abaw-tint 1.2`, which has a plug-in that works and four that do not."""
     listed = {name.lower(): f"tint:{name}" for name in ("FAMILIES", "TAKEN", "BROKEN", "NO_FAMILY", "GONE")}
-    write_distribution(tmp_path / "site", "abaw-tint", "1.2", {GROUP: listed}, {"tint": TINT})
+    modules = {"tint": TINT, "own_class": OWN_CLASS}
+    write_distribution(tmp_path / "site", "abaw-tint", "1.2", {GROUP: listed}, modules)
     return tmp_path / "site"
 
 
@@ -101,7 +128,8 @@ def test_the_list_shows_a_plugin_with_its_source_and_warns_once_of_each_broken_o
 
 def test_a_plugin_is_extracted_with_in_one_process_and_by_workers(in_process, run, run_cli, make_data, tmp_path):
     root = make_data({"a": 5, "b": [2, 7]})
-    options = ("extract", "--data", root, "--device", "cpu", "--backbone", "tint", "--backbone", "tint-times-3")
+    names = ("tint", "tint-times-3", "own=own_class:Own")
+    options = ("extract", "--data", root, "--device", "cpu", *(word for name in names for word in ("--backbone", name)))
     alone = run_cli(*options, "--store", tmp_path / "alone.zarr")
     assert alone.exit_code == 0, alone.output
 
@@ -115,12 +143,73 @@ def test_a_plugin_is_extracted_with_in_one_process_and_by_workers(in_process, ru
         np.testing.assert_allclose(store.read("tint-times-3", "b").values[number - 1], 3 * colour, atol=6e-3)
     attributes = json.loads((tmp_path / "alone.zarr" / "features" / "tint" / "zarr.json").read_text())["attributes"]
     assert attributes["spec"]["source"] == "abaw-tint 1.2" and "source" not in attributes["record"]
+    assert store.read("own", "b").values.shape == (7, 2)
 
     file = tmp_path / "cluster.toml"
     file.write_text('[cluster]\nkind = "local"\nworkers = 1\n')
     cluster = run(*options, "--store", tmp_path / "cluster.zarr", "--cluster", file)
     assert cluster.returncode == 0, cluster.stderr + cluster.stdout
     assert_equal_stores(tmp_path / "cluster.zarr", tmp_path / "alone.zarr")
+
+
+def halved(initialise):
+    def initialise_halved(network):
+        initialise(network)
+        network.layer.weight.data /= 2
+
+    return initialise_halved
+
+
+def test_a_class_is_another_backbone_once_its_code_or_weights_change(in_process, site, monkeypatch):
+    """The fingerprints of the same class, of edited code, and of weights that were drawn otherwise."""
+    (spec, family), (again, _) = find_backbone("own_class:Own"), find_backbone("own_class:Own")
+    assert (spec, family.source) == (again, "module own_class") and spec.shape == (2,)
+    first = create_backbone("own_class:Own")
+    assert first.fingerprint(first.spec) == create_backbone("own_class:Own").fingerprint(first.spec)
+    (site / "own_class.py").write_text(OWN_CLASS + "# edited")
+    edited = create_backbone("own_class:Own")
+    assert edited.fingerprint(edited.spec) != first.fingerprint(first.spec)
+    assert edited.weights_sha256 == first.weights_sha256
+    own = sys.modules["own_class"].Own
+    monkeypatch.setattr(own, "__init__", halved(own.__init__))
+    other = create_backbone("own_class:Own")
+    assert other.weights_sha256 != first.weights_sha256
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "own_class:Gone",
+            "own_class:Gone cannot be loaded (AttributeError: module 'own_class' has no attribute 'Gone')",
+        ),
+        ("no_module:Own", "no_module:Own cannot be loaded (ModuleNotFoundError: No module named 'no_module')"),
+        ("own_class:Shapeless", "Give it the shape of the feature of a frame, such as `shape = (512,)`."),
+        ("own_class:Demanding", "own_class:Demanding cannot be made by Demanding() (TypeError: "),
+        ("own_class:Misshapen", "says that the shape of a frame is (5,), and 1 frames gave (1, 2)."),
+        ("own_class:Own:w.pth", "own_class:Own:w.pth: a class loads its own weights."),
+    ],
+)
+def test_a_class_that_is_no_backbone_says_why(in_process, name, words):
+    with pytest.raises(UsageError) as caught:
+        backbone = create_backbone(parse_backbone(name)[1])
+        backbone(np.zeros((1, 8, 8, 3), np.uint8))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("own_class:Own", ("own_class-Own", "own_class:Own", None)),
+        ("mine=own_class:Own", ("mine", "own_class:Own", None)),
+        ("emma:WEIGHTS", ("emma", "emma", "WEIGHTS")),
+        ("vit-mean:WEIGHTS", ("vit-mean", "vit-mean", "WEIGHTS")),
+        ("tint:FILE", ("tint", "tint", "FILE")),
+        ("own_class:file.pth", ("own_class", "own_class", "file.pth")),
+    ],
+)
+def test_a_class_and_a_weights_file_are_told_apart(in_process, text, parts):
+    assert parse_backbone(text) == parts
 
 
 def build_nothing(specs, file):

@@ -311,7 +311,11 @@ OF_COMMANDS = {
     "finetune": {"n_seeds": 1, "device": "auto", "data": "data", "runs": "runs"},
     **{
         key: {}
-        for key in ("list backbones", "list heads", "list losses", "list published", "list recipes", "list tasks")
+        for key in ("list backbones", "list detectors", "list heads", "list layouts", "list losses", "list published")
+    },
+    **{
+        key: {}
+        for key in ("list recipes", "list tasks")
     },
     "list runs": {"runs": "runs"},
     "predict": {"out": "predictions", "runs": "runs", "device": "auto"},
