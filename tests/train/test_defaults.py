@@ -313,10 +313,7 @@ OF_COMMANDS = {
         key: {}
         for key in ("list backbones", "list detectors", "list heads", "list layouts", "list losses", "list published")
     },
-    **{
-        key: {}
-        for key in ("list recipes", "list tasks")
-    },
+    **{key: {} for key in ("list recipes", "list tasks")},
     "list runs": {"runs": "runs"},
     "predict": {"out": "predictions", "runs": "runs", "device": "auto"},
     "prepare": {"data": "data", "detector": "mtcnn", "device": "auto"},
