@@ -105,6 +105,7 @@ def run(site: Path, process_env: dict[str, str]) -> Callable[..., subprocess.Com
 def in_process(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets this process load its plug-ins afresh, with the distribution."""
     monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "own_class", raising=False)
     monkeypatch.setattr(plugins, "_loaded", {})
     monkeypatch.setattr(registry, "_loaded", set())
     monkeypatch.setattr(registry, "_FAMILIES", {})
@@ -193,7 +194,7 @@ def test_a_class_is_another_backbone_once_its_code_or_weights_change(in_process,
 def test_a_class_that_is_no_backbone_says_why(in_process, name, words):
     with pytest.raises(UsageError) as caught:
         backbone = create_backbone(parse_backbone(name)[1])
-        backbone(np.zeros((1, 8, 8, 3), np.uint8))
+        backbone(torch.zeros(1, 3, 8, 8))
     assert words in str(caught.value)
 
 
