@@ -75,7 +75,7 @@ class AnchoredConfig(FusionConfig):
     """
 
     built_by = "abaw.train.heads.anchored:AnchoredHead"
-    summary = "One feature, such as the text, and gated residuals of what it attends to in the others (ABAW 10, 2026)"
+    summary = "One feature, such as text, and gated residuals of what it attends to in the others (2026)"
 
     name: Literal["anchored"] = "anchored"
     anchor: str = Field("text", min_length=1)
