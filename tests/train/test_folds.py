@@ -2,12 +2,16 @@
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw.core.errors import UsageError
+from abaw.core.tasks import get_task
+from abaw.store.label_arrays import VideoLabels
 from abaw.train.data.folds import Fold, assign_folds, group_videos, parse_fold
+from abaw.train.data.table import take_split
 
 # names of every form, several of which meet in one recording
 stems = st.sampled_from(["video1", "video10", "86", "5-60-1920x1080", "clip", "ann", "film_a"])
@@ -153,3 +157,15 @@ def test_bad_fold_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"A fold is written NUMBER/FOLDS, as 2/5 .*; found '") as caught:
         parse_fold(text)
     assert repr(text) in str(caught.value)
+
+
+def test_labelled_test_videos_are_in_no_fold() -> None:
+    labels = {
+        f"{split}{number}": VideoLabels(split, np.zeros((3, 2), dtype=np.float32))
+        for split in ("train", "val", "test", "synthetic")
+        for number in range(3)
+    }
+    taken = [take_split(labels, get_task("va"), split, "1/2") for split in ("train", "val")]
+    assert not taken[0].keys() & taken[1].keys()
+    assert sorted([*taken[0], *taken[1]]) == sorted(name for name in labels if name.startswith(("train", "val")))
+    assert list(take_split(labels, get_task("va"), "test", "1/2")) == ["test0", "test1", "test2"]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from abaw.train.data.on_device import DeviceInputs
 
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
-UNLABELLED = "test"  # the split of videos without labels
+UNLABELLED = "test"  # the split of videos without labels, or whose labels count only for the score of that split
 ZEROS_BYTES = 2**22  # written at once
 Missing = Literal["mask", "nearest"]
 StoredVideos = Mapping[str, StoredVideo]  # by name
@@ -113,8 +113,8 @@ def select_labels(
     """Labels of the videos of a split.
 
     Args:
-        fold: empty, or `K/N`: all labelled videos but the synthetic ones are split into N folds; number K is the split
-            `val`, the others are `train`.
+        fold: empty, or `K/N`: all labelled videos but the synthetic ones and those of split `test` are split into N folds;
+            number K is the split `val`, the others are `train`.
         synthetic: add the videos of the synthetic split.
 
     Raises:
@@ -146,7 +146,7 @@ def take_split(labels: Mapping[str, VideoLabels], task: Task, split: str, fold: 
         fold: see `select_labels`.
     """
     labels = {video: of_task(video_labels, task) for video, video_labels in labels.items()}
-    real = {video: video_labels for video, video_labels in labels.items() if video_labels.split != SYNTHETIC}
+    real = {video: one for video, one in labels.items() if one.split not in (SYNTHETIC, UNLABELLED)}
     if not (fold and real and split in ("train", "val")):
         return {video: labels[video] for video in labels if labels[video].split == split}
     chosen = parse_fold(fold)
