@@ -1,9 +1,9 @@
 """Selective state spaces, against other heads over time, where what is felt began seconds ago.
 
 Built in: valence jumps to a new value at events 1 to 2 s apart, and stays there. A face shows its value for 5 frames
-at the event, and at random moments flashes of the same kind that mean nothing: only a further course, shown with it, tells
-an event from a flash. So a head has to keep the value of the last event and to leave out all else. Arousal is a smooth
-course that every frame shows.
+at the event, and at random moments flashes of the same kind that mean nothing: only a further course, shown with it,
+tells an event from a flash. So a head has to keep the value of the last event and to leave out all else. Arousal is a
+smooth course that every frame shows. Made smaller for time before the figures were taken; seeds 0 to 4 ran once.
 """
 
 from pathlib import Path
