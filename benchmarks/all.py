@@ -22,6 +22,7 @@ NAMES = (
         "store_io",
         "importing",
         "training",
+        "finetuning",
         "busy",
         "memory",
         "scoring",

@@ -50,8 +50,8 @@ TARGETS = {
     "data folder": ("prepare", "prepare-one-face"),
     "store": ("extract-more", "import", "repair-store", "verify", "export-h5"),
     "damaged store": ("repair", "verify-damaged"),
-    "new store": ("extract", "extract-network", "extract-sound", "import-new", "repair-new"),
-    "name of a run": ("train", "train-ridge", "train-init", "train-fold"),
+    "new store": ("extract", "extract-videos", "extract-network", "extract-sound", "import-new", "repair-new"),
+    "name of a run": ("train", "train-ridge", "train-init", "train-fold", "finetune"),
     "names of runs": ("train-unnamed", "train-seeds", "ensemble-unnamed"),
     "unfinished run": ("resume", "resume-further", "eval-c", "tune-c", "submit-c"),
     "run": ("eval", "tune", "tune-crossed", "ensemble", "submit", "report"),
@@ -229,10 +229,10 @@ def _counts_as_stale(change: str, folder: Path) -> bool:
     """True for results of a run that was trained further meanwhile: nothing uses them before the run is scored again."""
     path = folder / change.removeprefix("changed ")
     match = re.fullmatch(r"(?:predictions|scores|traces)-(\w+)\.\w+", path.name)
-    predictions = path.with_name(f"predictions-{match[1]}.h5" if match else "")
-    if not match or not predictions.is_file():
+    if not match:
         return False
-    return read_made_from(predictions) != open_run(path.parent).digest()
+    predictions = path.with_name(f"predictions-{match[1]}.h5")
+    return predictions.is_file() and read_made_from(predictions) != open_run(path.parent).digest()
 
 
 def _names_another(outcome: Outcome) -> bool:

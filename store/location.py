@@ -51,7 +51,7 @@ def open_or_make(location: Place) -> "zarr.Group":
         raise StoreError(f"{location} is not a feature store but something else. Choose another with --store.")
     store = str(location) if is_url(location) else FolderStore(Path(location))
     try:
-        if isinstance(store, FolderStore):
+        if is_new and isinstance(store, FolderStore):
             make_root(store)
         try:
             return zarr.open_group(store, mode="a", use_consolidated=False, storage_options=_options(location))

@@ -201,14 +201,19 @@ def test_no_data_an_empty_folder_and_a_foreign_one(run_cli, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
-@pytest.mark.parametrize(
-    "words", [["store", "info"], ["store", "verify"], ["train", "--task", "va"], ["train", "--resume"]], ids=" ".join
-)
+@pytest.mark.parametrize("words", [["store", "info"], ["store", "verify"], ["train", "--task", "va"]], ids=" ".join)
 def test_no_store(run_cli, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
     result = run_cli(*words)
     assert result.exit_code == 1
     assert "Error: No feature store at store.zarr. Make one with `abaw extract" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_to_resume(run_cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_cli("train", "--resume")
+    assert result.exit_code == 2 and "Error: No run in runs. Train one with `abaw train`" in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 

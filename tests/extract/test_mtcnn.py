@@ -107,8 +107,8 @@ def test_weights_are_read_without_importing_their_package(process_env):
     ("name", "message"),
     [
         ("yolo", r"No detector 'yolo'. Choose mtcnn, or give MODULE:CLASS"),
-        ("no_such_module:Detector", r"module 'no_such_module' cannot be imported"),
-        ("mine_to_test:Missing", r"Detector 'mine_to_test:Missing' cannot be made"),
+        ("no_such_module:Detector", r"No module named 'no_such_module'"),
+        ("mine_to_test:Missing", r"module 'mine_to_test' has no attribute 'Missing'"),
         ("mine_to_test:Needy", r"Detector 'mine_to_test:Needy' cannot be made"),
         ("mine_to_test:Blind", r"has no method detect"),
     ],

@@ -26,13 +26,14 @@ from abaw.backbones.checkpoint_files import open_checkpoint
 from abaw.backbones.safe_pickle import describe_refused, read_inert
 from abaw.backbones.weights import read_tensors
 from abaw.core.errors import AbawError, CheckpointError, DataError
+from abaw.datasets.stills.still_images import STILL_FORMATS
 from abaw.datasets.synth.cutouts import read_background, read_cutout
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.exchange.tensor_files import load_tensor
 from abaw.media.clock_cache import folder as kept_folder
 from abaw.media.clock_cache import load as load_kept
 from abaw.media.clock_cache import save as save_kept
-from abaw.media.images import open_upright, read_image
+from abaw.media.images import FORMATS, open_upright, read_image
 from abaw.media.tensors import read_image_tensor
 from abaw.store import FeatureStore
 from abaw.studies.house import modules_of
@@ -423,9 +424,10 @@ def calls() -> dict[str, list[tuple[list[str], dict[str, str]]]]:
 def test_every_call_that_opens_files_of_others_has_its_guard():
     found = calls()
     guards = {"torch.load": ("weights_only", "True"), "np.load": ("allow_pickle", "False")}
-    guards["Image.open"] = ("formats", "FORMATS")
+    guards["Image.open"] = ("formats", "formats")
     for function, (keyword, value) in guards.items():
         assert {keywords.get(keyword) for _, keywords in found[function]} == {value}, function
+    assert not {"EPS", "PSD"} & {*FORMATS, *STILL_FORMATS}, "Pillow starts a program for the first"
     for function in ("pickle.load", "pickle.loads", "torch.jit.load", "torch.hub.load", "marshal.loads", "yaml.load"):
         assert function not in found
     assert len(found["joblib.load"]) == 1, "only the weights of one release of MTCNN, checked by sha256"

@@ -214,7 +214,7 @@ def test_unknown_task_lists_the_known_ones() -> None:
 
 def test_head_or_loss_set_as_a_text_says_how_to_name_it() -> None:
     assert message("head=linear").startswith(
-        "head: choose one with head.name=..., one of: bilstm, cross-attention, difference, emma, "
+        "head: choose one with head.name=..., one of: anchored, bilstm, cross-attention, difference, emma, "
     )
     assert "found 'linear'" in message("head=linear")
     assert message("loss=bce").startswith("loss: choose one with loss.name=..., one of: bce, ccc, ccc-bins")

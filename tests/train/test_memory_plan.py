@@ -1,5 +1,6 @@
 """The forecast of memory against what a training takes, and what is said where it does not fit."""
 
+import gc
 from collections.abc import Iterable
 
 import pytest
@@ -28,6 +29,7 @@ def profiled_peak(settings: Iterable[str], n: int) -> int:
     """The most bytes that the allocator of the CPU had handed out in a step, by the profiler of torch."""
     model, _ = build_first(config(*settings), FirstWeights({}, untrained=True))
     model.train()
+    gc.collect()  # else what earlier tests left is freed meanwhile
     batch = {IMAGES: torch.zeros(n, 1, SIDE, SIDE, 3, dtype=torch.uint8), SIZES: torch.full((n, 1, 2), SIDE)}
     masks = dict.fromkeys(batch, torch.ones(n, 1, dtype=torch.bool))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:

@@ -150,6 +150,7 @@ PROBE_OPTIONS = {
 # tried below, or in tests of their own
 ELSEWHERE = {
     "task",
+    "task_record",
     "features",
     "head",
     "loss",

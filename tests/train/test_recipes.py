@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import tomllib
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -30,12 +31,17 @@ SHAPES = {
     **dict.fromkeys(("swin-t", "swin-t@hflip", "wav2vec2"), (768,)),
     **dict.fromkeys(("iresnet100-expr", "iresnet100-au"), (512,)),
     **{"dan": (8,), "compare": (130,), "egemaps-v01a": (23,), "vggish-relu": (128,), "clip-l14-laion2b": (1024,)},
-    **{"dinov2-l": (1024,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,)},
     "spectrogram": (1, 128, 128),
+    **{"dinov2-l": (1024,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,)},
 }
 SOUND = ("compare", "egemaps-v01a", "vggish-relu", "wav2vec2", "wavlm", "text", "spectrogram")
 OF_CLIPS = ("clip-l14-laion2b", "spectrogram")
 Cli = Callable[..., Result]
+
+
+def drawn_by(name: str) -> np.random.Generator:
+    """Random numbers for a name, whatever others are drawn."""
+    return np.random.default_rng(zlib.crc32(name.encode()))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,13 +66,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     rng = np.random.default_rng(0)
     # views of a feature are like it
     prototypes = {
-        name: rng.normal(size=(8, *shape)).astype(np.float32) for name, shape in SHAPES.items() if "@" not in name
+        name: drawn_by(name).normal(size=(8, *shape)).astype(np.float32)
+        for name, shape in SHAPES.items()
+        if "@" not in name
     }
 
     def put(video: str, classes: np.ndarray, names: list[str]) -> None:
         for name in names:
-            noise = rng.normal(scale=0.5, size=(len(classes), *SHAPES[name])).astype(np.float32)
-            present = np.ones(len(classes), bool) if name in SOUND else rng.random(len(classes)) < 0.9
+            own = drawn_by(f"{name} of {video}")
+            noise = own.normal(scale=0.5, size=(len(classes), *SHAPES[name])).astype(np.float32)
+            present = np.ones(len(classes), bool) if name in SOUND else own.random(len(classes)) < 0.9
             put_feature(store, name, video, prototypes[name.partition("@")[0]][classes] + noise, present)
 
     frames = [name for name in SHAPES if name not in OF_CLIPS]
