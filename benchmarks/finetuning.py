@@ -29,12 +29,13 @@ from abaw.train.schedules import create_optimizer
 from benchmarks.crops import draw_crops
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio, one_core
 
-ROUNDS = 5
-N_STEPS = {"vit-tiny-mean": 3, "vit-mean": 1}  # in an epoch
-BATCH_SIZE = 32
+ROUNDS = 3
+STEPS = {"vit-tiny-mean": (2, 16), "vit-mean": (2, 2)}  # in an epoch, and images of each
+BATCH_SIZE = 32  # decoded and augmented
 TRAINED_PER_S = 5059 / 3  # images of a ViT-B on a GPU: a third of what is published of its forward pass in bfloat16
 METHOD = [
-    f"Crops of the demo in batches of {BATCH_SIZE}, untrained networks with a linear head for valence and arousal, float32.",
+    "Crops of the demo, "
+    f"{' and '.join(f'{n} steps of {size} for {name}' for name, (n, size) in STEPS.items())}; untrained networks with a linear head for valence and arousal, float32.",
     "An epoch of the trainer decodes its images, resizes and normalises them, sets rates and checks the loss; the bare step is "
     "forward, loss, backward, clipping and optimizer on inputs that are ready, in turns with these epochs.",
     "Decoding and augmentation are those of a batch, on one core; a GPU augments on the GPU. The cores that keep up with a ViT-B "
@@ -44,7 +45,7 @@ METHOD = [
 
 def config_of(network: str) -> FinetuneConfig:
     """The default fine-tuning, without augmentation."""
-    settings = ["augment=none", "drop_path=0", f"batch_size={BATCH_SIZE}", "precision=fp32"]
+    settings = ["augment=none", "drop_path=0", f"batch_size={STEPS[network][1]}", "precision=fp32"]
     return make_finetune_configs("va", [network], {}, settings)[0]
 
 
@@ -53,7 +54,7 @@ def ready_batches(config: FinetuneConfig, table: PixelTable, model: PixelModel) 
     sampler, seen = WindowSampler(table, config.length, only_labelled=True), []
     hook = model.encoders[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach()))
     windows = sampler.epoch(config.step, (config.seed, 1))
-    read = [sampler.batch(some) for some in batches(windows, BATCH_SIZE)]
+    read = [sampler.batch(some) for some in batches(windows, config.batch_size)]
     with torch.no_grad():
         for batch in read:
             model(batch.features, batch.masks)
@@ -84,7 +85,7 @@ def bare_epoch(
 def against_bare_steps(network: str, whole: PixelTable, report: Report) -> None:
     """Epochs of the trainer in turns with plain loops over ready inputs."""
     config = config_of(network)
-    table = first_images(whole, N_STEPS[network] * BATCH_SIZE)
+    table = first_images(whole, STEPS[network][0] * config.batch_size)
     model, _ = build_first(config, FirstWeights({}, untrained=True))
     model.freeze_unused()
     bare = deepcopy(model).train()
@@ -103,7 +104,7 @@ def against_bare_steps(network: str, whole: PixelTable, report: Report) -> None:
     report.requirements.append(
         Requirement(f"{network}: share of the loop beside the step", share, 5, "%", at_least=False)
     )
-    report.medians[f"{network}, images/s in training"] = len(ready) * BATCH_SIZE / timings["trainer"].median_s
+    report.medians[f"{network}, images/s in training"] = len(ready) * config.batch_size / timings["trainer"].median_s
 
 
 def first_images(table: PixelTable, n_images: int) -> PixelTable:
@@ -166,7 +167,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         draw_crops(Path(folder))
         (table,) = load_pixel_tables(get_task("va"), "", Path(folder) / "drawn", ("train",))
-        for network in N_STEPS:
+        for network in STEPS:
             against_bare_steps(network, table, report)
         inputs_per_core(table, report)
     report.publish()

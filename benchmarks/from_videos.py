@@ -147,9 +147,9 @@ def repeated(video: Path, file: Path, n_times: int) -> None:
     """A video that shows another one several times."""
     with av.open(str(file), "w") as container:
         stream = container.add_stream("libx264", rate=30, options={"preset": "ultrafast"})
+        stream.height, stream.width = next(read_pictures(video)).image.shape[:2]
         for _ in range(n_times):
             for picture in read_pictures(video):
-                stream.height, stream.width = picture.image.shape[:2]
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture.image, format="rgb24")))
         container.mux(stream.encode(None))
 

@@ -219,7 +219,7 @@ def test_killed_at_random_changes_of_the_store_and_run_again(extraction):
     _, output = extraction.run("counted.zarr")
     n_changes = int(output.split("changes ")[1].split()[0])
     assert n_changes > 100
-    kills = {f"killed-{at}.zarr": at for at in rng.sample(range(n_changes // 10, n_changes * 9 // 10), 6)}
+    kills = {f"killed-{at}.zarr": at for at in rng.sample(range(n_changes // 10, n_changes * 9 // 10), 3)}
     for store, kill_at in kills.items():
         code, output = extraction.run(store, kill_at)
         assert code == -signal.SIGKILL, output
