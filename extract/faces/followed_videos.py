@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError, UsageError
-from abaw.core.names import SIDES, composed, is_junk
+from abaw.core.names import SIDES, composed
 from abaw.core.records import PREPARED
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import files_in, find_video_files
@@ -63,7 +63,7 @@ class FacesFrom:
 
     @property
     def alignment(self) -> str:
-        """See `FrameSource.alignment`; crops by boxes are aligned like those of other programs."""
+        """See `FrameSource.alignment`; that of a table is always that of `abaw prepare`, with landmarks or with boxes alone."""
         return WHOLE if self.where == WHOLE_PICTURES else PREPARED
 
     def absolute(self) -> "FacesFrom":
@@ -298,7 +298,7 @@ def open_videos(root: Path, faces: FacesFrom, fps: float | None = None) -> Datas
             raise DataError(
                 f"There are two files of video {file.stem!r}: {files[composed(file.stem)]} and {file}. Rename one."
             )
-    files = {name: file for name, file in files.items() if not is_junk(file.name) and not file.is_dir()}
+    files = {name: file for name, file in files.items() if not file.is_dir()}
     if not files:
         raise DataError(
             f"{root} has no video files ({', '.join(SUFFIXES[:6])} ...), neither in the folder itself nor in videos/ or batch1/. "
