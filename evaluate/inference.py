@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from abaw.core.progress import Reporter, Silent
+from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.evaluate.evaluation import Evaluation, evaluate_predictions
 from abaw.evaluate.predictions import VideoPrediction, fill_gaps
@@ -161,10 +162,11 @@ def _window_outputs(
     with torch.inference_mode():
         windows = sampler.windows(stride or max(1, window // 2), ends=None if is_whole else _ends(table))
         reporter.start("predict", len(windows), "windows")
-        for batch_windows in batches(windows, max(1, table.rows_per_batch // window)):
-            n_windows = len(batch_windows)
-            batch_windows = multi_process.process_share(batch_windows)
-            batch = sampler.batch(batch_windows).to(device)
+        parts = list(batches(windows, max(1, table.rows_per_batch // window)))
+        shares = [multi_process.process_share(part) for part in parts]
+        read = map_ahead(sampler.batch, shares, table.n_readers)
+        for part, batch_windows, batch in zip(parts, shares, read, strict=True):
+            batch = batch.to(device)
             outputs = model(batch.features, batch.masks)
             on_outputs(outputs, batch.targets)
             # further outputs of a model are only for its loss
@@ -175,7 +177,7 @@ def _window_outputs(
                 rows, is_inside = sampler.rows_of(batch_windows)
                 slots = np.where(is_inside, rows, n_slots).ravel()
             sums.add(slots, outputs.reshape(-1, width))
-            reporter.advance(n_windows)
+            reporter.advance(len(part))
         means = sums.means(device)
         reporter.finish()
     return means

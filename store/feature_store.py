@@ -16,7 +16,7 @@ ever read. Values are not compressed: features do not compress. Dimensions have 
 earlier versions have none.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -40,7 +40,7 @@ from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
-from abaw.store.plain_arrays import Block, PlainArray, find_plain_array
+from abaw.store.plain_arrays import Block, FarArray, PlainArray, find_plain_array
 from abaw.store.schema import (
     MISPLACED,
     as_numpy,
@@ -53,6 +53,7 @@ from abaw.store.schema import (
 )
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import VideoWriter
+from abaw.store.zarr_keys import read_ranges
 
 FORMAT = 1
 READERS_FAR_AWAY = 8  # each holds a video: more would fill the memory
@@ -75,7 +76,7 @@ class VideoFeature:
 
 @dataclass(frozen=True)
 class StoredVideo:
-    """One feature of one video whose values are still in their files.
+    """One feature of one video whose values are still in their files, or on object storage.
 
     Attributes:
         array: the values.
@@ -89,16 +90,26 @@ class StoredVideo:
     fps: float
     reading: Callable[[], AbstractContextManager[None]]
 
-    def blocks(self) -> Iterator[Block]:
-        """Its values, in order, a file at a time, checksums verified.
+    @property
+    def is_far(self) -> bool:
+        """True if they are on object storage."""
+        return isinstance(self.array, FarArray)
+
+    @property
+    def n_blocks(self) -> int:
+        """Files that they are in."""
+        return self.array.n_files
+
+    def block(self, number: int) -> Block:
+        """The values in one of its files, checksums verified.
 
         Raises:
             StoreError: they are damaged.
         """
         with self.reading():
-            for block in self.array.blocks():
-                check_no_shard_is_missing(block.values)
-                yield block
+            block = self.array.block(number)
+            check_no_shard_is_missing(block.values)
+            return block
 
 
 def _is_begun(root: zarr.Group) -> bool:
@@ -275,6 +286,18 @@ class FeatureStore:
             present = self._read_array(f"{key}/present")
             check_shapes(values, present, attrs, shape)
             return StoredVideo(values, present, float(attrs["fps"]), partial(self._reading, feature, video))
+
+    def read_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+        """Parts of files of the store, read at the same time; None for a file that does not exist.
+
+        Args:
+            ranges: key of a file, its first byte and the one after the last.
+
+        Raises:
+            UnreachableError: the disk or the network is at fault.
+        """
+        with report_unreachable(self.path):
+            return read_ranges(self._tree.store, ranges)
 
     @contextmanager
     def _reading(self, feature: str, video: str) -> Iterator[None]:

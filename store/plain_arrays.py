@@ -1,14 +1,15 @@
-"""Arrays in a local store whose chunks are not compressed, as `abaw` writes them, read without Zarr.
+"""Arrays whose chunks are not compressed, as `abaw` writes them, read without Zarr.
 
-Zarr takes several times as long for each chunk. It still reads what is stored in any other way, such as compressed, or
-far away: `find_plain_array` returns None for these.
+Zarr takes several times as long for each chunk. It still reads what is stored in any other way, such as compressed:
+`find_plain_array` returns None for it.
 """
 
+import io
 import json
 import math
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -17,11 +18,11 @@ import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.storage import LocalStore
+from zarr.storage import FsspecStore, LocalStore
 
 from abaw.store.schema import CHECKED_BYTES, MAX_CHUNKS
 from abaw.store.writer import CHECKSUM_BYTES, MISSING_CHUNK
-from abaw.store.zarr_keys import METADATA
+from abaw.store.zarr_keys import METADATA, read_key
 
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
 KEYS = {
@@ -55,7 +56,7 @@ class Block:
     Attributes:
         start: its first row.
         values: (rows, ...).
-        file, stamp: where they are; no stamp if the file is missing.
+        file, stamp: where they are, a key of a store that is far away; no stamp if the file is missing.
         offsets: (rows,) int64, the byte in the file where each row begins; -1 where its chunk is missing.
     """
 
@@ -115,12 +116,16 @@ class PlainArray:
                 rows[...] = block.values
         return values
 
-    def blocks(self) -> Iterator[Block]:
-        """The rows of each file, checksums verified; raises like `read`."""
+    @property
+    def n_files(self) -> int:
+        """Files that its rows are in."""
+        return -(-self.shape[0] // self.file_rows)
+
+    def block(self, number: int) -> Block:
+        """The rows of one file, checksums verified; raises like `read`."""
         self._check_claims()
-        for number, start in enumerate(range(0, self.shape[0], self.file_rows)):
-            n_rows = min(self.file_rows, self.shape[0] - start)
-            yield self._read_file(number, np.empty((n_rows, *self.shape[1:]), self.dtype))
+        n_rows = min(self.file_rows, self.shape[0] - number * self.file_rows)
+        return self._read_file(number, np.empty((n_rows, *self.shape[1:]), self.dtype))
 
     def _file(self, number: int) -> Path:
         return self.folder.joinpath("c", str(number), *("0" for _ in self.shape[1:]))
@@ -130,22 +135,31 @@ class PlainArray:
         if n_chunks > MAX_CHUNKS:
             raise ValueError(f"an array claims to have {n_chunks} chunks")
         n_bytes = self.shape[0] * self.row_bytes
-        if n_bytes > CHECKED_BYTES:
-            files = (self._file(number) for number in range(-(-self.shape[0] // self.file_rows)))
-            if sum(file.stat().st_size for file in files if file.exists()) < n_bytes:
-                raise ValueError(f"an array claims to have {n_bytes} bytes, but its files are smaller")
+        if n_bytes > CHECKED_BYTES and self._stored_bytes() < n_bytes:
+            raise ValueError(f"an array claims to have {n_bytes} bytes, but its files are smaller")
+
+    def _stored_bytes(self) -> int:
+        files = map(self._file, range(self.n_files))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def _open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
+        """A file and its stamp; None if it is missing."""
+        try:
+            stream = file.open("rb", buffering=0)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # as Zarr sees them
+            return None
+        return stream, FileStamp.of(stream)
 
     def _read_file(self, number: int, rows: NDArray) -> Block:
         """Fill the contiguous rows of a file."""
         file = self._file(number)
         offsets = np.full(len(rows), -1, dtype=np.int64)
-        try:
-            stream = file.open("rb", buffering=0)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):  # as Zarr sees them
+        opened = self._open(file)
+        if opened is None:
             rows[...] = self.fill_value
             return Block(number * self.file_rows, rows, file, None, offsets)
+        stream, stamp = opened
         with stream:
-            stamp = FileStamp.of(stream)
             chunks = range(0, len(rows), self.chunk_rows)
             for start, offset in zip(chunks, self._chunk_offsets(stream, stamp.n_bytes), strict=False):
                 chunk = rows[start : start + self.chunk_rows]
@@ -182,6 +196,25 @@ class PlainArray:
         _read_checked(stream, rows, (self.chunk_rows - len(rows)) * self.row_bytes)
 
 
+@dataclass(frozen=True)
+class FarArray(PlainArray):
+    """A `PlainArray` on object storage: a file is one object, which a request reads whole.
+
+    Attributes:
+        folder: key of the array in the store.
+        store: where it is.
+    """
+
+    store: FsspecStore
+
+    def _stored_bytes(self) -> int:
+        return sys.maxsize  # unknown without requests: what is too short is noticed where it is read
+
+    def _open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
+        content = read_key(self.store, file.as_posix())
+        return None if content is None else (io.BytesIO(content), FileStamp(0, len(content), 0))
+
+
 def _read_checked(stream: IO[bytes], values: NDArray, n_padding: int) -> None:
     """Fill contiguous values, and compare them and the padding after them with the checksum after that."""
     content = values.reshape(-1).view(np.uint8)
@@ -210,13 +243,26 @@ def fill_from(stream: IO[bytes], content: NDArray[np.uint8]) -> None:
 
 def find_plain_array(store: Store, path: str) -> PlainArray | None:
     """The array at a path of a store; None if only Zarr can read it, or there is none."""
-    if not isinstance(store, LocalStore) or sys.byteorder != "little":
+    if sys.byteorder != "little":
+        return None
+    if isinstance(store, FsspecStore):
+        plain = _parsed(Path(path), read_key(store, f"{path}/{METADATA}") or b"")
+        return None if plain is None else FarArray(**vars(plain), store=store)
+    if not isinstance(store, LocalStore):
         return None
     folder = Path(store.root) / path
     try:
-        return _parse(folder, json.loads((folder / METADATA).read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
+        return _parsed(folder, (folder / METADATA).read_bytes())
+    except OSError:
         return None  # Zarr says what is wrong with it
+
+
+def _parsed(folder: Path, metadata: bytes) -> PlainArray | None:
+    """The array that metadata describe; None if only Zarr can read it."""
+    try:
+        return _parse(folder, json.loads(metadata))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, OverflowError, RecursionError):
+        return None  # as above
 
 
 def _parse(folder: Path, metadata: Mapping[str, Any]) -> PlainArray | None:

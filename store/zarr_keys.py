@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from zarr.abc.store import Store
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from abaw.core.claim_files import check_claims
 from abaw.core.errors import StoreError
@@ -123,8 +123,21 @@ def read_keys(store: Store, keys: Sequence[str]) -> list[bytes | None]:
     return sync(read_all())
 
 
+def read_ranges(store: Store, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
+    """Parts of keys, read at the same time: from one byte to before another. None for a key that does not exist."""
+
+    async def read_all() -> list[bytes | None]:
+        wanted = [(key, RangeByteRequest(start, stop)) for key, start, stop in ranges]
+        contents = await store.get_partial_values(default_buffer_prototype(), wanted)
+        return [None if content is None else content.to_bytes() for content in contents]
+
+    return sync(read_all())
+
+
 async def _read(store: Store, key: str) -> bytes | None:
-    content = await store.get(key, default_buffer_prototype())
+    # without a range, s3fs asks for the size of an object first
+    everything = OffsetByteRequest(0) if isinstance(store, FsspecStore) else None
+    content = await store.get(key, default_buffer_prototype(), everything)
     return None if content is None else content.to_bytes()
 
 

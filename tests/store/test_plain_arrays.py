@@ -49,7 +49,7 @@ def test_values_equal_those_of_zarr(tmp_path: Path, dtype: str, shape: tuple[int
     plain = plain_at(tmp_path)
     assert (plain.shape, plain.dtype, plain.attrs) == (array.shape, array.dtype, {"x": 1})
     assert plain.read().tobytes() == np.asarray(array[...]).tobytes() == values.tobytes()
-    blocks = list(plain.blocks())
+    blocks = [plain.block(number) for number in range(plain.n_files)]
     assert [block.start for block in blocks] == list(range(0, shape[0], rows[0]))
     assert b"".join(block.values.tobytes() for block in blocks) == values.tobytes()
     for block in (block for block in blocks if block.stamp is not None):
@@ -77,9 +77,15 @@ def test_missing_chunks_and_files_have_the_fill_value(tmp_path: Path, fill_value
     assert not (tmp_path / "a/c/2/0").exists()
     plain = plain_at(tmp_path)
     assert plain.read().tobytes() == np.asarray(array[...]).tobytes()
-    offsets = np.concatenate([block.offsets for block in plain.blocks()])
+    offsets = np.concatenate([block.offsets for block in map(plain.block, range(plain.n_files))])
     assert np.flatnonzero(offsets < 0).tolist() == [*range(4, 8), *range(16, 24)]
-    assert [block.stamp is None for block in plain.blocks()] == [False, False, True, False, False]
+    assert [block.stamp is None for block in map(plain.block, range(plain.n_files))] == [
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_chunks_that_lie_in_another_order(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import fsspec
 import numpy as np
 
 from abaw.store import FeatureStore
@@ -23,6 +24,12 @@ def new_store(
         spec = {"shape": list(shape), "modality": "audio" if feature in audio else "vision", "weights": "none"}
         store.add_feature(feature, spec, None, fingerprint or f"fingerprint of {feature}")
     return store
+
+
+def far_copy(store: FeatureStore, name: str) -> FeatureStore:
+    """A copy of a local store where fsspec keeps files in memory, read as object storage is."""
+    fsspec.filesystem("memory").put(store.path, f"/{name}", recursive=True)
+    return FeatureStore.open(f"memory://{name}")
 
 
 def put_feature(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -9,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from abaw.core.errors import StoreError, UsageError
+from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
-from abaw.tests.support.stores import new_store, put_feature
+from abaw.tests.support.stores import far_copy, new_store, put_feature
 from abaw.train.data import table as table_module
 from abaw.train.data.table import Table, allocate, load_table, nearest_present, select_labels
 
@@ -477,11 +479,24 @@ def test_a_named_disk_with_room_takes_what_memory_does_not(
         assert (list(table.values), list(table.stored)) == ((["face"], []) if is_used else ([], ["face"]))
 
 
+class Notes(Silent):
+    """Keeps the warnings of a reporter."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+
+
 @pytest.mark.parametrize("missing", ["mask", "nearest"])
+@pytest.mark.parametrize("is_far", [False, True], ids=["folder", "objects"])
 def test_a_table_that_stays_in_the_store_holds_the_same(
-    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, missing: str
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, missing: str, is_far: bool
 ) -> None:
-    expected = load(store, "face", "sound", missing=missing)
+    expected, notes = load(store, "face", "sound", missing=missing), Notes()
+    if is_far:
+        store = far_copy(store, f"{missing}.zarr")
     seen: dict[str, list[np.ndarray]] = {"face": [], "sound": []}
     stay_in_files(monkeypatch)
     task = TASKS["va"]
@@ -491,6 +506,7 @@ def test_a_table_that_stays_in_the_store_holds_the_same(
         select_labels(store, task, "train"),
         ("face", "sound"),
         missing,
+        notes,
         on_read=lambda feature, stored, is_last: seen[feature].append(stored.values),
     )
     assert not table.values and list(table.stored) == ["face", "sound"]
@@ -504,6 +520,11 @@ def test_a_table_that_stays_in_the_store_holds_the_same(
             assert all(ours[name].equal(theirs[name]) for name in ours)
     for name in ("has_feature", "has_face", "labels", "valid", "fps"):
         np.testing.assert_array_equal(getattr(table, name), getattr(expected, name))
+    assert table.n_readers > 1 and expected.n_readers == 1
+    words = (
+        f"face, sound of 6 videos (0.00 GB) would fill more than half of the free memory: it stays in {store.path}, and"
+    )
+    assert len(notes.warnings) == 1 and words in notes.warnings[0] and ("TMPDIR" in notes.warnings[0]) == is_far
     read = sum(n_frames for n_frames, _, _ in VIDEOS.values())
     assert sum(map(len, seen["face"])) == read
 
@@ -531,6 +552,54 @@ def test_a_video_that_is_replaced_under_a_table_is_noticed(tmp_path: Path, monke
     put_feature(store, "face", "a", np.full((30, 3), 2))
     with pytest.raises(StoreError, match=r"was replaced or deleted since it was first read\. Run the same command"):
         table.stored["face"].take(np.arange(30))
+
+
+@pytest.mark.parametrize("how", ["other", "flipped", "shorter", "deleted"])
+def test_objects_that_change_under_a_table_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (3,)})
+    put_feature(store, "face", "a", np.arange(900.0).reshape(300, 3))
+    store.write_labels("va", "a", "train", np.zeros((300, 2), dtype=np.float32))
+    far = far_copy(store, f"{how}.zarr")
+    stay_in_files(monkeypatch)
+    rows = load(far).stored["face"]
+    np.testing.assert_array_equal(rows.take(np.array([299, 0, 299])), [[897, 898, 899], [0, 1, 2], [897, 898, 899]])
+    memory, key = fsspec.filesystem("memory"), f"/{how}.zarr/features/face/a/values/c/0/0"
+    content = memory.cat_file(key)
+    changed = {"other": bytes(len(content)), "flipped": bytes([content[0] ^ 1]) + content[1:], "shorter": content[:90]}
+    memory.rm_file(key)
+    if how != "deleted":
+        memory.pipe_file(key, changed[how])
+    with pytest.raises(StoreError, match=rf"memory://{how}.zarr/features/face/a/values/c/0/0 was replaced or deleted"):
+        rows.take(np.arange(100))
+
+
+def test_rows_close_together_are_one_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = new_store(tmp_path / "s.zarr", {"face": (256,)})
+    for video in ("a", "b"):
+        put_feature(store, "face", video, np.random.default_rng(0).normal(size=(9000, 256)))
+        store.write_labels("va", video, "train", np.zeros((9000, 2), dtype=np.float32))
+    stay_in_files(monkeypatch)
+    table, far = load(store), far_copy(store, "requests.zarr")
+    asked: list[tuple[str, int, int]] = []
+    read = FeatureStore.read_ranges
+    monkeypatch.setattr(FeatureStore, "read_ranges", lambda self, ranges: asked.extend(ranges) or read(self, ranges))
+    taken = load(far).stored["face"]
+    assert asked == []
+    # across chunks, in steps, in another order, in the next file of a video, after the end, and in another video
+    rows = np.concatenate([np.arange(200, 300), np.arange(1900, 1700, -2), np.arange(4090, 4100), [8999] * 50, [9000]])
+    np.testing.assert_array_equal(taken.take(rows), table.stored["face"].take(rows))
+    chunk = 256 * 512 + 4
+    shards = "features/face/a/values/c/0/0", "features/face/a/values/c/1/0", "features/face/a/values/c/2/0"
+    assert asked == [
+        (shards[0], 200 * 512, 300 * 512 + 4),
+        (shards[0], 6 * chunk + 166 * 512, 7 * chunk + 109 * 512),
+        (shards[0], 15 * chunk + 250 * 512, 16 * chunk - 4),
+        (shards[1], 0, 4 * 512),
+        (shards[2], 3 * chunk + 39 * 512, 3 * chunk + 40 * 512),
+        ("features/face/b/values/c/0/0", 0, 512),
+    ]
 
 
 def test_damage_in_a_table_that_stays_in_the_store_is_found_on_loading(

@@ -12,6 +12,7 @@ from abaw import pipeline
 from abaw.core.errors import AbawError
 from abaw.evaluate.trained import TrainedRun
 from abaw.tests.support.command_line import assert_refused
+from abaw.tests.support.stores import far_copy
 from abaw.tests.support.trainings import StopAfter
 from abaw.train.config import make_config
 from abaw.train.new_run import load_tables
@@ -85,6 +86,28 @@ def test_best_checkpoint_is_of_the_best_epoch(lab, linear_store, tmp_path):
     last, _ = lab.tensors(run.folder / "last.safetensors")
     assert not torch.equal(tensors["heads.0.output.weight"], last["model.heads.0.output.weight"])
     assert pipeline.evaluate(TrainedRun.open(run, "cpu"), linear_store, "val").official.score == scores[best]
+
+
+# beyond memory
+
+
+@pytest.mark.parametrize("is_far", [False, True], ids=["folder", "objects"])
+def test_a_run_on_a_store_beyond_memory_is_the_same(lab, linear_store, tmp_path, whole_run, monkeypatch, is_far):
+    """Windows read while training, ahead and in threads; interrupted and continued; and the evaluation, too."""
+    expected = pipeline.evaluate(TrainedRun.open(open_run(whole_run), "cpu"), linear_store, "val").predictions
+    monkeypatch.delenv("TMPDIR", raising=False)
+    monkeypatch.setattr("abaw.train.data.table.free_memory", lambda: 0)
+    store = far_copy(linear_store, "training.zarr") if is_far else linear_store
+    run = lab.start(store, tmp_path)
+    assert all(table.stored and not table.values for table in load_tables(run.config, store))
+    with pytest.raises(KeyboardInterrupt):
+        lab.train(run, store, StopAfter(2))
+    lab.train(open_run(run.folder), store)
+    lab.assert_same(run.folder, whole_run)
+    again = pipeline.evaluate(TrainedRun.open(open_run(run.folder), "cpu"), store, "val").predictions
+    assert {video: one.outputs.tobytes() for video, one in again.items()} == {
+        video: one.outputs.tobytes() for video, one in expected.items()
+    }
 
 
 # optimizers and rates

@@ -6,8 +6,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -17,15 +19,16 @@ from numpy.typing import NDArray
 from abaw.core.doubles import Doubles, joined
 from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.finite import finite_rows
-from abaw.core.memory import free_memory, is_in_memory
+from abaw.core.memory import free_memory, gigabytes, is_in_memory
 from abaw.core.progress import Reporter, Silent
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import StoredVideo, VideoFeature, VideoLabels
+from abaw.store.plain_arrays import Block
 from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
 from abaw.train.data.folds import assign_folds, parse_fold
-from abaw.train.data.stored_rows import StoredRows
+from abaw.train.data.stored_rows import FarRows, StoredRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,9 +80,13 @@ class Table:
     stored: Mapping[str, StoredRows] = field(default_factory=dict)
     on_device: "DeviceInputs | None" = None
 
-    n_readers: ClassVar[int] = 1
     rows_per_batch: ClassVar[int] = 8_192
     shares: ClassVar[None] = None
+
+    @property
+    def n_readers(self) -> int:
+        """See `abaw.train.data.samples.Samples`."""
+        return max((rows.n_readers for rows in self.stored.values()), default=1)
 
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
@@ -215,8 +222,8 @@ def load_table(
 
     A video has as many rows as its labels or its features have, whichever are more; rows without features are in
     no mask, rows without labels are invalid. Labelled videos without any feature are included, with empty masks. Features
-    that would fill more than half of the free memory stay in the store, or are in unnamed temporary files: where the
-    store is far away or compressed, and where $TMPDIR names a disk with room for them.
+    that would fill more than half of the free memory stay in the store, and the reporter says so; or they are in unnamed
+    temporary files: where the store is compressed, and where $TMPDIR names a disk with room for them.
 
     Args:
         label: of the progress, which counts videos.
@@ -234,13 +241,16 @@ def load_table(
     wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
     dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
     try:
-        table, unread = _empty_table(task, labels, lengths, shapes, dtypes, partial(_stored_videos, store, known))
+        find_stored = partial(_stored_videos, store, known)
+        table, unread = _empty_table(task, labels, lengths, shapes, dtypes, find_stored, store)
     except (MemoryError, OSError, ValueError) as error:
         raise StoreError(
             f"No memory or disk space for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Free space "
             "in $TMPDIR, use fewer features, or check with `abaw store verify` for a video with too many frames."
         ) from error
     reporter = reporter or Silent()
+    if unread:
+        reporter.warn(_note_on_stored(table, store.path, any(map(_are_far, unread.values()))))
     reporter.start(label, len(labels), "videos")
     for _ in _fill(table, store, labels, specs, known, unread, missing, on_read):
         reporter.advance()
@@ -285,48 +295,83 @@ def _fill(
     """
     visual = [feature for feature, spec in specs.items() if spec.get("modality") != "audio"] or list(specs)
 
-    def read(video: int) -> dict[str, VideoFeature | StoredVideo]:
-        name = table.videos[video]
-        by_feature: dict[str, VideoFeature | StoredVideo] = {}
-        for feature in (feature for feature in specs if name in known[feature]):
-            if feature in unread:
-                by_feature[feature] = unread[feature][name]
-            else:
-                n_frames = int(known[feature][name]["n_frames"])
-                by_feature[feature] = store.read(feature, name, table.values[feature][table.rows(video)][:n_frames])
-        return by_feature
-
-    videos = zip(labels.values(), map_ahead(read, range(len(labels)), store.n_readers), strict=True)
-    for i, (video_labels, by_feature) in enumerate(videos):
+    read = partial(_read_part, table, store, known, unread)
+    parts = map_ahead(read, _parts(table, known, unread), store.n_readers)
+    for i, video_labels in enumerate(labels.values()):
         rows = table.rows(i)
         n_rows = rows.stop - rows.start
         count = n_rows if table.task.level == "video" else len(video_labels.rows)
         table.labels[rows][:count] = video_labels.rows
         table.valid[rows][:count] = table.task.valid(video_labels.rows)
-        for feature, stored in by_feature.items():
-            _take_values(table, i, feature, stored, None if table.synthetic[i] else on_read)
+        by_feature: dict[str, VideoFeature | StoredVideo] = {}
+        for feature in (feature for feature in specs if table.videos[i] in known[feature]):
+            stored = unread[feature][table.videos[i]] if feature in unread else None
+            by_feature[feature] = _take_values(
+                table, i, feature, stored, parts, None if table.synthetic[i] else on_read
+            )
         spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], n_rows)}
         _fill_masks(table, i, {name: stored.present for name, stored in by_feature.items()}, spread, visual, missing)
         table.fps[i] = next((stored.fps for name, stored in reversed(by_feature.items()) if name not in spread), 0.0)
         yield i
 
 
+Part = tuple[int, str, int]  # number of a video, a feature of it, and which of its files; -1 for the whole
+
+
+def _parts(table: Table, known: Mapping[str, Mapping[str, Any]], unread: Mapping[str, StoredVideos]) -> Iterator[Part]:
+    """What `_read_part` reads, in order; arguments as of `_fill`."""
+    for i, video in enumerate(table.videos):
+        for feature in (feature for feature in known if video in known[feature]):
+            numbers = range(unread[feature][video].n_blocks) if feature in unread else (-1,)
+            yield from ((i, feature, number) for number in numbers)
+
+
+def _read_part(
+    table: Table,
+    store: FeatureStore,
+    known: Mapping[str, Mapping[str, Any]],
+    unread: Mapping[str, StoredVideos],
+    part: Part,
+) -> VideoFeature | Block:
+    """A feature of a video, whose values go into the table; or one of the files that it stays in."""
+    video, feature, number = part
+    name = table.videos[video]
+    if number >= 0:
+        return unread[feature][name].block(number)
+    n_frames = int(known[feature][name]["n_frames"])
+    return store.read(feature, name, table.values[feature][table.rows(video)][:n_frames])
+
+
 def _take_values(
-    table: Table, video: int, feature: str, stored: VideoFeature | StoredVideo, on_read: OnRead | None
-) -> None:
-    """Check the values of a video, which are in the table or in files that the table notes."""
-    if isinstance(stored, VideoFeature):
-        _check_finite(stored, feature, table.videos[video])
+    table: Table,
+    video: int,
+    feature: str,
+    unread: StoredVideo | None,
+    parts: Iterator[VideoFeature | Block],
+    on_read: OnRead | None,
+) -> VideoFeature | StoredVideo:
+    """Check the values of a video, which are in the table or in files that the table notes; the video.
+
+    Args:
+        unread: the video, if it stays in the store.
+        parts: what was read of it comes next.
+    """
+    if unread is None:
+        whole = next(parts)
+        assert isinstance(whole, VideoFeature)
+        _check_finite(whole, feature, table.videos[video])
         if on_read is not None:
-            on_read(feature, stored, True)
-        return
-    for block in stored.blocks():
+            on_read(feature, whole, True)
+        return whole
+    for block in islice(parts, unread.n_blocks):
+        assert isinstance(block, Block)
         stop = block.start + len(block.values)
-        part = VideoFeature(block.values, stored.present[block.start : stop], stored.fps)
+        part = VideoFeature(block.values, unread.present[block.start : stop], unread.fps)
         _check_finite(part, feature, table.videos[video], block.start)
         table.stored[feature].place(block, table.rows(video).start + block.start)
         if on_read is not None:
-            on_read(feature, part, stop == len(stored.present))
+            on_read(feature, part, stop == len(unread.present))
+    return unread
 
 
 def _fill_masks(
@@ -398,6 +443,7 @@ def _empty_table(
     shapes: Mapping[str, tuple[int, ...]],
     dtypes: Mapping[str, np.dtype],
     find_stored: Callable[[str, Collection[str]], StoredVideos | None],
+    store: FeatureStore,
 ) -> tuple[Table, dict[str, StoredVideos]]:
     """A table without values, and the videos of the features that stay in the store; see `_stored_videos`."""
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -411,7 +457,8 @@ def _empty_table(
         shape, dtype = (n_rows, *frame_shape), dtypes[feature]
         n_bytes = math.prod(shape) * dtype.itemsize
         if n_bytes > budget_bytes and not _has_disk(n_bytes) and (videos := find_stored(feature, labels)) is not None:
-            unread[feature], stored[feature] = videos, StoredRows(shape, dtype)
+            unread[feature] = videos
+            stored[feature] = FarRows(shape, dtype, store) if _are_far(videos) else StoredRows(shape, dtype)
             continue
         values[feature] = allocate(shape, dtype, budget_bytes)
         if not isinstance(values[feature], np.memmap):
@@ -437,14 +484,29 @@ def _empty_table(
 def _stored_videos(
     store: FeatureStore, known: Mapping[str, Mapping[str, Any]], feature: str, videos: Collection[str]
 ) -> StoredVideos | None:
-    """The videos of a feature, unread; None if the store is far away, or one of them can only be read whole."""
+    """The videos of a feature, unread; None if one of them can only be read whole."""
+    names = [video for video in videos if video in known[feature]]
     stored = {}
-    for video in (video for video in videos if video in known[feature]):
-        unread = store.stored_video(feature, video)
-        if unread is None:
-            return None
-        stored[video] = unread
+    with closing(map_ahead(partial(store.stored_video, feature), names, store.n_readers)) as all_unread:
+        for video, unread in zip(names, all_unread, strict=True):
+            if unread is None:
+                return None
+            stored[video] = unread
     return stored
+
+
+def _are_far(videos: StoredVideos) -> bool:
+    return any(video.is_far for video in videos.values())
+
+
+def _note_on_stored(table: Table, store: str, is_far: bool) -> str:
+    """A sentence about the features that stay in the store."""
+    size = gigabytes(sum(rows.nbytes for rows in table.stored.values()))
+    note = (
+        f"{', '.join(table.stored)} of {len(table.videos):,} videos ({size} GB) would fill more than half of the free memory: "
+        f"it stays in {store}, and windows are read from there."
+    )
+    return f"{note} Where TMPDIR names a disk with room, it is copied there once instead." if is_far else note
 
 
 def _n_processes() -> int:
