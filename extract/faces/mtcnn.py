@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 from torchvision.ops import batched_nms
 
+from abaw.extract.faces.area_means import AddedAreas, AreaMeans, SummedAreas
 from abaw.extract.faces.detections import N_LANDMARKS, Detections
 from abaw.extract.faces.detector_weights import read_weights, weights_folder
 from abaw.extract.faces.networks import (
@@ -72,33 +72,29 @@ class Mtcnn:
         with _exact():
             owners = torch.repeat_interleave(torch.arange(len(places)), torch.tensor(counts)).to(self._device)
             boxes = torch.from_numpy(np.concatenate(places).astype(np.float32)).to(self._device)
-            pixels = self._pixels(images)
+            pixels = AddedAreas(images, self._device)  # few boxes
             boxes = _squares(boxes)
             boxes = _moved(boxes, self._refined(pixels, owners, boxes)[0])
             boxes, landmarks, scores = self._finished(pixels, owners, _squares(boxes))
             scores = torch.where(scores > THRESHOLDS[2], scores, 0)
         return _by_picture(len(places), owners, boxes, scores, landmarks)
 
-    def _pixels(self, images: NDArray[np.uint8]) -> Tensor:
-        """(n, 3, height, width) uint8 on the device."""
-        return torch.tensor(images).to(self._device).permute(0, 3, 1, 2)
-
     def _detect(self, images: NDArray[np.uint8]) -> list[Detections]:
-        pixels = self._pixels(images)
+        on_cpu = self._device.type == "cpu"
+        pixels = SummedAreas(images) if on_cpu else AddedAreas(images, self._device)
         owners, boxes = self._proposed(pixels)
         offsets, scores = self._refined(pixels, owners, boxes)
         rows = torch.nonzero(scores > THRESHOLDS[1])[:, 0]
         rows = rows[batched_nms(boxes[rows], scores[rows], owners[rows], 0.7)]
         return self._last_stage(pixels, owners[rows], _moved(boxes[rows], offsets[rows]))
 
-    def _proposed(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+    def _proposed(self, pixels: AreaMeans) -> tuple[Tensor, Tensor]:
         """Proposals: the picture (k,) and the square (k, 4) of each."""
-        height, width = pixels.shape[2:]
-        grey = pixels.float()
+        _, height, width = pixels.shape
         parts = []
         for scale in _scales(height, width, self._min_face_px or max(MIN_FACE_PX, min(height, width) / MIN_FACE_PART)):
             size = int(height * scale + 1), int(width * scale + 1)
-            offsets, probabilities = run(self._proposal, functional.interpolate(grey, size, mode="area"))
+            offsets, probabilities = run(self._proposal, pixels.resized(*size))
             owners, cells, scores, boxes = _cells(offsets, probabilities, scale)
             rows = batched_nms(cells, scores, owners, 0.5)
             parts.append((owners[rows], cells[rows], scores[rows], boxes[rows]))
@@ -109,7 +105,7 @@ class Mtcnn:
         sides = (cells[rows, 2:] - cells[rows, :2]).repeat(1, 2)
         return owners[rows], _squares(cells[rows] + offsets[rows] * sides)
 
-    def _refined(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    def _refined(self, pixels: AreaMeans, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Offsets (k, 4) and probabilities (k,) by R-Net."""
         if not len(boxes):
             return boxes, boxes.new_zeros(0)
@@ -117,7 +113,7 @@ class Mtcnn:
         offsets, scores = (torch.cat(part) for part in zip(*crops, strict=True))
         return offsets, scores
 
-    def _finished(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _finished(self, pixels: AreaMeans, owners: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes (k, 4), landmarks (k, 5, 2) and probabilities (k,) by O-Net."""
         if not len(boxes):
             return boxes, boxes.new_zeros(0, N_LANDMARKS, 2), boxes.new_zeros(0)
@@ -128,10 +124,10 @@ class Mtcnn:
         landmarks = relative * sides[:, None] + boxes[:, None, :2] - 1
         return _moved(boxes, offsets), landmarks, scores
 
-    def _last_stage(self, pixels: Tensor, owners: Tensor, boxes: Tensor) -> list[Detections]:
+    def _last_stage(self, pixels: AreaMeans, owners: Tensor, boxes: Tensor) -> list[Detections]:
         boxes, landmarks, scores = self._finished(pixels, owners, _squares(boxes))
         rows = torch.nonzero(scores > THRESHOLDS[2])[:, 0]
-        detections = _by_picture(len(pixels), owners[rows], boxes[rows], scores[rows], landmarks[rows])
+        detections = _by_picture(pixels.shape[0], owners[rows], boxes[rows], scores[rows], landmarks[rows])
         return [faces.select(_without_nested(faces)) for faces in detections]
 
 
@@ -175,18 +171,17 @@ def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
     return boxes + offsets * (boxes[:, 2:] - boxes[:, :2] + 1).repeat(1, 2)
 
 
-def _crops(pixels: Tensor, owners: Tensor, boxes: Tensor, size_px: int) -> "list[Tensor]":
+def _crops(pixels: AreaMeans, owners: Tensor, boxes: Tensor, size_px: int) -> list[Tensor]:
     """Batches of the insides of boxes, clipped to the picture, area-resized to float (k, 3, size_px, size_px)."""
-    height, width = pixels.shape[2:]
+    _, height, width = pixels.shape
     left, top, right, bottom = boxes.trunc().to(torch.int64).T.cpu()  # pixels count from 1 here
     left, top = left.clamp(1, width) - 1, top.clamp(1, height) - 1
     right, bottom = torch.maximum(right.clamp(max=width), left + 1), torch.maximum(bottom.clamp(max=height), top + 1)
-    corners = torch.stack([owners.cpu(), left, top, right, bottom], dim=1).tolist()
-    crops = [
-        functional.interpolate(pixels[owner, None, :, y0:y1, x0:x1].float(), (size_px, size_px), mode="area")
-        for owner, x0, y0, x1, y1 in corners
+    corners, owner = torch.stack([left, top, right, bottom]).numpy(), owners.cpu().numpy()
+    return [
+        pixels.crops(owner[part], tuple(corners[:, part]), size_px)
+        for part in (slice(start, start + N_REFINED) for start in range(0, len(owner), N_REFINED))
     ]
-    return [torch.cat(crops[start : start + N_REFINED]) for start in range(0, len(crops), N_REFINED)]
 
 
 def _by_picture(n: int, owners: Tensor, boxes: Tensor, scores: Tensor, landmarks: Tensor) -> list[Detections]:

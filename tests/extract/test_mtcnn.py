@@ -8,13 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch.nn import functional
 
 from abaw.core import plugins
 from abaw.core.errors import CheckpointError, UsageError
+from abaw.extract.faces.area_means import SummedAreas
 from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.detector_weights import SHA256, read_weights, weights_folder
 from abaw.extract.faces.mtcnn import Mtcnn
+from abaw.extract.faces.networks import proposal_network, refine_network
 from abaw.media.pictures import read_pictures
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.plugins import write_distribution
@@ -136,3 +140,28 @@ def test_detectors_of_other_distributions(tmp_path, monkeypatch):
     assert isinstance(create_detector("mtcnn", "cpu"), Mtcnn)
     with pytest.raises(UsageError, match=r"Choose mtcnn, whole, or give"):
         create_detector("half", "cpu")
+
+
+def test_areas_are_averaged_as_torch_does_it():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (2, 41, 67, 3), dtype=np.uint8)
+    pictures = SummedAreas(images)
+    pixels = torch.tensor(images).permute(0, 3, 1, 2).float()
+    for size in ((13, 20), (41, 67), (50, 9)):
+        expected = functional.interpolate(pixels, size, mode="area")
+        shrunk = pictures.resized(*size)
+        assert torch.equal(shrunk, expected) and shrunk.stride() == expected.stride()  # convolutions look at strides
+    owners, corners = np.array([0, 1, 1]), np.array([[0, 3, 60], [0, 5, 40], [67, 4, 67], [41, 30, 41]])
+    parts = [
+        functional.interpolate(pixels[owner, None, :, top:bottom, left:right], (24, 24), mode="area")
+        for owner, (left, top, right, bottom) in zip(owners, corners.T, strict=True)
+    ]
+    assert torch.equal(pictures.crops(owners, tuple(corners), 24), torch.cat(parts))
+
+
+@pytest.mark.parametrize(("network", "size"), [(proposal_network, 2), (refine_network, 3)])
+def test_maxima_are_those_of_torch(network, size):
+    pool = network().trunk[2]
+    for height, width in ((9, 10), (10, 7), (5, 6), (size, 4), (24, 24)):
+        maps = torch.randn(2, 3, height, width)
+        assert torch.equal(pool(maps), functional.max_pool2d(maps, size, 2, ceil_mode=True))
