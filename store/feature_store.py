@@ -40,7 +40,7 @@ from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
-from abaw.store.plain_arrays import Block, FarArray, PlainArray, find_plain_array
+from abaw.store.plain_arrays import Block, FarArray, PlainRows, find_plain_array
 from abaw.store.schema import (
     MISPLACED,
     as_numpy,
@@ -79,13 +79,13 @@ class StoredVideo:
     """One feature of one video whose values are still in their files, or on object storage.
 
     Attributes:
-        array: the values.
+        rows: where the values are, alone in files or among those of other videos.
         present: (frames,) bool.
         fps: frames a second of the video.
         reading: context for whatever reads the values; it turns errors into a StoreError that names the video.
     """
 
-    array: PlainArray
+    rows: PlainRows
     present: NDArray[np.bool_]
     fps: float
     reading: Callable[[], AbstractContextManager[None]]
@@ -93,21 +93,21 @@ class StoredVideo:
     @property
     def is_far(self) -> bool:
         """True if they are on object storage."""
-        return isinstance(self.array, FarArray)
+        return isinstance(self.rows.array, FarArray)
 
     @property
     def n_blocks(self) -> int:
-        """Files that they are in."""
-        return self.array.n_files
+        """Parts that they are read in."""
+        return self.rows.n_blocks
 
     def block(self, number: int) -> Block:
-        """The values in one of its files, checksums verified.
+        """The values in one of these parts, checksums verified.
 
         Raises:
             StoreError: they are damaged.
         """
         with self.reading():
-            block = self.array.block(number)
+            block = self.rows.block(number)
             check_no_shard_is_missing(block.values)
             return block
 
@@ -285,7 +285,9 @@ class FeatureStore:
                 return None
             present = self._read_array(f"{key}/present")
             check_shapes(values, present, attrs, shape)
-            return StoredVideo(values, present, float(attrs["fps"]), partial(self._reading, feature, video))
+            return StoredVideo(
+                values.rows(0, len(present)), present, float(attrs["fps"]), partial(self._reading, feature, video)
+            )
 
     def read_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
         """Parts of files of the store, read at the same time; None for a file that does not exist.

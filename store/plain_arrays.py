@@ -9,8 +9,10 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,7 +23,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore
 
 from abaw.store.schema import CHECKED_BYTES, MAX_CHUNKS
-from abaw.store.writer import CHECKSUM_BYTES, MISSING_CHUNK
+from abaw.store.writer import CHECKSUM_BYTES, CHUNK_ROWS, MISSING_CHUNK, SHARD_ROWS
 from abaw.store.zarr_keys import METADATA, read_key
 
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
@@ -51,10 +53,10 @@ class FileStamp:
 
 @dataclass(frozen=True)
 class Block:
-    """The rows of one file of an array.
+    """Some rows of one file of an array.
 
     Attributes:
-        start: its first row.
+        start: the first of them.
         values: (rows, ...).
         file, stamp: where they are, a key of a store that is far away; no stamp if the file is missing.
         offsets: (rows,) int64, the byte in the file where each row begins; -1 where its chunk is missing.
@@ -95,54 +97,23 @@ class PlainArray:
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     def read(self, into: NDArray | None = None) -> NDArray:
-        """All values, checksums verified.
+        """All values, see `PlainRows.read`."""
+        return self.rows(0, self.shape[0]).read(into)
 
-        Args:
-            into: an array of the same shape to fill, of a dtype that holds the values.
+    def rows(self, start: int, stop: int) -> "PlainRows":
+        """Some of its rows, unread."""
+        return PlainRows(self, start, stop)
 
-        Raises:
-            ValueError: it is damaged, or claims an impossible number of values or chunks.
-            OSError: a file cannot be read.
-        """
-        self._check_claims()
-        values = np.empty(self.shape, self.dtype) if into is None else into
-        if values.shape != self.shape:
-            raise ValueError(f"an array has the shape {self.shape} instead of {values.shape}")
-        is_direct = values.dtype == self.dtype and values.flags.c_contiguous
-        for number, start in enumerate(range(0, len(values), self.file_rows)):
-            rows = values[start : start + self.file_rows]
-            block = self._read_file(number, rows if is_direct else np.empty(rows.shape, self.dtype))
-            if not is_direct:
-                rows[...] = block.values
-        return values
-
-    @property
-    def n_files(self) -> int:
-        """Files that its rows are in."""
-        return -(-self.shape[0] // self.file_rows)
-
-    def block(self, number: int) -> Block:
-        """The rows of one file, checksums verified; raises like `read`."""
-        self._check_claims()
-        n_rows = min(self.file_rows, self.shape[0] - number * self.file_rows)
-        return self._read_file(number, np.empty((n_rows, *self.shape[1:]), self.dtype))
-
-    def _file(self, number: int) -> Path:
+    def file(self, number: int) -> Path:
+        """The file of the rows from `number * file_rows` on."""
         return self.folder.joinpath("c", str(number), *("0" for _ in self.shape[1:]))
 
-    def _check_claims(self) -> None:
-        n_chunks = -(-self.shape[0] // self.chunk_rows)
-        if n_chunks > MAX_CHUNKS:
-            raise ValueError(f"an array claims to have {n_chunks} chunks")
-        n_bytes = self.shape[0] * self.row_bytes
-        if n_bytes > CHECKED_BYTES and self._stored_bytes() < n_bytes:
-            raise ValueError(f"an array claims to have {n_bytes} bytes, but its files are smaller")
-
-    def _stored_bytes(self) -> int:
-        files = map(self._file, range(self.n_files))
+    def stored_bytes(self, numbers: range) -> int:
+        """Bytes of some files together."""
+        files = map(self.file, numbers)
         return sum(file.stat().st_size for file in files if file.exists())
 
-    def _open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
+    def open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
         """A file and its stamp; None if it is missing."""
         try:
             stream = file.open("rb", buffering=0)
@@ -150,50 +121,190 @@ class PlainArray:
             return None
         return stream, FileStamp.of(stream)
 
-    def _read_file(self, number: int, rows: NDArray) -> Block:
-        """Fill the contiguous rows of a file."""
-        file = self._file(number)
-        offsets = np.full(len(rows), -1, dtype=np.int64)
-        opened = self._open(file)
-        if opened is None:
-            rows[...] = self.fill_value
-            return Block(number * self.file_rows, rows, file, None, offsets)
-        stream, stamp = opened
-        with stream:
-            chunks = range(0, len(rows), self.chunk_rows)
-            for start, offset in zip(chunks, self._chunk_offsets(stream, stamp.n_bytes), strict=False):
-                chunk = rows[start : start + self.chunk_rows]
-                if offset < 0:
-                    chunk[...] = self.fill_value
-                    continue
-                self._read_chunk(stream, offset, chunk)
-                offsets[start : start + self.chunk_rows] = offset + self.row_bytes * np.arange(len(chunk))
-        return Block(number * self.file_rows, rows, file, stamp, offsets)
+    def expect(self, stream: IO[bytes], start: int, stop: int) -> None:
+        """Bytes from `start` to before `stop` of an open file will be read next."""
 
-    def _chunk_offsets(self, stream: IO[bytes], n_bytes: int) -> list[int]:
-        """Where the chunks of a file begin; -1 for a missing one."""
+    def chunk_offsets(self, stream: IO[bytes], stamp: FileStamp) -> NDArray[np.int64]:
+        """(chunks,) where the chunks of an open file begin; -1 for a missing one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         chunk_bytes = self.chunk_rows * self.row_bytes + CHECKSUM_BYTES
         if not self.is_sharded:
-            if n_bytes != chunk_bytes:
-                raise ValueError(f"a chunk has {n_bytes} bytes instead of {chunk_bytes}")
-            return [0]
-        index = np.empty((self.file_rows // self.chunk_rows, 2), dtype=np.uint64)
-        begin = n_bytes - index.nbytes - CHECKSUM_BYTES
-        if begin < 0:
-            raise ValueError("a shard is cut off")
-        stream.seek(begin)
-        _read_checked(stream, index, 0)
-        offsets = []
-        for offset, size in index.tolist():
-            is_missing = offset == size == MISSING_CHUNK
-            if not is_missing and (size != chunk_bytes or offset + size > begin):
-                raise ValueError("the index of a shard is wrong")
-            offsets.append(-1 if is_missing else offset)
-        return offsets
+            if stamp.n_bytes != chunk_bytes:
+                raise ValueError(f"a chunk has {stamp.n_bytes} bytes instead of {chunk_bytes}")
+            return np.zeros(1, dtype=np.int64)
+        n_chunks = self.file_rows // self.chunk_rows
+        # many videos share a large file; stamps of files far away may be equal
+        is_known = n_chunks > SHARD_ROWS // CHUNK_ROWS and stamp.inode
+        read = _shard_index if is_known else _shard_index.__wrapped__
+        return read(StampedFile(stream, stamp), n_chunks, chunk_bytes)
 
-    def _read_chunk(self, stream: IO[bytes], offset: int, rows: NDArray) -> None:
+
+@dataclass(frozen=True)
+class PlainRows:
+    """Rows of an array in files, such as those of one video.
+
+    Attributes:
+        array: that has them.
+        start, stop: its first row, and the one after its last.
+    """
+
+    array: PlainArray
+    start: int
+    stop: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, ...)."""
+        return (self.stop - self.start, *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The dtype of the values."""
+        return self.array.dtype
+
+    def read(self, into: NDArray | None = None) -> NDArray:
+        """The values, checksums verified.
+
+        Args:
+            into: an array of the same shape to fill, of a dtype that holds the values.
+
+        Raises:
+            ValueError: they are damaged, or the array claims an impossible number of values or chunks.
+            OSError: a file cannot be read.
+        """
+        self._check_claims()
+        values = np.empty(self.shape, self.dtype) if into is None else into
+        if values.shape != self.shape:
+            raise ValueError(f"an array has the shape {self.shape} instead of {values.shape}")
+        is_direct = values.dtype == self.dtype and values.flags.c_contiguous
+        for start, stop in self._parts(self.array.file_rows):
+            rows = values[start - self.start : stop - self.start]
+            block = self._read(start, rows if is_direct else np.empty(rows.shape, self.dtype))
+            if not is_direct:
+                rows[...] = block.values
+        return values
+
+    @property
+    def n_blocks(self) -> int:
+        """Parts of some thousand rows of one file."""
+        return sum(1 for _ in self._parts(self._block_rows()))
+
+    def block(self, number: int) -> Block:
+        """The values in one of these parts, checksums verified; its first row counts from the first of these rows.
+
+        Raises like `read`.
+        """
+        self._check_claims()
+        start, stop = next(islice(self._parts(self._block_rows()), number, None))
+        return self._read(start, np.empty((stop - start, *self.shape[1:]), self.dtype))
+
+    def _parts(self, n_rows: int) -> Iterator[tuple[int, int]]:
+        """First rows, and those after the last, of the parts between multiples of `n_rows` in the array."""
+        bounds = range((self.start // n_rows + 1) * n_rows, self.stop, n_rows) if self.start < self.stop else ()
+        starts = [self.start, *bounds] if self.start < self.stop else []
+        yield from zip(starts, [*bounds, self.stop], strict=False)
+
+    def _block_rows(self) -> int:
+        """Rows of a block: whole chunks, and a whole part of a file."""
+        chunks = self.array.file_rows // self.array.chunk_rows
+        most = max(1, SHARD_ROWS // self.array.chunk_rows)
+        return self.array.chunk_rows * next(n for n in range(min(most, chunks), 0, -1) if chunks % n == 0)
+
+    def _check_claims(self) -> None:
+        array = self.array
+        n_chunks = max(-(-self.shape[0] // array.chunk_rows), array.file_rows // array.chunk_rows)
+        if n_chunks > MAX_CHUNKS:
+            raise ValueError(f"an array claims to have {n_chunks} chunks")
+        n_bytes = self.shape[0] * array.row_bytes
+        files = range(self.start // array.file_rows, -(-self.stop // array.file_rows))
+        if n_bytes > CHECKED_BYTES and array.stored_bytes(files) < n_bytes:
+            raise ValueError(f"an array claims to have {n_bytes} bytes, but its files are smaller")
+
+    def _offsets(self, chunks: NDArray[np.int64], start: int, stop: int) -> NDArray[np.int64]:
+        """(rows,) the byte of each row in a file, see `RowsInFile`."""
+        rows = np.arange(start, stop) % self.array.file_rows
+        begins = chunks[rows // self.array.chunk_rows]
+        return np.where(begins < 0, -1, begins + rows % self.array.chunk_rows * self.array.row_bytes)
+
+    def _read(self, start: int, values: NDArray) -> Block:
+        """Fill contiguous values with the rows from `start` on, which are in one file."""
+        array, stop = self.array, start + len(values)
+        file = array.file(start // array.file_rows)
+        opened = array.open(file)
+        if opened is None:
+            values[...] = array.fill_value
+            return Block(start - self.start, values, file, None, np.full(len(values), -1, dtype=np.int64))
+        stream, stamp = opened
+        with stream:
+            chunks = array.chunk_offsets(stream, stamp)
+            offsets = self._offsets(chunks, start, stop)
+            in_chunks = offsets[offsets >= 0]
+            if len(in_chunks):
+                chunk_bytes = array.chunk_rows * array.row_bytes + CHECKSUM_BYTES
+                array.expect(stream, int(in_chunks.min()), int(in_chunks.max()) + chunk_bytes)
+            row = start
+            while row < stop:
+                number, skipped = divmod(row % array.file_rows, array.chunk_rows)
+                rows = values[row - start : row - start + array.chunk_rows - skipped]
+                if chunks[number] < 0:
+                    rows[...] = array.fill_value
+                else:
+                    self._read_chunk(stream, int(chunks[number]), skipped, rows)
+                row += len(rows)
+        return Block(start - self.start, values, file, stamp, offsets)
+
+    def _read_chunk(self, stream: IO[bytes], offset: int, n_skipped: int, rows: NDArray) -> None:
+        n_rows_after = self.array.chunk_rows - n_skipped - len(rows)
         stream.seek(offset)
-        _read_checked(stream, rows, (self.chunk_rows - len(rows)) * self.row_bytes)
+        _read_checked(stream, rows, n_rows_after * self.array.row_bytes, n_skipped * self.array.row_bytes)
+
+
+@dataclass(frozen=True)
+class StampedFile:
+    """An open file; equal to another whose stamp is equal."""
+
+    stream: IO[bytes] = field(compare=False)
+    stamp: FileStamp
+
+
+@lru_cache(maxsize=256)
+def _shard_index(file: StampedFile, n_chunks: int, chunk_bytes: int) -> NDArray[np.int64]:
+    """(n_chunks,) where the chunks of a shard begin, see `PlainArray.chunk_offsets`."""
+    index = np.empty((n_chunks, 2), dtype=np.uint64)
+    begin = file.stamp.n_bytes - index.nbytes - CHECKSUM_BYTES
+    if begin < 0:
+        raise ValueError("a shard is cut off")
+    file.stream.seek(begin)
+    _read_checked(file.stream, index, 0)
+    return decode_shard_index(index, begin, chunk_bytes)
+
+
+def decode_shard_index(index: NDArray[np.uint64], n_bytes: int, chunk_bytes: int) -> NDArray[np.int64]:
+    """(chunks,) where the chunks of a shard begin; -1 for a missing one.
+
+    Args:
+        index: (chunks, 2) offset and size of each.
+        n_bytes: of the chunks together.
+        chunk_bytes: of each.
+
+    Raises:
+        ValueError: it is impossible.
+    """
+    is_missing = (index == MISSING_CHUNK).all(axis=1)
+    offsets, sizes = index[~is_missing].T
+    if (
+        (sizes != chunk_bytes).any()
+        or (offsets > max(0, n_bytes - chunk_bytes)).any()
+        or (n_bytes < chunk_bytes and len(sizes))
+    ):
+        raise ValueError("the index of a shard is wrong")
+    begins = np.full(len(index), -1, dtype=np.int64)
+    begins[~is_missing] = offsets
+    begins.flags.writeable = False
+    return begins
 
 
 @dataclass(frozen=True)
@@ -207,22 +318,27 @@ class FarArray(PlainArray):
 
     store: FsspecStore
 
-    def _stored_bytes(self) -> int:
+    def stored_bytes(self, numbers: range) -> int:
+        """See `PlainArray`."""
         return sys.maxsize  # unknown without requests: what is too short is noticed where it is read
 
-    def _open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
+    def open(self, file: Path) -> tuple[IO[bytes], FileStamp] | None:
+        """See `PlainArray`."""
         content = read_key(self.store, file.as_posix())
         return None if content is None else (io.BytesIO(content), FileStamp(0, len(content), 0))
 
 
-def _read_checked(stream: IO[bytes], values: NDArray, n_padding: int) -> None:
-    """Fill contiguous values, and compare them and the padding after them with the checksum after that."""
+def _read_checked(stream: IO[bytes], values: NDArray, n_padding: int, n_before: int = 0) -> None:
+    """Fill contiguous values, and compare them and the bytes before and after them with the checksum after that."""
     content = values.reshape(-1).view(np.uint8)
+    before = np.empty(n_before, dtype=np.uint8)
+    fill_from(stream, before)
     fill_from(stream, content)
     after = stream.read(n_padding + CHECKSUM_BYTES)
     # this package takes nothing that might change
-    content.flags.writeable = False
-    checksum = google_crc32c.extend(google_crc32c.value(content), after[:n_padding])
+    before.flags.writeable = content.flags.writeable = False
+    checksum = google_crc32c.extend(google_crc32c.value(before), content) if n_before else google_crc32c.value(content)
+    checksum = google_crc32c.extend(checksum, after[:n_padding])
     if after[n_padding:] != int(checksum).to_bytes(CHECKSUM_BYTES, "little"):
         raise ValueError("a chunk does not match its checksum")
 

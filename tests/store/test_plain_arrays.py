@@ -12,7 +12,7 @@ import zarr
 from zarr.codecs import BytesCodec, Crc32cCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
-from abaw.store.plain_arrays import PlainArray, find_plain_array
+from abaw.store.plain_arrays import Block, PlainArray, find_plain_array
 from abaw.tests.support.paths import DATA
 
 DTYPES = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
@@ -41,6 +41,11 @@ def plain_at(folder: Path) -> PlainArray:
     return plain
 
 
+def blocks_of(plain: PlainArray) -> list[Block]:
+    rows = plain.rows(0, plain.shape[0])
+    return [rows.block(number) for number in range(rows.n_blocks)]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("shape", "rows"), [((37, 3), (8, 4)), ((16, 2, 2), (8, 8)), ((21,), (5,)), ((3, 4), (8, 2))])
 def test_values_equal_those_of_zarr(tmp_path: Path, dtype: str, shape: tuple[int, ...], rows: tuple[int, ...]) -> None:
@@ -49,7 +54,7 @@ def test_values_equal_those_of_zarr(tmp_path: Path, dtype: str, shape: tuple[int
     plain = plain_at(tmp_path)
     assert (plain.shape, plain.dtype, plain.attrs) == (array.shape, array.dtype, {"x": 1})
     assert plain.read().tobytes() == np.asarray(array[...]).tobytes() == values.tobytes()
-    blocks = [plain.block(number) for number in range(plain.n_files)]
+    blocks = blocks_of(plain)
     assert [block.start for block in blocks] == list(range(0, shape[0], rows[0]))
     assert b"".join(block.values.tobytes() for block in blocks) == values.tobytes()
     for block in (block for block in blocks if block.stamp is not None):
@@ -77,9 +82,9 @@ def test_missing_chunks_and_files_have_the_fill_value(tmp_path: Path, fill_value
     assert not (tmp_path / "a/c/2/0").exists()
     plain = plain_at(tmp_path)
     assert plain.read().tobytes() == np.asarray(array[...]).tobytes()
-    offsets = np.concatenate([block.offsets for block in map(plain.block, range(plain.n_files))])
+    offsets = np.concatenate([block.offsets for block in blocks_of(plain)])
     assert np.flatnonzero(offsets < 0).tolist() == [*range(4, 8), *range(16, 24)]
-    assert [block.stamp is None for block in map(plain.block, range(plain.n_files))] == [
+    assert [block.stamp is None for block in blocks_of(plain)] == [
         False,
         False,
         True,
@@ -184,3 +189,37 @@ def test_arrays_of_a_store_of_the_first_version() -> None:
         assert plain is not None and isinstance(array, zarr.Array)
         assert plain.read().tobytes() == np.asarray(array[...]).tobytes()
         assert dict(plain.attrs) == dict(array.attrs)
+
+
+@pytest.mark.parametrize("rows", [(8, 4), (4,)])
+def test_some_rows_are_read_without_the_rest(tmp_path: Path, rows: tuple[int, ...]) -> None:
+    values = random_values("float16", (37, 3))
+    make(tmp_path, values, rows)
+    plain = plain_at(tmp_path)
+    for start, stop in [(0, 37), (0, 1), (3, 4), (5, 5), (2, 6), (4, 8), (7, 25), (36, 37), (9, 37)]:
+        some = plain.rows(start, stop)
+        assert some.shape == (stop - start, 3)
+        assert some.read().tobytes() == values[start:stop].tobytes()
+        into = np.zeros((stop - start, 3), np.float32)
+        np.testing.assert_array_equal(some.read(into), values[start:stop].astype(np.float32))
+        blocks = [some.block(number) for number in range(some.n_blocks)]
+        assert b"".join(block.values.tobytes() for block in blocks) == values[start:stop].tobytes()
+        for block in blocks:
+            content = block.file.read_bytes()
+            expected = values[start + block.start :]
+            for offset, row in zip(block.offsets.tolist(), expected, strict=False):
+                assert content[offset : offset + plain.row_bytes] == row.tobytes()
+
+
+def test_damage_next_to_the_rows_that_are_wanted_is_found(tmp_path: Path) -> None:
+    """The checksum is that of the whole chunk."""
+    make(tmp_path, random_values("float16", (16, 3)), (8, 4))
+    file = tmp_path / "a/c/0/0"
+    content = bytearray(file.read_bytes())
+    content[0] ^= 1  # of row 0
+    file.write_bytes(bytes(content))
+    plain = plain_at(tmp_path)
+    plain.rows(4, 16).read()
+    for start, stop in [(0, 1), (1, 3), (3, 4), (3, 9)]:
+        with pytest.raises(ValueError, match="checksum"):
+            plain.rows(start, stop).read()

@@ -55,8 +55,10 @@ class StoredRows:
         """Rows from `first_row` are those of a block."""
         if block.stamp is None:
             return
-        self._files.append((block.file, block.stamp, block.values.dtype))
-        self._row_bytes.append(block.values.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64)))
+        file = (block.file, block.stamp, block.values.dtype)
+        if self._files[-1:] != [file]:  # packed videos share a file
+            self._files.append(file)
+            self._row_bytes.append(block.values.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64)))
         rows = slice(first_row, first_row + len(block.offsets))
         self._file_of[rows] = np.where(block.offsets < 0, -1, len(self._files) - 1)
         self._offsets[rows] = block.offsets
