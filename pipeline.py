@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from abaw.core.errors import AbawError
+from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import Place
 from abaw.core.progress import Reporter, Silent, Summary
 
@@ -767,16 +767,27 @@ def score_predictions(
     task: str | None = None,
     feature: str | None = None,
     data: Path | None = None,
+    threshold: float | None = None,
 ) -> "Evaluation":
-    """Score a submission file, or a folder with a file for each video.
+    """Score a submission file, or a folder with a file for each video, or tables of OpenFace, py-feat or LibreFace.
 
     Args:
         task: its name; by default what the header of the file says.
-        feature: tells which frames have a crop; by default the first visual feature.
+        feature: tells which frames have a crop; by default the first visual feature. Not for tables.
+        threshold: from which probability or intensity an action unit of tables is on.
     """
     from abaw.core.tasks import get_task
+    from abaw.evaluate import table_scores
     from abaw.evaluate.submission import check, score
 
+    if table_scores.are_tables(path, get_task(task) if task else None):
+        if feature:
+            raise UsageError("--feature is about submission files: tables say which frames have a face. Leave it out.")
+        return table_scores.score_tables(store, get_task(task) if task else None, split, path, threshold)
+    if threshold is not None:
+        raise UsageError(
+            f"--threshold is for tables of OpenFace, py-feat or LibreFace, and {path} is none. Leave it out."
+        )
     known = get_task(task) if task else check.identify(path)
     return score.score_predictions(store, known, split, path, feature or "", data)
 

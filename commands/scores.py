@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 @click.option("--csv", "csv_file", metavar="FILE", type=click.Path(path_type=Path),
               help="Write every frame's predictions and labels as CSV, too.")  # fmt: skip
 @click.option("--predictions", type=click.Path(path_type=Path),
-              help="Score a submission file, or a folder with a file for each video, instead of a run.")  # fmt: skip
+              help="Score a submission file, or a folder with a file for each video, instead of a run; or tables of OpenFace, "
+              "py-feat, LibreFace or your own (video,frame,valence,...).")  # fmt: skip
 @click.option(
     "--task",
     type=TaskName(),
@@ -51,6 +52,12 @@ if TYPE_CHECKING:
     "--feature",
     shell_complete=completion.features,
     help="Feature that tells which frames of --predictions have a crop.  [default: the first]",
+)
+@click.option(
+    "--threshold",
+    type=float,
+    metavar="X",
+    help="From which number on an action unit of tables is on.  [default: probability .5, intensity 1]",
 )
 def eval_(
     run: str | None,
@@ -67,6 +74,7 @@ def eval_(
     predictions: Path | None,
     task: str | None,
     feature: str | None,
+    threshold: float | None,
 ) -> None:
     """Score a run or ensemble on a split.
 
@@ -83,10 +91,10 @@ def eval_(
         check_folder_of(csv_file)
     if predictions is not None:
         _check_about_runs(run, csv_file, bool(raw or smooth), forbid)
-        _score_predictions(predictions, store, task, split, feature, data, as_json)
+        _score_predictions(predictions, store, task, split, feature, data, threshold, as_json)
         return
-    if task or feature:
-        raise UsageError("--task and --feature are about --predictions. Leave them out.")
+    if task or feature or threshold is not None:
+        raise UsageError("--task, --feature and --threshold are about --predictions. Leave them out.")
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
     if smooth:
         pipeline.check_smoothing(predictor.task, smooth)
@@ -122,14 +130,21 @@ def _write_csv(path: Path, evaluation: "Evaluation") -> str:
 
 
 def _score_predictions(
-    path: Path, store: Place, task: str | None, split: str, feature: str | None, data: Path, as_json: bool
+    path: Path,
+    store: Place,
+    task: str | None,
+    split: str,
+    feature: str | None,
+    data: Path,
+    threshold: float | None,
+    as_json: bool,
 ) -> None:
     from abaw import pipeline
     from abaw.commands import tables
 
     pipeline.check_choices(task or "")
     opened = pipeline.open_store(store, [feature] if feature else [])
-    evaluation = pipeline.score_predictions(opened, path, split, task, feature, data)
+    evaluation = pipeline.score_predictions(opened, path, split, task, feature, data, threshold)
     if as_json:
         print_json(evaluation.as_json(split, path.name))
     else:

@@ -74,7 +74,12 @@ def repair(path: Place) -> None:
     sys.exit(1 if left else 0)
 
 
-@store.command("import", epilog=examples("abaw store import features/ --feature mine"))
+@store.command(
+    "import",
+    epilog=examples(
+        "abaw store import features/ --feature mine", "abaw store import openface/ --feature aus --columns au"
+    ),
+)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--feature", required=True, help="Name that the feature gets in the store.")
 @STORE
@@ -83,22 +88,36 @@ def repair(path: Place) -> None:
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1), metavar="N",
               help="Of clips as <video>.mp4.img.<N>.pt, which N.  [default: the largest]")  # fmt: skip
+@click.option("--columns", metavar="KIND,...",
+              help="Of tables of OpenFace, py-feat or LibreFace: au, expression, va, pose, gaze, landmarks, shape, box, "
+              "identity, or names of columns.  [default: the first five]")  # fmt: skip
+@click.option("--face", metavar="ID",
+              help="Of their faces, which face_id.  [default: the surest in each frame]")  # fmt: skip
 def import_(
-    source: Path, feature: str, store: Place, data: Path | None, fps: float | None, n_frames: int | None
+    source: Path,
+    feature: str,
+    store: Place,
+    data: Path | None,
+    fps: float | None,
+    n_frames: int | None,
+    columns: str | None,
+    face: str | None,
 ) -> None:
     """Put features that you already have into the store.
 
     Run again to continue.
 
     SOURCE is a folder with <video>/00001.npy, <video>.npz, <video>.h5, features.npy with features.csv,
-    train_0.npy with train.csv, <video>.npy, or <video>.pt, or one HDF5 file with a group per video.
+    train_0.npy with train.csv, <video>.npy, <video>.pt, or <video>.csv of OpenFace, py-feat or LibreFace, or one such
+    table, or one HDF5 file with a group per video.
     """
     from abaw import pipeline
     from abaw.commands import console, tables
 
     if data is None and Path("data").is_dir():
         data = Path("data")
-    options = pipeline.ImportOptions(source, store, feature, data, fps, n_frames)
+    names = tuple(name.strip() for name in (columns or "").split(",") if name.strip())
+    options = pipeline.ImportOptions(source, store, feature, data, fps, n_frames, names, face or "")
     with console.ConsoleReporter() as reporter:
         summary = pipeline.import_features(options, reporter)
     tables.show_summary(summary, store)

@@ -241,6 +241,8 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
         name: of what is scored.
     """
     seen, holders = EVALUATED[evaluation.task.level]
+    if evaluation.coverage:
+        seen = "those with a prediction"
     scores = {"all labelled rows (official)": evaluation.official}
     if evaluation.task.level == "frame" or evaluation.crop_only.n_frames < evaluation.official.n_frames:
         scores[seen] = evaluation.crop_only
@@ -263,6 +265,8 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
     official, *others = (f">{heading}" for heading in scores)
     columns = ["", "measure", official, ">official, 95 %", *others, ">labels"]
     show_table(f"{name} on {split}", columns, rows)
+    for sentence in evaluation.coverage.sentences() if evaluation.coverage else ():
+        say(sentence)
     if evaluation.without_feature:
         warn(
             f"{len(evaluation.without_feature)} labelled {holders} have no feature and got the mean output of the others: "

@@ -27,6 +27,7 @@ from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import interval
 from abaw.evaluate.scores.further_scores import score_with_further
 from abaw.evaluate.scores.metrics import Score
+from abaw.evaluate.table_coverage import TableCoverage
 from abaw.train.run_files import predictions_file, scores_file
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ class Evaluation:
         members: for an ensemble, the averaged predictions of each run; empty for a single run.
         weights: weights of the members.
         by_output: weights of the members for outputs that have others.
+        coverage: for tables of another program, which frames they answer; `crop_only` is over those.
     """
 
     task: Task
@@ -88,6 +90,7 @@ class Evaluation:
     members: tuple[Results, ...] = ()
     weights: tuple[float, ...] = ()
     by_output: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    coverage: TableCoverage | None = None
 
     @cached_property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -110,7 +113,8 @@ class Evaluation:
 
         Under `official` and `crop_only` are the fields of `Score`. Under `intervals` each measure has the two ends of
         its interval, null if unknown. `postprocessed` may be null; only ensembles have
-        `members` (names) and `weights`, and `weights_by_output` where some outputs have others.
+        `members` (names) and `weights`, and `weights_by_output` where some outputs have others. Only tables of other
+        programs have a `coverage`.
         """
         content: dict[str, Any] = {
             "task": self.task.name,
@@ -127,6 +131,8 @@ class Evaluation:
             content["weights"] = list(self.weights)
         if self.by_output:
             content["weights_by_output"] = {name: list(weights) for name, weights in self.by_output.items()}
+        if self.coverage:
+            content["coverage"] = self.coverage.as_json()
         return content
 
     def save(self, folder: Path, split: str, made_from: str, faces: "Faces | None" = None, store: str = "") -> None:

@@ -6,7 +6,7 @@ each video keeps a digest of its files. An export of `abaw` keeps the spec, the 
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from abaw.exchange.frame_files import FrameFiles
 from abaw.exchange.provenance import Origin
 from abaw.exchange.source_clocks import Clocks
 from abaw.exchange.source_rows import Rows, SourceVideo
-from abaw.exchange.sources import SourceVideos, find_videos
+from abaw.exchange.sources import SourceChoice, SourceVideos, find_videos
 from abaw.extract.label_writer import write_labels
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
@@ -51,6 +51,8 @@ class ImportOptions:
         data: data folder, for video files (frame rates, numbers of frames) and labels.
         fps: frames a second for videos whose rate neither a video file nor the source gives.
         n_rows: which tensor to take of a clip that has several, by its number of rows; None takes the largest.
+        columns: kinds or names of columns of tables of faces, see `abaw.media.face_columns`; the default kinds if empty.
+        face: which face of such a table; empty takes the surest of each frame.
     """
 
     source: Path
@@ -59,6 +61,8 @@ class ImportOptions:
     data: Path | None = None
     fps: float | None = None
     n_rows: int | None = None
+    columns: tuple[str, ...] = ()
+    face: str = ""
 
 
 def import_features(options: ImportOptions, reporter: Reporter | None = None) -> Summary:
@@ -74,7 +78,7 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
     if options.data is not None and not options.data.is_dir():
         raise DataError(f"No data folder {options.data}. Correct --data, or leave it out.")
     dataset = look_through(options.data) if options.data is not None else None
-    source = find_videos(options.source, options.n_rows)
+    source = find_videos(options.source, SourceChoice(options.n_rows, options.columns, options.face))
     if not source.videos and not source.failed:
         raise DataError(f"{options.source} contains no videos. Choose another source.")
     clocks = Clocks({}, options.fps)
@@ -139,7 +143,7 @@ def register(store: FeatureStore, feature: str, source: SourceVideos, shape: tup
         StoreError: the store has a different feature of this name.
         DataError: the frames do not have the shape that the source declares.
     """
-    origin = source.origin or new_origin(feature, shape, source.modality)
+    origin = source.origin or new_origin(feature, shape, source.modality, source.columns)
     if tuple(origin.spec["shape"]) != shape:
         raise DataError(
             f"The source declares frames of shape {origin.spec['shape']}; they have shape {shape}. Export it again."
@@ -159,16 +163,18 @@ def register(store: FeatureStore, feature: str, source: SourceVideos, shape: tup
         store.add_feature(feature, dict(origin.spec), origin.weights_sha256, origin.fingerprint, origin.record)
 
 
-def new_origin(feature: str, shape: tuple[int, ...], modality: Any) -> Origin:
-    """Spec and fingerprint of a feature of which only the name and the shape are known."""
+def new_origin(feature: str, shape: tuple[int, ...], modality: Any, columns: Sequence[str] = ()) -> Origin:
+    """Spec and fingerprint of a feature of which only the name, the shape and perhaps the columns are known."""
     bare = BackboneSpec(feature, IMPORTED, "", modality, shape, "unknown", IMPORTED)
-    spec = bare.with_options(**imported_options(feature, shape, modality))
+    spec = bare.with_options(**imported_options(feature, shape, modality), columns=",".join(columns) or None)
     record, attrs = spec.record(None), {**asdict(spec), "shape": list(shape), "view": "", "abaw": __version__}
     return Origin(attrs, None, fingerprint_of(record), record)
 
 
 def is_imported(feature: str, attrs: Mapping[str, Any]) -> bool:
     """True if a feature was imported, judging by the `fingerprint` and `shape` that a run recorded."""
+    if attrs.get("record", {}).get("network") == IMPORTED:
+        return True
     fingerprint, shape = attrs["fingerprint"], tuple(attrs["shape"])
     origins = [new_origin(feature, shape, modality) for modality in ("vision", "audio")]
     old = (old_fingerprint({**origin.spec, "variant": ""}, None) for origin in origins)

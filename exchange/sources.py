@@ -18,6 +18,7 @@ import h5py
 
 from abaw.core.errors import AbawError, DataError, UsageError
 from abaw.core.names import check_name, composed, is_junk
+from abaw.exchange.face_videos import TABLE_SUFFIX, describe_other_tables, find_face_videos
 from abaw.exchange.frame_files import SUFFIX as FRAME_SUFFIX
 from abaw.exchange.frame_files import FrameFiles, is_frame
 from abaw.exchange.hdf5 import SUFFIXES as HDF5_SUFFIXES
@@ -28,12 +29,13 @@ from abaw.exchange.provenance import FEATURE_FILE, Origin, read_feature_file, re
 from abaw.exchange.source_rows import PRESENT, SourceVideo
 from abaw.exchange.tensor_files import SUFFIX as TENSOR_SUFFIX
 from abaw.exchange.tensor_files import TensorFile, tensor_file
+from abaw.media.face_tables import open_table
 from abaw.media.links import check_file, is_broken
 
 MASK = f".{PRESENT}"
 WINDOWS = "_seq"  # ends the names of tables of windows
 PART = re.compile(r"(?P<whole>.+)_(?P<number>[0-9]{1,6})")  # of an array
-SUFFIXES = (FRAME_SUFFIX, ".npz", *HDF5_SUFFIXES, TENSOR_SUFFIX)
+SUFFIXES = (FRAME_SUFFIX, ".npz", *HDF5_SUFFIXES, TENSOR_SUFFIX, TABLE_SUFFIX)
 
 
 @dataclass
@@ -46,6 +48,7 @@ class SourceVideos:
         origin: of the feature, if the source is an export of `abaw`.
         modality: "audio" if the file names are those of spectrograms.
         notes: sentences about files that are not read.
+        columns: names of the values, where the source has them.
     """
 
     videos: dict[str, SourceVideo] = field(default_factory=dict)
@@ -53,6 +56,7 @@ class SourceVideos:
     origin: Origin | None = None
     modality: str = "vision"
     notes: list[str] = field(default_factory=list)
+    columns: tuple[str, ...] = ()
 
     def add(self, video: SourceVideo) -> None:
         """Add a video, unless its name is invalid or taken."""
@@ -66,24 +70,41 @@ class SourceVideos:
             self.failed[video.name] = str(error)
 
 
-def find_videos(path: Path, n_rows: int | None = None) -> SourceVideos:
+@dataclass(frozen=True)
+class SourceChoice:
+    """What to take where a source has more.
+
+    Attributes:
+        n_rows: which tensor of a clip, by its number of rows; None takes the largest.
+        columns: kinds or names of columns of tables of faces; the default kinds if empty.
+        face: which face of such a table; empty takes the surest of each frame.
+    """
+
+    n_rows: int | None = None
+    columns: tuple[str, ...] = ()
+    face: str = ""
+
+
+def find_videos(path: Path, choice: SourceChoice | None = None) -> SourceVideos:
     """Find the layout of a source and its videos.
 
     Args:
-        path: a folder, or an HDF5 file.
-        n_rows: which tensor to take of a clip that has several, by its number of rows; None takes the largest.
+        path: a folder, an HDF5 file, or a table of faces.
+        choice: what to take where there is more.
 
     Raises:
         DataError: the path does not exist, or has no known layout.
         UsageError: a folder has several layouts, or several kinds of clips.
     """
     if not path.exists() and not path.is_symlink():
-        raise DataError(f"{path} does not exist. Choose the folder or HDF5 file with the features.")
+        raise DataError(f"{path} does not exist. Choose the folder or file with the features.")
     if not path.is_dir():
         check_file(path)
     layout, files = _find_layout(path)
-    source = SourceVideos()
-    layout.add_videos(source, path, [file for file in files if _is_readable(source, file)], n_rows)
+    source, choice = SourceVideos(), choice or SourceChoice()
+    if (choice.columns or choice.face) and layout is not OF_FACES:
+        raise UsageError("--columns and --face are about tables of faces, which this source is not. Leave them out.")
+    layout.add_videos(source, path, [file for file in files if _is_readable(source, file)], choice)
     source.videos = dict(sorted(source.videos.items()))
     return source
 
@@ -91,7 +112,7 @@ def find_videos(path: Path, n_rows: int | None = None) -> SourceVideos:
 def _find_layout(source: Path) -> tuple["SourceLayout", list[Path]]:
     """The only layout in a source, and its files or folders."""
     if source.is_file():
-        paths = [source] if source.suffix.lower() in HDF5_SUFFIXES else []
+        paths = [source] if source.suffix.lower() in (*HDF5_SUFFIXES, TABLE_SUFFIX) else []
     else:
         paths = sorted(path for path in source.iterdir() if not is_junk(path.name))
     tables = _tables_in(source)
@@ -102,7 +123,9 @@ def _find_layout(source: Path) -> tuple["SourceLayout", list[Path]]:
         for path in broken:
             check_file(path)
         examples = ", ".join(layout.example for layout in LAYOUTS)
-        raise DataError(f"{source} has no known layout ({examples}). Convert it to one of these.")
+        raise DataError(
+            f"{source} has no known layout ({examples}). Convert it to one of these.{describe_other_tables(source)}"
+        )
     if len(layouts) > 1:
         names = " and ".join(layout.name for layout in layouts)
         raise UsageError(f"{source} contains {names}; cannot tell which one you mean. Move one into a separate folder.")
@@ -133,12 +156,12 @@ def _is_readable(source: SourceVideos, path: Path) -> bool:
     return True
 
 
-def _add_frame_folders(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
+def _add_frame_folders(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
     for path in files:
         source.add(FrameFiles(path))
 
 
-def _add_archives(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
+def _add_archives(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
     for path in files:
         if path.suffix.lower() in HDF5_SUFFIXES:
             _add_hdf5(source, path)
@@ -146,7 +169,7 @@ def _add_archives(source: SourceVideos, root: Path, files: list[Path], n_rows: i
             source.add(ArchiveFile(composed(path.stem), path))
 
 
-def _add_indexed(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
+def _add_indexed(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
     tables = _tables_in(root)
     parts: dict[Path, list[Path]] = {}
     for path in files:
@@ -226,7 +249,7 @@ def _set_origin(source: SourceVideos, origin: Origin | None, file: Path) -> None
     source.origin = origin or source.origin
 
 
-def _add_arrays(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
+def _add_arrays(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
     """Add a video for each array that is not the mask of another."""
     stems = {file.stem: file for file in files}
     rates: dict[str, object] = {}
@@ -252,8 +275,8 @@ def _add_arrays(source: SourceVideos, root: Path, files: list[Path], n_rows: int
         source.add(ArrayFile(name, file, stems.get(file.stem + MASK), fps, marks))
 
 
-def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: int | None) -> None:
-    """Add a video for each clip: the tensor of `n_rows` rows, or the longest."""
+def _add_tensors(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
+    """Add a video for each clip: the tensor of the chosen number of rows, or the longest."""
     clips: dict[str, dict[int, TensorFile]] = {}
     twice = []
     kinds = set()
@@ -271,7 +294,7 @@ def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: in
         )
     source.modality = "audio" if kinds == {"spec"} else "vision"
     for name, numbers in clips.items():
-        chosen = n_rows if n_rows and kinds != {""} else max(numbers)
+        chosen = choice.n_rows if choice.n_rows and kinds != {""} else max(numbers)
         if chosen in numbers:
             source.add(numbers[chosen])
         else:
@@ -279,6 +302,16 @@ def _add_tensors(source: SourceVideos, root: Path, files: list[Path], n_rows: in
             source.failed[name] = f"no tensor has {chosen} rows; there are tensors with {have}; choose with --n-frames"
     for clip in twice:
         source.add(clip)
+
+
+def _add_face_tables(source: SourceVideos, root: Path, files: list[Path], choice: SourceChoice) -> None:
+    """Add the videos of each table."""
+    videos, failed, notes = find_face_videos(files, choice.columns, choice.face)
+    for video in videos:
+        source.add(video)
+    source.failed |= failed
+    source.notes += notes
+    source.columns = tuple(column.name for column in videos[0].columns) if videos else ()
 
 
 @dataclass(frozen=True)
@@ -289,13 +322,13 @@ class SourceLayout:
         name: for messages.
         example: its file names, for messages.
         has: whether a path in the folder belongs to this layout; also takes the folder's tables, by name without `.csv`.
-        add_videos: adds the videos in the folder to the source; takes source, folder, its files, rows of each clip.
+        add_videos: adds the videos in the folder to the source; takes source, folder, its files, what to take of them.
     """
 
     name: str
     example: str
     has: Callable[[Path, Mapping[str, Path]], bool]
-    add_videos: Callable[[SourceVideos, Path, list[Path], int | None], None]
+    add_videos: Callable[[SourceVideos, Path, list[Path], SourceChoice], None]
 
 
 def _has_suffix(path: Path, *suffixes: str) -> bool:
@@ -308,6 +341,12 @@ def _is_array(path: Path) -> bool:
 
 BY_FRAME = SourceLayout(
     "one file per frame", "<video>/00001.npy", lambda path, tables: _has_frames(path), _add_frame_folders
+)
+OF_FACES = SourceLayout(
+    "tables of faces",
+    "<video>.csv of OpenFace, py-feat or LibreFace",
+    lambda path, tables: _has_suffix(path, TABLE_SUFFIX) and open_table(path) is not None,
+    _add_face_tables,
 )
 LAYOUTS = (
     BY_FRAME,
@@ -335,4 +374,5 @@ LAYOUTS = (
         lambda path, tables: _has_suffix(path, TENSOR_SUFFIX),
         _add_tensors,
     ),
+    OF_FACES,
 )
