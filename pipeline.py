@@ -93,19 +93,24 @@ else:
 
 
 def doctor(
-    data: Path, fps: float | None = None, reporter: Reporter | None = None, tasks: Sequence[str] = ()
+    data: Path,
+    fps: float | None = None,
+    reporter: Reporter | None = None,
+    tasks: Sequence[str] = (),
+    people: str = "",
 ) -> "list[VideoReport]":
     """Check data against labels: every crop is decoded, every label read. See `VideoReport`.
 
     Args:
         tasks: task files whose labels are read, too.
+        people: who is in the videos, see `abaw.datasets.named_people.with_people`.
     """
     from abaw.core.tasks import get_task
     from abaw.datasets.doctor import examine_folder
 
     for task in tasks:
         get_task(task)
-    return examine_folder(data, fps, reporter)
+    return examine_folder(data, fps, reporter, people)
 
 
 def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:

@@ -9,7 +9,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import CommandGroup, examples
-from abaw.commands.shared_options import DATA, DEVICE, FPS, TASK_FILES, print_json
+from abaw.commands.shared_options import DATA, DEVICE, FPS, PEOPLE, TASK_FILES, print_json
 from abaw.commands.synth_options import rule_options
 
 
@@ -17,10 +17,13 @@ from abaw.commands.synth_options import rule_options
 @DATA
 @FPS
 @TASK_FILES
+@PEOPLE
 @click.option("--all", "every", is_flag=True, help="Show every video, not only those to look at.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print a row for each video as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def doctor(data: Path, fps: float | None, tasks: tuple[str, ...], every: bool, as_csv: bool, as_json: bool) -> None:
+def doctor(
+    data: Path, fps: float | None, tasks: tuple[str, ...], people: str, every: bool, as_csv: bool, as_json: bool
+) -> None:
     """Check data against labels.
 
     Shows what is not read, missing crops, extra rows, frame rates and unreadable files.
@@ -29,7 +32,7 @@ def doctor(data: Path, fps: float | None, tasks: tuple[str, ...], every: bool, a
     from abaw.commands import console, tables
 
     with console.ConsoleReporter() as reporter:
-        reports = pipeline.doctor(data, fps, reporter, tasks)
+        reports = pipeline.doctor(data, fps, reporter, tasks, people)
     totals = pipeline.doctor_totals(reports)
     if as_json:
         print_json({"data": str(data), "total": totals, "per_video": [asdict(report) for report in reports]})

@@ -8,7 +8,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, STORE, TASK_FILES
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, PEOPLE, STORE, TASK_FILES
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @DATA
 @STORE
 @TASK_FILES
+@PEOPLE
 @click.option(
     "--view",
     "views",
@@ -66,6 +67,7 @@ def extract(
     data: Path,
     store: Place,
     tasks: tuple[str, ...],
+    people: str,
     views: tuple[str, ...],
     n_views: int,
     device: str,
@@ -96,7 +98,7 @@ def extract(
     workers = _workers_of(scheduler, cluster)
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
-        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks,
+        n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks, people=people,
         faces=_faces_of(source, faces, detector), detector=detector or "",
     )  # fmt: skip
     if dry_run:

@@ -56,6 +56,8 @@ RUNS = click.option("--runs", envvar="ABAW_RUNS", default="runs", type=click.Pat
 STORE_ARGUMENT = click.argument("path", envvar="ABAW_STORE", default="store.zarr", type=StorePlace())
 TASK_FILES = click.option("--task", "tasks", multiple=True, metavar="FILE.toml",
                           help="Also read the labels of a task file of your own; repeatable.")  # fmt: skip
+PEOPLE = click.option("--people", default="", metavar="FILE.csv|folders",
+                      help="Who is in the videos: a table video,person, or a folder for each person.  [default: people.csv in --data]")  # fmt: skip
 DEVICE = click.option("--device", type=DeviceName(), default="auto", show_default=True,
                       help="auto, cpu, cuda or cuda:N.")  # fmt: skip
 FPS = click.option(

@@ -132,7 +132,8 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
         return
     say(
         f"{data}: {total['videos']} videos, {total['frames']:,} frames, {total['crops']:,} crops, {total['missing']:,} missing, "
-        f"{len(total['left_right_pairs'])} left/right pairs."
+        f"{len(total['left_right_pairs'])} left/right pairs"
+        + (f", {_people(total['people'])}." if total["people"] else ".")
     )
     for task, counts in total["labels"].items():
         say(
@@ -348,5 +349,5 @@ def show_store(path: str, features: "Sequence[FeatureInfo]", labels: "Sequence[L
     ]
     columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">incomplete"]
     show_table(f"Features in {path}", columns, rows)
-    cells = [(info.task, info.split, info.n_videos, info.n_rows) for info in labels]
-    show_table("Labels", ["task", "split", ">videos", ">rows"], cells)
+    cells = [(info.task, info.split, info.n_videos, info.n_people or "-", info.n_rows) for info in labels]
+    show_table("Labels", ["task", "split", ">videos", ">people", ">rows"], cells)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
 from abaw.core.names import check_name
+from abaw.core.people import person_of
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import subfolders
 from abaw.datasets.frames import Remark
@@ -61,9 +62,9 @@ class BahLine:
     @property
     def person(self) -> str:
         """Who is in it: the part of the name before `_Question_`, else the folder two levels up."""
-        person, found, _ = self.video.partition("_Question_")
         parts = self.path.replace("\\", "/").split("/")
-        return person if found else parts[-3] if len(parts) >= 3 else self.video
+        person = person_of(self.video)
+        return parts[-3] if person == self.video and len(parts) >= 3 else person
 
 
 def open_bah(root: Path, fps: float | None = None) -> Dataset | None:

@@ -1,10 +1,10 @@
 """The common form of all layouts: videos, their labels, and remarks about everything else."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from os import cpu_count
 from pathlib import Path
@@ -13,14 +13,16 @@ from typing import Protocol
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
+from abaw.core.people import is_person, person_in_name, without_side
 from abaw.core.progress import Reporter
+from abaw.core.tasks import TASKS
 from abaw.datasets.frames import FrameSource, Remark, Video
 from abaw.datasets.video_files import People
 from abaw.media.stamps import is_timed, read_stamps
 
 
 class Labels(Protocol):
-    """The labels of one video for one task."""
+    """The labels of one video for one task; an attribute `person`, where there is one, says who is in the video."""
 
     @property
     def task(self) -> str:
@@ -53,6 +55,7 @@ class Dataset:
     Attributes:
         fps: frame rate of videos without a video file.
         remarks: about everything else in the folder.
+        persons: who is in a video, by its name, from a table or folders of the user's; see `abaw.datasets.named_people`.
         companions: files of videos that may be read in place of others, such as tensors of fewer frames.
         layouts: names of those that were found, such as `affwild2`.
     """
@@ -64,6 +67,14 @@ class Dataset:
     remarks: tuple[Remark, ...] = ()
     companions: tuple[Path, ...] = ()
     layouts: tuple[str, ...] = ()
+    persons: Mapping[str, str] = field(default_factory=dict)
+
+    def person_of(self, label: Labels) -> str:
+        """Who is in the video of a label: by `persons`, by the label, or by the name of the video; empty if unknown."""
+        named = self.persons.get(label.video) or self.persons.get(without_side(label.video), "")
+        level = TASKS[label.task].level if label.task in TASKS else "frame"
+        person = named or str(getattr(label, "person", "")) or person_in_name(label.video, level)
+        return person if is_person(person) else ""
 
     def open(self, video: Video) -> FrameSource:
         """Open the frames of a video; nothing is listed or decoded yet."""

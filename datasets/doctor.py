@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.core.names import SIDES
+from abaw.core.people import describe_shared, without_side
 from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.mtl import doubles_of
+from abaw.datasets.named_people import with_people
 from abaw.datasets.still_reports import describe_stills
 from abaw.datasets.unread import find_unread
 
@@ -49,6 +51,7 @@ class VideoReport:
         paths: files and folders that are not read, relative to the data folder.
         kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read; "stills"
             about a set of still images, whose kind takes the place of a name.
+        person: who is in a labelled video; empty if unknown.
     """
 
     video: str
@@ -66,6 +69,7 @@ class VideoReport:
     kind: Literal["video", "remark", "unread", "stills"] = "video"
     paths: tuple[str, ...] = ()
     n_labelled_rows: dict[str, int] = field(default_factory=dict)
+    person: str = ""
 
     @property
     def n_missing(self) -> int:
@@ -93,14 +97,28 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
     for remark in dataset.remarks:
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
-    return reports + report_unread(dataset)
+    person_of = {label.video: dataset.person_of(label) for label in dataset.labels}
+    reports = [replace(report, person=person_of.get(report.video, "")) for report in reports]
+    return [*reports, *_report_shared(reports), *report_unread(dataset)]
 
 
-def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | None = None) -> list[VideoReport]:
+def _report_shared(reports: Sequence[VideoReport]) -> Iterator[VideoReport]:
+    """A report on the people who are in videos of two splits."""
+    people: dict[str, set[str]] = {}
+    for report in reports:
+        people.setdefault(report.split, set()).add(report.person or report.video)
+    if sentence := describe_shared(people.get("train", ()), people.get("val", ()), "val"):
+        yield VideoReport("people", warnings=(sentence.removesuffix("."),), kind="remark")
+
+
+def examine_folder(
+    data: Path, fps: float | None = None, reporter: Reporter | None = None, people: str = ""
+) -> list[VideoReport]:
     """Examine the dataset in a folder, see `examine`; for a set of still images there is one report.
 
     Args:
         fps: frame rate of videos without a video file.
+        people: who is in the videos, see `abaw.datasets.named_people.with_people`.
 
     Raises:
         DataError: the folder has no dataset. Its unread files have been reported before.
@@ -115,6 +133,7 @@ def examine_folder(data: Path, fps: float | None = None, reporter: Reporter | No
             for report in report_unread(look_through(data, fps)):
                 reporter.warn(f"Not read: {report.warnings[0]}.")
         raise
+    dataset = with_people(dataset, people) if people else dataset
     dataset.time_videos(dataset.videos, reporter)
     reporter.start("doctor", len(dataset.videos), "videos")
     reports = examine(dataset, reporter.advance)
@@ -144,6 +163,7 @@ def totals(reports: Sequence[VideoReport]) -> dict[str, Any]:
             for task, videos in labelled.items()
         },
         "left_right_pairs": left_right_pairs(reports),
+        "people": len({report.person for report in reports if report.person not in ("", without_side(report.video))}),
     }
 
 

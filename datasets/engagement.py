@@ -16,11 +16,10 @@ from abaw.core.names import check_name, composed
 from abaw.core.tasks import TASKS
 from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import files_in, subfolders
+from abaw.datasets.folders import files_in, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.labels import check_values
 from abaw.datasets.layouts import Layout
-from abaw.datasets.task_tables import split_of
 from abaw.datasets.video_files import SUFFIXES
 from abaw.media.text_files import read_lines
 

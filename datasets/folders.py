@@ -29,6 +29,7 @@ BAH_VIDEOS = "Videos"  # in the crops of BAH, which have other folders
 VIDEO_FOLDER = re.compile(r"videos?|batch_?[0-9]+|new_vids|new_videos")
 MTL_FOLDER = re.compile(r"(mtl|multi_task(_learning)?)(_challenge)?")
 SPLITS = {"train": re.compile(r"train(ing)?(_?set)?"), "val": re.compile(r"val(id|idation)?(_?set)?")}
+TEST = "test"  # the split of videos to predict, whose labels are nobody's or not for training
 LABEL_SUFFIX = ".txt"
 NO_CONTAINER = "zarr.json"  # of a feature store
 
@@ -67,6 +68,14 @@ def find_folders(root: Path) -> Folders:
 def folded(name: str) -> str:
     """The name of a folder, normalized for comparison."""
     return re.sub(r"[ -]+", "_", composed(name).casefold())
+
+
+def split_of(text: str) -> str:
+    """`train`, `val` or `test` for a word such as `Training`; empty for others."""
+    word = folded(text.strip())
+    if word.startswith(TEST):
+        return TEST
+    return next((name for name, words in SPLITS.items() if words.fullmatch(word)), "")
 
 
 def subfolders(folder: Path, is_needed: bool = False) -> list[Path]:

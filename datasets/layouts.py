@@ -15,6 +15,7 @@ from abaw.core.plugins import Plugin, load_named
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import find_folders
 from abaw.datasets.frames import Video
+from abaw.datasets.named_people import with_people
 from abaw.datasets.stills.still_layouts import find_still_set
 
 GROUP = "abaw.layouts"
@@ -79,7 +80,7 @@ def look_through(root: Path, fps: float | None = None) -> Dataset:
     labels = tuple(chain.from_iterable(dataset.labels for dataset in datasets))
     companions = tuple(chain.from_iterable(dataset.companions for dataset in datasets))
     layouts = tuple(name for name, dataset in found.items() if dataset.videos or dataset.labels)
-    return Dataset(root, tuple(videos), labels, fps, remarks, companions, layouts)
+    return with_people(Dataset(root, tuple(videos), labels, fps, remarks, companions, layouts))
 
 
 def list_layouts() -> dict[str, str]:

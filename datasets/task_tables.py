@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import AbawError, DataError, did_you_mean
 from abaw.core.names import MAX_FRAMES, check_name, composed
+from abaw.core.people import is_person
 from abaw.core.task_types import LabelTable
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.crops import has_stills, list_stills
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import SPLITS, folded, subfolders
+from abaw.datasets.folders import TEST, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.image_folders import Stills
 from abaw.datasets.labels import NUMBER, check_values
@@ -30,7 +31,6 @@ from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import Media, name_of_video, search_media
 from abaw.media.text_files import open_text
 
-TEST = "test"
 MISSING = ("", "nan", "none")  # cells of a label that is not annotated
 MAX_ROWS = 50_000_000
 
@@ -183,6 +183,8 @@ def _read_row(path: Path, line: int, cells: Sequence[str], columns: dict[str, in
     if wrong := check_values(values, task):
         raise DataError(f"{path} line {line}: {wrong}. Correct the line.")
     person = cells[columns[table.person]].strip() if table.person else ""
+    if not is_person(person):
+        raise DataError(f"{path} line {line}: {person[:60]!r} cannot be the name of a person. Correct the line.")
     clip = cells[columns[table.clip]].strip()
     return _Row(line, clip, number, split, person, tuple(map(float, values)))
 
@@ -201,14 +203,6 @@ def _as_label(cell: str, task: Task) -> str:
     if NUMBER.fullmatch(text) and first and float(text) != task.invalid:
         return f"{float(text) - first:g}" if float(text) >= first else "below the first class"
     return text
-
-
-def split_of(text: str) -> str:
-    """`train`, `val` or `test` for a word such as `Training`; empty for others."""
-    word = folded(text.strip())
-    return (
-        TEST if word.startswith(TEST) else next((name for name, words in SPLITS.items() if words.fullmatch(word)), "")
-    )
 
 
 def _by_video(path: Path, task: Task, rows: Sequence[_Row]) -> list[TaskLabels]:

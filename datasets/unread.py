@@ -18,6 +18,7 @@ from abaw.datasets.folders import (
     subfolders,
 )
 from abaw.datasets.label_tables import is_label_table
+from abaw.datasets.named_people import TABLE
 from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound_files import find_sound_files, sound_file_of, sound_folder
 from abaw.datasets.video_files import FACES, SUFFIXES
@@ -74,6 +75,7 @@ class _Search:
         known_folders = {*self._folders.crops, *self._folders.raw, *self._folders.videos, self._audio}
         known_folders |= {folder for _, _, folder in self._folders.labels}
         self._entered = {parent for path in self._used | known_folders for parent in path.parents} | known_folders
+        self._read = {FACES, *([TABLE] if dataset.persons else [])}  # tables of `abaw prepare`, and of people
         self._unread: dict[tuple[str, str], list[str]] = {}
 
     def run(self) -> list[Unread]:
@@ -88,8 +90,8 @@ class _Search:
             return
         for entry in entries:
             path = folder / entry.name
-            is_prepared = folder == self._root and entry.name == FACES  # the tables of `abaw prepare`
-            if is_junk(entry.name) or is_prepared or path in self._used or self._is_remarked(path):
+            is_read = folder == self._root and entry.name in self._read
+            if is_junk(entry.name) or is_read or path in self._used or self._is_remarked(path):
                 continue
             if not is_folder(entry):
                 self._note(path, self._why_not_file(path))

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import MAX_FRAMES, check_name, composed
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import files_in, subfolders
+from abaw.datasets.folders import TEST, files_in, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.labels import check_header
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import SceneFolder
-from abaw.datasets.task_tables import TEST, split_of
 from abaw.media.text_files import read_lines
 
 TASK = "vd"

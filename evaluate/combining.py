@@ -74,7 +74,13 @@ def _side_by_side(task: Task, columns: Sequence[VideoPrediction]) -> VideoPredic
         max(column.fps for column in columns),
         replace(doubles[0], labels=np.concatenate([one.labels for one in doubles], axis=1)) if doubles else None,
         np.logical_or.reduce(known) if len(known) == len(columns) else None,
+        person=_person_in(columns),
     )
+
+
+def _person_in(predictions: Sequence[VideoPrediction]) -> str:
+    """Who is in a video, by one of its predictions that says so; those of older versions do not."""
+    return next((one.person for one in predictions if one.person), "")
 
 
 def combine(
@@ -117,6 +123,7 @@ def combine(
             max(prediction.fps for prediction in predictions),
             longest.doubles,
             np.logical_or.reduce(has_feature) if len(has_feature) == len(aligned) else None,
+            person=_person_in(predictions),
         )
     return combined
 

@@ -19,6 +19,7 @@ from abaw.evaluate.scores.bootstrap import (
     interval,
     measures,
     n_units,
+    noun_of_units,
 )
 
 
@@ -65,7 +66,7 @@ class Comparison:
         results: saved predictions of the two runs.
         split: split of the predictions.
         measures: by the names of `measure_names`.
-        n_units: labelled videos (or images) that are drawn for intervals and p-values.
+        n_units: labelled people, videos or images that are drawn for intervals and p-values.
     """
 
     results: tuple[Results, Results]
@@ -76,7 +77,7 @@ class Comparison:
     @property
     def unit(self) -> str:
         """The plural noun for what is drawn."""
-        return "images" if self.results[0].task.level == "image" else "videos"
+        return noun_of_units(self.results[0].predictions, self.results[0].task)
 
     def explain(self) -> str:
         """Two sentences on difference, intervals and p-values."""

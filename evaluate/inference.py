@@ -115,6 +115,7 @@ def predict(
     outputs = _window_outputs(model, table, window, stride, device, reporter or Silent(), on_outputs)
     if table.task.level == "video":
         return _video_predictions(outputs, table)
+    people = table.people or ("",) * len(table.videos)
     mean = outputs[table.has_feature if table.has_feature.any() else slice(None)].mean(axis=0)
     predictions = {}
     for i, video in enumerate(table.videos):
@@ -125,7 +126,8 @@ def predict(
         else:
             values = fill_gaps(values, has_feature)
         predictions[video] = VideoPrediction(
-            values, table.labels[rows], table.has_face[rows], float(table.fps[i]), table.doubles_of(i), has_feature
+            *(values, table.labels[rows], table.has_face[rows], float(table.fps[i]), table.doubles_of(i), has_feature),
+            person=people[i],
         )
     return predictions
 
@@ -135,10 +137,12 @@ def _video_predictions(outputs: NDArray[np.float32], table: ScoredSamples) -> di
     outputs = np.where(
         has_feature[:, None], outputs, outputs[has_feature if has_feature.any() else slice(None)].mean(axis=0)
     )
-    labels = table.labels[table.starts[:-1]]
+    labels, people = table.labels[table.starts[:-1]], table.people or ("",) * len(table.videos)
     return {
         video: VideoPrediction(
-            outputs[[i]], labels[[i]], has_feature[[i]], float(table.fps[i]), has_feature=has_feature[[i]]
+            *(outputs[[i]], labels[[i]], has_feature[[i]], float(table.fps[i])),
+            has_feature=has_feature[[i]],
+            person=people[i],
         )
         for i, video in enumerate(table.videos)
     }

@@ -2,7 +2,7 @@
 
 The file `predictions-<split>.h5` of a run or ensemble has a group for each video:
 
-    /<video>            attribute fps: frames a second, 0 if unknown
+    /<video>            attributes: fps, frames a second, 0 if unknown; person, who is in it, missing if unknown
         outputs         (rows, outputs) float32, before post-processing; row i is frame i + 1 as the video decodes
         labels          (rows, columns) float32 as published, with the invalid value where not annotated
         present         (rows,) bool, the frame has a crop (with several visual features, in each of them)
@@ -71,6 +71,7 @@ class VideoPrediction:
         has_feature: (rows,) bool, the frame has at least one feature, and its output was not filled from other frames.
             None if unknown, as in predictions read from a file.
         confident: of the classifier that the post-processing prefers where it is sure; None without such.
+        person: who is in the video; empty if unknown.
     """
 
     outputs: NDArray[np.float32]
@@ -80,6 +81,7 @@ class VideoPrediction:
     doubles: Doubles | None = None
     has_feature: NDArray[np.bool_] | None = None
     confident: Confident | None = None
+    person: str = ""
 
     def by_label(self) -> "VideoPrediction":
         """One row for each label: first every row, then the rows with a second label again."""
@@ -91,6 +93,7 @@ class VideoPrediction:
             np.concatenate([self.labels, self.doubles.labels]),
             np.concatenate([self.present, self.present[repeated]]),
             self.fps,
+            person=self.person,
         )
 
 
@@ -136,6 +139,8 @@ def save_predictions(
         for video, prediction in predictions.items():
             group = file.create_group(video)
             group.attrs["fps"] = prediction.fps
+            if prediction.person:
+                group.attrs["person"] = prediction.person
             for name in ("outputs", "labels", "present"):
                 group.create_dataset(name, data=getattr(prediction, name))
             if prediction.doubles is not None:
@@ -179,6 +184,7 @@ def load_predictions(path: Path) -> dict[str, VideoPrediction]:
                 float(file[video].attrs["fps"]),
                 _read_doubles(file, video),
                 confident=_read_confident(file, video),
+                person=str(file[video].attrs.get("person", "")),
             )
             for video in file
         }

@@ -35,7 +35,7 @@ from abaw.evaluate.result_claims import claimed_in, claimed_results
 from abaw.evaluate.results import Results, read_digest
 from abaw.evaluate.run_summaries import RunSummary, rank_for_submission, summarise_runs
 from abaw.store import FeatureStore
-from abaw.train.data.folds import person_of
+from abaw.train.data import folds
 from abaw.train.data.seen_videos import warn_of_seen
 from abaw.train.data.table import load_table, select_labels, unlabelled
 from abaw.train.finetune.finetune_config import FinetuneConfig
@@ -521,15 +521,7 @@ def _open_current(
 
 def shared_people(store: FeatureStore, task: Task, split: str) -> str:
     """A sentence about people who are in the videos of a split and of the training; empty without such."""
-    labels = store.labels((task.selected_from or task).name) if split != "train" and task.level == "video" else {}
-    trained = {person_of(video) for video, one in labels.items() if one.split == "train"}
-    shared = sorted({person_of(video) for video, one in labels.items() if one.split == split} & trained)
-    if not shared:
-        return ""
-    return (
-        f"{len(shared):,} people are in both train and {split}, such as {shared[0]}: scores of people who were trained on "
-        "are too good. Use the official split, or --fold, which keeps people together."
-    )
+    return folds.shared_people(store.labels((task.selected_from or task).name), task, split)
 
 
 def evaluate(

@@ -29,7 +29,8 @@ def write_labels(dataset: Dataset, store: FeatureStore, summary: Summary) -> Non
             if times[label.task] > 1:  # nobody can tell which ones are right
                 continue
             try:
-                store.write_labels(label.task, label.video, label.split, label.read(), doubles_of(label))
+                person = dataset.person_of(label)
+                store.write_labels(label.task, label.video, label.split, label.read(), doubles_of(label), person)
             except AbawError as error:
                 errors.append(str(error))
         return errors
@@ -54,7 +55,9 @@ def describe_labels(dataset: Dataset) -> str:
         n_videos = len(videos[task, split])
         of_videos = "" if n_videos == len(paths) else f" of {n_videos} videos"
         counts.append(f"{task} {split} {len(paths)}{of_videos}")
-    return f"Label files in {dataset.root}: {', '.join(counts)}."
+    people = {person for label in dataset.labels if (person := dataset.person_of(label))}
+    named = f" They name {len(people):,} people." if people else ""
+    return f"Label files in {dataset.root}: {', '.join(counts)}.{named}"
 
 
 def stale_labels(dataset: Dataset, store: FeatureStore) -> list[str]:

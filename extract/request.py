@@ -22,6 +22,7 @@ from abaw.core.tasks import get_task
 from abaw.datasets.clips import with_clips_as
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.layouts import open_dataset
+from abaw.datasets.named_people import FOLDERS, with_people
 from abaw.extract.bfloat16 import has_bfloat16, try_bfloat16
 from abaw.extract.faces.detector import DEFAULT_DETECTOR
 from abaw.extract.faces.followed_videos import FacesFrom, open_videos
@@ -58,6 +59,7 @@ class ExtractOptions:
         faces: empty for crops; for video files where their faces come from, see `FacesFrom.where`.
         detector: of the faces in video files, see `abaw.extract.faces.detector.create_detector`; empty for the default.
         tasks: task files whose labels are read, too.
+        people: who is in the videos, see `abaw.datasets.named_people.with_people`; empty for what the data say.
     """
 
     data: Path
@@ -79,6 +81,7 @@ class ExtractOptions:
     faces: str = ""
     detector: str = ""
     tasks: tuple[str, ...] = ()
+    people: str = ""
 
     @property
     def follows(self) -> bool:
@@ -94,8 +97,11 @@ class ExtractOptions:
         for task in self.tasks:
             get_task(task)  # known in this process from now on
         if self.faces:
-            return open_videos(self.data, self.faces_from(), self.fps)
-        return with_clips_as(open_dataset(self.data, self.fps), self.n_frames, self.tensors.removeprefix(NORMALISED))
+            dataset = open_videos(self.data, self.faces_from(), self.fps)
+        else:
+            dataset = open_dataset(self.data, self.fps)
+            dataset = with_clips_as(dataset, self.n_frames, self.tensors.removeprefix(NORMALISED))
+        return with_people(dataset, self.people) if self.people else dataset
 
     def faces_from(self) -> FacesFrom:
         """Where the faces of video files come from."""
@@ -110,7 +116,9 @@ class ExtractOptions:
         )
         faces = self.faces_from().absolute().where if self.faces else ""
         tasks = tuple(str(Path(task).absolute()) if task.endswith(SUFFIX) else task for task in self.tasks)
+        people = str(Path(self.people).expanduser().absolute()) if self.people not in ("", FOLDERS) else self.people
         places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "faces": faces}
+        places["people"] = people
         return replace(self, tasks=tasks, **places)  # type: ignore[arg-type]
 
 

@@ -53,12 +53,17 @@ def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
 
 @dataclass(frozen=True)
 class LabelInfo:
-    """The labels of a task in a split: the number of videos that have them, and the total number of rows."""
+    """The labels of a task in a split: the number of videos that have them, and the total number of rows.
+
+    Attributes:
+        n_people: named in the labels; 0 where they name none.
+    """
 
     task: str
     split: str
     n_videos: int
     n_rows: int
+    n_people: int = 0
 
 
 def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
@@ -68,7 +73,8 @@ def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
         labels = store.labels(task).values()
         for split in sorted({video.split for video in labels}):
             rows = [len(video.rows) for video in labels if video.split == split]
-            infos.append(LabelInfo(task, split, len(rows), sum(rows)))
+            people = {video.person for video in labels if video.split == split and video.person}
+            infos.append(LabelInfo(task, split, len(rows), sum(rows), len(people)))
     return infos
 
 

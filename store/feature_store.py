@@ -7,7 +7,8 @@
                 attrs: fps, n_frames, n_present, dtype, source, content, precision, complete (written last), checksum;
                 where true, length_from_crops (from no video file), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete, checksum;
-                where frames are labelled twice, doubles: frame numbers of the extra rows at the end
+                where frames are labelled twice, doubles: frame numbers of the extra rows at the end; where it is known,
+                person: who is in the video
       .notes/<note>                           attrs: text; which processes are writing
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
@@ -33,6 +34,7 @@ from abaw.core.doubles import Doubles
 from abaw.core.errors import AbawError, StoreError, first_line
 from abaw.core.files import Place, is_url
 from abaw.core.names import check_name
+from abaw.core.people import is_person
 from abaw.core.read_ahead import map_ahead
 from abaw.core.records import Record, describe_other
 from abaw.store.feature_names import MissingStoreError, no_store, unknown_feature
@@ -362,14 +364,21 @@ class FeatureStore:
         """Tasks that have labels, sorted."""
         return self._tree.names("labels")
 
-    def write_labels(self, task: str, video: str, split: str, rows: NDArray, doubles: Doubles | None = None) -> bool:
-        """Store the labels of one video as published; False if identical ones exist already."""
+    def write_labels(
+        self, task: str, video: str, split: str, rows: NDArray, doubles: Doubles | None = None, person: str = ""
+    ) -> bool:
+        """Store the labels of one video as published; False if identical ones exist already.
+
+        Args:
+            person: who is in the video; empty if unknown.
+        """
         check_name(video, "video")
         if task not in self._label_groups:
             self._tree.require("labels", task)
             self._label_groups.add(task)
         try:
-            return put_whole(self._tree.store, f"labels/{task}/{video}", *encode_labels(video, split, rows, doubles))
+            encoded = encode_labels(video, split, rows, doubles, person)
+            return put_whole(self._tree.store, f"labels/{task}/{video}", *encoded)
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise
@@ -399,7 +408,9 @@ class FeatureStore:
                 array = self._tree.root[path] if plain is None else plain
                 if "complete" not in array.attrs:
                     return None
-                split = str(array.attrs.get("split"))
+                split, person = str(array.attrs.get("split")), str(array.attrs.get("person", ""))
+                if not is_person(person):
+                    raise ValueError("they name no person that could be one")
                 rows, doubles = decode_labels(as_numpy(array) if plain is None else plain.read(), array.attrs)
             except KeyError:
                 return None
@@ -407,7 +418,7 @@ class FeatureStore:
                 if is_outside(error):
                     raise
                 raise self._damaged_labels(task, video, first_line(error)) from error
-        return VideoLabels(split, rows, doubles)
+        return VideoLabels(split, rows, doubles, person)
 
     def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
         return StoreError(

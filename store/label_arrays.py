@@ -19,16 +19,18 @@ from abaw.store.zarr_keys import array_template, encode_metadata
 class VideoLabels:
     """Labels of one video: `rows` is (rows, columns) as published, row i belongs to frame i+1.
 
-    If a frame is labelled twice, `rows` has its first label and `doubles` the second.
+    If a frame is labelled twice, `rows` has its first label and `doubles` the second. `person` is who is in the video;
+    empty if unknown, and in stores of older versions.
     """
 
     split: str
     rows: NDArray
     doubles: Doubles | None = None
+    person: str = ""
 
 
 def encode_labels(
-    video: str, split: str, rows: NDArray, doubles: Doubles | None = None
+    video: str, split: str, rows: NDArray, doubles: Doubles | None = None, person: str = ""
 ) -> tuple[dict[str, bytes], bytes]:
     """The files of an array of labels: its only chunk by key, and its metadata, which marks the labels as complete.
 
@@ -36,10 +38,12 @@ def encode_labels(
         video: gives its name to the rows.
         rows: (rows, columns), at least one.
         doubles: appended to the rows of the array; their frame numbers go into its attributes.
+        person: who is in the video; empty if unknown.
     """
     frames = (doubles.rows + 1).tolist() if doubles is not None else []
     content = rows if doubles is None else np.concatenate([rows, doubles.labels.astype(rows.dtype)])
-    listed = {"doubles": frames} if frames else {}
+    listed: dict[str, Any] = {"doubles": frames} if frames else {}
+    listed |= {"person": person} if person else {}
     attrs = with_attrs_checksum({"split": split, **listed, "sha256": _labels_digest(content, frames), "complete": True})
     ones = (1,) * rows.ndim
     # the videos of a task are in one group, and have different lengths

@@ -1,6 +1,7 @@
-"""Cross-fitted post-processing: each video is post-processed by a fit on videos of other recordings."""
+"""Cross-fitted post-processing: each video is post-processed by a fit on videos of other recordings and people."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -21,14 +22,26 @@ class CrossFit(BaseModel):
     postprocess: Postprocess
 
 
-def can_cross_fit(task: Task, videos: Collection[str]) -> bool:
-    """True if videos are of two recordings or more; images without videos have no such groups."""
-    return task.level != "image" and len(group_videos(set(videos))) > 1
+class HasPerson(Protocol):
+    """Labels or predictions of a video."""
+
+    @property
+    def person(self) -> str:
+        """Who is in the video; empty if unknown."""
 
 
-def n_fits(videos: Collection[str]) -> int:
+def can_cross_fit(task: Task, videos: Mapping[str, HasPerson]) -> bool:
+    """True if videos are of two people or recordings or more; images without videos have no such groups."""
+    return task.level != "image" and len(group_videos(videos.keys(), _people(videos))) > 1
+
+
+def n_fits(videos: Mapping[str, HasPerson]) -> int:
     """How many fits `cross_fit` does for predictions of these videos."""
-    return min(MOST_GROUPS, len(group_videos(set(videos))))
+    return min(MOST_GROUPS, len(group_videos(videos.keys(), _people(videos))))
+
+
+def _people(videos: Mapping[str, HasPerson]) -> dict[str, str]:
+    return {name: video.person for name, video in videos.items()}
 
 
 def cross_fit(
@@ -44,7 +57,8 @@ def cross_fit(
         on_tried: called after each candidate of each fit, see `fit_postprocess`.
     """
     n_groups = n_fits(predictions)
-    groups = assign_folds({video: len(one.outputs) for video, one in predictions.items()}, n_groups)
+    n_rows = {video: len(one.outputs) for video, one in predictions.items()}
+    groups = assign_folds(n_rows, n_groups, _people(predictions))
     fits = []
     for number in range(1, n_groups + 1):
         others = {video: one for video, one in predictions.items() if groups[video] != number}

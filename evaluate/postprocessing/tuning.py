@@ -24,6 +24,7 @@ from abaw.evaluate.postprocessing.postprocess import (
 from abaw.evaluate.predictions import VideoPrediction, stack_labels
 from abaw.evaluate.scores.metrics import score
 from abaw.store import FeatureStore
+from abaw.store.label_arrays import VideoLabels
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.folds import parse_fold
 from abaw.train.data.table import select_labels
@@ -200,7 +201,9 @@ def _best_choice(run: Run, store: FeatureStore | None, runs: Path, method: FitMe
     return "crossed" if can_cross_fit(run.task, _validation_videos(run, store, predict_run)) else "train"
 
 
-def _validation_videos(run: Run, store: FeatureStore | None, predict_run: PredictRun) -> Collection[str]:
+def _validation_videos(
+    run: Run, store: FeatureStore | None, predict_run: PredictRun
+) -> Mapping[str, VideoPrediction] | Mapping[str, VideoLabels]:
     """The videos that a run validates on; without a store those that it predicts from images."""
     return predict_run(run, "val") if store is None else select_labels(store, run.task, "val", run.config.fold)
 

@@ -1,9 +1,9 @@
 """Confidence intervals of scores, and of the difference between two runs, by a bootstrap over videos.
 
 Frames of a video resemble each other, so videos are drawn with replacement and their frames pooled, as the official
-measures pool them. For tasks of images or whole videos, these are drawn individually, but the videos of one person in
-BAH together: a folder of images is a whole
-class, and a draw without one of the classes would be a different problem.
+measures pool them. Videos of one person resemble each other, too, and are drawn together where the labels name people,
+see `abaw.core.people.drawn_with`. Images without named people are drawn individually: a folder of images may be a
+whole class, and a draw without one of the classes would be a different problem.
 
 A measure is a function of a few sums over frames, so the frames are read once. A draw is a row of counts (how often it has
 each video), and all draws are one product, (draws, videos) x (videos, sums).
@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 
 from abaw.core.doubles import same_doubles
 from abaw.core.errors import UsageError, some_of
+from abaw.core.people import drawn_with
 from abaw.core.tasks import Task
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.formulas import ratio
 from abaw.evaluate.scores.metrics import addends, centres_of, measure_names, measures_of, row_sums
-from abaw.train.data.folds import person_of
 
 N_DRAWS = 10_000
 CONFIDENCE = 0.95
@@ -47,7 +47,7 @@ class Difference:
 
     Attributes:
         estimate: second score minus first.
-        low, high: 95 % interval. NaN with fewer than `MIN_UNITS` videos, and for a measure that depends on so few of
+        low, high: 95 % interval. NaN with fewer than `MIN_UNITS` people or videos, and for a measure that depends on so few of
             them that its interval would end beyond the outermost draw.
         p_value: two-sided: twice the share of draws (with one more on each side) in which the difference has the other
             sign or is 0, corrected as the interval is. NaN where there is no interval; else it is below .05 exactly
@@ -84,16 +84,20 @@ class _Units:
 
 def measures(task: Task, predictions: Predictions) -> dict[str, float]:
     """Score, sub-scores and parts, as `abaw.evaluate.scores.metrics.score` gives them, under `measure_names`."""
-    totals = _unit_sums(task, predictions).sum(axis=0, keepdims=True)
+    totals = _unit_sums(task, predictions, {}).sum(axis=0, keepdims=True)
     return dict(zip(measure_names(task), measures_of(task, totals)[0].tolist(), strict=True))
 
 
 def n_units(task: Task, predictions: Predictions) -> int:
-    """Number of labelled videos (or images, for a task about images) to draw from."""
-    labelled = {name: task.valid(video.by_label().labels).any(axis=1) for name, video in predictions.items()}
-    if task.level == "video":
-        return len({person_of(name) for name, rows in labelled.items() if rows.any()})
-    return int(sum(rows.any() if task.level == "frame" else rows.sum() for rows in labelled.values()))
+    """Number of labelled people, videos or images to draw from; see `noun_of_units`."""
+    return len(_unit_sums(task, predictions, _people(predictions)))
+
+
+def noun_of_units(predictions: Predictions, task: Task) -> str:
+    """The plural noun for what is drawn: people if labels name them for every video, else videos or images."""
+    if predictions and all(video.person for video in predictions.values()):
+        return "people"
+    return "images" if task.level == "image" else "videos"
 
 
 def interval(
@@ -101,7 +105,7 @@ def interval(
 ) -> dict[str, tuple[float, float]]:
     """95 % intervals of score, sub-scores and parts, under `measure_names`.
 
-    Videos (or images) without any valid label are left out. With fewer than `MIN_UNITS` labelled ones intervals
+    People, videos or images without any valid label are left out. With fewer than `MIN_UNITS` labelled ones intervals
     are (NaN, NaN).
 
     Args:
@@ -109,7 +113,7 @@ def interval(
         n_draws: number of draws.
         seed: seed of the draws.
     """
-    units = _units(task, _unit_sums(task, predictions))
+    units = _units(task, _unit_sums(task, predictions, _people(predictions)))
     if units.n < MIN_UNITS:
         return dict.fromkeys(measure_names(task), (math.nan, math.nan))
     draws = np.concatenate([measures_of(task, totals) for totals in _draw(units, n_draws, seed)])
@@ -120,15 +124,15 @@ def interval(
 def difference(
     task: Task, a: Predictions, b: Predictions, n_draws: int = N_DRAWS, seed: int = 0
 ) -> dict[str, Difference]:
-    """Scores of `b` minus scores of `a`, under `measure_names`. Each draw has the same videos for both.
+    """Scores of `b` minus scores of `a`, under `measure_names`. Each draw has the same people or videos for both.
 
     Raises:
         UsageError: the two have different videos or labels.
     """
     check_same_labels(task, a, b)
-    units = _units(
-        task, np.concatenate([_unit_sums(task, a), _unit_sums(task, {video: b[video] for video in a})], axis=1)
-    )
+    people = _people(a, b)
+    sums = [_unit_sums(task, one, people) for one in (a, {video: b[video] for video in a})]
+    units = _units(task, np.concatenate(sums, axis=1))
 
     def gain(totals: NDArray[np.float64]) -> NDArray[np.float64]:
         first, second = np.split(totals, 2, axis=1)
@@ -175,22 +179,35 @@ def same_labels(task: Task, a: VideoPrediction, b: VideoPrediction) -> bool:
 # draws
 
 
-def _unit_sums(task: Task, predictions: Predictions) -> NDArray[np.float64]:
-    """(units, width) sums over the frames of each labelled video, or the addends of each labelled image or video."""
+def _people(*predictions: Predictions) -> dict[str, str]:
+    """Who is in each video; predictions of older versions do not say so, and others of the same videos may."""
+    return {name: video.person for some in predictions for name, video in some.items() if video.person}
+
+
+def _unit_sums(task: Task, predictions: Predictions, people: Mapping[str, str]) -> NDArray[np.float64]:
+    """(units, width) sums over the labelled rows of each person or video, or the addends of each image."""
     videos = [prediction.by_label() for prediction in predictions.values()]
     centres = centres_of(task, ((video.outputs, video.labels) for video in videos))
-    people: dict[str, list[NDArray[np.float64]]] = {}
+    together: dict[str, list[NDArray[np.float64]]] = {}
     units = [addends(task, np.zeros((0, len(task.outputs))), np.zeros((0, len(task.columns))), centres)]
     for name, video in zip(predictions, videos, strict=True):
         labelled = task.valid(video.labels).any(axis=1)
         outputs, labels = video.outputs[labelled], video.labels[labelled]
-        if task.level == "video" and len(labels):
-            people.setdefault(person_of(name), []).append(addends(task, outputs, labels, centres).sum(axis=0))
-        elif task.level == "image":
+        person = people.get(name, "")
+        if task.level == "image" and not person:
             units.append(addends(task, outputs, labels, centres))
         elif len(labels):
-            units.append(row_sums(task, outputs, labels, centres)[None])
-    return np.concatenate([*units, *(np.sum(sums, axis=0)[None] for sums in people.values())])
+            together.setdefault(drawn_with(name, person, task.level), []).append(_sums(task, outputs, labels, centres))
+    return np.concatenate([*units, *(np.sum(sums, axis=0)[None] for sums in together.values())])
+
+
+def _sums(
+    task: Task, outputs: NDArray[np.float32], labels: NDArray[np.float32], centres: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(width,) sums over the rows of a video."""
+    if task.level == "frame":
+        return row_sums(task, outputs, labels, centres)
+    return addends(task, outputs, labels, centres).sum(axis=0)
 
 
 def _units(task: Task, sums: NDArray[np.float64]) -> _Units:

@@ -132,4 +132,5 @@ def scores_by_missing(task: Task, predictions: Mapping[str, VideoPrediction]) ->
 def part_of(video: VideoPrediction, outputs: slice, columns: slice) -> VideoPrediction:
     """The prediction of one plain task of a `multi` task; the slices are those of `Task.each`."""
     doubles = video.doubles.columns(columns) if video.doubles is not None else None
-    return VideoPrediction(video.outputs[:, outputs], video.labels[:, columns], video.present, video.fps, doubles)
+    outputs_labels = video.outputs[:, outputs], video.labels[:, columns]
+    return VideoPrediction(*outputs_labels, video.present, video.fps, doubles, person=video.person)

@@ -83,7 +83,9 @@ def score_predictions(
         unanswered += [(video, int(row)) for row in rows[counted & ~is_answered]]
         n_labels += int(counted.sum())
         fps = float(known[video]["fps"]) if video in known else 0.0
-        predictions[video] = VideoPrediction(outputs_of(task, answers), actual, present[rows], fps)
+        predictions[video] = VideoPrediction(
+            outputs_of(task, answers), actual, present[rows], fps, person=video_labels.person
+        )
     if unanswered:
         video, row = unanswered[0]
         raise DataError(

@@ -155,6 +155,7 @@ def test_the_command_tells_counts_per_video_and_in_total(make_data, va_labels, r
         "videos": 3, "frames": 15, "crops": 13, "missing": 2, "errors": 0, "left_right_pairs": [["a_left", "a_right"]],
         "labels": {"va": {"videos": 2, "labelled_rows": {"train": 12}, "extra_rows": 1, "missing_rows": 1, "labels_without_crop": 3,
                           "crops_without_label": 1}},
+        "people": 0,
     }  # fmt: skip
     by_video = {video["video"]: video for video in found["per_video"]}
     assert by_video["a_left"]["n_runs"] == 1 and by_video["a_left"]["n_labels_without_crop"] == {"va": 3}

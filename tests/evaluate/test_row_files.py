@@ -291,7 +291,5 @@ def test_people_of_bah_are_drawn_and_dealt_whole(tmp_path: Path) -> None:
     for video, (person, n) in videos.items():
         split = "train" if person == 1 or (person == 2 and n == 1) else "val"
         store.write_labels("ah", video, split, np.array([[0]], dtype=np.int8))
-    assert shared_people(store, task, "val").startswith(
-        "1 people are in both train and val, such as 2: scores of people"
-    )
+    assert shared_people(store, task, "val").startswith("1 person is in both train and val (2): scores of people")
     assert shared_people(store, task, "train") == ""

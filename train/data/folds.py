@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from typing import Protocol
 
 from abaw.core.errors import UsageError
-from abaw.core.names import SIDES
 from abaw.core.parts import parse_k_of_n
+from abaw.core.people import describe_shared, drawn_with, person_of, without_side
+from abaw.core.tasks import Task
 
 _NUMBERED = re.compile(r"(.+)_[0-9]+")
-QUESTION = "_Question_"  # after the person in names of BAH
 _PIECE = re.compile(
     r"(.*[0-9]x[0-9]+)-[0-9]+"
 )  # one piece of a recording with its resolution in the name: 5-60-1920x1080-2
@@ -37,7 +38,7 @@ def parse_fold(text: str) -> Fold:
     return Fold(*fold)
 
 
-def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
+def assign_folds(videos: Mapping[str, int], n_folds: int, people: Mapping[str, str] | None = None) -> dict[str, int]:
     """Put each video into a fold, 1 to `n_folds`, so that folds have similar numbers of frames.
 
     The largest group of videos goes first, each into the fold with the fewest frames: the difference between
@@ -46,17 +47,18 @@ def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
 
     Args:
         videos: number of frames by video.
+        people: who is in a video, where it is known; videos of one person stay together.
 
     Raises:
         UsageError: fewer than two folds, or fewer groups of videos than folds.
     """
     if n_folds < 2:
         raise UsageError(f"Cross-validation needs at least 2 folds, found {n_folds}.")
-    groups = group_videos(videos.keys())
+    groups = group_videos(videos.keys(), people)
     if len(groups) < n_folds:
         raise UsageError(
             f"{n_folds} folds need at least {n_folds} groups of videos, found {len(groups)} among {len(videos)} videos (videos "
-            "of one recording stay together). Choose fewer folds."
+            "of one recording or person stay together). Choose fewer folds."
         )
     n_frames = {name: sum(videos[video] for video in group) for name, group in groups.items()}
     folds: dict[str, int] = {}
@@ -70,14 +72,28 @@ def assign_folds(videos: Mapping[str, int], n_folds: int) -> dict[str, int]:
     return {video: folds[video] for video in videos}
 
 
-def person_of(video: str) -> str:
-    """Who is in a whole video: the name before `_Question_` in BAH, else the video stands for itself."""
-    person, found, _ = video.partition(QUESTION)
-    return person if found and person else video
+class OfPerson(Protocol):
+    """Labels of a video."""
+
+    @property
+    def split(self) -> str:
+        """`train`, `val` or another."""
+
+    @property
+    def person(self) -> str:
+        """Who is in the video; empty if unknown."""
 
 
-def group_videos(videos: Set[str]) -> dict[str, list[str]]:
-    """Videos of one recording, sorted, under the name of the recording.
+def shared_people(labels: Mapping[str, OfPerson], task: Task, split: str) -> str:
+    """A sentence about people who are in the videos of a split and of the training; empty without such."""
+    people: dict[str, set[str]] = {}
+    for video, one in labels.items():
+        people.setdefault(one.split, set()).add(drawn_with(video, one.person, task.level))
+    return describe_shared(people.get("train", ()), people.get(split, ()), split) if split != "train" else ""
+
+
+def group_videos(videos: Set[str], people: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """Videos of one recording, sorted, under the name of the recording; recordings of one person are one.
 
     Two or more people in a recording are `<recording>_left` and `<recording>_right`, with or without a bare
     `<recording>` with them, or `<recording>_1`, `<recording>_2`; the same holds for clips of it, such as `video86_1`
@@ -85,16 +101,36 @@ def group_videos(videos: Set[str]) -> dict[str, list[str]]:
     if the name before it has a digit too or is itself a video: `clip_1` and `clip_2` are two
     recordings. All answers of a person in BAH, `82532_Question_1_...`, stay together.
     """
-    bare = {_without_side(video) for video in videos}
+    bare = {without_side(video) for video in videos}
     groups: dict[str, list[str]] = {}
     for video in sorted(videos):
         groups.setdefault(_recording(video, bare), []).append(video)
-    return groups
+    return _joined_by_person(groups, people) if people else groups
+
+
+def _joined_by_person(groups: Mapping[str, list[str]], people: Mapping[str, str]) -> dict[str, list[str]]:
+    """Groups that share a person, directly or through others, as one, under the first of their names."""
+    parent = {name: name for name in groups}
+
+    def first(name: str) -> str:
+        while parent[name] != name:
+            name = parent[name] = parent[parent[name]]
+        return name
+
+    group_of: dict[str, str] = {}  # a group that has the person
+    for name, videos in groups.items():
+        for person in filter(None, (people.get(video, "") for video in videos)):
+            one, other = sorted((first(name), first(group_of.setdefault(person, name))))
+            parent[other] = one
+    joined: dict[str, list[str]] = {}
+    for name, videos in groups.items():
+        joined.setdefault(first(name), []).extend(videos)
+    return {name: sorted(videos) for name, videos in joined.items()}
 
 
 def _recording(video: str, bare: Set[str]) -> str:
     """The name of a video without the suffixes for parts of one recording."""
-    name = _without_side(video)
+    name = without_side(video)
     if (person := person_of(name)) != name:
         return person
     if match := _PIECE.fullmatch(name):
@@ -103,10 +139,3 @@ def _recording(video: str, bare: Set[str]) -> str:
     if match and (match[1] in bare or any(character.isdigit() for character in match[1])):
         return _recording(match[1], bare)
     return name
-
-
-def _without_side(video: str) -> str:
-    for side in SIDES:
-        if video.endswith(side) and video != side:
-            return video.removesuffix(side)
-    return video

@@ -104,6 +104,11 @@ class ScoredSamples(Samples, Protocol):
         """(videos,) frames a second; 0 for a video without inputs."""
         ...
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Who is in each video; empty where unknown, or no texts at all."""
+        ...
+
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
         ...

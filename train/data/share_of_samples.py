@@ -93,6 +93,12 @@ class SomeRows:
         """See `ScoredSamples`."""
         return self.samples.fps[self.sources]
 
+    @property
+    def people(self) -> tuple[str, ...]:
+        """See `ScoredSamples`."""
+        people = self.samples.people
+        return tuple(people[source] for source in self.sources) if people else ()
+
     def rows(self, video: int) -> slice:
         """See `ScoredSamples`."""
         return slice(int(self.starts[video]), int(self.starts[video + 1]))

@@ -63,6 +63,7 @@ class Table:
         synthetic: (videos,) bool, the video is a synthetic clip.
         doubles: second labels of rows that label files list twice; `rows` index the table.
         on_device: features that windows are gathered from instead, see `abaw.train.data.on_device.place`.
+        people: who is in each video; empty where unknown.
     """
 
     task: Task
@@ -79,6 +80,7 @@ class Table:
     doubles: Doubles | None = None
     stored: Mapping[str, StoredRows] = field(default_factory=dict)
     on_device: "DeviceInputs | None" = None
+    people: tuple[str, ...] = ()
 
     rows_per_batch: ClassVar[int] = 8_192
     shares: ClassVar[None] = None
@@ -157,7 +159,8 @@ def take_split(labels: Mapping[str, VideoLabels], task: Task, split: str, fold: 
     if not (fold and real and split in ("train", "val")):
         return {video: labels[video] for video in labels if labels[video].split == split}
     chosen = parse_fold(fold)
-    folds = assign_folds({video: len(video_labels.rows) for video, video_labels in real.items()}, chosen.of)
+    people = {video: video_labels.person for video, video_labels in real.items()}
+    folds = assign_folds({video: len(video_labels.rows) for video, video_labels in real.items()}, chosen.of, people)
     return {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
 
 
@@ -477,6 +480,7 @@ def _empty_table(
         synthetic=np.array([video_labels.split == SYNTHETIC for video_labels in labels.values()]),
         doubles=joined([video_labels.doubles for video_labels in labels.values()], starts[:-1]),
         stored=stored,
+        people=tuple(video_labels.person for video_labels in labels.values()),
     )
     return table, unread
 

@@ -22,6 +22,7 @@ from abaw.datasets.frames import BrokenFrame, Frame, FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.store.label_arrays import VideoLabels
+from abaw.train.data.folds import shared_people
 from abaw.train.data.table import SYNTHETIC, fill_invalid, take_split
 from abaw.train.finetune.finetune_config import MOST_SHOWN
 
@@ -56,6 +57,7 @@ class PixelTable:
         broken: sentences about images that could not be read.
         shares: see `Samples`.
         rows_per_batch: images in a batch of a prediction.
+        people: who is in each video; empty where unknown.
     """
 
     task: Task
@@ -71,6 +73,7 @@ class PixelTable:
     broken: dict[int, str] = field(default_factory=dict)
     shares: NDArray[np.float32] | None = None
     rows_per_batch: int = MOST_SHOWN
+    people: tuple[str, ...] = ()
 
     n_readers: ClassVar[int] = BATCHES_AHEAD
 
@@ -145,6 +148,8 @@ def load_pixel_tables(
     """
     dataset = open_dataset(data)
     labels = _read_labels(dataset, task)
+    if reporter is not None and not fold and (sentence := shared_people(labels, task, "val")):
+        reporter.warn(sentence)
     selected = {split: _in_split(labels, task, split, fold, data) for split in splits}
     if invalid_as and "train" in selected:
         selected["train"] = fill_invalid(task, selected["train"], task.outputs.index(invalid_as))
@@ -171,7 +176,9 @@ def _read_labels(dataset: Dataset, task: Task) -> dict[str, VideoLabels]:
             f"{dataset.root} has two {stored} label files for {some_of(twice, SHOWN_VIDEOS)}. Delete the wrong ones."
         )
     read = map_ahead(
-        lambda label: VideoLabels(label.split, label.read(), doubles_of(label)), files, os.cpu_count() or 1
+        lambda label: VideoLabels(label.split, label.read(), doubles_of(label), dataset.person_of(label)),
+        files,
+        os.cpu_count() or 1,
     )
     return dict(zip(names, read, strict=True))
 
@@ -248,4 +255,5 @@ def _joined(
         has_feature=present,
         fps=np.array([fps for _, fps, _ in listed]),
         doubles=joined([one.doubles for one in labels.values()], starts[:-1]),
+        people=tuple(one.person for one in labels.values()),
     )

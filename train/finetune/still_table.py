@@ -268,6 +268,7 @@ def _table(config: FinetuneConfig, task: Task, parts: Sequence[_Part], split: st
         has_feature=np.ones(len(rows), dtype=np.bool_),
         fps=np.full(len(selected), FPS),
         shares=shares,
+        people=tuple(name if units[name][0].found.has_subjects else "" for name in selected),
     )
 
 
