@@ -44,3 +44,19 @@ def map_ahead(
             yield waiting.popleft()[0].result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def next_ahead(items: Iterable[Item]) -> Generator[Item, None, None]:
+    """The same items, each computed in a thread of its own while the one before it is in use.
+
+    An error is raised where its item would be yielded. When the caller closes the iterator, it waits for the running item.
+    """
+    iterator, end = iter(items), object()
+    pool = ThreadPoolExecutor(1)
+    try:
+        coming = pool.submit(next, iterator, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, iterator, end)
+            yield item  # type: ignore[misc]  # not the end
+    finally:
+        pool.shutdown(wait=True)

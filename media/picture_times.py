@@ -2,6 +2,7 @@
 
 import threading
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ CUT_S = 0.5  # a file that ends at least this much before its stated duration is
 RESTART_S = 1.0  # times that go back by more are from another recording, as if two files were joined
 JUMP_S = 10.0  # times that go ahead by more, without sound in between, are from a clock that was reset
 ONE_BY_ONE = ("mov", "matroska")  # containers in which a packet is a picture
+ORDERED = ("h264", "hevc", "vp8", "vp9", "av1")  # codecs whose decoders put pictures in the order of their times
 HIDING = ("vp8", "vp9", "av1")  # codecs with packets that are never shown
 # containers that drop damaged packets silently, and whose clocks jump
 STREAMED = ("mpegts", "flv", "asf", "mpeg")
@@ -65,6 +68,86 @@ class Decoding:
     is_short: bool
 
 
+class TimedDecoder:
+    """Decodes the pictures of an open file, see `PictureDecoder`, and notes what its clock depends on.
+
+    Args:
+        n_threads, times_alone: see `PictureDecoder`.
+
+    Attributes:
+        base: seconds per unit of times.
+        times: of the pictures so far, see `Decoding`.
+
+    Raises:
+        DataError: the file has no pictures.
+    """
+
+    def __init__(self, container: InputContainer, file: Path, n_threads: int = 1, times_alone: bool = False) -> None:
+        self._container, self._file = container, file
+        self._stream = picture_stream(container, file)
+        self._heard = array("d")
+        sound = sound_track(container)
+        second = (sound, self._hear) if sound is not None else None
+        self._decoder = PictureDecoder(container, self._stream, n_threads, times_alone, second)
+        self.base = self._stream.time_base or Fraction(1, 1000)
+        self.times: list[int | None] = []
+
+    def __iter__(self) -> Iterator[VideoFrame]:
+        """The pictures; raises like `PictureDecoder`."""
+        for frame in self._decoder:
+            self.times.append(frame.pts if frame.pts is not None else frame.dts)
+            yield frame
+
+    @property
+    def is_plain(self) -> bool:
+        """True if the times of the pictures so far, of which the last is new, are final: nothing is damaged, and they ascend."""
+        last, *before = self.times[:-3:-1]
+        if last is None or self._decoder.n_broken or not self.is_ordered:
+            return False
+        return not before or (before[0] is not None and 0 < (last - before[0]) * self.base <= JUMP_S)
+
+    @property
+    def is_ordered(self) -> bool:
+        """True for containers with a time for each picture, and codecs that give pictures in the order of these times."""
+        return self._kind in ONE_BY_ONE and self._stream.codec_context.name in ORDERED
+
+    @property
+    def _kind(self) -> str:
+        return self._container.format.name.split(",")[0]
+
+    def _hear(self, packet: Packet) -> None:
+        if packet.pts is not None and packet.time_base is not None:
+            self._heard.append(float(packet.pts * packet.time_base))
+
+    def decoding(self) -> Decoding:
+        """The result, once all pictures were decoded.
+
+        Raises:
+            DataError: there was no picture.
+        """
+        if not self.times:
+            raise DataError(f"{self._file} has no picture that can be decoded. Replace it, or delete it.")
+        container, stream, end_s = self._container, self._stream, None
+        if container.duration is not None:
+            end_s = ((container.start_time or 0) + container.duration) / av.time_base
+        return Decoding(
+            kind=self._kind,
+            codec=stream.codec_context.name,
+            times=self.times,
+            base=self.base,
+            nominal=stream.average_rate or stream.guessed_rate or Fraction(0),
+            stated=stream.duration or 0,
+            n_stated=stream.frames,
+            n_broken=self._decoder.n_broken,
+            broken_after=self._decoder.broken_after,
+            due=self._decoder.due,
+            heard_s=np.array(self._heard),
+            end_s=end_s,
+            n_cut=_beyond_the_end(stream, self._file),
+            is_short=_is_short(self._file),
+        )
+
+
 def decode_times(container: InputContainer, file: Path, cancelled: threading.Event | None) -> Decoding:
     """Decode all pictures of a file for their times.
 
@@ -75,41 +158,11 @@ def decode_times(container: InputContainer, file: Path, cancelled: threading.Eve
         av.FFmpegError, OSError: the file cannot be read.
         DataError: no picture can be decoded.
     """
-    stream = picture_stream(container, file)
-    heard = array("d")
-
-    def hear(packet: Packet) -> None:
-        if packet.pts is not None and packet.time_base is not None:
-            heard.append(float(packet.pts * packet.time_base))
-
-    sound = sound_track(container)
-    decoder = PictureDecoder(container, stream, times_alone=True, second=(sound, hear) if sound is not None else None)
-    times: list[int | None] = []
-    for frame in decoder:
-        times.append(frame.pts if frame.pts is not None else frame.dts)
+    decoder = TimedDecoder(container, file, times_alone=True)
+    for _ in decoder:
         if cancelled is not None and cancelled.is_set():
             raise DataError(f"{file} was not read to its end.")
-    if not times:
-        raise DataError(f"{file} has no picture that can be decoded. Replace it, or delete it.")
-    end_s = None
-    if container.duration is not None:
-        end_s = ((container.start_time or 0) + container.duration) / av.time_base
-    return Decoding(
-        kind=container.format.name.split(",")[0],
-        codec=stream.codec_context.name,
-        times=times,
-        base=stream.time_base or Fraction(1, 1000),
-        nominal=stream.average_rate or stream.guessed_rate or Fraction(0),
-        stated=stream.duration or 0,
-        n_stated=stream.frames,
-        n_broken=decoder.n_broken,
-        broken_after=decoder.broken_after,
-        due=decoder.due,
-        heard_s=np.array(heard),
-        end_s=end_s,
-        n_cut=_beyond_the_end(stream, file),
-        is_short=_is_short(file),
-    )
+    return decoder.decoding()
 
 
 def _beyond_the_end(stream: VideoStream, file: Path) -> int:

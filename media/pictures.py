@@ -5,7 +5,6 @@ can be aligned with them.
 """
 
 from collections.abc import Container, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,10 +14,10 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.media.decoder import PictureDecoder, open_media, picture_stream
+from abaw.media.decoder import open_media
 from abaw.media.orientation import Orientation, Turning
-from abaw.media.picture_times import CUT_S
-from abaw.media.stamps import read_stamps
+from abaw.media.picture_times import CUT_S, TimedDecoder
+from abaw.media.stamps import Stamps, find_stamps, keep_stamps, read_stamps
 
 # Networks take squares of 112 to 224 pixels, a few 336: what is finer than that would only fill memory. Frames of 512
 # and 540 pixels that were shrunk to it gave inputs of ViT-B/16 within 0.3 grey levels on average, features of a cosine
@@ -121,17 +120,52 @@ def _repeated(shown: _Shown, n_times: int, shorter_side: int) -> Iterator[Pictur
 
 def _decoded(file: Path, n_threads: int, notes: list[str] | None = None) -> Iterator[_Shown]:
     """All frames that can be decoded; adds notes on what is wrong with the file."""
-    stamps = read_stamps(file)
-    times_s, turning = stamps.times_s(), Turning()
+    turning, n_frames = Turning(), 0
+    key, stamps = find_stamps(file)
     try:
         with open_media(file) as container:
-            decoder = PictureDecoder(container, picture_stream(container, file), n_threads)
-            for index, frame in enumerate(islice(decoder, len(times_s))):
-                yield _Shown(index, float(times_s[index]), frame, turning.of(frame))
+            decoder = TimedDecoder(container, file, n_threads)
+            if stamps is None and not decoder.is_ordered:
+                stamps = read_stamps(file)
+            times_s = None if stamps is None else stamps.times_s()
+            for frame in decoder:
+                if times_s is None and not decoder.is_plain:
+                    stamps = read_stamps(file)
+                    times_s = _continued(stamps, decoder, file)
+                if times_s is not None and n_frames == len(times_s):
+                    break
+                yield _Shown(
+                    n_frames,
+                    _time_s(decoder) if times_s is None else float(times_s[n_frames]),
+                    frame,
+                    turning.of(frame),
+                )
+                n_frames += 1
+            if stamps is None:
+                stamps = keep_stamps(key, decoder.decoding())
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
     if notes is not None:
         notes += stamps.notes(file.name)
+
+
+def _time_s(decoder: TimedDecoder) -> float:
+    """When the last picture is shown, in a file whose times are plain."""
+    time = decoder.times[-1]
+    assert time is not None, "see TimedDecoder.is_plain"
+    return float(time) * float(decoder.base)
+
+
+def _continued(stamps: Stamps, decoder: TimedDecoder, file: Path) -> NDArray[np.float64]:
+    """The times of all pictures, of which all but the last one that was decoded are in use already.
+
+    Raises:
+        DataError: those were others.
+    """
+    n_used = len(decoder.times) - 1
+    if stamps.shown[:n_used].tolist() != decoder.times[:n_used]:
+        raise DataError(f"Pictures in {file} are out of order; their times are known now. Run the same command again.")
+    return stamps.times_s()
 
 
 def as_rgb(frame: av.VideoFrame, shorter_side: int = 0, orientation: Orientation | None = None) -> NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.media import clock_cache
 from abaw.media.decoder import open_media
-from abaw.media.picture_times import decode_times, find_lost, how_it_ends, in_order
+from abaw.media.picture_times import Decoding, decode_times, find_lost, how_it_ends, in_order
 
 SAME_RATE = 1e-4  # relative difference of equal rates, apart from the rounding of times
 MOST_RECENT = 1024
@@ -107,15 +107,32 @@ def read_stamps(file: Path, cancelled: threading.Event | None = None) -> Stamps:
     Raises:
         DataError: the file cannot be read, or no picture in it can be decoded.
     """
+    key, stamps = find_stamps(file)
+    return stamps if stamps is not None else keep_stamps(key, _decode_times(file, cancelled))
+
+
+def find_stamps(file: Path) -> tuple[str, Stamps | None]:
+    """The key of a file for `keep_stamps`, and when its pictures are shown; None if nothing has decoded it yet.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         key = clock_cache.key_of(file)
     except OSError as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
-    stamps = _find(key)
-    if stamps is None:
-        stamps = _decode_stamps(file, cancelled)
-        clock_cache.save(key, _as_arrays(stamps))
-        _remember(key, stamps)
+    return key, _find(key)
+
+
+def keep_stamps(key: str, decoding: Decoding) -> Stamps:
+    """When the pictures of a file are shown, now and for later calls.
+
+    Args:
+        key: of the file before it was decoded.
+    """
+    stamps = _stamps_from(decoding)
+    clock_cache.save(key, _as_arrays(stamps))
+    _remember(key, stamps)
     return stamps
 
 
@@ -187,12 +204,15 @@ def _from_arrays(arrays: dict[str, NDArray]) -> Stamps:
     )
 
 
-def _decode_stamps(file: Path, cancelled: threading.Event | None) -> Stamps:
+def _decode_times(file: Path, cancelled: threading.Event | None) -> Decoding:
     try:
         with open_media(file) as container:
-            decoding = decode_times(container, file, cancelled)
+            return decode_times(container, file, cancelled)
     except (av.FFmpegError, OSError) as error:
         raise DataError(f"{file} cannot be read as a video ({error}). Replace it, or delete it.") from error
+
+
+def _stamps_from(decoding: Decoding) -> Stamps:
     shown, jumps = in_order(decoding)
     ends_early = how_it_ends(decoding, shown, bool(len(jumps)))
     n_lost, lost_after = find_lost(decoding, shown, bool(ends_early))

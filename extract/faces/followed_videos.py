@@ -24,7 +24,6 @@ from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
 from abaw.extract.faces.following import FaceFollower, FacesOfFrame
 from abaw.extract.faces.given_faces import FacesInTable, WholePictures, people_in_table
-from abaw.extract.waits import Waits
 from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import FrameTimes, read_times
 from abaw.media.probe import stated_frames
@@ -81,7 +80,7 @@ class FacesFrom:
         path = Path(self.where)
         return path / f"{video}.csv" if path.is_dir() else path
 
-    def follower(self, video: str, file: Path, waits: Waits | None = None) -> Follower:
+    def follower(self, video: str, file: Path) -> Follower:
         """A follower through a video file.
 
         Raises:
@@ -92,7 +91,7 @@ class FacesFrom:
             return FacesInTable(file, table)
         if self.where == WHOLE_PICTURES:
             return WholePictures(file)
-        return FaceFollower(file, self._loaded, n_threads=0, waits=waits)
+        return FaceFollower(file, self._loaded, ahead=True)
 
     def check(self) -> None:
         """Raise a UsageError if there is no such table or folder; loads no detector."""
@@ -243,10 +242,10 @@ class FollowedFrames:
         """When its pictures are shown."""
         return read_times(self.path, self.clock().n_frames)
 
-    def follower(self, waits: Waits | None = None) -> Follower:
+    def follower(self) -> Follower:
         """See `FacesFrom.follower`."""
         self.content()  # of the file that is read now, not of one that replaces it meanwhile
-        return self.faces.follower(self.video or self.name, self.path, waits)
+        return self.faces.follower(self.video or self.name, self.path)
 
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
         """Decode all frames, and yield the faces of those in `rows[start:stop]`; `person` is the number of a face."""

@@ -56,6 +56,7 @@ class FaceFollower:
         n_threads: threads of the decoder; 0 takes one per processor.
         image: (height, width, 3) uint8 RGB, of an image file: it is followed as a video of one frame.
         waits: counts the time that decoding takes.
+        ahead: see `detect_pictures`; then `waits` is of no use.
 
     Attributes:
         notes: sentences about faults of the file.
@@ -70,8 +71,10 @@ class FaceFollower:
         n_threads: int = 0,
         image: NDArray[np.uint8] | None = None,
         waits: Waits | None = None,
+        ahead: bool = False,
     ) -> None:
         self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
+        self._ahead = ahead
         self._image, self._waits = image, waits or Waits()
         self._tracker = Tracker()
         self.notes: list[str] = []
@@ -84,7 +87,7 @@ class FaceFollower:
             DataError: no frame can be decoded.
         """
         self._tracker, self.notes, self.n_frames = Tracker(), [], 0
-        for picture, detections in detect_pictures(self._pictures(), self._detector, self._every):
+        for picture, detections in detect_pictures(self._pictures(), self._detector, self._every, self._ahead):
             tracks = self._tracker.add(picture.time_s, detections.boxes)
             faces = {
                 track: FollowedFace(box, float(score), landmarks, align(picture.image, landmarks))

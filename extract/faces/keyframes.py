@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import UsageError
+from abaw.core.read_ahead import next_ahead
 from abaw.extract.faces.boxes import match
 from abaw.extract.faces.detections import N_LANDMARKS, Detections, FaceDetector, RefiningDetector
 from abaw.media.pictures import Picture
@@ -34,33 +35,41 @@ class _Chunk:
         return np.stack([picture.image for picture in pictures])
 
 
+Detected = list[tuple[Picture, Detections]]  # of a chunk
+
+
 def detect_pictures(
-    pictures: Iterable[Picture], detector: FaceDetector, every: int = 0
+    pictures: Iterable[Picture], detector: FaceDetector, every: int = 0, ahead: bool = False
 ) -> Iterator[tuple[Picture, Detections]]:
     """Detect the faces of each picture of a video, in order. A bounded number of pictures is in memory at once.
 
     Args:
         detector: if it cannot refine, every picture is detected in full.
         every: full detection in every n-th picture; 0 takes 4, or 1 if the detector cannot refine.
+        ahead: pictures are read in one thread and detected in another, ahead of their use.
 
     Raises:
         UsageError: `every` is more than 1, but the detector cannot refine.
     """
-    if not isinstance(detector, RefiningDetector):
-        if every > 1:
-            raise UsageError("The detector has no method refine(images, places), so that --every can only be 1.")
-        yield from _detect_all(pictures, detector)
-    elif every == 1:
-        yield from _detect_all(pictures, detector)
+    refines = isinstance(detector, RefiningDetector)
+    if every > 1 and not refines:
+        raise UsageError("The detector has no method refine(images, places), so that --every can only be 1.")
+    every = (every or DEFAULT_EVERY) if refines else 1
+    chunks: Iterable[list[Picture]] = _chunks(pictures, every)
+    chunks = next_ahead(chunks) if ahead else chunks
+    if isinstance(detector, RefiningDetector) and every > 1:
+        detected: Iterable[Detected] = _detect_some(chunks, detector, every)
     else:
-        yield from _detect_some(pictures, detector, every or DEFAULT_EVERY)
+        detected = _detect_all(chunks, detector)
+    for chunk in next_ahead(detected) if ahead else detected:
+        yield from chunk
 
 
-def _detect_all(pictures: Iterable[Picture], detector: FaceDetector) -> Iterator[tuple[Picture, Detections]]:
-    for chunk in _chunks(pictures, 1):
+def _detect_all(chunks: Iterable[list[Picture]], detector: FaceDetector) -> Iterator[Detected]:
+    for chunk in chunks:
         detections = detector.detect(np.stack([picture.image for picture in chunk]))
         _check(detections, len(chunk), detector)
-        yield from zip(chunk, detections, strict=True)
+        yield list(zip(chunk, detections, strict=True))
 
 
 def _check(detections: list[Detections], n_pictures: int, detector: FaceDetector) -> None:
@@ -79,17 +88,15 @@ def _check(detections: list[Detections], n_pictures: int, detector: FaceDetector
         )
 
 
-def _detect_some(
-    pictures: Iterable[Picture], detector: RefiningDetector, every: int
-) -> Iterator[tuple[Picture, Detections]]:
+def _detect_some(chunks: Iterable[list[Picture]], detector: RefiningDetector, every: int) -> Iterator[Detected]:
     """Each chunk begins with the last key frame of the chunk before, whose faces have been yielded already."""
     last: tuple[Picture, Detections] | None = None
-    for fresh in _chunks(pictures, every):
+    for fresh in chunks:
         is_next = last is not None and last[0].image.shape == fresh[0].image.shape
         chunk = _Chunk([last[0], *fresh], last[1]) if last is not None and is_next else _Chunk(fresh)
         keys = _detect_keys(chunk, detector, every)
         detections = _refine_all(chunk, keys, detector)
-        yield from list(zip(chunk.pictures, detections, strict=True))[int(is_next) :]
+        yield list(zip(chunk.pictures, detections, strict=True))[int(is_next) :]
         last = chunk.pictures[-1], keys[len(chunk.pictures) - 1]
 
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from abaw.core.read_ahead import map_ahead
+from abaw.core.read_ahead import map_ahead, next_ahead
 
 
 def test_results_come_in_order_whatever_finishes_first():
@@ -61,3 +61,27 @@ def test_closing_ends_the_threads():
     next(results)
     results.close()
     assert threading.active_count() == n_before
+
+
+def test_the_next_one_is_made_while_one_is_in_use():
+    begun, threads = threading.Event(), set()
+
+    def items():
+        for number in range(3):
+            threads.add(threading.get_ident())
+            if number == 1:
+                begun.set()
+            yield number
+        raise ValueError("at the end")
+
+    ahead = next_ahead(items())
+    assert next(ahead) == 0 and begun.wait(5)
+    assert [next(ahead), next(ahead)] == [1, 2]
+    with pytest.raises(ValueError, match="at the end"):
+        next(ahead)
+    assert threading.get_ident() not in threads
+    n_threads = threading.active_count()
+    others = next_ahead(iter(range(100)))
+    assert next(others) == 0
+    others.close()
+    assert threading.active_count() == n_threads

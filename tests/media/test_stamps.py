@@ -261,7 +261,7 @@ def test_what_was_decoded_is_kept(tmp_path, numbered, monkeypatch):
     def fail(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr("abaw.media.stamps._decode_stamps", fail)
+    monkeypatch.setattr("abaw.media.stamps._decode_times", fail)
     link = tmp_path / "b.mp4"
     link.hardlink_to(file)
     for path in (file, link):
@@ -385,7 +385,7 @@ def test_what_older_versions_counted_otherwise_is_made_again(tmp_path, numbered,
     assert (sorted(summary.done), summary.skipped) == (["wrong"], ["right"])
     for feature, values in before.items():
         np.testing.assert_array_equal(made.read(feature, "wrong").values, values)
-    monkeypatch.setattr("abaw.media.stamps._decode_stamps", None)  # what is marked need not be decoded again
+    monkeypatch.setattr("abaw.media.stamps._decode_times", None)  # what is marked need not be decoded again
     monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "empty"))
     shutil.rmtree(root / "cropped_aligned" / "right"), (root / "videos" / "right.mp4").unlink()
     assert extract(options).skipped == ["wrong"]
@@ -485,3 +485,46 @@ def test_a_file_that_is_cut_off_is_told(tmp_path, films):
         cut.write_bytes(whole.read_bytes()[: round(whole.stat().st_size * 0.6)])
         assert "is cut off" in " ".join(read_stamps(cut).notes("a")), suffix
         assert not read_stamps(whole).notes("a") and not read_stamps(cut).n_lost
+
+
+def with_order_lost(file: Path) -> Path:
+    """A film whose decoder gives pictures in the order of the file, and not of their times."""
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, options={"qscale": "3"})
+        stream.width, stream.height, stream.pix_fmt = (*SIZE, "yuvj420p")
+        for number, time in enumerate((0, 1, 4, 2, 3, 5)):
+            packet = av.Packet(simplejpeg.encode_jpeg(np.full((SIZE[1], SIZE[0], 3), 40 * time, np.uint8)))
+            packet.stream, packet.time_base = stream, Fraction(1, 25)
+            packet.pts, packet.dts = time, number - 3
+            container.mux(packet)
+    return file
+
+
+def test_times_taken_on_the_way_are_those_of_a_pass_of_their_own(tmp_path, films, numbered, monkeypatch):
+    gap = numbered.write(tmp_path / "gap.mp4", times_ms=[0, 40, 80, 20_000, 20_040])
+    files = [*sorted((films / "videos").iterdir()), *(MEDIA / name for name in ("edit_list.mp4", "hidden_frames.webm"))]
+    decode, decoded = stamps._decode_times, list[str]()
+
+    def count(file: Path, cancelled: None) -> Decoding:
+        decoded.append(file.name)
+        return decode(file, cancelled)
+
+    for number, file in enumerate([*files, MEDIA / "variable_rate.mkv", gap, with_order_lost(tmp_path / "lost.mkv")]):
+        results = []
+        for is_timed_first in (False, True):
+            monkeypatch.setenv("ABAW_CACHE", str(tmp_path / f"cache-{number}-{is_timed_first}"))
+            stamps._recent.clear()
+            if is_timed_first:
+                read_stamps(file)
+            else:
+                monkeypatch.setattr(stamps, "_decode_times", count)
+            notes: list[str] = []
+            shown = [(one.number, one.time_s) for one in read_pictures(file, shorter_side=8, n_threads=0, notes=notes)]
+            monkeypatch.setattr(stamps, "_decode_times", decode)
+            assert is_timed(file)
+            results.append(
+                (shown, notes, {name: np.asarray(values).tolist() for name, values in vars(read_stamps(file)).items()})
+            )
+        assert results[0] == results[1], file.name
+    assert {"mp4.mp4", "mkv.mkv", "webm.webm", "3gp.3gp", "edit_list.mp4", "variable_rate.mkv"}.isdisjoint(decoded)
+    assert {"avi.avi", "ts.ts", "gap.mp4", "lost.mkv"} <= set(decoded)
