@@ -282,13 +282,13 @@ def check_extract(options: "ExtractOptions") -> None:
     Raises:
         AbawError: unknown names, no data, no compiler to compile networks with, or no torchcodec to decode with.
     """
-    from abaw.extract.request import check_compiler, parse_names
+    from abaw.extract.request import check_compiler, wants_text
 
     if not options.data.is_dir():
         from abaw.datasets.layouts import open_dataset
 
         open_dataset(options.data)  # its error says what is expected there
-    parse_names(options)
+    wants_text(options)
     if options.follows:
         options.faces_from().check()
     if options.compile:

@@ -6,6 +6,8 @@ from abaw.backbones.published import FamilyWeights, weights_in_brief, weights_of
 from abaw.backbones.registry import find_backbone
 from abaw.backbones.spec import BackboneSpec, ImageInput
 
+INPUTS = {"audio": "sound, 16 kHz, mono", "text": "a transcript with times"}
+
 
 def outline_backbone(spec: BackboneSpec) -> dict[str, Any]:
     """What a list of backbones shows: name, shape, parameters, state and licence of the weights, and the network."""
@@ -31,7 +33,7 @@ def describe_backbone(name: str) -> dict[str, Any]:
     spec, family = find_backbone(name)
     described = outline_backbone(spec)
     described["output"] = spec.output
-    described["input"] = _input_in_words(spec.image) if spec.image else "sound, 16 kHz, mono"
+    described["input"] = _input_in_words(spec.image) if spec.image else INPUTS[spec.modality]
     if spec.image:
         described |= {"mean": list(spec.image.mean), "std": list(spec.image.std)}
     if spec.rate_hz:

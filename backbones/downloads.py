@@ -13,6 +13,7 @@ from typing import Any
 
 from abaw import __version__
 from abaw.backbones.published import FamilyWeights, KnownWeights, is_as_published
+from abaw.backbones.published_files import TOKENIZER_FILES
 from abaw.backbones.weights import file_sha256
 from abaw.backbones.weights_folder import weights_folder
 from abaw.core.claim_files import claimed
@@ -224,7 +225,8 @@ def _needed(published_file: KnownWeights, files: dict[str, Any]) -> dict[str, An
             name for name in files if name.startswith("model-") and name.endswith(".safetensors")
         ]
         weights += ["model.safetensors.index.json"] if len(weights) > 1 or "-of-" in "".join(weights) else []
-        names = [*(name for name in CONFIGS if name in files), *weights] if weights else []
+        configs = (*CONFIGS, *(TOKENIZER_FILES if published_file.family == "text" else ()))
+        names = [*(name for name in configs if name in files), *weights] if weights else []
     if not names:
         raise CheckpointError(
             f"{published_file.source} has no {published_file.name if not published_file.is_folder else WEIGHTS[0]}."

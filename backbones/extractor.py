@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
     from abaw.backbones.audio.audio_encoder import AudioEncoder
+    from abaw.backbones.text.transcript_encoder import TranscriptEncoder
     from abaw.backbones.vision.views import Mask
 
 
@@ -95,6 +96,14 @@ class Backbone:
         from abaw.backbones.audio.audio_encoder import AudioEncoder
 
         assert isinstance(self._network, AudioEncoder), "images go through preprocess"
+        return self._network
+
+    @property
+    def transcript_encoder(self) -> "TranscriptEncoder":
+        """The network of a text backbone, which takes transcripts."""
+        from abaw.backbones.text.transcript_encoder import TranscriptEncoder
+
+        assert isinstance(self._network, TranscriptEncoder), "images go through preprocess"
         return self._network
 
     def preprocess(self, images: "torch.Tensor") -> "torch.Tensor":

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER_OF_HUB = "the folder"  # name of a checkpoint that is a folder of Hugging Face
+# of tokenizers of transformers: of these there is at least one, and all together may change what comes out of them
+VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model", "sentencepiece.bpe.model")
+TOKENIZER_FILES = (
+    *VOCABULARIES,
+    *("merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+)
 
 
 @dataclass(frozen=True)
@@ -105,6 +111,7 @@ KNOWN = (
     _hub("hubert", "facebook/hubert-base-ls960"),
     _hub("wavlm", "microsoft/wavlm-base-plus"),
     _hub("whisper", "openai/whisper-base"),
+    _hub("text", "FacebookAI/roberta-base"),
     _hub("ast", "MIT/ast-finetuned-audioset-10-10-0.4593"),
     _timm("vit", "vit_base_patch16_224.augreg2_in21k_ft_in1k"),
     _timm("vit-tiny", "vit_tiny_patch16_224.augreg_in21k_ft_in1k"),

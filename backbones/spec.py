@@ -63,12 +63,12 @@ class BackboneSpec:
         name: `family-output`, or the family alone for its main output.
         family: name that all backbones of one network and one forward pass share.
         output: of the network.
-        modality: frames ("vision") or sound ("audio").
+        modality: frames ("vision"), sound ("audio") or transcripts ("text").
         shape: shape of the feature of one frame.
         architecture: name of the published network.
         weights: their origin: "none" (a network without weights), "shipped" (with the package), "timm" (downloaded by
             timm), "file" (only from a file), "untrained".
-        image: preprocessing of a frame; None for sound.
+        image: preprocessing of a frame; None for sound and text.
         classes: names of the values in order, for class scores.
         parameters: number of weights.
         licence: what to know before using the public weights.
@@ -83,7 +83,7 @@ class BackboneSpec:
     name: str
     family: str
     output: str
-    modality: Literal["vision", "audio"]
+    modality: Literal["vision", "audio", "text"]
     shape: tuple[int, ...]
     architecture: str
     weights: str

@@ -48,7 +48,8 @@ def default_weights(spec: BackboneSpec) -> Path | None:
         return file
     if spec.weights in ("timm", "shipped"):
         return None
-    raise CheckpointError(f"Backbone {spec.name} needs a weights file of its authors. {how_to_pass(spec)}")
+    kind = "folder" if spec.modality == "text" else "file"
+    raise CheckpointError(f"Backbone {spec.name} needs a weights {kind} of its authors. {how_to_pass(spec)}")
 
 
 def how_to_pass(spec: BackboneSpec) -> str:
@@ -56,8 +57,10 @@ def how_to_pass(spec: BackboneSpec) -> str:
     named = "$ABAW_WEIGHTS" if os.environ.get(FOLDER) else f"{weights_folder()} (or the folder that ABAW_WEIGHTS names)"
     command = command_to_get(spec)
     first = f"Get it with `{command}`, or pass it" if command else "Pass it"
+    is_folder = spec.modality == "text"
+    what, target = ("FOLDER", "/") if is_folder else ("FILE", ".safetensors (or .pth)")
     return (
-        f"{first} as `--backbone {spec.name}:FILE`, or put it into {named} as {weights_stem(spec)}.safetensors (or .pth), "
+        f"{first} as `--backbone {spec.name}:{what}`, or put it into {named} as {weights_stem(spec)}{target}, "
         "or use --untrained for random weights."
     )
 

@@ -27,9 +27,9 @@ def weights_stem(spec: BackboneSpec) -> str:
 
 
 def find_weights_file(spec: BackboneSpec) -> Path | None:
-    """A family's weights in the weights folder: a file, or for sound a folder of transformers; None if missing."""
+    """A family's weights in the weights folder: a file, or for sound and text a folder of transformers; None if missing."""
     folder, stem = weights_folder(), weights_stem(spec)
-    if spec.modality == "audio" and (folder / stem / HUB_CONFIG).is_file():
+    if spec.modality != "vision" and (folder / stem / HUB_CONFIG).is_file():
         return folder / stem
     files = [folder / f"{stem}{suffix}" for suffix in SUFFIXES]
     return next((file for file in files if file.is_file()), None)

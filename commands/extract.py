@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 import click
 
@@ -13,6 +13,7 @@ from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
 if TYPE_CHECKING:
+    from abaw.core.progress import Summary
     from abaw.extract.cluster.cluster import ClusterOptions
     from abaw.extract.request import ExtractOptions
     from abaw.store import FeatureStore
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 @click.option("--faces", metavar="track|whole|FILE",
               help="With --from videos: track finds and follows faces, whole takes whole pictures, FILE is a table of faces or a folder of them.  [default: track]")  # fmt: skip
 @click.option("--detector", metavar="NAME", help="With --from videos, as of `abaw prepare`.  [default: mtcnn]")
+@click.option("--transcripts", default="", metavar="FOLDER|TABLE.csv#COLUMN",
+              help="What is said, for backbones of text: .yml, .json of Whisper, .srt, .vtt.  [default: transcription/ in the data folder]")  # fmt: skip
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -78,6 +81,7 @@ def extract(
     source: Literal["crops", "videos"],
     faces: str | None,
     detector: str | None,
+    transcripts: str,
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -89,17 +93,17 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Run backbones over crops, videos or sound into the store.
+    """Run backbones over pictures, sound or text into the store.
 
     Run again to continue."""
     from abaw import pipeline
-    from abaw.commands import console, tables
+    from abaw.commands import console
 
     workers = _workers_of(scheduler, cluster)
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
         n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks, people=people,
-        faces=_faces_of(source, faces, detector), detector=detector or "",
+        faces=_faces_of(source, faces, detector), detector=detector or "", transcripts=transcripts,
     )  # fmt: skip
     if dry_run:
         return _show_forecast(options)
@@ -108,9 +112,17 @@ def extract(
     _say_first(device, workers is None, untrained)
     with console.ConsoleReporter() as reporter:
         summary = pipeline.extract(options, reporter, workers)
-    tables.show_summary(summary, store)
+    _end(summary, options)
+
+
+def _end(summary: "Summary", options: "ExtractOptions") -> NoReturn:
+    """Say what was done and what comes next, and exit."""
+    from abaw import pipeline
+    from abaw.commands import tables
+
+    tables.show_summary(summary, options.store)
     summary.raise_if_interrupted()
-    _say_next(pipeline.open_store(store), options)
+    _say_next(pipeline.open_store(options.store), options)
     sys.exit(0 if summary.ok else 1)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from abaw.evaluate.trained import Predictor
 
 SHOWN_VIDEOS = 3
-SOURCE_OF = {"vision": "crop", "audio": "sound"}  # of a feature, by modality
+SOURCE_OF = {"vision": "crop", "audio": "sound", "text": "text"}  # of a feature, by modality
 
 SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path),
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip

@@ -38,6 +38,7 @@ def show_summary(summary: "Summary", store: "Place") -> None:
     show_some(f"{len(summary.broken_frames)} frames left out:", summary.broken_frames)
     show_some(f"{len(summary.label_errors)} label files left out:", summary.label_errors)
     show_some(f"{len(summary.without_sound)} videos without sound:", summary.without_sound)
+    show_some(f"{len(summary.without_text)} videos without text:", summary.without_text)
     show_some(f"{len(summary.warnings)} warnings:", summary.warnings)
     if summary.stopped and not summary.is_interrupted:
         warn(f"Stopped early: {summary.stopped.sentence}.")
@@ -91,7 +92,7 @@ def show_forecast(forecast: "Forecast", store: "Place") -> None:
     ]
     show_table(f"Missing in {store}", ["feature", ">complete", ">videos", ">frames", ">size", "weights"], rows)
     estimated = (
-        f"; for sound, those of {forecast.n_estimated:,} videos are estimated from their crops"
+        f"; for sound and text, those of {forecast.n_estimated:,} videos are estimated from their crops"
         if forecast.n_estimated
         else ""
     )

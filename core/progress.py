@@ -145,6 +145,7 @@ class Summary:
         label_errors: sentences about label files that are not in the store.
         warnings: assumptions made about individual videos, and other remarks that are not errors.
         without_sound: videos that an audio backbone wrote without any row.
+        without_text: videos that a text backbone wrote without any row.
         people: by video, names of the people whose faces were found in it; of `prepare` alone.
         stopped: why the run ended early; None if it did not.
         waited_s: seconds that it waited for each of its parts, such as "decode" and "network".
@@ -159,6 +160,7 @@ class Summary:
     label_errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     without_sound: list[str] = field(default_factory=list)
+    without_text: list[str] = field(default_factory=list)
     people: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stopped: Stop | None = None
     waited_s: dict[str, float] = field(default_factory=dict, compare=False)
@@ -191,6 +193,7 @@ class Summary:
         self.n_frames += other.n_frames
         self.warnings = list(dict.fromkeys(self.warnings + other.warnings))
         self.without_sound += other.without_sound
+        self.without_text += other.without_text
         self.stopped = self.stopped or other.stopped
         for part, seconds in other.waited_s.items():
             self.waited_s[part] = self.waited_s.get(part, 0.0) + seconds

@@ -5,7 +5,7 @@ Videos/<person>/Visite_1/<id>.mp4                 <id> is <person>_Question_<q>_
 cropped-aligned-faces/Videos/.../<id>/1.jpg       face crops; a video without them is read as whole pictures
 
 All may be one level further down. Lines of test videos may lack a label: these are videos to predict. Transcripts with
-times are in transcription/. Nothing is read from video_annotation_transcript.yaml, which only loads with code in it.
+times are in transcription/, else in video_annotation_transcript.yaml, see `abaw.datasets.transcripts`.
 """
 
 from collections.abc import Collection, Iterator, Sequence

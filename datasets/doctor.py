@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.clock import Clock
-from abaw.core.errors import DataError
+from abaw.core.errors import DataError, some_of
 from abaw.core.names import SIDES
 from abaw.core.people import describe_shared, without_side
 from abaw.core.progress import Reporter, Silent
@@ -23,7 +23,8 @@ from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.mtl import doubles_of
 from abaw.datasets.named_people import with_people
 from abaw.datasets.still_reports import describe_stills
-from abaw.datasets.unread import find_unread
+from abaw.datasets.transcripts import describe_transcripts, find_transcripts, transcript_place
+from abaw.datasets.unread import MOST_NAMED, find_unread
 
 DECODE_THREADS = 8
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger limit counts
@@ -99,7 +100,7 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
     person_of = {label.video: dataset.person_of(label) for label in dataset.labels}
     reports = [replace(report, person=person_of.get(report.video, "")) for report in reports]
-    return [*reports, *_report_shared(reports), *report_unread(dataset)]
+    return [*reports, *_report_shared(reports), *report_transcripts(dataset), *report_unread(dataset)]
 
 
 def _report_shared(reports: Sequence[VideoReport]) -> Iterator[VideoReport]:
@@ -174,6 +175,36 @@ def _by_split(task: str, reports: Sequence[VideoReport]) -> dict[str, int]:
         split: sum(report.n_labelled_rows.get(task, 0) for report in reports if report.split == split)
         for split in splits
     }
+
+
+def report_transcripts(dataset: Dataset) -> list[VideoReport]:
+    """A report on the transcripts of a dataset: how many videos have one, and which cannot be read."""
+    place = transcript_place(dataset.root)
+    if place is None:
+        return []
+    try:
+        transcripts = find_transcripts(dataset.root)
+    except DataError as error:
+        return [VideoReport(place.name, errors=(str(error),), kind="remark")]
+    warnings, errors = [describe_transcripts(dataset, transcripts)], []
+    used: set[Path] = set()
+    for video in dataset.videos:
+        try:
+            if (source := transcripts.of(video, dataset.people)) is not None:
+                used.add(source.file)
+                warnings += source.read().notes
+        except DataError as error:
+            errors.append(str(error))
+    names = [
+        name
+        for name, source in transcripts.of_video.items()
+        if source.file not in used and name not in transcripts.twice
+    ]
+    if names and used:
+        warnings.append(f"{len(names):,} transcripts are of no video here: {some_of(names, MOST_NAMED)}")
+    reports = [VideoReport(place.name, warnings=tuple(dict.fromkeys(warnings)), kind="remark")]
+    # apart: a list of errors takes the place of warnings
+    return reports + ([VideoReport(place.name, errors=tuple(errors), kind="remark")] if errors else [])
 
 
 def report_unread(dataset: Dataset) -> list[VideoReport]:

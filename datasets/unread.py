@@ -21,6 +21,7 @@ from abaw.datasets.label_tables import is_label_table
 from abaw.datasets.named_people import TABLE
 from abaw.datasets.sound_files import SUFFIXES as SOUND_SUFFIXES
 from abaw.datasets.sound_files import find_sound_files, sound_file_of, sound_folder
+from abaw.datasets.transcripts import transcript_place
 from abaw.datasets.video_files import FACES, SUFFIXES
 from abaw.media.links import is_broken
 
@@ -66,7 +67,7 @@ class _Search:
 
     def __init__(self, dataset: Dataset) -> None:
         self._root, self._folders = dataset.root, find_folders(dataset.root)
-        self._audio = sound_folder(dataset.root)
+        self._audio, self._transcripts = sound_folder(dataset.root), transcript_place(dataset.root)
         sounds = find_sound_files(dataset.root)
         self._used = set(_used_paths(dataset, sounds))
         self._with_sound = sounds.keys() & {composed(path.stem) for path in self._used}
@@ -91,7 +92,8 @@ class _Search:
         for entry in entries:
             path = folder / entry.name
             is_read = folder == self._root and entry.name in self._read
-            if is_junk(entry.name) or is_read or path in self._used or self._is_remarked(path):
+            is_reported = path == self._transcripts or self._is_remarked(path)  # elsewhere
+            if is_junk(entry.name) or is_read or path in self._used or is_reported:
                 continue
             if not is_folder(entry):
                 self._note(path, self._why_not_file(path))

@@ -18,15 +18,14 @@ import torch
 from numpy.typing import NDArray
 
 from abaw.backbones.extractor import Backbone
-from abaw.core.claim_files import LostClaimError
 from abaw.core.errors import DataError
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
-from abaw.core.system_errors import in_words
 from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
 from abaw.extract.faces.followed_videos import FollowedFrames
 from abaw.extract.feature import Feature
 from abaw.extract.people_in_store import person_attrs
+from abaw.extract.video_errors import record_error
 from abaw.media.file_content import content_attrs
 from abaw.media.frame_times import NS, Nanoseconds, RowMeans, rows_with_sound
 from abaw.media.sound import Sound, load_sound
@@ -127,26 +126,10 @@ class AudioRunner:
                 n_rows, notes = future.result()
             except _Cancelled:
                 continue
-            except OSError as error:
-                if stop := Stop.of_disk(error, f"{name} into {self._store.path}"):
+            except Exception as error:
+                record_error(self._summary, name, error, self._store.path, "sound")
+                if self._summary.stopped:
                     self._cancelled.set()
-                    self._summary.stopped = stop
-                else:
-                    self._summary.failed[name] = in_words(error)
-            except LostClaimError as error:
-                self._cancelled.set()
-                self._summary.stopped = Stop.of_claim(error)
-            except torch.OutOfMemoryError as error:
-                self._cancelled.set()
-                self._summary.stopped = Stop(
-                    "out of memory",
-                    f"no memory left on the device at the sound of {name}; free it, or use --device cpu ({error})",
-                )
-            except torch.AcceleratorError as error:
-                self._cancelled.set()
-                self._summary.stopped = Stop.of_device(error)
-            except Exception as error:  # an error in one video must not stop the others
-                self._summary.failed[name] = str(error) or type(error).__name__
             else:
                 if name not in self._summary.done:
                     self._summary.done.append(name)

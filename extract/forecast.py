@@ -19,11 +19,12 @@ from abaw.core.files import Place, is_url
 from abaw.core.progress import Reporter, Silent
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import FrameSource, Video
-from abaw.datasets.sound_files import find_sound_files, sound_file_of
+from abaw.datasets.sound_files import find_sound_files
+from abaw.datasets.transcripts import Transcripts, find_transcripts
 from abaw.extract.faces.followed_videos import FollowedFrames
 from abaw.extract.people_in_store import PeopleInStore
-from abaw.extract.request import ExtractOptions, Request, requested_features
-from abaw.extract.selection import current_sources, has_its_clock, select_part
+from abaw.extract.request import ExtractOptions, Request, requested_features, wants_text
+from abaw.extract.selection import Companions, has_its_clock, select_part
 from abaw.media.stamps import is_timed
 from abaw.store import FeatureStore
 
@@ -60,7 +61,7 @@ class Forecast:
     Attributes:
         features: each feature, views included.
         n_videos, n_frames: videos with at least one incomplete feature, and their frames.
-        n_estimated: videos among them that lack features of sound and whose number of frames is only known after decoding
+        n_estimated: videos among them that lack features of sound or text and whose number of frames is only known after decoding
             their files once; their crops were counted instead.
         unreadable: by video, why it cannot be extracted.
         labels: number of label files by task.
@@ -100,24 +101,26 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
     requests = requested_features(options)
     dataset = select_part(options.open_dataset(), options.part)
     stored = _stored_videos(options.store, list(requests))
-    people, sounds, reporter = PeopleInStore(stored), find_sound_files(dataset.root), reporter or Silent()
+    people, reporter = PeopleInStore(stored), reporter or Silent()
+    transcripts = find_transcripts(dataset.root, options.transcripts) if wants_text(options) else Transcripts()
+    companions = Companions(dataset.people, find_sound_files(dataset.root), transcripts)
     missing: dict[str, _Missing] = {}
     unreadable: dict[str, str] = {}
     reporter.start("plan", len(dataset.videos), "videos")
     for video in dataset.videos:
         try:
-            missing[video.name] = _look_up(dataset, video, requests, stored, people, sounds)
+            missing[video.name] = _look_up(dataset, video, requests, stored, people, companions)
         except (OSError, DataError) as error:
             unreadable[video.name] = str(error)
         reporter.advance(1)
     reporter.finish()
-    heard = {name for name, request in requests.items() if request.spec.modality == "audio"}
+    unseen = {name for name, request in requests.items() if request.spec.modality != "vision"}
     incomplete = [one for one in missing.values() if one.features]
     return Forecast(
         features=tuple(_forecast(name, request.spec, request.weights, missing) for name, request in requests.items()),
         n_videos=len(incomplete),
         n_frames=sum(one.n_pictures or one.n_rows for one in incomplete),
-        n_estimated=sum(one.is_estimate and not heard.isdisjoint(one.features) for one in incomplete),
+        n_estimated=sum(one.is_estimate and not unseen.isdisjoint(one.features) for one in incomplete),
         unreadable=unreadable,
         labels=Counter(labels.task for labels in dataset.labels),
         free_bytes=_free_bytes(options.store),
@@ -138,12 +141,12 @@ def _look_up(
     requests: Mapping[str, Request],
     stored: Mapping[str, Mapping[str, Mapping[str, Any]]],
     people: PeopleInStore,
-    sounds: Mapping[str, Path],
+    companions: Companions,
 ) -> _Missing:
     """The features that a video lacks. Frames that were broken when the others were stored are not read again here."""
-    frames = dataset.open(video)
+    frames, modalities = dataset.open(video), {request.spec.modality for request in requests.values()}
     if isinstance(frames, FollowedFrames):
-        sources = current_sources(frames, sound_file_of(video, sounds, dataset.people))
+        sources = companions.sources_of(video, frames, modalities)
         lacking = [
             name for name, one in requests.items() if people.of(name, video.name, sources[one.spec.modality]) is None
         ]
@@ -151,8 +154,7 @@ def _look_up(
     attrs = {feature: videos.get(video.name, {}) for feature, videos in stored.items()}
     pending = tuple(requests)
     if any(attrs.values()):
-        sound = sound_file_of(video, sounds, dataset.people)
-        sources = current_sources(frames, sound)
+        sources = companions.sources_of(video, frames, modalities)
         pending = tuple(
             feature
             for feature, request in requests.items()
@@ -184,7 +186,7 @@ def _forecast(
     feature: str, spec: BackboneSpec, weights: Path | None, missing: Mapping[str, _Missing]
 ) -> FeatureForecast:
     lacking = [one for one in missing.values() if feature in one.features]
-    n_frames = sum(one.n_rows if spec.modality == "audio" else one.n_pictures for one in lacking)
+    n_frames = sum(one.n_pictures if spec.modality == "vision" else one.n_rows for one in lacking)
     where, has_weights, to_get = _describe_weights(spec, weights)
     return FeatureForecast(
         feature=feature,

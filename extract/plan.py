@@ -2,26 +2,24 @@
 
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 from abaw.core.clock import CLOCK, DECODED
 from abaw.core.errors import DataError, StoreError
 from abaw.core.names import check_name
 from abaw.core.progress import OnFrames, Reporter, Summary
+from abaw.core.system_errors import in_words
 from abaw.datasets.clips import ClipFrames
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, FrameSource, Video
 from abaw.datasets.image_folders import CropFrames
-from abaw.datasets.sound_files import find_sound_files, sound_digest, sound_file_of
 from abaw.extract.audio_runner import AudioSource
 from abaw.extract.faces.followed_videos import FollowedFrames, FollowedVideo
 from abaw.extract.feature import Feature
 from abaw.extract.people_in_store import PeopleInStore, stored_people
-from abaw.extract.selection import CurrentSource, current_sources, has_its_clock
+from abaw.extract.selection import Companions, CurrentSource, has_its_clock, sound_source, text_source
+from abaw.extract.text_runner import TextSource
 from abaw.media.decoders import PROCESSOR, Decoder
-from abaw.media.file_content import has_content
 from abaw.store import FeatureStore
 
 
@@ -31,7 +29,7 @@ class ExtractionPlan:
 
     Attributes:
         groups: by the names of the features that they lack: videos with their numbers of frames.
-        n_modalities: how many of pictures and sound each group of features takes.
+        n_modalities: how many of pictures, sound and text each group of features takes.
     """
 
     groups: Mapping[tuple[str, ...], Mapping[str, int]]
@@ -39,7 +37,7 @@ class ExtractionPlan:
 
     @property
     def n_frames(self) -> int:
-        """Frames to read; a frame counts once for its picture and once for its sound."""
+        """Frames to read; a frame counts once for its picture, its sound and its text each."""
         return sum(sum(sizes.values()) * self.n_modalities[pending] for pending, sizes in self.groups.items())
 
     @property
@@ -73,7 +71,12 @@ class ExtractionPlan:
 
 
 def plan_extraction(
-    dataset: Dataset, store: FeatureStore, features: Sequence[Feature], summary: Summary, reporter: Reporter
+    dataset: Dataset,
+    store: FeatureStore,
+    features: Sequence[Feature],
+    summary: Summary,
+    reporter: Reporter,
+    companions: Companions,
 ) -> ExtractionPlan:
     """Find out which features each video lacks; complete videos go into the summary.
 
@@ -83,14 +86,14 @@ def plan_extraction(
     stored = {feature.name: store.videos(feature.name) for feature in features}
     modalities = {feature.name: feature.spec.modality for feature in features}
     people = PeopleInStore(stored)
-    planner = _Planner(dataset, store, stored, people, modalities, find_sound_files(dataset.root), summary)
+    planner = _Planner(dataset, store, stored, people, modalities, companions, summary)
     timed = (video for video in dataset.videos if not (isinstance(video, FollowedVideo) or _is_counted(video, stored)))
     dataset.time_videos(timed, reporter)
     groups: dict[tuple[str, ...], dict[str, int]] = {}
     for video in dataset.videos:
         try:
             pending, n_frames = planner.pending(video)
-        except StoreError as error:
+        except (StoreError, DataError) as error:
             summary.failed[video.name] = str(error)
             continue
         except OSError as error:
@@ -110,8 +113,8 @@ class _Planner:
     Attributes:
         stored: attributes of complete videos, by feature and video.
         people: those of videos whose faces were followed.
-        modalities: "vision" or "audio", by feature.
-        sounds: see `find_sound_files`.
+        modalities: "vision", "audio" or "text", by feature.
+        companions: sounds and transcripts.
         summary: receives the reasons of broken frames that are not read again.
     """
 
@@ -120,7 +123,7 @@ class _Planner:
     stored: Mapping[str, Mapping[str, Mapping[str, Any]]]
     people: PeopleInStore
     modalities: Mapping[str, str]
-    sounds: Mapping[str, Path]
+    companions: Companions
     summary: Summary
 
     def pending(self, video: Video) -> tuple[tuple[str, ...], int]:
@@ -128,6 +131,7 @@ class _Planner:
 
         Raises:
             StoreError: nothing can be stored under its name.
+            DataError: two files are its transcript.
             OSError: its files cannot be listed.
         """
         frames = self.dataset.open(video)
@@ -137,15 +141,14 @@ class _Planner:
             return self._pending_people(video, frames), frames.size()
         if not any(video.name in videos for videos in self.stored.values()):
             return tuple(self.stored), frames.size()
-        sound = sound_file_of(video, self.sounds, self.dataset.people)
-        sources = current_sources(frames, sound)
-        n_wanted = {"vision": len(frames.rows), "audio": 0}
+        sources = self.companions.sources_of(video, frames, self.modalities.values())
+        n_wanted = {"vision": len(frames.rows)}
         pending: list[str] = []
         broken: dict[str, None] = {}  # reasons, which the features may share
         for name, videos in self.stored.items():
             attrs, modality = videos.get(video.name, {}), self.modalities[name]
             is_same = sources[modality].matches(attrs) and has_its_clock(frames, attrs)
-            if is_same and attrs["n_present"] >= n_wanted[modality]:
+            if is_same and attrs["n_present"] >= n_wanted.get(modality, 0):
                 continue
             reasons = _still_broken(self.store, name, frames) if is_same else []
             broken |= dict.fromkeys(reasons)
@@ -159,7 +162,7 @@ class _Planner:
 
     def _pending_people(self, video: Video, frames: FollowedFrames) -> tuple[str, ...]:
         """Features that the people of a video lack."""
-        sources = current_sources(frames, sound_file_of(video, self.sounds, self.dataset.people))
+        sources = self.companions.sources_of(video, frames, self.modalities.values())
         return tuple(
             name for name in self.stored if self.people.of(name, video.name, sources[self.modalities[name]]) is None
         )
@@ -212,6 +215,7 @@ class Reading:
     features: Sequence[str]
     summary: Summary
     on_frames: OnFrames
+    companions: Companions
     decoder: Decoder = PROCESSOR
 
     def frame_sources(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
@@ -239,9 +243,43 @@ class Reading:
                 self.summary.skipped.append(video.name)
                 self.on_frames(frames.size())
 
-    def people_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
-        """People whose sound must be read: those that some feature of pictures has."""
-        sounds = find_sound_files(self.dataset.root)
+    def sound_sources(self, videos: Iterable[Video], follows: bool) -> Iterator[AudioSource]:
+        """Videos, or their people, whose sound must be read.
+
+        Args:
+            follows: the videos are followed ones, and their people those that some feature of pictures has.
+        """
+        for frames, video in self._people(videos) if follows else self._with_clock(videos):
+            try:
+                sound = self.companions.sound_of(video)
+                source = sound_source(frames, sound)
+            except OSError as error:
+                self.summary.failed[video.name] = in_words(error)
+                continue
+            if follows or not self._is_finished(frames, source):
+                yield AudioSource(frames, sound, source.digest)
+
+    def text_sources(self, videos: Iterable[Video], follows: bool) -> Iterator[TextSource]:
+        """Videos, or their people, whose transcript must be read.
+
+        Args:
+            follows: see `sound_sources`.
+        """
+        for frames, video in self._people(videos) if follows else self._with_clock(videos):
+            try:
+                transcript = self.companions.transcript_of(video)
+                source = text_source(frames, transcript)
+            except DataError as error:  # two transcripts
+                self.summary.failed[video.name] = str(error)
+                continue
+            except OSError as error:
+                self.summary.failed[video.name] = in_words(error)
+                continue
+            if follows or not self._is_finished(frames, source):
+                yield TextSource(frames, transcript, source.digest)
+
+    def _people(self, videos: Iterable[Video]) -> Iterator[tuple[FrameSource, Video]]:
+        """The people of followed videos, those that some feature of pictures has, and their videos."""
         for video in videos:
             frames = self.dataset.open(video)
             if not isinstance(frames, FollowedFrames) or video.name in self.summary.failed:
@@ -250,30 +288,24 @@ class Reading:
                 source = CurrentSource(frames.digest(), frames.has_content)
                 known = (stored_people(self.store, name, frames, source) for name in self.store.features())
                 people = next((names for names in known if names is not None), None)
-                sound = sound_file_of(video, sounds, self.dataset.people)
-                digest = sound_digest(frames.digest(), sound)
             except OSError as error:
                 self.summary.failed[video.name] = _unreadable(video, error)
                 continue
             if people is None:
                 self.summary.failed[video.name] = (
-                    "its people are not known yet, and sound is stored for each of them. Add a --backbone of images"
+                    "its people are not known yet, and sound and text are stored for each of them. Add a --backbone of images"
                 )
                 continue
             for person in people or (video.name,):
-                yield AudioSource(frames.as_person(person, people), sound, digest)
+                yield frames.as_person(person, people), video
 
-    def sound_sources(self, videos: Iterable[Video]) -> Iterator[AudioSource]:
-        """Videos whose sound must be read."""
-        sounds = find_sound_files(self.dataset.root)
+    def _with_clock(self, videos: Iterable[Video]) -> Iterator[tuple[FrameSource, FrameSource]]:
+        """Opened videos, twice each, that have rows."""
         for frames in self._opened(videos):
-            if not frames.clock().n_frames:
+            if frames.clock().n_frames:
+                yield frames, frames
+            else:
                 self.summary.failed[frames.name] = frames.why_empty()
-                continue
-            sound = sound_file_of(frames, sounds, self.dataset.people)
-            digest = sound_digest(frames.digest(), sound)
-            if not self._is_finished(frames, CurrentSource(digest, partial(has_content, sound))):
-                yield AudioSource(frames, sound, digest)
 
     def _opened(self, videos: Iterable[Video]) -> Iterator[FrameSource]:
         """Frames of the videos whose files can be listed and timed."""
@@ -298,7 +330,7 @@ class Reading:
         """True if all features of a video have been stored in the meantime.
 
         Args:
-            source: its pictures or its sound.
+            source: its pictures, its sound or its transcript.
             n_wanted: rows that should be present.
         """
         try:

@@ -60,6 +60,8 @@ class ExtractOptions:
         detector: of the faces in video files, see `abaw.extract.faces.detector.create_detector`; empty for the default.
         tasks: task files whose labels are read, too.
         people: who is in the videos, see `abaw.datasets.named_people.with_people`; empty for what the data say.
+        transcripts: what is said in the videos, see `abaw.datasets.transcripts.find_transcripts`; empty for the folder
+            of the dataset.
     """
 
     data: Path
@@ -82,6 +84,7 @@ class ExtractOptions:
     detector: str = ""
     tasks: tuple[str, ...] = ()
     people: str = ""
+    transcripts: str = ""
 
     @property
     def follows(self) -> bool:
@@ -119,6 +122,8 @@ class ExtractOptions:
         people = str(Path(self.people).expanduser().absolute()) if self.people not in ("", FOLDERS) else self.people
         places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "faces": faces}
         places["people"] = people
+        table, mark, column = self.transcripts.partition("#")
+        places["transcripts"] = f"{Path(table).expanduser().absolute()}{mark}{column}" if table else ""
         return replace(self, tasks=tasks, **places)  # type: ignore[arg-type]
 
 
@@ -146,6 +151,20 @@ def parse_names(options: ExtractOptions) -> tuple[list[Request], list[str]]:
     requests = [Request.parse(text) for text in options.backbones]
     views = [name for view in options.views for name in parse_view(view, _n_views(view, options.n_views))]
     return requests, list(dict.fromkeys(views))
+
+
+def wants_text(options: ExtractOptions) -> bool:
+    """True if transcripts are needed.
+
+    Raises:
+        UsageError: unknown names, or transcripts for other backbones.
+    """
+    has_text = any(request.spec.modality == "text" for request in parse_names(options)[0])
+    if options.transcripts and not has_text:
+        raise UsageError(
+            "--transcripts is for backbones of text. Add --backbone text:FOLDER or --backbone speech-timing."
+        )
+    return has_text
 
 
 def check_compiler() -> None:

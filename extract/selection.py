@@ -1,7 +1,7 @@
 """The videos of one part, and whether the features that are stored for a video are whole. Loads no torch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ from abaw.core.clock import CLOCK, DECODED, SAMPLED
 from abaw.core.errors import DataError
 from abaw.core.parts import parse_part, split_evenly
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.frames import FrameSource
-from abaw.datasets.sound_files import sound_digest
+from abaw.datasets.frames import FrameSource, Video
+from abaw.datasets.sound_files import sound_digest, sound_file_of
+from abaw.datasets.transcripts import Transcripts, TranscriptSource, transcript_digest
+from abaw.datasets.video_files import People
 from abaw.media.file_content import has_content
 
 
@@ -32,15 +34,15 @@ def select_part(dataset: Dataset, part: str) -> Dataset:
 
 
 class CurrentSource:
-    """The pictures or the sound of a video as they are now.
+    """The pictures, the sound or the transcript of a video as they are now.
 
     Args:
-        digest: of the frames, or `sound_digest`.
+        digest: of the frames, `sound_digest` or `transcript_digest`.
         has_content: whether the files have the content that a stored video was made of; empty if that is unknown.
     """
 
     def __init__(self, digest: str, has_content: Callable[[str], bool]) -> None:
-        self._digest = digest
+        self.digest = digest
         self._has_content = cache(has_content)  # may read whole files: once for all features
 
     def matches(self, attrs: Mapping[str, Any]) -> bool:
@@ -49,15 +51,60 @@ class CurrentSource:
         Args:
             attrs: attributes of the video in the store; empty if it is not stored.
         """
-        return attrs.get("source") == self._digest and self._has_content(attrs.get("content", ""))
+        return attrs.get("source") == self.digest and self._has_content(attrs.get("content", ""))
 
 
-def current_sources(frames: FrameSource, sound: Path | None) -> dict[str, CurrentSource]:
-    """The pictures and the sound of a video, by modality; `sound` is the file that holds it."""
-    return {
-        "vision": CurrentSource(frames.digest(), frames.has_content),
-        "audio": CurrentSource(sound_digest(frames.digest(), sound), partial(has_content, sound)),
-    }
+@dataclass(frozen=True)
+class Companions:
+    """What a dataset has beside its pictures.
+
+    Attributes:
+        people: that `abaw prepare` detected.
+        sounds: sound files, see `find_sound_files`.
+        transcripts: of the videos.
+    """
+
+    people: People
+    sounds: Mapping[str, Path]
+    transcripts: Transcripts
+
+    def sound_of(self, video: Video | FrameSource) -> Path | None:
+        """The file with the sound of a video; None without one."""
+        return sound_file_of(video, self.sounds, self.people)
+
+    def transcript_of(self, video: Video | FrameSource) -> TranscriptSource | None:
+        """The transcript of a video; None without one."""
+        return self.transcripts.of(video, self.people)
+
+    def sources_of(
+        self, video: Video | FrameSource, frames: FrameSource, modalities: Collection[str]
+    ) -> dict[str, CurrentSource]:
+        """The pictures, the sound and the transcript of a video, by modality.
+
+        Args:
+            modalities: that are needed.
+
+        Raises:
+            DataError: two files are its transcript.
+            OSError: a file cannot be read.
+        """
+        sources = {"vision": CurrentSource(frames.digest(), frames.has_content)}
+        if "audio" in modalities:
+            sources["audio"] = sound_source(frames, self.sound_of(video))
+        if "text" in modalities:
+            sources["text"] = text_source(frames, self.transcript_of(video))
+        return sources
+
+
+def sound_source(frames: FrameSource, sound: Path | None) -> CurrentSource:
+    """The sound of a video, in a file."""
+    return CurrentSource(sound_digest(frames.digest(), sound), partial(has_content, sound))
+
+
+def text_source(frames: FrameSource, transcript: TranscriptSource | None) -> CurrentSource:
+    """The transcript of a video."""
+    is_same = transcript.has_content if transcript is not None else partial(has_content, None)
+    return CurrentSource(transcript_digest(frames.digest(), transcript), is_same)
 
 
 def has_its_clock(frames: FrameSource, attrs: Mapping[str, Any]) -> bool:

@@ -3,9 +3,10 @@
 One process does all of them; on a cluster the driver plans and the workers run.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.names import without_view
@@ -13,6 +14,9 @@ from abaw.core.progress import OnFrames, Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.clips import note_spectrograms
 from abaw.datasets.dataset import Dataset
+from abaw.datasets.frames import Video
+from abaw.datasets.sound_files import find_sound_files
+from abaw.datasets.transcripts import Transcripts, describe_transcripts, find_transcripts
 from abaw.extract.audio_runner import AudioRunner
 from abaw.extract.crop_alignment import Alignments
 from abaw.extract.decoding import decoder_on, decoder_option, with_decoder
@@ -21,9 +25,10 @@ from abaw.extract.feature import Feature
 from abaw.extract.label_writer import stale_labels, write_labels
 from abaw.extract.plan import ExtractionPlan, Reading, plan_extraction
 from abaw.extract.precision import describe_compiled, describe_precisions, single_precision
-from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features
+from abaw.extract.request import BATCH_SIZES, ExtractOptions, Request, create_features, wants_text
 from abaw.extract.runner import Runner
-from abaw.extract.selection import select_part
+from abaw.extract.selection import Companions, select_part
+from abaw.extract.text_runner import TextRunner
 from abaw.media.decoders import PROCESSOR
 from abaw.store import FeatureStore
 from abaw.store.claims import claimed
@@ -39,6 +44,7 @@ class Stage:
     store: FeatureStore
     features: tuple[Feature, ...]
     notes: tuple[str, ...] = ()  # sentences about how features will be made
+    transcripts: Transcripts = field(default_factory=Transcripts)
 
     @classmethod
     def open(
@@ -64,6 +70,7 @@ class Stage:
         whole = options.open_dataset()
         for faces in {video.faces for video in whole.videos if isinstance(video, FollowedVideo)}:
             faces.load()
+        transcripts = find_transcripts(whole.root, options.transcripts) if wants_text(options) else None
         dataset, crops = select_part(whole, options.part), Alignments.of(whole)
         left_out: dict[str, str] = {}
         features = create_features(options, None if failed is None else left_out, on_gpu, here)
@@ -72,6 +79,7 @@ class Stage:
             for feature in with_decoder(features, options, here)
         ]
         notes = [crops.note()] if any(feature.spec.modality == "vision" for feature in features) else []
+        notes += [describe_transcripts(whole, transcripts)] if transcripts is not None else []
         notes += [note_spectrograms(whole)] if any(feature.spec.modality == "audio" for feature in features) else []
         with room_for(options.store):
             store = FeatureStore.create(options.store)
@@ -86,7 +94,7 @@ class Stage:
             failed |= left_out
             remaining = [text for text in options.backbones if Request.parse(text).feature not in left_out]
             options = replace(options, backbones=tuple(remaining))
-        return cls(options, dataset, store, registered, tuple(filter(None, notes)))
+        return cls(options, dataset, store, registered, tuple(filter(None, notes)), transcripts or Transcripts())
 
     def plan(self, summary: Summary, reporter: Reporter | None = None) -> ExtractionPlan:
         """Write the labels, and find out which features each video lacks."""
@@ -96,7 +104,11 @@ class Stage:
         # otherwise each part would repeat it, and all labels of a file with an error would count as stale
         if not (self.options.part or summary.label_errors):
             summary.warnings += stale_labels(self.dataset, self.store)
-        return plan_extraction(self.dataset, self.store, self.features, summary, reporter or Silent())
+        return plan_extraction(self.dataset, self.store, self.features, summary, reporter or Silent(), self._companions)
+
+    @cached_property
+    def _companions(self) -> Companions:
+        return Companions(self.dataset.people, find_sound_files(self.dataset.root), self.transcripts)
 
     def run(
         self,
@@ -117,19 +129,33 @@ class Stage:
         for pending, names in groups.items():
             videos = [by_name[name] for name in names]
             features = [feature for feature in self.features if feature.name in pending]
-            vision, audio = ([f for f in features if f.spec.modality == kind] for kind in ("vision", "audio"))
-            if vision:
-                decoder = decoder_on(device) if self.options.decoder == "gpu" else PROCESSOR
-                reading = Reading(self.dataset, self.store, [f.name for f in vision], summary, on_frames, decoder)
-                runner = Runner(self.store, vision, batch_size, on_frames, self.options.follows)
-                sources = reading.followed_sources if self.options.follows else reading.frame_sources
-                summary.add(runner.run(sources(videos)))
-            if audio and not summary.stopped:
-                reading = Reading(self.dataset, self.store, [f.name for f in audio], summary, on_frames)
-                sounds = reading.people_sources if self.options.follows else reading.sound_sources
-                summary.add(AudioRunner(self.store, audio, on_frames).run(sounds(videos)))
+            for modality in ("vision", "audio", "text"):
+                of_kind = [feature for feature in features if feature.spec.modality == modality]
+                if of_kind and not summary.stopped:
+                    summary.add(self._run_features(of_kind, videos, batch_size, summary, on_frames))
             if summary.stopped:
                 break
+
+    def _run_features(
+        self,
+        features: Sequence[Feature],
+        videos: Sequence[Video],
+        batch_size: int,
+        summary: Summary,
+        on_frames: OnFrames,
+    ) -> Summary:
+        """Extract features of one modality."""
+        modality, follows = features[0].spec.modality, self.options.follows
+        on_gpu = self.options.decoder == "gpu" and modality == "vision"
+        decoder = decoder_on(features[0].backbone.device) if on_gpu else PROCESSOR
+        names = [feature.name for feature in features]
+        reading = Reading(self.dataset, self.store, names, summary, on_frames, self._companions, decoder)
+        if modality == "audio":
+            return AudioRunner(self.store, features, on_frames).run(reading.sound_sources(videos, follows))
+        if modality == "text":
+            return TextRunner(self.store, features, on_frames).run(reading.text_sources(videos, follows))
+        sources = reading.followed_sources if follows else reading.frame_sources
+        return Runner(self.store, features, batch_size, on_frames, follows).run(sources(videos))
 
 
 def _register(

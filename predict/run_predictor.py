@@ -118,6 +118,10 @@ class RunPredictor:
             if all(feature.spec.modality == "audio" for feature in self._features):
                 raise DataError(f"it has no sound, and run {self.run.name} uses sound only")
             predicted.notes.append("it has no sound: predicted without the features of sound")
+        if summary.without_text:
+            if all(feature.spec.modality == "text" for feature in self._features):
+                raise DataError(f"it has no transcript, and run {self.run.name} uses text only")
+            predicted.notes.append("it has no transcript: predicted without the features of text")
         return FeatureStore.open(path)
 
 

@@ -15,6 +15,7 @@ from abaw.core.errors import StoreError, UnreachableError, first_line
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
 
 DTYPES = ("float16", "float32")
+MODALITIES = ("vision", "audio", "text")
 MAX_METADATA_BYTES = 2**23  # of a group; a video has some hundreds
 MAX_CHUNKS = 200_000  # per array; the longest video has a fifth of it
 OUTSIDE = (
@@ -49,7 +50,7 @@ def is_feature(attrs: Mapping[str, Any]) -> bool:
     shape = spec.get("shape")
     if not isinstance(shape, list) or not all(_is_count(size, MAX_VALUES) and size for size in shape):
         return False
-    is_known = spec.get("dtype", DTYPES[0]) in DTYPES and spec.get("modality", "vision") in ("vision", "audio")
+    is_known = spec.get("dtype", DTYPES[0]) in DTYPES and spec.get("modality", "vision") in MODALITIES
     return math.prod(shape) <= MAX_VALUES and len(shape) < 8 and is_known and "weights" in spec
 
 

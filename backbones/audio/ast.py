@@ -14,8 +14,8 @@ from transformers import ASTConfig, ASTModel
 
 from abaw.backbones.audio.audio_encoder import AudioEncoder, Take, on_host, tensor_of
 from abaw.backbones.audio.checkpoint_keys import ast_name, clean_ast
-from abaw.backbones.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.backbones.audio.mel import MelSettings, mel_filters
+from abaw.backbones.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.backbones.weights import file_sha256, read_tensors
 from abaw.core.errors import CheckpointError
 from abaw.media.frame_times import Nanoseconds, sample_times

@@ -35,13 +35,16 @@ def has_package(package: str) -> bool:
     return find_spec(package) is not None
 
 
-def need_package(package: str, name: str) -> None:
+def need_package(package: str, name: str, extra: str = "audio") -> None:
     """Check that a backbone's package is installed.
+
+    Args:
+        extra: of abaw, that brings it.
 
     Raises:
         UsageError: it is not installed.
     """
     if not has_package(package):
         raise UsageError(
-            f"Backbone {name} needs the package {package}. Install it with: pip install '.[audio]' in abaw's folder."
+            f"Backbone {name} needs the package {package}. Install it with: pip install '.[{extra}]' in abaw's folder."
         )

@@ -20,7 +20,7 @@ from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, WavLMCo
 from transformers.models.auto.modeling_auto import AutoModel
 
 from abaw.backbones.audio.audio_encoder import AudioEncoder, Take, on_host, tensor_of
-from abaw.backbones.audio.hidden_states import choose_states, wants_layers
+from abaw.backbones.hidden_states import choose_states, wants_layers
 from abaw.core.errors import CheckpointError
 from abaw.media.frame_times import Nanoseconds, sample_times
 from abaw.media.waveform import RATE_HZ, Waveform

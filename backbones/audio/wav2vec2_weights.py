@@ -8,9 +8,9 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.utils import logging
 
 from abaw.backbones.audio.checkpoint_keys import clean_waves
-from abaw.backbones.audio.hidden_states import check_layers, wants_layers
-from abaw.backbones.audio.hub_folder import FAMILIES, HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.backbones.audio.wav2vec2 import CONFIGS, Wav2Vec2
+from abaw.backbones.hidden_states import check_layers, wants_layers
+from abaw.backbones.hub_folder import FAMILIES, HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.backbones.weights import file_sha256, read_tensors
 from abaw.core.errors import CheckpointError, first_line
 

@@ -17,8 +17,8 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from abaw.backbones.audio.audio_encoder import AudioEncoder, Take, on_host
 from abaw.backbones.audio.checkpoint_keys import clean_whisper
-from abaw.backbones.audio.hidden_states import check_layers, choose_states, wants_layers
-from abaw.backbones.audio.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
+from abaw.backbones.hidden_states import check_layers, choose_states, wants_layers
+from abaw.backbones.hub_folder import HubFolder, assumed_note, build, dropped_note, fill, read_folder
 from abaw.backbones.weights import file_sha256, read_tensors
 from abaw.core.errors import CheckpointError
 from abaw.media.frame_times import Nanoseconds, sample_times

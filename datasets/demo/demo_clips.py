@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from abaw.core.tasks import GROUP_EMOTIONS, TASKS
-from abaw.datasets.demo.demo_vgaf import FOLDERS, DrawnGroup, GroupClip, plan_clips, write_vgaf_demo
+from abaw.datasets.demo.demo_transcripts import write_transcript
+from abaw.datasets.demo.demo_vgaf import FOLDERS, RATE_HZ, DrawnGroup, GroupClip, plan_clips, write_vgaf_demo
 from abaw.datasets.demo.film import PARTIAL
 from abaw.datasets.demo.film_plan import check_empty
 from abaw.datasets.demo.parallel import write_in_parallel
@@ -28,8 +29,9 @@ SPLITS = {"train": "Training", "val": "Validation"}
 
 
 def write_ah_demo(root: Path, size: str = "tiny", seed: int = 0, *, on_frames: Callable[[int], None]) -> None:
-    """Write BAH's layout: videos of people, two each, and the files of the splits."""
+    """Write BAH's layout: videos of people, two each, what they say, and the files of the splits."""
     write_vgaf_demo(root, size, seed, on_frames=on_frames)
+    rng = np.random.default_rng([seed, 13])
     lines: dict[str, list[str]] = {split: [] for split in FOLDERS}
     for number, clip in enumerate(plan_clips(size, seed)):
         n_before = sum(len(each) for split, each in lines.items() if split != clip.split)
@@ -37,7 +39,9 @@ def write_ah_demo(root: Path, size: str = "tiny", seed: int = 0, *, on_frames: C
         name = f"{person}_Question_{number % VIDEOS_PER_PERSON + 1}_2024-11-13_Video"
         path = f"Videos/{person}/Visite_1/{name}.mp4"
         _move(root, clip, root / path)
-        lines[clip.split].append(f"{path},{PRESENT[clip.emotion]},Well, I do not know")
+        spoken = root / "transcription" / path / f"{name}.yml"
+        text = write_transcript(spoken, bool(PRESENT[clip.emotion]), clip.n_frames / RATE_HZ, rng)
+        lines[clip.split].append(f"{path},{PRESENT[clip.emotion]},{text}")
     (root / "split").mkdir()
     for split, each in lines.items():
         _write_lines(root / "split" / f"{split}.txt", each)

@@ -206,7 +206,7 @@ def count_before(values: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _visual_feature(store: FeatureStore) -> str:
     features = store.features()
-    visual = [name for name in features if store.feature_attrs(name)["spec"].get("modality") != "audio"]
+    visual = [name for name in features if store.feature_attrs(name)["spec"].get("modality", "vision") == "vision"]
     if not features:
         raise UsageError(f"{store.path} has no feature that shows which frames have a crop. Run `abaw extract`.")
     return (visual or features)[0]

@@ -262,6 +262,13 @@ def test_a_folder_of_transformers_comes_from_the_hub(server, weights, tmp_path):
     }
 
 
+def test_a_model_of_text_comes_with_its_tokenizer(server, tmp_path):
+    names = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt")
+    server.models["FacebookAI/roberta-base"] = {**dict.fromkeys(names, CONTENT), "flax_model.msgpack": b"-"}
+    (folder,) = get_weights(find_weights("text"))
+    assert folder == tmp_path / "weights" / "text" and {path.name for path in folder.iterdir()} == {*names}
+
+
 def test_damaged_files_of_the_hub_are_dropped(server, tmp_path):
     server.models["facebook/hubert-base-ls960"] = {"config.json": b"{}", "model.safetensors": CONTENT}
     server.lies["model.safetensors"] = "0" * 64

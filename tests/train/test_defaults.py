@@ -249,6 +249,7 @@ def defaults_of(options: type) -> dict[str, object]:
                     "people": "",
                     "faces": "",
                     "detector": "",
+                    "transcripts": "",
                 },
             },
         ),
@@ -308,6 +309,7 @@ OF_COMMANDS = {
     "extract": {
         **{"data": "data", "store": "store.zarr", "n_views": 1, "device": "auto", "people": ""},
         **{"precision": "auto", "part": "", "scheduler": "", "decoder": "auto", "source": "crops"},
+        "transcripts": "",
     },
     "finetune": {"n_seeds": 1, "device": "auto", "data": "data", "runs": "runs"},
     **{

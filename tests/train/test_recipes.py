@@ -32,10 +32,11 @@ SHAPES = {
     **dict.fromkeys(("iresnet100-expr", "iresnet100-au"), (512,)),
     **{"dan": (8,), "compare": (130,), "egemaps-v01a": (23,), "vggish-relu": (128,), "clip-l14-laion2b": (1024,)},
     "spectrogram": (1, 128, 128),
-    **{"dinov2-l": (1024,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,)},
+    **{"dinov2-l": (1024,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,), "speech-timing": (16,)},
 }
-SOUND = ("compare", "egemaps-v01a", "vggish-relu", "wav2vec2", "wavlm", "text", "spectrogram")
+SOUND = ("compare", "egemaps-v01a", "vggish-relu", "wav2vec2", "wavlm", "text", "speech-timing", "spectrogram")
 OF_CLIPS = ("clip-l14-laion2b", "spectrogram")
+OF_AH = ("text", "speech-timing", "emotieffnet-b2", "wavlm")
 Cli = Callable[..., Result]
 
 
@@ -89,7 +90,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
             put(f"{split}-{kind}", np.full(6, kind), [name for name in frames if name.startswith("mae-cls")])
             store.write_labels("lsd", f"{split}-{kind}", split, np.full((6, 1), kind, dtype=np.int8))
     for i in range(6):
-        put(f"clip{i}", np.full(75, i % 3), list(OF_CLIPS))
+        put(f"clip{i}", np.full(75, i % 3), [*OF_CLIPS, *OF_AH])
+        store.write_labels("ah", f"clip{i}", "train" if i < 3 else "val", np.array([[i % 2]], dtype=np.int8))
         store.write_labels("vgaf", f"clip{i}", "train" if i < 3 else "val", np.array([[i % 3]], dtype=np.int8))
     return store
 
@@ -250,6 +252,7 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
         **{"head.layers": 0, "head.mask_token": "learned", "postprocess.smoothing": {"expr": "box:101"}},
     },
     "raav": {"task": "va", "head.name": "anchored", "head.anchor": "emotieffnet-b2", "head.residual": "gated"},
+    "ah-text": {"task": "ah", "head.anchor": "text", "loss.weights": "inverse"},
     "text-residual": {"head.name": "anchored", "head.anchor": "text", "head.residual": "gated"},
     "masked-cotex": {
         **{"task": "lsd", "features": ("mae-cls",), "views": ("mask0.75.0", "mask0.75.1"), "co_train": True},

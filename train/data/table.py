@@ -296,7 +296,7 @@ def _fill(
 
     `specs`, `known` (videos) and `unread` (videos of which the table only notes where their values are) are by feature.
     """
-    visual = [feature for feature, spec in specs.items() if spec.get("modality") != "audio"] or list(specs)
+    visual = [feature for feature, spec in specs.items() if spec.get("modality", "vision") == "vision"] or list(specs)
 
     read = partial(_read_part, table, store, known, unread)
     parts = map_ahead(read, _parts(table, known, unread), store.n_readers)

@@ -56,9 +56,15 @@ class HubFolder:
         """transformers' name of the kind of network, such as "hubert"."""
         return str(self.config.get("model_type", "?"))
 
+    @property
+    def is_of_sound(self) -> bool:
+        """True if a backbone of sound takes it."""
+        return self.kind in FAMILIES
+
     def way_out(self) -> str:
         """A sentence on what to do with a folder that was passed to the wrong backbone."""
-        family = FAMILIES.get(self.kind)
+        is_text = "vocab_size" in self.config and not self.config.get("is_encoder_decoder")
+        family = FAMILIES.get(self.kind) or ("text" if is_text else "")
         return f"Pass it as --backbone {family}:{self.path}." if family else "There is no backbone for it."
 
     def tensors(self) -> dict[str, Tensor]:

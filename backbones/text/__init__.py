@@ -1,0 +1,1 @@
+"""Text backbones: encoders of transcripts and their specs."""
