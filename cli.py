@@ -22,7 +22,7 @@ from abaw.commands.scores import compare, ensemble, eval_, report, tune
 from abaw.commands.store import store
 from abaw.commands.submission import check_submission, submit
 from abaw.commands.train import train
-from abaw.commands.video import predict
+from abaw.commands.video import export, predict
 from abaw.core.errors import AbawError
 from abaw.core.system_errors import describe_system_error, system_error, thread_error
 
@@ -100,5 +100,5 @@ def main() -> None:
 main.add_section("Data", doctor, prepare, demo, synth)
 main.add_section("Features", weights, extract, finetune, store)
 main.add_section("Models", train, tune, ensemble, run)
-main.add_section("Results", eval_, compare, report, submit, check_submission, predict)
+main.add_section("Results", eval_, compare, report, submit, check_submission, predict, export)
 main.add_section("Other", list_)

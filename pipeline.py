@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from abaw.extract.request import ExtractOptions
     from abaw.predict.input_files import PredictOptions
     from abaw.predict.output_rows import OutputRow
+    from abaw.predict.run_export import Exported
     from abaw.predict.videos import PredictSummary
     from abaw.store import FeatureStore
     from abaw.store.audit import FeatureInfo, LabelInfo, Problem
@@ -981,6 +982,27 @@ def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Repor
     from abaw.predict import videos
 
     return videos.predict_videos(run, options, reporter)
+
+
+def export_run(
+    run: "Run",
+    out: Path | None = None,
+    backbones: Sequence[str] = (),
+    untrained: bool = False,
+    reporter: Reporter | None = None,
+) -> "Exported":
+    """Write the networks of a run as ONNX files, for programs without torch; see `abaw.predict.run_export`.
+
+    Args:
+        out: folder to make; by default `onnx/<run>`.
+        backbones: `[NAME=]BACKBONE[:WEIGHTS]` of features whose backbone or weights are not the default ones.
+        untrained: random weights, for runs on features that have them.
+    """
+    if reporter is not None:
+        reporter.start("load the networks", 1, "network")
+    from abaw.predict import run_export
+
+    return run_export.export_run(run, out or Path("onnx") / run.name, backbones, untrained, reporter)
 
 
 # what there is to choose from

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from abaw.backbones.registry import Built
 from abaw.backbones.spec import BackboneSpec
+from abaw.core.devices import has_float64
 from abaw.core.errors import UsageError, first_line
 from abaw.core.records import FLOAT32, GIVEN, Record, fingerprint_of
 
@@ -47,6 +48,8 @@ class Backbone:
         self.specs = tuple(built.specs)
         self.weights_sha256 = built.weights_sha256
         self.device = torch.device(device)
+        if self.spec.modality == "audio" and not has_float64(self.device):
+            self.device = torch.device("cpu")  # spectrograms are computed in float64
         self.precision = FLOAT32 if getattr(built.network, "float32_only", False) else precision
         self.notes = built.notes
         self.source = built.source
@@ -89,6 +92,11 @@ class Backbone:
     def is_float32_only(self) -> bool:
         """True if the network only computes in float32."""
         return bool(getattr(self._network, "float32_only", False))
+
+    @property
+    def network(self) -> "torch.nn.Module":
+        """The frozen network, which gives the outputs of the specs by name."""
+        return self._network
 
     @property
     def encoder(self) -> "AudioEncoder":

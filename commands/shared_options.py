@@ -59,7 +59,7 @@ TASK_FILES = click.option("--task", "tasks", multiple=True, metavar="FILE.toml",
 PEOPLE = click.option("--people", default="", metavar="FILE.csv|folders",
                       help="Who is in the videos: a table video,person, or a folder for each person.  [default: people.csv in --data]")  # fmt: skip
 DEVICE = click.option("--device", type=DeviceName(), default="auto", show_default=True,
-                      help="auto, cpu, cuda or cuda:N.")  # fmt: skip
+                      help="auto, cpu, cuda, cuda:N or mps.")  # fmt: skip
 FPS = click.option(
     "--fps", type=click.FloatRange(min=0, min_open=True), help="Frame rate of videos without a video file."
 )

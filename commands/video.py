@@ -1,4 +1,4 @@
-"""The command that predicts new videos and images."""
+"""The commands that predict new videos and images, and that export a run to programs which do."""
 
 import sys
 from pathlib import Path
@@ -57,3 +57,33 @@ def predict(
     else:
         console.say_next("eval", run.name)  # how far to trust it
     sys.exit(0 if summary.ok else 1)
+
+
+@click.command(epilog=examples("abaw export va-fer-transformer-1"))
+@click.argument("run", shell_complete=completion.runs)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder to make.  [default: onnx/RUN]")
+@click.option("--backbone", "backbones", multiple=True, metavar="[NAME=]BACKBONE[:WEIGHTS]",
+              shell_complete=completion.backbones,
+              help="Of a feature whose weights are not the default ones; repeatable.")  # fmt: skip
+@click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
+@RUNS
+def export(run: str, out: Path | None, backbones: tuple[str, ...], untrained: bool, runs: Path) -> None:
+    """Write a run as ONNX, for programs without torch.
+
+    An encoder-FEATURE.onnx takes images of faces, head.onnx windows of features; a fine-tuned run is one file, run.onnx.
+    Their outputs are compared with torch's if onnxruntime is installed.
+    """
+    from abaw import pipeline
+    from abaw.commands import console
+
+    opened = pipeline.find_run(runs, run)
+    with console.ConsoleReporter() as reporter:
+        exported = pipeline.export_run(opened, out, backbones, untrained, reporter)
+    for file in exported.files:
+        console.say(f"{exported.folder / file.name}: {file.inputs} -> {file.outputs}")
+    for note in exported.notes:
+        console.warn(f"Warning: {note}")
+    if exported.difference is not None:
+        console.say(
+            f"Checked with onnxruntime: outputs differ from torch by {exported.difference:.1e} at most (limit 1e-4)."
+        )

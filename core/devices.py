@@ -2,6 +2,7 @@
 
 import random
 import re
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 NAMES = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
-CHOICES = "Choose cpu, cuda or cuda:N"
+CHOICES = "Choose cpu, cuda, cuda:N or mps"
 
 
 def check_device(name: str, root: Path = Path("/")) -> None:
@@ -32,6 +33,10 @@ def check_device(name: str, root: Path = Path("/")) -> None:
         raise UsageError(f"Device {name!r} cannot be used: it is unknown. {CHOICES}.")
     if name.startswith("cuda") and not may_have_gpu(root):
         raise UsageError(f"Device {name!r} cannot be used: this machine has no GPU. Choose cpu.")
+    if name == "mps" and sys.platform != "darwin":
+        raise UsageError(
+            "Device 'mps' cannot be used: it is the GPU of Apple's machines. Choose cpu, or cuda for NVIDIA's."
+        )
     n = count_nvidia_devices(root)
     if n:
         _check_number(name, n)
@@ -49,12 +54,19 @@ def pick_device(name: str) -> "torch.device":
         return torch.device("cpu" if _no_gpu_because() is not None else "cuda")
     if name.startswith("cuda"):
         _check_gpu(name)
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("Device 'mps' cannot be used: torch has no GPU of Apple here. Choose cpu.")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"Device {name!r} cannot be used: {first_line(error)}. {CHOICES}.") from error
     return device
+
+
+def has_float64(device: "torch.device") -> bool:
+    """False for the GPUs of Apple, which compute in float32 at most."""
+    return device.type != "mps"
 
 
 def describe_device(name: str, precision: str = "") -> list[str]:
@@ -120,13 +132,18 @@ def own_random_state(seed: int) -> Iterator[None]:
 
     on_gpus = torch.cuda.is_available() and torch.cuda.is_initialized()
     of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  the caller's state
+    of_mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if on_gpus else []):
             # torch.manual_seed would also seed GPUs that are not in use yet, once they are
             torch.default_generator.manual_seed(seed)
             if on_gpus:
                 torch.cuda.manual_seed_all(seed)
+            if of_mps is not None:
+                torch.mps.manual_seed(seed)
             yield
     finally:
+        if of_mps is not None:
+            torch.mps.set_rng_state(of_mps)
         random.setstate(of_python)
         np.random.set_state(of_numpy)  # noqa: NPY002

@@ -125,20 +125,27 @@ class RunPredictor:
         return FeatureStore.open(path)
 
 
-def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untrained: bool = False) -> list[Feature]:
+def load_features(
+    run: Run,
+    backbones: Sequence[str],
+    device: str = "auto",
+    untrained: bool = False,
+    names: Sequence[str] = (),
+) -> list[Feature]:
     """The backbones of a run's features, with the weights that made these features.
 
     Args:
         backbones: `[NAME=]BACKBONE[:WEIGHTS]` of those whose backbone or weights are not the default ones.
         device: "auto" takes a GPU if there is one.
         untrained: random weights.
+        names: of the features to load; by default all.
 
     Raises:
         UsageError: a feature was imported, or no backbone has its name; a backbone belongs to no feature of the run.
         CheckpointError: weights are missing, or weights or settings differ from the run's.
     """
     requested = {Request.parse(text).feature: text for text in backbones}
-    bases = {name: without_view(name) for name in run.config.features}
+    bases = {name: without_view(name) for name in names or run.config.features}
     unknown = [name for name in requested if name not in bases.values()]
     if unknown:
         raise UsageError(
@@ -147,7 +154,7 @@ def load_features(run: Run, backbones: Sequence[str], device: str = "auto", untr
         )
     if isinstance(run.config, FinetuneConfig):
         return _fine_tuned(run, run.config, requested, device)
-    for name in run.config.features:
+    for name in bases:
         _check_not_imported(run, name)
     texts = {base: requested.get(base) or _default_text(run, base) for base in dict.fromkeys(bases.values())}
     options = ExtractOptions(Path(), Path(), tuple(texts.values()), (), 1, device, "fp32", untrained=untrained)

@@ -212,6 +212,7 @@ STAGE_OF = {
     "eval": "evaluate",
     "ensemble": "create_ensemble",
     "predict": "predict_videos",
+    "export": "export_run",
     "store info": "describe_store",
     "store verify": "verify_store",
     "store repair": "repair_store",

@@ -297,13 +297,17 @@ def load_unfinished(folder: Path, learner: Learner, epoch: int, device: torch.de
 
 
 def _kinds(device: torch.device) -> tuple[str, ...]:
-    return ("cpu", "cuda") if device.type == "cuda" else ("cpu",)
+    return ("cpu",) if device.type == "cpu" else ("cpu", device.type)
 
 
 def _random_states(device: torch.device) -> dict[str, Tensor]:
     """States of the random number generators of this process."""
     states = {"cpu": torch.get_rng_state()}
-    return states | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else states
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return states
 
 
 def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> None:
@@ -311,3 +315,5 @@ def set_random_states(states: Mapping[str, Tensor], device: torch.device) -> Non
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(states["mps"])

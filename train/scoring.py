@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from abaw.core.devices import has_float64
 from abaw.core.progress import Reporter
 from abaw.core.tasks import Task
 from abaw.train import multi_process
@@ -112,15 +113,15 @@ class ValidationLoss:
 
     def __init__(self, loss: Loss, progress: float, n_views: int, device: torch.device) -> None:
         self._loss, self._progress, self._n_views, self._device = loss, progress, n_views, device
-        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._sums = torch.zeros(2, dtype=torch.float64 if has_float64(device) else torch.float32, device=device)
 
     def add(self, outputs: Tensor, targets: Targets) -> None:
         """Count the windows of a batch."""
         if self._n_views:
             outputs = outputs.expand(self._n_views, *outputs.shape)
         outputs, labels, valid = targets.align(outputs.float())
-        n_labels = valid.sum(dtype=torch.float64)
-        loss = self._loss(outputs, labels, valid, self._progress).double()
+        n_labels = valid.sum(dtype=self._sums.dtype)
+        loss = self._loss(outputs, labels, valid, self._progress).to(self._sums.dtype)
         self._sums += torch.stack([torch.where(n_labels > 0, loss * n_labels, 0.0), n_labels])
 
     def mean(self) -> float:

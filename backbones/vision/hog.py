@@ -31,7 +31,10 @@ def histograms(grey: Tensor) -> Tensor:
     vertical, horizontal = torch.zeros_like(grey), torch.zeros_like(grey)
     vertical[:, 1:-1] = grey[:, 2:] - grey[:, :-2]
     horizontal[:, :, 1:-1] = grey[:, :, 2:] - grey[:, :, :-2]
-    magnitude = torch.hypot(horizontal, vertical) / (255 * sum(GREY))
+    if torch.onnx.is_in_onnx_export():  # ONNX has no hypot
+        magnitude = torch.sqrt(horizontal.square() + vertical.square()) / (255 * sum(GREY))
+    else:
+        magnitude = torch.hypot(horizontal, vertical) / (255 * sum(GREY))
     # angle in [0, 180) degrees, in units of one histogram bin
     angle = torch.rad2deg(torch.atan2(vertical, horizontal)) % 180
     bins = (angle / (180 / ORIENTATIONS)).long().clamp(max=ORIENTATIONS - 1)

@@ -23,6 +23,8 @@ def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype =
     Returns:
         (n, 3, height, width), in channels-last memory.
     """
+    if images.device.type == "mps":  # not all of these operators are there
+        return prepare_images(images.cpu(), image, dtype).to(images.device)
     height, width = image.height_width
     with _one_thread(images.device):
         # the permuted view is channels-last already, so nothing is copied here

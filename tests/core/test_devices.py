@@ -34,15 +34,27 @@ def machine(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:0", "cuda:1", "mps"])
+@pytest.mark.parametrize("name", ["auto", "cpu", "cuda", "cuda:0", "cuda:1"])
 def test_names_of_devices(machine, name):
     check_device(name, machine(devices=2))
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:", "cuda:x", "CPU", "cuda:-1", "cpu\n"])
 def test_unknown_names(machine, name):
-    with pytest.raises(UsageError, match=r"cannot be used: it is unknown. Choose cpu, cuda or cuda:N\."):
+    with pytest.raises(UsageError, match=r"cannot be used: it is unknown. Choose cpu, cuda, cuda:N or mps\."):
         check_device(name, machine())
+
+
+def test_gpus_of_apple_are_on_its_machines(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(
+        UsageError, match=r"'mps' cannot be used: it is the GPU of Apple's machines\. Choose cpu, or cuda"
+    ):
+        check_device("mps", tmp_path)
+    monkeypatch.setattr("sys.platform", "darwin")
+    check_device("mps", tmp_path)
+    with pytest.raises(UsageError, match=r"'mps' cannot be used: torch has no GPU of Apple here\. Choose cpu\."):
+        describe_device("mps")
 
 
 def test_numbers_that_are_too_high(machine):

@@ -318,6 +318,7 @@ OF_COMMANDS = {
     },
     **{key: {} for key in ("list recipes", "list tasks")},
     "list runs": {"runs": "runs"},
+    "export": {"runs": "runs"},
     "predict": {"out": "predictions", "runs": "runs", "device": "auto"},
     "prepare": {"data": "data", "detector": "mtcnn", "device": "auto"},
     "report": {"split": "val", "out": "report.html", "runs": "runs", "data": "data"},

@@ -176,9 +176,12 @@ def _kept_images(config: FinetuneConfig) -> int:
 
 def _room(device: torch.device | None, memory_gb: float) -> tuple[int, str]:
     """Bytes that a training may take, and what the device is called."""
-    if device is not None and device.type == "cpu":
+    if device is not None and device.type in ("cpu", "mps"):  # Apple's GPUs share the memory of the processor
         room = int(memory_gb * GB) or free_memory()
-        return room, f"the CPU with {gigabytes(room)} GB {'of memory' if memory_gb else 'free'}"
+        return (
+            room,
+            f"{'the CPU' if device.type == 'cpu' else device} with {gigabytes(room)} GB {'of memory' if memory_gb else 'free'}",
+        )
     if device is not None and not memory_gb:
         free, total = torch.cuda.mem_get_info(device)
         return int(free - SPARE_SHARE * total), f"{device} with {gigabytes(free)} GB free"

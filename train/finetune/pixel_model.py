@@ -10,6 +10,7 @@ from torch.utils.checkpoint import checkpoint
 
 from abaw.backbones.spec import BackboneSpec, ImageInput
 from abaw.backbones.vision.preprocess import prepare_images
+from abaw.core.devices import has_float64
 from abaw.core.errors import UsageError
 from abaw.core.names import name_of_view
 from abaw.core.tasks import Task
@@ -167,10 +168,11 @@ class PixelModel(nn.Module):
             if self.training and self._config.augment != "none":
                 image = self._image(self._outputs[0])
                 augment = AUGMENTS[self._config.augment]
-                changed = augment(
-                    images.permute(0, 3, 1, 2), clips[members].cpu(), image.height_width[0], image.interpolation
-                )
-                images = changed.permute(0, 2, 3, 1).contiguous()
+                pixels = images.permute(0, 3, 1, 2)
+                if not has_float64(pixels.device):
+                    pixels = pixels.cpu()
+                changed = augment(pixels, clips[members].cpu(), image.height_width[0], image.interpolation)
+                images = changed.permute(0, 2, 3, 1).contiguous().to(images.device)
             groups.append((members, images))
         return groups
 

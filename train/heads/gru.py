@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from abaw.train.head_options import GruConfig
 from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.recurrent import read_first
 
 
 class GruHead(Head):
@@ -35,7 +35,6 @@ class GruHead(Head):
         tokens = self.dropout(torch.where(shown[..., None], tokens, self.mask_token.to(tokens.dtype)))
         steps = torch.arange(shown.shape[1], device=shown.device)
         last = (steps * shown).amax(dim=1, keepdim=True)
-        packed = pack_padded_sequence(tokens, last[:, 0].cpu() + 1, batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=len(steps))
+        states = read_first(self.gru, tokens, last[:, 0] + 1)
         read = torch.minimum(steps, last)[..., None].expand_as(states)
         return self.output(self.dropout(states.gather(1, read)))

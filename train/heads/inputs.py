@@ -35,6 +35,17 @@ def hidden_keys(shown: Tensor) -> Tensor:
     return ~shown & shown.any(dim=1, keepdim=True)
 
 
+def shown_first(shown: Tensor) -> Tensor:
+    """(batch, time) int64 order that puts the shown frames first, and keeps the order of these and of the others.
+
+    A stable sort would do, but ONNX has none.
+    """
+    missing = ~shown
+    places = torch.where(shown, shown.cumsum(dim=1), shown.sum(dim=1, keepdim=True) + missing.cumsum(dim=1)) - 1
+    frames = torch.arange(shown.shape[1], device=shown.device).expand_as(places)
+    return torch.zeros_like(places).scatter(1, places, frames)
+
+
 class JoinFeatures(nn.Module):
     """(batch, time, *shape) of each feature -> (batch, time, width); missing features are zero.
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from abaw.train.heads.encoder_head import EncoderHead
-from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, shown_first
 from abaw.train.heads.mlp import hidden_layers
+from abaw.train.heads.recurrent import read_first
 from abaw.train.sequence_options import RecurrentConfig, TransformerLstmConfig
 
 
@@ -64,10 +63,9 @@ def read_shown(lstm: nn.LSTM, tokens: Tensor, shown: Tensor) -> Tensor:
     Returns:
         (batch, time, states). Other frames have the states of the shown one before them, or of the first one.
     """
-    order = torch.argsort(~shown, dim=1, stable=True)  # the shown frames first
+    order = shown_first(shown)
     counts = shown.sum(dim=1).clamp(min=1)
     read = tokens.gather(1, order[..., None].expand_as(tokens))
-    packed = pack_padded_sequence(read, counts.cpu(), batch_first=True, enforce_sorted=False)
-    states, _ = pad_packed_sequence(lstm(packed)[0], batch_first=True, total_length=shown.shape[1])
+    states = read_first(lstm, read, counts)
     number = (shown.cumsum(dim=1) - 1).clamp(min=0)  # of the frame read last
     return states.gather(1, number[..., None].expand_as(states))

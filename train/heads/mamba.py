@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
+from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask, shown_first
 from abaw.train.heads.selective_scan import selective_scan
 from abaw.train.sequence_options import MambaConfig
 
@@ -35,7 +35,7 @@ class MambaHead(Head):
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, time, outputs)."""
         shown = any_mask(masks)
-        order = torch.argsort(~shown, dim=1, stable=True)  # the shown frames first
+        order = shown_first(shown)
         tokens = self.dropout(self.project(self.inputs(features, masks)))
         tokens = _take(tokens, order)
         for layer in self.layers:

@@ -32,11 +32,29 @@ def selective_scan(inputs: Tensor, steps: Tensor, rates: Tensor, write: Tensor, 
     # time first: unbinding it costs its gradient one pass, indexing it would cost one for every frame
     decay = torch.exp(steps.transpose(0, 1)[..., None] * rates)  # (time, batch, channels, states)
     added = ((steps * inputs)[..., None] * write[:, :, None]).transpose(0, 1)
+    states = _scan_any_length(decay, added) if torch.onnx.is_in_onnx_export() else _scan(decay, added)
+    return torch.einsum("tbcs,bts->btc", states, read) + skip * inputs
+
+
+def _scan(decay: Tensor, added: Tensor) -> Tensor:
+    """(time, batch, channels, states) of each frame: the state before it times `decay`, plus `added`."""
     state, states = torch.zeros_like(added[0]), []
     for kept, new in zip(decay.unbind(), added.unbind(), strict=True):
         state = kept * state + new
         states.append(state)
-    return torch.einsum("tbcs,bts->btc", torch.stack(states), read) + skip * inputs
+    return torch.stack(states)
+
+
+def _scan_any_length(decay: Tensor, added: Tensor) -> Tensor:
+    """The same as an operator that leaves the number of frames open; slower in torch."""
+    from torch._higher_order_ops.scan import scan  # has no public name yet
+
+    def step(state: Tensor, frame: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        state = frame[0] * state + frame[1]
+        return state, state.clone()
+
+    states: Tensor = scan(step, torch.zeros_like(added[0]), (decay, added), dim=0)[1]
+    return states
 
 
 @cache
