@@ -9,7 +9,7 @@ from abaw.commands.help import examples
 from abaw.commands.scores import show_scores
 from abaw.commands.shared_options import DEVICE
 
-KINDS = ["aff-wild2", "lsd", "stills", "vgaf", "ah", "vd", "emi", "mer", "engagement"]
+KINDS = ["aff-wild2", "lsd", "stills", "vgaf", "ah", "vd", "emi", "ce", "mer", "engagement"]
 
 
 @click.command(epilog=examples("abaw demo", "abaw demo --size tiny --out /tmp/demo"))
@@ -41,4 +41,8 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
         console.say(f"Made sets of still images in {out / 'data'}. Next: {words}")
         return
     task = results[-1][0].config.task
-    console.say(f"Next: cd {shlex.quote(str(out))} && abaw train --task {task} && abaw eval --split val")
+    if kind == "ce":
+        words = "abaw submit --task ce --sample data/CE_sample.txt"  # by the sums of pairs, without training
+    else:
+        words = f"abaw train --task {task} && abaw eval --split val"
+    console.say(f"Next: cd {shlex.quote(str(out))} && {words}")

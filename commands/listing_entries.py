@@ -99,9 +99,9 @@ def losses() -> Listing:
 
 
 def recipes() -> Listing:
-    """Every recipe that comes with abaw, with the features it needs."""
-    entries = []
-    for recipe in pipeline.list_recipes():
+    """Every recipe that comes with abaw, with the features it needs; those of a task together."""
+    entries, order = [], [task.name for task in pipeline.list_tasks()]
+    for recipe in sorted(pipeline.list_recipes(), key=lambda recipe: order.index(recipe.values["task"])):
         task, features = recipe.values["task"], list(recipe.values["features"])
         content = {"name": recipe.name, "summary": recipe.summary, "task": task, "features": features}
         options = {key: str(value) if value == float("inf") else value for key, value in recipe.values.items()}

@@ -9,7 +9,7 @@ from typing import Literal
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import Place
 from abaw.core.names import how_to_make
-from abaw.evaluate.postprocessing.postprocess import Postprocess
+from abaw.evaluate.postprocessing.postprocess import FitMethod
 from abaw.evaluate.postprocessing.postprocess_options import method_of
 from abaw.evaluate.postprocessing.tuning import POSTPROCESS, load_tuning
 from abaw.evaluate.predictions import read_made_from
@@ -89,9 +89,11 @@ class RecipeRun:
             tuning = load_tuning(self.run) if self.run and self.is_trained else None
         except AbawError:
             return False
-        given = method_of(self.config).given
-        if tuning is None or given != Postprocess():
-            return tuning is not None and tuning.fit_on == "nothing" and tuning.method.given == given
+        method = method_of(self.config)
+        if tuning is None or ((method.prefer or method.fit_rest) and not _is_same(tuning.method, method)):
+            return False
+        if method.is_given:
+            return tuning.fit_on == "nothing" and tuning.method.given == method.given
         return tuning.fit_on == "folds" or not has_folds
 
     @property
@@ -106,6 +108,12 @@ class RecipeRun:
             return is_new and read_made_from(predictions) == self.run.digest()
         except OSError:
             return False
+
+
+def _is_same(tuned: FitMethod, method: FitMethod) -> bool:
+    """True if a fit was made as a recipe wants it, whatever else a store says about the classifier that it prefers."""
+    wanted, known = ((one.prefer.feature, one.prefer.above) if one.prefer else None for one in (method, tuned))
+    return wanted == known and tuned.given == method.given and (tuned.offsets == method.offsets or not method.fit_rest)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from abaw.core.errors import UsageError
 from abaw.core.files import writing
 from abaw.core.progress import Reporter
 from abaw.datasets.demo import n_frames_of, write_demo
+from abaw.datasets.demo.demo_ce import write_ce_demo
 from abaw.datasets.demo.demo_clips import (
     write_ah_demo,
     write_emi_demo,
@@ -55,6 +56,7 @@ DEMO_KINDS: dict[str, DemoKind] = {
     "ah": DemoKind(write_ah_demo, n_clip_frames_of, {"ah": "transformer"}),
     "vd": DemoKind(write_vd_demo, n_clip_frames_of, {"vd": "transformer"}),
     "emi": DemoKind(write_emi_demo, n_clip_frames_of, {"emi": "transformer"}),
+    "ce": DemoKind(write_ce_demo, n_frames_of, {"expr": "transformer"}),
     "mer": DemoKind(write_mer_demo, n_clip_frames_of, {"mer": "transformer"}, fold="1/3"),
     "engagement": DemoKind(write_engagement_demo, n_clip_frames_of, {"engagement": "transformer"}),
 }

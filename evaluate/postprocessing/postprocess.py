@@ -144,6 +144,7 @@ class FitMethod(BaseModel):
         per_person: give each video the mean and the spread of all videos; see `Postprocess.levels`.
         prefer: a classifier whose answer is taken where it is sure; it is neither fitted nor part of a fit.
         given: taken as it is. What it does not name is fitted; a given offset stands for all classes.
+        fit_rest: what is not given is fitted, even if nobody says on what.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -153,6 +154,12 @@ class FitMethod(BaseModel):
     per_person: bool = False
     prefer: Preference | None = None
     given: Postprocess = Postprocess()
+    fit_rest: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """True if nothing is fitted unless somebody says on what."""
+        return self.given != Postprocess() and not self.fit_rest
 
     @property
     def in_words(self) -> str:

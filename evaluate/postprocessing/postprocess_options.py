@@ -82,9 +82,14 @@ def method_of(config: TrainConfig) -> FitMethod:
         return ",".join(f"{name}={value}" for name, value in values.items()) or None
 
     settings = config.postprocess
-    return parse_method(
-        config.own_task, text_of(settings.thresholds), text_of(settings.smoothing), text_of(settings.bias)
+    method = parse_method(
+        config.own_task,
+        text_of(settings.thresholds),
+        text_of(settings.smoothing),
+        text_of(settings.bias) or settings.fit_bias or None,
+        prefer=settings.prefer or None,
     )
+    return method.model_copy(update={"fit_rest": bool(settings.fit_bias)})
 
 
 def _thresholds(task: Task, text: str) -> dict[str, float]:

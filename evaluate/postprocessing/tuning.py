@@ -194,7 +194,7 @@ def _without_validation(
 
 def _best_choice(run: Run, store: FeatureStore | None, runs: Path, method: FitMethod, predict_run: PredictRun) -> FitOn:
     """What to fit on, unless the user says so; see `fit_run`."""
-    if method.given != Postprocess():
+    if method.is_given:
         return "nothing"
     if run.task.level != "image" and _all_folds(_trained_folds(run, runs)):
         return "folds"

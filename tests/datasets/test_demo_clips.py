@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from abaw.datasets.demo import demo_vgaf
+from abaw.core.tasks import TASKS
+from abaw.datasets.demo import demo_vgaf, film_plan
 from abaw.datasets.demo.kinds import DEMO_KINDS
 from abaw.datasets.layouts import open_dataset
+from abaw.evaluate.submission.formats import Sample
+from abaw.evaluate.submission.sample_files import read_sample
 
 WANTED = {
     "ah": ({"train": 2, "val": 1}, "100_Question_1_2024-11-13_Video"),
@@ -36,3 +39,17 @@ def test_demo_of(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     elif kind == "mer":
         assert [row[0][0] for row in rows.values()] == [2, 0, 2]  # happy, neutral, and happy again in the other split
     assert sorted(path.name for path in (tmp_path / "data").iterdir() if path.name.startswith(".")) == []
+
+
+def test_demo_of_compound_expressions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels of basic expressions alone, and a sample that lists the crops of the validation videos."""
+    monkeypatch.setitem(film_plan.SIZES, "tiny", film_plan.DemoSize(1, 1, 12, 8))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    DEMO_KINDS["ce"].write(tmp_path / "data", "tiny", 0, on_frames=lambda n: None)
+    dataset = open_dataset(tmp_path / "data")
+    assert {label.task for label in dataset.labels} == {"expr"}
+    (video,) = [label.video for label in dataset.labels if label.split == "val"]
+    sample = read_sample(tmp_path / "data" / "CE_sample.txt")
+    assert isinstance(sample, Sample) and sample.task == TASKS["ce"]
+    crops = sorted(path.name for path in (tmp_path / "data" / "cropped_aligned" / video).iterdir())
+    assert list(sample.images) == [f"{video}/{name}" for name in crops]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import Result
+from sklearn.metrics import f1_score
 
 from abaw import pipeline
 from abaw.core.errors import StoreError, UsageError
@@ -16,7 +17,7 @@ from abaw.core.tasks import EXPRESSIONS, TASKS
 from abaw.evaluate.postprocessing.postprocess import FitMethod, Postprocess, fit_postprocess
 from abaw.evaluate.postprocessing.postprocess_options import parse_method
 from abaw.evaluate.postprocessing.preference import Preference
-from abaw.evaluate.predictions import Confident, VideoPrediction, load_predictions
+from abaw.evaluate.predictions import Confident, VideoPrediction, load_predictions, stack_labels
 from abaw.evaluate.scores.metrics import decide
 from abaw.evaluate.trained import Selection, open_predictor
 from abaw.predict.input_files import PredictOptions
@@ -26,6 +27,7 @@ from abaw.tests.support.command_line import assert_refused
 from abaw.tests.support.stores import put_feature
 from abaw.train.config import make_config
 from abaw.train.runs import open_run
+from abaw.workflow.recipe_plan import RecipeRun
 
 EXPR = TASKS["expr"]
 AFFECT = ("happy", "sad", "contempt")  # as classifiers name them; contempt is none of the task
@@ -102,6 +104,49 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 @pytest.fixture
 def runs(world: tuple[Path, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(world[1], tmp_path / "runs"))
+
+
+def test_a_recipe_gives_smoothing_prefers_and_fits_biases(world: tuple[Path, Path], tmp_path: Path) -> None:
+    """As `hsemotion` has it: `abaw tune` without options takes all three, and `abaw run` knows that they are fitted."""
+    settings = {"smoothing": {"expr": "box:3"}, "prefer": "g>0.9", "fit_bias": "free"}
+    values = {"task": "expr", "features": ("f",), "head": {"name": "logistic"}, "window": 20}
+    config = make_config({**values, "postprocess": settings})
+    store = FeatureStore.open(world[0])
+    [(run, _)] = pipeline.train_seeds([config], store, tmp_path, "one", device="cpu")
+    tuning = pipeline.tune(run, store, "auto", tmp_path, "cpu")
+    assert tuning.fit_on == "crossed"
+    assert {one.width for one in tuning.postprocess.smoothing.values()} == {3} and len(
+        tuning.postprocess.smoothing
+    ) == 8
+    assert tuning.postprocess.prefer is not None and tuning.postprocess.prefer.classes == ("Happiness", "Sadness", "")
+    # biases of the two classes that the labels of val have beside Neutral, fitted on what was smoothed
+    smoothed = Postprocess(smoothing=tuning.postprocess.smoothing)
+    predictions = open_predictor(run.folder, "cpu", raw=True).predict(store, Selection("val"))
+    outputs, labels, _ = stack_labels(smoothed.apply_to(EXPR, predictions).values())
+    biases = np.array([tuning.postprocess.offsets.get(name, 0) for name in EXPRESSIONS])
+    answers, known = (outputs + biases).argmax(axis=1), np.unique(labels[:, 0])
+    found, before = (f1_score(labels[:, 0], one, labels=range(8), average="macro", zero_division=0)
+                     for one in (answers, outputs.argmax(axis=1)))  # fmt: skip
+    assert found > before and len(known) == 3
+    recipe_run = RecipeRun(config, run)
+    assert recipe_run.is_tuned(has_folds=False)
+    for change in ({"prefer": "g>0.8"}, {"fit_bias": "prior"}, {"smoothing": {"expr": "box:5"}}, {"prefer": ""}):
+        other = make_config({**values, "postprocess": {**settings, **change}})
+        assert not RecipeRun(other, run).is_tuned(has_folds=False), change
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        ("va", {"prefer": "g>0.9"}, "postprocess.prefer is for classes, which task va does not have"),
+        ("au", {"fit_bias": "free"}, "postprocess.fit_bias is for classes, which task au does not have"),
+        ("expr", {"fit_bias": "free", "bias": {"Fear": 1.0}}, "gives what postprocess.fit_bias would fit"),
+        ("expr", {"prefer": "g"}, "postprocess.prefer"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(task: str, settings: dict, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        make_config({"task": task, "features": ("f",), "postprocess": settings})
 
 
 def test_what_is_preferred_is_scored_predicted_and_averaged(

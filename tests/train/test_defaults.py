@@ -87,7 +87,7 @@ TRAINING = {
     "save_every": 0.0,
     "patience": 10,
     "seed": 0,
-    "postprocess": {"smoothing": {}, "thresholds": {}, "bias": {}},
+    "postprocess": {"smoothing": {}, "thresholds": {}, "bias": {}, "fit_bias": "", "prefer": ""},
 }
 ENCODER = {
     **{"convs": (1024, 512), "layers": 4, "heads": 4, "feedforward": 512, "dropout": 0.3, "input_dropout": None},
@@ -294,6 +294,7 @@ def test_heads_of_the_demos():
         "aff-wild2": {"va": "transformer", "expr": "transformer", "au": "transformer"},
         "lsd": {"lsd": "mlp"},
         **{task: {task: "transformer"} for task in ("vgaf", "ah", "vd", "emi", "mer", "engagement")},
+        "ce": {"expr": "transformer"},
         "stills": {},
     }
 

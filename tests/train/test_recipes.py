@@ -32,11 +32,20 @@ SHAPES = {
     **dict.fromkeys(("iresnet100-expr", "iresnet100-au"), (512,)),
     **{"dan": (8,), "compare": (130,), "egemaps-v01a": (23,), "vggish-relu": (128,), "clip-l14-laion2b": (1024,)},
     "spectrogram": (1, 128, 128),
-    **{"dinov2-l": (1024,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,), "speech-timing": (16,)},
+    **{"dinov2-l": (1024,), "emotieffnet-b0": (1280,), "emotieffnet-b2": (1408,), "wavlm": (768,), "text": (768,)},
+    "speech-timing": (16,),
 }
 SOUND = ("compare", "egemaps-v01a", "vggish-relu", "wav2vec2", "wavlm", "text", "speech-timing", "spectrogram")
-OF_CLIPS = ("clip-l14-laion2b", "spectrogram")
-OF_AH = ("text", "speech-timing", "emotieffnet-b2", "wavlm")
+OF_CLIPS = (
+    "clip-l14-laion2b",
+    "spectrogram",
+    "emotieffnet-b0",
+    "emotieffnet-b2",
+    "wavlm",
+    "wav2vec2",
+    "text",
+    "speech-timing",
+)
 Cli = Callable[..., Result]
 
 
@@ -60,6 +69,17 @@ def frame_labels(classes: np.ndarray) -> dict[str, np.ndarray]:
     return {"va": va, "expr": expr, "au": au, "mtl": np.concatenate([va, expr, au], axis=1, dtype=np.float32)}
 
 
+def clip_labels(emotion: int) -> dict[str, np.ndarray]:
+    """Labels of all tasks that label clips, tied to one of three emotions."""
+    intensities = np.linspace(0, 1, 6, dtype=np.float32) * (emotion + 1) / 3
+    return {
+        **{task: np.array([[emotion]], dtype=np.int8) for task in ("vgaf", "mer")},
+        "ah": np.array([[emotion == 2]], dtype=np.int8),
+        "emi": intensities[None],
+        "engagement": intensities[None, -1:],
+    }
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
     """Every feature that a recipe wants: two videos, two sets of images, and six clips of 75 frames."""
@@ -79,20 +99,22 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
             present = np.ones(len(classes), bool) if name in SOUND else own.random(len(classes)) < 0.9
             put_feature(store, name, video, prototypes[name.partition("@")[0]][classes] + noise, present)
 
-    frames = [name for name in SHAPES if name not in OF_CLIPS]
+    frames = [name for name in SHAPES if name != "spectrogram"]
     for video, n_frames in (("train", 260), ("val", 120)):
         classes = np.repeat(rng.permutation(np.arange(n_frames // 10 + 1) % 8), 10)[:n_frames]
         put(video, classes, frames)
         for task, rows in frame_labels(classes).items():
             store.write_labels(task, video, video, rows)
+        store.write_labels("vd", video, video, (classes[:, None] > 3).astype(np.int8))
     for split in ("train", "val"):
         for kind in range(6):
             put(f"{split}-{kind}", np.full(6, kind), [name for name in frames if name.startswith("mae-cls")])
             store.write_labels("lsd", f"{split}-{kind}", split, np.full((6, 1), kind, dtype=np.int8))
     for i in range(6):
-        put(f"clip{i}", np.full(75, i % 3), [*OF_CLIPS, *OF_AH])
-        store.write_labels("ah", f"clip{i}", "train" if i < 3 else "val", np.array([[i % 2]], dtype=np.int8))
-        store.write_labels("vgaf", f"clip{i}", "train" if i < 3 else "val", np.array([[i % 3]], dtype=np.int8))
+        put(f"clip{i}", np.full(75, i % 3), list(OF_CLIPS))
+        for task, label in clip_labels(i % 3).items():
+            split = "train" if i < 3 or task == "mer" else "val"
+            store.write_labels(task, f"clip{i}", split, label)
     return store
 
 
@@ -145,6 +167,18 @@ def assert_strict_and_resolved(file: Path, config: TrainConfig) -> None:
     window = config.window or TASKS[config.task].window
     assert (written["window"], written["stride"]) == (window, config.stride or max(1, window // 2))
     assert written["clip_norm"] == (None if config.clip_norm == float("inf") else config.clip_norm)
+
+
+def test_recipe_of_compound_expressions_hands_in_without_training_on_them(in_store: Cli, tmp_path: Path) -> None:
+    small = (part for setting in ("epochs=1", "head.layers=1") for part in ("--set", setting))
+    assert in_store("train", "--recipe", "ce", *small).exit_code == 0
+    header = TASKS["ce"].submission.images
+    (tmp_path / "sample.txt").write_text(f"{header}\nval/00001.jpg,\nval/00120.jpg,\n")
+    done = in_store("submit", "ce-1", "--sample", tmp_path / "sample.txt", "--out", tmp_path / "out.txt")
+    assert done.exit_code == 0, done.output
+    lines = (tmp_path / "out.txt").read_text().splitlines()
+    assert [line.rpartition(",")[0] for line in lines[1:]] == ["val/00001.jpg", "val/00120.jpg"]
+    assert {line.rpartition(",")[2] for line in lines[1:]} <= set("0123456")
 
 
 SMALL = ["head.layers=1", "head.feedforward=64", "head.dropout=0", "stride=20", "batch_size=4", "lr=0.001", "warmup=0"]
@@ -253,6 +287,17 @@ PUBLISHED: dict[str, Mapping[str, Any]] = {
     },
     "raav": {"task": "va", "head.name": "anchored", "head.anchor": "emotieffnet-b2", "head.residual": "gated"},
     "ah-text": {"task": "ah", "head.anchor": "text", "loss.weights": "inverse"},
+    "hsemotion": {
+        **{"task": "expr", "features": ("emotieffnet-b0",), "head.name": "mlp", "loss.weights": "inverse"},
+        **{"postprocess.prefer": "emotieffnet-b0-logits>0.8", "postprocess.fit_bias": "free"},
+        "postprocess.smoothing": {"expr": "box:101"},
+    },
+    "ah": {"task": "ah", "head.name": "difference"},
+    "emi": {"task": "emi", "loss.name": "ccc-mse"},
+    "vd": {"task": "vd", "features": ("clip-l14-laion2b",)},
+    "mer": {"task": "mer", "fold": "1/5"},
+    "engagement": {"task": "engagement", "features": ("emotieffnet-b0",), "loss.name": "mse"},
+    "ce": {"task": "expr"},
     "text-residual": {"head.name": "anchored", "head.anchor": "text", "head.residual": "gated"},
     "masked-cotex": {
         **{"task": "lsd", "features": ("mae-cls",), "views": ("mask0.75.0", "mask0.75.1"), "co_train": True},
