@@ -122,14 +122,17 @@ def doctor_totals(reports: "Sequence[VideoReport]") -> dict[str, Any]:
 
 
 def check_prepare(options: "PrepareOptions") -> None:
-    """Check that the videos to prepare exist, without loading torch.
+    """Check that the videos to prepare and the weights of the identity exist, without loading torch.
 
     Raises:
-        UsageError: one does not, or is no video file.
+        UsageError: a video does not, or is no video file.
+        CheckpointError: weights of the identity do not.
     """
+    from abaw.extract.faces.face_identity import check_identity
     from abaw.extract.faces.prepare import list_videos
 
     list_videos(options.videos)
+    check_identity(options.identity)
 
 
 def prepare(options: "PrepareOptions", reporter: Reporter | None = None) -> Summary:
@@ -948,10 +951,12 @@ def find_inputs(runs: Path, arguments: Sequence[str]) -> "tuple[Run | None, list
 
 def check_predict(run: "Run | None", options: "PredictOptions") -> None:
     """Check what can be checked before networks are loaded: the files, the options, the folder that is written to."""
+    from abaw.extract.faces.face_identity import check_identity
     from abaw.predict import input_files
 
     input_files.list_inputs(options.files)
     input_files.check_options(run is None, options)
+    check_identity(options.identity)
     input_files.make_folder(options.out)
 
 

@@ -169,13 +169,17 @@ def _resize_positions(embeddings: Tensor, expected: torch.Size) -> tuple[Tensor,
     return torch.cat([first, grid.flatten(2).transpose(1, 2)], dim=1), note
 
 
-def find_matches(state: Mapping[str, Tensor] | Checkpoint) -> list[Match]:
-    """All registered families with weights, first those that the state dict fits, then by similarity.
+def find_matches(state: Mapping[str, Tensor] | Checkpoint, among: Container[str] | None = None) -> list[Match]:
+    """Registered families with weights, first those that the state dict fits, then by similarity.
 
     A network that is part of another one that fits, such as the DAN of EMMA, counts as not fitting.
+
+    Args:
+        among: names of families; None for all.
     """
     checkpoint = Checkpoint.of(state)
-    matches = [match for family in list_families() if family.has_weights if (match := _match(checkpoint, family))]
+    families = [family for family in list_families() if family.has_weights and (among is None or family.name in among)]
+    matches = [match for family in families if (match := _match(checkpoint, family))]
     matches = [
         replace(candidate, fits=candidate.fits and not any(map(candidate.is_part_of, matches))) for candidate in matches
     ]

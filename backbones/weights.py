@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,14 +138,17 @@ def check_numbers(state: Mapping[str, Tensor], file: Path) -> None:
         )
 
 
-def identify(file: Path) -> list[str]:
+def identify(file: Path, among: Container[str] | None = None) -> list[str]:
     """Names of the backbones that a file fits, best first; empty if it fits none.
 
     Networks with the same layout cannot be told apart: an MAE encoder and timm's ViT-B/16 both fit `mae-mean` and
     `vit-mean`; MAE's comes first.
 
+    Args:
+        among: names of families; None for all.
+
     Raises:
         CheckpointError: the file cannot be read.
     """
-    matches = find_matches(read_checkpoint(file))
+    matches = find_matches(read_checkpoint(file), among)
     return [name for match in matches if match.fits for name in match.names]

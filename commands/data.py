@@ -9,7 +9,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import CommandGroup, examples
-from abaw.commands.shared_options import DATA, DEVICE, FPS, PEOPLE, TASK_FILES, print_json
+from abaw.commands.shared_options import DATA, DEVICE, FPS, IDENTITY, PEOPLE, TASK_FILES, print_json
 from abaw.commands.synth_options import rule_options
 
 
@@ -55,9 +55,10 @@ def doctor(
               help="mtcnn, FILE.onnx of YuNet or SCRFD, or MODULE:CLASS of your own; runs that module's code.")  # fmt: skip
 @click.option("--every", type=click.IntRange(min=1), metavar="N",
               help="Detect in full in every N-th frame only, and follow in between.  [default: 4]")  # fmt: skip
+@IDENTITY
 @DEVICE
 def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: str, every: int | None,
-            device: str) -> None:  # fmt: skip
+            identity: str | None, device: str) -> None:  # fmt: skip
     """Find, follow and align the faces of video files.
 
     VIDEO may be a folder of them. Run again to continue.
@@ -65,7 +66,7 @@ def prepare(videos: tuple[Path, ...], data: Path, faces: int | None, detector: s
     from abaw import pipeline
     from abaw.commands import console, tables
 
-    options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device)
+    options = pipeline.PrepareOptions(videos, data, faces or 0, detector, every or 0, device, identity or "")
     pipeline.check_prepare(options)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:

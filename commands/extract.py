@@ -8,7 +8,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, PEOPLE, STORE, TASK_FILES
+from abaw.commands.shared_options import DATA, DEVICE, FORBID, FPS, IDENTITY, PEOPLE, STORE, TASK_FILES
 from abaw.core.errors import UsageError
 from abaw.core.files import Place
 
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 @click.option("--detector", metavar="NAME", help="With --from videos, as of `abaw prepare`.  [default: mtcnn]")
 @click.option("--transcripts", default="", metavar="FOLDER|TABLE.csv#COLUMN",
               help="What is said, for backbones of text: .yml, .json of Whisper, .srt, .vtt.  [default: transcription/ in the data folder]")  # fmt: skip
+@IDENTITY
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -82,6 +83,7 @@ def extract(
     faces: str | None,
     detector: str | None,
     transcripts: str,
+    identity: str | None,
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -93,9 +95,7 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Run backbones over pictures, sound or text into the store.
-
-    Run again to continue."""
+    """Run backbones over pictures, sound or text into the store. Run again to continue."""
     from abaw import pipeline
     from abaw.commands import console
 
@@ -103,7 +103,8 @@ def extract(
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
         n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks, people=people,
-        faces=_faces_of(source, faces, detector), detector=detector or "", transcripts=transcripts,
+        faces=_faces_of(source, faces, detector, identity), detector=detector or "", identity=identity or "",
+        transcripts=transcripts,
     )  # fmt: skip
     if dry_run:
         return _show_forecast(options)
@@ -135,13 +136,14 @@ def _workers_of(scheduler: str, cluster: Path | None) -> "ClusterOptions | None"
     return pipeline.ClusterOptions(scheduler, cluster) if scheduler or cluster else None
 
 
-def _faces_of(source: str, faces: str | None, detector: str | None) -> str:
+def _faces_of(source: str, faces: str | None, detector: str | None, identity: str | None) -> str:
     """Where the faces of video files come from; empty for crops."""
-    if source == "videos":
-        return faces or "track"
-    if faces or detector:
-        raise UsageError(f"--{'faces' if faces else 'detector'} is for video files. Add --from videos.")
-    return ""
+    for option, value in (("faces", faces), ("detector", detector), ("identity", identity)):
+        if value and source != "videos":
+            raise UsageError(f"--{option} is for video files. Add --from videos.")
+    if identity and faces not in (None, "track"):
+        raise UsageError(f"--identity is for faces that are followed, not for --faces {faces}. Leave one of them out.")
+    return (faces or "track") if source == "videos" else ""
 
 
 def _say_first(device: str, is_here: bool, untrained: bool) -> None:

@@ -58,6 +58,8 @@ TASK_FILES = click.option("--task", "tasks", multiple=True, metavar="FILE.toml",
                           help="Also read the labels of a task file of your own; repeatable.")  # fmt: skip
 PEOPLE = click.option("--people", default="", metavar="FILE.csv|folders",
                       help="Who is in the videos: a table video,person, or a folder for each person.  [default: people.csv in --data]")  # fmt: skip
+IDENTITY = click.option("--identity", metavar="arcface[:FILE]",
+                        help="Tell people in videos apart by their faces, across cuts: ArcFace from FILE or the weights folder, or BACKBONE[:FILE].  [default: by position]")  # fmt: skip
 DEVICE = click.option("--device", type=DeviceName(), default="auto", show_default=True,
                       help="auto, cpu, cuda, cuda:N or mps.")  # fmt: skip
 FPS = click.option(

@@ -7,7 +7,7 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DEVICE, RAW, RUNS
+from abaw.commands.shared_options import DEVICE, IDENTITY, RAW, RUNS
 
 
 @click.command(epilog=examples("abaw predict talk.mp4 photo.jpg", "abaw predict va-vit-mean-transformer-1 talk.mp4"))
@@ -20,6 +20,7 @@ from abaw.commands.shared_options import DEVICE, RAW, RUNS
 @click.option("--faces", type=click.IntRange(min=1), metavar="N",
               help="Keep N people of each file, the largest and longest seen.  [default: all]")  # fmt: skip
 @click.option("--no-overlay", is_flag=True, help="Leave out the video or image with the predictions in it.")
+@IDENTITY
 @RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
 @RUNS
@@ -30,6 +31,7 @@ def predict(
     backbones: tuple[str, ...],
     faces: int | None,
     no_overlay: bool,
+    identity: str | None,
     raw: bool,
     untrained: bool,
     runs: Path,
@@ -45,7 +47,9 @@ def predict(
     from abaw.commands import console, tables
 
     run, paths = pipeline.find_inputs(runs, files)
-    options = pipeline.PredictOptions(tuple(paths), out, backbones, faces or 0, not no_overlay, raw, untrained, device)
+    options = pipeline.PredictOptions(
+        tuple(paths), out, backbones, faces or 0, not no_overlay, raw, untrained, device, identity or ""
+    )
     pipeline.check_predict(run, options)
     console.show_device(device)
     with console.ConsoleReporter() as reporter:

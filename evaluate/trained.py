@@ -267,8 +267,10 @@ class TrainedRun:
         if selection.split not in ("", "train"):
             for warning in warn_of_seen(store, config.features, labels, selection.split):
                 self.reporter.warn(warning)
-        reporter, label = self.reporter, f"load {selection.split or 'videos'}"
-        table = load_table(store, self.task, labels, config.features, config.missing, reporter, label)
+        reporter, label, quality = self.reporter, f"load {selection.split or 'videos'}", config.min_quality
+        table = load_table(
+            store, self.task, labels, config.features, config.missing, reporter, label, min_quality=quality
+        )
         return predict(model, table, config.length, device, reporter, config.eval_step)
 
     def _from_pixels(self, store: FeatureStore | None, selection: Selection) -> dict[str, VideoPrediction]:

@@ -3,7 +3,7 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os import cpu_count
 
 import numpy as np
@@ -46,6 +46,7 @@ class FollowedPart(DecodedFrames):
 
     Attributes:
         n_pictures: of the video that were read for it.
+        qualities: of the crops, see `FollowedFace.quality`.
         ended: the follower that has read the video to its end.
         failure: why the video could not be read.
     """
@@ -53,6 +54,7 @@ class FollowedPart(DecodedFrames):
     n_pictures: int = 0
     ended: Follower | None = None
     failure: str = ""
+    qualities: tuple[float, ...] = ()
 
 
 @dataclass
@@ -121,9 +123,11 @@ def _follow(source: FrameSource, shared: _Shared) -> bool:
         for piece in read_in_pieces(follower, PICTURES_PER_PIECE):
             if not shared.put(_part(source, n_pictures=piece.n_pictures)):
                 return False
-            for number, (rows, images) in piece.faces.items():
+            for number, (rows, faces) in piece.faces.items():
                 track = tracks.setdefault(number, FollowedTrack(source, number))
-                if not shared.put(FollowedPart(track, np.array(rows, dtype=np.int64), images, [])):
+                crops = [face.crop for face in faces]
+                part = FollowedPart(track, np.array(rows, dtype=np.int64), crops, [])
+                if not shared.put(replace(part, qualities=tuple(face.quality() for face in faces))):
                     return False
         return shared.put(_part(source, ended=follower))
     except (UsageError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError):

@@ -31,6 +31,8 @@ class _Spool:
         source: the video.
         values: for each feature, (rows, *shape) float32 in the order of arrival.
         numbers, rows: of the faces, in that order.
+        qualities: for each part that was read, (faces, 3) number, row and quality.
+        cuts: see `FaceFollower.cuts`.
         n_expected: rows that will arrive; None before the end of the video.
     """
 
@@ -39,6 +41,8 @@ class _Spool:
     shapes: list[tuple[int, ...]] = field(default_factory=list)
     numbers: list[NDArray[np.int64]] = field(default_factory=list)
     rows: list[NDArray[np.int64]] = field(default_factory=list)
+    qualities: list[NDArray[np.float64]] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
     n_rows: int = 0
     n_expected: int | None = None
     names: dict[int, str] = field(default_factory=dict)
@@ -63,6 +67,9 @@ class PeopleSink(FeatureSink):
         """Note a part that was read, and the end of its video."""
         name = part.source.name
         self._n_sent[name] = self._n_sent.get(name, 0) + len(part.rows)
+        if isinstance(part.source, FollowedTrack):
+            numbers = np.full(len(part.rows), part.source.number)
+            self._do(part.source, self._note_quality, np.stack([numbers, part.rows, part.qualities], axis=1))
         if part.failure:
             self._do(part.source, self._fail_video, part.failure)
         elif part.ended is not None:
@@ -100,8 +107,12 @@ class PeopleSink(FeatureSink):
         if spool := self._spools.pop(name, None):
             spool.close()
 
+    def _note_quality(self, source: FrameOrigin, qualities: NDArray[np.float64]) -> None:
+        self._spools[source.name].qualities.append(qualities)
+
     def _end(self, source: FrameOrigin, follower: Follower, n_expected: int) -> None:
         spool = self._spools[source.name]
+        spool.cuts = follower.cuts
         spool.names, spool.n_expected = follower.names(source.name), n_expected
         self._summary.warnings += [f"{source.name}: {note}" for note in follower.notes]
 
@@ -120,6 +131,7 @@ class PeopleSink(FeatureSink):
         clock, content = spool.source.clock(), spool.source.content()
         attrs: dict[str, Any] = {**clock.attrs, "source": spool.source.digest(), VIDEO: video, PEOPLE: list(names)}
         attrs |= {"content": content} if content else {}
+        attrs |= {"cuts": [number + 1 for number in spool.cuts]} if spool.cuts else {}
         numbers, rows = (np.concatenate([*parts, np.zeros(0, np.int64)]) for parts in (spool.numbers, spool.rows))
         owners = np.array([names.index(spool.names[n]) if n in spool.names else -1 for n in numbers.tolist()], np.int64)
         # a video without faces is stored without a row, so that it is not read again
@@ -141,9 +153,21 @@ class PeopleSink(FeatureSink):
                     own = owners[part] == number
                     if own.any():
                         of_person[position].write(rows[part][own], values[own])
-        for of_person in writers:
+        for name, of_person in zip(names or (video,), writers, strict=True):
+            quality = _quality_of(name, spool, clock.n_frames)
             for writer in of_person:
-                writer.finish(allow_empty=not names)
+                writer.finish(allow_empty=not names, quality=quality)
         for feature, people in gone.items():
             for name in people:
                 self._store.drop(f"features/{feature}/{name}")
+
+
+def _quality_of(person: str, spool: _Spool, n_frames: int) -> NDArray[np.float32] | None:
+    """(frames,) the quality of a person's crops, 0 where there is none; None for whole pictures."""
+    numbers, rows, qualities = np.concatenate([*spool.qualities, np.zeros((0, 3))]).T
+    own = np.isin(numbers, [number for number, name in spool.names.items() if name == person])
+    if not own.any() or np.isnan(qualities[own]).any():
+        return None
+    quality = np.zeros(n_frames, dtype=np.float32)
+    quality[rows[own].astype(np.int64)] = qualities[own]
+    return quality

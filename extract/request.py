@@ -62,6 +62,7 @@ class ExtractOptions:
         people: who is in the videos, see `abaw.datasets.named_people.with_people`; empty for what the data say.
         transcripts: what is said in the videos, see `abaw.datasets.transcripts.find_transcripts`; empty for the folder
             of the dataset.
+        identity: what people in video files are told apart by, see `abaw.extract.faces.face_identity.create_identity`.
     """
 
     data: Path
@@ -85,6 +86,7 @@ class ExtractOptions:
     tasks: tuple[str, ...] = ()
     people: str = ""
     transcripts: str = ""
+    identity: str = ""
 
     @property
     def follows(self) -> bool:
@@ -108,7 +110,7 @@ class ExtractOptions:
 
     def faces_from(self) -> FacesFrom:
         """Where the faces of video files come from."""
-        return FacesFrom(self.faces, self.detector or DEFAULT_DETECTOR, self.device)
+        return FacesFrom(self.faces, self.detector or DEFAULT_DETECTOR, self.device, self.identity)
 
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""
@@ -117,14 +119,14 @@ class ExtractOptions:
         backbones = tuple(
             f"{name}:{Path(weights).expanduser().absolute()}" if weights else name for name, weights in parts
         )
-        faces = self.faces_from().absolute().where if self.faces else ""
+        faces = self.faces_from().absolute()
         tasks = tuple(str(Path(task).absolute()) if task.endswith(SUFFIX) else task for task in self.tasks)
         people = str(Path(self.people).expanduser().absolute()) if self.people not in ("", FOLDERS) else self.people
-        places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "faces": faces}
-        places["people"] = people
         table, mark, column = self.transcripts.partition("#")
-        places["transcripts"] = f"{Path(table).expanduser().absolute()}{mark}{column}" if table else ""
-        return replace(self, tasks=tasks, **places)  # type: ignore[arg-type]
+        transcripts = f"{Path(table).expanduser().absolute()}{mark}{column}" if table else ""
+        places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "people": people}
+        follows = {"faces": faces.where if self.faces else "", "identity": faces.identity}
+        return replace(self, tasks=tasks, transcripts=transcripts, **places, **follows)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

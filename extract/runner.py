@@ -16,6 +16,7 @@ from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.errors import first_line
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
+from abaw.datasets.crop_quality import FaceTables
 from abaw.datasets.frames import FrameSource
 from abaw.extract.device_copies import Fetch, copies_of
 from abaw.extract.feature import Feature
@@ -40,6 +41,7 @@ class Runner:
             is halved whenever the device has no memory for it.
         on_frames: called with the number of frames finished, and where the time goes, for a progress bar.
         follows: the sources are videos whose faces are followed, see `abaw.extract.follow_ahead`.
+        faces: tables with the quality of crops.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Runner:
         batch_size: int,
         on_frames: OnFrames | None = None,
         follows: bool = False,
+        faces: FaceTables | None = None,
     ) -> None:
         self._store, self._features = store, features
         self._batch_size = batch_size
@@ -58,7 +61,7 @@ class Runner:
         self._waits = Waits()
         self._summary = Summary()
         self._people = PeopleSink(store, features, self._summary) if follows else None
-        self._sink = self._people or FeatureSink(store, features, self._summary)
+        self._sink = self._people or FeatureSink(store, features, self._summary, faces)
 
     def run(self, sources: Iterable[FrameSource]) -> Summary:
         """Extract all features of all sources. An error in a video ends only that video; see `Summary`."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from abaw.core.claim_files import LostClaimError
 from abaw.core.progress import Stop, Summary
 from abaw.core.system_errors import in_words
+from abaw.datasets.crop_quality import FaceTables
 from abaw.datasets.frames import BrokenFrame, FrameSource
 from abaw.extract.feature import Feature
 from abaw.extract.reader import FrameBatch, FrameOrigin
@@ -25,10 +26,16 @@ class Stopped(Exception):
 
 
 class FeatureSink:
-    """The writing thread and the writers of videos in progress. Calls return at once; errors go into the summary."""
+    """The writing thread and the writers of videos in progress. Calls return at once; errors go into the summary.
 
-    def __init__(self, store: FeatureStore, features: Sequence[Feature], summary: Summary) -> None:
-        self._store, self._features, self._summary = store, features, summary
+    Args:
+        faces: tables with the quality of crops.
+    """
+
+    def __init__(
+        self, store: FeatureStore, features: Sequence[Feature], summary: Summary, faces: FaceTables | None = None
+    ) -> None:
+        self._store, self._features, self._summary, self._faces = store, features, summary, faces
         self._writers: dict[str, list[VideoWriter]] = {}
         self._sources: dict[str, FrameSource] = {}  # of the writers
         self._thread = ThreadPoolExecutor(1)
@@ -136,10 +143,12 @@ class FeatureSink:
     def _finish_if_ready(self, video: str) -> None:
         writers = self._writers.get(video, [])
         if writers and writers[0].ready:
-            content, n_by_processor = self._sources.pop(video).content(), self._by_processor.get(video, 0)
+            source, n_by_processor = self._sources.pop(video), self._by_processor.get(video, 0)
+            content, n_frames = source.content(), source.clock().n_frames
+            quality = self._faces.quality(video, n_frames) if self._faces is not None else None
             attrs: dict[str, Any] = {"content": content} if content else {}
             attrs |= {"by_processor": n_by_processor} if n_by_processor else {}
             for writer in writers:
-                writer.finish(attrs=attrs)
+                writer.finish(attrs=attrs, quality=quality)
             del self._writers[video]
             self._summary.done.append(video)

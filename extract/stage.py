@@ -13,6 +13,7 @@ from abaw.core.names import without_view
 from abaw.core.progress import OnFrames, Reporter, Silent, Summary
 from abaw.core.records import GIVEN
 from abaw.datasets.clips import note_spectrograms
+from abaw.datasets.crop_quality import FaceTables
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import Video
 from abaw.datasets.sound_files import find_sound_files
@@ -155,7 +156,8 @@ class Stage:
         if modality == "text":
             return TextRunner(self.store, features, on_frames).run(reading.text_sources(videos, follows))
         sources = reading.followed_sources if follows else reading.frame_sources
-        return Runner(self.store, features, batch_size, on_frames, follows).run(sources(videos))
+        faces = FaceTables(self.dataset.root)
+        return Runner(self.store, features, batch_size, on_frames, follows, faces).run(sources(videos))
 
 
 def _register(

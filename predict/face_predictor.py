@@ -101,7 +101,7 @@ def predict_file(
 
 def _prepare_video(file: Path, folder: Path, options: PredictOptions, reporter: Reporter) -> Record:
     """Write the crops of a video and the table of its faces as `abaw prepare` does."""
-    prepare = PrepareOptions((file,), folder, options.faces, device=options.device)
+    prepare = PrepareOptions((file,), folder, options.faces, device=options.device, identity=options.identity)
     check_done(prepare_videos(prepare, reporter), file)
     record = Record.read(folder / FACES / f"{name_of(file)}.json")
     assert record is not None, "prepare_videos ends with it"

@@ -29,6 +29,7 @@ class PredictOptions:
         raw: leave out the run's post-processing; without a run, the smoothing over time.
         untrained: random weights, like those of the run's features.
         device: "auto" takes a GPU if there is one.
+        identity: what people in videos are told apart by, see `abaw.extract.faces.face_identity.create_identity`.
     """
 
     files: tuple[Path, ...] = ()
@@ -39,6 +40,7 @@ class PredictOptions:
     raw: bool = False
     untrained: bool = False
     device: str = "auto"
+    identity: str = ""
 
 
 def check_options(without_run: bool, options: PredictOptions) -> None:

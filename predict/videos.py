@@ -28,6 +28,7 @@ from abaw.core.errors import UsageError, is_disk_full
 from abaw.core.files import writing
 from abaw.core.progress import Reporter, Silent, Summary
 from abaw.core.system_errors import in_words
+from abaw.extract.faces.face_identity import identity_key
 from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import NS, read_times
 from abaw.media.images import read_image
@@ -210,7 +211,7 @@ def _predict_into(
 ) -> tuple[PredictedFile, FileResult] | None:
     """Make the folder of a file; None if an earlier call made it."""
     folder = options.out / name_of(file)
-    sources = _sources(predictor, file, options.faces)
+    sources = _sources(predictor, file, options)
     pictures = _pictures_of(file, options.overlay)
     with claimed(folder):
         if _is_done(folder, sources, pictures) and has_content(file, _content_in(folder, sources)):
@@ -255,14 +256,15 @@ def _write(predictor: FacePredictor, predicted: PredictedFile, sources: dict[str
     return len(frames)
 
 
-def _sources(predictor: FacePredictor, file: Path, faces: int) -> dict[str, Any]:
+def _sources(predictor: FacePredictor, file: Path, options: PredictOptions) -> dict[str, Any]:
     """What predictions follow from: a file is predicted again if any of it has changed. Begins `predictions.json`."""
     return {
         "abaw": __version__,
         "image" if is_image(file) else "video": file.name,
         "size_bytes": file.stat().st_size,
         **predictor.sources(),
-        "faces": faces,
+        "faces": options.faces,
+        **({"identity": identity_key(options.identity)} if options.identity and not is_image(file) else {}),
     }
 
 

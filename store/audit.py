@@ -145,6 +145,7 @@ def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
     """The number of frames of a video, or the error in it."""
     try:
         stored = store.read(feature, video)
+        store.read_quality(feature, video)
     except StoreError as error:
         return error
     if not finite_rows(stored.values)[stored.present].all():

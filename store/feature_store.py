@@ -4,6 +4,7 @@
       features/<feature>/                     attrs: spec, weights_sha256, fingerprint, record, abaw
         <video>/values   (frames, *shape)     float16, or float32 where values need it; crc32c per chunk of 256 frames
                 present  (frames,) bool       the frame had a crop, or sound
+                quality  (frames,) float32    of the crop, in [0, 1]; only where the attribute quality is true
                 attrs: fps, n_frames, n_present, dtype, source, content, precision, complete (written last), checksum;
                 where true, length_from_crops (from no video file), sampled (rows spread over a clip)
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete, checksum;
@@ -54,7 +55,7 @@ from abaw.store.schema import (
     report_unreachable,
 )
 from abaw.store.tree import Tree, attrs_at, put_whole
-from abaw.store.writer import VideoWriter
+from abaw.store.writer import QUALITY, VideoWriter
 from abaw.store.zarr_keys import read_ranges
 
 FORMAT = 1
@@ -272,6 +273,21 @@ class FeatureStore:
             if into is not None and values is not into:
                 into[...] = values
             return VideoFeature(values if into is None else into, present, float(attrs["fps"]))
+
+    def read_quality(self, feature: str, video: str) -> NDArray[np.float32] | None:
+        """(frames,) the quality of the crops, see `abaw.extract.faces.quality`; None where it is unknown.
+
+        Raises:
+            StoreError: like `read`.
+        """
+        with self._reading(feature, video):
+            attrs, _ = self._whole_attrs(feature, video)
+            if attrs.get(QUALITY) is not True:
+                return None
+            quality = self._read_array(f"features/{feature}/{video}/{QUALITY}")
+            if quality.shape != (attrs["n_frames"],) or quality.dtype != np.float32 or not np.isfinite(quality).all():
+                raise ValueError("its quality is not a finite number for each frame")
+            return quality
 
     def stored_video(self, feature: str, video: str) -> "StoredVideo | None":
         """One feature of one video, to be read in parts from its files; None if only the whole can be read.

@@ -22,6 +22,7 @@ CHUNK_ROWS = 256
 SHARD_ROWS = 16 * CHUNK_ROWS  # a longer video (2 minutes at 30 fps) is several shards, so that memory stays flat
 CHECKSUM_BYTES = 4
 MISSING_CHUNK = 2**64 - 1  # in the index of a shard
+QUALITY = "quality"  # an array beside the values, and the attribute that says that there is one
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
 
@@ -85,12 +86,18 @@ class VideoWriter:
         """Note that an expected frame will not be written because it could not be read."""
         self._arrived(row // SHARD_ROWS, 1)
 
-    def finish(self, allow_empty: bool = False, attrs: Mapping[str, Any] | None = None) -> None:
+    def finish(
+        self,
+        allow_empty: bool = False,
+        attrs: Mapping[str, Any] | None = None,
+        quality: NDArray[np.float32] | None = None,
+    ) -> None:
         """Write the remaining shards and mark the video complete.
 
         Args:
             allow_empty: accept a video without any frame, such as one without sound.
             attrs: attributes that are known only now.
+            quality: (frames,) in [0, 1], of the crops; 0 where there is none.
 
         Raises:
             ValueError: the video has no frame.
@@ -107,7 +114,10 @@ class VideoWriter:
             "dtype": self._dtype.name,
             "abaw": __version__,
         }
-        arrays = {"values/zarr.json": self._values_metadata(), **encode_mask(self._present)}
+        arrays = {"values/zarr.json": self._values_metadata(), **encode_column("present", self._present)}
+        if quality is not None:
+            arrays |= encode_column(QUALITY, quality.astype(np.float32))
+            counts[QUALITY] = True
         # no part of the video is read before its group exists
         whole = with_attrs_checksum({**self._attrs, **(attrs or {}), **counts, "complete": True})
         self._put(arrays, last={"zarr.json": group_metadata(whole)})
@@ -199,15 +209,15 @@ def _put_checksum(content: NDArray[np.uint8]) -> None:
     content[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(checked), dtype=np.uint8)
 
 
-def encode_mask(present: NDArray[np.bool_]) -> dict[str, bytes]:
-    """The files of the array `present`, in chunks of `SHARD_ROWS` rows."""
-    template = array_template((1,), "bool", (SHARD_ROWS,), None, None, ("frame",))
-    files = {"present/zarr.json": encode_metadata({**template, "shape": present.shape})}
-    for number, start in enumerate(range(0, len(present), SHARD_ROWS)):
-        chunk = np.zeros(SHARD_ROWS, dtype=np.bool_)
-        part = present[start : start + SHARD_ROWS]
+def encode_column(name: str, values: NDArray) -> dict[str, bytes]:
+    """The files of an array with a number for each frame, in chunks of `SHARD_ROWS` rows."""
+    template = array_template((1,), values.dtype.name, (SHARD_ROWS,), None, None, ("frame",))
+    files = {f"{name}/zarr.json": encode_metadata({**template, "shape": values.shape})}
+    for number, start in enumerate(range(0, len(values), SHARD_ROWS)):
+        chunk = np.zeros(SHARD_ROWS, dtype=values.dtype)
+        part = values[start : start + SHARD_ROWS]
         chunk[: len(part)] = part
-        files[f"present/c/{number}"] = with_checksum(chunk.tobytes())
+        files[f"{name}/c/{number}"] = with_checksum(chunk.tobytes())
     return files
 
 

@@ -66,6 +66,8 @@ class TrainConfig(BaseModel):
         co_train: a separate head for each view; their outputs are averaged at evaluation.
         invalid_as: class that frames without an annotation are trained as, such as `Other`; empty leaves them out.
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
+        min_quality: mask visual features of frames whose crop has a lower quality, from 0 to 1; a quality that is not in
+            the store counts as 1.
         window: length of a window, in frames; 0 takes the task's.
         stride: distance between windows, in frames; 0 takes half a window.
         phase: windows of a training video start at a random frame, anew in every epoch, or at its first frame (fixed).
@@ -123,6 +125,7 @@ class TrainConfig(BaseModel):
     co_train: bool = False
     invalid_as: str = ""
     missing: Literal["mask", "nearest"] = "mask"
+    min_quality: float = Field(0.0, ge=0, le=1)
     window: int = Field(0, ge=0, le=MAX_WINDOW)
     stride: int = Field(0, ge=0, le=MAX_WINDOW)
     phase: Literal["random", "fixed"] = "random"

@@ -197,7 +197,8 @@ def load_split(config: TrainConfig, store: FeatureStore, split: str, reporter: R
     """The videos of a split, with the features that evaluation takes."""
     task = config.own_task
     labels = select_labels(store, task, split, config.fold)
-    return load_table(store, task, labels, config.features, config.missing, reporter, f"load {split}")
+    label, quality = f"load {split}", config.min_quality
+    return load_table(store, task, labels, config.features, config.missing, reporter, label, min_quality=quality)
 
 
 def load_tables(
@@ -219,7 +220,8 @@ def load_tables(
     if config.invalid_as:
         labels = fill_invalid(task, labels, task.outputs.index(config.invalid_as))
     features = config.training_features()
-    table = load_table(store, task, labels, features, config.missing, reporter, "load train", on_read)
+    quality = config.min_quality
+    table = load_table(store, task, labels, features, config.missing, reporter, "load train", on_read, quality)
     if not counted_labels(table)[2].any():
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. "

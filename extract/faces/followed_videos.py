@@ -22,7 +22,14 @@ from abaw.datasets.layouts import look_through
 from abaw.datasets.video_files import SUFFIXES, People
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
-from abaw.extract.faces.following import FaceFollower, FacesOfFrame
+from abaw.extract.faces.face_identity import (
+    FaceIdentity,
+    absolute_identity,
+    check_identity,
+    create_identity,
+    identity_key,
+)
+from abaw.extract.faces.following import FaceFollower, FacesOfFrame, FollowedFace
 from abaw.extract.faces.given_faces import FacesInTable, WholePictures, people_in_table
 from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import FrameTimes, read_times
@@ -37,6 +44,7 @@ class Follower(Protocol):
     """Goes through a video file once, see `FaceFollower`."""
 
     notes: list[str]
+    cuts: list[int]
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """The frames in order, with their faces by number."""
@@ -54,11 +62,13 @@ class FacesFrom:
             table `<video>.csv` for each video.
         detector: see `create_detector`; loaded when the first video needs it.
         device: of the detector.
+        identity: what people are told apart by, see `create_identity`; empty for their position.
     """
 
     where: str = TRACK
     detector: str = DEFAULT_DETECTOR
     device: str = "auto"
+    identity: str = ""
 
     @property
     def alignment(self) -> str:
@@ -66,12 +76,17 @@ class FacesFrom:
         return WHOLE if self.where == WHOLE_PICTURES else PREPARED
 
     def absolute(self) -> "FacesFrom":
-        """The same with an absolute path."""
-        return self if self.where in (TRACK, WHOLE_PICTURES) else replace(self, where=str(Path(self.where).absolute()))
+        """The same with absolute paths."""
+        where = self.where if self.where in (TRACK, WHOLE_PICTURES) else str(Path(self.where).absolute())
+        return replace(self, where=where, identity=absolute_identity(self.identity))
 
     @cached_property
     def _loaded(self) -> FaceDetector:
         return create_detector(self.detector, self.device)
+
+    @cached_property
+    def _identity(self) -> FaceIdentity | None:
+        return create_identity(self.identity, self.device)
 
     def table_of(self, video: str) -> Path | None:
         """The table of a video's faces; None without tables."""
@@ -84,17 +99,18 @@ class FacesFrom:
         """A follower through a video file.
 
         Raises:
-            CheckpointError: weights of the detector are missing.
+            CheckpointError: weights of the detector or of the identity are missing.
         """
         table = self.table_of(video)
         if table is not None:
             return FacesInTable(file, table)
         if self.where == WHOLE_PICTURES:
             return WholePictures(file)
-        return FaceFollower(file, self._loaded, ahead=True)
+        return FaceFollower(file, self._loaded, ahead=True, identity=self._identity)
 
     def check(self) -> None:
-        """Raise a UsageError if there is no such table or folder; loads no detector."""
+        """Raise a UsageError if there is no such table or folder, or no such identity; loads no network."""
+        check_identity(self.identity)
         if self.table_of("") is not None and not Path(self.where).exists():
             raise UsageError(
                 f"--faces {self.where} is neither a file nor a folder. Give track, whole, a table of faces, or the folder faces/ "
@@ -102,9 +118,9 @@ class FacesFrom:
             )
 
     def load(self) -> None:
-        """Load the detector, if one is needed; raises like `create_detector`."""
+        """Load the networks that are needed; raises like `create_detector` and `create_identity`."""
         if self.where == TRACK:
-            _ = self._loaded
+            _ = self._loaded, self._identity
 
     def possible_names(self, video: str) -> tuple[str, ...]:
         """Names of which the first person of a video, from left to right, has one."""
@@ -117,7 +133,8 @@ class FacesFrom:
         """Identifies what the faces of a video depend on besides its file."""
         table = self.table_of(video)
         if table is None:
-            return self.where if self.where == WHOLE_PICTURES else f"{self.where} {self.detector}"
+            identity = f" {identity_key(self.identity)}" if self.identity else ""
+            return self.where if self.where == WHOLE_PICTURES else f"{self.where} {self.detector}{identity}"
         try:
             return f"table {hashlib.sha256(table.read_bytes()).hexdigest()}"
         except OSError:
@@ -125,10 +142,10 @@ class FacesFrom:
 
 
 class PicturesRead(NamedTuple):
-    """Pictures that were followed, and the faces in them: `rows` and `images` of each number."""
+    """Pictures that were followed, and the faces in them: rows and faces of each number."""
 
     n_pictures: int
-    faces: dict[int, tuple[list[int], list[NDArray[np.uint8]]]]
+    faces: dict[int, tuple[list[int], list[FollowedFace]]]
 
 
 @dataclass(frozen=True)
@@ -269,14 +286,14 @@ class FollowedFrames:
 
 def read_in_pieces(follower: Follower, n_pictures: int) -> Iterator[PicturesRead]:
     """The faces of a video in pieces of some pictures."""
-    faces: dict[int, tuple[list[int], list[NDArray[np.uint8]]]] = {}
+    faces: dict[int, tuple[list[int], list[FollowedFace]]] = {}
     n_read = 0
     for frame in follower:
         n_read += 1
         for number, face in frame.faces.items():
-            rows, images = faces.setdefault(number, ([], []))
+            rows, followed = faces.setdefault(number, ([], []))
             rows.append(frame.number)
-            images.append(face.crop)
+            followed.append(face)
         if n_read == n_pictures:
             yield PicturesRead(n_read, faces)
             faces, n_read = {}, 0

@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from abaw.extract.faces.alignment import align
 from abaw.extract.faces.detections import FaceDetector
+from abaw.extract.faces.face_identity import FaceIdentity
 from abaw.extract.faces.keyframes import detect_pictures
+from abaw.extract.faces.quality import crop_quality
 from abaw.extract.faces.tracking import Tracker, name_people
 from abaw.extract.waits import DECODE, Waits
+from abaw.media.cuts import note_cuts
 from abaw.media.pictures import Picture, read_pictures
 
 
@@ -30,14 +33,22 @@ class FollowedFace(NamedTuple):
     landmarks: NDArray[np.float32]
     crop: NDArray[np.uint8]
 
+    def quality(self) -> float:
+        """See `abaw.extract.faces.quality`; NaN for a whole picture."""
+        return crop_quality(*self)
+
 
 class FacesOfFrame(NamedTuple):
-    """A frame: its number in the file from 0, when it is shown, (height, width, 3) RGB, and its faces by track."""
+    """A frame: its number in the file from 0, when it is shown, (height, width, 3) RGB, its faces by track, and its shot.
+
+    Shots are numbered from 1; a cut begins the next one, see `abaw.media.cuts`.
+    """
 
     number: int
     time_s: float
     image: NDArray[np.uint8]
     faces: dict[int, FollowedFace]
+    shot: int = 1
 
 
 class FaceFollower:
@@ -57,10 +68,12 @@ class FaceFollower:
         image: (height, width, 3) uint8 RGB, of an image file: it is followed as a video of one frame.
         waits: counts the time that decoding takes.
         ahead: see `detect_pictures`; then `waits` is of no use.
+        identity: tells people apart by their faces; None by their position.
 
     Attributes:
         notes: sentences about faults of the file.
         n_frames: frames yielded so far.
+        cuts: numbers of the first frames after cuts, from 0; some may be ahead of the frames yielded.
     """
 
     def __init__(
@@ -72,12 +85,13 @@ class FaceFollower:
         image: NDArray[np.uint8] | None = None,
         waits: Waits | None = None,
         ahead: bool = False,
+        identity: FaceIdentity | None = None,
     ) -> None:
         self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
-        self._ahead = ahead
-        self._image, self._waits = image, waits or Waits()
+        self._image, self._waits, self._ahead, self._identity = image, waits or Waits(), ahead, identity
         self._tracker = Tracker()
         self.notes: list[str] = []
+        self.cuts: list[int] = []
         self.n_frames = 0
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
@@ -86,17 +100,30 @@ class FaceFollower:
         Raises:
             DataError: no frame can be decoded.
         """
-        self._tracker, self.notes, self.n_frames = Tracker(), [], 0
-        for picture, detections in detect_pictures(self._pictures(), self._detector, self._every, self._ahead):
-            tracks = self._tracker.add(picture.time_s, detections.boxes)
+        self._tracker, self.notes, self.cuts, self.n_frames = Tracker(), [], [], 0
+        shot = 1
+        pictures = note_cuts(self._pictures(), self.cuts)
+        for picture, detections in detect_pictures(pictures, self._detector, self._every, self._ahead):
+            is_cut = shot <= len(self.cuts) and picture.number >= self.cuts[shot - 1]
+            shot += is_cut
+            ends_tracks = is_cut and self._identity is not None
+            tracks = self._tracker.add(picture.time_s, detections.boxes, ends_tracks)
             faces = {
                 track: FollowedFace(box, float(score), landmarks, align(picture.image, landmarks))
                 for track, box, score, landmarks in zip(
                     tracks, detections.boxes, detections.scores, detections.landmarks, strict=True
                 )
             }
+            if self._identity is not None:
+                self._embed(self._identity, picture.time_s, faces)
             self.n_frames += 1
-            yield FacesOfFrame(picture.number, picture.time_s, picture.image, faces)
+            yield FacesOfFrame(picture.number, picture.time_s, picture.image, faces, shot)
+
+    def _embed(self, identity: FaceIdentity, time_s: float, faces: dict[int, FollowedFace]) -> None:
+        due = self._tracker.due(list(faces), time_s)
+        if due:
+            for track, embedding in zip(due, identity.embed([faces[track].crop for track in due]), strict=True):
+                self._tracker.embed(track, time_s, embedding, faces[track].quality())
 
     def _pictures(self) -> Iterable[Picture]:
         if self._image is not None:

@@ -14,12 +14,11 @@ from abaw.core.names import check_name
 from abaw.extract.faces.alignment import CROP_PX, TEMPLATE, align
 from abaw.extract.faces.detections import N_LANDMARKS
 from abaw.extract.faces.following import FacesOfFrame, FollowedFace
-from abaw.extract.faces.layout import COLUMNS
+from abaw.extract.faces.layout import LANDMARKS
 from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures
 
 FRAME, PERSON = "frame", "person"
 BOX = ("left", "top", "right", "bottom")
-LANDMARKS = COLUMNS[-2 * N_LANDMARKS :]
 NO_LANDMARKS = np.full((N_LANDMARKS, 2), np.nan, dtype=np.float32)
 
 
@@ -28,11 +27,13 @@ class WholePictures:
 
     Attributes:
         notes: sentences about faults of the file.
+        cuts: none: cuts are looked for where faces are followed.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self.notes: list[str] = []
+        self.cuts: list[int] = []
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """Yield the frames in order; raises a DataError if none can be decoded."""
@@ -57,12 +58,14 @@ class FacesInTable:
 
     Attributes:
         notes: sentences about faults of the file.
+        cuts: none: cuts are looked for where faces are followed.
     """
 
     def __init__(self, file: Path, table: Path) -> None:
         self._file, self._table = file, table
         self._people: list[str] = []
         self.notes: list[str] = []
+        self.cuts: list[int] = []
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """Yield the frames in order.

@@ -27,6 +27,7 @@ from abaw.core.errors import DataError
 from abaw.core.files import clear, partial_name, save_json
 from abaw.core.json_files import read_json
 from abaw.core.names import MAX_NAME_BYTES, SIDES, check_name, composed
+from abaw.datasets.crop_quality import QUALITY
 from abaw.datasets.folders import CROPS, VIDEOS, find_crop_folders, find_folders, find_video_files
 from abaw.datasets.sound_files import FOLDER as AUDIO
 from abaw.datasets.sound_files import find_sound_files
@@ -40,10 +41,8 @@ JPEG_QUALITY = 95
 LONGEST_ENDING = max(len(ending) for ending in (*SIDES, ".json", ".m2ts"))  # appended to the name of a video
 WAV_SAMPLES = 60 * RATE_HZ  # written at once
 POINTS = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
-COLUMNS = (
-    *("frame", "time_s", "person", "score", "left", "top", "right", "bottom"),
-    *(f"{point}_{axis}" for point in POINTS for axis in "xy"),
-)
+LANDMARKS = tuple(f"{point}_{axis}" for point in POINTS for axis in "xy")
+COLUMNS = ("frame", "time_s", "person", "score", "left", "top", "right", "bottom", *LANDMARKS, "shot", QUALITY)
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,8 @@ class Record:
         n_frames, n_crops: frames of the video, crops of all people.
         notes: sentences about faults of the file.
         content: `content_of` the video file; empty in records of older versions.
+        identity: `identity_key` of what people were told apart by; empty for their position.
+        cuts: numbers of the first frames after cuts, from 1.
     """
 
     source: str
@@ -69,17 +70,20 @@ class Record:
     n_crops: int = 0
     notes: tuple[str, ...] = ()
     content: str = ""
+    identity: str = ""
+    cuts: tuple[int, ...] = ()
 
     def inputs(self) -> tuple[object, ...]:
         """Source and options; if they change, the video must be prepared again."""
-        return self.source, self.size_bytes, self.faces, self.detector, self.every
+        return self.source, self.size_bytes, self.faces, self.detector, self.every, self.identity
 
     @classmethod
     def read(cls, file: Path) -> "Record | None":
         """The record in a file; None if the file is missing or invalid."""
         try:
             content: dict[str, Any] = read_json(file)
-            record = cls(**{**content, "people": tuple(content["people"]), "notes": tuple(content["notes"])})
+            lists = {key: tuple(content.get(key, ())) for key in ("people", "notes", "cuts")}
+            record = cls(**{**content, **lists})
         except (OSError, ValueError, TypeError, KeyError):
             return None
         # names become folders that are replaced: they must not point elsewhere
@@ -312,4 +316,5 @@ class Files:
 
 def _row(frame: FacesOfFrame, track: int, face: FollowedFace) -> list[object]:
     coordinates = [f"{value:.2f}" for value in (*face.box.tolist(), *face.landmarks.ravel().tolist())]
-    return [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}", *coordinates]
+    begin = [frame.number + 1, f"{frame.time_s:.6f}", track, f"{face.score:.4f}"]
+    return [*begin, *coordinates, frame.shot, f"{face.quality():.4f}"]

@@ -15,6 +15,7 @@ from abaw.core.system_errors import in_words
 from abaw.datasets.video_files import SUFFIXES
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
+from abaw.extract.faces.face_identity import FaceIdentity, create_identity, identity_key
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.layout import FACES, Files, Record
 from abaw.extract.waits import DETECT, WRITE, Waits, describe_shares, report_waits
@@ -33,6 +34,7 @@ class PrepareOptions:
         detector: see `create_detector`.
         every: full detection in every n-th frame, see `detect_pictures`; 0 takes the default of the detector.
         device: "auto" takes a GPU if there is one.
+        identity: what people are told apart by, see `create_identity`; empty for their position.
     """
 
     videos: tuple[Path, ...]
@@ -41,6 +43,7 @@ class PrepareOptions:
     detector: str = DEFAULT_DETECTOR
     every: int = 0
     device: str = "auto"
+    identity: str = ""
 
 
 def list_videos(paths: Sequence[Path]) -> list[Path]:
@@ -87,10 +90,11 @@ def prepare_videos(options: PrepareOptions, reporter: Reporter) -> Summary:
     except OSError as error:
         raise DataError(f"{options.data} cannot be written to ({error.strerror}). Name another with --data.") from error
     summary, detector = Summary(), create_detector(options.detector, options.device)
+    identity = create_identity(options.identity, options.device)
     pending, waits = _pending(files, options, summary), Waits()
     reporter.start("prepare", sum(n_frames for _, _, n_frames in pending), "frames")
     busy: list[tuple[Files, Record]] = []
-    work = partial(_prepare, detector=detector, reporter=reporter, waits=waits)
+    work = partial(_prepare, detector=detector, identity=identity, reporter=reporter, waits=waits)
     for video, request in chain([(video, request) for video, request, _ in pending], busy):
         try:
             record = _take(video, request, work)
@@ -150,7 +154,10 @@ def _pending(files: list[Path], options: PrepareOptions, summary: Summary) -> li
     pending = []
     for file in files:
         video = Files(options.data, file)
-        request = Record(file.name, file.stat().st_size, options.faces, options.detector, options.every)
+        request = Record(
+            *(file.name, file.stat().st_size, options.faces, options.detector, options.every),
+            identity=identity_key(options.identity),
+        )
         try:
             video.check_name()
             if video.is_done(request):
@@ -174,9 +181,16 @@ def _count_frames(file: Path) -> int:
         return 0
 
 
-def _prepare(video: Files, request: Record, detector: FaceDetector, reporter: Reporter, waits: Waits) -> Record:
+def _prepare(
+    video: Files,
+    request: Record,
+    detector: FaceDetector,
+    identity: FaceIdentity | None,
+    reporter: Reporter,
+    waits: Waits,
+) -> Record:
     video.begin()
-    follower = FaceFollower(video.source, detector, request.every, waits=waits)
+    follower = FaceFollower(video.source, detector, request.every, waits=waits, identity=identity)
     first_s: float | None = None
     for frame in waits.each(WRITE, video.write_faces(waits.each(DETECT, follower))):
         first_s = frame.time_s if first_s is None else first_s
@@ -189,4 +203,5 @@ def _prepare(video: Files, request: Record, detector: FaceDetector, reporter: Re
     names = follower.names(video.video, request.faces)
     if not names:
         notes.append("no face was found in it")
-    return video.finish(names, replace(request, n_frames=follower.n_frames, notes=tuple(notes)))
+    cuts = tuple(number + 1 for number in follower.cuts)
+    return video.finish(names, replace(request, n_frames=follower.n_frames, notes=tuple(notes), cuts=cuts))

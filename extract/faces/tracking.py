@@ -1,8 +1,10 @@
 """Tracking: faces are joined into tracks from frame to frame, tracks into people at the end, and people get names.
 
-People are identified by position only. A track predicts its position with a velocity that decays, so that a face that
-was lost for up to a second is found again. Somebody else who appears later in the same position counts as the same
-person.
+A track predicts its position with a velocity that decays, so that a face that was lost for up to a second is found again.
+
+By default people are identified by position only: somebody else who appears later in the same position counts as the same
+person. With embeddings of the faces (see `abaw.extract.faces.face_identity`), tracks end at cuts, and those whose embeddings
+are alike are one person, wherever they are.
 """
 
 import math
@@ -18,8 +20,11 @@ from abaw.extract.faces.boxes import areas, centres, match
 LONGEST_LOSS_S = 1.0  # a face that was lost for longer starts a new track
 SHORTEST_TRACK_S = 0.3  # shorter tracks are not faces, unless they last for half of the video
 MOST_DISTANCE = 0.8  # from the predicted position to the face, in sides of the face
+SAME_COSINE = 0.35  # between the mean embeddings of two tracks of one person; ArcFace has about 0 for two people
 JOIN_DISTANCE = 1.5  # from the end of a track to the start of the next one of the same person, in sides
 MEMORY_S = 0.2  # time over which velocities are averaged
+EMBED_EVERY_S = 0.2  # of a track
+LEAST_WEIGHT = 1e-3  # of a face whose quality is 0
 FADING_S = 0.3  # time in which a velocity decays to 1/e without a face, so that nobody drifts away
 
 
@@ -34,6 +39,8 @@ class Track:
         seen_s: how long it was seen in total.
         area_s: integral of its area over the time it was seen, in square pixels times seconds.
         x_s: integral of its horizontal position over that time.
+        embedding: (d,) weighted sum of unit embeddings of its faces; None if people are identified by position.
+        embedded_s: when the last face was added to it.
     """
 
     number: int
@@ -45,6 +52,8 @@ class Track:
     seen_s: float = 0.0
     area_s: float = 0.0
     x_s: float = 0.0
+    embedding: NDArray[np.float64] | None = None
+    embedded_s: float = -math.inf
 
     def __post_init__(self) -> None:
         self.last_box, self.last_s = self.first_box, self.first_s
@@ -76,14 +85,18 @@ class Tracker:
         self._last_s: float | None = None
         self._duration_s = 0.0
 
-    def add(self, time_s: float, boxes: NDArray[np.float32]) -> list[int]:
-        """Track numbers of the boxes (k, 4) in the next frame; times must not decrease."""
+    def add(self, time_s: float, boxes: NDArray[np.float32], ends_tracks: bool = False) -> list[int]:
+        """Track numbers of the boxes (k, 4) in the next frame; times must not decrease.
+
+        Args:
+            ends_tracks: no face continues one of the frame before.
+        """
         before_s = time_s if self._last_s is None else self._last_s
         # the first frame counts 0 s: its duration is not known yet, and hardly matters
         step_s = min(time_s - before_s, LONGEST_LOSS_S)
         self._last_s, self._duration_s = time_s, self._duration_s + step_s
         # measured at the previous frame: frames may be more than a second apart
-        self._alive = [track for track in self._alive if before_s - track.last_s <= LONGEST_LOSS_S]
+        self._alive = [track for track in self._alive if before_s - track.last_s <= LONGEST_LOSS_S and not ends_tracks]
         predicted = np.array([track.predicted(time_s) for track in self._alive]).reshape(-1, 4)
         owners = {column: self._alive[row] for row, column in match(predicted, boxes, MOST_DISTANCE)}
         for column in range(len(boxes)):
@@ -94,10 +107,23 @@ class Tracker:
             owners[column].add(time_s, boxes[column], step_s)
         return [owners[column].number for column in range(len(boxes))]
 
+    def due(self, tracks: Sequence[int], time_s: float) -> list[int]:
+        """Those of the tracks whose face in this frame is to be embedded."""
+        return [number for number in tracks if time_s - self._tracks[number - 1].embedded_s >= EMBED_EVERY_S]
+
+    def embed(self, track: int, time_s: float, embedding: NDArray[np.float64], weight: float) -> None:
+        """Add the unit embedding of a track's face; a weight of 0 counts a little."""
+        one = self._tracks[track - 1]
+        weighted = embedding * max(weight, LEAST_WEIGHT)
+        one.embedding = weighted if one.embedding is None else one.embedding + weighted
+        one.embedded_s = time_s
+
     def people(self) -> list["Person"]:
         """The people seen so far, from left to right, without tracks that are too short."""
         shortest_s = min(SHORTEST_TRACK_S, self._duration_s / 2)
-        return join_tracks([track for track in self._tracks if track.seen_s >= shortest_s])
+        tracks = [track for track in self._tracks if track.seen_s >= shortest_s]
+        embeddings = [track.embedding for track in tracks if track.embedding is not None]
+        return join_alike(tracks, embeddings) if embeddings else join_tracks(tracks)
 
 
 @dataclass
@@ -136,6 +162,41 @@ def join_tracks(tracks: Sequence[Track]) -> list[Person]:
         else:
             people.append(Person([track]))
     return sorted(people, key=lambda person: person.mean_x)
+
+
+def join_alike(tracks: Sequence[Track], embeddings: Sequence[NDArray[np.float64]]) -> list[Person]:
+    """Join tracks into people by their embeddings, ordered from left to right.
+
+    The two groups of tracks that are most alike are joined, by the cosine of the sums of their embeddings, until it is
+    below `SAME_COSINE`. Tracks that are seen at the same time are never one person.
+
+    Args:
+        embeddings: (d,) of each track.
+    """
+    groups = [[number] for number in range(len(tracks))]
+    sums = np.array(embeddings).reshape(len(tracks), -1)
+    cosines = _cosines(sums, sums)
+    starts, ends = (np.array([getattr(track, key) for track in tracks]) for key in ("first_s", "last_s"))
+    cosines[(starts[:, None] <= ends) & (starts <= ends[:, None])] = -np.inf  # at the same time; and with itself
+    while cosines.size and cosines.max() >= SAME_COSINE:
+        kept, gone = sorted(divmod(int(cosines.argmax()), len(tracks)))
+        groups[kept] += groups[gone]
+        sums[kept] += sums[gone]
+        is_apart = np.isneginf(cosines[kept]) | np.isneginf(cosines[gone])
+        joined = np.where(is_apart, -np.inf, _cosines(sums[kept : kept + 1], sums)[0])
+        cosines[kept], cosines[:, kept] = joined, joined
+        cosines[gone], cosines[:, gone], groups[gone] = -np.inf, -np.inf, []
+    people = [
+        Person(sorted((tracks[number] for number in group), key=lambda track: track.first_s))
+        for group in groups
+        if group
+    ]
+    return sorted(people, key=lambda person: person.mean_x)
+
+
+def _cosines(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths = np.linalg.norm(first, axis=1)[:, None] * np.linalg.norm(second, axis=1)
+    return first @ second.T / np.maximum(lengths, 1e-12)
 
 
 def name_people(people: Sequence[Person], video: str, most: int = 0) -> dict[str, Person]:

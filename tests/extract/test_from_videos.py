@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from abaw.backbones.spec import ImageInput
 from abaw.extract.faces.detections import Detections
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.given_faces import FacesInTable
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.people_sink import PeopleSink
+from abaw.extract.request import ExtractOptions
 from abaw.media.pictures import read_pictures
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
@@ -326,3 +329,49 @@ def test_options_that_do_not_fit(tmp_path, run_cli, words, message):
 def test_sound_alone_has_no_people(filmed, tmp_path, run_cli):
     done = run_cli("extract", "--backbone", "egemaps", *VIDEOS, "--data", filmed, "--store", tmp_path / "s.zarr")
     assert done.exit_code == 1 and "Add a --backbone of images" in " ".join(done.output.split())
+
+
+def turns() -> list[np.ndarray]:
+    """A red, a yellow and the red person again in one place, 12 pictures each, in two rooms."""
+    shots = []
+    for number, colour in enumerate([(250, 60, 60), (250, 250, 60), (250, 60, 60)]):
+        image = np.zeros((96, 192, 3), dtype=np.uint8)
+        image[:, 10:30, 2] = 120 if number % 2 else 0
+        image[70:, 10:, 1] = 0 if number % 2 else 120
+        image[20:60, 110:150] = colour
+        shots += [image] * 12
+    return shots
+
+
+class MeanColour(torch.nn.Module):
+    """A backbone by which people are told apart: mean colour of a crop, without its brightness."""
+
+    shape = (3,)
+    image = ImageInput(112)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        means = images.mean((2, 3))
+        return means - means.mean(1, keepdim=True)
+
+
+def test_people_of_videos_are_told_apart_across_cuts(tmp_path, numbered, run_cli):
+    numbered.write(tmp_path / "videos" / "talk.mp4", 36, pictures=turns())
+    words = ("extract", "--backbone", "hog", *VIDEOS, "--data", tmp_path, "--store")
+    identity = ("--identity", f"{__name__}:MeanColour")
+    for store, more in ((tmp_path / "a", ()), (tmp_path / "b", identity)):
+        done = run_cli(*words, store, *more)
+        assert done.exit_code == 0, done.output
+        (attrs, *_) = FeatureStore.open(store).videos("hog").values()
+        assert attrs["cuts"] == [13, 25]
+    assert "done 0, skipped 1" in run_cli(*words, tmp_path / "b", *identity).output
+    rows = {name: (np.flatnonzero(present) + 1).tolist() for name, (_, present) in values_of(tmp_path / "b").items()}
+    assert sorted(rows.values()) == [[*range(1, 13), *range(25, 37)], list(range(13, 25))]
+    assert list(values_of(tmp_path / "a")) == ["talk"]
+    options = ExtractOptions(
+        tmp_path, tmp_path / "c", ("hog",), faces="track", identity="arcface:weights.pth"
+    ).absolute()
+    assert options.identity == f"arcface:{Path.cwd() / 'weights.pth'}" and options.faces == "track"
+    crops = ("extract", "--backbone", "hog", "--data", tmp_path, "--store", tmp_path / "c")
+    for command in ((*words, tmp_path / "c", "--faces", "whole"), crops):
+        refused = run_cli(*command, *identity)
+        assert refused.exit_code == 2 and "--identity" in refused.output

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from abaw.core.errors import DataError, UsageError
@@ -18,6 +19,7 @@ from abaw.core.progress import Silent
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.video_files import People, video_file_of
 from abaw.extract.faces.detections import Detections
+from abaw.extract.faces.face_identity import create_identity
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.extract.faces.layout import COLUMNS
@@ -25,6 +27,7 @@ from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.faces.prepare import PrepareOptions, prepare_videos
 from abaw.media.images import read_image
 from abaw.media.pictures import read_pictures
+from abaw.tests.extract.test_from_videos import STUB, turns
 from abaw.tests.support.paths import DATA
 
 VIDEOS = DATA / "sample" / "videos"
@@ -417,3 +420,62 @@ def test_detections_can_be_chosen():
         from abaw.extract.faces.detector import create_detector
 
         create_detector("nobody")
+
+
+def arcface(file: Path, crops: list[Path]) -> Path:
+    """Write a checkpoint in the layout of ArcFace, whose weights are random; embeddings of the crops have mean 0."""
+    from abaw.backbones.vision.iresnet import IResNet
+
+    images = torch.from_numpy(np.stack([read_image(crop) for crop in crops])).permute(0, 3, 1, 2)
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(0)
+        network = IResNet(18).eval()
+        network.features.running_mean += network(images / 127.5 - 1)["embedding"].mean(0)
+        torch.save(network.state_dict(), file)
+    return file
+
+
+def test_people_are_found_again_across_cuts_by_their_faces(tmp_path, film, run_cli, monkeypatch):
+    """Two people in the same place by turns: one person by position, two by their faces."""
+    monkeypatch.setenv("ABAW_WEIGHTS", str(tmp_path))
+    film(tmp_path / "in" / "talk.mp4", pictures=turns())
+    command = ("prepare", tmp_path / "in", "--detector", STUB, "--device", "cpu", "--data")
+    crops = tmp_path / "position" / "cropped_aligned" / "talk"
+    for name, words in {"position": (), "faces": ("--identity", "arcface")}.items():
+        done = run_cli(*command, tmp_path / name, *words)
+        assert done.exit_code == 0, done.output
+        assert json.loads((tmp_path / name / "faces" / "talk.json").read_text())["cuts"] == [13, 25]
+        rows = faces_of(tmp_path / name, "talk")
+        assert [int(row["shot"]) for row in rows] == [1] * 12 + [2] * 12 + [3] * 12
+        if not words:
+            arcface(tmp_path / "iresnet18.pth", [crops / "00001.jpg", crops / "00013.jpg"])
+    assert crops_of(tmp_path / "position") == {"talk": [f"{number:05}.jpg" for number in range(1, 37)]}
+    people = crops_of(tmp_path / "faces")
+    assert sorted(people) == ["talk_left", "talk_right"]
+    numbers = sorted([int(file[:5]) for file in files] for files in people.values())
+    assert numbers == [[*range(1, 13), *range(25, 37)], list(range(13, 25))]
+    for person, files in people.items():  # who a crop belongs to changes nothing in it
+        crop = tmp_path / "faces" / "cropped_aligned" / person / files[0]
+        assert crop.read_bytes() == (crops / files[0]).read_bytes()
+    assert "done 0, skipped 1" in run_cli(*command, tmp_path / "faces", "--identity", "arcface").output
+    image = read_image(crops / "00001.jpg")
+    embeddings = [
+        create_identity(text, "cpu").embed([image]) for text in ("arcface", f"arcface:{tmp_path}/iresnet18.pth")
+    ]
+    np.testing.assert_array_equal(*embeddings)
+    assert np.linalg.norm(embeddings[0]) == pytest.approx(1)
+
+
+def test_identities_that_cannot_be_had(tmp_path, film, talking, run_cli, monkeypatch):
+    monkeypatch.setenv("ABAW_WEIGHTS", str(tmp_path))
+    source = film(tmp_path / "a.mp4", pictures=talking[:1])
+    torch.save({"weight": torch.ones(1)}, tmp_path / "other.pth")
+    for identity, words in {
+        "arcface": ["no weights of ArcFace", "iresnet100.pth", "--identity arcface:FILE"],
+        "arcface:nowhere.pth": ["No file nowhere.pth"],
+        "arcface:": ["arcface:FILE", "'arcface:'"],
+        f"arcface:{tmp_path / 'other.pth'}": ["other.pth", "layout of ArcFace"],
+        "egemaps": ["backbone of pictures", "egemaps"],
+    }.items():
+        result = run_cli("prepare", source, "--data", tmp_path / "data", "--device", "cpu", "--identity", identity)
+        assert result.exit_code != 0 and all(word in result.output for word in words), result.output

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from abaw.extract.faces.boxes import match, overlaps
-from abaw.extract.faces.tracking import FADING_S, MEMORY_S, Track, Tracker, name_people
+from abaw.extract.faces.tracking import FADING_S, MEMORY_S, Track, Tracker, join_alike, name_people
 
 FPS = 25
 
@@ -107,3 +107,52 @@ def test_one_picture_and_none():
     assert names(followed([[box(100)]])[1]) == {1: "v"}
     assert names(followed([[]] * 5)[1]) == {}
     assert names(Tracker()) == {}
+
+
+def spans(*seconds: tuple[float, float], x: float = 100) -> list[Track]:
+    """Tracks that are seen from a time to another, all in one place."""
+    tracks = []
+    for number, (first_s, last_s) in enumerate(seconds, 1):
+        tracks.append(Track(number, box(x), first_s))
+        tracks[-1].add(last_s, box(x), last_s - first_s)
+    return tracks
+
+
+def joined(tracks: list[Track], *directions: tuple[float, float]) -> list[list[int]]:
+    people = join_alike(tracks, [np.array(direction) for direction in directions])
+    return sorted([track.number for track in person.tracks] for person in people)
+
+
+def test_tracks_are_joined_by_likeness_and_not_by_place():
+    """Angles of 0, 80 and 10 degrees: cosines of .17, .98 and .34 between them, where .35 is asked for."""
+    zero, ten, eighty = ((math.cos(angle), math.sin(angle)) for angle in np.radians([0, 10, 80]))
+    apart = spans((0, 1), (2, 3), (4, 5))
+    assert joined(apart, zero, eighty, ten) == [[1, 3], [2]]
+    assert joined(apart, zero, zero, ten) == [[1, 2, 3]]
+    assert joined(spans((4, 5), (2, 3), (0, 1)), zero, zero, zero) == [[3, 2, 1]]  # in the order of time
+
+
+def test_tracks_at_the_same_time_are_two_people_however_alike():
+    assert joined(spans((0, 2), (1, 3), (4, 5)), (1, 0), (1, 0.02), (1, 0.01)) == [[1], [2, 3]]
+    # 3 is joined with 1 first, so that 2 cannot be either of them
+    assert joined(spans((0, 2), (1, 3), (4, 5)), (1, 0), (1, 0.2), (1, 0)) == [[1, 3], [2]]
+
+
+def test_longer_embeddings_weigh_more():
+    """1 and 3 are joined first; their sum is like 2 only if it is mostly that of 1."""
+    left, up, back = (1.0, 0.0), (0.45, 0.9), (0.7, -0.7)
+    tracks = spans((0, 1), (2, 3), (4, 5))
+    assert joined(tracks, (10.0, 0.0), up, back) == [[1, 2, 3]]
+    assert joined(tracks, left, (4.5, 9.0), back) == [[1, 3], [2]]
+
+
+def test_with_embeddings_a_cut_ends_tracks_and_people_are_found_again():
+    tracker, seen = Tracker(), []
+    for n in range(60):
+        (number,) = tracker.add(n / FPS, np.array([box(100 if n < 40 else 300)]), ends_tracks=n in (20, 40))
+        seen.append(number)
+        for track in tracker.due([number], n / FPS):
+            tracker.embed(track, n / FPS, np.array([0.0, 1.0] if 20 <= n < 40 else [1.0, 0.0]), 0.5)
+    assert seen == [1] * 20 + [2] * 20 + [3] * 20
+    assert names(tracker) == {1: "v_right", 3: "v_right", 2: "v_left"}  # at 200 on average, and at 100
+    assert tracker.due([3], 59 / FPS) == [] and tracker.due([3], 3.0) == [3]

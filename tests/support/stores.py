@@ -40,6 +40,7 @@ def put_feature(
     present: Iterable[bool] | None = None,
     fps: float = 25.0,
     source: str = "test",
+    quality: np.ndarray | None = None,
     **attrs: object,
 ) -> None:
     """Write a feature of a video.
@@ -47,9 +48,10 @@ def put_feature(
     Args:
         values: (frames, *shape).
         present: (frames,): False where the frame has no feature; by default all have one.
+        quality: (frames,) of the crops.
         attrs: further attributes of the video.
     """
     rows = np.arange(len(values)) if present is None else np.flatnonzero(np.array(list(present)))
     writer = store.writer(feature, video, len(values), rows, {"fps": fps, "source": source, **attrs})
     writer.write(rows, np.asarray(values)[rows].astype(np.float32))
-    writer.finish(allow_empty=True)
+    writer.finish(allow_empty=True, quality=quality)

@@ -35,6 +35,7 @@ ON_FRAMES = [
     ("expr", (), "balance=class"),
     ("au", (), "balance=class"),
     ("va", (), "missing=nearest"),
+    ("va", (), "min_quality=0.5"),
     ("expr", (), "invalid_as=Other"),
     ("va", (), "outputs=valence"),
     ("au", ("outputs=AU1,AU4",), "outputs=AU1,AU6"),
@@ -177,7 +178,8 @@ def store(lab, tmp_path_factory):
         for feature in ("f", "g", "f@hflip"):
             made.drop(f"features/{feature}/v{i}")
             values = x + (0.3 * rng.normal(size=x.shape) if "@" in feature else 0)
-            put_feature(made, feature, f"v{i}", values, present, fps=30.0)
+            quality = np.random.default_rng(i).random(n_frames)
+            put_feature(made, feature, f"v{i}", values, present, fps=30.0, quality=quality)
         expr = np.minimum(7, (np.abs(x[:, 0]) * 4)).astype(np.int8)[:, None]
         va, au = np.clip(x[:, :2] / 3, -1, 1), (x[:, :12] > 0.5).astype(np.int8)
         expr[::9], va[::11], au[::13, 2] = -1, -5, -1

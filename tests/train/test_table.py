@@ -121,6 +121,25 @@ def test_each_feature_has_its_own_mask(store: FeatureStore) -> None:
     assert len(kinds) == 4, "else this test saw too little"
 
 
+def test_crops_of_low_quality_are_masked_and_still_count_as_faces(tmp_path: Path) -> None:
+    """Frame 1 has no crop, those of 2 and 4 are bad, 3 is as good as asked for; `b` has no quality, and counts as good."""
+    store = new_store(tmp_path / "s.zarr", {"a": (1,), "b": (1,), "sound": (1,)}, audio=("sound",))
+    values, quality = np.arange(4.0)[:, None], np.array([0, 0.25, 0.5, 0.49])
+    put_feature(store, "a", "v", values, [False, True, True, True], quality=quality)
+    put_feature(store, "b", "v", values, [False, True, True, True])
+    put_feature(store, "sound", "v", values, quality=np.zeros(4))
+    store.write_labels("va", "v", "train", np.zeros((5, 2), dtype=np.float32))
+    labels = select_labels(store, VA, "train")
+    masked = load_table(store, VA, labels, ("a", "b", "sound"), min_quality=0.5)
+    assert masked.masks["a"].tolist() == [False, False, True, False, False]
+    assert masked.masks["b"].tolist() == masked.has_face.tolist() == [False, True, True, True, False]
+    assert masked.masks["sound"].tolist() == masked.has_feature.tolist() == [True] * 4 + [False]
+    filled = load_table(store, VA, labels, ("a",), "nearest", min_quality=0.5)
+    assert filled.masks["a"].all() and filled.values["a"][:, 0].tolist() == [2] * 5
+    whole = load_table(store, VA, labels, ("a",))
+    assert whole.masks["a"].tolist() == [False, True, True, True, False]
+
+
 def test_crop_means_every_visual_feature(tmp_path: Path) -> None:
     store = new_store(tmp_path / "s.zarr", {"a": (1,), "b": (1,), "sound": (1,)}, audio=("sound",))
     put_feature(store, "a", "v", np.ones((4, 1)), [True, True, False, False])

@@ -220,6 +220,7 @@ def load_table(
     reporter: Reporter | None = None,
     label: str = "load",
     on_read: OnRead | None = None,
+    min_quality: float = 0.0,
 ) -> Table:
     """Load labelled videos with their features, each read once, checksums verified.
 
@@ -231,6 +232,7 @@ def load_table(
     Args:
         label: of the progress, which counts videos.
         on_read: called with every feature of every video that is no synthetic clip, in the order of the labels.
+        min_quality: mask visual features of frames whose crop has less; crops of unknown quality have 1.
 
     Raises:
         UsageError: a feature is missing, no labelled video has it, or rows are not on one clock.
@@ -255,7 +257,7 @@ def load_table(
     if unread:
         reporter.warn(_note_on_stored(table, store.path, any(map(_are_far, unread.values()))))
     reporter.start(label, len(labels), "videos")
-    for _ in _fill(table, store, labels, specs, known, unread, missing, on_read):
+    for _ in _fill(table, store, labels, specs, known, unread, missing, on_read, min_quality):
         reporter.advance()
     reporter.finish()
     return table
@@ -291,6 +293,7 @@ def _fill(
     unread: Mapping[str, StoredVideos],
     missing: Missing,
     on_read: OnRead | None,
+    min_quality: float,
 ) -> Iterator[int]:
     """Read labels and features of every video into its rows, and yield its number.
 
@@ -313,7 +316,9 @@ def _fill(
                 table, i, feature, stored, parts, None if table.synthetic[i] else on_read
             )
         spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], n_rows)}
-        _fill_masks(table, i, {name: stored.present for name, stored in by_feature.items()}, spread, visual, missing)
+        present = {name: stored.present for name, stored in by_feature.items()}
+        shown = {name: _well_shown(store, name, table.videos[i], min_quality) for name in visual if name in present}
+        _fill_masks(table, i, present, shown, spread, visual, missing)
         table.fps[i] = next((stored.fps for name, stored in reversed(by_feature.items()) if name not in spread), 0.0)
         yield i
 
@@ -381,6 +386,7 @@ def _fill_masks(
     table: Table,
     video: int,
     present_in: Mapping[str, NDArray[np.bool_]],
+    shown_in: Mapping[str, NDArray[np.bool_] | None],
     spread: Collection[str],
     visual: Sequence[str],
     missing: Missing,
@@ -389,6 +395,7 @@ def _fill_masks(
 
     Args:
         present_in: (frames,) bool by feature, as in the store.
+        shown_in: (frames,) bool by visual feature, the crop is good enough; None where all are.
         spread: features whose rows are spread over the clip.
     """
     rows = table.rows(video)
@@ -404,12 +411,20 @@ def _fill_masks(
         table.has_feature[rows] |= present
         if feature in visual:
             table.has_face[rows] &= present
+        if (shown := shown_in.get(feature)) is not None:
+            present = present & np.pad(shown, (0, n_rows))[source]
         if missing == "nearest" and present.any():
             source = source[nearest_present(present)]
             present = np.ones(n_rows, dtype=np.bool_)
         if feature in spread or missing == "nearest":
             _repeat(table, feature, rows, source)
         table.masks[feature][rows] = present
+
+
+def _well_shown(store: FeatureStore, feature: str, video: str, min_quality: float) -> NDArray[np.bool_] | None:
+    """(frames,) bool, the crop has at least a quality; None where all have, or where it is unknown."""
+    quality = store.read_quality(feature, video) if min_quality else None
+    return None if quality is None else quality >= min_quality
 
 
 def _repeat(table: Table, feature: str, rows: slice, source: NDArray[np.int64]) -> None:
