@@ -22,6 +22,7 @@ NAMES = (
         "store_io",
         "importing",
         "training",
+        "beyond_memory",
         "finetuning",
         "busy",
         "memory",
