@@ -360,7 +360,7 @@ def export_feature(
     store: "FeatureStore",
     feature: str,
     out: Path,
-    form: Literal["h5", "npy"] = "h5",
+    form: Literal["h5", "npy", "parquet", "lance", "webdataset"] = "h5",
     reporter: Reporter | None = None,
 ) -> tuple[int, int]:
     """Write the complete videos of a feature for other programs; returns the numbers of videos and frames."""

@@ -11,6 +11,15 @@ from abaw.commands.help import CommandGroup, examples
 from abaw.commands.shared_options import FPS, STORE, STORE_ARGUMENT
 from abaw.core.files import Place
 
+# how an export is read, by format
+READ_BACK = {
+    "h5": "`abaw store import` reads it back.",
+    "npy": "`abaw store import` reads it back.",
+    "parquet": 'In Python: pyarrow.parquet.read_table("{out}")',
+    "lance": 'In Python: lance.dataset("{out}")',
+    "webdataset": 'In Python: webdataset.WebDataset(sorted(glob.glob("{out}/*.tar")), shardshuffle=False).decode()',
+}
+
 
 @click.group(cls=CommandGroup, epilog=examples("abaw store info", "abaw store verify store.zarr"))
 def store() -> None:
@@ -131,12 +140,13 @@ def import_(
 @click.option("--feature", required=True, help="Feature to write.", shell_complete=completion.features)
 @STORE
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File or folder to make.")
-@click.option("--format", "form", type=click.Choice(["h5", "npy"]), default="h5", show_default=True,
-              help="One HDF5 file with a group per video, or a folder with two arrays per video.")  # fmt: skip
-def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) -> None:
+@click.option("--format", "form", type=click.Choice(["h5", "npy", "parquet", "lance", "webdataset"]), default="h5",
+              show_default=True, help="HDF5 with a group per video, a folder with two arrays per video, Parquet or Lance with "
+              "a row per frame, or a folder of tar files of 1 GB.")  # fmt: skip
+def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy", "parquet", "lance", "webdataset"]) -> None:
     """Write a feature for other programs.
 
-    `abaw store import` reads it back.
+    `abaw store import` reads h5 and npy back.
     """
     from abaw import pipeline
     from abaw.commands import console
@@ -147,5 +157,5 @@ def export(feature: str, store: Place, out: Path, form: Literal["h5", "npy"]) ->
     console.say(f"{out}: {n_videos} videos, {n_frames} frames of {feature}.")
     left_out = opened.incomplete(feature)
     console.show_some(f"{len(left_out)} videos are incomplete and were left out:", left_out)
-    console.say("`abaw store import` reads it back.")
+    console.say(READ_BACK[form].format(out=out))
     sys.exit(1 if left_out else 0)

@@ -1,27 +1,35 @@
-"""Export: a feature of the store as one HDF5 file, or as a folder of NumPy arrays, for other programs."""
+"""Export: a feature of the store for other programs, as HDF5, NumPy arrays, Parquet, Lance or WebDataset."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
+from importlib import import_module
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import h5py
 import numpy as np
 
 from abaw.core.claim_files import claimed, drop_dead_claim
 from abaw.core.clock import marks_of
-from abaw.core.errors import StoreError, UsageError
+from abaw.core.errors import StoreError, UsageError, first_line
 from abaw.core.files import writing
 from abaw.core.names import MAX_NAME_BYTES
 from abaw.core.output_stream import OutputStream
 from abaw.core.progress import Reporter, Silent
+from abaw.exchange.arrow_sinks import LanceSink, ParquetSink, arrow_schema
 from abaw.exchange.provenance import FEATURE_FILE, Origin
 from abaw.exchange.source_rows import PRESENT, VALUES
+from abaw.exchange.web_dataset import WebDatasetSink
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
 
-Format = Literal["h5", "npy"]
+if TYPE_CHECKING:
+    import pyarrow
+
+Format = Literal["h5", "npy", "parquet", "lance", "webdataset"]
+PACKAGES: dict[str, tuple[str, ...]] = {"parquet": ("pyarrow",), "lance": ("pyarrow", "lance")}  # by format
 
 
 class ExportSink(Protocol):
@@ -29,6 +37,13 @@ class ExportSink(Protocol):
 
     def put(self, video: str, stored: VideoFeature, marks: Sequence[str]) -> None:
         """Write one video, and which of `abaw.core.clock.MARKS` it has."""
+
+
+class FinishedSink(ExportSink, Protocol):
+    """An `ExportSink` that writes the rest at the end."""
+
+    def finish(self) -> None:
+        """No more videos come."""
 
 
 class Hdf5Sink:
@@ -77,25 +92,26 @@ def export_feature(
 
     Args:
         out: file or folder to make; it must not exist.
-        form: "h5" (one file, a group per video) or "npy" (a folder, two arrays per video).
+        form: "h5" (one file, a group per video), "npy" (a folder, two arrays per video), "parquet" and "lance" (a row per
+            frame, see `abaw.exchange.arrow_sinks`) or "webdataset" (a folder, see `abaw.exchange.web_dataset`).
 
     Returns:
         Numbers of videos and of frames.
 
     Raises:
-        UsageError: `out` exists, or the store has no such feature.
+        UsageError: `out` exists, the store has no such feature, or the format needs a package that is missing.
         StoreError: the feature has no video, or one is damaged; then nothing is left at `out`.
     """
     reporter = reporter or Silent()
+    _check_packages(form)
     attrs, videos = store.feature_attrs(feature), store.videos(feature)
     if not videos:
         raise StoreError(f"Feature {feature!r} in {store.path} has no complete video. Extract or import it first.")
     origin = Origin(attrs["spec"], attrs["weights_sha256"], attrs["fingerprint"], attrs.get("record"))
-    sinks = {"h5": _hdf5_sink, "npy": _folder_sink}
     n_frames = sum(int(video["n_frames"]) for video in videos.values())
     with _new_output(out) as partial:
         reporter.start("export", n_frames, "frames")
-        with sinks[form](partial, feature, origin) as sink:
+        with _sink(form, partial, feature, origin, videos) as sink:
             for video, attrs_of_video in videos.items():
                 stored = store.read(feature, video)
                 sink.put(video, stored, marks_of(attrs_of_video))
@@ -121,6 +137,48 @@ def _check_free(out: Path) -> None:
     if out.exists() or out.is_symlink():
         drop_dead_claim(out)
         raise UsageError(f"{out} already exists and is not overwritten. Choose another path with --out, or delete it.")
+
+
+def _check_packages(form: Format) -> None:
+    os.environ.setdefault("LANCE_LOG", "error")  # it warns of every dataset that it makes
+    try:
+        for package in PACKAGES.get(form, ()):
+            import_module(package)
+    except ImportError as error:
+        raise UsageError(
+            f"--format {form} needs a package that is missing ({first_line(error)}): pip install '.[{form}]' in abaw's folder."
+        ) from error
+
+
+def _sink(
+    form: Format, out: Path, feature: str, origin: Origin, videos: Mapping[str, Mapping[str, Any]]
+) -> AbstractContextManager[ExportSink]:
+    """What writes a format; it is finished when the context ends without an error.
+
+    Args:
+        videos: attributes by name.
+    """
+    if form == "h5":
+        return _hdf5_sink(out, feature, origin)
+    if form == "npy":
+        return _folder_sink(out, feature, origin)
+    if form == "webdataset":
+        return _finished(WebDatasetSink(out, {"feature": feature, **origin.as_texts()}))
+    if form == "lance":
+        return _finished(LanceSink(out, arrow_schema(feature, origin, videos)))
+    return _parquet_sink(out, arrow_schema(feature, origin, videos))
+
+
+@contextmanager
+def _finished(sink: FinishedSink) -> Iterator[ExportSink]:
+    yield sink
+    sink.finish()
+
+
+@contextmanager
+def _parquet_sink(file: Path, schema: "pyarrow.Schema") -> Iterator[ExportSink]:
+    with OutputStream(file) as stream, closing(ParquetSink(stream, schema)) as sink, _finished(sink):
+        yield sink
 
 
 @contextmanager

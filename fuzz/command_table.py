@@ -83,6 +83,7 @@ COMMANDS: dict[str, WritingCommand] = {
     ),
     "export-h5": WritingCommand((*EXPORT, "f.h5"), ("store.zarr",)),
     "export-npy": WritingCommand((*EXPORT, "f", "--format", "npy"), ("store.zarr",)),
+    "export-webdataset": WritingCommand((*EXPORT, "f", "--format", "webdataset"), ("store.zarr",)),
     "repair": WritingCommand(("store", "repair", "damaged.zarr"), ("damaged.zarr",)),
     "verify": WritingCommand(("store", "verify", "store.zarr"), ("store.zarr",)),
     "train": _training(*TRANSFORMER, "--set", "save_every=1"),

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
-from typing import Literal
+from types import ModuleType
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -14,9 +16,12 @@ from abaw.core.progress import Silent
 from abaw.exchange.exporter import export_feature
 from abaw.exchange.importer import ImportOptions, import_features
 from abaw.store import FeatureStore
+from abaw.tests.support.command_line import assert_refused
 
 FINGERPRINT = "0123456789abcdef" * 4
 FORMATS = ("h5", "npy")
+OTHERS = ("parquet", "lance", "webdataset")
+needs = {"parquet": "pyarrow", "lance": "lance", "webdataset": "webdataset"}
 
 
 def new_export_store(path: Path, shape: tuple[int, ...] = (3,), dtype: str = "float16") -> FeatureStore:
@@ -130,6 +135,92 @@ def test_layout_of_the_folder(tmp_path):
     assert json.loads((tmp_path / "out" / "feature.json").read_text())["fps"] == {"v": 25.0}
 
 
+# formats that other programs read back
+
+
+def read_rows(out: Path, form: str) -> tuple[dict[str, list[Any]], np.ndarray, dict[str, str]]:
+    """The columns of an export of frames but the values; the values; and the metadata of its schema."""
+    if form == "parquet":
+        table = pytest.importorskip("pyarrow.parquet").read_table(out)
+    else:
+        table = pytest.importorskip("lance").dataset(str(out)).to_table()
+    vectors = table["values"].combine_chunks()
+    values = vectors.flatten().to_numpy(zero_copy_only=False).reshape(len(vectors), vectors.type.list_size)
+    columns = table.drop_columns("values").to_pydict()
+    return columns, values, {key.decode(): text.decode() for key, text in table.schema.metadata.items()}
+
+
+@pytest.mark.parametrize("form", ["parquet", "lance"])
+@pytest.mark.parametrize("limit", [1, 20_000, 2**28], ids=["a video at a time", "some", "all"])
+def test_every_frame_is_a_row(tmp_path, form, limit, monkeypatch):
+    pytest.importorskip(needs[form])
+    for name in ("GROUP_BYTES", "FRAGMENT_BYTES"):
+        monkeypatch.setattr(f"abaw.exchange.arrow_sinks.{name}", limit)
+    store = new_export_store(tmp_path / "one.zarr", (2, 4))
+    fill(store, (2, 4))
+    put_in_batches(store, "still", np.ones((2, 2, 4), np.float32), np.ones(2, bool), 0.0, marks=("sampled",))
+    assert export_feature(store, "f", tmp_path / f"out.{form}", form) == (6, 14_061)
+    columns, values, metadata = read_rows(tmp_path / f"out.{form}", form)
+    stored = {video: store.read("f", video) for video in store.videos("f")}
+    assert columns["video"] == [video for video, one in stored.items() for _ in one.present]
+    assert columns["frame"] == [number for one in stored.values() for number in range(1, len(one.present) + 1)]
+    assert columns["present"] == [bool(is_there) for one in stored.values() for is_there in one.present]
+    times = [row / one.fps if one.fps else None for one in stored.values() for row in range(len(one.present))]
+    assert columns["time"] == times
+    assert values.dtype == np.float32, "one video needs it"
+    np.testing.assert_array_equal(values, np.concatenate([one.values.reshape(-1, 8) for one in stored.values()]))
+    assert (metadata["feature"], metadata["fingerprint"]) == ("f", FINGERPRINT)
+    assert json.loads(metadata["spec"])["shape"] == [2, 4] and json.loads(metadata["sampled"]) == ["still"]
+    assert json.loads(metadata["fps"])["größe_left"] == 24.0
+
+
+def test_rows_are_written_together_and_not_all_at_once(tmp_path, monkeypatch):
+    parquet, lance = (pytest.importorskip(name) for name in ("pyarrow.parquet", "lance"))
+    store = new_export_store(tmp_path / "one.zarr")
+    for number in range(6):
+        put_in_batches(store, f"v{number}", np.ones((100, 3), np.float32), np.ones(100, bool), 25.0)
+    monkeypatch.setattr("abaw.exchange.arrow_sinks.GROUP_BYTES", 150 * 6)
+    monkeypatch.setattr("abaw.exchange.arrow_sinks.FRAGMENT_BYTES", 200 * 6)
+    export_feature(store, "f", tmp_path / "a", "parquet")
+    export_feature(store, "f", tmp_path / "b", "lance")
+    file = parquet.ParquetFile(tmp_path / "a")
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [150, 50] * 3
+    assert str(file.schema_arrow.field("values").type) == "fixed_size_list<element: halffloat>[3]"
+    dataset = lance.dataset(str(tmp_path / "b"))
+    assert [fragment.count_rows() for fragment in dataset.get_fragments()] == [200] * 3 and dataset.version == 1
+
+
+def test_samples_of_a_web_dataset(tmp_path, monkeypatch):
+    webdataset = pytest.importorskip("webdataset")
+    monkeypatch.setattr("abaw.exchange.web_dataset.SHARD_BYTES", 50_000)
+    store = new_export_store(tmp_path / "one.zarr")
+    fill(store)
+    put_in_batches(store, "50%.2E", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0, marks=("length_from_crops",))
+    assert export_feature(store, "f", tmp_path / "out", "webdataset") == (6, 14_061)
+    shards = sorted(str(path) for path in (tmp_path / "out").glob("*.tar"))
+    assert [Path(shard).name for shard in shards] == ["shard-000000.tar", "shard-000001.tar"]
+    samples = {s["json"]["video"]: s for s in webdataset.WebDataset(shards, shardshuffle=False).decode()}
+    assert list(samples) == list(store.videos("f"))
+    for video, sample in samples.items():
+        stored = store.read("f", video)
+        assert sample["npy"].dtype == stored.values.dtype and sample["npy"].tobytes() == stored.values.tobytes()
+        assert sample["present.npy"].tolist() == stored.present.tolist()
+        assert (sample["json"]["fps"], sample["json"]["n_frames"]) == (stored.fps, len(stored.present))
+        assert sample["json"].get("length_from_crops") is (True if video == "50%.2E" else None)
+    content = json.loads((tmp_path / "out" / "feature.json").read_text())
+    assert (content["feature"], content["fingerprint"], content["n_shards"]) == ("f", FINGERPRINT, 2)
+
+
+@pytest.mark.parametrize(("form", "package"), [("parquet", "pyarrow"), ("lance", "lance")])
+def test_a_format_whose_package_is_missing(tiny_store, run_cli, tmp_path, monkeypatch, form, package):
+    monkeypatch.setitem(sys.modules, "pyarrow", None if package == "pyarrow" else ModuleType("pyarrow"))
+    monkeypatch.setitem(sys.modules, package, None)
+    words = ("--feature", "hog", "--store", tiny_store, "--out", tmp_path / "out", "--format", form)
+    result = run_cli("store", "export", *words)
+    assert_refused(result, 2, f"--format {form} needs a package that is missing", f"pip install '.[{form}]' in abaw's")
+    assert list(tmp_path.iterdir()) == []
+
+
 MARKED: dict[str, tuple[str, ...]] = {"clip": ("sampled",), "crops": ("length_from_crops",), "told": ()}
 
 
@@ -229,11 +320,13 @@ def test_marks_in_a_folder_that_are_no_list_of_videos(tmp_path, mark, value):
         import_features(ImportOptions(tmp_path, tmp_path / "two.zarr", "f"))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [*FORMATS, *OTHERS])
 @pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("nowhere")])
 def test_nothing_is_overwritten(tmp_path, form, make):
+    if form in OTHERS:
+        pytest.importorskip(needs[form])
     store = new_export_store(tmp_path / "one.zarr")
-    fill(store)
+    put_in_batches(store, "v", np.ones((2, 3), np.float32), np.ones(2, bool), 25.0)
     make(tmp_path / "out")
     with pytest.raises(UsageError, match=r"out already exists and is not overwritten. Choose another path with --out"):
         export_feature(store, "f", tmp_path / "out", form)
@@ -260,8 +353,10 @@ class Interrupting(Silent):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", [*FORMATS, *OTHERS])
 def test_nothing_is_left_of_an_export_that_did_not_finish(tmp_path, form):
+    if form in OTHERS:
+        pytest.importorskip(needs[form])
     store = new_export_store(tmp_path / "one.zarr")
     fill(store)
     (tmp_path / "out.partial").write_text("of an export that was killed")
