@@ -15,9 +15,9 @@ from typing import Any
 
 VERSION = 2
 FLOAT32 = "float32"
-# alignments of crops: by another program, by `abaw prepare`, both
-GIVEN, PREPARED, MIXED = "", "prepare", "mixed"
-ALIGNMENTS = (GIVEN, PREPARED, MIXED)
+# alignments of crops: by another program, by `abaw prepare`, squares around boxes of a table, several of them
+GIVEN, PREPARED, BOXED, MIXED = "", "prepare", "box", "mixed"
+ALIGNMENTS = (GIVEN, PREPARED, BOXED, MIXED)
 GPU_DECODER = "gpu"  # of pictures; that of the processor is left out
 # values of keys that are left out, as a comparison shows them
 DEFAULTS: Mapping[str, Any] = {

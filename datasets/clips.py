@@ -7,7 +7,6 @@ that many equal parts of the clip. Sound of the clip is split into the same part
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +15,10 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, FrameSource, Remark, Video
+from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, FrameSource, Video
+from abaw.datasets.one_file import OneFile
 from abaw.datasets.video_files import People
 from abaw.media.decoders import PROCESSOR, Decoded, Decoder
-from abaw.media.file_content import content_of, has_content
 from abaw.media.frame_times import FrameTimes, regular_times
 from abaw.media.pictures import SHORTER_SIDE_PX, shrink
 from abaw.media.probe import probe_span
@@ -31,7 +30,7 @@ CLIP_S = 5.0  # length of a clip of VGAF without a video file
 
 
 @dataclass(frozen=True)
-class ClipFrames:
+class ClipFrames(OneFile):
     """The frames of a clip: a `FrameSource`.
 
     Attributes:
@@ -57,8 +56,6 @@ class ClipFrames:
     decoder: Decoder = PROCESSOR
 
     alignment = WHOLE
-    divisible = False  # decoding starts at the beginning of the file
-    has_time_axis = True
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -73,12 +70,8 @@ class ClipFrames:
         """One: the name."""
         return (self.name,)
 
-    def digest(self) -> str:
+    def _find_digest(self) -> str:
         """sha256 over name and size of the file, and the number of rows; and over `fps` for a tensor."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         try:
             size_bytes = self.path.stat().st_size
         except OSError:  # a broken link: reading will report it
@@ -89,28 +82,8 @@ class ClipFrames:
             listing += f" normalised={self.normalised}"
         return hashlib.sha256(f"{listing} {clock_source}".encode()).hexdigest()
 
-    def content(self) -> str:
-        """`content_of` the video file or the tensor before it was read."""
-        return self._content
-
-    @cached_property
-    def _content(self) -> str:
-        return content_of(self.path)
-
-    def has_content(self, content: str) -> bool:
-        """See `abaw.media.file_content.has_content`."""
-        return has_content(self.path, content)
-
-    def clock(self) -> Clock:
-        """Rows per second: their number over the clip's duration; for a tensor `fps`, else the rate of a clip of 5 s.
-
-        Raises:
-            DataError: the video file cannot be read.
-        """
-        return self._clock
-
-    @cached_property
-    def _clock(self) -> Clock:
+    def _read_clock(self) -> Clock:
+        """Rows per second: their number over the clip's duration; for a tensor `fps`, else the rate of a clip of 5 s."""
         if self.file is None:
             return Clock(self.fps or self.n_frames / CLIP_S, self.n_frames, is_sampled=True)
         span = probe_span(self.file)
@@ -157,17 +130,9 @@ class ClipFrames:
         times_s = [time_s for time_s in span.middles(self.n_frames).tolist() if time_s < span.start_s + span.pictured_s]
         return self.decoder.pictures_at(self.file, times_s, SHORTER_SIDE_PX)
 
-    def file_of(self, row: int) -> Path | None:
-        """None, since one file holds all rows."""
-        return None
-
-    def remarks(self) -> list[Remark]:
-        """Nothing."""
-        return []
-
     def why_empty(self) -> str:
         """See `FrameSource`."""
-        return self.problem or f"{self.path} holds no frames."
+        return self.problem or super().why_empty()
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""The alignment of the crops of a dataset: made by `abaw prepare`, made by others, or a mixture."""
+"""The alignment of the crops of a dataset: made by `abaw prepare`, made by others, cut out by boxes, or a mixture."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from abaw.core.errors import StoreError
-from abaw.core.records import GIVEN, MIXED, PREPARED
+from abaw.core.records import BOXED, GIVEN, MIXED, PREPARED
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import WHOLE
 from abaw.store import FeatureStore
@@ -12,33 +13,38 @@ from abaw.store import FeatureStore
 
 @dataclass(frozen=True)
 class Alignments:
-    """Which crops `abaw prepare` made. Pictures that are not crops of faces do not count.
+    """How crops were aligned. Pictures that are not crops of faces do not count.
 
     Attributes:
-        prepared: by video, whether `abaw prepare` made its crops.
+        by_video: see `abaw.core.records`.
     """
 
-    prepared: Mapping[str, bool]
+    by_video: Mapping[str, str]
 
     @classmethod
     def of(cls, dataset: Dataset) -> "Alignments":
         """The alignments in a dataset; reads only the records of `abaw prepare`."""
         alignments = {video.name: dataset.open(video).alignment for video in dataset.videos}
-        return cls({name: alignment == PREPARED for name, alignment in alignments.items() if alignment != WHOLE})
+        return cls({name: alignment for name, alignment in alignments.items() if alignment != WHOLE})
 
     @property
     def alignment(self) -> str:
         """The alignment for the record of a feature of these crops, see `abaw.core.records`."""
-        return alignment_of(self.prepared.values())
+        return alignment_of(self.by_video.values())
 
     def note(self) -> str:
-        """A sentence if there are crops of both kinds; else empty."""
+        """A sentence if there are crops of several kinds; else empty."""
         if self.alignment != MIXED:
             return ""
-        n_prepared = sum(self.prepared.values())
+        counts = Counter(self.by_video.values())
+        if BOXED in counts:
+            return (
+                f"Faces of {counts[BOXED]} videos are cut out by boxes, those of {len(self.by_video) - counts[BOXED]} are aligned by "
+                "landmarks. They look different to a network; keep them apart if you can."
+            )
         return (
-            f"The data has crops of two alignments: those of {n_prepared} videos were made by `abaw prepare`, those of "
-            f"{len(self.prepared) - n_prepared} were not. They look different to a network; keep them apart if you can."
+            f"The data has crops of two alignments: those of {counts[PREPARED]} videos were made by `abaw prepare`, those of "
+            f"{counts[GIVEN]} were not. They look different to a network; keep them apart if you can."
         )
 
     def check_old(self, store: FeatureStore, feature: str) -> str:
@@ -54,7 +60,7 @@ class Alignments:
         if record is None or record.get("alignment", GIVEN) is not None:
             return ""
         stored = store.videos(feature)
-        known = [prepared for name, prepared in self.prepared.items() if name in stored]
+        known = [alignment for name, alignment in self.by_video.items() if name in stored]
         if not known:
             unknown = stored and self.alignment != GIVEN
             return f"It is unknown whether feature {feature!r} was made of crops of `abaw prepare`." if unknown else ""
@@ -68,9 +74,7 @@ class Alignments:
         return ""
 
 
-def alignment_of(prepared: Iterable[bool]) -> str:
-    """The alignment of several videos, given whether `abaw prepare` made the crops of each."""
-    kinds = set(prepared)
-    if len(kinds) == 2:
-        return MIXED
-    return PREPARED if True in kinds else GIVEN
+def alignment_of(alignments: Iterable[str]) -> str:
+    """The alignment of several videos together."""
+    kinds = set(alignments)
+    return MIXED if len(kinds) > 1 else next(iter(kinds), GIVEN)

@@ -140,4 +140,5 @@ def _part(
     source: FollowedFrames, n_pictures: int = 0, ended: Follower | None = None, failure: str = ""
 ) -> FollowedPart:
     """A part without crops."""
-    return FollowedPart(source, np.zeros(0, dtype=np.int64), [], [], 0, n_pictures, ended, failure)
+    n_by_processor = ended.n_by_processor if ended is not None else 0
+    return FollowedPart(source, np.zeros(0, dtype=np.int64), [], [], n_by_processor, n_pictures, ended, failure)

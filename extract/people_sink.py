@@ -34,6 +34,7 @@ class _Spool:
         qualities: for each part that was read, (faces, 3) number, row and quality.
         cuts: see `FaceFollower.cuts`.
         n_expected: rows that will arrive; None before the end of the video.
+        n_by_processor: see `Follower`.
     """
 
     source: FollowedFrames
@@ -46,6 +47,7 @@ class _Spool:
     n_rows: int = 0
     n_expected: int | None = None
     names: dict[int, str] = field(default_factory=dict)
+    n_by_processor: int = 0
 
     def close(self) -> None:
         for file in self.values:
@@ -114,6 +116,7 @@ class PeopleSink(FeatureSink):
         spool = self._spools[source.name]
         spool.cuts = follower.cuts
         spool.names, spool.n_expected = follower.names(source.name), n_expected
+        spool.n_by_processor = follower.n_by_processor
         self._summary.warnings += [f"{source.name}: {note}" for note in follower.notes]
 
     def _finish_if_ready(self, video: str) -> None:
@@ -132,6 +135,7 @@ class PeopleSink(FeatureSink):
         attrs: dict[str, Any] = {**clock.attrs, "source": spool.source.digest(), VIDEO: video, PEOPLE: list(names)}
         attrs |= {"content": content} if content else {}
         attrs |= {"cuts": [number + 1 for number in spool.cuts]} if spool.cuts else {}
+        attrs |= {"by_processor": spool.n_by_processor} if spool.n_by_processor else {}
         numbers, rows = (np.concatenate([*parts, np.zeros(0, np.int64)]) for parts in (spool.numbers, spool.rows))
         owners = np.array([names.index(spool.names[n]) if n in spool.names else -1 for n in numbers.tolist()], np.int64)
         # a video without faces is stored without a row, so that it is not read again

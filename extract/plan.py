@@ -237,6 +237,7 @@ class Reading:
                 self.summary.failed[video.name] = _unreadable(video, error)
                 continue
             assert isinstance(frames, FollowedFrames), "videos of this extraction are followed"
+            frames = replace(frames, decoder=self.decoder)
             if any(stored_people(self.store, name, frames, source) is None for name in self.features):
                 yield frames
             else:
@@ -280,14 +281,13 @@ class Reading:
 
     def _people(self, videos: Iterable[Video]) -> Iterator[tuple[FrameSource, Video]]:
         """The people of followed videos, those that some feature of pictures has, and their videos."""
+        stored = list(self.store.features())
         for video in videos:
             frames = self.dataset.open(video)
             if not isinstance(frames, FollowedFrames) or video.name in self.summary.failed:
                 continue
             try:
-                source = CurrentSource(frames.digest(), frames.has_content)
-                known = (stored_people(self.store, name, frames, source) for name in self.store.features())
-                people = next((names for names in known if names is not None), None)
+                people = self._find_people(frames, stored)
             except OSError as error:
                 self.summary.failed[video.name] = _unreadable(video, error)
                 continue
@@ -298,6 +298,20 @@ class Reading:
                 continue
             for person in people or (video.name,):
                 yield frames.as_person(person, people), video
+
+    def _find_people(self, frames: FollowedFrames, stored: list[str]) -> tuple[str, ...] | None:
+        """The people of a video that some feature has.
+
+        Args:
+            stored: names of features; the one that has this video comes first then, since it will have the next one, too.
+        """
+        source = CurrentSource(frames.digest(), frames.has_content)
+        for position, name in enumerate(stored):
+            people = stored_people(self.store, name, frames, source)
+            if people is not None:
+                stored.insert(0, stored.pop(position))
+                return people
+        return None
 
     def _with_clock(self, videos: Iterable[Video]) -> Iterator[tuple[FrameSource, FrameSource]]:
         """Opened videos, twice each, that have rows."""

@@ -22,7 +22,7 @@ from abaw.core.errors import DataError, UsageError, first_line
 from abaw.media import orientation
 from abaw.media.decoder import PictureDecoder, open_media, picture_stream
 from abaw.media.images import JPEG, read_image
-from abaw.media.pictures import SLACK_S, as_shown_at, read_pictures_at, shrink
+from abaw.media.pictures import SLACK_S, Picture, as_shown_at, read_pictures, read_pictures_at, shrink
 from abaw.media.stamps import read_stamps
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ class Decoder(Protocol):
             DataError: not one frame can be decoded.
         """
 
+    def pictures(self, file: Path, shorter_side: int, notes: list[str]) -> Iterator[tuple[Picture, bool]]:
+        """All pictures of a video file, see `abaw.media.pictures.read_pictures`, each as in `Decoded.by_processor`.
+
+        Raises:
+            DataError: not one frame can be decoded.
+        """
+
 
 class ProcessorDecoder:
     """Decodes on the processor."""
@@ -69,6 +76,10 @@ class ProcessorDecoder:
     def pictures_at(self, file: Path, times_s: Sequence[float], shorter_side: int) -> list[Decoded]:
         """See `Decoder`."""
         return [Decoded(picture.image) for picture in read_pictures_at(file, times_s, shorter_side)]
+
+    def pictures(self, file: Path, shorter_side: int, notes: list[str]) -> Iterator[tuple[Picture, bool]]:
+        """See `Decoder`."""
+        return ((picture, False) for picture in read_pictures(file, None, shorter_side, n_threads=0, notes=notes))
 
 
 PROCESSOR = ProcessorDecoder()
@@ -137,6 +148,19 @@ class TorchcodecDecoder:
         except (RuntimeError, ValueError, IndexError):  # as torchcodec reports what it cannot decode
             return [Decoded(picture.image, True) for picture in read_pictures_at(file, times_s, shorter_side)]
 
+    def pictures(self, file: Path, shorter_side: int, notes: list[str]) -> Iterator[tuple[Picture, bool]]:
+        """See `Decoder`. The clock of the file is found out before."""
+        n_read = 0
+        try:
+            for picture in self._decode_all(file, shorter_side):
+                yield picture, False
+                n_read += 1
+        except (RuntimeError, ValueError, IndexError):
+            for picture in read_pictures(file, None, shorter_side, n_threads=0):
+                if picture.number >= n_read:
+                    yield picture, True
+        notes += read_stamps(file).notes(file.name)
+
     def _decode_jpegs(self, contents: list[bytes]) -> list[NDArray[np.uint8]]:
         """Images of JPEG files that nvJPEG takes.
 
@@ -159,6 +183,28 @@ class TorchcodecDecoder:
             RuntimeError, ValueError, IndexError: this decoder does not number the pictures as PyAV does, or cannot
                 decode one.
         """
+        decoder, shown_s = self._open(file)
+        numbers = as_shown_at(shown_s, times_s)
+        images: dict[int, NDArray[np.uint8]] = {}
+        needed = sorted(set(numbers))
+        for start in range(0, len(needed), FRAMES_AT_ONCE):
+            some = needed[start : start + FRAMES_AT_ONCE]
+            images |= zip(some, self._some(decoder, shown_s, some, shorter_side), strict=True)
+        return iter([images[number] for number in numbers])
+
+    def _decode_all(self, file: Path, shorter_side: int) -> Iterator[Picture]:
+        """All pictures; raises like `_decode_video`."""
+        decoder, shown_s = self._open(file)
+        for start in range(0, len(shown_s), FRAMES_AT_ONCE):
+            some = list(range(start, min(start + FRAMES_AT_ONCE, len(shown_s))))
+            with self._stream():
+                images = self._some(decoder, shown_s, some, shorter_side)
+            yield from (
+                Picture(number, float(shown_s[number]), image) for number, image in zip(some, images, strict=True)
+            )
+
+    def _open(self, file: Path) -> tuple[Any, NDArray[np.float64]]:
+        """A decoder of a file, and when its pictures are shown; raises like `_decode_video`."""
         stamps = read_stamps(file)
         shown_s, index = stamps.times_s(), _upright_stream(file)
         decoder = self._codec.VideoDecoder(
@@ -166,16 +212,16 @@ class TorchcodecDecoder:
         )
         if stamps.n_broken or len(stamps.jumps) or len(decoder) != len(shown_s) or decoder.cpu_fallback:
             raise ValueError("the pictures may be others")
-        numbers = as_shown_at(shown_s, times_s)
-        images: dict[int, NDArray[np.uint8]] = {}
-        needed = sorted(set(numbers))
-        for start in range(0, len(needed), FRAMES_AT_ONCE):
-            some = needed[start : start + FRAMES_AT_ONCE]
-            batch = decoder.get_frames_at(some)
-            if np.abs(batch.pts_seconds.cpu().numpy() - shown_s[some]).max() > SLACK_S:
-                raise ValueError("the pictures are others")
-            images |= zip(some, (shrink(image, shorter_side) for image in batch.data.cpu().numpy()), strict=True)
-        return iter([images[number] for number in numbers])
+        return decoder, shown_s
+
+    def _some(
+        self, decoder: Any, shown_s: NDArray[np.float64], numbers: list[int], shorter_side: int
+    ) -> list[NDArray[np.uint8]]:
+        """Pictures of some numbers; raises like `_decode_video`."""
+        batch = decoder.get_frames_at(numbers)
+        if np.abs(batch.pts_seconds.cpu().numpy() - shown_s[numbers]).max() > SLACK_S:
+            raise ValueError("the pictures are others")
+        return [shrink(image, shorter_side) for image in batch.data.cpu().numpy()]
 
     def _stream(self) -> AbstractContextManager[object]:
         """A CUDA stream of this thread: waiting for a copy waits for nothing else on the device."""

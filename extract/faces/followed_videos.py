@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import SIDES, composed
-from abaw.core.records import PREPARED
+from abaw.core.records import BOXED, PREPARED
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import files_in, find_video_files
-from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, Remark
+from abaw.datasets.frames import WHOLE, BrokenFrame, Frame
 from abaw.datasets.layouts import look_through
+from abaw.datasets.one_file import OneFile
 from abaw.datasets.video_files import SUFFIXES, People
 from abaw.extract.faces.detections import FaceDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
@@ -30,8 +31,8 @@ from abaw.extract.faces.face_identity import (
     identity_key,
 )
 from abaw.extract.faces.following import FaceFollower, FacesOfFrame, FollowedFace
-from abaw.extract.faces.given_faces import FacesInTable, WholePictures, people_in_table
-from abaw.media.file_content import content_of, has_content
+from abaw.extract.faces.given_faces import FacesInTable, WholePictures, has_landmarks, people_in_table
+from abaw.media.decoders import PROCESSOR, Decoder
 from abaw.media.frame_times import FrameTimes, read_times
 from abaw.media.probe import stated_frames
 from abaw.media.stamps import read_stamps
@@ -45,6 +46,7 @@ class Follower(Protocol):
 
     notes: list[str]
     cuts: list[int]
+    n_by_processor: int
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """The frames in order, with their faces by number."""
@@ -70,10 +72,12 @@ class FacesFrom:
     device: str = "auto"
     identity: str = ""
 
-    @property
-    def alignment(self) -> str:
-        """See `FrameSource.alignment`; that of a table is always that of `abaw prepare`, with landmarks or with boxes alone."""
-        return WHOLE if self.where == WHOLE_PICTURES else PREPARED
+    def alignment(self, video: str) -> str:
+        """See `FrameSource.alignment`; reads the first line of a table."""
+        if self.where == WHOLE_PICTURES:
+            return WHOLE
+        table = self.table_of(video)
+        return PREPARED if table is None or has_landmarks(table) else BOXED
 
     def absolute(self) -> "FacesFrom":
         """The same with absolute paths."""
@@ -95,7 +99,7 @@ class FacesFrom:
         path = Path(self.where)
         return path / f"{video}.csv" if path.is_dir() else path
 
-    def follower(self, video: str, file: Path) -> Follower:
+    def follower(self, video: str, file: Path, decoder: Decoder) -> Follower:
         """A follower through a video file.
 
         Raises:
@@ -103,10 +107,10 @@ class FacesFrom:
         """
         table = self.table_of(video)
         if table is not None:
-            return FacesInTable(file, table)
+            return FacesInTable(file, table, decoder)
         if self.where == WHOLE_PICTURES:
-            return WholePictures(file)
-        return FaceFollower(file, self._loaded, ahead=True, identity=self._identity)
+            return WholePictures(file, decoder)
+        return FaceFollower(file, self._loaded, ahead=True, identity=self._identity, decoder=decoder)
 
     def check(self) -> None:
         """Raise a UsageError if there is no such table or folder, or no such identity; loads no network."""
@@ -172,12 +176,13 @@ class FollowedVideo:
 
 
 @dataclass(frozen=True)
-class FollowedFrames:
+class FollowedFrames(OneFile):
     """The frames of a video, with the faces in them.
 
     Attributes:
         video: name of the video, which may have several people; `name` for all of them together.
         all_people: names of the people of the video, of which `name` is one; None while they are not known.
+        decoder: of the pictures.
     """
 
     name: str
@@ -186,9 +191,7 @@ class FollowedFrames:
     n_estimated: int = 0
     video: str = ""
     all_people: tuple[str, ...] | None = None
-
-    divisible = False  # decoding starts at the beginning of the file
-    has_time_axis = True
+    decoder: Decoder = PROCESSOR
 
     @property
     def file(self) -> Path:
@@ -198,7 +201,7 @@ class FollowedFrames:
     @property
     def alignment(self) -> str:
         """See `FacesFrom.alignment`."""
-        return self.faces.alignment
+        return self.faces.alignment(self.video or self.name)
 
     @property
     def rows(self) -> NDArray[np.int64]:
@@ -221,37 +224,13 @@ class FollowedFrames:
         """The same frames as those of one person."""
         return replace(self, name=name, video=self.video or self.name, all_people=everybody)
 
-    def digest(self) -> str:
+    def _find_digest(self) -> str:
         """sha256 over name and size of the file, and what the faces depend on."""
-        return self._digest
-
-    @cached_property
-    def _digest(self) -> str:
         faces = self.faces.digest(self.video or self.name)
         return hashlib.sha256(f"video {self.path.name} {self.path.stat().st_size} {faces}".encode()).hexdigest()
 
-    def content(self) -> str:
-        """`content_of` the video file before it was read."""
-        return self._content
-
-    @cached_property
-    def _content(self) -> str:
-        return content_of(self.path)
-
-    def has_content(self, content: str) -> bool:
-        """See `abaw.media.file_content.has_content`."""
-        return has_content(self.path, content)
-
-    def clock(self) -> Clock:
-        """The clock of the file, as it decodes: decoded once, when it is first asked for.
-
-        Raises:
-            DataError: the file cannot be read.
-        """
-        return self._clock
-
-    @cached_property
-    def _clock(self) -> Clock:
+    def _read_clock(self) -> Clock:
+        """The clock of the file as it decodes: known once it was followed, else it is decoded."""
         stamps = read_stamps(self.path)
         return Clock(stamps.fps, len(stamps.shown), "; ".join(stamps.notes(self.path.name)), is_decoded=True)
 
@@ -262,7 +241,7 @@ class FollowedFrames:
     def follower(self) -> Follower:
         """See `FacesFrom.follower`."""
         self.content()  # of the file that is read now, not of one that replaces it meanwhile
-        return self.faces.follower(self.video or self.name, self.path)
+        return self.faces.follower(self.video or self.name, self.path, self.decoder)
 
     def read(self, start: int, stop: int) -> Iterator[Frame | BrokenFrame]:
         """Decode all frames, and yield the faces of those in `rows[start:stop]`; `person` is the number of a face."""
@@ -270,18 +249,6 @@ class FollowedFrames:
             if start <= frame.number < stop:
                 for number, face in frame.faces.items():
                     yield Frame(frame.number, face.crop, str(number))
-
-    def file_of(self, row: int) -> Path | None:
-        """None, since one file holds all rows."""
-        return None
-
-    def remarks(self) -> list[Remark]:
-        """Nothing."""
-        return []
-
-    def why_empty(self) -> str:
-        """See `FrameSource`."""
-        return f"{self.path} holds no frames."
 
 
 def read_in_pieces(follower: Follower, n_pictures: int) -> Iterator[PicturesRead]:

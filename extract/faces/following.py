@@ -15,7 +15,8 @@ from abaw.extract.faces.quality import crop_quality
 from abaw.extract.faces.tracking import Tracker, name_people
 from abaw.extract.waits import DECODE, Waits
 from abaw.media.cuts import note_cuts
-from abaw.media.pictures import Picture, read_pictures
+from abaw.media.decoders import PROCESSOR, Decoder
+from abaw.media.pictures import Picture
 
 
 class FollowedFace(NamedTuple):
@@ -64,16 +65,17 @@ class FaceFollower:
 
     Args:
         every: full detection in every n-th frame, see `detect_pictures`.
-        n_threads: threads of the decoder; 0 takes one per processor.
         image: (height, width, 3) uint8 RGB, of an image file: it is followed as a video of one frame.
         waits: counts the time that decoding takes.
         ahead: see `detect_pictures`; then `waits` is of no use.
         identity: tells people apart by their faces; None by their position.
+        decoder: of the pictures.
 
     Attributes:
         notes: sentences about faults of the file.
         n_frames: frames yielded so far.
         cuts: numbers of the first frames after cuts, from 0; some may be ahead of the frames yielded.
+        n_by_processor: of them, those that the processor decoded although another decoder was asked for.
     """
 
     def __init__(
@@ -81,18 +83,18 @@ class FaceFollower:
         file: Path,
         detector: FaceDetector,
         every: int = 0,
-        n_threads: int = 0,
         image: NDArray[np.uint8] | None = None,
         waits: Waits | None = None,
         ahead: bool = False,
         identity: FaceIdentity | None = None,
+        decoder: Decoder = PROCESSOR,
     ) -> None:
-        self._file, self._detector, self._every, self._n_threads = file, detector, every, n_threads
+        self._file, self._detector, self._every = file, detector, every
         self._image, self._waits, self._ahead, self._identity = image, waits or Waits(), ahead, identity
-        self._tracker = Tracker()
+        self._tracker, self._decoder = Tracker(), decoder
         self.notes: list[str] = []
         self.cuts: list[int] = []
-        self.n_frames = 0
+        self.n_frames = self.n_by_processor = 0
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """Yield the frames in order.
@@ -100,7 +102,7 @@ class FaceFollower:
         Raises:
             DataError: no frame can be decoded.
         """
-        self._tracker, self.notes, self.cuts, self.n_frames = Tracker(), [], [], 0
+        self._tracker, self.notes, self.cuts, self.n_frames, self.n_by_processor = Tracker(), [], [], 0, 0
         shot = 1
         pictures = note_cuts(self._pictures(), self.cuts)
         for picture, detections in detect_pictures(pictures, self._detector, self._every, self._ahead):
@@ -128,7 +130,12 @@ class FaceFollower:
     def _pictures(self) -> Iterable[Picture]:
         if self._image is not None:
             return [Picture(0, 0.0, self._image)]
-        return self._waits.each(DECODE, read_pictures(self._file, n_threads=self._n_threads, notes=self.notes))
+        return self._waits.each(DECODE, self._decoded())
+
+    def _decoded(self) -> Iterator[Picture]:
+        for picture, by_processor in self._decoder.pictures(self._file, 0, self.notes):
+            self.n_by_processor += by_processor
+            yield picture
 
     def names(self, video: str, most: int = 0) -> dict[int, str]:
         """The name of the person for each track that was long enough, given the frames so far; see `name_people`.

@@ -15,7 +15,8 @@ from abaw.extract.faces.alignment import CROP_PX, TEMPLATE, align
 from abaw.extract.faces.detections import N_LANDMARKS
 from abaw.extract.faces.following import FacesOfFrame, FollowedFace
 from abaw.extract.faces.layout import LANDMARKS
-from abaw.media.pictures import SHORTER_SIDE_PX, read_pictures
+from abaw.media.decoders import PROCESSOR, Decoder
+from abaw.media.pictures import SHORTER_SIDE_PX
 
 FRAME, PERSON = "frame", "person"
 BOX = ("left", "top", "right", "bottom")
@@ -28,17 +29,20 @@ class WholePictures:
     Attributes:
         notes: sentences about faults of the file.
         cuts: none: cuts are looked for where faces are followed.
+        n_by_processor: see `FaceFollower`.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, file: Path, decoder: Decoder = PROCESSOR) -> None:
+        self._file, self._decoder = file, decoder
         self.notes: list[str] = []
         self.cuts: list[int] = []
+        self.n_by_processor = 0
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """Yield the frames in order; raises a DataError if none can be decoded."""
-        self.notes = []
-        for picture in read_pictures(self._file, shorter_side=SHORTER_SIDE_PX, n_threads=0, notes=self.notes):
+        self.notes, self.n_by_processor = [], 0
+        for picture, by_processor in self._decoder.pictures(self._file, SHORTER_SIDE_PX, self.notes):
+            self.n_by_processor += by_processor
             height, width = picture.image.shape[:2]
             box = np.array([0, 0, width, height], dtype=np.float32)
             yield FacesOfFrame(*picture, {1: FollowedFace(box, 1.0, NO_LANDMARKS, picture.image)})
@@ -59,13 +63,15 @@ class FacesInTable:
     Attributes:
         notes: sentences about faults of the file.
         cuts: none: cuts are looked for where faces are followed.
+        n_by_processor: see `FaceFollower`.
     """
 
-    def __init__(self, file: Path, table: Path) -> None:
-        self._file, self._table = file, table
+    def __init__(self, file: Path, table: Path, decoder: Decoder = PROCESSOR) -> None:
+        self._file, self._table, self._decoder = file, table, decoder
         self._people: list[str] = []
         self.notes: list[str] = []
         self.cuts: list[int] = []
+        self.n_by_processor = 0
 
     def __iter__(self) -> Iterator[FacesOfFrame]:
         """Yield the frames in order.
@@ -73,12 +79,13 @@ class FacesInTable:
         Raises:
             DataError: no frame can be decoded, or the table is not one of faces.
         """
-        self.notes = []
+        self.notes, self.n_by_processor = [], 0
         rows = _read_table(self._table)
         self._people = sorted({row.person for faces in rows.values() for row in faces})
         numbers = {person: number for number, person in enumerate(self._people, 1)}
         last = -1
-        for picture in read_pictures(self._file, n_threads=0, notes=self.notes):
+        for picture, by_processor in self._decoder.pictures(self._file, 0, self.notes):
+            self.n_by_processor += by_processor
             last = picture.number
             faces = {
                 numbers[row.person]: FollowedFace(row.box, 1.0, row.landmarks, align(picture.image, row.landmarks))
@@ -100,6 +107,16 @@ def people_in_table(table: Path, video: str) -> tuple[str, ...]:
     except DataError:  # reported when the video is read
         people = set()
     return tuple(person or video for person in sorted(people)) or (video,)
+
+
+def has_landmarks(table: Path) -> bool:
+    """True if the faces in a table are aligned by landmarks, and if it cannot be read, which is reported later."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as stream:
+            columns = set(csv.DictReader(stream).fieldnames or ())
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return True
+    return columns.issuperset(LANDMARKS) or not columns.issuperset(BOX)
 
 
 class _Row(NamedTuple):

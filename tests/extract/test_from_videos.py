@@ -10,12 +10,17 @@ import torch
 from PIL import Image
 
 from abaw.backbones.spec import ImageInput
+from abaw.core.progress import Summary
+from abaw.datasets.sound_files import find_sound_files
 from abaw.extract.faces.detections import Detections
+from abaw.extract.faces.followed_videos import FacesFrom, open_videos
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.given_faces import FacesInTable
 from abaw.extract.faces.mtcnn import Mtcnn
 from abaw.extract.people_sink import PeopleSink
+from abaw.extract.plan import Reading
 from abaw.extract.request import ExtractOptions
+from abaw.extract.selection import Companions
 from abaw.media.pictures import read_pictures
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
@@ -265,6 +270,36 @@ def test_faces_of_a_table_need_no_detector(filmed, extracted, tmp_path, run_cli)
         np.testing.assert_array_equal(present, detected[name][1])
         assert np.abs(values - detected[name][0]).mean() < 0.01  # the table has two decimals
     assert "skipped 1" in run_cli("extract", "--backbone", "hog", *words).output
+
+
+def test_faces_cut_out_by_boxes_are_another_feature(filmed, extracted, tmp_path, run_cli):
+    table, store = tmp_path / "faces", shutil.copytree(extracted, tmp_path / "store.zarr")
+    table.mkdir()
+    (table / "solo.csv").write_text("frame,left,top,right,bottom\n3,31,20,71,60\n")
+    data = tmp_path / "videos"
+    data.mkdir()
+    shutil.copy(filmed / "batch1" / "solo.mp4", data)
+    words = ("--from", "videos", "--faces", table, "--data", data, "--store", store, "--device", "cpu")
+    refused = " ".join(run_cli("extract", "--backbone", "hog", *words).output.split())
+    assert "alignment prepare there, box here" in refused, refused
+    done = run_cli("extract", "--backbone", "boxed=hog", *words)
+    assert done.exit_code == 0, done.output
+    opened = FeatureStore.open(store)
+    assert opened.feature_record("boxed")["alignment"] == "box" and opened.read("boxed", "solo").present.sum() == 1
+
+
+def test_people_are_looked_up_in_the_feature_that_has_them(filmed, extracted, monkeypatch):
+    dataset, asked = open_videos(filmed, FacesFrom(detector=STUB)), list[tuple[str, str]]()
+    companions = Companions(dataset.people, find_sound_files(filmed), {})
+    reading = Reading(
+        dataset, FeatureStore.open(extracted), ["egemaps"], Summary(), lambda n, note="": None, companions
+    )
+    look_up = FeatureStore.video_attrs
+    monkeypatch.setattr(FeatureStore, "video_attrs", lambda self, *names: asked.append(names) or look_up(self, *names))
+    people = [source.frames.name for source in reading.sound_sources(dataset.videos, follows=True)]
+    assert people == ["pair_left", "pair_right", "solo", "wall"]
+    # sound comes first, and has no people from pictures; it is asked about one video
+    assert {video for feature, video in asked if feature == "egemaps"} <= {"pair", "pair_left", "pair_right", "pair_1"}
 
 
 def test_boxes_alone_give_squares(filmed, tmp_path):

@@ -4,6 +4,7 @@ torchcodec runs on the CPU here, where its pictures are the same to the bit. `te
 """
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from abaw.media import decoders
 from abaw.media.decoders import PROCESSOR, TorchcodecDecoder
 from abaw.media.pictures import SHORTER_SIDE_PX
 from abaw.media.stamps import read_stamps
+from abaw.store import FeatureStore
 from abaw.tests.support.images import draw_noise
 from abaw.tests.support.paths import DATA
 
@@ -96,6 +98,59 @@ def test_pictures_of_videos_are_those_of_the_processor(codec, name, by_processor
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one.image, other.image)
     assert {one.by_processor for one in found} == {by_processor}
+
+
+@pytest.mark.parametrize(("name", "by_processor"), [("edit_list.mp4", False), ("hidden_frames.webm", True)])
+def test_all_pictures_of_videos_are_those_of_the_processor(codec, name, by_processor, tmp_path):
+    file, notes = DATA / "media" / name, [[], []]
+    found, wanted = (list(one.pictures(file, 60, said)) for one, said in zip((codec, PROCESSOR), notes, strict=True))
+    assert len(found) == len(wanted) > 50 and notes[0] == notes[1]
+    for (one, is_fallback), (other, _) in zip(found, wanted, strict=True):
+        assert one[:2] == other[:2] and is_fallback is by_processor
+        np.testing.assert_array_equal(one.image, other.image)
+
+
+def test_features_of_videos_say_which_the_processor_decoded(codec, tmp_path, run_cli, monkeypatch):
+    (tmp_path / "videos").mkdir()
+    for name in ("edit_list.mp4", "hidden_frames.webm"):
+        shutil.copy(DATA / "media" / name, tmp_path / "videos")
+    words = (
+        "extract",
+        "--backbone",
+        "hog",
+        "--from",
+        "videos",
+        "--faces",
+        "whole",
+        "--device",
+        "cpu",
+        "--data",
+        tmp_path,
+    )
+    assert run_cli(*words, "--store", tmp_path / "cpu.zarr").exit_code == 0
+    for module in ("decoding", "stage"):
+        monkeypatch.setattr(f"abaw.extract.{module}.decoder_on", lambda device: codec)
+    done = run_cli(*words, "--store", tmp_path / "gpu.zarr", "--decoder", "gpu")
+    assert done.exit_code == 0 and "The processor decoded 100 frames of 1 videos, such as hidden_frames" in done.output
+    on_gpu, on_cpu = (FeatureStore.open(tmp_path / f"{name}.zarr") for name in ("gpu", "cpu"))
+    assert on_gpu.feature_record("hog")["decoder"] == "gpu"
+    for video, n_frames in (("edit_list", None), ("hidden_frames", 100)):
+        np.testing.assert_array_equal(on_gpu.read("hog", video).values, on_cpu.read("hog", video).values)
+        assert on_gpu.video_attrs("hog", video).get("by_processor") == n_frames
+
+
+def test_a_video_that_breaks_off_is_continued_by_the_processor(codec, monkeypatch):
+    file, decode = DATA / "media" / "edit_list.mp4", TorchcodecDecoder._some
+
+    def fail(self, decoder, shown_s, numbers, shorter_side):
+        if numbers[0] >= 32:
+            raise RuntimeError("no more")
+        return decode(self, decoder, shown_s, numbers, shorter_side)
+
+    monkeypatch.setattr(TorchcodecDecoder, "_some", fail)
+    read = list(codec.pictures(file, 60, []))
+    assert [picture.number for picture, _ in read] == list(range(70))
+    assert [is_fallback for _, is_fallback in read] == [False] * 32 + [True] * 38
 
 
 def test_turned_and_broken_videos_are_left_to_the_processor(codec, numbered, tmp_path):
