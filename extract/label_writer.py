@@ -55,8 +55,9 @@ def describe_labels(dataset: Dataset) -> str:
         n_videos = len(videos[task, split])
         of_videos = "" if n_videos == len(paths) else f" of {n_videos} videos"
         counts.append(f"{task} {split} {len(paths)}{of_videos}")
-    people = {person for label in dataset.labels if (person := dataset.person_of(label))}
-    named = f" They name {len(people):,} people." if people else ""
+    persons = {label.video: dataset.person_of(label) for label in dataset.labels}
+    people = set(persons.values())
+    named = f" They name {len(people):,} people." if "" not in people and len(people) > 1 else ""
     return f"Label files in {dataset.root}: {', '.join(counts)}.{named}"
 
 
