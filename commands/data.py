@@ -41,7 +41,9 @@ def doctor(
     else:
         tables.show_doctor(data, reports, totals, every)
         if not totals["errors"] and totals["videos"]:
-            console.say_next("extract", "--backbone", "vit-mean")
+            console.say_next(
+                "extract", *(word for task in tasks for word in ("--task", task)), "--backbone", "vit-mean"
+            )
     sys.exit(1 if totals["errors"] else 0)
 
 

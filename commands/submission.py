@@ -92,7 +92,8 @@ def submit(
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {_named(predictor)}.")
     typed = TASKS.typed(predictor.task.name)  # a file, if it was named here
-    named = ("--task", typed) if isinstance(rows, pipeline.NameSample) else ()
+    is_named = isinstance(rows, pipeline.NameSample) or typed != predictor.task.name
+    named = ("--task", typed) if is_named else ()
     console.say_next("check-submission", str(written.path), "--sample", str(sample), *named)
 
 

@@ -135,6 +135,11 @@ class _Tasks(Mapping[str, Task]):
         self._added[task.name], self._files[task.name] = task, file
         return task
 
+    def know(self, task: Task) -> None:
+        """Know the task that a run recorded in this process, unless one of its name is known."""
+        if task.name not in self:
+            self._added[task.name] = task
+
     def typed(self, name: str) -> str:
         """What to type for a task: its name, or its file."""
         return self._files.get(name, name)
@@ -200,6 +205,7 @@ def recorded_task(name: str, record: Mapping[str, Any] | None) -> Task:
     task = task_of(record, f"the record of task {whole}")
     if task.name != whole:
         raise UsageError(f"The record of task {whole} is that of {task.name}. Train again.")
+    TASKS.know(task)  # the labels of its data are read by that
     return task.only(outputs.split("+")) if colon else task
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,13 +124,29 @@ def list_stills(folder: Path) -> Crops:
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: natural_order(entry.name))
     images = [entry for entry in ordered if _is_still(entry)]
-    numbers = np.arange(1, len(images) + 1, dtype=np.int64)
-    status = [_status_of(entry.stat) for entry in images]
-    listing = "".join(f"{entry.name}\0{size}\0" for entry, (size, *_) in zip(images, status, strict=True))
+    ignored = tuple(entry.name for entry in ordered if not _is_still(entry) and not is_junk(entry.name))
+    return _crops_of_stills(
+        folder, [entry.name for entry in images], [_status_of(entry.stat) for entry in images], ignored
+    )
+
+
+def list_some_stills(folder: Path, names: Sequence[str]) -> Crops:
+    """Like `list_stills` for some images of a folder, which may have many others.
+
+    Args:
+        names: of files that are there, in natural order.
+    """
+    with _status_in(folder) as status_of:
+        return _crops_of_stills(folder, names, [status_of(name) for name in names], ())
+
+
+def _crops_of_stills(
+    folder: Path, names: Sequence[str], status: Sequence[tuple[int, int, int]], ignored: tuple[str, ...]
+) -> Crops:
+    listing = "".join(f"{name}\0{size}\0" for name, (size, *_) in zip(names, status, strict=True))
     times = hashlib.sha256(np.array(status, dtype=np.int64).reshape(-1, 3)[:, 1:].tobytes()).hexdigest()
     digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
-    ignored = tuple(entry.name for entry in ordered if not _is_still(entry) and not is_junk(entry.name))
-    return Crops(folder, numbers, tuple(entry.name for entry in images), digest, times, ignored)
+    return Crops(folder, np.arange(1, len(names) + 1, dtype=np.int64), tuple(names), digest, times, ignored)
 
 
 def count_stills(folder: Path) -> int:

@@ -22,6 +22,7 @@ from abaw.datasets.crops import (
     describe_no_crops,
     first_folder,
     list_crops,
+    list_some_stills,
     list_stills,
 )
 from abaw.datasets.frames import WHOLE, BrokenFrame, Frame, Remark
@@ -220,15 +221,22 @@ def _hash_of_sums(sums: NDArray[np.int64]) -> str:
     return hashlib.sha256(sums.tobytes()).hexdigest()
 
 
+@dataclass(frozen=True)
 class StillFrames(CropFrames):
-    """Images without a time axis, of any names: row i is the i-th one in natural order."""
+    """Images without a time axis, of any names: row i is the i-th one in natural order.
+
+    Attributes:
+        names: of the images that count; empty for all in the folder.
+    """
+
+    names: tuple[str, ...] = ()
 
     has_time_axis = False
 
     @cached_property
     def crops(self) -> Crops:
         """The listing, made on first use."""
-        return list_stills(self.folder)
+        return list_some_stills(self.folder, self.names) if self.names else list_stills(self.folder)
 
     @property
     def alignment(self) -> str:
@@ -237,7 +245,7 @@ class StillFrames(CropFrames):
 
     def size(self) -> int:
         """See `FrameSource`."""
-        return count_stills(self.folder)
+        return len(self.names) or count_stills(self.folder)
 
     @cached_property
     def _clock_source(self) -> float | None:
@@ -274,12 +282,14 @@ class Stills:
         name: unique in the dataset.
         path: the folder of images.
         file: always None.
+        images: names of those that count, in natural order; empty for all in the folder.
     """
 
     name: str
     path: Path
     file: None = None
+    images: tuple[str, ...] = ()
 
     def open(self, fps: float | None, people: People) -> StillFrames:
         """Its images; nothing is listed yet."""
-        return StillFrames(self.name, self.path, None, fps, people)
+        return StillFrames(self.name, self.path, None, fps, people, names=self.images)

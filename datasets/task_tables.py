@@ -9,7 +9,7 @@ that; others are folders of numbered images, or video files, of the same name an
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from abaw.core.names import MAX_FRAMES, check_name, composed
 from abaw.core.people import is_person
 from abaw.core.task_types import LabelTable
 from abaw.core.tasks import TASKS, Task
-from abaw.datasets.crops import has_stills, list_stills
+from abaw.datasets.crops import has_stills, list_stills, natural_order
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import TEST, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
@@ -238,21 +238,37 @@ def _of_images(root: Path, path: Path, task: Task, rows: Sequence[_Row]) -> list
                 f"{row.clip[:60]!r}. Correct the line."
             )
         folders.setdefault("/".join(parts[:-1]), []).append(row)
-    labels = []
+    labels: list[tuple[TaskLabels, Stills]] = []
     for folder, group in folders.items():
         if not (root / folder).is_dir():
             raise DataError(f"{path} line {group[0].line}: there is no folder {root / folder}. Correct the line.")
-        number_of = {composed(name): number for number, name in enumerate(list_stills(root / folder).names, start=1)}
-        numbered = []
-        for row in group:
-            number = number_of.get(composed(row.clip.replace("\\", "/").rpartition("/")[2]), 0)
-            if not number:
-                raise DataError(f"{path} line {row.line}: there is no image {root / row.clip}. Delete the line.")
-            numbered.append(_Row(row.line, row.clip, number, row.split, row.person, row.values))
-        name = check_name(composed(folder.replace("/", "-")), "folder of images")
-        of_folder = _labels(path, task, name, sorted(numbered, key=lambda row: row.number))
-        labels.append((of_folder, Stills(name, root / folder)))
+        labels += _of_folder(root, folder, path, task, group)
     return labels
+
+
+def _of_folder(
+    root: Path, folder: str, path: Path, task: Task, rows: Sequence[_Row]
+) -> Iterator[tuple[TaskLabels, Stills]]:
+    """The images of a folder: one video, or one for each split and person where the table names several."""
+    names = list_stills(root / folder).names
+    found = {composed(name): name for name in names}
+    groups: dict[tuple[str, str], list[tuple[str, _Row]]] = {}
+    for row in rows:
+        image = found.get(composed(row.clip.replace("\\", "/").rpartition("/")[2]))
+        if image is None:
+            near = did_you_mean(row.clip.rpartition("/")[2], names)
+            raise DataError(
+                f"{path} line {row.line}: there is no image {root / row.clip}. {near}Correct the line, or delete it."
+            )
+        groups.setdefault((row.split, row.person), []).append((image, row))
+    for (split, person), group in groups.items():
+        chosen = () if len(groups) == 1 else tuple(sorted({image for image, _ in group}, key=natural_order))
+        number_of = {image: number for number, image in enumerate(chosen or names, start=1)}
+        numbered = [replace(row, number=number_of[image]) for image, row in group]
+        suffix = "".join(f"-{part}" for part in (split, person) if part) if chosen else ""
+        name = check_name(composed((folder + suffix).replace("/", "-").replace("\\", "-")), "folder of images")
+        labels = _labels(path, task, name, sorted(numbered, key=lambda row: row.number))
+        yield labels, Stills(name, root / folder, images=chosen)
 
 
 def _find_videos(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from abaw.core.errors import StoreError, UsageError
 from abaw.core.progress import Reporter
+from abaw.core.tasks import TASKS
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.store import FeatureStore
 from abaw.train.data.table import load_table, select_labels, unlabelled
@@ -158,6 +159,8 @@ def no_pixels(run: Run) -> StoreError:
         for name, files in weights_of(run).items()
         for copy, file in enumerate(files, 1)
     )
+    task = run.task.whole or run.task.name
+    own = f"--task {TASKS.typed(task)} " if TASKS.typed(task) != task else ""
     return StoreError(
-        f"Run {run.name} needs features of its encoder for these videos. Extract them with `abaw extract {backbones}`."
+        f"Run {run.name} needs features of its encoder for these videos. Extract them with `abaw extract {own}{backbones}`."
     )

@@ -76,6 +76,82 @@ def test_a_package_of_ones_own_goes_from_its_data_to_a_score(run: Run, tmp_path:
     assert feature["source"] == "abaw-example 1.0"
 
 
+SMILE = """
+name = "smile"
+level = "clip"
+kind = "regression"
+outputs = ["smile"]
+range = [0, 1]
+measure = "pearson"
+also = ["mse"]
+loss = "absolute"
+
+[labels]
+table = "labels.csv"
+clip = "recording"
+split = "part"
+person = "patient"
+target = ["smile"]
+
+[submission]
+rows = "clips"
+header = "recording,smile"
+columns = ["clip", "label"]
+"""
+
+
+def make_smiles(root: Path) -> list[str]:
+    """Clips of ten patients, the brighter the more they smile; two to predict, whose names are returned."""
+    rng = np.random.default_rng(0)
+    rows = ["recording,part,patient,smile"]
+    for number in range(22):
+        smile = rng.uniform(0, 1)
+        folder = root / "crops" / f"r{number:02}"
+        folder.mkdir(parents=True)
+        for frame in range(1, 5):
+            picture = np.full((16, 16, 3), round(255 * smile), np.uint8)
+            (folder / f"{frame:05}.jpg").write_bytes(simplejpeg.encode_jpeg(picture))
+        if number < 20:
+            rows.append(f"r{number:02}.mp4,{'train' if number < 12 else 'val'},p{number // 2},{smile:.3f}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    return ["r20", "r21"]
+
+
+def test_labels_and_an_encoder_of_ones_own_go_from_a_folder_to_a_report_and_a_submission(
+    run: Run, tmp_path: Path
+) -> None:
+    """A table, a task file and the package are all that is added; workers of a cluster load the package, too."""
+    names = make_smiles(tmp_path / "data")
+    (tmp_path / "smile.toml").write_text(SMILE)
+    (tmp_path / "here.toml").write_text('[cluster]\nkind = "local"\nworkers = 1\n')
+    (tmp_path / "sample.csv").write_text("\n".join(["recording", *names]) + "\n")
+    places = "--store s.zarr --runs runs"
+    train = f"train {places} --task smile.toml --device cpu --feature tint --set epochs=10 --set lr=0.1 --set window=4"
+    done = run(
+        "doctor --task smile.toml",
+        "extract --task smile.toml --store s.zarr --backbone tint --device cpu --cluster here.toml",
+        "store info s.zarr",
+        *(f"{train} --head blend --run blend", f"{train} --head mlp --run mlp"),
+        *(f"eval {name} {places} --device cpu" for name in ("blend", "mlp")),
+        *("compare blend mlp --runs runs", "report blend mlp --runs runs --out r.html"),
+        f"submit blend {places} --task smile.toml --sample sample.csv --out answers.csv --device cpu",
+        "check-submission answers.csv --task smile.toml --sample sample.csv",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = " ".join(done.stdout.split())
+    assert (
+        "10 people" in text
+        and "smile │ train │ 12 │ 6 │ 12" in text
+        and "answers.csv: 2 rows, 2 videos, no problems." in text
+    )
+    assert "With 4 labelled people the intervals are rough" in " ".join(done.stderr.split())
+    scores = json.loads((tmp_path / "runs" / "blend" / "scores-val.json").read_text())
+    assert scores["official"]["score"] > 0.9 and scores["intervals"]["score"][0] is not None
+    config = json.loads((tmp_path / "runs" / "blend" / "config.json").read_text())
+    assert config["config"]["task_record"]["labels"]["person"] == "patient", "a run needs no file of its task"
+    assert "smile" in (tmp_path / "r.html").read_text()
+
+
 def test_a_run_whose_package_is_gone_names_it(run: Run, run_cli: Callable, tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "mine"
     folder.mkdir(parents=True)

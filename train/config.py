@@ -232,7 +232,7 @@ class TrainConfig(BaseModel):
             raise ValueError(f"task {task.name} has single images: window must be 1, found {self.window}")
         if self.missing == "nearest":
             raise ValueError(f"task {task.name} has single images, which have no nearest frame: use missing=mask")
-        if self.fold:
+        if self.fold and task.table is None:
             raise ValueError(
                 f"task {task.name} cannot be split into folds, because its videos are whole classes: leave out fold, found "
                 f"{self.fold}"

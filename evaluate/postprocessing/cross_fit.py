@@ -31,13 +31,18 @@ class HasPerson(Protocol):
 
 
 def can_cross_fit(task: Task, videos: Mapping[str, HasPerson]) -> bool:
-    """True if videos are of two people or recordings or more; images without videos have no such groups."""
-    return task.level != "image" and len(group_videos(videos.keys(), _people(videos))) > 1
+    """True if videos are of two people or recordings or more; images without people have no such groups."""
+    has_groups = task.level != "image" or all(video.person for video in videos.values())
+    return has_groups and _n_groups(task, videos) > 1
 
 
-def n_fits(videos: Mapping[str, HasPerson]) -> int:
+def n_fits(task: Task, videos: Mapping[str, HasPerson]) -> int:
     """How many fits `cross_fit` does for predictions of these videos."""
-    return min(MOST_GROUPS, len(group_videos(videos.keys(), _people(videos))))
+    return min(MOST_GROUPS, _n_groups(task, videos))
+
+
+def _n_groups(task: Task, videos: Mapping[str, HasPerson]) -> int:
+    return len(group_videos(videos.keys(), _people(videos), task.level != "image"))
 
 
 def _people(videos: Mapping[str, HasPerson]) -> dict[str, str]:
@@ -56,9 +61,9 @@ def cross_fit(
         predictions: by video, with labels; see `can_cross_fit`.
         on_tried: called after each candidate of each fit, see `fit_postprocess`.
     """
-    n_groups = n_fits(predictions)
+    n_groups = n_fits(task, predictions)
     n_rows = {video: len(one.outputs) for video, one in predictions.items()}
-    groups = assign_folds(n_rows, n_groups, _people(predictions))
+    groups = assign_folds(n_rows, n_groups, _people(predictions), task.level != "image")
     fits = []
     for number in range(1, n_groups + 1):
         others = {video: one for video, one in predictions.items() if groups[video] != number}

@@ -167,7 +167,7 @@ def _fits(
         raise UsageError(f"Run {run.name} validates on {_undivided(task)}: nothing to cross-fit. Use --fit-on train.")
     if on == "nothing":
         return give_postprocess(task, predictions, method), ()
-    n = 1 + (n_fits(predictions) if on == "crossed" else 0)
+    n = 1 + (n_fits(task, predictions) if on == "crossed" else 0)
     reporter.start("fit", n * n_candidates(task, method), "candidates")
     postprocess = fit_postprocess(task, predictions, method, reporter.advance)
     return postprocess, cross_fit(task, predictions, method, reporter.advance) if on == "crossed" else ()
@@ -255,7 +255,7 @@ def fold_runs(run: Run, store: FeatureStore | None, runs: Path) -> list[Run]:
     Raises:
         UsageError: folds are missing for every N, or the task has no folds.
     """
-    if run.task.level == "image":
+    if run.task.level == "image" and run.task.table is None:
         raise UsageError(f"Task {run.config.task} has no folds: its videos are whole classes. Use --fit-on train.")
     by_n_folds = _trained_folds(run, runs)
     if found := _all_folds(by_n_folds):

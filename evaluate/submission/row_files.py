@@ -61,7 +61,8 @@ def read_names(path: Path, task: Task) -> NameSample:
     """
     form, lines = form_of(task), read_lines(path, is_named=True)
     first = lines[0].partition(",")[0].strip() if lines else ""
-    n_titles = int(bool(lines) and (is_header(lines[0], form) or first.casefold() in TITLES))
+    titles = {*TITLES, *([form.header.partition(",")[0].strip().casefold()] if form.form == "clips" else [])}
+    n_titles = int(bool(lines) and (is_header(lines[0], form) or first.casefold() in titles - {""}))
     line_of: dict[str, int] = {}
     names = []
     for number, line in enumerate(lines[n_titles:], start=1 + n_titles):

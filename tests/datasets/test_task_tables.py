@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.bah import read_split
 from abaw.datasets.dataset import Dataset
@@ -103,6 +104,37 @@ def test_images_by_path_with_a_folder_to_predict(tmp_path: Path) -> None:
     assert [video.name for video in dataset.videos] == ["set1", "test"]
     (root / "t.csv").write_text("image,label,split\n../b.png,1,train\n")
     assert "an image is written folder/name.jpg, relative to the data folder, found '../b.png'" in errors_of(root)[0]
+
+
+def test_images_of_a_folder_go_to_splits_and_people(tmp_path: Path) -> None:
+    """A folder with images of both splits and of several people is a video for each; images without a label stay out."""
+    root = tmp_path / "data"
+    write_images(root / "set", "b2.png", "b10.png", "b1.png", "c.png", "unlabelled.png")
+    add_task(
+        *(tmp_path, "image", "classes", '["no", "yes"]', "accuracy"),
+        '[labels]\ntable = "t.csv"\nclip = "image"\nperson = "who"',
+    )
+    rows = "set/b10.png,1,train,x\nset/b2.png,0,train,x\nset/b1.png,1,train,y/z\nset/c.png,0,val,x\n"
+    (root / "t.csv").write_text("image,label,split,who\n" + rows)
+    dataset = open_dataset(root)
+    assert labels_of(dataset) == {
+        "set-train-x": ("mine", "train", [[0], [1]]),
+        "set-train-y-z": ("mine", "train", [[1]]),
+        "set-val-x": ("mine", "val", [[0]]),
+    }
+    assert [dataset.person_of(label) for label in dataset.labels] == ["x", "y/z", "x"]
+    frames = dataset.open(dataset.videos[0])
+    assert [frames.file_of(row).name for row in (0, 1)] == ["b2.png", "b10.png"] and frames.size() == 2
+    content, digest = frames.content(), frames.digest()
+    Image.new("RGB", (9, 9)).save(root / "set" / "c.png")
+    same = dataset.open(dataset.videos[0])
+    assert same.digest() == digest and same.has_content(content), "another image of the folder"
+    Image.new("RGB", (64, 64), "red").save(root / "set" / "b2.png")
+    changed = dataset.open(dataset.videos[0])
+    assert changed.digest() != digest and not changed.has_content(content)
+    (root / "t.csv").write_text("image,label,split,who\nset/b3.png,1,train,x\n")
+    with pytest.raises(DataError, match=r"t.csv line 2: there is no image .*b3.png. Did you mean b"):
+        open_dataset(root)
 
 
 def test_mistakes_in_a_table_are_named_with_their_line(tmp_path: Path, make_data: Callable[..., Path]) -> None:

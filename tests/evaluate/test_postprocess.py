@@ -37,6 +37,7 @@ from abaw.evaluate.predictions import VideoPrediction, load_predictions
 from abaw.evaluate.scores.metrics import decide, score
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.store import FeatureStore
+from abaw.store.label_arrays import VideoLabels
 from abaw.train.config import make_config
 from abaw.train.run_files import BEST
 from abaw.train.runs import Run, find_run
@@ -663,8 +664,11 @@ def test_with_runs_on_all_folds_their_predictions_are_fitted(call: Callable[...,
 
 
 def test_what_cannot_be_divided_is_not_cross_fitted(tiny_store: Path, runs: Path, tmp_path: Path) -> None:
-    assert not can_cross_fit(TASKS["lsd"], ["a", "b"]) and not can_cross_fit(AU, ["7_left", "7_right"])
-    assert can_cross_fit(AU, ["7_left", "7_right", "8"])
+    pair = {name: VideoLabels("val", np.zeros((1, 1))) for name in ("7_left", "7_right")}
+    assert not can_cross_fit(TASKS["lsd"], {**pair, "a": pair["7_left"]}) and not can_cross_fit(AU, pair)
+    assert can_cross_fit(AU, {**pair, "8": pair["7_left"]})
+    assert can_cross_fit(TASKS["lsd"], {name: replace(one, person=name) for name, one in pair.items()})
+    assert not can_cross_fit(TASKS["lsd"], {name: replace(one, person="7") for name, one in pair.items()})
     store = FeatureStore.create(Path(shutil.copytree(tiny_store, tmp_path / "one.zarr")))
     for video in sorted(videos_of(tiny_store, "au", "val"))[1:]:
         store.drop(f"labels/au/{video}")

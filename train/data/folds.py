@@ -38,7 +38,9 @@ def parse_fold(text: str) -> Fold:
     return Fold(*fold)
 
 
-def assign_folds(videos: Mapping[str, int], n_folds: int, people: Mapping[str, str] | None = None) -> dict[str, int]:
+def assign_folds(
+    videos: Mapping[str, int], n_folds: int, people: Mapping[str, str] | None = None, by_name: bool = True
+) -> dict[str, int]:
     """Put each video into a fold, 1 to `n_folds`, so that folds have similar numbers of frames.
 
     The largest group of videos goes first, each into the fold with the fewest frames: the difference between
@@ -48,13 +50,14 @@ def assign_folds(videos: Mapping[str, int], n_folds: int, people: Mapping[str, s
     Args:
         videos: number of frames by video.
         people: who is in a video, where it is known; videos of one person stay together.
+        by_name: videos whose names are those of one recording stay together, too.
 
     Raises:
         UsageError: fewer than two folds, or fewer groups of videos than folds.
     """
     if n_folds < 2:
         raise UsageError(f"Cross-validation needs at least 2 folds, found {n_folds}.")
-    groups = group_videos(videos.keys(), people)
+    groups = group_videos(videos.keys(), people, by_name)
     if len(groups) < n_folds:
         raise UsageError(
             f"{n_folds} folds need at least {n_folds} groups of videos, found {len(groups)} among {len(videos)} videos (videos "
@@ -92,7 +95,9 @@ def shared_people(labels: Mapping[str, OfPerson], task: Task, split: str) -> str
     return describe_shared(people.get("train", ()), people.get(split, ()), split) if split != "train" else ""
 
 
-def group_videos(videos: Set[str], people: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+def group_videos(
+    videos: Set[str], people: Mapping[str, str] | None = None, by_name: bool = True
+) -> dict[str, list[str]]:
     """Videos of one recording, sorted, under the name of the recording; recordings of one person are one.
 
     Two or more people in a recording are `<recording>_left` and `<recording>_right`, with or without a bare
@@ -104,7 +109,7 @@ def group_videos(videos: Set[str], people: Mapping[str, str] | None = None) -> d
     bare = {without_side(video) for video in videos}
     groups: dict[str, list[str]] = {}
     for video in sorted(videos):
-        groups.setdefault(_recording(video, bare), []).append(video)
+        groups.setdefault(_recording(video, bare) if by_name else video, []).append(video)
     return _joined_by_person(groups, people) if people else groups
 
 

@@ -158,9 +158,19 @@ def take_split(labels: Mapping[str, VideoLabels], task: Task, split: str, fold: 
     real = {video: one for video, one in labels.items() if one.split not in (SYNTHETIC, UNLABELLED)}
     if not (fold and real and split in ("train", "val")):
         return {video: labels[video] for video in labels if labels[video].split == split}
+    if task.level == "image" and not all(video_labels.person for video_labels in real.values()):
+        raise UsageError(
+            f"Folds of images need to know who is in each, and the labels of {task.name} do not say so for all. Name their "
+            'column in the task file, person = "...", and extract again; or leave out the fold.'
+        )
     chosen = parse_fold(fold)
     people = {video: video_labels.person for video, video_labels in real.items()}
-    folds = assign_folds({video: len(video_labels.rows) for video, video_labels in real.items()}, chosen.of, people)
+    folds = assign_folds(
+        {video: len(video_labels.rows) for video, video_labels in real.items()},
+        chosen.of,
+        people,
+        task.level != "image",
+    )
     return {video: real[video] for video in real if (folds[video] == chosen.number) == (split == "val")}
 
 

@@ -246,7 +246,10 @@ def _units(parts: Sequence[_Part]) -> dict[str, tuple[_Part, NDArray[np.int64]]]
 def _table(config: FinetuneConfig, task: Task, parts: Sequence[_Part], split: str) -> PixelTable:
     units = _units(parts)
     labels = {
-        name: VideoLabels(part.stills[int(rows[0])].split, part.labels[rows]) for name, (part, rows) in units.items()
+        name: VideoLabels(
+            part.stills[int(rows[0])].split, part.labels[rows], person=name if part.found.has_subjects else ""
+        )
+        for name, (part, rows) in units.items()
     }
     selected = take_split(labels, task, split, config.fold)
     if not selected:
@@ -268,7 +271,7 @@ def _table(config: FinetuneConfig, task: Task, parts: Sequence[_Part], split: st
         has_feature=np.ones(len(rows), dtype=np.bool_),
         fps=np.full(len(selected), FPS),
         shares=shares,
-        people=tuple(name if units[name][0].found.has_subjects else "" for name in selected),
+        people=tuple(one.person for one in selected.values()),
     )
 
 
