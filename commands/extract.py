@@ -53,6 +53,8 @@ if TYPE_CHECKING:
 @click.option("--transcripts", default="", metavar="FOLDER|TABLE.csv#COLUMN",
               help="What is said, for backbones of text: .yml, .json of Whisper, .srt, .vtt.  [default: transcription/ in the data folder]")  # fmt: skip
 @IDENTITY
+@click.option("--keep-crops", type=click.Path(path_type=Path, file_okay=False), metavar="FOLDER",
+              help="With --from videos: keep the crops in this data folder, too, as `abaw prepare` writes them.")  # fmt: skip
 @FPS
 @click.option("--n-frames", type=click.IntRange(min=1, max=9999), metavar="N",
               help="Rows of each clip of VGAF; of tensors .img.<N>.pt and .spec.<N>.pt, which N.  [default: 75, or the largest]")  # fmt: skip
@@ -84,6 +86,7 @@ def extract(
     detector: str | None,
     transcripts: str,
     identity: str | None,
+    keep_crops: Path | None,
     fps: float | None,
     n_frames: int | None,
     tensors: str | None,
@@ -104,6 +107,7 @@ def extract(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
         n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks, people=people,
         faces=_faces_of(source, faces, detector, identity), detector=detector or "", identity=identity or "",
+        keep_crops=_folder_of_crops(keep_crops, source, faces),
         transcripts=transcripts,
     )  # fmt: skip
     if dry_run:
@@ -144,6 +148,13 @@ def _faces_of(source: str, faces: str | None, detector: str | None, identity: st
     if identity and faces not in (None, "track"):
         raise UsageError(f"--identity is for faces that are followed, not for --faces {faces}. Leave one of them out.")
     return (faces or "track") if source == "videos" else ""
+
+
+def _folder_of_crops(folder: Path | None, source: str, faces: str | None) -> Path | None:
+    """Where crops are kept; None if they are not."""
+    if folder is not None and (source != "videos" or faces not in (None, "track")):
+        raise UsageError("--keep-crops is for faces that are followed. Add --from videos, and leave out --faces.")
+    return folder
 
 
 def _say_first(device: str, is_here: bool, untrained: bool) -> None:

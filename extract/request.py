@@ -63,6 +63,8 @@ class ExtractOptions:
         transcripts: what is said in the videos, see `abaw.datasets.transcripts.find_transcripts`; empty for the folder
             of the dataset.
         identity: what people in video files are told apart by, see `abaw.extract.faces.face_identity.create_identity`.
+        keep_crops: data folder where the crops of faces that are followed are kept, as `abaw prepare` writes them; None
+            keeps none.
     """
 
     data: Path
@@ -87,6 +89,7 @@ class ExtractOptions:
     people: str = ""
     transcripts: str = ""
     identity: str = ""
+    keep_crops: Path | None = None
 
     @property
     def follows(self) -> bool:
@@ -110,7 +113,8 @@ class ExtractOptions:
 
     def faces_from(self) -> FacesFrom:
         """Where the faces of video files come from."""
-        return FacesFrom(self.faces, self.detector or DEFAULT_DETECTOR, self.device, self.identity)
+        detector, keep = self.detector or DEFAULT_DETECTOR, self.keep_crops
+        return FacesFrom(self.faces, detector, self.device, self.identity, keep)
 
     def absolute(self) -> "ExtractOptions":
         """The same options with absolute paths."""
@@ -125,7 +129,8 @@ class ExtractOptions:
         table, mark, column = self.transcripts.partition("#")
         transcripts = f"{Path(table).expanduser().absolute()}{mark}{column}" if table else ""
         places = {"data": Path(self.data).absolute(), "store": store, "backbones": backbones, "people": people}
-        follows = {"faces": faces.where if self.faces else "", "identity": faces.identity}
+        keep = self.keep_crops and Path(self.keep_crops).absolute()
+        follows = {"faces": faces.where if self.faces else "", "identity": faces.identity, "keep_crops": keep}
         return replace(self, tasks=tasks, transcripts=transcripts, **places, **follows)  # type: ignore[arg-type]
 
 

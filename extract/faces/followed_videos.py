@@ -32,7 +32,9 @@ from abaw.extract.faces.face_identity import (
 )
 from abaw.extract.faces.following import FaceFollower, FacesOfFrame, FollowedFace
 from abaw.extract.faces.given_faces import FacesInTable, WholePictures, has_landmarks, people_in_table
+from abaw.extract.faces.kept_crops import KeepingFollower
 from abaw.media.decoders import PROCESSOR, Decoder
+from abaw.media.file_content import is_same_content
 from abaw.media.frame_times import FrameTimes, read_times
 from abaw.media.probe import stated_frames
 from abaw.media.stamps import read_stamps
@@ -65,12 +67,14 @@ class FacesFrom:
         detector: see `create_detector`; loaded when the first video needs it.
         device: of the detector.
         identity: what people are told apart by, see `create_identity`; empty for their position.
+        keep: data folder where crops of faces that are followed are kept, see `KeepingFollower`; None keeps none.
     """
 
     where: str = TRACK
     detector: str = DEFAULT_DETECTOR
     device: str = "auto"
     identity: str = ""
+    keep: Path | None = None
 
     def alignment(self, video: str) -> str:
         """See `FrameSource.alignment`; reads the first line of a table."""
@@ -110,7 +114,10 @@ class FacesFrom:
             return FacesInTable(file, table, decoder)
         if self.where == WHOLE_PICTURES:
             return WholePictures(file, decoder)
-        return FaceFollower(file, self._loaded, ahead=True, identity=self._identity, decoder=decoder)
+        if self.keep is None:
+            return FaceFollower(file, self._loaded, ahead=True, identity=self._identity, decoder=decoder)
+        key = identity_key(self.identity)
+        return KeepingFollower(self.keep, file, video, self.detector, key, self._loaded, self._identity, decoder)
 
     def check(self) -> None:
         """Raise a UsageError if there is no such table or folder, or no such identity; loads no network."""
@@ -277,10 +284,9 @@ def open_videos(root: Path, faces: FacesFrom, fps: float | None = None) -> Datas
     known = look_through(root, fps)
     files = find_video_files(root)
     for file in files_in(root, SUFFIXES):
-        if files.setdefault(composed(file.stem), file) != file:
-            raise DataError(
-                f"There are two files of video {file.stem!r}: {files[composed(file.stem)]} and {file}. Rename one."
-            )
+        other = files.setdefault(composed(file.stem), file)
+        if other != file and not is_same_content(other, file):  # `prepare` links files into videos/, or copies them
+            raise DataError(f"There are two files of video {file.stem!r}: {other} and {file}. Rename one.")
     files = {name: file for name, file in files.items() if not file.is_dir()}
     if not files:
         raise DataError(

@@ -195,6 +195,19 @@ def _prepare(
     for frame in waits.each(WRITE, video.write_faces(waits.each(DETECT, follower))):
         first_s = frame.time_s if first_s is None else first_s
         reporter.advance(1, f"{video.video}, {describe_shares(waits.seconds)}")
+    return finish_video(video, request, follower, first_s)
+
+
+def finish_video(video: Files, request: Record, follower: FaceFollower, first_s: float | None) -> Record:
+    """Write the sound of a video whose faces were written, and move all of its files into place.
+
+    Args:
+        follower: has followed the video to its end.
+        first_s: when its first picture is shown.
+
+    Raises:
+        DataError: something that `abaw prepare` did not write is in the way.
+    """
     notes = list(follower.notes)
     sound = load_sound(video.source)
     if sound is not None and len(sound.waveform):

@@ -272,6 +272,51 @@ def test_faces_of_a_table_need_no_detector(filmed, extracted, tmp_path, run_cli)
     assert "skipped 1" in run_cli("extract", "--backbone", "hog", *words).output
 
 
+def test_crops_that_are_kept_are_those_of_prepare(filmed, extracted, tmp_path, run_cli):
+    data, store = tmp_path / "data", tmp_path / "store.zarr"
+    (data / "videos").mkdir(parents=True)
+    for name in ("pair", "wall"):
+        shutil.copy(filmed / "batch1" / f"{name}.mp4", data)
+    kept = run_cli("extract", "--backbone", "hog", *VIDEOS, "--data", data, "--keep-crops", data, "--store", store)
+    assert kept.exit_code == 0, kept.output
+    for name, (values, present) in values_of(store).items():
+        np.testing.assert_allclose(values, values_of(extracted)[name][0], atol=1e-3)
+        np.testing.assert_array_equal(present, values_of(extracted)[name][1])
+    prepared = tmp_path / "prepared"
+    prepare = ("prepare", data / "pair.mp4", data / "wall.mp4", "--detector", STUB, "--device", "cpu", "--data")
+    again = run_cli(*prepare, data)
+    assert again.exit_code == 0 and "done 0, skipped 2, failed 0" in again.output, again.output
+    assert run_cli(*prepare, prepared).exit_code == 0
+    files = {
+        root: {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        for root in (data, prepared)
+    }
+    for name in ("pair.mp4", "wall.mp4"):
+        del files[data][Path(name)]
+    assert files[data] == files[prepared] and Path("cropped_aligned/pair_left/00001.jpg") in files[data]
+    words = ("--backbone", "hog", "--data", data, "--store", tmp_path / "crops.zarr")
+    assert run_cli("extract", *words).exit_code == 0
+    assert set(values_of(tmp_path / "crops.zarr")) == {"pair_left", "pair_right"}
+    once_more = run_cli("extract", "--backbone", "hog", *VIDEOS, "--data", data, "--keep-crops", data, "--store", store)
+    assert "done 0, skipped 2, failed 0" in once_more.output, once_more.output
+
+
+def test_no_crops_are_kept_of_a_video_that_fails(film, tmp_path, run_cli, monkeypatch):
+    film(tmp_path / "videos" / "talk.mp4", 1)
+
+    def fail(self: object, *arguments: object) -> None:
+        raise ValueError("no sound")
+
+    words = ("extract", "--backbone", "hog", *VIDEOS, "--data", tmp_path, "--keep-crops", tmp_path / "kept")
+    with monkeypatch.context() as patch:
+        patch.setattr("abaw.extract.faces.prepare.load_sound", fail)
+        done = run_cli(*words, "--store", tmp_path / "store.zarr")
+        assert done.exit_code == 1 and "no sound" in done.output
+    assert not [path for path in (tmp_path / "kept").rglob("*") if path.is_file()]
+    assert "failed 0" in run_cli(*words, "--store", tmp_path / "store.zarr").output
+    assert len(list((tmp_path / "kept" / "cropped_aligned" / "talk").iterdir())) == N_FRAMES
+
+
 def test_faces_cut_out_by_boxes_are_another_feature(filmed, extracted, tmp_path, run_cli):
     table, store = tmp_path / "faces", shutil.copytree(extracted, tmp_path / "store.zarr")
     table.mkdir()
@@ -350,6 +395,8 @@ def test_whole_pictures(filmed, tmp_path, run_cli):
         (("--from", "videos", "--faces", "nowhere"), "--faces nowhere is neither a file nor a folder"),
         (("--from", "videos", "--detector", "yolo"), "No detector 'yolo'"),
         (("--from", "videos"), "has no video files"),
+        (("--keep-crops", "kept"), "--keep-crops is for faces that are followed. Add --from videos"),
+        (("--from", "videos", "--faces", "whole", "--keep-crops", "kept"), "and leave out --faces."),
     ],
 )
 def test_options_that_do_not_fit(tmp_path, run_cli, words, message):

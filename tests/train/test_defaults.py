@@ -249,6 +249,7 @@ def defaults_of(options: type) -> dict[str, object]:
                     "tasks": (),
                     "people": "",
                     "identity": "",
+                    "keep_crops": None,
                     "faces": "",
                     "detector": "",
                     "transcripts": "",
