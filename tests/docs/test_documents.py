@@ -34,6 +34,7 @@ NEEDS = {
     "data",
     "features",
     "gpu",
+    "icechunk",
     "images",
     "network",
     "runs",
