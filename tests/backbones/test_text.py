@@ -236,9 +236,9 @@ def test_timing_by_hand() -> None:
     silent = create_backbone("speech-timing-1s").transcript_encoder.encode(SPOKEN, edges).values["timing"]
     assert silent[[0, 6, 7, 9]].tolist() == [[0] * 14 + [1, 1]] * 4
     # the times of words, where there are any, take the place of those of chunks; overlaps count once
-    words = Transcript((Chunk("x y", 0, 9),), (Chunk("x", 1, 2), Chunk("y", 1.5, 3)))
+    words = Transcript((Chunk("x y z", 0, 9),), (Chunk("x", 1, 3), Chunk("y", 1.5, 2), Chunk("z", 3.125, 4)))
     values = dict(zip(BY_HAND, whole.transcript_encoder.encode(words, edges).values["timing"][0].tolist(), strict=True))
-    assert (values["speech_s"], values["run_max_s"], values["words_per_run"], values["tail_s"]) == (2, 2, 2, 7)
+    assert (values["speech_s"], values["run_max_s"], values["words_per_run"], values["tail_s"]) == (2.875, 3, 3, 6)
     untimed = whole.transcript_encoder.encode(Transcript((Chunk("x", 0, np.inf),)), edges)
     assert len(untimed.rows) == 0 and untimed.notes == ("its transcript has no times",)
 
