@@ -2,7 +2,8 @@
 
 split/train.txt  split/val.txt  split/test.txt    `path,0 or 1,transcript`; the transcript has commas, too
 Videos/<person>/Visite_1/<id>.mp4                 <id> is <person>_Question_<q>_<date>_Video
-cropped-aligned-faces/Videos/.../<id>/1.jpg       face crops; a video without them is read as whole pictures
+cropped-aligned-faces/Videos/.../<id>.mp4/frame-0.jpg    face crops, counted from 0; a video without them is read as
+                                                         whole pictures
 
 All may be one level further down. Lines of test videos may lack a label: these are videos to predict. Transcripts with
 times are in transcription/, else in video_annotation_transcript.yaml, see `abaw.datasets.transcripts`.
@@ -10,6 +11,7 @@ times are in transcription/, else in video_annotation_transcript.yaml, see `abaw
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +20,19 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import check_name
 from abaw.core.people import person_of
+from abaw.datasets.crops import Crops, count_crops, list_crops
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import subfolders
 from abaw.datasets.frames import Remark
+from abaw.datasets.image_folders import CropFolder, CropFrames
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import name_of_video, search_media
+from abaw.datasets.video_files import People
 from abaw.media.text_files import read_lines
 
 TASK = "ah"
 SPLIT_FOLDER, SPLIT_FILES = "split", {"train": "train.txt", "val": "val.txt", "test": "test.txt"}
+PREFIX = "frame-"  # of the names of crops
 VERSIONS = {(616, 110, 392): "version 1 (ABAW 8 and 9)", (778, 124, 525): "version 2 (ABAW 10 and 11)"}
 
 
@@ -67,6 +73,27 @@ class BahLine:
         return parts[-3] if person == self.video and len(parts) >= 3 else person
 
 
+class BahFrames(CropFrames):
+    """Face crops `frame-0.jpg`, or `1.jpg` as in other layouts."""
+
+    @cached_property
+    def crops(self) -> Crops:
+        """The listing, made on first use."""
+        return list_crops(self.folder, prefix=PREFIX)
+
+    def size(self) -> int:
+        """See `FrameSource`."""
+        return count_crops(self.folder, prefix=PREFIX)
+
+
+class BahFolder(CropFolder):
+    """A video as a folder of face crops."""
+
+    def open(self, fps: float | None, people: People) -> BahFrames:
+        """Its crops; nothing is listed yet."""
+        return BahFrames(self.name, self.path, self.file, fps, people)
+
+
 def open_bah(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos and labels of BAH under a root; None without the files of its splits."""
     home = next((folder for folder in (root, *subfolders(root)) if _has_splits(folder)), None)
@@ -82,13 +109,13 @@ def open_bah(root: Path, fps: float | None = None) -> Dataset | None:
             _add_labels(labels, path, split, lines)
         except DataError as error:
             remarks.append(Remark(path.name, str(error)))
-    media = search_media(home)
+    media = search_media(home, PREFIX)
     remarks += [
         Remark(second.name, f"{second} is not used: {first} has the same name. Rename or delete one of the two.")
         for first, second in media.twice.values()
     ]
     remarks.append(Remark(SPLIT_FOLDER, describe_version(counts, labels.values()), is_error=False))
-    videos = media.videos(sorted({*labels, *media.files, *media.folders}))
+    videos = media.videos(sorted({*labels, *media.files, *media.folders}), BahFolder)
     labelled = tuple(label for label in labels.values() if label.present >= 0)
     return Dataset(root, tuple(videos), labelled, fps, tuple(remarks))
 

@@ -54,13 +54,12 @@ class Media:
     folders: Mapping[str, Path]
     twice: Mapping[str, tuple[Path, Path]]
 
-    def videos(self, names: Iterable[str], whole: bool = False) -> list[Video]:
+    def videos(self, names: Iterable[str], folder_type: type[CropFolder] = CropFolder) -> list[Video]:
         """A video for each name that has images or a file; images come first.
 
         Args:
-            whole: images are whole pictures, not face crops.
+            folder_type: of videos with images.
         """
-        folder_type = SceneFolder if whole else CropFolder
         videos: list[Video] = []
         for name in names:
             if name in self.folders:
@@ -76,8 +75,12 @@ def name_of_video(text: str) -> str:
     return next((name[: -len(suffix)] for suffix in SUFFIXES if name.lower().endswith(suffix)), name)
 
 
-def search_media(root: Path) -> Media:
-    """Look for video files and folders of numbered images, but those of face crops in the official layout."""
+def search_media(root: Path, prefix: str = "") -> Media:
+    """Look for video files and folders of numbered images, but those of face crops in the official layout.
+
+    Args:
+        prefix: that names of images may begin with, see `list_crops`.
+    """
     files: dict[str, Path] = {}
     folders: dict[str, Path] = {}
     twice: dict[str, tuple[Path, Path]] = {}
@@ -95,7 +98,7 @@ def search_media(root: Path) -> Media:
                 inner.append(folder / entry.name)
             elif suffix in SUFFIXES:
                 add(files, folder / entry.name)
-            elif suffix in IMAGE_SUFFIXES and entry.name.split(".")[0].isdigit():
+            elif suffix in IMAGE_SUFFIXES and entry.name.removeprefix(prefix).split(".")[0].isdigit():
                 has_image = True
         if has_image:
             add(folders, folder)

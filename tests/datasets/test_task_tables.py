@@ -195,11 +195,14 @@ def test_bah_splits_at_the_first_two_commas(tmp_path: Path) -> None:
     (root / "split" / "val.txt").write_text(f"Videos/90001/Visite_1/{other}.mp4,0,No\n")
     (root / "split" / "test.txt").write_text("Videos/7/Visite_1/7_Question_1_x_Video.mp4\n")
     write_images(root / "cropped-aligned-faces" / "Videos" / "82532" / "Visite_1" / name, "1.jpg", "3.jpg")
-    write_images(root / "cropped-aligned-faces" / "Videos" / "90001" / "Visite_1" / f"{other}.mp4", "1.jpg")
+    write_images(
+        root / "cropped-aligned-faces" / "Videos" / "90001" / "Visite_1" / f"{other}.mp4", "frame-0.jpg", "frame-4.jpg"
+    )
     dataset = open_dataset(root)
     assert labels_of(dataset) == {name: ("ah", "train", [[1]]), other: ("ah", "val", [[0]])}
     assert [label.person for label in dataset.labels] == ["82532", "90001"]  # type: ignore[attr-defined]
-    assert sorted(video.name for video in dataset.videos) == [name, other]
+    rows = {video.name: (dataset.open(video).rows.tolist(), dataset.open(video).size()) for video in dataset.videos}
+    assert rows == {name: ([0, 2], 2), other: ([0, 4], 2)}
     (line,) = read_split(root / "split" / "train.txt")
     assert (line.transcript, line.present) == ("Well, I mean, yes", 1)
     (remark,) = [remark for remark in dataset.remarks if not remark.is_error]
