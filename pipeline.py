@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from abaw.predict.videos import PredictSummary
     from abaw.store import FeatureStore
     from abaw.store.audit import FeatureInfo, LabelInfo, Problem
+    from abaw.store.packing import PackSummary
     from abaw.train.config import TrainConfig
     from abaw.train.data.table import Table
     from abaw.train.finetune.finetune_config import FinetuneConfig
@@ -347,6 +348,14 @@ def repair_store(place: Place, reporter: Reporter | None = None) -> "tuple[list[
 
     FeatureStore.open(place)  # else a slip in the path would make an empty store
     return audit.repair_store(FeatureStore.create(place), reporter or Silent())
+
+
+def pack_store(place: Place, reporter: Reporter | None = None) -> "PackSummary":
+    """Pack the videos of a store, and their labels, into a few large files; see `abaw.store.packing.pack_store`."""
+    from abaw.store import FeatureStore, packing
+
+    FeatureStore.open(place)  # else a slip in the path would make an empty store
+    return packing.pack_store(FeatureStore.create(place), reporter or Silent())
 
 
 def import_features(options: "ImportOptions", reporter: Reporter | None = None) -> Summary:

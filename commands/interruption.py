@@ -19,6 +19,7 @@ KEPT = {
     "predict": "Finished videos are kept.",
     "prepare": "Finished videos are kept.",
     "run": "Finished steps are kept.",
+    "store pack": "What is packed stays packed.",
     "store import": "Complete videos are in the store.",
     "synth": "Finished clips are kept.",
     "train": "Every finished step is kept.",

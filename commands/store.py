@@ -83,6 +83,26 @@ def repair(path: Place) -> None:
     sys.exit(1 if left else 0)
 
 
+@store.command(epilog=examples("abaw store pack", "abaw store pack s3://bucket/store.zarr"))
+@STORE_ARGUMENT
+def pack(path: Place) -> None:
+    """Put many videos into a few large files.
+
+    Every other command works as before, and a store on object storage needs few requests. Run again to continue, or to
+    pack what is new.
+    """
+    from abaw import pipeline
+    from abaw.commands import console
+
+    with console.ConsoleReporter() as reporter:
+        summary = pipeline.pack_store(path, reporter)
+    packed = f"{summary.n_videos:,} arrays of videos and labels" if summary.n_videos else "Nothing new"
+    console.say(f"{packed} packed in {path}, which has {summary.n_shards:,} large files now.")
+    console.show_some(f"{len(summary.damaged)} are damaged and were left:", summary.damaged, most=50)
+    console.say_next("store", "repair" if summary.damaged else "info", str(path))
+    sys.exit(1 if summary.damaged else 0)
+
+
 @store.command(
     "import",
     epilog=examples(

@@ -127,7 +127,7 @@ def forecast_extraction(options: ExtractOptions, reporter: Reporter | None = Non
     )
 
 
-def _stored_videos(location: Place, features: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+def _stored_videos(location: Place, features: Sequence[str]) -> dict[str, Mapping[str, dict[str, Any]]]:
     """Attributes of the complete videos of each feature; nothing where there is no store yet."""
     store = FeatureStore.open_if_there(location)
     if store is None:

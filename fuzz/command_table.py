@@ -8,8 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.fuzz.trials import ForkServer
+from abaw.store import FeatureStore
+from abaw.store.packing import pack_store
 from abaw.tests.support.images import draw_noise, write_crops
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.stores import new_store, put_feature
@@ -85,6 +88,9 @@ COMMANDS: dict[str, WritingCommand] = {
     "export-npy": WritingCommand((*EXPORT, "f", "--format", "npy"), ("store.zarr",)),
     "export-webdataset": WritingCommand((*EXPORT, "f", "--format", "webdataset"), ("store.zarr",)),
     "repair": WritingCommand(("store", "repair", "damaged.zarr"), ("damaged.zarr",)),
+    "pack": WritingCommand(("store", "pack", "store.zarr"), ("store.zarr",)),
+    "pack-again": WritingCommand(("store", "pack", "packed.zarr"), ("packed.zarr",)),
+    "repair-packed": WritingCommand(("store", "repair", "damaged-pack.zarr"), ("damaged-pack.zarr",)),
     "verify": WritingCommand(("store", "verify", "store.zarr"), ("store.zarr",)),
     "train": _training(*TRANSFORMER, "--set", "save_every=1"),
     "train-unnamed": WritingCommand((*RUN[:-1], *TRANSFORMER), ("store.zarr",), ("train", "--resume")),
@@ -148,6 +154,7 @@ def make_inputs(folder: Path, server: ForkServer) -> None:
     for chunk in ("features/f/b/values/c/0/0", "labels/va/c/c/0/0"):
         path = folder / "damaged.zarr" / chunk
         path.write_bytes(path.read_bytes()[:-3])
+    _write_packed(folder)
     (folder / "sample.txt").write_text(
         "\n".join([TASKS["va"].submission.images, *(f"d/{n:05}.jpg," for n in (1, 2, 9))])
     )
@@ -203,6 +210,21 @@ def _write_store(path: Path) -> None:
         split = "train" if video in "ab" else "val"
         store.write_labels("va", video, split, np.clip(values[:, :2] / 3, -1, 1))
         store.write_labels("expr", video, split, np.arange(N_FRAMES, dtype=np.int8)[:, None] % 8)
+
+
+def _write_packed(folder: Path) -> None:
+    """A packed store with a video that was written again since and one that is new; and one whose pack is damaged."""
+    shutil.copytree(folder / "store.zarr", folder / "packed.zarr")
+    store = FeatureStore.create(folder / "packed.zarr")
+    pack_store(store, Silent())
+    shutil.copytree(folder / "packed.zarr", folder / "damaged-pack.zarr")
+    for video, value in (("b", 1), ("e", 2)):
+        put_feature(store, "f", video, np.full((N_FRAMES, WIDTH), value), fps=25.0)
+    store.drop("features/f/c")
+    shard = folder / "damaged-pack.zarr" / "features/f/.packs" / "float16-3/c/0/0"
+    content = bytearray(shard.read_bytes())
+    content[0] ^= 1
+    shard.write_bytes(bytes(content))
 
 
 def _write_labels(data: Path) -> None:

@@ -36,6 +36,16 @@ OTHERS = {
     ),
     "repair-store": WritingCommand(("store", "repair", "store.zarr"), ("store.zarr",)),
     "verify-damaged": WritingCommand(("store", "verify", "damaged.zarr"), ("damaged.zarr",)),
+    "pack-damaged": WritingCommand(("store", "pack", "damaged.zarr"), ("damaged.zarr",)),
+    "pack-new": WritingCommand(("store", "pack", "new.zarr"), ()),
+    "repair-again": WritingCommand(("store", "repair", "packed.zarr"), ("packed.zarr",)),
+    "export-packed": WritingCommand(
+        ("store", "export", "--feature", "f", "--store", "packed.zarr", "--out", "f.h5"), ("packed.zarr",)
+    ),
+    "extract-into-packed": WritingCommand(
+        ("extract", "--fps", "25", "--device", "cpu", "--store", "packed.zarr", "--backbone", "hog"),
+        ("data", "packed.zarr"),
+    ),
     "repair-new": WritingCommand(("store", "repair", "new.zarr"), ()),
     "eval-c": WritingCommand(("eval", "c"), ("store.zarr", "runs/c", "data")),
     "tune-c": WritingCommand(("tune", "c", "--smooth", "box:3", "--fit-on", "val"), ("store.zarr", "runs/c")),
@@ -48,9 +58,19 @@ TABLE = COMMANDS | OTHERS
 # target -> the commands that write it or read it
 TARGETS = {
     "data folder": ("prepare", "prepare-one-face"),
-    "store": ("extract-more", "import", "repair-store", "verify", "export-h5"),
-    "damaged store": ("repair", "verify-damaged"),
-    "new store": ("extract", "extract-videos", "extract-network", "extract-sound", "import-new", "repair-new"),
+    "store": ("extract-more", "import", "repair-store", "verify", "export-h5", "pack"),
+    "damaged store": ("repair", "verify-damaged", "pack-damaged"),
+    "packed store": ("pack-again", "repair-again", "export-packed", "extract-into-packed"),
+    "damaged packed store": ("repair-packed",),
+    "new store": (
+        "extract",
+        "extract-videos",
+        "extract-network",
+        "extract-sound",
+        "import-new",
+        "repair-new",
+        "pack-new",
+    ),
     "name of a run": ("train", "train-ridge", "train-init", "train-fold", "finetune"),
     "names of runs": ("train-unnamed", "train-seeds", "ensemble-unnamed"),
     "unfinished run": ("resume", "resume-further", "eval-c", "tune-c", "submit-c"),

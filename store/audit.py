@@ -1,5 +1,6 @@
 """Summaries of a store, and the search for damage in it."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,6 +12,7 @@ from abaw.core.progress import Reporter
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.claims import ALL, check_unclaimed, claimed
+from abaw.store.packs import DamagedIndexError
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,9 @@ def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
         for name in store.damaged_features()
     ]
     lengths: dict[str, dict[str, int]] = {}
-    videos_of = {feature: list(store.videos(feature)) for feature in store.features()}
+    features, damaged = _readable(store.features(), store.videos)
+    problems += damaged
+    videos_of = {feature: list(store.videos(feature)) for feature in features}
     reporter.start("verify", sum(map(len, videos_of.values())), "videos")
     for feature, videos in videos_of.items():
         problems += [
@@ -162,8 +166,21 @@ def _label_problems(store: FeatureStore) -> list[Problem]:
             return [_problem(error, f"labels/{task}/{video}")]
         return []
 
-    pairs = [(task, video) for task in store.tasks() for video in store.label_names(task)]
-    return [problem for problems in map_ahead(find, pairs, store.n_readers) for problem in problems]
+    tasks, damaged = _readable(store.tasks(), store.label_names)
+    pairs = [(task, video) for task in tasks for video in store.label_names(task)]
+    return damaged + [problem for problems in map_ahead(find, pairs, store.n_readers) for problem in problems]
+
+
+def _readable(names: Sequence[str], list_videos: Callable[[str], object]) -> tuple[list[str], list[Problem]]:
+    """Those features or tasks whose videos can be listed, and the problems of the others, whose index is damaged."""
+    readable, problems = [], []
+    for name in names:
+        try:
+            list_videos(name)
+            readable.append(name)
+        except DamagedIndexError as error:
+            problems.append(Problem(str(error), error.path))
+    return readable, problems
 
 
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:
@@ -177,7 +194,5 @@ def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem]
     """
     with claimed(store, [ALL], ""):
         problems = _find_problems(store, reporter)
-        for problem in problems:
-            if problem.path:
-                store.drop(problem.path)
+        store.drop(*(problem.path for problem in problems if problem.path))
     return [problem for problem in problems if problem.path], [problem for problem in problems if not problem.path]

@@ -10,6 +10,7 @@
       labels/<task>/<video>  (rows, columns)  as published, invalid values kept; attrs: split, sha256, complete, checksum;
                 where frames are labelled twice, doubles: frame numbers of the extra rows at the end; where it is known,
                 person: who is in the video
+      features/<feature>/.packs, labels/<task>/.packs   many videos in a few files, see `abaw.store.packs`
       .notes/<note>                           attrs: text; which processes are writing
 
 Row i is frame i+1 of the video, for every feature and for the labels. A video is written by one writer, in whole
@@ -18,11 +19,12 @@ ever read. Values are not compressed: features do not compress. Dimensions have 
 earlier versions have none.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import zarr
@@ -32,7 +34,7 @@ from zarr.errors import ContainsGroupError
 from abaw import __version__
 from abaw.core.claim_files import check_claims
 from abaw.core.doubles import Doubles
-from abaw.core.errors import AbawError, StoreError, first_line
+from abaw.core.errors import AbawError, StoreError, UnreachableError, first_line
 from abaw.core.files import Place, is_url
 from abaw.core.names import check_name
 from abaw.core.people import is_person
@@ -43,6 +45,8 @@ from abaw.store.label_arrays import VideoLabels, decode_labels, encode_labels
 from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
+from abaw.store.pack_index import MADE_WHEN_READ, PackedVideo, PackedVideos, StoredAttrs
+from abaw.store.packs import Packs
 from abaw.store.plain_arrays import Block, FarArray, PlainRows, find_plain_array
 from abaw.store.schema import (
     MISPLACED,
@@ -54,11 +58,18 @@ from abaw.store.schema import (
     is_video,
     report_unreachable,
 )
+from abaw.store.shards import name_of_array
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import QUALITY, VideoWriter
 from abaw.store.zarr_keys import read_ranges
 
+if TYPE_CHECKING:
+    from abaw.store.dask_arrays import DaskFeature
+
 FORMAT = 1
+PACKED_FORMAT = 2  # of a store with packed videos, which earlier versions would not see
+Result = TypeVar("Result")
+DASK_CHUNK_BYTES = 2**27
 READERS_FAR_AWAY = 8  # each holds a video: more would fill the memory
 
 
@@ -120,13 +131,20 @@ def _is_begun(root: zarr.Group) -> bool:
     return "format" not in root.attrs and not set(root.attrs) and not set(root) - {"features", "labels"}
 
 
+def _attrs_of(packed: PackedVideo) -> dict[str, Any]:
+    """Attributes of a packed video."""
+    return {**packed.attrs, "complete": True}
+
+
 class FeatureStore:
     """Features and labels by video. Open with `FeatureStore.open` (read) or `FeatureStore.create` (read and write)."""
 
     def __init__(self, root: zarr.Group, path: str) -> None:
         self.path = path
         self._tree = Tree(root, path)
+        self.packs = Packs(self._tree, path)  # what is packed, see `abaw.store.packs`
         self._label_groups: set[str] = set()  # known to exist
+        self._shapes: dict[str, tuple[int, ...]] = {}  # of a frame, by feature
 
     @classmethod
     def open(cls, path: Place) -> "FeatureStore":
@@ -163,12 +181,16 @@ class FeatureStore:
 
     def _checked(self) -> "FeatureStore":
         store_format = self._tree.root.attrs.get("format")
-        if store_format != FORMAT:
+        if store_format not in (FORMAT, PACKED_FORMAT):
             raise StoreError(
-                f"{self.path} has store format {store_format!r}; this version of abaw reads format {FORMAT}. "
+                f"{self.path} has store format {store_format!r}; this version of abaw reads formats {FORMAT} and {PACKED_FORMAT}. "
                 "Extract again into a new store, or use the version of abaw that wrote it."
             )
         return self
+
+    def __reduce__(self) -> tuple[Callable[[str], "FeatureStore"], tuple[str]]:
+        """Another process opens the store once, for reading."""
+        return _opened, (self.path,)
 
     def __repr__(self) -> str:
         """Its path, the videos and frames of each feature, and the tasks that have labels."""
@@ -236,14 +258,26 @@ class FeatureStore:
                     f"`--backbone NEWNAME=...`, or delete {self.path}/features/{feature} to replace it."
                 )
 
-    def videos(self, feature: str) -> dict[str, dict[str, Any]]:
+    def videos(self, feature: str) -> Mapping[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
-        return {name: attrs for name, attrs in self._tree.attrs_in(f"features/{feature}") if is_video(attrs)}
+        path = f"features/{feature}"
+        stored = dict(self._tree.attrs_in(path))  # before packed ones are looked for: packing deletes videos last
+        complete = {name: attrs for name, attrs in stored.items() if is_video(attrs)}
+        packed = self.packs.look(path)
+        if not packed:
+            return complete
+        return StoredAttrs(complete, packed, self._damaged(path, stored.keys() - complete.keys(), packed), is_video)
+
+    def _damaged(self, path: str, names: Iterable[str], packed: PackedVideos) -> list[str]:
+        """Those of some incomplete videos that count: of a packed one a killed process may have left files behind."""
+        return sorted(name for name in names if name not in packed or self._tree.has_metadata(f"{path}/{name}"))
 
     def video_attrs(self, feature: str, video: str) -> dict[str, Any]:
         """Attributes of a video of a feature; empty if it is not complete."""
         with report_unreachable(f"{self.path}/features/{feature}/{video}"):
-            attrs = attrs_at(self._tree.store, [f"features/{feature}/{video}"])[0]
+            packed = self.packs.find(f"features/{feature}", video)
+            path = f"features/{feature}/{video}"
+            attrs = attrs_at(self._tree.store, [path])[0] if packed is None else _attrs_of(packed)
         return attrs if is_video(attrs) else {}
 
     def incomplete(self, feature: str) -> list[str]:
@@ -251,7 +285,9 @@ class FeatureStore:
 
         They are never read; the next extract writes them again.
         """
-        return [name for name, attrs in self._tree.attrs_in(f"features/{feature}") if not is_video(attrs)]
+        path = f"features/{feature}"
+        names = [name for name, attrs in self._tree.attrs_in(path) if not is_video(attrs)]
+        return self._damaged(path, names, self.packs.look(path)) if names else []
 
     def read(self, feature: str, video: str, into: NDArray | None = None) -> VideoFeature:
         """Read one feature of one video, checksums verified.
@@ -262,8 +298,16 @@ class FeatureStore:
         Raises:
             StoreError: the video is missing or damaged; an UnreachableError if the disk or the network is at fault.
         """
+        return self._packed_or_not(f"features/{feature}", video, partial(self._read, feature, video, into))
+
+    def _read(self, feature: str, video: str, into: NDArray | None, packed: PackedVideo | None) -> VideoFeature:
         key = f"features/{feature}/{video}"
-        with self._reading(feature, video):
+        with self._reading(feature, video, packed):
+            if packed is not None:
+                stored = self._stored(feature, video, packed)
+                values = stored.rows.read(into)
+                check_no_shard_is_missing(values)
+                return VideoFeature(values, stored.present, stored.fps)
             attrs, shape = self._whole_attrs(feature, video)
             plain = find_plain_array(self._tree.store, f"{key}/values")
             values = as_numpy(self._tree.root[f"{key}/values"]) if plain is None else plain.read(into)
@@ -280,11 +324,18 @@ class FeatureStore:
         Raises:
             StoreError: like `read`.
         """
-        with self._reading(feature, video):
-            attrs, _ = self._whole_attrs(feature, video)
+        return self._packed_or_not(f"features/{feature}", video, partial(self._read_quality, feature, video))
+
+    def _read_quality(self, feature: str, video: str, packed: PackedVideo | None) -> NDArray[np.float32] | None:
+        path = f"features/{feature}"
+        with self._reading(feature, video, packed):
+            attrs = self._whole_attrs(feature, video)[0] if packed is None else _attrs_of(packed)
             if attrs.get(QUALITY) is not True:
                 return None
-            quality = self._read_array(f"features/{feature}/{video}/{QUALITY}")
+            if packed is None:
+                quality = self._read_array(f"{path}/{video}/{QUALITY}")
+            else:
+                quality = self.packs.rows(path, packed.beside(QUALITY)).read()
             if quality.shape != (attrs["n_frames"],) or quality.dtype != np.float32 or not np.isfinite(quality).all():
                 raise ValueError("its quality is not a finite number for each frame")
             return quality
@@ -295,17 +346,89 @@ class FeatureStore:
         Raises:
             StoreError: like `read`, but damage in its values is only found where they are read.
         """
+        return self._packed_or_not(f"features/{feature}", video, partial(self._stored_video, feature, video))
+
+    def _stored_video(self, feature: str, video: str, packed: PackedVideo | None) -> "StoredVideo | None":
         key = f"features/{feature}/{video}"
-        with self._reading(feature, video):
+        with self._reading(feature, video, packed):
+            if packed is not None:
+                return self._stored(feature, video, packed)
             attrs, shape = self._whole_attrs(feature, video)
             values = find_plain_array(self._tree.store, f"{key}/values")
             if values is None:
                 return None
             present = self._read_array(f"{key}/present")
             check_shapes(values, present, attrs, shape)
-            return StoredVideo(
-                values.rows(0, len(present)), present, float(attrs["fps"]), partial(self._reading, feature, video)
-            )
+            reading = partial(self._reading, feature, video, None)
+            return StoredVideo(values.rows(0, len(present)), present, float(attrs["fps"]), reading)
+
+    def _stored(self, feature: str, video: str, packed: PackedVideo) -> "StoredVideo":
+        """A packed video."""
+        attrs = _attrs_of(packed)
+        if not is_video(attrs):
+            raise ValueError("its attributes are invalid")
+        present = np.ones(packed.n_rows, dtype=np.bool_) if packed.present is None else packed.present
+        rows, shape = self.packs.rows(f"features/{feature}", packed), self._shape_of(feature)
+        check_shapes(rows, present, attrs, shape)
+        return StoredVideo(rows, present, float(attrs["fps"]), partial(self._reading, feature, video, packed))
+
+    def _shape_of(self, feature: str) -> tuple[int, ...]:
+        """The shape of a frame of a feature, whose attributes do not change."""
+        if feature not in self._shapes:
+            self._shapes[feature] = tuple(attrs_at(self._tree.store, [f"features/{feature}"])[0]["spec"]["shape"])
+        return self._shapes[feature]
+
+    def _packed_or_not(self, path: str, video: str, read: Callable[[PackedVideo | None], Result]) -> Result:
+        """What is read of a video, packed or not; read again if it was packed, or packed again, meanwhile."""
+        packed = self.packs.find(path, video)
+        try:
+            result = read(packed)
+            if result is not None or packed is not None:
+                return result
+        except UnreachableError:
+            raise
+        except StoreError:
+            packed_now = self.packs.find_now(path, video)
+            if packed_now is None or (packed is not None and packed_now.place == packed.place):
+                raise
+            return read(packed_now)
+        packed_now = self.packs.find_now(path, video)
+        return result if packed_now is None else read(packed_now)
+
+    def read_rows(self, feature: str, video: str, start: int, stop: int, into: NDArray) -> None:
+        """Read some rows of one feature of one video, see `read`; of a store that only Zarr reads, the whole video.
+
+        Args:
+            into: (stop - start, *shape), where the values go.
+        """
+        stored = self.stored_video(feature, video)
+        if stored is None:
+            into[...] = self.read(feature, video).values[start:stop]
+            return
+        with stored.reading():
+            stored.rows.part(start, stop).read(into)
+            check_no_shard_is_missing(into)
+
+    def read_present(self, feature: str, video: str) -> NDArray[np.bool_]:
+        """(frames,) bool of one feature of one video, without its values."""
+        stored = self.stored_video(feature, video)
+        return self.read(feature, video).present if stored is None else stored.present
+
+    def to_dask(self, feature: str, chunk_bytes: int = DASK_CHUNK_BYTES) -> "DaskFeature":
+        """A feature of all complete videos as one dask array, and which rows of it are which video.
+
+        Nothing is read before dask computes. Rows of frames without a crop or sound are zeros; `present` says which.
+
+        Args:
+            chunk_bytes: about the size of a chunk; workers hold a few.
+
+        Raises:
+            UsageError: there is no such feature.
+            StoreError: it has no complete video.
+        """
+        from abaw.store.dask_arrays import dask_feature
+
+        return dask_feature(self, feature, chunk_bytes)
 
     def read_ranges(self, ranges: Sequence[tuple[str, int, int]]) -> list[bytes | None]:
         """Parts of files of the store, read at the same time; None for a file that does not exist.
@@ -320,7 +443,7 @@ class FeatureStore:
             return read_ranges(self._tree.store, ranges)
 
     @contextmanager
-    def _reading(self, feature: str, video: str) -> Iterator[None]:
+    def _reading(self, feature: str, video: str, packed: PackedVideo | None) -> Iterator[None]:
         """Turns errors in reading a video into StoreErrors that name it."""
         key = f"features/{feature}/{video}"
         with report_unreachable(f"{self.path}/{key}"):
@@ -329,9 +452,10 @@ class FeatureStore:
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes
                 if isinstance(error, StoreError) or is_outside(error):
                     raise
+                delete = f"Delete {self.path}/{key}" if packed is None else f"Run `abaw store repair {self.path}`"
                 raise StoreError(
                     f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
-                    f"Delete {self.path}/{key} and run the same `abaw extract` again."
+                    f"{delete} and run the same `abaw extract` again."
                 ) from error
 
     def _whole_attrs(self, feature: str, video: str) -> tuple[dict[str, Any], tuple[int, ...]]:
@@ -355,10 +479,18 @@ class FeatureStore:
                 f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again."
             )
 
-    def drop(self, path: str) -> None:
-        """Delete a group or array, such as `features/hog/video-1`; the next extract writes it again."""
+    def drop(self, *paths: str) -> None:
+        """Delete groups or arrays, such as `features/hog/video-1`, packed or not; the next extract writes them again."""
         check_claims()
-        self._tree.drop(path)
+        by_group: dict[str, list[str]] = {}
+        for path in paths:
+            group, _, name = path.rpartition("/")
+            by_group.setdefault(group, []).append(name)
+        for group, names in by_group.items():
+            if group.count("/") == 1:
+                self.packs.remove(group, names)
+            for name in names:
+                self._tree.drop(f"{group}/{name}")
 
     def sweep(self) -> None:
         """Delete temporary files that killed processes left next to the metadata of features and labels."""
@@ -372,7 +504,25 @@ class FeatureStore:
             rows: (present,) frame number - 1 of each frame that will be written, in any order.
             attrs: `fps`, `source` and other attributes to store with the video.
         """
-        return VideoWriter(self._tree.group(f"features/{feature}"), check_name(video, "video"), n_frames, rows, attrs)
+        group = self._tree.group(f"features/{feature}")
+        self.packs.wrote(f"features/{feature}", video)
+        return VideoWriter(group, check_name(video, "video"), n_frames, rows, attrs)
+
+    # packing
+
+    def unpacked(self, path: str) -> list[str]:
+        """Names of what is in `features/<feature>` or `labels/<task>` by itself, complete or not, sorted."""
+        return self._tree.names(path)
+
+    def drop_unpacked(self, path: str) -> None:
+        """Delete what is at a path by itself; if it is packed, that counts again."""
+        check_claims()
+        self._tree.drop(path)
+
+    def mark_packed(self) -> None:
+        """Note that some videos are packed, so that earlier versions say that they cannot read the store."""
+        if self._tree.root.attrs.get("format") != PACKED_FORMAT:
+            self._tree.root.update_attributes({"format": PACKED_FORMAT})
 
     # labels
 
@@ -392,17 +542,34 @@ class FeatureStore:
         if task not in self._label_groups:
             self._tree.require("labels", task)
             self._label_groups.add(task)
+        chunk, metadata = encode_labels(video, split, rows, doubles, person)
         try:
-            encoded = encode_labels(video, split, rows, doubles, person)
-            return put_whole(self._tree.store, f"labels/{task}/{video}", *encoded)
+            if self._is_packed(task, video, metadata):
+                return False
+            self.packs.wrote(f"labels/{task}", video)
+            return put_whole(self._tree.store, f"labels/{task}/{video}", chunk, metadata)
         except OSError as error:
             if error.errno not in MISPLACED:
                 raise
             raise self._damaged_labels(task, video, first_line(error)) from error
 
+    def _is_packed(self, task: str, video: str, metadata: bytes) -> bool:
+        """True if labels are packed that have the same metadata, and so the same content."""
+        packed = self.packs.find(f"labels/{task}", video)
+        if packed is None:
+            return False
+        content = json.loads(metadata)
+        array = name_of_array(tuple(content["shape"][1:]), np.dtype(content["data_type"]))
+        attrs = {key: value for key, value in content["attributes"].items() if key not in MADE_WHEN_READ}
+        return (packed.array, packed.n_rows, packed.attrs) == (array, content["shape"][0], attrs)
+
     def label_names(self, task: str) -> list[str]:
         """Videos that have labels of a task, complete or not, sorted."""
-        return self._tree.names(f"labels/{task}") if task in self.tasks() else []
+        if task not in self.tasks():
+            return []
+        names = self._tree.names(f"labels/{task}")
+        packed = self.packs.look(f"labels/{task}")
+        return sorted({*names, *packed}) if packed else names
 
     def read_labels(self, task: str, video: str) -> VideoLabels:
         """Read the labels of one video.
@@ -417,24 +584,51 @@ class FeatureStore:
 
     def _find_labels(self, task: str, video: str) -> VideoLabels | None:
         """The labels of one video; None if they are missing or cut off."""
+        read = partial(self._decoded_labels, task, video)
+        return self._packed_or_not(f"labels/{task}", video, read)
+
+    def _decoded_labels(self, task: str, video: str, packed: PackedVideo | None) -> VideoLabels | None:
+        with self._reading_labels(task, video):
+            content = self._label_content(task, video, packed)
+            if content is None:
+                return None
+            content_rows, attrs = content
+            split, person = str(attrs.get("split")), str(attrs.get("person", ""))
+            if not is_person(person):
+                raise ValueError("they name no person that could be one")
+            rows, doubles = decode_labels(content_rows, attrs)
+            return VideoLabels(split, rows, doubles, person)
+
+    def label_content(self, task: str, video: str) -> tuple[NDArray, Mapping[str, Any]] | None:
+        """The array of the labels of a video as it is stored, and its attributes; None if they are cut off."""
+        with self._reading_labels(task, video):
+            return self._label_content(task, video, self.packs.find(f"labels/{task}", video))
+
+    def _label_content(
+        self, task: str, video: str, packed: PackedVideo | None
+    ) -> tuple[NDArray, Mapping[str, Any]] | None:
+        path = f"labels/{task}"
+        if packed is not None:
+            return self.packs.rows(path, packed).read(), _attrs_of(packed)
+        try:
+            plain = find_plain_array(self._tree.store, f"{path}/{video}")
+            array = self._tree.root[f"{path}/{video}"] if plain is None else plain
+            if "complete" not in array.attrs:
+                return None
+            return as_numpy(array) if plain is None else plain.read(), dict(array.attrs)
+        except KeyError:
+            return None
+
+    @contextmanager
+    def _reading_labels(self, task: str, video: str) -> Iterator[None]:
+        """Turns errors in reading labels into StoreErrors that name them."""
         with report_unreachable(f"{self.path}/labels/{task}/{video}"):
             try:
-                path = f"labels/{task}/{video}"
-                plain = find_plain_array(self._tree.store, path)
-                array = self._tree.root[path] if plain is None else plain
-                if "complete" not in array.attrs:
-                    return None
-                split, person = str(array.attrs.get("split")), str(array.attrs.get("person", ""))
-                if not is_person(person):
-                    raise ValueError("they name no person that could be one")
-                rows, doubles = decode_labels(as_numpy(array) if plain is None else plain.read(), array.attrs)
-            except KeyError:
-                return None
+                yield
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes
-                if is_outside(error):
+                if isinstance(error, StoreError) or is_outside(error):
                     raise
                 raise self._damaged_labels(task, video, first_line(error)) from error
-        return VideoLabels(split, rows, doubles, person)
 
     def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
         return StoreError(
@@ -461,3 +655,9 @@ class FeatureStore:
     def notes(self) -> Notes:
         """Small texts next to the data."""
         return Notes(self._tree.store)
+
+
+@lru_cache(maxsize=8)
+def _opened(path: str) -> FeatureStore:
+    """The store at a path, for what other processes send here."""
+    return FeatureStore.open(path)

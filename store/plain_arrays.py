@@ -165,6 +165,12 @@ class PlainRows:
         """The dtype of the values."""
         return self.array.dtype
 
+    def part(self, start: int, stop: int) -> "PlainRows":
+        """Some of these rows, which are numbered from 0."""
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"there are no rows {start} to {stop} among {self.shape[0]}")
+        return PlainRows(self.array, self.start + start, self.start + stop)
+
     def read(self, into: NDArray | None = None) -> NDArray:
         """The values, checksums verified.
 

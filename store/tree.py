@@ -1,15 +1,27 @@
 """The groups and arrays of a Zarr store: names and attributes without opening each, small arrays written at once."""
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import zarr
 from zarr.abc.store import Store
 from zarr.errors import ContainsGroupError
+from zarr.storage import LocalStore
 
 from abaw.store.schema import group_attrs, report_damage, report_unreachable
-from abaw.store.zarr_keys import METADATA, NOTES, FolderStore, delete_node, names_in, read_key, read_keys, write_keys
+from abaw.store.zarr_keys import (
+    METADATA,
+    NOTES,
+    PACKS,
+    FolderStore,
+    delete_node,
+    names_in,
+    read_key,
+    read_keys,
+    write_keys,
+)
 
 
 class Tree:
@@ -26,7 +38,7 @@ class Tree:
     def names(self, path: str) -> list[str]:
         """Sorted names of the members of a group."""
         with report_unreachable(f"{self._location}/{path}"):
-            return names_in(self.store, path)
+            return [name for name in names_in(self.store, path) if name != PACKS]
 
     def attrs_in(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         """Attributes of the groups in a group, by name."""
@@ -66,6 +78,13 @@ class Tree:
             return True
         except Exception:  # zarr raises many types for damaged metadata
             return False
+
+    def has_metadata(self, path: str) -> bool:
+        """True if there is a group or array at a path, damaged or not."""
+        if isinstance(self.store, LocalStore):
+            return os.path.lexists(self.store.root / path / METADATA)
+        with report_unreachable(f"{self._location}/{path}"):
+            return read_key(self.store, f"{path}/{METADATA}") is not None
 
     def sweep(self, features: Sequence[str]) -> None:
         """Delete what killed processes left next to the metadata of groups; see `FolderStore.sweep`."""

@@ -194,16 +194,16 @@ def encode_shard(rows: NDArray, chunk_rows: int, shard_rows: int) -> memoryview:
         chunk = shard[begin : begin + chunk_bytes].view(rows.dtype).reshape(chunk_shape)
         n_rows = min(chunk_rows, len(rows) - start)
         chunk[:n_rows], chunk[n_rows:] = rows[start : start + n_rows], np.nan
-        _put_checksum(shard[begin : begin + step])
+        put_checksum(shard[begin : begin + step])
         index[number] = begin, step
     end = shard[len(starts) * step :]
     end[: index.nbytes] = index.reshape(-1).view(np.uint8)
-    _put_checksum(end)
+    put_checksum(end)
     return shard.data
 
 
-def _put_checksum(content: NDArray[np.uint8]) -> None:
-    """Fill the last bytes with the CRC-32C of those before them."""
+def put_checksum(content: NDArray[np.uint8]) -> None:
+    """Fill the last bytes of some content with the CRC-32C of those before them."""
     checked = content[:-CHECKSUM_BYTES]
     checked.flags.writeable = False  # the package takes nothing that might change
     content[-CHECKSUM_BYTES:] = np.frombuffer(_checksum(checked), dtype=np.uint8)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import zarr
-from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store
+from zarr.abc.store import OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.codecs import Crc32cCodec
 from zarr.core.buffer import Buffer, default_buffer_prototype
 from zarr.core.sync import sync
@@ -27,6 +27,7 @@ from abaw.core.errors import StoreError
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 METADATA = "zarr.json"
 PARTIAL = ".partial"  # ends the names of temporary files
+PACKS = ".packs"  # group of what is packed in a group, see `abaw.store.packs`
 NOTES = ".notes"  # folder of texts that are no data, see `abaw.store.notes`
 
 
@@ -74,6 +75,11 @@ class FolderStore(LocalStore):
         for note in (self.root / NOTES).glob("*"):
             if note.is_dir() and not note.is_symlink() and not (note / METADATA).exists():
                 shutil.rmtree(note, ignore_errors=True)
+
+    def sweep_below(self, path: str) -> None:
+        """Delete temporary files that killed processes left anywhere below a path, where nobody else writes."""
+        for stray in (self.root / path).rglob(f"*{PARTIAL}"):
+            stray.unlink(missing_ok=True)
 
     def has_remains(self, path: str) -> bool:
         """True if there is a folder at a path, such as a killed process leaves without metadata."""
@@ -132,6 +138,12 @@ def read_ranges(store: Store, ranges: Sequence[tuple[str, int, int]]) -> list[by
         return [None if content is None else content.to_bytes() for content in contents]
 
     return sync(read_all())
+
+
+def read_end(store: Store, key: str, n_bytes: int) -> bytes | None:
+    """The last bytes of a key; None if it does not exist."""
+    content = sync(store.get(key, default_buffer_prototype(), SuffixByteRequest(n_bytes)))
+    return None if content is None else content.to_bytes()
 
 
 async def _read(store: Store, key: str) -> bytes | None:

@@ -40,7 +40,7 @@ FILES = modules_of(CHECKOUT)
 OWNERS = {
     "zarr": ("abaw.store",),
     "distributed": ("abaw.extract.cluster",),
-    "dask": ("abaw.extract.cluster",),
+    "dask": ("abaw.extract.cluster", "abaw.store"),
     "click": ("abaw.cli", "abaw.commands"),
     "rich": ("abaw.cli", "abaw.commands"),
     "matplotlib": ("abaw.evaluate.report", "abaw.predict"),
@@ -216,6 +216,7 @@ STAGE_OF = {
     "store info": "describe_store",
     "store verify": "verify_store",
     "store repair": "repair_store",
+    "store pack": "pack_store",
     "store import": "import_features",
     "store export": "export_feature",
     "weights list": "list_weights",

@@ -430,7 +430,7 @@ def test_nothing_of_others_is_taken_for_a_new_store(tmp_path, what):
 
 def test_another_format_is_refused_with_both_numbers(store):
     zarr.open_group(store.path, mode="a").update_attributes({"format": 7})
-    with pytest.raises(StoreError, match="store format 7; this version of abaw reads format 1"):
+    with pytest.raises(StoreError, match="store format 7; this version of abaw reads formats 1 and 2"):
         FeatureStore.open(store.path)
 
 

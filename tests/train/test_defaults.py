@@ -329,6 +329,7 @@ OF_COMMANDS = {
     "store export": {"store": "store.zarr", "form": "h5"},
     "store import": {"store": "store.zarr"},
     "store info": {"path": "store.zarr"},
+    "store pack": {"path": "store.zarr"},
     "store repair": {"path": "store.zarr"},
     "store verify": {"path": "store.zarr"},
     "submit": {"data": "data", "device": "auto", **PLACES},
