@@ -23,10 +23,23 @@ def some_of(names: Sequence[str], most: int) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
+LEAST_START = 3  # letters by which a longer name is known
+
+
 def did_you_mean(name: str, known: Sequence[str]) -> str:
     """A question with the names that are most like a mistyped one, and a space after it; empty if none is like it."""
-    near = difflib.get_close_matches(name, known, n=3)
+    near = _most_like(name, known)
     return f"Did you mean {' or '.join(near)}? " if near else ""
+
+
+def _most_like(name: str, known: Sequence[str]) -> list[str]:
+    """Up to three names that differ by a slip or by capitals, else those that begin with the name."""
+    near = difflib.get_close_matches(name, known, n=3)
+    if not near:
+        written = {one.casefold(): one for one in reversed(known)}
+        near = [written[one] for one in difflib.get_close_matches(name.casefold(), list(written), n=3)]
+    is_start = len(name) >= LEAST_START
+    return near or [one for one in known if is_start and one.casefold().startswith(name.casefold())][:3]
 
 
 def is_disk_full(error: Exception) -> bool:

@@ -1,8 +1,10 @@
 """Names of features and videos: which ones are safe, and which command makes a feature of a given name."""
 
+import re
 import unicodedata
+from collections.abc import Sequence
 
-from abaw.core.errors import StoreError
+from abaw.core.errors import StoreError, did_you_mean
 
 SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
 MAX_VALUES = 1_000_000  # per frame; anything larger is a mistake
@@ -49,6 +51,25 @@ def check_name(name: str, kind: str) -> str:
             "Rename it."
         )
     return name
+
+
+def same_video(video: str, videos: Sequence[str]) -> str:
+    """The first video whose name differs in zeros, signs or capitals alone; empty without such."""
+    return next((one for one in videos if _plain(one) == _plain(video)), "")
+
+
+def near_video(video: str, videos: Sequence[str]) -> str:
+    """A question with the video that is meant, and a space after it: `same_video`, or one with a slip in its letters
+    alone, since other numbers are other videos. Empty without such."""
+    if same := same_video(video, videos):
+        return f"Did you mean {same}? "
+    numbers = _plain(video)[0]
+    return did_you_mean(video, [one for one in videos if _plain(one)[0] == numbers])
+
+
+def _plain(video: str) -> tuple[list[str], str]:
+    """The numbers in a name, and its letters."""
+    return [number.lstrip("0") for number in re.findall("[0-9]+", video)], re.sub("[^a-z]+", "", video.casefold())
 
 
 def is_pattern(name: str) -> bool:

@@ -55,6 +55,8 @@ SUFFIX = ".toml"
 MAX_TEXT, MAX_WINDOW = 2000, 1_000_000
 NAME = re.compile("[a-z][a-z0-9_-]{0,39}")
 COLUMN_WORDS = (CLIP, FRAME, LABEL, CLASS, PROBABILITIES)
+MEANT = {"video": CLIP, "picture": "image", "photo": "image", "class": "classes", "classification": "classes"}
+IN_RECORDS = ("multi",)  # words that only records have
 LEVELS: dict[str, Level] = {"frame": "frame", "clip": "video", "image": "image"}
 KINDS: dict[str, Kind] = {
     "regression": "regression",
@@ -101,7 +103,9 @@ def read_task_file(path: Path) -> Task:
     try:
         content = read_toml(path)
     except FileNotFoundError:
-        raise UsageError(f"No task file {path}. Name another, or a task of `abaw list tasks`.") from None
+        others = [other.name for other in path.parent.glob(f"*{SUFFIX}")] if path.parent.is_dir() else []
+        near = did_you_mean(path.name, sorted(others))
+        raise UsageError(f"No task file {path}. {near}Name another, or a task of `abaw list tasks`.") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
     except (ValueError, RecursionError) as error:
@@ -139,8 +143,14 @@ class _Reader:
     def check_keys(self, known: Sequence[str]) -> None:
         for key in self._content:
             if key not in known:
-                near = did_you_mean(str(key), known) or f"Known keys: {', '.join(known)}. "
-                raise UsageError(f"{self._source}: unknown key {self._where + str(key)!r}. {near.strip()}")
+                near = _other_place(str(key), self._where) or did_you_mean(str(key), known)
+                raise UsageError(
+                    f"{self._source}: unknown key {self._where + str(key)!r}. {near or self._all_of(known)}".strip()
+                )
+
+    @staticmethod
+    def _all_of(known: Sequence[str]) -> str:
+        return f"Known keys: {', '.join(known)}."
 
     def has(self, key: str) -> bool:
         return key in self._content
@@ -156,9 +166,10 @@ class _Reader:
     def choice(self, key: str, known: Sequence[str], default: str | None = None) -> str:
         value = self.text(key, default)
         if value not in known:
-            near = did_you_mean(value, known)
+            near = f"Did you mean {MEANT[value]}? " if MEANT.get(value) in known else did_you_mean(value, known)
+            shown = [word for word in known if word not in IN_RECORDS]
             raise UsageError(
-                f"{self._source}: {self._where}{key} cannot be {value[:60]!r}. {near}Choose one of: {', '.join(known)}."
+                f"{self._source}: {self._where}{key} cannot be {value[:60]!r}. {near}Choose one of: {', '.join(shown)}."
             )
         return value
 
@@ -263,6 +274,8 @@ class _Reader:
     def _range(self, kind: Kind, n_outputs: int) -> tuple[float, float]:
         if kind == "regression":
             ends = self._content.get("range")
+            if ends is None:
+                self.fail("range is missing: the lowest and the highest label, such as [0, 1]")
             if not isinstance(ends, list | tuple) or len(ends) != 2:
                 self.fail(f"range must be the lowest and the highest label, such as [0, 1], found {str(ends)[:60]!r}")
             return self._as_number("range", ends[0]), self._as_number("range", ends[1])
@@ -273,6 +286,11 @@ class _Reader:
     def _measure(self, kind: Kind, outputs: Sequence[str]) -> Measure:
         known = MEASURES[kind]
         key = self.text("measure")
+        kinds = [
+            kind_word for kind_word, kind in KINDS.items() if key in MEASURES[kind] and kind_word not in IN_RECORDS
+        ]
+        if key not in known and kinds:
+            self.fail(f"measure {key} is of {', '.join(kinds)}; one of {kind} is {', '.join(known)}")
         if key not in OTHERS:
             self.choice("measure", list(known))
         of_output, pooled = known.get(key) or OTHERS[key]
@@ -373,6 +391,15 @@ class _Reader:
         if (rows == "videos") == (CLIP in words) or (rows == "clips" and FRAME in words):
             self.fail(f"submission.columns of {rows} cannot be {', '.join(words)}")
         return words
+
+
+def _other_place(key: str, where: str) -> str:
+    """Where a key belongs that is in another table of the file; empty if it is nowhere."""
+    if where and key in KEYS:
+        return f"Move {key} above the first line in brackets."
+    places = {"labels": LABEL_KEYS, "submission": SUBMISSION_KEYS}
+    place = next((name for name, keys in places.items() if key in keys and f"{name}." != where), "")
+    return f"Move {key} below [{place}]." if place else ""
 
 
 def _in_words(key: str, kind: Kind, outputs: Sequence[str]) -> str:

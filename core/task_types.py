@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import UsageError, did_you_mean
 
 Kind = Literal["regression", "classes", "binary", "multi"]
 Level = Literal["frame", "image", "video"]
@@ -205,8 +205,9 @@ class Task:
             raise UsageError(f"The outputs of task {self.name} belong together: leave out outputs.")
         numbers = [self.outputs.index(name) for name in outputs if name in self.outputs]
         if len(numbers) != len(outputs) or numbers != sorted({*numbers}) or not numbers:
+            near = next((did_you_mean(name, self.outputs) for name in outputs if name not in self.outputs), "")
             raise UsageError(
-                f"outputs must be some of {','.join(self.outputs)}, in this order; found {','.join(outputs)}."
+                f"outputs must be some of {','.join(self.outputs)}, in this order; found {','.join(outputs)}. {near}".strip()
             )
         measures = [f"{self.measure.short} {name}" for name in outputs]
         name = measures[0] if len(measures) == 1 else f"mean of {' and '.join(measures)}"

@@ -144,6 +144,10 @@ class _Tasks(Mapping[str, Task]):
         """What to type for a task: its name, or its file."""
         return self._files.get(name, name)
 
+    def is_of_file(self, name: str) -> bool:
+        """True for a task whose file was named in this process."""
+        return name in self._files
+
     def is_own(self, name: str) -> bool:
         """True for a task that comes with abaw."""
         return name in ORDER and name not in self._added
@@ -183,10 +187,19 @@ def get_task(name: str) -> Task:
         return TASKS[whole].only(outputs.split("+"))
     if name not in TASKS:
         raise UsageError(
-            f"Unknown task {name!r}. {did_you_mean(name, list(TASKS))}Choose one of: {', '.join(TASKS)}; or name a "
-            f"{SUFFIX} file of your own."
+            f"Unknown task {name!r}. {_near(name)}Choose one of: {', '.join(TASKS)}; or name a {SUFFIX} file of your own."
         )
     return TASKS[name]
+
+
+def _near(name: str) -> str:
+    """A question with a task file, tasks, or outputs of tasks of a similar name; see `did_you_mean`."""
+    file = Path(name).with_suffix(SUFFIX) if name else Path()
+    outputs = [f"{task.name}:{output}" for task in TASKS.values() for output in task.outputs]
+    near = [text for text in outputs if text.partition(":")[2] == name]
+    if file.is_file() or near:
+        return f"Did you mean {file if file.is_file() else near[0]}? "
+    return did_you_mean(name, list(TASKS))
 
 
 def recorded_task(name: str, record: Mapping[str, Any] | None) -> Task:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from abaw.core.clock import Clock
 from abaw.core.errors import DataError, some_of
-from abaw.core.names import SIDES
+from abaw.core.names import SIDES, near_video
 from abaw.core.people import describe_shared, without_side
 from abaw.core.progress import Reporter, Silent
 from abaw.core.tasks import TASKS, Task
@@ -27,6 +27,7 @@ from abaw.datasets.transcripts import describe_transcripts, find_transcripts, tr
 from abaw.datasets.unread import MOST_NAMED, find_unread
 
 DECODE_THREADS = 8
+MOST_SUGGESTED, MOST_COMPARED = 20, 5_000  # missing videos for which names of so many others are compared
 USUAL_DIFFERENCE, USUAL_SHARE = 2, 0.01  # between label rows and frames of the video file; the larger limit counts
 # more than that many times as many label rows as frames up to the last crop belong to another video
 MOST_AFTER_CROPS = 100
@@ -94,7 +95,10 @@ def examine(dataset: Dataset, on_video: Callable[[], None] = lambda: None) -> li
         for video in dataset.videos:
             reports.append(_examine_video(dataset, video, labels.pop(video.name, []), pool))
             on_video()
-    reports += [_report_absent(name, remaining) for name, remaining in labels.items()]
+    names = [video.name for video in dataset.videos]
+    for number, (name, remaining) in enumerate(labels.items()):
+        near = near_video(name, names) if number < MOST_SUGGESTED and len(names) <= MOST_COMPARED else ""
+        reports.append(_report_absent(name, remaining, near))
     for remark in dataset.remarks:
         errors, warnings = ((remark.sentence,), ()) if remark.is_error else ((), (remark.sentence,))
         reports.append(VideoReport(remark.about, warnings=warnings, errors=errors, kind="remark"))
@@ -215,18 +219,23 @@ def report_unread(dataset: Dataset) -> list[VideoReport]:
     ]
 
 
-def _report_absent(name: str, labels: list[Labels]) -> VideoReport:
-    """The report on a video that has only labels; some clips of VGAF are no longer available."""
+def _report_absent(name: str, labels: list[Labels], near: str) -> VideoReport:
+    """The report on a video that has only labels; some clips of VGAF are no longer available.
+
+    Args:
+        near: a question with videos of similar names; empty without such.
+    """
     label_rows, errors = _read(labels)
     if all(TASKS[label.task].level == "video" for label in labels):
         no_counts, one_each = ({label.task: number for label in labels} for number in (0, 1))
-        warnings = (f"{labels[0].path.name} labels this clip, but the clip is missing",)
+        missing = f"{labels[0].path.name} labels this clip, but the clip is missing"
+        warnings = (f"{missing}. {near}".rstrip(". "),)
         counts = (no_counts, one_each, no_counts)
         n_labelled = _labelled_rows(labels, label_rows)
         return VideoReport(
             name, _split(labels), 0.0, 0, 0, 0, *counts, warnings, tuple(errors), n_labelled_rows=n_labelled
         )
-    sentence = f"{labels[0].path} labels a video without crops: {name}."
+    sentence = f"{labels[0].path} labels a video without crops: {name}. {near}".strip()
     return VideoReport(name, _split(labels), errors=(*errors, sentence))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import DataError
+from abaw.core.errors import DataError, did_you_mean
 from abaw.core.names import composed
 from abaw.core.tasks import EXPRESSIONS, TASKS, Task
 from abaw.datasets.folders import LABEL_SUFFIX, files_in
@@ -123,7 +123,9 @@ def check_values(texts: Sequence[str], task: Task) -> str:
         allowed = f"{part.low:g} to {part.high:g}, or {part.invalid:g} if not annotated"
         for column, text in zip(task.columns[columns], texts[columns], strict=True):
             if not _is_value(text, part):
-                return f"{column} should be {allowed}, found {text.strip()[:30]!r}"
+                is_named = part.kind == "classes" and not NUMBER.fullmatch(text.strip())
+                near = did_you_mean(text.strip(), part.outputs).strip() if is_named else ""
+                return f"{column} should be {allowed}, found {text.strip()[:30]!r}{f'; {near[0].lower()}{near[1:-1]}' if near else ''}"
     return ""
 
 

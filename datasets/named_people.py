@@ -37,6 +37,10 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
     if people == FOLDERS:
         return replace(dataset, persons=_by_folder(dataset))
     path = Path(people).expanduser() if people else dataset.root / TABLE
+    if people and not path.exists():
+        others = sorted(other.name for other in path.parent.glob("*.csv")) if path.parent.is_dir() else []
+        near = did_you_mean(path.name, [FOLDERS, *others])
+        raise DataError(f"There is no table of people {path}. {near}Name one, or say {FOLDERS}.")
     if not people and not (path.is_file() and set(COLUMNS) <= set(_header_of(path))):
         return dataset
     persons = read_people(path)

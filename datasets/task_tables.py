@@ -23,7 +23,7 @@ from abaw.core.task_types import LabelTable
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.crops import has_stills, list_stills, natural_order
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import TEST, split_of, subfolders
+from abaw.datasets.folders import SPLITS, TEST, files_in, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.image_folders import Stills
 from abaw.datasets.labels import NUMBER, check_values
@@ -31,6 +31,7 @@ from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import Media, name_of_video, search_media
 from abaw.media.text_files import open_text
 
+OTHER_MARKS = (";", "\t", "|")  # between cells, which other programs write
 MISSING = ("", "nan", "none")  # cells of a label that is not annotated
 MAX_ROWS = 50_000_000
 
@@ -75,8 +76,9 @@ class _Row:
 def open_tables(root: Path, fps: float | None = None) -> Dataset | None:
     """The labels of tables, and their videos; None without a table of a known task."""
     tables = [(task, split, path) for task in TASKS.values() if task.table for split, path in find_tables(root, task)]
+    absent = [remark for task in TASKS.values() if TASKS.is_of_file(task.name) for remark in _absent_table(root, task)]
     if not tables:
-        return None
+        return Dataset(root, (), (), fps, tuple(absent)) if absent else None
     labels: list[TaskLabels] = []
     remarks: list[Remark] = []
     stills: dict[str, Video] = {}
@@ -92,7 +94,17 @@ def open_tables(root: Path, fps: float | None = None) -> Dataset | None:
         except AbawError as error:
             remarks.append(Remark(path.name, str(error)))
     videos, about = _find_videos(root, labels, [task for task, _, _ in tables], list(stills.values()))
-    return Dataset(root, tuple(videos), tuple(labels), fps, (*remarks, *about))
+    return Dataset(root, tuple(videos), tuple(labels), fps, (*absent, *remarks, *about))
+
+
+def _absent_table(root: Path, task: Task) -> Iterator[Remark]:
+    """An error if none of the tables that a task file names is there."""
+    names = [name for _, name in task.table.files] if task.table else []
+    if names and not any(find_tables(root, task)):
+        others = [path.name for folder in (root, *subfolders(root)) for path in files_in(folder, [".csv"])]
+        near = did_you_mean(names[0].rpartition("/")[2], others)
+        what = f"{root} has no {' or '.join(names)}, which task {task.name} names for its labels"
+        yield Remark(names[0], f"{what}. {near}Put it there, or name another in the task file.")
 
 
 def find_tables(root: Path, task: Task) -> Iterator[tuple[str, Path]]:
@@ -148,14 +160,18 @@ def read_table(path: Path, task: Task, split: str = "") -> list[_Row]:
 
 def _columns(path: Path, header: Sequence[str], table: LabelTable) -> dict[str, int]:
     """The position of each column that is read, by its name."""
+    keys = {table.clip: "clip", table.frame: "frame", table.split: "split", table.person: "person"}
     wanted = [table.clip, *table.targets, *filter(None, (table.frame, table.split, table.person))]
+    mark = next((mark for mark in OTHER_MARKS if len(header) == 1 and mark in header[0]), "")
+    if mark:
+        raise DataError(f"{path} line 1: its cells are separated by {mark!r}. Save the table with commas.")
     for name in wanted:
         if header.count(name) != 1:
             found = "is listed twice" if name in header else "is missing"
             near = did_you_mean(name, [one for one in header if one])
             raise DataError(
                 f"{path} line 1: column {name!r} {found}; the columns are {', '.join(header)[:200]}. {near}Correct the "
-                "table, or the names in the task file."
+                f'table, or name the column in the task file: {keys.get(name, "target")} = "...".'
             )
     return {name: header.index(name) for name in wanted}
 
@@ -169,7 +185,10 @@ def _read_row(path: Path, line: int, cells: Sequence[str], columns: dict[str, in
         split = split_of(cells[columns[table.split]])
         if not split:
             word = cells[columns[table.split]][:30]
-            raise DataError(f"{path} line {line}: the split should be train, val or test, found {word!r}. Correct it.")
+            near = did_you_mean(word, (*SPLITS, TEST))
+            raise DataError(
+                f"{path} line {line}: the split should be train, val or test, found {word!r}. {near}Correct it."
+            )
     number = 1
     if table.frame:
         text = cells[columns[table.frame]].strip().removesuffix(".0")

@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from abaw.core.errors import some_of
+from abaw.core.errors import did_you_mean, some_of
 from abaw.core.names import composed, is_junk
+from abaw.core.tasks import TASKS
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import (
     LABEL_SUFFIX,
@@ -28,6 +29,10 @@ from abaw.media.links import is_broken
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 MOST_NAMED = 3
 LABELS_READ = "VA_Estimation_Challenge/Train_Set/<video>.txt"
+FOLDERS = (
+    *("cropped_aligned", "raw", "videos", "batch1", "split", "Videos", "cropped-aligned-faces", "frames", "labels"),
+    *("Train", "Validation", "audio", "transcription", "training_set_synthetic_images", "validation_set_real_images"),
+)
 WINDOWS = "_seq"  # ends the names of tables of windows
 
 
@@ -142,7 +147,18 @@ class _Search:
                 return "labels of test sets are not read"
             return "not the folder of a split, such as Train_Set or Validation_Set"
         inner_path = _readable_inside(path, 2)
-        return "not a known folder name" + (f"; it contains {inner_path}: move that up" if inner_path else "")
+        if inner_path:
+            return f"not a known folder name; it contains {inner_path}: move that up"
+        return f"not a known folder name{_near_folders(path.name)}"
+
+
+def _near_folders(name: str) -> str:
+    """A clause with folders of similar names that layouts read; empty without such, and for one of these names."""
+    known = [*FOLDERS, *(folder for task in TASKS.values() if task.labels for folder in task.labels.folders)]
+    by_name = {folded(folder): folder for folder in known}
+    near = did_you_mean(folded(name), list(by_name)) if folded(name) not in by_name else ""
+    names = near.strip().removeprefix("Did you mean ").removesuffix("?").split(" or ")
+    return f"; did you mean {' or '.join(by_name[one] for one in names)}" if near else ""
 
 
 def _readable_inside(folder: Path, depth: int) -> str:

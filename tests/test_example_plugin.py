@@ -111,15 +111,16 @@ def make_smiles(root: Path) -> list[str]:
         for frame in range(1, 5):
             picture = np.full((16, 16, 3), round(255 * smile), np.uint8)
             (folder / f"{frame:05}.jpg").write_bytes(simplejpeg.encode_jpeg(picture))
+        said = root / "transcripts" / f"r{number:02}.srt"
+        said.parent.mkdir(exist_ok=True)
+        said.write_text(f"1\n00:00:00,000 --> 00:00:00,1{number:02}\nWell, {'yes, ' * number}no.\n")
         if number < 20:
             rows.append(f"r{number:02}.mp4,{'train' if number < 12 else 'val'},p{number // 2},{smile:.3f}")
     (root / "labels.csv").write_text("\n".join(rows) + "\n")
     return ["r20", "r21"]
 
 
-def test_labels_and_an_encoder_of_ones_own_go_from_a_folder_to_a_report_and_a_submission(
-    run: Run, tmp_path: Path
-) -> None:
+def test_labels_an_encoder_and_transcripts_of_ones_own_go_from_a_folder_to_a_report(run: Run, tmp_path: Path) -> None:
     """A table, a task file and the package are all that is added; workers of a cluster load the package, too."""
     names = make_smiles(tmp_path / "data")
     (tmp_path / "smile.toml").write_text(SMILE)
@@ -129,9 +130,9 @@ def test_labels_and_an_encoder_of_ones_own_go_from_a_folder_to_a_report_and_a_su
     train = f"train {places} --task smile.toml --device cpu --feature tint --set epochs=10 --set lr=0.1 --set window=4"
     done = run(
         "doctor --task smile.toml",
-        "extract --task smile.toml --store s.zarr --backbone tint --device cpu --cluster here.toml",
+        "extract --task smile.toml --store s.zarr --backbone tint --backbone speech-timing --device cpu --cluster here.toml",
         "store info s.zarr",
-        *(f"{train} --head blend --run blend", f"{train} --head mlp --run mlp"),
+        *(f"{train} --head blend --run blend", f"{train} --feature speech-timing --head mlp --run mlp"),
         *(f"eval {name} {places} --device cpu" for name in ("blend", "mlp")),
         *("compare blend mlp --runs runs", "report blend mlp --runs runs --out r.html"),
         f"submit blend {places} --task smile.toml --sample sample.csv --out answers.csv --device cpu",
@@ -150,6 +151,8 @@ def test_labels_and_an_encoder_of_ones_own_go_from_a_folder_to_a_report_and_a_su
     config = json.loads((tmp_path / "runs" / "blend" / "config.json").read_text())
     assert config["config"]["task_record"]["labels"]["person"] == "patient", "a run needs no file of its task"
     assert "smile" in (tmp_path / "r.html").read_text()
+    counts = (tmp_path / "s.zarr" / "features" / "speech-timing").glob("r*/zarr.json")
+    assert [json.loads(path.read_text())["attributes"]["n_present"] for path in counts] == [4] * 22
 
 
 def test_a_run_whose_package_is_gone_names_it(run: Run, run_cli: Callable, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from abaw.evaluate.submission.formats import (
     check_has_form,
     header_of,
     locate_frames,
+    near_header,
     task_of_header,
 )
 from abaw.evaluate.submission.parsing import SubmittedRows, read_rows, wrong_columns
@@ -132,5 +133,6 @@ def identify(path: Path) -> Task:
         return _task_of_files(path, sorted(path.glob("[!.]*.txt")))
     task = task_of_header(_header(path), "images") or task_of_rows(_header(path))
     if task is None:
-        raise UsageError(f"{path} does not begin with the header of a known task. Choose the task with --task.")
+        near = near_header(_header(path), "images", "videos")
+        raise UsageError(f"{path} does not begin with the header of a known task. {near}Choose the task with --task.")
     return task

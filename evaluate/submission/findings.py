@@ -4,6 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from abaw.core.names import same_video
+
+MOST_COMPARED = 1_000  # names of the sample, for a suggestion
+
 
 @dataclass(frozen=True)
 class Check:
@@ -59,7 +63,10 @@ def check_names(findings: Findings, images: Sequence[str], expected: Sequence[st
             findings.add("double row", line, f"{image} is already on line {line_of[image, n_before - 1]}")
             line_of.setdefault((image, n_before), line_of[image, n_before - 1])
         else:
-            findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample")
+            is_first = "row that is not in the sample" not in findings.counts
+            near = same_video(image, expected[:MOST_COMPARED]) if is_first else ""
+            asked = f", which has {near}" if near else ""
+            findings.add("row that is not in the sample", line, f"{image[:60]!r} is not in the sample{asked}")
     line_of = {row: line for row, line in line_of.items() if row in position_of}
     rows = list(position_of)
     missing = [row for row in rows if row not in line_of]

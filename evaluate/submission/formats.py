@@ -25,6 +25,7 @@ from abaw.datasets.mtl import IMAGE, LAST_FRAME
 
 Form = Literal["images", "videos"]  # one file with a row for each image, or a file for each video
 FORMS: dict[Form, str] = {"images": "a submission file", "videos": "one submission file per video"}
+LEAST_SHARED = 0.5  # of the cells of a header, for a suggestion
 DIGITS = 6  # decimals of real numbers
 
 
@@ -100,6 +101,20 @@ def task_of_header(header: str, form: Form) -> Task | None:
     """The task whose header this is; case and spaces do not matter."""
     folded = header.replace(" ", "").strip().lower()
     return next((TASKS[name] for name, known in headers_of(form).items() if known.lower() == folded), None)
+
+
+def near_header(header: str, *forms: Form) -> str:
+    """A sentence with the known header that shares half of its cells or more with this one; empty without such."""
+    known = {line: name for form in forms for name, line in headers_of(form).items()}
+    known |= {task.submission.rows.header: task.name for task in TASKS.values() if task.submission.rows}
+    line = max(known, key=lambda line: _shared(header, line), default="")
+    return f"It is most like that of {known[line]}, {line!r}. " if _shared(header, line) >= LEAST_SHARED else ""
+
+
+def _shared(header: str, other: str) -> float:
+    """The share of cells that two headers have in common."""
+    first, second = ({cell.strip().casefold() for cell in line.split(",") if cell.strip()} for line in (header, other))
+    return len(first & second) / max(1, len(first), len(second))
 
 
 def locate_frames(path: Path, images: Sequence[str]) -> FrameRows:

@@ -6,7 +6,7 @@ from pathlib import Path
 from abaw.core.errors import DataError
 from abaw.core.names import composed, has_unsafe_characters
 from abaw.core.tasks import Task
-from abaw.evaluate.submission.formats import Sample, VideoList, headers_of, locate_frames, task_of_header
+from abaw.evaluate.submission.formats import Sample, VideoList, headers_of, locate_frames, near_header, task_of_header
 from abaw.evaluate.submission.row_files import NameSample, read_names, task_of_rows
 from abaw.media.text_files import read_lines
 
@@ -36,9 +36,10 @@ def read_sample(path: Path, known: Task | None = None) -> AnySample:
         return VideoList(path, _names(path, [header, *lines]))
     if task is None:
         headers = "; ".join(f"{title} {line}" for title, line in headers_of("images").items())
+        near = near_header(header, "images") or f"Known headers: {headers}. "
         raise DataError(
-            f"{path} line 1: {header[:60]!r} is not the header of a known challenge. Known headers: {headers}. "
-            "If it lists clips, name the task with --task."
+            f"{path} line 1: {header[:60]!r} is not the header of a known challenge. {near}If it lists clips or is of a task "
+            "of your own, name the task with --task."
         )
     images = [line.partition(",")[0].strip() for line in lines]
     if not images:

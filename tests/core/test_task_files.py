@@ -98,8 +98,17 @@ def test_mistakes_are_named_with_what_is_near(tmp_path: Path) -> None:
         "also cannot have 'ap' for regression of 2 outputs. Choose of: ccc, pearson, mse."
     )
     assert refusal(tmp_path, '"regression"', '"regresion"') == (
-        "kind cannot be 'regresion'. Did you mean regression? Choose one of: regression, classes, binary, multi-label, multi."
+        "kind cannot be 'regresion'. Did you mean regression? Choose one of: regression, classes, binary, multi-label."
     )
+    assert refusal(tmp_path, '"pearson"', '"macro-f1"').startswith(
+        "measure macro-f1 is of classes, binary, multi-label; one of regression is ccc"
+    )
+    assert refusal(tmp_path, '"clip"', '"video"').startswith("level cannot be 'video'. Did you mean clip?")
+    assert refusal(tmp_path, "range = [0, 1]", "").startswith("range is missing: the lowest and the highest label")
+    assert refusal(tmp_path, "[submission]", 'loss = "mse"\n[submission]').endswith(
+        "Move loss above the first line in brackets."
+    )
+    assert refusal(tmp_path, "level =", 'table = "a.csv"\nlevel =') == "unknown key 'table'. Move table below [labels]."
     assert refusal(tmp_path, 'clip = "file"', 'clips = "file"').startswith(
         "unknown key 'labels.clips'. Did you mean clip?"
     )

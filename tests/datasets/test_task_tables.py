@@ -11,9 +11,9 @@ from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.bah import read_split
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.doctor import examine
+from abaw.datasets.doctor import examine, report_unread
 from abaw.datasets.frames import WHOLE
-from abaw.datasets.layouts import open_dataset
+from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.media_search import name_of_video
 
 TASK = """
@@ -157,13 +157,38 @@ def test_mistakes_in_a_table_are_named_with_their_line(tmp_path: Path, make_data
     )
     assert error("clip,frame,split,joy\na,1,train,1.5\n").startswith("line 2: joy should be 0 to 1, or -1")
     assert error("clip,frame,split,joy\na,1,trian,1\n").startswith(
-        "line 2: the split should be train, val or test, found 'trian'"
+        "line 2: the split should be train, val or test, found 'trian'. Did you mean train?"
     )
     assert error("clip,frame,split,joy\na,1,train,1\na,1,train,0\n").startswith("lines 2 and 3 both label row 1 of a.")
     assert error("clip,frame,split,joy\na,1,train,1\na,2,val,0\n").startswith("lines 2 and 3 put a into two splits")
+    assert error("clip;frame;split;joy\na;1;train;1\n") == (
+        "line 1: its cells are separated by ';'. Save the table with commas."
+    )
+    assert error("video,frame,split,joy\na,1,train,1\n").endswith('name the column in the task file: clip = "...".')
     assert error("clip,frame,split,joy\na,1\n").startswith("line 2: only 2 cells: 'a,1'.")
     assert "cannot be the name of a video" in error("clip,frame,split,joy\n.a,1,train,0\n")
     assert error("clip,frame,split,joy\n").startswith("has a header but no rows.")
+
+
+def test_names_that_are_almost_right_are_said(tmp_path: Path, make_data: Callable[..., Path]) -> None:
+    """Of a class, of a video without crops, and of a table that is missing."""
+    root = make_data({"talk": 2})
+    add_task(*(tmp_path, "frame", "classes", '["calm", "tense"]', "accuracy"), '[labels]\ntable = "labels.csv"')
+    (root / "label.csv").write_text("clip,frame,split,label\ntlak,1,train,Tense\n")
+    assert errors_of(root) == [
+        f"{root} has no labels.csv, which task mine names for its labels. Did you mean label.csv? Put it there, or name "
+        "another in the task file."
+    ]
+    (root / "label.csv").rename(root / "labels.csv")
+    reports = {report.video: report for report in examine(open_dataset(root))}
+    assert reports["tlak"].errors[0].endswith("labels a video without crops: tlak. Did you mean talk?")
+    (root / "labels.csv").write_text("clip,frame,split,label\ntalk,1,train,tens\n")
+    assert errors_of(root)[0].endswith("found 'tens'; did you mean tense. Correct the line.")
+    (root / "cropped_aligned").rename(root / "croped_aligned")
+    with pytest.raises(DataError):
+        open_dataset(root)
+    (unread,) = (one for one in report_unread(look_through(root)) if one.video == "croped_aligned")
+    assert unread.warnings[0].endswith("not a known folder name; did you mean cropped_aligned or cropped-aligned-faces")
 
 
 def test_emi_and_mer_are_read_by_their_headers(tmp_path: Path) -> None:

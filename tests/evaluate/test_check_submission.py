@@ -92,7 +92,7 @@ WRONG = {
     ),
     "image of another name": (
         replace_line(4, "a_left/2.jpg,0,0"),
-        "line 4: 'a_left/2.jpg' is not in the sample.",
+        "line 4: 'a_left/2.jpg' is not in the sample, which has a_left/00002.jpg.",
         {"row that is not in the sample": 1, "missing row": 1},
     ),
     "value too many": (

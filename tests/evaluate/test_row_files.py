@@ -239,8 +239,11 @@ def test_samples_with_mistakes(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(DataError, match=wrong):
             read_sample(path, TASKS["ah"])
+    path.write_text("image_location,valance,arousal\na/1.jpg,\n")
+    with pytest.raises(DataError, match="It is most like that of va, 'image_location,valence,arousal'"):
+        read_sample(path)
     path.write_text("a.mp4,1,x\nb.mp4,0,y\n")
-    with pytest.raises(DataError, match=r"If it lists clips, name the task with --task\.$"):
+    with pytest.raises(DataError, match=r"Known headers: va .* of your own, name the task with --task\.$"):
         read_sample(path)
     with pytest.raises(UsageError, match="is a sample of task ah, not vd"):
         check_submission(path, read_sample(path, TASKS["ah"]), TASKS["vd"])
