@@ -154,7 +154,9 @@ def _predictions(outputs: Outputs, labels: Mapping[str, VideoLabels]) -> dict[st
         present = np.zeros(n_rows, dtype=np.bool_)
         present[rows] = True
         filled = nearest(rows, values, n_rows) if len(rows) else np.tile(mean, (n_rows, 1))
-        predictions[video] = VideoPrediction(filled, own.rows.astype(np.float32), present, 0.0, own.doubles)
+        predictions[video] = VideoPrediction(
+            filled, own.rows.astype(np.float32), present, 0.0, own.doubles, person=own.person
+        )
     return predictions
 
 

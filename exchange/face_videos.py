@@ -25,12 +25,16 @@ class FaceVideo:
     Attributes:
         columns: what is taken from the table.
         face: the one to take where a frame has several; empty takes the surest.
+        numbers: (rows,) int64 numbers of the frames with a face, from 1.
+        n_frames: the last frame of the table.
     """
 
     name: str
     table: FaceTable
     columns: tuple[FaceColumn, ...]
-    face: str = ""
+    face: str
+    numbers: NDArray[np.int64]
+    n_frames: int
 
     def digest(self) -> str:
         """sha256 over its file, the columns and the face."""
@@ -42,16 +46,19 @@ class FaceVideo:
 
     @contextmanager
     def open(self) -> Iterator[Rows]:
-        """Its rows: those of frames with a face."""
-        faces = _read(self.table, self.columns, self.face, self.table.path.stat().st_mtime_ns)[self.name]
-        check_numbers(faces.numbers, faces.n_frames, f"{self.table.path}, video {self.name!r}")
-        step = step_of(faces.values.shape[1:], faces.values.dtype)
+        """Its rows: those of frames with a face. The table is read with their values."""
+        check_numbers(self.numbers, self.n_frames, f"{self.table.path}, video {self.name!r}")
+        shape = (len(self.columns),)
 
         def blocks() -> Iterator[NDArray]:
+            faces = _read(self.table, self.columns, self.face, self.table.path.stat().st_mtime_ns).get(self.name)
+            if faces is None or not np.array_equal(faces.numbers, self.numbers):
+                raise DataError(f"{self.table.path} has changed since it was first read. Import it again.")
+            step = step_of(shape, faces.values.dtype)
             for start in range(0, len(faces.values), step):
                 yield faces.values[start : start + step]
 
-        yield Rows(faces.numbers, faces.n_frames, faces.values.shape[1:], np.dtype(np.float32), blocks)
+        yield Rows(self.numbers, self.n_frames, shape, np.dtype(np.float32), blocks)
 
 
 @lru_cache(maxsize=2)
@@ -90,7 +97,7 @@ def find_face_videos(
         except DataError as error:
             failed[path.stem] = str(error)
             continue
-        videos += [FaceVideo(name, table, columns, face) for name in rows]
+        videos += [FaceVideo(name, table, columns, face, one.numbers, one.n_frames) for name, one in rows.items()]
         several |= {name: one.n_several for name, one in rows.items() if one.n_several}
     names = [column.name for column in first[1]] if first else []
     return videos, failed, _notes(program, names, several, unknown, face)
