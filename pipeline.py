@@ -810,6 +810,15 @@ def score_predictions(
     return score.score_predictions(store, known, split, path, feature or "", data)
 
 
+def keep_predictions(
+    evaluation: "Evaluation", runs: Path, name: str, split: str, source: Path, store: "FeatureStore"
+) -> Path:
+    """Keep predictions that were scored in a folder next to runs, for `compare`; see `abaw.evaluate.kept_scores.keep`."""
+    from abaw.evaluate import kept_scores
+
+    return kept_scores.keep(evaluation, runs, name, split, source, str(store.path))
+
+
 def _check_runs(runs: Path, names: Sequence[str], ensembles: bool = True) -> None:
     """Raise a UsageError for a run that does not exist, before anything is loaded.
 
@@ -824,8 +833,10 @@ def _check_runs(runs: Path, names: Sequence[str], ensembles: bool = True) -> Non
 
 
 def compare(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> "Comparison":
-    """Compare what two runs or ensembles predicted; see `compare_runs`."""
-    _check_runs(runs, names)
+    """Compare what two runs, ensembles or other programs (`keep_predictions`) predicted; see `compare_runs`."""
+    from abaw.evaluate.kept_scores import find_kept_folder
+
+    _check_runs(runs, [name for name in names if find_kept_folder(runs, name) is None])
     from abaw.evaluate.compare import compare_runs
 
     return compare_runs(runs, names, split, raw)

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     metavar="X",
     help="From which number on an action unit of tables is on.  [default: probability .5, intensity 1]",
 )
+@click.option("--keep", metavar="NAME", help="Keep --predictions and their scores as RUNS/NAME, for `abaw compare`.")
 def eval_(
     run: str | None,
     split: str,
@@ -75,6 +76,7 @@ def eval_(
     task: str | None,
     feature: str | None,
     threshold: float | None,
+    keep: str | None,
 ) -> None:
     """Score a run or ensemble on a split.
 
@@ -91,10 +93,10 @@ def eval_(
         check_folder_of(csv_file)
     if predictions is not None:
         _check_about_runs(run, csv_file, bool(raw or smooth), forbid)
-        _score_predictions(predictions, store, task, split, feature, data, threshold, as_json)
+        _score_predictions(predictions, store, task, split, feature, data, threshold, (runs, keep), as_json)
         return
-    if task or feature or threshold is not None:
-        raise UsageError("--task, --feature and --threshold are about --predictions. Leave them out.")
+    if task or feature or threshold is not None or keep:
+        raise UsageError("--task, --feature, --threshold and --keep are about --predictions. Leave them out.")
     predictor = pipeline.find_predictor(runs, run, device, raw or smooth is not None)
     if smooth:
         pipeline.check_smoothing(predictor.task, smooth)
@@ -137,10 +139,12 @@ def _score_predictions(
     feature: str | None,
     data: Path,
     threshold: float | None,
+    kept: tuple[Path, str | None],
     as_json: bool,
 ) -> None:
+    """Show the scores of a file or folder, and keep them in a folder of runs under a name, if there is one."""
     from abaw import pipeline
-    from abaw.commands import tables
+    from abaw.commands import console, tables
 
     pipeline.check_choices(task or "")
     opened = pipeline.open_store(store, [feature] if feature else [])
@@ -149,6 +153,11 @@ def _score_predictions(
         print_json(evaluation.as_json(split, path.name))
     else:
         tables.show_evaluation(path.name, split, evaluation)
+    runs, name = kept
+    if name is not None:
+        folder = pipeline.keep_predictions(evaluation, runs, name, split, path, opened)
+        words = " ".join(("abaw compare", name, "RUN", *_other_split(split)))
+        (console.warn if as_json else console.say)(f"Kept in {folder}. Next: {words}")
 
 
 def show_scores(
@@ -269,7 +278,8 @@ def compare(first: str, second: str, split: str, runs: Path, raw: bool, as_json:
     for sentence in comparison.warnings():
         console.warn(sentence)
     _warn_of_processing(comparison.results, "--raw")
-    console.say_next("ensemble", first, second, *_other_split(split), *(("--raw",) if raw else ()))
+    if comparison.can_average:
+        console.say_next("ensemble", first, second, *_other_split(split), *(("--raw",) if raw else ()))
 
 
 def _other_split(split: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from abaw.core.errors import UsageError
 from abaw.core.files import or_null
 from abaw.evaluate.ensemble import find_results
+from abaw.evaluate.kept_scores import KEPT, find_kept
 from abaw.evaluate.results import Results
 from abaw.evaluate.scores.bootstrap import (
     FEW_UNITS,
@@ -79,6 +80,11 @@ class Comparison:
         """The plural noun for what is drawn."""
         return noun_of_units(self.results[0].predictions, self.results[0].task)
 
+    @property
+    def can_average(self) -> bool:
+        """True if both are runs or ensembles, which can be averaged."""
+        return not any((one.folder / KEPT).is_file() for one in self.results)
+
     def explain(self) -> str:
         """Two sentences on difference, intervals and p-values."""
         return (
@@ -89,6 +95,9 @@ class Comparison:
     def warnings(self) -> list[str]:
         """Sentences on what the intervals and p-values cannot show, and why."""
         sentences = []
+        if any(one.whole for one in self.results):
+            outputs = ", ".join(self.results[0].task.outputs)
+            sentences.append(f"Compared on the outputs that both have: {outputs}.")
         if self.n_units < MIN_UNITS:
             sentences.append(
                 f"There are no intervals and no p: they need {MIN_UNITS} labelled {self.unit}, found {self.n_units}."
@@ -118,12 +127,25 @@ class Comparison:
 
 
 def compare_runs(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> Comparison:
-    """Compare the saved predictions of two runs or ensembles; see `compare`.
+    """Compare the saved predictions of two runs, ensembles, or what `abaw eval --keep` kept; see `compare`.
+
+    Where one has some of the outputs of the other, such as a program with fewer action units, these are compared.
 
     Args:
         runs: folder of the runs.
         names: names of runs or ensembles in it, or their folders.
         raw: compare without post-processing.
     """
-    first, second = (find_results(runs, name, split, raw) for name in names)
+    found = [find_kept(runs, name, split) or find_results(runs, name, split, raw) for name in names]
+    first, second = on_common_outputs(*found)
     return Comparison((first, second), split, compare(first, second), n_units(first.task, first.predictions))
+
+
+def on_common_outputs(first: Results, second: Results) -> tuple[Results, Results]:
+    """Two results of one task with the outputs that both have; as they are if they have the same, or different tasks."""
+    whole, other = (one.task.selected_from or one.task for one in (first, second))
+    common = [name for name in first.task.outputs if name in second.task.outputs]
+    if first.task == second.task or whole != other or not common or whole.kind not in ("regression", "binary"):
+        return first, second
+    task = whole.only(common)
+    return tuple(one if one.task == task else one.only(task) for one in (first, second))  # type: ignore[return-value]

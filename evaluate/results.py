@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Results:
         task: task of the predictions.
         raw: by video, with labels, before post-processing.
         tuning: the post-processing of a run; None without post-processing.
+        whole: for some outputs alone, all that they are taken from.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Results:
     task: Task
     raw: Mapping[str, VideoPrediction]
     tuning: Tuning | None = None
+    whole: "Results | None" = None
 
     @cached_property
     def predictions(self) -> Mapping[str, VideoPrediction]:
@@ -49,12 +51,31 @@ class Results:
     @property
     def origin(self) -> str:
         """Where the applied post-processing comes from, such as `fitted on folds`; empty without post-processing."""
+        if self.whole:
+            return self.whole.origin
         return self.tuning.origin if self.tuning else ""
 
     @property
     def note(self) -> str:
         """A sentence if scores on these videos are optimistic, else empty."""
+        if self.whole:
+            return self.whole.note
         return self.tuning.note(self.raw) if self.tuning else ""
+
+    def only(self, task: Task) -> "Results":
+        """Some of the outputs, post-processed.
+
+        Args:
+            task: with some of the outputs of this one, whose outputs have a label column each.
+        """
+        places = [self.task.outputs.index(name) for name in task.outputs]
+        taken = {}
+        for video, one in self.predictions.items():
+            doubles = one.doubles and Doubles(one.doubles.rows, one.doubles.labels[:, places])
+            taken[video] = replace(
+                one, outputs=one.outputs[:, places], labels=one.labels[:, places], doubles=doubles, confident=None
+            )
+        return Results(self.name, self.folder, task, taken, whole=self)
 
 
 def run_results(run: Run, split: str, raw: bool = False) -> Results:

@@ -751,7 +751,7 @@ def test_wrong_use_of_eval_with_predictions(call: Callable[..., Result], tmp_pat
         (("va", "--predictions", "p.txt"), "Score either a run or --predictions"),
         (("--predictions", "p.txt"), "does not begin with the header of a known task. Choose the task with --task."),
         (("--predictions", "p.txt", "--task", "vgaf"), "Task vgaf has no format for a submission file"),
-        (("--task", "va"), "--task, --feature and --threshold are about --predictions"),
+        (("--task", "va"), "--task, --feature, --threshold and --keep are about --predictions"),
     ):
         result = call("eval", *words)
         assert result.exit_code == 2, result.output

@@ -9,6 +9,7 @@ import pytest
 from click.testing import Result
 from sklearn.metrics import f1_score
 
+from abaw import pipeline
 from abaw.core.tasks import ACTION_UNITS, EXPRESSIONS, TASKS
 from abaw.evaluate.evaluation import evaluate_predictions
 from abaw.evaluate.predictions import VideoPrediction
@@ -183,4 +184,38 @@ def test_what_cannot_be_scored_is_said(scored: Eval) -> None:
     assert_refused(scored("frist.csv", "--task", "va"), 1, "the first is 'frist'. Did you mean first?")
     assert_refused(
         scored("bad.csv", "--task", "au"), 1, "`AU01` has 3.5, which is no probability. Call the column AU01_r"
+    )
+
+
+def test_kept_scores_are_compared_with_those_of_a_run(scored: Eval, run_cli: Eval, tmp_path: Path) -> None:
+    """On the units that both have, as if both were tables of these alone."""
+    write_openface(FACES)
+    twelve = "video,frame," + ",".join(ACTION_UNITS) + "\n"
+    rows = {video: RNG.uniform(size=(n, 12)).round(3) for video, n in N_ROWS.items()}
+    Path("other.csv").write_text(
+        twelve
+        + "".join(f"{v},{i + 1},{','.join(map(str, row))}\n" for v, own in rows.items() for i, row in enumerate(own))
+    )
+    kept = scored("of", "--task", "au", "--keep", "of")
+    assert kept.exit_code == 0 and "Kept in runs/of. Next: abaw compare of RUN" in kept.stdout
+    assert scored("other.csv", "--task", "au", "--keep", "other", "--json").exit_code == 0
+    result = run_cli("compare", "other", "of", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    frames = {video: list(range(1, n + 1)) for video, n in N_ROWS.items()}
+    labels = np.concatenate([LABELS["au"][video] for video in N_ROWS])
+    on = np.concatenate([rows[video] >= 0.5 for video in N_ROWS])
+    columns = [ACTION_UNITS.index(unit) for unit in UNITS]
+    first = np.mean([f1_score(labels[:, i] == 1, on[:, i]) for i in columns])
+    assert found["task"] == "au:AU1+AU2+AU25"
+    assert found["scores"]["score"]["values"] == pytest.approx([first, mean_f1(frames, FILLED)])
+    comparison = pipeline.compare(tmp_path / "runs", ("other", "of"))
+    assert comparison.warnings()[0] == "Compared on the outputs that both have: AU1, AU2, AU25."
+    assert not comparison.can_average
+    (tmp_path / "runs" / "taken").mkdir()
+    (tmp_path / "runs" / "taken" / "config.json").write_text("{}")
+    assert_refused(scored("of", "--task", "au", "--keep", "taken"), 2, "has no predictions of --keep")
+    Path("v.csv").write_text("video,frame,valence\nfirst,1,0\nfirst,2,1\n")
+    assert_refused(
+        scored("v.csv", "--task", "va", "--keep", "of"), 2, "of task au:AU1+AU2+AU25, these are of va:valence."
     )
