@@ -28,7 +28,7 @@ from benchmarks.measure import Report, Requirement, in_turns, median_ratio
 
 NETWORKS = {"fer": False, "vit-tiny-mean": True}  # untrained, where weights would have to be downloaded
 ROUNDS = 3
-MEMORY = {"1 video of 72 frames": (1, 1), "20 videos of 72 frames": (20, 1), "1 video of 1,440 frames": (1, 20)}
+MEMORY = {"1 video of 1,800 frames": (1, 25), "50 videos of 72 frames": (50, 1), "1 video of 7,200 frames": (1, 100)}
 METHOD = [
     "One video of one face in the page cache, 640x360, 72 frames, unless another is named; the clock of the file is known, "
     "as it is after the first reading; on the processor, float32.",

@@ -37,7 +37,7 @@ class AddedAreas:
     """
 
     def __init__(self, images: NDArray[np.uint8], device: torch.device) -> None:
-        self._pixels = torch.tensor(images).to(device).permute(0, 3, 1, 2)
+        self._pixels = torch.from_numpy(np.ascontiguousarray(images)).to(device).permute(0, 3, 1, 2)
         self.shape = images.shape[0], images.shape[1], images.shape[2]
 
     def resized(self, height: int, width: int) -> Tensor:

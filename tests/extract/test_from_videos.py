@@ -186,6 +186,19 @@ def test_nothing_is_read_twice(filmed, extracted, run_cli, monkeypatch):
     assert files_of(extracted) == before
 
 
+def test_pictures_are_decoded_once_the_first_time(film, tmp_path, run_cli, monkeypatch):
+    film(tmp_path / "videos" / "talk.mp4", 1, n_frames=6, sound=True)
+
+    def decode(file: Path, cancelled: None) -> None:
+        raise AssertionError("decoded for its times")
+
+    monkeypatch.setenv("ABAW_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("abaw.media.stamps._decode_times", decode)
+    words = ("extract", "--backbone", "hog", "--backbone", "spectrogram", *VIDEOS, "--data", tmp_path)
+    done = run_cli(*words, "--store", tmp_path / "store.zarr")
+    assert done.exit_code == 0 and "done 1, skipped 0, failed 0" in done.output, done.output
+
+
 def test_what_a_person_lacks_is_made_again(filmed, extracted, tmp_path, run_cli):
     store = shutil.copytree(extracted, tmp_path / "store.zarr")
     expected = values_of(store)
