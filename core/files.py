@@ -88,16 +88,17 @@ def new_partial(path: Path) -> Path:
     """
     if path.is_dir() and not path.is_symlink():
         raise UsageError(f"{path} is a folder, but a file is to be written there. Move it away.")
-    if must_sweep(path):
-        _sweep(path)
+    sweep(path)
     ending = f".{os.getpid()}-{secrets.token_hex(4)}"
     partial = path.with_name(partial_name(path.name, ending))
     _used.add(partial.name)
     return partial
 
 
-def _sweep(path: Path) -> None:
-    """Delete what dead processes left of a file, also under the names that older versions took."""
+def sweep(path: Path) -> None:
+    """Delete what dead processes left of a file, also under the names that older versions took; once under a claim."""
+    if not must_sweep(path):
+        return
     stems = {re.escape(path.name), hashlib.sha256(os.fsencode(path.name)).hexdigest()}
     pattern = re.compile(rf"({'|'.join(stems)})(\.\d+-[0-9a-f]{{8}})?\.partial")
     with os.scandir(path.parent) as entries:

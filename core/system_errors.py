@@ -60,6 +60,14 @@ def system_error(error: BaseException) -> OSError | None:
     return system_error(error.__cause__) if error.__cause__ is not None else None
 
 
+def lacks_threads(error: BaseException) -> bool:
+    """True if an error, or what it was raised from, says that no thread could be started."""
+    if isinstance(error, OSError):  # EAGAIN of a disk or a network is about these
+        return False
+    of_system = system_error(error)
+    return of_system is not None and of_system.errno == errno.EAGAIN
+
+
 def thread_error() -> OSError | None:
     """The error of a thread that is started now; None if it can be."""
     thread = threading.Thread(target=lambda: None)

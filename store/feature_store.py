@@ -19,6 +19,7 @@ ever read. Values are not compressed: features do not compress. Dimensions have 
 earlier versions have none.
 """
 
+import atexit
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -62,9 +63,12 @@ from abaw.store.shards import name_of_array
 from abaw.store.tree import Tree, attrs_at, put_whole
 from abaw.store.writer import QUALITY, VideoWriter
 from abaw.store.zarr_keys import read_ranges
+from abaw.store.zarr_threads import end_zarr_thread
 
 if TYPE_CHECKING:
     from abaw.store.dask_arrays import DaskFeature
+
+atexit.register(end_zarr_thread)  # called before what zarr has registered
 
 FORMAT = 1
 PACKED_FORMAT = 2  # of a store with packed videos, which earlier versions would not see

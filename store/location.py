@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from abaw.core.errors import StoreError, first_line, is_disk_full
 from abaw.core.files import Place, is_url
+from abaw.core.system_errors import lacks_threads
 from abaw.store.feature_names import no_store
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def open_existing(location: Place) -> "zarr.Group":
             ) from error
         raise no_store(location) from error
     except Exception as error:  # what fsspec's file systems raise has no common type
+        if lacks_threads(error):
+            raise
         raise _unreachable(location, error) from error
 
 
@@ -58,10 +61,14 @@ def open_or_make(location: Place) -> "zarr.Group":
         except ContainsGroupError:  # another process has just created it
             return zarr.open_group(store, mode="r+", use_consolidated=False, storage_options=_options(location))
     except (OSError, ValueError) as error:
+        if lacks_threads(error):
+            raise
         raise StoreError(
             f"Cannot create a feature store at {location} ({first_line(error)}). Choose another place with --store."
         ) from error
     except Exception as error:  # fsspec again
+        if lacks_threads(error):
+            raise
         raise _unreachable(location, error) from error
 
 

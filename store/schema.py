@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import StoreError, UnreachableError, first_line
 from abaw.core.names import MAX_FRAMES, MAX_VALUES
+from abaw.core.system_errors import lacks_threads
 
 DTYPES = ("float16", "float32")
 MODALITIES = ("vision", "audio", "text")
@@ -90,6 +91,7 @@ def is_outside(error: Exception) -> bool:
     return (
         is_of_system
         or is_of_network
+        or lacks_threads(error)
         or isinstance(error, PermissionError | TimeoutError | ConnectionError | MemoryError)
     )
 
@@ -100,7 +102,7 @@ def report_unreachable(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_outside(error):
+        if lacks_threads(error) or not is_outside(error):
             raise
         raise UnreachableError(
             f"{path} cannot be read at the moment ({first_line(error)}). Check the disk, the network and your permissions, and run this again."

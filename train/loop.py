@@ -38,7 +38,7 @@ from abaw.train.event_file import EventFile
 from abaw.train.finetune.mixing import Mixing, draw_mixing
 from abaw.train.interrupts import Interrupts
 from abaw.train.losses import create_loss
-from abaw.train.rewinding import finish_rewind
+from abaw.train.rewinding import finish_rewind, sweep_checkpoints
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
 from abaw.train.scoring import OnOutputs, OutputSums, ValidationLoss, ignore_outputs, part_measures
@@ -142,6 +142,8 @@ def fit(
     progress = load_last(folder, trainer.learner)
     started = load_unfinished(folder, trainer.learner, progress.epoch + 1, device)
     multi_process.wait()  # until every process has read, before one writes
+    if multi_process.rank() == 0:
+        sweep_checkpoints(folder)
     if started is None and multi_process.rank() == 0:
         finish_rewind(folder, progress.epoch)
     log = Log(folder, task, progress.epoch) if multi_process.rank() == 0 else None
@@ -227,11 +229,11 @@ class _Keeper:
             val_loss = self._trainer.validation_loss(number)
             measures = self._validated(validate, number, val_loss.add)
             measures |= {"val loss": val_loss.mean(), **self._trainer.measures(), **taken.scores}
+            self._interrupts.waiting = True
         except KeyboardInterrupt:
             if multi_process.n_ranks() == 1:  # several do not stop at the same point
                 self._save(number, taken)
             raise
-        self._interrupts.waiting = True
         scored = self._keep_best(taken.progress or progress, number, measures)
         score, lr = measures.pop("score"), self._trainer.lr
         share = taken.waiting_s / taken.seconds

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from abaw.core.errors import UsageError
-from abaw.core.files import link_or_copy
+from abaw.core.files import link_or_copy, sweep
 from abaw.train.run_files import LAST, UNFINISHED, kept_folders
 
 
@@ -40,3 +40,9 @@ def finish_rewind(folder: Path, epoch: int) -> None:
     for epochs, path in folders.items():
         if epochs > epoch:
             shutil.rmtree(path)
+
+
+def sweep_checkpoints(folder: Path) -> None:
+    """Delete what a killed process left of checkpoints that it did not finish: they may not be written again."""
+    for path in (folder / LAST, folder / UNFINISHED, *folder.glob("best*.safetensors")):
+        sweep(path)

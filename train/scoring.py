@@ -96,12 +96,13 @@ class OutputSums:
         if not self._pending:
             return
         outputs, labels = (torch.cat(tensors).cpu().numpy() for tensors in zip(*self._pending, strict=True))
-        start = 0
+        total, start = self._total, 0
         for batch_outputs, _ in self._pending:  # batch by batch: the sums do not depend on when this is called
             rows = slice(start, start + len(batch_outputs))
             sums = self._scoring.sums(self._task, outputs[rows], labels[rows])
-            self._total, start = sums if self._total is None else self._total + sums, rows.stop
-        self._pending = []
+            total, start = sums if total is None else total + sums, rows.stop
+        # together, after all: Ctrl-C may come at any of them, and each batch is to be counted once
+        self._total, self._pending = total, []
 
 
 class ValidationLoss:

@@ -496,10 +496,15 @@ def test_resume_takes_the_named_run_or_the_newest_of_the_task(lab, linear_store,
 
 def test_resume_of_a_finished_run_changes_nothing(lab, linear_store, tmp_path, whole_run, run_cli):
     folder = shutil.copytree(whole_run, tmp_path / "copy")
+    names = [f"{name}.safetensors" for name in ("best", "last", "unfinished-epoch")]
+    left = [folder / f"{name}.4000000-01234567.partial" for name in names]
+    for file in left:  # as a process leaves them that was killed, such as one that went back to an earlier epoch
+        file.touch()
     result = run_cli("train", "--resume", "--store", linear_store.path, "--runs", tmp_path, "--device", "cpu")
     assert result.exit_code == 0
     assert "of 5" in result.output
     lab.assert_same(folder, whole_run)
+    assert not [file for file in left if file.exists()]
 
 
 @pytest.mark.parametrize(

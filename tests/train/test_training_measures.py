@@ -1,5 +1,7 @@
 """What metrics.jsonl says of each epoch: losses and measures of training and validation, against scikit-learn."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -59,6 +61,26 @@ def test_training_outputs_are_measured_over_all_steps_of_an_epoch():
     assert found["train score expr"] == pytest.approx(f1.mean())
     by_part = sum(found[f"train score {part}"] for part in ("va", "expr", "au"))
     assert found["train score"] == pytest.approx(by_part)
+
+
+@pytest.mark.parametrize("stopped_at", [1, 3, 5])
+def test_ctrl_c_while_outputs_are_added_up_counts_no_batch_twice(stopped_at):
+    """The steps of an epoch are kept when its validation is interrupted, which asks for these sums."""
+    left = [stopped_at]
+
+    def interrupted(*arguments):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return SCORING.sums(*arguments)
+
+    stopped, whole = OutputSums(EXPR, replace(SCORING, sums=interrupted)), OutputSums(EXPR, SCORING)
+    for batch in batches_of(EXPR, 5):
+        stopped.add(*batch)
+        whole.add(*batch)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.measures()
+    assert torch.equal(stopped.state(), whole.state())
 
 
 def test_losses_and_measures_of_an_epoch_are_logged(lab, linear_store, tmp_path):
