@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
 UNLABELLED = "test"  # the split of videos without labels, or whose labels count only for the score of that split
 ZEROS_BYTES = 2**22  # written at once
+AHEAD_BYTES = 2**28  # of batches that are read ahead of their use
 Missing = Literal["mask", "nearest"]
 StoredVideos = Mapping[str, StoredVideo]  # by name
 # takes the name of a feature, finite values of consecutive frames, and whether they are the last of their video
@@ -87,8 +88,10 @@ class Table:
 
     @property
     def n_readers(self) -> int:
-        """See `abaw.train.data.samples.Samples`."""
-        return max((rows.n_readers for rows in self.stored.values()), default=1)
+        """See `abaw.train.data.samples.Samples`; fewer where batches are large."""
+        stored = self.stored.values()
+        batch_bytes = self.rows_per_batch * sum(rows.nbytes for rows in stored) // max(1, len(self.labels))
+        return max(1, min(max((rows.n_readers for rows in stored), default=1), AHEAD_BYTES // max(1, batch_bytes)))
 
     def rows(self, video: int) -> slice:
         """Rows of video number `video`."""
