@@ -14,7 +14,10 @@ from benchmarks.cluster import HOUR_FRAMES, N_START, VIDEO_FRAMES
 
 WIDTH = 768
 LABEL_BYTES, MASK_BYTES = 8 + 2, 3  # of a frame in a table of valence and arousal
+PLACE_BYTES = 4 + 8  # of a frame whose values stay in the store: its file, and where it begins there
+PACK_BYTES = 1e9  # of a shard of packed videos
 GB = 1e9
+READ_BYTES_PER_S = 1e9  # assumed of a disk or a network
 
 
 class Figures:
@@ -59,6 +62,7 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
         "S3, extract, without labels, ms by video"
     )
     table_bytes = n_frames * (WIDTH * 2 + LABEL_BYTES + MASK_BYTES)
+    kept_bytes = n_frames * (LABEL_BYTES + MASK_BYTES + PLACE_BYTES)
     table = [
         ("frames, at 30 a second", _number(n_frames)),
         (f"videos of {VIDEO_FRAMES:,} frames", _number(n_videos)),
@@ -69,7 +73,8 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
         ("listing all crops once from a cache", _time(n_frames * per_crop_s)),
         (f"store of one feature, {WIDTH} x float16", _bytes(store_bytes)),
         ("files of one feature", _number(n_videos * figures.get(f"a video of {VIDEO_FRAMES:,} frames, files"))),
-        ("requests to write them to S3", _number(n_videos * written)),
+        ("the same, packed", _number(store_bytes / PACK_BYTES)),
+        ("requests to write videos one by one to S3", _number(n_videos * written)),
         (
             "cost of all videos in addition to their frames",
             _time(n_videos * figures.get("cost of a video, one worker, ms") / 1000),
@@ -84,6 +89,8 @@ def rows(figures: Figures, hours: float, rates: list[float]) -> list[tuple[str, 
         ),
         (f"jobs of {FRAMES_PER_JOB:,} frames", _number(n_frames / FRAMES_PER_JOB)),
         ("table of one feature for training", _bytes(table_bytes)),
+        ("memory of training where the table stays in the store", _bytes(kept_bytes)),
+        (f"reading all of it once at {READ_BYTES_PER_S / GB:g} GB/s", _time(store_bytes / READ_BYTES_PER_S)),
     ]
     return table
 
