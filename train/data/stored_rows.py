@@ -1,5 +1,6 @@
 """Values of a feature that stay in the files of a store, for tables that do not fit into memory."""
 
+import os
 from array import array
 from collections.abc import Iterator
 from functools import lru_cache
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import StoreError
 from abaw.store import FeatureStore
-from abaw.store.plain_arrays import Block, FileStamp, fill_from
+from abaw.store.plain_arrays import Block, FileStamp
 
 GAP_BYTES = 2**18  # between rows on object storage that one request reads: a request takes longer than so many bytes
 Run = tuple[int, int, int, int]  # number of the file, first byte, and rows of the result from one to before another
@@ -103,19 +104,16 @@ class StoredRows:
         """Fill runs of values, those of some rows of the table, from their files."""
         for number, in_file in groupby(runs, key=itemgetter(0)):
             path, stamp, dtype = self._files[number]
+            descriptor = _open(path, stamp)
             try:
-                with path.open("rb", buffering=0) as stream:
-                    if FileStamp.of(stream) != stamp:
-                        raise FileNotFoundError
-                    for _, offset, first, stop in in_file:
-                        into = values[first:stop]
-                        part = into if dtype == self.dtype else np.empty(into.shape, dtype)
-                        stream.seek(offset)
-                        fill_from(stream, part.reshape(-1).view(np.uint8))
-                        if part is not into:
-                            into[...] = part
-            except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # the last if it was cut off meanwhile
-                raise _replaced(path) from error
+                for _, offset, first, stop in in_file:
+                    into = values[first:stop]
+                    part = into if dtype == self.dtype else np.empty(into.shape, dtype)
+                    _read_at(descriptor, offset, part, path)
+                    if part is not into:
+                        into[...] = part
+            finally:
+                os.close(descriptor)
 
 
 class FarRows(StoredRows):
@@ -181,6 +179,29 @@ def row_sums(values: NDArray) -> NDArray[np.uint64]:
 @lru_cache
 def _odd_numbers(n: int) -> NDArray[np.uint64]:
     return np.random.default_rng(0).integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1)
+
+
+def _open(path: Path, stamp: FileStamp) -> int:
+    """The descriptor of a file that is still the same."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _replaced(path) from error
+    status = os.fstat(descriptor)
+    if (status.st_ino, status.st_size, status.st_mtime_ns) != (stamp.inode, stamp.n_bytes, stamp.modified_ns):
+        os.close(descriptor)
+        raise _replaced(path)
+    return descriptor
+
+
+def _read_at(descriptor: int, offset: int, values: NDArray, path: Path) -> None:
+    """Fill contiguous values with the bytes of a file from an offset."""
+    n_read = os.preadv(descriptor, (values.data,), offset)
+    while n_read < values.nbytes:  # a signal, or a file system that gives less at a time
+        n = os.preadv(descriptor, (values.reshape(-1).view(np.uint8)[n_read:].data,), offset + n_read)
+        if not n:  # it was cut off after it was opened
+            raise _replaced(path)
+        n_read += n
 
 
 def _replaced(file: Path | str) -> StoreError:
