@@ -1,5 +1,6 @@
 """Tables: feature, mask and label of a frame stand in the same row, and a split holds the videos that it says."""
 
+import shutil
 from pathlib import Path
 
 import fsspec
@@ -13,6 +14,7 @@ from abaw.core.errors import StoreError, UsageError
 from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
+from abaw.store.packing import pack_store
 from abaw.tests.support.stores import far_copy, new_store, put_feature
 from abaw.train.data import table as table_module
 from abaw.train.data.table import Table, allocate, load_table, nearest_present, select_labels
@@ -509,13 +511,17 @@ class Notes(Silent):
 
 
 @pytest.mark.parametrize("missing", ["mask", "nearest"])
-@pytest.mark.parametrize("is_far", [False, True], ids=["folder", "objects"])
+@pytest.mark.parametrize(("is_far", "is_packed"), [(False, False), (True, False), (False, True), (True, True)])
 def test_a_table_that_stays_in_the_store_holds_the_same(
-    store: FeatureStore, monkeypatch: pytest.MonkeyPatch, missing: str, is_far: bool
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str, is_far: bool, is_packed: bool
 ) -> None:
     expected, notes = load(store, "face", "sound", missing=missing), Notes()
+    if is_packed:
+        shutil.copytree(store.path, tmp_path / "packed.zarr")
+        store = FeatureStore.create(tmp_path / "packed.zarr")
+        assert pack_store(store, Silent(), 2**12).n_shards > 2
     if is_far:
-        store = far_copy(store, f"{missing}.zarr")
+        store = far_copy(store, f"{missing}-{is_packed}.zarr")
     seen: dict[str, list[np.ndarray]] = {"face": [], "sound": []}
     stay_in_files(monkeypatch)
     task = TASKS["va"]
