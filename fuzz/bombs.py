@@ -308,6 +308,23 @@ BOMBS: dict[str, Bomb] = {
     "a sample of millions of lines": Bomb("sample", "read", "va-sample.txt", text("v/1.jpg,\n", ROWS, "image_location,valence,arousal\n")),
     "a sample in one line": Bomb("sample", "read", "va-sample.txt", LONG_LINE),
     "an answer of millions of lines": Bomb("sample", "check", "va-answer.txt", text("v/1.jpg,0,0\n", ROWS, "image_location,valence,arousal\n")),
+    "a task of megabytes": Bomb("task", "read", "mine.toml", text('"a",', 10_000_000, "outputs = [")),
+    "a task of nested lists": Bomb("task", "read", "mine.toml", text("[", 10 * MB, "range = ")),
+    "a task of many outputs": Bomb("task", "read", "mine.toml", lambda file: file.write_text(
+        'name = "mine"\nlevel = "clip"\nkind = "regression"\nrange = [0, 1]\nmeasure = "mse"\noutputs = ["'
+        + '", "'.join(map(str, range(500_000))) + '"]\n')),
+    "a table of labels in one line": Bomb("task", "labels", "mine/labels.csv", LONG_LINE),
+    "a table of labels of millions of lines": Bomb("task", "labels", "mine/labels.csv", text(
+        "a,train,x,0,1\n", ROWS, "clip,split,who,smile,frown\n")),
+    "a table of many columns": Bomb("task", "labels", "mine/labels.csv", text("a,", 5_000_000, "clip,")),
+    "people of millions of lines": Bomb("task", "labels", "mine/people.csv", text("a,x\n", ROWS, "video,person\n")),
+    "a split of millions of lines": Bomb("task", "labels", "bah/split/train.txt", text("a,1,x\n", ROWS)),
+    "a transcript of megabytes": Bomb("task", "labels", "bah/split/train.txt", text("x,", 30_000_000, "a/b/c.mp4,1,")),
+    "frames of violence by the million": Bomb("task", "labels", "dvd/labels/Training/0001.csv", text("1,0\n", ROWS, "Frame_Number,Label\n")),
+    "a frame of violence that claims": Bomb("task", "labels", "dvd/labels/Training/0001.csv", text("9999999,1\n", 1, "Frame_Number,Label\n")),
+    "intensities of millions of lines": Bomb("task", "labels", "emi/train_split.csv", text(
+        "a,0,0,0,0,0,0\n", ROWS, "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n")),
+    "an engagement of millions of lines": Bomb("task", "labels", "engagement/Train/a.txt", text("1\n", ROWS)),
     "a recipe of megabytes": Bomb("recipe", "read", "recipe.toml", text("features = ['f']\n", 500_000)),
     "a recipe of one long text": Bomb("recipe", "read", "recipe.toml", text("x", 50 * MB, "task = '")),
     "a recipe of nested lists": Bomb("recipe", "read", "recipe.toml", text("[", 10 * MB, "a = ")),
@@ -370,6 +387,7 @@ BOMBS: dict[str, Bomb] = {
 
 # those that a test sets off each time
 QUICK = (
+    "a task of nested lists",
     "a recipe of megabytes",
     "a recipe of one long text",
     "a recipe of nested lists",

@@ -18,6 +18,7 @@ from abaw.train.runs import open_run
 KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
     "crop": (15, {"read": (12, "**/v/*"), "cutout": (4, "**/v/*"), "doctor": (2, "**/v/*"), "extract": (1, "**/v/*")}),
     "label": (14, {"read": (8, "**/*.txt"), "doctor": (2, "**/*.txt"), "extract": (1, "**/*.txt")}),
+    "task": (5, {"read": (3, "*.toml"), "labels": (6, "**/*.[tc]*"), "doctor": (1, "**/*.[tc]*")}),
     "recipe": (
         9,
         {"read": (3, "[rt]*.toml"), "cluster": (2, "[ls]*.toml"), "train": (2, "[rt]*.toml")},
@@ -82,6 +83,7 @@ def write_seeds(base: Path, trained: Path, store: FeatureStore) -> None:
     seeds.shorten_predictions(run.folder / "predictions-val.h5", 20)
     seeds.make_crops(places["crop"])
     seeds.make_labels(places["label"])
+    seeds.make_tasks(places["task"])
     seeds.make_recipe(places["recipe"])
     seeds.make_samples(places["sample"], Path(store.path))
     seeds.make_weights(places["weights"])

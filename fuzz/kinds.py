@@ -17,7 +17,8 @@ from abaw.backbones.weights import read_tensors
 from abaw.cli import main
 from abaw.core.errors import DataError
 from abaw.core.progress import Silent
-from abaw.core.tasks import TASKS
+from abaw.core.task_files import SUFFIX, read_task_file
+from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.doctor import examine
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import read_cutout
@@ -203,6 +204,28 @@ def on_data(*words: str) -> Route:
     return route
 
 
+def folder_of(root: Path, file: Path) -> str:
+    """The data folder among several that a file is in; that of its task for a task file."""
+    first = file.relative_to(root).parts[0]
+    return first.removesuffix(SUFFIX)
+
+
+def read_own_labels(root: Path, file: Path) -> None:
+    """Read a task file, if there is one for the data folder of the changed file, and the labels in the folder."""
+    data = folder_of(root, file)
+    if (root / f"{data}{SUFFIX}").exists():
+        get_task(str(root / f"{data}{SUFFIX}"))
+    examine(open_dataset(root / data))
+
+
+def examine_own(root: Path, file: Path) -> None:
+    """Run doctor on the data folder of the changed file, with its task file."""
+    data = folder_of(root, file)
+    own = ["--task", root / f"{data}{SUFFIX}"] if (root / f"{data}{SUFFIX}").exists() else []
+    people = ["--people", root / "mine" / "people.csv"] if data == "mine" else []
+    command("doctor", "--data", root / data, *own, *people)
+
+
 def extract(root: Path, _: Path) -> None:
     """Extract the features of a dataset."""
     place = ("--data", root / "data", "--store", root / "store.zarr", "--device", "cpu")
@@ -269,6 +292,11 @@ ROUTES: dict[str, dict[str, Route]] = {
         "extract": extract,
     },
     "label": {"read": read_labels, "doctor": on_data("doctor"), "extract": extract},
+    "task": {
+        "read": of_file(read_task_file),
+        "labels": read_own_labels,
+        "doctor": examine_own,
+    },
     "recipe": {
         "read": of_file(lambda file: load_recipe(str(file))),
         "cluster": of_file(read_cluster_file),

@@ -80,6 +80,64 @@ def make_labels(root: Path) -> None:
     picture().save(images / "0.jpg")
 
 
+CLIPS_TASK = """name = "mine"
+level = "clip"
+kind = "multi-label"
+outputs = ["smile", "frown"]
+invalid = -1
+measure = "macro-f1"
+also = ["ap"]
+loss = "bce"
+window = 20
+
+[labels]
+table = "labels.csv"
+clip = "clip"
+split = "split"
+person = "who"
+target = ["smile", "frown"]
+
+[submission]
+rows = "clips"
+header = "clip,smile,frown"
+columns = [["clip", "label"]]
+order = "name"
+"""
+
+
+def make_tasks(root: Path) -> None:
+    """Task files, tables that they name, and the label files of BAH, DVD, EMI, MER and EmotiW's engagement."""
+    (root / "mine.toml").write_text(CLIPS_TASK)
+    (root / "stills.toml").write_text(
+        'name = "mine"\nlevel = "image"\nkind = "classes"\noutputs = ["no", "yes"]\nmeasure = "accuracy"\n'
+        '[labels]\ntable = "labels.csv"\nfirst = 1\ntarget = "label"\n[submission]\nrows = "images"\nheader = "a,b"\n'
+    )
+    six = "Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy"
+    files = {
+        "mine/labels.csv": "clip,split,who,smile,frown\na.mp4,train,x,0,1\nb,val,y,1,\n",
+        "mine/people.csv": "video,person\na,anna\nb.mp4,ben\n",
+        "stills/labels.csv": "clip,split,label\nset/a.png,train,2\nset/b.png,val,no\n",
+        "bah/split/train.txt": "Videos/8/Visite_1/8_Question_1_x_Video.mp4,1,Well, no\n",
+        "bah/split/val.txt": "Videos/9/Visite_1/9_Question_1_x_Video.mp4,0,Yes\n",
+        "dvd/labels/Training/0001.csv": "Frame_Number,Label\n1,0\n2,1\n",
+        "emi/train_split.csv": f"Filename,{six}\na,0.1,0.2,0.3,0.4,0.5,0.6\n",
+        "emi/valid_split.csv": f"Filename,{six}\nb,0,1,0,1,0,1\n",
+        "mer/track1_train.csv": "name,discrete\na,worried\nb,happy\n",
+        "engagement/Train/a.txt": "0.33\n",
+    }
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    folders = ("mine/crops/a", "mine/crops/b", "bah/Videos/8_Question_1_x_Video", "dvd/frames/Training/0001", "emi/x/a")
+    for folder in (*folders, "emi/x/b", "mer/x/a", "mer/x/b"):
+        (root / folder).mkdir(parents=True)
+        picture().save(root / folder / "00001.jpg")
+    (root / "stills" / "set").mkdir()
+    for name in ("a.png", "b.png"):
+        picture().save(root / "stills" / "set" / name)
+    (root / "engagement" / "Train" / "a.mp4").write_bytes(b"")  # its label is read first
+
+
 def make_recipe(root: Path) -> None:
     """Recipes and cluster files, and a store that has features and no labels."""
     new_store(root / "store.zarr", {"f": (4,), "g": (3,)})
