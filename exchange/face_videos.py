@@ -147,7 +147,10 @@ def _notes(program: str, names: Sequence[str], several: dict[str, int], unknown:
 def describe_other_tables(source: Path) -> str:
     """A sentence on a table in a folder that has no columns of faces; empty without one."""
     for path in sorted(source.glob(f"*{TABLE_SUFFIX}")) if source.is_dir() else []:
-        header = header_of_table(path)
+        try:
+            header = header_of_table(path)
+        except DataError as error:
+            return f" {error}"
         if header and (unknown := describe_unknown(header, ())):
             return f" {path.name} has no number of a frame with a known column: {unknown}"
     return ""

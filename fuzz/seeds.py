@@ -23,8 +23,10 @@ from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
+from abaw.tests.support.paths import CHECKOUT
 from abaw.tests.support.stores import new_store, put_feature
 
+FACE_TABLES = CHECKOUT / "tests" / "data" / "golden" / "face_tables"
 CANARY = "canary"  # what code that is run by mistake leaves in the working folder
 
 
@@ -308,6 +310,8 @@ def make_imports(root: Path) -> None:
         spec = json.dumps({"shape": [3], "dtype": "float16", "weights": "none"})
         file.attrs.update({"feature": "f", "spec": spec, "weights_sha256": "", "fingerprint": "a" * 64})
     np.save(root / "table" / "features.npy", values)
+    for program in ("openface2", "openface3", "pyfeat1", "libreface"):
+        shutil.copytree(FACE_TABLES / program, root / program)
     (root / "table" / "features.csv").write_text("video,frame\na,1\na,2\nb,1\nb,7\n")
     for video in ("a", "b"):
         np.save(root / "arrays" / f"{video}.npy", values)

@@ -14,6 +14,7 @@ OpenFace 3 also `face_analysis_<video>.csv`), or names videos in `video`, or has
 
 import csv
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,7 @@ from abaw.media.text_files import BLANK, open_text
 DELIMITERS = (",", ";", "\t")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
 PREFIX = "face_analysis_"  # of the tables of OpenFace 3
+MOST_ROWS = 2_000_000  # of a table: 18 hours of video
 LARGEST_HEADER = 2**20  # characters; py-feat 2 has 2,000 columns
 
 
@@ -98,9 +100,16 @@ def open_table(path: Path, also: Iterable[str] = ()) -> FaceTable | None:
 
 
 def header_of_table(path: Path) -> tuple[str, ...]:
-    """The names of the columns of a table that is separated by commas."""
-    with open_text(path) as stream:
-        return _cells(stream.readline(LARGEST_HEADER), ",")
+    """The names of the columns of a table that is separated by commas.
+
+    Raises:
+        DataError: it cannot be read as text.
+    """
+    try:
+        with open_text(path) as stream:
+            return _cells(stream.readline(LARGEST_HEADER), ",")
+    except UnicodeError as error:
+        raise DataError(f"{path} cannot be read as text ({error}). Write it in UTF-8.") from error
 
 
 def _cells(line: str, delimiter: str) -> tuple[str, ...]:
@@ -138,6 +147,8 @@ def read_rows(table: FaceTable, columns: Sequence[FaceColumn], face: str = "") -
             lines = csv.reader(stream, delimiter=table.delimiter, skipinitialspace=True)
             next(lines, None)
             for cells in lines:
+                if lines.line_num > MOST_ROWS:
+                    raise DataError(f"{table.path} has more than {MOST_ROWS:,} lines. Split it by videos.")
                 if any(cells):
                     row = _Row(reader, cells, f"{table.path} line {lines.line_num}")
                     video, number = row.video_and_frame()
@@ -301,7 +312,7 @@ class _Faces:
 
     def __init__(self) -> None:
         self.lowest, self.highest = MAX_FRAMES, 0
-        self._best: dict[int, tuple[float, list[float]]] = {}
+        self._best: dict[int, tuple[float, array[float]]] = {}  # confidence and values, four bytes each
         self._counts: dict[int, int] = {}
         self._names: dict[str, None] = {}
 
@@ -317,7 +328,7 @@ class _Faces:
         if is_wanted and (number not in self._best or confidence > self._best[number][0]):
             values = row.values()
             if not all(map(math.isnan, values)):
-                self._best[number] = (confidence, values)
+                self._best[number] = (confidence, array("f", values))
 
     def chosen(self, shift: int, n_columns: int) -> FaceRows:
         """The rows in the order of their frames, whose numbers are shifted."""

@@ -123,5 +123,10 @@ def test_what_is_wrong_is_named(run_cli: Callable[..., Result], tmp_path: Path) 
         assert result.exit_code == 1
         output = " ".join(result.output.split())
         assert [word for word in words if word not in output] == []
+    (tmp_path / "latin").mkdir()
+    (tmp_path / "latin" / "a.csv").write_bytes("frame,AU01_r,Gef\xfchl\n1,0,0\n".encode("latin-1"))
+    assert_refused(
+        run_cli("store", "import", tmp_path / "latin", *command[3:]), 1, "a.csv cannot be read as text", "UTF-8"
+    )
     np.save(tmp_path / "in" / "x.npy", np.zeros((3, 2)))
     assert_refused(run_cli(*command), 2, "contains one .npy per video and tables of faces")
