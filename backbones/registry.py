@@ -22,7 +22,8 @@ and shapes of the network. It imports torch itself, so that specs can be listed 
 
 A network is an ordinary `nn.Module`. Its `forward` takes a batch that is prepared as the spec says, and gives a dict of
 features by output. One with patches that can be masked has `n_patches` and takes `kept`, (n, k) int64 indices of
-patches. One that computes in float32 only has `float32_only = True`. Networks of sound are `AudioEncoder`s.
+patches. One that computes in float32 only has `float32_only = True`. Networks of sound are `AudioEncoder`s,
+those of transcripts `TranscriptEncoder`s.
 
 For a quick try without a distribution, `--backbone MODULE:CLASS` takes a class of an ordinary module that is made without
 arguments and loads its own weights. `CLASS.shape` is the shape of the feature of a frame, which `forward` gives for a

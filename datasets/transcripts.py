@@ -23,7 +23,7 @@ from abaw.datasets.folders import folded, subfolders
 from abaw.datasets.frames import FrameSource, Video
 from abaw.datasets.media_search import name_of_video
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
-from abaw.datasets.video_files import People, video_file_of
+from abaw.datasets.video_files import People
 from abaw.media.file_content import content_of, has_content
 from abaw.media.text_files import open_text
 from abaw.media.transcript_files import (
@@ -99,15 +99,14 @@ class Transcripts:
         Raises:
             DataError: two files have the name of the video.
         """
-        names = {video.name, people.base_of(video.name)}
-        for name in names & self.twice.keys():
+        # with a file of this name, it is not a person in another video
+        is_whole = video.file is not None and composed(video.file.stem) == video.name
+        names = (video.name,) if is_whole else (video.name, people.base_of(video.name))
+        name = next((name for name in names if name in self.of_video), "")
+        if name in self.twice:
             first, second = self.twice[name]
             raise DataError(f"{first} and {second} are both transcripts of {name}. Delete one of them.")
-        if video.file is not None and composed(video.file.stem) == video.name:  # it is not a person in another video
-            return self.of_video.get(video.name)
-        files = {name: source.file for name, source in self.of_video.items() if name in names}
-        file = video_file_of(video.name, files, people)
-        return next((self.of_video[name] for name in files if files[name] == file), None)
+        return self.of_video.get(name)
 
 
 def transcript_digest(frames_digest: str, source: TranscriptSource | None) -> str:

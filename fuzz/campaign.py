@@ -16,7 +16,7 @@ from abaw.train.runs import open_run
 
 # by kind: its share of the cases in percent, and by route: its weight, and the files that are changed for it
 KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
-    "crop": (15, {"read": (12, "**/v/*"), "cutout": (4, "**/v/*"), "doctor": (2, "**/v/*"), "extract": (1, "**/v/*")}),
+    "crop": (13, {"read": (12, "**/v/*"), "cutout": (4, "**/v/*"), "doctor": (2, "**/v/*"), "extract": (1, "**/v/*")}),
     "label": (14, {"read": (8, "**/*.txt"), "doctor": (2, "**/*.txt"), "extract": (1, "**/*.txt")}),
     "task": (5, {"read": (3, "*.toml"), "labels": (6, "**/*.[tc]*"), "doctor": (1, "**/*.[tc]*")}),
     "recipe": (
@@ -51,7 +51,7 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
             "claim": (1, "store.zarr/.notes/*/zarr.json"),
         },
     ),
-    "import": (12, {"import": (1, "*/**/*")}),
+    "import": (11, {"import": (1, "*/**/*")}),
     "media": (
         4,
         {
@@ -62,6 +62,7 @@ KINDS: dict[str, tuple[int, dict[str, tuple[int, str]]]] = {
             "sound": (2, "*"),
         },
     ),
+    "transcript": (3, {"read": (2, "of-a-video/*"), "find": (1, "of-all/*")}),
     "tensor": (3, {"images": (2, "*")}),
     "record": (2, {"record": (2, "record.json"), "encoder": (1, "encoder/*")}),
 }
@@ -91,6 +92,7 @@ def write_seeds(base: Path, trained: Path, store: FeatureStore) -> None:
     seeds.make_small_store(places["store"])
     seeds.make_imports(places["import"])
     seeds.make_media(places["media"])
+    seeds.make_transcripts(places["transcript"])
     seeds.make_tensors(places["tensor"])
     seeds.make_records(places["record"])
     (places["trial"] / "file.pkl").write_bytes(seeds.payloads()["exec"])

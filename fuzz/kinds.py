@@ -22,6 +22,7 @@ from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.doctor import examine
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.synth.cutouts import read_cutout
+from abaw.datasets.transcripts import find_transcripts
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.results import read_predictions
 from abaw.evaluate.submission.sample_files import read_sample
@@ -34,6 +35,7 @@ from abaw.media.pictures import read_pictures
 from abaw.media.probe import probe_span, probe_timing
 from abaw.media.sound import load_sound
 from abaw.media.tensors import read_image_tensor
+from abaw.media.transcript_files import read_transcript
 from abaw.store import FeatureStore
 from abaw.store.audit import repair_store, verify_store
 from abaw.store.claims import claimed
@@ -332,6 +334,10 @@ ROUTES: dict[str, dict[str, Route]] = {
         "claim": claim,
     },
     "import": {"import": import_source},
+    "transcript": {
+        "read": of_file(read_transcript),
+        "find": lambda root, file: find_transcripts(root, str(file)),
+    },
     "media": {
         "timing": of_file(probe_timing),
         "span": of_file(probe_span),

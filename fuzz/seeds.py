@@ -354,6 +354,25 @@ def make_media(root: Path) -> None:
     (root / "f.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:5,\na.mp4\n#EXT-X-ENDLIST\n")
 
 
+def make_transcripts(root: Path) -> None:
+    """Transcripts of one video and of all, with a tag that would run code, and anchors that would grow."""
+    one, all_videos = root / "of-a-video", root / "of-all"
+    one.mkdir()
+    all_videos.mkdir()
+    chunks = "chunks:\n- text: ' yes'\n  timestamp: !!python/tuple\n  - 0.5\n  - 1.0\n"
+    (one / "a.yml").write_text(chunks + f"run: !!python/object/apply:os.system ['touch {CANARY}']\n")
+    (one / "b.yml").write_text("a: &a {text: x}\nb: &b {<<: [*a, *a]}\nc: {<<: [*b, *b]}\nchunks: [*a]\n")
+    words = [{"word": " yes", "start": 0.5, "end": 0.7}, {"word": " no"}]
+    segments = [{"start": 0.5, "end": 1.0, "text": " yes, no", "words": words}]
+    (one / "c.json").write_text(json.dumps({"segments": segments, "language": "en"}))
+    (one / "d.json").write_text(json.dumps({"transcription": [{"offsets": {"from": 0, "to": 500}, "text": " yes"}]}))
+    (one / "e.srt").write_text("1\n00:00:00,500 --> 00:00:01,000\n<i>yes</i>\n")
+    (one / "f.vtt").write_text("WEBVTT\n\nNOTE x\n\n00:00.500 --> 00:01.000 align:start\n<v A>yes &amp; no\n")
+    (all_videos / "g.csv").write_text("clip,text,start,end\nv.mp4,yes,0.5,1.0\nw,no,,\n")
+    inner = "".join(f"    {line}\n" for line in chunks.splitlines())
+    (all_videos / "h.yaml").write_text(f"x/v.mp4:\n  frame_annotation:\n  - - x\n    - 0\n  transcript:\n{inner}")
+
+
 def make_tensors(root: Path) -> None:
     """Clips as tensors, and a tensor of another shape."""
     torch.save(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), root / "a.mp4.img.3.pt")
