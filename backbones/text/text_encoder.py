@@ -89,7 +89,9 @@ class TextEncoder(TranscriptEncoder):
             with torch.inference_mode():
                 outputs = self(torch.tensor([tokens for _, tokens in batch], device=device))
             for name, vectors in outputs.items():
-                for (number, tokens), vector in zip(batch, vectors.double().cpu().numpy(), strict=True):
+                for (number, tokens), vector in zip(
+                    batch, vectors.float().cpu().numpy().astype(np.float64), strict=True
+                ):
                     sums[name][number] += vector * len(tokens)
             for number, tokens in batch:
                 n_tokens[number] += len(tokens)
