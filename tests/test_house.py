@@ -176,6 +176,19 @@ def test_importing_a_room_does_not_load(place):
     assert run.stdout.split() == []
 
 
+def test_training_heads_needs_no_libraries_of_pictures():
+    """timm and torchvision load torch's compiler: a second of the processor before the first step."""
+    seen, waiting = set(), ["abaw.train.train_runs", "abaw.evaluate.inference"]
+    while waiting:
+        name = waiting.pop()
+        seen.add(name)
+        at_once = ast.Module([node for node in trees()[name].body if isinstance(node, ast.Import | ast.ImportFrom)], [])
+        assert not packages_imported(at_once) & {"timm", "torchvision", "transformers"}, name
+        names = {f"{node.module}.{one.name}" for node in at_once.body for one in node.names if hasattr(node, "module")}
+        waiting += {one if one in FILES else one.rpartition(".")[0] for one in names} & FILES.keys() - seen
+    assert len(seen) > 50, "else this test saw too little"
+
+
 def runtime_imports(tree: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
     """Imports anywhere in a module but under `if TYPE_CHECKING`."""
     for node in ast.iter_child_nodes(tree):

@@ -9,7 +9,6 @@ from torch import nn
 
 from abaw.train.config import TrainConfig
 from abaw.train.finetune.finetune_config import FinetuneConfig
-from abaw.train.finetune.parameter_groups import parameter_groups
 
 WITHOUT_DECAY = "biases and norms"  # name of the group of parameters that never decay
 
@@ -23,6 +22,8 @@ def create_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optim
     """
     groups: Iterable[Any] = model.parameters()
     if isinstance(config, FinetuneConfig):
+        from abaw.train.finetune.parameter_groups import parameter_groups  # loads torchvision, which takes seconds
+
         groups = parameter_groups(config, model)
     elif not config.decay_norms:
         listed = list(model.parameters())
