@@ -1,4 +1,4 @@
-"""What a GPU does: networks alone, extraction from crops and from video, decoding, and training of the default head.
+"""What a GPU does: networks alone, extraction from crops and from video, decoding, training of the default head, fine-tuning.
 
 python -m benchmarks.gpu --minutes 8
 
@@ -39,9 +39,13 @@ from abaw.media.stamps import read_stamps
 from abaw.store import FeatureStore
 from abaw.train.config import make_config
 from abaw.train.data.on_device import place
+from abaw.train.finetune.encoder_build import FirstWeights, build_first
+from abaw.train.finetune.new_finetune import make_finetune_configs
+from abaw.train.finetune.pixel_table import load_pixel_tables
 from abaw.train.loop import Trainer
 from abaw.train.model import Model
 from benchmarks.crops import draw_crops, make_video
+from benchmarks.finetuning import first_images
 from benchmarks.measure import count_cores, describe_machine, say, show
 from benchmarks.tables import FEATURE, random_table
 
@@ -60,6 +64,7 @@ class Sizes:
         most_frames: of an extraction.
         video: width, height and frames of the video file, and how many times it is read.
         table: videos, frames of each and values of each frame, for the training.
+        finetuned: batch size and steps of an epoch, for the fine-tuning of the first network.
     """
 
     networks: tuple[str, ...] = ("vit-mean", "clip-l14", "iresnet100")
@@ -68,9 +73,10 @@ class Sizes:
     most_frames: int = 40_000
     video: tuple[int, int, int, int] = (1280, 720, 300, 16)
     table: tuple[int, int, int] = (200, 3000, 768)
+    finetuned: tuple[int, int] = (64, 40)
 
 
-SMALL = Sizes(("iresnet18",), (2, 4), 0.05, 12, (160, 96, 5, 2), (4, 120, 16))
+SMALL = Sizes(("iresnet18",), (2, 4), 0.05, 12, (160, 96, 5, 2), (4, 120, 16), (2, 2))
 
 
 @dataclass
@@ -253,6 +259,36 @@ def training(run: Benchmark) -> None:
     run.add("training of the default head", f"{n_videos * n_frames:,} frames x {width}", figure)
 
 
+def finetuning(run: Benchmark, data: Path) -> None:
+    """Images a second of a fine-tuning with the default options, decoding and augmentation included, and its memory.
+
+    Args:
+        data: a dataset of crops, whose images come several times in an epoch.
+    """
+    name, (batch_size, n_steps) = run.sizes.networks[0], run.sizes.finetuned
+    config = make_finetune_configs("va", [name], {}, [f"batch_size={batch_size}"])[0]
+    task = get_task(config.task)
+    (table,) = load_pixel_tables(task, "", data, ("train",))
+    n_images = min(batch_size * n_steps, int((table.valid.any(axis=1) & table.has_feature).sum()))
+    table = first_images(table, n_images // batch_size * batch_size)
+    n_epochs = max(1, batch_size * n_steps // n_images)
+    torch.manual_seed(0)
+    model = build_first(config, FirstWeights({}, untrained=True))[0].to(run.device)
+    model.freeze_unused()
+    trainer = Trainer(config, task, model, table, run.device)
+    if run.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(run.device)
+    trainer.run_epoch(1)
+    timings = [trainer.run_epoch(2 + number)[1:] for number in range(n_epochs)]
+    seconds, waiting_s = (sum(values) for values in zip(*timings, strict=True))
+    rate = n_epochs * trainer.n_steps * batch_size / seconds
+    memory = ""
+    if run.device.type == "cuda":
+        memory = f", {torch.cuda.max_memory_allocated(run.device) / 2**30:.1f} GiB at most"
+    figure = f"{show(rate)} images/s, {waiting_s / seconds:.1%} of the time waiting for data{memory}"
+    run.add(f"fine-tuning of {name}", f"batch {batch_size}, augment={config.augment}", figure)
+
+
 def tests_on_gpu(run: Benchmark) -> None:
     """The core of the tests of tests/gpu, in a process of their own that ends in time."""
     root = Path(__file__).resolve().parents[1]
@@ -309,6 +345,7 @@ def measure_all(run: Benchmark) -> None:
     run.try_to("decoders", slow_s, lambda: decoders(run, crops, video))
     run.try_to("torchcodec", slow_s, lambda: gpu_decoders(run, crops, video))
     run.try_to("training", slow_s, lambda: training(run))
+    run.try_to(f"{first} fine-tuned", 2 * slow_s, lambda: finetuning(run, run.root / "drawn"))
     for name in run.sizes.networks:
         run.try_to(f"{name} compiled", 2 * slow_s, lambda name=name: bare_network(run, name, True, batch_sizes[:1]))
     run.try_to(f"{first} compiled", 2 * slow_s, lambda: extraction(run, first, True, "crops", sources))
