@@ -9,6 +9,7 @@ from torch import nn
 
 from abaw.core.errors import AbawError
 from abaw.core.tasks import get_task
+from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.windows import WindowSampler
@@ -379,6 +380,16 @@ def test_a_model_is_given_batches_of_the_size_and_length_that_are_asked_for(lab,
 def test_frames_without_a_feature_are_masked_unless_they_are_filled(lab, store, tmp_path):
     assert given(lab, store, tmp_path, "missing=mask").n_masked > 0
     assert given(lab, store, tmp_path, "missing=nearest").n_masked == 0
+
+
+def test_frames_of_low_quality_are_masked_where_a_run_predicts_too(lab, store, tmp_path):
+    """Of the first validation video, whose qualities are drawn in the fixture: a linear head says the same of all of them."""
+    run = lab.start(store, tmp_path, config("va", "min_quality=0.5"))
+    lab.train(run, store)
+    is_good, present = np.random.default_rng(4).random(120) >= 0.5, store.read("f", "v4").present
+    outputs = TrainedRun.open(run, "cpu").predict(store, Selection("val"))["v4"].outputs
+    assert len(np.unique(outputs[present & ~is_good], axis=0)) == 1
+    assert len(np.unique(outputs[present & is_good], axis=0)) == (present & is_good).sum()
 
 
 def test_frames_without_an_annotation_are_trained_as_a_class_and_not_validated(store):
