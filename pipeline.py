@@ -8,6 +8,7 @@
     evaluate(predictor, store, split)      predictor and store -> scores and predictions
     submit(predictor, store, sample)       predictor and store -> submission file
     predict_videos(run, options)           run, videos and images -> tables, timelines and overlays
+    predict_stream(run, source)            run and a camera -> rows as its frames come
 
 Stages report progress to a `Reporter` and print nothing. Importing this module loads nothing heavy: each stage imports
 what it needs, after names and files have been checked. The types that stages take, such as `ExtractOptions`, can be
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from abaw.predict.input_files import PredictOptions
     from abaw.predict.output_rows import OutputRow
     from abaw.predict.run_export import Exported
+    from abaw.predict.stream import FaceStream, Frames
     from abaw.predict.videos import PredictSummary
     from abaw.store import FeatureStore
     from abaw.store.audit import FeatureInfo, LabelInfo, Problem
@@ -1007,6 +1009,42 @@ def predict_videos(run: "Run | None", options: "PredictOptions", reporter: Repor
     from abaw.predict import videos
 
     return videos.predict_videos(run, options, reporter)
+
+
+def find_stream(runs: Path, arguments: Sequence[str]) -> "tuple[Run | None, str]":
+    """The run, or None, and the source that `[RUN] SOURCE` names: a video file, a URL, or a camera such as /dev/video0.
+
+    Raises:
+        UsageError: there is no such run, or not one source.
+    """
+    from abaw.predict.input_files import split_stream
+
+    name, source = split_stream(arguments)
+    return (None if name is None else find_run(runs, name)), source
+
+
+def predict_stream(
+    run: "Run | None",
+    source: "str | Path | Frames",
+    fps: float = 0.0,
+    options: "PredictOptions | None" = None,
+) -> "FaceStream":
+    """What a run, or without one `fer`, predicts for faces while they are filmed: iterate the result for its rows.
+
+    Rows come `delay` frames after their frame. See `abaw.predict.stream.FaceStream`.
+
+    Args:
+        source: a video file, the URL of a camera or stream, a camera such as /dev/video0, or, for each frame, its time in
+            seconds and its (height, width, 3) uint8 RGB picture.
+        fps: frames per second; needed for frames, else by default that of the file or camera.
+    """
+    from abaw.predict.input_files import check_options
+
+    if options is not None:
+        check_options(run is None, options)
+    from abaw.predict import stream
+
+    return stream.FaceStream(run, source, fps, options)
 
 
 def export_run(

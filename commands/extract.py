@@ -98,7 +98,7 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Run backbones over pictures, sound or text into the store. Run again to continue."""
+    """Compute features into the store; again, to continue."""
     from abaw import pipeline
     from abaw.commands import console
 

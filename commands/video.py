@@ -1,16 +1,29 @@
 """The commands that predict new videos and images, and that export a run to programs which do."""
 
+import csv
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from abaw.commands import completion
 from abaw.commands.help import examples
 from abaw.commands.shared_options import DEVICE, IDENTITY, RAW, RUNS
+from abaw.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from abaw.predict.input_files import PredictOptions
 
 
-@click.command(epilog=examples("abaw predict talk.mp4 photo.jpg", "abaw predict va-vit-mean-transformer-1 talk.mp4"))
+@click.command(
+    epilog=examples(
+        "abaw predict talk.mp4 photo.jpg",
+        "abaw predict va-vit-mean-transformer-1 talk.mp4",
+        "abaw predict --stream rtsp://camera/1",
+    )
+)
 @click.argument("files", nargs=-1, required=True, metavar="[RUN] FILE...", shell_complete=completion.runs_or_files)
 @click.option("--out", default="predictions", type=click.Path(path_type=Path), show_default=True,
               help="Folder that gets one for each file.")  # fmt: skip
@@ -23,6 +36,8 @@ from abaw.commands.shared_options import DEVICE, IDENTITY, RAW, RUNS
 @IDENTITY
 @RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
+@click.option("--stream", is_flag=True,
+              help="Print rows as CSV while frames come, and write nothing; FILE may be the URL of a camera.")  # fmt: skip
 @RUNS
 @DEVICE
 def predict(
@@ -34,6 +49,7 @@ def predict(
     identity: str | None,
     raw: bool,
     untrained: bool,
+    stream: bool,
     runs: Path,
     device: str,
 ) -> None:
@@ -46,6 +62,11 @@ def predict(
     from abaw import pipeline
     from abaw.commands import console, tables
 
+    if stream:
+        _check_typed("out", "faces", "no_overlay", "identity")
+        options = pipeline.PredictOptions(backbones=backbones, raw=raw, untrained=untrained, device=device)
+        _predict_stream(runs, files, options)
+        return
     run, paths = pipeline.find_inputs(runs, files)
     options = pipeline.PredictOptions(
         tuple(paths), out, backbones, faces or 0, not no_overlay, raw, untrained, device, identity or ""
@@ -61,6 +82,34 @@ def predict(
     else:
         console.say_next("eval", run.name)  # how far to trust it
     sys.exit(0 if summary.ok else 1)
+
+
+def _check_typed(*names: str) -> None:
+    """Raise a UsageError for options that write files."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"--{name.replace('_', '-')} is for files, and --stream writes none. Leave out one of them."
+            )
+
+
+def _predict_stream(runs: Path, arguments: tuple[str, ...], options: "PredictOptions") -> None:
+    """Print the rows of a video as they come."""
+    from abaw import pipeline
+    from abaw.commands import console
+
+    run, source = pipeline.find_stream(runs, arguments)
+    with console.loading("Loading the networks"):
+        stream = pipeline.predict_stream(run, source, options=options)
+    if stream.note:
+        console.warn(stream.note)
+    console.warn(f"Rows come {stream.delay} frames ({stream.delay / stream.fps:.2f} s) after their frame.")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(stream.columns)
+    for row in stream:
+        table.writerow(stream.cells(row))
+        sys.stdout.flush()
 
 
 @click.command(epilog=examples("abaw export va-fer-transformer-1"))

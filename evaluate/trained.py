@@ -226,10 +226,10 @@ class TrainedRun:
 
     def load(self) -> None:
         """See `Predictor`."""
-        _ = self._loaded
+        _ = self.loaded
 
     @cached_property
-    def _loaded(self) -> "tuple[nn.Module, torch.device]":
+    def loaded(self) -> "tuple[nn.Module, torch.device]":
         """The model of the best checkpoint, on its device."""
         from abaw.core.devices import pick_device
 
@@ -258,7 +258,7 @@ class TrainedRun:
 
         store = _there(store, self.name)
         self.run.check_store(store)
-        model, device = self._loaded
+        model, device = self.loaded
         config = self.run.config
         if selection.rows is None:
             labels = select_labels(store, self.task, selection.split, config.fold)
@@ -277,7 +277,7 @@ class TrainedRun:
         from abaw.evaluate import pixel_predictions
         from abaw.train.finetune.pixel_model import PixelModel
 
-        model, device = self._loaded
+        model, device = self.loaded
         assert isinstance(model, PixelModel), "the model of a fine-tuned run"
         names = pixel_predictions.stored_features(self.run, store) if store is not None else []
         if store is not None and names:

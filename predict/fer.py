@@ -3,7 +3,6 @@
 Frames of a video are predicted one by one, and their probabilities averaged over `SMOOTHED_S`; images are not smoothed.
 """
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,27 +79,36 @@ class FerPredictor:
         """See `FacePredictor`; outputs are logarithms of probabilities."""
         crops = {person: sorted((predicted.folder / CROPS / person).iterdir()) for person in predicted.people}
         is_smoothed = not self._raw and not is_image(predicted.file)
-        width = _odd_width(SMOOTHED_S * probe_timing(predicted.file).fps) if is_smoothed else 1
+        width = self.smoothing_width(probe_timing(predicted.file).fps) if is_smoothed else 1
         reporter.start("expressions", sum(map(len, crops.values())), "faces")
         for person, files in crops.items():
             rows = np.array([int(file.stem) - 1 for file in files])
             probabilities = np.zeros((predicted.n_frames, len(CLASSES)), dtype=np.float32)
             for start in range(0, len(files), BATCH):
                 part = slice(start, start + BATCH)
-                probabilities[rows[part]] = self._probabilities(files[part])
+                crops_of_part = np.stack([read_image(file) for file in files[part]])
+                probabilities[rows[part]] = self.probabilities(crops_of_part)
                 reporter.advance(len(files[part]), person)
             present = np.isin(np.arange(predicted.n_frames), rows)
-            smoothed = smooth(probabilities, present, "box", width)
-            predicted.outputs[person] = np.log(np.maximum(smoothed, LEAST))
+            predicted.outputs[person] = as_outputs(probabilities, present, width)
         reporter.finish()
 
-    def _probabilities(self, files: list[Path]) -> NDArray[np.float32]:
-        """(crops, classes)."""
-        images = torch.from_numpy(np.stack([read_image(file) for file in files]))
-        logits = self._backbone(self._backbone.preprocess(images))
+    def smoothing_width(self, fps: float) -> int:
+        """Frames over which probabilities are averaged, odd."""
+        return 1 if self._raw else _odd_width(SMOOTHED_S * fps)
+
+    def probabilities(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """(crops, classes), from (crops, height, width, 3) RGB."""
+        logits = self._backbone(self._backbone.preprocess(torch.from_numpy(crops)))
         assert isinstance(logits, torch.Tensor), "one output"
         probabilities: NDArray[np.float32] = logits.float().softmax(dim=1).cpu().numpy()
         return probabilities
+
+
+def as_outputs(probabilities: NDArray[np.float32], present: NDArray[np.bool_], width: int) -> NDArray[np.float32]:
+    """Logarithms of the probabilities (frames, classes) of one person, averaged over a number of frames."""
+    outputs: NDArray[np.float32] = np.log(np.maximum(smooth(probabilities, present, "box", width), LEAST))
+    return outputs
 
 
 def _odd_width(n_frames: float) -> int:

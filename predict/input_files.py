@@ -77,6 +77,20 @@ def split_arguments(runs: Path, arguments: Sequence[str]) -> tuple[str | None, l
     return (first if is_run else None), paths
 
 
+def split_stream(arguments: Sequence[str]) -> tuple[str | None, str]:
+    """The run, or None, and the source in `[RUN] SOURCE`.
+
+    Raises:
+        UsageError: there are more arguments.
+    """
+    *before, source = arguments
+    if len(before) > 1:
+        raise UsageError(
+            f"A stream is of one video, found {' and '.join(before[1:])} before {source}. Leave out all but one."
+        )
+    return (before[0] if before and before[0] != SHIPPED_RUN else None), source
+
+
 def _raise_unknown_run(runs: Path, name: str, paths: Sequence[Path]) -> None:
     try:
         find_folder(runs, name, CONFIG)

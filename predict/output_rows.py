@@ -49,6 +49,18 @@ def output_values(task: Task, outputs: NDArray[np.float32]) -> dict[str, Value]:
     return {name: values.tolist()[0] for name, values in output_arrays(task, outputs[None]).items()}
 
 
+def row_columns(task: Task) -> tuple[str, ...]:
+    """Names of the columns of a table of rows."""
+    return ("frame", "time_s", "person", *output_columns(task), *BOX)
+
+
+def row_cells(task: Task, row: OutputRow) -> list[str]:
+    """The cells of these columns for a row."""
+    values = [row.outputs[name] for name in output_columns(task)]
+    texts = [f"{value:.6f}" if isinstance(value, float) else str(value) for value in values]
+    return [str(row.frame), f"{row.time_s:.6f}", str(as_cell(row.person)), *texts, *(f"{side:.2f}" for side in row.box)]
+
+
 @contextmanager
 def row_writer(folder: Path, task: Task, head: Mapping[str, Any]) -> Iterator[Callable[[OutputRow], None]]:
     """Open `predictions.csv` and `predictions.json`; gives a function that adds a row to both.
@@ -58,8 +70,7 @@ def row_writer(folder: Path, task: Task, head: Mapping[str, Any]) -> Iterator[Ca
     Args:
         head: what the JSON file has in front of the rows.
     """
-    names = output_columns(task)
-    columns = ("frame", "time_s", "person", *names, *BOX)
+    names, columns = output_columns(task), row_columns(task)
     with (
         (folder / CSV).open("w", newline="", encoding="utf-8") as table,
         (folder / JSON).open("w", encoding="utf-8") as tree,
@@ -71,10 +82,8 @@ def row_writer(folder: Path, task: Task, head: Mapping[str, Any]) -> Iterator[Ca
 
         def write(row: OutputRow) -> None:
             nonlocal separator
+            writer.writerow(row_cells(task, row))
             values = [row.outputs[name] for name in names]
-            texts = [f"{value:.6f}" if isinstance(value, float) else value for value in values]
-            person, box_texts = as_cell(row.person), [f"{side:.2f}" for side in row.box]
-            writer.writerow([row.frame, f"{row.time_s:.6f}", person, *texts, *box_texts])
             numbers = [round(value, 6) if isinstance(value, float) else value for value in values]
             box = [round(side, 2) for side in row.box]
             tree.write(separator + json.dumps([row.frame, round(row.time_s, 6), row.person, *numbers, *box]))

@@ -34,7 +34,8 @@ from abaw.train.runs import Run
 class RunPredictor:
     """A run with its networks loaded; see `FacePredictor`.
 
-    `note` is a sentence on how the crops of videos differ from those of the training; empty if they do not.
+    `note` is a sentence on how the crops of videos differ from those of the training; empty if they do not. `networks` are
+    the features that it computes.
 
     Args:
         run: of a task about faces.
@@ -59,8 +60,8 @@ class RunPredictor:
                 "which videos do not have. Leave it out with --raw."
             )
         self.trained.load()
-        self._features = load_features(run, options.backbones, options.device, options.untrained)
-        self.note = describe_training_crops(run, self._features)
+        self.networks = load_features(run, options.backbones, options.device, options.untrained)
+        self.note = describe_training_crops(run, self.networks)
         n = run.config.length
         self.image_note = (
             f"Run {run.name} looks at {n} frames at once, and an image is one: expect less than on videos."
@@ -101,12 +102,12 @@ class RunPredictor:
         """Put the run's features of a video into a store of its own."""
         path = predicted.folder / "store.zarr"
         store = FeatureStore.create(path)
-        for feature in self._features:
+        for feature in self.networks:
             # as the features of the training, though its crops may be aligned otherwise: `note` is about that
             store.add_feature(feature.name, **feature.describe())
         options = ExtractOptions(predicted.folder, path, (), device=self.options.device)
         dataset = open_dataset(predicted.folder)
-        stage, summary = Stage(options, dataset, store, tuple(self._features)), Summary()
+        stage, summary = Stage(options, dataset, store, tuple(self.networks)), Summary()
         plan = stage.plan(summary, reporter)
         reporter.start("extract", plan.n_frames, "frames")
         stage.run(plan.groups, summary, reporter.advance)
@@ -115,11 +116,11 @@ class RunPredictor:
         # the warnings of an image say that it has no frame rate
         predicted.notes += [*([] if is_image(predicted.file) else summary.warnings), *summary.broken_frames]
         if summary.without_sound:
-            if all(feature.spec.modality == "audio" for feature in self._features):
+            if all(feature.spec.modality == "audio" for feature in self.networks):
                 raise DataError(f"it has no sound, and run {self.run.name} uses sound only")
             predicted.notes.append("it has no sound: predicted without the features of sound")
         if summary.without_text:
-            if all(feature.spec.modality == "text" for feature in self._features):
+            if all(feature.spec.modality == "text" for feature in self.networks):
                 raise DataError(f"it has no transcript, and run {self.run.name} uses text only")
             predicted.notes.append("it has no transcript: predicted without the features of text")
         return FeatureStore.open(path)

@@ -39,7 +39,7 @@ Detected = list[tuple[Picture, Detections]]  # of a chunk
 
 
 def detect_pictures(
-    pictures: Iterable[Picture], detector: FaceDetector, every: int = 0, ahead: bool = False
+    pictures: Iterable[Picture], detector: FaceDetector, every: int = 0, ahead: bool = False, live: bool = False
 ) -> Iterator[tuple[Picture, Detections]]:
     """Detect the faces of each picture of a video, in order. A bounded number of pictures is in memory at once.
 
@@ -47,6 +47,7 @@ def detect_pictures(
         detector: if it cannot refine, every picture is detected in full.
         every: full detection in every n-th picture; 0 takes 4, or 1 if the detector cannot refine.
         ahead: pictures are read in one thread and detected in another, ahead of their use.
+        live: wait for no more than `every` further pictures; the faces are the same.
 
     Raises:
         UsageError: `every` is more than 1, but the detector cannot refine.
@@ -55,7 +56,7 @@ def detect_pictures(
     if every > 1 and not refines:
         raise UsageError("The detector has no method refine(images, places), so that --every can only be 1.")
     every = (every or DEFAULT_EVERY) if refines else 1
-    chunks: Iterable[list[Picture]] = _chunks(pictures, every)
+    chunks: Iterable[list[Picture]] = _chunks(pictures, every, live)
     chunks = next_ahead(chunks) if ahead else chunks
     if isinstance(detector, RefiningDetector) and every > 1:
         detected: Iterable[Detected] = _detect_some(chunks, detector, every)
@@ -100,18 +101,29 @@ def _detect_some(chunks: Iterable[list[Picture]], detector: RefiningDetector, ev
         last = chunk.pictures[-1], keys[len(chunk.pictures) - 1]
 
 
-def _chunks(pictures: Iterable[Picture], every: int) -> Iterator[list[Picture]]:
-    """Lists of pictures of one size; their lengths are multiples of `every`, except for the last ones."""
+def _chunks(pictures: Iterable[Picture], every: int, live: bool = False) -> Iterator[list[Picture]]:
+    """Lists of pictures of one size; their lengths are multiples of `every`, except for the last ones.
+
+    Args:
+        live: cut these lists after each key frame, which are the same then.
+    """
     waiting: list[Picture] = []
+    shape, n, is_first = (0, 0, 0), 0, True  # n: pictures since the border of a list that is not cut
     for picture in pictures:
-        if waiting and waiting[0].image.shape != picture.image.shape:
-            yield waiting
-            waiting = []
+        if picture.image.shape != shape:
+            if waiting:
+                yield waiting
+            waiting, shape, n, is_first = [], picture.image.shape, 0, True
         waiting.append(picture)
-        n_pixels = picture.image.shape[0] * picture.image.shape[1]
-        if len(waiting) >= every * max(1, CHUNK_PIXELS // (n_pixels * every)):
+        n += 1
+        is_full = n >= every * max(1, CHUNK_PIXELS // (shape[0] * shape[1] * every))
+        # the first list begins with a key frame, others come after one
+        is_key = live and (every == 1 or (n > 1 and (n - is_first) % every == 0))
+        if is_full or is_key:
             yield waiting
             waiting = []
+        if is_full:
+            n, is_first = 0, False
     if waiting:
         yield waiting
 

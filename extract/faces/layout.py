@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import simplejpeg
+from numpy.typing import NDArray
 
 from abaw.core.claim_files import check_claims, claimed, drop_dead_claim
 from abaw.core.csv_cells import as_cell
@@ -175,8 +176,7 @@ class Files:
                 for track, face in frame.faces.items():
                     folder = self._partial / "tracks" / str(track)
                     folder.mkdir(exist_ok=True)
-                    jpeg = simplejpeg.encode_jpeg(np.ascontiguousarray(face.crop), quality=JPEG_QUALITY)
-                    (folder / f"{frame.number + 1:05}.jpg").write_bytes(jpeg)
+                    (folder / f"{frame.number + 1:05}.jpg").write_bytes(as_jpeg(face.crop))
                     table.writerow(_row(frame, track, face))
                 yield frame
 
@@ -312,6 +312,12 @@ class Files:
         partial.replace(target)
         if video is not None and video != target:
             video.unlink()
+
+
+def as_jpeg(crop: NDArray[np.uint8]) -> bytes:
+    """A crop as it is stored."""
+    jpeg: bytes = simplejpeg.encode_jpeg(np.ascontiguousarray(crop), quality=JPEG_QUALITY)
+    return jpeg
 
 
 def _row(frame: FacesOfFrame, track: int, face: FollowedFace) -> list[object]:

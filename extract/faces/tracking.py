@@ -77,9 +77,14 @@ class Track:
 
 
 class Tracker:
-    """Assigns faces to tracks, frame by frame. Its memory grows only with the number of tracks."""
+    """Assigns faces to tracks, frame by frame. Its memory grows only with the number of tracks.
 
-    def __init__(self) -> None:
+    Args:
+        forgets: keep only the tracks that can be continued; then `people` knows no others.
+    """
+
+    def __init__(self, forgets: bool = False) -> None:
+        self._forgets, self._n_tracks = forgets, 0
         self._tracks: list[Track] = []
         self._alive: list[Track] = []
         self._last_s: float | None = None
@@ -101,10 +106,13 @@ class Tracker:
         owners = {column: self._alive[row] for row, column in match(predicted, boxes, MOST_DISTANCE)}
         for column in range(len(boxes)):
             if column not in owners:
-                owners[column] = Track(len(self._tracks) + 1, boxes[column], time_s)
+                self._n_tracks += 1
+                owners[column] = Track(self._n_tracks, boxes[column], time_s)
                 self._tracks.append(owners[column])
                 self._alive.append(owners[column])
             owners[column].add(time_s, boxes[column], step_s)
+        if self._forgets:
+            self._tracks = list(self._alive)
         return [owners[column].number for column in range(len(boxes))]
 
     def due(self, tracks: Sequence[int], time_s: float) -> list[int]:
@@ -117,6 +125,10 @@ class Tracker:
         weighted = embedding * max(weight, LEAST_WEIGHT)
         one.embedding = weighted if one.embedding is None else one.embedding + weighted
         one.embedded_s = time_s
+
+    def alive(self) -> dict[int, Track]:
+        """The tracks that can be continued, by number."""
+        return {track.number: track for track in self._alive}
 
     def people(self) -> list["Person"]:
         """The people seen so far, from left to right, without tracks that are too short."""
