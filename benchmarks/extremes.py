@@ -2,6 +2,7 @@
 
 python -m benchmarks.extremes FOLDER --videos 20000 --features 1000 --rows 1000000
 
+A size of 0 leaves these data out.
 Each command runs in a process of its own; seconds are of its processors, with those of the processes that it starts.
 """
 
@@ -45,7 +46,7 @@ def many_features(folder: Path, n_features: int) -> Iterator[Command]:
     for number, name in enumerate(names):
         rows = np.random.default_rng(number).uniform(-1, 1, (30, 2)).astype(np.float32)
         store.write_labels("va", name, "train" if number % 2 else "val", rows)
-    yield from on_store("--feature", "f7")
+    yield from on_store("--feature", "f7", "--set", "window=30")
 
 
 def long_video(folder: Path, n_rows: int) -> Iterator[Command]:
@@ -123,16 +124,18 @@ def main() -> None:
     parser.add_argument("--features", type=int, default=1000)
     parser.add_argument("--rows", type=int, default=1_000_000)
     arguments = parser.parse_args()
-    shapes: dict[str, Callable[[Path], Iterator[Command]]] = {
-        f"{arguments.videos:,} videos of one frame": lambda folder: many_videos(folder, arguments.videos),
-        f"{arguments.features:,} features": lambda folder: many_features(folder, arguments.features),
-        f"two videos of {arguments.rows:,} rows": lambda folder: long_video(folder, arguments.rows),
+    shapes: dict[str, tuple[int, Callable[[Path, int], Iterator[Command]]]] = {
+        f"{arguments.videos:,} videos of one frame": (arguments.videos, many_videos),
+        f"{arguments.features:,} features": (arguments.features, many_features),
+        f"two videos of {arguments.rows:,} rows": (arguments.rows, long_video),
     }
     print("| data | command | CPU s | peak MB | exit code |\n| --- | --- | ---: | ---: | ---: |")
-    for number, (name, commands) in enumerate(shapes.items()):
+    for number, (name, (size, commands)) in enumerate(shapes.items()):
+        if not size:
+            continue
         folder = arguments.folder.resolve() / str(number)
         folder.mkdir(parents=True)
-        for command in commands(folder):
+        for command in commands(folder, size):
             cpu_s, peak_mb, code = measure(command, folder)
             shown = " ".join(word.replace(f"{folder}/", "") for word in command)
             print(f"| {name} | `{shown}` | {cpu_s:.1f} | {peak_mb:,.0f} | {code} |", flush=True)
