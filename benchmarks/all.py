@@ -23,6 +23,7 @@ NAMES = (
         "importing",
         "training",
         "beyond_memory",
+        "packed_store",
         "finetuning",
         "busy",
         "memory",

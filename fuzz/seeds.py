@@ -18,11 +18,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from abaw.core.progress import Silent
 from abaw.core.tasks import TASKS
 from abaw.datasets.mtl import HEADER as MTL_HEADER
 from abaw.evaluate.ensemble import digest_of, open_ensemble
 from abaw.evaluate.postprocessing.tuning import load_tuning
 from abaw.evaluate.predictions import load_predictions, read_made_from, save_predictions
+from abaw.store.packing import pack_store
 from abaw.tests.support.paths import CHECKOUT
 from abaw.tests.support.stores import new_store, put_feature
 
@@ -276,12 +278,14 @@ def shorten_predictions(file: Path, n_rows: int) -> None:
 
 
 def make_small_store(root: Path) -> None:
-    """A store with two features, of which one is of sound, labels and a note."""
+    """A store with two features, of which one is of sound, labels and a note; some videos are packed."""
     store = new_store(root / "store.zarr", {"f": (3,), "g": (2, 2)}, audio=("g",))
-    for video in ("a", "b"):
+    for video in ("c", "d", "a", "b"):
+        if video == "a":
+            pack_store(store, Silent())
         put_feature(store, "f", video, np.ones((5, 3)), [True, True, False, True, True])
         put_feature(store, "g", video, np.ones((5, 2, 2)))
-        store.write_labels("va", video, "train" if video == "a" else "val", np.full((5, 2), 0.5, np.float32))
+        store.write_labels("va", video, "train" if video in "ac" else "val", np.full((5, 2), 0.5, np.float32))
     store.notes.write("claim-1", json.dumps({"features": ["f"], "part": "1/2", "host": "x", "beat": 1.0}))
     source = root / "source"
     source.mkdir()

@@ -493,8 +493,7 @@ class FeatureStore:
         for group, names in by_group.items():
             if group.count("/") == 1:
                 self.packs.remove(group, names)
-            for name in names:
-                self._tree.drop(f"{group}/{name}")
+            self._tree.drop([f"{group}/{name}" for name in names])
 
     def sweep(self) -> None:
         """Delete temporary files that killed processes left next to the metadata of features and labels."""
@@ -518,10 +517,10 @@ class FeatureStore:
         """Names of what is in `features/<feature>` or `labels/<task>` by itself, complete or not, sorted."""
         return self._tree.names(path)
 
-    def drop_unpacked(self, path: str) -> None:
-        """Delete what is at a path by itself; if it is packed, that counts again."""
+    def drop_unpacked(self, paths: Sequence[str]) -> None:
+        """Delete what is at some paths by itself; if it is packed, that counts again."""
         check_claims()
-        self._tree.drop(path)
+        self._tree.drop(paths)
 
     def mark_packed(self) -> None:
         """Note that some videos are packed, so that earlier versions say that they cannot read the store."""
@@ -592,7 +591,7 @@ class FeatureStore:
         return self._packed_or_not(f"labels/{task}", video, read)
 
     def _decoded_labels(self, task: str, video: str, packed: PackedVideo | None) -> VideoLabels | None:
-        with self._reading_labels(task, video):
+        with self._reading_labels(task, video, packed):
             content = self._label_content(task, video, packed)
             if content is None:
                 return None
@@ -605,8 +604,9 @@ class FeatureStore:
 
     def label_content(self, task: str, video: str) -> tuple[NDArray, Mapping[str, Any]] | None:
         """The array of the labels of a video as it is stored, and its attributes; None if they are cut off."""
-        with self._reading_labels(task, video):
-            return self._label_content(task, video, self.packs.find(f"labels/{task}", video))
+        packed = self.packs.find(f"labels/{task}", video)
+        with self._reading_labels(task, video, packed):
+            return self._label_content(task, video, packed)
 
     def _label_content(
         self, task: str, video: str, packed: PackedVideo | None
@@ -624,7 +624,7 @@ class FeatureStore:
             return None
 
     @contextmanager
-    def _reading_labels(self, task: str, video: str) -> Iterator[None]:
+    def _reading_labels(self, task: str, video: str, packed: PackedVideo | None) -> Iterator[None]:
         """Turns errors in reading labels into StoreErrors that name them."""
         with report_unreachable(f"{self.path}/labels/{task}/{video}"):
             try:
@@ -632,12 +632,13 @@ class FeatureStore:
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes
                 if isinstance(error, StoreError) or is_outside(error):
                     raise
-                raise self._damaged_labels(task, video, first_line(error)) from error
+                raise self._damaged_labels(task, video, first_line(error), packed is not None) from error
 
-    def _damaged_labels(self, task: str, video: str, why: str) -> StoreError:
+    def _damaged_labels(self, task: str, video: str, why: str, is_packed: bool = False) -> StoreError:
+        path = f"{self.path}/labels/{task}/{video}"
+        delete = f"Run `abaw store repair {self.path}`" if is_packed else f"Delete {path}"
         return StoreError(
-            f"The {task} labels of video {video!r} are damaged ({why}). "
-            f"Delete {self.path}/labels/{task}/{video} and run `abaw extract` again."
+            f"The {task} labels of video {video!r} are damaged ({why}). {delete} and run `abaw extract` again."
         )
 
     def labels(self, task: str, split: str | None = None) -> dict[str, VideoLabels]:

@@ -8,7 +8,7 @@ from zarr.abc.store import Store
 
 from abaw.store.schema import group_attrs
 from abaw.store.writer import group_metadata
-from abaw.store.zarr_keys import METADATA, NOTES, delete_key, delete_node, names_in, read_key, read_keys, write_keys
+from abaw.store.zarr_keys import METADATA, NOTES, delete_key, delete_nodes, names_in, read_key, read_keys, write_keys
 
 
 class Notes:
@@ -45,4 +45,4 @@ class Notes:
         if read_key(self._store, f"{NOTES}/{name}/{METADATA}") is None:
             delete_key(self._store, f"{NOTES}/{name}")
         else:
-            delete_node(self._store, f"{NOTES}/{name}")
+            delete_nodes(self._store, [f"{NOTES}/{name}"])

@@ -32,6 +32,7 @@ OTHER = "other"  # of attributes: those whose names are no names of columns
 INT, FLOAT, TEXT, CODED = "int", "float", "text", "coded"  # kinds of columns
 DTYPES = {INT: "int64", FLOAT: "float64", TEXT: "uint8", CODED: "uint8"}
 MAX_DISTINCT = 1 / 4  # of the values of a column that are stored once each
+ARRAY_NAME = re.compile(r"[a-z]+[0-9]*(-[0-9x]+)?")
 COLUMN = re.compile(r"[A-Za-z0-9_]{1,64}")
 UNSAFE = ("/", "\\", "\0", "\n.", "\n__", "\n\n")  # in names of videos, each after a line break
 
@@ -129,15 +130,20 @@ class IndexPart:
 
     Args:
         head: of the part.
+        damaged: makes the error to raise where a column that is read later has impossible values.
         contents: of the keys of `PartHead.files`, checksums included.
 
     Raises:
         ValueError: they are damaged.
     """
 
-    def __init__(self, head: PartHead, contents: Sequence[bytes | None]) -> None:
-        self.head = head
-        self._contents = dict(zip(head.files(), contents, strict=True))
+    def __init__(
+        self, head: PartHead, damaged: Callable[[Exception], StoreError], contents: Sequence[bytes | None]
+    ) -> None:
+        self.head, self._damaged = head, damaged
+        self._contents = {
+            key: _without_checksum(key, content) for key, content in zip(head.files(), contents, strict=True)
+        }
         self._columns: dict[str, list[Any]] = {}
         self.names: list[str] = self._column(NAME) if head.n_videos else []
         self.arrays: list[str] = self._column(ARRAY) if head.n_videos else []
@@ -149,6 +155,8 @@ class IndexPart:
         names = "\n".join(["", *self.names, ""])  # searched at once: there may be a million
         if names.count("\n") != len(self.names) + 1 or any(part in names for part in UNSAFE):
             raise ValueError("a name of a video is invalid")
+        if not all(ARRAY_NAME.fullmatch(name) for name in set(self.arrays)):
+            raise ValueError("a name of an array is invalid")
         if (self.first < 0).any() or (self.n_rows < 0).any() or (self.n_rows > MAX_FRAMES).any():
             raise ValueError("its numbers of rows are impossible")
         if len(self._present_ends) != self.head.n_videos:
@@ -163,8 +171,11 @@ class IndexPart:
 
     def attrs(self, number: int) -> dict[str, Any]:
         """Attributes of a video."""
-        attrs = {key: values[number] for key, values in self._attr_columns if values[number] is not _ABSENT}
-        return {**attrs, **attrs.pop(OTHER)} if OTHER in attrs else attrs
+        try:
+            attrs = {key: values[number] for key, values in self._attr_columns if values[number] is not _ABSENT}
+            return {**attrs, **attrs.pop(OTHER)} if OTHER in attrs else attrs
+        except Exception as error:  # foreign files may contain anything
+            raise self._damaged(error) from error
 
     @cached_property
     def _attr_columns(self) -> list[tuple[str, list[Any]]]:
@@ -181,31 +192,24 @@ class IndexPart:
         start = int(self._present_ends[number - 1]) if number else 0
         if start == end:
             return None
-        bits = np.frombuffer(self._bytes(f"{BITS}/c/0"), dtype=np.uint8)[start:end]
+        bits = np.frombuffer(self._contents.get(f"{BITS}/c/0", b""), dtype=np.uint8)[start:end]
         if len(bits) != -(-n_rows // 8):
-            raise ValueError("the frames of a video that are present are damaged")
+            raise self._damaged(ValueError("the frames of a video that are present are damaged"))
         return np.unpackbits(bits, count=n_rows).astype(np.bool_)
-
-    def _bytes(self, key: str) -> bytes:
-        content = self._contents[key]
-        if content is None or len(content) < CHECKSUM_BYTES:
-            raise ValueError(f"its file {key} is missing or cut off")
-        values = content[:-CHECKSUM_BYTES]
-        if int(google_crc32c.value(values)).to_bytes(CHECKSUM_BYTES, "little") != content[-CHECKSUM_BYTES:]:
-            raise ValueError(f"its file {key} does not match its checksum")
-        return values
 
     def _numbers(self, name: str) -> NDArray:
         if not self.head.n_videos:
             return np.zeros(0, dtype=np.int64)
-        return np.frombuffer(self._bytes(f"{name}/c/0"), dtype=np.dtype(DTYPES[(self.head.columns or {})[name]]))
+        return np.frombuffer(self._contents[f"{name}/c/0"], dtype=np.dtype(DTYPES[(self.head.columns or {})[name]]))
 
     def _column(self, name: str) -> list[Any]:
         """The value of each video; `_ABSENT` where it has none."""
         kind = (self.head.columns or {})[name]
-        values = self._numbers(name).tolist() if kind in (INT, FLOAT) else json.loads(self._bytes(f"{name}/c/0"))
+        values = (
+            self._numbers(name).tolist() if kind in (INT, FLOAT) else json.loads(bytes(self._contents[f"{name}/c/0"]))
+        )
         if kind == CODED:
-            codes = np.frombuffer(self._bytes(f"{name}{CODE}/c/0"), dtype=np.int32).tolist()
+            codes = np.frombuffer(self._contents[f"{name}{CODE}/c/0"], dtype=np.int32).tolist()
             known = [*values, _ABSENT]
             values = [known[code] for code in codes]
         if len(values) != self.head.n_videos:
@@ -214,6 +218,17 @@ class IndexPart:
 
 
 _ABSENT = object()
+
+
+def _without_checksum(key: str, content: bytes | None) -> memoryview:
+    """The content of a file that a CRC-32C follows, compared with it."""
+    if content is None or len(content) < CHECKSUM_BYTES:
+        raise ValueError(f"its file {key} is missing or cut off")
+    values = memoryview(content)[:-CHECKSUM_BYTES]
+    checksum = google_crc32c.value(np.frombuffer(values, dtype=np.uint8))
+    if int(checksum).to_bytes(CHECKSUM_BYTES, "little") != content[-CHECKSUM_BYTES:]:
+        raise ValueError(f"its file {key} does not match its checksum")
+    return values
 
 
 def encode_part(

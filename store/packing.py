@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.progress import OnFrames, Reporter
-from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.claims import ALL, claimed
 from abaw.store.location import room_for
@@ -23,6 +22,7 @@ from abaw.store.plain_arrays import PlainRows
 from abaw.store.shards import SHARD_BYTES, Shard, array_metadata, grid_of, name_of_array
 from abaw.store.writer import QUALITY
 
+DELETED_AT_ONCE = 256
 FULL = 1 / 2  # of a shard: one with fewer rows that count is packed again, together with new videos
 
 
@@ -143,11 +143,8 @@ class _Group:
         self.packs.merge(self.path)
 
     def _drop(self, names: Sequence[str]) -> None:
-        def drop(name: str) -> None:
-            self.store.drop_unpacked(f"{self.path}/{name}")
-
-        for _ in map_ahead(drop, names, self.store.n_readers):
-            pass
+        for start in range(0, len(names), DELETED_AT_ONCE):
+            self.store.drop_unpacked([f"{self.path}/{name}" for name in names[start : start + DELETED_AT_ONCE]])
 
     def _add(self, name: str) -> None:
         packed = self.packs.find(self.path, name)
@@ -176,7 +173,7 @@ class _Group:
         else:
             shape, dtype, present = stored.rows.shape, stored.rows.dtype, stored.present
             blocks = partial(map, lambda number: stored.block(number).values, range(stored.n_blocks))
-        quality = self.store.read_quality(self._name, name)
+        quality = self.store.read_quality(self._name, name) if attrs.get(QUALITY) is True else None
         return _Rows(shape[1:], dtype, shape[0], attrs, None if present.all() else present, blocks, quality)
 
     def _rows_packed(self, packed: PackedVideo) -> _Rows:

@@ -32,7 +32,7 @@ from abaw.store.zarr_keys import (
     PACKS,
     FolderStore,
     delete_key,
-    delete_node,
+    delete_nodes,
     names_in,
     read_key,
     read_keys,
@@ -169,7 +169,9 @@ class Packs:
         for name in new:
             head = heads[name]
             contents = [contents_of[f"{folder}/{name}/{key}"] for key in head.files()]
-            parts[name] = self._checked(path, name, partial(IndexPart, head), contents)
+            parts[name] = self._checked(
+                path, name, partial(IndexPart, head, partial(self._damaged, path, name)), contents
+            )
         return PackedVideos({name: parts[name] for name in heads})
 
     def _checked(self, path: str, part: str, parse: Callable[[Any], Any], content: Any) -> Any:
@@ -179,11 +181,15 @@ class Packs:
         except Exception as error:  # foreign files may contain anything
             if is_outside(error):
                 raise
-            raise DamagedIndexError(
-                f"The index of packed videos {self._location}/{path}/{PACKS}/{INDEX}/{part} is damaged ({first_line(error)}). "
-                "Repair it with `abaw store repair`, and run the same `abaw extract` again.",
-                f"{path}/{PACKS}/{INDEX}/{part}",
-            ) from error
+            raise self._damaged(path, part, error) from error
+
+    def _damaged(self, path: str, part: str, error: Exception) -> DamagedIndexError:
+        part_path = f"{path}/{PACKS}/{INDEX}/{part}"
+        return DamagedIndexError(
+            f"The index of packed videos {self._location}/{part_path} is damaged ({first_line(error)}). "
+            "Repair it with `abaw store repair`, and run the same `abaw extract` again.",
+            part_path,
+        )
 
     # writing
 
@@ -245,7 +251,7 @@ class Packs:
         """Delete parts that were replaced, or that a killed process began."""
         packed = self.look(path)
         for name in set(self._listed(path)) - packed.parts.keys() - {METADATA}:
-            delete_node(self._tree.store, f"{path}/{PACKS}/{INDEX}/{name}")
+            delete_nodes(self._tree.store, [f"{path}/{PACKS}/{INDEX}/{name}"])
 
     def shards(self, path: str, array: str) -> list[int]:
         """Numbers of the shards of an array that are there."""
@@ -269,4 +275,4 @@ class Packs:
         if n_axes == 1:
             delete_key(self._tree.store, key)
         else:
-            delete_node(self._tree.store, key)
+            delete_nodes(self._tree.store, [key])

@@ -16,7 +16,7 @@ from abaw.store.zarr_keys import (
     NOTES,
     PACKS,
     FolderStore,
-    delete_node,
+    delete_nodes,
     names_in,
     read_key,
     read_keys,
@@ -95,9 +95,9 @@ class Tree:
             ]
             self.store.sweep([NOTES, "features", "labels", *groups])
 
-    def drop(self, path: str) -> None:
-        """Delete the group or array at a path."""
-        delete_node(self.store, path)
+    def drop(self, paths: Sequence[str]) -> None:
+        """Delete the groups or arrays at some paths."""
+        delete_nodes(self.store, paths)
 
 
 def attrs_at(store: Store, paths: Sequence[str]) -> list[dict[str, Any]]:

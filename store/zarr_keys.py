@@ -197,9 +197,18 @@ def delete_key(store: Store, key: str) -> None:
     sync(store.delete(key))
 
 
-def delete_node(store: Store, path: str) -> None:
-    """Delete the group or array at a path, its metadata first: it is never read half deleted."""
-    sync(_delete(store, path))
+def delete_nodes(store: Store, paths: Sequence[str]) -> None:
+    """Delete the groups or arrays at some paths, the metadata of each first: none is read half deleted."""
+
+    async def delete_one(path: str, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            await _delete(store, path)
+
+    async def delete_all() -> None:
+        limit = asyncio.Semaphore(READS_AT_ONCE)
+        await asyncio.gather(*(delete_one(path, limit) for path in paths))
+
+    sync(delete_all())
 
 
 async def _delete(store: Store, path: str) -> None:

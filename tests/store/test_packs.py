@@ -192,9 +192,12 @@ def test_what_a_killed_process_left_is_not_packed_again(packed: Path, filled: Pa
     store = FeatureStore.open(path)
     assert store.incomplete("f") == [] and len(store.videos("f")) == N_VIDEOS
     assert pack(path).n_videos == 0 and files_of(path) == files
-    # one of the same name that differs is newer
-    put_feature(FeatureStore.create(path), "f", "v01", np.ones(FeatureStore.open(path).read("f", "v01").values.shape))
-    assert pack(path).n_videos > 0 and FeatureStore.open(path).read("f", "v01").values.min() == 1
+    # one of the same name whose values differ is newer
+    stored = FeatureStore.open(path).read("f", "v01")
+    other = np.where(stored.present[:, None], stored.values + 1, 0)
+    put_feature(FeatureStore.create(path), "f", "v01", other, stored.present, stored.fps, source="1")
+    assert pack(path).n_videos > 0
+    np.testing.assert_array_equal(FeatureStore.open(path).read("f", "v01").values, other.astype(np.float16))
 
 
 def test_a_damaged_shard(packed: Path) -> None:
@@ -302,7 +305,9 @@ def test_a_store_far_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             return method(self, *arguments, **options)
 
         monkeypatch.setattr(FsspecStore, method.__name__, counted)
-    assert view(place) == before
+    with monkeypatch.context() as small:
+        small.setattr("abaw.store.far_files.BLOCK_BYTES", 700)
+        assert view(place) == before
     store = FeatureStore.open(place)
     videos = list(store.videos("maps"))
     requests.clear()
