@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from abaw.core.row_table import RowTable
 from abaw.core.tasks import Task
@@ -38,6 +37,8 @@ def output_arrays(task: Task, outputs: NDArray[np.float32]) -> dict[str, NDArray
         outputs: (rows, outputs) of a head or of post-processing. Probabilities are computed from these: an action unit
             is on above one half, and the class with the largest probability is named.
     """
+    from scipy.special import expit, softmax  # takes a quarter of a second to import
+
     arrays: dict[str, NDArray] = {}
     for part, columns, _ in task.each():
         logits = outputs[:, columns].astype(np.float64)
