@@ -98,26 +98,32 @@ def extract(
     scheduler: str,
     cluster: Path | None,
 ) -> None:
-    """Compute features into the store; again, to continue."""
+    """Run backbones over pictures, sound or text into the store.
+
+    Run again to continue."""
     from abaw import pipeline
-    from abaw.commands import console
 
     workers = _workers_of(scheduler, cluster)
     options = pipeline.ExtractOptions(
         data, store, backbones, views, n_views, device, precision, batch_size or 0, fps, untrained, part, limit or 0,
         n_frames=n_frames or 0, tensors=tensors or "", compile=compiled, decoder=decoder, tasks=tasks, people=people,
         faces=_faces_of(source, faces, detector, identity), detector=detector or "", identity=identity or "",
-        keep_crops=_folder_of_crops(keep_crops, source, faces),
-        transcripts=transcripts,
+        keep_crops=_folder_of_crops(keep_crops, source, faces), transcripts=transcripts,
     )  # fmt: skip
     if dry_run:
         return _show_forecast(options)
     pipeline.check_extract(options)
     pipeline.check_forbidden(forbid, backbones)
     _say_first(device, workers is None, untrained)
+    _end(_run(options, workers), options)
+
+
+def _run(options: "ExtractOptions", workers: "ClusterOptions | None") -> "Summary":
+    from abaw import pipeline
+    from abaw.commands import console
+
     with console.ConsoleReporter() as reporter:
-        summary = pipeline.extract(options, reporter, workers)
-    _end(summary, options)
+        return pipeline.extract(options, reporter, workers)
 
 
 def _end(summary: "Summary", options: "ExtractOptions") -> NoReturn:
