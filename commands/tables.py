@@ -264,6 +264,8 @@ def show_evaluation(name: str, split: str, evaluation: "Evaluation") -> None:
         rows.append((further, "further score", official, "", *others, ""))
     n_official, *n_others = (score.n_frames for score in scores.values())
     rows.append(("labelled rows", "", n_official, "", *n_others, ""))
+    if evaluation.n_people:
+        rows.append(("people", "", evaluation.n_people, "", *[""] * len(n_others), ""))
     official, *others = (f">{heading}" for heading in scores)
     columns = ["", "measure", official, ">official, 95 %", *others, ">labels"]
     show_table(f"{name} on {split}", columns, rows)

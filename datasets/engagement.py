@@ -5,7 +5,6 @@ Train/<clip>.txt     0, .33, .66 or 1, next to the clip; or labels/Train/<clip>.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from abaw.datasets.clips import Clip
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import files_in, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
-from abaw.datasets.labels import check_values
+from abaw.datasets.labels import LabelFile, check_values
 from abaw.datasets.layouts import Layout
 from abaw.datasets.video_files import SUFFIXES
 from abaw.media.text_files import read_lines
@@ -26,26 +25,17 @@ from abaw.media.text_files import read_lines
 TASK, LABELS, SUFFIX = "engagement", "labels", ".txt"
 
 
-@dataclass(frozen=True)
-class EngagementFile:
-    """The file with the label of a clip."""
+def read_engagement(path: Path) -> NDArray:
+    """The label of a clip: (1, 1) float32.
 
-    split: str
-    video: str
-    path: Path
-    task: str = TASK
-
-    def read(self) -> NDArray:
-        """(1, 1) float32.
-
-        Raises:
-            DataError: it does not hold one number from 0 to 1.
-        """
-        lines = read_lines(self.path)
-        text = lines[0].strip() if len(lines) == 1 else ""
-        if wrong := check_values([text], TASKS[TASK]):
-            raise DataError(f"{self.path}: {wrong}. Correct the file.")
-        return np.array([[float(text)]], dtype=np.float32)
+    Raises:
+        DataError: the file does not hold one number from 0 to 1.
+    """
+    lines = read_lines(path)
+    text = lines[0].strip() if len(lines) == 1 else ""
+    if wrong := check_values([text], TASKS[TASK]):
+        raise DataError(f"{path}: {wrong}. Correct the file.")
+    return np.array([[float(text)]], dtype=np.float32)
 
 
 def open_engagement(root: Path, fps: float | None = None) -> Dataset | None:
@@ -53,7 +43,7 @@ def open_engagement(root: Path, fps: float | None = None) -> Dataset | None:
     files = list(_files(root, SUFFIXES))
     splits = {video: split for split, video, _ in files}
     labels = [
-        EngagementFile(split, video, path)
+        LabelFile(TASK, split, video, path, read_engagement)
         for home in (root, root / LABELS)
         for split, video, path in _files(home, [SUFFIX])
         if splits.get(video) == split

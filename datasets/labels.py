@@ -1,7 +1,7 @@
 """Label files of the challenges: one text file per video, a header, then one row per frame."""
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,20 +30,25 @@ NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORE
 
 @dataclass(frozen=True)
 class LabelFile:
-    """A label file of one task, split ("train" or "val") and video."""
+    """A label file of one task, split ("train" or "val") and video.
+
+    Attributes:
+        parse: reads the file; None for one in the official layout.
+    """
 
     task: str
     split: str
     video: str
     path: Path
+    parse: Callable[[Path], NDArray] | None = None
 
     def read(self) -> NDArray:
-        """Labels as published: (rows, columns), float32 for `va`, int8 for the other tasks; row i is frame i+1.
+        """Labels as published: (rows, columns), float32 for real numbers, int8 for others; row i is frame i+1.
 
         Raises:
             DataError: a wrong header, number of columns or value; the message names file and line.
         """
-        return read_labels(self.path, TASKS[self.task])
+        return self.parse(self.path) if self.parse else read_labels(self.path, TASKS[self.task])
 
 
 def find_labels(folders: Iterable[tuple[str, str, Path]]) -> Iterator[LabelFile]:

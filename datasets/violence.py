@@ -7,7 +7,6 @@ A name that two splits have gets the split in front of it: `train-0001`, `val-00
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from abaw.core.names import MAX_FRAMES, check_name, composed
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import TEST, files_in, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
-from abaw.datasets.labels import check_header
+from abaw.datasets.labels import LabelFile, check_header
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import SceneFolder
 from abaw.media.text_files import read_lines
@@ -27,40 +26,31 @@ TASK = "vd"
 FRAMES, LABELS, HEADER = "frames", "labels", "Frame_Number,Label"
 
 
-@dataclass(frozen=True)
-class SceneLabels:
-    """The label file of a video."""
+def read_scene(path: Path) -> NDArray:
+    """The labels of a video: (rows, 1) int8, 0 or 1 for frame i+1, -1 for a frame that is not listed.
 
-    split: str
-    video: str
-    path: Path
-    task: str = TASK
-
-    def read(self) -> NDArray:
-        """(rows, 1) int8: 0 or 1 for frame i+1, -1 for a frame that is not listed.
-
-        Raises:
-            DataError: a wrong header or line; names file and line.
-        """
-        header, *lines = read_lines(self.path) or [""]
-        check_header(self.path, header, HEADER)
-        labels: dict[int, int] = {}
-        for number, line in enumerate(lines, start=2):
-            frame, _, label = (cell.strip() for cell in line.partition(","))
-            is_frame = frame.isascii() and frame.isdigit() and len(frame) < 12 and 1 <= int(frame) <= MAX_FRAMES
-            if not is_frame or label not in ("0", "1", "-1"):
-                raise DataError(
-                    f"{self.path} line {number}: expected a frame number from 1 and 0 or 1, found {line.strip()[:60]!r}. "
-                    "Correct the line."
-                )
-            if int(frame) in labels:
-                raise DataError(f"{self.path} line {number}: frame {frame} is listed twice. Delete one of the lines.")
-            labels[int(frame)] = int(label)
-        if not labels:
-            raise DataError(f"{self.path} has a header but no rows. Copy it again.")
-        rows = np.full((max(labels), 1), -1, dtype=np.int8)
-        rows[np.array(list(labels)) - 1, 0] = list(labels.values())
-        return rows
+    Raises:
+        DataError: a wrong header or line; names file and line.
+    """
+    header, *lines = read_lines(path) or [""]
+    check_header(path, header, HEADER)
+    labels: dict[int, int] = {}
+    for number, line in enumerate(lines, start=2):
+        frame, _, label = (cell.strip() for cell in line.partition(","))
+        is_frame = frame.isascii() and frame.isdigit() and len(frame) < 12 and 1 <= int(frame) <= MAX_FRAMES
+        if not is_frame or label not in ("0", "1", "-1"):
+            raise DataError(
+                f"{path} line {number}: expected a frame number from 1 and 0 or 1, found {line.strip()[:60]!r}. "
+                "Correct the line."
+            )
+        if int(frame) in labels:
+            raise DataError(f"{path} line {number}: frame {frame} is listed twice. Delete one of the lines.")
+        labels[int(frame)] = int(label)
+    if not labels:
+        raise DataError(f"{path} has a header but no rows. Copy it again.")
+    rows = np.full((max(labels), 1), -1, dtype=np.int8)
+    rows[np.array(list(labels)) - 1, 0] = list(labels.values())
+    return rows
 
 
 def open_violence(root: Path, fps: float | None = None) -> Dataset | None:
@@ -84,7 +74,7 @@ def open_violence(root: Path, fps: float | None = None) -> Dataset | None:
         return check_name(f"{split}-{name}" if counts[name] > 1 and split != TEST else name, "video")
 
     videos: list[Video] = [SceneFolder(name_of(*key), path, None) for key, path in sorted(paths.items())]
-    labels = [SceneLabels(key[0], name_of(*key), path) for key, path in sorted(labelled.items())]
+    labels = [LabelFile(TASK, key[0], name_of(*key), path, read_scene) for key, path in sorted(labelled.items())]
     n_alone = len(paths.keys() - labelled.keys() - {key for key in paths if key[0] == TEST})
     remarks = [Remark(FRAMES, f"{n_alone} videos of {FRAMES}/ have no labels", is_error=False)] if n_alone else []
     return Dataset(root, tuple(videos), tuple(labels), fps, tuple(remarks))

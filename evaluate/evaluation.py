@@ -24,7 +24,7 @@ from abaw.evaluate.postprocessing.postprocess import Postprocess
 from abaw.evaluate.prediction_table import prediction_table
 from abaw.evaluate.predictions import VideoPrediction, save_predictions, stack_labels
 from abaw.evaluate.results import Results
-from abaw.evaluate.scores.bootstrap import interval
+from abaw.evaluate.scores.bootstrap import interval, n_units, noun_of_units
 from abaw.evaluate.scores.further_scores import score_with_further
 from abaw.evaluate.scores.metrics import Score
 from abaw.evaluate.table_coverage import TableCoverage
@@ -97,6 +97,12 @@ class Evaluation:
         """95 % intervals of the official score and its parts, low and high; see `abaw.evaluate.scores.bootstrap.interval`."""
         return interval(self.task, self.predictions)
 
+    @property
+    def n_people(self) -> int:
+        """Labelled people that intervals draw; 0 where the labels do not name them for every video."""
+        has_people = noun_of_units(self.predictions, self.task) == "people"
+        return n_units(self.task, self.predictions) if has_people else 0
+
     def with_postprocess(
         self, postprocess: Postprocess, predictions: Mapping[str, VideoPrediction], origin: str, note: str = ""
     ) -> "Evaluation":
@@ -112,7 +118,7 @@ class Evaluation:
         """Task, split, run and all attributes but the predictions.
 
         Under `official` and `crop_only` are the fields of `Score`. Under `intervals` each measure has the two ends of
-        its interval, null if unknown. `postprocessed` may be null; only ensembles have
+        its interval, null if unknown. `people` is their number where labels name them. `postprocessed` may be null; only ensembles have
         `members` (names) and `weights`, and `weights_by_output` where some outputs have others. Only tables of other
         programs have a `coverage`.
         """
@@ -126,6 +132,8 @@ class Evaluation:
             "without_feature": list(self.without_feature),
             "postprocessed": self.postprocessed.as_json() if self.postprocessed else None,
         }
+        if self.n_people:
+            content["people"] = self.n_people
         if self.members:
             content["members"] = [member.name for member in self.members]
             content["weights"] = list(self.weights)

@@ -12,7 +12,7 @@ from abaw.evaluate.published_scores import FELL, SPLITS, published_for
 from abaw.evaluate.report.cells import Cell, DataTable, interval_cell, letter, mark_best, number_cells, row_name, titled
 from abaw.evaluate.report.charts import Axis, Chart, PointSeries, chart, sizes_of
 from abaw.evaluate.report.content import Reported, VideoErrors
-from abaw.evaluate.scores.bootstrap import difference
+from abaw.evaluate.scores.bootstrap import difference, n_units, noun_of_units
 from abaw.evaluate.scores.calibration import Curve, calibration, missing_share, scores_by_missing
 from abaw.evaluate.scores.metrics import confusion
 
@@ -43,7 +43,9 @@ def scores(task: Task, runs: Sequence[Reported]) -> DataTable:
     rows.append([row_name("labelled rows"), *number_cells((r.official.n_frames for r in runs), 0)])
     if task.level == "frame":
         rows.append([row_name("videos"), *number_cells((len(r.predictions) for r in runs), 0)])
-    drawn = "images" if task.level == "image" else "videos"
+    drawn = noun_of_units(runs[0].predictions, task)
+    if drawn == "people":
+        rows.append([row_name(drawn), *number_cells((n_units(task, r.predictions) for r in runs), 0)])
     head = ["measure", *(">" + (titled("", i, len(runs)) or "this run") for i in range(len(runs)))]
     caption = f"{task.measure.name}, over all labelled rows; 95 % interval over {drawn}"
     return DataTable(caption, head, rows)

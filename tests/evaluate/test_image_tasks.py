@@ -85,10 +85,12 @@ def test_images_and_a_table_go_to_a_scored_run_and_a_file_to_hand_in(tmp_path: P
     )
     call(*train, "--run", "a", "--set", "lr=0.01")
     assert "fold" in call(*train, "--run", "folded", "--fold", "2/3"), "people are dealt"
-    call("eval", "a", "--device", "cpu")
+    assert "│ people │ │ 4 │" in call("eval", "a", "--device", "cpu")
     scores = json.loads((tmp_path / "runs" / "a" / "scores-val.json").read_text())
     assert scores["official"]["score"] == 1 and scores["official"]["n_frames"] == 8
     call("report", "a", "--out", "r.html")
+    page = (tmp_path / "r.html").read_text()
+    assert "95 % interval over people" in page and scores["people"] == 4
     TASKS._added.clear()  # as in a new process: the run has its task, and the data folder is read by that
     assert "p.txt: 2 rows, by a." in call("submit", "a", "--sample", "sample.csv", "--out", "p.txt", "--device", "cpu")
     assert (tmp_path / "p.txt").read_text() == "image,tone\nnew1.png,1\nnew0.png,0\n"

@@ -17,8 +17,9 @@ from abaw.evaluate.combining import combine
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
 from abaw.evaluate.scores.bootstrap import difference, interval, n_units, noun_of_units
 from abaw.store import FeatureStore
+from abaw.store.label_arrays import VideoLabels
 from abaw.train.data.folds import assign_folds, group_videos
-from abaw.train.data.table import select_labels
+from abaw.train.data.table import select_labels, take_split
 
 Predictions = dict[str, VideoPrediction]
 
@@ -119,6 +120,15 @@ def test_no_person_is_in_two_folds() -> None:
     assert sorted(group_videos(videos.keys(), people))[0] == "7", "a group has the first of its names"
     assert assign_folds(videos, 4, dict.fromkeys(videos, "")) == assign_folds(videos, 4)
     assert assign_folds(videos, 4, {"7_left": "7", "7_right": "7"}) == assign_folds(videos, 4)
+
+
+def test_images_are_dealt_by_person_alone() -> None:
+    """Names of folders and people do not join them, as those of recordings would."""
+    people = {f"set2-train-p_{number}": f"p_{number % 3}" for number in range(6)}
+    labels = {name: VideoLabels("train", np.zeros((1, 1)), person=person) for name, person in people.items()}
+    for number in (1, 2, 3):
+        dealt = take_split(labels, TASKS["lsd"], "val", f"{number}/3")
+        assert len(dealt) == 2 and len({one.person for one in dealt.values()}) == 1
 
 
 # from data to scores

@@ -670,13 +670,15 @@ def test_store_is_shown_under_its_headings(tmp_path: Path, capsys: pytest.Captur
     put_feature(store, "face", "a", np.ones((5, 4)), [True, False, True, True, True])
     put_feature(store, "face", "b", np.ones((3, 4)), [True, True, False])
     store.write_labels("va", "a", "train", np.zeros((6, 2), dtype=np.float32))
+    store.write_labels("va", "b", "val", np.zeros((4, 2), dtype=np.float32), person="anna")
     show_store(store.path, *pipeline.describe_store(store))
     features, labels = printed(capsys.readouterr().out)
     row = dict(zip(features[0], features[1][0], strict=True))
     assert (row["feature"], row["shape"], row["videos"], row["frames"], row["missing"], row["incomplete"]) == (
         "face", "4", "2", "8", "2 (25.0%)", "0",
     )  # fmt: skip
-    assert labels == (["task", "split", "videos", "rows"], [["va", "train", "1", "6"]])
+    rows = [["va", "train", "1", "-", "6"], ["va", "val", "1", "1", "4"]]
+    assert labels == (["task", "split", "videos", "people", "rows"], rows)
 
 
 REPORTS = (
