@@ -77,6 +77,7 @@ TARGETS = {
     "run": ("eval", "tune", "tune-crossed", "ensemble", "submit", "report"),
     "name of an ensemble": ("ensemble",),
     "output": ("export-npy", "submit-videos"),
+    "tar files": ("export-webdataset",),
     "clips": ("synth-frames", "synth-pt", "synth-mp4"),
     "predictions of images": ("predict-image",),
     "predictions of a video": ("predict-video",),
