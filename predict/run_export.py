@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from abaw import __version__
+from abaw.backbones.vision.preprocess import apply_view, prepare_images
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.claim_files import claimed
 from abaw.core.errors import AbawError, UsageError
@@ -34,6 +36,7 @@ from abaw.predict.onnx_graphs import (
     write_graph,
 )
 from abaw.predict.run_predictor import load_features
+from abaw.train.finetune import pixel_table
 from abaw.train.finetune.encoder_build import best_pixel_model
 from abaw.train.finetune.finetune_config import FinetuneConfig
 from abaw.train.heads.inputs import JoinFeatures
@@ -164,14 +167,21 @@ def _encoder_graph(run: Run, features: Sequence[Feature]) -> tuple[Graph, dict[s
             "as ONNX. Export a run on other features."
         )
     specs = [feature.spec for feature in features]
-    module = EncoderGraph(first.backbone.network.float(), specs, first.view == HFLIP)
-    height, width = image_of(first.spec).height_width
+    network, image = first.backbone.network.float(), image_of(first.spec)
+    module = EncoderGraph(network, specs, first.view == HFLIP)
+    height, width = image.height_width
+
+    def reference(images: Tensor) -> tuple[Tensor, ...]:
+        encoded = network(prepare_images(apply_view(images, first.view), image))
+        return tuple(encoded[spec.output].float() for spec in specs)
+
     graph = Graph(
         module,
         {IMAGES: Input((height, width, 3), torch.uint8)},
         tuple(feature.name for feature in features),
         ("n",),
         (BATCHES,),
+        reference,
     )
     metadata = {
         **_about(run),
@@ -244,8 +254,16 @@ def _pixel_graph(run: Run) -> tuple[Graph, dict[str, str]]:
         }
     )
     inputs = {IMAGES: Input((height, width, 3), torch.uint8), MASK: Input((), torch.bool)}
-    module = PixelGraph(model, len(run.task.outputs))
-    return Graph(module, inputs, (OUTPUTS,), ("batch", "time"), ((1, 2), (1, 2, 5))), about
+    n_outputs = len(run.task.outputs)
+
+    def reference(images: Tensor, mask: Tensor) -> Tensor:
+        sizes = torch.tensor([height, width]).expand(*mask.shape, 2)
+        outputs: Tensor = model({pixel_table.IMAGES: images, pixel_table.SIZES: sizes}, {pixel_table.IMAGES: mask})
+        return outputs[..., :n_outputs]
+
+    return Graph(
+        PixelGraph(model, n_outputs), inputs, (OUTPUTS,), ("batch", "time"), ((1, 2), (1, 2, 5)), reference
+    ), about
 
 
 def _about(run: Run) -> dict[str, str]:

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from abaw.backbones.backbone import create_backbone, describe
+from abaw.backbones.vision.preprocess import apply_view
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.media.images import read_image
 from abaw.pipeline import train_seeds
 from abaw.predict import onnx_graphs
-from abaw.predict.onnx_graphs import Graph, Input, largest_difference, write_graph
+from abaw.predict.onnx_graphs import EncoderGraph, Graph, Input, largest_difference, write_graph
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import CHECKOUT, DATA
 from abaw.tests.support.stores import put_feature
@@ -86,6 +87,16 @@ def test_an_exported_run_predicts_without_torch(work, run, run_cli, capsys, monk
     # Pillow decodes some pixels to another grey level
     np.testing.assert_allclose(found, expected[np.array(frames) - 1], atol=2e-3)
     assert expected.std() > 0.02
+
+
+@pytest.mark.parametrize("view", ["", "hflip"])
+def test_pixels_are_normalised_and_mirrored_as_for_features(view):
+    fer = create_backbone("fer")
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (found,) = EncoderGraph(fer.network, fer.specs, mirrored=view == "hflip")(images)
+    expected = fer(fer.preprocess(apply_view(images, view)))
+    assert isinstance(expected, Tensor)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
 
 
 class Operators(nn.Module):
