@@ -150,7 +150,10 @@ def show_doctor(data: Path, reports: "Sequence[VideoReport]", total: Mapping[str
         say(f"Not read: {report.warnings[0]}.")
         for path in report.paths if every and len(report.paths) > 1 else ():
             say(f"  {path}")
-    others = [report for report in reports if report.kind != "unread"]
+    for report in reports:
+        if report.kind == "people":
+            say(report.warnings[0])
+    others = [report for report in reports if report.kind not in ("unread", "people")]
     shared = _shared_notes(others)
     for note, names in shared.items():
         say(f"{len(names)} videos ({some_of(names, 3)}): {note}.")

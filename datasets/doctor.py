@@ -52,7 +52,7 @@ class VideoReport:
         is_guessed: the number of frames is that of the last crop, because there is no video file.
         paths: files and folders that are not read, relative to the data folder.
         kind: "video"; "remark" about a file or folder that is not a video; "unread" for files that are not read; "stills"
-            about a set of still images, whose kind takes the place of a name.
+            about a set of still images, whose kind takes the place of a name; "people" about those in train and val.
         person: who is in a labelled video; empty if unknown.
     """
 
@@ -68,7 +68,7 @@ class VideoReport:
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     is_guessed: bool = False
-    kind: Literal["video", "remark", "unread", "stills"] = "video"
+    kind: Literal["video", "remark", "unread", "stills", "people"] = "video"
     paths: tuple[str, ...] = ()
     n_labelled_rows: dict[str, int] = field(default_factory=dict)
     person: str = ""
@@ -113,7 +113,7 @@ def _report_shared(reports: Sequence[VideoReport]) -> Iterator[VideoReport]:
     for report in reports:
         people.setdefault(report.split, set()).add(report.person or report.video)
     if sentence := describe_shared(people.get("train", ()), people.get("val", ()), "val"):
-        yield VideoReport("people", warnings=(sentence.removesuffix("."),), kind="remark")
+        yield VideoReport("people", warnings=(sentence,), kind="people")
 
 
 def examine_folder(
