@@ -836,7 +836,7 @@ def _check_runs(runs: Path, names: Sequence[str], ensembles: bool = True) -> Non
 
 def compare(runs: Path, names: tuple[str, str], split: str = "val", raw: bool = False) -> "Comparison":
     """Compare what two runs, ensembles or other programs (`keep_predictions`) predicted; see `compare_runs`."""
-    from abaw.evaluate.kept_scores import find_kept_folder
+    from abaw.evaluate.kept_folders import find_kept_folder
 
     _check_runs(runs, [name for name in names if find_kept_folder(runs, name) is None])
     from abaw.evaluate.compare import compare_runs

@@ -355,5 +355,8 @@ def show_store(path: str, features: "Sequence[FeatureInfo]", labels: "Sequence[L
     ]
     columns = ["feature", "weights", ">shape", ">videos", ">frames", ">missing", ">size", "fingerprint", ">incomplete"]
     show_table(f"Features in {path}", columns, rows)
-    cells = [(info.task, info.split, info.n_videos, info.n_people or "-", info.n_rows) for info in labels]
-    show_table("Labels", ["task", "split", ">videos", ">people", ">rows"], cells)
+    people = [">people"] if any(info.n_people for info in labels) else []
+    cells = [
+        (info.task, info.split, info.n_videos, *[info.n_people or "-" for _ in people], info.n_rows) for info in labels
+    ]
+    show_table("Labels", ["task", "split", ">videos", *people, ">rows"], cells)

@@ -15,12 +15,12 @@ from abaw.core.json_files import parse_json
 from abaw.core.names import check_name
 from abaw.core.tasks import record_for, recorded_task
 from abaw.evaluate.evaluation import Evaluation
+from abaw.evaluate.kept_folders import KEPT, find_kept_folder
 from abaw.evaluate.predictions import save_predictions
 from abaw.evaluate.results import Results, read_predictions
 from abaw.train.run_files import predictions_file, scores_file
 from abaw.train.run_folders import is_taken
 
-KEPT = "tables.json"
 LARGEST = 2**20  # characters
 
 
@@ -64,11 +64,6 @@ def find_kept(runs: Path, name: str, split: str) -> Results | None:
     content = _read(folder)
     task = recorded_task(str(content["task"]), content.get("record"))
     return Results(folder.name, folder, task, read_predictions(folder, split, task))
-
-
-def find_kept_folder(runs: Path, name: str) -> Path | None:
-    """The folder of predictions that were kept under a name, or its path; None if there is none."""
-    return next((folder for folder in (runs / name, Path(name)) if (folder / KEPT).is_file()), None)
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class LabelInfo:
     """The labels of a task in a split: the number of videos that have them, and the total number of rows.
 
     Attributes:
-        n_people: named in the labels; 0 where they name none.
+        n_people: who are in the videos; 0 where labels do not name all of them.
     """
 
     task: str
@@ -75,8 +75,8 @@ def describe_label_rows(store: FeatureStore) -> list[LabelInfo]:
         labels = store.labels(task).values()
         for split in sorted({video.split for video in labels}):
             rows = [len(video.rows) for video in labels if video.split == split]
-            people = {video.person for video in labels if video.split == split and video.person}
-            infos.append(LabelInfo(task, split, len(rows), sum(rows), len(people)))
+            people = {video.person for video in labels if video.split == split}
+            infos.append(LabelInfo(task, split, len(rows), sum(rows), 0 if "" in people else len(people)))
     return infos
 
 
