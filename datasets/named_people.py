@@ -41,15 +41,22 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
         others = sorted(other.name for other in path.parent.glob("*.csv")) if path.parent.is_dir() else []
         near = did_you_mean(path.name, [FOLDERS, *others])
         raise DataError(f"There is no table of people {path}. {near}Name one, or say {FOLDERS}.")
-    if not people and not (path.is_file() and set(COLUMNS) <= set(_header_of(path))):
+    if not people and not path.is_file():
         return dataset
+    if not people and not set(COLUMNS) <= set(_header_of(path)):
+        lacks = Remark(
+            path.name, f"names no people, as it does not begin with the line {','.join(COLUMNS)}", is_error=False
+        )
+        return dataset if lacks in dataset.remarks else replace(dataset, remarks=(*dataset.remarks, lacks))
     persons = read_people(path)
     names = {video.name for video in dataset.videos} | {label.video for label in dataset.labels}
     names |= {without_side(name) for name in names}
     unknown = [name for name in persons if name not in names]
     if len(unknown) == len(persons):
         near = did_you_mean(unknown[0], sorted(names))
-        raise DataError(f"{path} names no video of {dataset.root}, but {some_of(unknown, SHOWN_NAMES)}. {near}".strip())
+        raise DataError(
+            f"{path} names no video of {dataset.root}, but {some_of(unknown, SHOWN_NAMES)}. {near}Name videos as `abaw doctor` does."
+        )
     remark = f"{len(unknown)} names are those of no video: {some_of(unknown, SHOWN_NAMES)}"
     remarks = (Remark(path.name, remark, is_error=False),) if unknown else ()
     return replace(dataset, persons=persons, remarks=(*dataset.remarks, *remarks))

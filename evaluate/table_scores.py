@@ -25,7 +25,15 @@ Outputs = dict[str, tuple[NDArray[np.int64], NDArray[np.float32]]]  # by video: 
 
 
 def are_tables(path: Path, task: Task | None = None) -> bool:
-    """True for a table of faces, or a folder with one, that is no submission file."""
+    """True for a table of faces, or a folder with one, that is no submission file.
+
+    Raises:
+        DataError: there is nothing at the path, or the folder is empty.
+    """
+    if not path.exists() and not path.is_symlink():
+        raise DataError(f"There is no file or folder {path}. Correct --predictions.")
+    if path.is_dir() and not any(path.glob("[!.]*")):
+        raise DataError(f"The folder {path} is empty. Put the files of predictions in it, or correct --predictions.")
     files = sorted(path.glob("[!.]*.csv")) if path.is_dir() else [path]
     return any(open_table(file, _names(task)) is not None and not _is_submission(file) for file in files)
 
@@ -65,6 +73,7 @@ def score_tables(
     labels = select_labels(store, chosen.task, split)
     outputs, notes = _read(tables, chosen, threshold)
     _check_videos(path, outputs, labels, split)
+    notes += _about_numbers(chosen.task, outputs, labels)
     predictions = _predictions(outputs, labels)
     evaluation = evaluate_predictions(chosen.task, predictions)
     absent = tuple(video for video in labels if not len(outputs.get(video, ((), ()))[0]))
@@ -99,7 +108,7 @@ def _which_task(table: FaceTable) -> UsageError:
         except UsageError:
             pass
     return UsageError(
-        f"{table.path} is a table of {table.program} with {', '.join(known) or 'no task'}. Choose with --task."
+        f"{table.path} ({table.program}) has columns of {', '.join(known) or 'no task'}. Choose with --task."
     )
 
 
@@ -134,11 +143,21 @@ def _read(tables: Sequence[FaceTable], chosen: OutputColumns, threshold: float |
 
 
 def _check_videos(path: Path, outputs: Outputs, labels: Mapping[str, VideoLabels], split: str) -> None:
-    """Raise a DataError if no labelled video has a prediction."""
-    if not any(video in labels and len(rows) for video, (rows, _) in outputs.items()):
-        first = next(iter(outputs), "")
+    """Raise a DataError if no labelled frame has a prediction."""
+    answers = {video: rows for video, (rows, _) in outputs.items() if len(rows)}
+    if not answers:
+        raise DataError(f"{path} has no row with a face and finite numbers. Write the tables again.")
+    known = [video for video in answers if video in labels]
+    if known and not any((answers[video] < len(labels[video].rows)).any() for video in known):
+        lowest, n_rows = answers[known[0]].min() + 1, len(labels[known[0]].rows)
         raise DataError(
-            f"None of the {len(outputs)} videos in {path} has labels in {split}; the first is {first!r}. "
+            f"{path} has no frame with a label: those of {known[0]} begin with {lowest}, and its labels end with "
+            f"{n_rows}. Number frames as in the video file."
+        )
+    if not known:
+        first = next(iter(answers))
+        raise DataError(
+            f"None of the {len(answers)} videos in {path} has labels in {split}; the first is {first!r}. "
             f"{did_you_mean(first, list(labels))}Name the tables, or their column `video`, like the videos."
         )
 
@@ -158,6 +177,27 @@ def _predictions(outputs: Outputs, labels: Mapping[str, VideoLabels]) -> dict[st
             filled, own.rows.astype(np.float32), present, 0.0, own.doubles, person=own.person
         )
     return predictions
+
+
+def _about_numbers(task: Task, outputs: Outputs, labels: Mapping[str, VideoLabels]) -> list[str]:
+    """Sentences on frames after the last label, and on numbers out of the range of a regression."""
+    notes = []
+    late = {
+        video: int((rows >= len(labels[video].rows)).sum()) for video, (rows, _) in outputs.items() if video in labels
+    }
+    if n_late := sum(late.values()):
+        first = next(video for video, n in late.items() if n)
+        notes.append(
+            f"{n_late:,} frames come after the last label of their video and are not scored, the first in {first}, "
+            f"which has {len(labels[first].rows):,}."
+        )
+    if task.kind == "regression":
+        values = np.concatenate([values for _, values in outputs.values()])
+        low, high = task.low, task.high
+        for name, least, most in zip(task.outputs, values.min(axis=0), values.max(axis=0), strict=True):
+            if least < low or most > high:
+                notes.append(f"{name} goes from {least:g} to {most:g}, and its labels from {low:g} to {high:g}.")
+    return notes
 
 
 def nearest(rows: NDArray[np.int64], values: NDArray[np.float32], n_rows: int) -> NDArray[np.float32]:

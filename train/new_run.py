@@ -10,6 +10,7 @@ from abaw.core.errors import UsageError
 from abaw.core.progress import Reporter
 from abaw.core.tasks import recorded_task
 from abaw.store import FeatureStore
+from abaw.store.writer import QUALITY
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.samples import counted_labels
 from abaw.train.data.table import OnRead, Table, fill_invalid, load_table, select_labels
@@ -226,6 +227,11 @@ def load_tables(
         raise UsageError(
             f"None of the {len(table.videos)} training videos has a frame with both labels of {task.name} and a feature. "
             "`abaw doctor` shows what is missing, and `abaw store info` what was extracted."
+        )
+    if quality and reporter and not any(v.get(QUALITY) for name in features for v in store.videos(name).values()):
+        reporter.warn(
+            f"min_quality={quality:g} masks no frame: {store.path} does not know how good its crops are. Crops of "
+            "`abaw prepare` have a quality."
         )
     longest = int((table.starts[1:] - table.starts[:-1]).max())
     if config.length > longest:

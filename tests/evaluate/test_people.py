@@ -167,6 +167,9 @@ def test_a_table_names_people_and_names_of_videos_are_the_default(tmp_path: Path
     assert people_in(named) == {"1": "anna", "2": "", "4_left": "anna", "4_right": "ben"}
     other = make_data(tmp_path / "c", "name,age\nanna,3\n")
     assert people_in(other)["1"] == "", "somebody's file of the same name"
+    assert [remark.sentence for remark in with_people(open_dataset(other)).remarks] == [
+        "names no people, as it does not begin with the line video,person"
+    ]
     assert people_in(other, str(named / "people.csv"))["1"] == "anna"
     unread = with_people(open_dataset(named)).remarks
     assert not unread, unread

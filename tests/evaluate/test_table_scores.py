@@ -173,7 +173,7 @@ def test_what_cannot_be_scored_is_said(scored: Eval) -> None:
     Path("numbered.csv").write_text("frame,success,AU01_r,AU02_r,AU03_r\n1,1,0,0,0\n")
     Path("frist.csv").write_text("frame,FaceScore,valence,arousal\n0,.9,0,0\n")
     for arguments, words in (
-        (("of",), "is a table of OpenFace 2 with au. Choose with --task."),
+        (("of",), "(OpenFace 2) has columns of au. Choose with --task."),
         (("of", "--task", "va"), "(OpenFace 2) has no column of task va: valence, arousal"),
         (("of", "--task", "mtl"), "scored on tasks of single frames, such as va, expr and au; not mtl"),
         (("of", "--task", "au", "--feature", "hog"), "--feature is about submission files"),
@@ -185,6 +185,28 @@ def test_what_cannot_be_scored_is_said(scored: Eval) -> None:
     assert_refused(
         scored("bad.csv", "--task", "au"), 1, "`AU01` has 3.5, which is no probability. Call the column AU01_r"
     )
+
+
+def test_tables_without_an_answer_say_what_they_lack(scored: Eval) -> None:
+    Path("nothing").mkdir()
+    header = "video,frame,valence,arousal\n"
+    for rows, words in (
+        ("", "t.csv has no row with a face and finite numbers. Write the tables again."),
+        ("first,1,nan,0\n", "t.csv has no row with a face and finite numbers."),
+        (
+            "first,5000,0,0\n",
+            f"those of first begin with 5000, and its labels end with {N_ROWS['first']}. Number frames",
+        ),
+    ):
+        Path("t.csv").write_text(header + rows)
+        assert_refused(scored("t.csv", "--task", "va"), 1, words)
+    assert_refused(scored("gone", "--task", "va"), 1, "There is no file or folder gone. Correct --predictions.")
+    assert_refused(scored("nothing"), 1, "The folder nothing is empty. Put the files of predictions in it")
+    Path("t.csv").write_text(header + "first,1,5,0\nfirst,2,0,0\nfirst,5000,0,-.5\nfirst,5001,0,0\n")
+    assert as_json(scored("t.csv", "--task", "va", "--json"))["coverage"]["notes"] == [
+        f"2 frames come after the last label of their video and are not scored, the first in first, which has {N_ROWS['first']}.",
+        "valence goes from 0 to 5, and its labels from -1 to 1.",
+    ]
 
 
 def test_kept_scores_are_compared_with_those_of_a_run(scored: Eval, run_cli: Eval, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from abaw.core.errors import AbawError
+from abaw.core.progress import Silent
 from abaw.core.tasks import get_task
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.tests.support.stores import new_store, put_feature
@@ -390,6 +391,22 @@ def test_frames_of_low_quality_are_masked_where_a_run_predicts_too(lab, store, t
     outputs = TrainedRun.open(run, "cpu").predict(store, Selection("val"))["v4"].outputs
     assert len(np.unique(outputs[present & ~is_good], axis=0)) == 1
     assert len(np.unique(outputs[present & is_good], axis=0)) == (present & is_good).sum()
+
+
+def test_a_least_quality_that_no_crop_has_is_said(tmp_path):
+    """Of a store without qualities, and not once one video of it has them."""
+    warnings = []
+    reporter = Silent()
+    reporter.warn = warnings.append
+    store = new_store(tmp_path / "s.zarr", {"f": (1,)})
+    for video, split, quality in (("t", "train", None), ("v", "val", None), ("w", "val", np.ones(40))):
+        put_feature(store, "f", video, np.ones((40, 1)), quality=quality)
+        store.write_labels("va", video, split, np.zeros((40, 2), dtype=np.float32))
+        if video == "v":
+            load_tables(config("va", "min_quality=0.5", "window=20"), store, reporter)
+    assert [text[:30] for text in warnings] == ["min_quality=0.5 masks no frame"]
+    load_tables(config("va", "min_quality=0.5", "window=20"), store, reporter)
+    assert len(warnings) == 1
 
 
 def test_frames_without_an_annotation_are_trained_as_a_class_and_not_validated(store):
