@@ -325,6 +325,16 @@ BOMBS: dict[str, Bomb] = {
     "intensities of millions of lines": Bomb("task", "labels", "emi/train_split.csv", text(
         "a,0,0,0,0,0,0\n", ROWS, "Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n")),
     "an engagement of millions of lines": Bomb("task", "labels", "engagement/Train/a.txt", text("1\n", ROWS)),
+    "a transcript of nested lists": Bomb("transcript", "read", "of-a-video/c.json", text("[", 5 * MB, '{"segments": ')),
+    "a transcript of millions of segments": Bomb("transcript", "read", "of-a-video/c.json", text("[],", 10_000_000, '{"segments": [')),
+    "a transcript in one line of yaml": Bomb("transcript", "read", "of-a-video/a.yml", text("[", 5 * MB, "chunks: ")),
+    "a transcript of anchors that grow": Bomb("transcript", "read", "of-a-video/a.yml", lambda file: file.write_text(
+        "a0: &a0 {text: x, timestamp: [0, 1]}\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+        + "chunks: *a11\n")),
+    "subtitles of millions of lines": Bomb("transcript", "read", "of-a-video/e.srt", text("1\n00:00:00,5 --> 00:00:01,0\nyes\n\n", ROWS)),
+    "subtitles in one line": Bomb("transcript", "read", "of-a-video/f.vtt", text("<", 50 * MB, "WEBVTT\n\n00:00.500 --> 00:01.000\n")),
+    "texts of clips by the million": Bomb("transcript", "find", "of-all/g.csv", text("v.mp4,yes,0.5,1.0\n", ROWS, "clip,text,start,end\n")),
+    "faces of millions of rows": Bomb("import", "import", "openface2/a.csv", text("1,0,0,.9,1,1\n", ROWS, "frame,face_id,timestamp,confidence,success,AU01_r\n")),
     "a recipe of megabytes": Bomb("recipe", "read", "recipe.toml", text("features = ['f']\n", 500_000)),
     "a recipe of one long text": Bomb("recipe", "read", "recipe.toml", text("x", 50 * MB, "task = '")),
     "a recipe of nested lists": Bomb("recipe", "read", "recipe.toml", text("[", 10 * MB, "a = ")),

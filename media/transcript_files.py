@@ -12,6 +12,7 @@ Times are seconds from the first picture of the video on, as those of a separate
 import html
 import math
 import re
+import reprlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -145,7 +146,7 @@ def _entries(path: Path, parts: Sequence[Any]) -> Iterator[Entry]:
     """Text and times of segments, chunks or words."""
     for number, part in enumerate(parts, start=1):
         if not isinstance(part, dict):
-            raise DataError(f"{path}: part {number} is {str(part)[:40]!r}, not a text with times. Transcribe again.")
+            raise DataError(f"{path}: part {number} is {_shown(part)!r}, not a text with times. Transcribe again.")
         text = next((part[key] for key in ("text", "word") if isinstance(part.get(key), str)), "")
         start, end, unit_s = part.get("start"), part.get("end"), 1.0
         if isinstance(part.get("timestamp"), list) and len(part["timestamp"]) == 2:
@@ -154,6 +155,11 @@ def _entries(path: Path, parts: Sequence[Any]) -> Iterator[Entry]:
             start, end, unit_s = part["offsets"].get("from"), part["offsets"].get("to"), 1e-3
         where = f"{path}: part {number}"
         yield text, _seconds(start, unit_s, where), _seconds(end, unit_s, where)
+
+
+def _shown(value: object) -> str:
+    """The beginning of a value. In YAML a list may hold one list many times, which is endless as text."""
+    return (value if isinstance(value, str) else reprlib.repr(value))[:40]
 
 
 def _words_of(path: Path, parts: Sequence[Any]) -> Iterator[Entry]:
@@ -172,7 +178,7 @@ def _seconds(value: object, unit_s: float, where: str) -> float | None:
     except (ValueError, OverflowError):
         seconds = -1
     if not 0 <= seconds <= MOST_SECONDS:
-        raise DataError(f"{where} has the time {str(value)[:40]!r}, not a number of seconds from 0. Correct it.")
+        raise DataError(f"{where} has the time {_shown(value)!r}, not a number of seconds from 0. Correct it.")
     return seconds
 
 

@@ -146,6 +146,16 @@ def test_yaml_makes_no_objects_and_no_bomb_grows(tmp_path: Path) -> None:
         read_transcript(path)
 
 
+def test_messages_do_not_write_out_what_anchors_repeat(tmp_path: Path) -> None:
+    """10 to the power of 9 texts if they were."""
+    lists = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10))
+    for chunks, words in (("*a9", "not a text with times"), ("[{text: x, timestamp: [*a9, 1]}]", "has the time")):
+        path = tmp_path / "a.yml"
+        path.write_text(f"a0: &a0 x\n{lists}chunks: {chunks}\n")
+        with pytest.raises(DataError, match=words):
+            read_transcript(path)
+
+
 def test_values_under_some_keys_are_read_over(tmp_path: Path) -> None:
     path = tmp_path / "all.yaml"
     path.write_text(
