@@ -1,8 +1,6 @@
 """The package of examples/plugin, from its data to a score, without a change of abaw's source."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,34 +9,21 @@ import pytest
 import simplejpeg
 
 from abaw.tests.support.example_plugin import install_example
+from abaw.tests.support.plugins import Ended, run_commands
 
-COMMANDS = """
-import json, sys
-from abaw.cli import main
-for words in json.loads(sys.argv[1]):
-    try:
-        main(words, standalone_mode=False)
-    except SystemExit as end:
-        if end.code:
-            raise
-"""
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Run = Callable[..., Ended]
 
 
 @pytest.fixture
 def run(process_env: dict[str, str], tmp_path: Path) -> Run:
-    """Runs commands of abaw, one after another in one process that finds the package unless it is not installed."""
+    """Runs commands of abaw, one after another in one process that finds the package."""
     installed = install_example(tmp_path / "site")
 
-    def run_commands(*commands: str, is_installed: bool = True) -> "subprocess.CompletedProcess[str]":
-        paths = f"{installed}:{process_env['PYTHONPATH']}" if is_installed else process_env["PYTHONPATH"]
-        words = json.dumps([command.split() for command in commands])
-        return subprocess.run(
-            [sys.executable, "-c", COMMANDS, words], env={**process_env, "PYTHONPATH": paths},
-            capture_output=True, text=True, cwd=tmp_path, timeout=300,
-        )  # fmt: skip
+    def run(*commands: str) -> Ended:
+        environment = {**process_env, "PYTHONPATH": f"{installed}:{process_env['PYTHONPATH']}"}
+        return run_commands([command.split() for command in commands], environment, tmp_path)
 
-    return run_commands
+    return run
 
 
 def make_pain(root: Path) -> None:
@@ -62,8 +47,8 @@ def test_a_package_of_ones_own_goes_from_its_data_to_a_score(run: Run, tmp_path:
         "extract --data data --store s.zarr --device cpu --backbone tint",
         f"train --store s.zarr --runs runs --device cpu --task pain --run mine --head blend --loss absolute {settings}",
     )
-    assert done.returncode == 0, done.stderr
-    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert done.code == 0, done.output
+    lines = [" ".join(line.split()) for line in done.output.splitlines()]
     for name in ("blend", "absolute", "pain", "tint"):
         assert f"{name}: from abaw-example 1.0." in lines
     assert {"whole abaw-example 1.0", "pain abaw-example 1.0"} <= set(lines)
@@ -138,14 +123,14 @@ def test_labels_an_encoder_and_transcripts_of_ones_own_go_from_a_folder_to_a_rep
         f"submit blend {places} --task smile.toml --sample sample.csv --out answers.csv --device cpu",
         "check-submission answers.csv --task smile.toml --sample sample.csv",
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    text = " ".join(done.stdout.split())
+    assert done.code == 0, done.output
+    text = " ".join(done.output.split())
     assert (
         "10 people" in text
         and "smile │ train │ 12 │ 6 │ 12" in text
         and "answers.csv: 2 rows, 2 videos, no problems." in text
     )
-    assert "With 4 labelled people the intervals are rough" in " ".join(done.stderr.split())
+    assert "With 4 labelled people the intervals are rough" in " ".join(done.output.split())
     scores = json.loads((tmp_path / "runs" / "blend" / "scores-val.json").read_text())
     assert scores["official"]["score"] > 0.9 and scores["intervals"]["score"][0] is not None
     config = json.loads((tmp_path / "runs" / "blend" / "config.json").read_text())

@@ -1,7 +1,36 @@
 """Small distributions of plug-ins, as pip would leave them in a folder of `sys.path`."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+
+from abaw.tests.support.processes import Started
+
+COMMANDS = """
+import json, sys
+from abaw.cli import main
+if __name__ == "__main__":  # workers of a cluster import it
+    for words in json.loads(sys.argv[1]):
+        try:
+            main(words, standalone_mode=False)
+        except SystemExit as end:
+            if end.code:
+                raise
+"""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process left behind.
+
+    Attributes:
+        code: how it ended.
+        output: what it wrote to standard output and standard error.
+    """
+
+    code: int
+    output: str
 
 
 def write_distribution(
@@ -26,3 +55,18 @@ def write_distribution(
         for group, points in entries.items()
     ]
     (metadata / "entry_points.txt").write_text("\n".join(groups), encoding="utf-8")
+
+
+def run_commands(commands: Iterable[Sequence[object]], environment: Mapping[str, str], folder: Path) -> Ended:
+    """Run commands of abaw one after another, in one process that finds the distributions of its PYTHONPATH.
+
+    Args:
+        commands: the words of each.
+        folder: in which they are called.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "commands.py").write_text(COMMANDS, encoding="utf-8")
+    words = json.dumps([[*map(str, command)] for command in commands])
+    environment = {**environment, "PYTHONPATH": f"{folder}:{environment['PYTHONPATH']}"}
+    with Started("commands", words, environment=environment, folder=folder) as process:
+        return Ended(process.end(), process.output)

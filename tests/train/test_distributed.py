@@ -186,9 +186,7 @@ def run_two(module, *arguments, folder, env):
         started = []
         for rank in ("0", "1"):
             environment = {**env, **both, "RANK": rank, "LOCAL_RANK": rank}
-            process = Started(
-                module, *arguments, environment=environment, folder=folder / f"process-{rank}", new_python=True
-            )
+            process = Started(module, *arguments, environment=environment, folder=folder / f"process-{rank}")
             started.append(stack.enter_context(process))
         codes = [process.end() for process in started]
         output = "".join(process.output for process in started)
