@@ -33,13 +33,15 @@ class LiveVideo:
 
     def __init__(self, source: str) -> None:
         self._source = source
-        options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS)}
         device = "v4l2" if source.startswith(DEVICES) else None
-        if device is None:
-            options["protocol_whitelist"] = PROTOCOLS
+        protocols = {} if device else {"protocol_whitelist": PROTOCOLS}
         try:
             self._container = av.open(
-                source, format=device, options=options, timeout=SILENCE_S, metadata_errors="replace"
+                source,
+                format=device,
+                options={"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS), **protocols},
+                timeout=SILENCE_S,
+                metadata_errors="replace",
             )
         except (av.FFmpegError, OSError) as error:
             raise self._error(error) from error

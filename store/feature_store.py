@@ -493,7 +493,7 @@ class FeatureStore:
         for group, names in by_group.items():
             if group.count("/") == 1:
                 self.packs.remove(group, names)
-            self._tree.drop([f"{group}/{name}" for name in names])
+            self._tree.drop([f"{group}/{name}" if group else name for name in names])
 
     def sweep(self) -> None:
         """Delete temporary files that killed processes left next to the metadata of features and labels."""

@@ -136,8 +136,10 @@ def test_runs_of_an_output_are_listed_and_compared_by_themselves(runs: Path) -> 
     tasks = {summary.name: summary.task for summary in summaries}
     assert (tasks["both"], tasks["valence"]) == ("va", "va:valence")
     assert "valence" not in {summary.name for summary in rank_for_submission(summaries, "va")}
-    with pytest.raises(UsageError, match=r"both is of task va, valence of va:valence"):
-        compare_runs(runs, ("both", "valence"))
+    by_both = compare_runs(runs, ("both", "valence"))
+    assert {result.task.name for result in by_both.results} == {"va:valence"}
+    with pytest.raises(UsageError, match=r"valence is of task va:valence, arousal of va:arousal"):
+        compare_runs(runs, ("valence", "arousal"))
 
 
 def test_an_output_alone_is_tuned(runs: Path, linear_store) -> None:
