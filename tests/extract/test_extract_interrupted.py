@@ -22,9 +22,10 @@ from abaw.tests.support.processes import until
 # `seconds` that a frame takes it; `kill_at`: it kills itself just before so many changes to files of its store;
 # `n_bytes`: it can write no larger file, which is what a full disk looks like.
 DRIVER = """
-import json, os, resource, signal, subprocess, sys, time
+import gc, json, os, resource, signal, subprocess, sys, time, traceback
 import torch
-from abaw.commands import console, tables
+import abaw.backbones.vision.hog
+from abaw.commands import console, extract, tables
 from abaw import pipeline
 from abaw.store import writer
 from abaw.cli import main
@@ -69,11 +70,17 @@ def begin(arguments, log, slow, **limits):
     if limits["n_bytes"]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits["n_bytes"],) * 2)
     sys.argv[1:] = arguments
+    code = 1
     try:
         main()
-    finally:
-        print("changes", n_changes, flush=True)
+    except SystemExit as end:
+        code = end.code
+    except BaseException as error:
+        traceback.print_exception(error)
+    print("changes", n_changes, flush=True)
+    os._exit(code)  # to take down all modules takes longer than the work
 
+gc.freeze()  # a collection in a child would copy what is shared
 logs = {}  # the limit of a file's size is not theirs
 for line in sys.stdin:
     order = json.loads(line)
