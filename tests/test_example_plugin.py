@@ -9,7 +9,8 @@ import pytest
 import simplejpeg
 
 from abaw.tests.support.example_plugin import install_example
-from abaw.tests.support.plugins import Ended, run_commands
+from abaw.tests.support.plugins import run_commands
+from abaw.tests.support.processes import Ended
 
 Run = Callable[..., Ended]
 

@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from abaw.extract.faces.networks import proposal_network, refine_network
 from abaw.media.pictures import read_pictures
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.plugins import write_distribution
+from abaw.tests.support.processes import run_code
 
 RECORDED = json.loads((DATA / "reference" / "mtcnn.json").read_text())["frames"]
 
@@ -97,13 +97,13 @@ def test_other_files_are_never_opened(tmp_path):
         read_weights("rnet", tmp_path)
 
 
-def test_weights_are_read_without_importing_their_package(process_env):
+def test_weights_are_read_without_importing_their_package(process_env, tmp_path):
     code = (
         "import sys\nfrom abaw.extract.faces.mtcnn import Mtcnn\nMtcnn()\n"
         "assert not {'mtcnn', 'tensorflow'} & set(sys.modules)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=process_env, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    done = run_code(code, environment=process_env, folder=tmp_path)
+    assert done.code == 0, done.output
     assert all((weights_folder() / f"{name}.lz4").is_file() for name in SHA256)
 
 

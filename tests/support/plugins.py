@@ -2,10 +2,9 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from abaw.tests.support.processes import Started
+from abaw.tests.support.processes import Ended, run_code
 
 COMMANDS = """
 import json, sys
@@ -18,19 +17,6 @@ if __name__ == "__main__":  # workers of a cluster import it
             if end.code:
                 raise
 """
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What a process left behind.
-
-    Attributes:
-        code: how it ended.
-        output: what it wrote to standard output and standard error.
-    """
-
-    code: int
-    output: str
 
 
 def write_distribution(
@@ -64,9 +50,5 @@ def run_commands(commands: Iterable[Sequence[object]], environment: Mapping[str,
         commands: the words of each.
         folder: in which they are called.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "commands.py").write_text(COMMANDS, encoding="utf-8")
     words = json.dumps([[*map(str, command)] for command in commands])
-    environment = {**environment, "PYTHONPATH": f"{folder}:{environment['PYTHONPATH']}"}
-    with Started("commands", words, environment=environment, folder=folder) as process:
-        return Ended(process.end(), process.output)
+    return run_code(COMMANDS, words, environment=environment, folder=folder)

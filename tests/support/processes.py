@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -193,3 +194,31 @@ class Started:
             return os.getsid(process.pid) == self.pid and process.status() != psutil.STATUS_ZOMBIE
         except (ProcessLookupError, psutil.NoSuchProcess):
             return False
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a process left behind.
+
+    Attributes:
+        code: how it ended.
+        output: what it wrote to standard output and standard error.
+    """
+
+    code: int
+    output: str
+
+
+def run_code(code: str, *arguments: object, environment: Mapping[str, str], folder: Path) -> Ended:
+    """Run code in a process that has the modules already.
+
+    Args:
+        code: of a module, which workers that it starts import, too.
+        arguments: of the program.
+        folder: in which it is called; it gets its log, and comes first in PYTHONPATH.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "program.py").write_text(code, encoding="utf-8")
+    environment = {**environment, "PYTHONPATH": os.pathsep.join((str(folder), environment["PYTHONPATH"]))}
+    with Started("program", *arguments, environment=environment, folder=folder) as process:
+        return Ended(process.end(), process.output)
