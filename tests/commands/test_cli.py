@@ -1,6 +1,7 @@
 """The command line: help, messages and exit codes, lists, store commands; nothing heavy is loaded for help."""
 
 import io
+import json
 import os
 import re
 import shlex
@@ -84,40 +85,62 @@ except SystemExit as end:
 HEAVY = {"torch", "zarr", "matplotlib", "sklearn", "scipy.signal", "distributed", "dask", "tensorboard"}
 
 
-@pytest.mark.parametrize(
-    ("words", "exit_code", "said"),
-    [
-        (("doctor", "--data", "nope"), 1, "No data folder nope."),
-        (("eval", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
-        (("tune", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
-        (("predict", "nope", "video.mp4", "--runs", "{runs}"), 2, "No run 'nope' in {runs}; available: r1."),
-        (("train", "--task", "nope", "--store", "{store}"), 2, "Unknown task 'nope'. Choose one of: va, "),
-        (
-            ("train", "--task", "va", "--feature", "nope", "--store", "{store}"),
-            2,
-            "No feature 'nope' in {store}; it has: hog.",
-        ),
-        (("compare", "r1", "r11", "--runs", "{runs}"), 2, "No run 'r11' in {runs}. Did you mean r1? `abaw list runs"),
-        (("train", "--task", "va", "--head", "tnc", "--store", "{store}"), 2, "Unknown head 'tnc'. Did you mean tcn?"),
-        (("train", "--task", "va", "--store", "nope"), 1, "No feature store at nope."),
-        (("submit", "--sample", "nope", "--runs", "{runs}", "--store", "{store}"), 1, "nope cannot be read"),
-        (("check-submission", "file", "--sample", "nope"), 1, "nope cannot be read"),
-        (("prepare", "nope.mp4"), 2, "No video nope.mp4. Give video files"),
-        (("train", "--task", "va", "--store", "{store}", "--device", "cuda:x"), 2, "Device 'cuda:x' cannot be used"),
-    ],
-    ids=lambda value: " ".join(value[:3]) if isinstance(value, tuple) else "",
-)
-def test_mistyped_names_are_answered_before_anything_heavy_is_loaded(
-    process_env, tiny_store, tmp_path, words, exit_code, said
-):
-    (tmp_path / "runs" / "r1").mkdir(parents=True)
-    (tmp_path / "runs" / "r1" / "config.json").write_text("{}")
-    places = {"runs": tmp_path / "runs", "store": tiny_store}
-    code = ANSWER.format(words=[word.format(**places) for word in words], heavy=HEAVY)
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, env=process_env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert result.stdout.split() == [str(exit_code)]
-    assert result.stderr.splitlines()[-1].startswith(f"Error: {said.format(**places)}")
+MISTYPED: list[tuple[tuple[str, ...], int, str]] = [
+    (("doctor", "--data", "nope"), 1, "No data folder nope."),
+    (("eval", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
+    (("tune", "nope", "--runs", "{runs}", "--store", "{store}"), 2, "No run 'nope' in {runs}; available: r1."),
+    (("predict", "nope", "video.mp4", "--runs", "{runs}"), 2, "No run 'nope' in {runs}; available: r1."),
+    (("train", "--task", "nope", "--store", "{store}"), 2, "Unknown task 'nope'. Choose one of: va, "),
+    (
+        ("train", "--task", "va", "--feature", "nope", "--store", "{store}"),
+        2,
+        "No feature 'nope' in {store}; it has: hog.",
+    ),
+    (("compare", "r1", "r11", "--runs", "{runs}"), 2, "No run 'r11' in {runs}. Did you mean r1? `abaw list runs"),
+    (("train", "--task", "va", "--head", "tnc", "--store", "{store}"), 2, "Unknown head 'tnc'. Did you mean tcn?"),
+    (("train", "--task", "va", "--store", "nope"), 1, "No feature store at nope."),
+    (("submit", "--sample", "nope", "--runs", "{runs}", "--store", "{store}"), 1, "nope cannot be read"),
+    (("check-submission", "file", "--sample", "nope"), 1, "nope cannot be read"),
+    (("prepare", "nope.mp4"), 2, "No video nope.mp4. Give video files"),
+    (("train", "--task", "va", "--store", "{store}", "--device", "cuda:x"), 2, "Device 'cuda:x' cannot be used"),
+]
+# each in a fork of one process that has loaded what any command needs
+MISTYPED_ANSWERS = """
+import json, os, sys
+from abaw import pipeline
+from abaw.cli import main
+for number, words in enumerate(json.loads(sys.argv[1])):
+    if os.fork():
+        os.wait()
+        continue
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{{number}}.{{name}}", os.O_WRONLY | os.O_CREAT), stream)
+    try:
+        main(words)
+    except SystemExit as end:
+        print(end.code, *sorted({heavy} & set(sys.modules)), flush=True)
+    os._exit(0)
+"""
+
+
+@pytest.fixture(scope="module")
+def mistyped(process_env, tiny_store, tmp_path_factory):
+    """The folder with what each of the commands printed, and the places in their words."""
+    folder = tmp_path_factory.mktemp("mistyped")
+    (folder / "runs" / "r1").mkdir(parents=True)
+    (folder / "runs" / "r1" / "config.json").write_text("{}")
+    places = {"runs": folder / "runs", "store": tiny_store}
+    words = json.dumps([[word.format(**places) for word in words] for words, _, _ in MISTYPED])
+    command = [sys.executable, "-c", MISTYPED_ANSWERS.format(heavy=HEAVY), words]
+    subprocess.run(command, env=process_env, cwd=folder, timeout=120, check=True)
+    return folder, places
+
+
+@pytest.mark.parametrize("number", range(len(MISTYPED)), ids=[" ".join(words[:3]) for words, _, _ in MISTYPED])
+def test_mistyped_names_are_answered_before_anything_heavy_is_loaded(mistyped, number):
+    (folder, places), (_, exit_code, said) = mistyped, MISTYPED[number]
+    assert (folder / f"{number}.out").read_text().split() == [str(exit_code)]
+    assert (folder / f"{number}.err").read_text().splitlines()[-1].startswith(f"Error: {said.format(**places)}")
 
 
 def test_mistyped_feature_reads_the_same_with_the_store_open(run_cli, tiny_store):
