@@ -3,12 +3,14 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import cpu_count
 
 import numpy as np
 import torch
 
+from abaw.backbones.extractor import Backbone
 from abaw.core.errors import UsageError
 from abaw.core.system_errors import in_words
 from abaw.datasets.frames import FrameSource
@@ -19,6 +21,7 @@ PICTURES_PER_PIECE = 32
 PIECES_AHEAD = 4
 CORES_PER_VIDEO = 4  # decoding and detection use several
 MOST_VIDEOS = 8
+LIGHT = 1_000_000  # parameters, of networks that take less time than finding the faces
 WAIT_S = 0.1  # between two looks at whether the networks still want frames
 
 
@@ -75,6 +78,25 @@ class _Shared:
                 continue
             return True
         return False
+
+
+@contextmanager
+def cores_for_faces(backbones: Iterable[Backbone]) -> Iterator[None]:
+    """Within it torch computes in one thread, if all networks are light and on the processor.
+
+    Decoding, detecting and aligning faces keep the cores busy in threads of their own. Threads of torch on top of them
+    would wait for each other.
+    """
+    light = all(
+        backbone.device.type == "cpu" and sum(one.numel() for one in backbone.network.parameters()) < LIGHT
+        for backbone in backbones
+    )
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1 if light else n_threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def follow_ahead(sources: Iterable[FrameSource]) -> Generator[FollowedPart, None, None]:

@@ -20,7 +20,7 @@ from abaw.datasets.crop_quality import FaceTables
 from abaw.datasets.frames import FrameSource
 from abaw.extract.device_copies import Fetch, copies_of
 from abaw.extract.feature import Feature
-from abaw.extract.follow_ahead import follow_ahead
+from abaw.extract.follow_ahead import cores_for_faces, follow_ahead
 from abaw.extract.people_sink import PeopleSink
 from abaw.extract.reader import BATCHES_AHEAD, Batcher, DecodedFrames, FrameBatch, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
@@ -95,7 +95,8 @@ class Runner:
 
     def _followed(self, sink: PeopleSink, sources: Iterable[FrameSource]) -> Generator[DecodedFrames, None, None]:
         """The faces in the videos; progress counts their frames, with and without faces."""
-        with closing(follow_ahead(sources)) as parts:
+        backbones = (feature.backbone for feature in self._features)
+        with cores_for_faces(backbones), closing(follow_ahead(sources)) as parts:
             for part in parts:
                 sink.count(part)
                 self._on_frames(part.n_pictures, describe_shares(self._waits.seconds))

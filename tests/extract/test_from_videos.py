@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from abaw.backbones.backbone import create_backbone
 from abaw.backbones.spec import ImageInput
 from abaw.core.progress import Summary
 from abaw.datasets.sound_files import find_sound_files
@@ -17,6 +18,7 @@ from abaw.extract.faces.followed_videos import FacesFrom, open_videos
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.given_faces import FacesInTable
 from abaw.extract.faces.mtcnn import Mtcnn
+from abaw.extract.follow_ahead import cores_for_faces
 from abaw.extract.people_sink import PeopleSink
 from abaw.extract.plan import Reading
 from abaw.extract.request import ExtractOptions
@@ -470,3 +472,16 @@ def test_people_of_videos_are_told_apart_across_cuts(tmp_path, numbered, run_cli
     for command in ((*words, tmp_path / "c", "--faces", "whole"), crops):
         refused = run_cli(*command, *identity)
         assert refused.exit_code == 2 and "--identity" in refused.output
+
+
+def test_a_light_network_leaves_the_cores_to_faces():
+    light, heavy = create_backbone("fer"), create_backbone("vit-tiny-mean", untrained=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for backbones, expected in (([light], 1), ([heavy], 2), ([light, heavy], 2)):
+            with cores_for_faces(backbones):
+                assert torch.get_num_threads() == expected
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
