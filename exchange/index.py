@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from posixpath import basename, splitext
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,7 @@ VN_AND_FRAME, IMG_PATH = ("vn", "frame_idx"), ("img_path",)
 ROW = "embedd_idx"
 DELIMITERS = (",", ";", "\t")
 MAX_ROWS = 2**31 - 1
+LONGEST_LINE = 65_536  # characters
 
 
 @dataclass
@@ -151,7 +153,7 @@ def _place_columns(table: Path) -> list[str]:
     """The column `embedd_idx` in the first two lines of a table: its header and its first cell; empty without it."""
     try:
         with open_text(table) as stream:
-            header, first = stream.readline(), stream.readline()
+            header, first = stream.readline(LONGEST_LINE), stream.readline(LONGEST_LINE)
             for delimiter in DELIMITERS:
                 names, cells = _cells(header, delimiter), _cells(first, delimiter)
                 if ROW in names:
@@ -172,8 +174,9 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     offsets: dict[int, str] = {}
     try:
         with open_text(table) as stream:
-            form = _find_form(table, stream.readline(), names_rows(table))
-            lines = csv.reader(stream, delimiter=form.delimiter, skipinitialspace=True)
+            texts = _lines(stream, table)
+            form = _find_form(table, next(texts, ""), names_rows(table))
+            lines = csv.reader(texts, delimiter=form.delimiter, skipinitialspace=True)
             for cells in lines:
                 number = lines.line_num + 1
                 if not "".join(cells).strip(BLANK):
@@ -188,6 +191,13 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     if form.names == VN_AND_FRAME:
         _count_from_1(videos, offsets, table)
     return videos, n_rows
+
+
+def _lines(stream: IO[str], table: Path) -> Iterator[str]:
+    while line := stream.readline(LONGEST_LINE):
+        if len(line) == LONGEST_LINE:
+            raise DataError(f"{table} has a line of {LONGEST_LINE:,} characters or more. Write a line for each row.")
+        yield line
 
 
 def _count_from_1(videos: Mapping[str, RowIndex], offsets: Mapping[int, str], table: Path) -> None:

@@ -43,7 +43,7 @@ def no_store(location: Place) -> MissingStoreError:
     """The error for a missing store."""
     command = f"abaw extract --backbone vit-mean --store {shlex.quote(str(location))}"
     return MissingStoreError(
-        f"No feature store at {location}. Make one with `{command}`, or choose another with --store."
+        f"No feature store at {location}. Make one with `{command}`, or name another: --store PLACE, or `abaw store COMMAND PLACE`."
     )
 
 

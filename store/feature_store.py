@@ -175,7 +175,7 @@ class FeatureStore:
         """Open a store for writing; create it if the path is free."""
         root = open_or_make(path)
         if "format" not in root.attrs and not _is_begun(root):
-            raise StoreError(f"{path} is a Zarr group but not a feature store. Choose another with --store.")
+            raise StoreError(f"{path} is a Zarr group but not a feature store. Name another place.")
         if "format" not in root.attrs:
             for name in ("features", "labels"):
                 with suppress(ContainsGroupError):  # another process has just created it

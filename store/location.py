@@ -51,7 +51,7 @@ def open_or_make(location: Place) -> "zarr.Group":
 
     is_new = is_url(location) or _is_free(Path(location))
     if not is_new and not (Path(location) / "zarr.json").is_file():
-        raise StoreError(f"{location} is not a feature store but something else. Choose another with --store.")
+        raise StoreError(f"{location} is not a feature store but something else. Name another place.")
     store = str(location) if is_url(location) else FolderStore(Path(location))
     try:
         if is_new and isinstance(store, FolderStore):

@@ -540,6 +540,7 @@ def test_bad_frame_numbers_in_a_table_cost_their_video(source, frame):
         ("name,number\na,1\n", "should have the columns `video` and `frame`, or `image`"),
         ("video,frame\na\n", "line 2: the row has 1 cells"),
         ("", "should have the columns"),
+        pytest.param("video,frame\na,1" + 40_000 * ",a,1", "has a line of 65,536 characters or more", id="long line"),
     ],
 )
 def test_a_table_that_does_not_fit_costs_everything(source, text, said):
