@@ -38,15 +38,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait
 # whatever the processor: features in float32 unless a test asks for others
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
 
-# the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them
+# the slowest first, by their share of the whole: no core waits at the end for one that has just begun with them. Between
+# files that mostly wait for other processes are some that compute
 SLOW_FILES = (
-    *("fuzz/test_matrices.py", "extract/test_faults_own_cluster.py", "extract/test_faults_cluster.py"),
-    *("fuzz/test_hostile.py", "train/test_finetune_reference.py"),
-    *("train/test_resume.py", "extract/test_driver.py", "extract/test_audio_extract.py"),
-    *("backbones/test_audio_encoders.py", "extract/test_faults.py", "backbones/test_backbones.py"),
-    *("train/test_distributed.py", "backbones/test_face_networks.py", "evaluate/test_evaluation.py"),
-    *("backbones/test_weights.py", "store/test_s3.py", "extract/test_extract_interrupted.py"),
-    *("extract/test_cluster.py", "evaluate/test_raw_ensemble.py", "evaluate/test_report.py"),
+    *("fuzz/test_matrices.py", "extract/test_faults_own_cluster.py", "train/test_finetune_reference.py"),
+    *("fuzz/test_hostile.py", "extract/test_faults_cluster.py", "backbones/test_audio_encoders.py"),
+    *("backbones/test_backbones.py", "train/test_resume.py", "backbones/test_weights.py", "extract/test_driver.py"),
+    *("train/test_distributed.py", "train/test_options_matter.py", "store/test_s3.py", "extract/test_audio_extract.py"),
+    *("exchange/test_import.py", "train/test_recipes.py", "extract/test_faults.py", "evaluate/test_ensemble.py"),
+    *("extract/test_local_workers.py", "evaluate/test_evaluation.py", "evaluate/test_report.py"),
+    *("extract/test_cluster.py", "extract/test_extract_interrupted.py", "evaluate/test_raw_ensemble.py"),
 )
 
 
