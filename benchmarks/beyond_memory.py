@@ -17,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from abaw.core.files import Place
 from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import get_task
 from abaw.store import FeatureStore
@@ -30,7 +29,7 @@ from abaw.train.model import Model
 from abaw.train.new_run import load_split
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio, peak_kib
 from benchmarks.objects import BUCKET, LATENCY_S, s3_server
-from benchmarks.tables import FEATURE, random_values
+from benchmarks.tables import FEATURE, random_store
 
 WIDTH, N_FRAMES = 768, 2000
 N_VIDEOS, N_FAR_VIDEOS = 60, 8
@@ -49,20 +48,6 @@ METHOD = [
     f"Memory: a process in a control group of {LIMIT_MB} MB (of `ulimit -d` where none can be made) trains an epoch and "
     "validates from a store as large as that, and from one three times as large; its highest resident memory.",
 ]
-
-
-def write_store(place: Place, n_videos: int) -> FeatureStore:
-    """A store of labelled videos of random values."""
-    store = FeatureStore.create(place)
-    store.add_feature(FEATURE, {"shape": [WIDTH], "weights": "none"}, None, "random")
-    rows, values = np.arange(N_FRAMES), random_values(N_FRAMES, WIDTH).astype(np.float32)
-    labels = np.random.default_rng(0).uniform(-1, 1, (N_FRAMES, 2)).astype(np.float32)
-    for number in range(n_videos):
-        writer = store.writer(FEATURE, f"video-{number}", N_FRAMES, rows, {"fps": 30.0, "source": "random"})
-        writer.write(rows, np.roll(values, number, axis=0))
-        writer.finish()
-        store.write_labels("va", f"video-{number}", "train", labels)
-    return store
 
 
 @contextmanager
@@ -126,7 +111,7 @@ def measure_folder(store: FeatureStore, report: Report) -> None:
 def measure_objects(report: Report) -> None:
     """Windows and epochs of a store on S3."""
     with s3_server() as counting:
-        tables = load_both(write_store(f"s3://{BUCKET}/store.zarr", N_FAR_VIDEOS))
+        tables = load_both(random_store(f"s3://{BUCKET}/store.zarr", N_FAR_VIDEOS, N_FRAMES, WIDTH))
         read, n_windows = (
             draw(tables["store"], N_FAR_BATCHES, tables["store"].n_readers),
             N_FAR_BATCHES * CONFIG.batch_size,
@@ -141,7 +126,7 @@ def measure_objects(report: Report) -> None:
         report.medians["S3, windows/s in training"] = n_windows / trained["store"].median_s
         ratio = median_ratio(trained["memory"].wall_s, trained["store"].wall_s)
         report.ratios["speed of training from S3 against memory"] = ratio
-    tables = load_both(write_store("memory://store.zarr", N_FAR_VIDEOS))
+    tables = load_both(random_store("memory://store.zarr", N_FAR_VIDEOS, N_FRAMES, WIDTH))
     with latency():
         trained = in_turns({name: train(table) for name, table in tables.items()}, rounds=2, n_warmups=0)
     report.medians["latency alone, windows/s in training"] = n_windows / trained["store"].median_s
@@ -172,7 +157,7 @@ def measure_memory(root: Path, report: Report) -> None:
     for times in (1, 3):
         place = root / f"{times}.zarr"
         n_videos = round(times * LIMIT_MB / video_mb)
-        write_store(place, n_videos)
+        random_store(place, n_videos, N_FRAMES, WIDTH)
         peaks.append(_limited(place))
         report.medians[f"highest memory, store of {n_videos * video_mb:,.0f} MB, MB"] = peaks[-1]
     text = "highest memory of three times the store over one"
@@ -213,7 +198,7 @@ def main() -> None:
         return
     report = Report("beyond_memory", METHOD)
     with tempfile.TemporaryDirectory() as folder:
-        measure_folder(write_store(Path(folder) / "store.zarr", N_VIDEOS), report)
+        measure_folder(random_store(Path(folder) / "store.zarr", N_VIDEOS, N_FRAMES, WIDTH), report)
     measure_objects(report)
     with tempfile.TemporaryDirectory() as folder:
         measure_memory(Path(folder), report)

@@ -21,7 +21,7 @@ from abaw.train.new_run import load_split
 from benchmarks.beyond_memory import CONFIG, draw, nothing_left
 from benchmarks.measure import Report, Requirement, in_turns, median_ratio
 from benchmarks.objects import BUCKET, LATENCY_S, Counting, s3_server
-from benchmarks.tables import FEATURE, random_values
+from benchmarks.tables import FEATURE, random_store
 
 WIDTH, N_FRAMES = 768, 128
 N_VIDEOS, N_FAR_VIDEOS = 1_000, 64
@@ -37,20 +37,6 @@ METHOD = [
 ]
 
 
-def write_store(place: Place, n_videos: int) -> FeatureStore:
-    """A store of short labelled videos of random values."""
-    store = FeatureStore.create(place)
-    store.add_feature(FEATURE, {"shape": [WIDTH], "weights": "none"}, None, "random")
-    rows, values = np.arange(N_FRAMES), random_values(N_FRAMES, WIDTH).astype(np.float32)
-    labels = np.random.default_rng(0).uniform(-1, 1, (N_FRAMES, 2)).astype(np.float32)
-    for number in range(n_videos):
-        writer = store.writer(FEATURE, f"video-{number:05}", N_FRAMES, rows, {"fps": 30.0, "source": "random"})
-        writer.write(rows, np.roll(values, number, axis=0))
-        writer.finish()
-        store.write_labels("va", f"video-{number:05}", "train", labels)
-    return store
-
-
 def read_all(place: Place) -> None:
     """Open a store, list its videos and read all of them."""
     store = FeatureStore.open(place)
@@ -61,7 +47,7 @@ def read_all(place: Place) -> None:
 def measure_folder(root: Path, report: Report) -> None:
     """Both kinds of a local store."""
     places = {"plain": root / "plain.zarr", "packed": root / "packed.zarr"}
-    write_store(places["plain"], N_VIDEOS)
+    random_store(places["plain"], N_VIDEOS, N_FRAMES, WIDTH)
     shutil.copytree(places["plain"], places["packed"])
     began = time.perf_counter()
     summary = pack_store(FeatureStore.create(places["packed"]), Silent())
@@ -127,7 +113,7 @@ def measure_requests(report: Report) -> None:
     """Both kinds on S3."""
     with s3_server() as counting:
         place = f"s3://{BUCKET}/store.zarr"
-        write_store(place, N_FAR_VIDEOS)
+        random_store(place, N_FAR_VIDEOS, N_FRAMES, WIDTH)
         _count("plain", place, counting, report)
         pack_store(FeatureStore.create(place), Silent())
         by_video = _count("packed", place, counting, report)

@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from abaw.core.files import Place
 from abaw.core.tasks import Task
+from abaw.store import FeatureStore
 from abaw.train.data.table import Table
 
 FEATURE = "random"
@@ -36,3 +38,17 @@ def random_values(n_rows: int, width: int) -> np.ndarray:
     for start in range(0, n_rows, 4096):  # float64 of all of them would need much memory
         values[start : start + 4096] = rng.standard_normal(values[start : start + 4096].shape, dtype=np.float32)
     return values
+
+
+def random_store(place: Place, n_videos: int, n_frames: int, width: int) -> FeatureStore:
+    """A store of videos of random values, labelled for training with valence and arousal."""
+    store = FeatureStore.create(place)
+    store.add_feature(FEATURE, {"shape": [width], "weights": "none"}, None, "random")
+    rows, values = np.arange(n_frames), random_values(n_frames, width).astype(np.float32)
+    labels = np.random.default_rng(0).uniform(-1, 1, (n_frames, 2)).astype(np.float32)
+    for number in range(n_videos):
+        writer = store.writer(FEATURE, f"video-{number:05}", n_frames, rows, {"fps": 30.0, "source": "random"})
+        writer.write(rows, np.roll(values, number, axis=0))
+        writer.finish()
+        store.write_labels("va", f"video-{number:05}", "train", labels)
+    return store

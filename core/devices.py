@@ -125,6 +125,23 @@ def _check_number(name: str, n: int) -> None:
 
 
 @contextmanager
+def one_thread(applies: bool = True) -> Iterator[None]:
+    """Torch computes in the calling thread alone inside the block, if that applies.
+
+    Where other threads keep the cores busy, torch's threads, which wait for the slowest at every step, would stall.
+    """
+    import torch
+
+    n_threads = torch.get_num_threads()
+    if applies:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+@contextmanager
 def own_random_state(seed: int) -> Iterator[None]:
     """Seed torch inside the block; outside, the random states of torch, numpy and Python stay as they were."""
     import numpy as np

@@ -17,7 +17,7 @@ from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import split_of
 from abaw.datasets.frames import Remark
 from abaw.datasets.media_search import name_of_video
-from abaw.media.text_files import open_text
+from abaw.media.text_files import header_of, open_text
 
 TABLE, FOLDERS = "people.csv", "folders"
 COLUMNS = VIDEO, PERSON = "video", "person"
@@ -43,7 +43,7 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
         raise DataError(f"There is no table of people {path}. {near}Name one, or say {FOLDERS}.")
     if not people and not path.is_file():
         return dataset
-    if not people and not set(COLUMNS) <= set(_header_of(path)):
+    if not people and not set(COLUMNS) <= set(header_of(path)):
         lacks = Remark(
             path.name, f"names no people, as it does not begin with the line {','.join(COLUMNS)}", is_error=False
         )
@@ -88,14 +88,6 @@ def read_people(path: Path) -> dict[str, str]:
     if not persons:
         raise DataError(f"{path} has a header but no rows. Add a row for each video.")
     return persons
-
-
-def _header_of(path: Path) -> list[str]:
-    try:
-        with open_text(path) as stream:
-            return [cell.strip() for cell in next(csv.reader([stream.readline(10_000)]), [])]
-    except (DataError, UnicodeError, csv.Error):
-        return []
 
 
 def _column(path: Path, header: Sequence[str], name: str) -> int:

@@ -30,7 +30,7 @@ from abaw.datasets.image_folders import Stills
 from abaw.datasets.labels import NUMBER, check_values
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import Media, name_of_video, search_media
-from abaw.media.text_files import open_text
+from abaw.media.text_files import header_of, open_text
 
 OTHER_MARKS = (";", "\t", "|")  # between cells, which other programs write
 MISSING = ("", "nan", "none")  # cells of a label that is not annotated
@@ -120,12 +120,7 @@ def _is_of(path: Path, task: Task) -> bool:
     """True for a table of one's own task, which is an error if it has no such columns, and for one with the columns."""
     if not TASKS.is_own(task.name):
         return True
-    try:
-        with open_text(path) as stream:
-            header = [cell.strip() for cell in next(csv.reader([stream.readline(10_000)]), [])]
-    except (DataError, UnicodeError, csv.Error):
-        return False
-    return task.table is not None and {task.table.clip, *task.table.targets} <= {*header}
+    return task.table is not None and {task.table.clip, *task.table.targets} <= {*header_of(path)}
 
 
 def read_table(path: Path, task: Task, split: str = "") -> list[_Row]:

@@ -22,6 +22,7 @@ from abaw.core.errors import DataError
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.clips import spectrograms_of, why_silent
 from abaw.datasets.frames import FrameSource
+from abaw.extract.companion_source import CompanionSource
 from abaw.extract.faces.followed_videos import FollowedFrames
 from abaw.extract.feature import Feature
 from abaw.extract.people_in_store import person_attrs
@@ -38,7 +39,7 @@ MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class AudioSource:
+class AudioSource(CompanionSource):
     """A video whose sound will be encoded.
 
     Attributes:
@@ -50,17 +51,6 @@ class AudioSource:
     frames: FrameSource
     sound: Path | None
     digest: str
-
-    @property
-    def video(self) -> str:
-        """Name of the video, which may have several people with one sound."""
-        return (self.frames.video if isinstance(self.frames, FollowedFrames) else "") or self.frames.name
-
-    @property
-    def n_frames(self) -> int:
-        """For progress: frames of the video, counted with the first of its people."""
-        people = self.frames.all_people if isinstance(self.frames, FollowedFrames) else None
-        return len(self.frames.rows) if not people or people[0] == self.frames.name else 0
 
 
 class _Cancelled(Exception):

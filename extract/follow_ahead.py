@@ -3,7 +3,6 @@
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from os import cpu_count
 
@@ -21,7 +20,7 @@ PICTURES_PER_PIECE = 32
 PIECES_AHEAD = 4
 CORES_PER_VIDEO = 4  # decoding and detection use several
 MOST_VIDEOS = 8
-LIGHT = 1_000_000  # parameters, of networks that take less time than finding the faces
+LIGHT = 1_000_000  # parameters
 WAIT_S = 0.1  # between two looks at whether the networks still want frames
 
 
@@ -80,23 +79,12 @@ class _Shared:
         return False
 
 
-@contextmanager
-def cores_for_faces(backbones: Iterable[Backbone]) -> Iterator[None]:
-    """Within it torch computes in one thread, if all networks are light and on the processor.
-
-    Decoding, detecting and aligning faces keep the cores busy in threads of their own. Threads of torch on top of them
-    would wait for each other.
-    """
-    light = all(
+def are_light(backbones: Iterable[Backbone]) -> bool:
+    """True for networks on the processor that take less time than finding the faces, which has threads of its own."""
+    return all(
         backbone.device.type == "cpu" and sum(one.numel() for one in backbone.network.parameters()) < LIGHT
         for backbone in backbones
     )
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1 if light else n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def follow_ahead(sources: Iterable[FrameSource]) -> Generator[FollowedPart, None, None]:

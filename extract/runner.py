@@ -14,13 +14,14 @@ import torch
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.backbones.vision.views import HFLIP
+from abaw.core.devices import one_thread
 from abaw.core.errors import first_line
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.crop_quality import FaceTables
 from abaw.datasets.frames import FrameSource
 from abaw.extract.device_copies import Fetch, copies_of
 from abaw.extract.feature import Feature
-from abaw.extract.follow_ahead import cores_for_faces, follow_ahead
+from abaw.extract.follow_ahead import are_light, follow_ahead
 from abaw.extract.people_sink import PeopleSink
 from abaw.extract.reader import BATCHES_AHEAD, Batcher, DecodedFrames, FrameBatch, read_frames
 from abaw.extract.sink import FeatureSink, Stopped
@@ -95,8 +96,8 @@ class Runner:
 
     def _followed(self, sink: PeopleSink, sources: Iterable[FrameSource]) -> Generator[DecodedFrames, None, None]:
         """The faces in the videos; progress counts their frames, with and without faces."""
-        backbones = (feature.backbone for feature in self._features)
-        with cores_for_faces(backbones), closing(follow_ahead(sources)) as parts:
+        light = are_light(feature.backbone for feature in self._features)
+        with one_thread(light), closing(follow_ahead(sources)) as parts:
             for part in parts:
                 sink.count(part)
                 self._on_frames(part.n_pictures, describe_shares(self._waits.seconds))

@@ -12,6 +12,7 @@ from abaw.core.errors import some_of
 from abaw.core.progress import OnFrames, Silent, Stop, Summary
 from abaw.datasets.frames import FrameSource
 from abaw.datasets.transcripts import TranscriptSource
+from abaw.extract.companion_source import CompanionSource
 from abaw.extract.faces.followed_videos import FollowedFrames
 from abaw.extract.feature import Feature
 from abaw.extract.people_in_store import person_attrs
@@ -23,7 +24,7 @@ PIECE_ROWS = 4096  # written at once: a full transcript has the same vector in a
 
 
 @dataclass(frozen=True)
-class TextSource:
+class TextSource(CompanionSource):
     """A video whose transcript will be encoded.
 
     Attributes:
@@ -35,17 +36,6 @@ class TextSource:
     frames: FrameSource
     transcript: TranscriptSource | None
     digest: str
-
-    @property
-    def video(self) -> str:
-        """Name of the video, which may have several people with one transcript."""
-        return (self.frames.video if isinstance(self.frames, FollowedFrames) else "") or self.frames.name
-
-    @property
-    def n_frames(self) -> int:
-        """For progress: frames of the video, counted with the first of its people."""
-        people = self.frames.all_people if isinstance(self.frames, FollowedFrames) else None
-        return len(self.frames.rows) if not people or people[0] == self.frames.name else 0
 
 
 class TextRunner:

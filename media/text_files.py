@@ -1,6 +1,7 @@
 """Text files from Windows, old Macs, and editors that leave byte order marks and blank lines at the end."""
 
 import codecs
+import csv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 BLOCK = 2**20  # characters
+LONGEST_HEADER = 10_000  # characters
 END_OF_FILE = "\x1a"  # Ctrl-Z, which ends text files of DOS
 # no character after U+3000 is a space
 BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
@@ -57,6 +59,15 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         ) from error
     with stream:
         yield stream
+
+
+def header_of(path: Path) -> list[str]:
+    """The cells in the first line of a CSV file; none of a file that cannot be read."""
+    try:
+        with open_text(path) as stream:
+            return [cell.strip() for cell in next(csv.reader([stream.readline(LONGEST_HEADER)]), [])]
+    except (DataError, UnicodeError, csv.Error):
+        return []
 
 
 def read_lines(path: Path, is_named: bool = False) -> list[str]:

@@ -1,8 +1,7 @@
 """Preprocessing of images on the device: from uint8 crops to normalised model input in one step."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -10,6 +9,7 @@ import torch.nn.functional as F
 
 from abaw.backbones.spec import ImageInput
 from abaw.backbones.vision.views import HFLIP
+from abaw.core.devices import one_thread
 
 
 def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -26,7 +26,7 @@ def prepare_images(images: torch.Tensor, image: ImageInput, dtype: torch.dtype =
     if images.device.type == "mps":  # not all of these operators are there
         return prepare_images(images.cpu(), image, dtype).to(images.device)
     height, width = image.height_width
-    with _one_thread(images.device):
+    with one_thread(images.device.type == "cpu"):  # decoding keeps the other cores busy
         # the permuted view is channels-last already, so nothing is copied here
         pixels = images.permute(0, 3, 1, 2)
         resized = _resized_sides(pixels.shape[-2:], image)
@@ -59,21 +59,6 @@ def _mean_colour(image: ImageInput, device: torch.device) -> torch.Tensor:
     """(1, 3, 1, 1) mean colour in whole grey levels, which stays on the device."""
     with torch.inference_mode(False):
         return torch.tensor([round(255 * mean) for mean in image.mean], dtype=torch.uint8).view(1, 3, 1, 1).to(device)
-
-
-@contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
-    """On a CPU, work in the calling thread alone.
-
-    Decoding keeps the other cores busy, and torch's threads, which wait for the slowest at every step, would stall.
-    """
-    n_threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _resized_sides(before: Sequence[int], image: ImageInput) -> tuple[int, int]:

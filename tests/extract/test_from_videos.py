@@ -11,6 +11,7 @@ from PIL import Image
 
 from abaw.backbones.backbone import create_backbone
 from abaw.backbones.spec import ImageInput
+from abaw.core.devices import one_thread
 from abaw.core.progress import Summary
 from abaw.datasets.sound_files import find_sound_files
 from abaw.extract.faces.detections import Detections
@@ -18,7 +19,7 @@ from abaw.extract.faces.followed_videos import FacesFrom, open_videos
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.given_faces import FacesInTable
 from abaw.extract.faces.mtcnn import Mtcnn
-from abaw.extract.follow_ahead import cores_for_faces
+from abaw.extract.follow_ahead import are_light
 from abaw.extract.people_sink import PeopleSink
 from abaw.extract.plan import Reading
 from abaw.extract.request import ExtractOptions
@@ -480,7 +481,7 @@ def test_a_light_network_leaves_the_cores_to_faces():
     torch.set_num_threads(2)
     try:
         for backbones, expected in (([light], 1), ([heavy], 2), ([light, heavy], 2)):
-            with cores_for_faces(backbones):
+            with one_thread(are_light(backbones)):
                 assert torch.get_num_threads() == expected
             assert torch.get_num_threads() == 2
     finally:
