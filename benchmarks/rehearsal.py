@@ -28,6 +28,7 @@ from benchmarks.measure import describe_machine, peak_kib, say
 WIDTHS = {"face": 768, "sound": 256}
 # videos and frames of each split, as in the valence and arousal of Aff-Wild2
 SPLITS = {"train": (356, 1_650_000), "val": (76, 382_790), "test": (162, 927_210)}
+SKIPPED = 100  # frames: annotators skip spans
 POOL = 20_000  # rows that all features are cut from
 MOST_SILENT_S = 2.0
 RUN = "--store store.zarr --runs runs --device cpu"
@@ -150,7 +151,7 @@ def write_labels(folder: Path, frames: Mapping[str, Mapping[str, int]]) -> None:
         for number, (video, n_frames) in enumerate(frames[split].items(), start=first):
             rows = scores.take(range(97 * number, 97 * number + n_frames), axis=0, mode="wrap")
             rows = rows + rng.normal(size=rows.shape)
-            invalid = rng.random(n_frames) < 0.1
+            invalid = np.repeat(rng.random(n_frames // SKIPPED + 1) < 0.1, SKIPPED)[:n_frames]
             affect = np.where(invalid[:, None], -5, np.clip(rows[:, :2] / 3, -1, 1)).astype(np.float32)
             classes = np.where(invalid, -1, rows[:, 2:].argmax(axis=1))[:, None].astype(np.int8)
             store.write_labels("va", video, split, affect)
