@@ -111,7 +111,21 @@ VGAF = Task(
 )
 
 
-ORDER = ("va", "expr", "au", "mtl", "lsd", "vgaf", "ah", "vd", "emi", "ce", "mer", "engagement")  # in lists
+ORDER = (
+    "va",
+    "expr",
+    "au",
+    "mtl",
+    "lsd",
+    "vgaf",
+    "ah",
+    "ah-frames",
+    "vd",
+    "emi",
+    "ce",
+    "mer",
+    "engagement",
+)  # in lists
 
 
 class _Tasks(Mapping[str, Task]):

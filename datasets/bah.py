@@ -5,11 +5,13 @@ Videos/<person>/Visite_1/<id>.mp4                 <id> is <person>_Question_<q>_
 cropped-aligned-faces/Videos/.../<id>.mp4/frame-0.jpg    face crops, counted from 0; a video without them is read as
                                                          whole pictures
 
+Labels of frames, where there are some, are another task, see `abaw.datasets.bah_frame_labels`.
+
 All may be one level further down. Lines of test videos may lack a label: these are videos to predict. Transcripts with
 times are in transcription/, else in video_annotation_transcript.yaml, see `abaw.datasets.transcripts`.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,14 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError
 from abaw.core.names import check_name
 from abaw.core.people import person_of
+from abaw.datasets.bah_frame_labels import FOLDER as FRAME_FOLDER
+from abaw.datasets.bah_frame_labels import (
+    AnnotatedFrames,
+    BahFrameLabels,
+    annotation_file,
+    describe_frame_labels,
+    read_frame_split,
+)
 from abaw.datasets.crops import Crops, count_crops, list_crops
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import subfolders
@@ -109,6 +119,8 @@ def open_bah(root: Path, fps: float | None = None) -> Dataset | None:
             _add_labels(labels, path, split, lines)
         except DataError as error:
             remarks.append(Remark(path.name, str(error)))
+    frames, frame_remarks = _frame_labels(home, labels)
+    remarks += frame_remarks
     media = search_media(home, PREFIX)
     remarks += [
         Remark(second.name, f"{second} is not used: {first} has the same name. Rename or delete one of the two.")
@@ -116,8 +128,36 @@ def open_bah(root: Path, fps: float | None = None) -> Dataset | None:
     ]
     remarks.append(Remark(SPLIT_FOLDER, describe_version(counts, labels.values()), is_error=False))
     videos = media.videos(sorted({*labels, *media.files, *media.folders}), BahFolder)
-    labelled = tuple(label for label in labels.values() if label.present >= 0)
-    return Dataset(root, tuple(videos), labelled, fps, tuple(remarks))
+    labelled = [label for label in labels.values() if label.present >= 0]
+    return Dataset(root, tuple(videos), (*labelled, *frames), fps, tuple(remarks))
+
+
+def _frame_labels(home: Path, labels: Mapping[str, BahLabel]) -> tuple[list[BahFrameLabels], list[Remark]]:
+    """The labels of frames, and remarks about them."""
+    frames, remarks = [], []
+    folder = home / FRAME_FOLDER
+    for split, file in SPLIT_FILES.items():
+        path = folder / file
+        try:
+            by_video = read_frame_split(path) if path.is_file() else {}
+        except DataError as error:
+            remarks.append(Remark(f"{FRAME_FOLDER}/{file}", str(error)))
+            continue
+        for video, rows in by_video.items():
+            if (rows >= 0).any():
+                person = labels[video].person if video in labels else person_of(video)
+                frames.append(BahFrameLabels(split, check_name(video, "video"), path, person, rows))
+    path = folder
+    if not folder.is_dir() and (annotations := annotation_file(home)) is not None:
+        path, annotated = annotations, AnnotatedFrames(annotations)
+        frames = [
+            BahFrameLabels(label.split, label.video, annotations, label.person, annotated=annotated)
+            for label in labels.values()
+            if label.present >= 0
+        ]
+    if frames:
+        remarks.append(Remark(path.name, describe_frame_labels(frames, path), is_error=False))
+    return frames, remarks
 
 
 def _has_splits(folder: Path) -> bool:

@@ -226,11 +226,12 @@ def _report_absent(name: str, labels: list[Labels], near: str) -> VideoReport:
         near: a question with videos of similar names; empty without such.
     """
     label_rows, errors = _read(labels)
-    if all(TASKS[label.task].level == "video" for label in labels):
-        no_counts, one_each = ({label.task: number for label in labels} for number in (0, 1))
+    if any(TASKS[label.task].level == "video" for label in labels):
+        no_counts = {label.task: 0 for label in labels}
+        without_crop = {label.task: len(label_rows.get(label.task, (0,))) for label in labels}
         missing = f"{labels[0].path.name} labels this clip, but the clip is missing"
         warnings = (f"{missing}. {near}".rstrip(". "),)
-        counts = (no_counts, one_each, no_counts)
+        counts = (no_counts, without_crop, no_counts)
         n_labelled = _labelled_rows(labels, label_rows)
         return VideoReport(
             name, _split(labels), 0.0, 0, 0, 0, *counts, warnings, tuple(errors), n_labelled_rows=n_labelled

@@ -123,6 +123,7 @@ def make_tasks(root: Path) -> None:
         "stills/labels.csv": "clip,split,label\nset/a.png,train,2\nset/b.png,val,no\n",
         "bah/split/train.txt": "Videos/8/Visite_1/8_Question_1_x_Video.mp4,1,Well, no\n",
         "bah/split/val.txt": "Videos/9/Visite_1/9_Question_1_x_Video.mp4,0,Yes\n",
+        "bah/split-frames/train.txt": "Videos/8/Visite_1/8_Question_1_x_Video.mp4/frame-0.jpg,1\n",
         "dvd/labels/Training/0001.csv": "Frame_Number,Label\n1,0\n2,1\n",
         "emi/train_split.csv": f"Filename,{six}\na,0.1,0.2,0.3,0.4,0.5,0.6\n",
         "emi/valid_split.csv": f"Filename,{six}\nb,0,1,0,1,0,1\n",

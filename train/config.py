@@ -39,6 +39,8 @@ NOT_FOR_PROBES = (
     "balance",
     "synthetic",
     "ema",
+    "weigh_by",
+    "frame_labels",
 )
 
 # strict JSON has no infinity: null stands for a limit that never applies
@@ -68,6 +70,11 @@ class TrainConfig(BaseModel):
         missing: mask frames without a feature, or fill them from the nearest frame that has it.
         min_quality: mask visual features of frames whose crop has a lower quality, from 0 to 1; a quality that is not in
             the store counts as 1.
+        weigh_by: how much each frame counts in the loss of a training: all alike (none), or by the quality of its crop over
+            the mean quality of the labelled frames; a frame without a known quality counts like the mean one.
+        frame_labels: for a task of whole videos, the name of labels of frames in the store, such as `ah-frames`: the outputs
+            of the frames that have one are trained on it, too; empty for none. They have the outputs of the task.
+        frame_weight: factor of the loss of these frames, which is added to that of the videos.
         window: length of a window, in frames; 0 takes the task's.
         stride: distance between windows, in frames; 0 takes half a window.
         phase: windows of a training video start at a random frame, anew in every epoch, or at its first frame (fixed).
@@ -126,6 +133,9 @@ class TrainConfig(BaseModel):
     invalid_as: str = ""
     missing: Literal["mask", "nearest"] = "mask"
     min_quality: float = Field(0.0, ge=0, le=1)
+    weigh_by: Literal["none", "quality"] = "none"
+    frame_labels: str = ""
+    frame_weight: float = Field(1.0, gt=0, allow_inf_nan=False)
     window: int = Field(0, ge=0, le=MAX_WINDOW)
     stride: int = Field(0, ge=0, le=MAX_WINDOW)
     phase: Literal["random", "fixed"] = "random"
@@ -220,6 +230,26 @@ class TrainConfig(BaseModel):
         if self.save_every != self.eval_every and not self.save_every.is_integer():
             raise ValueError(
                 f"save_every must be a whole number of epochs, or eval_every ({self.eval_every:g}), found {self.save_every:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_frames_to_count(self) -> "TrainConfig":
+        task = self.own_task
+        if self.frame_labels and task.level != "video":
+            raise ValueError(
+                f"task {task.name} has no whole videos, whose frames frame_labels={self.frame_labels} would label: leave it out"
+            )
+        if self.weigh_by == "none":
+            return self
+        if task.level == "video" and not self.frame_labels:
+            raise ValueError(
+                f"task {task.name} has labels of whole videos and no frames to weigh: set frame_labels too, or leave out weigh_by"
+            )
+        if not self.loss.weighs_frames:
+            fitting = [name for name, known in LOSSES.items() if task.kind in known.kinds and known.weighs_frames]
+            raise ValueError(
+                f"loss {self.loss.name} cannot weigh frames: leave out weigh_by, or choose one of: {', '.join(fitting)}"
             )
         return self
 

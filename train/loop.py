@@ -33,11 +33,11 @@ from abaw.train.checkpoint import (
 )
 from abaw.train.config import TrainConfig
 from abaw.train.data.samples import Samples, counted_labels
-from abaw.train.data.windows import WindowBatch, Windows, WindowSampler, batches
+from abaw.train.data.windows import Targets, WindowBatch, Windows, WindowSampler, batches
 from abaw.train.event_file import EventFile
 from abaw.train.finetune.mixing import Mixing, draw_mixing
 from abaw.train.interrupts import Interrupts
-from abaw.train.losses import create_loss
+from abaw.train.losses import Loss, create_loss
 from abaw.train.rewinding import finish_rewind, sweep_checkpoints
 from abaw.train.run_files import METRICS, SCORE_AT, WEIGHTS, kept_folder
 from abaw.train.schedules import create_optimizer, learning_rate
@@ -327,6 +327,10 @@ class Trainer:
         self._sampler = WindowSampler(samples, config.length, only_labelled=config.is_of_pixels)
         _, labels, valid = counted_labels(samples)
         self._loss = create_loss(config.loss, task, labels, valid).to(device)
+        self._frame_loss = self._loss
+        if samples.frame_labels is not None:  # weights of classes are those of frames
+            frames, shown = samples.frame_labels, samples.present()[:, None]
+            self._frame_loss = create_loss(config.loss, task, frames.labels, frames.valid & shown).to(device)
         n_windows = self._sampler.n_windows(
             config.step, config.synthetic, config.synthetic_draw, config.seed, config.clips_per_video
         )
@@ -448,17 +452,28 @@ class Trainer:
             outputs = self._model(features, batch.masks)
         targets = batch.targets
         if multi_process.n_ranks() > 1:  # the loss covers the whole batch
-            outputs = multi_process.gather(outputs, len(windows), outputs.ndim - targets.labels.ndim)
+            axis = outputs.ndim - targets.labels.ndim - (targets.frames is not None)
+            outputs = multi_process.gather(outputs, len(windows), axis)
             targets = self._sampler.targets(windows).to(self._device)
         if mixing is not None:
             targets = mixing.targets(targets, self.task, multi_process.n_ranks())
-        aligned = targets.align(outputs.float())
-        loss = self._loss(*targets.for_loss(aligned), progress)
+        outputs, frame_loss = self._apart(outputs.float(), targets, progress)
+        aligned = targets.align(outputs)
+        loss = _weighed(self._loss, targets.for_loss(aligned), progress, targets.loss_weights()) + frame_loss
         if self._sums is not None:
             self._sums.add(*aligned)
         # gradients are averaged over processes, but each process has only its share of the loss
         self.learner.scaler.scale(loss * (multi_process.n_ranks() * share)).backward()
         return loss.detach()
+
+    def _apart(self, outputs: Tensor, targets: Targets, progress: float) -> tuple[Tensor, Tensor | float]:
+        """The outputs of the windows that `targets` label, and the weighed loss of those of their frames."""
+        frames = targets.frames
+        if frames is None:
+            return outputs, 0.0
+        whole, of_frames = outputs[..., 0, :], outputs[..., 1:, :]  # (..., 1 + time, outputs), see Model
+        loss = _weighed(self._frame_loss, (of_frames, frames.labels, frames.valid), progress, frames.weights)
+        return whole, self.config.frame_weight * loss
 
     def _update(self) -> None:
         learner = self.learner
@@ -481,6 +496,11 @@ class Trainer:
             f"The loss is not finite at step {step + 1} of epoch {number}, with windows of "
             f"{some_of(names, SHOWN_VIDEOS)}. " + _remedy(self.config)
         )
+
+
+def _weighed(loss: Loss, rows: tuple[Tensor, Tensor, Tensor], progress: float, weights: Tensor | None) -> Tensor:
+    """The loss of outputs, labels and valid flags; those of plug-ins need not take weights."""
+    return loss(*rows, progress) if weights is None else loss(*rows, progress, weights)
 
 
 def _remedy(config: TrainConfig) -> str:

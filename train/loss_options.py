@@ -42,9 +42,11 @@ class LossConfig(Options):
 
     Attributes:
         min_views: minimum number of views of the same windows.
+        weighs_frames: the loss takes weights of frames.
     """
 
     min_views: ClassVar[int] = 1
+    weighs_frames: ClassVar[bool] = False
 
 
 LOSSES = Registry("abaw.losses", LossConfig)
@@ -63,6 +65,7 @@ class CccConfig(LossConfig):
     built_by = "abaw.train.losses.regression:CccLoss"
     summary = "Mean over the label columns of 1 - CCC"
     kinds = ("regression",)
+    weighs_frames = True
 
     name: Literal["ccc"] = "ccc"
     shares: Shares = ()
@@ -79,6 +82,7 @@ class MseConfig(LossConfig):
     built_by = "abaw.train.losses.regression:MseLoss"
     summary = "Mean squared error"
     kinds = ("regression",)
+    weighs_frames = True
 
     name: Literal["mse"] = "mse"
     shares: Shares = ()
@@ -96,6 +100,7 @@ class CccMseConfig(LossConfig):
     built_by = "abaw.train.losses.regression:CccMseLoss"
     summary = "1 - CCC plus the mean squared error"
     kinds = ("regression",)
+    weighs_frames = True
 
     name: Literal["ccc-mse"] = "ccc-mse"
     shares: Shares = ()
@@ -118,6 +123,7 @@ class CccBinsConfig(LossConfig):
     built_by = "abaw.train.losses.regression:CccBinsLoss"
     summary = "1 - CCC of expected values, and the cross-entropy of their bins (Situ-RUCAIM3, 2022)"
     kinds = ("regression",)
+    weighs_frames = True
 
     name: Literal["ccc-bins"] = "ccc-bins"
     bins: int = Field(20, ge=2, le=10_000)
@@ -137,6 +143,7 @@ class CrossEntropyConfig(LossConfig):
     built_by = "abaw.train.losses.classes:CrossEntropyLoss"
     summary = "Cross-entropy, weighted by class"
     kinds = ("classes",)
+    weighs_frames = True
 
     name: Literal["cross-entropy"] = "cross-entropy"
     weights: Weights = "equal"
@@ -155,6 +162,7 @@ class FocalConfig(LossConfig):
     built_by = "abaw.train.losses:_focal"
     summary = "Cross-entropy times (1 - p)^gamma, p the label's probability (Lin et al., 2017)"
     kinds = ("classes", "binary")
+    weighs_frames = True
 
     name: Literal["focal"] = "focal"
     gamma: Factor = 2.0
@@ -173,6 +181,7 @@ class BceConfig(LossConfig):
     built_by = "abaw.train.losses.binary:BceLoss"
     summary = "Binary cross-entropy, positive labels weighted"
     kinds = ("binary",)
+    weighs_frames = True
 
     name: Literal["bce"] = "bce"
     weights: Weights = "inverse"
@@ -237,6 +246,7 @@ class EmmaLossConfig(LossConfig):
     built_by = "abaw.train.losses.multi:EmmaLoss"
     summary = "Sum of 1 - CCC and the cross-entropies of classes and units (EMMA, 2022)"
     kinds = ("multi",)
+    weighs_frames = True
 
     name: Literal["emma"] = "emma"
     va: Factor = 1.0

@@ -28,7 +28,8 @@ class Model(nn.Module):
 
     In training `forward(features, masks)` takes the features of every view (`F`, `F@hflip`) and gives (batch, time,
     outputs), or with views (views, batch, time, outputs). In evaluation it takes the unmodified features. Tasks of
-    whole videos have no time axis. Outputs beyond the task's are for the loss.
+    whole videos have no time axis; if labels of frames train them, too, the outputs of a training are (..., 1 + time,
+    outputs): those of the whole window, then those of its frames. Outputs beyond the task's are for the loss.
     """
 
     def __init__(self, config: TrainConfig, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -44,6 +45,13 @@ class Model(nn.Module):
         if not self._is_whole and not all(self._head(number).give_frames() for number in range(n_heads)):
             raise UsageError(
                 f"Head {config.head.name!r} gives one output for a whole video; task {task.name} needs one per frame."
+            )
+        self._has_frame_labels = bool(config.frame_labels)
+        heads = [self._head(number) for number in range(n_heads)]
+        if self._has_frame_labels and not all(head.level == "frame" or head.gives_both for head in heads):
+            raise UsageError(
+                f"Head {config.head.name!r} gives one output for a whole video and none for its frames. Leave out --set "
+                "frame_labels=..., or choose a head such as mil."
             )
         self._by_frame = self._joined() if config.standardise == "frame" else ()
         for name in self._by_frame:
@@ -87,14 +95,21 @@ class Model(nn.Module):
     def _outputs(self, number: int, features: Tensors, masks: Tensors) -> Tensor:
         head = self._head(number)
         features = {**features, **{name: frame_z_scores(features[name]) for name in self._by_frame}}
-        outputs = head(features, masks)
-        if self._bins:
-            logits = outputs.unflatten(-1, (-1, self._bins))
-            outputs = torch.cat([expectation(logits, self._bins), outputs], dim=-1)
-        if self._is_whole and head.level == "frame":
-            counted = any_mask(masks)[..., None].to(outputs.dtype)
-            outputs = (outputs * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
-        return outputs
+        if head.gives_both and self._has_frame_labels and self.training:
+            whole, frames = map(self._with_expectations, head.window_and_frames(features, masks))
+        else:
+            frames = self._with_expectations(head(features, masks))
+            if not self._is_whole or head.level == "video":
+                return frames
+            counted = any_mask(masks)[..., None].to(frames.dtype)
+            whole = (frames * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+        return torch.cat([whole[:, None], frames], dim=1) if self._has_frame_labels and self.training else whole
+
+    def _with_expectations(self, outputs: Tensor) -> Tensor:
+        """The expected values of bins, then the outputs; without bins the outputs alone."""
+        if not self._bins:
+            return outputs
+        return torch.cat([expectation(outputs.unflatten(-1, (-1, self._bins)), self._bins), outputs], dim=-1)
 
     def _head(self, number: int) -> Head:
         head = self.heads[number]

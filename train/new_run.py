@@ -1,6 +1,7 @@
 """Preparation of a training: its features and options, its videos, and the folder of its run."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from abaw.core.tasks import recorded_task
 from abaw.store import FeatureStore
 from abaw.store.writer import QUALITY
 from abaw.train.config import TrainConfig, make_config
+from abaw.train.data.frame_labels import read_frame_labels
+from abaw.train.data.quality_weights import quality_weights
 from abaw.train.data.samples import counted_labels
 from abaw.train.data.table import OnRead, Table, fill_invalid, load_table, select_labels
 from abaw.train.data.windows import class_counts
@@ -233,6 +236,7 @@ def load_tables(
             f"min_quality={quality:g} masks no frame: {store.path} does not know how good its crops are. Crops of "
             "`abaw prepare` have a quality."
         )
+    table = _with_frames(config, store, table, reporter)
     longest = int((table.starts[1:] - table.starts[:-1]).max())
     if config.length > longest:
         raise UsageError(
@@ -240,6 +244,28 @@ def load_tables(
             f"Use --set window={longest} or fewer."
         )
     return table, load_split(config, store, "val", reporter)
+
+
+def _with_frames(config: TrainConfig, store: FeatureStore, table: Table, reporter: Reporter | None) -> Table:
+    """The training videos with what a config says of the loss of frames: their labels in whole videos, their weights."""
+    if config.frame_labels:
+        frames = read_frame_labels(store, table.task, config.frame_labels, table.videos, table.starts)
+        table = replace(table, frame_labels=frames)
+        if not (frames.valid.any(axis=1) & table.present()).any():
+            raise UsageError(
+                f"None of the {len(table.videos)} training videos has a frame with both a label of {config.frame_labels} and a "
+                "feature. Extract their frames, or leave out --set frame_labels=..."
+            )
+    if config.weigh_by == "none":
+        return table
+    counted = (table.frame_labels or table).valid.any(axis=1) & table.present()
+    weights = quality_weights(store, table, counted)
+    if weights is None and reporter:
+        reporter.warn(
+            f"weigh_by={config.weigh_by} weighs no frame: {store.path} does not know how good its crops are. Crops of "
+            "`abaw prepare` have a quality."
+        )
+    return replace(table, weights=weights)
 
 
 def notes_on(table: Table) -> list[str]:

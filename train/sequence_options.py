@@ -135,7 +135,7 @@ class MilConfig(HeadConfig):
     """Options of multiple-instance learning: labels of clips from outputs of frames.
 
     For a task of frames the head gives the outputs of each frame. A run that begins with these weights (`--init`) and
-    has labels of clips trains frames and pooling further.
+    has labels of clips trains frames and pooling further; `frame_labels` of a training takes both together.
 
     Attributes:
         hidden: widths of the hidden layers, frame by frame.

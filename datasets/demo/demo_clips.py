@@ -29,10 +29,11 @@ SPLITS = {"train": "Training", "val": "Validation"}
 
 
 def write_ah_demo(root: Path, size: str = "tiny", seed: int = 0, *, on_frames: Callable[[int], None]) -> None:
-    """Write BAH's layout: videos of people, two each, what they say, and the files of the splits."""
+    """Write BAH's layout: videos of people, two each, what they say, and the files of the splits, of videos and of frames."""
     write_vgaf_demo(root, size, seed, on_frames=on_frames)
     rng = np.random.default_rng([seed, 13])
     lines: dict[str, list[str]] = {split: [] for split in FOLDERS}
+    frames: dict[str, list[str]] = {split: [] for split in FOLDERS}
     for number, clip in enumerate(plan_clips(size, seed)):
         n_before = sum(len(each) for split, each in lines.items() if split != clip.split)
         person = 100 + n_before + (number - n_before) // VIDEOS_PER_PERSON
@@ -42,9 +43,11 @@ def write_ah_demo(root: Path, size: str = "tiny", seed: int = 0, *, on_frames: C
         spoken = root / "transcription" / path / f"{name}.yml"
         text = write_transcript(spoken, bool(PRESENT[clip.emotion]), clip.n_frames / RATE_HZ, rng)
         lines[clip.split].append(f"{path},{PRESENT[clip.emotion]},{text}")
-    (root / "split").mkdir()
-    for split, each in lines.items():
-        _write_lines(root / "split" / f"{split}.txt", each)
+        frames[clip.split] += [f"{path}/frame-{frame}.jpg,{PRESENT[clip.emotion]}" for frame in range(clip.n_frames)]
+    for folder, listed in (("split", lines), ("split-frames", frames)):
+        (root / folder).mkdir()
+        for split, each in listed.items():
+            _write_lines(root / folder / f"{split}.txt", each)
     _clean(root)
 
 

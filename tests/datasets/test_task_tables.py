@@ -1,5 +1,6 @@
 """Labels in tables of task files, and the layouts of the tasks of 2026; expected values are written by hand."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS, get_task
 from abaw.datasets.bah import read_split
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.doctor import examine, report_unread
+from abaw.datasets.doctor import examine, report_unread, totals
 from abaw.datasets.frames import WHOLE
 from abaw.datasets.layouts import look_through, open_dataset
 from abaw.datasets.media_search import name_of_video
+from abaw.tests.support.paths import DATA
 
 TASK = """
 name = "mine"
@@ -245,6 +247,90 @@ def test_versions_of_bah_are_told_apart_by_their_lines(tmp_path: Path, counts: t
     write_images(tmp_path / "0_Question_0_train", "1.jpg")
     dataset = open_dataset(tmp_path)
     assert version in next(remark.sentence for remark in dataset.remarks) and len(dataset.labels) == sum(counts)
+
+
+def write_bah(root: Path) -> list[str]:
+    """BAH's splits of the two videos of the golden files, without labels of frames; their names."""
+    names = ["82553_Question_1_2024-08-22_12-11-55_Video", "82813_Question_3_2025-01-31_19-18-58_Video"]
+    (root / "split").mkdir(parents=True)
+    for name, split, label in zip(names, ("train", "val"), (1, 0), strict=True):
+        path = f"Videos/{name[:5]}/Visite_1/{name}.mp4"
+        (root / "split" / f"{split}.txt").write_text(f"{path},{label},Well, yes\n")
+        write_images(root / "cropped-aligned-faces" / path, *(f"frame-{frame}.jpg" for frame in range(5)))
+    return names
+
+
+@pytest.mark.parametrize("form", ["split-frames", "video_annotation_transcript.yaml"])
+def test_frames_of_bah_are_labelled_from_0_as_their_crops(tmp_path: Path, form: str) -> None:
+    """Both golden files say the same: frames that are not listed have no label, in any order of lines."""
+    first, second = write_bah(tmp_path)
+    (shutil.copytree if form == "split-frames" else shutil.copy)(DATA / "golden" / "bah" / form, tmp_path / form)
+    dataset = open_dataset(tmp_path)
+    frames = {label.video: label for label in dataset.labels if label.task == "ah-frames"}
+    assert {video: (label.split, dataset.person_of(label)) for video, label in frames.items()} == {
+        first: ("train", "82553"),
+        second: ("val", "82813"),
+    }
+    assert {video: label.read()[:, 0].tolist() for video, label in frames.items()} == {
+        first: [0, 0, 1, 1, 0],
+        second: [1, 1, -1, 0],
+    }
+    assert [label.task for label in dataset.labels].count("ah") == 2
+    reports = examine(dataset)
+    assert totals(reports)["labels"]["ah-frames"] == {
+        **{"videos": 2, "labelled_rows": {"train": 5, "val": 3}, "extra_rows": 0, "missing_rows": 1},
+        **{"labels_without_crop": 0, "crops_without_label": 1},
+    }
+    said = [warning for report in reports for warning in report.warnings if "ah-frames" in warning]
+    assert said[0].startswith("Labels of frames (ah-frames)") and not any(report.errors for report in reports)
+    if form == "split-frames":
+        assert said[0].endswith(": 8 frames of 2 videos, 4 of them with ambivalence or hesitancy")
+
+
+def test_wrong_labels_of_frames_of_bah_are_named(tmp_path: Path) -> None:
+    """And those of test videos may be missing; a file that lists none is one of transcripts alone."""
+    first, second = write_bah(tmp_path)
+    (tmp_path / "split-frames").mkdir()
+    path = tmp_path / "split-frames" / "train.txt"
+    listed = f"Videos/82553/Visite_1/{first}.mp4/frame-"
+    for text, wrong in (
+        (
+            f"{listed}0.jpg,2\n",
+            "train.txt line 1: expected a frame, such as a_Video.mp4/frame-0.jpg, and 0 or 1, found",
+        ),
+        (f"{listed}0.jpg,0\n{listed}x.jpg,0\n", "train.txt line 2: expected a frame"),
+        ("frame-0.jpg,0\n", "train.txt line 1: expected a frame"),
+        (f"{listed}1.jpg,0\n{listed}1.jpg,1\n", f"{first}: frame-1 is listed twice. Delete one of the two."),
+        (f"{listed}1.jpg,0\nVideos/{first}.mp4/frame-1.jpg,1\n", f"train.txt lists {first} in two folders"),
+    ):
+        path.write_text(text)
+        (error,) = errors_of(tmp_path)
+        assert wrong in error and str(path) in error
+    path.write_text(f"{listed}0.jpg\n")
+    assert {label.task for label in open_dataset(tmp_path).labels} == {"ah"}
+    shutil.rmtree(tmp_path / "split-frames")
+    file = tmp_path / "video_annotation_transcript.yaml"
+    file.write_text(f"{first}.mp4:\n  transcript: {{text: a}}\n")
+    assert {label.task for label in open_dataset(tmp_path).labels} == {"ah"}
+    for entry, wrong in (("[a.mp4/frame-0.jpg, x]", "frame_annotation 1 of"), ("a", "expected a frame, such as")):
+        file.write_text(f"{first}.mp4:\n  frame_annotation: [{entry}]\n")
+        labels = [label for label in open_dataset(tmp_path).labels if label.task == "ah-frames"]
+        with pytest.raises(DataError, match=wrong):
+            labels[0].read()
+    file.write_text(f"{first}.mp4:\n  frame_annotation: [[{first}.mp4/frame-0.jpg, 1]]\n")
+    labels = [label for label in open_dataset(tmp_path).labels if label.task == "ah-frames"]
+    assert labels[0].read().tolist() == [[1]]
+    with pytest.raises(DataError, match=f"has no frame_annotation of {second}. Copy it again"):
+        labels[1].read()
+
+
+def test_missing_videos_with_labels_of_frames_are_no_errors(tmp_path: Path) -> None:
+    second = write_bah(tmp_path)[1]
+    shutil.copytree(DATA / "golden" / "bah" / "split-frames", tmp_path / "split-frames")
+    shutil.rmtree(tmp_path / "cropped-aligned-faces" / "Videos" / "82813")
+    (report,) = (report for report in examine(open_dataset(tmp_path)) if report.video == second)
+    assert not report.errors and "val.txt labels this clip, but the clip is missing" in report.warnings[0]
+    assert report.n_labels_without_crop == {"ah": 1, "ah-frames": 4}
 
 
 def test_scenes_are_whole_pictures_and_frames_count_from_1(tmp_path: Path) -> None:

@@ -440,7 +440,7 @@ def test_tasks_are_listed_with_what_their_labels_belong_to() -> None:
     tasks = json.loads(CliRunner().invoke(main, ["list", "tasks", "--json"]).output)["tasks"]
     listed = {task["name"]: task for task in tasks}
     assert {name: listed[name]["labels_of_a"] for name in TASKS} == {
-        **dict.fromkeys(("va", "expr", "au", "mtl", "vd", "ce"), "frame"),
+        **dict.fromkeys(("va", "expr", "au", "mtl", "ah-frames", "vd", "ce"), "frame"),
         "lsd": "image",
         **dict.fromkeys(("vgaf", "ah", "emi", "mer", "engagement"), "video"),
     }

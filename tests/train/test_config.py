@@ -207,7 +207,7 @@ def test_unknown_head_or_loss_names_the_near_one_and_all(how: str, what: str, wr
 
 def test_unknown_task_lists_the_known_ones() -> None:
     assert message(task="vaa") == (
-        "Unknown task 'vaa'. Did you mean va? Choose one of: va, expr, au, mtl, lsd, vgaf, ah, vd, emi, ce, mer, engagement; "
+        "Unknown task 'vaa'. Did you mean va? Choose one of: va, expr, au, mtl, lsd, vgaf, ah, ah-frames, vd, emi, ce, mer, engagement; "
         "or name a .toml file of your own."
     )
 
@@ -288,7 +288,7 @@ def test_missing_features_are_said() -> None:
 def test_missing_task_lists_the_known_ones() -> None:
     with pytest.raises(
         UsageError,
-        match=r"^Option 'task' is missing\. Choose one of: va, expr, au, mtl, lsd, vgaf, ah, vd, emi, ce, mer, engagement\.$",
+        match=r"^Option 'task' is missing\. Choose one of: va, expr, au, mtl, lsd, vgaf, ah, ah-frames, vd, emi, ce, mer, engagement\.$",
     ):
         make_config({"features": ("hog",)})
 

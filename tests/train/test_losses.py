@@ -530,6 +530,75 @@ def test_outputs_at_invalid_labels_change_nothing_and_get_no_gradient(name: str,
     assert (gradient[~hidden] != 0).any()
 
 
+# weights of frames
+
+WEIGHED = pytest.mark.parametrize("name", sorted({*(n for n in LOSSES if LOSSES[n].weighs_frames), "focal of au"}))
+
+
+@WEIGHED
+def test_equal_weights_change_nothing(name: str) -> None:
+    outputs, labels, valid = case(name, n_views=2)
+    plain = default(name)(outputs, labels, valid, 0.5)
+    assert torch.equal(default(name)(outputs, labels, valid, 0.5, torch.ones(SHAPE)), plain)
+    if name != "emma":  # of which one part is divided by the number of frames
+        twice = default(name)(outputs, labels, valid, 0.5, torch.full(SHAPE, 2.0))
+        assert float(twice) == pytest.approx(float(plain), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in WEIGHED.args[1] if name != "emma"])
+def test_a_frame_of_weight_n_counts_as_n_frames(name: str) -> None:
+    """Not of emma, whose variances are unbiased."""
+    outputs, labels, valid = case(name, n_views=2)
+    weights = torch.randint(0, 4, SHAPE, generator=torch.Generator().manual_seed(2))
+    loss = default(name)(outputs, labels, valid, 0.5, weights.float())
+    counts = weights.flatten()
+    repeated = [rows.flatten(-3, -2).repeat_interleave(counts, dim=-2) for rows in (outputs, labels, valid)]
+    assert float(loss) == pytest.approx(value(default(name), *repeated), rel=1e-5)
+
+
+def test_weighted_ccc_is_numpys() -> None:
+    """Unbiased moments with the variance of weights that say how reliable a row is, as in `numpy.cov`."""
+    outputs, labels, valid = case("ccc")
+    weights = torch.rand(SHAPE, generator=torch.Generator().manual_seed(3)) * 2
+    for moments, ddof, epsilon in (("population", 0, 0.0), ("unbiased", 1, 1e-4)):
+        wanted = 0.0
+        for column in range(2):
+            shown = valid[..., column]
+            x, y, w = (
+                values[shown].double().numpy() for values in (outputs[..., column], labels[..., column], weights)
+            )
+            (var_x, cov), (_, var_y) = np.cov(x, y, aweights=w, ddof=ddof)
+            if epsilon:  # as in the authors' code, see `concordance_losses`
+                norm = math.sqrt(np.cov(x, aweights=w, ddof=0) * np.cov(y, aweights=w, ddof=0)) * w.sum()
+                cov *= norm / (norm + epsilon)
+            distance = (np.average(x, weights=w) - np.average(y, weights=w)) ** 2
+            wanted += (1 - 2 * cov / (var_x + var_y + distance + epsilon)) / 2
+        loss = build(CccConfig(moments=moments))  # type: ignore[arg-type]
+        assert float(loss(outputs, labels, valid, 0.5, weights)) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_weighted_emma_is_the_sum_of_its_weighted_parts() -> None:
+    outputs, labels, valid = case("emma")
+    weights = torch.rand(SHAPE, generator=torch.Generator().manual_seed(4)) + 0.5
+    va = build(CccConfig(moments="unbiased"))(outputs[..., :2], labels[..., :2], valid[..., :2], 0.5, weights)
+    expr = build(CrossEntropyConfig())(outputs[..., 2:10], labels[..., 2:3], valid[..., 2:3], 0.5, weights)
+    logits, units, shown = outputs[..., 10:], labels[..., 3:], valid[..., 3:]
+    entropies = F.binary_cross_entropy_with_logits(logits, units, reduction="none") * shown * weights[..., None]
+    loss = build(EmmaLossConfig(positive_weights="equal"))(outputs, labels, valid, 0.5, weights)
+    wanted = 2 * va + expr + entropies.sum() / weights.numel()
+    assert float(loss) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_frames_of_weight_zero_get_no_gradient() -> None:
+    for name in ("ccc", "ccc-bins", "cross-entropy", "bce"):
+        outputs, labels, valid = case(name)
+        leaf, weights = outputs.clone().requires_grad_(), torch.ones(SHAPE)
+        weights[1] = 0
+        default(name)(leaf, labels, valid, 0.5, weights).backward()
+        assert leaf.grad is not None and (leaf.grad[1] == 0).all() and (leaf.grad[0] != 0).any()
+        assert default(name)(outputs, labels, valid, 0.5, torch.zeros(SHAPE)) == 0
+
+
 def test_cotex_asks_unlabelled_frames_to_agree_if_told_to() -> None:
     outputs, labels, valid = case("cotex", n_views=2)
     leaf = outputs.clone().requires_grad_()

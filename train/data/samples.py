@@ -8,6 +8,7 @@ from torch import Tensor
 
 from abaw.core.doubles import Doubles
 from abaw.core.tasks import Task
+from abaw.train.data.frame_labels import FrameLabels
 
 
 class Samples(Protocol):
@@ -66,6 +67,16 @@ class Samples(Protocol):
     @property
     def shares(self) -> NDArray[np.float32] | None:
         """(rows, classes) float32, soft labels for the loss of a task of classes; None where classes are certain."""
+        ...
+
+    @property
+    def frame_labels(self) -> FrameLabels | None:
+        """Labels of rows for a task of whole videos, whose outputs of frames they train, too; None without."""
+        ...
+
+    @property
+    def weights(self) -> NDArray[np.float32] | None:
+        """(rows,) weight of each row in a loss over rows; None if all count alike."""
         ...
 
     def present(self) -> NDArray[np.bool_]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ class SomeRows:
     videos: tuple[str, ...]
     starts: NDArray[np.int64]
     sources: NDArray[np.int64]
+
+    frame_labels: ClassVar[None] = None  # of trainings alone
+    weights: ClassVar[None] = None
 
     @property
     def task(self) -> Task:

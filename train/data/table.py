@@ -33,6 +33,7 @@ from abaw.train.data.stored_rows import FarRows, StoredRows
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from abaw.train.data.frame_labels import FrameLabels
     from abaw.train.data.on_device import DeviceInputs
 
 SYNTHETIC = "synthetic"  # the split of synthetic clips: mixed into training, never evaluated
@@ -65,6 +66,7 @@ class Table:
         doubles: second labels of rows that label files list twice; `rows` index the table.
         on_device: features that windows are gathered from instead, see `abaw.train.data.on_device.place`.
         people: who is in each video; empty where unknown.
+        frame_labels, weights: see `abaw.train.data.samples.Samples`.
     """
 
     task: Task
@@ -82,6 +84,8 @@ class Table:
     stored: Mapping[str, StoredRows] = field(default_factory=dict)
     on_device: "DeviceInputs | None" = None
     people: tuple[str, ...] = ()
+    frame_labels: "FrameLabels | None" = None
+    weights: NDArray[np.float32] | None = None
 
     rows_per_batch: ClassVar[int] = 8_192
     shares: ClassVar[None] = None

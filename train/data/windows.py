@@ -1,7 +1,7 @@
 """Windows of samples, drawn by index."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from abaw.core.errors import UsageError
+from abaw.train.data.frame_labels import FrameTargets
 from abaw.train.data.on_device import send
 from abaw.train.data.samples import Samples, counted_labels
 
@@ -63,22 +64,35 @@ class Targets:
         valid: bool like the labels: annotated, and the frame (any frame of the video) has a feature.
         further: second labels of frames that are labelled twice; None if no frame is.
         soft: what the loss compares outputs with instead; None without. Not together with `further`.
+        frames: labels of the frames of whole videos; None without.
+        weights: (windows, time) float32 of the frames in the loss; None if all count alike.
     """
 
     labels: Tensor
     valid: Tensor
     further: Further | None
     soft: SoftLabels | None = None
+    frames: FrameTargets | None = None
+    weights: Tensor | None = None
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device."""
         further = self.further.to(device) if self.further is not None else None
         soft = self.soft.to(device) if self.soft is not None else None
-        return Targets(send(self.labels, device), send(self.valid, device), further, soft)
+        frames = self.frames.to(device) if self.frames is not None else None
+        weights = send(self.weights, device) if self.weights is not None else None
+        return Targets(send(self.labels, device), send(self.valid, device), further, soft, frames, weights)
 
     def for_loss(self, aligned: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """What `align` gives, with soft labels where there are some."""
         return aligned if self.soft is None else (aligned[0], self.soft.labels, self.soft.valid)
+
+    def loss_weights(self) -> Tensor | None:
+        """The weights of the frames that `align` gives; None if all count alike."""
+        if self.weights is None or self.further is None:
+            return self.weights
+        flat = self.weights.flatten()
+        return torch.cat([flat, flat.index_select(0, self.further.positions)])
 
     def align(self, outputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Outputs, labels and valid flags for a loss; with further labels they are flat rows.
@@ -267,12 +281,15 @@ class WindowSampler:
         counted = self._present.take(rows) & inside
         labels = self.samples.labels.take(rows, axis=0)
         valid = self.samples.valid.take(rows, axis=0) & counted[..., None]
+        frames, of_rows = self.samples.frame_labels, self.samples.weights
+        weights = None if of_rows is None else torch.from_numpy(of_rows.take(rows))
+        of_frames = None if frames is None else replace(frames.at(rows, counted), weights=weights)
         if self.samples.task.level == "video":
-            labels, valid = labels[:, 0], np.asarray(valid.any(axis=1))
+            labels, valid, weights = labels[:, 0], np.asarray(valid.any(axis=1)), None
         further, soft = self._further_at(rows, inside), None
         if self.samples.shares is not None:
             soft = SoftLabels(torch.from_numpy(self.samples.shares.take(rows, axis=0)), torch.from_numpy(valid))
-        return Targets(torch.from_numpy(labels), torch.from_numpy(valid), further, soft)
+        return Targets(torch.from_numpy(labels), torch.from_numpy(valid), further, soft, of_frames, weights)
 
     def _further_at(self, rows: NDArray[np.int64], inside: NDArray[np.bool_]) -> Further | None:
         """The doubles of frames in windows, repeated for every window that contains the frame."""

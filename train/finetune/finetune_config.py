@@ -12,7 +12,7 @@ FRAME_BY_FRAME = ("linear", "mlp", "emma")  # heads for which the frames of a wi
 MOST_IMAGES = 4_096  # in a batch that grew with the share of hidden patches
 SOFT_LOSSES = ("cross-entropy", "bce")  # that take labels between those of annotations
 MOST_SHOWN = 256  # in a batch of a validation
-NOT_FOR_PIXELS = ("standardise", "synthetic", "missing", "min_quality")
+NOT_FOR_PIXELS = ("standardise", "synthetic", "missing", "min_quality", "weigh_by", "frame_labels")
 
 
 class LoraOptions(BaseModel):

@@ -76,6 +76,8 @@ class PixelTable:
     people: tuple[str, ...] = ()
 
     n_readers: ClassVar[int] = BATCHES_AHEAD
+    frame_labels: ClassVar[None] = None
+    weights: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1)

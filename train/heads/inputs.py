@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,9 +82,11 @@ class Head(nn.Module):
     Attributes:
         inputs: standardises the features; None for a head that takes them unchanged.
         level: `frame`, one output row for every frame, or `video`, one for the whole window.
+        gives_both: of level `video`, with `window_and_frames`.
     """
 
     level: Literal["frame", "video"] = "frame"
+    gives_both: ClassVar[bool] = False
     inputs: JoinFeatures | None
 
     # no class attribute as default: it would hide the module, which torch looks up only if there is no such attribute
@@ -95,3 +97,7 @@ class Head(nn.Module):
     def give_frames(self) -> bool:
         """Prepare for a task of frames; False if the head gives outputs of whole windows alone."""
         return self.level == "frame"
+
+    def window_and_frames(self, features: Tensors, masks: Tensors) -> tuple[Tensor, Tensor]:
+        """Outputs of the whole window, (batch, outputs), and of its frames, (batch, time, outputs), where `gives_both`."""
+        raise NotImplementedError(f"{type(self).__name__} gives one of the two")

@@ -18,6 +18,7 @@ class MilHead(Head):
     """
 
     inputs: JoinFeatures
+    gives_both = True
 
     def __init__(self, config: MilConfig, shapes: Mapping[str, tuple[int, ...]], groups: Sequence[int]) -> None:
         super().__init__(JoinFeatures(shapes))
@@ -38,9 +39,17 @@ class MilHead(Head):
     def forward(self, features: Tensors, masks: Tensors) -> Tensor:
         """(batch, outputs), or (batch, time, outputs) after `give_frames`."""
         states = self.hidden(self.inputs(features, masks))
+        outputs: Tensor = self.output(states)
+        return outputs if self.level == "frame" else self._pooled(states, outputs, masks)
+
+    def window_and_frames(self, features: Tensors, masks: Tensors) -> tuple[Tensor, Tensor]:
+        """See `Head`: the outputs that are pooled are those of the frames."""
+        states = self.hidden(self.inputs(features, masks))
         outputs = self.output(states)
-        if self.level == "frame":
-            return outputs
+        return self._pooled(states, outputs, masks), outputs
+
+    def _pooled(self, states: Tensor, outputs: Tensor, masks: Tensors) -> Tensor:
+        """(batch, outputs) of (batch, time, width) and (batch, time, outputs)."""
         shown = any_mask(masks)
         counted = shown | ~shown.any(dim=1, keepdim=True)  # all frames of a window without any
         if self.attention is not None:

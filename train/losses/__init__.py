@@ -17,7 +17,9 @@ from abaw.train.losses.classes import FocalLoss
 class Loss(Protocol):
     """The function that training minimises. It may hold weights, which `to` moves to a device."""
 
-    def __call__(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def __call__(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """A finite scalar, 0 if no label is valid; the gradient is 0 at outputs with invalid labels.
 
         Args:
@@ -26,6 +28,8 @@ class Loss(Protocol):
             labels: (batch, time, columns) or (batch, columns), any number where invalid, even NaN.
             valid: bool, same shape as the labels.
             progress: finished epochs / all epochs, in [0, 1).
+            weights: (batch, time) or (batch,) float32 of the frames, 0 and above; None if all count alike. Only losses whose
+                options say `weighs_frames` take them.
         """
         ...
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from abaw.core.tasks import Task
 from abaw.train.loss_options import BceConfig, FocalConfig
 from abaw.train.losses.class_weights import positive_weights
-from abaw.train.losses.masked_rows import as_rows
+from abaw.train.losses.masked_rows import as_rows, total_of, weights_of_rows
 
 
 class BceLoss(nn.Module):
@@ -21,10 +21,14 @@ class BceLoss(nn.Module):
         super().__init__()
         self.register_buffer("weights", positive_weights(config.weights, task, labels, valid))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
-        return binary_cross_entropies(outputs, labels, valid, self.weights).sum() / valid.sum().clamp(min=1)
+        of_rows = weights_of_rows(weights, outputs)
+        entropies = binary_cross_entropies(outputs, labels, valid, self.weights)
+        return (entropies * of_rows).sum() / total_of(valid * of_rows)
 
 
 class BinaryFocalLoss(nn.Module):
@@ -40,7 +44,9 @@ class BinaryFocalLoss(nn.Module):
         self._gamma, self._alpha = config.gamma, config.alpha
         self.register_buffer("weights", positive_weights(config.weights, task, labels, valid))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         shown = torch.where(valid, outputs, 0) * torch.where(valid & (labels != 1), -1, 1)
@@ -49,7 +55,8 @@ class BinaryFocalLoss(nn.Module):
         entropies = binary_cross_entropies(outputs, labels, valid, self.weights)
         if self._alpha is not None:
             entropies = entropies * torch.where(labels == 1, self._alpha, 1 - self._alpha)
-        return (missed.pow(self._gamma) * entropies).sum() / valid.sum().clamp(min=1)
+        of_rows = weights_of_rows(weights, outputs)
+        return (missed.pow(self._gamma) * entropies * of_rows).sum() / total_of(valid * of_rows)
 
 
 def binary_cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor, weights: Tensor) -> Tensor:

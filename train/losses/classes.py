@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from abaw.core.tasks import Task
 from abaw.train.loss_options import CrossEntropyConfig, FocalConfig
 from abaw.train.losses.class_weights import class_weights
-from abaw.train.losses.masked_rows import as_rows, weighted_mean
+from abaw.train.losses.masked_rows import as_rows, weighted_mean, weights_of_rows
 
 
 class CrossEntropyLoss(nn.Module):
@@ -26,12 +26,15 @@ class CrossEntropyLoss(nn.Module):
         super().__init__()
         self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         if labels.shape[-1] > 1:
-            return _soft_cross_entropy(outputs, labels, valid, self.weights)
-        return weighted_mean(cross_entropies(outputs, labels, valid), row_weights(self.weights, labels, valid))
+            return _soft_cross_entropy(outputs, labels, valid, self.weights * weights_of_rows(weights, outputs))
+        of_rows = row_weights(self.weights, labels, valid) * weights_of_rows(weights, outputs)[:, 0]
+        return weighted_mean(cross_entropies(outputs, labels, valid), of_rows)
 
 
 class FocalLoss(nn.Module):
@@ -47,14 +50,16 @@ class FocalLoss(nn.Module):
         self._gamma, self._alpha = config.gamma, 1.0 if config.alpha is None else config.alpha
         self.register_buffer("weights", class_weights(config.weights, task, labels, valid))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
         entropies = cross_entropies(outputs, labels, valid)
         # 1 - p without cancellation; a power below 1 has no finite slope at 0
         missed = (-torch.expm1(-entropies)).clamp(min=torch.finfo(entropies.dtype).eps)
         focal = self._alpha * missed.pow(self._gamma) * entropies
-        return weighted_mean(focal, row_weights(self.weights, labels, valid))
+        return weighted_mean(focal, row_weights(self.weights, labels, valid) * weights_of_rows(weights, outputs)[:, 0])
 
 
 def classes_of(labels: Tensor, valid: Tensor) -> Tensor:
@@ -69,7 +74,7 @@ def cross_entropies(outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
 
 
 def _soft_cross_entropy(outputs: Tensor, shares: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
-    """The mean over valid rows of logits (rows, classes) with shares of classes, each weighted."""
+    """The mean over valid rows of logits (rows, classes) with shares of classes, each weighted, (1 or rows, classes)."""
     weighted = torch.where(valid, shares.to(outputs.dtype), 0) * weights
     log_probabilities = F.log_softmax(torch.where(valid, outputs, 0), dim=-1)
     total = weighted.sum()

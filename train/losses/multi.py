@@ -10,7 +10,7 @@ from abaw.train.loss_options import EmmaLossConfig
 from abaw.train.losses.binary import binary_cross_entropies
 from abaw.train.losses.class_weights import positive_weights
 from abaw.train.losses.classes import cross_entropies
-from abaw.train.losses.masked_rows import as_rows, weighted_mean
+from abaw.train.losses.masked_rows import as_rows, weighted_mean, weights_of_rows
 from abaw.train.losses.regression import concordance_losses
 
 
@@ -32,20 +32,23 @@ class EmmaLoss(nn.Module):
                 weights = positive_weights(config.positive_weights, part, labels[:, columns], valid[:, columns], option)
                 self.register_buffer(f"weights_{part.name}", weights)
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
+        of_rows = weights_of_rows(weights, outputs)
         losses = [
-            self._part(part, outputs[:, part_outputs], labels[:, columns], valid[:, columns])
+            self._part(part, outputs[:, part_outputs], labels[:, columns], valid[:, columns], of_rows)
             for part, part_outputs, columns in self._task.each()
         ]
         return torch.stack(losses).sum()
 
-    def _part(self, part: Task, outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    def _part(self, part: Task, outputs: Tensor, labels: Tensor, valid: Tensor, of_rows: Tensor) -> Tensor:
         if part.kind == "regression":
-            return self._config.va * concordance_losses(outputs, labels, valid, "unbiased").sum()
+            return self._config.va * concordance_losses(outputs, labels, valid, "unbiased", of_rows).sum()
         if part.kind == "classes":
-            entropies = cross_entropies(outputs, labels, valid)
-            return self._config.expr * weighted_mean(entropies, valid[:, 0].to(entropies.dtype))
-        weights = self.get_buffer(f"weights_{part.name}")
-        return self._config.au * binary_cross_entropies(outputs, labels, valid, weights).sum() / len(outputs)
+            return self._config.expr * weighted_mean(cross_entropies(outputs, labels, valid), (valid * of_rows)[:, 0])
+        positive = self.get_buffer(f"weights_{part.name}")
+        entropies = binary_cross_entropies(outputs, labels, valid, positive) * of_rows
+        return self._config.au * entropies.sum() / len(outputs)

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from abaw.core.errors import UsageError
 from abaw.core.tasks import Task
 from abaw.train.loss_options import CccBinsConfig, CccConfig, CccMseConfig, Moments, MseConfig
-from abaw.train.losses.masked_rows import as_rows, weighted_mean
+from abaw.train.losses.masked_rows import as_rows, total_of, weighted_mean, weights_of_rows
 
 EPSILON = 1e-8  # far below the variance of annotations; gives constant predictions a finite gradient
 PUBLISHED_EPSILON = 1e-4  # EMMA's variant
+LEAST_DEGREES = 1e-6  # of the sum of the weights
 
 
 class CccLoss(nn.Module):
@@ -29,9 +30,13 @@ class CccLoss(nn.Module):
         self._moments = config.moments
         self.register_buffer("shares", output_shares(config.shares, task))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
-        return weighted_mean(concordance_losses(*as_rows(outputs, labels, valid), self._moments), self.shares)
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        of_rows = weights_of_rows(weights, outputs)
+        return weighted_mean(concordance_losses(outputs, labels, valid, self._moments, of_rows), self.shares)
 
 
 class MseLoss(nn.Module):
@@ -46,9 +51,12 @@ class MseLoss(nn.Module):
         super().__init__()
         self.register_buffer("shares", output_shares(config.shares, task))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
-        return weighted_mean(squared_errors(*as_rows(outputs, labels, valid)), self.shares)
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        return weighted_mean(squared_errors(outputs, labels, valid, weights_of_rows(weights, outputs)), self.shares)
 
 
 class CccMseLoss(nn.Module):
@@ -61,11 +69,15 @@ class CccMseLoss(nn.Module):
         self._config = config
         self.register_buffer("shares", output_shares(config.shares, task))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
-        rows, config = as_rows(outputs, labels, valid), self._config
-        losses = config.ccc * concordance_losses(*rows, "population") + config.mse * squared_errors(*rows)
-        return weighted_mean(losses, self.shares)
+        outputs, labels, valid = as_rows(outputs, labels, valid)
+        of_rows, config = weights_of_rows(weights, outputs), self._config
+        concordance = concordance_losses(outputs, labels, valid, "population", of_rows)
+        errors = squared_errors(outputs, labels, valid, of_rows)
+        return weighted_mean(config.ccc * concordance + config.mse * errors, self.shares)
 
 
 class CccBinsLoss(nn.Module):
@@ -85,9 +97,12 @@ class CccBinsLoss(nn.Module):
         self._config = config
         self.register_buffer("shares", output_shares(config.shares, task))
 
-    def forward(self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float) -> Tensor:
+    def forward(
+        self, outputs: Tensor, labels: Tensor, valid: Tensor, progress: float, weights: Tensor | None = None
+    ) -> Tensor:
         """Scalar; see `abaw.train.losses.Loss`."""
         outputs, labels, valid = as_rows(outputs, labels, valid)
+        of_rows = weights_of_rows(weights, outputs)
         config, n_columns = self._config, labels.shape[-1]
         expected, logits = outputs[:, :n_columns], outputs[:, n_columns:].unflatten(-1, (n_columns, config.bins))
         logits = torch.where(valid[..., None], logits, 0)
@@ -98,8 +113,9 @@ class CccBinsLoss(nn.Module):
             numbers = (position * config.bins).floor()  # of half-open intervals; 1 is in the last one
         classes = numbers.long().clamp(0, config.bins - 1)
         entropies = -F.log_softmax(logits, dim=-1).gather(-1, classes[..., None])[..., 0]
-        concordance = weighted_mean(concordance_losses(expected, labels, valid, "population"), self.shares)
-        return config.ccc * concordance + config.ce * weighted_mean(entropies, self.shares * valid)
+        concordance = concordance_losses(expected, labels, valid, "population", of_rows)
+        entropy = weighted_mean(entropies, self.shares * valid * of_rows)
+        return config.ccc * weighted_mean(concordance, self.shares) + config.ce * entropy
 
 
 def output_shares(shares: tuple[float, ...], task: Task) -> Tensor:
@@ -119,38 +135,46 @@ def output_shares(shares: tuple[float, ...], task: Task) -> Tensor:
     return torch.tensor(shares)
 
 
-def squared_errors(outputs: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
-    """(columns,) mean squared error over the valid rows of (rows, columns); 0 for a column without any."""
+def squared_errors(outputs: Tensor, labels: Tensor, valid: Tensor, weights: Tensor) -> Tensor:
+    """(columns,) weighted mean of the squared errors over the valid rows of (rows, columns); 0 for a column without any.
+
+    Args:
+        weights: (rows, 1) or (1, 1), 0 and above.
+    """
     errors = torch.where(valid, outputs, 0) - torch.where(valid, labels, 0).to(outputs.dtype)
-    return errors.square().sum(dim=0) / valid.sum(dim=0).clamp(min=1)
+    return (errors.square() * weights).sum(dim=0) / total_of(valid * weights, dim=0)
 
 
-def concordance_losses(outputs: Tensor, labels: Tensor, valid: Tensor, moments: Moments) -> Tensor:
+def concordance_losses(outputs: Tensor, labels: Tensor, valid: Tensor, moments: Moments, weights: Tensor) -> Tensor:
     """(columns,) 1 - CCC (Lin, Biometrics 45, 1989) over the valid rows; 0 for a column without any.
+
+    Means, variances and covariance are weighted. The `unbiased` ones divide by n - sum(w^2) / n, where n is the sum of
+    the weights w, as those of `numpy.cov(..., aweights=w)`; n - 1 for equal weights.
 
     Args:
         outputs, labels, valid: (rows, columns).
+        weights: (rows, 1) or (1, 1), 0 and above.
         moments: see `CccConfig`. EMMA's code takes the correlation, its denominator raised by 1e-4, times the two
             unbiased deviations; here the equal product is computed from the unbiased covariance, which also
             has a gradient at constant predictions.
     """
-    counts = valid.to(outputs.dtype)
-    n_valid = counts.sum(dim=0)
-    n = n_valid.clamp(min=1)
+    counts = valid * weights.to(outputs.dtype)
+    n = total_of(counts, dim=0)
     # invalid labels and outputs may be any number, even NaN: set them to zero first
     outputs, labels = torch.where(valid, outputs, 0), torch.where(valid, labels, 0).to(outputs.dtype)
-    mean_x, mean_y = outputs.sum(dim=0) / n, labels.sum(dim=0) / n
-    x, y = (outputs - mean_x) * counts, (labels - mean_y) * counts
-    products, squares_x, squares_y = (x * y).sum(dim=0), x.square().sum(dim=0), y.square().sum(dim=0)
+    mean_x, mean_y = (outputs * counts).sum(dim=0) / n, (labels * counts).sum(dim=0) / n
+    x, y = outputs - mean_x, labels - mean_y
+    products, squares_x, squares_y = ((values * counts).sum(dim=0) for values in (x * y, x.square(), y.square()))
     distance = (mean_x - mean_y).square()
     if moments == "population":
         ccc = 2 * products / n / ((squares_x + squares_y) / n + distance + EPSILON)
     else:
-        degrees = (n - 1).clamp(min=1)
+        left = n - counts.square().sum(dim=0) / n
+        degrees = torch.where(left > LEAST_DEGREES * n, left, n)  # of a single row all sums are 0
         norm = squares_x.clamp(min=1e-12).sqrt() * squares_y.clamp(min=1e-12).sqrt()
         covariance = products / degrees * norm / (norm + PUBLISHED_EPSILON)
         ccc = 2 * covariance / ((squares_x + squares_y) / degrees + distance + PUBLISHED_EPSILON)
-    return torch.where(n_valid > 0, 1 - ccc, 0)
+    return torch.where(counts.sum(dim=0) > 0, 1 - ccc, 0)
 
 
 def expectation(logits: Tensor, bins: int) -> Tensor:
