@@ -7,6 +7,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,17 +24,13 @@ from abaw.tests.support.deadly_images import count_deaths, deadly_environment
 from abaw.tests.support.disks import SmallDisk
 from abaw.tests.support.images import Frames, write_crops, write_data, write_slow_data
 from abaw.tests.support.paths import DATA
+from abaw.tests.support.shared_folders import made_once
 from abaw.tests.support.trainings import Lab, single_thread
 from abaw.tests.support.videos import NumberedVideos
 
 # without compiled modules each of the hundred processes that the tests start takes seconds longer
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # numpy has read the environment
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # whatever the processor: features in float32 unless a test asks for others
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
@@ -52,8 +49,23 @@ SLOW_FILES = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Files are dealt out in the order of the tests, not by their number of tests."""
+    """Give each process a cache and few threads, and deal out files in the order of the tests, not by their number of tests."""
     config.option.loadscopereorder = False  # of pytest-xdist
+    cache = tempfile.TemporaryDirectory(prefix="abaw-cache-")  # of this process, and of those that it starts
+    config.add_cleanup(cache.cleanup)
+    os.environ["ABAW_CACHE"] = cache.name
+    if "PYTEST_XDIST_WORKER" in os.environ:  # a core each; their threads would wait for each other
+        torch.set_num_threads(1)
+        threadpool_limits(1)  # numpy has read the environment
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[Any]) -> None:
+    """The workers of pytest-xdist are copies of this process."""
+    from abaw.tests.support.forked_workers import fork_workers  # needs pytest-xdist
+
+    fork_workers(config, specs)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,9 +74,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ranks = {DATA.parent / file: rank for rank, file in enumerate(SLOW_FILES)}
         items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
-
-CACHE = tempfile.TemporaryDirectory(prefix="abaw-cache-")  # of this process, and of those that it starts
-os.environ["ABAW_CACHE"] = CACHE.name
 
 settings.register_profile("abaw", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # machines may be busy
 settings.load_profile("abaw")
@@ -77,35 +86,33 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def extract_hog(data: Path, store: Path) -> None:
+    """Write a store of all videos, by an undisturbed run of one process."""
+    assert extract(ExtractOptions(data, store, ("hog",), device="cpu")).ok
+
+
 @pytest.fixture(scope="session")
 def tiny_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data folder of the tiny demo; to be read only."""
-    root = tmp_path_factory.mktemp("tiny") / "data"
-    write_demo(root, "tiny", workers=1)
-    return root
+    return made_once(tmp_path_factory, "tiny", lambda root: write_demo(root, "tiny", workers=1))
 
 
 @pytest.fixture(scope="session")
-def tiny_store(tiny_demo: Path) -> Path:
+def tiny_store(tiny_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Store with `hog` and the labels of the tiny demo; to be read only."""
-    store = tiny_demo.parent / "store.zarr"
-    summary = extract(ExtractOptions(tiny_demo, store, ("hog",), device="cpu"))
-    assert summary.ok
-    return store
+    return made_once(tmp_path_factory, "tiny.zarr", lambda store: extract_hog(tiny_demo, store))
 
 
 @pytest.fixture(scope="session")
 def slow_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data folder of 20 videos whose images are so large that one process needs seconds for them; to be read only."""
-    return write_slow_data(tmp_path_factory.mktemp("slow") / "data")
+    return made_once(tmp_path_factory, "slow", write_slow_data)
 
 
 @pytest.fixture(scope="session")
-def slow_store(slow_data: Path) -> Path:
+def slow_store(slow_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Store with `hog` of the slow data, from an undisturbed run of one process; to be read only."""
-    store = slow_data.parent / "store.zarr"
-    assert extract(ExtractOptions(slow_data, store, ("hog",), device="cpu")).ok
-    return store
+    return made_once(tmp_path_factory, "slow.zarr", lambda store: extract_hog(slow_data, store))
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ begins with all modules loaded, and so do the workers that it starts: dask takes
 own. What a test says about the start of a process needs a new Python.
 """
 
-import atexit
 import faulthandler
 import gc
 import importlib
@@ -13,6 +12,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,11 +20,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from itertools import pairwise
 from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from abaw.tests.support.command_line import LARGE_PAGES, process_environment
 
@@ -85,26 +88,30 @@ class ForkedProgram:
 
 @cache
 def _address() -> str:
-    """Start the server of this process, which ends with it; returns where it listens."""
-    folder = tempfile.TemporaryDirectory(prefix="abaw-fork-")
-    address = str(Path(folder.name) / "server")
+    """Where the server listens, which ends with the tests. The workers of pytest-xdist share it: the first one starts it."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = Path(tempfile.gettempdir(), f"abaw-fork-{run}") if run else Path(tempfile.mkdtemp(prefix="abaw-fork-"))
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address, own = folder / "server", folder / str(os.getpid())
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(address)
+        listener.bind(str(own))
         listener.listen(64)
-        server = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(listener.fileno())],
-            env={**process_environment(), **DASK, **LARGE_PAGES, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[listener.fileno()],
-        )
+        with suppress(FileExistsError):
+            address.hardlink_to(own)
+            _start(listener, folder)
+    return str(address)
 
-    def end() -> None:
-        server.communicate()
-        folder.cleanup()
 
-    atexit.register(end)
-    return address
+def _start(listener: socket.socket, folder: Path) -> None:
+    tests = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+    server = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(listener.fileno()), str(tests), str(folder)],
+        env={**process_environment(), **DASK, **LARGE_PAGES, "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[listener.fileno()],
+    )
+    server.returncode = 0  # it may run longer than this process, which does not wait for it
 
 
 def start_forked(
@@ -131,21 +138,24 @@ def start_forked(
 # the other end
 
 
-def serve(listener: socket.socket) -> tuple[dict[str, Any], int] | None:
-    """Fork for each connection, until standard input ends.
+def serve(listener: socket.socket, tests: int) -> tuple[dict[str, Any], int] | None:
+    """Fork for each connection, until the tests have ended.
+
+    Args:
+        tests: number of their main process.
 
     Returns:
         In the new processes, the request and its log; in the server, None.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
-    while True:
-        ready, _, _ = select.select([listener, 0], [], [])
-        if 0 in ready:
-            return None
+    while psutil.pid_exists(tests):
+        if not select.select([listener], [], [], 1.0)[0]:
+            continue
         connection, _ = listener.accept()
         if os.fork() == 0:
             return attend(connection)
         connection.close()
+    return None
 
 
 def attend(connection: socket.socket) -> tuple[dict[str, Any], int]:
@@ -206,19 +216,21 @@ def fork_worker_server() -> None:
         util.spawnv_passfds = start
 
 
-def main(listener: socket.socket) -> None:
+def main(listener: socket.socket, tests: int, folder: Path) -> None:
     """Load what programs need, serve, and run what a new process is asked for."""
     for name in MODULES:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # a collection in a new process would copy what is shared
     assert threading.active_count() == 1, "threads do not survive a fork"
-    request = serve(listener)
-    if request is not None:
-        become(*request)
-        fork_worker_server()
-        runpy.run_module(request[0]["module"], run_name="__main__", alter_sys=True)
+    request = serve(listener, tests)
+    if request is None:
+        shutil.rmtree(folder)
+        return
+    become(*request)
+    fork_worker_server()
+    runpy.run_module(request[0]["module"], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    main(socket.socket(fileno=int(sys.argv[1])))
+    main(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]), Path(sys.argv[3]))
