@@ -122,6 +122,8 @@ class Pictures:
     n_readers, rows_per_batch = 1, 256
     doubles: Doubles | None = None
     shares: NDArray[np.float32] | None = None
+    frame_labels: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __init__(self, task: Task, labels: NDArray, n_each: int = 1) -> None:
         self.task, self.labels = task, labels.astype(np.float32)
