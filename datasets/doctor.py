@@ -252,7 +252,9 @@ def _examine_video(dataset: Dataset, video: Video, labels: list[Labels], pool: T
     present = np.zeros(clock.n_frames, dtype=np.bool_)
     present[rows] = True
     label_rows, label_errors = _read(labels)
-    counts = {task: _against_frames(TASKS[task], values, present) for task, values in label_rows.items()}
+    # pictures spread over a clip, whose labels of frames count by their time where they train those of the whole clip
+    is_spread = clock.is_sampled and any(TASKS[task].level == "video" for task in label_rows)
+    counts = {task: _against_frames(TASKS[task], values, present, is_spread) for task, values in label_rows.items()}
     remarks = frames.remarks()
     warnings = [clock.warning] if clock.warning else []
     warnings += [remark.sentence for remark in remarks if not remark.is_error]
@@ -294,16 +296,19 @@ def _mismatches(video: Video, clock: Clock, extra_rows: dict[str, int], labels: 
             yield f"{compared}: is {video.file.name} the right video?"
 
 
-def _against_frames(task: Task, rows: NDArray, present: NDArray[np.bool_]) -> tuple[int, int, int]:
+def _against_frames(
+    task: Task, rows: NDArray, present: NDArray[np.bool_], is_spread: bool = False
+) -> tuple[int, int, int]:
     """Extra label rows, labels without a crop and crops without a label.
 
     Args:
         task: of the labels.
         rows: (rows, columns) labels.
         present: (frames,) True where the frame has a crop.
+        is_spread: the frames are not those of the labels.
     """
-    if task.level == "video":  # one row for all frames
-        return 0, int(not present.any()), 0
+    if task.level == "video" or is_spread:  # one row for all frames
+        return 0, 0 if present.any() else len(rows), 0
     n_extra = len(rows) - len(present)
     labelled: NDArray[np.bool_] = np.ones(len(rows), dtype=np.bool_)
     if task.parts:  # only some frames are listed; the rows of the others are invalid

@@ -249,7 +249,8 @@ def load_tables(
 def _with_frames(config: TrainConfig, store: FeatureStore, table: Table, reporter: Reporter | None) -> Table:
     """The training videos with what a config says of the loss of frames: their labels in whole videos, their weights."""
     if config.frame_labels:
-        frames = read_frame_labels(store, table.task, config.frame_labels, table.videos, table.starts)
+        name = config.frame_labels
+        frames = read_frame_labels(store, table.task, name, table.masks, table.videos, table.starts)
         table = replace(table, frame_labels=frames)
         if not (frames.valid.any(axis=1) & table.present()).any():
             raise UsageError(

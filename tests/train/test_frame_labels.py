@@ -175,6 +175,20 @@ def test_weights_of_frames_have_mean_1_over_those_that_count(store: FeatureStore
     assert plain.weights is None and warnings[0].startswith("weigh_by=quality weighs no frame: ")
 
 
+def test_pictures_spread_over_a_clip_have_the_labels_of_their_times(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Three pictures, in the middle of each third: frames 1, 4 and 7 of nine, counted from 0. Crops are frames themselves."""
+    made = new_store(tmp_path / "s.zarr", {"f": (WIDTH,)})
+    frames = np.array([0, 1, 0, 0, 0, 1, 1, -1, 1], np.int8)[:, None]
+    for video, marks in (("t", {"sampled": True}), ("u", {}), ("v", {})):
+        put_feature(made, "f", video, np.ones((3, WIDTH)), **marks)
+        made.write_labels("ah", video, "val" if video == "v" else "train", np.ones((1, 1), np.int8))
+        made.write_labels("ah-frames", video, "train", frames)
+    table = load_tables(config("window=3", "stride=3"), made)[0]
+    assert table.frame_labels is not None
+    assert table.frame_labels.valid[:, 0].tolist() == [True, True, False, True, True, True]
+    assert table.frame_labels.labels[table.frame_labels.valid].tolist() == [1, 0, 0, 1, 0]
+
+
 @pytest.mark.parametrize(
     ("settings", "options", "message"),
     [

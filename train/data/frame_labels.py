@@ -1,17 +1,20 @@
 """Labels of the frames of clips: a task of whole clips that has them trains its outputs of frames, too."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from abaw.core.clock import SAMPLED
 from abaw.core.errors import StoreError, UsageError, did_you_mean
 from abaw.core.tasks import TASKS, Task
 from abaw.datasets.labels import fits
 from abaw.store import FeatureStore
+from abaw.train.data.feature_clocks import rows_in_time
 from abaw.train.data.on_device import send
 
 
@@ -59,13 +62,21 @@ class FrameTargets:
 
 
 def read_frame_labels(
-    store: FeatureStore, task: Task, name: str, videos: Sequence[str], starts: NDArray[np.int64]
+    store: FeatureStore,
+    task: Task,
+    name: str,
+    features: Iterable[str],
+    videos: Sequence[str],
+    starts: NDArray[np.int64],
 ) -> FrameLabels:
     """The labels of frames in a store, in the rows of a table. Frames of videos without any are not annotated.
+
+    Where the rows of a table are spread over a clip, each has the label of the frame at its time.
 
     Args:
         task: of whole clips.
         name: of the labels of frames in the store.
+        features: of the table.
         videos, starts: see `abaw.train.data.samples.Samples`.
 
     Raises:
@@ -77,7 +88,7 @@ def read_frame_labels(
     columns = list(task.taken) or list(range(len(task.columns)))
     labels = np.zeros((int(starts[-1]), len(columns)), dtype=np.float32)
     valid = np.zeros(labels.shape, dtype=np.bool_)
-    stored = store.labels(name)
+    stored, known = store.labels(name), [store.videos(feature) for feature in features]
     for number, video in enumerate(videos):
         if video not in stored:
             continue
@@ -87,10 +98,19 @@ def read_frame_labels(
                 f"The {name} labels of video {video!r} are not rows of {', '.join(whole.columns)} as in task {whole.name}. "
                 f"Delete {store.path}/labels/{name}/{video} and run `abaw extract` again."
             )
-        start, end = int(starts[number]), min(int(starts[number + 1]), int(starts[number]) + len(rows))
+        start, end = int(starts[number]), int(starts[number + 1])
+        if len(rows) and _is_spread([of_all[video] for of_all in known if video in of_all], end - start):
+            rows = rows[rows_in_time(len(rows), end - start)]
+        end = min(end, start + len(rows))
         labels[start:end] = rows[: end - start, columns]
         valid[start:end] = of_frames.valid(rows)[: end - start, columns]
     return FrameLabels(labels, valid)
+
+
+def _is_spread(attributes: Iterable[Mapping[str, Any]], n_rows: int) -> bool:
+    """True if the rows of a video in a table are spread over a clip; `attributes` are those of its features."""
+    marks = [bool(attrs.get(SAMPLED)) for attrs in attributes if int(attrs["n_frames"]) == n_rows]
+    return bool(marks) and all(marks)
 
 
 def _task_of_frames(store: FeatureStore, task: Task, name: str) -> Task:
