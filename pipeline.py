@@ -16,6 +16,7 @@ imported from here, too.
 """
 
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -408,11 +409,19 @@ def add_task(path: str) -> "Task":
     """Read a task file; the task is known by its name in this process from then on. See `abaw.core.task_files`.
 
     Args:
-        path: of the file, `mine.toml`; also the name of a known task.
+        path: of the file, `mine.toml`; of the folder of a run or an ensemble that recorded the task, such as `runs/mine-1`;
+            also the name of a known task.
     """
-    from abaw.core.tasks import get_task
+    from abaw.core.tasks import TASKS, get_task
+    from abaw.train.run_files import split_checkpoint
 
-    return get_task(path)
+    if path.endswith(".toml") or os.sep not in path or not split_checkpoint(Path(path))[0].is_dir():
+        return get_task(path)
+    from abaw.evaluate.ensemble import find_ensemble
+
+    task = (find_ensemble(Path(), path) or find_run(Path(), path)).task
+    task = task.selected_from or task
+    return TASKS.add(task, path) if TASKS.is_recorded(task.name) else task
 
 
 def check_choices(task: str = "", head: str = "", loss: str = "") -> None:

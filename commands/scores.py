@@ -7,7 +7,19 @@ import click
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DATA, DEVICE, FORBID, JSON, RAW, RUNS, SPLIT, STORE, TaskName, print_json
+from abaw.commands.shared_options import (
+    DATA,
+    DEVICE,
+    FORBID,
+    JSON,
+    RAW,
+    RUNS,
+    SPLIT,
+    STORE,
+    TaskName,
+    print_json,
+    typed_run,
+)
 from abaw.core.claim_files import claimed
 from abaw.core.errors import UsageError
 from abaw.core.files import Place, check_folder_of
@@ -108,7 +120,7 @@ def eval_(
     also = [_write_csv(csv_file, evaluation)] if csv_file is not None else []
     show_scores(predictor.folder, evaluation, split, as_json, also)
     if not as_json:
-        console.say_next("report", predictor.folder.name, *_other_split(split))
+        console.say_next("report", typed_run(predictor.folder, runs), *_other_split(split))
 
 
 def _check_about_runs(run: str | None, csv_file: Path | None, has_processing: bool, forbid: tuple[str, ...]) -> None:
@@ -156,8 +168,8 @@ def _score_predictions(
     runs, name = kept
     if name is not None:
         folder = pipeline.keep_predictions(evaluation, runs, name, split, path, opened)
-        words = " ".join(("abaw compare", name, "RUN", *_other_split(split)))
-        (console.warn if as_json else console.say)(f"Kept in {folder}. Next: {words}")
+        words = console.next_command("compare", name, "RUN", *_other_split(split))
+        (console.warn if as_json else console.say)(f"Kept in {folder}. {words}")
 
 
 def show_scores(
@@ -248,7 +260,7 @@ def tune(
         return
     tables.show_tuning(trained.name, trained.task, tuning)
     console.say(f"{trained.folder / 'postprocess.json'}: `abaw eval` applies it, unless with --raw.")
-    console.say_next("eval", trained.name)
+    console.say_next("eval", typed_run(trained.folder, runs))
 
 
 @click.command(epilog=examples("abaw compare va-hog-ridge-1 va-vit-mean-transformer-1"))

@@ -1,6 +1,7 @@
 """Options and arguments that several commands have."""
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ class StorePlace(click.ParamType):
 
 
 class TaskName(click.ParamType):
-    """The name of a task, or a task file, which is read and then known by its name."""
+    """The name of a task, or a task file or the folder of a run, whose task is read and then known by its name."""
 
     name = "task"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """Unknown names are left to the command: to know all tasks takes numpy."""
-        if not str(value).endswith(".toml"):
+        if not str(value).endswith(".toml") and os.sep not in str(value):
             return str(value)
         from abaw import pipeline
 
@@ -75,7 +76,7 @@ FORBID = click.option("--forbid", multiple=True, metavar="DATASET",
 
 
 def with_typed_options(words: Sequence[str]) -> list[str]:
-    """Words of another command, and the folders and the device that were typed for this one, where it takes them.
+    """Words of another command, and what was typed for this one about the data and the device, where it takes that.
 
     Args:
         words: without `abaw`.
@@ -88,11 +89,16 @@ def with_typed_options(words: Sequence[str]) -> list[str]:
         command = command.commands.get(word) if isinstance(command, click.Group) else command
     options = {option for param in command.params for option in param.opts} if command else set()
     typed = []
-    for name in ("data", "store", "runs", "device"):
+    for name in ("data", "store", "runs", "device", "people", "fps"):
         is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
         if is_typed and f"--{name}" in options and f"--{name}" not in words:
             typed += [f"--{name}", str(context.params[name])]
     return [*words, *typed]
+
+
+def typed_run(folder: Path, runs: Path) -> str:
+    """What to type for a run or an ensemble: its name, or its path where it is not in the folder of runs."""
+    return folder.name if folder.parent == runs else str(folder)
 
 
 def print_json(content: dict[str, Any]) -> None:

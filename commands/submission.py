@@ -1,5 +1,6 @@
 """The commands about submission files."""
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from abaw.core.files import Place
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from abaw.evaluate.submission.sample_files import AnySample
     from abaw.evaluate.submission.write import Submission
     from abaw.evaluate.trained import Predictor
 
@@ -26,7 +28,7 @@ SAMPLE = click.option("--sample", required=True, type=click.Path(path_type=Path)
                       help="Official sample file, or a list of videos for one file each.")  # fmt: skip
 
 TASK = click.option("--task", type=TaskName(), shell_complete=completion.tasks,
-                    help="What is predicted.  [default: what the headers say]")  # fmt: skip
+                    help="What is predicted; a run's folder stands for its task.  [default: what the headers say]")  # fmt: skip
 
 
 @click.command(
@@ -66,7 +68,6 @@ def submit(
     """
     from abaw import pipeline
     from abaw.commands import console
-    from abaw.core.tasks import TASKS
 
     if run is not None:
         predictor = pipeline.find_predictor(runs, run, device, raw)
@@ -91,10 +92,21 @@ def submit(
     ):
         console.warn(sentence)
     console.say(f"{written.path}: {_amount(written.n_rows, written.n_videos)}, by {_named(predictor)}.")
-    typed = TASKS.typed(predictor.task.name)  # a file, if it was named here
-    is_named = isinstance(rows, pipeline.NameSample) or typed != predictor.task.name
-    named = ("--task", typed) if is_named else ()
-    console.say_next("check-submission", str(written.path), "--sample", str(sample), *named)
+    _say_next(written.path, rows, predictor)
+
+
+def _say_next(path: Path, sample: "AnySample", predictor: "Predictor") -> None:
+    """The command that checks a submission; it names the task where a header does not say it."""
+    from abaw import pipeline
+    from abaw.commands import console
+    from abaw.core.tasks import TASKS
+
+    folder = str(predictor.folder)
+    task = TASKS.typed(predictor.task.name, folder if os.sep in folder else f"{os.curdir}{os.sep}{folder}")
+    is_named = isinstance(sample, pipeline.NameSample) or task != predictor.task.name
+    console.say_next(
+        "check-submission", str(path), "--sample", str(sample.path), *(("--task", task) if is_named else ())
+    )
 
 
 def _take_best(runs: Path, task: str, features: "Sequence[str]", device: str, raw: bool) -> "Predictor":

@@ -10,7 +10,7 @@ from click.core import ParameterSource
 
 from abaw.commands import completion
 from abaw.commands.help import examples
-from abaw.commands.shared_options import DEVICE, IDENTITY, RAW, RUNS
+from abaw.commands.shared_options import DEVICE, IDENTITY, RAW, RUNS, typed_run
 from abaw.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def predict(
         console.say("Runs of your own predict in the same way, `abaw predict RUN FILE`; the demo trains some.")
         console.say_next("demo")
     else:
-        console.say_next("eval", run.name)  # how far to trust it
+        console.say_next("eval", typed_run(run.folder, runs))  # how far to trust it
     sys.exit(0 if summary.ok else 1)
 
 

@@ -4,11 +4,13 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from abaw.core.errors import StoreError, did_you_mean
+from abaw.core.errors import DataError, StoreError, did_you_mean
 
 SIDES = ("_left", "_right")  # of two people in one video; the video file has the base name
 MAX_VALUES = 1_000_000  # per frame; anything larger is a mistake
 MAX_FRAMES = 10_000_000  # per video, 92 hours at 30 frames a second; anything larger is a mistake
+# of a video of which a table has few rows: 4.6 hours at 30 frames a second; more take a row for each 1,000 frames
+UNLISTED_FRAMES, FRAMES_A_ROW = 500_000, 1000
 MAX_NAME_BYTES = 255  # limit of most file systems
 UNSEEN = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control characters, surrogates, line and paragraph separators
 JUNK = frozenset({"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "lost+found"})
@@ -51,6 +53,25 @@ def check_name(name: str, kind: str) -> str:
             "Rename it."
         )
     return name
+
+
+def check_last_frame(last: int, n_rows: int, location: str) -> None:
+    """Check the largest frame number of a video in a table, since the frames before it take memory and disk space.
+
+    Args:
+        n_rows: that the table has of the video.
+        location: of the number, which begins the message.
+
+    Raises:
+        DataError: so few rows cannot name such a frame.
+    """
+    most = max(UNLISTED_FRAMES, FRAMES_A_ROW * n_rows)
+    if last > most:
+        rows = "1 row" if n_rows == 1 else f"{n_rows:,} rows"
+        raise DataError(
+            f"{location} has frame {last:,}, and {rows} in all; with so few, the last frame can be {most:,}. Correct the "
+            "number of the frame."
+        )
 
 
 def same_video(video: str, videos: Sequence[str]) -> str:

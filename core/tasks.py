@@ -154,9 +154,17 @@ class _Tasks(Mapping[str, Task]):
         if task.name not in self:
             self._added[task.name] = task
 
-    def typed(self, name: str) -> str:
-        """What to type for a task: its name, or its file."""
-        return self._files.get(name, name)
+    def typed(self, name: str, run: str = "") -> str:
+        """What to type for a task: its name, its file, or, for one that only a run has recorded, the folder of that run.
+
+        Args:
+            run: folder of the run that recorded it.
+        """
+        return run if run and self.is_recorded(name) else self._files.get(name, name)
+
+    def is_recorded(self, name: str) -> bool:
+        """True for a task that is known in this process from the record of a run alone."""
+        return name in self._added and name not in self._files
 
     def is_of_file(self, name: str) -> bool:
         """True for a task whose file was named in this process."""

@@ -199,11 +199,8 @@ def report_transcripts(dataset: Dataset) -> list[VideoReport]:
                 warnings += source.read().notes
         except DataError as error:
             errors.append(str(error))
-    names = [
-        name
-        for name, source in transcripts.of_video.items()
-        if source.file not in used and name not in transcripts.twice
-    ]
+    unclear = transcripts.unclear
+    names = [name for name, source in transcripts.of_video.items() if source.file not in used and name not in unclear]
     if names and used:
         warnings.append(f"{len(names):,} transcripts are of no video here: {some_of(names, MOST_NAMED)}")
     reports = [VideoReport(place.name, warnings=tuple(dict.fromkeys(warnings)), kind="remark")]

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from abaw.core.errors import DataError
+from abaw.core.errors import DataError, did_you_mean
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import TASKS
 from abaw.datasets.crops import count_crops
@@ -76,6 +76,12 @@ def split_of(text: str) -> str:
     if word.startswith(TEST):
         return TEST
     return next((name for name, words in SPLITS.items() if words.fullmatch(word)), "")
+
+
+def near_split(name: str) -> str:
+    """A question with the split that the name of a folder is like, and a space after it; empty for that of a split, and
+    for one that is like none."""
+    return "" if split_of(name) else did_you_mean(name, ("Training", "Validation", "Test"))
 
 
 def subfolders(folder: Path, is_needed: bool = False) -> list[Path]:

@@ -53,11 +53,13 @@ class Remark:
         about: name of the file, folder or video.
         sentence: what is wrong or unusual, and what to do.
         is_error: it must be fixed; something was left out because of it.
+        is_of_people: it is about who is in the videos.
     """
 
     about: str
     sentence: str
     is_error: bool = True
+    is_of_people: bool = False
 
 
 class FrameSource(Protocol):

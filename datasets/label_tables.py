@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import AbawError, DataError
-from abaw.core.names import MAX_FRAMES, check_name, composed
+from abaw.core.names import MAX_FRAMES, check_last_frame, check_name, composed
 from abaw.core.tasks import VA
 from abaw.datasets.folders import SPLITS, files_in, folded
 from abaw.datasets.frames import Remark
@@ -117,6 +117,7 @@ def _by_video(
             raise DataError(
                 f"{path} line {line}: frame {numbers[part][twice[0]]} of video {name} is listed twice. Delete one of the lines."
             )
+        check_last_frame(int(numbers[part][-1]), len(part), f"{path} line {int(part[-1]) + 2}: {name}")
         yield TableLabels(
             split, check_name(composed(name), "video"), path, numbers[part], rows[part, 1:].astype(np.float32)
         )

@@ -3,6 +3,7 @@
 Layouts are plug-ins of the group `abaw.layouts`, abaw's own among them, see `abaw.core.plugins`.
 """
 
+import shlex
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -104,7 +105,7 @@ def _nothing_in(root: Path, errors: list[str]) -> str:
     """A sentence about a root without videos."""
     with suppress(DataError):
         if (stills := find_still_set(root)) is not None:
-            return f"{root} has no videos, but still images ({stills.kind}). Use it with `abaw finetune --images NAME={root}`."
+            return f"{root} has no videos, but still images ({stills.kind}). Use it with `abaw finetune --images NAME={shlex.quote(str(root))}`."
     names = sorted(path.name for path in root.iterdir())[:5]
     folders = find_folders(root)
     empty = [*folders.crops, *folders.raw]

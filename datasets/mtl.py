@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles
 from abaw.core.errors import DataError
-from abaw.core.names import composed
+from abaw.core.names import check_last_frame, composed
 from abaw.core.tasks import MTL
 from abaw.datasets.dataset import Dataset, Labels
 from abaw.datasets.folders import LABEL_SUFFIX, files_in, find_folders
@@ -150,7 +150,9 @@ def read_annotations(path: Path, split: str) -> Iterator[MtlLabels]:
     index = np.array([index_of[name_of[video]] for video in videos])
     order = np.lexsort((numbers, index))  # stable: rows of one frame stay in file order
     ends = np.searchsorted(index[order], np.arange(1, len(names)))
-    parts = zip(names, np.split(order, ends), strict=True)
+    parts = list(zip(names, np.split(order, ends), strict=True))
+    for name, part in parts:
+        check_last_frame(int(numbers[part[-1]]), len(part), f"{path} line {int(part[-1]) + 2}: {name}")
     return (MtlLabels(split, name, path, numbers[part], values[part]) for name, part in parts)
 
 

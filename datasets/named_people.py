@@ -17,7 +17,7 @@ from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import split_of
 from abaw.datasets.frames import Remark
 from abaw.datasets.media_search import name_of_video
-from abaw.media.text_files import header_of, open_text
+from abaw.media.text_files import bounded_lines, header_of, open_text
 
 TABLE, FOLDERS = "people.csv", "folders"
 COLUMNS = VIDEO, PERSON = "video", "person"
@@ -44,9 +44,8 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
     if not people and not path.is_file():
         return dataset
     if not people and not set(COLUMNS) <= set(header_of(path)):
-        lacks = Remark(
-            path.name, f"names no people, as it does not begin with the line {','.join(COLUMNS)}", is_error=False
-        )
+        why = f"names no people, as it does not begin with the line {','.join(COLUMNS)}"
+        lacks = Remark(path.name, why, is_error=False, is_of_people=True)
         return dataset if lacks in dataset.remarks else replace(dataset, remarks=(*dataset.remarks, lacks))
     persons = read_people(path)
     names = {video.name for video in dataset.videos} | {label.video for label in dataset.labels}
@@ -58,8 +57,13 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
             f"{path} names no video of {dataset.root}, but {some_of(unknown, SHOWN_NAMES)}. {near}Name videos as `abaw doctor` does."
         )
     remark = f"{len(unknown)} names are those of no video: {some_of(unknown, SHOWN_NAMES)}"
-    remarks = (Remark(path.name, remark, is_error=False),) if unknown else ()
+    remarks = (Remark(path.name, remark, is_error=False, is_of_people=True),) if unknown else ()
     return replace(dataset, persons=persons, remarks=(*dataset.remarks, *remarks))
+
+
+def people_notes(dataset: Dataset) -> list[str]:
+    """Sentences on the table of people, for those who do not see all remarks."""
+    return [f"{remark.about}: {remark.sentence}." for remark in dataset.remarks if remark.is_of_people]
 
 
 def read_people(path: Path) -> dict[str, str]:
@@ -70,7 +74,7 @@ def read_people(path: Path) -> dict[str, str]:
     """
     persons: dict[str, str] = {}
     with open_text(path) as stream:
-        lines = csv.reader(stream)
+        lines = csv.reader(bounded_lines(stream, path))
         try:
             header = [cell.strip() for cell in next(lines, [])]
             columns = [_column(path, header, name) for name in COLUMNS]

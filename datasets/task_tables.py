@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import AbawError, DataError, did_you_mean
-from abaw.core.names import MAX_FRAMES, check_name, composed
+from abaw.core.names import MAX_FRAMES, check_last_frame, check_name, composed
 from abaw.core.people import is_person
 from abaw.core.task_types import LabelTable
 from abaw.core.tasks import TASKS, Task
@@ -30,7 +30,7 @@ from abaw.datasets.image_folders import Stills
 from abaw.datasets.labels import NUMBER, check_values
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import Media, name_of_video, search_media
-from abaw.media.text_files import header_of, open_text
+from abaw.media.text_files import bounded_lines, header_of, open_text
 
 OTHER_MARKS = (";", "\t", "|")  # between cells, which other programs write
 MISSING = ("", "nan", "none")  # cells of a label that is not annotated
@@ -134,7 +134,7 @@ def read_table(path: Path, task: Task, split: str = "") -> list[_Row]:
     """
     assert task.table is not None
     with open_text(path) as stream:
-        lines = csv.reader(stream)
+        lines = csv.reader(bounded_lines(stream, path))
         try:
             header = [cell.strip() for cell in next(lines, [])]
             columns = _columns(path, header, task.table)
@@ -245,6 +245,8 @@ def _labels(path: Path, task: Task, name: str, rows: Sequence[_Row]) -> TaskLabe
             raise DataError(
                 f"{path} lines {row.line} and {other.line} put {name} into two splits, or name two people. Correct one."
             )
+    if task.level == "frame":  # images are counted in their folder
+        check_last_frame(rows[-1].number, len(rows), f"{path} line {rows[-1].line}: {name}")
     numbers = np.array([row.number for row in rows], dtype=np.int64)
     values = np.array([row.values for row in rows], dtype=np.float32)
     return TaskLabels(task.name, rows[0].split, name, path, numbers, values, rows[0].person)

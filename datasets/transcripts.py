@@ -6,17 +6,18 @@ video_annotation_transcript.yaml         BAH's file of all videos, if there is n
 TABLE.csv#COLUMN                         named by the user: a text for each clip, or several with start and end
 
 The folder is called transcription, transcripts, transcriptions or subtitles, and is in the data folder or one level
-further down. Names may be those of video files (`a.mp4.srt`).
+further down. Names may be those of video files (`a.mp4.srt`), and may end in a language (`a.en.srt`, `a.pt-BR.vtt`).
 """
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from abaw.core.errors import DataError, did_you_mean
+from abaw.core.errors import DataError, did_you_mean, some_of
 from abaw.core.names import composed, is_junk
 from abaw.datasets.dataset import Dataset
 from abaw.datasets.folders import folded, subfolders
@@ -25,7 +26,7 @@ from abaw.datasets.media_search import name_of_video
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
 from abaw.datasets.video_files import People
 from abaw.media.file_content import content_of, has_content
-from abaw.media.text_files import open_text
+from abaw.media.text_files import bounded_lines, open_text
 from abaw.media.transcript_files import (
     MOST_CHUNKS,
     SUFFIXES,
@@ -41,7 +42,9 @@ ALL_VIDEOS = "video_annotation_transcript.yaml"
 KEY = "transcript"  # of a video in that file
 SKIPPED = frozenset({"all_cues", "certainty_ah", "fr_detailed_ah", "frame_annotation", "time_detailed_ah"})
 MAX_BYTES = 2**29  # of that file, which lists all frames
-MAX_DEPTH = 6
+MAX_DEPTH, SHOWN_FILES = 6, 4
+# in the tags of languages, as programs write them: en, deu, pt-BR, zh_Hans, en-orig
+LANGUAGE = re.compile(r"(?P<video>.+)\.(?P<language>[a-zA-Z]{2,3}(?:[-_][a-zA-Z0-9]{2,8}){0,2})")
 CLIP_COLUMNS = ("clip", "video", "name", "file", "filename", "path", "video_name", "file_name")
 TEXT_COLUMNS = ("text", "transcript", "transcription", "sentence", "utterance", "subtitle")
 START_COLUMNS, END_COLUMNS = ("start", "start_s", "begin", "start_time"), ("end", "end_s", "stop", "end_time")
@@ -84,11 +87,18 @@ class Transcripts:
         place: the folder or file that they are in; None if there is none.
         of_video: by name of the video.
         twice: by name of the video, two files that both have its name.
+        languages: names in `of_video` that end in a language, by the name before that.
     """
 
     place: Path | None = None
     of_video: Mapping[str, TranscriptSource] = field(default_factory=dict)
     twice: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    languages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def unclear(self) -> set[str]:
+        """Names in `of_video` of which one has to be chosen first."""
+        return {*self.twice, *(name for names in self.languages.values() if len(names) > 1 for name in names)}
 
     def of(self, video: Video | FrameSource, people: People) -> TranscriptSource | None:
         """The transcript of a video, or of the video that a person is in; None without one.
@@ -97,12 +107,20 @@ class Transcripts:
             people: of the same dataset.
 
         Raises:
-            DataError: two files have the name of the video.
+            DataError: two files have the name of the video, or several its name and a language.
         """
         # with a file of this name, it is not a person in another video
         is_whole = video.file is not None and composed(video.file.stem) == video.name
         names = (video.name,) if is_whole else (video.name, people.base_of(video.name))
-        name = next((name for name in names if name in self.of_video), "")
+        name = next((name for name in names if name in self.of_video or name in self.languages), "")
+        if name not in self.of_video and name in self.languages:
+            whole, (name, *others) = name, self.languages[name]
+            if others:
+                files = [self.of_video[one].file.name for one in (name, *others)]
+                raise DataError(
+                    f"{self.place} has transcripts of {whole} in several languages: {some_of(files, SHOWN_FILES)}. Keep one of "
+                    f"them there, or rename one to {whole}{Path(files[0]).suffix}."
+                )
         if name in self.twice:
             first, second = self.twice[name]
             raise DataError(f"{first} and {second} are both transcripts of {name}. Delete one of them.")
@@ -187,7 +205,11 @@ def _in_folder(folder: Path) -> Transcripts:
         first = best.setdefault(name, file)
         if first != file and first.suffix.lower() == file.suffix.lower():
             twice.setdefault(name, (first, file))
-    return Transcripts(folder, {name: TranscriptSource(file) for name, file in best.items()}, twice)
+    languages: dict[str, list[str]] = {}
+    for name in sorted(best):
+        if tagged := LANGUAGE.fullmatch(name):
+            languages.setdefault(name_of_video(tagged["video"]), []).append(name)
+    return Transcripts(folder, {name: TranscriptSource(file) for name, file in best.items()}, twice, languages)
 
 
 def _files_below(folder: Path, depth: int) -> Iterator[Path]:
@@ -229,7 +251,7 @@ def _read_table(path: Path, column: str) -> dict[str, Transcript]:
     """
     rows: dict[str, list[tuple[str, str, str]]] = {}
     with open_text(path) as stream:
-        lines = csv.DictReader(stream)
+        lines = csv.DictReader(bounded_lines(stream, path))
         try:
             header = [name.strip() for name in lines.fieldnames or ()]
             lines.fieldnames = header

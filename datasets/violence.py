@@ -7,15 +7,16 @@ A name that two splits have gets the split in front of it: `train-0001`, `val-00
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.errors import DataError
-from abaw.core.names import MAX_FRAMES, check_name, composed
+from abaw.core.names import MAX_FRAMES, check_last_frame, check_name, composed
 from abaw.datasets.dataset import Dataset
-from abaw.datasets.folders import TEST, files_in, split_of, subfolders
+from abaw.datasets.folders import TEST, files_in, near_split, split_of, subfolders
 from abaw.datasets.frames import Remark, Video
 from abaw.datasets.labels import LabelFile, check_header
 from abaw.datasets.layouts import Layout
@@ -48,6 +49,7 @@ def read_scene(path: Path) -> NDArray:
         labels[int(frame)] = int(label)
     if not labels:
         raise DataError(f"{path} has a header but no rows. Copy it again.")
+    check_last_frame(max(labels), len(labels), str(path))
     rows = np.full((max(labels), 1), -1, dtype=np.int8)
     rows[np.array(list(labels)) - 1, 0] = list(labels.values())
     return rows
@@ -57,8 +59,11 @@ def open_violence(root: Path, fps: float | None = None) -> Dataset | None:
     """The videos and labels of DVD under a root; None if a folder of both is missing."""
     by_split = {split_of(folder.name): folder for folder in subfolders(root / FRAMES)}
     label_folders = {split_of(folder.name): folder for folder in subfolders(root / LABELS)}
+    misspelt = [*_misspelt(root, FRAMES), *_misspelt(root, LABELS)]
     if not by_split.keys() & {"train", "val", TEST} or not label_folders.keys() & {"train", "val"}:
-        return None
+        homes = {remark.about.partition("/")[0] for remark in misspelt}
+        homes |= {home for home, splits in ((FRAMES, by_split), (LABELS, label_folders)) if any(splits)}
+        return Dataset(root, (), (), fps, tuple(misspelt)) if misspelt and homes == {FRAMES, LABELS} else None
     paths = {
         (split, composed(path.name)): path for split, folder in by_split.items() if split for path in subfolders(folder)
     }
@@ -77,7 +82,14 @@ def open_violence(root: Path, fps: float | None = None) -> Dataset | None:
     labels = [LabelFile(TASK, key[0], name_of(*key), path, read_scene) for key, path in sorted(labelled.items())]
     n_alone = len(paths.keys() - labelled.keys() - {key for key in paths if key[0] == TEST})
     remarks = [Remark(FRAMES, f"{n_alone} videos of {FRAMES}/ have no labels", is_error=False)] if n_alone else []
-    return Dataset(root, tuple(videos), tuple(labels), fps, tuple(remarks))
+    return Dataset(root, tuple(videos), tuple(labels), fps, (*misspelt, *remarks))
+
+
+def _misspelt(root: Path, home: str) -> Iterator[Remark]:
+    """An error for each folder whose name is like that of a split."""
+    for folder in subfolders(root / home):
+        if near := near_split(folder.name):
+            yield Remark(f"{home}/{folder.name}", f"{folder} is the folder of no split. {near}Rename it.")
 
 
 LAYOUT = Layout(open_violence, f"DVD (vd), with {FRAMES}/Training/<video>/00001.jpg and {LABELS}/Training/<video>.csv")

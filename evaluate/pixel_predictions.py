@@ -1,5 +1,6 @@
 """Predictions of fine-tuned runs: from the pixels of a data folder, or from a store that has features of their encoders."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,7 +161,8 @@ def no_pixels(run: Run) -> StoreError:
         for copy, file in enumerate(files, 1)
     )
     task = run.task.whole or run.task.name
-    own = f"--task {TASKS.typed(task)} " if TASKS.typed(task) != task else ""
+    typed = TASKS.typed(task, "TASK.toml")
+    own = f"--task {shlex.quote(typed)} " if typed != task else ""
     return StoreError(
         f"Run {run.name} needs features of its encoder for these videos. Extract them with `abaw extract {own}{backbones}`."
     )

@@ -1,5 +1,6 @@
 """Predictions that `abaw eval` saved in the folder of a run or ensemble, with the run's post-processing applied."""
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -143,7 +144,10 @@ def _are_valid(doubles: Doubles | None, n_rows: int, n_columns: int) -> bool:
 
 def _file_and_remedy(folder: Path, split: str) -> tuple[Path, str]:
     """The file of predictions, and a sentence on how to create it; a UsageError if there is none."""
-    path, remedy = predictions_file(folder, split), f"Create it with `abaw eval {folder.name} --split {split}`."
+    path, remedy = (
+        predictions_file(folder, split),
+        f"Create it with `abaw eval {shlex.quote(folder.name)} --split {split}`.",
+    )
     if not path.is_file():
         raise UsageError(f"{folder.name} has no {path.name}. {remedy}")
     return path, remedy

@@ -116,7 +116,7 @@ def _read(tables: Sequence[FaceTable], chosen: OutputColumns, threshold: float |
     """The outputs of each video, and what was noticed on the way."""
     outputs: Outputs = {}
     largest = np.full(len(chosen.columns), -np.inf)
-    n_several = 0
+    n_several = n_repeated = 0
     for table in tables:
         own = find_outputs(chosen.task, table, threshold)
         if [column.name for column in own.columns] != [column.name for column in chosen.columns]:
@@ -130,8 +130,12 @@ def _read(tables: Sequence[FaceTable], chosen: OutputColumns, threshold: float |
             values = faces.values[whole]
             largest = np.maximum(largest, values.max(axis=0, initial=-np.inf))
             outputs[video] = faces.numbers[whole] - 1, own.outputs_of(values, table)
-            n_several += faces.n_several
+            n_several, n_repeated = n_several + faces.n_several, n_repeated + faces.n_repeated
     notes = [f"{n_several:,} frames have several faces: the surest one is scored."] if n_several else []
+    if n_repeated:
+        notes.append(
+            f"{n_repeated:,} frames are listed more than once: the surest row is scored, the first of equal ones."
+        )
     low = [
         f"{name} (largest {most:g})"
         for name, form, most, least in zip(chosen.outputs, chosen.forms, largest, chosen.least, strict=False)

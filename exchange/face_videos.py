@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class FaceVideo:
         face: the one to take where a frame has several; empty takes the surest.
         numbers: (rows,) int64 numbers of the frames with a face, from 1.
         n_frames: the last frame of the table.
+        n_rows: rows of the video in the table.
     """
 
     name: str
@@ -35,6 +36,7 @@ class FaceVideo:
     face: str
     numbers: NDArray[np.int64]
     n_frames: int
+    n_rows: int
 
     def digest(self) -> str:
         """sha256 over its file, the columns and the face."""
@@ -47,7 +49,7 @@ class FaceVideo:
     @contextmanager
     def open(self) -> Iterator[Rows]:
         """Its rows: those of frames with a face. The table is read with their values."""
-        check_numbers(self.numbers, self.n_frames, f"{self.table.path}, video {self.name!r}")
+        check_numbers(self.numbers, self.n_frames, f"{self.table.path}, video {self.name!r}", self.n_rows)
         shape = (len(self.columns),)
 
         def blocks() -> Iterator[NDArray]:
@@ -77,19 +79,20 @@ def find_face_videos(
 
     Raises:
         UsageError: no table has such a column.
-        DataError: the tables have different columns.
+        UsageError: tables of several programs have different columns.
+        DataError: no table has a row with a face.
     """
     videos, failed, first = list[FaceVideo](), dict[str, str](), None
-    several, unknown, program = dict[str, int](), "", ""
+    counts, unknown = _Counts(), ""
     for path in paths:
         table = open_table(path)
         if table is None:
             failed[path.stem] = f"{path.name} is no table of faces like the others. Move it away."
             continue
         columns = tuple(_chosen(table, wanted))
-        program, first = table.program, first or (path, columns)
+        first = first or (table, columns)
         if [column.name for column in columns] != [column.name for column in first[1]]:
-            failed[path.stem] = _difference(path, columns, *first)
+            failed[path.stem] = _difference(table, columns, *first)
             continue
         unknown = unknown or describe_unknown(table.header, table.columns)
         try:
@@ -97,10 +100,25 @@ def find_face_videos(
         except DataError as error:
             failed[path.stem] = str(error)
             continue
-        videos += [FaceVideo(name, table, columns, face, one.numbers, one.n_frames) for name, one in rows.items()]
-        several |= {name: one.n_several for name, one in rows.items() if one.n_several}
-    names = [column.name for column in first[1]] if first else []
-    return videos, failed, _notes(program, names, several, unknown, face)
+        for name, of in rows.items():
+            videos.append(FaceVideo(name, table, columns, face, of.numbers, of.n_frames, of.n_rows))
+            counts.add(name, of)
+    if not failed and not any(len(video.numbers) for video in videos):
+        raise DataError(_nothing_in(paths, sum(video.n_rows for video in videos)))
+    notes = [_description(*first)] if first else []
+    notes += counts.notes(face)
+    notes += [f"columns that are not known are left out: {unknown}"] if unknown else []
+    return videos, failed, notes
+
+
+def _nothing_in(paths: Sequence[Path], n_rows: int) -> str:
+    """A sentence on tables without any face."""
+    subject, them, their = f"{paths[0]} has", "the table", "its"
+    if len(paths) > 1:
+        subject, them, their = f"The {len(paths):,} tables in {paths[0].parent} have", "them", "their"
+    if not n_rows:
+        return f"{subject} no rows after {their} header. Write {them} again."
+    return f"{subject} no row with a face and finite numbers among {their} {n_rows:,} rows. Write {them} again."
 
 
 def _chosen(table: FaceTable, wanted: Sequence[str]) -> list[FaceColumn]:
@@ -116,32 +134,67 @@ def _chosen(table: FaceTable, wanted: Sequence[str]) -> list[FaceColumn]:
     return columns
 
 
-def _difference(path: Path, columns: Sequence[FaceColumn], other: Path, others: Sequence[FaceColumn]) -> str:
+def _difference(table: FaceTable, columns: Sequence[FaceColumn], other: FaceTable, others: Sequence[FaceColumn]) -> str:
+    """Why a table cannot be imported with another one.
+
+    Raises:
+        UsageError: they are of two programs, so that all tables of one of the two would fail.
+    """
+    if table.program != other.program:
+        raise UsageError(
+            f"{table.path.parent} has tables of {other.program} ({other.path.name}) and of {table.program} ({table.path.name}), "
+            "which have different columns. Move those of one program into another folder, and import each folder as a "
+            "feature of its own."
+        )
     names, known = [column.name for column in columns], [column.name for column in others]
     odd = next((name for name in (*known, *names) if (name in known) != (name in names)), "their order")
     return (
-        f"{path.name} has other columns than {other.name} ({odd}). Name with --columns what all have, or import it as a "
-        "separate feature"
+        f"{table.path.name} has other columns than {other.path.name} ({odd}). Name with --columns what all have, or import it "
+        "as a separate feature"
     )
 
 
-def _notes(program: str, names: Sequence[str], several: dict[str, int], unknown: str, face: str) -> list[str]:
-    """What was chosen, in sentences."""
-    notes = []
-    if names:
-        listed = ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")
-        notes.append(
-            f"tables of {program}: {len(names)} {'columns' if len(names) > 1 else 'column'} in this order: {listed}"
-        )
-    if several:
-        first = next(iter(several))
-        taken = (
-            f"face {face} is taken" if face else "the one with the highest confidence is taken (--face ID for another)"
-        )
-        notes.append(f"{len(several)} videos have frames with several faces, {first} {several[first]} of them: {taken}")
-    if unknown:
-        notes.append(f"columns that are not known are left out: {unknown}")
-    return notes
+def _description(table: FaceTable, columns: Sequence[FaceColumn]) -> str:
+    names = [column.name for column in columns]
+    listed = ", ".join(names[:4]) + (f" ... {names[-1]}" if len(names) > 4 else "")
+    return (
+        f"tables of {table.program}: {len(names)} {'columns' if len(names) > 1 else 'column'} in this order: {listed}"
+    )
+
+
+@dataclass
+class _Counts:
+    """Frames that have more than one row, by video: with several faces, or listed more than once."""
+
+    several: dict[str, int] = field(default_factory=dict)
+    repeated: dict[str, int] = field(default_factory=dict)
+
+    def add(self, video: str, rows: FaceRows) -> None:
+        """Count those of a video."""
+        if rows.n_several:
+            self.several[video] = rows.n_several
+        if rows.n_repeated:
+            self.repeated[video] = rows.n_repeated
+
+    def notes(self, face: str) -> Iterator[str]:
+        """What was taken of such frames, in sentences."""
+        for counts, what, taken in (
+            (
+                self.several,
+                "with several faces",
+                "the one with the highest confidence is taken (--face ID for another)",
+            ),
+            (
+                self.repeated,
+                "that are listed more than once",
+                "the row with the highest confidence is taken, else the first",
+            ),
+        ):
+            if counts:
+                first, n_frames = next(iter(counts.items()))
+                videos = "1 video has" if len(counts) == 1 else f"{len(counts):,} videos have"
+                is_named = face and counts is self.several
+                yield f"{videos} frames {what}, {first} {n_frames:,} of them: {f'face {face} is taken' if is_named else taken}"
 
 
 def describe_other_tables(source: Path) -> str:

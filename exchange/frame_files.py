@@ -70,7 +70,7 @@ class FrameFiles:
         """Its rows."""
         numbers, names = self._list()
         folder = str(self.folder)
-        check_numbers(numbers, int(numbers.max(initial=0)), folder)
+        check_numbers(numbers, int(numbers.max(initial=0)), folder, len(numbers))
         first = read_frame(f"{folder}/{names[0]}")
         check_array(Header((len(names), *first.shape), first.dtype, False), f"{folder}/{names[0]}")
 

@@ -85,7 +85,7 @@ class Hdf5Video:
                 present = np.asarray(datasets[name][...]) == MARKS_OF_FEATURES[name]
                 marks[PRESENT] = present & np.asarray(marks.get(PRESENT, True), dtype=np.bool_)
             is_kept, numbers, n_frames = frame_numbers(len(values), marks.get(PRESENT), marks.get(FRAMES))
-            check_numbers(numbers, n_frames, location)
+            check_numbers(numbers, n_frames, location, len(values))
             step = step_of(values.shape[1:], values.dtype)
             blocks = selected_blocks(lambda start, stop: np.asarray(values[start:stop]), is_kept, step)
             fps = _fps_of(group, location)

@@ -27,6 +27,7 @@ from abaw.core.system_errors import in_words, system_error
 from abaw.datasets.dataset import Dataset, time_files
 from abaw.datasets.folders import find_video_files
 from abaw.datasets.layouts import look_through
+from abaw.datasets.named_people import people_notes
 from abaw.exchange.axes import check_way, check_ways, shape_of
 from abaw.exchange.frame_files import FrameFiles
 from abaw.exchange.provenance import Origin
@@ -96,6 +97,7 @@ def import_features(options: ImportOptions, reporter: Reporter | None = None) ->
         register(store, options.feature, source, shape)
         if dataset is not None:
             write_labels(dataset, store, summary)
+            summary.warnings += people_notes(dataset)
         pending, n_rows = plan(store, options.feature, source, clocks, summary)
         reporter.start("import", n_rows, "frames")
         work = Importer(store, options.feature, shape, clocks, summary, reporter, source.origin is not None)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from posixpath import basename, splitext
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from abaw.core.names import MAX_FRAMES, composed
 from abaw.exchange.npy import map_array, read_rows
 from abaw.exchange.source_rows import Rows, check_array, check_numbers, step_of
 from abaw.exchange.source_stamps import sample_stamp, stamp
-from abaw.media.text_files import BLANK, open_text
+from abaw.media.text_files import BLANK, bounded_lines, open_text
 
 COLUMNS = "`video` and `frame`, or `image` (video/00001.jpg)"
 VIDEO_AND_FRAME, IMAGE = ("video", "frame"), ("image",)
@@ -33,7 +32,7 @@ VN_AND_FRAME, IMG_PATH = ("vn", "frame_idx"), ("img_path",)
 ROW = "embedd_idx"
 DELIMITERS = (",", ";", "\t")
 MAX_ROWS = 2**31 - 1
-LONGEST_LINE = 65_536  # characters
+LONGEST_START = 65_536  # characters of the first two lines, by which a table is known
 
 
 @dataclass
@@ -73,7 +72,7 @@ class IndexedRows:
         frames = np.frombuffer(self.index.frames, dtype=np.int32)
         order = np.argsort(frames, kind="stable")
         numbers, rows = frames[order].astype(np.int64), np.frombuffer(self.index.rows, dtype=np.int32)[order]
-        check_numbers(numbers, int(numbers.max(initial=0)), f"{self.table}, video {self.name!r}")
+        check_numbers(numbers, int(numbers.max(initial=0)), f"{self.table}, video {self.name!r}", len(rows))
         step = step_of(head.shape[1:], head.dtype)
 
         def blocks() -> Iterator[NDArray]:
@@ -153,7 +152,7 @@ def _place_columns(table: Path) -> list[str]:
     """The column `embedd_idx` in the first two lines of a table: its header and its first cell; empty without it."""
     try:
         with open_text(table) as stream:
-            header, first = stream.readline(LONGEST_LINE), stream.readline(LONGEST_LINE)
+            header, first = stream.readline(LONGEST_START), stream.readline(LONGEST_START)
             for delimiter in DELIMITERS:
                 names, cells = _cells(header, delimiter), _cells(first, delimiter)
                 if ROW in names:
@@ -174,7 +173,7 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     offsets: dict[int, str] = {}
     try:
         with open_text(table) as stream:
-            texts = _lines(stream, table)
+            texts = bounded_lines(stream, table)
             form = _find_form(table, next(texts, ""), names_rows(table))
             lines = csv.reader(texts, delimiter=form.delimiter, skipinitialspace=True)
             for cells in lines:
@@ -191,13 +190,6 @@ def read_table(table: Path) -> tuple[dict[str, RowIndex], int]:
     if form.names == VN_AND_FRAME:
         _count_from_1(videos, offsets, table)
     return videos, n_rows
-
-
-def _lines(stream: IO[str], table: Path) -> Iterator[str]:
-    while line := stream.readline(LONGEST_LINE):
-        if len(line) == LONGEST_LINE:
-            raise DataError(f"{table} has a line of {LONGEST_LINE:,} characters or more. Write a line for each row.")
-        yield line
 
 
 def _count_from_1(videos: Mapping[str, RowIndex], offsets: Mapping[int, str], table: Path) -> None:

@@ -164,7 +164,7 @@ class ArchiveFile:
                 if mark in names
             }
             is_kept, numbers, n_frames = frame_numbers(header.shape[0], marks.get(PRESENT), marks.get(FRAMES))
-            check_numbers(numbers, n_frames, location)
+            check_numbers(numbers, n_frames, location, header.shape[0])
 
             def blocks() -> Iterator[NDArray]:
                 start = 0

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from abaw.core.errors import DataError
-from abaw.core.names import MAX_FRAMES, MAX_VALUES
+from abaw.core.names import MAX_FRAMES, MAX_VALUES, check_last_frame
 from abaw.core.unpacking import unpacks_too_far
 from abaw.store.schema import ArrayHead
 
@@ -166,11 +166,14 @@ def check_stored(head: ArrayHead, n_stored: int, location: str) -> None:
         )
 
 
-def check_numbers(numbers: NDArray[np.int64], n_frames: int, location: str) -> None:
+def check_numbers(numbers: NDArray[np.int64], n_frames: int, location: str, n_rows: int | None = None) -> None:
     """Check the frame numbers of a video.
 
+    Args:
+        n_rows: rows of the video in the source; None where they are its frames, one after another.
+
     Raises:
-        DataError: there are no frames, or a number is out of range or repeated.
+        DataError: there are no frames, a number is out of range or repeated, or the last one is too large for so few rows.
     """
     if n_frames < 1:
         raise DataError(f"{location} has no frames. Delete it, or create it again.")
@@ -181,6 +184,8 @@ def check_numbers(numbers: NDArray[np.int64], n_frames: int, location: str) -> N
         raise DataError(
             f"{location} has a frame number {highest}; the largest allowed is {MAX_FRAMES:,}. Correct the numbers."
         )
+    if n_rows is not None:
+        check_last_frame(n_frames, n_rows, location)
     counts = np.bincount(numbers)
     if counts.max(initial=0) > 1:
         raise DataError(f"{location} has frame {int(counts.argmax())} more than once. Keep one.")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import h5py
 
-from abaw.core.errors import AbawError, DataError, UsageError
+from abaw.core.errors import AbawError, DataError, UsageError, some_of
 from abaw.core.names import check_name, composed, is_junk
 from abaw.exchange.face_videos import TABLE_SUFFIX, describe_other_tables, find_face_videos
 from abaw.exchange.frame_files import SUFFIX as FRAME_SUFFIX
@@ -32,6 +32,7 @@ from abaw.exchange.tensor_files import TensorFile, tensor_file
 from abaw.media.face_tables import open_table
 from abaw.media.links import check_file, is_broken
 
+SHOWN_KINDS = 4  # of files, in a message
 MASK = f".{PRESENT}"
 WINDOWS = "_seq"  # ends the names of tables of windows
 PART = re.compile(r"(?P<whole>.+)_(?P<number>[0-9]{1,6})")  # of an array
@@ -124,7 +125,8 @@ def _find_layout(source: Path) -> tuple["SourceLayout", list[Path]]:
             check_file(path)
         examples = ", ".join(layout.example for layout in LAYOUTS)
         raise DataError(
-            f"{source} has no known layout ({examples}). Convert it to one of these.{describe_other_tables(source)}"
+            f"{source} has no known layout ({examples}): {_describe(source, paths)}. Convert it to one of these."
+            f"{describe_other_tables(source)}"
         )
     if len(layouts) > 1:
         names = " and ".join(layout.name for layout in layouts)
@@ -133,6 +135,18 @@ def _find_layout(source: Path) -> tuple["SourceLayout", list[Path]]:
     if layout is BY_FRAME:  # an empty folder is a video without frames
         return layout, [path for path in paths if path.is_dir() or path in broken]
     return layout, files_of[layout]
+
+
+def _describe(source: Path, paths: list[Path]) -> str:
+    """What is in a folder without any layout, by kind, with the first name of each; or what a file is."""
+    if source.is_file():
+        return f"a file that ends in {source.suffix or 'nothing'}"
+    names: dict[str, list[str]] = {}
+    for path in paths:
+        kind = "folder" if path.is_dir() else f"{path.suffix.lower()} file".strip()
+        names.setdefault(kind, []).append(path.name)
+    kinds = [f"{len(of)} {kind}{'s' * (len(of) > 1)} ({of[0]})" for kind, of in names.items()]
+    return f"it has {some_of(kinds, SHOWN_KINDS)}" if kinds else "it is empty"
 
 
 def _has_frames(path: Path) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from abaw.core.parts import parse_part
 from abaw.core.progress import Reporter, Silent, Summary
+from abaw.datasets.named_people import people_notes
 from abaw.extract.label_writer import describe_labels
 from abaw.extract.request import ExtractOptions
 from abaw.extract.stage import Stage
@@ -43,6 +44,8 @@ def extract(
             reporter.warn(note)
         if not options.part or parse_part(options.part)[0] == 1:  # labels belong to the first part
             reporter.warn(describe_labels(stage.dataset))
+            for note in people_notes(stage.dataset):
+                reporter.warn(note)
         plan, rest = plan.split(options.limit) if options.limit else (plan, None)
         reporter.start("extract", plan.n_frames, "frames")
         begin = monotonic()

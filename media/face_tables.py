@@ -26,13 +26,13 @@ from abaw.core.errors import DataError
 from abaw.core.expressions import plain_expression
 from abaw.core.names import MAX_FRAMES, composed
 from abaw.media.face_columns import FaceColumn, columns_of
-from abaw.media.text_files import BLANK, open_text
+from abaw.media.text_files import BLANK, LONGEST_LINE, bounded_lines, open_text
 
 DELIMITERS = (",", ";", "\t")
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+PY_FEAT = "py-feat"  # has a row for each face, also where none or two have the same `Identity`
 PREFIX = "face_analysis_"  # of the tables of OpenFace 3
 MOST_ROWS = 2_000_000  # of a table: 18 hours of video
-LARGEST_HEADER = 2**20  # characters; py-feat 2 has 2,000 columns
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,18 @@ class FaceRows:
         numbers: (rows,) int64 frame numbers from 1, ascending.
         values: (rows, columns) float32, NaN where the table has nothing.
         n_frames: the last frame of the table, with or without a face.
+        n_rows: rows of the video in the table, with or without a face.
         n_several: frames with several faces.
+        n_repeated: frames of which a face, or the only one, is listed more than once.
         faces: what their `face_id` or `Identity` are, in the order in which they come; empty without such a column.
     """
 
     numbers: NDArray[np.int64]
     values: NDArray[np.float32]
     n_frames: int
+    n_rows: int
     n_several: int
+    n_repeated: int
     faces: tuple[str, ...]
 
 
@@ -86,7 +90,7 @@ def open_table(path: Path, also: Iterable[str] = ()) -> FaceTable | None:
     """
     try:
         with open_text(path) as stream:
-            line = stream.readline(LARGEST_HEADER)
+            line = stream.readline(LONGEST_LINE)
     except (DataError, OSError, UnicodeError):
         return None
     for delimiter in DELIMITERS:
@@ -107,7 +111,7 @@ def header_of_table(path: Path) -> tuple[str, ...]:
     """
     try:
         with open_text(path) as stream:
-            return _cells(stream.readline(LARGEST_HEADER), ",")
+            return _cells(stream.readline(LONGEST_LINE), ",")
     except UnicodeError as error:
         raise DataError(f"{path} cannot be read as text ({error}). Write it in UTF-8.") from error
 
@@ -126,7 +130,7 @@ def _program_of(header: Sequence[str], frame: str) -> tuple[str, int | None]:
     if frame == "frame_idx":
         return "LibreFace", 0
     if "FaceScore" in header or "FaceRectX" in header:
-        return "py-feat", 0
+        return PY_FEAT, 0
     is_openface = "success" in header or ("timestamp" in header and "confidence" in header)
     return ("OpenFace 2" if is_openface else "plain table"), None
 
@@ -144,7 +148,7 @@ def read_rows(table: FaceTable, columns: Sequence[FaceColumn], face: str = "") -
     reader, videos = _RowReader(table, columns), dict[str, _Faces]()
     try:
         with open_text(table.path) as stream:
-            lines = csv.reader(stream, delimiter=table.delimiter, skipinitialspace=True)
+            lines = csv.reader(bounded_lines(stream, table.path), delimiter=table.delimiter, skipinitialspace=True)
             next(lines, None)
             for cells in lines:
                 if lines.line_num > MOST_ROWS:
@@ -152,7 +156,7 @@ def read_rows(table: FaceTable, columns: Sequence[FaceColumn], face: str = "") -
                 if any(cells):
                     row = _Row(reader, cells, f"{table.path} line {lines.line_num}")
                     video, number = row.video_and_frame()
-                    videos.setdefault(video, _Faces()).add(number, row, face)
+                    videos.setdefault(video, _Faces(table.program == PY_FEAT)).add(number, row, face)
     except (csv.Error, UnicodeError) as error:
         raise DataError(f"{table.path} cannot be read as a table ({error}). Write it again.") from error
     if reader.is_by_image:
@@ -202,7 +206,7 @@ class _RowReader:
 def _names_several(table: FaceTable, place: int) -> bool:
     """True if a column of paths has more than one."""
     with open_text(table.path) as stream:
-        lines = csv.reader(stream, delimiter=table.delimiter, skipinitialspace=True)
+        lines = csv.reader(bounded_lines(stream, table.path), delimiter=table.delimiter, skipinitialspace=True)
         next(lines, None)
         paths = (cells[place] for cells in lines if len(cells) > place)
         first = next(paths, "")
@@ -308,22 +312,36 @@ class _Row:
 
 
 class _Faces:
-    """The faces of one video, collected row by row."""
+    """The faces of one video, collected row by row.
 
-    def __init__(self) -> None:
+    Args:
+        is_row_a_face: two rows of a frame are two faces, whatever their names.
+    """
+
+    def __init__(self, is_row_a_face: bool) -> None:
         self.lowest, self.highest = MAX_FRAMES, 0
+        self._is_row_a_face = is_row_a_face
+        self._n_rows = 0
         self._best: dict[int, tuple[float, array[float]]] = {}  # confidence and values, four bytes each
-        self._counts: dict[int, int] = {}
-        self._names: dict[str, None] = {}
+        self._first: dict[int, str] = {}  # name of the first face of each frame
+        self._several: set[int] = set()
+        self._repeated: set[int] = set()
+        self._names: dict[str, str] = {}
 
     def add(self, number: int, row: _Row, face: str) -> None:
         """Take a row if its face is the wanted one, or the surest so far in its frame."""
         self.lowest, self.highest = min(self.lowest, number), max(self.highest, number)
+        self._n_rows += 1
         confidence, name = row.confidence(), row.face()
         if not confidence > 0:
             return
-        self._names[name] = None
-        self._counts[number] = self._counts.get(number, 0) + 1
+        name = self._names.setdefault(name, name)  # one text for all rows of a face
+        if number not in self._first:
+            self._first[number] = name
+        elif self._is_row_a_face or name != self._first[number]:
+            self._several.add(number)
+        else:
+            self._repeated.add(number)
         is_wanted = not face or name == face
         if is_wanted and (number not in self._best or confidence > self._best[number][0]):
             values = row.values()
@@ -334,6 +352,8 @@ class _Faces:
         """The rows in the order of their frames, whose numbers are shifted."""
         numbers = sorted(self._best)
         values = np.array([self._best[number][1] for number in numbers], dtype=np.float32).reshape(-1, n_columns)
-        n_several = sum(n > 1 for n in self._counts.values())
         names = tuple(name for name in self._names if name)
-        return FaceRows(np.array(numbers, dtype=np.int64) + shift, values, self.highest + shift, n_several, names)
+        return FaceRows(
+            np.array(numbers, dtype=np.int64) + shift, values, self.highest + shift, self._n_rows,
+            len(self._several), len(self._repeated), names,
+        )  # fmt: skip

@@ -19,6 +19,7 @@ MARKS = (
 )
 BLOCK = 2**20  # characters
 LONGEST_HEADER = 10_000  # characters
+LONGEST_LINE = 2**20  # characters; tables of py-feat 2 have 2,000 columns
 END_OF_FILE = "\x1a"  # Ctrl-Z, which ends text files of DOS
 # no character after U+3000 is a space
 BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
@@ -61,6 +62,25 @@ def open_text(path: Path) -> Iterator[IO[str]]:
         yield stream
 
 
+def bounded_lines(stream: IO[str], path: Path) -> Iterator[str]:
+    """The lines of an open text file, none of which takes more memory than `LONGEST_LINE`.
+
+    Args:
+        path: of the file, for errors.
+
+    Raises:
+        DataError: a line is longer.
+    """
+    while line := stream.readline(LONGEST_LINE + 1):
+        _check_length(len(line), path)
+        yield line
+
+
+def _check_length(n_characters: int, path: Path) -> None:
+    if n_characters > LONGEST_LINE:
+        raise DataError(f"{path} has a line of more than {LONGEST_LINE:,} characters. Write a line for each row.")
+
+
 def header_of(path: Path) -> list[str]:
     """The cells in the first line of a CSV file; none of a file that cannot be read."""
     try:
@@ -80,24 +100,28 @@ def read_lines(path: Path, is_named: bool = False) -> list[str]:
         is_named: see `read_text`.
 
     Raises:
-        DataError: it cannot be read as text.
+        DataError: it cannot be read as text, or has a line of more than `LONGEST_LINE`.
     """
     text = without_blank_end(read_text(path, is_named))
-    return text.split("\n") if text else []
+    lines = text.split("\n") if text else []
+    _check_length(max(map(len, lines), default=0), path)
+    return lines
 
 
 def read_blocks(path: Path) -> Iterator[list[str]]:
     """The lines of `read_lines`, some thousands at a time, which needs far less memory for a large file.
 
     Raises:
-        DataError: it cannot be read as text.
+        DataError: it cannot be read as text, or has a line of more than `LONGEST_LINE`.
     """
     text = without_blank_end(read_text(path))
     start = 0
     while start < len(text):
         end = text.find("\n", start + BLOCK)
         end = end if end >= 0 else len(text)
-        yield text[start:end].split("\n")
+        lines = text[start:end].split("\n")
+        _check_length(max(map(len, lines)), path)
+        yield lines
         start = end + 1
 
 

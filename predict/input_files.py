@@ -1,6 +1,7 @@
 """What `abaw predict` is given: a run or none, video files and images, options. Loads no torch."""
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def _raise_unknown_run(runs: Path, name: str, paths: Sequence[Path]) -> None:
     try:
         find_folder(runs, name, CONFIG)
     except UsageError as error:
-        rest = " ".join(map(str, paths)) or "VIDEO"
+        rest = shlex.join(map(str, paths)) or "VIDEO"
         raise UsageError(f"{error} Without a run: `abaw predict {rest}`.") from error
 
 

@@ -1,5 +1,6 @@
 """A trained run with the networks of its features, as a predictor of faces. Features are checked by their fingerprints."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -177,7 +178,7 @@ def _fine_tuned(run: Run, config: FinetuneConfig, requested: Mapping[str, str], 
     files = weights_of(run)
     if missing := [file for copies in files.values() for file in copies if not file.is_file()]:
         raise CheckpointError(
-            f"Run {run.name} has no {missing[0].name}. End its training: abaw finetune --resume --run {run.name}."
+            f"Run {run.name} has no {missing[0].name}. End its training: abaw finetune --resume --run {shlex.quote(run.name)}."
         )
     texts = []
     for name, backbone in config.backbone_of().items():

@@ -21,6 +21,7 @@ earlier versions have none.
 
 import atexit
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -456,7 +457,7 @@ class FeatureStore:
             except Exception as error:  # zarr and its codecs raise many types for damaged bytes
                 if isinstance(error, StoreError) or is_outside(error):
                     raise
-                delete = f"Delete {self.path}/{key}" if packed is None else f"Run `abaw store repair {self.path}`"
+                delete = self._how_to_delete(key, packed is not None)
                 raise StoreError(
                     f"Feature {feature!r} of video {video!r} is damaged ({first_line(error)}). "
                     f"{delete} and run the same `abaw extract` again."
@@ -634,9 +635,12 @@ class FeatureStore:
                     raise
                 raise self._damaged_labels(task, video, first_line(error), packed is not None) from error
 
+    def _how_to_delete(self, key: str, is_packed: bool) -> str:
+        command = f"abaw store repair {shlex.quote(str(self.path))}"
+        return f"Run `{command}`" if is_packed else f"Delete {self.path}/{key}"
+
     def _damaged_labels(self, task: str, video: str, why: str, is_packed: bool = False) -> StoreError:
-        path = f"{self.path}/labels/{task}/{video}"
-        delete = f"Run `abaw store repair {self.path}`" if is_packed else f"Delete {path}"
+        delete = self._how_to_delete(f"labels/{task}/{video}", is_packed)
         return StoreError(
             f"The {task} labels of video {video!r} are damaged ({why}). {delete} and run `abaw extract` again."
         )

@@ -1,5 +1,6 @@
 """File names inside a run folder, and finding such folders. Imports little, so that a mistyped name fails at once."""
 
+import shlex
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -89,7 +90,9 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
             return folder.with_name(f"{folder.name}{AT}{checkpoint}")
     known = list_names(runs, *files)
     if near := did_you_mean(name, known):
-        raise UsageError(f"No run {name!r} in {runs}. {near}`abaw list runs --runs {runs}` shows them all.")
+        raise UsageError(
+            f"No run {name!r} in {runs}. {near}`abaw list runs --runs {shlex.quote(str(runs))}` shows them all."
+        )
     raise UsageError(f"No run {name!r} in {runs}; {_describe_available(known)}")
 
 

@@ -1,5 +1,6 @@
 """Trains runs: one from its last checkpoint, or several that differ only in their seed."""
 
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -61,7 +62,9 @@ def train_run(
         AbawError: the loss or an output is not finite.
     """
     if run.config.is_of_pixels:
-        raise UsageError(f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {run.name}`.")
+        raise UsageError(
+            f"Run {run.name} is fine-tuned on pixels: `abaw finetune --resume --run {shlex.quote(run.name)}`."
+        )
     assert store is not None, "only runs on pixels need none"
     with (
         training_on(run.config, device, reporter) as (torch_device, reporter),

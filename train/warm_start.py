@@ -1,6 +1,7 @@
 """Runs that begin with the weights of another run, or of a file."""
 
 import hashlib
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,9 @@ def read_initial_weights(
     if not path.is_file():
         path = find_run(runs, source).checkpoint
         if not path.is_file():
-            raise UsageError(f"Run {source} has no model yet. Continue it with `abaw train --resume --run {source}`.")
+            raise UsageError(
+                f"Run {source} has no model yet. Continue it with `abaw train --resume --run {shlex.quote(source)}`."
+            )
     state, expected = _read(path), expected_state(config, shapes)
     fitting = {key: value for key, value in state.items() if key in expected and value.shape == expected[key]}
     problems = show_problems(find_problems(state, expected))

@@ -14,7 +14,7 @@ from abaw.core.errors import DataError
 from abaw.core.names import composed, is_junk
 from abaw.media.images import SUFFIXES
 from abaw.media.links import read_bytes
-from abaw.media.text_files import open_text
+from abaw.media.text_files import bounded_lines, open_text
 
 STILL_SUFFIXES = (*SUFFIXES, ".tif", ".tiff")
 MOST_NUMBERS = 1_000  # in a .npy file; 68 landmarks have 136
@@ -29,7 +29,7 @@ def table_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str
         DataError: it cannot be read as text, or as a table.
     """
     with open_text(path) as stream:
-        reader = csv.reader(stream, delimiter=delimiter)
+        reader = csv.reader(bounded_lines(stream, path), delimiter=delimiter)
         try:
             for row in reader:
                 values = [value.strip() for value in row]

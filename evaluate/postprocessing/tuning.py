@@ -219,7 +219,8 @@ def load_tuning(run: Run) -> Tuning | None:
         CheckpointError: the file is damaged, is for another task, or was fitted to another checkpoint.
     """
     path = run.folder / POSTPROCESS
-    remedy = f"Fit again with `abaw tune {run.name}`, or leave it out with `abaw eval {run.name} --raw`."
+    name = shlex.quote(run.name)
+    remedy = f"Fit again with `abaw tune {name}`, or leave it out with `abaw eval {name} --raw`."
     try:
         tuning = Tuning.model_validate_json(path.read_bytes())
         for postprocess in (tuning.postprocess, *(fit.postprocess for fit in tuning.crossed)):

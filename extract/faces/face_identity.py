@@ -77,24 +77,31 @@ def create_identity(text: str, device: str = "auto") -> FaceIdentity | None:
 
 def identity_key(text: str) -> str:
     """What identifies `--identity` in records: without the folder of the file."""
-    name, weights = split_weights(text)
+    name, weights = _split(text)
     return f"{name}:{Path(weights).name}" if weights else name
 
 
 def absolute_identity(text: str) -> str:
     """The same with an absolute path."""
-    name, weights = split_weights(text)
+    name, weights = _split(text)
     return f"{name}:{Path(weights).expanduser().absolute()}" if weights else text
+
+
+def _split(text: str) -> tuple[str, str | None]:
+    """Like `split_weights`, which takes `arcface:FILE` for the class `FILE` of a module `arcface`."""
+    name, colon, weights = text.partition(":")
+    return (name, weights if colon else None) if name == ARCFACE else split_weights(text)
 
 
 def _parse(text: str) -> tuple[str, Path | None]:
     """The backbone and its file; the name is empty for ArcFace, where the file says which network it is."""
-    name, weights = split_weights(text)
+    name, weights = _split(text)
     if weights == "":
         raise UsageError(f"--identity takes arcface:FILE, arcface or BACKBONE[:FILE], found {text!r}.")
     file = Path(weights).expanduser() if weights else None
     if file is not None and not file.is_file():
-        raise CheckpointError(f"No file {file} for --identity. Give the file of the weights: {name}:FILE.")
+        what = f"{file} is a folder, not the weights" if file.is_dir() else f"There is no file {file}"
+        raise CheckpointError(f"{what} for --identity. Name the file of the weights: {name}:FILE.")
     if name != ARCFACE:
         return _vision(name).name, file
     return ("", file) if file is not None else _in_folder()

@@ -17,6 +17,7 @@ from abaw.extract.faces.following import FacesOfFrame, FollowedFace
 from abaw.extract.faces.layout import LANDMARKS
 from abaw.media.decoders import PROCESSOR, Decoder
 from abaw.media.pictures import SHORTER_SIDE_PX
+from abaw.media.text_files import bounded_lines, open_text
 
 FRAME, PERSON = "frame", "person"
 BOX = ("left", "top", "right", "bottom")
@@ -112,9 +113,9 @@ def people_in_table(table: Path, video: str) -> tuple[str, ...]:
 def has_landmarks(table: Path) -> bool:
     """True if the faces in a table are aligned by landmarks, and if it cannot be read, which is reported later."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            columns = set(csv.DictReader(stream).fieldnames or ())
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with open_text(table) as stream:
+            columns = set(csv.DictReader(bounded_lines(stream, table)).fieldnames or ())
+    except (DataError, UnicodeDecodeError, csv.Error):
         return True
     return columns.issuperset(LANDMARKS) or not columns.issuperset(BOX)
 
@@ -131,8 +132,8 @@ def _read_table(table: Path) -> dict[int, list[_Row]]:
     """The faces of each frame, by its number from 1."""
     rows: dict[int, list[_Row]] = defaultdict(list)
     try:
-        with table.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream)
+        with open_text(table) as stream:
+            reader = csv.DictReader(bounded_lines(stream, table))
             columns = set(reader.fieldnames or ())
             if FRAME not in columns or not (columns.issuperset(LANDMARKS) or columns.issuperset(BOX)):
                 raise DataError(

@@ -58,6 +58,7 @@ def test_rows_belong_to_the_frames_of_their_numbers(tmp_path, names):
     [
         ("a,0,0,0", "line 6: `frame_idx` should be a frame number from 1 to 10,000,000, found '0'. Correct the line."),
         ("a,99999999,0,0", "line 6: `frame_idx` should be a frame number from 1 to 10,000,000, found '99999999'"),
+        ("a,500001,0,0", "line 6: a has frame 500,001, and 3 rows in all; with so few, the last frame can be 500,000."),
         ("a,2,0,1.5", "line 6: arousal should be -1 to 1, or -5 if not annotated, found '1.5'. Correct the line."),
         ("a,2,x,0", "line 6: valence should be -1 to 1, or -5 if not annotated, found 'x'"),
         ("a,2,0,0,0", "line 6: 7 cells expected, found 8: '4,a/00002,a,2,a/00003,0,0,0'. Correct the line."),

@@ -133,6 +133,7 @@ def test_windows_line_ends_and_a_byte_order_mark_are_read(root):
         (row("a/00000.jpg"), "number from 1 to 1000000, found 'a/00000.jpg'"),
         (row("a/-0002.jpg"), "image should be .* found 'a/-0002.jpg'"),
         (row("a/1000001.jpg"), "number from 1 to 1000000, found 'a/1000001.jpg'"),
+        (row("a/500001.jpg"), "line 4: a has frame 500,001, and 3 rows in all"),
         (row("a/999999999999.jpg"), "number from 1 to 1000000, found 'a/999999999999.jpg'"),
     ],
 )

@@ -357,10 +357,17 @@ def test_scenes_are_whole_pictures_and_frames_count_from_1(tmp_path: Path) -> No
         ("Frame,Label\n1,1\n", "the header should be 'Frame_Number,Label'"),
         ("Frame_Number,Label\n0,1\n", "line 2: expected a frame number from 1 and 0 or 1, found '0,1'"),
         ("Frame_Number,Label\n1,1\n1,0\n", "line 3: frame 1 is listed twice"),
+        ("Frame_Number,Label\n500001,0\n", "0002.csv has frame 500,001, and 1 row in all"),
     ):
         path.write_text(text)
         (report,) = [one for one in examine(open_dataset(tmp_path)) if one.video == "0002"]
         assert wrong in report.errors[0]
+    (tmp_path / "labels" / "Training").rename(tmp_path / "labels" / "Traning")
+    wrong = f"{tmp_path / 'labels' / 'Traning'} is the folder of no split. Did you mean Training? Rename it."
+    assert [remark.sentence for remark in open_dataset(tmp_path).remarks if remark.is_error] == [wrong]
+    (tmp_path / "labels" / "Validation").rename(tmp_path / "labels" / "Validaton")
+    with pytest.raises(DataError, match=r"Traning is the folder of no split\. Did you mean Training\?"):
+        open_dataset(tmp_path)
 
 
 def test_engagement_has_a_number_next_to_each_clip(tmp_path: Path) -> None:
@@ -377,6 +384,20 @@ def test_engagement_has_a_number_next_to_each_clip(tmp_path: Path) -> None:
     (tmp_path / "Train" / "a.txt").write_text("2")
     with pytest.raises(Exception, match=r"a.txt: engagement should be 0 to 1, or -1 if not annotated, found '2'"):
         labels_of(open_dataset(tmp_path))
+    (tmp_path / "Train" / "a.txt").write_text("0.5")
+    (tmp_path / "Train" / "notes.txt").write_text("by Ann\n")
+    (tmp_path / "Validation" / "b.txt").rename(tmp_path / "Validation" / "b1.txt")
+    (tmp_path / "Tain").mkdir()
+    (tmp_path / "Tain" / "d.mp4").write_bytes(b"")
+    assert {
+        remark.about: remark.sentence.removeprefix(f"{tmp_path}/") for remark in open_dataset(tmp_path).remarks
+    } == {
+        "Validation/b1.txt": "Validation/b1.txt is the label of no clip. Did you mean b? Name labels like their clips.",
+        "Tain": "Tain is the folder of no split. Did you mean Training? Rename it.",
+    }
+    (tmp_path / "Train" / "a.txt").rename(tmp_path / "Train" / "x.txt")
+    with pytest.raises(DataError, match=r"x\.txt is the label of no clip\. The first clip without a label is a\. Name"):
+        open_dataset(tmp_path)
 
 
 def test_names_of_videos() -> None:

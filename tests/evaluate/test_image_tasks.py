@@ -1,6 +1,7 @@
 """A task of images of one's own, from a folder and a table to scores and a file to hand in."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,6 +58,12 @@ def save(path: Path, rng: np.random.Generator, is_light: int) -> None:
     Image.fromarray(pixels).save(path)
 
 
+def forget_tasks() -> None:
+    """As a new process: no task file was named in it."""
+    TASKS._added.clear()
+    TASKS._files.clear()
+
+
 def test_images_and_a_table_go_to_a_scored_run_and_a_file_to_hand_in(tmp_path: Path, run_cli: Callable) -> None:
     make_images(tmp_path / "data")
     (tmp_path / "tone.toml").write_text(TASK)
@@ -67,8 +74,8 @@ def test_images_and_a_table_go_to_a_scored_run_and_a_file_to_hand_in(tmp_path: P
         assert done.exit_code == 0, done.output
         return " ".join(done.output.split())
 
-    assert "12 videos" not in (said := call("doctor", "--task", "tone.toml")) and "10 people" in said
-    assert "Next: abaw extract --task tone.toml --backbone vit-mean" in said
+    assert "12 videos" not in (said := call("doctor", "--task", "tone.toml", "--fps", "24.5")) and "10 people" in said
+    assert "Next: abaw extract --task tone.toml --backbone vit-mean --fps 24.5" in said
     call("extract", "--task", "tone.toml", "--backbone", "hog", "--device", "cpu")
     train = (
         "train",
@@ -91,10 +98,20 @@ def test_images_and_a_table_go_to_a_scored_run_and_a_file_to_hand_in(tmp_path: P
     call("report", "a", "--out", "r.html")
     page = (tmp_path / "r.html").read_text()
     assert "95 % interval over people" in page and scores["people"] == 4
-    TASKS._added.clear()  # as in a new process: the run has its task, and the data folder is read by that
-    assert "p.txt: 2 rows, by a." in call("submit", "a", "--sample", "sample.csv", "--out", "p.txt", "--device", "cpu")
+    forget_tasks()  # the run has its task, and the data folder is read by that
+    (tmp_path / "sample.csv").rename(tmp_path / "a sample.csv")
+    said = call("submit", "a", "--sample", "a sample.csv", "--out", "p.txt", "--device", "cpu")
+    assert "p.txt: 2 rows, by a." in said
     assert (tmp_path / "p.txt").read_text() == "image,tone\nnew1.png,1\nnew0.png,0\n"
-    assert "no problems" in call("check-submission", "p.txt", "--task", "tone.toml", "--sample", "sample.csv")
+    forget_tasks()
+    following = shlex.split(said.partition("Next: abaw ")[2])
+    assert following == ["check-submission", "p.txt", "--sample", "a sample.csv", "--task", "runs/a"]
+    assert "no problems" in call(*following)
+    assert "no problems" in call("check-submission", "p.txt", "--task", "tone.toml", "--sample", "a sample.csv")
+    (tmp_path / "runs" / "a").rename(tmp_path / "old")
+    assert "Next: abaw report old" in call("eval", "./old", "--device", "cpu")
+    wrong = run_cli("check-submission", "p.txt", "--task", "runs/b", "--sample", "a sample.csv")
+    assert wrong.exit_code == 2 and "Unknown task 'runs/b'." in wrong.output
 
 
 def test_folds_of_images_need_people(tmp_path: Path, run_cli: Callable) -> None:

@@ -93,6 +93,47 @@ def test_other_frames_and_names(tmp_path: Path) -> None:
         assert {video: rows(store, video) for video in store.videos("f")} == expected
 
 
+def test_a_frame_that_is_listed_twice_is_not_said_to_have_several_faces(tmp_path: Path) -> None:
+    """The surest row counts, of equal ones the first; of py-feat every row is a face, of others each `face_id`."""
+    for number, (text, expected, note) in enumerate((
+        ("frame,AU01_r\n1,.5\n1,1\n2,2\n", {1: [0.5], 2: [2]}, "1 video has frames that are listed more than once, a 1 of"),
+        ("frame,face_id,confidence,AU01_r\n1,0,.8,.5\n1,0,.9,1\n", {1: [1]}, "1 video has frames that are listed more than"),
+        ("frame,face_id,confidence,AU01_r\n1,0,.8,.5\n1,1,.9,1\n", {1: [1]}, "1 video has frames with several faces, a 1 of"),
+        ("frame,FaceScore,AU01\n0,.8,.5\n0,.9,1\n", {1: [1]}, "1 video has frames with several faces, a 1 of them"),
+    )):  # fmt: skip
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        (folder / "a.csv").write_text(text)
+        store, notes = imported(folder, folder)
+        assert rows(store, "a") == expected
+        assert next(one for one in notes if "video has frames" in one).startswith(note) and len(notes) == 2
+
+
+def test_tables_without_a_face_or_of_two_programs_and_other_files_are_refused(
+    run_cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    header = "frame,success,confidence,AU01_r\n"
+    pyfeat = "frame,FaceScore,AU01,AU02\n0,.9,1,0\n"
+    unseen = f"{header}1,0,0,0\n2,1,.9,nan\n"
+    for files, code, *words in (
+        ({"a.csv": unseen}, 1, "a.csv has no row with a face and finite numbers among its 2 rows."),
+        ({"a.csv": unseen, "b.csv": unseen}, 1, "The 2 tables in", "among their 4 rows. Write them again."),
+        ({"a.csv": header}, 1, "a.csv has no rows after its header. Write the table again."),
+        ({"a.csv": f"{header}1,1,.9,0\n", "b.csv": pyfeat}, 2, "tables of OpenFace 2 (a.csv) and of py-feat (b.csv)"),
+        ({"a.txt": "", "b.txt": "", "c": ""}, 1, "it has 2 .txt files (a.txt), 1 file (c). Convert it"),
+        ({"a.csv": f"{header}1,1,.9,0\n600001,0,0,0\n"}, 1, "has frame 600,001, and 2 rows in all"),
+    ):
+        folder = tmp_path / "in"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        result = run_cli("store", "import", folder, "--store", tmp_path / "s", "--fps", "30", "--feature", "f")
+        output = " ".join(result.output.split())
+        assert result.exit_code == code and [word for word in words if word not in output] == []
+        assert "done 1" not in output and "Next" not in output
+        shutil.rmtree(folder)
+
+
 def test_columns_that_are_not_known_are_named_with_what_is_near(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("frame, success, confidence, AU01_r, AU12r\n1, 1, .9, .5, .25\n")
     _, notes = imported(tmp_path, tmp_path)

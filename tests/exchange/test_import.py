@@ -412,6 +412,10 @@ REFUSED = {
         h5(values=A[:2], frames=np.array([1, 10_000_001])),
         "has a frame number 10000001; the largest allowed is 10,000,000",
     ),
+    "too few rows for its last frame": (
+        npz(values=A[:2], frames=np.array([1, 500_001])),
+        "bad.npz has frame 500,001, and 2 rows in all; with so few, the last frame can be 500,000",
+    ),
     "numbers for other rows": (npz(values=A, frames=np.arange(3)), "`frames` should be 9 frame numbers"),
     "fractions": (npz(values=A, frames=np.ones(N)), "`frames` should be 9 frame numbers.*found float64"),
     "mask of text": (h5(values=A, present=[b"x"] * N), "`present` should be 9 truth values"),
@@ -540,7 +544,7 @@ def test_bad_frame_numbers_in_a_table_cost_their_video(source, frame):
         ("name,number\na,1\n", "should have the columns `video` and `frame`, or `image`"),
         ("video,frame\na\n", "line 2: the row has 1 cells"),
         ("", "should have the columns"),
-        pytest.param("video,frame\na,1" + 40_000 * ",a,1", "has a line of 65,536 characters or more", id="long line"),
+        pytest.param(f"video,frame\na,1{' ' * 2**20}", "has a line of more than 1,048,576 characters", id="long line"),
     ],
 )
 def test_a_table_that_does_not_fit_costs_everything(source, text, said):

@@ -13,6 +13,7 @@ from click.testing import Result
 from abaw.core.errors import DataError
 from abaw.datasets.demo import demo_vgaf
 from abaw.datasets.demo.demo_clips import write_ah_demo
+from abaw.datasets.doctor import report_transcripts
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.transcripts import find_transcripts
 from abaw.pipeline import ExtractOptions, extract
@@ -104,6 +105,33 @@ def test_broken_and_doubled_transcripts_fail_their_videos_alone(data: Path, run_
     assert len(reports[1]["errors"]) == 3
 
 
+def test_names_of_transcripts_may_end_in_a_language(data: Path) -> None:
+    folder = data / "Transcripts" / "inner"
+    (folder / "talk.mp4.srt").rename(folder / "talk.mp4.pt-BR.srt")
+    (folder / "silent.de.vtt").write_text("WEBVTT\n\n00:00.000 --> 00:00.200\nja\n")
+    (folder / "a.en.srt").write_text(SRT)  # a.json has the name of the video alone
+    dataset = open_dataset(data, FPS)
+    videos = {video.name: video for video in dataset.videos}
+    transcripts = find_transcripts(data)
+    names = {name: transcripts.of(video, dataset.people).file.name for name, video in videos.items()}
+    assert names == {
+        **dict.fromkeys(("talk_left", "talk_right"), "talk.mp4.pt-BR.srt"),
+        **{"a": "a.json", "silent": "silent.de.vtt"},
+    }
+    (folder / "silent.en.srt").write_text(SRT)
+    transcripts = find_transcripts(data)
+    wrong = (
+        rf"{data / 'Transcripts'} has transcripts of silent in several languages: silent\.de\.vtt, silent\.en\.srt\. "
+        r"Keep one of them there, or rename one to silent\.vtt\."
+    )
+    with pytest.raises(DataError, match=wrong):
+        transcripts.of(videos["silent"], dataset.people)
+    (report,) = [one for one in report_transcripts(dataset) if one.errors]
+    assert len(report.errors) == 1
+    (folder / "silent.srt").write_text(SRT)
+    assert find_transcripts(data).of(videos["silent"], dataset.people).file.name == "silent.srt"
+
+
 def test_command_line(data: Path, run_cli: Cli) -> None:
     common = ("--data", data, "--store", data.parent / "s.zarr", "--device", "cpu", "--fps", FPS)
     assert_refused(
@@ -118,10 +146,12 @@ def test_command_line(data: Path, run_cli: Cli) -> None:
     )
     dry = run_cli("extract", *common, "--backbone", "speech-timing", "--dry-run")
     assert "4 videos, 12 frames" in dry.output
+    (data / "people.csv").write_text("video,person\na,anna\nb,ben\n")
     moved = data.parent / "elsewhere"
     shutil.move(data / "Transcripts", moved)
     none = run_cli("extract", *common, "--backbone", "speech-timing")
     assert none.exit_code == 0 and f"No transcripts: {data} has no folder transcription/" in none.output
+    assert none.output.count("people.csv: 1 names are those of no video: b.") == 1
     assert "4 videos without text" in none.output
     found = run_cli("extract", *common, "--backbone", "speech-timing", "--transcripts", moved)
     assert f"Transcripts: 3 of 4 videos have one in {moved}." in found.output and "done 3, skipped 1" in found.output

@@ -10,11 +10,17 @@ import pytest
 
 from abaw.core.errors import DataError
 from abaw.core.tasks import TASKS
+from abaw.datasets import task_tables
 from abaw.datasets.labels import read_labels
+from abaw.datasets.named_people import read_people
+from abaw.datasets.stills.still_files import table_rows
+from abaw.datasets.transcripts import find_transcripts
 from abaw.datasets.vgaf import read_clip_labels
 from abaw.exchange.index import read_table
+from abaw.extract.faces.given_faces import FacesInTable
 from abaw.media import text_files
-from abaw.media.text_files import read_blocks, read_lines, read_text
+from abaw.media.face_tables import open_table, read_rows
+from abaw.media.text_files import LONGEST_LINE, read_blocks, read_lines, read_text
 
 ENDS = {"LF": "\n", "CRLF": "\r\n", "CR": "\r"}
 MARKS = {"no mark": "utf-8", "UTF-8": "utf-8-sig", "UTF-16": "utf-16", "UTF-32": "utf-32"}
@@ -69,6 +75,36 @@ def test_what_is_no_text_is_said_in_a_sentence(file):
             read_lines(file)
     with pytest.raises(DataError, match=r"gone\.txt cannot be read \(No such file or directory\)\. Copy it again\."):
         read_lines(file.with_name("gone.txt"))
+
+
+def read_faces(file):
+    table = open_table(file)
+    return read_rows(table, table.columns)
+
+
+@pytest.mark.parametrize(
+    ("header", "read"),
+    [
+        ("", read_lines),
+        ("valence,arousal\n", lambda file: list(read_blocks(file))),
+        ("video,frame\n", read_table),
+        ("frame,AU01_r\n", read_faces),
+        ("video,person\n", read_people),
+        ("path,label\n", lambda file: list(table_rows(file))),
+        ("clip,text\n", lambda file: find_transcripts(file.parent, str(file))),
+        ("Filename,Admiration,Amusement,Determination,Empathic Pain,Excitement,Joy\n",
+         lambda file: task_tables.read_table(file, TASKS["emi"], "train")),
+        ("frame,left,top,right,bottom\n", lambda file: list(FacesInTable(file, file))),
+    ],
+)  # fmt: skip
+def test_a_line_that_does_not_end_is_refused_by_all_readers_of_tables(file, header, read):
+    """Its cells would take fifty times their characters."""
+    file.write_text(header + "a," * (LONGEST_LINE // 2) + "a\n")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=f"{file} has a line of more than 1,048,576 characters. Write a line for each"):
+        read(file)
+    peak, _ = tracemalloc.get_traced_memory()[1], tracemalloc.stop()
+    assert peak < 12 * LONGEST_LINE
 
 
 @pytest.mark.parametrize("read", [read_text, lambda file: read_labels(file, TASKS["va"]), read_table])

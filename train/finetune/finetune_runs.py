@@ -1,5 +1,6 @@
 """Fine-tunes runs: from their last checkpoint, or several that differ only in their seed."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -121,7 +122,7 @@ def _check_free(runs: Path, names: Sequence[str | None]) -> None:
 def _config(run: Run) -> FinetuneConfig:
     if not isinstance(run.config, FinetuneConfig):
         raise UsageError(
-            f"Run {run.name} was trained on features. Continue it with `abaw train --resume --run {run.name}`."
+            f"Run {run.name} was trained on features. Continue it with `abaw train --resume --run {shlex.quote(run.name)}`."
         )
     return run.config
 

@@ -1,6 +1,7 @@
 """A batch that does not fit the memory: refused before it is tried, where that can be known, and explained where it fails."""
 
 import errno
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from math import prod
@@ -83,5 +84,5 @@ def _remedy(use: MemoryUse | None, run: str = "") -> str:
         return "No smaller batch fits either: train fewer layers with --set unfreeze=N, or choose a smaller --backbone"
     words = " ".join(f"--set {setting}" for setting in use.settings)
     keeps_run = run and all(setting.partition("=")[0] in PIXEL_CHANGEABLE for setting in use.settings)
-    begin = f"Continue with `abaw finetune --resume --run {run} {words}`" if keeps_run else f"Use {words}"
+    begin = f"Continue with `abaw finetune --resume --run {shlex.quote(run)} {words}`" if keeps_run else f"Use {words}"
     return f"{begin}, which takes about {gigabytes(use.most)} GB"

@@ -21,6 +21,7 @@ from abaw.datasets.dataset import Dataset
 from abaw.datasets.frames import BrokenFrame, Frame, FrameSource
 from abaw.datasets.layouts import open_dataset
 from abaw.datasets.mtl import doubles_of
+from abaw.datasets.named_people import people_notes
 from abaw.store.label_arrays import VideoLabels
 from abaw.train.data.folds import shared_people
 from abaw.train.data.table import SYNTHETIC, fill_invalid, take_split
@@ -150,8 +151,11 @@ def load_pixel_tables(
     """
     dataset = open_dataset(data)
     labels = _read_labels(dataset, task)
-    if reporter is not None and not fold and (sentence := shared_people(labels, task, "val")):
-        reporter.warn(sentence)
+    if reporter is not None:
+        shared = "" if fold else shared_people(labels, task, "val")
+        notes = people_notes(dataset) if "train" in splits else []
+        for sentence in filter(None, (*notes, shared)):
+            reporter.warn(sentence)
     selected = {split: _in_split(labels, task, split, fold, data) for split in splits}
     if invalid_as and "train" in selected:
         selected["train"] = fill_invalid(task, selected["train"], task.outputs.index(invalid_as))
