@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @RAW
 @click.option("--untrained", is_flag=True, help="Random weights, for runs on features that have them.")
 @click.option("--stream", is_flag=True,
-              help="Print rows as CSV while frames come, and write nothing; FILE may be the URL of a camera.")  # fmt: skip
+              help="Print rows as CSV while frames come, and write nothing; FILE may be the URL of a camera, or - for standard input.")  # fmt: skip
 @RUNS
 @DEVICE
 def predict(
@@ -97,8 +97,9 @@ def _check_typed(*names: str) -> None:
 def _predict_stream(runs: Path, arguments: tuple[str, ...], options: "PredictOptions") -> None:
     """Print the rows of a video as they come."""
     from abaw import pipeline
-    from abaw.commands import console
+    from abaw.commands import console, interruption
 
+    interruption.nothing_yet()
     run, source = pipeline.find_stream(runs, arguments)
     with console.loading("Loading the networks"):
         stream = pipeline.predict_stream(run, source, options=options)

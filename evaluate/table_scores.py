@@ -200,7 +200,9 @@ def _about_numbers(task: Task, outputs: Outputs, labels: Mapping[str, VideoLabel
         low, high = task.low, task.high
         for name, least, most in zip(task.outputs, values.min(axis=0), values.max(axis=0), strict=True):
             if least < low or most > high:
-                notes.append(f"{name} goes from {least:g} to {most:g}, and its labels from {low:g} to {high:g}.")
+                notes.append(
+                    f"{name} goes from {least:g} to {most:g}, and its labels from {low:g} to {high:g}: numbers beyond are clipped."
+                )
     return notes
 
 

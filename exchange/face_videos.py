@@ -1,5 +1,6 @@
 """Videos in the tables of OpenFace, py-feat and LibreFace; see `abaw.media.face_tables`."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from abaw.core.errors import DataError, UsageError, did_you_mean
 from abaw.exchange.source_rows import Rows, check_numbers, step_of
 from abaw.exchange.source_stamps import sample_stamp, stamp
-from abaw.media.face_columns import KINDS, FaceColumn, choose_columns, describe_unknown
+from abaw.media.face_columns import KINDS, FaceColumn, choose_columns, columns_of, describe_unknown
 from abaw.media.face_tables import FaceRows, FaceTable, header_of_table, open_table, read_rows
 
 TABLE_SUFFIX = ".csv"
@@ -198,12 +199,23 @@ class _Counts:
 
 
 def describe_other_tables(source: Path) -> str:
-    """A sentence on a table in a folder that has no columns of faces; empty without one."""
-    for path in sorted(source.glob(f"*{TABLE_SUFFIX}")) if source.is_dir() else []:
+    """A sentence on a table in a folder that is not taken for one of faces; empty without one."""
+    for path in sorted(source.glob(f"*{TABLE_SUFFIX}*")) if source.is_dir() else []:
+        if path.name.endswith(f"{TABLE_SUFFIX}.gz"):
+            return f" {path.name} is compressed. Unpack it: gunzip {path.name}"
+        if path.suffix != TABLE_SUFFIX:
+            continue
         try:
             header = header_of_table(path)
         except DataError as error:
             return f" {error}"
+        is_whole = len(header) == 1  # not one comma
+        header = tuple(re.split("[;\t]", header[0])) if is_whole else header
+        if known := columns_of(header):
+            similar = next((name for name in header if "frame" in name.lower()), "")
+            what = f"Call its column {similar!r} frame." if similar else "Add a column frame, from 1."
+            return f" {path.name} has {known[0].name!r}, but no number of the frame. {what}"
         if header and (unknown := describe_unknown(header, ())):
-            return f" {path.name} has no number of a frame with a known column: {unknown}"
+            separators = "; separate columns by commas, semicolons or tabs" if is_whole and len(header) == 1 else ""
+            return f" {path.name} has no number of a frame with a known column: {unknown}{separators}"
     return ""

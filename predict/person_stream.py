@@ -19,6 +19,7 @@ class StreamNetwork(Protocol):
         window, stride: of the head in frames, as in `abaw.evaluate.inference.predict`.
         is_causal: the head needs no later frames.
         half: frames to either side that `finish` looks at.
+        min_quality: the head is not shown crops of less quality, see `TrainConfig`.
         note: see `FacePredictor`.
     """
 
@@ -27,6 +28,7 @@ class StreamNetwork(Protocol):
     stride: int
     is_causal: bool
     half: int
+    min_quality: float
     note: str
 
     def embed(self, crops: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -50,6 +52,7 @@ class PersonStream:
     def __init__(self, network: StreamNetwork) -> None:
         self._network = network
         self._features: dict[int, Features] = {}
+        self._masked: set[int] = set()  # frames whose features the head does not see
         self._raw: dict[int, NDArray[np.float32]] = {}
         self._windows: dict[int, tuple[int, NDArray[np.float32]]] = {}  # by first frame: the end, and outputs
         self.last_seen = -1
@@ -59,9 +62,11 @@ class PersonStream:
         """Frames after a frame that its output needs."""
         return network.half + (0 if network.is_causal else network.window)
 
-    def add(self, frame: int, features: Features) -> None:
+    def add(self, frame: int, features: Features, quality: float = 1.0) -> None:
         """Add a frame in which the person is seen: (*shape) of each feature. Frames ascend."""
         self._features[frame] = features
+        if quality < self._network.min_quality:
+            self._masked.add(frame)
         self.last_seen = frame
 
     def output(self, frame: int, is_over: bool = False) -> NDArray[np.float32]:
@@ -108,10 +113,10 @@ class PersonStream:
             example = self._features[self.last_seen]
             features = {name: np.zeros((length, *values.shape), dtype=np.float32) for name, values in example.items()}
             shown = np.zeros(length, dtype=np.bool_)
-            for frame in range(start, stop):
-                for name, values in self._features.get(frame, {}).items():
-                    features[name][frame - start] = values
-                    shown[frame - start] = True
+            for number in range(start, stop):
+                for name, values in self._features.get(number, {}).items():
+                    features[name][number - start] = values
+                    shown[number - start] = number not in self._masked
             self._windows[start] = stop, network.head(features, shown)
         return self._windows[start][1]
 
@@ -121,4 +126,5 @@ class PersonStream:
         for frames, limit in ((self._features, oldest), (self._raw, frame - self._network.half)):
             for number in [number for number in frames if number < limit]:
                 del frames[number]
+        self._masked = {number for number in self._masked if number >= oldest}
         self._windows = {start: outputs for start, outputs in self._windows.items() if start >= oldest}

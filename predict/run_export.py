@@ -283,6 +283,7 @@ def _about_head(run: Run) -> dict[str, str]:
         "window": str(config.length),
         "stride": str(config.eval_step),
         "missing": config.missing,
+        "min_quality": f"{config.min_quality:g}",
         "postprocess": tuning.postprocess.model_dump_json() if tuning else "",
     }
 

@@ -12,19 +12,20 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from abaw.core.errors import UsageError
+from abaw.core.errors import AbawError, UsageError
 from abaw.extract.faces.alignment import align
 from abaw.extract.faces.boxes import match
 from abaw.extract.faces.detections import Detections, RefiningDetector
 from abaw.extract.faces.detector import DEFAULT_DETECTOR, create_detector
 from abaw.extract.faces.keyframes import DEFAULT_EVERY, detect_pictures
 from abaw.extract.faces.layout import as_jpeg
+from abaw.extract.faces.quality import crop_quality
 from abaw.extract.faces.tracking import JOIN_DISTANCE, SHORTEST_TRACK_S, Track, Tracker
 from abaw.media.images import read_image
 from abaw.media.live import LiveVideo, is_live
@@ -46,13 +47,14 @@ class FaceStream:
     Differences from `predict_video`: people are `1`, `2` and so on in the order of appearance; the first rows of a track
     that is shorter than 0.3 s within the delay are missing; of a causal head, rows within the last window of a video have
     no part of the window that ends with it; a person who left before the end has other values in the last window; one who
-    was away for longer than a window begins again. Of cameras and frames, pictures below a megapixel are detected in
+    was away for longer than a window begins again; `lstm` answers for crops below `min_quality` at the beginning of a window
+    without those after them. Of cameras and frames, pictures below a megapixel are detected in
     smaller batches than those of files, whose rounding moves single pixels of crops by a grey level.
     Memory does not grow with the length of the video.
 
     Args:
         run: None takes `fer`, which comes with the package.
-        source: a video file, the URL of a camera or stream, a device such as /dev/video0, or the frames.
+        source: a video file, the URL of a camera or stream, a device such as /dev/video0, - for standard input, or the frames.
         fps: of the frames; by default that of the file or camera.
         options: of these, `backbones`, `raw`, `untrained` and `device` are used here.
 
@@ -85,16 +87,19 @@ class FaceStream:
         self.delay = self._wait + every
 
     def __iter__(self) -> Iterator[OutputRow]:
-        """Yield the rows in temporal order.
+        """Yield the rows in temporal order; an error comes after the rows of all frames before it.
 
         Raises:
-            DataError: the source cannot be read, or a frame is no RGB image.
+            DataError: the source cannot be read.
+            UsageError: a frame is no RGB image, or is shown before the one before it.
         """
         tracker, people = Tracker(forgets=True), _People()
         waiting: deque[_Frame] = deque()
+        errors: list[AbawError] = []
         first_s: float | None = None
         time_s = 0.0
-        for picture, detections in detect_pictures(self._pictures, self._detector, live=self._is_live):
+        pictures = _until_error(self._pictures, errors)
+        for picture, detections in detect_pictures(pictures, self._detector, live=self._is_live):
             first_s, time_s = (picture.time_s if first_s is None else first_s), picture.time_s
             waiting.append(self._followed(picture, detections, tracker, people))
             while waiting[0].number + self._wait <= picture.number:
@@ -103,6 +108,8 @@ class FaceStream:
         duration_s = time_s - (first_s or 0.0)
         for frame in waiting:
             yield from self._rows(frame, people, duration_s)
+        if errors:
+            raise errors[0]
 
     def cells(self, row: OutputRow) -> list[str]:
         """A row of a table as `abaw predict` writes it."""
@@ -120,7 +127,11 @@ class FaceStream:
             features = self._network.embed(stored)
         for i, (person, number) in enumerate(zip(owners, numbers, strict=True)):
             person.series = person.series or PersonStream(self._network)
-            person.series.add(picture.number, {name: values[i] for name, values in features.items()})
+            quality = 1.0
+            if self._network.min_quality:
+                face = (detections.boxes[i], float(detections.scores[i]), detections.landmarks[i], crops[i])
+                quality = crop_quality(*face)
+            person.series.add(picture.number, {name: values[i] for name, values in features.items()}, quality)
             frame.faces.append((person, tracks[number], detections.boxes[i]))
         return frame
 
@@ -206,15 +217,32 @@ def _open(source: "str | Path | Frames") -> tuple[Iterable[Picture], float]:
     if is_live(source):
         video = LiveVideo(str(source))
         return video, video.fps
+    if Path(source).is_dir():
+        raise UsageError(f"{source} is a folder, and a stream is of one video. Name a file in it.")
     list_inputs((Path(source),))  # its error says what a file can be
     if is_image(Path(source)):
         raise UsageError(f"{source} is an image, and a stream is of a video. Leave out --stream.")
     return read_pictures(Path(source)), probe_timing(Path(source)).fps
 
 
+def _until_error(pictures: Iterable[Picture], errors: list[AbawError]) -> Iterator[Picture]:
+    """The pictures before the first error, which is noted: rows of theirs may still be waiting."""
+    try:
+        yield from pictures
+    except AbawError as error:
+        errors.append(error)
+
+
 def _numbered(frames: Frames) -> Iterator[Picture]:
+    last_s = -inf
     for number, (time_s, image) in enumerate(frames):
         if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
             raise UsageError(f"Frame {number} must be (height, width, 3) uint8 RGB, found {kind}. Convert it.")
-        yield Picture(number, float(time_s), image)
+        if not last_s <= time_s < inf:
+            raise UsageError(
+                f"Frame {number} is shown at {time_s:g} s, and the one before it at {last_s:g} s. Give times in seconds that "
+                "ascend."
+            )
+        last_s = float(time_s)
+        yield Picture(number, last_s, image)

@@ -39,6 +39,7 @@ class FerStream:
     task = FER
     window = stride = 1
     is_causal = True
+    min_quality = 0.0
 
     def __init__(self, options: PredictOptions, fps: float) -> None:
         self._predictor = FerPredictor(options)
@@ -70,7 +71,7 @@ class RunStream:
         predictor = RunPredictor(run, options)
         self.note = predictor.note
         self.task, self.window, self.stride = run.task, run.config.length, run.config.eval_step
-        self.is_causal = run.config.head.is_causal
+        self.is_causal, self.min_quality = run.config.head.is_causal, run.config.min_quality
         self._features, tuning = predictor.networks, predictor.trained.tuning
         self._postprocess = tuning.postprocess if tuning else None
         _check(run, self._features, bool(self._postprocess and self._postprocess.levels))

@@ -205,7 +205,7 @@ def test_tables_without_an_answer_say_what_they_lack(scored: Eval) -> None:
     Path("t.csv").write_text(header + "first,1,5,0\nfirst,2,0,0\nfirst,5000,0,-.5\nfirst,5001,0,0\n")
     assert as_json(scored("t.csv", "--task", "va", "--json"))["coverage"]["notes"] == [
         f"2 frames come after the last label of their video and are not scored, the first in first, which has {N_ROWS['first']}.",
-        "valence goes from 0 to 5, and its labels from -1 to 1.",
+        "valence goes from 0 to 5, and its labels from -1 to 1: numbers beyond are clipped.",
     ]
 
 

@@ -1,5 +1,6 @@
 """Tables of OpenFace, py-feat and LibreFace as features: files made by hand in their layouts, values read off them."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_columns_that_are_not_known_are_named_with_what_is_near(tmp_path: Path) 
         imported(tmp_path, tmp_path)
     with pytest.raises(UsageError, match=r"no columns 'gazes'\. Did you mean gaze or"):
         imported(GOLDEN / "openface2", tmp_path, "gazes")
+    for name, header, words in (
+        ("a.csv", "timestamp;success;AU01_r", "a.csv has 'AU01_r', but no number of the frame. Add a column frame"),
+        ("a.csv", "Frame,AU01_r", "Call its column 'Frame' frame."),
+        ("a.csv", "frame|success|AU01_r", "'frame|success|AU01_r'; separate columns by commas, semicolons or tabs"),
+        ("a.csv.gz", "", "a.csv.gz is compressed. Unpack it: gunzip a.csv.gz"),
+    ):
+        (tmp_path / "a.csv").unlink(missing_ok=True)
+        (tmp_path / name).write_text(f"{header}\n0,1,1\n")
+        with pytest.raises(DataError, match=re.escape(words)):
+            imported(tmp_path, tmp_path)
 
 
 def test_what_is_wrong_is_named(run_cli: Callable[..., Result], tmp_path: Path) -> None:

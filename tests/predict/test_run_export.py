@@ -16,7 +16,7 @@ from abaw.backbones.backbone import create_backbone, describe
 from abaw.backbones.vision.preprocess import apply_view
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.media.images import read_image
-from abaw.pipeline import train_seeds
+from abaw.pipeline import export_feature, train_seeds
 from abaw.predict import onnx_graphs
 from abaw.predict.onnx_graphs import EncoderGraph, Graph, Input, largest_difference, write_graph
 from abaw.store import FeatureStore
@@ -73,20 +73,27 @@ def test_an_exported_run_predicts_without_torch(work, run, run_cli, capsys, monk
     assert again.exit_code == 2 and "exists. Delete it, or choose another folder with --out." in again.output
     about = onnxruntime.InferenceSession(str(work / "out" / "head.onnx")).get_modelmeta().custom_metadata_map
     assert (about["task"], about["level"], about["window"], about["stride"]) == ("va", "frame", "10", "5")
+    assert (about["missing"], about["min_quality"]) == ("mask", "0")
     assert json.loads(about["outputs"]) == ["valence", "arousal"]
     assert json.loads(about["kinds"]) == ["regression", "regression"] and about["checkpoint"] == run.digest()
-    monkeypatch.setattr(sys, "argv", ["onnx_without_torch.py", str(work / "out"), str(work / "crops")])
-    capsys.readouterr()
-    runpy.run_path(str(CHECKOUT / "examples" / "onnx_without_torch.py"))
-    rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
-    frames = [int(row["frame"]) for row in rows]
-    assert frames == sorted({*range(1, 15)} - {MISSING})
-    found = np.array([[float(row["valence"]), float(row["arousal"])] for row in rows])
     store = FeatureStore.open(work / "store.zarr")
     expected = TrainedRun.open(run, "cpu").predict(store, Selection("val"))["val"].outputs
-    # Pillow decodes some pixels to another grey level
-    np.testing.assert_allclose(found, expected[np.array(frames) - 1], atol=2e-3)
     assert expected.std() > 0.02
+    export_feature(store, "hog", work / "hog", "npy")
+
+    def example(*words: str) -> list[dict[str, str]]:
+        monkeypatch.setattr(sys, "argv", ["onnx_without_torch.py", *words])
+        capsys.readouterr()
+        runpy.run_path(str(CHECKOUT / "examples" / "onnx_without_torch.py"))
+        return list(csv.DictReader(capsys.readouterr().out.splitlines()))
+
+    # Pillow decodes some pixels to another grey level
+    for words, tolerance in ((("crops",), 2e-3), (("val", f"hog={work / 'hog'}"), 1e-5)):
+        rows = example(str(work / "out"), str(work / words[0]), *words[1:])
+        frames = [int(row["frame"]) for row in rows]
+        assert frames == sorted({*range(1, 15)} - {MISSING})
+        found = np.array([[float(row["valence"]), float(row["arousal"])] for row in rows])
+        np.testing.assert_allclose(found, expected[np.array(frames) - 1], atol=tolerance)
 
 
 @pytest.mark.parametrize("view", ["", "hflip"])

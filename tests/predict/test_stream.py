@@ -1,15 +1,18 @@
 """Rows while frames come: the same as those of the whole video, a fixed number of frames later, in a bounded memory."""
 
 import csv
+import os
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 import torch
 
 from abaw.backbones.backbone import create_backbone, describe
@@ -19,6 +22,8 @@ from abaw.evaluate.postprocessing.smoothing import Smoothing
 from abaw.evaluate.trained import Selection, TrainedRun
 from abaw.extract.faces import keyframes
 from abaw.extract.faces.detections import Detections
+from abaw.extract.faces.detector import create_detector
+from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.keyframes import detect_pictures
 from abaw.media.images import read_image
 from abaw.media.live import LiveVideo
@@ -27,7 +32,7 @@ from abaw.pipeline import predict_stream, predict_video, train_seeds, tune
 from abaw.predict.input_files import PredictOptions
 from abaw.predict.output_rows import OutputRow
 from abaw.predict.person_stream import PersonStream
-from abaw.predict.stream_networks import RunStream
+from abaw.predict.stream_networks import FerStream, RunStream
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import DATA
 from abaw.tests.support.stores import put_feature
@@ -37,6 +42,7 @@ from abaw.train.runs import Run, open_run
 CROPS, VIDEO = DATA / "sample" / "cropped_aligned" / "single_face", DATA / "sample" / "videos" / "single_face.mp4"
 N, WINDOW = 44, 10
 PRESENT = ~np.isin(np.arange(N), [3, *range(12, 18), 30])
+QUALITY = np.random.default_rng(1).random(N)
 CPU = PredictOptions(device="cpu")
 
 
@@ -54,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = np.zeros((N, *hog.spec.shape), dtype=np.float32)
     values[PRESENT] = hog(hog.preprocess(torch.from_numpy(crops())))  # type: ignore[assignment]
     put_feature(store, "hog", "train", rng.random((60, *hog.spec.shape)))
-    put_feature(store, "hog", "val", values, PRESENT)
+    put_feature(store, "hog", "val", values, PRESENT, quality=QUALITY)
     for split, n in (("train", 60), ("val", N)):
         store.write_labels("va", split, split, rng.uniform(-1, 1, (n, 2)).astype(np.float32))
     for head in ({"name": "tcn", "dim": 8, "layers": 2}, {"name": "lstm", "dim": 8}):
@@ -74,7 +80,7 @@ def streamed(run: Run) -> dict[int, np.ndarray]:
     features = iter(network.embed(crops())["hog"])
     for frame in range(N):
         if PRESENT[frame]:
-            series.add(frame, {"hog": next(features)})
+            series.add(frame, {"hog": next(features)}, float(QUALITY[frame]))
         if frame >= wait and PRESENT[frame - wait]:
             rows[frame - wait] = series.output(frame - wait)
         assert len(series._features) <= wait + WINDOW + 1 and len(series._windows) <= wait + WINDOW
@@ -104,6 +110,17 @@ def test_a_causal_head_waits_for_nothing(folder):
     assert len(early) > 2 * WINDOW  # `predict` has one more window in the last rows
 
 
+@pytest.mark.parametrize("name", ["tcn", "lstm"])
+def test_crops_of_low_quality_are_masked_as_in_files(folder, name):
+    run = open_run(folder / name)
+    strict = replace(run, config=run.config.model_copy(update={"min_quality": 0.5}))
+    rows, expected = streamed(strict), predicted(folder, strict)
+    # an LSTM gives the frames before the first one of a window its outputs, which a stream does not know yet
+    early = [frame for frame in rows if frame < N - WINDOW and (name == "tcn" or QUALITY[frame] >= 0.5)]
+    np.testing.assert_allclose(np.stack([rows[frame] for frame in early]), expected[early], atol=1e-5)
+    assert len(early) > WINDOW and np.abs(predicted(folder, run) - expected)[early].max() > 1e-2
+
+
 def pair(rows: list[OutputRow]) -> list[tuple[float, ...]]:
     return [
         (row.frame, row.time_s, *row.box, *(v for v in row.outputs.values() if isinstance(v, float))) for row in rows
@@ -122,7 +139,16 @@ def test_a_file_and_its_frames_give_the_rows_of_predict(tmp_path, numbered, monk
     np.testing.assert_allclose(np.array(pair(rows))[:, 2:6], np.array(pair(expected))[:, 2:6], atol=6e-3)
     np.testing.assert_allclose(np.array(pair(rows))[:, 6:], np.array(pair(expected))[:, 6:], atol=1e-5)
     monkeypatch.setattr(keyframes, "CHUNK_PIXELS", 1)  # as for large pictures, whose batches are the same in both
-    rows = list(predict_stream(None, file, options=CPU))
+    qualities: list[float] = []
+    add = PersonStream.add
+    with monkeypatch.context() as patch:
+        patch.setattr(FerStream, "min_quality", 1e-9)
+        patch.setattr(
+            PersonStream, "add", lambda self, *words: add(self, *words[:2], qualities.append(words[2]) or 1.0)
+        )
+        rows = list(predict_stream(None, file, options=CPU))
+    follower = FaceFollower(file, create_detector(device="cpu"))
+    assert qualities == pytest.approx([face.quality() for frame in follower for face in frame.faces.values()], rel=1e-5)
     n_read = 0
 
     def frames() -> Iterator[tuple[float, np.ndarray]]:
@@ -130,10 +156,15 @@ def test_a_file_and_its_frames_give_the_rows_of_predict(tmp_path, numbered, monk
         for picture in read_pictures(file):
             n_read += 1
             yield picture.time_s, picture.image
+        yield 0.0, picture.image
 
-    for number, row in enumerate(predict_stream(None, frames(), fps=30, options=CPU)):
-        assert n_read <= row.frame + stream.delay
-        assert pair([row]) == pair([rows[number]])
+    n_rows = 0
+    with pytest.raises(UsageError, match=r"Frame 14 is shown at 0 s, and the one before it at 0.43\d* s"):
+        for number, row in enumerate(predict_stream(None, frames(), fps=30, options=CPU)):
+            assert n_read <= row.frame + stream.delay
+            assert pair([row]) == pair([rows[number]])
+            n_rows += 1
+    assert n_rows == 14, "an error comes after the rows of what was read"
 
 
 class Boxes:
@@ -195,6 +226,54 @@ def test_a_stream_over_http(tmp_path, numbered):
         LiveVideo(f"file://{file}")
 
 
+class Camera(BaseHTTPRequestHandler):
+    """Sends the content of files one after another, and ends as a camera that is switched off: without a word."""
+
+    content = b""
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.content)
+
+    def log_message(self, *words: object) -> None:
+        """Print nothing."""
+
+
+def test_cameras_without_clock_or_end(tmp_path, numbered):
+    """A stream whose clock begins again, and which ends without a word; one of JPEGs, without times; and standard input."""
+    once = numbered.write(tmp_path / "a.ts", n_frames=9, rate=20).read_bytes()
+    jpegs = [simplejpeg.encode_jpeg(numbered.picture(number)) for number in range(5)]
+    begin = b"--next\r\nContent-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n"
+    parts = [begin % len(jpeg) + jpeg + b"\r\n" for jpeg in jpegs]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/"
+        for content, fps, n_read in ((once + once, 20, 18), (b"".join(parts), 25, 5)):
+            Camera.content, pictures = content, []
+            live = LiveVideo(url)
+            assert live.fps == fps
+            with pytest.raises(DataError, match=rf"broke off after {n_read} pictures \(.* Run the same command again"):
+                pictures += live
+            numbers = [numbered.number(picture.image) for picture in pictures]
+            assert numbers == ([*range(9), *range(9)] if n_read == 18 else list(range(5)))
+            times_s = np.array([picture.time_s for picture in pictures])
+            if n_read == 18:
+                np.testing.assert_allclose(np.diff(times_s), 1 / 20, atol=1e-6)
+            else:
+                assert times_s[0] >= 0 and (np.diff(times_s) >= 0).all() and times_s[-1] < 0.1, "when they came"
+        server.shutdown()
+    before, file = os.dup(0), os.open(tmp_path / "a.ts", os.O_RDONLY)
+    try:
+        os.dup2(file, 0)
+        assert len(list(LiveVideo("-"))) == 9
+    finally:
+        os.dup2(before, 0)
+        os.close(before)
+        os.close(file)
+
+
 def test_the_command_prints_a_table(tmp_path, numbered, run_cli):
     pictures = [picture.image for picture in read_pictures(VIDEO, range(8), shorter_side=180)]
     file = numbered.write(tmp_path / "a.mp4", pictures=pictures, n_frames=8)
@@ -212,6 +291,8 @@ def test_what_a_stream_cannot_take(tmp_path):
     shutil.copy(CROPS / "00001.jpg", tmp_path / "a.jpg")
     with pytest.raises(UsageError, match=r"a.jpg is an image, and a stream is of a video"):
         predict_stream(None, tmp_path / "a.jpg", options=CPU)
+    with pytest.raises(UsageError, match=r"is a folder, and a stream is of one video"):
+        predict_stream(None, tmp_path, options=CPU)
     with pytest.raises(UsageError, match=r"The frames have no rate. Give it as fps"):
         predict_stream(None, [], options=CPU)
     grey = [(0.0, np.zeros((9, 9), dtype=np.uint8))]

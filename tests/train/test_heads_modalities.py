@@ -243,6 +243,8 @@ def test_soft_maximum_is_between_mean_and_maximum() -> None:
     values, counted = torch.tensor([[[1.0], [5.0], [3.0], [99.0]]]), torch.tensor([[True, True, True, False]])
     assert float(soft_maximum(values, counted, 1e-3)) == pytest.approx(3, abs=0.01)
     assert float(soft_maximum(values, counted, 1000.0)) == pytest.approx(5, abs=0.01)
+    exact = np.log(np.exp(1e-4 * np.array([1.0, 5.0, 3.0])).mean()) / 1e-4
+    assert float(soft_maximum(values, counted, 1e-4)) == pytest.approx(exact, abs=1e-5), "which is 3.0001 or so"
 
 
 @pytest.mark.parametrize("pool", ["attention", "log-sum-exp"])

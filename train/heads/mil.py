@@ -9,6 +9,8 @@ from abaw.train.heads.inputs import Head, JoinFeatures, Tensors, any_mask
 from abaw.train.heads.mlp import hidden_layers
 from abaw.train.sequence_options import MilConfig
 
+FLAT = 0.1  # below this sharpness the logarithm is of numbers close to 1, which are rounded
+
 
 class MilHead(Head):
     """Hidden layers and an output layer, frame by frame; attention or a soft maximum over the frames.
@@ -80,6 +82,10 @@ def soft_maximum(outputs: Tensor, counted: Tensor, sharpness: float) -> Tensor:
     Returns:
         (batch, outputs), between the mean and the maximum.
     """
-    scaled = torch.where(counted[..., None], outputs * sharpness, -torch.inf)
     counts = counted.sum(dim=1, keepdim=True).to(outputs.dtype)
+    if sharpness < FLAT:
+        most = torch.where(counted[..., None], outputs, -torch.inf).amax(dim=1, keepdim=True)
+        below = torch.where(counted[..., None], torch.expm1(sharpness * (outputs - most)), 0.0)
+        return most[:, 0] + torch.log1p(below.sum(dim=1) / counts) / sharpness
+    scaled = torch.where(counted[..., None], outputs * sharpness, -torch.inf)
     return (scaled.logsumexp(dim=1) - counts.log()) / sharpness
