@@ -15,6 +15,7 @@ import numpy as np
 from abaw.core.files import Place
 from abaw.core.progress import Silent
 from abaw.store import FeatureStore
+from abaw.store.audit import describe_label_rows, describe_store, verify_store
 from abaw.store.pack_index import PackedVideo
 from abaw.store.packing import pack_store
 from abaw.train.new_run import load_split
@@ -26,10 +27,12 @@ from benchmarks.tables import FEATURE, random_store
 WIDTH, N_FRAMES = 768, 128
 N_VIDEOS, N_FAR_VIDEOS = 1_000, 64
 N_LISTED, N_PARTS = 1_000_000, 8
+N_SHORT = 4_000
 N_BATCHES = 20
 METHOD = [
     f"{N_VIDEOS:,} videos of {N_FRAMES} frames x {WIDTH} float16 with labels, files in the page cache; the same, packed, in turns.",
     f"Windows: {N_BATCHES} batches of {CONFIG.batch_size} x {CONFIG.length} frames at random from tables that stay in the store.",
+    f"Short videos: {N_SHORT:,} of one frame each, with labels; figures are for 10,000.",
     f"Listing: an index of {N_LISTED:,} videos in {N_PARTS} parts, each video with nine attributes and a quarter with missing frames; a new "
     "`FeatureStore` each time.",
     f"S3: {N_FAR_VIDEOS} of the videos on a local S3 server (moto) that makes each request wait {1000 * LATENCY_S:.0f} ms; "
@@ -71,6 +74,27 @@ def measure_folder(root: Path, report: Report) -> None:
     )
     for name, timing in drawn.items():
         report.medians[f"windows/s, {name}"] = N_BATCHES * CONFIG.batch_size / timing.median_s
+
+
+def measure_short(root: Path, report: Report) -> None:
+    """Both kinds of a local store of videos of one frame."""
+    places = {"plain": root / "short.zarr", "packed": root / "short-packed.zarr"}
+    random_store(places["plain"], N_SHORT, 1, WIDTH)
+    shutil.copytree(places["plain"], places["packed"])
+    began = time.perf_counter()
+    summary = pack_store(FeatureStore.create(places["packed"]), Silent())
+    report.medians["packing short videos, MB/s"] = summary.n_bytes / 1e6 / (time.perf_counter() - began)
+    for what, action in (
+        ("labels", lambda store: store.labels("va")),
+        ("table for training", lambda store: load_split(CONFIG, store, "train")),
+        ("store info", lambda store: (describe_store(store), describe_label_rows(store))),
+        ("store verify", lambda store: verify_store(store, Silent())),
+    ):
+        for name, place in places.items():
+            began = time.perf_counter()
+            action(FeatureStore.open(place))
+            seconds = (time.perf_counter() - began) * 10_000 / N_SHORT
+            report.medians[f"{what} of 10,000 videos of one frame, {name}, s"] = seconds
 
 
 def measure_listing(root: Path, report: Report) -> None:
@@ -134,6 +158,7 @@ def main() -> None:
     report = Report("packed_store", METHOD)
     with tempfile.TemporaryDirectory() as folder:
         measure_folder(Path(folder), report)
+        measure_short(Path(folder), report)
         measure_listing(Path(folder), report)
     measure_requests(report)
     report.publish()

@@ -24,6 +24,7 @@ from abaw.exchange.source_rows import PRESENT, VALUES
 from abaw.exchange.web_dataset import WebDatasetSink
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
+from abaw.store.in_turn import VideosInTurn
 
 if TYPE_CHECKING:
     import pyarrow
@@ -112,8 +113,9 @@ def export_feature(
     with _new_output(out) as partial:
         reporter.start("export", n_frames, "frames")
         with _sink(form, partial, feature, origin, videos) as sink:
+            turn = VideosInTurn(store, feature, videos)
             for video, attrs_of_video in videos.items():
-                stored = store.read(feature, video)
+                stored = turn.read(video)
                 sink.put(video, stored, marks_of(attrs_of_video))
                 reporter.advance(len(stored.values), video)
         reporter.finish()

@@ -4,6 +4,7 @@ import shlex
 from collections import Counter
 from itertools import chain
 from pathlib import Path
+from shlex import quote
 
 from abaw.core.errors import AbawError, some_of
 from abaw.core.progress import Summary
@@ -70,15 +71,18 @@ def stale_labels(dataset: Dataset, store: FeatureStore) -> list[str]:
     labelled: dict[str, set[str]] = {}
     for label in dataset.labels:
         labelled.setdefault(label.task, set()).add(label.video)
-    stale = []
+    stale, packed = [], []
     for task, videos in sorted(labelled.items()):
         names = [name for name in store.label_names(task) if name not in videos]
         if names:
+            in_packs = store.packs.look(f"labels/{task}")
+            packed += [f"labels/{task}/{name}" for name in names if name in in_packs]
             count = "1 video" if len(names) == 1 else f"{len(names)} videos"
             stale.append(f"{task} of {count} ({some_of(names, MOST_NAMED)})")
     if not stale:
         return []
-    return [
-        f"The store has labels that are not in {dataset.root}: {', '.join(stale)}. Training uses them: delete "
-        f"{store.path}/labels/<task>/<video> if they should not count."
-    ]
+    delete = f"delete {store.path}/labels/<task>/<video> if they should not count."
+    if packed:
+        drop = f"from abaw.store import FeatureStore; FeatureStore.create({store.path!r}).drop({packed[0]!r})"
+        delete = f"if they should not count, drop each as the first: python -c {quote(drop)}"
+    return [f"The store has labels that are not in {dataset.root}: {', '.join(stale)}. Training uses them: {delete}"]

@@ -1,8 +1,9 @@
 """Summaries of a store, and the search for damage in it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,9 +11,14 @@ from abaw.core.errors import StoreError, UnreachableError
 from abaw.core.finite import finite_rows
 from abaw.core.progress import Reporter
 from abaw.core.read_ahead import map_ahead
+from abaw.core.tasks import TASKS
 from abaw.store import FeatureStore
 from abaw.store.claims import ALL, check_unclaimed, claimed
+from abaw.store.in_turn import VideosInTurn
+from abaw.store.label_arrays import VideoLabels, problem_of
 from abaw.store.packs import DamagedIndexError
+
+Listing = TypeVar("Listing")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,9 @@ def describe_store(store: FeatureStore) -> list[FeatureInfo]:
 
 
 def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
-    attrs, videos = store.feature_attrs(feature), store.videos(feature).values()
+    attrs = store.feature_attrs(feature)
+    complete, incomplete = store.complete_and_incomplete(feature)
+    videos = complete.values()
     shape = tuple(attrs["spec"]["shape"])
     n_frames = sum(video["n_frames"] for video in videos)
     itemsizes = (video["n_frames"] * np.dtype(video["dtype"]).itemsize for video in videos)
@@ -49,7 +57,7 @@ def _describe_feature(store: FeatureStore, feature: str) -> FeatureInfo:
         n_missing=n_frames - sum(video["n_present"] for video in videos),
         n_bytes=sum(itemsizes) * int(np.prod(shape)),
         fingerprint=str(attrs["fingerprint"]),
-        n_incomplete=len(store.incomplete(feature)),
+        n_incomplete=len(incomplete),
     )
 
 
@@ -114,19 +122,18 @@ def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
         for name in store.damaged_features()
     ]
     lengths: dict[str, dict[str, int]] = {}
-    features, damaged = _readable(store.features(), store.videos)
+    listed, damaged = _readable(store.features(), store.complete_and_incomplete)
     problems += damaged
-    videos_of = {feature: list(store.videos(feature)) for feature in features}
-    reporter.start("verify", sum(map(len, videos_of.values())), "videos")
-    for feature, videos in videos_of.items():
+    reporter.start("verify", sum(len(complete) for complete, _ in listed.values()), "videos")
+    for feature, (videos, incomplete) in listed.items():
         problems += [
             Problem(
                 f"Feature {feature!r} of video {video!r} is incomplete. Run the same `abaw extract` again.",
                 f"features/{feature}/{video}",
             )
-            for video in store.incomplete(feature)
+            for video in incomplete
         ]
-        counts = map_ahead(partial(_length, store, feature), videos, store.n_readers)
+        counts = map_ahead(partial(_length, VideosInTurn(store, feature, videos)), videos, store.n_readers)
         for video, length in zip(videos, counts, strict=True):
             if isinstance(length, StoreError):
                 problems.append(_problem(length, f"features/{feature}/{video}"))
@@ -135,8 +142,8 @@ def _find_problems(store: FeatureStore, reporter: Reporter) -> list[Problem]:
             reporter.advance()
     for video, by_feature in lengths.items():
         if len(set(by_feature.values())) > 1:
-            listed = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
-            problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {listed}."))
+            counted = ", ".join(f"{feature} {n}" for feature, n in by_feature.items())
+            problems.append(Problem(f"The features of video {video!r} disagree on its number of frames: {counted}."))
     reporter.finish()
     return problems + _label_problems(store)
 
@@ -145,42 +152,47 @@ def _problem(error: StoreError, path: str) -> Problem:
     return Problem(str(error), "" if isinstance(error, UnreachableError) else path)
 
 
-def _length(store: FeatureStore, feature: str, video: str) -> int | StoreError:
+def _length(turn: VideosInTurn, video: str) -> int | StoreError:
     """The number of frames of a video, or the error in it."""
     try:
-        stored = store.read(feature, video)
-        store.read_quality(feature, video)
+        stored = turn.read(video)
+        turn.read_quality(video)
     except StoreError as error:
         return error
     if not finite_rows(stored.values)[stored.present].all():
-        return StoreError(f"Feature {feature!r} of video {video!r} has values that are not finite.")
+        return StoreError(f"Feature {turn.feature!r} of video {video!r} has values that are not finite.")
     return len(stored.values)
 
 
 def _label_problems(store: FeatureStore) -> list[Problem]:
-    def find(pair: tuple[str, str]) -> list[Problem]:
-        task, video = pair
-        try:
-            store.read_labels(task, video)
-        except StoreError as error:
-            return [_problem(error, f"labels/{task}/{video}")]
-        return []
-
-    tasks, damaged = _readable(store.tasks(), store.label_names)
-    pairs = [(task, video) for task in tasks for video in store.label_names(task)]
-    return damaged + [problem for problems in map_ahead(find, pairs, store.n_readers) for problem in problems]
+    listed, problems = _readable(store.tasks(), store.label_names)
+    for task, names in listed.items():
+        found = dict(store.find_labels(task, names))
+        problems += [problem for video in names if (problem := _label_problem(store, task, video, found[video]))]
+    return problems
 
 
-def _readable(names: Sequence[str], list_videos: Callable[[str], object]) -> tuple[list[str], list[Problem]]:
-    """Those features or tasks whose videos can be listed, and the problems of the others, whose index is damaged."""
-    readable, problems = [], []
+def _label_problem(
+    store: FeatureStore, task: str, video: str, labels: VideoLabels | StoreError | None
+) -> Problem | None:
+    path = f"labels/{task}/{video}"
+    if labels is None:
+        labels = store.incomplete_labels(task, video)
+    if isinstance(labels, StoreError):
+        return _problem(labels, path)
+    what = problem_of(TASKS[task], labels) if task in TASKS else ""
+    return Problem(f"The {task} labels of video {video!r} are {what}.", path) if what else None
+
+
+def _readable(names: Iterable[str], listing: Callable[[str], Listing]) -> tuple[dict[str, Listing], list[Problem]]:
+    """What is listed of features or tasks, and the problems of those whose index is damaged."""
+    listed, problems = {}, []
     for name in names:
         try:
-            list_videos(name)
-            readable.append(name)
+            listed[name] = listing(name)
         except DamagedIndexError as error:
             problems.append(Problem(str(error), error.path))
-    return readable, problems
+    return listed, problems
 
 
 def repair_store(store: FeatureStore, reporter: Reporter) -> tuple[list[Problem], list[Problem]]:

@@ -48,6 +48,7 @@ from abaw.store.location import open_existing, open_or_make
 from abaw.store.notes import Notes
 from abaw.store.old_records import record_in
 from abaw.store.pack_index import MADE_WHEN_READ, PackedVideo, PackedVideos, StoredAttrs
+from abaw.store.packed_rows import RowsInTurn
 from abaw.store.packs import Packs
 from abaw.store.plain_arrays import Block, FarArray, PlainRows, find_plain_array
 from abaw.store.schema import (
@@ -134,6 +135,19 @@ class StoredVideo:
 def _is_begun(root: zarr.Group) -> bool:
     """True if a process ended before it had made a store of this group."""
     return "format" not in root.attrs and not set(root.attrs) and not set(root) - {"features", "labels"}
+
+
+def _labels_in(content: NDArray, attrs: Mapping[str, Any]) -> VideoLabels:
+    """Labels from what is stored of them.
+
+    Raises:
+        ValueError: they are damaged.
+    """
+    split, person = str(attrs.get("split")), str(attrs.get("person", ""))
+    if not is_person(person):
+        raise ValueError("they name no person that could be one")
+    rows, doubles = decode_labels(content, attrs)
+    return VideoLabels(split, rows, doubles, person)
 
 
 def _attrs_of(packed: PackedVideo) -> dict[str, Any]:
@@ -265,13 +279,16 @@ class FeatureStore:
 
     def videos(self, feature: str) -> Mapping[str, dict[str, Any]]:
         """Attributes of each complete video of a feature, by name in sorted order."""
+        return self.complete_and_incomplete(feature)[0]
+
+    def complete_and_incomplete(self, feature: str) -> tuple[Mapping[str, dict[str, Any]], list[str]]:
+        """What `videos` and `incomplete` return, in one reading."""
         path = f"features/{feature}"
         stored = dict(self._tree.attrs_in(path))  # before packed ones are looked for: packing deletes videos last
         complete = {name: attrs for name, attrs in stored.items() if is_video(attrs)}
         packed = self.packs.look(path)
-        if not packed:
-            return complete
-        return StoredAttrs(complete, packed, self._damaged(path, stored.keys() - complete.keys(), packed), is_video)
+        damaged = self._damaged(path, stored.keys() - complete.keys(), packed)
+        return StoredAttrs(complete, packed, damaged, is_video, self.path) if packed else complete, damaged
 
     def _damaged(self, path: str, names: Iterable[str], packed: PackedVideos) -> list[str]:
         """Those of some incomplete videos that count: of a packed one a killed process may have left files behind."""
@@ -290,9 +307,7 @@ class FeatureStore:
 
         They are never read; the next extract writes them again.
         """
-        path = f"features/{feature}"
-        names = [name for name, attrs in self._tree.attrs_in(path) if not is_video(attrs)]
-        return self._damaged(path, names, self.packs.look(path)) if names else []
+        return self.complete_and_incomplete(feature)[1]
 
     def read(self, feature: str, video: str, into: NDArray | None = None) -> VideoFeature:
         """Read one feature of one video, checksums verified.
@@ -309,7 +324,7 @@ class FeatureStore:
         key = f"features/{feature}/{video}"
         with self._reading(feature, video, packed):
             if packed is not None:
-                stored = self._stored(feature, video, packed)
+                stored = self.packed_video(feature, video, packed)
                 values = stored.rows.read(into)
                 check_no_shard_is_missing(values)
                 return VideoFeature(values, stored.present, stored.fps)
@@ -357,7 +372,7 @@ class FeatureStore:
         key = f"features/{feature}/{video}"
         with self._reading(feature, video, packed):
             if packed is not None:
-                return self._stored(feature, video, packed)
+                return self.packed_video(feature, video, packed)
             attrs, shape = self._whole_attrs(feature, video)
             values = find_plain_array(self._tree.store, f"{key}/values")
             if values is None:
@@ -367,8 +382,12 @@ class FeatureStore:
             reading = partial(self._reading, feature, video, None)
             return StoredVideo(values.rows(0, len(present)), present, float(attrs["fps"]), reading)
 
-    def _stored(self, feature: str, video: str, packed: PackedVideo) -> "StoredVideo":
-        """A packed video."""
+    def packed_video(self, feature: str, video: str, packed: PackedVideo) -> "StoredVideo":
+        """A packed video, unread; see `abaw.store.in_turn`.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         attrs = _attrs_of(packed)
         if not is_video(attrs):
             raise ValueError("its attributes are invalid")
@@ -583,8 +602,12 @@ class FeatureStore:
         """
         labels = self._find_labels(task, video)
         if labels is None:
-            raise self._damaged_labels(task, video, "they are incomplete")
+            raise self.incomplete_labels(task, video)
         return labels
+
+    def incomplete_labels(self, task: str, video: str) -> StoreError:
+        """The error for labels of a video that are missing or cut off."""
+        return self._damaged_labels(task, video, "they are incomplete")
 
     def _find_labels(self, task: str, video: str) -> VideoLabels | None:
         """The labels of one video; None if they are missing or cut off."""
@@ -596,12 +619,7 @@ class FeatureStore:
             content = self._label_content(task, video, packed)
             if content is None:
                 return None
-            content_rows, attrs = content
-            split, person = str(attrs.get("split")), str(attrs.get("person", ""))
-            if not is_person(person):
-                raise ValueError("they name no person that could be one")
-            rows, doubles = decode_labels(content_rows, attrs)
-            return VideoLabels(split, rows, doubles, person)
+            return _labels_in(*content)
 
     def label_content(self, task: str, video: str) -> tuple[NDArray, Mapping[str, Any]] | None:
         """The array of the labels of a video as it is stored, and its attributes; None if they are cut off."""
@@ -652,8 +670,45 @@ class FeatureStore:
             StoreError: a video's labels are damaged. Labels that a killed process left unfinished are skipped.
         """
         names = self.label_names(task)
-        labels_of = zip(names, map_ahead(partial(self._find_labels, task), names, self.n_readers), strict=True)
-        return {video: labels for video, labels in labels_of if labels is not None and split in (None, labels.split)}
+        found = dict(self.find_labels(task, names))
+        labels = {}
+        for name in names:
+            one = found[name]
+            if isinstance(one, StoreError):
+                raise one
+            if one is not None and split in (None, one.split):
+                labels[name] = one
+        return labels
+
+    def find_labels(self, task: str, names: Iterable[str]) -> Iterator[tuple[str, VideoLabels | StoreError | None]]:
+        """Labels of some videos by name, in any order; an error where they are damaged, None where they are cut off.
+
+        Packed ones are read in one pass.
+        """
+        others = dict.fromkeys(names)
+        for name, labels in self._packed_labels(task, others):
+            del others[name]
+            yield name, labels
+        yield from zip(others, map_ahead(partial(self._labels_or_error, task), others, self.n_readers), strict=True)
+
+    def _packed_labels(self, task: str, names: Iterable[str]) -> Iterator[tuple[str, VideoLabels]]:
+        """Those of some videos whose labels are packed; without those that only `_find_labels` can read."""
+        path = f"labels/{task}"
+        packed = self.packs.look(path)
+        alone = set(self._tree.names(path)) if packed else set()
+        rows = RowsInTurn(self.packs, path, packed, [name for name in names if name in packed and name not in alone])
+        for name in rows.names:
+            try:
+                labels = _labels_in(rows.read(name).copy(), packed.attrs(name))
+            except Exception:  # foreign files may contain anything; who reads it alone says what is wrong
+                continue
+            yield name, labels
+
+    def _labels_or_error(self, task: str, video: str) -> VideoLabels | StoreError | None:
+        try:
+            return self._find_labels(task, video)
+        except StoreError as error:
+            return error
 
     @property
     def n_readers(self) -> int:

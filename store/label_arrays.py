@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.core.doubles import Doubles
+from abaw.core.task_types import Task
 from abaw.store.schema import has_checksum, with_attrs_checksum
 from abaw.store.writer import with_checksum
 from abaw.store.zarr_keys import array_template, encode_metadata
@@ -77,6 +78,15 @@ def decode_labels(content: NDArray, attrs: Mapping[str, Any]) -> tuple[NDArray, 
     if frames != sorted(frames) or not 1 <= frames[0] <= frames[-1] <= n_rows:
         raise ValueError("the frames that are labelled twice are not among its rows")
     return content[:n_rows], Doubles(np.array(frames, dtype=np.int64) - 1, content[n_rows:])
+
+
+def problem_of(task: Task, labels: VideoLabels) -> str:
+    """What is wrong with labels of a task, which are not damaged otherwise; empty if nothing is."""
+    arrays = [labels.rows] if labels.doubles is None else [labels.rows, labels.doubles.labels]
+    have_columns = all(rows.ndim == 2 and rows.shape[1] == len(task.columns) for rows in arrays)
+    if not (have_columns and labels.rows.dtype.kind in "fiub" and all(np.isfinite(rows).all() for rows in arrays)):
+        return f"not finite numbers in {len(task.columns)} columns"
+    return "more than one row" if task.level == "video" and len(arrays) > 1 else ""
 
 
 def _labels_digest(content: NDArray, frames: Sequence[int]) -> str:

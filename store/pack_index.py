@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from shlex import quote
 from typing import Any
 
 import google_crc32c
@@ -344,6 +345,12 @@ class PackedVideos(Mapping[str, PackedVideo]):
         part, number = self._at(self._numbers[name])
         return part.video(number)
 
+    def rows_of(self, name: str) -> tuple[str, int, int]:
+        """The array that a video is in, its first row, and the one after its last."""
+        part, number = self._at(self._numbers[name])
+        first = int(part.first[number])
+        return part.arrays[number], first, first + int(part.n_rows[number])
+
     def attrs(self, name: str) -> dict[str, Any]:
         """Attributes of a video, as they were before it was packed."""
         part, number = self._at(self._numbers[name])
@@ -384,6 +391,7 @@ class StoredAttrs(Mapping[str, dict[str, Any]]):
         packed: the packed ones.
         hidden: names of packed videos that do not count.
         is_valid: whether attributes are those of a complete video.
+        location: of the store.
     """
 
     def __init__(
@@ -392,7 +400,9 @@ class StoredAttrs(Mapping[str, dict[str, Any]]):
         packed: PackedVideos,
         hidden: Iterable[str],
         is_valid: Callable[[Mapping[str, Any]], bool],
+        location: str,
     ) -> None:
+        self._location = location
         self._plain, self._packed, self._hidden, self._is_valid = plain, packed, set(hidden), is_valid
         names = list(packed) if not self._hidden else [name for name in packed if name not in self._hidden]
         self._names = names if not plain else sorted({*names, *plain})
@@ -413,5 +423,8 @@ class StoredAttrs(Mapping[str, dict[str, Any]]):
             raise KeyError(name)
         attrs = self._packed.attrs(name)
         if not self._is_valid(attrs):
-            raise StoreError(f"Attributes of the packed video {name!r} are invalid. Extract it again.")
+            raise StoreError(
+                f"Attributes of the packed video {name!r} in {self._location} are invalid. Run `abaw store repair "
+                f"{quote(self._location)}` and the same `abaw extract` again."
+            )
         return attrs

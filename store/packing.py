@@ -108,9 +108,8 @@ class _Group:
         self.packs.sweep(self.path)
         packed, alone = self.packs.look(self.path), self.store.unpacked(self.path)
         if self._room == "features":
-            alone_attrs = self.store.videos(self._name)
-            incomplete = set(self.store.incomplete(self._name))
-            names = [name for name in alone if name in alone_attrs and name not in incomplete]
+            complete, incomplete = self.store.complete_and_incomplete(self._name)
+            names = [name for name in sorted({*alone} - {*incomplete}) if name in complete]
         else:
             names = alone
         left = [name for name in names if name in packed and self._is_left_over(name, packed[name])]

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
+from shlex import quote
 from threading import Lock
 from typing import Any
 
@@ -22,8 +22,9 @@ from zarr.storage import FsspecStore, LocalStore
 
 from abaw.core.errors import StoreError, first_line
 from abaw.store.far_files import LargeFarArray
+from abaw.store.local_keys import list_folder
 from abaw.store.pack_index import IndexPart, PackedVideo, PackedVideos, PartHead, encode_part
-from abaw.store.plain_arrays import FarArray, PlainArray, PlainRows, find_plain_array
+from abaw.store.plain_arrays import Block, FarArray, PlainArray, PlainRows, find_plain_array
 from abaw.store.schema import is_outside, report_unreachable
 from abaw.store.tree import Tree
 from abaw.store.writer import group_metadata
@@ -127,16 +128,30 @@ class Packs:
         Raises:
             ValueError: the array is damaged, or another program wrote it otherwise.
         """
-        arrays, stop = self._known[path].arrays, video.first_row + video.n_rows
-        array = arrays.get(video.array)
-        if array is None or stop > array.shape[0]:
-            array = self.array(path, video.array)
+        stop = video.first_row + video.n_rows
+        return self._array_with(path, video.array, stop).rows(video.first_row, stop)
+
+    def span(self, path: str, array: str, start: int, stop: int) -> Block:
+        """Rows of an array from one to before another, all in one shard; fewer where the array ends before.
+
+        Raises:
+            ValueError: as `rows`, or they are damaged.
+        """
+        found = self._array_with(path, array, start)
+        return found.rows(start, min(stop, found.shape[0])).in_one_block()
+
+    def _array_with(self, path: str, name: str, n_rows: int) -> PlainArray:
+        """An array of a group that has at least so many rows."""
+        arrays = self._known[path].arrays
+        array = arrays.get(name)
+        if array is None or n_rows > array.shape[0]:
+            array = self.array(path, name)
             if array is None:
                 raise ValueError("the array that it is packed in is damaged, or was not written by abaw")
-            arrays[video.array] = array
-        if stop > array.shape[0]:
+            arrays[name] = array
+        if n_rows > array.shape[0]:
             raise ValueError("the array that it is packed in is shorter than the index says")
-        return array.rows(video.first_row, stop)
+        return array
 
     def array(self, path: str, name: str) -> PlainArray | None:
         """An array of a group; None if it is missing, or was not written by `abaw`."""
@@ -145,11 +160,8 @@ class Packs:
 
     def _listed(self, path: str) -> tuple[str, ...]:
         store = self._tree.store
-        if isinstance(store, LocalStore):  # the usual store has none
-            try:
-                return tuple(sorted(file.name for file in Path(store.root, path, PACKS, INDEX).iterdir()))
-            except (FileNotFoundError, NotADirectoryError):
-                return ()
+        if isinstance(store, LocalStore):
+            return tuple(sorted(list_folder(f"{store.root}/{path}/{PACKS}/{INDEX}")))
         with report_unreachable(f"{self._location}/{path}"):
             return tuple(names_in(store, f"{path}/{PACKS}/{INDEX}"))
 
@@ -187,7 +199,7 @@ class Packs:
         part_path = f"{path}/{PACKS}/{INDEX}/{part}"
         return DamagedIndexError(
             f"The index of packed videos {self._location}/{part_path} is damaged ({first_line(error)}). "
-            "Repair it with `abaw store repair`, and run the same `abaw extract` again.",
+            f"Run `abaw store repair {quote(self._location)}` and the same `abaw extract` again.",
             part_path,
         )
 

@@ -207,6 +207,11 @@ class PlainRows:
         start, stop = next(islice(self._parts(self._block_rows()), number, None))
         return self._read(start, np.empty((stop - start, *self.shape[1:]), self.dtype))
 
+    def in_one_block(self) -> Block:
+        """All of them, which are in one file; see `block`."""
+        self._check_claims()
+        return self._read(self.start, np.empty(self.shape, self.dtype))
+
     def _parts(self, n_rows: int) -> Iterator[tuple[int, int]]:
         """First rows, and those after the last, of the parts between multiples of `n_rows` in the array."""
         bounds = range((self.start // n_rows + 1) * n_rows, self.stop, n_rows) if self.start < self.stop else ()

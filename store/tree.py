@@ -82,7 +82,7 @@ class Tree:
     def has_metadata(self, path: str) -> bool:
         """True if there is a group or array at a path, damaged or not."""
         if isinstance(self.store, LocalStore):
-            return os.path.lexists(self.store.root / path / METADATA)
+            return os.path.lexists(f"{self.store.root}/{path}/{METADATA}")
         with report_unreachable(f"{self._location}/{path}"):
             return read_key(self.store, f"{path}/{METADATA}") is not None
 

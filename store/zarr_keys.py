@@ -8,6 +8,7 @@ import asyncio
 import errno
 import json
 import shutil
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -23,6 +24,8 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore
 
 from abaw.core.claim_files import check_claims
 from abaw.core.errors import StoreError
+from abaw.core.read_ahead import map_ahead
+from abaw.store.local_keys import AT_ONCE, N_THREADS, delete_folder, list_folder, read_file, read_files
 
 READS_AT_ONCE = 64  # a request to object storage takes as long as a hundred local reads
 METADATA = "zarr.json"
@@ -64,6 +67,12 @@ class FolderStore(LocalStore):
         with suppress(FileNotFoundError):  # another process deletes the same
             await super().delete_dir(prefix)
 
+    def delete_node(self, path: str) -> None:
+        """Delete the group or array at a path, its metadata first."""
+        self._check_writable()
+        self._check_parents(f"{path}/")
+        delete_folder(self.root / path, METADATA)
+
     def sweep(self, groups: Sequence[str]) -> None:
         """Delete temporary files that killed processes left next to the metadata of some groups, and empty notes.
 
@@ -99,19 +108,22 @@ def names_in(store: Store, path: str) -> list[str]:
     """Sorted names of the groups, arrays and files in a group, without opening them."""
 
     async def collect() -> list[str]:
-        names = [name async for name in store.list_dir(path) if not name.startswith(METADATA)]
-        return sorted(name for name in names if not (name.startswith("zarr.") and name.endswith(PARTIAL)))
+        return [name async for name in store.list_dir(path)]
 
-    return sync(collect())
+    names = list_folder(f"{store.root}/{path}") if isinstance(store, LocalStore) else sync(collect())
+    names = [name for name in names if not name.startswith(METADATA)]
+    return sorted(name for name in names if not (name.startswith("zarr.") and name.endswith(PARTIAL)))
 
 
 def read_key(store: Store, key: str) -> bytes | None:
     """The content of a key; None if it does not exist."""
-    return sync(_read(store, key))
+    return read_file(f"{store.root}/{key}") if isinstance(store, LocalStore) else sync(_read(store, key))
 
 
 def read_keys(store: Store, keys: Sequence[str]) -> list[bytes | None]:
     """The contents of some keys, read at the same time; None for a key that does not exist, or is a link to itself."""
+    if isinstance(store, LocalStore):
+        return read_files([f"{store.root}/{key}" for key in keys])
 
     async def read_one(key: str, limit: asyncio.Semaphore) -> bytes | None:
         try:
@@ -199,6 +211,12 @@ def delete_key(store: Store, key: str) -> None:
 
 def delete_nodes(store: Store, paths: Sequence[str]) -> None:
     """Delete the groups or arrays at some paths, the metadata of each first: none is read half deleted."""
+
+    if isinstance(store, FolderStore):
+        parts = [paths[start : start + AT_ONCE] for start in range(0, len(paths), AT_ONCE)]
+        deleted = map_ahead(lambda part: list(map(store.delete_node, part)), parts, N_THREADS if len(parts) > 1 else 1)
+        deque(deleted, maxlen=0)
+        return
 
     async def delete_one(path: str, limit: asyncio.Semaphore) -> None:
         async with limit:

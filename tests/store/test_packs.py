@@ -3,6 +3,7 @@
 import json
 import pickle
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from abaw.core.errors import StoreError
 from abaw.core.progress import Silent
 from abaw.store import FeatureStore
 from abaw.store.audit import describe_label_rows, describe_store, repair_store, verify_store
+from abaw.store.in_turn import VideosInTurn
 from abaw.store.pack_index import PackedVideo, encode_part
 from abaw.store.packing import PackSummary, pack_store
+from abaw.store.plain_arrays import Block, PlainArray
 from abaw.tests.support.stores import new_store, put_feature
 from abaw.train.data.statistics import feature_statistics
 
@@ -81,15 +84,20 @@ def view(place: str | Path) -> dict[str, Any]:
     store = FeatureStore.open(place)
     seen: dict[str, Any] = {"described": describe_store(store), "labelled": describe_label_rows(store)}
     for feature in store.features():
+        turn = VideosInTurn(store, feature, store.videos(feature))
         for video, attrs in store.videos(feature).items():
-            one, whole = store.read(feature, video), store.stored_video(feature, video)
-            assert whole is not None
-            blocks = [whole.block(number) for number in range(whole.n_blocks)]
-            assert b"".join(block.values.tobytes() for block in blocks) == one.values.tobytes()
-            assert np.array_equal(whole.present, one.present)
-            into = np.zeros(one.values.shape, np.float32)
-            assert np.array_equal(store.read(feature, video, into).values, one.values.astype(np.float32))
-            quality = store.read_quality(feature, video)
+            one, quality = store.read(feature, video), store.read_quality(feature, video)
+            for whole in (store.stored_video(feature, video), turn.stored_video(video)):
+                assert whole is not None
+                blocks = [whole.block(number) for number in range(whole.n_blocks)]
+                assert b"".join(block.values.tobytes() for block in blocks) == one.values.tobytes()
+                assert np.array_equal(whole.present, one.present)
+            same, into = turn.read(video), np.zeros(one.values.shape, np.float32)
+            assert (same.values.tobytes(), same.values.dtype) == (one.values.tobytes(), one.values.dtype)
+            assert np.array_equal(same.present, one.present) and same.fps == one.fps
+            for read in (partial(store.read, feature, video), partial(turn.read, video)):
+                assert np.array_equal(read(into).values, one.values.astype(np.float32)) and read(into).values is into
+            np.testing.assert_array_equal(turn.read_quality(video), quality)
             listed = {key: value for key, value in attrs.items() if key != "checksum"}
             assert listed == {key: store.video_attrs(feature, video)[key] for key in listed}
             seen[f"{feature} {video}"] = (
@@ -98,6 +106,12 @@ def view(place: str | Path) -> dict[str, Any]:
             )  # fmt: skip
     for task in store.tasks():
         for video, labels in store.labels(task).items():
+            alone = store.read_labels(task, video)
+            assert (alone.split, alone.person, alone.rows.tobytes()) == (
+                labels.split,
+                labels.person,
+                labels.rows.tobytes(),
+            )
             doubles = labels.doubles and (labels.doubles.rows.tobytes(), labels.doubles.labels.tobytes())
             seen[f"{task} {video}"] = (labels.split, labels.person, labels.rows.tobytes(), doubles)
     return seen
@@ -200,6 +214,46 @@ def test_what_a_killed_process_left_is_not_packed_again(packed: Path, filled: Pa
     np.testing.assert_array_equal(FeatureStore.open(path).read("f", "v01").values, other.astype(np.float16))
 
 
+def test_many_videos_are_read_at_once_and_damage_is_that_of_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, rows = new_store(tmp_path / "s.zarr", {"f": (2048,)}), np.arange(120.0)[:, None] + np.arange(2048) / 10_000
+    for number, row in enumerate(rows):
+        put_feature(store, "f", f"v{number:03}", row[None])
+        store.write_labels("va", f"v{number:03}", "train", row[None, :2].astype(np.float32))
+    pack_store(store, Silent())
+    opened, open_file = list[Path](), PlainArray.open
+    monkeypatch.setattr(PlainArray, "open", lambda self, file: opened.append(file) or open_file(self, file))
+    store = FeatureStore.open(store.path)
+    turn, labels = VideosInTurn(store, "f", store.videos("f")), store.labels("va")
+    np.testing.assert_array_equal(np.concatenate([one.rows for one in labels.values()]), rows[:, :2].astype(np.float32))
+    np.testing.assert_array_equal(
+        np.concatenate([turn.read(video).values for video in store.videos("f")]), rows.astype(np.float16)
+    )
+    assert len(opened) == 2, "the labels at once, and the features at once: they have half a megabyte"
+    # a bit in the second of their chunks of 32 rows
+    shard = Path(store.path) / "features/f/.packs/float16-2048/c/0/0"
+    content = bytearray(shard.read_bytes())
+    content[40 * 4096 + 10] ^= 1
+    shard.write_bytes(bytes(content))
+    damaged = set()
+    for number, video in enumerate(store.videos("f")):
+        turn = VideosInTurn(store, "f", store.videos("f")) if number % 60 == 0 else turn
+        for read in (turn.read, partial(block_of, turn)):
+            try:
+                np.testing.assert_array_equal(read(video).values[0], rows[number].astype(np.float16))
+            except StoreError as error:
+                assert f"{video!r} is damaged (a chunk does not match its checksum)" in str(error)
+                damaged.add(number)
+    assert damaged == set(range(32, 64))
+
+
+def block_of(turn: VideosInTurn, video: str) -> Block:
+    stored = turn.stored_video(video)
+    assert stored is not None and stored.n_blocks == 1
+    return stored.block(0)
+
+
 def test_a_damaged_shard(packed: Path) -> None:
     path = packed
     before = view(path)
@@ -286,7 +340,7 @@ def test_readers_while_a_store_is_packed(path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(reader.packs, "find", late)
     for video, values in expected.items():
         assert np.array_equal(reader.read("f", video).values, values)
-        assert np.array_equal(reader.labels("va")[video].rows, labels[video].rows)
+        assert np.array_equal(reader.read_labels("va", video).rows, labels[video].rows)
     assert len(missed) == 2 * N_VIDEOS
 
 

@@ -157,7 +157,7 @@ def test_value_that_is_not_finite_is_told(tmp_path: Path, values: list[float]) -
         put_feature(store, "f", video, np.ones((6, 3)), np.array([False, True, True, True, True, True]))
     for row, value in enumerate(values, start=3):
         spoil(store, "b", (row, 2), value)
-    words = r"Feature 'f' of video 'b' has a value that is not finite in frame 4\. Run `abaw store verify .*s\.zarr`"
+    words = r"Feature 'f' of video 'b' has a value that is not finite in frame 4\. Run `abaw store repair .*s\.zarr`"
     with pytest.raises(StoreError, match=words):
         feature_statistics(store, ["f"], ["a", "b", "c"])
 

@@ -1,7 +1,9 @@
 """Tables: feature, mask and label of a frame stand in the same row, and a split holds the videos that it says."""
 
+import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -17,6 +19,7 @@ from abaw.store import FeatureStore
 from abaw.store.packing import pack_store
 from abaw.tests.support.stores import far_copy, new_store, put_feature
 from abaw.train.data import table as table_module
+from abaw.train.data.statistics import feature_statistics
 from abaw.train.data.table import Table, allocate, load_table, nearest_present, select_labels
 
 VA, EXPR, LSD, VGAF = (TASKS[name] for name in ("va", "expr", "lsd", "vgaf"))
@@ -267,9 +270,37 @@ def test_value_that_is_not_finite_names_feature_video_and_frame(tmp_path: Path, 
     for row in (263, 270):
         for column, value in enumerate(values):
             spoil(store, "bad", (row, column + 1), value)
-    words = r"Feature 'face' of video 'bad' is not finite at frame 264 \(2 such frames\).*Delete features/face/bad"
+    words = r"Feature 'face' of video 'bad' is not finite at frame 264 \(2 such frames\).*`abaw store repair .*s.zarr`"
     with pytest.raises(StoreError, match=words):
         load(store)
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+def test_what_training_says_of_damage_works_when_it_is_typed(tmp_path: Path, run_cli: Any, is_packed: bool) -> None:
+    """Also of packed videos, which have no files of their own."""
+    store = new_store(tmp_path / "a store.zarr", {"face": (5,)})
+    for video in ("good", "bad", "narrow"):
+        put_feature(store, "face", video, np.ones((9, 5)))
+        n_columns = 3 if video == "narrow" else 2
+        store.write_labels("va", video, "train", np.zeros((9, n_columns), dtype=np.float32))
+    spoil(store, "bad", (6, 2), np.inf)
+    if is_packed:
+        assert pack_store(store, Silent()).n_videos == 6
+    for words, action in (
+        ("va labels of video 'narrow' are not finite numbers in 2 columns", lambda: load(store)),
+        ("'face' of video 'bad' is not finite at frame 7", lambda: load(store)),
+        ("'bad' has a value that is not finite in frame 7", lambda: feature_statistics(store, ["face"], ["bad"])),
+    ):
+        if "labels" not in words:
+            store.drop("labels/va/narrow")
+        with pytest.raises(StoreError, match=words) as caught:
+            action()
+    typed = shlex.split(str(caught.value).split("`")[1])
+    store.write_labels("va", "narrow", "train", np.zeros((9, 3), dtype=np.float32))
+    repaired = run_cli(*typed[1:])
+    assert repaired.exit_code == 0 and "2 dropped" in repaired.output, repaired.output
+    assert "features/face/bad" in repaired.output and "labels/va/narrow" in repaired.output
+    assert load(FeatureStore.open(store.path)).has_feature.sum() == 9
 
 
 @pytest.mark.filterwarnings("error")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from shlex import quote
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from abaw.core.finite import finite_rows
 from abaw.core.read_ahead import map_ahead
 from abaw.store import FeatureStore
 from abaw.store.feature_store import VideoFeature
+from abaw.store.in_turn import VideosInTurn
 
 BLOCK_BYTES = 2**21  # of float64 values per block, to fit into a core's cache
 
@@ -104,7 +106,7 @@ def feature_statistics(
             known = store.videos(feature)
             # threads: Zarr and numpy release the interpreter's lock, and nothing has to be copied between processes
             video_moments = map_ahead(
-                partial(_video_moments, store, feature),
+                partial(_video_moments, VideosInTurn(store, feature, videos)),
                 [video for video in videos if video in known],
                 n_threads or os.cpu_count() or 1,
             )
@@ -162,14 +164,14 @@ class _Merger:
         return merged
 
 
-def _video_moments(store: FeatureStore, feature: str, video: str) -> Moments:
+def _video_moments(turn: VideosInTurn, video: str) -> Moments:
     """Moments of the present rows of one video in a store."""
-    stored = store.read(feature, video)
+    stored = turn.read(video)
     of_video = _VideoMoments(stored.values.shape[1:])
     of_video.add(stored)
     moments = of_video.take()
     if not np.isfinite(moments.mean).all():
-        raise StoreError(_not_finite(store, feature, video, stored))
+        raise StoreError(_not_finite(turn, video, stored))
     return moments
 
 
@@ -222,10 +224,9 @@ class _VideoMoments:
             self._moments = self._moments.merge(Moments(len(block), first + shift, squares))
 
 
-def _not_finite(store: FeatureStore, feature: str, video: str, stored: VideoFeature) -> str:
+def _not_finite(turn: VideosInTurn, video: str, stored: VideoFeature) -> str:
     row = int(np.flatnonzero(stored.present & ~finite_rows(stored.values))[0])
     return (
-        f"Feature {feature!r} of video {video!r} has a value that is not finite in frame {row + 1}. Run `abaw store "
-        f"verify {store.path}` to see what else is damaged, delete {store.path}/features/{feature}/{video} and extract "
-        "or import it again."
+        f"Feature {turn.feature!r} of video {video!r} has a value that is not finite in frame {row + 1}. Run `abaw store "
+        f"repair {quote(turn.store.path)}`, which also drops what else is damaged, and extract or import it again."
     )

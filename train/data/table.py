@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,6 +26,8 @@ from abaw.core.read_ahead import map_ahead
 from abaw.core.tasks import Task
 from abaw.store import FeatureStore
 from abaw.store.feature_store import StoredVideo, VideoFeature, VideoLabels
+from abaw.store.in_turn import VideosInTurn
+from abaw.store.label_arrays import problem_of
 from abaw.store.plain_arrays import Block
 from abaw.train.data.feature_clocks import check_clocks, is_spread, rows_in_time
 from abaw.train.data.folds import assign_folds, parse_fold
@@ -202,17 +205,11 @@ def of_task(labels: VideoLabels, task: Task) -> VideoLabels:
 
 
 def _check_rows(store: FeatureStore, task: Task, video: str, labels: VideoLabels) -> None:
-    arrays = [labels.rows] if labels.doubles is None else [labels.rows, labels.doubles.labels]
-    have_columns = all(rows.ndim == 2 and rows.shape[1] == len(task.columns) for rows in arrays)
-    problem = ""
-    if not (have_columns and labels.rows.dtype.kind in "fiub" and all(np.isfinite(rows).all() for rows in arrays)):
-        problem = f"not finite numbers in {len(task.columns)} columns"
-    elif task.level == "video" and len(arrays) > 1:
-        problem = "more than one row"
+    problem = problem_of(task, labels)
     if problem:
         raise StoreError(
-            f"The {task.name} labels of video {video!r} are {problem}. Delete "
-            f"{store.path}/labels/{task.name}/{video} and run `abaw extract` again."
+            f"The {task.name} labels of video {video!r} are {problem}. Run `abaw store repair {quote(store.path)}` and "
+            "the same `abaw extract` again."
         )
 
 
@@ -257,14 +254,13 @@ def load_table(
     """
     specs = {feature: store.feature_attrs(feature)["spec"] for feature in features}
     known = {feature: store.videos(feature) for feature in features}
+    turns = {feature: VideosInTurn(store, feature, labels) for feature in features}
     _check_videos(store, task, labels, known)
     lengths = [_length(task, known, video, video_labels) for video, video_labels in labels.items()]
-    shapes = {feature: tuple(spec["shape"]) for feature, spec in specs.items()}
-    wide = {feature for feature in features if any(v["dtype"] == "float32" for v in known[feature].values())}
-    dtypes = {feature: np.dtype(np.float32 if feature in wide else np.float16) for feature in features}
+    forms = {feature: (tuple(spec["shape"]), _dtype_for(known[feature])) for feature, spec in specs.items()}
     try:
-        find_stored = partial(_stored_videos, store, known)
-        table, unread = _empty_table(task, labels, lengths, shapes, dtypes, find_stored, store)
+        find = partial(_stored_videos, known, turns, store.n_readers)
+        table, unread = _empty_table(task, labels, lengths, forms, find, store)
     except (MemoryError, OSError, ValueError) as error:
         raise StoreError(
             f"No memory or disk space for {sum(lengths):,} frames of {', '.join(features)} ({first_line(error)}). Free space "
@@ -274,10 +270,16 @@ def load_table(
     if unread:
         reporter.warn(_note_on_stored(table, store.path, any(map(_are_far, unread.values()))))
     reporter.start(label, len(labels), "videos")
-    for _ in _fill(table, store, labels, specs, known, unread, missing, on_read, min_quality):
+    parts = map_ahead(partial(_read_part, table, turns, known, unread), _parts(table, known, unread), store.n_readers)
+    for _ in _fill(table, turns, labels, specs, known, unread, parts, missing, on_read, min_quality):
         reporter.advance()
     reporter.finish()
     return table
+
+
+def _dtype_for(videos: Mapping[str, Mapping[str, Any]]) -> np.dtype:
+    """float16, or float32 where a video of a feature needs it."""
+    return np.dtype(np.float32 if any(attrs["dtype"] == "float32" for attrs in videos.values()) else np.float16)
 
 
 def _check_videos(
@@ -303,23 +305,23 @@ def _length(task: Task, known: Mapping[str, Mapping[str, Any]], video: str, labe
 
 def _fill(
     table: Table,
-    store: FeatureStore,
+    turns: Mapping[str, VideosInTurn],
     labels: Mapping[str, VideoLabels],
     specs: Mapping[str, Mapping[str, Any]],
     known: Mapping[str, Mapping[str, Any]],
     unread: Mapping[str, StoredVideos],
+    parts: Iterator[VideoFeature | Block],
     missing: Missing,
     on_read: OnRead | None,
     min_quality: float,
 ) -> Iterator[int]:
     """Read labels and features of every video into its rows, and yield its number.
 
-    `specs`, `known` (videos) and `unread` (videos of which the table only notes where their values are) are by feature.
+    `turns` (readers), `specs`, `known` (videos) and `unread` (videos of which the table only notes where their values are)
+    are by feature; `parts` is what `_read_part` reads.
     """
     visual = [feature for feature, spec in specs.items() if spec.get("modality", "vision") == "vision"] or list(specs)
 
-    read = partial(_read_part, table, store, known, unread)
-    parts = map_ahead(read, _parts(table, known, unread), store.n_readers)
     for i, video_labels in enumerate(labels.values()):
         rows = table.rows(i)
         n_rows = rows.stop - rows.start
@@ -330,11 +332,11 @@ def _fill(
         for feature in (feature for feature in specs if table.videos[i] in known[feature]):
             stored = unread[feature][table.videos[i]] if feature in unread else None
             by_feature[feature] = _take_values(
-                table, i, feature, stored, parts, None if table.synthetic[i] else on_read
+                table, i, turns[feature], stored, parts, None if table.synthetic[i] else on_read
             )
         spread = {name for name in by_feature if is_spread(known[name][table.videos[i]], n_rows)}
         present = {name: stored.present for name, stored in by_feature.items()}
-        shown = {name: _well_shown(store, name, table.videos[i], min_quality) for name in visual if name in present}
+        shown = {name: _well_shown(turns[name], table.videos[i], min_quality) for name in visual if name in present}
         _fill_masks(table, i, present, shown, spread, visual, missing)
         table.fps[i] = next((stored.fps for name, stored in reversed(by_feature.items()) if name not in spread), 0.0)
         yield i
@@ -353,7 +355,7 @@ def _parts(table: Table, known: Mapping[str, Mapping[str, Any]], unread: Mapping
 
 def _read_part(
     table: Table,
-    store: FeatureStore,
+    turns: Mapping[str, VideosInTurn],
     known: Mapping[str, Mapping[str, Any]],
     unread: Mapping[str, StoredVideos],
     part: Part,
@@ -364,13 +366,13 @@ def _read_part(
     if number >= 0:
         return unread[feature][name].block(number)
     n_frames = int(known[feature][name]["n_frames"])
-    return store.read(feature, name, table.values[feature][table.rows(video)][:n_frames])
+    return turns[feature].read(name, table.values[feature][table.rows(video)][:n_frames])
 
 
 def _take_values(
     table: Table,
     video: int,
-    feature: str,
+    turn: VideosInTurn,
     unread: StoredVideo | None,
     parts: Iterator[VideoFeature | Block],
     on_read: OnRead | None,
@@ -384,18 +386,18 @@ def _take_values(
     if unread is None:
         whole = next(parts)
         assert isinstance(whole, VideoFeature)
-        _check_finite(whole, feature, table.videos[video])
+        _check_finite(turn, whole, table.videos[video])
         if on_read is not None:
-            on_read(feature, whole, True)
+            on_read(turn.feature, whole, True)
         return whole
     for block in islice(parts, unread.n_blocks):
         assert isinstance(block, Block)
         stop = block.start + len(block.values)
         part = VideoFeature(block.values, unread.present[block.start : stop], unread.fps)
-        _check_finite(part, feature, table.videos[video], block.start)
-        table.stored[feature].place(block, table.rows(video).start + block.start)
+        _check_finite(turn, part, table.videos[video], block.start)
+        table.stored[turn.feature].place(block, table.rows(video).start + block.start)
         if on_read is not None:
-            on_read(feature, part, stop == len(unread.present))
+            on_read(turn.feature, part, stop == len(unread.present))
     return unread
 
 
@@ -438,9 +440,9 @@ def _fill_masks(
         table.masks[feature][rows] = present
 
 
-def _well_shown(store: FeatureStore, feature: str, video: str, min_quality: float) -> NDArray[np.bool_] | None:
+def _well_shown(turn: VideosInTurn, video: str, min_quality: float) -> NDArray[np.bool_] | None:
     """(frames,) bool, the crop has at least a quality; None where all have, or where it is unknown."""
-    quality = store.read_quality(feature, video) if min_quality else None
+    quality = turn.read_quality(video) if min_quality else None
     return None if quality is None else quality >= min_quality
 
 
@@ -452,12 +454,12 @@ def _repeat(table: Table, feature: str, rows: slice, source: NDArray[np.int64]) 
         table.values[feature][rows] = table.values[feature][rows][source]
 
 
-def _check_finite(stored: VideoFeature, feature: str, video: str, start: int = 0) -> None:
+def _check_finite(turn: VideosInTurn, stored: VideoFeature, video: str, start: int = 0) -> None:
     frames = np.flatnonzero(stored.present & ~finite_rows(stored.values)) + 1 + start
     if len(frames):
         raise StoreError(
-            f"Feature {feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
-            f"Delete features/{feature}/{video} in the store and run the same `abaw extract` again."
+            f"Feature {turn.feature!r} of video {video!r} is not finite at frame {frames[0]} ({len(frames)} such frames). "
+            f"Run `abaw store repair {quote(turn.store.path)}` and the same `abaw extract` again, or import the video again."
         )
 
 
@@ -475,12 +477,15 @@ def _empty_table(
     task: Task,
     labels: Mapping[str, VideoLabels],
     lengths: Sequence[int],
-    shapes: Mapping[str, tuple[int, ...]],
-    dtypes: Mapping[str, np.dtype],
+    forms: Mapping[str, tuple[tuple[int, ...], np.dtype]],
     find_stored: Callable[[str, Collection[str]], StoredVideos | None],
     store: FeatureStore,
 ) -> tuple[Table, dict[str, StoredVideos]]:
-    """A table without values, and the videos of the features that stay in the store; see `_stored_videos`."""
+    """A table without values, and the videos of the features that stay in the store; see `_stored_videos`.
+
+    Args:
+        forms: by feature, the shape of a row and the dtype.
+    """
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     n_rows = int(starts[-1])
     values: dict[str, NDArray] = {}
@@ -488,8 +493,8 @@ def _empty_table(
     unread: dict[str, StoredVideos] = {}
     # counted here: zeros take no memory until they are overwritten
     budget_bytes = free_memory() // 2 // _n_processes()
-    for feature, frame_shape in shapes.items():
-        shape, dtype = (n_rows, *frame_shape), dtypes[feature]
+    for feature, (frame_shape, dtype) in forms.items():
+        shape = (n_rows, *frame_shape)
         n_bytes = math.prod(shape) * dtype.itemsize
         if n_bytes > budget_bytes and not _has_disk(n_bytes) and (videos := find_stored(feature, labels)) is not None:
             unread[feature] = videos
@@ -503,7 +508,7 @@ def _empty_table(
         videos=tuple(labels),
         starts=starts,
         values=values,
-        masks={feature: np.zeros(n_rows, dtype=np.bool_) for feature in shapes},
+        masks={feature: np.zeros(n_rows, dtype=np.bool_) for feature in forms},
         has_feature=np.zeros(n_rows, dtype=np.bool_),
         has_face=np.zeros(n_rows, dtype=np.bool_),
         labels=np.tile(np.array(task.invalid_row, dtype=np.float32), (n_rows, 1)),
@@ -518,12 +523,16 @@ def _empty_table(
 
 
 def _stored_videos(
-    store: FeatureStore, known: Mapping[str, Mapping[str, Any]], feature: str, videos: Collection[str]
+    known: Mapping[str, Mapping[str, Any]],
+    turns: Mapping[str, VideosInTurn],
+    n_readers: int,
+    feature: str,
+    videos: Collection[str],
 ) -> StoredVideos | None:
     """The videos of a feature, unread; None if one of them can only be read whole."""
     names = [video for video in videos if video in known[feature]]
     stored = {}
-    with closing(map_ahead(partial(store.stored_video, feature), names, store.n_readers)) as all_unread:
+    with closing(map_ahead(turns[feature].stored_video, names, n_readers)) as all_unread:
         for video, unread in zip(names, all_unread, strict=True):
             if unread is None:
                 return None
