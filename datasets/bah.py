@@ -143,10 +143,10 @@ def _frame_labels(home: Path, labels: Mapping[str, BahLabel]) -> tuple[list[BahF
         except DataError as error:
             remarks.append(Remark(f"{FRAME_FOLDER}/{file}", str(error)))
             continue
-        for video, rows in by_video.items():
-            if (rows >= 0).any():
+        for video, marked in by_video.items():
+            if (marked.present >= 0).any():
                 person = labels[video].person if video in labels else person_of(video)
-                frames.append(BahFrameLabels(split, check_name(video, "video"), path, person, rows))
+                frames.append(BahFrameLabels(split, check_name(video, "video"), path, person, marked))
     path = folder
     if not folder.is_dir() and (annotations := annotation_file(home)) is not None:
         path, annotated = annotations, AnnotatedFrames(annotations)

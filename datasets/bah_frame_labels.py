@@ -10,8 +10,9 @@ frames and are not read. Frames that are not listed are not annotated.
 """
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
@@ -36,19 +37,38 @@ Marked = tuple[list[int], list[int]]  # frame numbers from 1, and 0 absent, 1 pr
 
 
 @dataclass(frozen=True, eq=False)
+class MarkedFrames:
+    """The frames of a video that are listed.
+
+    Attributes:
+        numbers: (frames,) int64 frame numbers from 1, in the order of the file.
+        present: (frames,) int8: 0 absent, 1 present, -1 unknown.
+    """
+
+    numbers: NDArray[np.int64]
+    present: NDArray[np.int8]
+
+    def rows(self) -> NDArray[np.int8]:
+        """(rows, 1); row i is frame i+1, -1 where it is not listed."""
+        rows = np.full((int(self.numbers.max(initial=1)), 1), -1, dtype=np.int8)
+        rows[self.numbers - 1, 0] = self.present
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
 class BahFrameLabels:
     """The labels of the frames of a video.
 
     Attributes:
-        rows: (rows, 1) int8: 0 absent, 1 present, -1 where the frame is not listed; None if `file` has to be read.
-        annotated: a YAML file that has them.
+        marked: its frames; None if the YAML file has to be read.
+        annotated: that file.
     """
 
     split: str
     video: str
     path: Path
     person: str
-    rows: NDArray[np.int8] | None = None
+    marked: MarkedFrames | None = None
     annotated: "AnnotatedFrames | None" = None
     task: str = TASK
 
@@ -58,10 +78,10 @@ class BahFrameLabels:
         Raises:
             DataError: the YAML file cannot be read, or does not list the frames of the video.
         """
-        if self.rows is not None:
-            return self.rows
+        if self.marked is not None:
+            return self.marked.rows()
         assert self.annotated is not None
-        return self.annotated.rows(self.video)
+        return self.annotated.of(self.video).rows()
 
 
 class AnnotatedFrames:
@@ -70,10 +90,10 @@ class AnnotatedFrames:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._by_video: dict[str, NDArray[np.int8]] | None = None
+        self._by_video: dict[str, MarkedFrames] | None = None
 
-    def rows(self, video: str) -> NDArray[np.int8]:
-        """See `BahFrameLabels.read`."""
+    def of(self, video: str) -> MarkedFrames:
+        """The frames of a video; see `BahFrameLabels.read`."""
         with self._lock:
             if self._by_video is None:
                 self._by_video = dict(self._read())
@@ -81,7 +101,7 @@ class AnnotatedFrames:
             raise DataError(f"{self.path} has no {KEY} of {video}. Copy it again.")
         return self._by_video[video]
 
-    def _read(self) -> Iterator[tuple[str, NDArray[np.int8]]]:
+    def _read(self) -> Iterator[tuple[str, MarkedFrames]]:
         content = read_yaml(self.path, OTHER_KEYS, MAX_BYTES)
         for name, of_video in content.items() if isinstance(content, dict) else ():
             listed = of_video.get(KEY) if isinstance(of_video, dict) else None
@@ -90,13 +110,13 @@ class AnnotatedFrames:
             marked: Marked = ([], [])
             for number, entry in enumerate(listed, start=1):
                 frame, label = entry if isinstance(entry, list) and len(entry) == 2 else ("", "?")
-                where = f"{self.path}: {KEY} {number} of {str(name)[:60]}"
-                _mark(marked, str(frame).rpartition("/")[2], str(label), where, str(entry))
-            yield name_of_video(name), _rows_of(marked, f"{self.path}: {KEY} of {str(name)[:60]}")
+                if not _mark(marked, str(frame).rpartition("/")[2], str(label)):
+                    raise _invalid(f"{self.path}: {KEY} {number} of {str(name)[:60]}", str(entry))
+            yield name_of_video(name), _checked(marked, f"{self.path}: {KEY} of {str(name)[:60]}")
 
 
-def read_frame_split(path: Path) -> dict[str, NDArray[np.int8]]:
-    """The labels of a file of `split-frames/`, (rows, 1) by name of the video; see `BahFrameLabels.rows`.
+def read_frame_split(path: Path) -> dict[str, MarkedFrames]:
+    """The frames in a file of `split-frames/`, by name of the video.
 
     Raises:
         DataError: an invalid line, or a frame that is listed twice; names the file.
@@ -105,41 +125,52 @@ def read_frame_split(path: Path) -> dict[str, NDArray[np.int8]]:
     last = ""
     marked: Marked = ([], [])
     for number, line in enumerate(chain.from_iterable(read_blocks(path)), start=1):
-        text, _, label = line.replace("\\", "/").partition(",")
+        text, _, label = (line.replace("\\", "/") if "\\" in line else line).partition(",")
         folder, _, frame = text.rpartition("/")
         if folder != last:
             marked, last = by_folder.setdefault(folder, ([], [])), folder
-        _mark(marked, frame if folder else "", label.strip(), f"{path} line {number}", line)
-    by_video: dict[str, NDArray[np.int8]] = {}
+        if not folder or not _mark(marked, frame, label):
+            raise _invalid(f"{path} line {number}", line)
+    by_video: dict[str, MarkedFrames] = {}
     for folder, of_video in by_folder.items():
         name = name_of_video(folder)
         if name in by_video:
             raise DataError(f"{path} lists {name} in two folders. Delete the lines of one of them.")
-        by_video[name] = _rows_of(of_video, f"{path}: {name}")
+        by_video[name] = _checked(of_video, f"{path}: {name}")
     return by_video
 
 
-def _mark(marked: Marked, frame: str, label: str, where: str, line: str) -> None:
-    """Note the label of a frame, `frame-0.jpg` or, counted from 1, `1.jpg`."""
+def _mark(marked: Marked, frame: str, label: str) -> bool:
+    """Note the label of a frame; False if they are not those of one."""
+    number, present = _number_of(frame), PRESENT.get(label.strip())
+    if not number or present is None:
+        return False
+    marked[0].append(number)
+    marked[1].append(present)
+    return True
+
+
+@lru_cache(2**16)
+def _number_of(frame: str) -> int:
+    """The number from 1 of `frame-0.jpg` or, counted from 1, `1.jpg`; 0 if it has none."""
     digits, is_from_0 = frame.partition(".")[0], frame.startswith(PREFIX)
     digits = digits.removeprefix(PREFIX)
     number = int(digits) + is_from_0 if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
-    if not 1 <= number <= MAX_FRAMES or label not in PRESENT:
-        raise DataError(
-            f"{where}: expected a frame, such as a_Video.mp4/frame-0.jpg, and 0 or 1, found {line.strip()[:80]!r}. Correct it."
-        )
-    marked[0].append(number)
-    marked[1].append(PRESENT[label])
+    return number if number <= MAX_FRAMES else 0
 
 
-def _rows_of(marked: Marked, where: str) -> NDArray[np.int8]:
+def _invalid(where: str, found: str) -> DataError:
+    return DataError(
+        f"{where}: expected a frame, such as a_Video.mp4/frame-0.jpg, and 0 or 1, found {found.strip()[:80]!r}. Correct it."
+    )
+
+
+def _checked(marked: Marked, where: str) -> MarkedFrames:
     numbers = np.array(marked[0], dtype=np.int64)
-    rows = np.full((int(numbers.max(initial=1)), 1), -1, dtype=np.int8)
     unique, counts = np.unique(numbers, return_counts=True)
     if len(unique) < len(numbers):
         raise DataError(f"{where}: frame-{unique[counts.argmax()] - 1} is listed twice. Delete one of the two.")
-    rows[numbers - 1, 0] = marked[1]
-    return rows
+    return MarkedFrames(numbers, np.array(marked[1], dtype=np.int8))
 
 
 def annotation_file(home: Path) -> Path | None:
@@ -159,10 +190,10 @@ def _lists_frames(path: Path) -> bool:
 
 def describe_frame_labels(labels: Iterable[BahFrameLabels], path: Path) -> str:
     """How many frames of how many videos are labelled, where that is known before the file is read."""
-    known: Mapping[str, NDArray[np.int8]] = {label.video: label.rows for label in labels if label.rows is not None}
+    known = [label.marked.present for label in labels if label.marked is not None]
     if not known:
         return f"Labels of frames ({TASK}) are in {path.name}"
-    n_labelled, n_present = (sum(int((rows >= least).sum()) for rows in known.values()) for least in (0, 1))
+    n_labelled, n_present = (sum(int((present >= least).sum()) for present in known) for least in (0, 1))
     return (
         f"Labels of frames ({TASK}): {n_labelled:,} frames of {len(known):,} videos, {n_present:,} of them with ambivalence "
         "or hesitancy"
