@@ -196,6 +196,7 @@ def _train_demo(
     reporter: Reporter,
     on_result: "Callable[[Run, Evaluation], None] | None",
 ) -> "list[tuple[Run, Evaluation]]":
+    from abaw.core.tasks import TASKS
     from abaw.evaluate.trained import open_predictor
     from abaw.extract.request import ExtractOptions
     from abaw.train.config import make_config
@@ -205,8 +206,12 @@ def _train_demo(
         reason = summary.stopped.sentence if summary.stopped else summary.failed
         raise AbawError(f"The demo's extraction did not finish: {reason}. Run it again.")
     store, results = open_store(out / "store.zarr"), []
+    longest = max(int(attrs["n_frames"]) for attrs in store.videos("hog").values())
     for task, head in demo_kind.heads.items():
-        config = make_config({"task": task, "features": ("hog",), "head": {"name": head}, "fold": demo_kind.fold})
+        options: dict[str, Any] = {"task": task, "features": ("hog",), "head": {"name": head}, "fold": demo_kind.fold}
+        if TASKS[task].level == "frame":  # a window of frames cannot be longer than every video
+            options["window"] = min(TASKS[task].window, longest)
+        config = make_config(options)
         [(run, _)] = train_seeds([config], store, out / "runs", device=device, reporter=reporter, resume=True)
         results.append((run, evaluate(open_predictor(run.folder, device), store, "val", out / "data")))
         if on_result is not None:

@@ -53,6 +53,10 @@ def build_network(
         built = family.build(specs, file)
     if not isinstance(built, Built):
         built = Built(built)
+    if not callable(getattr(built.network, "train", None)):
+        raise UsageError(
+            f"The builder of {first.name} gave a {type(built.network).__name__}, not a torch.nn.Module. Correct it."
+        )
     specs, sha256 = tuple(built.specs or specs), built.weights_sha256
     if file is not None:
         lineage = read_lineage(file)

@@ -5,7 +5,7 @@ from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from abaw.backbones.registry import Built
+from abaw.backbones.registry import Built, check_outputs
 from abaw.backbones.spec import BackboneSpec
 from abaw.core.devices import has_float64
 from abaw.core.errors import UsageError, first_line
@@ -153,7 +153,10 @@ class Backbone:
 
         with torch.inference_mode():
             if not self.compiled:
-                return self._call(inputs, **kept)
+                outputs = self._call(inputs, **kept)
+                if self.source:
+                    check_outputs(self.specs, outputs, len(inputs))
+                return outputs
             from torch._dynamo.exc import TorchDynamoException
 
             try:

@@ -216,6 +216,25 @@ def _family_of_class(name: str) -> tuple[BackboneSpec, Family]:
     return spec, Family(name, (spec,), partial(_build_class, network_class), source=f"module {name.partition(':')[0]}")
 
 
+def check_outputs(specs: Sequence[BackboneSpec], outputs: object, n_frames: int) -> None:
+    """Raise a UsageError if a network of a plug-in gives other features than its specs say."""
+    import torch
+
+    for spec in specs:
+        names = [str(name) for name in outputs] if isinstance(outputs, Mapping) else [f"a {type(outputs).__name__}"]
+        features = outputs.get(spec.output) if isinstance(outputs, Mapping) else None
+        if not isinstance(features, torch.Tensor):
+            raise UsageError(
+                f"{spec.name} needs a tensor called {spec.output!r} in the dict that forward gives, and it gave "
+                f"{', '.join(names)}. Correct the output of its spec, or what forward gives."
+            )
+        if tuple(features.shape) != (n_frames, *spec.shape):
+            raise UsageError(
+                f"{spec.name} says that the shape of a frame is {spec.shape}, and {n_frames} frames gave "
+                f"{tuple(features.shape)}. Correct its shape, or what forward gives."
+            )
+
+
 def _build_class(network_class: Any, specs: Sequence[BackboneSpec], file: Path | None) -> Built:
     import torch
 
@@ -225,13 +244,7 @@ def _build_class(network_class: Any, specs: Sequence[BackboneSpec], file: Path |
             self.network = network_class()
 
         def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
-            features = self.network(images)
-            if tuple(features.shape) != (len(images), *specs[0].shape):
-                raise UsageError(
-                    f"{specs[0].name} says that the shape of a frame is {specs[0].shape}, and {len(images)} frames gave "
-                    f"{tuple(features.shape)}. Correct its attribute shape, or what forward gives."
-                )
-            return {"output": features}
+            return {"output": self.network(images)}
 
     try:
         network = OneOutput()

@@ -40,9 +40,11 @@ def demo(out: Path, size: str, seed: int, kind: str, device: str) -> None:
         words = f"abaw finetune --task expr --backbone timm/resnet18@112 --untrained --images rafdb={folder}"
         console.say(f"Made sets of still images in {out / 'data'}. Next: {words}")
         return
-    task = results[-1][0].config.task
+    config = results[-1][0].config
     if kind == "ce":
         words = "abaw submit --task ce --sample data/CE_sample.txt"  # by the sums of pairs, without training
     else:
-        words = f"abaw train --task {task} && abaw eval --split val"
+        own = f" --fold {config.fold}" if config.fold else ""
+        own += f" --set window={config.window}" if config.window != config.own_task.window else ""
+        words = f"abaw train --task {config.task}{own} && abaw eval --split val"
     console.say(f"Next: cd {shlex.quote(str(out))} && {words}")

@@ -8,6 +8,7 @@ import click
 from abaw import __version__
 from abaw.commands.interruption import TYPED, what_is_kept
 from abaw.core.files import is_url
+from abaw.core.plugins import source_of_fault
 from abaw.core.system_errors import describe_system_error, path_of, system_error
 
 PLACES = ("path", "place")  # names of types of options
@@ -27,7 +28,12 @@ def explain(error: BaseException, context: click.Context) -> str | None:
 
 
 def ask_to_report(error: BaseException, context: click.Context) -> None:
-    """Add to a traceback, as its last line, that the error should be reported, and what is safe."""
+    """Add to a traceback, as its last line, whose fault it is and that it should be reported, and what is safe."""
+    if source := source_of_fault(error):
+        error.add_note(
+            f"This is a fault in {source}, a plug-in. {what_is_kept(context)} Correct, update or leave it out."
+        )
+        return
     error.add_note(
         f"This is a fault in abaw. {what_is_kept(context)} Please report it with the lines above: "
         f"abaw {__version__}, Python {platform.python_version()}, {platform.system()}."

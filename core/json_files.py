@@ -8,7 +8,7 @@ MAX_BYTES = 2**23  # what `abaw` writes has some thousands; eight million take a
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file in UTF-8.
+    """The content of a JSON file in UTF-8, with a byte order mark or without.
 
     Raises:
         OSError: it cannot be read.
@@ -18,7 +18,7 @@ def read_json(path: Path) -> Any:
         content = stream.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it has more than {MAX_BYTES:,} bytes")
-    return parse_json(content.decode())
+    return parse_json(content.decode("utf-8-sig"))
 
 
 def parse_json(text: str) -> Any:

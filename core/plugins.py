@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
+from traceback import walk_tb
 from typing import Any, Generic, TypeVar
 
 from abaw import __version__
@@ -25,6 +26,7 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 _lock = RLock()
 _loaded: dict[tuple[str, type], tuple["Plugin[Any]", ...]] = {}  # of this process, by group and kind
+_packages: dict[str, str] = {}  # where they come from that are no part of abaw
 _named: dict[tuple[str, type], dict[str, "Plugin[Any]"]] = {}
 
 
@@ -88,6 +90,7 @@ def load_object(name: str) -> Any:
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.append(folder)  # last, so that a file there hides no module that is installed
+    note_package(module, f"module {module}")
     try:
         return getattr(importlib.import_module(module), attribute)
     except Exception as error:  # importing runs foreign code
@@ -95,6 +98,24 @@ def load_object(name: str) -> Any:
             f"{name} cannot be loaded ({type(error).__name__}: {first_line(error).rstrip('.')}). Name a class of a module "
             "that Python can import, or of a file MODULE.py in this folder, as MODULE:CLASS."
         ) from error
+
+
+def source_of_fault(error: BaseException) -> str:
+    """Distribution and version of the plug-in whose code raised an error, or its module; empty if abaw's own did."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    for frame in reversed(frames):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package == OWN:
+            return ""
+        if package in _packages:
+            return _packages[package]
+    return ""
+
+
+def note_package(module: str, source: str) -> None:
+    """Keep in mind where a module comes from that is no part of abaw and is imported here, for `source_of_fault`."""
+    if not _is_own(source):
+        _packages[module.partition(".")[0]] = source
 
 
 def list_sources(group: str) -> dict[str, str]:
@@ -105,6 +126,7 @@ def list_sources(group: str) -> dict[str, str]:
 def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
     plugins = []
     for entry, source in _entries(group):
+        note_package(entry.module, source)
         try:
             value = entry.load()
             if not isinstance(value, kind):

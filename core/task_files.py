@@ -58,6 +58,11 @@ COLUMN_WORDS = (CLIP, FRAME, LABEL, CLASS, PROBABILITIES)
 MEANT = {"video": CLIP, "picture": "image", "photo": "image", "class": "classes", "classification": "classes"}
 IN_RECORDS = ("multi",)  # words that only records have
 LEVELS: dict[str, Level] = {"frame": "frame", "clip": "video", "image": "image"}
+ROWS_OF: dict[Level, tuple[str, ...]] = {
+    "frame": ("images", "videos"),
+    "video": ("clips", "videos"),
+    "image": ("images",),
+}
 KINDS: dict[str, Kind] = {
     "regression": "regression",
     "classes": "classes",
@@ -110,7 +115,42 @@ def read_task_file(path: Path) -> Task:
         raise UsageError(f"{path} cannot be read ({error.strerror}). Check its permissions.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML ({str(error)[:300]}). Correct the file.") from error
-    return task_of(content, str(path))
+    task = task_of(content, str(path))
+    if clause := _contradiction(task, "invalid" in content):
+        raise UsageError(f"{path}: {clause}. Correct it.")
+    return task
+
+
+def _contradiction(task: Task, has_invalid: bool) -> str:
+    """A clause about keys of a file that do not fit together; empty if all do. Records of older versions may have such.
+
+    Args:
+        has_invalid: the file says which labels are not annotated.
+    """
+    has_label = task.low <= task.invalid <= task.high and task.kind != "multi"
+    if has_label and task.kind == "regression" and not has_invalid:
+        outside = f"{math.floor(task.low) - 1:g}"
+        return (
+            f"range has {task.invalid:g}, which marks a label as not annotated unless the file says otherwise; add a number "
+            f"outside of the range, such as invalid = {outside}"
+        )
+    if has_label and task.kind != "regression":
+        return (
+            f"invalid cannot be {task.invalid:g}, as labels are kept as {task.low:g} to {task.high:g}, whatever their first "
+            "number is; leave invalid out, and the cells of what is not annotated empty"
+        )
+    if task.level == "image" and task.window != 1:
+        return (
+            f"window cannot be {task.window} where level is image, as images have no neighbours in time; leave it out"
+        )
+    bad = [name for name in task.outputs if task.kind == "regression" and ("/" in name or "\\" in name)]
+    if bad:
+        return f"outputs of regression name files, so they cannot have a slash: {bad[0][:60]!r}"
+    rows = task.submission.rows.form if task.submission.rows else "images" if task.submission.images else ""
+    if rows and rows not in ROWS_OF[task.level]:
+        word = next(word for word, level in LEVELS.items() if level == task.level)
+        return f"submission.rows cannot be {rows} where level is {word}; choose {' or '.join(ROWS_OF[task.level])}"
+    return ""
 
 
 def task_of(content: object, source: str) -> Task:

@@ -230,6 +230,11 @@ class Task:
         """Name of the task that this one is a selection of; empty for a task of its own."""
         return self.selected_from.name if self.selected_from is not None else ""
 
+    @property
+    def first_class(self) -> int:
+        """The number of the first class in tables of labels and in submission files; in memory classes count from 0."""
+        return self.table.first if self.table is not None and self.kind == "classes" else 0
+
     def each(self) -> Iterator[tuple["Task", slice, slice]]:
         """The plain tasks in this one, each with its slices of the outputs and of the label columns."""
         output = column = 0

@@ -118,19 +118,22 @@ def fits(rows: NDArray, task: Task) -> NDArray[np.bool_]:
     return allowed
 
 
-def check_values(texts: Sequence[str], task: Task) -> str:
+def check_values(texts: Sequence[str], task: Task, shown: Sequence[str] = ()) -> str:
     """Describe the first invalid value of a row; empty if all are valid.
 
     Args:
         texts: one value for each column of the task.
+        shown: the cells that they come from, where these count or name classes; by default the values.
     """
     for part, _, columns in task.each():
-        allowed = f"{part.low:g} to {part.high:g}, or {part.invalid:g} if not annotated"
-        for column, text in zip(task.columns[columns], texts[columns], strict=True):
+        first = part.first_class
+        allowed = f"{part.low + first:g} to {part.high + first:g}, or {part.invalid:g} if not annotated"
+        cells = zip(task.columns[columns], texts[columns], (shown or texts)[columns], strict=True)
+        for column, text, cell in cells:
             if not _is_value(text, part):
-                is_named = part.kind == "classes" and not NUMBER.fullmatch(text.strip())
-                near = did_you_mean(text.strip(), part.outputs).strip() if is_named else ""
-                return f"{column} should be {allowed}, found {text.strip()[:30]!r}{f'; {near[0].lower()}{near[1:-1]}' if near else ''}"
+                is_named = part.kind == "classes" and not NUMBER.fullmatch(cell.strip())
+                near = did_you_mean(cell.strip(), part.outputs).strip() if is_named else ""
+                return f"{column} should be {allowed}, found {cell.strip()[:30]!r}{f'; {near[0].lower()}{near[1:-1]}' if near else ''}"
     return ""
 
 

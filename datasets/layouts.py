@@ -91,7 +91,10 @@ def list_layouts() -> dict[str, str]:
 
 def _open(plugin: Plugin[Layout], root: Path, fps: float | None) -> Dataset | None:
     try:
-        return plugin.value.open(root, fps)
+        dataset = plugin.value.open(root, fps)
+        if dataset is not None and not isinstance(dataset, Dataset):
+            raise TypeError(f"it gave a {type(dataset).__name__}, not a Dataset")
+        return dataset
     except Exception as error:
         if plugin.built_in or isinstance(error, AbawError):
             raise

@@ -30,9 +30,8 @@ from abaw.datasets.image_folders import Stills
 from abaw.datasets.labels import NUMBER, check_values
 from abaw.datasets.layouts import Layout
 from abaw.datasets.media_search import Media, name_of_video, search_media
-from abaw.media.text_files import bounded_lines, header_of, open_text
+from abaw.media.text_files import bounded_lines, check_commas, header_of, open_text
 
-OTHER_MARKS = (";", "\t", "|")  # between cells, which other programs write
 MISSING = ("", "nan", "none")  # cells of a label that is not annotated
 
 
@@ -156,9 +155,7 @@ def _columns(path: Path, header: Sequence[str], table: LabelTable) -> dict[str, 
     """The position of each column that is read, by its name."""
     keys = {table.clip: "clip", table.frame: "frame", table.split: "split", table.person: "person"}
     wanted = [table.clip, *table.targets, *filter(None, (table.frame, table.split, table.person))]
-    mark = next((mark for mark in OTHER_MARKS if len(header) == 1 and mark in header[0]), "")
-    if mark:
-        raise DataError(f"{path} line 1: its cells are separated by {mark!r}. Save the table with commas.")
+    check_commas(path, header)
     for name in wanted:
         if header.count(name) != 1:
             found = "is listed twice" if name in header else "is missing"
@@ -195,7 +192,8 @@ def _read_row(path: Path, line: int, cells: Sequence[str], columns: dict[str, in
     texts = [_as_label(cells[columns[name]], task) for name in table.targets]
     values = [value for text in texts if (value := _as_number(text, task)) is not None]
     if len(values) < len(texts):
-        raise DataError(f"{path} line {line}: {check_values(texts, task)}. Correct the line.")
+        shown = [cells[columns[name]] for name in table.targets]
+        raise DataError(f"{path} line {line}: {check_values(texts, task, shown)}. Correct the line.")
     person = cells[columns[table.person]].strip() if table.person else ""
     if not is_person(person):
         raise DataError(f"{path} line {line}: {person[:60]!r} cannot be the name of a person. Correct the line.")
@@ -215,14 +213,13 @@ def _as_number(text: str, task: Task) -> float | None:
 def _as_label(cell: str, task: Task) -> str:
     """A cell as the text of a label: numbers of classes from 0, names of classes by their number."""
     text = cell.strip()
+    if task.kind == "classes":
+        names = {name.casefold(): str(number) for number, name in enumerate(task.outputs)}
+        if text.casefold() in names:  # a class may be called none
+            return names[text.casefold()]
     if text.lower() in MISSING:
-        return f"{task.invalid:g}"
-    if task.kind != "classes":
-        return text
-    names = {name.casefold(): str(number) for number, name in enumerate(task.outputs)}
-    if text.casefold() in names:
-        return names[text.casefold()]
-    first = task.table.first if task.table else 0
+        return repr(task.invalid)
+    first = task.first_class
     if NUMBER.fullmatch(text) and first and float(text) != task.invalid:
         return f"{float(text) - first:g}" if float(text) >= first else "below the first class"
     return text
@@ -299,7 +296,7 @@ def _of_folder(
 def _find_videos(
     root: Path, labels: Sequence[TaskLabels], tasks: Sequence[Task], stills: list[Video]
 ) -> tuple[list[Video], list[Remark]]:
-    """The videos of labels that no other layout reads, and for clips and images those without labels, too."""
+    """The videos of labels that no other layout reads, and with them those without labels, which are to be predicted."""
     if any(task.level == "image" for task in tasks) and (root / TEST).is_dir() and has_stills(root / TEST):
         stills = [*stills, *(Stills(TEST, root / TEST) for _ in range(all(one.name != TEST for one in stills)))]
     if all(task.level == "image" for task in tasks):
@@ -307,8 +304,9 @@ def _find_videos(
     media = search_media(root)
     of_images = {video.name for video in stills}
     names = {label.video: None for label in labels if label.video not in of_images}
-    if any(task.level == "video" for task in tasks):
-        names |= dict.fromkeys(sorted({*media.files, *media.folders}))
+    everything = {*media.files, *media.folders}
+    if any(task.level == "video" for task in tasks) or everything & {*names}:
+        names |= dict.fromkeys(sorted(everything))
     return [*stills, *media.videos(names)], _remarks(media, names)
 
 

@@ -26,7 +26,7 @@ from abaw.datasets.media_search import name_of_video
 from abaw.datasets.video_files import SUFFIXES as VIDEO_SUFFIXES
 from abaw.datasets.video_files import People
 from abaw.media.file_content import content_of, has_content
-from abaw.media.text_files import bounded_lines, open_text
+from abaw.media.text_files import bounded_lines, check_commas, open_text
 from abaw.media.transcript_files import (
     MOST_CHUNKS,
     SUFFIXES,
@@ -254,6 +254,7 @@ def _read_table(path: Path, column: str) -> dict[str, Transcript]:
         lines = csv.DictReader(bounded_lines(stream, path))
         try:
             header = [name.strip() for name in lines.fieldnames or ()]
+            check_commas(path, header)
             lines.fieldnames = header
             clip, text = (
                 _column(path, header, CLIP_COLUMNS),
@@ -280,8 +281,9 @@ def _column(path: Path, header: Sequence[str], names: Sequence[str], is_needed: 
     column = next((by_name[name.casefold()] for name in names if name.casefold() in by_name), "")
     if is_needed and not column:
         near = did_you_mean(names[0], header) if len(names) == 1 else ""
+        other = f"Name the column of the texts with --transcripts {path.name}#COLUMN."
+        remedy = f"Call the column of the clips {names[0]}." if names == CLIP_COLUMNS else other
         raise DataError(
-            f"{path} has no column {' or '.join(names)}; its columns are {', '.join(header)[:200]}. {near}Name the column of the "
-            f"texts with --transcripts {path.name}#COLUMN."
+            f"{path} has no column {' or '.join(names)}; its columns are {', '.join(header)[:200]}. {near}{remedy}"
         )
     return column

@@ -2,7 +2,7 @@
 
 import codecs
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -20,6 +20,7 @@ MARKS = (
 BLOCK = 2**20  # characters
 LONGEST_HEADER = 10_000  # characters
 LONGEST_LINE = 2**20  # characters; tables of py-feat 2 have 2,000 columns
+OTHER_MARKS = (";", "\t", "|")
 END_OF_FILE = "\x1a"  # Ctrl-Z, which ends text files of DOS
 # no character after U+3000 is a space
 BLANK = "".join(c for c in map(chr, range(0x3001)) if c.isspace()) + END_OF_FILE + "\u200b\ufeff"
@@ -38,7 +39,7 @@ def read_text(path: Path, is_named: bool = False) -> str:
         content = path.read_bytes() if is_named and path.is_fifo() else read_bytes(path)
         text = content.decode(_encoding_of(content[:4]))
     except UnicodeError as error:
-        raise DataError(f"{path} cannot be read as text ({error}). Copy it again.") from error
+        raise DataError(f"{path} cannot be read as text ({error}). Save it as UTF-8, or copy it again.") from error
     del content  # saves memory for large files
     return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
@@ -88,6 +89,13 @@ def header_of(path: Path) -> list[str]:
             return [cell.strip() for cell in next(csv.reader([stream.readline(LONGEST_HEADER)]), [])]
     except (DataError, UnicodeError, csv.Error):
         return []
+
+
+def check_commas(path: Path, header: Sequence[str]) -> None:
+    """Raise a DataError if the only cell of a header has another mark, which other programs write between cells."""
+    mark = next((mark for mark in OTHER_MARKS if len(header) == 1 and mark in header[0]), "")
+    if mark:
+        raise DataError(f"{path} line 1: its cells are separated by {mark!r}. Save the table with commas.")
 
 
 def read_lines(path: Path, is_named: bool = False) -> list[str]:

@@ -149,8 +149,13 @@ def _entries(path: Path, parts: Sequence[Any]) -> Iterator[Entry]:
             raise DataError(f"{path}: part {number} is {_shown(part)!r}, not a text with times. Transcribe again.")
         text = next((part[key] for key in ("text", "word") if isinstance(part.get(key), str)), "")
         start, end, unit_s = part.get("start"), part.get("end"), 1.0
-        if isinstance(part.get("timestamp"), list) and len(part["timestamp"]) == 2:
-            start, end = part["timestamp"]
+        times = part.get("timestamp")
+        if times is not None and not _is_no_time(times):
+            if not isinstance(times, list) or len(times) != 2:
+                raise DataError(
+                    f"{path}: part {number} has the timestamp {_shown(times)!r}, not a start and an end. Correct it."
+                )
+            start, end = times
         elif isinstance(part.get("offsets"), dict):
             start, end, unit_s = part["offsets"].get("from"), part["offsets"].get("to"), 1e-3
         where = f"{path}: part {number}"
@@ -169,9 +174,13 @@ def _words_of(path: Path, parts: Sequence[Any]) -> Iterator[Entry]:
             yield from _entries(path, part["words"])
 
 
+def _is_no_time(value: object) -> bool:
+    return isinstance(value, str) and value.strip().lower() in NO_TIME
+
+
 def _seconds(value: object, unit_s: float, where: str) -> float | None:
     """A time; None if it is missing."""
-    if value is None or (isinstance(value, str) and value.strip().lower() in NO_TIME):
+    if value is None or _is_no_time(value):
         return None
     try:
         seconds = float(value) * unit_s if isinstance(value, str | int | float) and not isinstance(value, bool) else -1
@@ -188,11 +197,14 @@ def _cues(path: Path) -> Iterator[Entry]:
         raise DataError(f"{path} has more than {MAX_BYTES:,} bytes, which is no transcript. Delete it.")
     times: tuple[float, float] | None = None
     text: list[str] = []
-    for line in (*read_lines(path), ""):
+    lines, n_cues = read_lines(path), 0
+    for line in (*lines, ""):
         match = CUE.match(line)
         if (match or not line.strip()) and times is not None:
+            if match and text and text[-1].isdigit():
+                text.pop()  # the number of the next cue: the blank line before it is missing
             yield html.unescape(MARKUP.sub("", " ".join(text))), *times
-            times = None
+            times, n_cues = None, n_cues + 1
         if match:
             times, text = (_clock(match.groups()[:4]), _clock(match.groups()[4:])), []
         elif times is not None:
@@ -201,6 +213,8 @@ def _cues(path: Path) -> Iterator[Entry]:
             raise DataError(
                 f"{path}: {line.strip()[:60]!r} is no time such as 00:01:02,500 --> 00:01:04,000. Correct it."
             )
+    if not n_cues and any(line.strip() for line in lines) and not lines[0].startswith(NO_CUES[0]):
+        raise DataError(f"{path} has text and no time such as 00:01:02,500 --> 00:01:04,000. Transcribe again.")
 
 
 def _clock(parts: Sequence[str | None]) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from abaw.core.claim_files import check_claims
-from abaw.core.errors import AbawError, CheckpointError, some_of
+from abaw.core.errors import AbawError, CheckpointError, UsageError, some_of
 from abaw.core.files import link_or_copy, writing
 from abaw.core.progress import Interrupted
 from abaw.core.read_ahead import map_ahead
@@ -459,7 +459,11 @@ class Trainer:
             targets = mixing.targets(targets, self.task, multi_process.n_ranks())
         outputs, frame_loss = self._apart(outputs.float(), targets, progress)
         aligned = targets.align(outputs)
-        loss = _weighed(self._loss, targets.for_loss(aligned), progress, targets.loss_weights()) + frame_loss
+        loss = _weighed(self._loss, targets.for_loss(aligned), progress, targets.loss_weights())
+        if not isinstance(loss, Tensor) or loss.ndim:
+            found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+            raise UsageError(f"Loss {self.config.loss.name!r} gave {found}, not a tensor with one number. Correct it.")
+        loss = loss + frame_loss
         if self._sums is not None:
             self._sums.add(*aligned)
         # gradients are averaged over processes, but each process has only its share of the loss

@@ -34,12 +34,13 @@ class Model(nn.Module):
 
     def __init__(self, config: TrainConfig, task: Task, shapes: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__()
-        self._names, self._views = tuple(shapes), config.views
+        self._names, self._views, self._head_name = tuple(shapes), config.views, config.head.name
         self._bins = n_bins(config.loss)
         self._is_whole = task.level == "video"
         groups = [(self._bins or 1,) * len(part.outputs) if part.kind == "regression" else (len(part.outputs),)
                   for part, _, _ in task.each()]  # fmt: skip
         sizes = tuple(size for group in groups for size in group)
+        self._n_outputs = sum(sizes)
         n_heads = len(config.views) if config.co_train else 1
         self.heads = nn.ModuleList(create_head(config.head, shapes, sizes) for _ in range(n_heads))
         if not self._is_whole and not all(self._head(number).give_frames() for number in range(n_heads)):
@@ -98,12 +99,22 @@ class Model(nn.Module):
         if head.gives_both and self._has_frame_labels and self.training:
             whole, frames = map(self._with_expectations, head.window_and_frames(features, masks))
         else:
-            frames = self._with_expectations(head(features, masks))
+            outputs = head(features, masks)
+            self._check_shape(outputs, head)
+            frames = self._with_expectations(outputs)
             if not self._is_whole or head.level == "video":
                 return frames
             counted = any_mask(masks)[..., None].to(frames.dtype)
             whole = (frames * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
         return torch.cat([whole[:, None], frames], dim=1) if self._has_frame_labels and self.training else whole
+
+    def _check_shape(self, outputs: Tensor, head: Head) -> None:
+        if outputs.ndim != (3 if head.level == "frame" else 2) or outputs.shape[-1] != self._n_outputs:
+            wanted = "(batch, time, {})" if head.level == "frame" else "(batch, {})"
+            raise UsageError(
+                f"Head {self._head_name!r} gave outputs of shape {tuple(outputs.shape)}, not "
+                f"{wanted.format(self._n_outputs)}. Correct its forward."
+            )
 
     def _with_expectations(self, outputs: Tensor) -> Tensor:
         """The expected values of bins, then the outputs; without bins the outputs alone."""

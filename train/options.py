@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
 from abaw.core.errors import UsageError, first_line
-from abaw.core.plugins import Plugin, load_named
+from abaw.core.plugins import Plugin, load_named, note_package
 from abaw.core.tasks import Kind
 
 
@@ -67,6 +67,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             UsageError: the module of another distribution cannot be imported.
         """
         plugin = self._plugins[name]
+        note_package(plugin.value.built_by.partition(":")[0], plugin.source)
         try:
             return pkgutil.resolve_name(plugin.value.built_by)
         except Exception as error:  # an import may raise anything

@@ -1,13 +1,12 @@
 """Check submission files against an official sample: header, rows and their order, columns, values."""
 
-import codecs
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from abaw.core.errors import DataError, UsageError
 from abaw.core.names import composed, is_junk
 from abaw.core.tasks import Task
-from abaw.evaluate.submission.findings import Check, Findings, check_names
+from abaw.evaluate.submission.findings import Check, Findings, check_mark, check_names
 from abaw.evaluate.submission.formats import (
     VideoList,
     check_has_form,
@@ -20,9 +19,7 @@ from abaw.evaluate.submission.parsing import SubmittedRows, read_rows, wrong_col
 from abaw.evaluate.submission.row_check import check_row_files
 from abaw.evaluate.submission.row_files import NameSample, task_of_rows
 from abaw.evaluate.submission.sample_files import AnySample
-from abaw.media.text_files import MARKS, read_lines
-
-BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
+from abaw.media.text_files import read_lines
 
 
 def check_submission(path: Path, sample: AnySample, task: Task | None = None) -> Check:
@@ -53,9 +50,7 @@ def check_submission(path: Path, sample: AnySample, task: Task | None = None) ->
 
 
 def _check_header(findings: Findings, rows: SubmittedRows, header: str) -> None:
-    with rows.path.open("rb") as file:
-        if file.read(max(map(len, BYTE_ORDER_MARKS))).startswith(BYTE_ORDER_MARKS):
-            findings.add("wrong header", 1, "it begins with a byte order mark; save the file as UTF-8 without one")
+    check_mark(findings, rows.path)
     if rows.header != header:
         findings.add("wrong header", 1, f"the header should be {header!r}, found {rows.header[:80]!r}")
 

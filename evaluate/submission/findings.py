@@ -1,12 +1,15 @@
 """Problems of submission files: counting them, and comparing the names in a file with those of the sample."""
 
+import codecs
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from abaw.core.names import same_video
+from abaw.media.text_files import MARKS
 
 MOST_COMPARED = 1_000  # names of the sample, for a suggestion
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, *(mark for mark, _ in MARKS))
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,13 @@ class Findings:
     def first(self) -> str:
         """A sentence with file and line; empty if there is no problem."""
         return f"{self.path} line {self._line}: {self._sentence}." if self._sentence else ""
+
+
+def check_mark(findings: Findings, path: Path) -> None:
+    """A file must not begin with a byte order mark, which other programs take for a part of its first cell."""
+    with path.open("rb") as file:
+        if file.read(max(map(len, BYTE_ORDER_MARKS))).startswith(BYTE_ORDER_MARKS):
+            findings.add("byte order mark", 1, "it begins with a byte order mark; save the file as UTF-8 without one")
 
 
 def check_names(findings: Findings, images: Sequence[str], expected: Sequence[str], first_line: int = 2) -> None:

@@ -99,8 +99,13 @@ def headers_of(form: Form) -> dict[str, str]:
 
 def task_of_header(header: str, form: Form) -> Task | None:
     """The task whose header this is; case and spaces do not matter."""
-    folded = header.replace(" ", "").strip().lower()
-    return next((TASKS[name] for name, known in headers_of(form).items() if known.lower() == folded), None)
+    return next((TASKS[name] for name in headers_of(form) if is_title(header, TASKS[name], form)), None)
+
+
+def is_title(line: str, task: Task, form: Form) -> bool:
+    """True for the header of a task's files; case and spaces do not matter."""
+    known = header_of(task, form).replace(" ", "").lower()
+    return bool(known) and line.replace(" ", "").strip().lower() == known
 
 
 def near_header(header: str, *forms: Form) -> str:
@@ -153,7 +158,7 @@ def format_values(task: Task, answers: NDArray) -> list[str]:
     for part, _, columns in task.each():
         cells += [f"{{:.{DIGITS}f}}" if part.kind == "regression" else "{:.0f}"] * len(part.columns)
         # rounded here, and 0 added, so that there is no "-0.000000"
-        values[:, columns] = np.clip(values[:, columns], part.low, part.high).round(DIGITS) + 0.0
+        values[:, columns] = np.clip(values[:, columns], part.low, part.high).round(DIGITS) + part.first_class + 0.0
     template = ",".join(cells)
     return [template.format(*row) for row in values.tolist()]
 

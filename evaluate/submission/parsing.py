@@ -55,8 +55,8 @@ class SubmittedRows:
             line = self.lines[number - 2][:60]
             raise DataError(f"{self.path} line {number}: {sentence}: {line!r}. Correct the line.")
         distinct = {text: number for number, text in enumerate(dict.fromkeys(self.texts))}
-        values = np.array([text.split(",") for text in distinct], dtype=np.float64).astype(np.float32)
-        return values.reshape(-1, len(task.columns))[[distinct[text] for text in self.texts]]
+        values = as_labels([text.split(",") for text in distinct], task)
+        return values[[distinct[text] for text in self.texts]]
 
 
 def read_rows(path: Path, form: Form) -> SubmittedRows:
@@ -70,6 +70,14 @@ def read_rows(path: Path, form: Form) -> SubmittedRows:
         return SubmittedRows(path, header, lines, (), lines)
     cells = [line.partition(",") for line in lines]
     return SubmittedRows(path, header, lines, [image for image, _, _ in cells], [text for _, _, text in cells])
+
+
+def as_labels(rows: Sequence[Sequence[str]], task: Task) -> NDArray[np.float32]:
+    """(rows, columns) in the form of labels, whose classes count from 0, of cells in which `wrong_with` finds nothing."""
+    values = np.array(rows, dtype=np.float64).reshape(-1, len(task.columns))
+    for part, _, columns in task.each():
+        values[:, columns] -= part.first_class
+    return values.astype(np.float32)
 
 
 def wrong_with(text: str, task: Task) -> str:
@@ -99,8 +107,7 @@ def _usual_values(task: Task) -> re.Pattern[str]:
     cells = (
         cell
         for part, _, _ in task.each()
-        for cell in [_usual_number(part) if part.kind == "regression" else f"[{part.low:.0f}-{part.high:.0f}]"]
-        * len(part.columns)
+        for cell in [_usual_number(part) if part.kind == "regression" else _usual_class(part)] * len(part.columns)
     )
     return re.compile(",".join(cells))
 
@@ -112,15 +119,25 @@ def _usual_number(part: Task) -> str:
     return r"-?0\.[0-9]+" if part.low <= -1 else r"0\.[0-9]+"
 
 
+def _usual_class(part: Task) -> str:
+    """Matches the numbers of the first classes that have one digit."""
+    first, last = _classes(part)[0], _classes(part)[-1]
+    return f"[{first}-{min(last, 9)}]"
+
+
 def _is_value(text: str, part: Task) -> bool:
     if part.kind == "regression":
         return bool(NUMBER.fullmatch(text)) and part.low <= float(text) <= part.high
-    return text in {str(value) for value in range(int(part.low), int(part.high) + 1)}
+    return text in {str(value) for value in _classes(part)}
 
 
 def _allowed(part: Task) -> str:
     if part.kind == "regression":
         return f"a number from {part.low:g} to {part.high:g}"
-    return (
-        f"{part.low:g} or {part.high:g}" if part.kind == "binary" else f"an integer from {part.low:g} to {part.high:g}"
-    )
+    first, last = _classes(part)[0], _classes(part)[-1]
+    return f"{first} or {last}" if part.kind == "binary" else f"an integer from {first} to {last}"
+
+
+def _classes(part: Task) -> range:
+    """The numbers of classes in files, 0 and 1 of binary outputs."""
+    return range(int(part.low) + part.first_class, int(part.high) + part.first_class + 1)

@@ -10,7 +10,7 @@ from abaw.core.errors import UsageError
 from abaw.core.task_types import CLASS, CLIP, FRAME, LABEL, PROBABILITIES, RowFiles
 from abaw.core.tasks import Task
 from abaw.evaluate.submission.formats import DIGITS, format_values
-from abaw.evaluate.submission.parsing import NUMBER, wrong_with
+from abaw.evaluate.submission.parsing import NUMBER, as_labels, wrong_with
 
 
 @dataclass(frozen=True)
@@ -59,16 +59,11 @@ def format_rows(task: Task, name: str, answers: NDArray, outputs: NDArray) -> It
     for number, (label, row) in enumerate(zip(labels, outputs, strict=True), start=1):
         cells = {CLIP: name, FRAME: str(number), LABEL: label}
         if task.kind == "classes":
-            cells[LABEL] = str(int(label) + first_class(task))
-            cells[CLASS] = task.outputs[int(label)]
-        if PROBABILITIES in way:
-            cells[PROBABILITIES] = ",".join(format_probabilities(row, int(label)))
+            answer = int(label) - task.first_class
+            cells[CLASS] = task.outputs[answer]
+            if PROBABILITIES in way:
+                cells[PROBABILITIES] = ",".join(format_probabilities(row, answer))
         yield ",".join(cells[word] for word in way)
-
-
-def first_class(task: Task) -> int:
-    """The number of the first class in files of a task."""
-    return task.table.first if task.table is not None else 0
 
 
 def format_probabilities(outputs: NDArray, label: int) -> tuple[str, str]:
@@ -120,14 +115,8 @@ def _label(task: Task, values: Mapping[str, Sequence[str]]) -> NDArray[np.float3
     if LABEL not in values:
         largest = int(np.argmax([float(text) if NUMBER.fullmatch(text) else 0 for text in values[PROBABILITIES]]))
         return np.array([largest], dtype=np.float32)
-    texts, first = list(values[LABEL]), first_class(task) if task.kind == "classes" else 0
-    if first:
-        texts = [
-            str(int(text) - first) if text.isascii() and text.isdigit() and len(text) < 9 else text for text in texts
-        ]
-    if wrong := wrong_with(",".join(texts), task):
-        return wrong
-    return np.array([float(text) for text in texts], dtype=np.float32)
+    texts = values[LABEL]
+    return wrong_with(",".join(texts), task) or as_labels([texts], task)[0]
 
 
 def wrong_probabilities(texts: Sequence[str]) -> str:

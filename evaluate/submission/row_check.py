@@ -7,7 +7,7 @@ from abaw.core.names import composed
 from abaw.core.task_types import FRAME
 from abaw.core.tasks import Task
 from abaw.datasets.media_search import name_of_video
-from abaw.evaluate.submission.findings import Check, Findings, check_names
+from abaw.evaluate.submission.findings import Check, Findings, check_mark, check_names
 from abaw.evaluate.submission.row_cells import is_header, parse_row
 from abaw.evaluate.submission.row_files import NameSample, read_row_files, video_of_file
 
@@ -26,6 +26,7 @@ def check_row_files(path: Path, sample: NameSample) -> Check:
 
 def _check_clips(path: Path, sample: NameSample, lines: Sequence[str]) -> Check:
     findings = Findings(path)
+    check_mark(findings, path)
     n_titles = _check_first_line(findings, lines, sample.task)
     names = []
     for number, line in enumerate(lines[n_titles:], start=1 + n_titles):
@@ -60,6 +61,8 @@ def _check_videos(path: Path, sample: NameSample, files: dict[str, list[str]]) -
         counts["missing file"] = len(missing)
     for video in (video for video in wanted if video in by_video):
         findings, lines = Findings(path / by_video[video]), files[by_video[video]]
+        if path.is_dir():
+            check_mark(findings, findings.path)
         n_rows += _check_rows(findings, lines, sample.task)
         firsts += [findings.first] if findings.first else []
         counts |= {kind: counts.get(kind, 0) + n for kind, n in findings.counts.items()}

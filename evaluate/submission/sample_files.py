@@ -6,7 +6,15 @@ from pathlib import Path
 from abaw.core.errors import DataError
 from abaw.core.names import composed, has_unsafe_characters
 from abaw.core.tasks import Task
-from abaw.evaluate.submission.formats import Sample, VideoList, headers_of, locate_frames, near_header, task_of_header
+from abaw.evaluate.submission.formats import (
+    Sample,
+    VideoList,
+    headers_of,
+    is_title,
+    locate_frames,
+    near_header,
+    task_of_header,
+)
 from abaw.evaluate.submission.row_files import NameSample, read_names, task_of_rows
 from abaw.media.text_files import read_lines
 
@@ -27,9 +35,7 @@ def read_sample(path: Path, known: Task | None = None) -> AnySample:
         return read_names(path, known)
     first, *lines = read_lines(path, is_named=True) or [""]
     header = first.strip()
-    task: Task | None = task_of_header(header, "images")
-    if task is None and known is not None and header == known.submission.images != "":
-        task = known  # that of a run, which no file names here
+    task = known if known is not None and is_title(header, known, "images") else task_of_header(header, "images")
     if task is None and (of_rows := task_of_rows(header)) is not None:
         return read_names(path, of_rows)
     if task is None and not any("," in line for line in (header, *lines)):

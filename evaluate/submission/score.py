@@ -15,7 +15,8 @@ from abaw.datasets.labels import check_header
 from abaw.datasets.media_search import name_of_video
 from abaw.evaluate.evaluation import Evaluation, score_both
 from abaw.evaluate.predictions import VideoPrediction
-from abaw.evaluate.scores.further_scores import further_scores
+from abaw.evaluate.scores.further_scores import average_precision
+from abaw.evaluate.scores.metrics import Score
 from abaw.evaluate.submission.formats import Form, FrameRows, check_has_form, header_of, locate_frames
 from abaw.evaluate.submission.parsing import SubmittedRows, read_rows
 from abaw.evaluate.submission.row_cells import ParsedRow, form_of, parse_row
@@ -71,7 +72,8 @@ def score_predictions(
     store.feature_attrs(feature)  # its error lists the features
     submitted = _read(path, task, store, tuple(labels), feature, data)
     known = store.videos(feature)
-    predictions, unanswered, n_labels = {}, list[tuple[str, int]](), 0
+    predictions, probabilities = dict[str, VideoPrediction](), dict[str, NDArray[np.float64] | None]()
+    unanswered, n_labels = list[tuple[str, int]](), 0
     for video, video_labels in labels.items():
         present = np.zeros(len(video_labels.rows), dtype=np.bool_)
         if video in known:
@@ -79,10 +81,11 @@ def score_predictions(
             present[: len(stored)] = stored
         rows, actual = _by_label(video_labels)
         counted = np.any(task.valid(actual), axis=1)
-        answers, is_answered = _match(task, rows, counted, submitted.get(video))
-        unanswered += [(video, int(row)) for row in rows[counted & ~is_answered]]
+        lines = _match(rows, counted, submitted.get(video))
+        unanswered += [(video, int(row)) for row in rows[counted & (lines < 0)]]
         n_labels += int(counted.sum())
         fps = float(known[video]["fps"]) if video in known else 0.0
+        answers, probabilities[video] = _answers(task, lines, submitted.get(video))
         predictions[video] = VideoPrediction(
             outputs_of(task, answers), actual, present[rows], fps, person=video_labels.person
         )
@@ -92,11 +95,7 @@ def score_predictions(
             f"{path} has no prediction for {len(unanswered)} of the {n_labels} {task.name} labels of {split}, the first "
             f"being frame {row + 1} of {video}. The official score needs all of them: add the missing ones."
         )
-    scores = score_both(task, predictions)
-    if is_of_cells and task.measure.also:
-        also = _further(task, labels, submitted)
-        scores = (replace(scores[0], also=also), replace(scores[1], also=also))
-    return Evaluation(task, *scores, dict(predictions), ())
+    return Evaluation(task, *_scores(task, predictions, probabilities), predictions, ())
 
 
 def _present(task: Task, store: FeatureStore, feature: str, video: str) -> NDArray[np.bool_]:
@@ -114,18 +113,52 @@ def _read(
     return _read_folder(path, task) if path.is_dir() else _read_file(path, task, store, videos, feature, data)
 
 
-def _further(
-    task: Task, labels: Mapping[str, VideoLabels], submitted: Mapping[str, SubmittedVideo]
-) -> dict[str, float]:
-    """The further scores of a file of clips, one row each: from its probabilities where it has them, else those of answers alone."""
-    files = [submitted[video] for video in labels if video in submitted]
-    actual = np.concatenate([labels[file.video].rows[:1] for file in files]).astype(np.float32)
-    known = [file.probabilities[:1] for file in files if file.probabilities is not None]
-    if len(known) == len(files):
-        with np.errstate(divide="ignore"):
-            return further_scores(task, np.log(np.concatenate(known)), actual)
-    scores = further_scores(task, outputs_of(task, np.concatenate([file.values[:1] for file in files])), actual)
-    return {name: value for name, value in scores.items() if name != AP}
+def _answers(
+    task: Task, lines: NDArray[np.int64], video: SubmittedVideo | None
+) -> tuple[NDArray[np.float32], NDArray[np.float64] | None]:
+    """(labels, columns) answers, 0 for a label without one, and (labels, classes) probabilities where the video has them.
+
+    Args:
+        lines: from `_match`.
+    """
+    answers = np.zeros((len(lines), len(task.columns)), dtype=np.float32)
+    if video is None:
+        return answers, None
+    answers[lines >= 0] = video.values[lines[lines >= 0]]
+    if video.probabilities is None:
+        return answers, None
+    probabilities = np.full((len(lines), len(task.outputs)), 1 / len(task.outputs))
+    probabilities[lines >= 0] = video.probabilities[lines[lines >= 0]]
+    return answers, probabilities
+
+
+def _scores(
+    task: Task, predictions: Mapping[str, VideoPrediction], probabilities: Mapping[str, NDArray[np.float64] | None]
+) -> tuple[Score, Score]:
+    """The two scores of `score_both`; the average precision is that of the probabilities, and left out without them.
+
+    Args:
+        probabilities: by video, (labels, classes) or None; those of a video without labels do not matter.
+    """
+    official, crop_only = score_both(task, predictions)
+    if AP not in task.measure.also:
+        return official, crop_only
+    labelled = [name for name, video in predictions.items() if task.valid(video.labels).any()]
+    known = [of_video for name in labelled if (of_video := probabilities[name]) is not None]
+    if not labelled or len(known) < len(labelled):
+        return _with_precision(official, None), _with_precision(crop_only, None)
+    of_second = np.concatenate(known)[:, 1]
+    labels = np.concatenate([predictions[name].labels for name in labelled])
+    present = np.concatenate([predictions[name].present for name in labelled])
+    valid, positive = task.valid(labels)[:, 0], labels[:, 0] == 1
+    precisions = [average_precision(of_second[rows], positive[rows]) for rows in (valid, valid & present)]
+    return _with_precision(official, precisions[0]), _with_precision(crop_only, precisions[1])
+
+
+def _with_precision(score: Score, precision: float | None) -> Score:
+    """A score with another average precision, or without one: answers alone have no order."""
+    also = {name: precision if name == AP else value for name, value in score.also.items()}
+    return replace(score, also={name: value for name, value in also.items() if value is not None})
 
 
 def outputs_of(task: Task, answers: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -157,10 +190,8 @@ def _by_label(labels: VideoLabels) -> tuple[NDArray[np.int64], NDArray[np.float3
     return np.concatenate([rows, doubles.rows]), np.concatenate([values, doubles.labels.astype(np.float32)])
 
 
-def _match(
-    task: Task, rows: NDArray[np.int64], counted: NDArray[np.bool_], video: SubmittedVideo | None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """The answer for each label, and which labels have one; answers beyond the last label are dropped.
+def _match(rows: NDArray[np.int64], counted: NDArray[np.bool_], video: SubmittedVideo | None) -> NDArray[np.int64]:
+    """(labels,) the number of the answer for each label in the file, -1 without one; others are dropped.
 
     Args:
         rows: (labels,) rows of the video; second labels of a row come later, in their order.
@@ -169,10 +200,8 @@ def _match(
     Raises:
         DataError: a row has different answers that do not pair with its labels; the message names the lines.
     """
-    answers = np.zeros((len(rows), len(task.columns)), dtype=np.float32)
-    is_answered = np.zeros(len(rows), dtype=np.bool_)
     if video is None:
-        return answers, is_answered
+        return np.full(len(rows), -1, dtype=np.int64)
     order = np.argsort(video.rows, kind="stable")
     first, end = (np.searchsorted(video.rows[order], rows, side=side) for side in ("left", "right"))
     is_answered = end > first
@@ -187,8 +216,9 @@ def _match(
                 f"{video.path} lines {lines} answer frame {rows[label] + 1} of {video.video} differently, which has "
                 f"{_labels(int(n_labels[label]))}. Keep one of them."
             )
-    answers[is_answered] = video.values[order[position[is_answered]]]
-    return answers, is_answered
+    numbers = np.full(len(rows), -1, dtype=np.int64)
+    numbers[is_answered] = order[position[is_answered]]
+    return numbers
 
 
 def _labels(n: int) -> str:

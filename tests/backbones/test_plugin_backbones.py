@@ -47,7 +47,17 @@ def resolve(name):
     start, _, number = name.rpartition("-")
     return replace(TINT, name=name).with_options(times=int(number)) if start == "tint-times" else None
 
-FAMILIES = (Family("tint", (TINT,), build, resolve=resolve),)
+def build_misnamed(specs, file):
+    import torch
+
+    class Misnamed(torch.nn.Module):
+        def forward(self, images):
+            return {"meen": images.mean((2, 3))}
+
+    return Misnamed()
+
+MISNAMED = replace(TINT, name="misnamed", family="misnamed")
+FAMILIES = (Family("tint", (TINT,), build, resolve=resolve), Family("misnamed", (MISNAMED,), build_misnamed))
 HOG = BackboneSpec("hog", "grey-hog", "hog", "vision", (1764,), "another HOG", "none", INPUT)
 TAKEN = Family("grey-hog", (HOG,), build)
 BROKEN = Family("unlisted", (TINT,), build)
@@ -110,7 +120,8 @@ def test_the_list_shows_a_plugin_with_its_source_and_warns_once_of_each_broken_o
     assert result.code == 0, result.output
     lines = [line for line in result.output.splitlines() if "left out" not in line]
     assert [line for line in lines if line.startswith("tint ")]
-    assert [line for line in lines if ": from " in line] == ["tint: from abaw-tint 1.2."], "not of abaw's own families"
+    sources = [line for line in lines if ": from " in line]
+    assert sources == ["tint: from abaw-tint 1.2.", "misnamed: from abaw-tint 1.2."], "not of abaw's own families"
     assert not [line for line in lines if "grey-hog" in line or "another HOG" in line]
     warnings = [line for line in result.output.splitlines() if "left out" in line]
     assert len(warnings) == 4 and all(f"({GROUP}) of abaw-tint 1.2 is left out" in line for line in warnings)
@@ -181,6 +192,7 @@ def test_a_class_is_another_backbone_once_its_code_or_weights_change(in_process,
         ("no_module:Own", "no_module:Own cannot be loaded (ModuleNotFoundError: No module named 'no_module')"),
         ("own_class:Shapeless", "Give it the shape of the feature of a frame, such as `shape = (512,)`."),
         ("own_class:Demanding", "own_class:Demanding cannot be made by Demanding() (TypeError: "),
+        ("misnamed", "misnamed needs a tensor called 'mean' in the dict that forward gives, and it gave meen."),
         ("own_class:Misshapen", "says that the shape of a frame is (5,), and 1 frames gave (1, 2)."),
         ("own_class:Own:w.pth", "own_class:Own:w.pth: a class loads its own weights."),
     ],

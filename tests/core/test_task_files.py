@@ -1,6 +1,7 @@
 """Task files: every task can be written as one and read back, and what is wrong in a file is named with what is near."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -135,6 +136,36 @@ def test_mistakes_are_named_with_what_is_near(tmp_path: Path) -> None:
     assert refusal(tmp_path, 'rows = "clips"', 'rows = "clips"\ncolumns = ["clip", "class"]').startswith(
         "submission.columns has class for classes alone"
     )
+
+
+MOODS = SMILE.replace('"regression"', '"classes"').replace("range = [0, 1]", "").replace('"pearson"', '"macro-f1"')
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (SMILE.replace("[0, 1]", "[-1, 1]"), "such as invalid = -2. Correct it."),
+        (MOODS.replace('["mse"]', '["accuracy"]\ninvalid = 0'), "invalid cannot be 0, as labels are kept as 0 to 1"),
+        (SMILE.replace('"clip"\nkind', '"frame"\nkind'), "rows cannot be clips where level is frame; choose images or"),
+        (SMILE.replace('"clip"\nkind', '"image"\nkind').replace("also", "window = 4\nalso"), "window cannot be 4"),
+        (
+            SMILE.replace('"joy"', '"joy/fun"'),
+            "outputs of regression name files, so they cannot have a slash: 'joy/fun'",
+        ),
+    ],
+)
+def test_keys_that_do_not_fit_together_are_refused_in_files_and_not_in_records(
+    text: str, words: str, tmp_path: Path
+) -> None:
+    """Runs of older versions may have been trained with such a task, and have to be read."""
+    path = file_of(tmp_path, text)
+    with pytest.raises(UsageError) as error:
+        read_task_file(path)
+    assert words in str(error.value)
+    task = task_of(tomllib.loads(text), "it")
+    assert recorded_task(task.name, record_of(task)) == task
+    if "[-1, 1]" in text:
+        assert read_task_file(file_of(tmp_path, text.replace("also", "invalid = -2\nalso"))).invalid == -2
 
 
 @pytest.mark.parametrize("table", ["../labels.csv", "/etc/passwd", "a/../../b.csv", "C:labels.csv", "a\\\\b.csv", ""])

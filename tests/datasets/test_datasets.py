@@ -448,7 +448,7 @@ def test_label_errors_name_file_line_and_remedy(tmp_path, make_labels, task, lin
 def test_binary_junk_for_labels_is_an_error(tmp_path, make_labels, content):
     make_labels(tmp_path, f"{VA}/Train_Set", "clip").write_bytes(content)
     (tmp_path / "cropped_aligned/clip").mkdir(parents=True)
-    with pytest.raises(DataError, match=r"clip\.txt cannot be read as text .*Copy it again"):
+    with pytest.raises(DataError, match=r"clip\.txt cannot be read as text .*copy it again"):
         open_dataset(tmp_path).labels[0].read()
 
 

@@ -31,12 +31,16 @@ def open_films(root, fps):
 def fail(root, fps):
     raise KeyError("broken")
 
+def give_a_list(root, fps):
+    return ["a"]
+
 def refuse(root, fps):
     raise DataError("pairs/b lacks its partner.")
 
 PAIRS = Layout(open_pairs, "Pairs, with crops in pairs/")
 FILMS = Layout(open_films)
 FAILING = Layout(fail)
+LISTING = Layout(give_a_list)
 REFUSING = Layout(refuse)
 """
 
@@ -110,6 +114,12 @@ def test_a_folder_of_nothing_lists_all_layouts(add_layout, tmp_path):
 def test_a_layout_that_fails_names_its_distribution(add_layout, data):
     add_layout(failing="FAILING")
     with pytest.raises(DataError, match=r"Layout failing of abaw-pairs 2\.1 failed on .*KeyError: 'broken'"):
+        look_through(data)
+
+
+def test_a_layout_that_gives_something_else_names_its_distribution(add_layout, data):
+    add_layout(listing="LISTING")
+    with pytest.raises(DataError, match=r"Layout listing of abaw-pairs 2\.1 failed on .*it gave a list, not a Dataset"):
         look_through(data)
 
 

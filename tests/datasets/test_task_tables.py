@@ -91,8 +91,24 @@ def test_classes_by_name_or_number_from_1(tmp_path: Path, make_data: Callable[..
     }
     (root / "val.csv").write_text("clip,mood\nc,0\n")
     assert errors_of(root)[0].endswith(
-        "val.csv line 2: label should be 0 to 1, or -1 if not annotated, found 'below the first class'. Correct the line."
+        "val.csv line 2: label should be 1 to 2, or -1 if not annotated, found '0'. Correct the line."
     )
+
+
+def test_a_class_may_be_called_none_and_videos_to_predict_need_no_label(
+    tmp_path: Path, make_data: Callable[..., Path]
+) -> None:
+    root = tmp_path / "data"
+    for video in ("a", "b", "to-predict"):
+        write_images(root / "pictures" / video, "00001.jpg", "00002.jpg")
+    add_task(
+        *(tmp_path, "frame", "classes", '["None", "Slight"]', "macro-f1"),
+        '[labels]\ntable = "t.csv"\ntarget = ["mood"]',
+    )
+    (root / "t.csv").write_text("clip,frame,split,mood\na,1,train,none\na,2,train,\nb,2,val,slight\n")
+    dataset = open_dataset(root)
+    assert labels_of(dataset) == {"a": ("mine", "train", [[0], [-1]]), "b": ("mine", "val", [[-1], [1]])}
+    assert [video.name for video in dataset.videos] == ["a", "b", "to-predict"]
 
 
 def test_images_by_path_with_a_folder_to_predict(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_byte_order_mark_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbf" + (GOLDEN / "predictions_va.txt").read_bytes())
     found = check(path)
     assert "line 1: it begins with a byte order mark" in found.first
-    assert found.counts == {"wrong header": 1}
+    assert found.counts == {"byte order mark": 1}
 
 
 def test_header_alone_and_an_empty_file(tmp_path: Path) -> None:

@@ -2,20 +2,25 @@
 
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from click.testing import Result
+from sklearn.metrics import accuracy_score, f1_score
 
 from abaw.core.errors import DataError, UsageError
+from abaw.core.task_types import FRAME, LABEL, PROBABILITIES, LabelTable, RowFiles, SubmissionFiles
 from abaw.core.tasks import EXPR, TASKS
 from abaw.evaluate.compound import compound_outputs
 from abaw.evaluate.predictions import VideoPrediction
 from abaw.evaluate.scores.bootstrap import measures, n_units
 from abaw.evaluate.scores.metrics import score
 from abaw.evaluate.submission.check import check_submission, identify
+from abaw.evaluate.submission.formats import Sample, format_values
+from abaw.evaluate.submission.parsing import read_rows, wrong_with
 from abaw.evaluate.submission.row_cells import format_probabilities, parse_row, wrong_probabilities
 from abaw.evaluate.submission.row_files import NameSample
 from abaw.evaluate.submission.sample_files import read_sample
@@ -141,6 +146,43 @@ def test_files_of_frames_are_scored(tmp_path: Path) -> None:
         assert score_predictions(store, TASKS["vd"], "val", path).official.score == pytest.approx(2 / 3)
 
 
+def test_further_scores_of_files_are_those_of_all_frames(tmp_path: Path) -> None:
+    """Two videos in the order of nobody, scored by scikit-learn, and the AP from probabilities as they are written."""
+    task = replace(
+        TASKS["vd"],
+        name="scene",
+        measure=replace(TASKS["vd"].measure, also=("accuracy", "ap")),
+        submission=SubmissionFiles(rows=RowFiles("videos", columns=((FRAME, PROBABILITIES, LABEL),))),
+    )
+    answers = {"0001": [(3, 0.3, 1), (1, 0.9, 1), (2, 0.3, 0)], "0002": [(1, 0.3, 1), (2, 0.7, 0)]}
+    labels = {"0001": [1, 0, 1], "0002": [-1, 1]}
+    store, folder = store_of(tmp_path / "store.zarr", {"0001": [[0, 0]] * 3, "0002": [[0, 0]] * 2}), tmp_path / "p"
+    folder.mkdir()
+    for video, rows in answers.items():
+        lines = [f"{frame},{1 - p:.1f},{p},{label}\n" for frame, p, label in rows]
+        (folder / f"{video}.txt").write_text("".join(lines))
+        store.write_labels("scene", video, "val", np.array(labels[video], dtype=np.int8)[:, None])
+    found = score_predictions(store, task, "val", folder).official
+    actual, predicted = [1, 0, 1, 1], [1, 0, 1, 0]
+    assert found.score == pytest.approx(f1_score(actual, predicted, average="macro"))
+    assert found.also["accuracy"] == pytest.approx(accuracy_score(actual, predicted))
+    # of frames with .9, .3, .3 and .7 the second has label 0: (recall, precision) is (1, 3/4) to .3, (2/3, 1) to .7, (1/3, 1) to .9
+    wanted = (1 - 2 / 3) * (3 / 4 + 1) / 2 + (2 / 3 - 1 / 3) + (1 / 3 - 0) * (1 + 0) / 2
+    assert found.also["ap"] == pytest.approx(wanted, abs=1e-12)
+
+
+def test_classes_that_count_from_1_do_so_in_files_of_images(tmp_path: Path) -> None:
+    table = LabelTable((("", "t.csv"),), "clip", ("expression",), first=1)
+    task = replace(TASKS["lsd"], name="own", table=table, submission=SubmissionFiles(TASKS["va"].submission.images))
+    assert format_values(task, np.array([[0], [5]])) == ["1", "6"]
+    (tmp_path / "p.txt").write_text(f"{task.submission.images}\na/1.jpg,1\na/2.jpg,6\n")
+    rows = read_rows(tmp_path / "p.txt", "images")
+    assert rows.values(task).tolist() == [[0], [5]]
+    assert wrong_with("0", task) == "expression should be an integer from 1 to 6, found '0'"
+    sample = read_sample(tmp_path / "p.txt", replace(task, level="frame"))
+    assert isinstance(sample, Sample) and sample.task.name == "own", "va has the same header"
+
+
 def test_probabilities_always_add_up_to_one() -> None:
     rng = np.random.default_rng(0)
     logits = np.concatenate([rng.normal(0, 4, 20_000), [0, 1e-9, -1e-9, 800, -800, 20, -20]])
@@ -181,6 +223,7 @@ def test_mistakes_in_files_of_clips_are_named(tmp_path: Path) -> None:
     assert changed(tmp_path, "ah", 1, None).startswith(f"line 1: {seven} should be here and is missing")
     assert changed(tmp_path, "ah", 2, f"{seven},1").startswith(f"line 2: {seven} is already on line 1")
     assert changed(tmp_path, "ah", 1, "path,label").startswith("line 1: 3 cells") is False
+    assert changed(tmp_path, "ah", 1, f"\ufeff{seven},1").startswith("line 1: it begins with a byte order mark")
     assert changed(tmp_path, "mer", 2, "sample_2,afraid").startswith(
         "line 2: the class should be one of neutral, angry,"
     )
@@ -227,6 +270,8 @@ def test_mistakes_in_files_of_videos_are_named(tmp_path: Path) -> None:
     (two / "clip_7.txt").write_text("1.5\n")
     check = check_submission(two, names_of("engagement"))
     assert check.counts == {"row with wrong cells": 1, "file with several rows": 1}
+    (two / "clip_1.txt").write_text("\ufeff0.1\n")
+    assert check_submission(two, names_of("engagement")).counts == {"byte order mark": 1, "row with wrong cells": 1}
 
 
 def test_samples_with_mistakes(tmp_path: Path) -> None:

@@ -71,7 +71,9 @@ def test_ends_of_different_systems_in_one_file(file):
 def test_what_is_no_text_is_said_in_a_sentence(file):
     for content in (b"\xff\xfe\x00\xd8", b"caf\xe9", b"\x80\x81"):
         file.write_bytes(content)
-        with pytest.raises(DataError, match=r"a\.txt cannot be read as text \(.*\)\. Copy it again\."):
+        with pytest.raises(
+            DataError, match=r"a\.txt cannot be read as text \(.*\)\. Save it as UTF-8, or copy it again\."
+        ):
             read_lines(file)
     with pytest.raises(DataError, match=r"gone\.txt cannot be read \(No such file or directory\)\. Copy it again\."):
         read_lines(file.with_name("gone.txt"))

@@ -110,6 +110,14 @@ def test_missing_and_reversed_times(tmp_path: Path) -> None:
         ("a.json", '{"segments": ["x"]}', "part 1 is 'x', not a text with times"),
         ("a.json", json.dumps([{"start": 0, "end": 1, "text": "x"}] * 50_001), "more than 50,000 chunks"),
         ("a.srt", "1\n00:00:00 --> 00:00:01\nx\n", "'00:00:00 --> 00:00:01' is no time such as 00:01:02,500"),
+        ("a.srt", "<html>404</html>\n", "has text and no time such as 00:01:02,500 --> 00:01:04,000. Transcribe"),
+        ("a.vtt", "1\n00:00:00.000 -> 00:00:01.000\nx\n", "has text and no time such as 00:01:02,500"),
+        (
+            "a.yml",
+            "chunks: [{text: x, timestamp: [1]}]",
+            r"part 1 has the timestamp \"\['1'\]\", not a start and an end",
+        ),
+        ("a.json", '{"chunks": [{"text": "x", "timestamp": 1.5}]}', "the timestamp '1.5', not a start and an end"),
         ("a.yml", "chunks: [\n", r"cannot be read as YAML \(line 2: .*expected"),
         ("a.yml", "chunks: " + "[" * 30, "more than 20 levels deep"),
         ("a.yml", "chunks: " + "[" * 200_000, "nest"),
@@ -122,6 +130,21 @@ def test_hostile_files(name: str, content: str, words: str, tmp_path: Path) -> N
     with pytest.raises(DataError, match=words) as raised:
         read_transcript(path)
     assert str(path) in str(raised.value)
+
+
+def test_files_of_other_programs_that_are_a_little_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.srt"
+    path.write_text("1\n00:00:00,000 --> 00:00:01,000\nhow old?\n27\n2\n00:00:01,000 --> 00:00:02,000\n27\n")
+    assert [chunk.text for chunk in read_transcript(path).chunks] == ["how old? 27", "27"]  # no blank line between
+    for name, content in (("silent.srt", ""), ("silent.vtt", "WEBVTT\n\nNOTE nobody speaks\n")):
+        (tmp_path / name).write_text(content)
+        assert read_transcript(tmp_path / name).chunks == ()
+    path = tmp_path / "marked.json"
+    path.write_text('\ufeff{"chunks": [{"text": "x", "timestamp": null}]}')
+    assert read_transcript(path).chunks == (Chunk("x", 0.0, math.inf),)
+    path = tmp_path / "a.yml"
+    path.write_text("chunks: [{text: x, timestamp: null}, {text: y, timestamp: [1, null]}]")
+    assert read_transcript(path).chunks == (Chunk("x", 0.0, 1.0), Chunk("y", 1.0, math.inf))
 
 
 def test_yaml_makes_no_objects_and_no_bomb_grows(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from abaw.tests.support.plugins import run_commands, write_distribution
+from abaw.tests.support.processes import run_code
 
 OPTIONS = """
 from typing import Literal
@@ -23,6 +24,22 @@ class AbsoluteConfig(LossConfig):
     kinds = ("regression",)
     name: Literal["absolute"] = "absolute"
     factor: float = 1.0
+
+class WideConfig(HeadConfig):
+    built_by = "shift_parts:WideHead"
+    name: Literal["wide"] = "wide"
+
+class PlainConfig(HeadConfig):
+    built_by = "torch.nn:Identity"
+    name: Literal["plain"] = "plain"
+
+class ManyConfig(LossConfig):
+    built_by = "shift_parts:ManyLoss"
+    name: Literal["many"] = "many"
+
+class FailingConfig(LossConfig):
+    built_by = "shift_parts:FailingLoss"
+    name: Literal["failing"] = "failing"
 
 class TakenConfig(HeadConfig):
     built_by = "shift_parts:ShiftHead"
@@ -50,6 +67,21 @@ class ShiftHead(Head):
     def forward(self, features, masks):
         return self.output(self.inputs(features, masks)).roll(self.frames, dims=1)
 
+class WideHead(ShiftHead):
+    def __init__(self, config, shapes, groups):
+        super().__init__(type("Config", (), {"frames": 0}), shapes, (*groups, 1))
+
+class ManyLoss(nn.Module):
+    def __init__(self, config, task, labels, valid):
+        super().__init__()
+
+    def forward(self, outputs, labels, valid, progress):
+        return outputs.sum(-1)
+
+class FailingLoss(ManyLoss):
+    def forward(self, outputs, labels, valid, progress):
+        raise ArithmeticError("odd")
+
 class AbsoluteLoss(nn.Module):
     def __init__(self, config, task, labels, valid):
         super().__init__()
@@ -58,12 +90,23 @@ class AbsoluteLoss(nn.Module):
     def forward(self, outputs, labels, valid, progress):
         return self.factor * torch.where(valid, outputs - labels, 0).abs().mean()
 """
+ATTEMPTS = """
+import json, sys, traceback
+from click.testing import CliRunner
+from abaw.cli import main
+
+for words in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, words)
+    print(f"ended with {result.exit_code}:", result.output, *traceback.format_exception_only(result.exception))
+"""
 HEADS = {
     "shift": "shift_options:ShiftConfig",
     "gru": "shift_options:TakenConfig",
     "renamed": "shift_options:ShiftConfig",
     "open": "shift_options:OpenConfig",
     "lost": "shift_options:LostConfig",
+    "wide": "shift_options:WideConfig",
+    "plain": "shift_options:PlainConfig",
     "foreign": "shift_options:AbsoluteConfig",
 }
 
@@ -71,7 +114,8 @@ HEADS = {
 @pytest.fixture
 def run_with_plugins(process_env, tmp_path):
     """Runs abaw in a process that finds the distribution abaw-shift."""
-    entries = {"abaw.heads": HEADS, "abaw.losses": {"absolute": "shift_options:AbsoluteConfig"}}
+    losses = {name: f"shift_options:{name.capitalize()}Config" for name in ("absolute", "many", "failing")}
+    entries = {"abaw.heads": HEADS, "abaw.losses": losses}
     modules = {"shift_options": OPTIONS, "shift_parts": PARTS}
     write_distribution(tmp_path / "site", "abaw-shift", "1.0", entries, modules)
 
@@ -119,6 +163,28 @@ def test_plugins_that_cannot_be_used_are_named_with_their_distribution(run_with_
         assert expected in words
     assert any("gru" in line and "layers=2" in line for line in result.output.splitlines())
     assert not (tmp_path / "runs").exists()
+
+
+def test_heads_and_losses_that_do_not_keep_to_their_interface(run_with_plugins, process_env, tiny_store, tmp_path):
+    """Four trainings in one process, which ends none of them."""
+    train = ("train", "--store", str(tiny_store), "--runs", str(tmp_path / "runs"), "--device", "cpu", "--task", "va")
+    choices = {
+        "wide": ("--head", "wide"),
+        "plain": ("--head", "plain"),
+        "many": ("--head", "linear", "--loss", "many"),
+        "failing": ("--head", "linear", "--loss", "failing"),
+    }
+    commands = json.dumps([[*train, "--set", "epochs=1", *choice] for choice in choices.values()])
+    environment = {**process_env, "PYTHONPATH": f"{tmp_path / 'site'}:{process_env['PYTHONPATH']}"}
+    ended = run_code(ATTEMPTS, commands, environment=environment, folder=tmp_path / "work")
+    assert ended.code == 0, ended.output
+    outputs = dict(zip(choices, ended.output.split("ended with ")[1:], strict=True))
+    assert outputs["wide"].startswith("2: ") and "Head 'wide' gave outputs of shape (" in outputs["wide"]
+    assert ", 3), not (batch, time, 2). Correct its forward." in outputs["wide"]
+    assert "2: " in outputs["plain"] and "torch.nn:Identity made a Identity, not a Head of" in outputs["plain"]
+    assert "2: " in outputs["many"] and "Loss 'many' gave a tensor of shape (" in outputs["many"]
+    assert "ArithmeticError: odd" in outputs["failing"]
+    assert "This is a fault in abaw-shift 1.0, a plug-in." in outputs["failing"]
 
 
 def test_a_config_loads_no_torch(process_env):

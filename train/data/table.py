@@ -221,7 +221,7 @@ def _no_labels(store: FeatureStore, task: Task, split: str) -> str:
     splits = sorted({labels.split for labels in store.labels(stored).values()})
     return (
         f"{store.path} has {task.name} labels of {', '.join(splits)}, but not of {split!r}. Put the label files of that split "
-        "next to the crops and run `abaw extract` again, or choose another --split."
+        "next to the crops and run `abaw extract` again, choose another --split, or train on folds with --fold 1/5."
     )
 
 

@@ -13,6 +13,7 @@ standard deviation of the training rows.
 
 from collections.abc import Mapping, Sequence
 
+from abaw.core.errors import UsageError
 from abaw.train.head_options import HEADS, HeadConfig
 from abaw.train.heads.inputs import Head
 
@@ -26,9 +27,11 @@ def create_head(config: HeadConfig, shapes: Mapping[str, tuple[int, ...]], group
             Output layers with a hidden layer have a separate one for each group.
 
     Raises:
-        UsageError: the head does not fit these features or outputs.
+        UsageError: the head does not fit these features or outputs, or is none.
     """
     head = HEADS.builder(config.name)(config, shapes, groups)
     if not isinstance(head, Head):
-        raise TypeError(f"{config.built_by} made a {type(head).__name__}, not a Head")
+        raise UsageError(
+            f"{config.built_by} made a {type(head).__name__}, not a Head of abaw.train.heads.inputs. Derive it from that."
+        )
     return head
