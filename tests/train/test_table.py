@@ -595,9 +595,16 @@ def test_narrow_and_wide_videos_in_one_table_in_the_store(tmp_path: Path, monkey
         store.write_labels("va", video, "train", np.zeros((300, 2), dtype=np.float32))
     stay_in_files(monkeypatch)
     table = load(store)
-    taken = table.stored["face"].take(np.arange(600))
-    assert taken.dtype == np.float32 and table.stored["face"].nbytes == taken.nbytes
-    np.testing.assert_array_equal(taken, np.concatenate(list(values.values())))
+    monkeypatch.setattr("abaw.train.data.stored_rows.MAX_OPEN", 1)
+    n_open = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").is_dir() else 0
+    for _ in range(2):
+        taken = table.stored["face"].take(np.arange(600))
+        assert taken.dtype == np.float32 and table.stored["face"].nbytes == taken.nbytes
+        np.testing.assert_array_equal(taken, np.concatenate(list(values.values())))
+    if n_open:
+        assert len(list(Path("/proc/self/fd").iterdir())) == n_open + 1
+        del table
+        assert len(list(Path("/proc/self/fd").iterdir())) == n_open, "files are closed"
 
 
 def test_a_video_that_is_replaced_under_a_table_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

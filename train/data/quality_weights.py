@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from abaw.store import FeatureStore
+from abaw.store.in_turn import VideosInTurn
 from abaw.train.data.feature_clocks import is_spread, rows_in_time
 from abaw.train.data.table import Table
 
@@ -22,9 +23,9 @@ def quality_weights(store: FeatureStore, table: Table, counted: NDArray[np.bool_
     for feature in table.masks:
         if store.feature_attrs(feature)["spec"].get("modality", "vision") != "vision":
             continue
-        known = store.videos(feature)
+        known, turn = store.videos(feature), VideosInTurn(store, feature, table.videos)
         for number, video in enumerate(table.videos):
-            stored = store.read_quality(feature, video) if video in known else None
+            stored = turn.read_quality(video) if video in known else None
             if stored is None:
                 continue
             rows = table.rows(number)

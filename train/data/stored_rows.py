@@ -2,11 +2,13 @@
 
 import os
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from abaw.store import FeatureStore
 from abaw.store.plain_arrays import Block, FileStamp
 
 GAP_BYTES = 2**18  # between rows on object storage that one request reads: a request takes longer than so many bytes
+MAX_OPEN = 64  # files of a feature that stay open; systems allow a process 256 or 1,024
 Run = tuple[int, int, int, int]  # number of the file, first byte, and rows of the result from one to before another
 
 
@@ -38,6 +41,7 @@ class StoredRows:
     def __init__(self, shape: tuple[int, ...], dtype: np.dtype) -> None:
         self.shape, self.dtype = shape, dtype
         self._files: list[tuple[Path, FileStamp, np.dtype]] = []
+        self._opened = _OpenFiles()
         self._row_bytes = array("q")  # of each file
         # of each row: its file, and the byte where it begins
         self._file_of = np.full(shape[0], -1, dtype=np.int32)
@@ -76,44 +80,48 @@ class StoredRows:
             OSError: it cannot be read.
         """
         flat = rows.ravel()
-        is_other = np.diff(flat, prepend=-1) != 0  # rows after the end of a video repeat the last one
-        values = self._take(flat if is_other.all() else flat[is_other])
-        if len(values) < len(flat):
-            values = values[np.cumsum(is_other) - 1]
+        is_other = flat[1:] != flat[:-1]  # rows after the end of a video repeat the last one
+        if is_other.all():
+            values = self._take(flat)
+        else:
+            is_other = np.append(True, is_other)
+            values = self._take(flat[is_other])[np.cumsum(is_other) - 1]
         return values.reshape(*rows.shape, *self.shape[1:])
 
     def _take(self, rows: NDArray[np.int64]) -> NDArray:
         values = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        files = self._file_of[rows]
-        values[files < 0] = 0
-        self._fill(values, rows, self._runs(files, self._offsets[rows]))
+        files = self._file_of.take(rows)
+        if (is_missing := files < 0).any():
+            values[is_missing] = 0
+        self._fill(values, rows, self._runs(files, self._offsets.take(rows)))
         return values
 
     def _runs(self, files: NDArray[np.int32], offsets: NDArray[np.int64]) -> Iterator[Run]:
         """Rows that follow each other in a file, file by file."""
-        row_bytes = np.frombuffer(self._row_bytes, dtype=np.int64)[files] if self._row_bytes else offsets
-        is_next = (np.diff(files) == 0) & (np.diff(offsets) == row_bytes[:-1])
-        first = np.flatnonzero(np.append(True, ~is_next))[: len(files)]
+        if not self._row_bytes:
+            return iter(())
+        row_bytes = np.frombuffer(self._row_bytes, dtype=np.int64).take(files[:-1])
+        is_last = (files[1:] != files[:-1]) | (offsets[1:] - offsets[:-1] != row_bytes)
+        first = np.append(0, np.flatnonzero(is_last) + 1)[: len(files)]
         stop = np.append(first[1:], len(files))
-        order = np.lexsort((offsets[first], files[first]))
-        order = order[files[first[order]] >= 0]
-        runs = (files[first[order]], offsets[first[order]], first[order], stop[order])
-        return zip(*(numbers.tolist() for numbers in runs), strict=True)
+        files, offsets = files.take(first), offsets.take(first)
+        order = np.lexsort((offsets, files))
+        order = order[np.searchsorted(files, 0, sorter=order) :]
+        return zip(*(numbers.take(order).tolist() for numbers in (files, offsets, first, stop)), strict=True)
 
     def _fill(self, values: NDArray, rows: NDArray[np.int64], runs: Iterator[Run]) -> None:
         """Fill runs of values, those of some rows of the table, from their files."""
+        content, row_bytes = _bytes_of(values), values.nbytes // max(1, len(values))
         for number, in_file in groupby(runs, key=itemgetter(0)):
             path, stamp, dtype = self._files[number]
-            descriptor = _open(path, stamp)
-            try:
-                for _, offset, first, stop in in_file:
-                    into = values[first:stop]
-                    part = into if dtype == self.dtype else np.empty(into.shape, dtype)
-                    _read_at(descriptor, offset, part, path)
-                    if part is not into:
-                        into[...] = part
-            finally:
-                os.close(descriptor)
+            file = self._opened.get(number, path, stamp)
+            for _, offset, first, stop in in_file:
+                if dtype == self.dtype:
+                    _read_at(file.descriptor, offset, content[first * row_bytes : stop * row_bytes], path)
+                    continue
+                part = np.empty(values[first:stop].shape, dtype)
+                _read_at(file.descriptor, offset, _bytes_of(part), path)
+                values[first:stop] = part
 
 
 class FarRows(StoredRows):
@@ -181,24 +189,56 @@ def _odd_numbers(n: int) -> NDArray[np.uint64]:
     return np.random.default_rng(0).integers(0, 2**64, n, dtype=np.uint64) | np.uint64(1)
 
 
-def _open(path: Path, stamp: FileStamp) -> int:
-    """The descriptor of a file that is still the same."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise _replaced(path) from error
-    status = os.fstat(descriptor)
-    if (status.st_ino, status.st_size, status.st_mtime_ns) != (stamp.inode, stamp.n_bytes, stamp.modified_ns):
-        os.close(descriptor)
-        raise _replaced(path)
-    return descriptor
+class _OpenFile:
+    """A file that is open until nobody uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        if hasattr(self, "descriptor"):
+            os.close(self.descriptor)
 
 
-def _read_at(descriptor: int, offset: int, values: NDArray, path: Path) -> None:
-    """Fill contiguous values with the bytes of a file from an offset."""
-    n_read = os.preadv(descriptor, (values.data,), offset)
-    while n_read < values.nbytes:  # a signal, or a file system that gives less at a time
-        n = os.preadv(descriptor, (values.reshape(-1).view(np.uint8)[n_read:].data,), offset + n_read)
+class _OpenFiles:
+    """The files that were read last, by number: to open and close one takes as long as to read a window. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[int, _OpenFile] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, number: int, path: Path, stamp: FileStamp) -> _OpenFile:
+        """A file that is still the same.
+
+        Raises:
+            StoreError: it was replaced or deleted.
+        """
+        with self._lock:
+            file = self._files.pop(number, None)
+            try:
+                file = file or _OpenFile(path)
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise _replaced(path) from error
+            now = os.fstat(file.descriptor)
+            wanted = (stamp.inode, stamp.n_bytes, stamp.modified_ns)
+            if (now.st_ino, now.st_size, now.st_mtime_ns) != wanted or not now.st_nlink:
+                raise _replaced(path)
+            self._files[number] = file
+            if len(self._files) > MAX_OPEN:
+                self._files.popitem(last=False)
+            return file
+
+
+def _bytes_of(values: NDArray) -> memoryview:
+    """The bytes of contiguous values, to be filled."""
+    return values.reshape(-1).view(np.uint8).data
+
+
+def _read_at(descriptor: int, offset: int, content: memoryview, path: Path) -> None:
+    """Fill bytes with those of a file from an offset."""
+    n_read = os.preadv(descriptor, (content,), offset)
+    while n_read < len(content):  # a signal, or a file system that gives less at a time
+        n = os.preadv(descriptor, (content[n_read:],), offset + n_read)
         if not n:  # it was cut off after it was opened
             raise _replaced(path)
         n_read += n
