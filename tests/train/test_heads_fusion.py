@@ -109,16 +109,16 @@ def attend_by_hand(head: Head, queries: Tensor, keys: Tensor) -> Tensor:
 @pytest.mark.parametrize("pool", ["mean", "flatten"])
 @torch.no_grad()
 def test_fusion_by_hand(audio_frames: str, pool: str) -> None:
-    """As published, but for a window of 10 frames: five segments of two."""
-    head = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool)
-    features, masks = batch(2, 10)
+    """As published, but for a window of 4 frames: two segments of two."""
+    head = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool, segments=2)
+    features, masks = batch(2, 4)
     branch = head.audio
     assert isinstance(branch, AudioBranch)
     if audio_frames == "all":
-        audio = branch(features["spectrogram"], masks["spectrogram"]).view(2, 5, 2, 1024).mean(dim=2)
+        audio = branch(features["spectrogram"], masks["spectrogram"]).view(2, 2, 2, 1024).mean(dim=2)
     else:
         audio = branch(features["spectrogram"][:, ::2], masks["spectrogram"][:, ::2])
-    video = features["clip-l14"].view(2, 5, 2, 1024).mean(dim=2)
+    video = features["clip-l14"].view(2, 2, 2, 1024).mean(dim=2)
     joined = torch.cat([audio, attend_by_hand(head, audio, video), video], dim=-1)
     weight, bias = head.state_dict()["output.weight"], head.state_dict()["output.bias"]
     wanted = (joined.mean(dim=1) if pool == "mean" else joined.flatten(1)) @ weight.T + bias
@@ -129,19 +129,20 @@ def test_fusion_by_hand(audio_frames: str, pool: str) -> None:
 @pytest.mark.parametrize("pool", ["mean", "flatten"])
 @torch.no_grad()
 def test_attention_between_frames_by_hand(audio_frames: str, pool: str) -> None:
-    """All frames of the scene are attended to, and averaged in five segments of two only afterwards."""
-    head = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool, attend="frames")
-    features, masks = batch(2, 10)
+    """All frames of the scene are attended to, and averaged in two segments of two only afterwards."""
+    options = {"audio_frames": audio_frames, "pool": pool, "segments": 2}
+    head = make({**SOUND, **SCENE}, **options, attend="frames")
+    features, masks = batch(2, 4)
     assert isinstance(head.audio, AudioBranch)
     step = 1 if audio_frames == "all" else 2
     audio = head.audio(features["spectrogram"][:, ::step], masks["spectrogram"][:, ::step])
     attended = attend_by_hand(head, audio, features["clip-l14"])
-    in_segments = [part.view(2, 5, -1, 1024).mean(dim=2) for part in (audio, attended, features["clip-l14"])]
+    in_segments = [part.view(2, 2, -1, 1024).mean(dim=2) for part in (audio, attended, features["clip-l14"])]
     joined = torch.cat(in_segments, dim=-1)
     weight, bias = head.state_dict()["output.weight"], head.state_dict()["output.bias"]
     expected = (joined.mean(dim=1) if pool == "mean" else joined.flatten(1)) @ weight.T + bias
     torch.testing.assert_close(head(features, masks), expected, atol=1e-5, rtol=1e-4)
-    other = make({**SOUND, **SCENE}, audio_frames=audio_frames, pool=pool)
+    other = make({**SOUND, **SCENE}, **options)
     assert not torch.allclose(other(features, masks), expected, atol=1e-4)
 
 
