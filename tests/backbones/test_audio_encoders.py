@@ -43,6 +43,12 @@ def vggish_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def vggish(vggish_file: Path) -> Backbone:
+    """With the weights of the file, which take a second to load."""
+    return create_backbone("vggish", vggish_file)
+
+
+@pytest.fixture(scope="module")
 def small_folder(tmp_path_factory) -> Path:
     """A folder of Hugging Face's with a small wav2vec 2.0 and a head for letters."""
     torch.manual_seed(0)
@@ -73,8 +79,8 @@ def test_vggish_input_agrees_with_the_original():
     assert np.abs(patches - examples).max() < 1e-3
 
 
-def test_vggish_hops_and_centres(vggish_file):
-    coarse, fine = create_backbone("vggish-0.96s", vggish_file), create_backbone("vggish", vggish_file)
+def test_vggish_hops_and_centres(vggish_file, vggish):
+    coarse, fine = create_backbone("vggish-0.96s", vggish_file), vggish
     samples = make_voice(5)
     coarse_s, coarse_frames = encode(coarse, samples)
     fine_s, fine_frames = encode(fine, samples)
@@ -88,7 +94,7 @@ def test_vggish_hops_and_centres(vggish_file):
 
 
 @pytest.mark.parametrize("kind", ["in the checkpoint", "npz", "pth"])
-def test_vggish_pca(vggish_file, tmp_path, kind):
+def test_vggish_pca(vggish_file, vggish, tmp_path, kind):
     rng = np.random.default_rng(0)
     vectors = np.linalg.qr(rng.standard_normal((128, 128)))[0].astype(np.float32)
     means = (0.1 * rng.standard_normal((128, 1))).astype(np.float32)
@@ -111,7 +117,7 @@ def test_vggish_pca(vggish_file, tmp_path, kind):
     wanted = np.round((np.clip(projected, -2, 2) + 2) * 255 / 4)
     assert np.abs(outputs["vggish-pca"].numpy() - wanted).max() <= 1
     assert np.mean(outputs["vggish-pca"].numpy() == wanted) > 0.99
-    assert backbone.weights_sha256 != create_backbone("vggish", vggish_file).weights_sha256
+    assert backbone.weights_sha256 != vggish.weights_sha256
 
 
 def test_vggish_pca_without_its_projection_says_where_to_put_it(vggish_file):
@@ -121,8 +127,10 @@ def test_vggish_pca_without_its_projection_says_where_to_put_it(vggish_file):
 
 @pytest.mark.filterwarnings("ignore:Feature set:UserWarning")
 @pytest.mark.parametrize(("name", "feature_set"), SETS)
-def test_descriptors_are_those_of_opensmile(name, feature_set):
-    samples = make_voice(55)  # longer than what is fed ahead
+def test_descriptors_are_those_of_opensmile(name, feature_set, monkeypatch):
+    monkeypatch.setattr("abaw.backbones.audio.smile.FED_AHEAD_S", 4.0)
+    monkeypatch.setattr("abaw.backbones.audio.smile.FEED_SAMPLES", 2 * RATE_HZ)
+    samples = make_voice(13)  # longer than what is fed ahead, and than the frames that are taken at once
     centres_s, outputs = encode(create_backbone(name), samples)
     chosen = getattr(opensmile.FeatureSet, feature_set)
     smile = opensmile.Smile(chosen, opensmile.FeatureLevel.LowLevelDescriptors)
