@@ -90,7 +90,7 @@ def _parse(path: Path, lines: list[str], first: int, task: Task) -> NDArray:
 def check_header(path: Path, header: str, expected: str) -> None:
     """Raise a DataError if the first line of a label file is not `expected`; case and spaces do not matter."""
     normalised = header.strip().replace(" ", "").lower()
-    if normalised == expected.lower():
+    if normalised == expected.replace(" ", "").lower():
         return
     edition = next((edition for edition, line in EDITIONS.items() if line.lower() == normalised), "")
     if edition:

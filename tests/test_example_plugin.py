@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import simplejpeg
+from safetensors.numpy import save_file
 
+from abaw.store import FeatureStore
 from abaw.tests.support.example_plugin import install_example
 from abaw.tests.support.plugins import run_commands
 from abaw.tests.support.processes import Ended
@@ -62,6 +64,40 @@ def test_a_package_of_ones_own_goes_from_its_data_to_a_score(run: Run, tmp_path:
     assert feature["source"] == "abaw-example 1.0"
 
 
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ",", ".", "well", "no", "yes"]
+WIDTH = 4
+
+
+def save_encoder(folder: Path) -> np.ndarray:
+    """A BERT of one layer, none of whose matrices adds anything to its words; returns their vectors, (words, 4)."""
+    words = np.random.default_rng(1).normal(0, 1, (len(WORDS), WIDTH)).astype(np.float32)
+    square = {"weight": (WIDTH, WIDTH), "bias": (WIDTH,)}
+    layer = "encoder.layer.0"
+    linear = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
+    linear += [f"{layer}.{name}" for name in ("attention.output.dense", "intermediate.dense", "output.dense")]
+    norms = ["embeddings", f"{layer}.attention.output", f"{layer}.output"]
+    tensors = {f"{name}.{key}": np.zeros(shape, np.float32) for name in linear for key, shape in square.items()}
+    for name in norms:
+        tensors |= {f"{name}.LayerNorm.{key}": np.full(WIDTH, key == "weight", np.float32) for key in square}
+    for name, n in (("word", len(WORDS)), ("position", 64), ("token_type", 2)):
+        tensors[f"embeddings.{name}_embeddings.weight"] = np.zeros((n, WIDTH), np.float32)
+    tensors["embeddings.word_embeddings.weight"] = words
+    sizes = {"vocab_size": len(WORDS), "hidden_size": WIDTH, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = {"model_type": "bert", "intermediate_size": WIDTH, "max_position_embeddings": 64, **sizes}
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "vocab.txt").write_text("\n".join(WORDS))
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    return words
+
+
+def normed(rows: np.ndarray) -> np.ndarray:
+    """Layer normalisation with BERT's epsilon."""
+    rows = rows - rows.mean(-1, keepdims=True)
+    return rows / np.sqrt(rows.var(-1, keepdims=True) + 1e-12)
+
+
 SMILE = """
 name = "smile"
 level = "clip"
@@ -108,7 +144,7 @@ def make_smiles(root: Path) -> list[str]:
 
 def test_labels_an_encoder_and_transcripts_of_ones_own_go_from_a_folder_to_a_report(run: Run, tmp_path: Path) -> None:
     """A table, a task file and the package are all that is added; workers of a cluster load the package, too."""
-    names = make_smiles(tmp_path / "data")
+    names, words = make_smiles(tmp_path / "data"), save_encoder(tmp_path / "encoder")
     (tmp_path / "smile.toml").write_text(SMILE)
     (tmp_path / "here.toml").write_text('[cluster]\nkind = "local"\nworkers = 1\n')
     (tmp_path / "sample.csv").write_text("\n".join(["recording", *names]) + "\n")
@@ -118,7 +154,8 @@ def test_labels_an_encoder_and_transcripts_of_ones_own_go_from_a_folder_to_a_rep
         "doctor --task smile.toml",
         "extract --task smile.toml --store s.zarr --backbone tint --backbone speech-timing --device cpu --cluster here.toml",
         "store info s.zarr",
-        *(f"{train} --head blend --run blend", f"{train} --feature speech-timing --head mlp --run mlp"),
+        "extract --task smile.toml --store s.zarr --backbone said=text:encoder --device cpu",
+        *(f"{train} --head blend --run blend", f"{train} --feature speech-timing --feature said --head mlp --run mlp"),
         *(f"eval {name} {places} --device cpu" for name in ("blend", "mlp")),
         *("compare blend mlp --runs runs", "report blend mlp --runs runs --out r.html"),
         f"submit blend {places} --task smile.toml --sample sample.csv --out answers.csv --device cpu",
@@ -139,6 +176,10 @@ def test_labels_an_encoder_and_transcripts_of_ones_own_go_from_a_folder_to_a_rep
     assert "smile" in (tmp_path / "r.html").read_text()
     counts = (tmp_path / "s.zarr" / "features" / "speech-timing").glob("r*/zarr.json")
     assert [json.loads(path.read_text())["attributes"]["n_present"] for path in counts] == [4] * 22
+    said = FeatureStore.open(tmp_path / "s.zarr").read("said", "r02")  # 4 frames of 1/30 s, the text lasts .102 s
+    spoken = ["[CLS]", "well", ",", "yes", ",", "yes", ",", "no", ".", "[SEP]"]
+    wanted = normed(words[[WORDS.index(word) for word in spoken]]).mean(0)
+    assert said.present.all() and np.allclose(said.values, wanted, atol=1e-3)  # float16
 
 
 def test_a_run_whose_package_is_gone_names_it(run: Run, run_cli: Callable, tmp_path: Path) -> None:

@@ -91,9 +91,10 @@ def score_predictions(
         )
     if unanswered:
         video, row = unanswered[0]
+        where = video if task.level == "video" else f"frame {row + 1} of {video}"
         raise DataError(
             f"{path} has no prediction for {len(unanswered)} of the {n_labels} {task.name} labels of {split}, the first "
-            f"being frame {row + 1} of {video}. The official score needs all of them: add the missing ones."
+            f"being {where}. The official score needs all of them: add the missing ones."
         )
     return Evaluation(task, *_scores(task, predictions, probabilities), predictions, ())
 

@@ -137,6 +137,19 @@ def test_both_forms_of_ah_are_accepted(tmp_path: Path) -> None:
     assert both.official.also["ap"] == pytest.approx(wanted, abs=1e-6)
 
 
+def test_files_of_clips_with_a_header_are_scored(tmp_path: Path) -> None:
+    """One of the names in it has a space."""
+    store = store_of(tmp_path / "store.zarr", OUTPUTS["emi"])
+    lines = (GOLDEN / FILES["emi"]).read_text().splitlines()
+    for line in lines[1:]:
+        clip, *values = line.split(",")
+        store.write_labels("emi", clip, "val", np.array([values], dtype=np.float32))
+    found = score_predictions(store, TASKS["emi"], "val", GOLDEN / FILES["emi"]).official
+    assert found.parts == pytest.approx(
+        {name: float(name != "Amusement") for name in TASKS["emi"].outputs}
+    )  # it is constant
+
+
 def test_files_of_frames_are_scored(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store.zarr", OUTPUTS["vd"])
     for video, labels in (("0001", [0, 1, -1]), ("0002", [0])):
