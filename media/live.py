@@ -1,14 +1,19 @@
 """Pictures of a camera or a stream, as they come."""
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from math import inf
 from pathlib import Path
+from queue import Empty, Queue
+from threading import Event, Thread
 from time import monotonic
+from typing import TypeVar
 
 import av
+from av.container import InputContainer
 
-from abaw.core.errors import DataError
+from abaw.core.errors import DataError, UsageError
 from abaw.media.decoder import CONTAINERS, MAX_PIXELS
 from abaw.media.orientation import Turning
 from abaw.media.pictures import Picture, as_rgb
@@ -20,6 +25,8 @@ DEVICES = "/dev/video"
 STANDARD_INPUT = "-"
 DEFAULT_FPS = 25.0
 SILENCE_S = 20.0  # a source that is silent for longer is gone
+
+Item = TypeVar("Item")
 
 
 def is_live(source: str | Path) -> bool:
@@ -35,6 +42,7 @@ class LiveVideo:
 
     Raises:
         DataError: it cannot be opened, or has no pictures.
+        UsageError: standard input is a terminal.
     """
 
     def __init__(self, source: str) -> None:
@@ -43,14 +51,17 @@ class LiveVideo:
         protocols = {} if device else {"protocol_whitelist": PROTOCOLS}
         if source == STANDARD_INPUT:
             self._source, url, protocols = "Standard input", "pipe:0", {"protocol_whitelist": "pipe"}
+            if os.isatty(0):
+                raise UsageError(
+                    "Standard input is a terminal. Pipe a video into the command: ... | abaw predict --stream -"
+                )
+        options = {"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS), **protocols}
+
+        def open_source() -> Iterator[InputContainer]:
+            yield av.open(url, format=device, options=options, timeout=SILENCE_S, metadata_errors="replace")
+
         try:
-            self._container = av.open(
-                url,
-                format=device,
-                options={"format_whitelist": FORMATS, "max_pixels": str(MAX_PIXELS), **protocols},
-                timeout=SILENCE_S,
-                metadata_errors="replace",
-            )
+            self._container = next(_detached(open_source()))
         except (av.FFmpegError, OSError) as error:
             raise self._error(error) from error
         if not self._container.streams.video:
@@ -67,6 +78,9 @@ class LiveVideo:
         Raises:
             DataError: the source fails; the pictures before come first.
         """
+        yield from _detached(self._pictures())
+
+    def _pictures(self) -> Iterator[Picture]:
         turning, number, last_s, shift_s, start_s = Turning(), 0, -inf, 0.0, monotonic()
         has_clock = self._container.format.name != WITHOUT_CLOCK
         with self._container:
@@ -103,3 +117,37 @@ class LiveVideo:
                 f"{self._source} broke off after {n_pictures:,} pictures ({why}). Run the same command again when it is back."
             )
         return DataError(f"{self._source} cannot be read ({why}). See whether another player shows it.")
+
+
+def _detached(items: Iterator[Item]) -> Iterator[Item]:
+    """The same items from a thread that nobody waits for: Ctrl-C ends the program while FFmpeg waits for a source.
+
+    The thread ends with the item after which the caller stops, and closes what it reads.
+    """
+    ready: Queue[tuple[Item | None, Exception | None]] = Queue(1)
+    stopped = Event()
+
+    def read() -> None:
+        error: Exception | None = None
+        try:
+            for item in items:
+                ready.put((item, None))
+                if stopped.is_set():
+                    return
+        except Exception as raised:
+            error = raised
+        ready.put((None, error))
+
+    Thread(target=read, daemon=True).start()
+    try:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is None:
+                return
+            yield item
+    finally:
+        stopped.set()
+        with suppress(Empty):  # or the thread would wait for its place
+            ready.get_nowait()

@@ -25,6 +25,7 @@ from abaw.extract.faces.detections import Detections
 from abaw.extract.faces.detector import create_detector
 from abaw.extract.faces.following import FaceFollower
 from abaw.extract.faces.keyframes import detect_pictures
+from abaw.media import live
 from abaw.media.images import read_image
 from abaw.media.live import LiveVideo
 from abaw.media.pictures import Picture, read_pictures
@@ -215,8 +216,8 @@ def test_a_stream_over_http(tmp_path, numbered):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        live = LiveVideo(f"{url}/a.mkv")
-        for found, wanted in zip(live, read_pictures(file), strict=True):
+        camera = LiveVideo(f"{url}/a.mkv")
+        for found, wanted in zip(camera, read_pictures(file), strict=True):
             assert (found.number, found.time_s) == (wanted.number, pytest.approx(wanted.time_s))
             np.testing.assert_array_equal(found.image, wanted.image)
         with pytest.raises(DataError, match=r"none.mkv cannot be read \(.*404"):
@@ -252,10 +253,10 @@ def test_cameras_without_clock_or_end(tmp_path, numbered):
         url = f"http://127.0.0.1:{server.server_port}/"
         for content, fps, n_read in ((once + once, 20, 18), (b"".join(parts), 25, 5)):
             Camera.content, pictures = content, []
-            live = LiveVideo(url)
-            assert live.fps == fps
+            camera = LiveVideo(url)
+            assert camera.fps == fps
             with pytest.raises(DataError, match=rf"broke off after {n_read} pictures \(.* Run the same command again"):
-                pictures += live
+                pictures += camera
             numbers = [numbered.number(picture.image) for picture in pictures]
             assert numbers == ([*range(9), *range(9)] if n_read == 18 else list(range(5)))
             times_s = np.array([picture.time_s for picture in pictures])
@@ -272,6 +273,26 @@ def test_cameras_without_clock_or_end(tmp_path, numbered):
         os.dup2(before, 0)
         os.close(before)
         os.close(file)
+
+
+def test_nobody_waits_for_a_silent_source():
+    """It is closed when it sends something, or its time is up."""
+    sends, closed = threading.Event(), threading.Event()
+
+    def pictures() -> Iterator[int]:
+        try:
+            yield 1
+            sends.wait(10)
+            yield 2
+        finally:
+            closed.set()
+
+    reading = live._detached(pictures())
+    assert next(reading) == 1
+    reading.close()  # as where Ctrl-C ends the loop
+    assert not closed.is_set()
+    sends.set()
+    assert closed.wait(10)
 
 
 def test_the_command_prints_a_table(tmp_path, numbered, run_cli):
