@@ -56,7 +56,8 @@ def with_people(dataset: Dataset, people: str = "") -> Dataset:
         raise DataError(
             f"{path} names no video of {dataset.root}, but {some_of(unknown, SHOWN_NAMES)}. {near}Name videos as `abaw doctor` does."
         )
-    remark = f"{len(unknown)} names are those of no video: {some_of(unknown, SHOWN_NAMES)}"
+    are_unknown = "1 name is" if len(unknown) == 1 else f"{len(unknown)} names are"
+    remark = f"{are_unknown} of no video: {some_of(unknown, SHOWN_NAMES)}"
     remarks = (Remark(path.name, remark, is_error=False, is_of_people=True),) if unknown else ()
     return replace(dataset, persons=persons, remarks=(*dataset.remarks, *remarks))
 

@@ -121,7 +121,8 @@ def _read(tables: Sequence[FaceTable], chosen: OutputColumns, threshold: float |
         own = find_outputs(chosen.task, table, threshold)
         if [column.name for column in own.columns] != [column.name for column in chosen.columns]:
             raise DataError(
-                f"{table.path} has not the same columns of {chosen.task.name} as {tables[0].path.name}. Score them one by one."
+                f"{table.path} ({table.program}) has not the same columns of {chosen.task.name} as {tables[0].path.name} "
+                f"({tables[0].program}). Move the tables of one of them into another folder, and score each."
             )
         for video, faces in read_rows(table, own.columns).items():
             if video in outputs:

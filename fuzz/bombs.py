@@ -335,6 +335,11 @@ BOMBS: dict[str, Bomb] = {
     "subtitles in one line": Bomb("transcript", "read", "of-a-video/f.vtt", text("<", 50 * MB, "WEBVTT\n\n00:00.500 --> 00:01.000\n")),
     "texts of clips by the million": Bomb("transcript", "find", "of-all/g.csv", text("v.mp4,yes,0.5,1.0\n", ROWS, "clip,text,start,end\n")),
     "faces of millions of rows": Bomb("import", "import", "openface2/a.csv", text("1,0,0,.9,1,1\n", ROWS, "frame,face_id,timestamp,confidence,success,AU01_r\n")),
+    "faces in one line": Bomb("import", "import", "openface2/a.csv", text("0.5,", 15_000_000, "frame,face_id,timestamp,confidence,success,AU01_r\n")),
+    "a frame of a face that claims": Bomb("import", "import", "openface2/a.csv", text(
+        "9999999,0,0,.9,1,1\n", 1, "frame,face_id,timestamp,confidence,success,AU01_r\n")),
+    "people in one line": Bomb("task", "labels", "mine/people.csv", text("a,x,", 15_000_000, "video,person\n")),
+    "texts of clips in one line": Bomb("transcript", "find", "of-all/g.csv", text("a,", 30_000_000, "clip,text\n")),
     "a recipe of megabytes": Bomb("recipe", "read", "recipe.toml", text("features = ['f']\n", 500_000)),
     "a recipe of one long text": Bomb("recipe", "read", "recipe.toml", text("x", 50 * MB, "task = '")),
     "a recipe of nested lists": Bomb("recipe", "read", "recipe.toml", text("[", 10 * MB, "a = ")),

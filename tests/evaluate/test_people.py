@@ -16,6 +16,7 @@ from abaw.datasets.named_people import with_people
 from abaw.evaluate.combining import combine
 from abaw.evaluate.predictions import VideoPrediction, load_predictions, save_predictions
 from abaw.evaluate.scores.bootstrap import difference, interval, n_units, noun_of_units
+from abaw.exchange.importer import ImportOptions, import_features
 from abaw.store import FeatureStore
 from abaw.store.label_arrays import VideoLabels
 from abaw.train.data.folds import assign_folds, group_videos
@@ -171,6 +172,10 @@ def test_a_table_names_people_and_names_of_videos_are_the_default(tmp_path: Path
         "names no people, as it does not begin with the line video,person"
     ]
     assert people_in(other, str(named / "people.csv"))["1"] == "anna"
+    (other / "f").mkdir()
+    np.save(other / "f" / "1.npy", np.zeros((1, 2), np.float32))
+    warnings = import_features(ImportOptions(other / "f", tmp_path / "s.zarr", "f", other, fps=30)).warnings
+    assert "people.csv: names no people, as it does not begin with the line video,person." in warnings
     unread = with_people(open_dataset(named)).remarks
     assert not unread, unread
 

@@ -151,7 +151,7 @@ def test_command_line(data: Path, run_cli: Cli) -> None:
     shutil.move(data / "Transcripts", moved)
     none = run_cli("extract", *common, "--backbone", "speech-timing")
     assert none.exit_code == 0 and f"No transcripts: {data} has no folder transcription/" in none.output
-    assert none.output.count("people.csv: 1 names are those of no video: b.") == 1
+    assert none.output.count("people.csv: 1 name is of no video: b.") == 1
     assert "4 videos without text" in none.output
     found = run_cli("extract", *common, "--backbone", "speech-timing", "--transcripts", moved)
     assert f"Transcripts: 3 of 4 videos have one in {moved}." in found.output and "done 3, skipped 1" in found.output

@@ -159,10 +159,12 @@ def test_an_image_that_cannot_be_read_is_left_out_and_counted(data, tmp_path):
     broken = tmp_path / "data"
     shutil.copytree(data, broken)
     (broken / "cropped_aligned" / "v0" / "00003.jpg").write_bytes(b"no image")
+    (broken / "people.csv").write_text("video,person\nv0,a\nw,b\nx,b\n")
     reporter = Warnings()
     _, result = finetune(broken, tmp_path / "runs", "epochs=1", reporter=reporter)
     assert np.isfinite(result.best_score)
     assert any(sentence.startswith("1 images cannot be read") for sentence in reporter.warnings)
+    assert reporter.warnings.count("people.csv: 2 names are of no video: w, x.") == 1
 
 
 def test_inputs_are_the_images_of_their_rows(data):
