@@ -35,6 +35,8 @@ class MadeSamples:
     n_readers: int = 1
     rows_per_batch: int = 256
     shares: None = None
+    frame_labels: None = None
+    weights: None = None
 
     @property
     def starts(self) -> np.ndarray:
