@@ -15,7 +15,7 @@ from abaw.tests.support.stores import new_store, put_feature
 from abaw.tests.support.trainings import StopAfter
 from abaw.train.config import TrainConfig, make_config
 from abaw.train.data.table import Table
-from abaw.train.data.windows import WindowSampler
+from abaw.train.data.windows import Further, Targets, WindowSampler
 from abaw.train.loop import Trainer
 from abaw.train.model import build_model
 from abaw.train.new_run import load_tables
@@ -173,6 +173,16 @@ def test_weights_of_frames_have_mean_1_over_those_that_count(store: FeatureStore
     reporter.warn = warnings.append  # type: ignore[method-assign]
     plain = load_tables(config("weigh_by=quality", task="va", head="linear", frames=""), made, reporter)[0]
     assert plain.weights is None and warnings[0].startswith("weigh_by=quality weighs no frame: ")
+
+
+def test_a_second_label_of_a_frame_weighs_as_its_first() -> None:
+    further = Further(torch.tensor([2, 0]), torch.zeros(2, 1), torch.ones(2, 1, dtype=torch.bool))
+    weights = torch.tensor([[0.5, 1.0, 2.0]])
+    labels, valid = torch.tensor([[[7.0], [8.0], [9.0]]]), torch.ones(1, 3, 1, dtype=torch.bool)
+    targets = Targets(labels, valid, further, weights=weights)
+    outputs, found = targets.align(labels)[0][:, 0].tolist(), targets.loss_weights()
+    assert found is not None
+    assert list(zip(outputs, found.tolist(), strict=True)) == [(7, 0.5), (8, 1.0), (9, 2.0), (9, 2.0), (7, 0.5)]
 
 
 def test_pictures_spread_over_a_clip_have_the_labels_of_their_times(tmp_path) -> None:  # type: ignore[no-untyped-def]
