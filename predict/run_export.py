@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from abaw import __version__
+from abaw.backbones.registry import get_spec, is_known
 from abaw.backbones.vision.preprocess import apply_view, prepare_images
 from abaw.backbones.vision.views import HFLIP
 from abaw.core.claim_files import claimed
 from abaw.core.errors import AbawError, UsageError
 from abaw.core.files import writing
+from abaw.core.names import without_view
 from abaw.core.progress import Reporter, Silent, Ticker
 from abaw.core.records import GIVEN
 from abaw.evaluate.postprocessing.tuning import load_tuning
@@ -155,8 +157,13 @@ def _graphs(
 
 
 def _is_of_images(run: Run, name: str) -> bool:
-    record = run.features[name].get("record")
-    return not is_imported(name, run.features[name]) and (record is None or "image" in record)
+    record, base = run.features[name].get("record"), without_view(name)
+    if is_imported(name, run.features[name]):
+        return False
+    if record is not None:
+        return "image" in record
+    # of a store before there were records
+    return not is_known(base) or get_spec(base).modality == "vision"
 
 
 def _encoder_graph(run: Run, features: Sequence[Feature]) -> tuple[Graph, dict[str, str]]:

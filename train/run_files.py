@@ -88,6 +88,8 @@ def find_folder(runs: Path, name: str, *files: str) -> Path:
         if (folder / CONFIG).is_file() and CONFIG in files:
             check_checkpoint(folder, checkpoint)
             return folder.with_name(f"{folder.name}{AT}{checkpoint}")
+    if ENSEMBLE not in files and (runs / name / ENSEMBLE).is_file():
+        raise UsageError(f"{name} is an ensemble. Name one of its runs; {runs / name / ENSEMBLE} lists them.")
     known = list_names(runs, *files)
     if near := did_you_mean(name, known):
         raise UsageError(

@@ -265,6 +265,8 @@ def test_ensembles_are_listed_if_no_run_is_found(run_cli, runs: Path) -> None:
         assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; available: {every}.")
     for command in (("ensemble", "x", "va-one"), ("tune", "x")):
         assert_refused(run_cli(*command, "--runs", runs), 2, f"No run 'x' in {runs}; available: {members}.")
+    for command in (("tune", "both"), ("export", "both")):
+        assert_refused(run_cli(*command, "--runs", runs), 2, "both is an ensemble. Name one of its runs; ")
 
 
 def test_table_has_the_interval_next_to_its_score(run_cli, runs: Path, tiny_store: Path) -> None:

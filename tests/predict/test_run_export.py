@@ -5,6 +5,7 @@ import json
 import runpy
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from abaw.media.images import read_image
 from abaw.pipeline import export_feature, train_seeds
 from abaw.predict import onnx_graphs
 from abaw.predict.onnx_graphs import EncoderGraph, Graph, Input, largest_difference, write_graph
+from abaw.predict.run_export import _is_of_images
 from abaw.store import FeatureStore
 from abaw.tests.support.paths import CHECKOUT, DATA
 from abaw.tests.support.stores import put_feature
@@ -135,6 +137,13 @@ def test_recurrent_networks_and_scans_of_any_length(tmp_path):
     graph.module.rates.data *= 1.01  # type: ignore[union-attr,operator]
     other = largest_difference(graph, tmp_path / "graph.onnx")
     assert other is not None and other > 1e-4
+
+
+def test_features_of_old_stores_are_told_apart_by_their_names(run):
+    """Runs on them have no records."""
+    features = {name: {"fingerprint": "0" * 64, "shape": [88]} for name in ("hog", "egemaps", "hog@hflip", "mine")}
+    old = replace(run, features=features)
+    assert [name for name in features if _is_of_images(old, name)] == ["hog", "hog@hflip", "mine"]
 
 
 def test_without_the_packages(run, work, run_cli, monkeypatch):
