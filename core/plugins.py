@@ -9,6 +9,7 @@ import importlib
 import logging
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from threading import RLock
@@ -140,19 +141,24 @@ def _load(group: str, kind: type[T]) -> tuple[Plugin[T], ...]:
 
 def _entries(group: str) -> list[tuple[EntryPoint, str]]:
     """Entry points of a group with their distributions."""
-    entries = _installed(group)
+    entries = list(_installed(group, tuple(sys.path)))
     if CHECKOUT_LIST.is_file():  # the metadata of abaw may be missing, out of date, or of another checkout
         entries = [(entry, source) for entry, source in entries if not _is_own(source)] + _listed_in_checkout(group)
     return sorted(entries, key=lambda pair: (not _is_own(pair[1]), pair[1], pair[0].name))
 
 
-def _installed(group: str) -> list[tuple[EntryPoint, str]]:
+@cache
+def _installed(group: str, path: tuple[str, ...]) -> tuple[tuple[EntryPoint, str], ...]:
+    """Entry points of a group on a path; the metadata of each distribution, with its README, are read once."""
+    sources: dict[int, str] = {}
     entries = []
     for entry in entry_points(group=group):
         distribution = entry.dist
-        source = f"{distribution.name} {distribution.version}" if distribution else "an unknown distribution"
-        entries.append((entry, source))
-    return entries
+        if id(distribution) not in sources:
+            known = distribution.metadata if distribution else None
+            sources[id(distribution)] = f"{known['Name']} {known['Version']}" if known else "an unknown distribution"
+        entries.append((entry, sources[id(distribution)]))
+    return tuple(entries)
 
 
 def _listed_in_checkout(group: str) -> list[tuple[EntryPoint, str]]:
